@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BASE_SPAN_H
+#define BASE_SPAN_H
+
+#include <string.h>
+
+#include "base/err.h"
+
+/* Borrowed octets. Never freed through a span, never NUL-terminated. */
+struct span {
+    const uint8_t *data;
+    uint32_t size;
+};
+
+/* Borrowed octets that may be written. */
+struct span_mut {
+    uint8_t *data;
+    uint32_t size;
+};
+
+#define SPAN_LITERAL(text) ((struct span){(const uint8_t *)(text), (uint32_t)sizeof(text) - 1})
+/* For printf("%.*s"): only for text already known to be printable. */
+#define SPAN_PRINTF(s) (int)(s).size, (const char *)(s).data
+
+static inline struct span span_of(const void *data, uint32_t size)
+{
+    return (struct span){(const uint8_t *)data, size};
+}
+
+static inline struct span span_from_text(const char *text)
+{
+    return (struct span){(const uint8_t *)text, (uint32_t)strlen(text)};
+}
+
+static inline bool span_is_equal(struct span a, struct span b)
+{
+    return a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
+}
+
+/** The part from offset to the end. CHECKs offset <= size. */
+static inline struct span span_skip(struct span s, uint32_t offset)
+{
+    CHECK(offset <= s.size);
+    return (struct span){s.data + offset, s.size - offset};
+}
+
+/** The first size octets. CHECKs size <= s.size. */
+static inline struct span span_head(struct span s, uint32_t size)
+{
+    CHECK(size <= s.size);
+    return (struct span){s.data, size};
+}
+
+/** ASCII letters compare without case; all other octets exactly. Locale plays no part. */
+bool span_is_equal_nocase(struct span a, struct span b);
+
+/** True if `s` begins with `prefix`, ASCII case ignored. */
+bool span_has_prefix_nocase(struct span s, struct span prefix);
+
+/**
+ * Parse 1*20DIGIT that fits 64 bits: no sign, no space, no base prefix; leading zeros are allowed.
+ *
+ * Errors: ERR_PEER_SYNTAX for anything else, also on overflow; output untouched.
+ */
+enum err span_parse_u64(struct span s, uint64_t *ret_value) MUST_CHECK;
+
+#endif

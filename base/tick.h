@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BASE_TICK_H
+#define BASE_TICK_H
+
+#include <stdint.h>
+
+/* Monotonic microseconds since an arbitrary start. Deadlines and timers know no other clock. */
+typedef uint64_t tick_us;
+/* Microseconds since 1970, UTC; may jump. Only for what people read or what outlives the process.
+ */
+typedef int64_t wall_us;
+
+#define TICK_NEVER  UINT64_MAX
+#define TICK_MS(ms) ((tick_us)(ms)*1000u)
+#define TICK_S(s)   ((tick_us)(s)*1000000u)
+
+/* The clock seam: the shipped one asks the kernel, the simulator's is a variable. */
+struct tick_source {
+    tick_us (*monotonic)(void *context);
+    wall_us (*wall)(void *context);
+    void *context;
+};
+
+/** The kernel's clocks (CLOCK_MONOTONIC, CLOCK_REALTIME). Static storage. */
+const struct tick_source *tick_source_system(void);
+
+/* What the time is in this turn of the shard: read once, handed down. */
+struct tick_now {
+    tick_us tick;
+    wall_us wall;
+};
+
+static inline struct tick_now tick_now_read(const struct tick_source *source)
+{
+    return (struct tick_now){source->monotonic(source->context), source->wall(source->context)};
+}
+
+#endif

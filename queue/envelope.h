@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef QUEUE_ENVELOPE_H
+#define QUEUE_ENVELOPE_H
+
+#include "base/arena.h"
+#include "base/tick.h"
+
+/*
+ * What the queue knows of a message besides its body, and its durable form: the payload of the
+ * spool's MESSAGE record (TLVs, specified byte by byte in envelope.c) and of PROGRESS records.
+ * Unknown TLVs are kept and written back.
+ */
+#define MESSAGE_ID_TEXT_SIZE 27u /* 26 letters of base32 (RFC 4648 alphabet, lower case) + NUL */
+
+/* high: microseconds since 1970 at acceptance; low: random. A DSN's id derives from (message, run),
+ * see dsn.h. */
+struct message_id {
+    uint64_t high, low;
+};
+
+static inline bool message_id_is_equal(struct message_id a, struct message_id b)
+{
+    return a.high == b.high && a.low == b.low;
+}
+const char *message_id_format(struct message_id id, char ret_text[MESSAGE_ID_TEXT_SIZE]);
+enum err message_id_parse(struct span text, struct message_id *ret_id) MUST_CHECK;
+
+enum envelope_flags {
+    ENVELOPE_EIGHT_BIT = 1u << 0, /* an octet above 127 in the content */
+    ENVELOPE_SMTPUTF8 = 1u << 1,  /* the sender asked for SMTPUTF8 */
+    ENVELOPE_UTF8_NEEDED =
+        1u << 2, /* a non-ASCII address or header field: cannot go without SMTPUTF8 */
+    ENVELOPE_DOT_LINES = 1u << 3,     /* some line begins with '.': DATA needs stuffing */
+    ENVELOPE_NO_FINAL_CRLF = 1u << 4, /* content does not end in CRLF (BDAT): DATA adds one */
+    ENVELOPE_IS_DSN = 1u << 5,        /* made by us */
+    ENVELOPE_IN_DOUBT = 1u << 6, /* an earlier attempt ended without the reply to the end of data */
+};
+
+enum recipient_state {
+    RECIPIENT_DUE = 0,   /* to be tried (again) */
+    RECIPIENT_DELIVERED, /* a next hop's 2xx; final */
+    RECIPIENT_FAILED,    /* refused for good, or expired, or bounced by the operator: DSN owed */
+    RECIPIENT_SETTLED,   /* its DSN is durable, or none is owed; final */
+    RECIPIENT_STATE_COUNT
+};
+
+struct envelope_recipient {
+    struct span address; /* exact octets between the angle brackets, source route stripped */
+    struct span domain;  /* routing key: lower-case A-labels without final dot */
+    enum recipient_state state;
+};
+
+#define ENVELOPE_SIZE_MAX      (1u << 20)
+#define ENVELOPE_RECIPIENT_MAX 10000u
+
+struct envelope {
+    struct message_id id;
+    wall_us arrived, expires;
+    uint64_t body_size;      /* octets, dot-unstuffed, with the header fields we added */
+    uint32_t header_size;    /* octets up to and with the empty line; what a DSN quotes */
+    uint32_t flags;          /* enum envelope_flags */
+    uint8_t class;           /* priority, 0 first */
+    struct span source_pool; /* name; empty: the default */
+    struct span sender;      /* exact octets; empty: null sender */
+    struct span client;      /* "name [192.0.2.1]", printable: for records */
+    struct envelope_recipient *recipients;
+    uint32_t recipient_count;
+    struct span unknown; /* TLVs of a newer version, kept verbatim */
+};
+
+/** Octets envelope_encode() will need. */
+uint32_t envelope_encoded_size(const struct envelope *envelope);
+/** Encode into exactly envelope_encoded_size() octets. CHECKs the limits. */
+void envelope_encode(const struct envelope *envelope, uint8_t *ret_data);
+/**
+ * Decode. Ownership: spans borrow from `encoded`; arrays come from `arena`.
+ * Errors: ERR_DISK_CORRUPT for anything that envelope_encode() cannot have made, ERR_MEMORY.
+ */
+enum err envelope_decode(struct span encoded, struct arena *arena,
+                         struct envelope *ret_envelope) MUST_CHECK;
+
+/* One PROGRESS record: what changed for some recipients, and when the message is tried next. */
+struct envelope_settle {
+    uint32_t recipient_index;
+    enum recipient_state state;
+};
+struct envelope_progress {
+    wall_us next_try;       /* 0: unchanged */
+    uint32_t attempts;      /* in all, after this one */
+    uint32_t flags;         /* envelope flags to set (ENVELOPE_IN_DOUBT) */
+    struct span last_reply; /* printable, at most 1,000 octets; for `queue show` */
+    const struct envelope_settle *settles;
+    uint32_t settle_count;
+};
+uint32_t envelope_progress_encoded_size(const struct envelope_progress *progress);
+void envelope_progress_encode(const struct envelope_progress *progress, uint8_t *ret_data);
+/** As envelope_decode(). The recipient indexes are not checked against a message: the caller does.
+ */
+enum err envelope_progress_decode(struct span encoded, struct arena *arena,
+                                  struct envelope_progress *ret_progress) MUST_CHECK;
+
+#endif

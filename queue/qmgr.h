@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef QUEUE_QMGR_H
+#define QUEUE_QMGR_H
+
+#include "base/buf.h"
+#include "base/rng.h"
+#include "queue/envelope.h"
+#include "queue/site.h"
+#include "queue/spool.h"
+
+/*
+ * The queue manager of one shard: what waits for whom, until when. Knows no SMTP and no DNS:
+ * relay/transfer asks it for work and tells it outcomes.
+ *
+ * A *message* holds its encoded envelope, recipient states, spool entry and (while fresh, under a
+ * cap) body. A *delivery* is one message to the recipients of one domain. Deliveries wait in a
+ * *line* per (domain, source pool, class). Lines that have something due are handed out in turn
+ * (round robin inside a class, lower class first), so that no line starves another.
+ *
+ *   WAITING --due--> READY --qmgr_take()--> ACTIVE --qmgr_finish()--> WAITING (retry) | DONE
+ *      \--- expiry timer (own wheel entry, independent of attempts) ---> EXPIRED (all due
+ * recipients FAILED)
+ *
+ * A line is IDLE (nothing due), READY (in the round), or PARKED (the transfer waits for DNS or a
+ * site on its behalf).
+ *
+ * Every message ends: qmgr_verify() counts messages that have no next event, which must always be
+ * none.
+ */
+struct qmgr;
+struct qmgr_message;
+struct qmgr_delivery;
+struct qmgr_line;
+
+struct qmgr_options {
+    uint32_t message_count_max;
+    uint64_t body_memory_max;     /* octets of bodies kept in memory for first attempts */
+    tick_us retry_min, retry_max; /* exponential from min to max, doubling, +-20 % jitter */
+    void *context;
+    /* All recipients of the message are DELIVERED or SETTLED: the message is gone after this call;
+     * write DONE. */
+    void (*on_done)(void *context, struct spool_entry *entry);
+    /* A line with a user pointer is about to be freed (it is empty and not PARKED). */
+    void (*on_line_gone)(void *context, void *user);
+    /* Recipients of this message expired (records); called once per recipient, before the DSN is
+     * reported. */
+    void (*on_expired)(void *context, const struct envelope *envelope, uint32_t recipient_index);
+};
+
+struct qmgr *qmgr_new(const struct qmgr_options *options, struct spool *spool, struct rng *rng,
+                      struct tick_now now);
+void qmgr_free(struct qmgr *qmgr);
+
+/**
+ * Take over a committed message. Recipients in state DUE become deliveries, due at once or at
+ * `next_try`; FAILED ones are reported by qmgr_dsn_next() again.
+ *
+ * Ownership: `encoded` is copied; `body` (may be NULL or empty: read from the spool when needed) is
+ * moved. Errors:    ERR_LIMIT; ERR_DISK_CORRUPT when `encoded` does not decode. Nothing was taken
+ * then.
+ */
+struct qmgr_insert {
+    struct span encoded;
+    struct spool_entry *entry;
+    struct buf_queue *body;
+    const struct span *progress; /* recovery: PROGRESS payloads, oldest first */
+    uint32_t progress_count;
+};
+enum err qmgr_insert(struct qmgr *qmgr, const struct qmgr_insert *insert,
+                     struct tick_now now) MUST_CHECK;
+
+/* ---- work for the transfer ---- */
+
+/** Next line with something due, now PARKED on the caller's account; NULL when there is none. */
+struct qmgr_line *qmgr_line_next(struct qmgr *qmgr, struct tick_now now);
+struct span qmgr_line_domain(const struct qmgr_line *line);
+struct span qmgr_line_source_pool(const struct qmgr_line *line);
+/** Deliveries of this line that are due. */
+uint32_t qmgr_line_due(const struct qmgr_line *line);
+/** Arrival of its oldest due delivery: the rank for site slots. */
+int64_t qmgr_line_rank(const struct qmgr_line *line);
+/** The transfer's pointer, NULL at first. */
+void *qmgr_line_user(const struct qmgr_line *line);
+void qmgr_line_set_user(struct qmgr_line *line, void *user);
+/** Put a parked line back: READY if something is due, else IDLE. It may be freed when empty: the
+ * pointer is gone after this call, and on_line_gone was told. */
+void qmgr_line_return(struct qmgr *qmgr, struct qmgr_line *line, struct tick_now now);
+
+/** First due delivery of a parked line, now ACTIVE; NULL when there is none. */
+struct qmgr_delivery *qmgr_take(struct qmgr *qmgr, struct qmgr_line *line, struct tick_now now);
+
+/* What an attempt needs to know; borrowed until qmgr_finish(). */
+struct qmgr_view {
+    const struct envelope *envelope; /* decoded; recipients' states are the present ones */
+    const uint32_t
+        *recipients; /* indexes into envelope->recipients: this delivery's, DUE ones only */
+    uint32_t recipient_count;
+    struct spool_entry *entry;
+    struct buf_queue *body; /* empty: read it from the spool */
+    uint32_t attempts;      /* before this one */
+    wall_us last_attempt;   /* 0: none */
+    struct span last_reply;
+    wall_us active_since; /* when it became ready for the first time: `delays` */
+};
+struct qmgr_view qmgr_delivery_view(struct qmgr *qmgr, struct qmgr_delivery *delivery);
+/** An operator, or expiry, wants this active delivery to end: the transfer cancels what it can and
+ * calls qmgr_finish() as always. */
+bool qmgr_delivery_is_cancelled(const struct qmgr_delivery *delivery);
+
+struct qmgr_result { /* for one recipient */
+    uint32_t recipient_index;
+    enum recipient_state state; /* DUE: retry; DELIVERED; FAILED: DSN owed */
+    struct span
+        reply;     /* printable; kept for `queue show` and the DSN; at most 1,000 octets are kept */
+    uint16_t code; /* SMTP reply code or 0 */
+    uint8_t enhanced[3]; /* 5.1.1; 0.0.0 when unknown */
+};
+/**
+ * End of an attempt. Recipients not mentioned stay DUE. Retries are scheduled (`retry_not_before`
+ * at the earliest, and now when `retry_now`: rest of a batch), PROGRESS is written lazily, the body
+ * is let go after the first attempt when more is to come. Recipients FAILED on a null-sender
+ * message are SETTLED at once. May end the message (on_done).
+ */
+struct qmgr_finish {
+    const struct qmgr_result *results;
+    uint32_t result_count;
+    bool is_in_doubt;   /* connection lost after the end of data: sets ENVELOPE_IN_DOUBT */
+    bool was_attempted; /* false: not counted (no slot, cancelled before the start) */
+    bool retry_now;
+    wall_us retry_not_before;
+};
+void qmgr_finish(struct qmgr *qmgr, struct qmgr_delivery *delivery,
+                 const struct qmgr_finish *finish, struct tick_now now);
+
+/* ---- the end of messages ---- */
+
+/**
+ * A message that owes a DSN: it has FAILED recipients and no attempt is in flight. It is not
+ * reported again until qmgr_dsn_written() or qmgr_dsn_failed(). NULL when there is none.
+ */
+struct qmgr_message *qmgr_dsn_next(struct qmgr *qmgr, struct tick_now now);
+/* What a DSN says of one recipient. */
+struct qmgr_failure {
+    uint32_t recipient_index;
+    uint16_t code;
+    uint8_t enhanced[3];
+    struct span reply;
+    bool is_expired;
+};
+struct qmgr_dsn {
+    const struct envelope *envelope;
+    struct spool_entry *entry;
+    struct buf_queue *body; /* may be empty */
+    const struct qmgr_failure *failures;
+    uint32_t failure_count;
+    uint32_t run; /* DSNs made for this message before: the DSN's id derives from (id, run) */
+    struct span progress; /* encoded PROGRESS that settles these failures, for spool_commit_dsn() */
+    bool is_done;         /* nothing is left of the message after this DSN */
+};
+/** Borrowed until the matching qmgr_dsn_written()/failed(). */
+struct qmgr_dsn qmgr_dsn_view(struct qmgr *qmgr, struct qmgr_message *message);
+/** The DSN is durable: failures become SETTLED. With is_done the message is gone (on_done is NOT
+ * called: spool_commit_dsn() did it). */
+void qmgr_dsn_written(struct qmgr *qmgr, struct qmgr_message *message, struct tick_now now);
+/** Its commit failed: reported again after retry_min. */
+void qmgr_dsn_failed(struct qmgr *qmgr, struct qmgr_message *message, struct tick_now now);
+
+/** Timers: retries become due, messages expire (recipients FAILED with 4.4.7, is_expired; reported
+ * through on_expired for records). */
+void qmgr_advance(struct qmgr *qmgr, struct tick_now now);
+tick_us qmgr_deadline(const struct qmgr *qmgr);
+
+/* ---- operators ---- */
+struct qmgr_stats {
+    uint32_t messages, deliveries_waiting, deliveries_ready, deliveries_active, lines;
+    uint64_t inserted, delivered_recipients, failed_recipients, expired_recipients, deferrals, done;
+    uint64_t body_memory;
+};
+struct qmgr_stats qmgr_get_stats(const struct qmgr *qmgr);
+struct qmgr_message *qmgr_find(struct qmgr *qmgr, struct message_id id);
+/** All messages, in slices: `*cursor` starts at 0; NULL at the end. Messages inserted meanwhile may
+ * or may not be seen. */
+struct qmgr_message *qmgr_next(struct qmgr *qmgr, uint64_t *cursor);
+struct qmgr_status { /* of one recipient, for `queue show` */
+    enum recipient_state state;
+    bool is_active;
+    uint32_t attempts;
+    wall_us next_try;
+    struct span last_reply;
+};
+const struct envelope *qmgr_message_envelope(const struct qmgr_message *message);
+struct qmgr_status qmgr_message_status(const struct qmgr_message *message, uint32_t recipient_index,
+                                       struct tick_now now);
+/** Invariants; returns how many messages have no next event (must be 0). */
+uint32_t qmgr_verify(const struct qmgr *qmgr);
+
+#endif

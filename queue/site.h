@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef QUEUE_SITE_H
+#define QUEUE_SITE_H
+
+#include "base/rng.h"
+#include "base/span.h"
+#include "base/tick.h"
+
+/*
+ * Sites: who limits us. A site is the set of MX hosts a domain resolves to (hash of the sorted,
+ * lower-case names), seen from one source address. Its home shard (key modulo shard count) alone
+ * grants connection slots, as leases with expiry, recalled on demand, first to the shard whose
+ * waiting mail ranks first. On one shard everything is a plain call; the code is the same.
+ *
+ * Also here: back-off of the site as a whole, and dead-host memory, so that one black hole slows
+ * nobody else.
+ */
+struct site_set; /* one per shard */
+struct site;
+
+enum site_message_kind {
+    SITE_MESSAGE_WANT,
+    SITE_MESSAGE_GRANT,
+    SITE_MESSAGE_RECALL,
+    SITE_MESSAGE_RETURN,
+    SITE_MESSAGE_OUTCOME
+};
+struct site_message {
+    uint64_t key;
+    uint32_t kind; /* enum site_message_kind */
+    uint32_t from_shard;
+    uint32_t count;   /* slots */
+    uint32_t waiting; /* deliveries waiting at the asker */
+    int64_t rank;     /* of its first: arrival, smaller first */
+    tick_us until;    /* lease end; pause end */
+    uint32_t limit;   /* connection_max as the asker's configuration has it */
+};
+
+struct site_options {
+    uint32_t shard, shard_count;
+    uint32_t site_count_max;          /* idle sites are forgotten, least recently used first */
+    uint32_t connection_max;          /* per (source, site), all shards together; default 20 */
+    tick_us lease_time;               /* a lease not renewed is free again */
+    tick_us host_dead_time;           /* how long a host that failed to answer is tried last */
+    tick_us backoff_min, backoff_max; /* site-wide pause after connection failures of all its hosts:
+                                         doubles, with jitter */
+    void *context;
+    /* How to reach the home shard: 64-octet messages for site_receive() over there. Never called
+     * for oneself. */
+    void (*send)(void *context, uint32_t to_shard, const struct site_message *message);
+    /* A slot became available, or the pause ended: the shard may call site_slot_acquire() for this
+     * site now. */
+    void (*wake)(void *context, struct site *site);
+};
+
+struct site_set *site_set_new(const struct site_options *options, struct rng *rng);
+void site_set_free(struct site_set *sites);
+
+/** The key of a set of host names (order does not matter, ASCII case ignored) seen from one source.
+ */
+uint64_t site_key(struct span source, const struct span *hosts, uint32_t host_count);
+/** Find or make. `label` (a domain, or provider name) is for people. NULL only when all
+ * site_count_max sites are busy. */
+struct site *site_get(struct site_set *sites, uint64_t key, struct span label, tick_us now);
+/** Users keep a site alive between hold and release (waiting domains, connections). */
+void site_hold(struct site *site);
+void site_release(struct site_set *sites, struct site *site);
+
+/**
+ * One connection slot for this shard. ERR_OK: yours until site_slot_return(). ERR_AGAIN: asked the
+ * home shard, or none free: wake() follows. ERR_TIMEOUT: the site pauses until site_paused_until();
+ * wake() follows.
+ */
+enum err site_slot_acquire(struct site_set *sites, struct site *site, int64_t rank,
+                           uint32_t waiting, tick_us now) MUST_CHECK;
+void site_slot_return(struct site_set *sites, struct site *site, tick_us now);
+/** Fewer slots than shards with mail for it: deliveries should be handed to the shard that holds
+ * the slot. */
+bool site_is_scarce(const struct site *site);
+/** A shard that holds a slot of a scarce site (as the home told us), or our own number when
+ * unknown. */
+uint32_t site_holder(const struct site *site);
+
+/** An attempt got a connection that spoke SMTP (ok), or every host of the site failed (not ok):
+ * ends, starts or lengthens the pause. */
+void site_outcome(struct site_set *sites, struct site *site, bool is_ok, tick_us now);
+tick_us site_paused_until(const struct site *site);
+
+/** Dead-host memory: keyed by address and port (18 octets, opaque here). */
+void site_host_report(struct site_set *sites, const void *address, uint32_t address_size,
+                      bool is_ok, tick_us now);
+bool site_host_is_dead(const struct site_set *sites, const void *address, uint32_t address_size,
+                       tick_us now);
+
+void site_receive(struct site_set *sites, const struct site_message *message, tick_us now);
+/** Timers: lease renewals and expiries, pauses. */
+void site_advance(struct site_set *sites, tick_us now);
+tick_us site_set_deadline(const struct site_set *sites);
+
+struct site_view { /* for `status` and `queue show` */
+    uint64_t key;
+    struct span label;
+    uint32_t slots_held, slots_used, connection_max;
+    tick_us paused_until;
+    uint32_t failures;
+};
+/** Iterate: `*cursor` starts at 0; false at the end. */
+bool site_next(const struct site_set *sites, uint32_t *cursor, struct site_view *ret_view);
+struct site_view site_get_view(const struct site *site);
+
+#endif

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef RELAY_CLIENT_H
+#define RELAY_CLIENT_H
+
+#include "base/buf.h"
+#include "dataplane/flow.h"
+#include "dns/dns.h"
+#include "queue/envelope.h"
+#include "relay/settings.h"
+
+/*
+ * Outbound SMTP of one shard: connections, their reuse, and one transaction at a time on each. The
+ * protocol engine is smtpc.c (no I/O); client.c drives it over stream.h, walks the MX hosts of a
+ * request, keeps idle connections, enforces deadlines.
+ *
+ * A request (struct client_request) carries one message for the recipients of one domain and ends
+ * in exactly one on_result(). A connection occupies one site slot from client_start() until
+ * on_closed(). Kept connections are found by key: (site, host, source, TLS level, verified
+ * identity, AUTH) - the key is made of what the request says, by client.c.
+ */
+#define CLIENT_FLOW_USER_TAG  0x434c540000000000ull
+#define CLIENT_FLOW_USER_MASK 0xffffff0000000000ull
+
+/* Who is to blame for a reply, from the table in judge.c: (stage, code, enhanced code, pattern). */
+enum smtp_scope {
+    SMTP_SCOPE_MESSAGE,
+    SMTP_SCOPE_RECIPIENT,
+    SMTP_SCOPE_HOST,
+    SMTP_SCOPE_SOURCE,
+    SMTP_SCOPE_PROTOCOL
+};
+enum smtp_stage {
+    SMTP_STAGE_CONNECT,
+    SMTP_STAGE_GREETING,
+    SMTP_STAGE_EHLO,
+    SMTP_STAGE_STARTTLS,
+    SMTP_STAGE_AUTH,
+    SMTP_STAGE_MAIL,
+    SMTP_STAGE_RCPT,
+    SMTP_STAGE_DATA,
+    SMTP_STAGE_BODY,
+    SMTP_STAGE_END,
+    SMTP_STAGE_COUNT
+};
+
+struct client_recipient_result {
+    enum recipient_state state; /* DUE (try again), DELIVERED, FAILED */
+    bool retry_now;             /* left over from a batch (452/552 too many recipients) */
+    uint16_t code;
+    uint8_t enhanced[3];
+    enum smtp_scope scope;
+    enum smtp_stage stage;
+    struct span reply; /* printable ASCII, at most 1,000 octets; valid during on_result() */
+};
+
+struct client_result {
+    uint64_t user;
+    const struct client_recipient_result
+        *recipients; /* one per recipient of the request, same order */
+    uint32_t recipient_count;
+    bool is_in_doubt; /* connection lost after the end of data was appended and before its reply */
+    bool has_connected;     /* some host spoke SMTP to us: the site is alive */
+    bool was_attempted;     /* false: no connection was tried (cancelled before) */
+    char host[MX_NAME_MAX]; /* last host tried */
+    struct flow_address peer, source;
+    uint64_t connection; /* id for records */
+    uint32_t connection_use;
+    tick_us connect_time, transmit_time;
+    const char *tls_version; /* NULL: clear */
+};
+
+struct client_request {
+    uint64_t user;
+    const struct settings_route *route; /* TLS level, AUTH; borrowed from the snapshot */
+    uint64_t site;                      /* key; opaque */
+    const struct mx_answer *hosts;      /* copied; already ordered, dead hosts last */
+    const struct envelope *envelope;    /* borrowed until on_result() */
+    const uint32_t *recipients;         /* indexes, borrowed until on_result() */
+    uint32_t recipient_count;           /* <= recipients_per_transaction_max */
+    /* Body as stored: whole in memory, by reference; kept until on_result(). */
+    struct buf_queue *body;
+    tick_us deadline; /* absolute, for the whole attempt */
+    bool is_alone;    /* in-doubt mail: nothing pipelined ahead of it or behind it */
+};
+
+struct client;
+struct client_options {
+    struct flow_plane *plane;
+    struct rng *rng;
+    uint32_t connection_count_max;
+    void *context;
+    void (*on_result)(void *context, const struct client_result *result);
+    /* A connection that occupied a slot of `site` is gone (FIN or RST seen, or given up). */
+    void (*on_closed)(void *context, uint64_t site);
+    /* A connection of `site` became idle and is kept: another delivery for the site may start at
+     * once. */
+    void (*on_idle)(void *context, uint64_t site);
+    /* Health of one host, for dead-host memory. */
+    void (*on_host)(void *context, const struct flow_address *address, bool is_ok);
+};
+
+struct client *client_new(const struct client_options *options, const struct settings *settings);
+void client_free(struct client *client);
+void client_set_settings(struct client *client, const struct settings *settings);
+
+/** Is a kept connection usable for this request? It is reserved by the client_start() that must
+ * follow in the same turn. */
+bool client_has_idle(struct client *client, const struct client_request *request);
+/**
+ * Start. With client_has_idle() the kept connection is used and no slot is needed; otherwise the
+ * caller has acquired one slot, which on_closed() returns. on_result() never comes inside this
+ * call. Errors: ERR_LIMIT: nothing was started, the slot is still the caller's.
+ */
+enum err client_start(struct client *client, const struct client_request *request,
+                      tick_us now) MUST_CHECK;
+/** Ask a request to end early; on_result() follows (DELIVERED wins if the reply is in). */
+void client_cancel(struct client *client, uint64_t user, tick_us now);
+/** A waiting delivery of another site wants a slot: close idle connections of this site (all when
+ * 0). */
+void client_close_idle(struct client *client, uint64_t site, tick_us now);
+
+void client_on_flow(struct client *client, const struct flow_event *event, tick_us now);
+void client_advance(struct client *client, tick_us now);
+tick_us client_deadline(const struct client *client);
+
+struct client_stats {
+    uint64_t connections, reused, transactions, accepted, deferred, refused, uncertain,
+        desynchronised, tls_handshakes, tls_failures;
+    uint32_t open, idle;
+};
+struct client_stats client_get_stats(const struct client *client);
+
+#endif

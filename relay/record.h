@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef RELAY_RECORD_H
+#define RELAY_RECORD_H
+
+#include "base/tick.h"
+#include "dataplane/flow.h"
+#include "queue/envelope.h"
+
+/*
+ * What happened to mail, for people and programs: shards emit fixed binary records to a ring, a
+ * writer thread formats them (control/record_writer.c). Text fields are truncated, may hold any
+ * octet, and are escaped by the writer.
+ */
+enum record_kind {
+    RECORD_RECEPTION = 1, /* 250 to the end of data */
+    RECORD_DELIVERY,      /* a next hop's 2xx, one per recipient */
+    RECORD_DEFERRAL,
+    RECORD_BOUNCE,
+    RECORD_EXPIRY,
+    RECORD_REJECTION, /* 4xx or 5xx to a client at MAIL, RCPT or end of data */
+};
+
+struct record {
+    uint16_t kind; /* enum record_kind */
+    uint16_t code; /* SMTP reply code, 0: none */
+    uint8_t enhanced[3];
+    uint8_t attempts;
+    uint32_t shard;
+    wall_us time;
+    struct message_id id;
+    uint64_t size;
+    uint64_t session; /* id of the inbound session (reception, rejection) or outbound connection */
+    struct flow_address source; /* our address */
+    struct flow_address peer;
+    uint32_t delays_ms[4];    /* before the queue, in the queue, connection, transmission */
+    uint32_t connection_use;  /* n-th transaction on its connection */
+    uint16_t recipient_count; /* reception */
+    uint16_t flags;           /* enum record_flags */
+    char tls[24];             /* "TLSv1.3", empty: none */
+    char host[96];            /* next hop's name, or client's EHLO name */
+    char site[64];
+    char sender[128];
+    char recipient[128];
+    char text[256]; /* reply text */
+};
+enum record_flags { RECORD_UNCERTAIN = 1, RECORD_IS_DSN = 2 };
+
+/* Where shards put them: an SPSC ring in the daemon, a list in tests. A full sink drops and counts.
+ */
+struct record_sink {
+    void (*emit)(void *context, const struct record *record);
+    void *context;
+};
+/** Copy text into a fixed field, truncated, NUL-terminated. */
+void record_text(char *ret_field, uint32_t field_size, struct span text);
+
+#endif

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef RELAY_SERVER_H
+#define RELAY_SERVER_H
+
+#include "dataplane/flow.h"
+#include "relay/record.h"
+#include "relay/settings.h"
+#include "relay/transfer.h"
+
+/*
+ * Inbound SMTP of one shard: listeners, sessions, deadlines. The protocol engine is smtpd.c (no
+ * I/O); server.c drives it over stream.h and hands bodies to the transfer. Sessions' reply slots
+ * are ordered (DESIGN of reply slots in smtpd.h).
+ */
+#define SERVER_FLOW_USER_TAG  0x5352560000000000ull
+#define SERVER_FLOW_USER_MASK 0xffffff0000000000ull
+
+struct server;
+struct server_options {
+    uint32_t shard;
+    struct flow_plane *plane;
+    struct rng *rng;
+    struct transfer *transfer;
+    struct record_sink records;
+};
+
+struct server *server_new(const struct server_options *options, const struct settings *settings,
+                          struct tick_now now);
+void server_free(struct server *server);
+/** Listen on every listener of the settings. Errors: ERR_SYSTEM with the index of the failing
+ * listener in *ret_index. */
+enum err server_listen(struct server *server, uint32_t *ret_index) MUST_CHECK;
+/** New settings: listeners that are gone close, new ones open; sessions keep the old limits until
+ * they end (they hold the old snapshot). */
+void server_set_settings(struct server *server, const struct settings *settings,
+                         struct tick_now now);
+/** True while some session still uses a snapshot with this serial. */
+bool server_uses_settings(const struct server *server, uint64_t serial);
+
+void server_on_flow(struct server *server, const struct flow_event *event, struct tick_now now);
+/** The fate of an end of data (transfer's on_commit). */
+void server_on_commit(struct server *server, uint64_t user, uint16_t code, struct message_id id,
+                      struct tick_now now);
+void server_advance(struct server *server, struct tick_now now);
+tick_us server_deadline(const struct server *server);
+/** Stop accepting; sessions outside a transaction get 421 and end. True when none is left. */
+bool server_drain(struct server *server, struct tick_now now);
+
+struct server_stats {
+    uint64_t sessions, refused, messages_accepted, messages_rejected, recipients_accepted,
+        recipients_rejected, octets, tls_sessions, timeouts, desynchronised;
+    uint32_t open;
+};
+struct server_stats server_get_stats(const struct server *server);
+
+#endif

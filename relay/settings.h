@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef RELAY_SETTINGS_H
+#define RELAY_SETTINGS_H
+
+#include "dataplane/flow.h"
+#include "dns/dns.h"
+
+/*
+ * What the configuration means to the relay: one immutable snapshot. control/config makes it from
+ * YAML (each field's row in control/option.def says type, bounds, default and help), shards get the
+ * pointer by message, and the last shard to let go of it frees it.
+ */
+struct ssl_ctx_st;
+
+enum settings_tls_level {
+    SETTINGS_TLS_NONE,
+    SETTINGS_TLS_MAY,
+    SETTINGS_TLS_ENCRYPT,
+    SETTINGS_TLS_VERIFY
+};
+enum settings_bare_lf { SETTINGS_BARE_LF_REJECT, SETTINGS_BARE_LF_NORMALIZE };
+enum settings_long_lines { SETTINGS_LONG_LINES_PASS, SETTINGS_LONG_LINES_REJECT };
+enum settings_eight_bit { SETTINGS_EIGHT_BIT_SEND, SETTINGS_EIGHT_BIT_BOUNCE };
+enum settings_route_kind {
+    SETTINGS_ROUTE_MX,
+    SETTINGS_ROUTE_HOSTS,
+    SETTINGS_ROUTE_DISCARD,
+    SETTINGS_ROUTE_REFUSE
+};
+
+struct settings_limits { /* of one listener's sessions; RFC 5321 section 4.5.3 sets the minima */
+    uint32_t
+        command_line_size_max;   /* with CRLF; >= 512; default 2,048 (room for AUTH and SMTPUTF8) */
+    uint32_t recipient_max;      /* >= 100; default 1,000 */
+    uint64_t message_size_max;   /* >= 65,536; default 50 MB */
+    uint32_t text_line_size_max; /* for long_lines: reject; >= 1,000 with CRLF; default 1,000 */
+    uint32_t received_max;       /* loop detection; default 100 */
+    uint32_t error_max;          /* 5xx per session before 421; default 20 */
+    uint32_t junk_max; /* NOOP, RSET, VRFY, HELP without progress before 421; default 100 */
+    uint32_t messages_per_session_max; /* 0: no bound */
+    uint32_t session_max;              /* concurrent sessions per shard */
+    uint32_t transactions_ahead_max;   /* pipelined behind a pending end of data; default 2 */
+    tick_us command_timeout;           /* waiting for a command; default 300 s */
+    tick_us data_timeout;              /* waiting for body octets; default 180 s */
+    tick_us session_timeout;           /* in all; default 1 h */
+    tick_us transaction_timeout;       /* MAIL to end of data; default 30 min */
+};
+
+struct settings_listener {
+    struct flow_address address;
+    struct settings_limits limits;
+    enum settings_bare_lf bare_lf;
+    enum settings_long_lines long_lines;
+    bool offer_starttls;           /* a certificate is configured */
+    struct ssl_ctx_st *tls_server; /* NULL without; owned by the snapshot */
+};
+
+struct settings_host {           /* of a route with a list of hosts */
+    const char *name;            /* host name or address literal text */
+    struct flow_address address; /* family NONE: `name` is looked up */
+    uint16_t port, weight;
+};
+
+struct settings_auth {
+    const char *user, *password; /* read from the secret file */
+};
+
+struct settings_route {
+    const char *pattern; /* "example.org", "*.example.org" (any depth below), or "*" */
+    enum settings_route_kind kind;
+    bool is_served; /* clients outside relay_from may send here */
+    const struct settings_host *hosts;
+    uint32_t host_count;
+    enum settings_tls_level tls;
+    const char *tls_name; /* verify: expected name; NULL: the host's */
+    struct ssl_ctx_st
+        *tls_client; /* for encrypt and verify with this route's CA; NULL for none and may */
+    const struct settings_auth *auth; /* NULL: none */
+    const char *refuse_text;          /* REFUSE: text behind 550 5.7.1 */
+    uint32_t connection_max;          /* per site; 0: the default */
+};
+
+struct settings_client {
+    const char *hello_name;
+    struct flow_address source4, source6;    /* family NONE: any */
+    tick_us connect_timeout;                 /* 30 s */
+    tick_us greeting_timeout;                /* 300 s */
+    tick_us command_timeout;                 /* 300 s */
+    tick_us data_init_timeout;               /* 120 s, for the 354 */
+    tick_us data_block_timeout;              /* 180 s without progress while sending */
+    tick_us data_end_timeout;                /* 600 s for the reply to the end of data */
+    tick_us attempt_timeout;                 /* absolute, per attempt: 30 min */
+    tick_us idle_timeout;                    /* kept connections: 5 s */
+    uint32_t messages_per_connection_max;    /* 100 */
+    uint32_t recipients_per_transaction_max; /* 100 */
+    enum settings_eight_bit eight_bit;
+    bool use_bdat;              /* where offered */
+    struct ssl_ctx_st *tls_may; /* the opportunistic context: ignores openssl.cnf, takes old TLS */
+};
+
+struct settings {
+    const char *hostname; /* banner, Received, EHLO */
+    const struct settings_listener *listeners;
+    uint32_t listener_count;
+    const struct flow_prefix *relay_from;
+    uint32_t relay_from_count;
+    const char
+        *postmaster; /* address that bare postmaster and postmaster@served go to; NULL: refused */
+    const struct settings_route *routes; /* the last is the default, pattern "*" */
+    uint32_t route_count;
+    struct settings_client client;
+    struct mx_policy mx;
+    tick_us retry_min, retry_max, message_lifetime; /* 5 min, 4 h (80 min ...), 5 d */
+    uint32_t dsn_header_size_max;                   /* octets of header quoted in a DSN; 50,000 */
+    uint64_t serial;                                /* of the snapshot */
+};
+
+/** Most specific route for a normalized domain: exact, then the longest "*." suffix, then "*".
+ * Never NULL. */
+const struct settings_route *settings_route_find(const struct settings *settings,
+                                                 struct span domain);
+bool settings_relay_is_allowed(const struct settings *settings, const struct flow_address *client);
+
+#endif

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef RELAY_STREAM_H
+#define RELAY_STREAM_H
+
+#include "dataplane/flow.h"
+
+/*
+ * A connection as SMTP sees it: a flow, in the clear or under TLS, with one set of calls. In the
+ * clear every call is flow.h's own; under TLS octets pass through OpenSSL by a BIO that reads
+ * received buffers and writes reserved ones.
+ *
+ * End of TLS is end of connection: after close_notify or a TLS error nothing more is readable,
+ * whatever the flow still holds (HAZARDS TL-05); stream_state() says FAILED or CLOSED.
+ */
+struct ssl_ctx_st;
+struct tlsio; /* OpenSSL behind: relay/tlsio.c */
+
+enum stream_state {
+    STREAM_OPEN,        /* plain, or handshake done */
+    STREAM_HANDSHAKE,   /* TLS handshake under way */
+    STREAM_PEER_CLOSED, /* FIN (plain) or close_notify (TLS) is in; what is readable may still be
+                           read */
+    STREAM_FAILED, /* RST, TLS error, or FIN without close_notify under TLS; stream_error() says
+                      which */
+};
+
+struct stream {
+    struct flow_plane *plane;
+    struct flow flow;
+    struct tlsio *tls; /* NULL: in the clear */
+    bool is_peer_closed, is_failed;
+    enum err error;
+};
+
+void stream_init(struct stream *stream, struct flow_plane *plane, struct flow flow);
+/** Feed a flow event in before anything else is done with it: runs TLS forward. */
+void stream_on_event(struct stream *stream, const struct flow_event *event);
+enum stream_state stream_get_state(const struct stream *stream);
+enum err stream_error(const struct stream *stream);
+
+/* The same contract as the flow calls of the same name. */
+uint32_t stream_readable(struct stream *stream);
+uint32_t stream_peek(struct stream *stream, struct span *ret_spans, uint32_t max);
+struct span stream_pull(struct stream *stream, uint32_t size);
+void stream_consume(struct stream *stream, uint32_t size);
+void stream_take(struct stream *stream, uint32_t size, struct buf_queue *into);
+void stream_credit(struct stream *stream, uint64_t charge);
+void stream_append(struct stream *stream, struct buf_queue *octets);
+/** Append by copy (commands, replies). Errors: ERR_MEMORY. */
+enum err stream_write(struct stream *stream, struct span octets) MUST_CHECK;
+uint64_t stream_unsent(struct stream *stream);
+void stream_cork(struct stream *stream, bool is_corked);
+void stream_push(struct stream *stream);
+void stream_want(struct stream *stream, uint32_t events);
+void stream_close(struct stream *stream);
+void stream_abort(struct stream *stream);
+
+/**
+ * Start TLS on a plain stream.
+ *
+ * Errors: ERR_PEER_SYNTAX when octets already received wait in the clear (command injection: TL-01,
+ * TL-04): the caller refuses or aborts; ERR_MEMORY.
+ */
+enum err stream_start_tls_server(struct stream *stream, struct ssl_ctx_st *context) MUST_CHECK;
+/** `name`: SNI, and, with verify, the name the certificate must match; NULL for neither. */
+enum err stream_start_tls_client(struct stream *stream, struct ssl_ctx_st *context,
+                                 const char *name, bool verify) MUST_CHECK;
+/** "TLSv1.3" and cipher name, static; NULL in the clear or before the handshake is done. */
+const char *stream_tls_version(const struct stream *stream);
+const char *stream_tls_cipher(const struct stream *stream);
+
+/* ---- contexts (control thread, start and reload) ---- */
+/** Server context from PEM files. `listener_name` binds session tickets to this listener (TL-10).
+ * Errors: ERR_CONFIG_VALUE with text in ret_why. */
+enum err tls_server_context_new(const char *certificate_file, const char *key_file,
+                                const char *listener_name, struct ssl_ctx_st **ret_context,
+                                char ret_why[256]) MUST_CHECK;
+/** Client context: opportunistic when ca_file is NULL and !verify (takes old TLS, checks nothing,
+ * ignores openssl.cnf); ca_file "system": Debian's. */
+enum err tls_client_context_new(bool verify, const char *ca_file, struct ssl_ctx_st **ret_context,
+                                char ret_why[256]) MUST_CHECK;
+void tls_context_free(struct ssl_ctx_st *context);
+
+#endif

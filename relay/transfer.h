@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef RELAY_TRANSFER_H
+#define RELAY_TRANSFER_H
+
+#include "dns/dns.h"
+#include "queue/qmgr.h"
+#include "queue/site.h"
+#include "queue/spool.h"
+#include "relay/client.h"
+#include "relay/record.h"
+#include "relay/settings.h"
+
+/*
+ * The hub of a shard: joins sessions, spool, queue, DNS, sites and outbound connections.
+ *
+ * Inbound: a session's transaction becomes a spool transaction; its end becomes a commit; the
+ * commit's completion releases the session's reply slot and hands the message to the queue.
+ * Outbound: a line of the queue that has something due is resolved (route, MX), its site is found,
+ * a connection is had (a kept one, or a slot), deliveries are taken and given to the client;
+ * results settle recipients; what failed for good gets its DSN in the same commit.
+ */
+struct transfer;
+struct transfer_intake; /* one inbound message being received */
+
+struct transfer_options {
+    uint32_t shard;
+    struct flow_plane *plane;
+    struct spool *spool;
+    struct dns *dns;
+    struct rng *rng;
+    struct record_sink records;
+    struct qmgr_options queue;
+    struct site_options sites;
+    void *server; /* passed to on_commit */
+    /* The end of data has its fate: code 250, 451 or 452. `user` as given to transfer_end(). */
+    void (*on_commit)(void *server, uint64_t user, uint16_t code, struct message_id id);
+};
+
+struct transfer *transfer_new(const struct transfer_options *options,
+                              const struct settings *settings, struct tick_now now);
+void transfer_free(struct transfer *transfer);
+void transfer_set_settings(struct transfer *transfer, const struct settings *settings);
+
+/* ---- inbound: called by the server ---- */
+
+/** Begin a message. ERR_DISK_FULL, ERR_DISK_IO, ERR_LIMIT: answer 452 4.3.1 / 451 4.3.0. The id is
+ * in *ret_id for `Received:`. */
+enum err transfer_begin(struct transfer *transfer, uint64_t size_hint, struct tick_now now,
+                        struct transfer_intake **ret_intake, struct message_id *ret_id) MUST_CHECK;
+/** Body octets, in order, dot-unstuffed, our header fields first; `octets` is emptied. Errors: as
+ * begin; abort then. */
+enum err transfer_body(struct transfer *transfer, struct transfer_intake *intake,
+                       struct buf_queue *octets) MUST_CHECK;
+/** Octets this intake holds in memory and not yet on disk: the server stops reading above its
+ * bound. */
+uint64_t transfer_pending(const struct transfer_intake *intake);
+/** End of data: commit. `envelope` (id filled in by transfer) is copied. on_commit follows exactly
+ * once, never inside this call. Consumes the intake. */
+void transfer_end(struct transfer *transfer, struct transfer_intake *intake,
+                  struct envelope *envelope, uint64_t user);
+/** Refused, or the client is gone before the end of data. Consumes the intake. */
+void transfer_abort(struct transfer *transfer, struct transfer_intake *intake);
+
+/* ---- the shard's turn ---- */
+void transfer_on_flow(struct transfer *transfer, const struct flow_event *event,
+                      struct tick_now now); /* CLIENT_FLOW_USER_TAG */
+void transfer_on_dns(struct transfer *transfer, uint64_t user,
+                     struct tick_now now); /* dns wake() */
+void transfer_on_site_message(struct transfer *transfer, const struct site_message *message,
+                              struct tick_now now);
+void transfer_run(struct transfer *transfer,
+                  struct tick_now now); /* spool events, due lines, timers */
+tick_us transfer_deadline(const struct transfer *transfer);
+/** Recovered mail (adopted entries), one by one. */
+void transfer_recovered(struct transfer *transfer, const struct spool_recovered *message,
+                        struct tick_now now);
+/** Stop new attempts; true when no attempt and no commit is in flight. */
+bool transfer_drain(struct transfer *transfer, struct tick_now now);
+
+struct qmgr *transfer_queue(struct transfer *transfer);
+struct site_set *transfer_sites(struct transfer *transfer);
+
+#endif

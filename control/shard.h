@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CONTROL_SHARD_H
+#define CONTROL_SHARD_H
+
+#include "queue/ring.h"
+#include "relay/server.h"
+#include "relay/transfer.h"
+
+/*
+ * One shard: a pinned thread's worth of relay, and the only place that knows all parts. Its seams
+ * (network, disk, clock, randomness) are passed in, so that the daemon and the simulator run the
+ * same code.
+ *
+ *   turn = time, network, sessions, mailbox, disk, timers, flush
+ *
+ * Control talks to shards only by ring messages (member number `count` of the group is control's);
+ * answers come back the same way. A query's memory belongs to control, is filled by the shard, and
+ * must not be touched by control between sending and the reply.
+ */
+struct shard;
+
+struct shard_options {
+    uint32_t index, count;
+    struct flow_plane *plane; /* owned by the caller, as all seams */
+    struct disk *disk;
+    const struct tick_source *clock;
+    struct rng rng; /* by value: keyed by the caller, a different key for every shard */
+    struct ring_member *mailbox; /* NULL only when count is 1 and nobody controls it */
+    struct record_sink records;
+    const struct settings *settings;
+    struct spool_options spool; /* pool, shard and epoch are filled in by shard_new() */
+    uint64_t epoch;
+    struct dns_options dns; /* send, wake and context are filled in by shard_new() */
+    uint32_t message_count_max;
+    uint64_t body_memory_max;
+    uint32_t connection_max; /* per (source, site) */
+};
+
+/** Heap; start-up, on the shard's own thread or before it starts. Errors: the spool's. */
+enum err shard_new(const struct shard_options *options, struct shard **ret_shard) MUST_CHECK;
+void shard_free(struct shard *shard);
+/** Open the listeners. Errors: ERR_SYSTEM, the failing listener's index in *ret_index. */
+enum err shard_listen(struct shard *shard, uint32_t *ret_index) MUST_CHECK;
+/** One turn; returns the time until which nothing will happen by itself (it may be in the past:
+ * turn again at once). */
+tick_us shard_turn(struct shard *shard);
+/** Turn until stopped, sleeping in between: the thread's body. */
+void shard_run(struct shard *shard);
+bool shard_is_stopped(const struct shard *shard);
+
+/* ---- messages: ring_message.kind ---- */
+enum shard_message_kind {
+    SHARD_MESSAGE_DNS = 1, /* between shards */
+    SHARD_MESSAGE_SITE,
+    SHARD_MESSAGE_HANDOVER,  /* a delivery goes to the shard that holds the slot (relay/handover.h)
+                              */
+    SHARD_MESSAGE_SETTINGS,  /* control -> shard: payload is struct shard_control */
+    SHARD_MESSAGE_RECOVERED, /* control -> shard: adopt your share of *recovery; reply when done */
+    SHARD_MESSAGE_QUERY,     /* control -> shard: fill *query; reply when done */
+    SHARD_MESSAGE_DRAIN, /* control -> shard: stop accepting, finish what is in flight; reply when
+                            drained, then the thread ends */
+};
+
+struct shard_control { /* payload of the last four; the reply carries the same */
+    const struct settings *settings;
+    struct spool_recovery *recovery;
+    struct shard_query *query;
+    uint64_t serial; /* reply to SETTINGS: sent only when the shard has let go of every snapshot
+                        older than `serial` */
+};
+
+/* ---- queries ---- */
+enum shard_query_kind { SHARD_QUERY_STATUS, SHARD_QUERY_QUEUE_LIST, SHARD_QUERY_QUEUE_SHOW };
+
+struct shard_status {
+    struct server_stats server;
+    struct client_stats client;
+    struct qmgr_stats queue;
+    struct spool_stats spool;
+    struct dns_stats dns;
+    struct flow_stats flow;
+    struct ring_stats ring;
+    uint64_t turns, busy_us; /* time spent in turns that did something */
+    tick_us uptime;
+    uint32_t invariant_violations; /* messages without a next event; must be 0 */
+    uint64_t copies_foreign;       /* deliveries handed to another shard */
+};
+
+struct shard_queue_row { /* one recipient of one queued message */
+    struct message_id id;
+    wall_us arrived, expires, next_try;
+    uint64_t size;
+    uint32_t attempts, shard;
+    uint8_t state; /* enum recipient_state */
+    bool is_active;
+    char sender[256], recipient[256], last_reply[256];
+};
+
+struct shard_query {
+    enum shard_query_kind kind;
+    struct message_id id;         /* SHOW */
+    uint64_t cursor;              /* LIST: 0 at first; in and out; UINT64_MAX at the end */
+    struct shard_queue_row *rows; /* LIST, SHOW: filled up to row_max */
+    uint32_t row_max, row_count;
+    struct shard_status status; /* STATUS */
+};
+
+/* Numbers that scenarios expect by name: "queue.messages", "records.delivery", ... */
+struct shard_status shard_get_status(const struct shard *shard);
+
+#endif

@@ -44,6 +44,7 @@ void buf_pool_free(struct buf_pool *pool);
 uint32_t buf_pool_in_use(const struct buf_pool *pool);
 uint32_t buf_pool_available(const struct buf_pool *pool); /* count_max - in use */
 uint32_t buf_pool_data_size(const struct buf_pool *pool);
+uint64_t buf_pool_exhausted(const struct buf_pool *pool); /* times buf_acquire() had none to give */
 
 /** One reference, empty, headroom in front. NULL when the pool is exhausted (counted by the pool).
  */

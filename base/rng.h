@@ -27,6 +27,10 @@ void rng_fill(struct rng *rng, void *ret_data, uint32_t size);
 uint32_t rng_u32(struct rng *rng);
 uint64_t rng_u64(struct rng *rng);
 
+/** The block function of RFC 8439 section 2.3: 64 octets of key stream. */
+void rng_chacha20_block(const uint32_t key[8], uint32_t counter, const uint32_t nonce[3],
+                        uint8_t ret_block[64]);
+
 /** Uniform in [0, bound), without modulo bias. CHECKs bound > 0. */
 uint32_t rng_below(struct rng *rng, uint32_t bound);
 

@@ -22,7 +22,7 @@ struct wheel_timer {
 #define WHEEL_SLOTS  256
 
 struct wheel {
-    tick_us now; /* all timers with deadline <= now have been handed out or are in `due` */
+    tick_us now; /* timers whose deadline, rounded up to a slot, is <= now are out or in `due` */
     struct wheel_timer slots[WHEEL_LEVELS][WHEEL_SLOTS];
     uint64_t occupied[WHEEL_LEVELS][WHEEL_SLOTS / 64];
     struct wheel_timer due;
@@ -42,8 +42,8 @@ static inline bool wheel_is_armed(const struct wheel_timer *timer)
  * is none left. Timers may be armed and cancelled freely between calls; one armed for <= now fires
  * in the same round. */
 struct wheel_timer *wheel_expire_next(struct wheel *wheel, tick_us now);
-/** A time at or before the earliest deadline: how long the shard may sleep. TICK_NEVER when nothing
- * is armed. */
+/** When wheel_expire_next() is needed next (a timer falls due, or a slot must be spread out): how
+ * long the shard may sleep. TICK_NEVER when nothing is armed. */
 tick_us wheel_deadline(const struct wheel *wheel);
 
 #define WHEEL_OWNER(timer_pointer, type, member)                                                   \

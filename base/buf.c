@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Buffer pools and queues of slices.
+ *
+ * A pool hands out buffers from a free list, last returned first, for that one is still in the
+ * cache. When the list is empty and count_max allows, it grows by a slab of BUF_POOL_BLOCK buffers:
+ * header, headroom and data of each in one piece of memory. With BUF_BACKING_HEAP every buffer is
+ * a heap block that is freed with its last reference.
+ *
+ * A queue is a ring of slices. The ring doubles when full and is freed by buf_queue_fini() only, so
+ * that a queue in use settles at the size it needs.
+ *
+ * Invariants
+ *   1. A buffer on the free list has refcnt 0; every buffer outside has refcnt >= 1.
+ *   2. in_use counts the buffers outside and is at most count_max.
+ *   3. A slice holds one reference and lies within its buffer. `size` of a queue is the sum over
+ *      its slices, none of which is empty.
+ *   4. buf_queue_append_copy() writes into a buffer's room only if its own last slice ends where
+ *      the data ends and it holds the only reference: nobody else can see or use that room.
+ *
+ * All calls belong to the shard that owns the pool: counts are plain integers.
+ */
+#include "base/buf.h"
+
+#include <stdlib.h>
+
+#define BUF_DATA_SIZE_MAX   65000u
+#define BUF_LINE            64u
+#define BUF_QUEUE_SLOTS_MIN 8u
+#define BUF_QUEUE_SLOTS_MAX (1u << 30)
+#define BUF_REFCNT_MAX      UINT16_MAX
+
+_Static_assert(BUF_DATA_SIZE_MAX + BUF_HEADROOM <= UINT16_MAX, "buf_len is 16 bits");
+
+struct buf_pool {
+    struct buf *free; /* linked by mbuf.next */
+    uint32_t in_use, created, count_max;
+    uint32_t data_size, stride;
+    enum buf_backing backing;
+    uint64_t exhausted;
+    void **slabs;
+    uint32_t slab_count;
+};
+
+/* ---- pools ---- */
+
+static struct buf *buf_from_mbuf(struct rte_mbuf *mbuf)
+{
+    return (struct buf *)(void *)mbuf;
+}
+
+static struct rte_mbuf *buf_to_mbuf(struct buf *buf)
+{
+    return (struct rte_mbuf *)(void *)buf;
+}
+
+static struct buf_pool *buf_get_pool(const struct buf *buf)
+{
+    return (struct buf_pool *)(void *)buf->mbuf.pool;
+}
+
+struct buf_pool *buf_pool_new(const struct buf_pool_options *options)
+{
+    CHECK(options->data_size > 0 && options->data_size <= BUF_DATA_SIZE_MAX);
+    CHECK(options->count_max > 0);
+
+    struct buf_pool *pool = calloc(1, sizeof(*pool));
+    CHECK(pool != NULL);
+    pool->data_size = options->data_size;
+    pool->count_max = options->count_max;
+    pool->backing = options->backing;
+    uint32_t size = (uint32_t)sizeof(struct buf) + BUF_HEADROOM + options->data_size;
+    /* Slab buffers begin on a cache line. Heap buffers end where their data ends, so that an
+     * overrun by one octet is seen. */
+    pool->stride = (size + BUF_LINE - 1) / BUF_LINE * BUF_LINE;
+    uint32_t slab_max = (pool->count_max - 1) / BUF_POOL_BLOCK + 1;
+    pool->slabs = calloc(slab_max, sizeof(*pool->slabs));
+    CHECK(pool->slabs != NULL);
+    return pool;
+}
+
+void buf_pool_free(struct buf_pool *pool)
+{
+    if (pool == NULL)
+        return;
+    CHECK(pool->in_use == 0);
+    for (uint32_t i = 0; i < pool->slab_count; i++)
+        free(pool->slabs[i]);
+    free(pool->slabs);
+    free(pool);
+}
+
+uint32_t buf_pool_in_use(const struct buf_pool *pool)
+{
+    return pool->in_use;
+}
+
+uint32_t buf_pool_available(const struct buf_pool *pool)
+{
+    return pool->count_max - pool->in_use;
+}
+
+uint32_t buf_pool_data_size(const struct buf_pool *pool)
+{
+    return pool->data_size;
+}
+
+uint64_t buf_pool_exhausted(const struct buf_pool *pool)
+{
+    return pool->exhausted;
+}
+
+/* What stays the same for the whole life of a buffer. */
+static void buf_init(struct buf_pool *pool, struct buf *buf, void *octets)
+{
+    memset(buf, 0, sizeof(*buf));
+    buf->mbuf.buf_addr = octets;
+    buf->mbuf.buf_len = (uint16_t)(BUF_HEADROOM + pool->data_size);
+    buf->mbuf.port = UINT16_MAX; /* RTE_MBUF_PORT_INVALID */
+    buf->mbuf.pool = (struct rte_mempool *)(void *)pool;
+}
+
+static void buf_pool_grow(struct buf_pool *pool)
+{
+    uint32_t count = pool->count_max - pool->created;
+
+    if (count > BUF_POOL_BLOCK)
+        count = BUF_POOL_BLOCK;
+    uint8_t *slab = aligned_alloc(BUF_LINE, (size_t)count * pool->stride);
+    if (slab == NULL)
+        return;
+    pool->slabs[pool->slab_count++] = slab;
+    pool->created += count;
+    for (uint32_t i = count; i > 0; i--) {
+        uint8_t *place = slab + (size_t)(i - 1) * pool->stride;
+        struct buf *buf = (struct buf *)(void *)place;
+
+        buf_init(pool, buf, place + sizeof(*buf));
+        buf->mbuf.next = buf_to_mbuf(pool->free);
+        pool->free = buf;
+    }
+}
+
+/* One buffer in two heap blocks, so that running out of the octets on either side is seen. */
+static struct buf *buf_new_on_heap(struct buf_pool *pool)
+{
+    struct buf *buf = aligned_alloc(BUF_LINE, sizeof(*buf));
+    void *octets = malloc(BUF_HEADROOM + pool->data_size);
+
+    if (buf == NULL || octets == NULL) {
+        free(buf);
+        free(octets);
+        return NULL;
+    }
+    buf_init(pool, buf, octets);
+    return buf;
+}
+
+static struct buf *buf_pool_pop(struct buf_pool *pool)
+{
+    if (pool->in_use == pool->count_max)
+        return NULL;
+    if (pool->backing == BUF_BACKING_HEAP)
+        return buf_new_on_heap(pool);
+    if (pool->free == NULL)
+        buf_pool_grow(pool);
+    struct buf *buf = pool->free;
+    if (buf != NULL)
+        pool->free = buf_from_mbuf(buf->mbuf.next);
+    return buf;
+}
+
+struct buf *buf_acquire(struct buf_pool *pool)
+{
+    struct buf *buf = buf_pool_pop(pool);
+
+    if (buf == NULL) {
+        pool->exhausted++;
+        return NULL;
+    }
+    CHECK(buf->mbuf.refcnt == 0);
+    pool->in_use++;
+    buf->mbuf.data_off = BUF_HEADROOM;
+    buf->mbuf.refcnt = 1;
+    buf->mbuf.nb_segs = 1;
+    buf->mbuf.ol_flags = 0;
+    buf->mbuf.data_len = 0;
+    buf->mbuf.pkt_len = 0;
+    buf->mbuf.next = NULL;
+    return buf;
+}
+
+void buf_reference(struct buf *buf)
+{
+    CHECK(buf->mbuf.refcnt > 0 && buf->mbuf.refcnt < BUF_REFCNT_MAX);
+    buf->mbuf.refcnt++;
+}
+
+void buf_release(struct buf *buf)
+{
+    CHECK(buf->mbuf.refcnt > 0);
+    if (--buf->mbuf.refcnt > 0)
+        return;
+
+    struct buf_pool *pool = buf_get_pool(buf);
+    CHECK(pool->in_use > 0);
+    pool->in_use--;
+    if (pool->backing == BUF_BACKING_HEAP) {
+        free(buf->mbuf.buf_addr);
+        free(buf);
+        return;
+    }
+    buf->mbuf.next = buf_to_mbuf(pool->free);
+    pool->free = buf;
+}
+
+/* ---- queues ---- */
+
+void buf_queue_init(struct buf_queue *queue)
+{
+    *queue = (struct buf_queue){0};
+}
+
+static struct buf_slice *queue_slot(const struct buf_queue *queue, uint32_t index)
+{
+    return &queue->slices[(queue->head + index) & (queue->capacity - 1)];
+}
+
+void buf_queue_fini(struct buf_queue *queue)
+{
+    for (uint32_t i = 0; i < queue->count; i++)
+        buf_release(queue_slot(queue, i)->buf);
+    free(queue->slices);
+    *queue = (struct buf_queue){0};
+}
+
+const struct buf_slice *buf_queue_get(const struct buf_queue *queue, uint32_t index)
+{
+    CHECK(index < queue->count);
+    return queue_slot(queue, index);
+}
+
+static void queue_grow(struct buf_queue *queue)
+{
+    CHECK(queue->capacity < BUF_QUEUE_SLOTS_MAX);
+    uint32_t capacity = queue->capacity > 0 ? queue->capacity * 2 : BUF_QUEUE_SLOTS_MIN;
+    struct buf_slice *slices = malloc(capacity * sizeof(*slices));
+
+    /* A few hundred octets are not to be had: the kernel overcommits, so this is never the mail's
+     * doing and nothing sensible can go on. */
+    CHECK(slices != NULL);
+    if (queue->count > 0) {
+        uint32_t to_end = queue->capacity - queue->head;
+        uint32_t first = queue->count < to_end ? queue->count : to_end;
+
+        memcpy(slices, queue->slices + queue->head, first * sizeof(*slices));
+        memcpy(slices + first, queue->slices, (queue->count - first) * sizeof(*slices));
+    }
+    free(queue->slices);
+    queue->slices = slices;
+    queue->capacity = capacity;
+    queue->head = 0;
+}
+
+/* Append a slice. True: its reference is the queue's now; false: it was joined with the last slice,
+ * whose reference serves both. */
+static bool queue_push(struct buf_queue *queue, struct buf_slice slice)
+{
+    queue->size += slice.size;
+    if (queue->count > 0) {
+        struct buf_slice *last = queue_slot(queue, queue->count - 1);
+
+        if (last->buf == slice.buf && (uint32_t)last->offset + last->size == slice.offset) {
+            last->size = (uint16_t)(last->size + slice.size);
+            return false;
+        }
+    }
+    if (queue->count == queue->capacity)
+        queue_grow(queue);
+    *queue_slot(queue, queue->count) = slice;
+    queue->count++;
+    return true;
+}
+
+void buf_queue_append(struct buf_queue *queue, struct buf *buf, uint32_t offset, uint32_t size)
+{
+    CHECK(offset <= buf->mbuf.buf_len && size <= buf->mbuf.buf_len - offset);
+    if (size == 0)
+        return;
+    struct buf_slice slice = {buf, (uint16_t)offset, (uint16_t)size};
+    if (queue_push(queue, slice))
+        buf_reference(buf);
+}
+
+/* Invariant 4: the buffer at the end of the queue, if its room is ours to write. */
+static struct buf *queue_find_room(const struct buf_queue *queue, const struct buf_pool *pool)
+{
+    if (queue->count == 0)
+        return NULL;
+    const struct buf_slice *last = queue_slot(queue, queue->count - 1);
+    struct buf *buf = last->buf;
+
+    if (buf->mbuf.refcnt != 1 || buf_get_pool(buf) != pool ||
+        (uint32_t)last->offset + last->size != (uint32_t)buf->mbuf.data_off + buf->mbuf.data_len) {
+        return NULL;
+    }
+    return buf;
+}
+
+/* `count` fresh buffers as a chain, or NULL and none. */
+static struct buf *buf_acquire_chain(struct buf_pool *pool, uint32_t count)
+{
+    struct buf *chain = NULL;
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct buf *buf = buf_acquire(pool);
+
+        if (buf == NULL) {
+            while (chain != NULL) {
+                struct buf *next = buf_from_mbuf(chain->mbuf.next);
+
+                chain->mbuf.next = NULL;
+                buf_release(chain);
+                chain = next;
+            }
+            return NULL;
+        }
+        buf->mbuf.next = buf_to_mbuf(chain);
+        chain = buf;
+    }
+    return chain;
+}
+
+/* Copy what fits into the buffer and make it a slice; returns how much that was. */
+static uint32_t queue_copy_into(struct buf_queue *queue, struct buf *buf, struct span octets)
+{
+    uint32_t size = octets.size < buf_room(buf) ? octets.size : buf_room(buf);
+    uint32_t offset = (uint32_t)buf->mbuf.data_off + buf->mbuf.data_len;
+
+    if (size == 0)
+        return 0;
+    memcpy(buf_data(buf) + buf_size(buf), octets.data, size);
+    buf_extend(buf, size);
+    buf_queue_append(queue, buf, offset, size);
+    return size;
+}
+
+enum err buf_queue_append_copy(struct buf_queue *queue, struct buf_pool *pool, struct span octets)
+{
+    if (octets.size == 0)
+        return ERR_OK;
+
+    struct buf *tail = queue_find_room(queue, pool);
+    uint32_t in_tail = tail != NULL ? buf_room(tail) : 0;
+    uint32_t in_fresh = octets.size > in_tail ? octets.size - in_tail : 0;
+    uint32_t fresh_count = in_fresh / pool->data_size + (in_fresh % pool->data_size != 0);
+    struct buf *fresh = buf_acquire_chain(pool, fresh_count);
+
+    if (fresh_count > 0 && fresh == NULL)
+        return ERR_MEMORY;
+    if (tail != NULL)
+        octets = span_skip(octets, queue_copy_into(queue, tail, octets));
+    while (fresh != NULL) {
+        struct buf *next = buf_from_mbuf(fresh->mbuf.next);
+
+        fresh->mbuf.next = NULL;
+        octets = span_skip(octets, queue_copy_into(queue, fresh, octets));
+        buf_release(fresh); /* the slice has its own reference */
+        fresh = next;
+    }
+    CHECK(octets.size == 0);
+    return ERR_OK;
+}
+
+void buf_queue_append_queue(struct buf_queue *queue, const struct buf_queue *source)
+{
+    CHECK(queue != source);
+    for (uint32_t i = 0; i < source->count; i++) {
+        const struct buf_slice *slice = queue_slot(source, i);
+
+        buf_queue_append(queue, slice->buf, slice->offset, slice->size);
+    }
+}
+
+void buf_queue_move(struct buf_queue *queue, struct buf_queue *source)
+{
+    CHECK(queue != source);
+    if (queue->count == 0) {
+        struct buf_queue empty = *queue;
+
+        *queue = *source;
+        *source = empty;
+        source->head = 0;
+        return;
+    }
+    for (uint32_t i = 0; i < source->count; i++) {
+        struct buf_slice slice = *queue_slot(source, i);
+
+        if (!queue_push(queue, slice))
+            buf_release(slice.buf);
+    }
+    source->head = 0;
+    source->count = 0;
+    source->size = 0;
+}
+
+void buf_queue_drop(struct buf_queue *queue, uint64_t size)
+{
+    CHECK(size <= queue->size);
+    queue->size -= size;
+    while (size > 0) {
+        struct buf_slice *first = queue_slot(queue, 0);
+
+        if (size < first->size) {
+            first->offset = (uint16_t)(first->offset + size);
+            first->size = (uint16_t)(first->size - size);
+            return;
+        }
+        size -= first->size;
+        buf_release(first->buf);
+        queue->head = (queue->head + 1) & (queue->capacity - 1);
+        queue->count--;
+    }
+}
+
+void buf_queue_copy_out(const struct buf_queue *queue, uint64_t offset, void *ret_data,
+                        uint32_t size)
+{
+    uint8_t *data = ret_data;
+
+    CHECK(offset <= queue->size && size <= queue->size - offset);
+    for (uint32_t i = 0; i < queue->count && size > 0; i++) {
+        struct span octets = buf_slice_span(queue_slot(queue, i));
+
+        if (offset >= octets.size) {
+            offset -= octets.size;
+            continue;
+        }
+        octets = span_skip(octets, (uint32_t)offset);
+        offset = 0;
+        uint32_t part = octets.size < size ? octets.size : size;
+        memcpy(data, octets.data, part);
+        data += part;
+        size -= part;
+    }
+    CHECK(size == 0);
+}

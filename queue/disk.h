@@ -13,11 +13,18 @@
  *   disk_sim      the simulator's: keeps, drops, tears and reorders unsynced writes, fails any call
  * (tests/sim)
  *
- * Two kinds of calls. Blocking ones (open, list, create, truncate, unlink, lock, read) are for
- * start-up, recovery and helper threads. Submissions (write, write+sync, read) return at once and
- * end in exactly one completion, in any order. A file with a failed sync must not be synced again:
- * that rule is the spool's, the seam only reports.
+ * Two kinds of calls. Blocking ones (open, allocate, list, unlink, lock, read) are for start-up,
+ * recovery and helper threads. Submissions (write, write + sync, sync, read, create, remove) return
+ * at once and end in exactly one completion, in any order. At most DISK_SUBMISSION_MAX may be
+ * outstanding. A file with a failed sync must not be synced again: that rule is the spool's, the
+ * seam only reports.
+ *
+ * A disk belongs to one thread: the one that submits and polls.
  */
+#define DISK_SUBMISSION_MAX 256u
+#define DISK_VECTOR_MAX     1024u /* pieces of one write (IOV_MAX) */
+#define DISK_NAME_SIZE_MAX  64u   /* of a file name with its NUL */
+
 struct disk_file; /* opened file; owned by its disk */
 
 struct disk_completion {
@@ -52,6 +59,9 @@ struct disk_ops {
     void (*submit_sync)(struct disk *disk, struct disk_file *file, uint64_t token);
     void (*submit_read)(struct disk *disk, struct disk_file *file, uint64_t offset, void *ret_data,
                         uint32_t size, uint64_t token);
+    void (*submit_create)(struct disk *disk, const char *name, uint64_t size,
+                          struct disk_file **ret_file, uint64_t token);
+    void (*submit_remove)(struct disk *disk, const char *name, uint64_t token);
     uint32_t (*poll)(struct disk *disk, struct disk_completion *ret_completions, uint32_t max);
     int (*eventfd)(struct disk *disk);
     void (*free)(struct disk *disk);
@@ -131,6 +141,24 @@ static inline void disk_submit_read(struct disk *disk, struct disk_file *file, u
                                     void *ret_data, uint32_t size, uint64_t token)
 {
     disk->ops->submit_read(disk, file, offset, ret_data, size, token);
+}
+/**
+ * Create `name` (must not exist), lock it, give it `size` octets of zeros, sync it and its
+ * directory entry: what open, lock, allocate and sync_directory do, without blocking.
+ *
+ * Ownership: name is copied; *ret_file is written before the completion and only when it says
+ * ERR_OK. Errors: ERR_DISK_FULL, ERR_DISK_LOCKED, ERR_DISK_IO (also when the name exists); a half
+ * made file may be left behind, without content.
+ */
+static inline void disk_submit_create(struct disk *disk, const char *name, uint64_t size,
+                                      struct disk_file **ret_file, uint64_t token)
+{
+    disk->ops->submit_create(disk, name, size, ret_file, token);
+}
+/** Unlink without blocking. Not durable: the name may be back after a crash. */
+static inline void disk_submit_remove(struct disk *disk, const char *name, uint64_t token)
+{
+    disk->ops->submit_remove(disk, name, token);
 }
 /** Completions so far, at most max. Never blocks. */
 static inline uint32_t disk_poll(struct disk *disk, struct disk_completion *ret_completions,

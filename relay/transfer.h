@@ -31,7 +31,8 @@ struct transfer_options {
     struct record_sink records;
     struct qmgr_options queue;
     struct site_options sites;
-    void *server; /* passed to on_commit */
+    uint32_t connection_count_max; /* outbound, of this shard */
+    void *server;                  /* passed to on_commit */
     /* The end of data has its fate: code 250, 451 or 452. `user` as given to transfer_end(). */
     void (*on_commit)(void *server, uint64_t user, uint16_t code, struct message_id id);
 };
@@ -77,7 +78,11 @@ void transfer_recovered(struct transfer *transfer, const struct spool_recovered 
 /** Stop new attempts; true when no attempt and no commit is in flight. */
 bool transfer_drain(struct transfer *transfer, struct tick_now now);
 
+/** True while some attempt or kept connection still uses the snapshot with this serial. */
+bool transfer_uses_settings(const struct transfer *transfer, uint64_t serial);
+
 struct qmgr *transfer_queue(struct transfer *transfer);
 struct site_set *transfer_sites(struct transfer *transfer);
+struct client *transfer_client(struct transfer *transfer);
 
 #endif

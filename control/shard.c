@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One shard: assembles network, spool, DNS, transfer and server around one clock reading per turn.
+ *
+ * The turn, in this order, because each step feeds the next:
+ *   flow_poll    what came from the network; sessions and connections run on it
+ *   mailbox      messages of other shards and of control
+ *   dns, transfer, server: disk completions, due work, timers
+ *   flow_flush   everything said in this turn leaves in one burst
+ *
+ * Invariants
+ *   1. Only the owner thread touches anything reachable from struct shard; others reach it by ring messages.
+ *   2. A snapshot of settings is let go of (its reply sent) only when no session, attempt or kept connection borrows from it.
+ *   3. After the reply to DRAIN nothing is in flight: no commit, no attempt, no lazily written record.
+ *
+ * A flow event finds its owner by the tag in the flow's user value (SERVER_, CLIENT_, DNS_FLOW_USER_TAG).
+ * Limits: SHARD_EVENT_BURST flow events and SHARD_MESSAGE_BURST messages a turn, the rest in the next.
+ */
+#include "control/shard.h"
+
+#include <stdlib.h>
+
+#define SHARD_EVENT_BURST        128u
+#define SHARD_MESSAGE_BURST      64u
+#define SHARD_SETTINGS_PENDING   16u
+#define SHARD_HOUSEKEEPING_TIME  TICK_MS(50) /* while draining or letting go of settings */
+#define SHARD_SITE_LEASE_TIME    TICK_S(30)
+#define SHARD_HOST_DEAD_TIME     TICK_S(300)
+#define SHARD_SITE_BACKOFF_MIN   TICK_S(10)
+#define SHARD_SITE_BACKOFF_MAX   TICK_S(600)
+#define SHARD_SITE_COUNT_MAX     65536u
+
+struct shard {
+    struct shard_options options;
+    struct rng rng;
+    struct spool *spool;
+    struct dns *dns;
+    struct transfer *transfer;
+    struct server *server;
+    struct tick_now now;
+    tick_us started;
+
+    const struct settings *settings;
+    uint64_t settings_oldest; /* oldest serial that may still be borrowed from */
+    struct ring_message settings_replies[SHARD_SETTINGS_PENDING];
+    uint32_t settings_reply_count;
+
+    bool is_draining, is_stopped;
+    struct ring_message drain_reply;
+    uint64_t turns, busy_us;
+};
+
+/* ---- hooks of the parts ---- */
+
+static void shard_send(struct shard *shard, uint32_t to, enum shard_message_kind kind,
+                       const void *payload, uint32_t size, bool is_reply)
+{
+    struct ring_message message = {
+        .kind = (uint16_t)kind, .is_reply = is_reply, .payload_size = size};
+    CHECK(size <= sizeof(message.payload) && shard->options.mailbox != NULL);
+    memcpy(message.payload, payload, size);
+    ring_send(shard->options.mailbox, to, &message);
+}
+
+static void shard_on_dns_send(void *context, uint32_t to_shard, const void *message, uint32_t size,
+                              bool is_reply)
+{
+    shard_send(context, to_shard, SHARD_MESSAGE_DNS, message, size, is_reply);
+}
+
+static void shard_on_dns_wake(void *context, uint64_t user)
+{
+    struct shard *shard = context;
+    transfer_on_dns(shard->transfer, user, shard->now);
+}
+
+static void shard_on_site_send(void *context, uint32_t to_shard, const struct site_message *message)
+{
+    shard_send(context, to_shard, SHARD_MESSAGE_SITE, message, sizeof(*message), false);
+}
+
+static void shard_on_commit(void *context, uint64_t user, uint16_t code, struct message_id id)
+{
+    struct shard *shard = context;
+    server_on_commit(shard->server, user, code, id, shard->now);
+}
+
+/* ---- queries ---- */
+
+struct shard_status shard_get_status(const struct shard *shard)
+{
+    struct qmgr *queue = transfer_queue(shard->transfer);
+    struct shard_status status = {
+        .server = server_get_stats(shard->server),
+        .client = client_get_stats(transfer_client(shard->transfer)),
+        .queue = qmgr_get_stats(queue),
+        .spool = spool_get_stats(shard->spool),
+        .dns = dns_get_stats(shard->dns),
+        .flow = flow_plane_stats(shard->options.plane),
+        .turns = shard->turns,
+        .busy_us = shard->busy_us,
+        .uptime = shard->now.tick - shard->started,
+        .invariant_violations = qmgr_verify(queue),
+    };
+    if (shard->options.mailbox != NULL)
+        status.ring = ring_member_stats(shard->options.mailbox);
+    return status;
+}
+
+static void shard_row_fill(const struct shard *shard, const struct qmgr_message *message,
+                           uint32_t recipient_index, struct shard_queue_row *ret_row)
+{
+    const struct envelope *envelope = qmgr_message_envelope(message);
+    struct qmgr_status status = qmgr_message_status(message, recipient_index, shard->now);
+
+    *ret_row = (struct shard_queue_row){
+        .id = envelope->id,
+        .arrived = envelope->arrived,
+        .expires = envelope->expires,
+        .next_try = status.next_try,
+        .size = envelope->body_size,
+        .attempts = status.attempts,
+        .shard = shard->options.index,
+        .state = (uint8_t)status.state,
+        .is_active = status.is_active,
+    };
+    record_text(ret_row->sender, sizeof(ret_row->sender), envelope->sender);
+    record_text(ret_row->recipient, sizeof(ret_row->recipient),
+                envelope->recipients[recipient_index].address);
+    record_text(ret_row->last_reply, sizeof(ret_row->last_reply), status.last_reply);
+}
+
+/* Rows of all recipients of a message, as far as the query has room. */
+static void shard_query_add(const struct shard *shard, struct shard_query *query,
+                            const struct qmgr_message *message)
+{
+    uint32_t count = qmgr_message_envelope(message)->recipient_count;
+    for (uint32_t i = 0; i < count && query->row_count < query->row_max; i++)
+        shard_row_fill(shard, message, i, &query->rows[query->row_count++]);
+}
+
+static void shard_query_list(const struct shard *shard, struct shard_query *query)
+{
+    while (query->row_count < query->row_max) {
+        struct qmgr_message *message =
+            qmgr_next(transfer_queue(shard->transfer), &query->cursor);
+        if (message == NULL) {
+            query->cursor = UINT64_MAX;
+            return;
+        }
+        shard_query_add(shard, query, message);
+    }
+}
+
+static void shard_query_run(const struct shard *shard, struct shard_query *query)
+{
+    struct qmgr_message *message;
+
+    switch (query->kind) {
+    case SHARD_QUERY_STATUS:
+        query->status = shard_get_status(shard);
+        break;
+    case SHARD_QUERY_QUEUE_LIST:
+        shard_query_list(shard, query);
+        break;
+    case SHARD_QUERY_QUEUE_SHOW:
+        message = qmgr_find(transfer_queue(shard->transfer), query->id);
+        if (message != NULL)
+            shard_query_add(shard, query, message);
+        break;
+    }
+}
+
+/* ---- control's messages ---- */
+
+static void shard_reply(struct shard *shard, const struct ring_message *request)
+{
+    struct ring_message reply = *request;
+    reply.is_reply = true;
+    ring_send(shard->options.mailbox, request->from, &reply);
+}
+
+static void shard_on_settings(struct shard *shard, const struct shard_control *control,
+                              const struct ring_message *message)
+{
+    CHECK(shard->settings_reply_count < SHARD_SETTINGS_PENDING);
+    CHECK(control->settings->serial > shard->settings->serial);
+    shard->settings = control->settings;
+    transfer_set_settings(shard->transfer, shard->settings);
+    server_set_settings(shard->server, shard->settings, shard->now);
+    shard->settings_replies[shard->settings_reply_count++] = *message;
+}
+
+static void shard_settings_let_go(struct shard *shard)
+{
+    while (shard->settings_oldest < shard->settings->serial &&
+           !server_uses_settings(shard->server, shard->settings_oldest) &&
+           !transfer_uses_settings(shard->transfer, shard->settings_oldest))
+        shard->settings_oldest++;
+
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < shard->settings_reply_count; i++) {
+        struct shard_control control;
+        memcpy(&control, shard->settings_replies[i].payload, sizeof(control));
+        if (control.settings->serial <= shard->settings_oldest)
+            shard_reply(shard, &shard->settings_replies[i]);
+        else
+            shard->settings_replies[kept++] = shard->settings_replies[i];
+    }
+    shard->settings_reply_count = kept;
+}
+
+static void shard_on_recovered_message(void *context, const struct spool_recovered *message)
+{
+    struct shard *shard = context;
+    transfer_recovered(shard->transfer, message, shard->now);
+}
+
+static void shard_on_message(struct shard *shard, const struct ring_message *message)
+{
+    struct shard_control control;
+    struct site_message site;
+
+    memcpy(&control, message->payload, sizeof(control));
+    switch ((enum shard_message_kind)message->kind) {
+    case SHARD_MESSAGE_DNS:
+        dns_receive(shard->dns, message->from, message->payload, message->payload_size, shard->now);
+        break;
+    case SHARD_MESSAGE_SITE:
+        memcpy(&site, message->payload, sizeof(site));
+        transfer_on_site_message(shard->transfer, &site, shard->now);
+        break;
+    case SHARD_MESSAGE_SETTINGS:
+        shard_on_settings(shard, &control, message);
+        break;
+    case SHARD_MESSAGE_RECOVERED:
+        spool_recovery_adopt(control.recovery, shard->spool, shard->options.index,
+                             shard->options.count, shard_on_recovered_message, shard);
+        shard_reply(shard, message);
+        break;
+    case SHARD_MESSAGE_QUERY:
+        shard_query_run(shard, control.query);
+        shard_reply(shard, message);
+        break;
+    case SHARD_MESSAGE_DRAIN:
+        shard->is_draining = true;
+        shard->drain_reply = *message;
+        break;
+    }
+}
+
+static void shard_drain_run(struct shard *shard)
+{
+    bool is_server_done = server_drain(shard->server, shard->now);
+    bool is_transfer_done = transfer_drain(shard->transfer, shard->now);
+
+    if (is_server_done && is_transfer_done) {
+        shard->is_draining = false;
+        shard->is_stopped = true;
+        shard_reply(shard, &shard->drain_reply);
+    }
+}
+
+/* ---- the turn ---- */
+
+static void shard_on_flow(struct shard *shard, const struct flow_event *event)
+{
+    switch (event->user & SERVER_FLOW_USER_MASK) {
+    case SERVER_FLOW_USER_TAG:
+        server_on_flow(shard->server, event, shard->now);
+        break;
+    case CLIENT_FLOW_USER_TAG:
+        transfer_on_flow(shard->transfer, event, shard->now);
+        break;
+    case DNS_FLOW_USER_TAG:
+        dns_on_flow(shard->dns, event, shard->now);
+        break;
+    default:
+        CHECK(!"a flow without an owner");
+    }
+}
+_Static_assert(SERVER_FLOW_USER_MASK == CLIENT_FLOW_USER_MASK &&
+                   CLIENT_FLOW_USER_MASK == DNS_FLOW_USER_MASK,
+               "one mask finds every owner");
+
+static tick_us tick_earlier(tick_us a, tick_us b)
+{
+    return a < b ? a : b;
+}
+
+static tick_us shard_deadline(const struct shard *shard)
+{
+    tick_us deadline = transfer_deadline(shard->transfer);
+    deadline = tick_earlier(deadline, server_deadline(shard->server));
+    deadline = tick_earlier(deadline, dns_deadline(shard->dns));
+    deadline = tick_earlier(deadline, flow_deadline(shard->options.plane));
+    if (shard->is_draining || shard->settings_reply_count > 0)
+        deadline = tick_earlier(deadline, shard->now.tick + SHARD_HOUSEKEEPING_TIME);
+    return deadline;
+}
+
+static uint32_t shard_mailbox_run(struct shard *shard)
+{
+    struct ring_message message;
+    uint32_t count = 0;
+
+    if (shard->options.mailbox == NULL)
+        return 0;
+    while (count < SHARD_MESSAGE_BURST &&
+           ring_receive(shard->options.mailbox, &message) == ERR_OK) {
+        shard_on_message(shard, &message);
+        count++;
+    }
+    return count;
+}
+
+tick_us shard_turn(struct shard *shard)
+{
+    struct flow_event events[SHARD_EVENT_BURST];
+
+    shard->now = tick_now_read(shard->options.clock);
+    uint32_t event_count =
+        flow_poll(shard->options.plane, shard->now.tick, events, SHARD_EVENT_BURST);
+    for (uint32_t i = 0; i < event_count; i++)
+        shard_on_flow(shard, &events[i]);
+    uint32_t message_count = shard_mailbox_run(shard);
+
+    dns_advance(shard->dns, shard->now);
+    transfer_run(shard->transfer, shard->now);
+    server_advance(shard->server, shard->now);
+    if (shard->settings_reply_count > 0)
+        shard_settings_let_go(shard);
+    if (shard->is_draining)
+        shard_drain_run(shard);
+    flow_flush(shard->options.plane, shard->now.tick);
+
+    shard->turns++;
+    if (event_count + message_count > 0)
+        shard->busy_us += shard->options.clock->monotonic(shard->options.clock->context) - shard->now.tick;
+    if (event_count == SHARD_EVENT_BURST || message_count == SHARD_MESSAGE_BURST)
+        return 0;
+    return shard_deadline(shard);
+}
+
+void shard_run(struct shard *shard)
+{
+    const struct tick_source *clock = shard->options.clock;
+
+    while (!shard->is_stopped) {
+        tick_us deadline = shard_turn(shard);
+        tick_us now = clock->monotonic(clock->context);
+        if (deadline <= now || shard->is_stopped)
+            continue;
+        if (shard->options.mailbox != NULL && !ring_sleep_begin(shard->options.mailbox))
+            continue;
+        flow_wait(shard->options.plane, now, deadline);
+        if (shard->options.mailbox != NULL)
+            ring_sleep_end(shard->options.mailbox);
+    }
+}
+
+bool shard_is_stopped(const struct shard *shard)
+{
+    return shard->is_stopped;
+}
+
+/* ---- start and end ---- */
+
+static struct transfer *shard_transfer_new(struct shard *shard)
+{
+    const struct settings *settings = shard->settings;
+    struct transfer_options options = {
+        .shard = shard->options.index,
+        .plane = shard->options.plane,
+        .spool = shard->spool,
+        .dns = shard->dns,
+        .rng = &shard->rng,
+        .records = shard->options.records,
+        .connection_count_max = shard->options.outbound_max,
+        .queue =
+            {
+                .message_count_max = shard->options.message_count_max,
+                .body_memory_max = shard->options.body_memory_max,
+                .retry_min = settings->retry_min,
+                .retry_max = settings->retry_max,
+            },
+        .sites =
+            {
+                .shard = shard->options.index,
+                .shard_count = shard->options.count,
+                .site_count_max = SHARD_SITE_COUNT_MAX,
+                .connection_max = shard->options.connection_max,
+                .lease_time = SHARD_SITE_LEASE_TIME,
+                .host_dead_time = SHARD_HOST_DEAD_TIME,
+                .backoff_min = SHARD_SITE_BACKOFF_MIN,
+                .backoff_max = SHARD_SITE_BACKOFF_MAX,
+                .context = shard,
+                .send = shard_on_site_send,
+            },
+        .server = shard,
+        .on_commit = shard_on_commit,
+    };
+    return transfer_new(&options, settings, shard->now);
+}
+
+static enum err shard_watch(struct shard *shard)
+{
+    int disk = disk_eventfd(shard->options.disk);
+    if (disk >= 0)
+        TRY(flow_watch(shard->options.plane, disk));
+    if (shard->options.mailbox != NULL && ring_member_eventfd(shard->options.mailbox) >= 0)
+        TRY(flow_watch(shard->options.plane, ring_member_eventfd(shard->options.mailbox)));
+    return ERR_OK;
+}
+
+enum err shard_new(const struct shard_options *options, struct shard **ret_shard)
+{
+    struct shard *shard = calloc(1, sizeof(*shard));
+    CHECK(shard != NULL);
+    CHECK(options->count == 1 || options->mailbox != NULL);
+    shard->options = *options;
+    shard->rng = options->rng;
+    shard->settings = options->settings;
+    shard->settings_oldest = options->settings->serial;
+    shard->now = tick_now_read(options->clock);
+    shard->started = shard->now.tick;
+
+    struct spool_options spool = options->spool;
+    spool.pool = options->plane->pool;
+    spool.shard = options->index;
+    spool.epoch = options->epoch;
+    enum err err = spool_new(&spool, options->disk, &shard->rng, shard->now, &shard->spool);
+    if (err == ERR_OK)
+        err = shard_watch(shard);
+    if (err != ERR_OK) {
+        if (shard->spool != NULL)
+            spool_free(shard->spool);
+        free(shard);
+        return err;
+    }
+
+    struct dns_options dns = options->dns;
+    dns.shard = options->index;
+    dns.shard_count = options->count;
+    dns.context = shard;
+    dns.send = shard_on_dns_send;
+    dns.wake = shard_on_dns_wake;
+    shard->dns = dns_new(&dns, options->plane, &shard->rng, shard->now);
+    shard->transfer = shard_transfer_new(shard);
+    struct server_options server = {
+        .shard = options->index,
+        .plane = options->plane,
+        .rng = &shard->rng,
+        .transfer = shard->transfer,
+        .records = options->records,
+    };
+    shard->server = server_new(&server, shard->settings, shard->now);
+    *ret_shard = shard;
+    return ERR_OK;
+}
+
+enum err shard_listen(struct shard *shard, uint32_t *ret_index)
+{
+    return server_listen(shard->server, ret_index);
+}
+
+void shard_free(struct shard *shard)
+{
+    server_free(shard->server);
+    transfer_free(shard->transfer);
+    dns_free(shard->dns);
+    spool_free(shard->spool);
+    free(shard);
+}

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The hub of a shard, inbound half: a session's octets become a spool transaction, its end a
+ * commit, and the commit's completion releases the reply and hands the message to the queue. Also
+ * here: the shard's turn through everything the transfer joins.
+ *
+ * Invariants
+ *   1. on_commit() says 250 only after the spool reported COMMITTED with ERR_OK, and the queue has
+ * the message before the reply leaves.
+ *   2. Every intake ends in exactly one of transfer_end() (then exactly one on_commit()) and
+ * transfer_abort().
+ *   3. Callbacks of client, sites and DNS only note what happened (woken lists); work starts from
+ * transfer_run(), so nothing re-enters.
+ *   4. Whatever waits for the spool begins with a struct transfer_token, whose address is the
+ * spool's token.
+ *
+ * Life of an intake
+ *   transfer_begin() -> (transfer_body())* -> transfer_end() -> COMMITTED -> on_commit(250), queued
+ *                                  |                                  \---> on_commit(451 or 452)
+ *                                  \-> transfer_abort()
+ *
+ * Limits: the queue's message_count_max is kept at the door: begun intakes count, so that a durable
+ * message never finds the queue full. Not here: lines and sites (transfer_line.c), attempts
+ * (transfer_job.c), notifications (transfer_dsn.c).
+ */
+#include "relay/transfer_internal.h"
+
+#include <stdlib.h>
+
+#include "base/log.h"
+
+#define TRANSFER_EVENT_BURST 64u
+
+/* ---- inbound ---- */
+
+static struct message_id transfer_id_next(struct transfer *transfer)
+{
+    return (struct message_id){(uint64_t)transfer->now.wall, rng_u64(transfer->options.rng)};
+}
+
+enum err transfer_begin(struct transfer *transfer, uint64_t size_hint, struct tick_now now,
+                        struct transfer_intake **ret_intake, struct message_id *ret_id)
+{
+    transfer->now = now;
+    if (qmgr_get_stats(transfer->qmgr).messages + transfer->intakes >=
+        transfer->options.queue.message_count_max)
+        return ERR_LIMIT;
+    struct message_id id = transfer_id_next(transfer);
+    struct spool_transaction *transaction =
+        spool_begin(transfer->options.spool, id, size_hint, false);
+    if (transaction == NULL)
+        return spool_refusal(transfer->options.spool);
+
+    struct transfer_intake *intake = calloc(1, sizeof(*intake));
+    CHECK(intake != NULL);
+    intake->token.kind = TRANSFER_TOKEN_INTAKE;
+    intake->transaction = transaction;
+    intake->id = id;
+    intake->is_kept = true;
+    buf_queue_init(&intake->body);
+    transfer->intakes++;
+    *ret_intake = intake;
+    *ret_id = id;
+    return ERR_OK;
+}
+
+enum err transfer_body(struct transfer *transfer, struct transfer_intake *intake,
+                       struct buf_queue *octets)
+{
+    if (intake->is_kept && intake->body.size + octets->size > TRANSFER_BODY_KEEP_MAX) {
+        buf_queue_fini(&intake->body);
+        intake->is_kept = false;
+    }
+    if (intake->is_kept)
+        buf_queue_append_queue(&intake->body, octets);
+    return spool_write_body(transfer->options.spool, intake->transaction, octets);
+}
+
+uint64_t transfer_pending(const struct transfer_intake *intake)
+{
+    return spool_unwritten(intake->transaction);
+}
+
+static void transfer_intake_free(struct transfer *transfer, struct transfer_intake *intake)
+{
+    CHECK(transfer->intakes > 0);
+    buf_queue_fini(&intake->body);
+    free(intake->encoded);
+    free(intake);
+    transfer->intakes--;
+}
+
+void transfer_end(struct transfer *transfer, struct transfer_intake *intake,
+                  struct envelope *envelope, uint64_t user)
+{
+    envelope->id = intake->id;
+    intake->user = user;
+    intake->encoded_size = envelope_encoded_size(envelope);
+    intake->encoded = malloc(intake->encoded_size);
+    CHECK(intake->encoded != NULL);
+    envelope_encode(envelope, intake->encoded);
+    spool_commit(transfer->options.spool, intake->transaction,
+                 span_of(intake->encoded, intake->encoded_size), (uint64_t)(uintptr_t)intake);
+}
+
+void transfer_abort(struct transfer *transfer, struct transfer_intake *intake)
+{
+    spool_abort(transfer->options.spool, intake->transaction);
+    transfer_intake_free(transfer, intake);
+}
+
+static void transfer_on_committed(struct transfer *transfer, struct transfer_intake *intake,
+                                  const struct spool_event *event)
+{
+    uint16_t code = 250;
+
+    if (event->err == ERR_OK) {
+        struct qmgr_insert insert = {
+            .encoded = span_of(intake->encoded, intake->encoded_size),
+            .entry = event->entry,
+            .body = intake->is_kept ? &intake->body : NULL,
+        };
+        enum err err = qmgr_insert(transfer->qmgr, &insert, transfer->now);
+        CHECK(err == ERR_OK); /* the door kept the bound, and we encoded it ourselves */
+    } else {
+        code = event->err == ERR_DISK_FULL ? 452 : 451;
+    }
+    transfer->options.on_commit(transfer->options.server, intake->user, code, intake->id);
+    transfer_intake_free(transfer, intake);
+}
+
+void transfer_recovered(struct transfer *transfer, const struct spool_recovered *message,
+                        struct tick_now now)
+{
+    transfer->now = now;
+    struct qmgr_insert insert = {
+        .encoded = message->envelope,
+        .entry = message->entry,
+        .progress = message->progress,
+        .progress_count = message->progress_count,
+    };
+    enum err err = qmgr_insert(transfer->qmgr, &insert, now);
+    if (err != ERR_OK)
+        log_line(LOG_ERROR,
+                 "event=recovered_message_not_queued reason=\"%s\" (it stays in the spool)",
+                 err_text(err));
+}
+
+/* ---- callbacks: note and return ---- */
+
+static void transfer_on_done(void *context, struct spool_entry *entry)
+{
+    struct transfer *transfer = context;
+    spool_done(transfer->options.spool, entry);
+}
+
+static void transfer_on_line_gone(void *context, void *user)
+{
+    (void)context;
+    CHECK(user == NULL); /* lines carry our pointer only while parked */
+}
+
+static void transfer_on_expired(void *context, const struct envelope *envelope,
+                                uint32_t recipient_index)
+{
+    struct transfer *transfer = context;
+    struct record record = {
+        .kind = RECORD_EXPIRY,
+        .code = 0,
+        .enhanced = {4, 4, 7},
+        .shard = transfer->options.shard,
+        .time = transfer->now.wall,
+        .id = envelope->id,
+        .size = envelope->body_size,
+    };
+    record_text(record.sender, sizeof(record.sender), envelope->sender);
+    record_text(record.recipient, sizeof(record.recipient),
+                envelope->recipients[recipient_index].address);
+    record_text(record.site, sizeof(record.site), envelope->recipients[recipient_index].domain);
+    record_text(record.text, sizeof(record.text), SPAN_LITERAL("message lifetime ended"));
+    transfer->options.records.emit(transfer->options.records.context, &record);
+}
+
+static void transfer_on_site_wake(void *context, struct site *site)
+{
+    struct transfer *transfer = context;
+    struct transfer_site *found = transfer_site_find(transfer, site_get_view(site).key);
+    if (found != NULL)
+        transfer_site_wake(transfer, found);
+}
+
+static void transfer_on_site_send(void *context, uint32_t to_shard,
+                                  const struct site_message *message)
+{
+    struct transfer *transfer = context;
+    transfer->options.sites.send(transfer->options.sites.context, to_shard, message);
+}
+
+static void transfer_on_connection_closed(void *context, uint64_t key)
+{
+    struct transfer *transfer = context;
+    struct transfer_site *site = transfer_site_find(transfer, key);
+    CHECK(site != NULL && site->connections > 0);
+    site->connections--;
+    site_slot_return(transfer->sites, site->site, transfer->now.tick);
+    transfer_site_wake(transfer, site);
+}
+
+static void transfer_on_connection_idle(void *context, uint64_t key)
+{
+    struct transfer *transfer = context;
+    struct transfer_site *site = transfer_site_find(transfer, key);
+    CHECK(site != NULL);
+    transfer_site_wake(transfer, site);
+}
+
+static void transfer_on_host(void *context, const struct flow_address *address, bool is_ok)
+{
+    struct transfer *transfer = context;
+    site_host_report(transfer->sites, address, sizeof(*address), is_ok, transfer->now.tick);
+}
+
+/* ---- the turn ---- */
+
+static void transfer_on_spool_event(struct transfer *transfer, struct spool_event *event)
+{
+    struct transfer_token *token = (struct transfer_token *)(uintptr_t)event->token;
+
+    switch (token->kind) {
+    case TRANSFER_TOKEN_INTAKE:
+        CHECK(event->kind == SPOOL_EVENT_COMMITTED);
+        transfer_on_committed(transfer, (struct transfer_intake *)token, event);
+        break;
+    case TRANSFER_TOKEN_JOB:
+        CHECK(event->kind == SPOOL_EVENT_READ);
+        transfer_job_on_read(transfer, (struct transfer_job *)token, event);
+        break;
+    case TRANSFER_TOKEN_DSN:
+        transfer_dsn_on_event(transfer, (struct transfer_dsn *)token, event);
+        break;
+    }
+}
+
+static void transfer_poll_spool(struct transfer *transfer)
+{
+    struct spool_event events[TRANSFER_EVENT_BURST];
+    uint32_t count;
+
+    do {
+        count = spool_poll(transfer->options.spool, transfer->now, events, COUNT_OF(events));
+        for (uint32_t i = 0; i < count; i++)
+            transfer_on_spool_event(transfer, &events[i]);
+    } while (count == COUNT_OF(events));
+}
+
+void transfer_run(struct transfer *transfer, struct tick_now now)
+{
+    transfer->now = now;
+    transfer_poll_spool(transfer);
+    client_advance(transfer->client, now.tick);
+    site_advance(transfer->sites, now.tick);
+    qmgr_advance(transfer->qmgr, now);
+    if (now.tick >= transfer->cancel_scan) {
+        transfer_jobs_scan(transfer);
+        transfer->cancel_scan = now.tick + TRANSFER_CANCEL_SCAN_TIME;
+    }
+    transfer_lines_run(transfer);
+    transfer_dsns_run(transfer);
+}
+
+static tick_us tick_earlier(tick_us a, tick_us b)
+{
+    return a < b ? a : b;
+}
+
+tick_us transfer_deadline(const struct transfer *transfer)
+{
+    tick_us deadline = client_deadline(transfer->client);
+    deadline = tick_earlier(deadline, site_set_deadline(transfer->sites));
+    deadline = tick_earlier(deadline, qmgr_deadline(transfer->qmgr));
+    deadline = tick_earlier(deadline, spool_deadline(transfer->options.spool));
+    if (transfer->jobs_active > 0)
+        deadline = tick_earlier(deadline, transfer->cancel_scan);
+    if (!TAILQ_EMPTY(&transfer->woken) || !TAILQ_EMPTY(&transfer->woken_sites))
+        deadline = 0;
+    return deadline;
+}
+
+void transfer_on_flow(struct transfer *transfer, const struct flow_event *event,
+                      struct tick_now now)
+{
+    transfer->now = now;
+    client_on_flow(transfer->client, event, now.tick);
+}
+
+void transfer_on_site_message(struct transfer *transfer, const struct site_message *message,
+                              struct tick_now now)
+{
+    transfer->now = now;
+    site_receive(transfer->sites, message, now.tick);
+}
+
+bool transfer_drain(struct transfer *transfer, struct tick_now now)
+{
+    transfer->now = now;
+    transfer->is_draining = true;
+    client_close_idle(transfer->client, 0, now.tick);
+    if (transfer->jobs_active > 0 || transfer->intakes > 0 || transfer->dsns_active > 0)
+        return false;
+    spool_flush(transfer->options.spool);
+    return spool_is_idle(transfer->options.spool);
+}
+
+/* ---- start and end ---- */
+
+struct transfer *transfer_new(const struct transfer_options *options,
+                              const struct settings *settings, struct tick_now now)
+{
+    struct transfer *transfer = calloc(1, sizeof(*transfer));
+    CHECK(transfer != NULL);
+    transfer->options = *options;
+    transfer->settings = settings;
+    transfer->now = now;
+    transfer->cancel_scan = now.tick + TRANSFER_CANCEL_SCAN_TIME;
+    TAILQ_INIT(&transfer->resolving);
+    TAILQ_INIT(&transfer->woken);
+    TAILQ_INIT(&transfer->woken_sites);
+    TAILQ_INIT(&transfer->jobs);
+
+    struct qmgr_options queue = options->queue;
+    queue.context = transfer;
+    queue.on_done = transfer_on_done;
+    queue.on_line_gone = transfer_on_line_gone;
+    queue.on_expired = transfer_on_expired;
+    transfer->qmgr = qmgr_new(&queue, options->spool, options->rng, now);
+
+    struct site_options sites = options->sites;
+    sites.context = transfer;
+    sites.send = transfer_on_site_send;
+    sites.wake = transfer_on_site_wake;
+    transfer->sites = site_set_new(&sites, options->rng);
+
+    struct client_options client = {
+        .plane = options->plane,
+        .rng = options->rng,
+        .connection_count_max = options->connection_count_max,
+        .context = transfer,
+        .on_result = transfer_job_on_result,
+        .on_closed = transfer_on_connection_closed,
+        .on_idle = transfer_on_connection_idle,
+        .on_host = transfer_on_host,
+    };
+    transfer->client = client_new(&client, settings);
+    return transfer;
+}
+
+void transfer_set_settings(struct transfer *transfer, const struct settings *settings)
+{
+    transfer->settings = settings;
+    client_set_settings(transfer->client, settings);
+}
+
+bool transfer_uses_settings(const struct transfer *transfer, uint64_t serial)
+{
+    const struct transfer_job *job;
+    TAILQ_FOREACH(job, &transfer->jobs, all)
+    {
+        if (job->settings->serial == serial)
+            return true;
+    }
+    return client_uses_settings(transfer->client, serial);
+}
+
+void transfer_free(struct transfer *transfer)
+{
+    client_free(transfer->client);
+    transfer_jobs_free(transfer);
+    transfer_lines_free(transfer);
+    qmgr_free(transfer->qmgr);
+    site_set_free(transfer->sites);
+    free(transfer);
+}
+
+struct qmgr *transfer_queue(struct transfer *transfer)
+{
+    return transfer->qmgr;
+}
+
+struct site_set *transfer_sites(struct transfer *transfer)
+{
+    return transfer->sites;
+}
+
+struct client *transfer_client(struct transfer *transfer)
+{
+    return transfer->client;
+}

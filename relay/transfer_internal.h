@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef RELAY_TRANSFER_INTERNAL_H
+#define RELAY_TRANSFER_INTERNAL_H
+
+#include <sys/queue.h>
+
+#include "relay/transfer.h"
+
+/*
+ * Shared by the files of the transfer: transfer.c (hub and intake), transfer_line.c (a line's way
+ * to its site), transfer_job.c (one delivery's attempt), transfer_dsn.c (what is owed to senders).
+ * States are drawn in each file's opening comment.
+ */
+#define TRANSFER_SITE_BUCKETS       4096u
+#define TRANSFER_READ_AHEAD_MAX     4u /* bodies being read for one site without a connection */
+#define TRANSFER_READ_MEMORY_MAX    (64u << 20) /* octets of bodies read back and not yet sent */
+#define TRANSFER_BODY_KEEP_MAX      (1u << 20)  /* larger bodies are read back from the spool */
+#define TRANSFER_DSN_ACTIVE_MAX     64u
+#define TRANSFER_CANCEL_SCAN_TIME   TICK_S(1)
+#define TRANSFER_RESOLVE_RETRY_TIME TICK_S(1) /* after our own bounds, not the peer's trouble */
+
+enum transfer_token_kind { TRANSFER_TOKEN_INTAKE, TRANSFER_TOKEN_JOB, TRANSFER_TOKEN_DSN };
+
+/* First member of everything that waits for the spool; its address is the spool token. */
+struct transfer_token {
+    enum transfer_token_kind kind;
+};
+
+struct transfer_intake {
+    struct transfer_token token;
+    struct spool_transaction *transaction;
+    struct message_id id;
+    struct buf_queue body; /* kept for the first attempt, while small enough */
+    bool is_kept;
+    uint64_t user;
+    uint32_t encoded_size;
+    uint8_t *encoded;
+};
+
+enum transfer_line_state { TRANSFER_LINE_RESOLVING, TRANSFER_LINE_WOKEN, TRANSFER_LINE_AT_SITE };
+
+struct transfer_site;
+struct transfer_line {
+    TAILQ_ENTRY(transfer_line)
+    link; /* in transfer->resolving, ->woken, or site->lines: as `state` says */
+    enum transfer_line_state state;
+    struct qmgr_line *line;
+    struct transfer_site *site; /* AT_SITE */
+    uint64_t settings_serial;   /* route may be followed only while this is the present snapshot */
+    const struct settings_route *route;
+    struct mx_answer answer;
+};
+TAILQ_HEAD(transfer_line_list, transfer_line);
+
+enum transfer_job_state { TRANSFER_JOB_READING, TRANSFER_JOB_READY, TRANSFER_JOB_SENDING };
+
+struct transfer_job {
+    struct transfer_token token;
+    TAILQ_ENTRY(transfer_job) link; /* in site->ready (READY) */
+    TAILQ_ENTRY(transfer_job) all;
+    enum transfer_job_state state;
+    struct transfer_site *site;
+    struct qmgr_delivery *delivery;
+    const struct settings *settings;
+    const struct settings_route *route;
+    struct buf_queue read_body; /* when the queue has it no longer */
+    uint64_t read_size;
+    bool is_cancel_sent;
+    wall_us started;
+    struct mx_answer answer; /* last: large, and copied only as far as it is filled */
+};
+TAILQ_HEAD(transfer_job_list, transfer_job);
+
+/* What the transfer keeps per site while anything of ours is there. */
+struct transfer_site {
+    struct transfer_site *hash_next;
+    TAILQ_ENTRY(transfer_site) woken_link;
+    bool is_woken;
+    uint64_t key;
+    struct site *site;
+    struct transfer_line_list lines; /* round robin */
+    struct transfer_job_list ready;
+    uint32_t jobs, connections, reading;
+};
+TAILQ_HEAD(transfer_site_list, transfer_site);
+
+enum transfer_dsn_state { TRANSFER_DSN_READING, TRANSFER_DSN_COMMITTING };
+
+struct transfer_dsn {
+    struct transfer_token token;
+    enum transfer_dsn_state state;
+    struct qmgr_message *message;
+    bool is_done;
+    struct buf_queue body;
+    uint8_t *encoded;
+    uint32_t encoded_size;
+};
+
+struct transfer {
+    struct transfer_options options;
+    const struct settings *settings;
+    struct qmgr *qmgr;
+    struct site_set *sites;
+    struct client *client;
+    struct tick_now
+        now; /* of this turn: the clients' and sites' callbacks have no clock of their own */
+    struct transfer_line_list resolving, woken;
+    struct transfer_site_list woken_sites;
+    struct transfer_site *buckets[TRANSFER_SITE_BUCKETS];
+    struct transfer_job_list jobs;
+    uint32_t intakes, jobs_active, dsns_active, lines_active;
+    uint64_t read_memory;
+    tick_us cancel_scan;
+    bool is_draining;
+};
+
+/* transfer_line.c */
+void transfer_lines_run(struct transfer *transfer);
+struct transfer_site *transfer_site_find(struct transfer *transfer, uint64_t key);
+void transfer_site_wake(struct transfer *transfer, struct transfer_site *site);
+void transfer_site_forget(struct transfer *transfer, struct transfer_site *site);
+void transfer_lines_free(struct transfer *transfer);
+
+/* transfer_job.c */
+struct transfer_job *transfer_job_new(struct transfer *transfer, struct transfer_line *line,
+                                      struct qmgr_delivery *delivery);
+/** Try to put a READY job on a connection. False: none to be had now; the job stays READY. */
+bool transfer_job_start(struct transfer *transfer, struct transfer_job *job);
+void transfer_job_on_read(struct transfer *transfer, struct transfer_job *job,
+                          struct spool_event *event);
+void transfer_job_on_result(void *context, const struct client_result *result);
+void transfer_jobs_scan(struct transfer *transfer);
+void transfer_jobs_free(struct transfer *transfer);
+
+/* What ended a recipient's attempt without a next hop's reply. */
+struct transfer_verdict {
+    enum recipient_state state;
+    uint16_t code;
+    uint8_t enhanced[3];
+    const char *text;
+    bool was_attempted;
+    wall_us retry_not_before;
+};
+/** Give every recipient of an active delivery the same fate, and write the records. */
+void transfer_delivery_settle(struct transfer *transfer, struct qmgr_delivery *delivery,
+                              const struct transfer_verdict *verdict);
+
+/* transfer_dsn.c */
+void transfer_dsns_run(struct transfer *transfer);
+void transfer_dsn_on_event(struct transfer *transfer, struct transfer_dsn *dsn,
+                           struct spool_event *event);
+
+#endif

@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One delivery's attempt, from the queue's hand to the queue's hand.
+ *
+ *   transfer_job_new() -> READING   the body is no longer in memory: read it from the spool
+ *            |               |
+ *            v               v
+ *          READY  ------> SENDING   transfer_job_start(): a kept connection, or a slot, was had
+ *            |               |
+ *            v               v
+ *        qmgr_finish(): not attempted (site pauses, cancelled, no memory) | results of the client
+ *
+ * Invariants
+ *   1. Every delivery taken from the queue ends in exactly one qmgr_finish(), with at most one
+ * client_start() before it.
+ *   2. A job is SENDING from client_start() to on_result(); only then does the client borrow its
+ * envelope, recipients and body.
+ *   3. `site->connections` counts slots in use: up at client_start() on a new connection, down at
+ * the client's on_closed().
+ *   4. A recipient is DELIVERED only by the client's word; what we decide ourselves is DUE or
+ * FAILED (or discarded by route).
+ *
+ * A message with more recipients in one domain than a transaction takes goes out in batches: the
+ * rest stays DUE and is tried again at once, unless somebody in this batch was deferred.
+ */
+#include "relay/transfer_internal.h"
+
+#include <stdlib.h>
+
+/* ---- records ---- */
+
+static uint32_t transfer_delay_ms(wall_us from, wall_us to)
+{
+    if (to <= from)
+        return 0;
+    return to - from > (wall_us)UINT32_MAX * 1000 ? UINT32_MAX : (uint32_t)((to - from) / 1000);
+}
+
+static uint16_t transfer_record_kind(enum recipient_state state)
+{
+    switch (state) {
+    case RECIPIENT_DELIVERED:
+        return RECORD_DELIVERY;
+    case RECIPIENT_FAILED:
+        return RECORD_BOUNCE;
+    default:
+        return RECORD_DEFERRAL;
+    }
+}
+
+/* What all records of one attempt have in common. */
+static struct record transfer_record_begin(const struct transfer *transfer,
+                                           const struct qmgr_view *view)
+{
+    const struct envelope *envelope = view->envelope;
+    struct record record = {
+        .shard = transfer->options.shard,
+        .time = transfer->now.wall,
+        .id = envelope->id,
+        .size = envelope->body_size,
+        .attempts = view->attempts >= UINT8_MAX ? UINT8_MAX : (uint8_t)(view->attempts + 1),
+        .flags = envelope->flags & ENVELOPE_IS_DSN ? RECORD_IS_DSN : 0,
+    };
+    record.delays_ms[0] = transfer_delay_ms((wall_us)envelope->id.high, view->active_since);
+    record_text(record.sender, sizeof(record.sender), envelope->sender);
+    return record;
+}
+
+static void transfer_record_emit(struct transfer *transfer, struct record *record,
+                                 const struct envelope_recipient *recipient,
+                                 const struct qmgr_result *result)
+{
+    record->kind = transfer_record_kind(result->state);
+    record->code = result->code;
+    memcpy(record->enhanced, result->enhanced, sizeof(record->enhanced));
+    record_text(record->recipient, sizeof(record->recipient), recipient->address);
+    record_text(record->site, sizeof(record->site), recipient->domain);
+    record_text(record->text, sizeof(record->text), result->reply);
+    transfer->options.records.emit(transfer->options.records.context, record);
+}
+
+/* ---- ends that we decide ---- */
+
+void transfer_delivery_settle(struct transfer *transfer, struct qmgr_delivery *delivery,
+                              const struct transfer_verdict *verdict)
+{
+    struct qmgr_view view = qmgr_delivery_view(transfer->qmgr, delivery);
+    struct qmgr_result *results = calloc(view.recipient_count, sizeof(*results));
+    CHECK(results != NULL);
+
+    struct record record = transfer_record_begin(transfer, &view);
+    record.delays_ms[1] = transfer_delay_ms(view.active_since, transfer->now.wall);
+    for (uint32_t i = 0; i < view.recipient_count; i++) {
+        results[i] = (struct qmgr_result){
+            .recipient_index = view.recipients[i],
+            .state = verdict->state,
+            .reply = span_from_text(verdict->text),
+            .code = verdict->code,
+        };
+        memcpy(results[i].enhanced, verdict->enhanced, sizeof(results[i].enhanced));
+        if (verdict->was_attempted)
+            transfer_record_emit(transfer, &record, &view.envelope->recipients[view.recipients[i]],
+                                 &results[i]);
+    }
+    struct qmgr_finish finish = {
+        .results = results,
+        .result_count = view.recipient_count,
+        .was_attempted = verdict->was_attempted,
+        .retry_not_before = verdict->retry_not_before,
+    };
+    qmgr_finish(transfer->qmgr, delivery, &finish, transfer->now);
+    free(results);
+}
+
+static void transfer_job_end(struct transfer *transfer, struct transfer_job *job)
+{
+    struct transfer_site *site = job->site;
+
+    if (job->state == TRANSFER_JOB_READY)
+        TAILQ_REMOVE(&site->ready, job, link);
+    TAILQ_REMOVE(&transfer->jobs, job, all);
+    transfer->read_memory -= job->read_size;
+    buf_queue_fini(&job->read_body);
+    CHECK(site->jobs > 0 && transfer->jobs_active > 0);
+    site->jobs--;
+    transfer->jobs_active--;
+    transfer_site_wake(transfer, site);
+    free(job);
+}
+
+/* The attempt never began: the delivery goes back, not counted. */
+static void transfer_job_put_back(struct transfer *transfer, struct transfer_job *job,
+                                  wall_us not_before)
+{
+    qmgr_finish(transfer->qmgr, job->delivery,
+                &(struct qmgr_finish){.retry_now = true, .retry_not_before = not_before},
+                transfer->now);
+    transfer_job_end(transfer, job);
+}
+
+static wall_us transfer_wall_of(const struct transfer *transfer, tick_us tick)
+{
+    return tick > transfer->now.tick ? transfer->now.wall + (wall_us)(tick - transfer->now.tick)
+                                     : transfer->now.wall;
+}
+
+/* ---- READING, READY ---- */
+
+static void transfer_job_make_ready(struct transfer_job *job)
+{
+    job->state = TRANSFER_JOB_READY;
+    TAILQ_INSERT_TAIL(&job->site->ready, job, link);
+}
+
+static void transfer_mx_answer_copy(struct mx_answer *to, const struct mx_answer *from)
+{
+    memcpy(to, from, offsetof(struct mx_answer, hosts));
+    memcpy(to->hosts, from->hosts, from->host_count * sizeof(from->hosts[0]));
+    to->reason = from->reason;
+}
+
+struct transfer_job *transfer_job_new(struct transfer *transfer, struct transfer_line *line,
+                                      struct qmgr_delivery *delivery)
+{
+    struct transfer_job *job = malloc(sizeof(*job));
+    CHECK(job != NULL);
+    memset(job, 0, offsetof(struct transfer_job, answer));
+    job->token.kind = TRANSFER_TOKEN_JOB;
+    job->site = line->site;
+    job->delivery = delivery;
+    job->settings = transfer->settings;
+    job->route = line->route;
+    job->started = transfer->now.wall;
+    transfer_mx_answer_copy(&job->answer, &line->answer);
+    buf_queue_init(&job->read_body);
+    TAILQ_INSERT_TAIL(&transfer->jobs, job, all);
+    job->site->jobs++;
+    transfer->jobs_active++;
+
+    struct qmgr_view view = qmgr_delivery_view(transfer->qmgr, delivery);
+    if ((view.body != NULL && !buf_queue_is_empty(view.body)) || view.envelope->body_size == 0) {
+        transfer_job_make_ready(job);
+        return job;
+    }
+    job->state = TRANSFER_JOB_READING;
+    job->read_size = view.envelope->body_size;
+    transfer->read_memory += job->read_size;
+    job->site->reading++;
+    spool_read_body(transfer->options.spool, view.entry, 0, (uint32_t)view.envelope->body_size,
+                    (uint64_t)(uintptr_t)job);
+    return job;
+}
+
+void transfer_job_on_read(struct transfer *transfer, struct transfer_job *job,
+                          struct spool_event *event)
+{
+    CHECK(job->state == TRANSFER_JOB_READING);
+    job->site->reading--;
+    if (event->err == ERR_OK) {
+        buf_queue_move(&job->read_body, &event->octets);
+        transfer_job_make_ready(job);
+        transfer_site_wake(transfer, job->site);
+        return;
+    }
+    buf_queue_fini(&event->octets);
+    if (event->err == ERR_DISK_CORRUPT) {
+        transfer_delivery_settle(transfer, job->delivery,
+                                 &(struct transfer_verdict){
+                                     RECIPIENT_FAILED,
+                                     554,
+                                     {5, 3, 0},
+                                     "the stored message failed its checksum",
+                                     true,
+                                     0
+        });
+        transfer_job_end(transfer, job);
+        return;
+    }
+    transfer_job_put_back(transfer, job, transfer->now.wall + (wall_us)TRANSFER_RESOLVE_RETRY_TIME);
+}
+
+/* ---- SENDING ---- */
+
+static struct client_request transfer_job_request(struct transfer *transfer,
+                                                  struct transfer_job *job,
+                                                  const struct qmgr_view *view)
+{
+    const struct settings_client *client = &job->settings->client;
+    uint32_t count_max = client->recipients_per_transaction_max;
+
+    return (struct client_request){
+        .user = (uint64_t)(uintptr_t)job,
+        .route = job->route,
+        .site = job->site->key,
+        .hosts = &job->answer,
+        .envelope = view->envelope,
+        .recipients = view->recipients,
+        .recipient_count = view->recipient_count < count_max ? view->recipient_count : count_max,
+        .body = job->read_size > 0 ? &job->read_body : view->body,
+        .deadline = transfer->now.tick + client->attempt_timeout,
+        .is_alone = (view->envelope->flags & ENVELOPE_IN_DOUBT) != 0,
+    };
+}
+
+bool transfer_job_start(struct transfer *transfer, struct transfer_job *job)
+{
+    struct transfer_site *site = job->site;
+    struct qmgr_view view = qmgr_delivery_view(transfer->qmgr, job->delivery);
+    struct client_request request = transfer_job_request(transfer, job, &view);
+    bool is_new = !client_has_idle(transfer->client, &request);
+
+    CHECK(job->state == TRANSFER_JOB_READY);
+    if (is_new) {
+        enum err err = site_slot_acquire(transfer->sites, site->site, view.envelope->arrived,
+                                         site->jobs, transfer->now.tick);
+        if (err == ERR_TIMEOUT) {
+            transfer_job_put_back(transfer, job,
+                                  transfer_wall_of(transfer, site_paused_until(site->site)));
+            return true;
+        }
+        if (err != ERR_OK)
+            return false;
+        site->connections++;
+    }
+    TAILQ_REMOVE(&site->ready, job, link);
+    job->state = TRANSFER_JOB_SENDING;
+    job->started = transfer->now.wall;
+    if (client_start(transfer->client, &request, transfer->now.tick) != ERR_OK) {
+        if (is_new) {
+            site->connections--;
+            site_slot_return(transfer->sites, site->site, transfer->now.tick);
+        }
+        transfer_job_put_back(transfer, job,
+                              transfer->now.wall + (wall_us)TRANSFER_RESOLVE_RETRY_TIME);
+    }
+    return true;
+}
+
+static struct qmgr_result transfer_result_of(const struct qmgr_view *view, uint32_t index,
+                                             const struct client_recipient_result *from)
+{
+    struct qmgr_result result = {
+        .recipient_index = view->recipients[index],
+        .state = from->state,
+        .reply = from->reply,
+        .code = from->code,
+    };
+    memcpy(result.enhanced, from->enhanced, sizeof(result.enhanced));
+    return result;
+}
+
+static struct record transfer_record_of(struct transfer *transfer, const struct transfer_job *job,
+                                        const struct qmgr_view *view,
+                                        const struct client_result *result)
+{
+    struct record record = transfer_record_begin(transfer, view);
+    record.delays_ms[1] = transfer_delay_ms(view->active_since, job->started);
+    record.delays_ms[2] = (uint32_t)(result->connect_time / 1000);
+    record.delays_ms[3] = (uint32_t)(result->transmit_time / 1000);
+    record.session = result->connection;
+    record.connection_use = result->connection_use;
+    record.peer = result->peer;
+    record.source = result->source;
+    if (result->is_in_doubt)
+        record.flags |= RECORD_UNCERTAIN;
+    record_text(record.host, sizeof(record.host), span_from_text(result->host));
+    if (result->tls_version != NULL)
+        record_text(record.tls, sizeof(record.tls), span_from_text(result->tls_version));
+    return record;
+}
+
+void transfer_job_on_result(void *context, const struct client_result *result)
+{
+    struct transfer *transfer = context;
+    struct transfer_job *job = (struct transfer_job *)(uintptr_t)result->user;
+    struct qmgr_view view = qmgr_delivery_view(transfer->qmgr, job->delivery);
+    uint32_t deferred = 0, left_over = view.recipient_count - result->recipient_count;
+
+    CHECK(job->state == TRANSFER_JOB_SENDING && result->recipient_count <= view.recipient_count);
+    struct qmgr_result *results = calloc(result->recipient_count, sizeof(*results));
+    CHECK(results != NULL);
+    struct record record = transfer_record_of(transfer, job, &view, result);
+    for (uint32_t i = 0; i < result->recipient_count; i++) {
+        results[i] = transfer_result_of(&view, i, &result->recipients[i]);
+        if (result->recipients[i].retry_now) {
+            left_over++;
+            continue;
+        }
+        deferred += results[i].state == RECIPIENT_DUE;
+        if (result->was_attempted)
+            transfer_record_emit(transfer, &record, &view.envelope->recipients[view.recipients[i]],
+                                 &results[i]);
+    }
+    struct qmgr_finish finish = {
+        .results = results,
+        .result_count = result->recipient_count,
+        .is_in_doubt = result->is_in_doubt,
+        .was_attempted = result->was_attempted,
+        .retry_now = left_over > 0 && deferred == 0,
+    };
+    qmgr_finish(transfer->qmgr, job->delivery, &finish, transfer->now);
+    free(results);
+    if (result->was_attempted)
+        site_outcome(transfer->sites, job->site->site, result->has_connected, transfer->now.tick);
+    transfer_job_end(transfer, job);
+}
+
+/* ---- all jobs ---- */
+
+void transfer_jobs_scan(struct transfer *transfer)
+{
+    struct transfer_job *job, *next;
+
+    for (job = TAILQ_FIRST(&transfer->jobs); job != NULL; job = next) {
+        next = TAILQ_NEXT(job, all);
+        bool is_unwanted = qmgr_delivery_is_cancelled(job->delivery) ||
+                           job->settings->serial != transfer->settings->serial;
+        if (job->state == TRANSFER_JOB_READY && (is_unwanted || transfer->is_draining)) {
+            transfer_job_put_back(transfer, job, 0);
+        } else if (job->state == TRANSFER_JOB_SENDING && !job->is_cancel_sent &&
+                   qmgr_delivery_is_cancelled(job->delivery)) {
+            job->is_cancel_sent = true;
+            client_cancel(transfer->client, (uint64_t)(uintptr_t)job, transfer->now.tick);
+        }
+    }
+}
+
+void transfer_jobs_free(struct transfer *transfer)
+{
+    struct transfer_job *job;
+    while ((job = TAILQ_FIRST(&transfer->jobs)) != NULL) {
+        TAILQ_REMOVE(&transfer->jobs, job, all);
+        buf_queue_fini(&job->read_body);
+        free(job);
+    }
+}

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A file of the simulated medium.
+ *
+ * `cached` is what every reader sees; `stable` is what a power loss cannot take. A write goes into
+ * `cached` and onto the list of unsynced writes; a sync moves listed writes into `stable`. A power
+ * loss makes the new content from `stable` and a random choice of sectors of the listed writes.
+ *
+ * Invariants
+ *   1. cached == stable with every listed write laid over it in order (while no crash happened).
+ *   2. A forsaken write (a sync over it failed) never becomes stable by a later sync: Linux marks
+ * the pages clean after EIO, so that a second fsync succeeds without writing them.
+ *   3. A sector survives as a whole: no mix of old and new octets inside 512.
+ *
+ * Not here: time, failures, handles and locks (disk_sim.c).
+ */
+#include "tests/sim/disk_sim_file.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void sim_file_grow(struct sim_file *file, uint64_t size)
+{
+    if (size <= file->room)
+        return;
+    uint64_t room = size < 2 * file->room ? 2 * file->room : size;
+    uint8_t *cached = calloc(1, room), *stable = calloc(1, room);
+    CHECK(cached != NULL && stable != NULL);
+    if (file->room > 0) {
+        memcpy(cached, file->cached, file->room);
+        memcpy(stable, file->stable, file->room);
+    }
+    free(file->cached);
+    free(file->stable);
+    file->cached = cached;
+    file->stable = stable;
+    file->room = room;
+}
+
+struct sim_file *sim_file_new(const char *name)
+{
+    CHECK(strlen(name) < DISK_NAME_SIZE_MAX);
+    struct sim_file *file = calloc(1, sizeof(*file));
+    CHECK(file != NULL);
+    memcpy(file->name, name, strlen(name) + 1);
+    file->is_named = true;
+    return file;
+}
+
+static void sim_file_forget_writes(struct sim_file *file)
+{
+    while (file->writes != NULL) {
+        struct sim_write *write = file->writes;
+        file->writes = write->next;
+        free(write->data);
+        free(write);
+    }
+}
+
+void sim_file_free(struct sim_file *file)
+{
+    sim_file_forget_writes(file);
+    free(file->cached);
+    free(file->stable);
+    free(file);
+}
+
+void sim_file_allocate(struct sim_file *file, uint64_t size)
+{
+    sim_file_grow(file, size);
+    if (file->size < size)
+        file->size = size;
+    if (file->stable_size < size)
+        file->stable_size = size;
+}
+
+void sim_file_write(struct sim_file *file, uint64_t offset, const uint8_t *data, uint32_t size,
+                    uint64_t stamp)
+{
+    if (size == 0)
+        return;
+    sim_file_grow(file, offset + size);
+    memcpy(file->cached + offset, data, size);
+    if (file->size < offset + size)
+        file->size = offset + size;
+
+    struct sim_write *write = calloc(1, sizeof(*write));
+    CHECK(write != NULL);
+    *write = (struct sim_write){.offset = offset, .stamp = stamp, .size = size};
+    write->data = malloc(size);
+    CHECK(write->data != NULL);
+    memcpy(write->data, data, size);
+    struct sim_write **end = &file->writes;
+    while (*end != NULL)
+        end = &(*end)->next;
+    *end = write;
+}
+
+void sim_file_sync(struct sim_file *file, uint64_t stamp, bool is_lost)
+{
+    for (struct sim_write **link = &file->writes; *link != NULL;) {
+        struct sim_write *write = *link;
+        if (write->stamp > stamp || write->is_forsaken || is_lost) {
+            write->is_forsaken |= is_lost;
+            link = &write->next;
+            continue;
+        }
+        memcpy(file->stable + write->offset, write->data, write->size);
+        if (file->stable_size < write->offset + write->size)
+            file->stable_size = write->offset + write->size;
+        *link = write->next;
+        free(write->data);
+        free(write);
+    }
+}
+
+/* Lay the surviving sectors of one write over the stable content. `keep` of 8 survive on average.
+ */
+static void sim_file_survive(struct sim_file *file, const struct sim_write *write, uint32_t keep,
+                             struct rng *rng)
+{
+    uint64_t end = write->offset + write->size;
+    for (uint64_t at = write->offset; at < end;) {
+        uint64_t sector_end = (at / SIM_SECTOR_SIZE + 1) * SIM_SECTOR_SIZE;
+        uint64_t stop = sector_end < end ? sector_end : end;
+        if (rng_below(rng, 8) < keep) {
+            memcpy(file->stable + at, write->data + (at - write->offset), stop - at);
+            if (file->stable_size < stop)
+                file->stable_size = stop;
+        }
+        at = stop;
+    }
+}
+
+void sim_file_crash(struct sim_file *file, struct rng *rng)
+{
+    /* Whole writes kept or lost are as likely as torn ones: both ends are legal and interesting. */
+    static const uint32_t keeps[] = {0, 0, 8, 8, 1, 4, 7, 7};
+    for (const struct sim_write *write = file->writes; write != NULL; write = write->next)
+        sim_file_survive(file, write, keeps[rng_below(rng, COUNT_OF(keeps))], rng);
+    sim_file_forget_writes(file);
+    if (file->room > 0)
+        memcpy(file->cached, file->stable, file->room);
+    file->size = file->stable_size;
+    file->lock_holder = NULL;
+}

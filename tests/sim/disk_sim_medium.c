@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The simulated disk's medium: its life, its crashes, and the failures planned for it.
+ *
+ * A crash first lets the writes under way land in the page cache or not, by chance; a power loss
+ * then decides for every unsynced sector and every unsynced name whether it survives. A kill leaves
+ * the page cache alone. Either way every disk opened before is dead, and the medium runs again.
+ */
+#include <stdlib.h>
+
+#include "tests/sim/disk_sim_medium.h"
+
+struct disk_sim *disk_sim_new(const struct disk_sim_options *options)
+{
+    CHECK(options->clock != NULL && options->latency_min <= options->latency_max);
+    CHECK(options->latency_max - options->latency_min < UINT32_MAX);
+    struct disk_sim *sim = calloc(1, sizeof(*sim));
+    CHECK(sim != NULL);
+    sim->options = *options;
+    rng_init_seed(&sim->rng, options->seed);
+    return sim;
+}
+
+void disk_sim_free(struct disk_sim *sim)
+{
+    CHECK(sim->disks == NULL);
+    while (sim->files != NULL) {
+        struct sim_file *file = sim->files;
+        sim->files = file->next;
+        sim_file_free(file);
+    }
+    free(sim);
+}
+
+tick_us disk_sim_deadline(const struct disk_sim *sim)
+{
+    tick_us deadline = TICK_NEVER;
+    if (sim->is_held || sim->is_stopped)
+        return deadline;
+    for (const struct sim_disk *disk = sim->disks; disk != NULL; disk = disk->next) {
+        if (disk->operations != NULL && disk->operations->due < deadline)
+            deadline = disk->operations->due;
+    }
+    return deadline;
+}
+
+/* Writes under way happen as far as the page cache goes, or not: power loss then tears them. */
+static void sim_land(struct disk_sim *sim, const struct sim_disk *disk, struct rng *rng)
+{
+    for (const struct sim_operation *op = disk->operations; op != NULL; op = op->next) {
+        if (op->kind == SIM_WRITE && rng_below(rng, 2) == 0)
+            sim_file_write(op->file, op->offset, op->data, op->size, ++sim->stamp);
+    }
+}
+
+static void sim_disks_die(struct disk_sim *sim, struct rng *rng)
+{
+    while (sim->disks != NULL) {
+        struct sim_disk *disk = sim->disks;
+        sim_land(sim, disk, rng);
+        sim->disks = disk->next;
+        disk->sim = NULL;
+    }
+    sim->is_stopped = sim->is_held = false;
+    sim->stop_at = 0;
+    sim->stats.crashes++;
+}
+
+/* Names not yet synced are there or not; files without a name are gone for good. */
+static void sim_names_crash(struct disk_sim *sim, struct rng *rng)
+{
+    for (struct sim_file **link = &sim->files; *link != NULL;) {
+        struct sim_file *file = *link;
+        if (file->is_named != file->is_named_stable)
+            file->is_named = rng_below(rng, 2) == 0;
+        file->is_named_stable = file->is_named;
+        if (file->is_named) {
+            link = &file->next;
+            continue;
+        }
+        *link = file->next;
+        sim_file_free(file);
+    }
+}
+
+void disk_sim_crash(struct disk_sim *sim, struct rng *rng)
+{
+    sim_disks_die(sim, rng);
+    for (struct sim_file *file = sim->files; file != NULL; file = file->next)
+        sim_file_crash(file, rng);
+    sim_names_crash(sim, rng);
+}
+
+void disk_sim_kill(struct disk_sim *sim, struct rng *rng)
+{
+    sim_disks_die(sim, rng);
+    for (struct sim_file *file = sim->files; file != NULL; file = file->next)
+        file->lock_holder = NULL;
+}
+
+uint64_t disk_sim_calls(const struct disk_sim *sim)
+{
+    return sim->calls;
+}
+
+void disk_sim_stop_at(struct disk_sim *sim, uint64_t call)
+{
+    sim->stop_at = call;
+}
+
+bool disk_sim_is_stopped(const struct disk_sim *sim)
+{
+    return sim->is_stopped;
+}
+
+void disk_sim_fail_at(struct disk_sim *sim, enum disk_sim_call call, uint64_t occurrence,
+                      enum err err)
+{
+    CHECK(call < DISK_SIM_CALL_COUNT);
+    sim->faults[call].countdown = occurrence;
+    sim->faults[call].err = err;
+}
+
+void disk_sim_fail_often(struct disk_sim *sim, enum disk_sim_call call, uint32_t per_million,
+                         enum err err)
+{
+    CHECK(call < DISK_SIM_CALL_COUNT);
+    sim->faults[call].per_million = per_million;
+    sim->faults[call].err_often = err;
+}
+
+void disk_sim_fail_call(struct disk_sim *sim, uint64_t call, enum err err)
+{
+    sim->fail_call = call;
+    sim->fail_call_err = err;
+}
+
+void disk_sim_hold(struct disk_sim *sim, bool is_held)
+{
+    sim->is_held = is_held;
+}
+
+enum err disk_sim_flip(struct disk_sim *sim, const char *name, uint64_t offset, uint32_t bit)
+{
+    CHECK(bit < 8);
+    struct sim_file *file = disk_sim_find(sim, name);
+    if (file == NULL || offset >= file->size)
+        return ERR_NOT_FOUND;
+    file->cached[offset] = (uint8_t)(file->cached[offset] ^ 1u << bit);
+    file->stable[offset] = (uint8_t)(file->stable[offset] ^ 1u << bit);
+    return ERR_OK;
+}
+
+void disk_sim_plant_false_sync(struct disk_sim *sim, bool is_planted)
+{
+    sim->is_false_sync = is_planted;
+}
+
+struct disk_sim_stats disk_sim_get_stats(const struct disk_sim *sim)
+{
+    struct disk_sim_stats stats = sim->stats;
+    for (const struct sim_file *file = sim->files; file != NULL; file = file->next)
+        stats.files += file->is_named;
+    stats.octets_used = disk_sim_octets_used(sim);
+    return stats;
+}

@@ -52,6 +52,12 @@ struct envelope_recipient {
 
 #define ENVELOPE_SIZE_MAX      (1u << 20)
 #define ENVELOPE_RECIPIENT_MAX 10000u
+#define ENVELOPE_ADDRESS_SIZE_MAX                                                                  \
+    512u /* sender and recipients; RFC 5321 section 4.5.3.1.3 asks for 256 */
+#define ENVELOPE_DOMAIN_SIZE_MAX 255u
+#define ENVELOPE_POOL_SIZE_MAX   255u
+#define ENVELOPE_CLIENT_SIZE_MAX 1024u
+#define ENVELOPE_REPLY_SIZE_MAX  1000u
 
 struct envelope {
     struct message_id id;
@@ -68,9 +74,15 @@ struct envelope {
     struct span unknown; /* TLVs of a newer version, kept verbatim */
 };
 
+/**
+ * Within every bound: sizes above, 1 to ENVELOPE_RECIPIENT_MAX recipients, encoded at most
+ * ENVELOPE_SIZE_MAX, 0 <= arrived <= expires, header_size <= body_size, no NUL, CR or LF in an
+ * address or a name. Whoever makes an envelope from what a peer said asks this before it encodes.
+ */
+bool envelope_is_valid(const struct envelope *envelope);
 /** Octets envelope_encode() will need. */
 uint32_t envelope_encoded_size(const struct envelope *envelope);
-/** Encode into exactly envelope_encoded_size() octets. CHECKs the limits. */
+/** Encode into exactly envelope_encoded_size() octets. CHECKs envelope_is_valid(). */
 void envelope_encode(const struct envelope *envelope, uint8_t *ret_data);
 /**
  * Decode. Ownership: spans borrow from `encoded`; arrays come from `arena`.
@@ -79,21 +91,49 @@ void envelope_encode(const struct envelope *envelope, uint8_t *ret_data);
 enum err envelope_decode(struct span encoded, struct arena *arena,
                          struct envelope *ret_envelope) MUST_CHECK;
 
-/* One PROGRESS record: what changed for some recipients, and when the message is tried next. */
+/* The part of an envelope that has a fixed place: read and patched without decoding the rest. */
+struct envelope_basic {
+    struct message_id id;
+    wall_us arrived, expires;
+    uint64_t body_size;
+    uint32_t header_size, flags;
+    uint8_t class;
+};
+/** `encoded` decoded without error before. */
+struct envelope_basic envelope_basic_get(const uint8_t *encoded);
+void envelope_patch_flags(uint8_t *encoded, uint32_t flags);
+/** `recipient` is one that envelope_decode() made from this `encoded`; its own state follows too.
+ */
+void envelope_patch_state(uint8_t *encoded, struct envelope_recipient *recipient,
+                          enum recipient_state state);
+
+/* One PROGRESS record: what changed for some recipients, and when their delivery is tried next. */
 struct envelope_settle {
     uint32_t recipient_index;
     enum recipient_state state;
+    uint16_t code;       /* of the reply; 0: none */
+    uint8_t enhanced[3]; /* 0.0.0: none */
+    bool is_expired;
+    struct span
+        reply; /* printable, at most ENVELOPE_REPLY_SIZE_MAX octets; what the DSN will say */
 };
+#define ENVELOPE_DELIVERY_NONE UINT32_MAX
 struct envelope_progress {
-    wall_us next_try;       /* 0: unchanged */
-    uint32_t attempts;      /* in all, after this one */
-    uint32_t flags;         /* envelope flags to set (ENVELOPE_IN_DOUBT) */
+    wall_us next_try;  /* 0: unchanged */
+    uint32_t attempts; /* in all, after this one */
+    uint32_t flags;    /* envelope flags to set (ENVELOPE_IN_DOUBT) */
+    uint32_t delivery; /* a recipient of the domain that next_try, attempts and last_reply speak of,
+                          or ENVELOPE_DELIVERY_NONE */
+    uint32_t dsn_runs; /* DSNs made for this message, with this one */
     struct span last_reply; /* printable, at most 1,000 octets; for `queue show` */
     const struct envelope_settle *settles;
     uint32_t settle_count;
 };
+/** Octets envelope_progress_encode() will need; it CHECKs envelope_progress_is_valid(). */
 uint32_t envelope_progress_encoded_size(const struct envelope_progress *progress);
 void envelope_progress_encode(const struct envelope_progress *progress, uint8_t *ret_data);
+/** Within every bound, as envelope_is_valid(). */
+bool envelope_progress_is_valid(const struct envelope_progress *progress);
 /** As envelope_decode(). The recipient indexes are not checked against a message: the caller does.
  */
 enum err envelope_progress_decode(struct span encoded, struct arena *arena,

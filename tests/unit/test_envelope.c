@@ -1,0 +1,709 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Envelopes and progress: what is encoded comes back, what is damaged never comes back as valid,
+ * every bound holds on both sides, and an id has one spelling.
+ */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/rng.h"
+#include "queue/envelope.h"
+
+#define SAMPLE_RECIPIENTS 3u
+
+static struct envelope_recipient sample_recipients[SAMPLE_RECIPIENTS];
+
+static struct envelope sample(void)
+{
+    sample_recipients[0] = (struct envelope_recipient){SPAN_LITERAL("b@y.example"),
+                                                       SPAN_LITERAL("y.example"), RECIPIENT_DUE};
+    sample_recipients[1] = (struct envelope_recipient){
+        SPAN_LITERAL("\"a@b\"@Z.Example"), SPAN_LITERAL("z.example"), RECIPIENT_DELIVERED};
+    sample_recipients[2] = (struct envelope_recipient){SPAN_LITERAL("postmaster"),
+                                                       SPAN_LITERAL("w.example"), RECIPIENT_FAILED};
+    return (struct envelope){
+        .id = {0x0123456789abcdefu, 0xfedcba9876543210u},
+        .arrived = 1700000000000000,
+        .expires = 1700432000000000,
+        .body_size = 5000000000u,
+        .header_size = 777,
+        .flags = ENVELOPE_EIGHT_BIT | ENVELOPE_DOT_LINES | 1u << 31,
+        .class = 9,
+        .source_pool = SPAN_LITERAL("bulk"),
+        .sender = SPAN_LITERAL("a@x.example"),
+        .client = SPAN_LITERAL("mail.x.example [192.0.2.1]"),
+        .recipients = sample_recipients,
+        .recipient_count = SAMPLE_RECIPIENTS,
+        .unknown = SPAN_LITERAL("\x06\x02\0\0\0hi\xff\0\0\0\0"),
+    };
+}
+
+static uint8_t *encode(const struct envelope *envelope, uint32_t *ret_size)
+{
+    *ret_size = envelope_encoded_size(envelope);
+    uint8_t *encoded = malloc(*ret_size);
+    assert_non_null(encoded);
+    envelope_encode(envelope, encoded);
+    return encoded;
+}
+
+static void assert_span_equal(struct span expected, struct span actual)
+{
+    assert_int_equal(expected.size, actual.size);
+    assert_true(span_is_equal(expected, actual));
+}
+
+static void assert_envelope_equal(const struct envelope *a, const struct envelope *b)
+{
+    assert_true(message_id_is_equal(a->id, b->id));
+    assert_int_equal(a->arrived, b->arrived);
+    assert_int_equal(a->expires, b->expires);
+    assert_int_equal(a->body_size, b->body_size);
+    assert_int_equal(a->header_size, b->header_size);
+    assert_int_equal(a->flags, b->flags);
+    assert_int_equal(a->class, b->class);
+    assert_span_equal(a->source_pool, b->source_pool);
+    assert_span_equal(a->sender, b->sender);
+    assert_span_equal(a->client, b->client);
+    assert_span_equal(a->unknown, b->unknown);
+    assert_int_equal(a->recipient_count, b->recipient_count);
+    for (uint32_t i = 0; i < a->recipient_count; i++) {
+        assert_span_equal(a->recipients[i].address, b->recipients[i].address);
+        assert_span_equal(a->recipients[i].domain, b->recipients[i].domain);
+        assert_int_equal(a->recipients[i].state, b->recipients[i].state);
+    }
+}
+
+static void decode_gives_back_what_was_encoded(void **state)
+{
+    struct envelope envelope = sample(), back;
+    struct arena arena;
+    uint32_t size;
+
+    (void)state;
+    arena_init(&arena, 512, 1u << 20);
+    uint8_t *encoded = encode(&envelope, &size);
+    assert_int_equal(ERR_OK, envelope_decode(span_of(encoded, size), &arena, &back));
+    assert_envelope_equal(&envelope, &back);
+    struct envelope_basic basic = envelope_basic_get(encoded);
+    assert_true(message_id_is_equal(envelope.id, basic.id));
+    assert_int_equal(envelope.arrived, basic.arrived);
+    assert_int_equal(envelope.expires, basic.expires);
+    assert_int_equal(envelope.flags, basic.flags);
+    assert_int_equal(envelope.class, basic.class);
+    assert_int_equal(envelope.body_size, basic.body_size);
+    assert_int_equal(envelope.header_size, basic.header_size);
+    free(encoded);
+    arena_fini(&arena);
+}
+
+/* Goal: the octets are those of the specification, so that another program can read them. */
+static void encoding_is_as_specified(void **state)
+{
+    static const uint8_t expected[] = {
+        1, 49, 0, 0, 0,                                                                /* BASIC */
+        8, 7,  6, 5, 4, 3,   2,   1,   0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11, /* id */
+        5, 0,  0, 0, 0, 0,   0,   0,   6,    1,    0,    0,    0,    0,    0,    0,    /* times */
+        9, 0,  0, 0, 0, 0,   0,   0,   4,    0,    0,    0,    1,    0,    0,    0,
+        2,                                                    /* sizes, flags */
+        2, 3,  0, 0, 0, 'a', '@', 'x',                        /* SENDER */
+        5, 6,  0, 0, 0, 0,   3,   0,   'b',  '@',  'y',       /* RECIPIENT, domain shown */
+        5, 7,  0, 0, 0, 2,   3,   0,   'b',  '@',  'Y',  'y', /* RECIPIENT, domain written */
+    };
+    struct envelope_recipient recipients[2] = {
+        {SPAN_LITERAL("b@y"), SPAN_LITERAL("y"), RECIPIENT_DUE},
+        {SPAN_LITERAL("b@Y"), SPAN_LITERAL("y"), RECIPIENT_FAILED},
+    };
+    struct envelope envelope = {
+        .id = {0x0102030405060708u, 0x1112131415161718u},
+        .arrived = 5,
+        .expires = 262,
+        .body_size = 9,
+        .header_size = 4,
+        .flags = 1,
+        .class = 2,
+        .sender = SPAN_LITERAL("a@x"),
+        .recipients = recipients,
+        .recipient_count = 2,
+    };
+    uint32_t size;
+
+    (void)state;
+    uint8_t *encoded = encode(&envelope, &size);
+    assert_int_equal(sizeof(expected), size);
+    assert_memory_equal(expected, encoded, size);
+    free(encoded);
+}
+
+static void patches_change_only_what_they_name(void **state)
+{
+    struct envelope envelope = sample(), back;
+    struct arena arena;
+    uint32_t size;
+
+    (void)state;
+    arena_init(&arena, 512, 1u << 20);
+    uint8_t *encoded = encode(&envelope, &size);
+    assert_int_equal(ERR_OK, envelope_decode(span_of(encoded, size), &arena, &back));
+    envelope_patch_state(encoded, &back.recipients[2], RECIPIENT_SETTLED);
+    assert_int_equal(RECIPIENT_SETTLED, back.recipients[2].state);
+    envelope_patch_flags(encoded, envelope.flags | ENVELOPE_IN_DOUBT);
+    sample_recipients[2].state = RECIPIENT_SETTLED;
+    envelope.flags |= ENVELOPE_IN_DOUBT;
+    assert_int_equal(ERR_OK, envelope_decode(span_of(encoded, size), &arena, &back));
+    assert_envelope_equal(&envelope, &back);
+    free(encoded);
+    arena_fini(&arena);
+}
+
+/* Goal: no prefix of an envelope that ends inside a TLV is an envelope. */
+static void truncation_is_corrupt(void **state)
+{
+    struct envelope envelope = sample(), back;
+    struct arena arena;
+    uint32_t size, valid = 0;
+
+    (void)state;
+    arena_init(&arena, 512, 1u << 20);
+    uint8_t *encoded = encode(&envelope, &size);
+    for (uint32_t cut = 0; cut < size; cut++) {
+        uint8_t *copy = malloc(cut + 1); /* exact, so that an overrun is seen */
+        memcpy(copy, encoded, cut);
+        enum err err = envelope_decode(span_of(copy, cut), &arena, &back);
+        assert_true(err == ERR_OK || err == ERR_DISK_CORRUPT);
+        valid += err == ERR_OK;
+        free(copy);
+        arena_reset(&arena);
+    }
+    /* After each recipient, and between the two unknown TLVs. */
+    assert_int_equal(SAMPLE_RECIPIENTS + 1, valid);
+    free(encoded);
+    arena_fini(&arena);
+}
+
+/* Goal: damage gives an error or an envelope that encodes to the very octets it was read from. */
+static void damage_is_refused_or_canonical(void **state)
+{
+    struct envelope envelope = sample(), back;
+    struct arena arena;
+    struct rng rng;
+    uint32_t size, refused = 0;
+
+    (void)state;
+    rng_init_seed(&rng, 7);
+    arena_init(&arena, 512, 1u << 20);
+    uint8_t *encoded = encode(&envelope, &size), *copy = malloc(size), *again = malloc(size);
+    for (uint32_t round = 0; round < 20000; round++) {
+        memcpy(copy, encoded, size);
+        for (uint32_t i = 0; i <= round % 3; i++)
+            copy[rng_below(&rng, size)] ^= (uint8_t)(1u << rng_below(&rng, 8));
+        arena_reset(&arena);
+        if (envelope_decode(span_of(copy, size), &arena, &back) != ERR_OK) {
+            refused++;
+            continue;
+        }
+        assert_int_equal(size, envelope_encoded_size(&back));
+        envelope_encode(&back, again);
+        assert_memory_equal(copy, again, size);
+    }
+    assert_true(refused > 1000);
+    free(encoded);
+    free(copy);
+    free(again);
+    arena_fini(&arena);
+}
+
+static struct span random_text(struct rng *rng, uint8_t *room, uint32_t size_min, uint32_t size_max)
+{
+    uint32_t size = size_min + rng_below(rng, size_max - size_min + 1);
+    for (uint32_t i = 0; i < size; i++)
+        room[i] = (uint8_t)("ab.@\x80\xff \t-"[rng_below(rng, 9)]);
+    return span_of(room, size);
+}
+
+static void random_envelopes_come_back(void **state)
+{
+    static uint8_t room[8][1200];
+    struct envelope_recipient recipients[5];
+    struct arena arena;
+    struct rng rng;
+
+    (void)state;
+    rng_init_seed(&rng, 8);
+    arena_init(&arena, 256, 1u << 20);
+    for (uint32_t round = 0; round < 3000; round++) {
+        struct envelope envelope =
+                            {
+                                .id = {rng_u64(&rng), rng_u64(&rng)},
+                                .arrived = (wall_us)(rng_u64(&rng) >> 3),
+                                .body_size = rng_u64(&rng) | UINT32_MAX,
+                                .header_size = rng_u32(&rng),
+                                .flags = rng_u32(&rng),
+                                .class = (uint8_t)rng_u32(&rng),
+                                .source_pool =
+                                    random_text(&rng, room[0], 0, ENVELOPE_POOL_SIZE_MAX),
+                                .sender = random_text(&rng, room[1], 0, ENVELOPE_ADDRESS_SIZE_MAX),
+                                .client = random_text(&rng, room[2], 0, ENVELOPE_CLIENT_SIZE_MAX),
+                                .recipients = recipients,
+                                .recipient_count = 1 + rng_below(&rng, COUNT_OF(recipients)),
+                            },
+                        back;
+        envelope.expires = envelope.arrived + rng_u32(&rng);
+        for (uint32_t i = 0; i < envelope.recipient_count; i++) {
+            recipients[i] = (struct envelope_recipient){
+                .address = random_text(&rng, room[3 + i], 1, i < 2 ? 6 : ENVELOPE_ADDRESS_SIZE_MAX),
+                .domain =
+                    random_text(&rng, room[3 + i] + 600, 1, i < 2 ? 3 : ENVELOPE_DOMAIN_SIZE_MAX),
+                .state = (enum recipient_state)rng_below(&rng, RECIPIENT_STATE_COUNT),
+            };
+        }
+        uint32_t size;
+        assert_true(envelope_is_valid(&envelope));
+        uint8_t *encoded = encode(&envelope, &size);
+        arena_reset(&arena);
+        assert_int_equal(ERR_OK, envelope_decode(span_of(encoded, size), &arena, &back));
+        assert_envelope_equal(&envelope, &back);
+        free(encoded);
+    }
+    arena_fini(&arena);
+}
+
+/* ---- bounds ---- */
+
+static uint8_t long_text[ENVELOPE_SIZE_MAX];
+
+enum bound_field { SENDER, CLIENT, POOL, ADDRESS, DOMAIN };
+
+static void text_bounds_hold_on_both_sides(void **state)
+{
+    static const struct {
+        const char *name;
+        enum bound_field field;
+        uint32_t size;
+        const char *odd; /* octet put into the text, NULL: none */
+        bool is_valid;
+    } rows[] = {
+        {"null sender", SENDER, 0, NULL, true},
+        {"longest sender", SENDER, ENVELOPE_ADDRESS_SIZE_MAX, NULL, true},
+        {"sender too long", SENDER, ENVELOPE_ADDRESS_SIZE_MAX + 1, NULL, false},
+        {"sender with CR", SENDER, 9, "\r", false},
+        {"no client", CLIENT, 0, NULL, true},
+        {"longest client", CLIENT, ENVELOPE_CLIENT_SIZE_MAX, NULL, true},
+        {"client too long", CLIENT, ENVELOPE_CLIENT_SIZE_MAX + 1, NULL, false},
+        {"client with LF", CLIENT, 9, "\n", false},
+        {"default pool", POOL, 0, NULL, true},
+        {"longest pool", POOL, ENVELOPE_POOL_SIZE_MAX, NULL, true},
+        {"pool too long", POOL, ENVELOPE_POOL_SIZE_MAX + 1, NULL, false},
+        {"empty address", ADDRESS, 0, NULL, false},
+        {"shortest address", ADDRESS, 1, NULL, true},
+        {"longest address", ADDRESS, ENVELOPE_ADDRESS_SIZE_MAX, NULL, true},
+        {"address too long", ADDRESS, ENVELOPE_ADDRESS_SIZE_MAX + 1, NULL, false},
+        {"address with LF", ADDRESS, 9, "\n", false},
+        {"address with NUL", ADDRESS, 9, "", false},
+        {"address with DEL", ADDRESS, 9, "\x7f", true},
+        {"empty domain", DOMAIN, 0, NULL, false},
+        {"shortest domain", DOMAIN, 1, NULL, true},
+        {"longest domain", DOMAIN, ENVELOPE_DOMAIN_SIZE_MAX, NULL, true},
+        {"domain too long", DOMAIN, ENVELOPE_DOMAIN_SIZE_MAX + 1, NULL, false},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        struct envelope envelope = sample();
+        struct span *fields[] = {&envelope.sender, &envelope.client, &envelope.source_pool,
+                                 &sample_recipients[1].address, &sample_recipients[1].domain};
+        memset(long_text, 'a', sizeof(long_text));
+        if (rows[i].odd != NULL)
+            long_text[4] = (uint8_t)rows[i].odd[0];
+        *fields[rows[i].field] = span_of(long_text, rows[i].size);
+        if (envelope_is_valid(&envelope) != rows[i].is_valid)
+            fail_msg("%s", rows[i].name);
+    }
+}
+
+static void number_bounds_hold_on_both_sides(void **state)
+{
+    struct envelope envelope = sample();
+
+    (void)state;
+    envelope.expires = envelope.arrived;
+    assert_true(envelope_is_valid(&envelope));
+    envelope.expires = envelope.arrived - 1;
+    assert_false(envelope_is_valid(&envelope));
+    envelope = sample();
+    envelope.arrived = 0;
+    assert_true(envelope_is_valid(&envelope));
+    envelope.arrived = -1;
+    assert_false(envelope_is_valid(&envelope));
+    envelope = sample();
+    envelope.body_size = envelope.header_size;
+    assert_true(envelope_is_valid(&envelope));
+    envelope.body_size--;
+    assert_false(envelope_is_valid(&envelope));
+    envelope = sample();
+    sample_recipients[0].state = RECIPIENT_STATE_COUNT;
+    assert_false(envelope_is_valid(&envelope));
+    envelope = sample();
+    envelope.recipient_count = 0;
+    assert_false(envelope_is_valid(&envelope));
+    envelope = sample();
+    envelope.unknown = SPAN_LITERAL("\x05\0\0\0\0"); /* a known type among the unknown */
+    assert_false(envelope_is_valid(&envelope));
+    envelope.unknown = SPAN_LITERAL("\x06\x01\0\0\0"); /* cut */
+    assert_false(envelope_is_valid(&envelope));
+}
+
+static void recipient_count_is_bounded(void **state)
+{
+    static struct envelope_recipient many[ENVELOPE_RECIPIENT_MAX + 1];
+    struct envelope envelope = sample(), back;
+    struct arena arena;
+    uint32_t size;
+
+    (void)state;
+    arena_init(&arena, 512, 1u << 20);
+    for (uint32_t i = 0; i < COUNT_OF(many); i++)
+        many[i] = (struct envelope_recipient){SPAN_LITERAL("b@y"), SPAN_LITERAL("y"), 0};
+    envelope.recipients = many;
+    envelope.recipient_count = ENVELOPE_RECIPIENT_MAX;
+    envelope.unknown = (struct span){NULL, 0};
+    assert_true(envelope_is_valid(&envelope));
+    uint8_t *encoded = encode(&envelope, &size);
+    assert_int_equal(ERR_OK, envelope_decode(span_of(encoded, size), &arena, &back));
+    assert_int_equal(ENVELOPE_RECIPIENT_MAX, back.recipient_count);
+
+    /* One more, written by hand: the encoder would not. */
+    uint8_t *more = malloc(size + 11);
+    memcpy(more, encoded, size);
+    memcpy(more + size, "\x05\x06\0\0\0\0\x03\0b@y", 11);
+    assert_int_equal(ERR_DISK_CORRUPT, envelope_decode(span_of(more, size + 11), &arena, &back));
+    envelope.recipient_count = ENVELOPE_RECIPIENT_MAX + 1;
+    assert_false(envelope_is_valid(&envelope));
+    free(encoded);
+    free(more);
+    arena_fini(&arena);
+}
+
+static void encoded_size_is_bounded(void **state)
+{
+    struct envelope envelope = sample(), back;
+    struct arena arena;
+    uint32_t size;
+
+    (void)state;
+    arena_init(&arena, 512, 1u << 20);
+    memset(long_text, 'u', sizeof(long_text));
+    envelope.unknown = (struct span){NULL, 0};
+    uint32_t room = ENVELOPE_SIZE_MAX - envelope_encoded_size(&envelope);
+    uint32_t value = room - 5;
+    memcpy(long_text, "\x63", 1);
+    memcpy(long_text + 1, &value, 4);
+    envelope.unknown = span_of(long_text, room);
+    assert_true(envelope_is_valid(&envelope));
+    uint8_t *encoded = encode(&envelope, &size);
+    assert_int_equal(ENVELOPE_SIZE_MAX, size);
+    assert_int_equal(ERR_OK, envelope_decode(span_of(encoded, size), &arena, &back));
+    value++;
+    memcpy(long_text + 1, &value, 4);
+    envelope.unknown = span_of(long_text, room + 1);
+    assert_false(envelope_is_valid(&envelope));
+    free(encoded);
+
+    /* What the decoder cannot hold is a lack of memory, not damage. */
+    struct arena small;
+    arena_init(&small, 16, 64);
+    envelope = sample();
+    encoded = encode(&envelope, &size);
+    assert_int_equal(ERR_MEMORY, envelope_decode(span_of(encoded, size), &small, &back));
+    free(encoded);
+    arena_fini(&small);
+    arena_fini(&arena);
+}
+
+static void hostile_envelopes_are_corrupt(void **state)
+{
+#define BASIC                                                                                      \
+    "\x01\x31\0\0\0"                                                                               \
+    "12345678abcdefgh"                                                                             \
+    "\1\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+#define RECIPIENT "\x05\x06\0\0\0\0\x03\0b@y"
+    static const struct {
+        const char *name;
+        struct span encoded;
+        enum err err;
+    } rows[] = {
+        {"smallest", SPAN_LITERAL(BASIC RECIPIENT), ERR_OK},
+        {"empty", SPAN_LITERAL(""), ERR_DISK_CORRUPT},
+        {"no recipient", SPAN_LITERAL(BASIC), ERR_DISK_CORRUPT},
+        {"no basic", SPAN_LITERAL(RECIPIENT), ERR_DISK_CORRUPT},
+        {"basic twice", SPAN_LITERAL(BASIC BASIC RECIPIENT), ERR_DISK_CORRUPT},
+        {"basic last", SPAN_LITERAL(RECIPIENT BASIC), ERR_DISK_CORRUPT},
+        {"sender twice", SPAN_LITERAL(BASIC "\x02\1\0\0\0a\x02\1\0\0\0a" RECIPIENT),
+         ERR_DISK_CORRUPT},
+        {"sender behind client", SPAN_LITERAL(BASIC "\x03\1\0\0\0a\x02\1\0\0\0a" RECIPIENT),
+         ERR_DISK_CORRUPT},
+        {"sender behind recipient", SPAN_LITERAL(BASIC RECIPIENT "\x02\1\0\0\0a"),
+         ERR_DISK_CORRUPT},
+        {"empty sender written", SPAN_LITERAL(BASIC "\x02\0\0\0\0" RECIPIENT), ERR_DISK_CORRUPT},
+        {"type 0", SPAN_LITERAL(BASIC "\0\0\0\0\0" RECIPIENT), ERR_DISK_CORRUPT},
+        {"unknown before recipient", SPAN_LITERAL(BASIC "\x06\0\0\0\0" RECIPIENT),
+         ERR_DISK_CORRUPT},
+        {"unknown last", SPAN_LITERAL(BASIC RECIPIENT "\x06\0\0\0\0"), ERR_OK},
+        {"length 2^32 - 1", SPAN_LITERAL(BASIC RECIPIENT "\x06\xff\xff\xff\xff"), ERR_DISK_CORRUPT},
+        {"domain written though shown", SPAN_LITERAL(BASIC "\x05\x07\0\0\0\0\x03\0b@yy"),
+         ERR_DISK_CORRUPT},
+        {"domain written", SPAN_LITERAL(BASIC "\x05\x07\0\0\0\0\x03\0b@Yy"), ERR_OK},
+        {"no domain at all", SPAN_LITERAL(BASIC "\x05\x04\0\0\0\0\x01\0b"), ERR_DISK_CORRUPT},
+        {"domain empty behind @", SPAN_LITERAL(BASIC "\x05\x05\0\0\0\0\x02\0b@"), ERR_DISK_CORRUPT},
+        {"address longer than value", SPAN_LITERAL(BASIC "\x05\x06\0\0\0\0\x04\0b@y"),
+         ERR_DISK_CORRUPT},
+        {"address of nothing", SPAN_LITERAL(BASIC "\x05\x06\0\0\0\0\0\0b@y"), ERR_DISK_CORRUPT},
+        {"state 4", SPAN_LITERAL(BASIC "\x05\x06\0\0\0\x04\x03\0b@y"), ERR_DISK_CORRUPT},
+        {"short recipient", SPAN_LITERAL(BASIC "\x05\x02\0\0\0\0\x03"), ERR_DISK_CORRUPT},
+        {"LF in address", SPAN_LITERAL(BASIC "\x05\x06\0\0\0\0\x03\0\n@y"), ERR_DISK_CORRUPT},
+    };
+    struct arena arena;
+    struct envelope back;
+
+    (void)state;
+    arena_init(&arena, 512, 1u << 20);
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        if (envelope_decode(rows[i].encoded, &arena, &back) != rows[i].err)
+            fail_msg("%s", rows[i].name);
+    }
+    arena_fini(&arena);
+}
+
+/* The encoder refuses by CHECK: a child dies of it. */
+static void encoder_checks_its_input(void **state)
+{
+    struct envelope envelope = sample();
+    int status;
+
+    (void)state;
+    envelope.recipient_count = 0;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        static uint8_t octets[1024];
+        close(STDERR_FILENO);
+        signal(SIGABRT, SIG_DFL);
+        envelope_encode(&envelope, octets);
+        _exit(0);
+    }
+    assert_int_equal(child, waitpid(child, &status, 0));
+    assert_true(WIFSIGNALED(status));
+}
+
+/* ---- progress ---- */
+
+static const struct envelope_settle sample_settles[] = {
+    {3, RECIPIENT_DELIVERED, 250, {2, 0, 0}, false, {NULL, 0}},
+    {ENVELOPE_RECIPIENT_MAX - 1,
+     RECIPIENT_FAILED,
+     550,
+     {5, 1, 1},
+     false,
+     {(const uint8_t *)"550 5.1.1 nobody", 16}},
+    {7, RECIPIENT_SETTLED, 0, {4, 4, 7}, true, {NULL, 0}},
+};
+
+static struct envelope_progress sample_progress(void)
+{
+    return (struct envelope_progress){
+        .next_try = 1700000300000000,
+        .attempts = 3,
+        .flags = ENVELOPE_IN_DOUBT,
+        .delivery = 7,
+        .dsn_runs = 2,
+        .last_reply = SPAN_LITERAL("451 4.7.1 later"),
+        .settles = sample_settles,
+        .settle_count = COUNT_OF(sample_settles),
+    };
+}
+
+static void assert_progress_equal(const struct envelope_progress *a,
+                                  const struct envelope_progress *b)
+{
+    assert_int_equal(a->next_try, b->next_try);
+    assert_int_equal(a->attempts, b->attempts);
+    assert_int_equal(a->flags, b->flags);
+    assert_int_equal(a->delivery, b->delivery);
+    assert_int_equal(a->dsn_runs, b->dsn_runs);
+    assert_span_equal(a->last_reply, b->last_reply);
+    assert_int_equal(a->settle_count, b->settle_count);
+    for (uint32_t i = 0; i < a->settle_count; i++) {
+        const struct envelope_settle *x = &a->settles[i], *y = &b->settles[i];
+        assert_int_equal(x->recipient_index, y->recipient_index);
+        assert_int_equal(x->state, y->state);
+        assert_int_equal(x->code, y->code);
+        assert_memory_equal(x->enhanced, y->enhanced, 3);
+        assert_int_equal(x->is_expired, y->is_expired);
+        assert_span_equal(x->reply, y->reply);
+    }
+}
+
+static void progress_comes_back(void **state)
+{
+    struct envelope_progress progress = sample_progress(), back;
+    struct arena arena;
+    uint8_t octets[512];
+
+    (void)state;
+    arena_init(&arena, 512, 1u << 20);
+    uint32_t size = envelope_progress_encoded_size(&progress);
+    assert_true(size + 12 <= sizeof(octets));
+    envelope_progress_encode(&progress, octets);
+    assert_int_equal(ERR_OK, envelope_progress_decode(span_of(octets, size), &arena, &back));
+    assert_progress_equal(&progress, &back);
+
+    /* TLVs of a newer version are passed over, broken ones are not. */
+    memcpy(octets + size, "\x04\x01\0\0\0x\xff\0\0\0\0", 11);
+    assert_int_equal(ERR_OK, envelope_progress_decode(span_of(octets, size + 11), &arena, &back));
+    assert_progress_equal(&progress, &back);
+    for (uint32_t cut = size + 1; cut < size + 6; cut++)
+        assert_int_equal(ERR_DISK_CORRUPT,
+                         envelope_progress_decode(span_of(octets, cut), &arena, &back));
+    arena_fini(&arena);
+}
+
+static void progress_damage_is_refused_or_canonical(void **state)
+{
+    struct envelope_progress progress = sample_progress(), back;
+    struct arena arena;
+    struct rng rng;
+    uint8_t octets[256], copy[256], again[256];
+    uint32_t refused = 0;
+
+    (void)state;
+    rng_init_seed(&rng, 9);
+    arena_init(&arena, 512, 1u << 20);
+    uint32_t size = envelope_progress_encoded_size(&progress);
+    envelope_progress_encode(&progress, octets);
+    for (uint32_t round = 0; round < 20000; round++) {
+        memcpy(copy, octets, size);
+        for (uint32_t i = 0; i <= round % 3; i++)
+            copy[rng_below(&rng, size)] ^= (uint8_t)(1u << rng_below(&rng, 8));
+        arena_reset(&arena);
+        if (envelope_progress_decode(span_of(copy, size), &arena, &back) != ERR_OK) {
+            refused++;
+            continue;
+        }
+        /* Unknown TLVs at the end are dropped; everything before is the same. */
+        assert_true(envelope_progress_encoded_size(&back) <= size);
+        envelope_progress_encode(&back, again);
+        assert_memory_equal(copy, again, envelope_progress_encoded_size(&back));
+    }
+    assert_true(refused > 1000);
+    arena_fini(&arena);
+}
+
+static void progress_bounds_hold_on_both_sides(void **state)
+{
+    struct envelope_progress progress = sample_progress();
+    struct envelope_settle settle = sample_settles[1];
+
+    (void)state;
+    memset(long_text, 'r', sizeof(long_text));
+    progress.last_reply = span_of(long_text, ENVELOPE_REPLY_SIZE_MAX);
+    assert_true(envelope_progress_is_valid(&progress));
+    progress.last_reply.size++;
+    assert_false(envelope_progress_is_valid(&progress));
+    progress = sample_progress();
+    progress.delivery = ENVELOPE_DELIVERY_NONE;
+    assert_true(envelope_progress_is_valid(&progress));
+    progress.delivery = ENVELOPE_RECIPIENT_MAX;
+    assert_false(envelope_progress_is_valid(&progress));
+    progress = sample_progress();
+    progress.next_try = -1;
+    assert_false(envelope_progress_is_valid(&progress));
+    progress = sample_progress();
+    progress.settles = &settle;
+    progress.settle_count = 1;
+    settle.reply = span_of(long_text, ENVELOPE_REPLY_SIZE_MAX);
+    assert_true(envelope_progress_is_valid(&progress));
+    settle.reply.size++;
+    assert_false(envelope_progress_is_valid(&progress));
+    settle = sample_settles[1];
+    settle.recipient_index = ENVELOPE_RECIPIENT_MAX;
+    assert_false(envelope_progress_is_valid(&progress));
+}
+
+/* ---- message ids ---- */
+
+static void message_ids_have_one_spelling(void **state)
+{
+    static const struct {
+        const char *name, *text;
+        enum err err;
+    } rows[] = {
+        {"zero", "aaaaaaaaaaaaaaaaaaaaaaaaaa", ERR_OK},
+        {"all ones",
+         "777777777777777777777777"
+         "74",
+         ERR_OK},
+        {"upper case", "ABCDEFGHIJKLMNOPQRSTUVWXY4", ERR_OK},
+        {"too short", "aaaaaaaaaaaaaaaaaaaaaaaaa", ERR_PEER_SYNTAX},
+        {"too long", "aaaaaaaaaaaaaaaaaaaaaaaaaaa", ERR_PEER_SYNTAX},
+        {"bit 129 set", "aaaaaaaaaaaaaaaaaaaaaaaaac", ERR_PEER_SYNTAX},
+        {"bit 130 set", "aaaaaaaaaaaaaaaaaaaaaaaaab", ERR_PEER_SYNTAX},
+        {"not base32", "aaaaaaaa1aaaaaaaaaaaaaaaaa", ERR_PEER_SYNTAX},
+        {"8 is not", "aaaaaaaaaaaaaaaaaaaaaaaaa8", ERR_PEER_SYNTAX},
+        {"empty", "", ERR_PEER_SYNTAX},
+    };
+    char text[MESSAGE_ID_TEXT_SIZE];
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        struct message_id id = {1, 2};
+        if (message_id_parse(span_from_text(rows[i].text), &id) != rows[i].err)
+            fail_msg("%s", rows[i].name);
+        if (rows[i].err != ERR_OK) {
+            assert_true(id.high == 1 && id.low == 2);
+            continue;
+        }
+        message_id_format(id, text);
+        assert_true(span_is_equal_nocase(span_from_text(rows[i].text), span_from_text(text)));
+    }
+    /* RFC 4648 section 10: BASE32("foobar") = "MZXW6YTBOI======" */
+    struct message_id id = {0x666f6f6261720000u, 0};
+    assert_string_equal("mzxw6ytboiaaaaaaaaaaaaaaaa", message_id_format(id, text));
+
+    struct rng rng;
+    rng_init_seed(&rng, 10);
+    for (uint32_t round = 0; round < 1000; round++) {
+        struct message_id back, random = {rng_u64(&rng), rng_u64(&rng)};
+        message_id_format(random, text);
+        assert_int_equal(ERR_OK, message_id_parse(span_from_text(text), &back));
+        assert_true(message_id_is_equal(random, back));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(decode_gives_back_what_was_encoded),
+        cmocka_unit_test(encoding_is_as_specified),
+        cmocka_unit_test(patches_change_only_what_they_name),
+        cmocka_unit_test(truncation_is_corrupt),
+        cmocka_unit_test(damage_is_refused_or_canonical),
+        cmocka_unit_test(random_envelopes_come_back),
+        cmocka_unit_test(text_bounds_hold_on_both_sides),
+        cmocka_unit_test(number_bounds_hold_on_both_sides),
+        cmocka_unit_test(recipient_count_is_bounded),
+        cmocka_unit_test(encoded_size_is_bounded),
+        cmocka_unit_test(hostile_envelopes_are_corrupt),
+        cmocka_unit_test(encoder_checks_its_input),
+        cmocka_unit_test(progress_comes_back),
+        cmocka_unit_test(progress_damage_is_refused_or_canonical),
+        cmocka_unit_test(progress_bounds_hold_on_both_sides),
+        cmocka_unit_test(message_ids_have_one_spelling),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

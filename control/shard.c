@@ -9,26 +9,30 @@
  *   flow_flush   everything said in this turn leaves in one burst
  *
  * Invariants
- *   1. Only the owner thread touches anything reachable from struct shard; others reach it by ring messages.
- *   2. A snapshot of settings is let go of (its reply sent) only when no session, attempt or kept connection borrows from it.
- *   3. After the reply to DRAIN nothing is in flight: no commit, no attempt, no lazily written record.
+ *   1. Only the owner thread touches anything reachable from struct shard; others reach it by ring
+ * messages.
+ *   2. A snapshot of settings is let go of (its reply sent) only when no session, attempt or kept
+ * connection borrows from it.
+ *   3. After the reply to DRAIN nothing is in flight: no commit, no attempt, no lazily written
+ * record.
  *
- * A flow event finds its owner by the tag in the flow's user value (SERVER_, CLIENT_, DNS_FLOW_USER_TAG).
- * Limits: SHARD_EVENT_BURST flow events and SHARD_MESSAGE_BURST messages a turn, the rest in the next.
+ * A flow event finds its owner by the tag in the flow's user value (SERVER_, CLIENT_,
+ * DNS_FLOW_USER_TAG). Limits: SHARD_EVENT_BURST flow events and SHARD_MESSAGE_BURST messages a
+ * turn, the rest in the next.
  */
 #include "control/shard.h"
 
 #include <stdlib.h>
 
-#define SHARD_EVENT_BURST        128u
-#define SHARD_MESSAGE_BURST      64u
-#define SHARD_SETTINGS_PENDING   16u
-#define SHARD_HOUSEKEEPING_TIME  TICK_MS(50) /* while draining or letting go of settings */
-#define SHARD_SITE_LEASE_TIME    TICK_S(30)
-#define SHARD_HOST_DEAD_TIME     TICK_S(300)
-#define SHARD_SITE_BACKOFF_MIN   TICK_S(10)
-#define SHARD_SITE_BACKOFF_MAX   TICK_S(600)
-#define SHARD_SITE_COUNT_MAX     65536u
+#define SHARD_EVENT_BURST       128u
+#define SHARD_MESSAGE_BURST     64u
+#define SHARD_SETTINGS_PENDING  16u
+#define SHARD_HOUSEKEEPING_TIME TICK_MS(50) /* while draining or letting go of settings */
+#define SHARD_SITE_LEASE_TIME   TICK_S(30)
+#define SHARD_HOST_DEAD_TIME    TICK_S(300)
+#define SHARD_SITE_BACKOFF_MIN  TICK_S(10)
+#define SHARD_SITE_BACKOFF_MAX  TICK_S(600)
+#define SHARD_SITE_COUNT_MAX    65536u
 
 struct shard {
     struct shard_options options;
@@ -142,8 +146,7 @@ static void shard_query_add(const struct shard *shard, struct shard_query *query
 static void shard_query_list(const struct shard *shard, struct shard_query *query)
 {
     while (query->row_count < query->row_max) {
-        struct qmgr_message *message =
-            qmgr_next(transfer_queue(shard->transfer), &query->cursor);
+        struct qmgr_message *message = qmgr_next(transfer_queue(shard->transfer), &query->cursor);
         if (message == NULL) {
             query->cursor = UINT64_MAX;
             return;
@@ -336,7 +339,8 @@ tick_us shard_turn(struct shard *shard)
 
     shard->turns++;
     if (event_count + message_count > 0)
-        shard->busy_us += shard->options.clock->monotonic(shard->options.clock->context) - shard->now.tick;
+        shard->busy_us +=
+            shard->options.clock->monotonic(shard->options.clock->context) - shard->now.tick;
     if (event_count == SHARD_EVENT_BURST || message_count == SHARD_MESSAGE_BURST)
         return 0;
     return shard_deadline(shard);

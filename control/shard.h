@@ -34,7 +34,7 @@ struct shard_options {
     uint32_t message_count_max;
     uint64_t body_memory_max;
     uint32_t connection_max; /* per (source, site) */
-    uint32_t outbound_max; /* outbound connections of this shard */
+    uint32_t outbound_max;   /* outbound connections of this shard */
 };
 
 /** Heap; start-up, on the shard's own thread or before it starts. Errors: the spool's. */

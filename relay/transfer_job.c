@@ -204,15 +204,14 @@ void transfer_job_on_read(struct transfer *transfer, struct transfer_job *job,
     }
     buf_queue_fini(&event->octets);
     if (event->err == ERR_DISK_CORRUPT) {
-        transfer_delivery_settle(transfer, job->delivery,
-                                 &(struct transfer_verdict){
-                                     RECIPIENT_FAILED,
-                                     554,
-                                     {5, 3, 0},
-                                     "the stored message failed its checksum",
-                                     true,
-                                     0
-        });
+        transfer_delivery_settle(
+            transfer, job->delivery,
+            &(struct transfer_verdict){RECIPIENT_FAILED,
+                                       554,
+                                       {5, 3, 0},
+                                       "the stored message failed its checksum",
+                                       true,
+                                       0});
         transfer_job_end(transfer, job);
         return;
     }

@@ -114,30 +114,17 @@ static struct transfer_verdict transfer_mx_verdict(const struct mx_answer *answe
 {
     switch (answer->verdict) {
     case MX_NULL:
-        return (struct transfer_verdict){
-            RECIPIENT_FAILED, 556, {5, 1, 10},
-              answer->reason, true, 0
-        };
+        return (struct transfer_verdict){RECIPIENT_FAILED, 556,  {5, 1, 10},
+                                         answer->reason,   true, 0};
     case MX_NOT_FOUND:
-        return (struct transfer_verdict){
-            RECIPIENT_FAILED, 550, {5, 1, 2},
-              answer->reason, true, 0
-        };
+        return (struct transfer_verdict){RECIPIENT_FAILED, 550, {5, 1, 2}, answer->reason, true, 0};
     case MX_ALL_DENIED:
         if (answer->is_loop)
-            return (struct transfer_verdict){
-                RECIPIENT_FAILED, 554, {5, 4, 6},
-                  answer->reason, true, 0
-            };
-        return (struct transfer_verdict){
-            RECIPIENT_FAILED, 550, {5, 1, 2},
-              answer->reason, true, 0
-        };
+            return (struct transfer_verdict){RECIPIENT_FAILED, 554,  {5, 4, 6},
+                                             answer->reason,   true, 0};
+        return (struct transfer_verdict){RECIPIENT_FAILED, 550, {5, 1, 2}, answer->reason, true, 0};
     default:
-        return (struct transfer_verdict){
-            RECIPIENT_DUE, 451, {4, 4, 3},
-              answer->reason, true, 0
-        };
+        return (struct transfer_verdict){RECIPIENT_DUE, 451, {4, 4, 3}, answer->reason, true, 0};
     }
 }
 
@@ -229,15 +216,14 @@ static void transfer_line_to_site(struct transfer *transfer, struct transfer_lin
     uint64_t key = site_key((struct span){0}, names, line->answer.host_count);
     struct transfer_site *site = transfer_site_get(transfer, key, qmgr_line_domain(line->line));
     if (site == NULL) {
-        transfer_line_settle(transfer, line,
-                             &(struct transfer_verdict){
-                                 RECIPIENT_DUE,
-                                 451,
-                                 {4, 3, 2},
-                                 "too many busy sites",
-                                 false,
-                                 transfer->now.wall + (wall_us)TRANSFER_RESOLVE_RETRY_TIME
-        });
+        transfer_line_settle(
+            transfer, line,
+            &(struct transfer_verdict){RECIPIENT_DUE,
+                                       451,
+                                       {4, 3, 2},
+                                       "too many busy sites",
+                                       false,
+                                       transfer->now.wall + (wall_us)TRANSFER_RESOLVE_RETRY_TIME});
         return;
     }
     transfer_hosts_demote_dead(transfer, &line->answer);
@@ -261,17 +247,13 @@ static void transfer_line_resolve(struct transfer *transfer, struct transfer_lin
         transfer_line_settle(
             transfer, line,
             &(struct transfer_verdict){
-                RECIPIENT_DELIVERED, 250, {2, 0, 0},
-                  "discarded by route", true, 0
-        });
+                RECIPIENT_DELIVERED, 250, {2, 0, 0}, "discarded by route", true, 0});
         return;
     case SETTINGS_ROUTE_REFUSE:
         transfer_line_settle(
             transfer, line,
             &(struct transfer_verdict){
-                RECIPIENT_FAILED, 550, {5, 7, 1},
-                  line->route->refuse_text, true, 0
-        });
+                RECIPIENT_FAILED, 550, {5, 7, 1}, line->route->refuse_text, true, 0});
         return;
     case SETTINGS_ROUTE_HOSTS:
         err = transfer_route_resolve(transfer, line, &line->answer);
@@ -287,15 +269,14 @@ static void transfer_line_resolve(struct transfer *transfer, struct transfer_lin
         return;
     }
     if (err != ERR_OK) {
-        transfer_line_settle(transfer, line,
-                             &(struct transfer_verdict){
-                                 RECIPIENT_DUE,
-                                 451,
-                                 {4, 4, 3},
-                                 "too many DNS queries outstanding",
-                                 false,
-                                 transfer->now.wall + (wall_us)TRANSFER_RESOLVE_RETRY_TIME
-        });
+        transfer_line_settle(
+            transfer, line,
+            &(struct transfer_verdict){RECIPIENT_DUE,
+                                       451,
+                                       {4, 4, 3},
+                                       "too many DNS queries outstanding",
+                                       false,
+                                       transfer->now.wall + (wall_us)TRANSFER_RESOLVE_RETRY_TIME});
         return;
     }
     if (line->answer.verdict == MX_OK) {

@@ -11,8 +11,12 @@
  *
  * Contract, the same for every driver and tested by one file (tests/unit/test_flow_contract.c):
  *  1. flow_poll() returns {handle, user, event mask}. There are no callbacks. Any call is legal
- * while handling any flow and delivers no event inside the call. Masks are level-triggered and
- * merged: one entry per flow and poll.
+ * while handling any flow and delivers no event inside the call. Masks are levels and merged: one
+ * entry per flow and poll, with everything that is true of the flow. A flow is reported when
+ * something changed since its last report: octets came or went out, some were consumed or taken and
+ * some are left, flow_want() added an event, accept or receive_datagram did not say ERR_AGAIN. An
+ * owner that leaves everything (half a command line, no room) hears again when that changes, so
+ * that waiting costs nothing. CONNECTED is reported once.
  *  2. Octets received in order before a FIN or RST stay readable until close. PEER_CLOSED is
  * reported when the FIN is in (data may still be unread); RESET and FAILED likewise free nothing:
  * the owner calls flow_close() (graceful; goes on as a bounded, timed orphan) or flow_abort()
@@ -31,6 +35,7 @@
  */
 #define FLOW_DATAGRAM_SIZE_MAX 4096u
 #define FLOW_PULL_MAX          4096u
+#define FLOW_RESERVE_MAX       4096u
 
 enum flow_family {
     FLOW_FAMILY_NONE = 0,
@@ -102,7 +107,7 @@ struct flow_listen_options {
     const char *unix_path; /* with FLOW_FAMILY_UNIX */
     uint32_t backlog;
     bool is_shared;                     /* SO_REUSEPORT: every shard listens on the same address */
-    uint32_t receive_limit, send_limit; /* octets charged per accepted flow */
+    uint32_t receive_limit, send_limit; /* octets charged per accepted flow; 0: 256 KB */
     uint64_t user;
 };
 
@@ -280,8 +285,9 @@ static inline void flow_append(struct flow_plane *plane, struct flow flow, struc
 {
     plane->ops->append(plane, flow, octets);
 }
-/** Writable room of at least `size` octets (<= 4096) behind all that was appended; data NULL when
- * the pool is empty or the handle stale. */
+/** Writable room of at least `size` octets (<= FLOW_RESERVE_MAX) behind all that was appended; data
+ * NULL when the pool is empty, its buffers are smaller, or the flow takes no more octets. Only the
+ * last reservation on a plane, in this turn, can be committed. */
 static inline struct span_mut flow_reserve(struct flow_plane *plane, struct flow flow,
                                            uint32_t size)
 {

@@ -132,21 +132,25 @@ void load_print_line(const struct load_options *options, const char *what,
                      const struct load_stats *now, const struct load_stats *before, double seconds)
 {
     unsigned long long messages = now->messages - before->messages;
-    const char *format =
-        options->is_json
-            ? "{\"what\":\"%s\",\"seconds\":%.3f,\"messages\":%llu,\"messages_per_second\":%.1f,"
-              "\"recipients\":%llu,\"octets\":%llu,\"tempfails\":%llu,\"permfails\":%llu,"
-              "\"lost_connections\":%llu,\"damaged\":%llu}\n"
-            : "%-12s %8.3f s %9llu messages %10.1f/s %9llu recipients %12llu octets %6llu 4xx "
-              "%6llu 5xx "
-              "%4llu lost connections %4llu damaged\n";
-    (void)printf(format, what, seconds, messages, seconds > 0 ? (double)messages / seconds : 0.0,
-                 (unsigned long long)(now->recipients - before->recipients),
-                 (unsigned long long)(now->octets - before->octets),
-                 (unsigned long long)(now->tempfails - before->tempfails),
-                 (unsigned long long)(now->permfails - before->permfails),
-                 (unsigned long long)(now->lost_connections - before->lost_connections),
-                 (unsigned long long)(now->damaged - before->damaged));
+    unsigned long long recipients = now->recipients - before->recipients;
+    unsigned long long octets = now->octets - before->octets;
+    unsigned long long tempfails = now->tempfails - before->tempfails;
+    unsigned long long permfails = now->permfails - before->permfails;
+    unsigned long long lost = now->lost_connections - before->lost_connections;
+    unsigned long long damaged = now->damaged - before->damaged;
+    double rate = seconds > 0 ? (double)messages / seconds : 0.0;
+
+    if (options->is_json)
+        (void)printf(
+            "{\"what\":\"%s\",\"seconds\":%.3f,\"messages\":%llu,\"messages_per_second\":%.1f,"
+            "\"recipients\":%llu,\"octets\":%llu,\"tempfails\":%llu,\"permfails\":%llu,"
+            "\"lost_connections\":%llu,\"damaged\":%llu}\n",
+            what, seconds, messages, rate, recipients, octets, tempfails, permfails, lost, damaged);
+    else
+        (void)printf(
+            "%-12s %8.3f s %9llu messages %10.1f/s %9llu recipients %12llu octets %6llu 4xx "
+            "%6llu 5xx %4llu lost connections %4llu damaged\n",
+            what, seconds, messages, rate, recipients, octets, tempfails, permfails, lost, damaged);
     (void)fflush(stdout);
 }
 

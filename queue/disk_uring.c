@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The disk through io_uring: the shard submits, kernel workers write and sync.
+ *
+ * A write with sync is two linked entries, WRITEV then FSYNC(DATASYNC), submitted by one kernel
+ * entry; a failed or short write cancels the sync. Writes carry IOSQE_ASYNC: copying a batch into
+ * the page cache is then a kernel worker's time, not the shard's (on file systems without
+ * non-blocking buffered writes, ext4 among them, the attempt would be wasted anyway).
+ *
+ * The ring has no special flags: completions by kernel workers appear in the ring by themselves and
+ * those that need the submitter's context interrupt it, so that polling needs no kernel entry. The
+ * kernel's workers run on any processor, also when the shard is pinned.
+ *
+ * Invariants
+ *   1. A slot is free, or waits for `entries_due` completions; its token is reported exactly once.
+ *   2. The eventfd is read before the ring is looked at: a completion that arrives between makes it
+ *      readable again.
+ *
+ * Stages of a creation (all in one slot)            Edge done by
+ *   OPEN -> LOCK, ALLOCATE -> SYNC FILE -> SYNC DIRECTORY -> done     uring_create_advance()
+ *   any  -> done with an error; the descriptor is closed
+ *
+ * Limits: DISK_SUBMISSION_MAX slots. Not here: blocking calls (disk.c).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "queue/disk_posix.h"
+
+enum uring_stage { /* of a creation */
+                   URING_STAGE_OPEN,
+                   URING_STAGE_ALLOCATE,
+                   URING_STAGE_SYNC_FILE,
+                   URING_STAGE_SYNC_DIRECTORY,
+};
+
+enum uring_kind { URING_FREE, URING_WRITE, URING_SYNC, URING_READ, URING_CREATE, URING_REMOVE };
+
+struct uring_slot {
+    enum uring_kind kind;
+    uint32_t entries_due; /* completions of the ring still to come */
+    uint64_t token;
+    uint32_t size; /* asked for, then done */
+    enum err err;
+    struct iovec *vector; /* kept for the next write in this slot */
+    uint32_t vector_capacity;
+    uint32_t next_free;
+    /* CREATE and REMOVE */
+    char name[DISK_NAME_SIZE_MAX];
+    uint64_t create_size;
+    struct disk_file **ret_file;
+    enum uring_stage stage;
+    int fd;
+};
+
+struct disk_uring {
+    struct disk_posix posix;
+    struct io_uring ring;
+    int eventfd;
+    uint32_t free_head; /* DISK_SUBMISSION_MAX: none */
+    uint32_t outstanding;
+    struct uring_slot slots[DISK_SUBMISSION_MAX];
+};
+
+static struct disk_uring *uring_of(struct disk *disk)
+{
+    return (struct disk_uring *)disk;
+}
+
+static struct uring_slot *uring_slot_acquire(struct disk_uring *self, enum uring_kind kind,
+                                             uint64_t token)
+{
+    CHECK(self->free_head < DISK_SUBMISSION_MAX);
+    struct uring_slot *slot = &self->slots[self->free_head];
+    CHECK(slot->kind == URING_FREE);
+    self->free_head = slot->next_free;
+    self->outstanding++;
+    slot->kind = kind;
+    slot->token = token;
+    slot->entries_due = 0;
+    slot->size = 0;
+    slot->err = ERR_OK;
+    return slot;
+}
+
+static void uring_slot_release(struct disk_uring *self, struct uring_slot *slot)
+{
+    slot->kind = URING_FREE;
+    slot->next_free = self->free_head;
+    self->free_head = (uint32_t)(slot - self->slots);
+    self->outstanding--;
+}
+
+/* The submission ring has two entries per slot, all submitted at once: it is never full. */
+static struct io_uring_sqe *uring_entry(struct disk_uring *self, struct uring_slot *slot)
+{
+    struct io_uring_sqe *entry = io_uring_get_sqe(&self->ring);
+    CHECK(entry != NULL);
+    slot->entries_due++;
+    return entry;
+}
+
+static void uring_submit(struct disk_uring *self)
+{
+    /* EAGAIN and EBUSY mean that the kernel is short of memory for the moment. */
+    while (io_uring_sq_ready(&self->ring) > 0) {
+        int submitted = io_uring_submit(&self->ring);
+        CHECK(submitted >= 0 || submitted == -EINTR || submitted == -EAGAIN || submitted == -EBUSY);
+    }
+}
+
+static void uring_submit_write(struct disk *disk, struct disk_file *file, uint64_t offset,
+                               const struct iovec *vector, uint32_t count, bool then_sync,
+                               uint64_t token)
+{
+    struct disk_uring *self = uring_of(disk);
+    CHECK(count > 0 && count <= DISK_VECTOR_MAX);
+    struct uring_slot *slot = uring_slot_acquire(self, URING_WRITE, token);
+    if (slot->vector_capacity < count) {
+        free(slot->vector);
+        slot->vector = malloc(count * sizeof(*vector));
+        CHECK(slot->vector != NULL);
+        slot->vector_capacity = count;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        slot->vector[i] = vector[i];
+        slot->size += (uint32_t)vector[i].iov_len;
+    }
+    struct io_uring_sqe *entry = uring_entry(self, slot);
+    io_uring_prep_writev(entry, file->fd, slot->vector, count, offset);
+    entry->flags |= IOSQE_ASYNC;
+    io_uring_sqe_set_data(entry, slot);
+    if (then_sync) {
+        entry->flags |= IOSQE_IO_LINK;
+        entry = uring_entry(self, slot);
+        io_uring_prep_fsync(entry, file->fd, IORING_FSYNC_DATASYNC);
+        io_uring_sqe_set_data(entry, slot);
+    }
+    uring_submit(self);
+}
+
+static void uring_submit_sync(struct disk *disk, struct disk_file *file, uint64_t token)
+{
+    struct disk_uring *self = uring_of(disk);
+    struct uring_slot *slot = uring_slot_acquire(self, URING_SYNC, token);
+    struct io_uring_sqe *entry = uring_entry(self, slot);
+    io_uring_prep_fsync(entry, file->fd, IORING_FSYNC_DATASYNC);
+    io_uring_sqe_set_data(entry, slot);
+    uring_submit(self);
+}
+
+static void uring_submit_read(struct disk *disk, struct disk_file *file, uint64_t offset,
+                              void *ret_data, uint32_t size, uint64_t token)
+{
+    struct disk_uring *self = uring_of(disk);
+    struct uring_slot *slot = uring_slot_acquire(self, URING_READ, token);
+    struct io_uring_sqe *entry = uring_entry(self, slot);
+    io_uring_prep_read(entry, file->fd, ret_data, size, offset);
+    io_uring_sqe_set_data(entry, slot);
+    uring_submit(self);
+}
+
+static void uring_slot_name(struct uring_slot *slot, const char *name)
+{
+    CHECK(strchr(name, '/') == NULL && strlen(name) < DISK_NAME_SIZE_MAX);
+    memcpy(slot->name, name, strlen(name) + 1);
+}
+
+static void uring_submit_create(struct disk *disk, const char *name, uint64_t size,
+                                struct disk_file **ret_file, uint64_t token)
+{
+    struct disk_uring *self = uring_of(disk);
+    struct uring_slot *slot = uring_slot_acquire(self, URING_CREATE, token);
+    uring_slot_name(slot, name);
+    slot->create_size = size;
+    slot->ret_file = ret_file;
+    slot->stage = URING_STAGE_OPEN;
+    slot->fd = -1;
+    struct io_uring_sqe *entry = uring_entry(self, slot);
+    io_uring_prep_openat(entry, self->posix.directory, slot->name,
+                         O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    io_uring_sqe_set_data(entry, slot);
+    uring_submit(self);
+}
+
+static void uring_submit_remove(struct disk *disk, const char *name, uint64_t token)
+{
+    struct disk_uring *self = uring_of(disk);
+    struct uring_slot *slot = uring_slot_acquire(self, URING_REMOVE, token);
+    uring_slot_name(slot, name);
+    struct io_uring_sqe *entry = uring_entry(self, slot);
+    io_uring_prep_unlinkat(entry, self->posix.directory, slot->name, 0);
+    io_uring_sqe_set_data(entry, slot);
+    uring_submit(self);
+}
+
+/* A stage of a creation succeeded: prepare the next one. False when it was the last. */
+static bool uring_create_advance(struct disk_uring *self, struct uring_slot *slot, int result)
+{
+    if (slot->stage == URING_STAGE_SYNC_DIRECTORY) {
+        *slot->ret_file = disk_posix_file_new(slot->fd);
+        return false;
+    }
+    if (slot->stage == URING_STAGE_OPEN) {
+        slot->fd = result;
+        slot->err = disk_posix_lock(&self->posix.disk, &(struct disk_file){.fd = result});
+        if (slot->err != ERR_OK)
+            return false;
+    }
+    slot->stage++;
+    struct io_uring_sqe *entry = uring_entry(self, slot);
+    if (slot->stage == URING_STAGE_ALLOCATE)
+        io_uring_prep_fallocate(entry, slot->fd, 0, 0, (off_t)slot->create_size);
+    else if (slot->stage == URING_STAGE_SYNC_FILE)
+        io_uring_prep_fsync(entry, slot->fd, 0);
+    else
+        io_uring_prep_fsync(entry, self->posix.directory, 0);
+    io_uring_sqe_set_data(entry, slot);
+    uring_submit(self);
+    return true;
+}
+
+/* Take one entry's result in. True when the slot is done. */
+static bool uring_slot_feed(struct disk_uring *self, struct uring_slot *slot, int result)
+{
+    CHECK(slot->entries_due > 0);
+    slot->entries_due--;
+    if (result < 0 && slot->err == ERR_OK)
+        slot->err = disk_posix_err(-result);
+    if (slot->kind == URING_CREATE && slot->err == ERR_OK &&
+        uring_create_advance(self, slot, result))
+        return false;
+    if (slot->kind == URING_CREATE && slot->err != ERR_OK && slot->fd >= 0)
+        close(slot->fd);
+    if (slot->kind == URING_READ && slot->err == ERR_OK)
+        slot->size = (uint32_t)result;
+    /* The sync behind a write reports 0; the write reports its size, or is short (disk full). */
+    if (slot->kind == URING_WRITE && result > 0 && (uint32_t)result != slot->size)
+        slot->err = ERR_DISK_IO;
+    return slot->entries_due == 0;
+}
+
+static uint32_t uring_poll(struct disk *disk, struct disk_completion *ret_completions, uint32_t max)
+{
+    struct disk_uring *self = uring_of(disk);
+    struct io_uring_cqe *entry;
+    if (self->outstanding == 0 || io_uring_peek_cqe(&self->ring, &entry) != 0)
+        return 0;
+    uint64_t ignored;
+    if (read(self->eventfd, &ignored, sizeof(ignored)) < 0)
+        CHECK(errno == EAGAIN || errno == EINTR);
+
+    uint32_t count = 0;
+    while (count < max && io_uring_peek_cqe(&self->ring, &entry) == 0) {
+        struct uring_slot *slot = io_uring_cqe_get_data(entry);
+        int result = entry->res;
+        io_uring_cqe_seen(&self->ring, entry);
+        if (!uring_slot_feed(self, slot, result))
+            continue;
+        ret_completions[count++] = (struct disk_completion){
+            .token = slot->token,
+            .err = slot->err,
+            .size = slot->err == ERR_OK ? slot->size : 0,
+        };
+        uring_slot_release(self, slot);
+    }
+    return count;
+}
+
+static int uring_eventfd(struct disk *disk)
+{
+    return uring_of(disk)->eventfd;
+}
+
+static void uring_free(struct disk *disk)
+{
+    struct disk_uring *self = uring_of(disk);
+    CHECK(self->outstanding == 0);
+    io_uring_queue_exit(&self->ring);
+    close(self->eventfd);
+    disk_posix_fini(&self->posix);
+    for (uint32_t i = 0; i < DISK_SUBMISSION_MAX; i++)
+        free(self->slots[i].vector);
+    free(self);
+}
+
+static const struct disk_ops uring_ops = {
+    .open = disk_posix_open,
+    .close = disk_posix_close,
+    .file_size = disk_posix_file_size,
+    .allocate = disk_posix_allocate,
+    .read = disk_posix_read,
+    .lock = disk_posix_lock,
+    .unlink = disk_posix_unlink,
+    .sync_directory = disk_posix_sync_directory,
+    .list = disk_posix_list,
+    .space = disk_posix_space,
+    .submit_write = uring_submit_write,
+    .submit_sync = uring_submit_sync,
+    .submit_read = uring_submit_read,
+    .submit_create = uring_submit_create,
+    .submit_remove = uring_submit_remove,
+    .poll = uring_poll,
+    .eventfd = uring_eventfd,
+    .free = uring_free,
+};
+
+/* The ring and the eventfd that follows it. Errors: ERR_SYSTEM, nothing is left open. */
+static enum err uring_open(struct disk_uring *self)
+{
+    self->eventfd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (self->eventfd < 0)
+        return ERR_SYSTEM;
+    if (io_uring_queue_init(2 * DISK_SUBMISSION_MAX, &self->ring, 0) != 0) {
+        close(self->eventfd);
+        return ERR_SYSTEM;
+    }
+    if (io_uring_register_eventfd(&self->ring, self->eventfd) != 0) {
+        io_uring_queue_exit(&self->ring);
+        close(self->eventfd);
+        return ERR_SYSTEM;
+    }
+    return ERR_OK;
+}
+
+enum err disk_uring_new(const char *path, struct disk **ret_disk)
+{
+    struct disk_uring *self = calloc(1, sizeof(*self));
+    CHECK(self != NULL);
+    enum err err = disk_posix_init(&self->posix, path);
+    if (err == ERR_OK) {
+        err = uring_open(self);
+        if (err != ERR_OK)
+            disk_posix_fini(&self->posix);
+    }
+    if (err != ERR_OK) {
+        free(self);
+        return err;
+    }
+    for (uint32_t i = 0; i < DISK_SUBMISSION_MAX; i++)
+        self->slots[i].next_free = i + 1;
+    self->posix.disk.ops = &uring_ops;
+    *ret_disk = &self->posix.disk;
+    return ERR_OK;
+}

@@ -10,11 +10,12 @@
  * Messages between shards, over rte_ring (one single-producer single-consumer ring per ordered pair
  * of shards).
  *
- * A send never blocks and never fails. A *request* needs a credit that the receiver granted at
- * start (its bound); credits return with the reply, for which the requester's ring therefore always
- * has room. What exceeds ring or credit waits in the sender's own list, in order, bounded by
- * RING_BACKLOG_MAX (CHECK: the users' own limits keep it far below). Full rings and backlog are
- * counted.
+ * A send never blocks and never fails. *Requests* (and notices that nobody answers) may fill half
+ * of a ring, *replies* all of it: a reply never waits behind requests for room. What finds no room
+ * waits in the sender's own list, bounded by RING_BACKLOG_MAX (CHECK: the users' own limits keep it
+ * far below), and moves on with the sender's next send or receive. Order is kept among the requests
+ * and among the replies of a pair; a reply may overtake requests that wait. Full rings and backlog
+ * are counted.
  *
  * A shard that is about to sleep: ring_sleep_begin() sets its flag, full fence, looks again; a
  * sender that sees the flag after its fence writes the eventfd. Each fence names its partner in
@@ -24,12 +25,14 @@
  * members of the group.
  */
 #define RING_MESSAGE_PAYLOAD 112u
-#define RING_BACKLOG_MAX     65536u
+#define RING_BACKLOG_MAX     65536u /* messages, over all receivers */
+#define RING_MEMBERS_MAX     255u
+#define RING_SIZE_MIN        4u
 
 struct ring_message {
     uint16_t kind; /* the users' enum (control/shard.h lists them all) */
     uint8_t from;  /* filled in by ring_send() */
-    bool is_reply; /* gives the credit of the request back */
+    bool is_reply; /* may use the reserved half of the ring */
     uint32_t payload_size;
     alignas(8) uint8_t payload[RING_MESSAGE_PAYLOAD]; /* copied by value */
 };
@@ -38,11 +41,11 @@ struct ring_group;  /* all members and their rings */
 struct ring_member; /* one shard's (or thread's) end; owner only */
 
 struct ring_stats {
-    uint64_t sent, received, full, backlog_max, wakeups;
+    uint64_t sent, received, full, backlog_max, wakeups; /* full: sends that had to wait */
 };
 
-/** Heap; start-up. Rings of ring_size slots (power of two) between all pairs of `member_count`
- * members. */
+/** Heap; start-up. Rings of ring_size slots (power of two, one stays empty) between all pairs of
+ * `member_count` members. */
 struct ring_group *ring_group_new(uint32_t member_count, uint32_t ring_size);
 /** After every member's thread has ended. Messages still inside are forgotten. */
 void ring_group_free(struct ring_group *group);
@@ -54,10 +57,10 @@ void ring_send(struct ring_member *member, uint32_t to, const struct ring_messag
  * backlog on. */
 enum err ring_receive(struct ring_member *member, struct ring_message *ret_message) MUST_CHECK;
 
-/** The eventfd to add to the sleeper's epoll set (-1 in the simulator's groups, which need none).
- */
+/** The eventfd to add to the sleeper's epoll set: readable when somebody sent to a sleeper. */
 int ring_member_eventfd(const struct ring_member *member);
-/** Announce sleep. False if there is work: do not sleep, and sleep is not announced. */
+/** Announce sleep. False if there is work (messages in, or backlog to move on): do not sleep, and
+ * sleep is not announced. */
 bool ring_sleep_begin(struct ring_member *member);
 /** Awake again: clears flag and eventfd. */
 void ring_sleep_end(struct ring_member *member);

@@ -18,21 +18,21 @@ static void test_parse_u64(void **state)
         enum err err;
         uint64_t value;
     } cases[] = {
-        {"zero",              "0",                     ERR_OK,          0         },
-        {"one digit",         "7",                     ERR_OK,          7         },
-        {"leading zeros",     "00000000000000000042",  ERR_OK,          42        },
-        {"largest",           "18446744073709551615",  ERR_OK,          UINT64_MAX},
-        {"largest plus one",  "18446744073709551616",  ERR_PEER_SYNTAX, 0         },
-        {"overflow by ten",   "99999999999999999999",  ERR_PEER_SYNTAX, 0         },
-        {"21 digits",         "000000000000000000001", ERR_PEER_SYNTAX, 0         },
-        {"empty",             "",                      ERR_PEER_SYNTAX, 0         },
-        {"plus sign",         "+1",                    ERR_PEER_SYNTAX, 0         },
-        {"minus sign",        "-1",                    ERR_PEER_SYNTAX, 0         },
-        {"space before",      " 1",                    ERR_PEER_SYNTAX, 0         },
-        {"space behind",      "1 ",                    ERR_PEER_SYNTAX, 0         },
-        {"hexadecimal",       "0x10",                  ERR_PEER_SYNTAX, 0         },
-        {"octet below digit", "1/",                    ERR_PEER_SYNTAX, 0         },
-        {"octet above digit", "1:",                    ERR_PEER_SYNTAX, 0         },
+        {"zero", "0", ERR_OK, 0},
+        {"one digit", "7", ERR_OK, 7},
+        {"leading zeros", "00000000000000000042", ERR_OK, 42},
+        {"largest", "18446744073709551615", ERR_OK, UINT64_MAX},
+        {"largest plus one", "18446744073709551616", ERR_PEER_SYNTAX, 0},
+        {"overflow by ten", "99999999999999999999", ERR_PEER_SYNTAX, 0},
+        {"21 digits", "000000000000000000001", ERR_PEER_SYNTAX, 0},
+        {"empty", "", ERR_PEER_SYNTAX, 0},
+        {"plus sign", "+1", ERR_PEER_SYNTAX, 0},
+        {"minus sign", "-1", ERR_PEER_SYNTAX, 0},
+        {"space before", " 1", ERR_PEER_SYNTAX, 0},
+        {"space behind", "1 ", ERR_PEER_SYNTAX, 0},
+        {"hexadecimal", "0x10", ERR_PEER_SYNTAX, 0},
+        {"octet below digit", "1/", ERR_PEER_SYNTAX, 0},
+        {"octet above digit", "1:", ERR_PEER_SYNTAX, 0},
     };
 
     (void)state;
@@ -67,12 +67,12 @@ static void test_compare(void **state)
         const char *name, *s, *prefix;
         bool has_prefix, is_equal;
     } cases[] = {
-        {"same, other case", "Mail From:", "MAIL FROM:", true,  true },
-        {"longer",           "MAIL FROM:", "mail",       true,  false},
-        {"shorter",          "MAI",        "mail",       false, false},
-        {"empty prefix",     "x",          "",           true,  false},
-        {"both empty",       "",           "",           true,  true },
-        {"last differs",     "MAIM",       "mail",       false, false},
+        {"same, other case", "Mail From:", "MAIL FROM:", true, true},
+        {"longer", "MAIL FROM:", "mail", true, false},
+        {"shorter", "MAI", "mail", false, false},
+        {"empty prefix", "x", "", true, false},
+        {"both empty", "", "", true, true},
+        {"last differs", "MAIM", "mail", false, false},
     };
 
     (void)state;
@@ -130,17 +130,17 @@ static void test_log_escape(void **state)
         uint32_t size;
         const char *text;
     } cases[] = {
-        {"plain",                     {(const uint8_t *)"EHLO a", 6},  64, "EHLO a"      },
-        {"line end",                  {(const uint8_t *)"a\r\nb", 4},  64, "a\\x0d\\x0ab"},
-        {"quote and backslash",       {(const uint8_t *)"\"\\", 2},    64, "\\\"\\\\"    },
-        {"nul and high",              {(const uint8_t *)"\0\xff", 2},  64, "\\x00\\xff"  },
-        {"delete",                    {(const uint8_t *)"\x7f", 1},    64, "\\x7f"       },
-        {"cut, one octet left",       {(const uint8_t *)"abc", 3},     3,  "ab"          },
-        {"exact fit",                 {(const uint8_t *)"abc", 3},     4,  "abc"         },
-        {"no half escape",            {(const uint8_t *)"ab\x01", 3},  6,  "ab"          },
-        {"escape that fits",          {(const uint8_t *)"ab\x01", 3},  7,  "ab\\x01"     },
-        {"room for the end only",     {(const uint8_t *)"abc", 3},     1,  ""            },
-        {"escape sequence in colour", {(const uint8_t *)"\x1b[1m", 4}, 64, "\\x1b[1m"    },
+        {"plain", {(const uint8_t *)"EHLO a", 6}, 64, "EHLO a"},
+        {"line end", {(const uint8_t *)"a\r\nb", 4}, 64, "a\\x0d\\x0ab"},
+        {"quote and backslash", {(const uint8_t *)"\"\\", 2}, 64, "\\\"\\\\"},
+        {"nul and high", {(const uint8_t *)"\0\xff", 2}, 64, "\\x00\\xff"},
+        {"delete", {(const uint8_t *)"\x7f", 1}, 64, "\\x7f"},
+        {"cut, one octet left", {(const uint8_t *)"abc", 3}, 3, "ab"},
+        {"exact fit", {(const uint8_t *)"abc", 3}, 4, "abc"},
+        {"no half escape", {(const uint8_t *)"ab\x01", 3}, 6, "ab"},
+        {"escape that fits", {(const uint8_t *)"ab\x01", 3}, 7, "ab\\x01"},
+        {"room for the end only", {(const uint8_t *)"abc", 3}, 1, ""},
+        {"escape sequence in colour", {(const uint8_t *)"\x1b[1m", 4}, 64, "\\x1b[1m"},
     };
 
     (void)state;

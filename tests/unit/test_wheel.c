@@ -141,13 +141,13 @@ static void test_walks(void **state)
         tick_us start;
         uint32_t arm_bits, advance_bits;
     } cases[] = {
-        {"milliseconds",            0,                        14, 12},
-        {"a second",                999,                      20, 18},
-        {"an hour",                 TICK_S(86400),            32, 30},
-        {"a year",                  12345678,                 45, 43},
-        {"far, in small steps",     1,                        50, 20},
-        {"across 49.7 days",        TICK_S(4294967) - 100000, 24, 22},
-        {"old machine, far timers", TICK_S(86400u * 3650u),   46, 44},
+        {"milliseconds", 0, 14, 12},
+        {"a second", 999, 20, 18},
+        {"an hour", TICK_S(86400), 32, 30},
+        {"a year", 12345678, 45, 43},
+        {"far, in small steps", 1, 50, 20},
+        {"across 49.7 days", TICK_S(4294967) - 100000, 24, 22},
+        {"old machine, far timers", TICK_S(86400u * 3650u), 46, 44},
     };
     static struct fixture fixture;
 

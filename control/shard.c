@@ -83,6 +83,12 @@ static void shard_on_site_send(void *context, uint32_t to_shard, const struct si
     shard_send(context, to_shard, SHARD_MESSAGE_SITE, message, sizeof(*message), false);
 }
 
+static void shard_on_handover_send(void *context, uint32_t to_shard,
+                                   const struct handover_message *message)
+{
+    shard_send(context, to_shard, SHARD_MESSAGE_HANDOVER, message, sizeof(*message), false);
+}
+
 static void shard_on_commit(void *context, uint64_t user, uint16_t code, struct message_id id)
 {
     struct shard *shard = context;
@@ -105,6 +111,7 @@ struct shard_status shard_get_status(const struct shard *shard)
         .busy_us = shard->busy_us,
         .uptime = shard->now.tick - shard->started,
         .invariant_violations = qmgr_verify(queue),
+        .handovers = transfer_handovers(shard->transfer),
     };
     if (shard->options.mailbox != NULL)
         status.ring = ring_member_stats(shard->options.mailbox);
@@ -223,6 +230,7 @@ static void shard_on_message(struct shard *shard, const struct ring_message *mes
 {
     struct shard_control control;
     struct site_message site;
+    struct handover_message handover;
 
     memcpy(&control, message->payload, sizeof(control));
     switch ((enum shard_message_kind)message->kind) {
@@ -232,6 +240,10 @@ static void shard_on_message(struct shard *shard, const struct ring_message *mes
     case SHARD_MESSAGE_SITE:
         memcpy(&site, message->payload, sizeof(site));
         transfer_on_site_message(shard->transfer, &site, shard->now);
+        break;
+    case SHARD_MESSAGE_HANDOVER:
+        memcpy(&handover, message->payload, sizeof(handover));
+        transfer_on_handover(shard->transfer, &handover, shard->now);
         break;
     case SHARD_MESSAGE_SETTINGS:
         shard_on_settings(shard, &control, message);
@@ -403,6 +415,7 @@ static struct transfer *shard_transfer_new(struct shard *shard)
             },
         .server = shard,
         .on_commit = shard_on_commit,
+        .send_handover = shard_on_handover_send,
     };
     return transfer_new(&options, settings, shard->now);
 }

@@ -84,7 +84,7 @@ struct shard_status {
     uint64_t turns, busy_us; /* time spent in turns that did something */
     tick_us uptime;
     uint32_t invariant_violations; /* messages without a next event; must be 0 */
-    uint64_t copies_foreign;       /* deliveries handed to another shard */
+    uint64_t handovers;            /* deliveries sent to another shard's connection */
 };
 
 struct shard_queue_row { /* one recipient of one queued message */

@@ -29,7 +29,8 @@
 
 #include "base/log.h"
 
-#define TRANSFER_EVENT_BURST 64u
+#define TRANSFER_EVENT_BURST     64u
+#define TRANSFER_DRAIN_AWAY_TIME TICK_S(2)
 
 /* ---- inbound ---- */
 
@@ -300,12 +301,27 @@ void transfer_on_site_message(struct transfer *transfer, const struct site_messa
     site_receive(transfer->sites, message, now.tick);
 }
 
+/* Jobs to wait for. What is away is waited for only briefly: its holder may have stopped before it
+ * got our message. */
+static uint32_t transfer_drain_jobs(const struct transfer *transfer)
+{
+    const struct transfer_job *job;
+    uint32_t count = 0;
+
+    bool is_patient = transfer->now.tick < transfer->drain_since + TRANSFER_DRAIN_AWAY_TIME;
+    TAILQ_FOREACH(job, &transfer->jobs, all)
+    count += job->state != TRANSFER_JOB_AWAY || is_patient;
+    return count;
+}
+
 bool transfer_drain(struct transfer *transfer, struct tick_now now)
 {
     transfer->now = now;
+    if (!transfer->is_draining)
+        transfer->drain_since = now.tick;
     transfer->is_draining = true;
     client_close_idle(transfer->client, 0, now.tick);
-    if (transfer->jobs_active > 0 || transfer->intakes > 0 || transfer->dsns_active > 0)
+    if (transfer_drain_jobs(transfer) > 0 || transfer->intakes > 0 || transfer->dsns_active > 0)
         return false;
     spool_flush(transfer->options.spool);
     return spool_is_idle(transfer->options.spool);
@@ -379,6 +395,11 @@ void transfer_free(struct transfer *transfer)
     qmgr_free(transfer->qmgr);
     site_set_free(transfer->sites);
     free(transfer);
+}
+
+uint64_t transfer_handovers(const struct transfer *transfer)
+{
+    return transfer->handovers;
 }
 
 struct qmgr *transfer_queue(struct transfer *transfer)

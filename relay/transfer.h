@@ -7,6 +7,7 @@
 #include "queue/site.h"
 #include "queue/spool.h"
 #include "relay/client.h"
+#include "relay/handover.h"
 #include "relay/record.h"
 #include "relay/settings.h"
 
@@ -33,6 +34,8 @@ struct transfer_options {
     struct site_options sites;
     uint32_t connection_count_max; /* outbound, of this shard */
     void *server;                  /* passed to on_commit */
+    /* To the transfer of another shard (its transfer_on_handover()); `server` is the context. */
+    void (*send_handover)(void *server, uint32_t to_shard, const struct handover_message *message);
     /* The end of data has its fate: code 250, 451 or 452. `user` as given to transfer_end(). */
     void (*on_commit)(void *server, uint64_t user, uint16_t code, struct message_id id);
 };
@@ -69,6 +72,8 @@ void transfer_on_dns(struct transfer *transfer, uint64_t user,
                      struct tick_now now); /* dns wake() */
 void transfer_on_site_message(struct transfer *transfer, const struct site_message *message,
                               struct tick_now now);
+void transfer_on_handover(struct transfer *transfer, const struct handover_message *message,
+                          struct tick_now now);
 void transfer_run(struct transfer *transfer,
                   struct tick_now now); /* spool events, due lines, timers */
 tick_us transfer_deadline(const struct transfer *transfer);
@@ -81,6 +86,8 @@ bool transfer_drain(struct transfer *transfer, struct tick_now now);
 /** True while some attempt or kept connection still uses the snapshot with this serial. */
 bool transfer_uses_settings(const struct transfer *transfer, uint64_t serial);
 
+/** Deliveries sent to other shards' connections so far. */
+uint64_t transfer_handovers(const struct transfer *transfer);
 struct qmgr *transfer_queue(struct transfer *transfer);
 struct site_set *transfer_sites(struct transfer *transfer);
 struct client *transfer_client(struct transfer *transfer);

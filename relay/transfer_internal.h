@@ -4,6 +4,7 @@
 
 #include <sys/queue.h>
 
+#include "relay/handover.h"
 #include "relay/transfer.h"
 
 /*
@@ -15,6 +16,7 @@
 #define TRANSFER_READ_AHEAD_MAX     4u /* bodies being read for one site without a connection */
 #define TRANSFER_READ_MEMORY_MAX    (64u << 20) /* octets of bodies read back and not yet sent */
 #define TRANSFER_BODY_KEEP_MAX      (1u << 20)  /* larger bodies are read back from the spool */
+#define TRANSFER_AWAY_MAX           4u
 #define TRANSFER_DSN_ACTIVE_MAX     64u
 #define TRANSFER_CANCEL_SCAN_TIME   TICK_S(1)
 #define TRANSFER_RESOLVE_RETRY_TIME TICK_S(1) /* after our own bounds, not the peer's trouble */
@@ -52,7 +54,20 @@ struct transfer_line {
 };
 TAILQ_HEAD(transfer_line_list, transfer_line);
 
-enum transfer_job_state { TRANSFER_JOB_READING, TRANSFER_JOB_READY, TRANSFER_JOB_SENDING };
+enum transfer_job_state {
+    TRANSFER_JOB_READING,
+    TRANSFER_JOB_READY,
+    TRANSFER_JOB_SENDING,
+    TRANSFER_JOB_AWAY, /* on another shard's connection */
+};
+
+/* Another shard's delivery on our connection. */
+struct transfer_guest {
+    struct handover *handover;
+    struct arena arena;
+    struct envelope envelope;
+    bool is_cancelled;
+};
 
 struct transfer_job {
     struct transfer_token token;
@@ -60,7 +75,10 @@ struct transfer_job {
     TAILQ_ENTRY(transfer_job) all;
     enum transfer_job_state state;
     struct transfer_site *site;
-    struct qmgr_delivery *delivery;
+    struct qmgr_delivery *delivery; /* NULL for a guest */
+    struct transfer_guest *guest;   /* NULL for our own */
+    struct handover *away;          /* AWAY: held by shard `holder` */
+    uint32_t holder;
     const struct settings *settings;
     const struct settings_route *route;
     struct buf_queue read_body; /* when the queue has it no longer */
@@ -80,7 +98,7 @@ struct transfer_site {
     struct site *site;
     struct transfer_line_list lines; /* round robin */
     struct transfer_job_list ready;
-    uint32_t jobs, connections, reading;
+    uint32_t jobs, connections, reading, away;
 };
 TAILQ_HEAD(transfer_site_list, transfer_site);
 
@@ -109,7 +127,8 @@ struct transfer {
     struct transfer_site *buckets[TRANSFER_SITE_BUCKETS];
     struct transfer_job_list jobs;
     uint32_t intakes, jobs_active, dsns_active, lines_active;
-    uint64_t read_memory;
+    uint64_t read_memory, handovers;
+    tick_us drain_since;
     tick_us cancel_scan;
     bool is_draining;
 };
@@ -117,6 +136,7 @@ struct transfer {
 /* transfer_line.c */
 void transfer_lines_run(struct transfer *transfer);
 struct transfer_site *transfer_site_find(struct transfer *transfer, uint64_t key);
+struct transfer_site *transfer_site_get(struct transfer *transfer, uint64_t key, struct span label);
 void transfer_site_wake(struct transfer *transfer, struct transfer_site *site);
 void transfer_site_forget(struct transfer *transfer, struct transfer_site *site);
 void transfer_lines_free(struct transfer *transfer);
@@ -128,6 +148,12 @@ struct transfer_job *transfer_job_new(struct transfer *transfer, struct transfer
 bool transfer_job_start(struct transfer *transfer, struct transfer_job *job);
 void transfer_job_on_read(struct transfer *transfer, struct transfer_job *job,
                           struct spool_event *event);
+void transfer_job_new_guest(struct transfer *transfer, struct transfer_site *site,
+                            struct transfer_guest *guest, const struct settings_route *route,
+                            struct buf_queue *body);
+/** Give a result to the queue, write records, end the job. */
+void transfer_job_settle(struct transfer *transfer, struct transfer_job *job,
+                         const struct client_result *result);
 void transfer_job_on_result(void *context, const struct client_result *result);
 void transfer_jobs_scan(struct transfer *transfer);
 void transfer_jobs_free(struct transfer *transfer);
@@ -144,6 +170,17 @@ struct transfer_verdict {
 /** Give every recipient of an active delivery the same fate, and write the records. */
 void transfer_delivery_settle(struct transfer *transfer, struct qmgr_delivery *delivery,
                               const struct transfer_verdict *verdict);
+
+/* transfer_guest.c */
+/** Hand a READY job to the shard that holds a slot of its scarce site. False: not possible, it
+ * stays READY. */
+bool transfer_job_send_away(struct transfer *transfer, struct transfer_job *job,
+                            const struct client_request *request);
+/** Ask the holder of an AWAY job to end it early; its RESULT follows. */
+void transfer_job_recall(struct transfer *transfer, struct transfer_job *job);
+/** Answer the owner (NULL: not attempted) and free the guest. */
+void transfer_guest_end(struct transfer *transfer, struct transfer_guest *guest,
+                        const struct client_result *result);
 
 /* transfer_dsn.c */
 void transfer_dsns_run(struct transfer *transfer);

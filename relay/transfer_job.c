@@ -112,6 +112,18 @@ void transfer_delivery_settle(struct transfer *transfer, struct qmgr_delivery *d
     free(results);
 }
 
+static struct qmgr_view transfer_job_view(struct transfer *transfer, struct transfer_job *job)
+{
+    if (job->guest == NULL)
+        return qmgr_delivery_view(transfer->qmgr, job->delivery);
+    return (struct qmgr_view){
+        .envelope = &job->guest->envelope,
+        .recipients = job->guest->handover->recipients,
+        .recipient_count = job->guest->handover->recipient_count,
+        .body = &job->read_body,
+    };
+}
+
 static void transfer_job_end(struct transfer *transfer, struct transfer_job *job)
 {
     struct transfer_site *site = job->site;
@@ -132,9 +144,12 @@ static void transfer_job_end(struct transfer *transfer, struct transfer_job *job
 static void transfer_job_put_back(struct transfer *transfer, struct transfer_job *job,
                                   wall_us not_before)
 {
-    qmgr_finish(transfer->qmgr, job->delivery,
-                &(struct qmgr_finish){.retry_now = true, .retry_not_before = not_before},
-                transfer->now);
+    if (job->guest != NULL)
+        transfer_guest_end(transfer, job->guest, NULL);
+    else
+        qmgr_finish(transfer->qmgr, job->delivery,
+                    &(struct qmgr_finish){.retry_now = true, .retry_not_before = not_before},
+                    transfer->now);
     transfer_job_end(transfer, job);
 }
 
@@ -159,24 +174,42 @@ static void transfer_mx_answer_copy(struct mx_answer *to, const struct mx_answer
     to->reason = from->reason;
 }
 
-struct transfer_job *transfer_job_new(struct transfer *transfer, struct transfer_line *line,
-                                      struct qmgr_delivery *delivery)
+static struct transfer_job *transfer_job_alloc(struct transfer *transfer,
+                                               struct transfer_site *site,
+                                               const struct settings_route *route,
+                                               const struct mx_answer *answer)
 {
     struct transfer_job *job = malloc(sizeof(*job));
     CHECK(job != NULL);
     memset(job, 0, offsetof(struct transfer_job, answer));
     job->token.kind = TRANSFER_TOKEN_JOB;
-    job->site = line->site;
-    job->delivery = delivery;
+    job->site = site;
     job->settings = transfer->settings;
-    job->route = line->route;
+    job->route = route;
     job->started = transfer->now.wall;
-    transfer_mx_answer_copy(&job->answer, &line->answer);
+    transfer_mx_answer_copy(&job->answer, answer);
     buf_queue_init(&job->read_body);
     TAILQ_INSERT_TAIL(&transfer->jobs, job, all);
-    job->site->jobs++;
+    site->jobs++;
     transfer->jobs_active++;
+    return job;
+}
 
+void transfer_job_new_guest(struct transfer *transfer, struct transfer_site *site,
+                            struct transfer_guest *guest, const struct settings_route *route,
+                            struct buf_queue *body)
+{
+    struct transfer_job *job = transfer_job_alloc(transfer, site, route, &guest->handover->hosts);
+    job->guest = guest;
+    buf_queue_move(&job->read_body, body);
+    transfer_job_make_ready(job);
+}
+
+struct transfer_job *transfer_job_new(struct transfer *transfer, struct transfer_line *line,
+                                      struct qmgr_delivery *delivery)
+{
+    struct transfer_job *job = transfer_job_alloc(transfer, line->site, line->route, &line->answer);
+    job->delivery = delivery;
     struct qmgr_view view = qmgr_delivery_view(transfer->qmgr, delivery);
     if ((view.body != NULL && !buf_queue_is_empty(view.body)) || view.envelope->body_size == 0) {
         transfer_job_make_ready(job);
@@ -244,7 +277,7 @@ static struct client_request transfer_job_request(struct transfer *transfer,
 bool transfer_job_start(struct transfer *transfer, struct transfer_job *job)
 {
     struct transfer_site *site = job->site;
-    struct qmgr_view view = qmgr_delivery_view(transfer->qmgr, job->delivery);
+    struct qmgr_view view = transfer_job_view(transfer, job);
     struct client_request request = transfer_job_request(transfer, job, &view);
     bool is_new = !client_has_idle(transfer->client, &request);
 
@@ -258,7 +291,7 @@ bool transfer_job_start(struct transfer *transfer, struct transfer_job *job)
             return true;
         }
         if (err != ERR_OK)
-            return false;
+            return transfer_job_send_away(transfer, job, &request);
         site->connections++;
     }
     TAILQ_REMOVE(&site->ready, job, link);
@@ -308,14 +341,13 @@ static struct record transfer_record_of(struct transfer *transfer, const struct 
     return record;
 }
 
-void transfer_job_on_result(void *context, const struct client_result *result)
+void transfer_job_settle(struct transfer *transfer, struct transfer_job *job,
+                         const struct client_result *result)
 {
-    struct transfer *transfer = context;
-    struct transfer_job *job = (struct transfer_job *)(uintptr_t)result->user;
     struct qmgr_view view = qmgr_delivery_view(transfer->qmgr, job->delivery);
     uint32_t deferred = 0, left_over = view.recipient_count - result->recipient_count;
 
-    CHECK(job->state == TRANSFER_JOB_SENDING && result->recipient_count <= view.recipient_count);
+    CHECK(result->recipient_count <= view.recipient_count);
     struct qmgr_result *results = calloc(result->recipient_count, sizeof(*results));
     CHECK(results != NULL);
     struct record record = transfer_record_of(transfer, job, &view, result);
@@ -335,16 +367,36 @@ void transfer_job_on_result(void *context, const struct client_result *result)
         .result_count = result->recipient_count,
         .is_in_doubt = result->is_in_doubt,
         .was_attempted = result->was_attempted,
-        .retry_now = left_over > 0 && deferred == 0,
+        .retry_now = (left_over > 0 && deferred == 0) || !result->was_attempted,
     };
     qmgr_finish(transfer->qmgr, job->delivery, &finish, transfer->now);
     free(results);
+    transfer_job_end(transfer, job);
+}
+
+void transfer_job_on_result(void *context, const struct client_result *result)
+{
+    struct transfer *transfer = context;
+    struct transfer_job *job = (struct transfer_job *)(uintptr_t)result->user;
+
+    CHECK(job->state == TRANSFER_JOB_SENDING);
     if (result->was_attempted)
         site_outcome(transfer->sites, job->site->site, result->has_connected, transfer->now.tick);
+    if (job->guest == NULL) {
+        transfer_job_settle(transfer, job, result);
+        return;
+    }
+    transfer_guest_end(transfer, job->guest, result);
     transfer_job_end(transfer, job);
 }
 
 /* ---- all jobs ---- */
+
+static bool transfer_job_is_cancelled(const struct transfer_job *job)
+{
+    return job->guest != NULL ? job->guest->is_cancelled
+                              : qmgr_delivery_is_cancelled(job->delivery);
+}
 
 void transfer_jobs_scan(struct transfer *transfer)
 {
@@ -352,14 +404,19 @@ void transfer_jobs_scan(struct transfer *transfer)
 
     for (job = TAILQ_FIRST(&transfer->jobs); job != NULL; job = next) {
         next = TAILQ_NEXT(job, all);
-        bool is_unwanted = qmgr_delivery_is_cancelled(job->delivery) ||
-                           job->settings->serial != transfer->settings->serial;
-        if (job->state == TRANSFER_JOB_READY && (is_unwanted || transfer->is_draining)) {
-            transfer_job_put_back(transfer, job, 0);
-        } else if (job->state == TRANSFER_JOB_SENDING && !job->is_cancel_sent &&
-                   qmgr_delivery_is_cancelled(job->delivery)) {
+        bool is_cancelled = transfer_job_is_cancelled(job);
+        bool is_stale = job->settings->serial != transfer->settings->serial;
+        if (job->state == TRANSFER_JOB_READY) {
+            if (is_cancelled || is_stale || transfer->is_draining)
+                transfer_job_put_back(transfer, job, 0);
+        } else if (is_cancelled && !job->is_cancel_sent) {
             job->is_cancel_sent = true;
-            client_cancel(transfer->client, (uint64_t)(uintptr_t)job, transfer->now.tick);
+            if (job->state == TRANSFER_JOB_SENDING)
+                client_cancel(transfer->client, (uint64_t)(uintptr_t)job, transfer->now.tick);
+            else if (job->state == TRANSFER_JOB_AWAY)
+                transfer_job_recall(transfer, job);
+            else
+                job->is_cancel_sent = false; /* READING: look again when it is READY */
         }
     }
 }

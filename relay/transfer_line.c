@@ -44,8 +44,7 @@ struct transfer_site *transfer_site_find(struct transfer *transfer, uint64_t key
     return site;
 }
 
-static struct transfer_site *transfer_site_get(struct transfer *transfer, uint64_t key,
-                                               struct span label)
+struct transfer_site *transfer_site_get(struct transfer *transfer, uint64_t key, struct span label)
 {
     struct transfer_site *site = transfer_site_find(transfer, key);
     if (site != NULL)

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CONTROL_CONFIG_H
+#define CONTROL_CONFIG_H
+
+#include "control/option.h"
+#include "dns/dns.h"
+#include "queue/disk.h"
+#include "relay/settings.h"
+
+/*
+ * The configuration: one immutable snapshot with all that the relay was told, made from YAML by
+ * the rows of option.def. Everything it points to lives in its arena, except TLS contexts, and is
+ * freed with it by config_free().
+ *
+ *   config_parse()       text -> typed values with their lines; no files, no network
+ *   config_assemble()    cross checks, derived values, what the relay sees (settings)
+ *   config_complete()    what comes from this machine: names, certificates, passwords, resolvers
+ *   config_load()        all three, for a file
+ */
+#define CONFIG_FILE_SIZE_MAX  (1u << 20)
+#define CONFIG_ARENA_SIZE_MAX (64u << 20)
+#define CONFIG_REPORT_SIZE    8192u
+#define CONFIG_COMPLAINT_MAX  20u
+#define CONFIG_DEFAULT_PATH   "/etc/angarium/angarium.yaml"
+#define CONFIG_RESOLVER_COUNT 4u
+#define CONFIG_RESOLV_CONF    "/etc/resolv.conf"
+
+/* What is wrong, for people: lines of "file:line: key: reason". */
+struct config_report {
+    const char *file;
+    uint32_t count; /* complaints; the first CONFIG_COMPLAINT_MAX are in the text */
+    uint32_t size;
+    char text[CONFIG_REPORT_SIZE];
+};
+void config_report_init(struct config_report *report, const char *file);
+/** Add a complaint. line 0: the file as a whole; key "": none. */
+__attribute__((format(printf, 4, 5))) void config_complain(struct config_report *report,
+                                                           uint32_t line, const char *key,
+                                                           const char *format, ...);
+
+/* A TLS context, shared by all routes that ask for the same. */
+struct config_context {
+    struct config_context *next;
+    struct ssl_ctx_st *context;
+    bool is_verify;
+    const char *ca; /* NULL for servers and without verification */
+};
+
+/* Elements of sequences: the line first, as the loader expects it. */
+struct config_listener {
+    uint32_t line, tls_line, limits_line;
+    struct settings_listener settings;
+    const char *certificate, *key, *self_signed;
+};
+
+struct config_host {
+    uint32_t line;
+    struct settings_host settings;
+};
+
+struct config_route {
+    uint32_t line, tls_line, auth_line;
+    struct settings_route settings;
+    struct option_list hosts;  /* struct config_host */
+    const char *ca;            /* "system" or a file */
+    struct settings_auth auth; /* password: by config_complete() */
+    const char *password_file;
+};
+
+struct config_spool {
+    const char *directory;
+    uint64_t size, reserve;
+    uint32_t segment_size, spare_count;
+    tick_us commit_deadline, lazy_time;
+    enum disk_kind method;
+};
+
+struct config_records {
+    const char *file; /* NULL: none */
+    uint32_t buffer_count;
+};
+
+struct config {
+    uint32_t line; /* of the document's first key */
+    struct settings settings;
+    struct dns_options dns; /* what the file decides of it; the rest is the shard's */
+    struct config_spool spool;
+    struct config_records records;
+    uint32_t cores;
+    uint32_t connections_per_site, message_count_max, buffer_size, flow_count_max;
+    uint64_t body_memory, buffer_memory;
+    tick_us shutdown_timeout;
+    const char *control_socket;
+    uint32_t log_level; /* enum log_severity: the words are in its order */
+
+    /* As written: settings are derived from these. */
+    struct option_list listen;     /* struct config_listener */
+    struct option_list routes;     /* struct config_route */
+    struct option_list relay_from; /* struct flow_prefix, as deny and allow */
+    struct option_list deny, allow;
+    struct option_list resolvers; /* struct flow_address, as the next two */
+    struct option_list own_addresses, client_source;
+    uint32_t dns_line, destinations_line, client_line, retry_line, bounce_line, spool_line,
+        queue_line, buffers_line, records_line, control_line, log_line;
+
+    struct config_context *contexts; /* newest first */
+    void (*context_free)(struct ssl_ctx_st *context);
+    struct arena arena;
+};
+
+/**
+ * Load, check and complete a configuration file.
+ *
+ * Threading: control thread; blocks on files.
+ * Errors:    ERR_CONFIG_SYNTAX, ERR_CONFIG_VALUE, ERR_NOT_FOUND, ERR_MEMORY; the report says why.
+ */
+enum err config_load(const char *path, struct config **ret_config,
+                     struct config_report *report) MUST_CHECK;
+void config_free(struct config *config);
+
+/** A new configuration with every default, from text. Errors: as config_load(). */
+enum err config_parse(struct span text, struct config **ret_config,
+                      struct config_report *report) MUST_CHECK;
+enum err config_assemble(struct config *config, struct config_report *report) MUST_CHECK;
+/** Errors: ERR_CONFIG_VALUE, ERR_MEMORY. */
+enum err config_complete(struct config *config, struct config_report *report) MUST_CHECK;
+
+/** Options that differ and take effect only at a restart: "spool.size, cores", or "". */
+const char *config_restart_needed(const struct config *running, const struct config *next,
+                                  char *ret_text, uint32_t size);
+
+#endif

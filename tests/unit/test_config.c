@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The configuration from text to settings: what a good file becomes, and that each mistake is
+ * named with its line, its key and what was expected.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "control/config.h"
+
+static struct config_report report;
+
+/* Parse and assemble; NULL when refused. */
+static struct config *config_from(const char *text)
+{
+    struct config *config = NULL;
+
+    config_report_init(&report, "test.yaml");
+    if (config_parse(span_from_text(text), &config, &report) != ERR_OK)
+        return NULL;
+    if (config_assemble(config, &report) == ERR_OK)
+        return config;
+    config_free(config);
+    return NULL;
+}
+
+static struct flow_address ip(const char *text, uint16_t port)
+{
+    struct flow_address address;
+    assert_int_equal(ERR_OK, flow_address_parse_ip(span_from_text(text), &address));
+    address.port = port;
+    return address;
+}
+
+/* Goal: an empty file is a configuration that relays for the same machine only. */
+static void test_defaults(void **state)
+{
+    static const char *const empty[] = {"", "# nothing\n", "---\n", "spool:\n", "{}"};
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(empty); i++) {
+        struct config *config = config_from(empty[i]);
+        assert_non_null(config);
+        const struct settings *settings = &config->settings;
+        struct flow_address here4 = ip("127.0.0.1", 2525), here6 = ip("::1", 2525);
+        assert_int_equal(2, settings->listener_count);
+        assert_true(flow_address_is_equal(&here4, &settings->listeners[0].address));
+        assert_true(flow_address_is_equal(&here6, &settings->listeners[1].address));
+        assert_int_equal(SETTINGS_BARE_LF_REJECT, settings->listeners[0].bare_lf);
+        assert_int_equal(1000, settings->listeners[1].limits.recipient_max);
+        assert_int_equal(50000000, settings->listeners[1].limits.message_size_max);
+        assert_int_equal(TICK_S(300), settings->listeners[0].limits.command_timeout);
+        assert_int_equal(2, settings->relay_from_count);
+        assert_int_equal(1, settings->route_count);
+        assert_string_equal("*", settings->routes[0].pattern);
+        assert_int_equal(SETTINGS_ROUTE_MX, settings->routes[0].kind);
+        assert_int_equal(SETTINGS_TLS_MAY, settings->routes[0].tls);
+        assert_false(settings->routes[0].is_served);
+        assert_int_equal(25, settings->mx.port);
+        assert_int_equal(1, config->cores);
+        assert_int_equal(20, config->connections_per_site);
+        assert_int_equal(64u << 20, config->spool.segment_size);
+        config_free(config);
+    }
+}
+
+/* Goal: unless somebody says so, no mail exchanger on this machine, and none that is us. */
+static void test_default_denies_loopback(void **state)
+{
+    static const char *const denied[] = {"127.0.0.1", "127.255.255.255", "::1",
+                                         "0.0.0.0",   "169.254.1.1",     "fe80::1",
+                                         "224.0.0.1", "ff02::1",         "::ffff:127.0.0.1"};
+    struct config *config = config_from("");
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(denied); i++) {
+        struct flow_address address = ip(denied[i], 25);
+        print_message("# case: %s\n", denied[i]);
+        assert_int_equal(ERR_REFUSED, mx_policy_check(&config->settings.mx, &address));
+    }
+    struct flow_address other = ip("198.51.100.1", 25);
+    assert_int_equal(ERR_OK, mx_policy_check(&config->settings.mx, &other));
+    config_free(config);
+
+    config = config_from("destinations: {allow: [127.0.0.0/8], deny: [198.51.100.0/24]}\n"
+                         "own_addresses: [203.0.113.7]\n"
+                         "listen: [{address: 127.0.0.1:2525}]\n");
+    struct flow_address here = ip("127.0.0.2", 25), us = ip("127.0.0.1", 2525);
+    struct flow_address nat = ip("203.0.113.7", 25);
+    assert_int_equal(ERR_OK, mx_policy_check(&config->settings.mx, &here));
+    assert_int_equal(ERR_LIMIT, mx_policy_check(&config->settings.mx, &us));
+    assert_int_equal(ERR_LIMIT, mx_policy_check(&config->settings.mx, &nat));
+    assert_int_equal(ERR_REFUSED, mx_policy_check(&config->settings.mx, &other));
+    config_free(config);
+}
+
+static const char full[] =
+    "hostname: Mail.Example.ORG\n"
+    "cores: 4\n"
+    "listen:\n"
+    "  - address: 127.0.0.1:2525\n"
+    "    bare_lf: normalize\n"
+    "    long_lines: reject\n"
+    "    tls: {certificate: /c.pem, key: /k.pem}\n"
+    "    limits: {recipients: 100, message_size: 10MB, command_timeout: 20 minutes}\n"
+    "  - address: \"[::1]:25\"\n"
+    "    tls: {self_signed: /var/lib/angarium}\n"
+    "relay_from: [127.0.0.0/8, \"2001:db8::/32\"]\n"
+    "postmaster: ops@example.org\n"
+    "dns: {resolvers: [127.0.0.1, \"[::1]:5353\"], timeout: 500ms, ttl_max: 2h}\n"
+    "mx_port: 2526\n"
+    "routes:\n"
+    "  - {match: \"*\", hosts: [{host: smart.example.net, port: 587, weight: 3}],\n"
+    "     tls: {level: verify, ca: /ca.pem, name: smart.example.net},\n"
+    "     auth: {user: u, password_file: /p}}\n"
+    "  - {match: example.org, served: true, hosts: [{host: 192.0.2.9}, {host: \"2001:db8::9\"}]}\n"
+    "  - {match: blackhole.example, via: discard}\n"
+    "  - {match: bad.example, via: refuse, text: no such place}\n"
+    "  - {match: \"*.test\", via: mx, connections: 3, tls: {level: none}}\n"
+    "client: {hello: out.example.org, source: [192.0.2.1, \"2001:db8::1\"], connect_timeout: 10s}\n"
+    "retry: {min: 1m, max: 1h}\n"
+    "message_lifetime: 4d\n"
+    "spool: {directory: /spool, size: 4GB, segment: 32MB, reserve: 32MB}\n"
+    "records: {file: /records}\n"
+    "control: {socket: /socket}\n";
+
+static void test_full_file(void **state)
+{
+    struct config *config = config_from(full);
+
+    (void)state;
+    if (config == NULL)
+        print_message("# %s\n", report.text);
+    assert_non_null(config);
+    const struct settings *settings = &config->settings;
+    assert_string_equal("mail.example.org", settings->hostname);
+    assert_int_equal(2, settings->listener_count);
+    assert_int_equal(SETTINGS_BARE_LF_NORMALIZE, settings->listeners[0].bare_lf);
+    assert_int_equal(SETTINGS_BARE_LF_REJECT, settings->listeners[1].bare_lf);
+    assert_int_equal(SETTINGS_LONG_LINES_REJECT, settings->listeners[0].long_lines);
+    assert_int_equal(100, settings->listeners[0].limits.recipient_max);
+    assert_int_equal(TICK_S(1200), settings->listeners[0].limits.command_timeout);
+    assert_true(settings->listeners[1].offer_starttls);
+    assert_int_equal(2526, settings->mx.port);
+    assert_int_equal(53, config->dns.resolvers[0].port);
+    assert_int_equal(5353, config->dns.resolvers[1].port);
+    assert_int_equal(7200, config->dns.ttl_max_s);
+
+    assert_int_equal(5, settings->route_count);
+    assert_string_equal("example.org", settings->routes[0].pattern);
+    assert_int_equal(SETTINGS_ROUTE_HOSTS, settings->routes[0].kind);
+    assert_true(settings->routes[0].is_served);
+    assert_int_equal(2, settings->routes[0].host_count);
+    struct flow_address host = ip("192.0.2.9", 25);
+    assert_true(flow_address_is_equal(&host, &settings->routes[0].hosts[0].address));
+    assert_string_equal("no such place", settings->routes[2].refuse_text);
+    assert_int_equal(3, settings->routes[3].connection_max);
+    assert_int_equal(SETTINGS_TLS_NONE, settings->routes[3].tls);
+    const struct settings_route *last = &settings->routes[4];
+    assert_string_equal("*", last->pattern);
+    assert_int_equal(FLOW_FAMILY_NONE, last->hosts[0].address.family);
+    assert_int_equal(587, last->hosts[0].port);
+    assert_int_equal(3, last->hosts[0].weight);
+    assert_string_equal("u", last->auth->user);
+    assert_string_equal("out.example.org", settings->client.hello_name);
+    struct flow_address source = ip("2001:db8::1", 0);
+    assert_true(flow_address_is_equal(&source, &settings->client.source6));
+    assert_int_equal(31997952, config->spool.segment_size); /* a multiple of 4 KiB */
+    config_free(config);
+}
+
+/* Goal: a mistake is reported with its line and key, and what was expected. */
+static void test_mistakes(void **state)
+{
+    static const struct {
+        const char *name, *text, *complaint;
+    } cases[] = {
+        {"unknown key", "hostname: a\nhostnam: b\n", "test.yaml:2: unknown key \"hostnam\"; known"},
+        {"unknown key below", "spool:\n  dir: /x\n", "test.yaml:2: spool: unknown key \"dir\""},
+        {"unknown key is escaped", "\"a\\nb\": 1\n", "unknown key \"a\\x0ab\""},
+        {"key is a list", "? [a, b]\n: 1\n", "test.yaml:1: unknown key \"?\""},
+        {"value out of bounds", "cores: 129\n",
+         "test.yaml:1: cores: expected a number from 1 to 128, not \"129\""},
+        {"value below bounds", "cores: 0\n", "cores: expected a number from 1 to 128"},
+        {"wrong type: mapping", "cores: {a: 1}\n",
+         "cores: expected a number from 1 to 128, not a "
+         "mapping"},
+        {"wrong type: list", "hostname: [a]\n",
+         "test.yaml:1: hostname: expected a domain name, not "
+         "a list"},
+        {"nothing", "cores:\n", "cores: expected a number from 1 to 128, not nothing"},
+        {"bad duration", "retry:\n  min: 5\n",
+         "test.yaml:2: retry.min: expected a duration from 1s to 1d, not \"5\""},
+        {"bad size", "spool: {size: lots}\n", "spool.size: expected a size from 16MiB to 1"},
+        {"bad choice", "listen:\n  - {address: 127.0.0.1:25, bare_lf: fix}\n",
+         "test.yaml:2: listen[].bare_lf: expected one of reject, normalize, not \"fix\""},
+        {"bad prefix", "relay_from: [127.0.0.1/8]\n", "relay_from: expected a prefix"},
+        {"bad bool", "destinations: {ipv6: 1}\n", "destinations.ipv6: expected true or false"},
+        {"missing address", "listen:\n  - bare_lf: reject\n",
+         "test.yaml:2: listen[].address: must be given"},
+        {"missing match", "routes:\n  - via: mx\n  - {}\n", "test.yaml:3: routes[].match: must"},
+        {"missing below", "routes: [{match: \"*\", auth: {user: u}}]\n",
+         "routes[].auth.password_file: must be given"},
+        {"sequence expected", "routes: {match: \"*\"}\n",
+         "routes: expected a list of mappings, not a mapping"},
+        {"mapping expected", "routes: [example.org]\n",
+         "routes: expected a list of mappings, not a single value"},
+        {"twice", "cores: 1\ncores: 2\n", "test.yaml:2: cores: given twice"},
+        {"not a mapping", "- a\n", "expected `option: value` lines, not a list"},
+        {"second document", "cores: 1\n---\ncores: 2\n", "a second document"},
+        {"YAML syntax", "spool: {size: 1GB\nrecords: x\n", "test.yaml:2: YAML: "},
+        {"tab", "spool:\n\tsize: 1GB\n", "test.yaml:2: YAML: "},
+        {"no UTF-8", "hostname: \xff\xfe\n", "test.yaml: octet 10: "},
+        {"unknown alias", "cores: *x\n", "test.yaml:1: YAML: found undefined alias"},
+        {"too many resolvers", "dns: {resolvers: [1.1.1.1, 1.1.1.2, 1.1.1.3, 1.1.1.4, 1.1.1.5]}\n",
+         "dns.resolvers: expected at most 4 elements, not 5"},
+        {"two listeners on one address",
+         "listen:\n  - address: 127.0.0.1:25\n  - address: 127.0.0.1:25\n",
+         "test.yaml:3: listen[].address: 127.0.0.1:25 is already in use"},
+        {"tls without key", "listen:\n  - address: 127.0.0.1:25\n    tls: {certificate: /c}\n",
+         "test.yaml:3: listen[].tls: `key` must be given"},
+        {"tls with nothing", "listen:\n  - address: 127.0.0.1:25\n    tls: {}\n",
+         "listen[].tls: expected `certificate` and `key`, or `self_signed`"},
+        {"tls with both", "listen: [{address: 127.0.0.1:25, tls: {key: /k, self_signed: /s}}]\n",
+         "listen[].tls: expected `certificate` and `key`, or `self_signed`"},
+        {"hosts without hosts", "routes:\n- {match: a.example, via: hosts}\n",
+         "test.yaml:2: routes[].hosts: must be given for `via: hosts`"},
+        {"hosts with mx", "routes: [{match: a.example, via: mx, hosts: [{host: a}]}]\n",
+         "`hosts` needs `via: hosts`"},
+        {"text without refuse", "routes: [{match: a.example, text: no}]\n",
+         "routes[].text: is only for `via: refuse`"},
+        {"route twice", "routes:\n- {match: a.example}\n- {match: A.EXAMPLE}\n",
+         "test.yaml:3: routes[].match: \"a.example\" has a route in line 2 already"},
+        {"default route twice", "routes:\n- {match: \"*\"}\n- {match: \"*\"}\n",
+         "\"*\" has a route in line 2 already"},
+        {"password in the clear", "routes: [{match: \"*\", auth: {user: u, password_file: /p}}]\n",
+         "routes[].auth: needs `tls: {level: encrypt}`"},
+        {"name without verify", "routes: [{match: \"*\", tls: {level: may, name: a.example}}]\n",
+         "routes[].tls.name: is only for `level: verify`"},
+        {"two sources", "client: {source: [192.0.2.1, 192.0.2.2]}\n",
+         "test.yaml:1: client.source: two addresses of one family"},
+        {"spool too small", "cores: 8\nspool: {size: 1GB, segment: 64MB, reserve: 64MB}\n",
+         "test.yaml:2: spool.size: expected at least 2560MB"},
+        {"retry order", "retry: {min: 2h, max: 1h}\n", "retry.min: is longer than retry.max"},
+        {"no family", "destinations: {ipv4: no, ipv6: no}\n", "neither ipv4 nor ipv6 is left"},
+        {"body memory", "queue: {body_memory: 200MiB}\nbuffers: {memory: 256MiB}\n",
+         "queue.body_memory: is more than half"},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(cases); i++) {
+        print_message("# case: %s\n", cases[i].name);
+        struct config *config = config_from(cases[i].text);
+        if (config != NULL || strstr(report.text, cases[i].complaint) == NULL)
+            print_message("# got: %s\n", config != NULL ? "accepted" : report.text);
+        assert_null(config);
+        assert_non_null(strstr(report.text, cases[i].complaint));
+    }
+}
+
+/* Goal: all mistakes are seen at once, and there is a bound on what is said of them. */
+static void test_many_mistakes(void **state)
+{
+    char text[8192] = "cores: 0\nmx_port: 0\nspool: {size: x}\nwhat: 1\n";
+
+    (void)state;
+    assert_null(config_from(text));
+    assert_int_equal(4, report.count);
+
+    *text = '\0';
+    for (uint32_t i = 0; i < 300; i++)
+        snprintf(text + strlen(text), sizeof(text) - strlen(text), "unknown_key_%u: 1\n", i);
+    assert_null(config_from(text));
+    assert_int_equal(300, report.count);
+    assert_true(strlen(report.text) < CONFIG_REPORT_SIZE);
+    uint32_t lines = 0;
+    for (const char *c = report.text; *c != '\0'; c++)
+        lines += *c == '\n';
+    assert_true(lines <= CONFIG_COMPLAINT_MAX);
+}
+
+/* Goal: a small file that aliases make large ends in a complaint, soon. */
+static void test_alias_bomb(void **state)
+{
+    static const char hosts[] = "routes:\n- match: a.example\n  hosts: &h [";
+    char *text = malloc(400000);
+    uint32_t size = (uint32_t)snprintf(text, 400000, "%s", hosts);
+
+    (void)state;
+    for (uint32_t i = 0; i < 256; i++)
+        size += (uint32_t)snprintf(text + size, 400000 - size, "{host: a},");
+    size += (uint32_t)snprintf(text + size, 400000 - size, "]\n");
+    for (uint32_t i = 0; i < 8000; i++)
+        size += (uint32_t)snprintf(text + size, 400000 - size, "- {match: n%u.a, hosts: *h}\n", i);
+    assert_null(config_from(text));
+    assert_non_null(strstr(report.text, "the configuration is too large"));
+    free(text);
+}
+
+static void test_size_bound(void **state)
+{
+    uint8_t *text = malloc(CONFIG_FILE_SIZE_MAX + 1);
+    struct config *config = NULL;
+
+    (void)state;
+    memset(text, '#', CONFIG_FILE_SIZE_MAX + 1);
+    config_report_init(&report, "test.yaml");
+    assert_int_equal(ERR_OK, config_parse(span_of(text, CONFIG_FILE_SIZE_MAX), &config, &report));
+    config_free(config);
+    assert_int_not_equal(ERR_OK,
+                         config_parse(span_of(text, CONFIG_FILE_SIZE_MAX + 1), &config, &report));
+    assert_string_equal("test.yaml: larger than 1 MiB\n", report.text);
+    free(text);
+}
+
+/* Goal: a reload names what it cannot change, and nothing else. */
+static void test_restart_needed(void **state)
+{
+    static const struct {
+        const char *name, *before, *after, *expected;
+    } cases[] = {
+        {"the same", full, full, ""},
+        {"reloadable", "mx_port: 25\n", "mx_port: 26\nrelay_from: []\nhostname: x\n", ""},
+        {"cores", "cores: 1\n", "cores: 2\n", "cores"},
+        {"text", "spool: {directory: /a}\n", "spool: {directory: /b}\n", "spool.directory"},
+        {"text none", "", "records: {file: /b}\n", "records.file"},
+        {"list", "dns: {resolvers: [192.0.2.1]}\n", "dns: {resolvers: [192.0.2.2]}\n",
+         "dns.resolvers"},
+        {"several", "", "cores: 2\nretry: {min: 6m}\n", "cores, retry.min"},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(cases); i++) {
+        char text[512];
+        struct config *before = config_from(cases[i].before), *after = config_from(cases[i].after);
+        print_message("# case: %s\n", cases[i].name);
+        assert_string_equal(cases[i].expected,
+                            config_restart_needed(before, after, text, sizeof(text)));
+        config_free(before);
+        config_free(after);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults),      cmocka_unit_test(test_default_denies_loopback),
+        cmocka_unit_test(test_full_file),     cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_many_mistakes), cmocka_unit_test(test_alias_bomb),
+        cmocka_unit_test(test_size_bound),    cmocka_unit_test(test_restart_needed),
+    };
+    return cmocka_run_group_tests_name("config", tests, NULL, NULL);
+}

@@ -26,6 +26,7 @@ struct dns_options {
     uint32_t stale_max_s;     /* 3600: positive answers only, when the refresh times out or fails */
     uint32_t outstanding_max; /* default 1024 */
     uint32_t shard, shard_count;
+    uint64_t hash_key[2]; /* drawn once, the same on every shard: where the home of a name is */
     void *context;
     /* 112-octet messages for dns_receive() on the home shard of a name and back. Never called for
      * oneself. */
@@ -115,7 +116,8 @@ enum err mx_policy_check(const struct mx_policy *policy,
  */
 enum err mx_lookup(struct dns *dns, const struct mx_policy *policy, struct span domain,
                    uint64_t user, struct tick_now now, struct mx_answer *ret_answer) MUST_CHECK;
-/** As mx_lookup(), for a host name from a route: addresses only, no MX. Fills one host. */
+/** As mx_lookup(), for a host name from a route: addresses only, no MX. Fills one host. A name
+ * without addresses is MX_TEMPORARY: a mistake of ours is no reason to bounce. */
 enum err mx_lookup_host(struct dns *dns, const struct mx_policy *policy, struct span host,
                         uint16_t port, uint64_t user, struct tick_now now,
                         struct mx_answer *ret_answer) MUST_CHECK;
@@ -125,5 +127,14 @@ enum err mx_lookup_host(struct dns *dns, const struct mx_policy *policy, struct 
  * outside LDH, labels over 63 or a name over 253. */
 enum err dns_name_normalize(struct span domain, char ret_name[MX_NAME_MAX],
                             uint32_t *ret_size) MUST_CHECK;
+
+/**
+ * The `nameserver` lines of a resolv.conf, port 53; returns how many were put into ret_addresses.
+ * Lines that are no addresses, scoped ones and duplicates are left out.
+ *
+ * Spec:   resolv.conf(5).
+ * Bounds: at most `max`; any text.
+ */
+uint32_t dns_resolv_conf_parse(struct span text, struct flow_address *ret_addresses, uint32_t max);
 
 #endif

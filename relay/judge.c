@@ -25,11 +25,14 @@
  */
 #include "relay/judge.h"
 
-#define IN(stage) (1u << SMTP_STAGE_##stage)
-#define IN_ANY    ((1u << SMTP_STAGE_COUNT) - 1)
+#define IN(stage)    (1u << SMTP_STAGE_##stage)
+#define BLAME(scope) SMTP_SCOPE_##scope
+#define IN_ANY       ((1u << SMTP_STAGE_COUNT) - 1)
 /* From MAIL on the reply is about mail, before it about the session. */
-#define IN_MAIL    (IN(MAIL) | IN(RCPT) | IN(DATA) | IN(BODY) | IN(END))
-#define IN_CONTENT (IN(DATA) | IN(BODY) | IN(END))
+#define IN_SESSION  (IN(CONNECT) | IN(GREETING) | IN(EHLO))
+#define IN_ENVELOPE (IN(MAIL) | IN(RCPT))
+#define IN_CONTENT  (IN(DATA) | IN(BODY) | IN(END))
+#define IN_MAIL     (IN_ENVELOPE | IN_CONTENT)
 
 #define ANY       (-1) /* any subject or detail, also no enhanced code at all */
 #define NONE      (-2) /* as subject: the reply has no enhanced code */
@@ -39,26 +42,24 @@
 #define TEXT_SIZE 256  /* octets of text in which patterns are looked for */
 
 /* Lower case; the reply's text is compared in lower case. */
-static const char *const about_source[] = {
-    "spamhaus",
-    "blocklist",
-    "blacklist",
-    "block list",
-    "black list",
-    "dnsbl",
-    "reputation",
-    "your ip",
-    "ip address",
-    "client host",
-    "throttl",
-    "rate limit",
-    "rate-limit",
-    "reverse dns",
-    "ptr record",
-    "too fast",
-    "too many connections",
-    NULL,
-};
+static const char *const about_source[] = {"spamhaus",
+                                           "blocklist",
+                                           "blacklist",
+                                           "block list",
+                                           "black list",
+                                           "dnsbl",
+                                           "reputation",
+                                           "your ip",
+                                           "ip address",
+                                           "client host",
+                                           "throttl",
+                                           "rate limit",
+                                           "rate-limit",
+                                           "too fast",
+                                           "reverse dns",
+                                           "ptr record",
+                                           "too many connections",
+                                           NULL};
 static const char *const about_too_many[] = {"too many recipients", "too many rcpt",
                                              "recipient limit", NULL};
 
@@ -72,37 +73,37 @@ static const struct judge_row {
     enum smtp_scope scope;
     uint32_t flags;
 } judge_rows[] = {
-  /* An answer of the wrong kind: 250 to DATA, 354 to MAIL, 220 where 250 belongs. */
-    {IN_ANY,                                200, 399, ANY,      ANY, NULL,           SMTP_SCOPE_PROTOCOL,  0       },
-    {IN_ANY,                                421, 421, ANY,      ANY, NULL,           SMTP_SCOPE_HOST,      0       },
-    {IN(CONNECT) | IN(GREETING) | IN(EHLO), 400, 599, ANY,      ANY, NULL,           SMTP_SCOPE_HOST,      0       },
-    {IN(STARTTLS),                          400, 599, ANY,      ANY, NULL,           SMTP_SCOPE_PROTOCOL,  0       },
-    {IN(AUTH),                              400, 499, ANY,      ANY, NULL,           SMTP_SCOPE_HOST,      0       },
-    {IN(AUTH),                              500, 599, ANY,      ANY, NULL,           SMTP_SCOPE_SOURCE,    0       },
- /* Too many recipients for one transaction: 452 by RFC 5321, 552 by RFC 821. */
-    {IN(RCPT),                              452, 452, NONE,     ANY, NULL,           SMTP_SCOPE_RECIPIENT, TOO_MANY},
-    {IN(RCPT),                              400, 599, 5,        3,   NULL,           SMTP_SCOPE_RECIPIENT, TOO_MANY},
-    {IN(RCPT),                              400, 599, ANY,      ANY, about_too_many, SMTP_SCOPE_RECIPIENT, TOO_MANY},
- /* RFC 7504: this host takes no mail at all. */
-    {IN_MAIL,                               521, 521, ANY,      ANY, NULL,           SMTP_SCOPE_HOST,      0       },
- /* TLS, authentication or a stronger mechanism is wanted of us (RFC 3207, RFC 4954). */
-    {IN_MAIL,                               530, 538, ANY,      ANY, NULL,           SMTP_SCOPE_SOURCE,    0       },
- /* Commands or parameters not understood, or in an order the server did not expect. */
-    {IN_MAIL,                               500, 500, ANY,      ANY, NULL,           SMTP_SCOPE_PROTOCOL,  0       },
-    {IN_MAIL,                               502, 504, ANY,      ANY, NULL,           SMTP_SCOPE_PROTOCOL,  0       },
-    {IN(MAIL) | IN(RCPT),                   501, 501, 5,        4,   NULL,           SMTP_SCOPE_PROTOCOL,  0       },
-    {IN(MAIL) | IN(RCPT),                   555, 555, ANY,      ANY, NULL,           SMTP_SCOPE_PROTOCOL,  0       },
-    {IN(DATA),                              554, 554, 5,        1,   NULL,           SMTP_SCOPE_PROTOCOL,  0       },
- /* Our address: no reverse name (RFC 7372), lists, rates. */
-    {IN_MAIL,                               400, 599, SECURITY, 25,  NULL,           SMTP_SCOPE_SOURCE,    0       },
-    {IN_MAIL,                               400, 599, SECURITY, ANY, about_source,   SMTP_SCOPE_SOURCE,    0       },
-    {IN_MAIL,                               400, 599, NONE,     ANY, about_source,   SMTP_SCOPE_SOURCE,    0       },
-    {IN(MAIL),                              400, 499, SECURITY, ANY, NULL,           SMTP_SCOPE_SOURCE,    0       },
- /* The server's own trouble: another one may be well. */
-    {IN(MAIL) | IN(DATA) | IN(END),         400, 499, SYSTEM,   ANY, NULL,           SMTP_SCOPE_HOST,      0       },
-    {IN(MAIL) | IN(DATA),                   400, 499, NETWORK,  ANY, NULL,           SMTP_SCOPE_HOST,      0       },
-    {IN(RCPT),                              400, 599, ANY,      ANY, NULL,           SMTP_SCOPE_RECIPIENT, 0       },
-    {IN(MAIL) | IN_CONTENT,                 400, 599, ANY,      ANY, NULL,           SMTP_SCOPE_MESSAGE,   0       },
+    /* An answer of the wrong kind: 250 to DATA, 354 to MAIL, 220 where 250 belongs. */
+    {IN_ANY, 200, 399, ANY, ANY, NULL, BLAME(PROTOCOL), 0},
+    {IN_ANY, 421, 421, ANY, ANY, NULL, BLAME(HOST), 0},
+    {IN_SESSION, 400, 599, ANY, ANY, NULL, BLAME(HOST), 0},
+    {IN(STARTTLS), 400, 599, ANY, ANY, NULL, BLAME(PROTOCOL), 0},
+    {IN(AUTH), 400, 499, ANY, ANY, NULL, BLAME(HOST), 0},
+    {IN(AUTH), 500, 599, ANY, ANY, NULL, BLAME(SOURCE), 0},
+    /* Too many recipients for one transaction: 452 by RFC 5321, 552 by RFC 821. */
+    {IN(RCPT), 452, 452, NONE, ANY, NULL, BLAME(RECIPIENT), TOO_MANY},
+    {IN(RCPT), 400, 599, 5, 3, NULL, BLAME(RECIPIENT), TOO_MANY},
+    {IN(RCPT), 400, 599, ANY, ANY, about_too_many, BLAME(RECIPIENT), TOO_MANY},
+    /* RFC 7504: this host takes no mail at all. */
+    {IN_MAIL, 521, 521, ANY, ANY, NULL, BLAME(HOST), 0},
+    /* TLS, authentication or a stronger mechanism is wanted of us (RFC 3207, RFC 4954). */
+    {IN_MAIL, 530, 538, ANY, ANY, NULL, BLAME(SOURCE), 0},
+    /* Commands or parameters not understood, or in an order the server did not expect. */
+    {IN_MAIL, 500, 500, ANY, ANY, NULL, BLAME(PROTOCOL), 0},
+    {IN_MAIL, 502, 504, ANY, ANY, NULL, BLAME(PROTOCOL), 0},
+    {IN_ENVELOPE, 501, 501, 5, 4, NULL, BLAME(PROTOCOL), 0},
+    {IN_ENVELOPE, 555, 555, ANY, ANY, NULL, BLAME(PROTOCOL), 0},
+    {IN(DATA), 554, 554, 5, 1, NULL, BLAME(PROTOCOL), 0},
+    /* Our address: no reverse name (RFC 7372), lists, rates. */
+    {IN_MAIL, 400, 599, SECURITY, 25, NULL, BLAME(SOURCE), 0},
+    {IN_MAIL, 400, 599, SECURITY, ANY, about_source, BLAME(SOURCE), 0},
+    {IN_MAIL, 400, 599, NONE, ANY, about_source, BLAME(SOURCE), 0},
+    {IN(MAIL), 400, 499, SECURITY, ANY, NULL, BLAME(SOURCE), 0},
+    /* The server's own trouble: another one may be well. */
+    {IN(MAIL) | IN(DATA) | IN(END), 400, 499, SYSTEM, ANY, NULL, BLAME(HOST), 0},
+    {IN(MAIL) | IN(DATA), 400, 499, NETWORK, ANY, NULL, BLAME(HOST), 0},
+    {IN(RCPT), 400, 599, ANY, ANY, NULL, BLAME(RECIPIENT), 0},
+    {IN(MAIL) | IN_CONTENT, 400, 599, ANY, ANY, NULL, BLAME(MESSAGE), 0},
 };
 
 static bool text_has_any(const char *text, const char *const *patterns)

@@ -1,0 +1,696 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: the client engine sends exactly the commands the dialogue calls for, gives every reply to
+ * its command, and stops at the first octet that makes no sense.
+ *
+ * A case is a script:
+ *   "< text"  the server sends text and CRLF          "<< text" exactly text
+ *   "> text"  the engine has sent exactly text (\n stands for CRLF) since the last such line
+ *   "+ EVENT" the last feed ended in this event       "= STATE" the engine is in this state
+ *   "tls"     the handshake is done                   "begin"   a transaction begins
+ *   "body"    the body and its end were sent          "lost"    the connection is lost
+ *   "quit"    the driver leaves
+ *   "r N S C" recipient N has state S (due, ok, failed, now: due and for the next batch at once)
+ *             and code C
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "relay/judge.h"
+#include "relay/smtpc.h"
+
+#define SCRIPT_MAX 40
+
+struct fixture {
+    struct smtpc session;
+    struct arena arena;
+    struct envelope envelope;
+    struct smtpc_recipient recipients[4];
+    struct client_recipient_result results[4];
+    enum smtpc_event event;
+    char sent[8192];
+    uint32_t sent_size;
+};
+
+static const struct settings_auth auth = {"joe", "secret"};
+
+static const char *const event_names[] = {"MORE",      "START_TLS", "READY",
+                                          "SEND_BODY", "FINISHED",  "FAILED"};
+static const char *const state_names[] = {
+#define X(name) #name,
+    SMTPC_STATES
+#undef X
+};
+
+struct setup {
+    uint32_t tls; /* enum settings_tls_level */
+    bool has_tls, has_auth, use_bdat, is_alone, bounce_eight_bit;
+    uint32_t avoid;
+    uint32_t flags; /* of the envelope */
+    uint32_t recipient_count;
+    const char *sender, *recipient; /* in place of a@x.example, rN@y.example */
+};
+
+static void fixture_init(struct fixture *fixture, const struct setup *setup)
+{
+    memset(fixture, 0, sizeof(*fixture));
+    arena_init(&fixture->arena, 4096, 65536);
+    smtpc_init(&fixture->session,
+               &(struct smtpc_options){
+                   .hello_name = "us.example",
+                   .tls = (enum settings_tls_level)setup->tls,
+                   .has_tls = setup->has_tls,
+                   .use_bdat = setup->use_bdat,
+                   .eight_bit = setup->bounce_eight_bit ? SETTINGS_EIGHT_BIT_BOUNCE
+                                                        : SETTINGS_EIGHT_BIT_SEND,
+                   .auth = setup->has_auth ? &auth : NULL,
+                   .avoid = setup->avoid,
+               });
+    fixture->envelope.flags = setup->flags;
+    fixture->envelope.sender =
+        span_from_text(setup->sender != NULL ? setup->sender : "a@x.example");
+}
+
+static void drain(struct fixture *fixture)
+{
+    uint8_t room[SMTPC_ROOM_MIN];
+    uint32_t size;
+
+    if (fixture->session.state == SMTPC_STATE_FAILED)
+        return;
+    while ((size = smtpc_drain(&fixture->session, (struct span_mut){room, sizeof(room)})) > 0) {
+        assert_true(fixture->sent_size + size < sizeof(fixture->sent));
+        memcpy(fixture->sent + fixture->sent_size, room, size);
+        fixture->sent_size += size;
+    }
+}
+
+/* Feed everything, in pieces of `step`, as the driver does: read all, then drain. */
+static void feed(struct fixture *fixture, struct span input, uint32_t step)
+{
+    fixture->event = SMTPC_MORE;
+    while (input.size > 0 && fixture->event != SMTPC_FAILED) {
+        uint32_t consumed = 0;
+        uint32_t size = input.size < step ? input.size : step;
+        enum smtpc_event event = smtpc_feed(&fixture->session, span_head(input, size), &consumed);
+        assert_true(consumed <= size);
+        if (event != SMTPC_FAILED)
+            input = span_skip(input, consumed);
+        if (event != SMTPC_MORE)
+            fixture->event = event;
+    }
+    drain(fixture);
+}
+
+static void begin(struct fixture *fixture, const struct setup *setup)
+{
+    static const char *const addresses[] = {"r0@y.example", "r1@y.example", "r2@y.example",
+                                            "r3@y.example"};
+    uint32_t count = setup->recipient_count == 0 ? 1 : setup->recipient_count;
+
+    memset(fixture->results, 0, sizeof(fixture->results));
+    for (uint32_t i = 0; i < count; i++)
+        fixture->recipients[i] = (struct smtpc_recipient){
+            .address = span_from_text(i == 0 && setup->recipient != NULL ? setup->recipient
+                                                                         : addresses[i]),
+            .result = &fixture->results[i],
+        };
+    fixture->event = smtpc_begin(&fixture->session, &(struct smtpc_transaction){
+                                                        .envelope = &fixture->envelope,
+                                                        .body_size = 1234,
+                                                        .recipients = fixture->recipients,
+                                                        .recipient_count = count,
+                                                        .arena = &fixture->arena,
+                                                        .is_alone = setup->is_alone,
+                                                    });
+    drain(fixture);
+}
+
+static void check_sent(struct fixture *fixture, const char *expected)
+{
+    char text[8192];
+    uint32_t size = 0;
+
+    for (const char *at = expected; *at != '\0'; at++) {
+        if (*at == '\n')
+            text[size++] = '\r';
+        text[size++] = *at;
+    }
+    text[size] = '\0';
+    fixture->sent[fixture->sent_size] = '\0';
+    assert_string_equal(text, fixture->sent);
+    fixture->sent_size = 0;
+}
+
+static void check_result(const struct fixture *fixture, const char *statement)
+{
+    unsigned int index, code;
+    char word[8];
+
+    assert_int_equal(3, sscanf(statement, "r %u %7s %u", &index, word, &code));
+    const struct client_recipient_result *result = &fixture->results[index];
+    enum recipient_state expected = strcmp(word, "ok") == 0       ? RECIPIENT_DELIVERED
+                                    : strcmp(word, "failed") == 0 ? RECIPIENT_FAILED
+                                                                  : RECIPIENT_DUE;
+    assert_int_equal(expected, result->state);
+    assert_int_equal(strcmp(word, "now") == 0, result->retry_now);
+    assert_int_equal(code, result->code);
+}
+
+static void run_line(struct fixture *fixture, const struct setup *setup, const char *line,
+                     uint32_t step)
+{
+    char text[4096];
+
+    if (strncmp(line, "<< ", 3) == 0) {
+        feed(fixture, span_from_text(line + 3), step);
+    } else if (strncmp(line, "< ", 2) == 0) {
+        int size = snprintf(text, sizeof(text), "%s\r\n", line + 2);
+        feed(fixture, span_of(text, (uint32_t)size), step);
+    } else if (strncmp(line, "> ", 2) == 0) {
+        check_sent(fixture, line + 2);
+    } else if (strncmp(line, "+ ", 2) == 0) {
+        assert_string_equal(line + 2, event_names[fixture->event]);
+    } else if (strncmp(line, "= ", 2) == 0) {
+        assert_string_equal(line + 2, state_names[fixture->session.state]);
+    } else if (strcmp(line, "tls") == 0) {
+        smtpc_tls_done(&fixture->session);
+        drain(fixture);
+    } else if (strcmp(line, "begin") == 0) {
+        begin(fixture, setup);
+    } else if (strcmp(line, "body") == 0) {
+        smtpc_body_done(&fixture->session);
+    } else if (strcmp(line, "lost") == 0) {
+        smtpc_lost(&fixture->session, "4.4.2 the connection was lost");
+    } else if (strcmp(line, "quit") == 0) {
+        smtpc_quit(&fixture->session);
+        drain(fixture);
+    } else {
+        assert_int_equal('r', line[0]);
+        check_result(fixture, line);
+    }
+}
+
+struct script {
+    const char *name;
+    struct setup setup;
+    const char *lines[SCRIPT_MAX];
+};
+
+static void run_scripts(const struct script *scripts, size_t count)
+{
+    static const uint32_t steps[] = {10000, 1, 7};
+
+    for (size_t i = 0; i < count; i++) {
+        print_message("# case: %s\n", scripts[i].name);
+        for (size_t step = 0; step < COUNT_OF(steps); step++) {
+            struct fixture fixture;
+            fixture_init(&fixture, &scripts[i].setup);
+            for (uint32_t line = 0; line < SCRIPT_MAX && scripts[i].lines[line] != NULL; line++)
+                run_line(&fixture, &scripts[i].setup, scripts[i].lines[line], steps[step]);
+            arena_fini(&fixture.arena);
+        }
+    }
+}
+
+#define EHLO     "> EHLO us.example\n"
+#define MAIL     "MAIL FROM:<a@x.example>"
+#define RCPT0    "RCPT TO:<r0@y.example>\n"
+#define RCPT1    "RCPT TO:<r1@y.example>\n"
+#define RCPT2    "RCPT TO:<r2@y.example>\n"
+#define PIPELINE "< 220 hi", EHLO, "< 250-y.example\r\n250 PIPELINING", "+ READY", "begin"
+#define PLAIN    "< 220 hi", EHLO, "< 250 y.example", "+ READY", "begin"
+#define FLIGHT1  "> " MAIL "\n" RCPT0 "DATA\n"
+#define FLIGHT2  "> " MAIL "\n" RCPT0 RCPT1 "DATA\n"
+
+/* Up to READY: names, extensions, HELO, TLS levels, AUTH. */
+static const struct script hello_scripts[] = {
+    {"greeting refused", {0}, {"< 554 no", "+ FAILED", "quit", "> QUIT\n"}},
+    {"greeting is not SMTP", {0}, {"< SSH-2.0-x", "+ FAILED", "> "}},
+    {"greeting 250", {0}, {"< 250 hi", "+ FAILED", "> "}},
+    {"multi-line greeting", {0}, {"< 220-a\r\n220-b\r\n220 c", EHLO}},
+    {"early octets after the greeting", {0}, {"< 220 hi\r\n250 y", "+ FAILED", "> "}},
+    {"EHLO temporarily refused", {0}, {"< 220 hi", EHLO, "< 450 no", "+ FAILED"}},
+    {"HELO after 502",
+     {0},
+     {"< 220 hi", EHLO, "< 502 what", "> HELO us.example\n", "< 250 y", "+ READY", "begin",
+      "> " MAIL "\n"}},
+    {"HELO refused too",
+     {0},
+     {"< 220 hi", EHLO, "< 502 what", "> HELO us.example\n", "< 502 no", "+ FAILED"}},
+    {"HELO when EHLO is to be avoided",
+     {.avoid = SMTPC_ESMTP},
+     {"< 220 hi", "> HELO us.example\n", "< 250 y", "+ READY"}},
+    {"unknown extensions are skipped",
+     {0},
+     {"< 220 hi", EHLO, "< 250-y\r\n250-XFOO bar\r\n250-\r\n250 pipelining", "+ READY", "begin",
+      FLIGHT1}},
+    {"extensions on the first line do not count",
+     {0},
+     {"< 220 hi", EHLO, "< 250-PIPELINING\r\n250 HELP", "+ READY", "begin", "> " MAIL "\n"}},
+    {"all parameters",
+     {.flags = ENVELOPE_EIGHT_BIT | ENVELOPE_SMTPUTF8},
+     {"< 220 hi", EHLO, "< 250-y\r\n250-SIZE 99999\r\n250-8BITMIME\r\n250 SMTPUTF8", "+ READY",
+      "begin", "> " MAIL " SIZE=1234 BODY=8BITMIME SMTPUTF8\n"}},
+    {"SIZE=-1 is no bound",
+     {0},
+     {"< 220 hi", EHLO, "< 250-y\r\n250 SIZE -1", "begin", "> " MAIL " SIZE=1234\n"}},
+    {"eight bits to a seven-bit server",
+     {.flags = ENVELOPE_EIGHT_BIT},
+     {"< 220 hi", EHLO, "< 250 y", "begin", "> " MAIL "\n"}},
+    {"none: STARTTLS is not used",
+     {.tls = SETTINGS_TLS_NONE, .has_tls = true},
+     {"< 220 hi", EHLO, "< 250-y\r\n250 STARTTLS", "+ READY"}},
+    {"may: STARTTLS, and the clear extensions are forgotten",
+     {.tls = SETTINGS_TLS_MAY, .has_tls = true},
+     {"< 220 hi", EHLO, "< 250-y\r\n250-PIPELINING\r\n250 STARTTLS", "> STARTTLS\n", "< 220 go",
+      "+ START_TLS", "tls", EHLO, "< 250 y", "+ READY", "begin", "> " MAIL "\n"}},
+    {"may: not offered",
+     {.tls = SETTINGS_TLS_MAY, .has_tls = true},
+     {"< 220 hi", EHLO, "< 250 y", "+ READY"}},
+    {"may: refused, never clear on this connection",
+     {.tls = SETTINGS_TLS_MAY, .has_tls = true},
+     {"< 220 hi", EHLO, "< 250-y\r\n250 STARTTLS", "> STARTTLS\n", "< 454 no", "+ FAILED", "quit",
+      "> QUIT\n"}},
+    {"may: avoided on the new connection",
+     {.tls = SETTINGS_TLS_MAY, .has_tls = true, .avoid = SMTPC_STARTTLS},
+     {"< 220 hi", EHLO, "< 250-y\r\n250 STARTTLS", "+ READY"}},
+    {"encrypt: stripped from EHLO",
+     {.tls = SETTINGS_TLS_ENCRYPT, .has_tls = true},
+     {"< 220 hi", EHLO, "< 250 y", "+ FAILED"}},
+    {"encrypt: never clear, even when told to avoid STARTTLS",
+     {.tls = SETTINGS_TLS_ENCRYPT, .has_tls = true, .avoid = SMTPC_STARTTLS},
+     {"< 220 hi", EHLO, "< 250-y\r\n250 STARTTLS", "+ FAILED"}},
+    {"encrypt: HELO does not get around it",
+     {.tls = SETTINGS_TLS_ENCRYPT, .has_tls = true},
+     {"< 220 hi", EHLO, "< 502 what", "> HELO us.example\n", "< 250 y", "+ FAILED"}},
+    {"verify: stripped from EHLO",
+     {.tls = SETTINGS_TLS_VERIFY, .has_tls = true},
+     {"< 220 hi", EHLO, "< 250 y", "+ FAILED"}},
+    {"AUTH never in the clear",
+     {.has_auth = true},
+     {"< 220 hi", EHLO, "< 250-y\r\n250 AUTH PLAIN", "+ FAILED", "> "}},
+    {"AUTH PLAIN",
+     {.tls = SETTINGS_TLS_ENCRYPT, .has_tls = true, .has_auth = true},
+     {"< 220 hi", EHLO, "< 250-y\r\n250 STARTTLS", "> STARTTLS\n", "< 220 go", "tls", EHLO,
+      "< 250-y\r\n250 AUTH LOGIN PLAIN", "> AUTH PLAIN AGpvZQBzZWNyZXQ=\n", "< 235 ok", "+ READY"}},
+    {"AUTH LOGIN",
+     {.tls = SETTINGS_TLS_ENCRYPT, .has_tls = true, .has_auth = true},
+     {"< 220 hi", EHLO, "< 250-y\r\n250 STARTTLS", "> STARTTLS\n", "< 220 go", "tls", EHLO,
+      "< 250-y\r\n250 AUTH LOGIN", "> AUTH LOGIN\n", "< 334 VXNlcm5hbWU6", "> am9l\n",
+      "< 334 UGFzc3dvcmQ6", "> c2VjcmV0\n", "< 235 ok", "+ READY"}},
+    {"AUTH LOGIN asks a third time",
+     {.tls = SETTINGS_TLS_ENCRYPT, .has_tls = true, .has_auth = true},
+     {"< 220 hi", EHLO, "< 250-y\r\n250 STARTTLS", "> STARTTLS\n", "< 220 go", "tls", EHLO,
+      "< 250-y\r\n250 AUTH LOGIN", "> AUTH LOGIN\n", "< 334 a", "> am9l\n", "< 334 b",
+      "> c2VjcmV0\n", "< 334 c", "+ FAILED", "> "}},
+    {"AUTH refused",
+     {.tls = SETTINGS_TLS_ENCRYPT, .has_tls = true, .has_auth = true},
+     {"< 220 hi", EHLO, "< 250-y\r\n250 STARTTLS", "> STARTTLS\n", "< 220 go", "tls", EHLO,
+      "< 250-y\r\n250 AUTH PLAIN", "> AUTH PLAIN AGpvZQBzZWNyZXQ=\n", "< 535 5.7.8 no", "+ FAILED",
+      "quit", "> QUIT\n"}},
+    {"AUTH not offered",
+     {.tls = SETTINGS_TLS_ENCRYPT, .has_tls = true, .has_auth = true},
+     {"< 220 hi", EHLO, "< 250-y\r\n250 STARTTLS", "> STARTTLS\n", "< 220 go", "tls", EHLO,
+      "< 250-y\r\n250 AUTH GSSAPI", "+ FAILED"}},
+};
+
+static void test_hello(void **state)
+{
+    (void)state;
+    run_scripts(hello_scripts, COUNT_OF(hello_scripts));
+}
+
+/* Transactions with well-behaved servers. */
+static const struct script transaction_scripts[] = {
+    {"one flight",
+     {0},
+     {PIPELINE, FLIGHT1, "< 250 ok\r\n250 ok\r\n354 go", "+ SEND_BODY", "body", "= END",
+      "< 250 2.0.0 queued", "+ FINISHED", "= READY", "r 0 ok 250"}},
+    {"lock-step",
+     {0},
+     {PLAIN, "> " MAIL "\n", "< 250 ok", "> " RCPT0, "< 250 ok", "> DATA\n", "< 354 go",
+      "+ SEND_BODY", "body", "< 250 ok", "+ FINISHED", "r 0 ok 250"}},
+    {"alone: lock-step although PIPELINING is offered",
+     {.is_alone = true},
+     {PIPELINE, "> " MAIL "\n", "< 250 ok", "> " RCPT0, "< 250 ok", "> DATA\n", "< 354 go",
+      "+ SEND_BODY"}},
+    {"avoided PIPELINING", {.avoid = SMTPC_PIPELINING}, {PIPELINE, "> " MAIL "\n"}},
+    {"two transactions",
+     {0},
+     {PIPELINE, FLIGHT1, "< 250 ok\r\n250 ok\r\n354 go", "body", "< 250 ok", "+ FINISHED", "begin",
+      FLIGHT1, "< 250 ok\r\n250 ok\r\n354 go", "body", "< 250 ok", "+ FINISHED", "quit",
+      "> QUIT\n"}},
+    {"null sender", {.sender = ""}, {PLAIN, "> MAIL FROM:<>\n"}},
+    {"some refused, some not yet",
+     {.recipient_count = 3},
+     {PIPELINE, "> " MAIL "\n" RCPT0 RCPT1 RCPT2 "DATA\n",
+      "< 250 ok\r\n550 5.1.1 no\r\n250 ok\r\n450 later\r\n354 go", "+ SEND_BODY", "body",
+      "< 250 ok", "+ FINISHED", "r 0 failed 550", "r 1 ok 250", "r 2 due 450"}},
+    {"too many recipients: the rest at once",
+     {.recipient_count = 3},
+     {PIPELINE, "> " MAIL "\n" RCPT0 RCPT1 RCPT2 "DATA\n",
+      "< 250 ok\r\n250 ok\r\n452 4.5.3 enough\r\n552 5.5.3 enough\r\n354 go", "body", "< 250 ok",
+      "r 0 ok 250", "r 1 now 452", "r 2 now 552"}},
+    {"too many recipients, but none was taken: later",
+     {.recipient_count = 2},
+     {PIPELINE, FLIGHT2, "< 250 ok\r\n452 4.5.3 a\r\n452 4.5.3 b\r\n554 none", "+ FINISHED",
+      "r 0 due 452", "r 1 due 452"}},
+    {"all refused: RSET, then reuse",
+     {0},
+     {PIPELINE, FLIGHT1, "< 250 ok\r\n550 5.1.1 no\r\n554 none", "+ FINISHED", "> RSET\n", "= RSET",
+      "r 0 failed 550", "< 250 ok", "+ READY", "begin", FLIGHT1}},
+    {"all refused in lock-step: no DATA",
+     {0},
+     {PLAIN, "> " MAIL "\n", "< 250 ok", "> " RCPT0, "< 550 no", "+ FINISHED", "> RSET\n"}},
+    {"all refused, and 354: a lone dot and the end",
+     {0},
+     {PIPELINE, FLIGHT1, "< 250 ok\r\n550 5.1.1 no\r\n354 go", "+ FINISHED", "= QUIT",
+      "r 0 failed 550", "> .\nQUIT\n", "< 554 none\r\n221 bye", "+ MORE"}},
+    {"MAIL refused for good",
+     {.recipient_count = 2},
+     {PIPELINE, FLIGHT2, "< 550 5.1.8 no\r\n503 x\r\n503 x\r\n503 x", "+ FINISHED", "> RSET\n",
+      "r 0 failed 550", "r 1 failed 550"}},
+    {"MAIL refused for now, in lock-step",
+     {0},
+     {PLAIN, "> " MAIL "\n", "< 450 no", "+ FINISHED", "> RSET\n", "r 0 due 450"}},
+    {"MAIL refused, and 354",
+     {0},
+     {PIPELINE, FLIGHT1, "< 550 5.1.8 no\r\n503 x\r\n354 go", "+ FINISHED", "= QUIT", "> .\nQUIT\n",
+      "r 0 failed 550"}},
+    {"MAIL refused, RCPT taken, and 354: the refusal stands",
+     {0},
+     {PIPELINE, FLIGHT1, "< 550 5.1.8 no\r\n250 ok\r\n354 go", "+ FINISHED", "> .\nQUIT\n",
+      "r 0 failed 550"}},
+    {"DATA refused",
+     {.recipient_count = 2},
+     {PIPELINE, FLIGHT2, "< 250 ok\r\n550 5.1.1 no\r\n250 ok\r\n550 5.6.0 no", "+ FINISHED",
+      "> RSET\n", "r 0 failed 550", "r 1 failed 550"}},
+    {"DATA refused for now",
+     {0},
+     {PIPELINE, FLIGHT1, "< 250 ok\r\n250 ok\r\n450 no", "+ FINISHED", "> RSET\n", "r 0 due 450"}},
+    {"end of data refused for good",
+     {.recipient_count = 2},
+     {PIPELINE, FLIGHT2, "< 250 ok\r\n250 ok\r\n450 no\r\n354 go", "body", "< 554 5.6.0 no",
+      "+ FINISHED", "= READY", "r 0 failed 554", "r 1 due 450"}},
+    {"end of data refused for now",
+     {0},
+     {PIPELINE, FLIGHT1, "< 250 ok\r\n250 ok\r\n354 go", "body", "< 451 no", "+ FINISHED",
+      "= READY", "r 0 due 451"}},
+    {"BDAT",
+     {.use_bdat = true},
+     {"< 220 hi", EHLO, "< 250-y\r\n250-CHUNKING\r\n250 PIPELINING", "begin", "> " MAIL "\n" RCPT0,
+      "< 250 ok\r\n250 ok", "+ SEND_BODY", "> BDAT 1234 LAST\n", "body", "< 250 ok", "+ FINISHED",
+      "= READY", "r 0 ok 250"}},
+    {"BDAT refused: RSET",
+     {.use_bdat = true},
+     {"< 220 hi", EHLO, "< 250-y\r\n250-CHUNKING\r\n250 PIPELINING", "begin", "> " MAIL "\n" RCPT0,
+      "< 250 ok\r\n250 ok", "> BDAT 1234 LAST\n", "body", "< 554 no", "+ FINISHED", "> RSET\n"}},
+    {"BDAT, nobody accepted",
+     {.use_bdat = true},
+     {"< 220 hi", EHLO, "< 250-y\r\n250-CHUNKING\r\n250 PIPELINING", "begin", "> " MAIL "\n" RCPT0,
+      "< 250 ok\r\n550 no", "+ FINISHED", "> RSET\n", "r 0 failed 550"}},
+    {"BDAT offered and not wanted",
+     {0},
+     {"< 220 hi", EHLO, "< 250-y\r\n250-CHUNKING\r\n250 PIPELINING", "begin", FLIGHT1}},
+};
+
+static void test_transactions(void **state)
+{
+    (void)state;
+    run_scripts(transaction_scripts, COUNT_OF(transaction_scripts));
+}
+
+/* What cannot go to this server, and what can go nowhere. */
+static const struct script unfit_scripts[] = {
+    {"SMTPUTF8 needed, not offered",
+     {.flags = ENVELOPE_UTF8_NEEDED},
+     {PLAIN, "+ FINISHED", "= READY", "> ", "r 0 failed 550"}},
+    {"SMTPUTF8 needed, but it was us who said HELO",
+     {.flags = ENVELOPE_UTF8_NEEDED, .avoid = SMTPC_ESMTP},
+     {"< 220 hi", "> HELO us.example\n", "< 250 y", "begin", "+ FINISHED", "r 0 due 550"}},
+    {"SMTPUTF8 asked for, not needed", {.flags = ENVELOPE_SMTPUTF8}, {PLAIN, "> " MAIL "\n"}},
+    {"size at the bound",
+     {0},
+     {"< 220 hi", EHLO, "< 250-y\r\n250 SIZE 1234", "begin", "> " MAIL " SIZE=1234\n"}},
+    {"size above the bound",
+     {0},
+     {"< 220 hi", EHLO, "< 250-y\r\n250 SIZE 1233", "begin", "+ FINISHED", "> ", "r 0 failed 552"}},
+    {"eight bits, and bouncing is configured",
+     {.flags = ENVELOPE_EIGHT_BIT, .bounce_eight_bit = true},
+     {PLAIN, "+ FINISHED", "> ", "r 0 failed 554"}},
+    {"CR LF in the sender",
+     {.sender = "a\r\nRCPT TO:<b"},
+     {PLAIN, "+ FINISHED", "> ", "r 0 failed 553"}},
+    {"CR LF in a recipient: the others go",
+     {.recipient = "b>\r\nDATA\r\n", .recipient_count = 2},
+     {PIPELINE, "> " MAIL "\n" RCPT1 "DATA\n", "r 0 failed 553", "< 250 ok\r\n250 ok\r\n354 go",
+      "body", "< 250 ok", "r 0 failed 553", "r 1 ok 250"}},
+    {"CR LF in the only recipient",
+     {.recipient = "b>\r\nDATA\r\n"},
+     {PIPELINE, "+ FINISHED", "= READY", "> ", "r 0 failed 553"}},
+};
+
+static void test_unfit_messages(void **state)
+{
+    (void)state;
+    run_scripts(unfit_scripts, COUNT_OF(unfit_scripts));
+}
+
+/* Servers that lie, stumble or vanish. */
+static const struct script hostile_scripts[] = {
+    {"reply without text, then lines for a queue file (CVE-2020-8794)",
+     {0},
+     {PLAIN, "> " MAIL "\n", "< 250 ok", "> " RCPT0,
+      "<< 553-\r\n553\r\n\r\ndispatcher: x\r\nmda-exec: y", "r 0 failed 553"}},
+    {"code changes inside a reply",
+     {0},
+     {PLAIN, "> " MAIL "\n", "< 250-ok\r\n550 no", "+ FAILED", "r 0 due 0"}},
+    {"an extra reply shifts the flight: 250 to DATA, all is forgotten",
+     {.recipient_count = 2},
+     {PIPELINE, FLIGHT2, "< 250 ok\r\n250 extra\r\n550 5.1.1 no\r\n250 ok", "+ FAILED", "r 0 due 0",
+      "r 1 due 0"}},
+    {"an extra reply in lock-step",
+     {0},
+     {PLAIN, "> " MAIL "\n", "< 250 ok\r\n250 ok", "+ FAILED", "> ", "r 0 due 0"}},
+    {"an extra reply to the end of data, after the result",
+     {0},
+     {PIPELINE, FLIGHT1, "< 250 ok\r\n250 ok\r\n354 go", "body", "< 250 ok\r\n250 ok", "= FAILED",
+      "r 0 ok 250"}},
+    {"an unsolicited reply between transactions",
+     {0},
+     {PIPELINE, FLIGHT1, "< 250 ok\r\n250 ok\r\n354 go", "body", "< 250 ok", "+ FINISHED",
+      "< 421 idle too long", "+ FAILED"}},
+    {"250 before the final dot",
+     {0},
+     {PIPELINE, FLIGHT1, "< 250 ok\r\n250 ok\r\n354 go", "+ SEND_BODY", "< 250 ok", "+ FAILED",
+      "r 0 due 0"}},
+    {"5xx before the final dot: believed, and the connection is of no more use",
+     {0},
+     {PIPELINE, FLIGHT1, "< 250 ok\r\n250 ok\r\n354 go", "+ SEND_BODY", "< 552 5.3.4 big",
+      "+ FINISHED", "= FAILED", "r 0 failed 552"}},
+    {"500 to the body's first line: not believed",
+     {0},
+     {PIPELINE, FLIGHT1, "< 250 ok\r\n250 ok\r\n354 go", "+ SEND_BODY", "< 500 what", "+ FAILED",
+      "r 0 due 0"}},
+    {"354 to MAIL", {0}, {PLAIN, "> " MAIL "\n", "< 354 go", "+ FAILED", "r 0 due 0"}},
+    {"354 to RCPT", {0}, {PIPELINE, FLIGHT1, "< 250 ok\r\n354 go", "+ FAILED", "r 0 due 0"}},
+    {"250 to DATA",
+     {0},
+     {PIPELINE, FLIGHT1, "< 250 ok\r\n250 ok\r\n250 ok", "+ FAILED", "r 0 due 0"}},
+    {"421 to EHLO", {0}, {"< 220 hi", EHLO, "< 421 no", "+ FAILED"}},
+    {"421 to MAIL", {0}, {PIPELINE, FLIGHT1, "< 421 no", "+ FAILED", "r 0 due 0"}},
+    {"421 to RCPT: refusals already read are kept",
+     {.recipient_count = 2},
+     {PIPELINE, FLIGHT2, "< 250 ok\r\n550 5.1.1 no\r\n421 closing", "+ FAILED", "r 0 failed 550",
+      "r 1 due 0"}},
+    {"421 to DATA",
+     {0},
+     {PIPELINE, FLIGHT1, "< 250 ok\r\n250 ok\r\n421 no", "+ FAILED", "r 0 due 0"}},
+    {"421 to the end of data: not in doubt, it was not taken",
+     {0},
+     {PIPELINE, FLIGHT1, "< 250 ok\r\n250 ok\r\n354 go", "body", "< 421 no", "+ FAILED",
+      "r 0 due 0"}},
+    {"RSET refused",
+     {0},
+     {PIPELINE, FLIGHT1, "< 250 ok\r\n550 no\r\n554 no", "+ FINISHED", "< 500 what", "+ FAILED"}},
+};
+
+static void test_hostile_servers(void **state)
+{
+    (void)state;
+    run_scripts(hostile_scripts, COUNT_OF(hostile_scripts));
+}
+
+/* A line of `size` octets, an EHLO of `count` keywords: the bounds hold inside the engine too. */
+static void test_endless_replies(void **state)
+{
+    struct fixture fixture;
+    static const struct setup setup = {0};
+
+    (void)state;
+    fixture_init(&fixture, &setup);
+    feed(&fixture, SPAN_LITERAL("220 hi\r\n250-y\r\n"), 8);
+    for (uint32_t i = 0; i < 10000 && fixture.event != SMTPC_FAILED; i++)
+        feed(&fixture, SPAN_LITERAL("250-XKEYWORD\r\n"), 100);
+    assert_int_equal(SMTPC_FAILED, fixture.event);
+    assert_true(fixture.session.failure.is_broken);
+    arena_fini(&fixture.arena);
+}
+
+/* In doubt is the time between the end of the body and its complete reply, and no other. */
+static void test_in_doubt(void **state)
+{
+    static const struct {
+        const char *name;
+        const char *lines[12];
+        bool is_in_doubt;
+    } cases[] = {
+        {"lost in the greeting", {"lost"}, false},
+        {"lost in the envelope", {PIPELINE, "< 250 ok", "lost"}, false},
+        {"lost in the body", {PIPELINE, "< 250 ok\r\n250 ok\r\n354 go", "lost"}, false},
+        {"lost after the end", {PIPELINE, "< 250 ok\r\n250 ok\r\n354 go", "body", "lost"}, true},
+        {"lost inside the reply",
+         {PIPELINE, "< 250 ok\r\n250 ok\r\n354 go", "body", "<< 250-o", "lost"},
+         true},
+        {"an unreadable reply", {PIPELINE, "< 250 ok\r\n250 ok\r\n354 go", "body", "< huh?"}, true},
+        {"421 to the end",
+         {PIPELINE, "< 250 ok\r\n250 ok\r\n354 go", "body", "< 421 no", "lost"},
+         false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct fixture fixture;
+        static const struct setup setup = {0};
+
+        print_message("# case: %s\n", cases[i].name);
+        fixture_init(&fixture, &setup);
+        for (uint32_t line = 0; line < 12 && cases[i].lines[line] != NULL; line++) {
+            if (cases[i].lines[line][0] == '>')
+                fixture.sent_size = 0;
+            else
+                run_line(&fixture, &setup, cases[i].lines[line], 1000);
+        }
+        assert_int_equal(SMTPC_STATE_FAILED, fixture.session.state);
+        assert_int_equal(cases[i].is_in_doubt, fixture.session.failure.is_in_doubt);
+        assert_true(!cases[i].is_in_doubt || fixture.results[0].state == RECIPIENT_DUE);
+        arena_fini(&fixture.arena);
+    }
+}
+
+/* Every state that awaits a reply, every code: no crash, a failure has a reason, a recipient is
+ * given up only for a 5xx, and delivered only for a 2xx to the end of data. */
+static void test_states_and_codes(void **state)
+{
+    static const char *const prefixes[][12] = {
+        {NULL},
+        {"< 220 hi", NULL},
+        {"< 220 hi", "< 502 x", NULL},
+        {"< 220 hi", "< 250-y\r\n250 STARTTLS", NULL},
+        {"< 220 hi", "< 250-y\r\n250 STARTTLS", "< 220 go", "tls", "< 250-y\r\n250 AUTH LOGIN",
+         NULL},
+        {PLAIN, NULL},
+        {PLAIN, "< 250 ok", NULL},
+        {PLAIN, "< 250 ok", "< 250 ok", NULL},
+        {PLAIN, "< 250 ok", "< 250 ok", "< 354 go", NULL},
+        {PLAIN, "< 250 ok", "< 250 ok", "< 354 go", "body", NULL},
+        {PLAIN, "< 250 ok", "< 550 no", NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(prefixes); i++) {
+        struct setup setup = {.tls = i == 3 || i == 4 ? SETTINGS_TLS_MAY : SETTINGS_TLS_NONE,
+                              .has_tls = true,
+                              .has_auth = i == 4};
+        for (unsigned int code = 200; code < 600; code++) {
+            struct fixture fixture;
+            char line[16];
+
+            fixture_init(&fixture, &setup);
+            for (uint32_t at = 0; prefixes[i][at] != NULL; at++) {
+                if (prefixes[i][at][0] != '>' && prefixes[i][at][0] != '+')
+                    run_line(&fixture, &setup, prefixes[i][at], 1000);
+            }
+            fixture.sent_size = 0;
+            bool was_refused = fixture.results[0].state == RECIPIENT_FAILED;
+            bool was_end = fixture.session.state == SMTPC_STATE_END;
+            snprintf(line, sizeof(line), "< %u x", code);
+            run_line(&fixture, &setup, line, 1000);
+            if (fixture.event == SMTPC_FAILED)
+                assert_true(fixture.session.failure.text.size > 0);
+            if (fixture.results[0].state == RECIPIENT_FAILED && !was_refused)
+                assert_in_range(code, 500, 599);
+            assert_int_equal(was_end && code < 300,
+                             fixture.results[0].state == RECIPIENT_DELIVERED);
+            arena_fini(&fixture.arena);
+        }
+    }
+}
+
+/* A hundred long recipients need several drains and arrive in order, each whole. */
+static void test_large_flight(void **state)
+{
+    static char addresses[100][300];
+    struct smtpc_recipient recipients[100];
+    struct client_recipient_result results[100];
+    struct fixture fixture;
+    static const struct setup setup = {0};
+    uint8_t room[SMTPC_ROOM_MIN];
+    uint32_t size, drains = 0, lines = 0;
+
+    (void)state;
+    fixture_init(&fixture, &setup);
+    feed(&fixture, SPAN_LITERAL("220 hi\r\n"), 100);
+    feed(&fixture, SPAN_LITERAL("250-y\r\n250 PIPELINING\r\n"), 100);
+    memset(results, 0, sizeof(results));
+    for (uint32_t i = 0; i < 100; i++) {
+        snprintf(addresses[i], sizeof(addresses[i]), "%0*u@y.example", 240, i);
+        recipients[i] = (struct smtpc_recipient){.address = span_from_text(addresses[i]),
+                                                 .result = &results[i]};
+    }
+    assert_int_equal(SMTPC_MORE, smtpc_begin(&fixture.session, &(struct smtpc_transaction){
+                                                                   .envelope = &fixture.envelope,
+                                                                   .recipients = recipients,
+                                                                   .recipient_count = 100,
+                                                                   .arena = &fixture.arena}));
+    while ((size = smtpc_drain(&fixture.session, (struct span_mut){room, sizeof(room)})) > 0) {
+        drains++;
+        assert_memory_equal("\r\n", room + size - 2, 2);
+        for (uint32_t i = 0; i < size; i++)
+            lines += room[i] == '\n';
+    }
+    assert_true(drains > 1);
+    assert_int_equal(102, lines);
+    assert_int_equal(102, fixture.session.replies_due);
+    feed(&fixture, SPAN_LITERAL("250 ok\r\n"), 100);
+    for (uint32_t i = 0; i < 99; i++)
+        feed(&fixture, SPAN_LITERAL("550 5.1.1 no\r\n"), 100);
+    feed(&fixture, SPAN_LITERAL("250 ok\r\n354 go\r\n"), 100);
+    assert_int_equal(SMTPC_SEND_BODY, fixture.event);
+    smtpc_body_done(&fixture.session);
+    feed(&fixture, SPAN_LITERAL("250 done\r\n"), 100);
+    assert_int_equal(RECIPIENT_FAILED, results[98].state);
+    assert_int_equal(RECIPIENT_DELIVERED, results[99].state);
+    arena_fini(&fixture.arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_hello),
+        cmocka_unit_test(test_transactions),
+        cmocka_unit_test(test_unfit_messages),
+        cmocka_unit_test(test_hostile_servers),
+        cmocka_unit_test(test_endless_replies),
+        cmocka_unit_test(test_in_doubt),
+        cmocka_unit_test(test_states_and_codes),
+        cmocka_unit_test(test_large_flight),
+    };
+    return cmocka_run_group_tests_name("smtpc", tests, NULL, NULL);
+}

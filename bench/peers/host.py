@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""host: the relay on kernel sockets with a durable spool, beside Postfix and HAProxy (TCP mode), same disk, same load, same run.
+
+One core (0) for whatever is measured, the other (1) for source and sink. 10 KB messages, N sessions, plain SMTP, PIPELINING, each message
+acknowledged only when durable (relay, Postfix); HAProxy forwards octets and promises nothing: it is the bound of a proxy on kernel sockets.
+A run ends when the sink has every message, so "delivered" is what counts; "accepted" is the source's own rate.
+
+CPU is what core 0 spent (user, system, interrupts; not idle, not waiting for the disk), so kernel work is counted for everybody alike.
+Medians of several runs; peers take turns inside a round, so that a noisy minute hits all.
+"""
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../../tests/interop'))
+from lab import BUILD, Lab, can_connect, free_port, tool, wait_until  # pylint: disable=wrong-import-position
+
+SIZE = 10240
+SESSIONS = int(os.environ.get('ANGARIUM_BENCH_SESSIONS', '100'))
+ROUNDS = int(os.environ.get('ANGARIUM_BENCH_ROUNDS', '3'))
+COUNTS = {'direct': 100000, 'haproxy': 60000, 'angarium': 40000, 'postfix': 3000}
+SINK_PORT = 2599
+TICKS = os.sysconf('SC_CLK_TCK')
+
+lab = Lab('bench')
+
+
+def on_core(core, arguments):
+    return ['taskset', '-c', str(core)] + [str(a) for a in arguments]
+
+
+def core_busy_seconds(core):
+    with open('/proc/stat', encoding='ascii') as file:
+        for line in file:
+            fields = line.split()
+            if fields[0] == 'cpu%d' % core:
+                user, nice, system, _, _, irq, softirq = (int(x) for x in fields[1:8])
+                return (user + nice + system + irq + softirq) / TICKS
+    raise AssertionError('no such core')
+
+
+def memory_peak_mb(pids):
+    total = 0
+    for pid in pids:
+        try:
+            with open('/proc/%d/status' % pid, encoding='ascii', errors='replace') as file:
+                total += sum(int(line.split()[1]) for line in file if line.startswith('VmHWM:'))
+        except OSError:
+            pass
+    return total / 1024
+
+
+def children_of(pid):
+    found = [pid]
+    for entry in os.listdir('/proc'):
+        if entry.isdigit():
+            try:
+                with open('/proc/%s/stat' % entry, encoding='ascii', errors='replace') as file:
+                    if int(file.read().rsplit(')', 1)[1].split()[1]) == pid:
+                        found += children_of(int(entry))
+            except (OSError, ValueError):
+                pass
+    return found
+
+
+def one_run(count, port, pids):
+    """Send `count` messages to `port`; returns accepted/s, delivered/s, CPU seconds per 1,000 messages, memory peak."""
+    got = lab.path('sink.log')
+    open(got, 'w', encoding='ascii').close()
+    sink = lab.start(on_core(1, [os.path.join(BUILD, 'bench/load/angarium-load'), 'sink', '-j', '-s', 1000, '127.0.0.1:%d' % SINK_PORT]), 'sink.log')
+    wait_until(lambda: can_connect('127.0.0.1', SINK_PORT), 5, 'the sink listens')
+    sunk = 0
+    busy, started = core_busy_seconds(0), time.monotonic()
+    source = subprocess.run(on_core(1, [os.path.join(BUILD, 'bench/load/angarium-load'), 'source', '-j', '-q', '-s', SESSIONS, '-m', count, '-l', SIZE,
+                                        '-d', 'sink.test', '127.0.0.1:%d' % port]), stdout=subprocess.PIPE, check=True, timeout=600, encoding='utf-8')
+    accepted_seconds = json.loads(source.stdout.splitlines()[-1])['seconds']
+    while sunk < count and time.monotonic() < started + 600:
+        sunk = sink_total(got)
+        time.sleep(0.02)
+    elapsed = time.monotonic() - started
+    cpu = core_busy_seconds(0) - busy
+    memory = memory_peak_mb(p for pid in pids for p in children_of(pid))
+    lab.stop(sink)
+    assert sunk >= count, 'the sink has %d of %d' % (sunk, count)
+    return {'accepted': count / accepted_seconds, 'delivered': count / elapsed, 'cpu': cpu / count * 1000, 'memory': memory}
+
+
+def sink_lines(path):
+    with open(path, encoding='ascii', errors='replace') as file:
+        return [json.loads(line) for line in file if line.startswith('{') and line.endswith('}\n')]
+
+
+def sink_total(path):
+    return sum(line['messages'] for line in sink_lines(path) if line['what'] == 'sink')
+
+
+# ---- who is measured ----
+
+def start_angarium():
+    relay = lab.relay('''
+hostname: relay.test
+listen: [{address: "127.0.0.1:@PORT@"}]
+dns: {resolvers: ["127.0.0.1:53"]}
+destinations: {allow: [127.0.0.0/8]}
+routes: [{match: "*", hosts: [{host: 127.0.0.1, port: %d}]}]
+''' % SINK_PORT)
+    subprocess.run(['taskset', '-a', '-p', '-c', '0', str(relay.child.pid)], check=True, stdout=subprocess.DEVNULL)
+    return relay.port, [relay.child.pid], relay.stop
+
+
+def start_haproxy():
+    port = free_port()
+    config = lab.write('haproxy.cfg', '''
+global
+    nbthread 1
+    maxconn 5000
+defaults
+    mode tcp
+    timeout connect 10s
+    timeout client 300s
+    timeout server 300s
+listen smtp
+    bind 127.0.0.1:%d
+    server sink 127.0.0.1:%d
+''' % (port, SINK_PORT))
+    child = lab.start(on_core(0, [tool('haproxy'), '-db', '-f', config]), 'haproxy.log')
+    wait_until(lambda: can_connect('127.0.0.1', port), 10, 'HAProxy listens')
+    return port, [child.pid], lambda: lab.stop(child)
+
+
+def start_postfix():
+    """Tuned as its TUNING_README says: no chroot, many processes, no per-destination pause, logs to one quiet file, relayhost to the sink."""
+    port, folder = free_port(), lab.path('postfix')
+    for name in ('etc', 'queue', 'data'):
+        os.makedirs(os.path.join(folder, name), exist_ok=True)
+    lab.write('postfix/etc/main.cf', '\n'.join([
+        'compatibility_level = 3.6', 'queue_directory = %s/queue' % folder, 'data_directory = %s/data' % folder,
+        'command_directory = /usr/sbin', 'daemon_directory = /usr/lib/postfix/sbin', 'meta_directory = /etc/postfix', 'mail_owner = postfix',
+        'setgid_group = postdrop', 'inet_interfaces = 127.0.0.1', 'inet_protocols = ipv4', 'myhostname = postfix.test', 'mydestination =',
+        'mynetworks = 127.0.0.0/8', 'relayhost = [127.0.0.1]:%d' % SINK_PORT, 'maillog_file = %s/postfix.log' % folder,
+        'maillog_file_prefixes = %s' % folder, 'alias_maps =', 'smtp_dns_support_level = disabled', 'default_process_limit = 200',
+        'default_destination_concurrency_limit = 100', 'initial_destination_concurrency = 50', 'smtp_connection_cache_on_demand = yes',
+        'smtp_connection_cache_destinations = 127.0.0.1', 'smtp_connection_reuse_count_limit = 0', 'smtpd_client_connection_count_limit = 0',
+        'smtpd_client_connection_rate_limit = 0', 'smtpd_recipient_restrictions = permit_mynetworks,reject', 'qmgr_message_active_limit = 40000',
+        'in_flow_delay = 0', 'smtpd_tls_security_level = none', 'smtp_tls_security_level = none', 'hash_queue_names =', '']))
+    lab.write('postfix/etc/master.cf', '\n'.join([
+        '127.0.0.1:%d inet n - n - 200 smtpd' % port, 'pickup unix n - n 60 1 pickup', 'cleanup unix n - n - 0 cleanup', 'qmgr unix n - n 300 1 qmgr',
+        'rewrite unix - - n - - trivial-rewrite', 'bounce unix - - n - 0 bounce', 'defer unix - - n - 0 bounce', 'trace unix - - n - 0 bounce',
+        'flush unix n - n 1000? 0 flush', 'proxymap unix - - n - - proxymap', 'smtp unix - - n - 200 smtp', 'error unix - - n - - error',
+        'retry unix - - n - - error', 'anvil unix - - n - 1 anvil', 'scache unix - - n - 1 scache', 'tlsmgr unix - - n 1000? 1 tlsmgr',
+        'postlog unix-dgram n - n - 1 postlogd', '']))
+    subprocess.run(['chown', '-R', 'postfix', os.path.join(folder, 'data')], check=True)
+    etc = os.path.join(folder, 'etc')
+    done = subprocess.run(on_core(0, [tool('postfix'), '-c', etc, 'start']), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, encoding='utf-8')
+    assert done.returncode == 0, done.stdout
+    wait_until(lambda: can_connect('127.0.0.1', port), 20, 'Postfix listens')
+    with open(os.path.join(folder, 'queue/pid/master.pid'), encoding='ascii') as file:
+        master = int(file.read().strip())
+    return port, [master], lambda: subprocess.run([tool('postfix'), '-c', etc, 'stop'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+
+
+def disk_syncs_per_second():
+    """fio: one 10 KB write and fdatasync after the other, on the disk of the spools."""
+    done = subprocess.run([tool('fio'), '--name=sync', '--directory=' + lab.folder, '--rw=write', '--bs=10k', '--size=64m', '--fdatasync=1',
+                           '--runtime=4', '--time_based', '--output-format=json'], stdout=subprocess.PIPE, check=True, timeout=60, encoding='utf-8')
+    return json.loads(done.stdout[done.stdout.index('{'):])['jobs'][0]['write']['iops']
+
+
+def rounds():
+    results = {name: [] for name in COUNTS}
+    for _ in range(ROUNDS):
+        for name in ('direct', 'haproxy', 'angarium', 'postfix'):
+            port, pids, stop = (SINK_PORT, [], lambda: None) if name == 'direct' else {
+                'haproxy': start_haproxy, 'angarium': start_angarium, 'postfix': start_postfix}[name]()
+            try:
+                results[name].append(one_run(COUNTS[name], port, pids))
+            finally:
+                stop()
+    return {name: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for name, runs in results.items()}
+
+
+def main():
+    as_json = '--json' in sys.argv
+    syncs = disk_syncs_per_second()
+    median = rounds()
+    mine = median['angarium']
+    conditions = ('10 KB, %d sessions, plain, PIPELINING, durable spool (group commit), 1 relay core, load and sink on the other, JSON records, '
+                  'median of %d; load direct to sink on one core %.0f msg/s; fio 10k write+fdatasync %.0f/s' % (SESSIONS, ROUNDS, median['direct']['delivered'], syncs))
+    rows = []
+    for key, bench, unit, peers in (('delivered', 'host.deliver.10k', 'msg/s', ('postfix', 'haproxy')), ('accepted', 'host.accept.10k', 'msg/s', ('postfix',)),
+                                    ('cpu', 'host.cpu.10k', 'CPU s per 1000 messages', ('postfix', 'haproxy')),
+                                    ('memory', 'host.memory.10k', 'MB peak resident', ('postfix',))):
+        for peer in peers:
+            rows.append({'bench': bench, 'value': round(mine[key], 4), 'unit': unit, 'peer': peer, 'peer_value': round(median[peer][key], 4),
+                         'ratio': round(mine[key] / median[peer][key], 4), 'conditions': conditions})
+    bounded = median['direct']['delivered'] < 1.3 * median['haproxy']['delivered']
+    for row in rows:
+        if bounded and row['bench'] == 'host.deliver.10k' and row['peer'] == 'haproxy':
+            row['conditions'] += '; bounded by load'
+        if as_json:
+            print(json.dumps(row), flush=True)
+        else:
+            print('%-18s %12.3f %-24s %-8s %12.3f   ratio %.3f' % (row['bench'], row['value'], row['unit'], row['peer'], row['peer_value'], row['ratio']))
+    if not as_json:
+        print(conditions)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A laboratory on loopback: the relay, name servers, sinks and real mail systems as child processes, in one folder that goes away.
+
+Every test file makes one Lab, registers checks with @lab.check("name"), and ends with lab.run(), which prints TAP. A check that needs something
+that is not installed raises Skip. Processes are ended by pid, in reverse order; ports are chosen free at start.
+"""
+import atexit
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+BUILD = os.environ.get('ANGARIUM_BUILD', 'build')
+LONG = os.environ.get('ANGARIUM_TEST_LONG') == '1'
+
+
+class Skip(Exception):
+    """The check cannot run here; the text says what is missing."""
+
+
+def tool(*names):
+    """Path of the first of these programs that is installed, or Skip."""
+    for name in names:
+        for folder in os.environ['PATH'].split(':') + ['/usr/sbin', '/usr/local/sbin', '/sbin']:
+            path = os.path.join(folder, name)
+            if os.access(path, os.X_OK):
+                return path
+    raise Skip('no ' + ' or '.join(names))
+
+
+def free_port(address='127.0.0.1', kind=socket.SOCK_STREAM):
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind((address, 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(condition, seconds, what):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.05)
+    raise AssertionError('waited %s s in vain: %s' % (seconds, what))
+
+
+def can_connect(address, port):
+    try:
+        socket.create_connection((address, port), 1).close()
+        return True
+    except OSError:
+        return False
+
+
+class Lab:
+    def __init__(self, name):
+        self.name = name
+        self.folder = tempfile.mkdtemp(prefix='angarium-' + name + '-')
+        os.chmod(self.folder, 0o755)
+        self.children = []
+        self.checks = []
+        atexit.register(self.close)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: sys.exit(1))
+
+    # ---- processes ----
+
+    def path(self, *parts):
+        return os.path.join(self.folder, *parts)
+
+    def write(self, name, text):
+        path = self.path(name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, 'w', encoding='utf-8') as file:
+            file.write(text)
+        return path
+
+    def start(self, arguments, log=None, **more):
+        output = open(self.path(log or os.path.basename(arguments[0]) + '.log'), 'ab')
+        child = subprocess.Popen(arguments, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **more)
+        output.close()
+        self.children.append(child)
+        return child
+
+    def stop(self, child, number=signal.SIGTERM, seconds=20):
+        if child.poll() is None:
+            child.send_signal(number)
+            try:
+                child.wait(seconds)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+        if child in self.children:
+            self.children.remove(child)
+        return child.returncode
+
+    def log(self, name):
+        try:
+            with open(self.path(name), encoding='utf-8', errors='replace') as file:
+                return file.read()
+        except OSError:
+            return ''
+
+    def close(self):
+        for child in reversed(list(self.children)):
+            self.stop(child)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # ---- names ----
+
+    def nsd(self, zones):
+        """An authoritative server with these zones ({'example': ['@ MX 10 mx', ...]}); returns its port."""
+        port = free_port(kind=socket.SOCK_DGRAM)
+        lines = ['server:', '  ip-address: 127.0.0.1@%d' % port, '  username: ""', '  database: ""',
+                 '  zonesdir: "%s"' % self.folder, '  pidfile: ""', '  xfrdfile: "%s"' % self.path('xfrd.state'),
+                 '  zonelistfile: "%s"' % self.path('zone.list'), '  server-count: 1', '  hide-version: yes',
+                 'remote-control:', '  control-enable: no']
+        for zone, rows in zones.items():
+            self.write(zone + '.zone', '$ORIGIN %s.\n$TTL 60\n@ SOA ns hostmaster 1 3600 600 86400 60\n@ NS ns\nns A 127.0.0.1\n%s\n'
+                       % (zone, '\n'.join(rows)))
+            lines += ['zone:', '  name: "%s"' % zone, '  zonefile: "%s.zone"' % zone]
+        config = self.write('nsd.conf', '\n'.join(lines) + '\n')
+        self.start([tool('nsd'), '-d', '-c', config])
+        wait_until(lambda: can_connect('127.0.0.1', port), 10, 'nsd answers:\n' + self.log('nsd.log'))
+        return port
+
+    # ---- the relay ----
+
+    def relay(self, text, name='relay'):
+        """Start angariumd with this configuration (spool and sockets are added); returns an object with its ports and files."""
+        return Relay(self, text, name)
+
+    def load(self, *arguments, log='load.log'):
+        return self.start([os.path.join(BUILD, 'bench/load/angarium-load')] + [str(a) for a in arguments], log)
+
+    # ---- checks ----
+
+    def check(self, title):
+        def register(function):
+            self.checks.append((title, function))
+            return function
+        return register
+
+    def run(self):
+        failed = 0
+        print('1..%d' % len(self.checks), flush=True)
+        for number, (title, function) in enumerate(self.checks, 1):
+            started = time.monotonic()
+            try:
+                note = function()
+                print('ok %d - %s%s (%.1f s)' % (number, title, ': ' + note if note else '', time.monotonic() - started), flush=True)
+            except Skip as reason:
+                print('ok %d - %s # SKIP %s' % (number, title, reason), flush=True)
+            except Exception as error:  # pylint: disable=broad-except
+                failed += 1
+                print('not ok %d - %s' % (number, title))
+                for line in (type(error).__name__ + ': ' + str(error)).splitlines()[:40]:
+                    print('# ' + line)
+                for name in sorted(os.listdir(self.folder)):
+                    if name.endswith('.log'):
+                        for line in self.log(name).splitlines()[-6:]:
+                            print('# %s: %s' % (name, line))
+                sys.stdout.flush()
+        self.close()
+        sys.exit(1 if failed else 0)
+
+
+class Relay:
+    def __init__(self, lab, text, name):
+        self.lab, self.name = lab, name
+        self.port = free_port()
+        self.spool = lab.path(name + '-spool')
+        self.records_file = lab.path(name + '-records.json')
+        self.socket = lab.path(name + '.sock')
+        os.makedirs(self.spool, exist_ok=True)
+        self.config = lab.write(name + '.yaml', text.replace('@PORT@', str(self.port)).replace('@FOLDER@', lab.folder) + '''
+spool: {directory: "%s"}
+records: {file: "%s"}
+control: {socket: "%s"}
+''' % (self.spool, self.records_file, self.socket))
+        self.child = None
+        self.start()
+
+    def start(self):
+        self.child = self.lab.start([os.path.join(BUILD, 'control/angariumd'), '-c', self.config], self.name + '.log')
+        wait_until(lambda: self.child.poll() is not None or can_connect('127.0.0.1', self.port), 20, 'the relay listens')
+        if self.child.poll() is not None:
+            raise AssertionError('the relay ended with %s:\n%s' % (self.child.returncode, self.lab.log(self.name + '.log')))
+
+    def kill(self):
+        return self.lab.stop(self.child, signal.SIGKILL)
+
+    def stop(self, seconds=40):
+        return self.lab.stop(self.child, signal.SIGTERM, seconds)
+
+    def cli(self, *arguments):
+        done = subprocess.run([os.path.join(BUILD, 'control/angarium'), '-s', self.socket] + list(arguments), stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=30, check=False, encoding='utf-8')
+        if done.returncode != 0:
+            raise AssertionError('angarium %s: %s' % (' '.join(arguments), done.stdout))
+        return done.stdout
+
+    def status(self):
+        return json.loads(self.cli('status', '--json'))
+
+    def records(self, kind=None):
+        try:
+            with open(self.records_file, encoding='utf-8') as file:
+                rows = [json.loads(line) for line in file if line.endswith('\n')]
+        except OSError:
+            return []
+        return [row for row in rows if kind is None or row['type'] == kind]

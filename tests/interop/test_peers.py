@@ -1,0 +1,289 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Real peers: Postfix's smtp-source and smtp-sink, nsd, swaks, a whole Postfix, a whole Exim, and a sink that is moody at first."""
+import glob
+import os
+import re
+import subprocess
+
+from lab import BUILD, Lab, Skip, can_connect, free_port, tool, wait_until
+
+lab = Lab('peers')
+MX_PORT = free_port()
+SINK, POSTFIX, EXIM, MOODY = '127.0.0.1', '127.0.0.2', '127.0.0.3', '127.0.0.4'
+
+ZONES = {'test': [
+    'sink MX 10 mx.sink', 'mx.sink A ' + SINK,
+    'other MX 10 mx.sink', 'other MX 20 dead.other', 'dead.other A 127.0.0.99',
+    'postfix MX 5 mx.postfix', 'mx.postfix A ' + POSTFIX,
+    'exim MX 5 mx.exim', 'mx.exim A ' + EXIM,
+    'moody MX 5 mx.moody', 'mx.moody A ' + MOODY,
+    'bare A ' + SINK, 'null MX 0 .', 'alias CNAME sink.test.', 'loop MX 10 mx.loop', 'mx.loop CNAME mx.loop.test.',
+]}
+
+CONFIG = '''
+hostname: relay.test
+listen:
+  - address: 127.0.0.1:@PORT@
+    tls: {self_signed: "@FOLDER@"}
+relay_from: [127.0.0.0/8]
+dns: {resolvers: ["127.0.0.1:%d"]}
+mx_port: %d
+destinations: {allow: [127.0.0.0/8]}
+client: {source: [127.0.0.1], idle_timeout: 1s}
+retry: {min: 1s, max: 4s}
+'''
+
+relay = None
+
+
+def the_relay():
+    global relay
+    if relay is None:
+        relay = lab.relay(CONFIG % (lab.nsd(ZONES), MX_PORT))
+    return relay
+
+
+def source_message():
+    """A message of 10 KB with what tends to get broken: dots at line starts, long lines, 8-bit, trailing blanks."""
+    lines = ['From: source@load.example', 'To: sink@sink.test', 'Subject: body to be kept octet for octet', '', '.', '..', '.dot',
+             'blanks at the end   ', '\t', 'x' * 990, '', 'caf\u00e9 8-bit', 'From the beginning']
+    while sum(len(line) + 2 for line in lines) < 10000:
+        lines.append('The quick brown fox jumps over the lazy dog. ' + str(len(lines)))
+    return '\r\n'.join(lines) + '\r\n'
+
+
+def without_received(text):
+    match = re.match(rb'Received:[^\n]*\n([ \t][^\n]*\n)*', text)
+    return text[match.end():] if match else text
+
+
+@lab.check('10,000 messages from smtp-source to a sink that keeps them, octet for octet')
+def smtp_source_to_keeping_sink():
+    the_relay()
+    count = 10000
+    kept = lab.path('kept')
+    os.makedirs(kept, exist_ok=True)
+    body = source_message()
+    path = lab.path('message.txt')
+    with open(path, 'wb') as file:
+        file.write(body.replace('\r\n', '\n').encode())
+    sink = lab.load('sink', '-q', '-s', '400', '-k', kept, '%s:%d' % (SINK, MX_PORT), log='sink.log')
+    wait_until(lambda: can_connect(SINK, MX_PORT), 5, 'the sink listens')
+    subprocess.run([tool('smtp-source'), '-d', '-s', '40', '-m', str(count), '-f', 'source@load.example', '-t', 'u@sink.test', '-F', path,
+                    '127.0.0.1:%d' % relay.port], check=True, timeout=120)
+    wait_until(lambda: len(os.listdir(kept)) >= count, 60, 'all arrive')
+    lab.stop(sink)
+    files = os.listdir(kept)
+    wrong = 0
+    for name in files:
+        with open(os.path.join(kept, name), 'rb') as file:
+            wrong += without_received(file.read()) != body.encode()
+    assert len(files) == count and wrong == 0, '%d messages, %d with a changed octet' % (len(files), wrong)
+
+
+@lab.check('smtp-sink takes what the relay sends; two MX hosts, the dead one does not hurt')
+def smtp_sink():
+    the_relay()
+    sink = lab.start([tool('smtp-sink'), '-c', '%s:%d' % (SINK, MX_PORT), '100'], 'smtp-sink.log')
+    wait_until(lambda: can_connect(SINK, MX_PORT), 5, 'smtp-sink listens')
+    before = len(relay.records('delivery'))
+    subprocess.run([tool('smtp-source'), '-s', '10', '-m', '500', '-l', '4000', '-f', 'a@load.example', '-t', 'u@other.test',
+                    '127.0.0.1:%d' % relay.port], check=True, timeout=60)
+    wait_until(lambda: len(relay.records('delivery')) >= before + 500, 30, 'all delivered')
+    lab.stop(sink)
+
+
+def swaks(*arguments, code=0):
+    done = subprocess.run([tool('swaks'), '--server', '127.0.0.1:%d' % relay.port, '--from', 'a@load.example', '--timeout', '20'] +
+                          list(arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False, encoding='utf-8',
+                          errors='replace')
+    assert done.returncode == code, 'swaks %s gave %d:\n%s' % (arguments, done.returncode, done.stdout)
+    return done.stdout
+
+
+@lab.check('swaks: plain, STARTTLS, PIPELINING, and a null MX that bounces for good')
+def swaks_dialogues():
+    the_relay()
+    sink = lab.load('sink', '-q', '-s', '100', '%s:%d' % (SINK, MX_PORT), log='sink.log')
+    wait_until(lambda: can_connect(SINK, MX_PORT), 5, 'the sink listens')
+    before = len(relay.records('delivery'))
+    assert 'CHUNKING' in swaks('--to', 'u@sink.test')
+    assert 'TLS started' in swaks('--to', 'u@sink.test', '--tls')
+    swaks('--to', 'u@alias.test,v@bare.test', '--pipeline')
+    wait_until(lambda: len(relay.records('delivery')) >= before + 4, 20, 'all delivered')
+    swaks('--to', 'u@null.test')
+    bounce = wait_until(lambda: [r for r in relay.records('bounce') if r['recipient'] == 'u@null.test'], 20, 'a bounce')[0]
+    assert bounce['enhanced'] == '5.1.10', bounce
+    lab.stop(sink)
+
+
+@lab.check('SMTPUTF8: an address beyond ASCII goes out where it is offered')
+def smtputf8():
+    the_relay()
+    sink = lab.load('sink', '-q', '-s', '100', '%s:%d' % (SINK, MX_PORT), log='sink.log')
+    wait_until(lambda: can_connect(SINK, MX_PORT), 5, 'the sink listens')
+    import smtplib
+    with smtplib.SMTP('127.0.0.1', relay.port, timeout=20) as client:
+        client.ehlo('client.test')
+        assert client.has_extn('smtputf8')
+        client.sendmail('a@load.example', ['j\u00f6rg@sink.test'], 'Subject: gr\u00fc\u00dfe\r\n\r\nhi\r\n'.encode(), mail_options=['SMTPUTF8', 'BODY=8BITMIME'])
+        code, _ = client.docmd('MAIL', 'FROM:<j\u00f6rg@load.example>'.encode().decode('latin-1'))
+        assert code in (550, 553, 501), code
+    wait_until(lambda: [r for r in relay.records('delivery') if r['recipient'] == 'j\u00f6rg@sink.test'], 20, 'delivered')
+    lab.stop(sink)
+
+
+@lab.check('a client from outside the served networks is no use to spammers')
+def open_relay():
+    the_relay()
+    outsider = lab.relay(CONFIG.replace('relay_from: [127.0.0.0/8]', 'relay_from: [192.0.2.0/24]') % (53, MX_PORT), 'outsider')
+    done = subprocess.run([tool('swaks'), '--server', '127.0.0.1:%d' % outsider.port, '--from', 'a@load.example', '--to', 'u@sink.test'],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False, encoding='utf-8')
+    assert done.returncode == 24 and '550 5.7.1' in done.stdout, done.stdout
+    outsider.stop()
+
+
+# ---- a whole Postfix ----
+
+def start_postfix(address, port):
+    postfix = tool('postfix')
+    folder = lab.path('postfix')
+    for name in ('etc', 'queue', 'data', 'mail'):
+        os.makedirs(os.path.join(folder, name), exist_ok=True)
+    lab.write('postfix/etc/main.cf', '\n'.join([
+        'compatibility_level = 3.6', 'queue_directory = %s/queue' % folder, 'data_directory = %s/data' % folder,
+        'command_directory = /usr/sbin', 'daemon_directory = /usr/lib/postfix/sbin', 'meta_directory = /etc/postfix',
+        'mail_owner = postfix', 'setgid_group = postdrop', 'inet_interfaces = ' + address, 'inet_protocols = ipv4',
+        'myhostname = mx.postfix.test', 'mydestination =', 'virtual_mailbox_domains = postfix.test',
+        'virtual_mailbox_maps = static:box/', 'virtual_mailbox_base = %s/mail' % folder, 'virtual_uid_maps = static:5000',
+        'virtual_gid_maps = static:5000', 'maillog_file = %s/postfix.log' % folder, 'maillog_file_prefixes = %s' % folder,
+        'smtpd_tls_security_level = may', 'smtpd_tls_cert_file = %s' % find_certificate()[0], 'smtpd_tls_key_file = %s' % find_certificate()[1],
+        'mynetworks = 127.0.0.0/8', 'alias_maps =', 'message_size_limit = 0', 'virtual_mailbox_limit = 0', '']))
+    lab.write('postfix/etc/master.cf', '\n'.join([
+        '%s:%d inet n - n - - smtpd' % (address, port), 'pickup unix n - n 60 1 pickup', 'cleanup unix n - n - 0 cleanup',
+        'qmgr unix n - n 300 1 qmgr', 'tlsmgr unix - - n 1000? 1 tlsmgr', 'rewrite unix - - n - - trivial-rewrite',
+        'bounce unix - - n - 0 bounce', 'defer unix - - n - 0 bounce', 'trace unix - - n - 0 bounce', 'verify unix - - n - 1 verify',
+        'flush unix n - n 1000? 0 flush', 'proxymap unix - - n - - proxymap', 'smtp unix - - n - - smtp', 'error unix - - n - - error',
+        'retry unix - - n - - error', 'discard unix - - n - - discard', 'virtual unix - n n - - virtual', 'lmtp unix - - n - - lmtp',
+        'anvil unix - - n - 1 anvil', 'scache unix - - n - 1 scache', 'postlog unix-dgram n - n - 1 postlogd', '']))
+    subprocess.run(['chown', '-R', 'postfix', os.path.join(folder, 'data')], check=True)
+    subprocess.run(['chown', '-R', '5000:5000', os.path.join(folder, 'mail')], check=True)
+    etc = os.path.join(folder, 'etc')
+    done = subprocess.run([postfix, '-c', etc, 'start'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, encoding='utf-8')
+    assert done.returncode == 0, done.stdout
+    wait_until(lambda: can_connect(address, port), 20, 'Postfix listens: ' + done.stdout)
+    return folder, lambda: subprocess.run([postfix, '-c', etc, 'stop'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+
+
+def find_certificate():
+    """The self-made pair that the relay's listener uses."""
+    certificates = [p for p in glob.glob(lab.path('*')) if 'BEGIN CERTIFICATE' in open(p, errors='replace').read(64)] if os.path.isdir(lab.folder) else []
+    keys = [p for p in glob.glob(lab.path('*')) if os.path.isfile(p) and 'PRIVATE KEY' in open(p, errors='replace').read(64)]
+    return certificates[0], keys[0]
+
+
+@lab.check('a real Postfix receives, under STARTTLS, and delivers to a mailbox')
+def to_postfix():
+    if os.geteuid() != 0:
+        raise Skip('needs root')
+    the_relay()
+    folder, stop = start_postfix(POSTFIX, MX_PORT)
+    try:
+        path = lab.path('message.txt')
+        with open(path, 'wb') as file:
+            file.write(source_message().replace('\r\n', '\n').encode())
+        subprocess.run([tool('smtp-source'), '-d', '-s', '5', '-m', '50', '-f', 'a@load.example', '-t', 'u@postfix.test', '-F', path,
+                        '127.0.0.1:%d' % relay.port], check=True, timeout=60)
+        box = os.path.join(folder, 'mail/box/new')
+        wait_until(lambda: os.path.isdir(box) and len(os.listdir(box)) >= 50, 60, '50 messages in the mailbox')
+        with open(os.path.join(box, os.listdir(box)[0]), 'rb') as file:
+            text = file.read()
+        assert source_message().replace('\r\n', '\n').encode() in text, 'the body changed on the way to Postfix'
+        delivered = [r for r in relay.records('delivery') if r['recipient'] == 'u@postfix.test']
+        assert len(delivered) == 50 and all(r.get('tls', '').startswith('TLS') for r in delivered), delivered[:1]
+    finally:
+        stop()
+
+
+# ---- a whole Exim ----
+
+def find_exim():
+    """Debian's Exim and Postfix cannot be installed together: script/bootstrap unpacks Exim beside the build."""
+    for path in ['/usr/sbin/exim4'] + glob.glob(os.path.join(os.path.dirname(os.path.abspath(BUILD)), 'build-peers/exim/usr/sbin/exim4')):
+        if os.access(path, os.X_OK):
+            return path
+    raise Skip('no exim4')
+
+
+@lab.check('a real Exim receives and delivers to a mailbox')
+def to_exim():
+    if os.geteuid() != 0:
+        raise Skip('needs root')
+    exim = find_exim()
+    the_relay()
+    folder = lab.path('exim')
+    for name in ('spool', 'mail'):
+        os.makedirs(os.path.join(folder, name), exist_ok=True)
+        os.chmod(os.path.join(folder, name), 0o777)
+    config = lab.write('exim.conf', '''
+exim_user = mail
+exim_group = mail
+spool_directory = %(folder)s/spool
+log_file_path = %(folder)s/spool/%%slog
+pid_file_path = %(folder)s/exim.pid
+primary_hostname = mx.exim.test
+keep_environment =
+tls_advertise_hosts =
+chunking_advertise_hosts = *
+acl_smtp_rcpt = accept
+domainlist local_domains = exim.test
+begin routers
+box:
+  driver = accept
+  domains = +local_domains
+  transport = box
+begin transports
+box:
+  driver = appendfile
+  maildir_format
+  directory = %(folder)s/mail/box
+  create_directory
+  user = mail
+  group = mail
+''' % {'folder': folder})
+    os.chmod(config, 0o644)
+    child = lab.start([exim, '-C', config, '-bdf', '-oX', '<; [%s]:%d' % (EXIM, MX_PORT)], 'exim.log')
+    wait_until(lambda: can_connect(EXIM, MX_PORT), 20, 'Exim listens: ' + lab.log('exim.log'))
+    path = lab.path('message.txt')
+    with open(path, 'wb') as file:
+        file.write(source_message().replace('\r\n', '\n').encode())
+    subprocess.run([tool('smtp-source'), '-d', '-s', '3', '-m', '20', '-f', 'a@load.example', '-t', 'u@exim.test', '-F', path,
+                    '127.0.0.1:%d' % relay.port], check=True, timeout=60)
+    box = os.path.join(folder, 'mail/box/new')
+    wait_until(lambda: os.path.isdir(box) and len(os.listdir(box)) >= 20, 60, '20 messages in the mailbox')
+    with open(os.path.join(box, os.listdir(box)[0]), 'rb') as file:
+        text = file.read()
+    assert source_message().replace('\r\n', '\n').encode() in text, 'the body changed on the way to Exim'
+    lab.stop(child)
+
+
+@lab.check('a sink that answers 4xx for a while, then takes everything: nothing lost, nothing doubled')
+def moody():
+    the_relay()
+    sent, got = lab.path('moody-sent'), lab.path('moody-got')
+    sink = lab.load('sink', '-q', '-s', '200', '-M', '6', '-4', '10', '-L', got, '%s:%d' % (MOODY, MX_PORT), log='moody.log')
+    wait_until(lambda: can_connect(MOODY, MX_PORT), 5, 'the sink listens')
+    count = 2000
+    source = lab.load('source', '-q', '-s', '10', '-m', count, '-d', 'moody.test', '-L', sent, '127.0.0.1:%d' % relay.port)
+    assert source.wait(60) == 0
+    wait_until(lambda: relay.status()['queue']['messages'] == 0, 90, 'the queue empties')
+    lab.stop(sink)
+    audit = subprocess.run([os.path.join(BUILD, 'bench/load/angarium-load'), 'audit', sent, got], stdout=subprocess.PIPE, check=False, encoding='utf-8')
+    assert audit.returncode == 0 and 'acknowledged %d, delivered %d' % (count, count) in audit.stdout and 'duplicated 0' in audit.stdout, audit.stdout
+    assert relay.records('deferral'), 'nothing was deferred'
+    return audit.stdout.strip()
+
+
+if __name__ == '__main__':
+    lab.run()

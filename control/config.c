@@ -1,64 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A configuration as a whole: loading a file, freeing a snapshot, and what a reload cannot change.
- * The steps are config_parse.c, config_assemble.c and config_complete.c.
+ * A configuration as a whole: freeing a snapshot, and what a reload cannot change. It is made by
+ * config_parse.c, config_assemble.c and config_complete.c, called one after the other by
+ * config_load.c; the first two need no file and no library but YAML's, and so does this file.
  */
 #include "control/config.h"
 
-#include <errno.h>
-#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-/* The whole file, one octet more than allowed at most, so that the parser sees that it is too
- * large. Ownership: *ret_text is the caller's to free. */
-static enum err file_read(const char *path, uint8_t **ret_text, uint32_t *ret_size,
-                          struct config_report *report)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    uint8_t *text = malloc(CONFIG_FILE_SIZE_MAX + 1);
-    uint32_t size = 0;
-    ssize_t got = 1;
-
-    while (fd >= 0 && text != NULL && got > 0 && size <= CONFIG_FILE_SIZE_MAX) {
-        got = read(fd, text + size, CONFIG_FILE_SIZE_MAX + 1 - size);
-        size += got > 0 ? (uint32_t)got : 0;
-    }
-    if (fd < 0 || text == NULL || got < 0) {
-        config_complain(report, 0, "", "cannot be read: %s", strerror(errno));
-        free(text);
-        if (fd >= 0)
-            close(fd);
-        return ERR_NOT_FOUND;
-    }
-    close(fd);
-    *ret_text = text;
-    *ret_size = size;
-    return ERR_OK;
-}
-
-enum err config_load(const char *path, struct config **ret_config, struct config_report *report)
-{
-    struct config *config = NULL;
-    uint8_t *text;
-    uint32_t size;
-
-    TRY(file_read(path, &text, &size, report));
-    enum err err = config_parse(span_of(text, size), &config, report);
-    free(text);
-    if (err != ERR_OK)
-        return err;
-    err = config_assemble(config, report);
-    if (err == ERR_OK)
-        err = config_complete(config, report);
-    if (err != ERR_OK) {
-        config_free(config);
-        return err;
-    }
-    *ret_config = config;
-    return ERR_OK;
-}
 
 void config_free(struct config *config)
 {

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CONTROL_RECORD_WRITER_H
+#define CONTROL_RECORD_WRITER_H
+
+#include "relay/record.h"
+
+/*
+ * One thread that turns the records of all shards into JSON lines of one file. A shard's sink is
+ * its own ring: emitting never waits; when the writer is slow, records are dropped and counted.
+ */
+struct record_writer;
+
+struct record_writer_options {
+    const char *path; /* appended to; made with mode 0640 when missing. Borrowed. */
+    uint32_t shard_count;
+    uint32_t buffer_count; /* records per shard; rounded up to a power of two */
+};
+
+struct record_writer_stats {
+    uint64_t written, dropped; /* records; dropped: ring full, or the write failed */
+    uint64_t write_failures;
+};
+
+/** Opens the file and starts the thread. Errors: ERR_SYSTEM, errno says why. */
+enum err record_writer_new(const struct record_writer_options *options,
+                           struct record_writer **ret_writer) MUST_CHECK;
+/** Write what is in the rings, end the thread, close the file. No shard may emit any more. */
+void record_writer_free(struct record_writer *writer);
+/** The sink of one shard; used by that shard's thread alone. */
+struct record_sink record_writer_sink(struct record_writer *writer, uint32_t shard);
+/** A sink that takes everything and keeps nothing. */
+struct record_sink record_sink_none(void);
+/** Open the file anew before the next write (it was renamed). Any thread. */
+void record_writer_reopen(struct record_writer *writer);
+/** Any thread. */
+struct record_writer_stats record_writer_get_stats(const struct record_writer *writer);
+
+#endif

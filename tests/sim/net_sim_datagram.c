@@ -48,7 +48,10 @@ static void datagram_send_one(struct net_sim *sim, const struct flow_address *fr
     struct sim_flow *target = datagram_find_bound(sim, to);
     struct sim_flow *sender = datagram_find_bound(sim, from);
 
-    if (target != NULL)
+    if (target != NULL && target->remote.family != FLOW_FAMILY_NONE &&
+        !flow_address_is_equal(&target->remote, from))
+        target->plane->core.stats.datagrams_dropped++;
+    else if (target != NULL)
         datagram_deliver(target, from, octets, false);
     else if (sender != NULL)
         datagram_deliver(sender, to, (struct span){NULL, 0}, true);
@@ -153,12 +156,8 @@ enum err sim_receive_datagram(struct flow_plane *base, struct flow handle,
 
     if (flow == NULL)
         return ERR_STALE;
-    while ((datagram = datagram_pop(flow)) != NULL) {
-        if (flow->remote.family != FLOW_FAMILY_NONE &&
-            !flow_address_is_equal(&flow->remote, &datagram->from)) {
-            plane->core.stats.datagrams_dropped++;
-            continue;
-        }
+    datagram = datagram_pop(flow);
+    if (datagram != NULL) {
         flow_core_touch(&plane->core, &flow->slot);
         net_sim_note(plane->sim, datagram->data, datagram->size);
         if (datagram->is_unreachable)

@@ -1,0 +1,730 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Hosts of a domain: zones as rows, the hosts and verdicts expected as text. A verdict that ends
+ * mail must never come from a failure, from a time-out or from a stale answer.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/dns_fake.h"
+
+struct fixture {
+    struct fake *fake;
+    struct dns *dns;
+    struct rng rng;
+    struct tick_now now;
+    uint32_t wakes;
+    uint64_t woken[64];
+    struct mx_policy policy;
+};
+
+static void on_wake(void *context, uint64_t user)
+{
+    struct fixture *f = context;
+
+    f->woken[f->wakes++ % 64] = user;
+}
+
+static void fixture_init(struct fixture *f, const struct fake_row *rows, uint32_t row_count)
+{
+    struct dns_options options = {.resolver_count = 1,
+                                  .cache_count_max = 512,
+                                  .stale_max_s = 3600,
+                                  .outstanding_max = 64,
+                                  .shard_count = 1,
+                                  .context = f,
+                                  .wake = on_wake};
+
+    *f = (struct fixture){.now.tick = TICK_S(1000),
+                          .policy = {.port = 25, .ipv4 = true, .ipv6 = true}};
+    f->fake = fake_new(1);
+    f->fake->rows = rows;
+    f->fake->row_count = row_count;
+    rng_init_seed(&f->rng, 7);
+    assert_int_equal(ERR_OK,
+                     flow_address_parse_ip(SPAN_LITERAL("127.0.0.1"), &options.resolvers[0]));
+    options.resolvers[0].port = 53;
+    f->dns = dns_new(&options, &f->fake->plane, &f->rng, f->now);
+}
+
+static void fixture_fini(struct fixture *f)
+{
+    dns_free(f->dns);
+    fake_free(f->fake);
+}
+
+static void pass(struct fixture *f, tick_us time)
+{
+    f->now.tick += time;
+    dns_advance(f->dns, f->now);
+}
+
+/* Answer what is asked; let time pass while questions are open, at most a minute. */
+static void settle(struct fixture *f)
+{
+    for (uint32_t i = 0; i < 600; i++) {
+        fake_answer_all(f->fake, f->dns, f->now);
+        if (dns_get_stats(f->dns).outstanding == 0)
+            return;
+        pass(f, TICK_MS(100));
+    }
+    fail_msg("questions stay open");
+}
+
+/* Look up to the end. */
+static void look_up(struct fixture *f, const char *domain, struct mx_answer *ret_answer)
+{
+    uint32_t wakes = f->wakes;
+    enum err err = mx_lookup(f->dns, &f->policy, span_from_text(domain), 42, f->now, ret_answer);
+
+    if (err == ERR_AGAIN) {
+        settle(f);
+        assert_int_equal(wakes + 1, f->wakes);
+        assert_int_equal(42, f->woken[wakes % 64]);
+        err = mx_lookup(f->dns, &f->policy, span_from_text(domain), 42, f->now, ret_answer);
+    }
+    assert_int_equal(ERR_OK, err);
+}
+
+/* "mx1.example=192.0.2.1,2001:db8::1 mx2.example=..." */
+static void answer_format(const struct mx_answer *answer, char *ret_text, size_t size)
+{
+    char ip[FLOW_ADDRESS_TEXT_MAX];
+    size_t used = 0;
+
+    ret_text[0] = '\0';
+    for (uint32_t i = 0; i < answer->host_count; i++) {
+        const struct mx_host *host = &answer->hosts[i];
+        used +=
+            (size_t)snprintf(ret_text + used, size - used, "%s%s=", i > 0 ? " " : "", host->name);
+        for (uint32_t j = 0; j < host->address_count; j++) {
+            used += (size_t)snprintf(ret_text + used, size - used, "%s%s", j > 0 ? "," : "",
+                                     flow_address_format_ip(&host->addresses[j], ip));
+        }
+    }
+}
+
+#define A    DNS_TYPE_A
+#define AAAA DNS_TYPE_AAAA
+#define MX   DNS_TYPE_MX
+#define CN   DNS_TYPE_CNAME
+
+static const struct fake_row zone[] = {
+    {"two.example", MX, "20 mx2.example"},
+    {"two.example", MX, "10 mx1.example"},
+    {"mx1.example", A, "192.0.2.1"},
+    {"mx1.example", AAAA, "2001:db8::1"},
+    {"mx2.example", A, "192.0.2.2"},
+    {"implicit.example", A, "192.0.2.9"},
+    {"six.example", AAAA, "2001:db8::9"},
+    {"null.example", MX, "0 ."},
+    {"nullish.example", MX, "0 ."},
+    {"nullish.example", MX, "10 mx1.example"},
+    {"gone.example", 0, "NXDOMAIN"},
+    {"empty.example", 0, "NODATA"},
+    {"servfail.example", 0, "SERVFAIL"},
+    {"refused.example", 0, "REFUSED"},
+    {"timeout.example", 0, "TIMEOUT"},
+    {"broken.example", 0, "BROKEN"},
+    {"half.example", MX, "10 mx1.example"},
+    {"half.example", MX, "5 servfail.example"},
+    {"unresolved.example", MX, "5 servfail.example"},
+    {"nohost.example", MX, "5 gone.example"},
+    {"nodata-a-fails.example", A, "SERVFAIL"},
+    {"localhost-mx.example", MX, "5 localhost"},
+    {"literal.example", MX, "5 192.0.2.1"},
+    {"loopback.example", MX, "5 loop.example"},
+    {"loop.example", A, "127.0.0.1"},
+    {"loop.example", AAAA, "::1"},
+    {"mapped.example", AAAA, "::ffff:127.0.0.1"},
+    {"some-denied.example", MX, "5 loop.example"},
+    {"some-denied.example", MX, "6 mx2.example"},
+    {"denied-or-failed.example", MX, "5 loop.example"},
+    {"denied-or-failed.example", MX, "6 servfail.example"},
+    {"own.example", MX, "10 mx1.example"},
+    {"own.example", MX, "20 self.example"},
+    {"own.example", MX, "30 mx2.example"},
+    {"ownfirst.example", MX, "10 self.example"},
+    {"ownfirst.example", MX, "30 mx2.example"},
+    {"ownequal.example", MX, "10 mx2.example"},
+    {"ownequal.example", MX, "10 self.example"},
+    {"ownworse-failed.example", MX, "10 self.example"},
+    {"ownworse-failed.example", MX, "20 servfail.example"},
+    {"ownbetter-failed.example", MX, "5 servfail.example"},
+    {"ownbetter-failed.example", MX, "10 self.example"},
+    {"self.example", A, "198.51.100.7"},
+    {"alias.example", CN, "two.example"},
+    {"mx-alias.example", MX, "5 target-alias.example"},
+    {"target-alias.example", CN, "mx2.example"},
+    {"cname-loop-a.example", CN, "cname-loop-b.example"},
+    {"cname-loop-b.example", CN, "cname-loop-a.example"},
+    {"short.example", MX | FAKE_TTL_1, "10 mx2.example"},
+    {"bignull.example", MX | FAKE_TRUNCATED, "10 ."},
+    {"tcp.example", MX | FAKE_TRUNCATED, "10 mx2.example"},
+    {"alien.example", MX, "10 bad name.example"},
+};
+
+struct row {
+    const char *label, *domain;
+    enum mx_verdict verdict;
+    const char *hosts;
+};
+
+/* The policy of these rows: 198.51.100.7 is ourselves. */
+static const struct row rows[] = {
+    {"by preference, families alternate", "two.example", MX_OK,
+     "mx1.example=2001:db8::1,192.0.2.1 mx2.example=192.0.2.2"},
+    {"no MX: the domain's address", "implicit.example", MX_OK, "implicit.example=192.0.2.9"},
+    {"no MX: IPv6 alone will do", "six.example", MX_OK, "six.example=2001:db8::9"},
+    {"null MX", "null.example", MX_NULL, ""},
+    {"null MX over TCP, any preference", "bignull.example", MX_NULL, ""},
+    {"dot beside a host is left out", "nullish.example", MX_OK,
+     "mx1.example=2001:db8::1,192.0.2.1"},
+    {"NXDOMAIN", "gone.example", MX_NOT_FOUND, ""},
+    {"NODATA for MX, A, AAAA", "empty.example", MX_NOT_FOUND, ""},
+    {"DN-07 SERVFAIL is temporary", "servfail.example", MX_TEMPORARY, ""},
+    {"DN-07 REFUSED is temporary", "refused.example", MX_TEMPORARY, ""},
+    {"DN-07 time-out is temporary", "timeout.example", MX_TEMPORARY, ""},
+    {"malformed is temporary", "broken.example", MX_TEMPORARY, ""},
+    {"best host does not resolve: the other", "half.example", MX_OK,
+     "mx1.example=2001:db8::1,192.0.2.1"},
+    {"no host resolves", "unresolved.example", MX_TEMPORARY, ""},
+    {"hosts that do not exist defer", "nohost.example", MX_TEMPORARY, ""},
+    {"no MX, A fails, no AAAA", "nodata-a-fails.example", MX_TEMPORARY, ""},
+    {"localhost", "localhost-mx.example", MX_ALL_DENIED, ""},
+    {"address literal", "literal.example", MX_TEMPORARY, ""},
+    {"target with a space", "alien.example", MX_TEMPORARY, ""},
+    {"loopback", "loopback.example", MX_ALL_DENIED, ""},
+    {"mapped loopback", "mapped.example", MX_ALL_DENIED, ""},
+    {"denied host is dropped, not fatal", "some-denied.example", MX_OK, "mx2.example=192.0.2.2"},
+    {"denied, or not resolving", "denied-or-failed.example", MX_TEMPORARY, ""},
+    {"ourselves: this and worse go", "own.example", MX_OK, "mx1.example=2001:db8::1,192.0.2.1"},
+    {"ourselves best: nothing left", "ownfirst.example", MX_ALL_DENIED, ""},
+    {"ourselves: equal preference goes too", "ownequal.example", MX_ALL_DENIED, ""},
+    {"ourselves, worse one fails", "ownworse-failed.example", MX_ALL_DENIED, ""},
+    {"ourselves, better one fails", "ownbetter-failed.example", MX_TEMPORARY, ""},
+    {"alias at the owner", "alias.example", MX_OK,
+     "mx1.example=2001:db8::1,192.0.2.1 mx2.example=192.0.2.2"},
+    {"alias as target", "mx-alias.example", MX_OK, "target-alias.example=192.0.2.2"},
+    {"DN-04 alias loop is temporary", "cname-loop-a.example", MX_TEMPORARY, ""},
+    {"truncated, then TCP", "tcp.example", MX_OK, "mx2.example=192.0.2.2"},
+    {"no name at all", "a..example", MX_NOT_FOUND, ""},
+};
+
+static void test_verdicts(void **state)
+{
+    static struct mx_answer answer;
+    struct fixture f;
+    struct flow_address own;
+    char text[4096];
+    (void)state;
+
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        fixture_init(&f, zone, COUNT_OF(zone));
+        assert_int_equal(ERR_OK, flow_address_parse_ip(SPAN_LITERAL("198.51.100.7"), &own));
+        f.policy.own = &own;
+        f.policy.own_count = 1;
+        look_up(&f, rows[i].domain, &answer);
+        answer_format(&answer, text, sizeof(text));
+        if (answer.verdict != rows[i].verdict || strcmp(text, rows[i].hosts) != 0)
+            fail_msg("%s: verdict %d, hosts \"%s\"", rows[i].label, answer.verdict, text);
+        assert_non_null(answer.reason);
+        bool is_loop = strncmp(rows[i].domain, "own", 3) == 0;
+        assert_int_equal(is_loop, answer.is_loop);
+        fixture_fini(&f);
+    }
+}
+
+struct deny_row {
+    const char *address;
+    enum err err;
+};
+
+static void test_policy_by_default(void **state)
+{
+    static const struct deny_row deny_rows[] = {
+        {"0.0.0.0", ERR_REFUSED},
+        {"0.255.255.255", ERR_REFUSED},
+        {"1.0.0.0", ERR_OK},
+        {"126.255.255.255", ERR_OK},
+        {"127.0.0.0", ERR_REFUSED},
+        {"127.255.255.255", ERR_REFUSED},
+        {"128.0.0.0", ERR_OK},
+        {"169.253.255.255", ERR_OK},
+        {"169.254.0.0", ERR_REFUSED},
+        {"169.254.169.254", ERR_REFUSED},
+        {"169.255.0.0", ERR_OK},
+        {"223.255.255.255", ERR_OK},
+        {"224.0.0.1", ERR_REFUSED},
+        {"240.0.0.1", ERR_REFUSED},
+        {"255.255.255.255", ERR_REFUSED},
+        {"10.0.0.1", ERR_OK},
+        {"::", ERR_REFUSED},
+        {"::1", ERR_REFUSED},
+        {"::7f00:1", ERR_REFUSED},
+        {"::ffff:127.0.0.1", ERR_REFUSED},
+        {"::ffff:192.0.2.1", ERR_REFUSED},
+        {"fe7f::1", ERR_OK},
+        {"fe80::1", ERR_REFUSED},
+        {"febf::1", ERR_REFUSED},
+        {"fec0::1", ERR_OK},
+        {"ff02::1", ERR_REFUSED},
+        {"feff::1", ERR_OK},
+        {"64:ff9b::7f00:1", ERR_REFUSED},
+        {"64:ff9b::c000:201", ERR_OK},
+        {"2001:db8::1", ERR_OK},
+    };
+    struct mx_policy policy = {.port = 25, .ipv4 = true, .ipv6 = true};
+    struct flow_address address;
+    (void)state;
+
+    for (uint32_t i = 0; i < COUNT_OF(deny_rows); i++) {
+        assert_int_equal(ERR_OK,
+                         flow_address_parse_ip(span_from_text(deny_rows[i].address), &address));
+        if (mx_policy_check(&policy, &address) != deny_rows[i].err)
+            fail_msg("%s", deny_rows[i].address);
+    }
+}
+
+static void test_policy_allow_deny_own(void **state)
+{
+    struct flow_prefix allow, deny;
+    struct flow_address own, address;
+    (void)state;
+
+    assert_int_equal(ERR_OK, flow_prefix_parse(SPAN_LITERAL("127.0.0.0/8"), &allow));
+    assert_int_equal(ERR_OK, flow_prefix_parse(SPAN_LITERAL("10.0.0.0/8"), &deny));
+    assert_int_equal(ERR_OK, flow_address_parse_ip(SPAN_LITERAL("127.0.0.1"), &own));
+    own.port = 2525;
+    struct mx_policy policy = {.allow = &allow,
+                               .allow_count = 1,
+                               .deny = &deny,
+                               .deny_count = 1,
+                               .own = &own,
+                               .own_count = 1,
+                               .port = 2526,
+                               .ipv4 = true};
+
+    assert_int_equal(ERR_OK, flow_address_parse_ip(SPAN_LITERAL("10.1.1.1"), &address));
+    assert_int_equal(ERR_REFUSED, mx_policy_check(&policy, &address));
+    assert_int_equal(ERR_OK, flow_address_parse_ip(SPAN_LITERAL("127.0.0.1"), &address));
+    address.port = 2526;
+    assert_int_equal(ERR_OK, mx_policy_check(&policy, &address)); /* allow wins over the list */
+    address.port = 2525;
+    assert_int_equal(ERR_LIMIT, mx_policy_check(&policy, &address)); /* but not over ourselves */
+    own.port = 0;
+    address.port = 2526;
+    assert_int_equal(ERR_LIMIT, mx_policy_check(&policy, &address));
+    assert_int_equal(ERR_OK, flow_address_parse_ip(SPAN_LITERAL("::ffff:127.0.0.1"), &address));
+    assert_int_equal(ERR_LIMIT, mx_policy_check(&policy, &address));
+}
+
+static void test_families(void **state)
+{
+    static struct mx_answer answer;
+    struct fixture f;
+    char text[512];
+    (void)state;
+
+    fixture_init(&f, zone, COUNT_OF(zone));
+    f.policy.ipv6 = false;
+    look_up(&f, "two.example", &answer);
+    answer_format(&answer, text, sizeof(text));
+    assert_string_equal("mx1.example=192.0.2.1 mx2.example=192.0.2.2", text);
+    look_up(&f, "six.example", &answer);
+    assert_int_equal(MX_TEMPORARY, answer.verdict);
+    f.policy.ipv6 = true;
+    f.policy.ipv4 = false;
+    look_up(&f, "two.example", &answer);
+    answer_format(&answer, text, sizeof(text));
+    assert_string_equal("mx1.example=2001:db8::1", text);
+    assert_int_equal(25, answer.hosts[0].addresses[0].port);
+    fixture_fini(&f);
+}
+
+/* Each of three equal hosts comes first in about a third of the answers; order between
+ * preferences never changes. */
+static void test_shuffle(void **state)
+{
+    static const struct fake_row equal[] = {
+        {"eq.example", MX, "10 a.example"}, {"eq.example", MX, "10 b.example"},
+        {"eq.example", MX, "10 c.example"}, {"eq.example", MX, "20 d.example"},
+        {"a.example", A, "192.0.2.1"},      {"b.example", A, "192.0.2.2"},
+        {"c.example", A, "192.0.2.3"},      {"d.example", A, "192.0.2.4"},
+    };
+    static struct mx_answer answer;
+    struct fixture f;
+    uint32_t first[4] = {0};
+    (void)state;
+
+    fixture_init(&f, equal, COUNT_OF(equal));
+    for (uint32_t i = 0; i < 3000; i++) {
+        look_up(&f, "eq.example", &answer);
+        assert_int_equal(4, answer.host_count);
+        assert_string_equal("d.example", answer.hosts[3].name);
+        first[answer.hosts[0].name[0] - 'a']++;
+    }
+    for (uint32_t i = 0; i < 3; i++)
+        assert_in_range(first[i], 850, 1150);
+    fixture_fini(&f);
+}
+
+/* A thousand exchangers with a hundred addresses each: 16 hosts, 5 addresses, 32 questions. */
+static void test_caps(void **state)
+{
+    static struct fake_row many[60 + 60 * 12];
+    static char names[60][32], texts[60][32], addresses[12][32];
+    static struct mx_answer answer;
+    struct fixture f;
+    uint32_t count = 0;
+    (void)state;
+
+    for (uint32_t i = 0; i < 12; i++)
+        snprintf(addresses[i], sizeof(addresses[i]), "192.0.2.%u", i + 1);
+    for (uint32_t i = 0; i < 60; i++) {
+        snprintf(names[i], sizeof(names[i]), "mx%u.example", i);
+        snprintf(texts[i], sizeof(texts[i]), "%u mx%u.example", 1000 - i, i);
+        many[count++] = (struct fake_row){"many.example", MX, texts[i]};
+        for (uint32_t j = 0; j < 12; j++)
+            many[count++] = (struct fake_row){names[i], A, addresses[j]};
+    }
+    fixture_init(&f, many, count);
+    look_up(&f, "many.example", &answer);
+    assert_int_equal(MX_OK, answer.verdict);
+    assert_in_range(answer.host_count, 15, MX_HOST_MAX);
+    assert_string_equal("mx59.example", answer.hosts[0].name);
+    for (uint32_t i = 0; i < answer.host_count; i++)
+        assert_int_equal(MX_ADDRESS_MAX, answer.hosts[i].address_count);
+    assert_true(dns_get_stats(f.dns).queries_udp <= 32);
+    fixture_fini(&f);
+}
+
+static void test_coalescing(void **state)
+{
+    static struct mx_answer answer;
+    struct fixture f;
+    (void)state;
+
+    fixture_init(&f, zone, COUNT_OF(zone));
+    for (uint64_t user = 1; user <= 5; user++) {
+        assert_int_equal(ERR_AGAIN, mx_lookup(f.dns, &f.policy, SPAN_LITERAL("two.example"), user,
+                                              f.now, &answer));
+    }
+    assert_int_equal(1, f.fake->query_count);
+    /* alias.example leads to the same hosts: their addresses are asked for once. */
+    assert_int_equal(ERR_AGAIN,
+                     mx_lookup(f.dns, &f.policy, SPAN_LITERAL("alias.example"), 6, f.now, &answer));
+    settle(&f);
+    assert_int_equal(6, f.wakes);
+    assert_int_equal(6, f.fake->query_count);
+    assert_int_equal(ERR_OK,
+                     mx_lookup(f.dns, &f.policy, SPAN_LITERAL("two.example"), 1, f.now, &answer));
+    fixture_fini(&f);
+}
+
+static void test_limit_of_outstanding(void **state)
+{
+    static struct mx_answer answer;
+    struct fixture f;
+    char name[32];
+    (void)state;
+
+    fixture_init(&f, zone, COUNT_OF(zone));
+    for (uint32_t i = 0; i < 64; i++) {
+        snprintf(name, sizeof(name), "n%u.example", i);
+        assert_int_equal(ERR_AGAIN,
+                         mx_lookup(f.dns, &f.policy, span_from_text(name), i, f.now, &answer));
+    }
+    assert_int_equal(ERR_LIMIT,
+                     mx_lookup(f.dns, &f.policy, SPAN_LITERAL("two.example"), 65, f.now, &answer));
+    settle(&f);
+    assert_int_equal(64, f.wakes);
+    look_up(&f, "two.example", &answer);
+    assert_int_equal(MX_OK, answer.verdict);
+    fixture_fini(&f);
+}
+
+static void test_ttl(void **state)
+{
+    static struct mx_answer answer;
+    struct fixture f;
+    (void)state;
+
+    fixture_init(&f, zone, COUNT_OF(zone));
+    look_up(&f, "two.example", &answer);
+    assert_int_equal(f.now.tick + TICK_S(300), answer.valid_until);
+    uint32_t asked = f.fake->query_count;
+    pass(&f, TICK_S(299));
+    look_up(&f, "two.example", &answer);
+    settle(&f);
+    /* First find in its life: not popular, so not refreshed. */
+    assert_int_equal(asked, f.fake->query_count);
+    pass(&f, TICK_S(1));
+    look_up(&f, "two.example", &answer);
+    assert_true(f.fake->query_count > asked);
+
+    look_up(&f, "short.example", &answer);
+    assert_int_equal(f.now.tick + TICK_S(5), answer.valid_until); /* clamped up from 1 s */
+    fixture_fini(&f);
+}
+
+static void test_failure_is_cached_briefly(void **state)
+{
+    static struct mx_answer answer;
+    struct fixture f;
+    (void)state;
+
+    fixture_init(&f, zone, COUNT_OF(zone));
+    look_up(&f, "servfail.example", &answer);
+    uint32_t asked = f.fake->query_count;
+    look_up(&f, "servfail.example", &answer);
+    assert_int_equal(asked, f.fake->query_count);
+    pass(&f, TICK_S(11));
+    look_up(&f, "servfail.example", &answer);
+    assert_true(f.fake->query_count > asked);
+    assert_int_equal(MX_TEMPORARY, answer.verdict);
+    fixture_fini(&f);
+}
+
+/* RFC 8767: positive answers, only after the refresh failed, at most stale_max_s past the TTL. */
+static void test_stale(void **state)
+{
+    static struct fake_row changing[] = {{"s.example", MX, "10 h.example"},
+                                         {"h.example", A, "192.0.2.1"},
+                                         {"null.example", MX, "0 ."}};
+    static struct mx_answer answer;
+    struct fixture f;
+    (void)state;
+
+    changing[0].data = "10 h.example";
+    fixture_init(&f, changing, COUNT_OF(changing));
+    look_up(&f, "s.example", &answer);
+    look_up(&f, "null.example", &answer);
+    assert_int_equal(MX_NULL, answer.verdict);
+    for (uint32_t i = 0; i < COUNT_OF(changing); i++) {
+        changing[i].type = 0;
+        changing[i].data = "SERVFAIL";
+    }
+
+    pass(&f, TICK_S(301));
+    look_up(&f, "s.example", &answer);
+    assert_int_equal(MX_OK, answer.verdict);
+    assert_true(answer.is_stale);
+    assert_int_equal(1, answer.host_count);
+    assert_true(dns_get_stats(f.dns).stale_served > 0);
+    uint32_t asked = f.fake->query_count;
+    look_up(&f, "s.example", &answer); /* within the recheck time: no new question */
+    assert_true(answer.is_stale);
+    assert_int_equal(asked, f.fake->query_count);
+
+    look_up(&f, "null.example", &answer); /* a permanent verdict never from a stale answer */
+    assert_int_equal(MX_TEMPORARY, answer.verdict);
+
+    pass(&f, TICK_S(3500));
+    look_up(&f, "s.example", &answer);
+    assert_int_equal(MX_OK, answer.verdict);
+    pass(&f, TICK_S(200)); /* 3,600 s past the TTL: over */
+    look_up(&f, "s.example", &answer);
+    assert_int_equal(MX_TEMPORARY, answer.verdict);
+    assert_false(answer.is_stale);
+
+    changing[0] = (struct fake_row){"s.example", MX, "10 h.example"};
+    changing[1] = (struct fake_row){"h.example", A, "192.0.2.1"};
+    pass(&f, TICK_S(40));
+    look_up(&f, "s.example", &answer);
+    assert_int_equal(MX_OK, answer.verdict);
+    assert_false(answer.is_stale);
+    fixture_fini(&f);
+}
+
+/* A refresh that works is never answered with the stale data. */
+static void test_stale_is_not_used_when_refresh_works(void **state)
+{
+    static struct fake_row changing[] = {{"s.example", MX, "10 h.example"},
+                                         {"h.example", A, "192.0.2.1"}};
+    static struct mx_answer answer;
+    struct fixture f;
+    char text[256];
+    (void)state;
+
+    changing[1].data = "192.0.2.1";
+    fixture_init(&f, changing, COUNT_OF(changing));
+    look_up(&f, "s.example", &answer);
+    changing[1].data = "192.0.2.77";
+    pass(&f, TICK_S(301));
+    look_up(&f, "s.example", &answer);
+    answer_format(&answer, text, sizeof(text));
+    assert_string_equal("h.example=192.0.2.77", text);
+    assert_false(answer.is_stale);
+    fixture_fini(&f);
+}
+
+static void test_refresh_of_popular(void **state)
+{
+    static struct mx_answer answer;
+    struct fixture f;
+    (void)state;
+
+    fixture_init(&f, zone, COUNT_OF(zone));
+    for (uint32_t i = 0; i < 3; i++)
+        look_up(&f, "two.example", &answer);
+    uint32_t asked = f.fake->query_count;
+    pass(&f, TICK_S(280));
+    assert_int_equal(ERR_OK,
+                     mx_lookup(f.dns, &f.policy, SPAN_LITERAL("two.example"), 1, f.now, &answer));
+    assert_int_equal(asked + 1, f.fake->query_count); /* in the background */
+    assert_int_equal(1, dns_get_stats(f.dns).refreshed);
+    uint32_t wakes = f.wakes;
+    settle(&f);
+    assert_int_equal(wakes, f.wakes); /* nobody waits */
+    pass(&f, TICK_S(30));             /* past the first TTL */
+    assert_int_equal(ERR_OK,
+                     mx_lookup(f.dns, &f.policy, SPAN_LITERAL("two.example"), 1, f.now, &answer));
+    fixture_fini(&f);
+}
+
+/* The first "no such domain" for one that worked counts as temporary; the second, a minute later,
+ * is believed. One that never worked is believed at once. */
+static void test_negative_is_confirmed(void **state)
+{
+    static struct fake_row changing[] = {{"w.example", A, "192.0.2.1"}};
+    static const struct fake_row works = {"w.example", A, "192.0.2.1"};
+    static struct mx_answer answer;
+    struct fixture f;
+    (void)state;
+
+    changing[0] = works;
+    fixture_init(&f, changing, COUNT_OF(changing));
+    look_up(&f, "w.example", &answer);
+    assert_int_equal(MX_OK, answer.verdict);
+
+    changing[0].type = 0;
+    changing[0].data = "NXDOMAIN";
+    pass(&f, TICK_S(301));
+    look_up(&f, "w.example", &answer);
+    assert_int_equal(MX_TEMPORARY, answer.verdict);
+    tick_us first = f.now.tick;
+    uint32_t asked = f.fake->query_count;
+    pass(&f, TICK_S(59));
+    look_up(&f, "w.example", &answer);
+    assert_int_equal(MX_TEMPORARY, answer.verdict);
+    assert_int_equal(asked, f.fake->query_count);
+    pass(&f, TICK_S(2));
+    look_up(&f, "w.example", &answer); /* asks again although the negative TTL is not over */
+    assert_true(f.fake->query_count > asked);
+    assert_int_equal(MX_NOT_FOUND, answer.verdict);
+    assert_true(f.now.tick >= first + TICK_S(60));
+
+    changing[0] = works;
+    pass(&f, TICK_S(901));
+    look_up(&f, "w.example", &answer);
+    assert_int_equal(MX_OK, answer.verdict);
+    changing[0].type = 0;
+    changing[0].data = "NODATA";
+    pass(&f, TICK_S(301));
+    look_up(&f, "w.example", &answer);
+    assert_int_equal(MX_TEMPORARY, answer.verdict); /* the memory started anew */
+    changing[0] = works;
+    pass(&f, TICK_S(61));
+    look_up(&f, "w.example", &answer); /* and the second answer may be a good one */
+    assert_int_equal(MX_OK, answer.verdict);
+
+    changing[0].type = 0;
+    changing[0].data = "NXDOMAIN";
+    pass(&f, TICK_S(7 * 86400 + 400));
+    look_up(&f, "w.example", &answer); /* worked longer ago than a week */
+    assert_int_equal(MX_NOT_FOUND, answer.verdict);
+    fixture_fini(&f);
+}
+
+static void test_host_of_a_route(void **state)
+{
+    static struct mx_answer answer;
+    struct fixture f;
+    (void)state;
+
+    fixture_init(&f, zone, COUNT_OF(zone));
+    for (uint32_t i = 0; i < 2; i++) {
+        enum err err =
+            mx_lookup_host(f.dns, &f.policy, SPAN_LITERAL("mx1.example"), 587, 9, f.now, &answer);
+        assert_int_equal(i == 0 ? ERR_AGAIN : ERR_OK, err);
+        settle(&f);
+    }
+    assert_int_equal(1, answer.host_count);
+    assert_int_equal(2, answer.hosts[0].address_count);
+    assert_int_equal(587, answer.hosts[0].port);
+    assert_int_equal(587, answer.hosts[0].addresses[1].port);
+    assert_int_equal(2, f.fake->query_count); /* no MX question */
+
+    assert_int_equal(ERR_AGAIN, mx_lookup_host(f.dns, &f.policy, SPAN_LITERAL("gone.example"), 25,
+                                               9, f.now, &answer));
+    settle(&f);
+    assert_int_equal(ERR_OK, mx_lookup_host(f.dns, &f.policy, SPAN_LITERAL("gone.example"), 25, 9,
+                                            f.now, &answer));
+    assert_int_equal(MX_TEMPORARY, answer.verdict);
+
+    struct flow_prefix allow;
+    assert_int_equal(ERR_OK, flow_prefix_parse(SPAN_LITERAL("127.0.0.0/8"), &allow));
+    assert_int_equal(
+        ERR_OK, mx_lookup_host(f.dns, &f.policy, SPAN_LITERAL("localhost"), 25, 9, f.now, &answer));
+    assert_int_equal(MX_ALL_DENIED, answer.verdict);
+    f.policy.allow = &allow;
+    f.policy.allow_count = 1;
+    assert_int_equal(
+        ERR_OK, mx_lookup_host(f.dns, &f.policy, SPAN_LITERAL("localhost"), 25, 9, f.now, &answer));
+    assert_int_equal(1, answer.hosts[0].address_count);
+    fixture_fini(&f);
+}
+
+/* DN-10: a hundred thousand names asked once neither grow the cache nor push out a popular one. */
+static void test_random_names(void **state)
+{
+    static struct mx_answer answer;
+    struct fixture f;
+    char name[32];
+    (void)state;
+
+    fixture_init(&f, zone, COUNT_OF(zone));
+    look_up(&f, "two.example", &answer);
+    for (uint32_t i = 0; i < 2000; i++) {
+        snprintf(name, sizeof(name), "n%u.example", i);
+        enum err err = mx_lookup(f.dns, &f.policy, span_from_text(name), 1, f.now, &answer);
+        assert_int_equal(ERR_AGAIN, err);
+        fake_answer_all(f.fake, f.dns, f.now);
+        f.fake->query_count = 0;
+        assert_int_equal(
+            ERR_OK, mx_lookup(f.dns, &f.policy, SPAN_LITERAL("two.example"), 2, f.now, &answer));
+        assert_true(dns_get_stats(f.dns).entries <= 512);
+    }
+    assert_true(dns_get_stats(f.dns).evicted > 1000);
+    fixture_fini(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_verdicts),
+        cmocka_unit_test(test_policy_by_default),
+        cmocka_unit_test(test_policy_allow_deny_own),
+        cmocka_unit_test(test_families),
+        cmocka_unit_test(test_shuffle),
+        cmocka_unit_test(test_caps),
+        cmocka_unit_test(test_coalescing),
+        cmocka_unit_test(test_limit_of_outstanding),
+        cmocka_unit_test(test_ttl),
+        cmocka_unit_test(test_failure_is_cached_briefly),
+        cmocka_unit_test(test_stale),
+        cmocka_unit_test(test_stale_is_not_used_when_refresh_works),
+        cmocka_unit_test(test_refresh_of_popular),
+        cmocka_unit_test(test_negative_is_confirmed),
+        cmocka_unit_test(test_host_of_a_route),
+        cmocka_unit_test(test_random_names),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -10,8 +10,16 @@
  * received buffers and writes reserved ones.
  *
  * End of TLS is end of connection: after close_notify or a TLS error nothing more is readable,
- * whatever the flow still holds (HAZARDS TL-05); stream_state() says FAILED or CLOSED.
+ * whatever the flow still holds: text sent behind it in the clear is dropped unseen.
+ * stream_get_state() says PEER_CLOSED or FAILED. What was decrypted before stays readable.
+ *
+ * Under TLS at most STREAM_UNREAD_MAX clear octets wait for the owner, and at most
+ * STREAM_CHARGE_MAX with those taken and not credited; beyond that nothing is decrypted, the flow
+ * fills up and the peer is stopped.
  */
+#define STREAM_UNREAD_MAX 65536u
+#define STREAM_CHARGE_MAX (1u << 20)
+
 struct ssl_ctx_st;
 struct tlsio; /* OpenSSL behind: relay/tlsio.c */
 
@@ -27,18 +35,22 @@ enum stream_state {
 struct stream {
     struct flow_plane *plane;
     struct flow flow;
-    struct tlsio *tls; /* NULL: in the clear */
-    bool is_peer_closed, is_failed;
+    struct tlsio *tls;              /* NULL: in the clear */
+    uint32_t wanted;                /* as set by stream_want() */
+    bool is_peer_closed, is_failed; /* in the clear; tlsio has its own */
     enum err error;
 };
 
 void stream_init(struct stream *stream, struct flow_plane *plane, struct flow flow);
-/** Feed a flow event in before anything else is done with it: runs TLS forward. */
-void stream_on_event(struct stream *stream, const struct flow_event *event);
+/** Feed a flow event in before anything else is done with it: runs TLS forward. Returns the events
+ * as they are for the stream: under TLS READABLE means clear octets, and a flow may be reported
+ * only because clear octets still wait (as flow.h reports those of a flow again). */
+uint32_t stream_on_event(struct stream *stream, const struct flow_event *event);
 enum stream_state stream_get_state(const struct stream *stream);
 enum err stream_error(const struct stream *stream);
 
-/* The same contract as the flow calls of the same name. */
+/* The same contract as the flow calls of the same name. While corked, clear octets are gathered
+ * into whole TLS records. */
 uint32_t stream_readable(struct stream *stream);
 uint32_t stream_peek(struct stream *stream, struct span *ret_spans, uint32_t max);
 struct span stream_pull(struct stream *stream, uint32_t size);
@@ -46,7 +58,7 @@ void stream_consume(struct stream *stream, uint32_t size);
 void stream_take(struct stream *stream, uint32_t size, struct buf_queue *into);
 void stream_credit(struct stream *stream, uint64_t charge);
 void stream_append(struct stream *stream, struct buf_queue *octets);
-/** Append by copy (commands, replies). Errors: ERR_MEMORY. */
+/** Append by copy (commands, replies). Errors: ERR_MEMORY; then nothing was appended. */
 enum err stream_write(struct stream *stream, struct span octets) MUST_CHECK;
 uint64_t stream_unsent(struct stream *stream);
 void stream_cork(struct stream *stream, bool is_corked);
@@ -58,8 +70,10 @@ void stream_abort(struct stream *stream);
 /**
  * Start TLS on a plain stream.
  *
- * Errors: ERR_PEER_SYNTAX when octets already received wait in the clear (command injection: TL-01,
- * TL-04): the caller refuses or aborts; ERR_MEMORY.
+ * What was appended before still goes out in the clear, in front of the handshake.
+ *
+ * Errors: ERR_PEER_SYNTAX when octets already received wait in the clear (command injection,
+ * CVE-2011-0411): the caller refuses or aborts; ERR_MEMORY.
  */
 enum err stream_start_tls_server(struct stream *stream, struct ssl_ctx_st *context) MUST_CHECK;
 /** `name`: SNI, and, with verify, the name the certificate must match; NULL for neither. */
@@ -68,15 +82,18 @@ enum err stream_start_tls_client(struct stream *stream, struct ssl_ctx_st *conte
 /** "TLSv1.3" and cipher name, static; NULL in the clear or before the handshake is done. */
 const char *stream_tls_version(const struct stream *stream);
 const char *stream_tls_cipher(const struct stream *stream);
+/** Why TLS failed ("certificate has expired"), static; NULL when it did not. */
+const char *stream_tls_reason(const struct stream *stream);
 
 /* ---- contexts (control thread, start and reload) ---- */
-/** Server context from PEM files. `listener_name` binds session tickets to this listener (TL-10).
- * Errors: ERR_CONFIG_VALUE with text in ret_why. */
+/** Server context from PEM files. `listener_name` binds session tickets to this
+ * listener. * Errors: ERR_CONFIG_VALUE with text in ret_why. */
 enum err tls_server_context_new(const char *certificate_file, const char *key_file,
                                 const char *listener_name, struct ssl_ctx_st **ret_context,
                                 char ret_why[256]) MUST_CHECK;
 /** Client context: opportunistic when ca_file is NULL and !verify (takes old TLS, checks nothing,
- * ignores openssl.cnf); ca_file "system": Debian's. */
+ * ignores openssl.cnf); ca_file "system": Debian's. Errors: ERR_CONFIG_VALUE with text in ret_why.
+ */
 enum err tls_client_context_new(bool verify, const char *ca_file, struct ssl_ctx_st **ret_context,
                                 char ret_why[256]) MUST_CHECK;
 void tls_context_free(struct ssl_ctx_st *context);

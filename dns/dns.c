@@ -18,8 +18,8 @@
  *   2. Every question ends: the exchange with the resolvers, and the wait for home, are bounded.
  *   3. A waiter is told exactly once, from dns_on_flow(), dns_receive() or dns_advance(); users
  *      (wake) only after all of that is done, so that they may call anything.
- *   4. A failure never replaces a positive answer that is fresh or may still be served stale, and
- *      is never a negative answer.
+ *   4. A failure never replaces an answer that is fresh, or positive and may still be served stale;
+ *      and it is never a negative answer.
  *   5. Stale answers (RFC 8767) are positive, at most stale_max_s past their TTL, and only handed
  *      out after the refresh failed; for DNS_STALE_RECHECK they are then handed out at once.
  *
@@ -234,22 +234,23 @@ static void question_answer(struct dns *dns, struct dns_question *question, tick
         .outcome = (uint8_t)answer->outcome,
         .fetched = now,
         .expires = now + ttl,
-        .refresh_at = now + ttl,
+        .refresh_at = now + ttl / 10 * 9,
     };
 
-    if (answer->outcome == DNS_OUTCOME_POSITIVE) {
-        note.refresh_at = now + ttl / 10 * 9;
+    if (answer->outcome == DNS_OUTCOME_POSITIVE)
         note.stale_until = note.expires + TICK_S((tick_us)dns->options.stale_max_s);
-    }
     dns_question_finish(dns, question, &note, span_of(answer->value, answer->value_size), false,
                         now);
 }
 
-/* May a positive answer still be used although it could not be refreshed? */
-static bool entry_is_usable_stale(const struct cache_entry *entry, tick_us now)
+/* May this answer still be used although it could not be refreshed? */
+static bool entry_is_usable(const struct cache_entry *entry, tick_us now)
 {
-    return entry->note.outcome == DNS_OUTCOME_POSITIVE &&
-           (now < entry->note.expires || now < entry->note.stale_until);
+    const struct cache_note *note = &entry->note;
+
+    if (now < note->expires)
+        return note->outcome != DNS_OUTCOME_FAILED;
+    return note->outcome == DNS_OUTCOME_POSITIVE && now < note->stale_until;
 }
 
 void dns_question_fail(struct dns *dns, struct dns_question *question, tick_us now)
@@ -257,7 +258,7 @@ void dns_question_fail(struct dns *dns, struct dns_question *question, tick_us n
     struct span name = span_of(question->name, question->name_size);
     struct cache_entry *entry = cache_find(dns->cache, question->hash, name, question->type);
 
-    if (entry != NULL && entry_is_usable_stale(entry, now) && question->want.fetched_after == 0) {
+    if (entry != NULL && entry_is_usable(entry, now) && question->want.fetched_after == 0) {
         entry->note.retry_at = now + DNS_STALE_RECHECK;
         struct dns_result result = result_of(dns, entry, now);
         dns->stats.stale_served += result.note.is_stale;
@@ -315,7 +316,7 @@ static bool entry_is_wanted(const struct cache_entry *entry, const struct dns_wa
         return false;
     if (now < note->expires)
         return !want->is_refresh || now < note->refresh_at || now < note->retry_at;
-    return entry_is_usable_stale(entry, now) && now < note->retry_at;
+    return entry_is_usable(entry, now) && now < note->retry_at;
 }
 
 enum err dns_ask(struct dns *dns, struct span name, uint16_t type, const struct dns_want *want,

@@ -219,10 +219,9 @@ static void question_begin_value(struct dns *dns, struct dns_question *question,
         .outcome = answer->outcome,
         .fetched = answer->fetched,
         .expires = answer->expires,
-        .refresh_at = answer->expires,
+        .refresh_at = answer->fetched + ttl / 10 * 9,
     };
     if (answer->outcome == DNS_OUTCOME_POSITIVE) {
-        question->note.refresh_at = answer->fetched + ttl / 10 * 9;
         question->note.stale_until = answer->expires + TICK_S((tick_us)dns->options.stale_max_s);
     }
 }

@@ -5,8 +5,9 @@
 #include "base/rng.h"
 #include "dns/codec.h"
 
-#define QUERY_SIZE_MAX  (12u + 255u + 4u + 11u)
-#define QUERY_EDNS_SIZE 1232u  /* what we let resolvers send over UDP: fits any path unfragmented  \
+#define QUERY_SIZE_MAX (12u + 255u + 4u + 11u)
+#define QUERY_EDNS_SIZE                                                                            \
+    1232u                      /* what we let resolvers send over UDP: fits any path unfragmented  \
                                 */
 #define QUERY_NAME_MAX    253u /* text, without the final dot */
 #define QUERY_CNAME_MAX   8u

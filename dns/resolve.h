@@ -12,7 +12,7 @@
 /* Inside of dns/: what dns.c (questions), home.c (other shards) and mx.c (hosts) share. */
 #define DNS_FAILURE_TTL    TICK_S(10) /* how long a failure is believed; RFC 2308 section 7 */
 #define DNS_STALE_RECHECK  TICK_S(30) /* RFC 8767 section 5: between tries while stale is served */
-#define DNS_POPULAR_HITS   2u  /* finds during its life that make an answer worth refreshing */
+#define DNS_POPULAR_HITS   3u  /* finds during its life that make an answer worth refreshing */
 #define DNS_HOME_NAME_MAX  88u /* longer names have no home: each shard asks by itself */
 #define DNS_HOME_TRIES_MAX 3u  /* answers that change while they are copied */
 

@@ -462,7 +462,7 @@ static void test_ttl(void **state)
     pass(&f, TICK_S(299));
     look_up(&f, "two.example", &answer);
     settle(&f);
-    /* First find in its life: not popular, so not refreshed. */
+    /* Found twice in its life: not popular, so not refreshed. */
     assert_int_equal(asked, f.fake->query_count);
     pass(&f, TICK_S(1));
     look_up(&f, "two.example", &answer);

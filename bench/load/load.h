@@ -35,7 +35,7 @@ struct load_options {
     const char *ledger_path;
     uint64_t run;
     bool is_patient; /* source: reconnect for as long as it takes */
-    bool is_quiet, is_json;
+    bool is_quiet, is_json, has_messages;
     /* sink */
     uint32_t latency_ms;                         /* before the reply to the end of data */
     uint32_t percent_tempfail, percent_permfail; /* of recipients */

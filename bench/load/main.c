@@ -18,7 +18,7 @@ static const char usage[] =
     "usage: angarium-load source [options] IP:PORT     send\n"
     "       angarium-load sink [options] IP:PORT       receive until SIGTERM\n"
     "       angarium-load audit [-r N] FILE...         compare ledgers\n"
-    "  -s N  sessions (source: at once; sink: at most)   -m N  messages in all\n"
+    "  -s N  sessions (source: at once; sink: at most)   -m N  messages in all (sink: end then)\n"
     "  -l N  body octets, told to source and sink alike  -r N  recipients per message\n"
     "  -c N  messages per connection (0: all)            -f A  sender address\n"
     "  -d LIST  recipient domains, comma separated       -t N  seconds instead of -m\n"
@@ -70,6 +70,7 @@ static void option_apply(struct load_options *options, int letter, const char *v
         break;
     case 'm':
         options->messages = (uint32_t)number_parse(value);
+        options->has_messages = true;
         break;
     case 'l':
         options->size = (uint32_t)number_parse(value);
@@ -172,6 +173,8 @@ int main(int argc, char **argv)
     (void)sigaction(SIGTERM, &action, NULL);
     (void)sigaction(SIGINT, &action, NULL);
     options.run = (uint64_t)tick_source_system()->wall(NULL) / 1000 * 100000u + (uint64_t)getpid();
+    if (strcmp(what, "sink") == 0 && !options.has_messages)
+        options.messages = 0;
     if (options.sessions == 0 || options.recipients == 0 || options.size < 4 ||
         options.size > 16u << 20) {
         (void)fputs(usage, stderr);

@@ -4,6 +4,9 @@
  * 5xx per recipient; 4xx for everything during the first seconds), checks every octet of what
  * angarium-load's source made, and keeps a ledger or the messages themselves.
  *
+ * With -m it ends by itself after so many messages. The seconds of its total run from the first
+ * MAIL.
+ *
  * The ledger line is written before the 250, so that what the sink acknowledged is never missing
  * from it.
  */
@@ -35,6 +38,7 @@ struct sink {
     FILE *ledger;
     struct rng rng;
     tick_us now, started;
+    tick_us first_mail;                          /* 0: none yet */
     struct sink_session *late_first, *late_last; /* constant latency: first come, first due */
     uint64_t kept;
     struct load_stats stats;
@@ -222,6 +226,8 @@ static bool session_on_command(struct sink *sink, struct sink_session *session, 
     } else if (line_is(line, "MAIL")) {
         session_reset(session);
         session->has_sender = true;
+        if (sink->first_mail == 0)
+            sink->first_mail = sink->now;
         sink_reply(sink, session, "250 2.1.0 ok\r\n");
     } else if (line_is(line, "RCPT")) {
         session_on_rcpt(sink, session, line);
@@ -332,7 +338,8 @@ static void sink_loop(struct sink *sink)
     struct load_stats last = {0};
     tick_us next_line = sink->started + TICK_S(1);
 
-    while (!load_is_stopping) {
+    while (!load_is_stopping &&
+           (sink->options->messages == 0 || sink->stats.messages < sink->options->messages)) {
         sink->now = clock->monotonic(clock->context);
         uint32_t count = flow_poll(sink->plane, sink->now, events, SINK_EVENTS);
         for (uint32_t i = 0; i < count; i++)
@@ -381,7 +388,8 @@ int load_sink_run(const struct load_options *options)
     sink.now = sink.started = clock->monotonic(clock->context);
     sink_loop(&sink);
     load_print_line(options, "sink-total", &sink.stats, &(struct load_stats){0},
-                    (double)(sink.now - sink.started) / 1e6);
+                    (double)(sink.now - (sink.first_mail > 0 ? sink.first_mail : sink.started)) /
+                        1e6);
     if (sink.ledger != NULL)
         (void)fclose(sink.ledger);
     for (uint32_t i = 0; i < sink.session_count; i++)

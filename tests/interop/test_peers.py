@@ -157,7 +157,7 @@ def start_postfix(address, port):
         'mail_owner = postfix', 'setgid_group = postdrop', 'inet_interfaces = ' + address, 'inet_protocols = ipv4',
         'myhostname = mx.postfix.test', 'mydestination =', 'virtual_mailbox_domains = postfix.test',
         'virtual_mailbox_maps = static:box/', 'virtual_mailbox_base = %s/mail' % folder, 'virtual_uid_maps = static:5000',
-        'virtual_gid_maps = static:5000', 'maillog_file = %s/postfix.log' % folder, 'maillog_file_prefixes = %s' % folder,
+        'virtual_gid_maps = static:5000',
         'smtpd_tls_security_level = may', 'smtpd_tls_cert_file = %s' % find_certificate()[0], 'smtpd_tls_key_file = %s' % find_certificate()[1],
         'mynetworks = 127.0.0.0/8', 'alias_maps =', 'message_size_limit = 0', 'virtual_mailbox_limit = 0', '']))
     lab.write('postfix/etc/master.cf', '\n'.join([

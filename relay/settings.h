@@ -108,6 +108,9 @@ struct settings {
         *postmaster; /* address that bare postmaster and postmaster@served go to; NULL: refused */
     const struct settings_route *routes; /* the last is the default, pattern "*" */
     uint32_t route_count;
+    const uint32_t *route_table; /* of settings_route_table_new(); NULL: routes are searched from
+                                    end to end */
+    uint32_t route_table_size;
     struct settings_client client;
     struct mx_policy mx;
     tick_us retry_min, retry_max, message_lifetime; /* 5 min, 4 h (80 min ...), 5 d */
@@ -119,6 +122,8 @@ struct settings {
  * Never NULL. */
 const struct settings_route *settings_route_find(const struct settings *settings,
                                                  struct span domain);
+/** Index over the routes' patterns: heap, the snapshot's owner frees it. */
+uint32_t *settings_route_table_new(const struct settings *settings, uint32_t *ret_size);
 bool settings_relay_is_allowed(const struct settings *settings, const struct flow_address *client);
 
 #endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The fast loop of the body scanner for processors with AVX2: two vectors of 32 octets are one
+ * block. CR, LF and '.' need their positions and become bit masks; NUL and octets above 127 need
+ * only a yes or no, so they are folded into two vectors (minimum, or) and looked at when the loop
+ * ends. The masks' meaning is smtp_body_block.h's, shared with the portable loop.
+ *
+ * Compiled for AVX2 by function attribute, entered only after smtp_body_has_avx2() said yes.
+ */
+#include "relay/smtp_body_block.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#define WITH_AVX2 __attribute__((target("avx2,bmi,lzcnt")))
+
+static inline WITH_AVX2 __attribute__((always_inline)) uint64_t mask_of(__m256i low, __m256i high,
+                                                                        __m256i wanted)
+{
+    uint32_t low_bits = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(low, wanted));
+    uint32_t high_bits = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(high, wanted));
+
+    return (uint64_t)high_bits << 32 | low_bits;
+}
+
+bool smtp_body_has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
+           __builtin_cpu_supports("lzcnt");
+}
+
+WITH_AVX2 uint32_t smtp_body_run_avx2(struct smtp_body_run *run, const uint8_t *data, uint32_t size)
+{
+    const __m256i cr = _mm256_set1_epi8('\r'), lf = _mm256_set1_epi8('\n'),
+                  dot = _mm256_set1_epi8('.');
+    __m256i any = _mm256_setzero_si256(), least = _mm256_set1_epi8(-1);
+    struct smtp_body_run local = *run;
+    uint32_t done = 0;
+
+    for (; size - done >= SMTP_BODY_BLOCK; done += SMTP_BODY_BLOCK) {
+        __m256i low = _mm256_loadu_si256((const __m256i *)(const void *)(data + done));
+        __m256i high = _mm256_loadu_si256((const __m256i *)(const void *)(data + done + 32));
+        struct smtp_body_masks masks = {.cr = mask_of(low, high, cr),
+                                        .lf = mask_of(low, high, lf),
+                                        .dot = mask_of(low, high, dot)};
+        if (!smtp_body_block_step(&local, &masks))
+            break;
+        any = _mm256_or_si256(any, _mm256_or_si256(low, high));
+        least = _mm256_min_epu8(least, _mm256_min_epu8(low, high));
+    }
+    if (_mm256_movemask_epi8(any) != 0)
+        local.flags |= SMTP_BODY_EIGHT_BIT;
+    if (_mm256_movemask_epi8(_mm256_cmpeq_epi8(least, _mm256_setzero_si256())) != 0)
+        local.flags |= SMTP_BODY_NUL;
+    *run = local;
+    return done;
+}
+
+#else
+
+bool smtp_body_has_avx2(void)
+{
+    return false;
+}
+
+uint32_t smtp_body_run_avx2(struct smtp_body_run *run, const uint8_t *data, uint32_t size)
+{
+    (void)run, (void)data, (void)size;
+    CHECK(false); /* smtp_body_has_avx2() said no */
+    return 0;
+}
+
+#endif

@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Message octets: DATA, BDAT, the verdict at the end, and the envelope that goes with the message.
+ *
+ *   RCPT --DATA--> DATA: NEED_BEGIN -> (354) NEED_BODY ... -> end of data -> verdict
+ *   RCPT, CHUNKS --BDAT--> CHUNKS: NEED_BEGIN once -> NEED_BODY ... -> 250 | LAST -> verdict
+ *   verdict: good -> NEED_END, pending, READY        bad -> its reply, READY
+ *
+ * A message that is bound to be refused (too big, forbidden octets, a loop, no room) is read to
+ * its true end without being kept, so that the client reads the reply and does not try again. What
+ * may be read so is bounded per session; beyond that: 521 and close.
+ *
+ * A BDAT chunk is always swallowed by its announced size, whether its transaction is good, refused
+ * or missing: its octets are never commands. A size that cannot be read has lost the framing, and
+ * the session ends.
+ *
+ * Invariants
+ *   1. is_complete is set only by message_finish(), with no failure.
+ *   2. After any end of a message, good or bad, nothing of its transaction is left in the session.
+ *   3. Memory for a chunked message does not depend on the number of chunks.
+ */
+#include "relay/smtpd_internal.h"
+
+/* A chunk without any MAIL before it: no pipelining client can mean it. */
+#define SMTPD_STRAY_CHUNK_MAX 65536u
+#define CONTENT_VIOLATIONS    (SMTP_BODY_BARE_CR | SMTP_BODY_BARE_LF | SMTP_BODY_NUL)
+
+static void body_begin(struct smtpd_session *session, bool is_data)
+{
+    const struct settings_listener *listener = session->listener;
+    struct smtpd_transaction *transaction = session->transaction;
+
+    smtp_body_init(&transaction->body, is_data, listener->bare_lf == SETTINGS_BARE_LF_NORMALIZE,
+                   listener->limits.text_line_size_max, SMTP_BODY_BEST);
+    smtp_header_init(&transaction->header);
+}
+
+/* ---- commands ---- */
+
+void smtpd_on_data(struct smtpd_context *context, struct smtpd_session *session,
+                   const struct smtpd_line *line, struct tick_now now)
+{
+    if (line->argument.size > 0) {
+        smtpd_reply(context, session, SMTPD_REPLY_ARGUMENT_NONE);
+    } else if (session->transaction->envelope.recipient_count == 0) {
+        smtpd_reply(context, session,
+                    session->attempt.rcpt_count > 0 ? SMTPD_REPLY_NO_RECIPIENTS
+                                                    : SMTPD_REPLY_SEQUENCE);
+    } else {
+        body_begin(session, true);
+        smtpd_enter(session, SMTPD_DATA);
+        session->phase_deadline = now.tick + session->listener->limits.data_timeout;
+    }
+}
+
+/* 1*20DIGIT [SP "LAST"] */
+static enum err chunk_parse(struct span argument, uint64_t *ret_size, bool *ret_is_last)
+{
+    uint32_t digits = 0;
+
+    while (digits < argument.size && argument.data[digits] != ' ')
+        digits += 1;
+    struct span rest = span_skip(argument, digits);
+    if (rest.size > 0 && !span_is_equal_nocase(rest, SPAN_LITERAL(" LAST")))
+        return ERR_PEER_SYNTAX;
+    TRY(span_parse_u64(span_head(argument, digits), ret_size));
+    *ret_is_last = rest.size > 0;
+    return ERR_OK;
+}
+
+/* Why a chunk of this size is not content now; SMTPD_REPLY_OK if it is. */
+static enum smtpd_reply chunk_judge(struct smtpd_session *session, uint64_t size)
+{
+    struct smtpd_transaction *transaction = session->transaction;
+    uint64_t size_max = session->listener->limits.message_size_max;
+
+    if (transaction == NULL)
+        return SMTPD_REPLY_SEQUENCE;
+    if (transaction->envelope.recipient_count == 0)
+        return session->attempt.rcpt_count > 0 ? SMTPD_REPLY_NO_RECIPIENTS : SMTPD_REPLY_SEQUENCE;
+    if (session->state == SMTPD_RCPT) {
+        body_begin(session, false);
+        smtpd_enter(session, SMTPD_CHUNKS);
+    }
+    if (transaction->failure == 0 &&
+        (size > size_max || transaction->content_size > size_max - size))
+        transaction->failure = SMTPD_REPLY_SIZE_MAX;
+    return transaction->failure;
+}
+
+void smtpd_on_bdat(struct smtpd_context *context, struct smtpd_session *session,
+                   const struct smtpd_line *line, struct tick_now now)
+{
+    uint64_t size = 0;
+    bool is_last = false;
+
+    if (chunk_parse(line->argument, &size, &is_last) != ERR_OK) {
+        smtpd_dismiss(context, session, SMTPD_REPLY_CHUNK_SYNTAX);
+        return;
+    }
+    enum smtpd_reply refusal = chunk_judge(session, size);
+    if (refusal != SMTPD_REPLY_OK) {
+        uint64_t size_max =
+            session->attempt.is_mail_seen ? session->discard_left : SMTPD_STRAY_CHUNK_MAX;
+        if (size > size_max || size > session->discard_left) {
+            smtpd_dismiss(context, session, SMTPD_REPLY_DISCARD_MAX);
+            return;
+        }
+    }
+    /* Empty chunks bring no mail nearer. */
+    session->junk_count += size == 0 && !is_last;
+    session->chunk.left = size;
+    session->chunk.is_active = true;
+    session->chunk.is_last = is_last;
+    session->chunk.refusal = (uint16_t)refusal;
+    session->phase_deadline = now.tick + session->listener->limits.data_timeout;
+}
+
+bool smtpd_is_storing(const struct smtpd_session *session)
+{
+    return session->transaction != NULL && session->transaction->is_begun &&
+           session->transaction->failure == 0;
+}
+
+/* ---- content ---- */
+
+/* What is wrong with the content so far; SMTPD_REPLY_OK: nothing. */
+static enum smtpd_reply content_judge(const struct smtpd_session *session)
+{
+    const struct settings_listener *listener = session->listener;
+    const struct smtpd_transaction *transaction = session->transaction;
+    uint32_t flags = smtp_body_flags(&transaction->body);
+    uint32_t violations = listener->bare_lf == SETTINGS_BARE_LF_NORMALIZE
+                              ? (uint32_t)SMTP_BODY_NUL
+                              : (uint32_t)CONTENT_VIOLATIONS;
+
+    if (flags & violations)
+        return SMTPD_REPLY_CONTENT_OCTETS;
+    if ((flags & SMTP_BODY_LONG_LINE) && listener->long_lines == SETTINGS_LONG_LINES_REJECT)
+        return SMTPD_REPLY_CONTENT_LINE;
+    if (transaction->content_size > listener->limits.message_size_max)
+        return SMTPD_REPLY_SIZE_MAX;
+    /*= rfc5321#section-6.3
+     * Simple counting of the number of "Received:" header fields ... is an effective method of
+     * detecting loops. */
+    if (transaction->header.received_count >= listener->limits.received_max)
+        return SMTPD_REPLY_LOOP;
+    return SMTPD_REPLY_OK;
+}
+
+static void content_add(struct smtpd_transaction *transaction, struct span octets)
+{
+    transaction->content_size += octets.size;
+    if (!transaction->header.is_done)
+        smtp_header_feed(&transaction->header, octets);
+}
+
+/* Scan a part of the message, keep count of it, and judge it. */
+static struct smtp_body_step content_scan(struct smtpd_session *session, struct span octets)
+{
+    struct smtpd_transaction *transaction = session->transaction;
+    struct smtp_body_step step = smtp_body_scan(&transaction->body, octets);
+
+    if (transaction->failure == 0) {
+        content_add(transaction, span_head(octets, step.pass));
+        content_add(transaction, step.insert);
+        transaction->failure = (uint16_t)content_judge(session);
+    }
+    return step;
+}
+
+static enum smtpd_reply failure_reply(enum err err)
+{
+    CHECK(err != ERR_OK);
+    return err_class(err) == ERR_CLASS_LIMIT || err == ERR_DISK_FULL ? SMTPD_REPLY_STORAGE_FULL
+                                                                     : SMTPD_REPLY_STORAGE_ERROR;
+}
+
+/* The message is at its end: make it pending, or refuse it. */
+static void message_finish(struct smtpd_context *context, struct smtpd_session *session,
+                           struct tick_now now)
+{
+    struct smtpd_transaction *transaction = session->transaction;
+
+    transaction->envelope.body_size = transaction->content_size + transaction->received_size;
+    if (transaction->failure == 0) {
+        transaction->is_complete = true;
+        return;
+    }
+    context->messages_rejected += 1;
+    smtpd_reject(context, session, transaction->failure, (struct span){0}, NULL, now);
+    smtpd_transaction_reset(context, session);
+}
+
+/* Octets that nobody keeps are bounded per session. False: the bound is passed, 521 was said. */
+static bool discard(struct smtpd_context *context, struct smtpd_session *session, uint32_t size)
+{
+    if (size <= session->discard_left) {
+        session->discard_left -= size;
+        return true;
+    }
+    smtpd_dismiss(context, session, SMTPD_REPLY_DISCARD_MAX);
+    return false;
+}
+
+static void data_feed(struct smtpd_context *context, struct smtpd_session *session,
+                      struct span octets, struct tick_now now, struct smtpd_body_step *step)
+{
+    struct smtpd_transaction *transaction = session->transaction;
+    struct smtp_body_step scan = content_scan(session, octets);
+
+    *step = (struct smtpd_body_step){.pass = scan.pass,
+                                     .skip = scan.skip,
+                                     .insert = scan.insert,
+                                     .is_stored = transaction->failure == 0};
+    if (!step->is_stored && !discard(context, session, scan.pass))
+        return;
+    if (scan.is_end)
+        message_finish(context, session, now);
+}
+
+/* The chunk is read: reply, or verdict. */
+static void chunk_finish(struct smtpd_context *context, struct smtpd_session *session,
+                         struct tick_now now)
+{
+    bool is_last = session->chunk.is_last;
+    enum smtpd_reply refusal = session->chunk.refusal;
+
+    memset(&session->chunk, 0, sizeof(session->chunk));
+    if (is_last && session->state == SMTPD_CHUNKS) {
+        message_finish(context, session, now);
+    } else if (refusal == SMTPD_REPLY_OK) {
+        smtpd_reply(context, session, SMTPD_REPLY_CHUNK_OK);
+    } else {
+        smtpd_reply(context, session, refusal);
+        if (is_last)
+            smtpd_transaction_reset(context, session);
+    }
+    if (session->junk_count > session->listener->limits.junk_max && session->state != SMTPD_CLOSING)
+        smtpd_dismiss(context, session, SMTPD_REPLY_JUNK_MAX);
+}
+
+static void chunk_feed(struct smtpd_context *context, struct smtpd_session *session,
+                       struct span octets, struct tick_now now, struct smtpd_body_step *step)
+{
+    struct smtpd_transaction *transaction = session->transaction;
+    uint32_t size = octets.size > session->chunk.left ? (uint32_t)session->chunk.left : octets.size;
+
+    if (session->chunk.refusal == SMTPD_REPLY_OK) {
+        struct smtp_body_step scan = content_scan(session, span_head(octets, size));
+        *step =
+            (struct smtpd_body_step){.pass = scan.pass, .skip = scan.skip, .insert = scan.insert};
+        session->chunk.left -= scan.pass + scan.skip;
+        if (session->chunk.left == 0 && session->chunk.is_last && transaction->failure == 0) {
+            struct span rest = smtp_body_finish(&transaction->body);
+            if (rest.size > 0) {
+                CHECK(step->insert.size == 0);
+                step->insert = rest;
+                content_add(transaction, rest);
+            }
+            transaction->failure = (uint16_t)content_judge(session);
+        }
+        session->chunk.refusal = transaction->failure;
+        step->is_stored = transaction->failure == 0;
+    } else {
+        step->pass = size;
+        session->chunk.left -= size;
+    }
+    if (!step->is_stored && !discard(context, session, step->pass))
+        return;
+    if (session->chunk.left == 0)
+        chunk_finish(context, session, now);
+}
+
+struct smtpd_body_step smtpd_feed_body(struct smtpd_context *context, struct smtpd_session *session,
+                                       struct span octets, struct tick_now now)
+{
+    struct smtpd_body_step step = {0};
+
+    CHECK(smtpd_need(session) == SMTPD_NEED_BODY);
+    if (octets.size > 0)
+        session->phase_deadline = now.tick + session->listener->limits.data_timeout;
+    if (session->chunk.is_active)
+        chunk_feed(context, session, octets, now, &step);
+    else
+        data_feed(context, session, octets, now, &step);
+    if (smtpd_need(session) == SMTPD_NEED_COMMAND)
+        session->phase_deadline = now.tick + session->listener->limits.command_timeout;
+    return step;
+}
+
+/* ---- the driver's results ---- */
+
+struct span smtpd_begun(struct smtpd_context *context, struct smtpd_session *session, enum err err,
+                        struct message_id id, struct tick_now now)
+{
+    struct smtpd_transaction *transaction = session->transaction;
+    bool is_data = session->state == SMTPD_DATA;
+    char *text = arena_acquire(&transaction->arena, SMTPD_RECEIVED_SIZE_MAX);
+
+    CHECK(smtpd_need(session) == SMTPD_NEED_BEGIN);
+    if (err == ERR_OK && text == NULL)
+        err = ERR_MEMORY;
+    if (err != ERR_OK) {
+        transaction->failure = (uint16_t)failure_reply(err);
+        if (is_data) /* no 354 was given: there is nothing to read */
+            message_finish(context, session, now);
+        else
+            session->chunk.refusal = transaction->failure;
+        return (struct span){0};
+    }
+    transaction->is_begun = true;
+    transaction->commit_id = id;
+    transaction->received_size = smtpd_received_format(session, id, now.wall, text);
+    if (is_data)
+        smtpd_reply(context, session, SMTPD_REPLY_DATA_GO);
+    return span_of(text, transaction->received_size);
+}
+
+void smtpd_fail(struct smtpd_context *context, struct smtpd_session *session, enum err err,
+                struct tick_now now)
+{
+    struct smtpd_transaction *transaction = session->transaction;
+
+    CHECK(transaction != NULL && transaction->is_begun);
+    transaction->failure = (uint16_t)failure_reply(err);
+    if (session->chunk.is_active)
+        session->chunk.refusal = transaction->failure;
+    if (transaction->is_complete)
+        message_finish(context, session, now);
+}
+
+/* ---- the end ---- */
+
+static uint32_t envelope_flags(const struct smtpd_transaction *transaction)
+{
+    uint32_t scanned = smtp_body_flags(&transaction->body);
+    uint32_t flags = transaction->envelope.flags & ENVELOPE_SMTPUTF8;
+
+    if (scanned & SMTP_BODY_EIGHT_BIT)
+        flags |= ENVELOPE_EIGHT_BIT;
+    if (scanned & SMTP_BODY_DOT_LINES)
+        flags |= ENVELOPE_DOT_LINES;
+    if (!smtp_body_is_at_line_start(&transaction->body))
+        flags |= ENVELOPE_NO_FINAL_CRLF;
+    /* Raw octets above 127 in a header that came without SMTPUTF8 are an old habit, and travel as
+     * any eight-bit content does. */
+    if ((flags & ENVELOPE_SMTPUTF8) &&
+        (transaction->is_utf8_address || transaction->header.is_eight_bit))
+        flags |= ENVELOPE_UTF8_NEEDED;
+    return flags;
+}
+
+struct envelope *smtpd_end(struct smtpd_context *context, struct smtpd_session *session,
+                           struct tick_now now, uint16_t *ret_sequence)
+{
+    struct smtpd_transaction *transaction = session->transaction;
+    struct envelope *envelope = &transaction->envelope;
+    char client[SMTPD_RECEIVED_SIZE_MAX];
+
+    CHECK(smtpd_need(session) == SMTPD_NEED_END);
+    uint64_t header_size = transaction->received_size + transaction->header.size;
+    envelope->header_size = header_size > UINT32_MAX ? UINT32_MAX : (uint32_t)header_size;
+    envelope->flags = envelope_flags(transaction);
+    envelope->expires = envelope->arrived + (wall_us)session->settings->message_lifetime;
+    /* Without room for it the record does without. */
+    envelope->client =
+        arena_copy(&transaction->arena, span_of(client, smtpd_client_format(session, client)));
+    if (envelope->client.data == NULL)
+        envelope->client.size = 0;
+
+    session->transaction = NULL;
+    transaction->sequence = ++session->sequence;
+    transaction->next = NULL;
+    if (session->pending == NULL)
+        session->pending = transaction;
+    else
+        session->pending_last->next = transaction;
+    session->pending_last = transaction;
+    session->pending_count += 1;
+    session->message_count += 1;
+    session->junk_count = 0;
+    smtpd_transaction_reset(context, session);
+    session->phase_deadline = now.tick + session->listener->limits.command_timeout;
+    *ret_sequence = transaction->sequence;
+    return envelope;
+}
+
+void smtpd_committed(struct smtpd_context *context, struct smtpd_session *session,
+                     uint16_t sequence, uint16_t code, struct message_id id, struct tick_now now)
+{
+    struct smtpd_transaction *transaction = session->pending;
+
+    CHECK(code == 250 || code == 451 || code == 452);
+    while (transaction != NULL && transaction->sequence != sequence)
+        transaction = transaction->next;
+    CHECK(transaction != NULL && !transaction->is_committed);
+    transaction->is_committed = true;
+    transaction->commit_code = code;
+    transaction->commit_id = id;
+    while (session->pending != NULL && session->pending->is_committed) {
+        transaction = session->pending;
+        session->pending = transaction->next;
+        session->pending_count -= 1;
+        if (session->pending == NULL) {
+            session->pending_last = NULL;
+            session->phase_deadline = now.tick + session->listener->limits.command_timeout;
+        }
+        smtpd_reply_release(context, session, transaction, now);
+        smtpd_transaction_release(context, transaction);
+    }
+}

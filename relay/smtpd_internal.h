@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef RELAY_SMTPD_INTERNAL_H
+#define RELAY_SMTPD_INTERNAL_H
+
+#include "relay/smtp_address.h"
+#include "relay/smtpd.h"
+
+/*
+ * Shared by the files of the engine: smtpd.c (states, lines, dispatch, deadlines), smtpd_command.c
+ * (EHLO and the small commands), smtpd_mail.c (MAIL, RCPT), smtpd_body.c (DATA, BDAT, content),
+ * smtpd_reply.c (replies and their order, records), smtpd_received.c (the trace field).
+ */
+#define SMTPD_RECEIVED_SIZE_MAX 1024u
+
+/* One command line, taken apart. */
+struct smtpd_line {
+    struct span verb;
+    struct span argument; /* without the space in front of it and spaces behind it */
+    uint32_t behind;      /* octets that came with it and after it */
+};
+
+/* smtpd.c */
+void smtpd_enter(struct smtpd_session *session, enum smtpd_state next);
+/** The one way out of a transaction, whatever its end: back to READY with nothing left of it. */
+void smtpd_transaction_reset(struct smtpd_context *context, struct smtpd_session *session);
+/** An empty transaction; NULL without memory. */
+struct smtpd_transaction *smtpd_transaction_acquire(struct smtpd_context *context);
+void smtpd_transaction_release(struct smtpd_context *context,
+                               struct smtpd_transaction *transaction);
+
+/* smtpd_command.c */
+void smtpd_on_ehlo(struct smtpd_context *context, struct smtpd_session *session,
+                   const struct smtpd_line *line, struct tick_now now);
+void smtpd_on_helo(struct smtpd_context *context, struct smtpd_session *session,
+                   const struct smtpd_line *line, struct tick_now now);
+void smtpd_on_rset(struct smtpd_context *context, struct smtpd_session *session,
+                   const struct smtpd_line *line, struct tick_now now);
+void smtpd_on_noop(struct smtpd_context *context, struct smtpd_session *session,
+                   const struct smtpd_line *line, struct tick_now now);
+void smtpd_on_vrfy(struct smtpd_context *context, struct smtpd_session *session,
+                   const struct smtpd_line *line, struct tick_now now);
+void smtpd_on_help(struct smtpd_context *context, struct smtpd_session *session,
+                   const struct smtpd_line *line, struct tick_now now);
+void smtpd_on_quit(struct smtpd_context *context, struct smtpd_session *session,
+                   const struct smtpd_line *line, struct tick_now now);
+void smtpd_on_starttls(struct smtpd_context *context, struct smtpd_session *session,
+                       const struct smtpd_line *line, struct tick_now now);
+void smtpd_on_http(struct smtpd_context *context, struct smtpd_session *session,
+                   const struct smtpd_line *line, struct tick_now now);
+
+/* smtpd_mail.c */
+void smtpd_on_mail(struct smtpd_context *context, struct smtpd_session *session,
+                   const struct smtpd_line *line, struct tick_now now);
+void smtpd_on_rcpt(struct smtpd_context *context, struct smtpd_session *session,
+                   const struct smtpd_line *line, struct tick_now now);
+
+/* smtpd_body.c */
+void smtpd_on_data(struct smtpd_context *context, struct smtpd_session *session,
+                   const struct smtpd_line *line, struct tick_now now);
+void smtpd_on_bdat(struct smtpd_context *context, struct smtpd_session *session,
+                   const struct smtpd_line *line, struct tick_now now);
+
+/* smtpd_reply.c */
+void smtpd_reply(struct smtpd_context *context, struct smtpd_session *session,
+                 enum smtpd_reply reply);
+/** Reply lines made by the caller, CRLF included; at most 2,048 octets. */
+void smtpd_reply_text(struct smtpd_context *context, struct smtpd_session *session,
+                      struct span text);
+/** smtpd_reply(), and a REJECTION record that names the recipient, if any. `text`: instead of the
+ * row's own behind code and enhanced code; NULL: the row's. */
+void smtpd_reject(struct smtpd_context *context, struct smtpd_session *session,
+                  enum smtpd_reply reply, struct span recipient, const char *text,
+                  struct tick_now now);
+/** A pending message's own reply, the replies held behind it, and its record. */
+void smtpd_reply_release(struct smtpd_context *context, struct smtpd_session *session,
+                         struct smtpd_transaction *transaction, struct tick_now now);
+
+/* smtpd_received.c */
+/** The trace field of RFC 5321 section 4.4 with CRLF; returns its size. */
+uint32_t smtpd_received_format(const struct smtpd_session *session, struct message_id id,
+                               wall_us time, char ret_text[SMTPD_RECEIVED_SIZE_MAX]);
+/** "name [192.0.2.1]"; returns its size. */
+uint32_t smtpd_client_format(const struct smtpd_session *session,
+                             char ret_text[SMTPD_RECEIVED_SIZE_MAX]);
+
+#endif

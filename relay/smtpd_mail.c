@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * MAIL and RCPT: paths, parameters, policy, and the envelope they fill.
+ *
+ * Parameters are read by a cursor that only moves forward: keyword, '=', value, space. A keyword
+ * that was not announced is refused (RFC 5321 section 4.1.1.11: 555), also DSN's and AUTH's, which
+ * are not offered.
+ *
+ * Limits: recipient_max per message (452), twice as many RCPT commands (421), the durable
+ * envelope's ENVELOPE_SIZE_MAX.
+ */
+#include "relay/policy.h"
+#include "relay/smtpd_internal.h"
+
+/* What one recipient, and an envelope without recipients, take at most besides their text. */
+#define ENVELOPE_RECIPIENT_OVERHEAD 32u
+#define ENVELOPE_OVERHEAD           4096u
+#define RECIPIENT_CAPACITY_MIN      8u
+
+enum mail_parameters { MAIL_SIZE = 1, MAIL_BODY = 2, MAIL_SMTPUTF8 = 4 };
+
+struct mail_arguments {
+    uint32_t seen; /* enum mail_parameters */
+    uint64_t size;
+};
+
+/* ---- parameters ---- */
+
+struct parameter {
+    struct span keyword, value;
+    bool has_value;
+};
+
+static bool is_keyword_octet(uint8_t octet, bool is_first)
+{
+    return (octet >= '0' && octet <= '9') || (octet >= 'a' && octet <= 'z') ||
+           (octet >= 'A' && octet <= 'Z') || (octet == '-' && !is_first);
+}
+
+/* esmtp-param of RFC 5321 section 4.1.2 at the front of `text`, which is moved behind it. */
+static enum err parameter_next(struct span *text, struct parameter *ret_parameter)
+{
+    struct parameter parameter = {0};
+    uint32_t size = 0;
+
+    while (size < text->size && is_keyword_octet(text->data[size], size == 0))
+        size += 1;
+    parameter.keyword = span_head(*text, size);
+    *text = span_skip(*text, size);
+    if (size == 0)
+        return ERR_PEER_SYNTAX;
+    if (text->size > 0 && text->data[0] == '=') {
+        *text = span_skip(*text, 1);
+        size = 0;
+        while (size < text->size && text->data[size] > 32 && text->data[size] < 127 &&
+               text->data[size] != '=')
+            size += 1;
+        parameter.has_value = true;
+        parameter.value = span_head(*text, size);
+        *text = span_skip(*text, size);
+        if (size == 0)
+            return ERR_PEER_SYNTAX;
+    }
+    if (text->size > 0 && text->data[0] != ' ')
+        return ERR_PEER_SYNTAX;
+    *ret_parameter = parameter;
+    return ERR_OK;
+}
+
+static bool keyword_is(const struct parameter *parameter, const char *keyword)
+{
+    return span_is_equal_nocase(parameter->keyword, span_from_text(keyword));
+}
+
+static bool is_body_type(struct span value)
+{
+    return span_is_equal_nocase(value, SPAN_LITERAL("8BITMIME")) ||
+           span_is_equal_nocase(value, SPAN_LITERAL("7BIT"));
+}
+
+static enum smtpd_reply mail_parameter(const struct parameter *parameter,
+                                       struct mail_arguments *arguments)
+{
+    uint32_t which;
+
+    if (keyword_is(parameter, "SIZE")) {
+        which = MAIL_SIZE;
+        if (!parameter->has_value || span_parse_u64(parameter->value, &arguments->size) != ERR_OK)
+            return SMTPD_REPLY_ARGUMENT;
+    } else if (keyword_is(parameter, "BODY")) {
+        which = MAIL_BODY;
+        if (!parameter->has_value)
+            return SMTPD_REPLY_ARGUMENT;
+        if (!is_body_type(parameter->value))
+            return SMTPD_REPLY_PARAMETER;
+    } else if (keyword_is(parameter, "SMTPUTF8")) {
+        which = MAIL_SMTPUTF8;
+        if (parameter->has_value)
+            return SMTPD_REPLY_ARGUMENT;
+    } else {
+        return SMTPD_REPLY_PARAMETER;
+    }
+    if (arguments->seen & which)
+        return SMTPD_REPLY_ARGUMENT;
+    arguments->seen |= which;
+    return SMTPD_REPLY_OK;
+}
+
+/* RCPT knows no parameter: any well-formed one is unknown. */
+static enum smtpd_reply parameters_parse(struct span text, struct mail_arguments *arguments)
+{
+    struct parameter parameter;
+
+    if (text.size > 0 && text.data[0] != ' ')
+        return SMTPD_REPLY_ARGUMENT;
+    while (text.size > 0) {
+        if (text.data[0] == ' ') {
+            text = span_skip(text, 1);
+            continue;
+        }
+        if (parameter_next(&text, &parameter) != ERR_OK)
+            return SMTPD_REPLY_ARGUMENT;
+        enum smtpd_reply reply =
+            arguments == NULL ? SMTPD_REPLY_PARAMETER : mail_parameter(&parameter, arguments);
+        if (reply != SMTPD_REPLY_OK)
+            return reply;
+    }
+    return SMTPD_REPLY_OK;
+}
+
+/* ---- paths ---- */
+
+/* "FROM:<path>" or "TO:<path>"; spaces before the bracket are a common slip and harmless. The rest
+ * of the argument is in *ret_rest. */
+static enum smtpd_reply path_parse(struct span argument, const char *keyword, uint32_t flags,
+                                   enum smtpd_reply on_syntax, struct smtp_address *ret_address,
+                                   struct span *ret_rest)
+{
+    uint32_t size;
+
+    if (!span_has_prefix_nocase(argument, span_from_text(keyword)))
+        return SMTPD_REPLY_ARGUMENT;
+    argument = span_skip(argument, (uint32_t)strlen(keyword));
+    while (argument.size > 0 && argument.data[0] == ' ')
+        argument = span_skip(argument, 1);
+    switch (smtp_path_parse(argument, flags | SMTP_PATH_UTF8_OK, ret_address, &size)) {
+    case ERR_OK:
+        *ret_rest = span_skip(argument, size);
+        return SMTPD_REPLY_OK;
+    case ERR_REFUSED:
+        return SMTPD_REPLY_ADDRESS_LITERAL;
+    default:
+        return on_syntax;
+    }
+}
+
+/* ---- MAIL ---- */
+
+static enum smtpd_reply mail_check(const struct smtpd_session *session,
+                                   const struct smtp_address *address,
+                                   const struct mail_arguments *arguments)
+{
+    /*= rfc6531#section-3.5
+     * A non-ASCII address in a command without the SMTPUTF8 parameter: 553 (or 550). */
+    if (address->is_utf8 && !(arguments->seen & MAIL_SMTPUTF8))
+        return SMTPD_REPLY_ADDRESS_UTF8;
+    if (arguments->size > session->listener->limits.message_size_max)
+        return SMTPD_REPLY_SIZE_MAX;
+    return SMTPD_REPLY_OK;
+}
+
+static enum smtpd_reply mail_begin(struct smtpd_context *context, struct smtpd_session *session,
+                                   const struct smtp_address *address,
+                                   const struct mail_arguments *arguments, struct tick_now now)
+{
+    struct smtpd_transaction *transaction = smtpd_transaction_acquire(context);
+
+    if (transaction == NULL)
+        return SMTPD_REPLY_MEMORY;
+    struct envelope *envelope = &transaction->envelope;
+    envelope->sender = arena_copy(&transaction->arena, address->text);
+    if (envelope->sender.data == NULL && address->text.size > 0) {
+        smtpd_transaction_release(context, transaction);
+        return SMTPD_REPLY_MEMORY;
+    }
+    envelope->arrived = now.wall;
+    envelope->body_size = arguments->size; /* as announced, until the end of data knows */
+    envelope->flags = arguments->seen & MAIL_SMTPUTF8 ? ENVELOPE_SMTPUTF8 : 0;
+    transaction->is_utf8_address = address->is_utf8;
+    transaction->encoded_size = ENVELOPE_OVERHEAD + address->text.size;
+    transaction->deadline = now.tick + session->listener->limits.transaction_timeout;
+    session->transaction = transaction;
+    smtpd_enter(session, SMTPD_MAIL);
+    return SMTPD_REPLY_SENDER_OK;
+}
+
+void smtpd_on_mail(struct smtpd_context *context, struct smtpd_session *session,
+                   const struct smtpd_line *line, struct tick_now now)
+{
+    const struct settings_limits *limits = &session->listener->limits;
+    struct mail_arguments arguments = {0};
+    struct smtp_address address = {0};
+    struct span rest = {0};
+
+    session->attempt.is_mail_seen = true;
+    session->attempt.rcpt_count = 0;
+    if (limits->messages_per_session_max > 0 &&
+        session->message_count >= limits->messages_per_session_max) {
+        smtpd_dismiss(context, session, SMTPD_REPLY_MESSAGES_MAX);
+        return;
+    }
+    enum smtpd_reply reply = path_parse(line->argument, "FROM:", SMTP_PATH_NULL_OK,
+                                        SMTPD_REPLY_SENDER_SYNTAX, &address, &rest);
+    if (reply == SMTPD_REPLY_OK)
+        reply = parameters_parse(rest, &arguments);
+    if (reply == SMTPD_REPLY_OK)
+        reply = mail_check(session, &address, &arguments);
+    if (reply == SMTPD_REPLY_OK)
+        reply = mail_begin(context, session, &address, &arguments, now);
+    if (reply == SMTPD_REPLY_SENDER_OK)
+        smtpd_reply(context, session, reply);
+    else
+        smtpd_reject(context, session, reply, (struct span){0}, NULL, now);
+}
+
+/* ---- RCPT ---- */
+
+static enum smtpd_reply rcpt_grow(struct smtpd_transaction *transaction)
+{
+    struct envelope *envelope = &transaction->envelope;
+
+    if (envelope->recipient_count < transaction->recipient_capacity)
+        return SMTPD_REPLY_OK;
+    uint32_t capacity = transaction->recipient_capacity == 0 ? RECIPIENT_CAPACITY_MIN
+                                                             : 2 * transaction->recipient_capacity;
+    struct envelope_recipient *recipients =
+        arena_acquire(&transaction->arena, capacity * sizeof(*recipients));
+    if (recipients == NULL)
+        return SMTPD_REPLY_MEMORY;
+    if (envelope->recipient_count > 0)
+        memcpy(recipients, envelope->recipients, envelope->recipient_count * sizeof(*recipients));
+    envelope->recipients = recipients;
+    transaction->recipient_capacity = capacity;
+    return SMTPD_REPLY_OK;
+}
+
+static enum smtpd_reply rcpt_add(struct smtpd_session *session,
+                                 const struct policy_recipient *recipient)
+{
+    struct smtpd_transaction *transaction = session->transaction;
+    struct envelope *envelope = &transaction->envelope;
+    uint32_t size = recipient->address.size + recipient->domain.size + ENVELOPE_RECIPIENT_OVERHEAD;
+
+    if (transaction->encoded_size + size > ENVELOPE_SIZE_MAX)
+        return SMTPD_REPLY_RECIPIENTS_MAX;
+    enum smtpd_reply reply = rcpt_grow(transaction);
+    if (reply != SMTPD_REPLY_OK)
+        return reply;
+    struct span address = arena_copy(&transaction->arena, recipient->address);
+    struct span domain = arena_copy(&transaction->arena, recipient->domain);
+    if (address.data == NULL || domain.data == NULL)
+        return SMTPD_REPLY_MEMORY;
+    envelope->recipients[envelope->recipient_count++] =
+        (struct envelope_recipient){.address = address, .domain = domain, .state = RECIPIENT_DUE};
+    transaction->encoded_size += size;
+    smtpd_enter(session, SMTPD_RCPT);
+    return SMTPD_REPLY_RECIPIENT_OK;
+}
+
+/* Policy, then the envelope. */
+static enum smtpd_reply rcpt_judge(struct smtpd_session *session,
+                                   const struct smtp_address *address, const char **ret_text)
+{
+    struct smtpd_transaction *transaction = session->transaction;
+    uint32_t count_max = session->listener->limits.recipient_max;
+    struct policy_recipient recipient;
+
+    if (address->is_utf8 && !(transaction->envelope.flags & ENVELOPE_SMTPUTF8))
+        return SMTPD_REPLY_ADDRESS_UTF8;
+    switch (
+        policy_recipient_check(session->settings, session->is_relay_client, address, &recipient)) {
+    case POLICY_OK:
+        break;
+    case POLICY_RELAY_DENIED:
+        return SMTPD_REPLY_RELAY_DENIED;
+    case POLICY_ROUTE_REFUSED:
+        *ret_text = recipient.route->refuse_text;
+        return SMTPD_REPLY_ROUTE_REFUSED;
+    case POLICY_POSTMASTER_ABSENT:
+        return SMTPD_REPLY_POSTMASTER_ABSENT;
+    }
+    if (transaction->envelope.recipient_count >= count_max ||
+        transaction->envelope.recipient_count >= ENVELOPE_RECIPIENT_MAX)
+        return SMTPD_REPLY_RECIPIENTS_MAX;
+    enum smtpd_reply reply = rcpt_add(session, &recipient);
+    if (reply == SMTPD_REPLY_RECIPIENT_OK)
+        transaction->is_utf8_address |= address->is_utf8;
+    return reply;
+}
+
+void smtpd_on_rcpt(struct smtpd_context *context, struct smtpd_session *session,
+                   const struct smtpd_line *line, struct tick_now now)
+{
+    uint32_t count_max = session->listener->limits.recipient_max;
+    struct smtp_address address = {0};
+    struct span rest = {0};
+    const char *text = NULL;
+
+    session->attempt.rcpt_count += 1;
+    if (session->attempt.rcpt_count / 2 > count_max) {
+        smtpd_dismiss(context, session, SMTPD_REPLY_RECIPIENTS_FLOOD);
+        return;
+    }
+    enum smtpd_reply reply = path_parse(line->argument, "TO:", SMTP_PATH_POSTMASTER_OK,
+                                        SMTPD_REPLY_RECIPIENT_SYNTAX, &address, &rest);
+    if (reply == SMTPD_REPLY_OK)
+        reply = parameters_parse(rest, NULL);
+    if (reply == SMTPD_REPLY_OK)
+        reply = rcpt_judge(session, &address, &text);
+    if (reply == SMTPD_REPLY_RECIPIENT_OK) {
+        context->recipients_accepted += 1;
+        smtpd_reply(context, session, reply);
+        return;
+    }
+    context->recipients_rejected += 1;
+    smtpd_reject(context, session, reply, address.text.size > 0 ? address.text : line->argument,
+                 text, now);
+}

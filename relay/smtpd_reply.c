@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Replies and their order, and the records of what was taken and refused.
+ *
+ * Every session has an ordered queue of reply slots. A slot is a pending transaction: its end of
+ * data was read and its commit is under way. What is replied meanwhile (to RSET, MAIL, RCPT, DATA
+ * of the next message, QUIT) belongs behind that slot's own reply, so it is kept in the youngest
+ * pending transaction and sent when that one and all before it are committed:
+ *
+ *   pending:  T1 [held: 250 250 354]  T2 [held: 221]        output: (all that was before T1)
+ *   T2 commits: nothing leaves.  T1 commits: 250 for T1, its held text, 250 for T2, 221.
+ *
+ * Invariants
+ *   1. Without a pending transaction replies go straight to the output.
+ *   2. The held text of all pending transactions is at most SMTPD_HELD_MAX and one more command's
+ *      replies: smtpd_need() stops reading commands there.
+ *   3. No octet of the client's is ever part of a reply.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "relay/smtpd_internal.h"
+
+#define SMTPD_REPLY_TEXT_MAX 2048u
+
+static const struct smtpd_reply_row {
+    uint16_t code;
+    uint8_t size;
+    const char *line;
+} smtpd_replies[SMTPD_REPLY_COUNT] = {
+#define X(symbol, code, line) {code, sizeof(line) - 1, line},
+#include "relay/smtpd_reply.def"
+#undef X
+};
+
+uint16_t smtpd_reply_code(enum smtpd_reply reply)
+{
+    CHECK(reply < SMTPD_REPLY_COUNT);
+    return smtpd_replies[reply].code;
+}
+
+static void output_append(struct smtpd_context *context, struct span text)
+{
+    CHECK(text.size <= SMTPD_OUTPUT_SIZE - context->output_size);
+    if (text.size == 0)
+        return;
+    memcpy(context->output + context->output_size, text.data, text.size);
+    context->output_size += text.size;
+}
+
+static void hold_text(struct smtpd_session *session, struct span text)
+{
+    struct smtpd_transaction *slot = session->pending_last;
+    uint32_t needed = slot->held_size + text.size;
+
+    if (needed > slot->held_capacity) {
+        uint32_t capacity = slot->held_capacity == 0 ? 512 : slot->held_capacity;
+        while (capacity < needed)
+            capacity *= 2;
+        slot->held = realloc(slot->held, capacity);
+        CHECK(slot->held != NULL); /* at most 16 KB: the process is beyond help */
+        slot->held_capacity = capacity;
+    }
+    memcpy(slot->held + slot->held_size, text.data, text.size);
+    slot->held_size = needed;
+    session->held_size += text.size;
+}
+
+void smtpd_reply_text(struct smtpd_context *context, struct smtpd_session *session,
+                      struct span text)
+{
+    CHECK(text.size >= 2 && text.size <= SMTPD_REPLY_TEXT_MAX);
+    CHECK(text.data[text.size - 2] == '\r' && text.data[text.size - 1] == '\n');
+    if (session->state == SMTPD_CLOSING)
+        return;
+    if (session->pending_last != NULL)
+        hold_text(session, text);
+    else
+        output_append(context, text);
+}
+
+static void count_reply(struct smtpd_context *context, struct smtpd_session *session,
+                        enum smtpd_reply reply)
+{
+    context->replies[reply] += 1;
+    session->error_count += smtpd_replies[reply].code >= 500;
+}
+
+void smtpd_reply(struct smtpd_context *context, struct smtpd_session *session,
+                 enum smtpd_reply reply)
+{
+    const struct smtpd_reply_row *row = &smtpd_replies[reply];
+    uint8_t line[UINT8_MAX + 2];
+
+    memcpy(line, row->line, row->size);
+    line[row->size] = '\r';
+    line[row->size + 1] = '\n';
+    count_reply(context, session, reply);
+    smtpd_reply_text(context, session, span_of(line, row->size + 2u));
+}
+
+/* ---- records ---- */
+
+/* "550 5.6.11 text" */
+static void parse_enhanced(const char *line, uint8_t ret_enhanced[3])
+{
+    unsigned class, subject, detail;
+
+    if (sscanf(line, "%*3u %1u.%3u.%3u ", &class, &subject, &detail) == 3) {
+        ret_enhanced[0] = (uint8_t) class;
+        ret_enhanced[1] = (uint8_t)subject;
+        ret_enhanced[2] = (uint8_t)detail;
+    }
+}
+
+static void record_emit(struct smtpd_context *context, const struct smtpd_session *session,
+                        const struct smtpd_transaction *transaction, enum record_kind kind,
+                        struct span recipient, const char *line, struct tick_now now)
+{
+    struct record record = {.kind = (uint16_t)kind,
+                            .code = (uint16_t)strtoul(line, NULL, 10),
+                            .shard = context->shard,
+                            .time = now.wall,
+                            .session = session->id,
+                            .source = session->local,
+                            .peer = session->peer,
+                            .connection_use = session->message_count};
+
+    parse_enhanced(line, record.enhanced);
+    if (transaction != NULL) {
+        const struct envelope *envelope = &transaction->envelope;
+        record.id = transaction->commit_id;
+        record.size = envelope->body_size;
+        record.recipient_count = (uint16_t)envelope->recipient_count;
+        record.delays_ms[0] = (uint32_t)((now.wall - envelope->arrived) / 1000);
+        record_text(record.sender, sizeof(record.sender), envelope->sender);
+        if (recipient.size == 0 && envelope->recipient_count > 0)
+            recipient = envelope->recipients[0].address;
+    }
+    record_text(record.recipient, sizeof(record.recipient), recipient);
+    record_text(record.text, sizeof(record.text), span_from_text(line));
+    if (session->hello_name != NULL)
+        record_text(record.host, sizeof(record.host), span_from_text(session->hello_name));
+    if (session->is_tls && session->tls_version != NULL)
+        record_text(record.tls, sizeof(record.tls), span_from_text(session->tls_version));
+    context->records.emit(context->records.context, &record);
+}
+
+void smtpd_reject(struct smtpd_context *context, struct smtpd_session *session,
+                  enum smtpd_reply reply, struct span recipient, const char *text,
+                  struct tick_now now)
+{
+    const char *row_line = smtpd_replies[reply].line;
+    char line[512]; /*= rfc5321#section-4.5.3.1.5: 512 octets with CRLF */
+
+    if (text == NULL) {
+        smtpd_reply(context, session, reply);
+        text = row_line;
+    } else { /* the operator's words, behind the row's codes */
+        int size = snprintf(line, sizeof(line) - 2, "%.10s%s", row_line, text);
+        uint32_t length = size < (int)sizeof(line) - 2 ? (uint32_t)size : sizeof(line) - 3;
+        memcpy(line + length, "\r\n", 3);
+        count_reply(context, session, reply);
+        smtpd_reply_text(context, session, span_of(line, length + 2));
+        line[length] = '\0';
+        text = line;
+    }
+    record_emit(context, session, session->transaction, RECORD_REJECTION, recipient, text, now);
+}
+
+void smtpd_reply_release(struct smtpd_context *context, struct smtpd_session *session,
+                         struct smtpd_transaction *transaction, struct tick_now now)
+{
+    char id[MESSAGE_ID_TEXT_SIZE], line[128];
+    int size;
+
+    if (transaction->commit_code == 250) {
+        size = snprintf(line, sizeof(line), "250 2.0.0 ok %s\r\n",
+                        message_id_format(transaction->commit_id, id));
+        context->messages_accepted += 1;
+    } else {
+        enum smtpd_reply reply =
+            transaction->commit_code == 452 ? SMTPD_REPLY_STORAGE_FULL : SMTPD_REPLY_STORAGE_ERROR;
+        size = snprintf(line, sizeof(line), "%s\r\n", smtpd_replies[reply].line);
+        count_reply(context, session, reply);
+        context->messages_rejected += 1;
+    }
+    output_append(context, span_of(line, (uint32_t)size));
+    output_append(context, span_of(transaction->held, transaction->held_size));
+    CHECK(session->held_size >= transaction->held_size);
+    session->held_size -= transaction->held_size;
+    line[size - 2] = '\0';
+    record_emit(context, session, transaction,
+                transaction->commit_code == 250 ? RECORD_RECEPTION : RECORD_REJECTION,
+                (struct span){0}, line, now);
+}

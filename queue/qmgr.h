@@ -47,17 +47,21 @@ struct qmgr_options {
     void (*on_expired)(void *context, const struct envelope *envelope, uint32_t recipient_index);
 };
 
+/** Heap; start-up. No memory at start ends the process. */
 struct qmgr *qmgr_new(const struct qmgr_options *options, struct spool *spool, struct rng *rng,
                       struct tick_now now);
+/** Frees everything, parked lines and active deliveries too; calls no one back. */
 void qmgr_free(struct qmgr *qmgr);
 
 /**
  * Take over a committed message. Recipients in state DUE become deliveries, due at once or at
- * `next_try`; FAILED ones are reported by qmgr_dsn_next() again.
+ * `next_try`; FAILED ones are reported by qmgr_dsn_next() again. A message with neither is at its
+ * end: on_done comes inside this call. PROGRESS that does not decode, or speaks of recipients that
+ * do not exist, is passed over and counted: better twice than never.
  *
  * Ownership: `encoded` is copied; `body` (may be NULL or empty: read from the spool when needed) is
- * moved. Errors:    ERR_LIMIT; ERR_DISK_CORRUPT when `encoded` does not decode. Nothing was taken
- * then.
+ * moved. Errors:    ERR_LIMIT; ERR_DISK_CORRUPT when `encoded` does not decode, or its id is
+ * here already. Nothing was taken then.
  */
 struct qmgr_insert {
     struct span encoded;
@@ -100,7 +104,7 @@ struct qmgr_view {
     uint32_t attempts;      /* before this one */
     wall_us last_attempt;   /* 0: none */
     struct span last_reply;
-    wall_us active_since; /* when it became ready for the first time: `delays` */
+    wall_us active_since; /* when it became due for this attempt: `delays` */
 };
 struct qmgr_view qmgr_delivery_view(struct qmgr *qmgr, struct qmgr_delivery *delivery);
 /** An operator, or expiry, wants this active delivery to end: the transfer cancels what it can and
@@ -119,7 +123,8 @@ struct qmgr_result { /* for one recipient */
  * End of an attempt. Recipients not mentioned stay DUE. Retries are scheduled (`retry_not_before`
  * at the earliest, and now when `retry_now`: rest of a batch), PROGRESS is written lazily, the body
  * is let go after the first attempt when more is to come. Recipients FAILED on a null-sender
- * message are SETTLED at once. May end the message (on_done).
+ * message are SETTLED at once. May end the message (on_done). What was not attempted is READY again
+ * at once, unless retry_not_before says otherwise: a caller without a slot keeps the line parked.
  */
 struct qmgr_finish {
     const struct qmgr_result *results;
@@ -174,6 +179,7 @@ tick_us qmgr_deadline(const struct qmgr *qmgr);
 struct qmgr_stats {
     uint32_t messages, deliveries_waiting, deliveries_ready, deliveries_active, lines;
     uint64_t inserted, delivered_recipients, failed_recipients, expired_recipients, deferrals, done;
+    uint64_t progress_corrupt; /* PROGRESS payloads passed over at recovery */
     uint64_t body_memory;
 };
 struct qmgr_stats qmgr_get_stats(const struct qmgr *qmgr);

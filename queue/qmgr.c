@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The queue manager: what waits for whom, until when.
+ *
+ * A message is its encoded envelope, patched in place, and three kinds of next event: the retry
+ * timers of its deliveries, its expiry timer, and the DSN it owes. Millions wait at the price of
+ * one message, one delivery and one encoded envelope each; everything else (decoded envelope, body,
+ * failures) is in a `work` that exists while somebody works on the message.
+ *
+ * Delivery                                         Edge done by
+ *   (none) -> READY      inserted, due             qmgr_insert() -> qmgr_line_push()
+ *   (none) -> WAITING    recovered, next_try       qmgr_insert() -> qmgr_delivery_wait()
+ *   WAITING -> READY     its timer                 qmgr_advance() -> qmgr_line_push()
+ *   READY -> ACTIVE      the transfer asks         qmgr_take()
+ *   ACTIVE -> WAITING    deferred                  qmgr_finish()
+ *   ACTIVE -> READY      rest of a batch, no slot  qmgr_finish()
+ *   any -> (none)        no recipient DUE is left  qmgr_delivery_free()
+ *
+ * Invariants (qmgr_verify() proves them)
+ *   1. due and failed of a message count its recipients in these states; the message is gone as
+ *      soon as both are 0.
+ *   2. Every DUE recipient belongs to exactly one delivery, the one whose line has its domain.
+ *   3. The expiry timer is armed until the message is expired. After that only ACTIVE deliveries
+ *      and the owed DSN are left; both end by themselves.
+ *   4. A work exists while there is a body, an ACTIVE delivery, a failure, or a DSN being made.
+ *   5. Expiry is a monotonic deadline, computed once at insert from what is left of the lifetime:
+ *      a jump of the wall clock afterwards moves nothing.
+ *
+ * Limits: message_count_max messages (ERR_LIMIT beyond), body_memory_max octets of bodies, at most
+ * QMGR_TIMERS_PER_ADVANCE timers a turn, ENVELOPE_RECIPIENT_MAX deliveries a message.
+ * Not here: why an attempt failed (relay/), who may connect (site.c), durability (spool.c).
+ */
+#include <stdlib.h>
+
+#include "queue/qmgr_state.h"
+
+#define QMGR_MESSAGE_BUCKETS_MAX (1u << 24)
+#define QMGR_LINE_BUCKETS_MAX    (1u << 20)
+#define QMGR_WORK_ARENA_BLOCK    512u
+#define QMGR_SCRATCH_ARENA_BLOCK 16384u
+
+static uint32_t bucket_count(uint32_t wanted, uint32_t max)
+{
+    uint32_t count = 16;
+
+    while (count < wanted && count < max)
+        count *= 2;
+    return count;
+}
+
+struct qmgr *qmgr_new(const struct qmgr_options *options, struct spool *spool, struct rng *rng,
+                      struct tick_now now)
+{
+    CHECK(options->message_count_max > 0);
+    CHECK(options->retry_min > 0 && options->retry_min <= options->retry_max);
+    uint32_t count_max = options->message_count_max;
+    uint32_t message_buckets = bucket_count(count_max, QMGR_MESSAGE_BUCKETS_MAX);
+    uint32_t line_buckets = bucket_count(count_max, QMGR_LINE_BUCKETS_MAX);
+    struct qmgr *qmgr = calloc(1, sizeof(*qmgr));
+    CHECK(qmgr != NULL);
+
+    qmgr->options = *options;
+    qmgr->spool = spool;
+    qmgr->rng = rng;
+    qmgr->hash = (struct keyed_hash){{rng_u64(rng), rng_u64(rng)}};
+    slab_init(&qmgr->messages, sizeof(struct qmgr_message), count_max, qmgr);
+    slab_init(&qmgr->deliveries, sizeof(struct qmgr_delivery), UINT32_MAX, qmgr);
+    slab_init(&qmgr->lines, sizeof(struct qmgr_line), UINT32_MAX, qmgr);
+    qmgr->message_buckets = calloc(message_buckets, sizeof(struct qmgr_message *));
+    qmgr->line_buckets = calloc(line_buckets, sizeof(struct qmgr_line *));
+    CHECK(qmgr->message_buckets != NULL && qmgr->line_buckets != NULL);
+    qmgr->message_mask = message_buckets - 1;
+    qmgr->line_mask = line_buckets - 1;
+    buf_queue_init(&qmgr->no_body);
+    arena_init(&qmgr->scratch, QMGR_SCRATCH_ARENA_BLOCK, QMGR_ARENA_SIZE_MAX);
+    arena_init(&qmgr->view_arena, QMGR_SCRATCH_ARENA_BLOCK, QMGR_ARENA_SIZE_MAX);
+    wheel_init(&qmgr->wheel, now.tick);
+    return qmgr;
+}
+
+/* ---- work ---- */
+
+static struct qmgr_work *work_new(struct qmgr *qmgr)
+{
+    struct qmgr_work *work = qmgr->work_spare;
+
+    if (work != NULL) {
+        qmgr->work_spare = work->next;
+        qmgr->work_spare_count--;
+        work->next = NULL;
+        return work;
+    }
+    work = calloc(1, sizeof(*work));
+    CHECK(work != NULL);
+    arena_init(&work->arena, QMGR_WORK_ARENA_BLOCK, QMGR_ARENA_SIZE_MAX);
+    buf_queue_init(&work->body);
+    work->dsn_timer.kind = QMGR_TIMER_DSN;
+    return work;
+}
+
+static void work_close(struct qmgr_work *work)
+{
+    arena_reset(&work->arena);
+    work->is_decoded = false;
+    work->dsn_failures = NULL;
+    work->dsn_failure_count = 0;
+}
+
+static void work_release_body(struct qmgr *qmgr, struct qmgr_work *work)
+{
+    CHECK(qmgr->stats.body_memory >= work->body.size);
+    qmgr->stats.body_memory -= work->body.size;
+    buf_queue_fini(&work->body);
+}
+
+static void work_free(struct qmgr *qmgr, struct qmgr_work *work)
+{
+    qmgr_dsn_forget(qmgr, work);
+    work_release_body(qmgr, work);
+    work_close(work);
+    work->message->work = NULL;
+    work->message = NULL;
+    if (qmgr->work_spare_count == QMGR_WORK_SPARE_MAX) {
+        arena_fini(&work->arena);
+        free(work);
+        return;
+    }
+    work->next = qmgr->work_spare;
+    qmgr->work_spare = work;
+    qmgr->work_spare_count++;
+}
+
+struct qmgr_work *qmgr_work_get(struct qmgr *qmgr, struct qmgr_message *message)
+{
+    if (message->work == NULL) {
+        message->work = work_new(qmgr);
+        message->work->message = message;
+    }
+    return message->work;
+}
+
+static enum err work_decode(struct qmgr_work *work)
+{
+    struct span encoded = span_of(work->message->encoded, work->message->encoded_size);
+
+    if (work->is_decoded)
+        return ERR_OK;
+    TRY(envelope_decode(encoded, &work->arena, &work->envelope));
+    work->is_decoded = true;
+    return ERR_OK;
+}
+
+struct envelope *qmgr_message_open(struct qmgr *qmgr, struct qmgr_message *message)
+{
+    struct qmgr_work *work = qmgr_work_get(qmgr, message);
+
+    CHECK(work_decode(work) == ERR_OK); /* it did at insert */
+    return &work->envelope;
+}
+
+/* ---- the table of messages ---- */
+
+static struct qmgr_message **message_bucket(const struct qmgr *qmgr, struct message_id id)
+{
+    uint64_t hash = keyed_hash_octets(&qmgr->hash, span_of(&id, sizeof(id)));
+    return &qmgr->message_buckets[hash & qmgr->message_mask];
+}
+
+static struct message_id message_id_of(const struct qmgr_message *message)
+{
+    return envelope_basic_get(message->encoded).id;
+}
+
+struct qmgr_message *qmgr_find(struct qmgr *qmgr, struct message_id id)
+{
+    struct qmgr_message *message = *message_bucket(qmgr, id);
+
+    while (message != NULL && !message_id_is_equal(message_id_of(message), id))
+        message = message->hash_next;
+    return message;
+}
+
+static void message_link(struct qmgr *qmgr, struct qmgr_message *message, struct message_id id)
+{
+    struct qmgr_message **bucket = message_bucket(qmgr, id);
+
+    message->hash_next = *bucket;
+    *bucket = message;
+}
+
+static void message_unlink(struct qmgr *qmgr, struct qmgr_message *message)
+{
+    struct qmgr_message **link = message_bucket(qmgr, message_id_of(message));
+
+    while (*link != message)
+        link = &(*link)->hash_next;
+    *link = message->hash_next;
+}
+
+/* ---- the end of messages ---- */
+
+void qmgr_message_remove(struct qmgr *qmgr, struct qmgr_message *message)
+{
+    while (message->deliveries != NULL)
+        qmgr_delivery_free(qmgr, message->deliveries);
+    wheel_cancel(&qmgr->wheel, &message->expiry);
+    message_unlink(qmgr, message);
+    if (message->work != NULL)
+        work_free(qmgr, message->work);
+    free(message->encoded);
+    slab_release(&qmgr->messages, message);
+}
+
+/* A body is kept for first attempts, and for a DSN that is about to be made. While somebody works
+ * with it, it stays. */
+static bool work_body_is_wanted(const struct qmgr_work *work)
+{
+    const struct qmgr_message *message = work->message;
+
+    return message->active > 0 || message->fresh > 0 || work->dsn_state == QMGR_DSN_LISTED ||
+           work->dsn_state == QMGR_DSN_REPORTED;
+}
+
+static void work_review(struct qmgr *qmgr, struct qmgr_work *work)
+{
+    const struct qmgr_message *message = work->message;
+
+    if (!buf_queue_is_empty(&work->body)) {
+        if (work_body_is_wanted(work))
+            return;
+        work_release_body(qmgr, work);
+    }
+    if (message->active > 0 || work->dsn_state == QMGR_DSN_REPORTED)
+        return;
+    if (work->failures == NULL)
+        work_free(qmgr, work);
+    else
+        work_close(work);
+}
+
+void qmgr_message_review(struct qmgr *qmgr, struct qmgr_message *message)
+{
+    if (message->due == 0 && message->failed == 0) {
+        struct spool_entry *entry = message->entry;
+        qmgr_message_remove(qmgr, message);
+        qmgr->stats.done++;
+        qmgr->options.on_done(qmgr->options.context, entry);
+        return;
+    }
+    qmgr_dsn_review(qmgr, message);
+    if (message->work != NULL)
+        work_review(qmgr, message->work);
+}
+
+void qmgr_free(struct qmgr *qmgr)
+{
+    struct qmgr_message *message;
+    struct qmgr_line *line;
+    uint64_t cursor = 0;
+
+    qmgr->options.on_line_gone = NULL; /* who frees the queue has let go of its lines */
+    while ((message = slab_next(&qmgr->messages, &cursor)) != NULL)
+        qmgr_message_remove(qmgr, message);
+    cursor = 0;
+    while ((line = slab_next(&qmgr->lines, &cursor)) != NULL)
+        qmgr_line_free(qmgr, line);
+    while (qmgr->work_spare != NULL) {
+        struct qmgr_work *work = qmgr->work_spare;
+        qmgr->work_spare = work->next;
+        arena_fini(&work->arena);
+        free(work);
+    }
+    slab_fini(&qmgr->messages);
+    slab_fini(&qmgr->deliveries);
+    slab_fini(&qmgr->lines);
+    arena_fini(&qmgr->scratch);
+    arena_fini(&qmgr->view_arena);
+    free(qmgr->message_buckets);
+    free(qmgr->line_buckets);
+    free(qmgr);
+}
+
+/* ---- insert ---- */
+
+tick_us qmgr_tick_of(wall_us wall, tick_us ahead_max, struct tick_now now)
+{
+    if (wall <= now.wall)
+        return now.tick;
+    tick_us ahead = (tick_us)(wall - now.wall);
+    return now.tick + (ahead < ahead_max ? ahead : ahead_max);
+}
+
+/* A message with its envelope decoded, in no table yet. */
+static enum err message_new(struct qmgr *qmgr, const struct qmgr_insert *insert,
+                            struct qmgr_message **ret_message)
+{
+    if (insert->encoded.size == 0)
+        return ERR_DISK_CORRUPT;
+    struct qmgr_message *message = slab_acquire(&qmgr->messages);
+    if (message == NULL)
+        return ERR_LIMIT;
+    message->encoded = malloc(insert->encoded.size);
+    CHECK(message->encoded != NULL);
+    memcpy(message->encoded, insert->encoded.data, insert->encoded.size);
+    message->encoded_size = insert->encoded.size;
+    message->entry = insert->entry;
+    message->expiry.kind = QMGR_TIMER_EXPIRY;
+
+    struct qmgr_work *work = qmgr_work_get(qmgr, message);
+    enum err err = work_decode(work);
+    if (err == ERR_OK && qmgr_find(qmgr, work->envelope.id) != NULL)
+        err = ERR_DISK_CORRUPT; /* ids are unique: a second one is not a message of ours */
+    if (err != ERR_OK) {
+        work_free(qmgr, work);
+        free(message->encoded);
+        slab_release(&qmgr->messages, message);
+        return err;
+    }
+    *ret_message = message;
+    return ERR_OK;
+}
+
+/* Group the DUE recipients by domain: one delivery each. */
+static void message_make_deliveries(struct qmgr *qmgr, struct qmgr_message *message,
+                                    const struct envelope *envelope)
+{
+    for (uint32_t i = 0; i < envelope->recipient_count; i++) {
+        const struct envelope_recipient *recipient = &envelope->recipients[i];
+        if (recipient->state != RECIPIENT_DUE)
+            continue;
+        struct qmgr_line *line = qmgr_line_get(qmgr, envelope, recipient->domain);
+        struct qmgr_delivery *delivery = line->newest;
+        if (delivery == NULL || delivery->message != message)
+            delivery = qmgr_delivery_new(qmgr, message, line, i);
+        delivery->due_count++;
+    }
+}
+
+static void message_keep_body(struct qmgr *qmgr, struct qmgr_message *message,
+                              struct buf_queue *body)
+{
+    if (body == NULL || buf_queue_is_empty(body))
+        return;
+    if (body->size > qmgr->options.body_memory_max - qmgr->stats.body_memory) {
+        buf_queue_fini(body);
+        return;
+    }
+    qmgr->stats.body_memory += body->size;
+    buf_queue_move(&message->work->body, body);
+}
+
+/* Recovery left the next try of each delivery in its timer's deadline; 0: now. */
+static void message_schedule(struct qmgr *qmgr, struct qmgr_message *message, struct tick_now now)
+{
+    for (struct qmgr_delivery *d = message->deliveries; d != NULL; d = d->next) {
+        if (d->timer.deadline > now.tick)
+            qmgr_delivery_wait(qmgr, d, d->timer.deadline);
+        else
+            qmgr_line_push(qmgr, d, now.wall);
+    }
+}
+
+enum err qmgr_insert(struct qmgr *qmgr, const struct qmgr_insert *insert, struct tick_now now)
+{
+    struct qmgr_message *message;
+
+    TRY(message_new(qmgr, insert, &message));
+    struct envelope *envelope = &message->work->envelope;
+    message_link(qmgr, message, envelope->id);
+    message->is_null_sender = envelope->sender.size == 0;
+    tick_us lifetime = (tick_us)(envelope->expires - envelope->arrived);
+    wheel_arm(&qmgr->wheel, &message->expiry, qmgr_tick_of(envelope->expires, lifetime, now));
+
+    qmgr_recover_states(qmgr, message, insert);
+    message_make_deliveries(qmgr, message, envelope);
+    qmgr_recover_deliveries(qmgr, message, insert, now);
+    message_schedule(qmgr, message, now);
+    message_keep_body(qmgr, message, insert->body);
+    qmgr->stats.inserted++;
+    qmgr_message_review(qmgr, message);
+    return ERR_OK;
+}
+
+/* ---- timers ---- */
+
+static void qmgr_on_timer(struct qmgr *qmgr, struct wheel_timer *timer, struct tick_now now)
+{
+    switch ((enum qmgr_timer_kind)timer->kind) {
+    case QMGR_TIMER_RETRY:
+        qmgr->stats.deliveries_waiting--;
+        qmgr_line_push(qmgr, WHEEL_OWNER(timer, struct qmgr_delivery, timer), now.wall);
+        return;
+    case QMGR_TIMER_EXPIRY:
+        qmgr_message_expire(qmgr, WHEEL_OWNER(timer, struct qmgr_message, expiry), now);
+        return;
+    case QMGR_TIMER_DSN:
+        qmgr_dsn_timer(qmgr, WHEEL_OWNER(timer, struct qmgr_work, dsn_timer));
+        return;
+    }
+    CHECK(!"a timer kind");
+}
+
+void qmgr_advance(struct qmgr *qmgr, struct tick_now now)
+{
+    for (uint32_t i = 0; i < QMGR_TIMERS_PER_ADVANCE; i++) {
+        struct wheel_timer *timer = wheel_expire_next(&qmgr->wheel, now.tick);
+        if (timer == NULL)
+            return;
+        qmgr_on_timer(qmgr, timer, now);
+    }
+}
+
+tick_us qmgr_deadline(const struct qmgr *qmgr)
+{
+    return wheel_deadline(&qmgr->wheel);
+}
+
+/* ---- operators ---- */
+
+struct qmgr_stats qmgr_get_stats(const struct qmgr *qmgr)
+{
+    struct qmgr_stats stats = qmgr->stats;
+
+    stats.messages = qmgr->messages.in_use;
+    stats.lines = qmgr->lines.in_use;
+    return stats;
+}
+
+struct qmgr_message *qmgr_next(struct qmgr *qmgr, uint64_t *cursor)
+{
+    return slab_next(&qmgr->messages, cursor);
+}
+
+const struct envelope *qmgr_message_envelope(const struct qmgr_message *message)
+{
+    struct qmgr *qmgr = slab_owner(message);
+    struct span encoded = span_of(message->encoded, message->encoded_size);
+
+    arena_reset(&qmgr->view_arena);
+    CHECK(envelope_decode(encoded, &qmgr->view_arena, &qmgr->view_envelope) == ERR_OK);
+    return &qmgr->view_envelope;
+}
+
+static const struct qmgr_delivery *message_delivery_find(const struct qmgr_message *message,
+                                                         struct span domain)
+{
+    const struct qmgr_delivery *delivery = message->deliveries;
+
+    while (delivery != NULL && !span_is_equal(qmgr_line_domain(delivery->line), domain))
+        delivery = delivery->next;
+    return delivery;
+}
+
+struct qmgr_status qmgr_message_status(const struct qmgr_message *message, uint32_t recipient_index,
+                                       struct tick_now now)
+{
+    const struct envelope *envelope = qmgr_message_envelope(message);
+
+    CHECK(recipient_index < envelope->recipient_count);
+    const struct envelope_recipient *recipient = &envelope->recipients[recipient_index];
+    struct qmgr_status status = {.state = recipient->state};
+    const struct qmgr_delivery *delivery = message_delivery_find(message, recipient->domain);
+    if (recipient->state != RECIPIENT_DUE)
+        return status;
+    CHECK(delivery != NULL);
+    status.is_active = delivery->state == QMGR_ACTIVE;
+    status.attempts = delivery->attempts;
+    status.next_try = now.wall;
+    if (delivery->state == QMGR_WAITING && delivery->timer.deadline > now.tick)
+        status.next_try += (wall_us)(delivery->timer.deadline - now.tick);
+    if (delivery->last_reply != NULL)
+        status.last_reply = span_of(delivery->last_reply->octets, delivery->last_reply->size);
+    return status;
+}

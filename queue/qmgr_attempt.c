@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Attempts: a delivery is taken, looked at, and ended; its recipients are settled, deferred or
+ * expired. Every end of an attempt and every expiry goes the same way:
+ *
+ *   1. results are applied to the encoded envelope and gathered as settles;
+ *   2. the delivery is freed (nothing DUE), expired (the message is) or scheduled;
+ *   3. unless the message is at its end, one PROGRESS is written, lazily;
+ *   4. qmgr_message_review() draws the conclusions for the message.
+ *
+ * Retries: after attempt n the delivery waits retry_min * 2^(n - 1), at most retry_max, and of that
+ * 80 to 120 % at random, so that mail deferred together does not come back together. What was not
+ * attempted (no slot, cancelled before the start) and what is the rest of a batch is READY at once,
+ * or at retry_not_before; a caller who has no slot keeps the line PARKED until it has one.
+ *
+ * Expiry of a message does not interrupt an ACTIVE delivery: qmgr_delivery_is_cancelled() tells the
+ * transfer, the attempt's own deadline bounds it, and its results win over the expiry.
+ *
+ * Losing a PROGRESS in a crash means another attempt, never a lost recipient.
+ */
+#include <stdlib.h>
+
+#include "queue/qmgr_state.h"
+
+#define RETRY_JITTER_PERMILLE 200u
+/* A caller's retry_not_before further ahead than this is cut: the clock may have jumped. */
+#define RETRY_NOT_BEFORE_MAX TICK_S(7 * 86400)
+/* What a PROGRESS needs besides replies of settles: the header with its last reply, and each. */
+#define PROGRESS_FIXED_SIZE_MAX 2048u
+#define SETTLE_SIZE_MAX         16u
+
+/* ---- deliveries ---- */
+
+struct qmgr_delivery *qmgr_delivery_new(struct qmgr *qmgr, struct qmgr_message *message,
+                                        struct qmgr_line *line, uint32_t first)
+{
+    struct qmgr_delivery *delivery = slab_acquire(&qmgr->deliveries);
+
+    CHECK(delivery != NULL && first < ENVELOPE_RECIPIENT_MAX);
+    delivery->message = message;
+    delivery->line = line;
+    delivery->first = (uint16_t)first;
+    delivery->is_fresh = true;
+    delivery->next = message->deliveries;
+    if (delivery->next != NULL)
+        delivery->next->prev = delivery;
+    message->deliveries = delivery;
+    message->fresh++;
+    line->delivery_count++;
+    line->newest = delivery;
+    return delivery;
+}
+
+static void delivery_deactivate(struct qmgr *qmgr, struct qmgr_delivery *delivery)
+{
+    CHECK(delivery->state == QMGR_ACTIVE);
+    if (delivery->active.recipients != &delivery->active.only)
+        free(delivery->active.recipients);
+    delivery->message->active--;
+    delivery->state = 0;
+    delivery->timer = (struct wheel_timer){0};
+    qmgr->stats.deliveries_active--;
+}
+
+/* Out of heap or wheel, or no longer ACTIVE. */
+static void delivery_leave_state(struct qmgr *qmgr, struct qmgr_delivery *delivery)
+{
+    switch (delivery->state) {
+    case QMGR_WAITING:
+        wheel_cancel(&qmgr->wheel, &delivery->timer);
+        qmgr->stats.deliveries_waiting--;
+        break;
+    case QMGR_READY:
+        qmgr_line_remove(qmgr, delivery);
+        break;
+    case QMGR_ACTIVE:
+        delivery_deactivate(qmgr, delivery);
+        break;
+    default:
+        break; /* an attempt has just ended */
+    }
+}
+
+static void delivery_not_fresh(struct qmgr_delivery *delivery)
+{
+    if (delivery->is_fresh)
+        delivery->message->fresh--;
+    delivery->is_fresh = false;
+}
+
+void qmgr_delivery_free(struct qmgr *qmgr, struct qmgr_delivery *delivery)
+{
+    struct qmgr_message *message = delivery->message;
+    struct qmgr_line *line = delivery->line;
+
+    delivery_leave_state(qmgr, delivery);
+    delivery_not_fresh(delivery);
+    if (delivery->prev != NULL)
+        delivery->prev->next = delivery->next;
+    else
+        message->deliveries = delivery->next;
+    if (delivery->next != NULL)
+        delivery->next->prev = delivery->prev;
+    if (line->newest == delivery)
+        line->newest = NULL;
+    qmgr_reply_release(delivery->last_reply);
+    line->delivery_count--;
+    slab_release(&qmgr->deliveries, delivery);
+    qmgr_line_review(qmgr, line);
+}
+
+void qmgr_delivery_wait(struct qmgr *qmgr, struct qmgr_delivery *delivery, tick_us deadline)
+{
+    delivery->state = QMGR_WAITING;
+    delivery->timer = (struct wheel_timer){.kind = QMGR_TIMER_RETRY};
+    wheel_arm(&qmgr->wheel, &delivery->timer, deadline);
+    qmgr->stats.deliveries_waiting++;
+}
+
+void qmgr_delivery_recipients(struct qmgr_delivery *delivery, const struct envelope *envelope,
+                              uint32_t *ret_indexes)
+{
+    struct span domain = qmgr_line_domain(delivery->line);
+    uint32_t found = 0;
+
+    for (uint32_t i = delivery->first; found < delivery->due_count; i++) {
+        CHECK(i < envelope->recipient_count);
+        const struct envelope_recipient *recipient = &envelope->recipients[i];
+        if (recipient->state == RECIPIENT_DUE && span_is_equal(recipient->domain, domain))
+            ret_indexes[found++] = i;
+    }
+}
+
+/* ---- take and view ---- */
+
+struct qmgr_delivery *qmgr_take(struct qmgr *qmgr, struct qmgr_line *line, struct tick_now now)
+{
+    (void)now; /* what is due was made READY by qmgr_advance() of this turn */
+    CHECK(line->state == QMGR_LINE_PARKED);
+    if (line->heap_count == 0)
+        return NULL;
+    struct qmgr_delivery *delivery = line->heap[0].delivery;
+    wall_us since = delivery->ready.since;
+    qmgr_line_remove(qmgr, delivery);
+
+    delivery->state = QMGR_ACTIVE;
+    delivery->active.since = since;
+    delivery->active.count = delivery->due_count;
+    delivery->active.recipients = &delivery->active.only;
+    if (delivery->due_count > 1) {
+        delivery->active.recipients = malloc(delivery->due_count * sizeof(uint32_t));
+        CHECK(delivery->active.recipients != NULL);
+    }
+    const struct envelope *envelope = qmgr_message_open(qmgr, delivery->message);
+    qmgr_delivery_recipients(delivery, envelope, delivery->active.recipients);
+    delivery->message->active++;
+    qmgr->stats.deliveries_active++;
+    qmgr_dsn_review(qmgr, delivery->message);
+    return delivery;
+}
+
+struct qmgr_view qmgr_delivery_view(struct qmgr *qmgr, struct qmgr_delivery *delivery)
+{
+    struct qmgr_work *work = delivery->message->work;
+    bool has_body = !buf_queue_is_empty(&work->body);
+
+    CHECK(delivery->state == QMGR_ACTIVE && work->is_decoded);
+    struct qmgr_view view = {
+        .envelope = &work->envelope,
+        .recipients = delivery->active.recipients,
+        .recipient_count = delivery->active.count,
+        .entry = delivery->message->entry,
+        .body = has_body ? &work->body : &qmgr->no_body,
+        .attempts = delivery->attempts,
+        .last_attempt = delivery->last_attempt,
+        .active_since = delivery->active.since,
+    };
+    if (delivery->last_reply != NULL)
+        view.last_reply = span_of(delivery->last_reply->octets, delivery->last_reply->size);
+    return view;
+}
+
+bool qmgr_delivery_is_cancelled(const struct qmgr_delivery *delivery)
+{
+    return delivery->message->is_expired;
+}
+
+/* ---- settles: what a PROGRESS will say of recipients ---- */
+
+struct settling {
+    struct envelope_settle *settles;
+    uint32_t count, count_max;
+    uint32_t reply_room; /* octets of replies that still fit the record; the others are left out */
+};
+
+static struct settling settling_begin(struct qmgr *qmgr, uint32_t count_max)
+{
+    arena_reset(&qmgr->scratch);
+    struct settling settling = {
+        .count_max = count_max,
+        .reply_room = ENVELOPE_SIZE_MAX - PROGRESS_FIXED_SIZE_MAX - count_max * SETTLE_SIZE_MAX,
+    };
+    settling.settles = arena_acquire(&qmgr->scratch, count_max * sizeof(*settling.settles));
+    CHECK(settling.settles != NULL); /* far below the arena's bound */
+    return settling;
+}
+
+static struct span settling_reply(struct qmgr *qmgr, struct settling *settling, struct span text)
+{
+    uint8_t octets[ENVELOPE_REPLY_SIZE_MAX];
+    uint32_t size = qmgr_text_copy(text, octets);
+
+    if (size > settling->reply_room)
+        return (struct span){0};
+    settling->reply_room -= size;
+    return arena_copy(&qmgr->scratch, span_of(octets, size));
+}
+
+static void settling_add(struct qmgr *qmgr, struct settling *settling,
+                         const struct envelope_recipient *recipient,
+                         const struct qmgr_failure *failure)
+{
+    CHECK(settling->count < settling->count_max);
+    struct envelope_settle *settle = &settling->settles[settling->count++];
+    *settle = (struct envelope_settle){
+        .recipient_index = failure->recipient_index,
+        .state = recipient->state,
+        .code = failure->code,
+        .is_expired = failure->is_expired,
+    };
+    memcpy(settle->enhanced, failure->enhanced, sizeof(settle->enhanced));
+    if (recipient->state == RECIPIENT_FAILED)
+        settle->reply = settling_reply(qmgr, settling, failure->reply);
+}
+
+static void progress_write(struct qmgr *qmgr, struct qmgr_message *message,
+                           const struct settling *settling, struct envelope_progress *progress)
+{
+    progress->settles = settling->settles;
+    progress->settle_count = settling->count;
+    progress->dsn_runs = message->dsn_runs;
+    uint32_t size = envelope_progress_encoded_size(progress);
+    uint8_t *encoded = arena_acquire(&qmgr->scratch, size);
+    CHECK(encoded != NULL); /* settles, replies and record are bounded: they fit the arena */
+    envelope_progress_encode(progress, encoded);
+    spool_progress(qmgr->spool, message->entry, span_of(encoded, size));
+}
+
+/* ---- the end of an attempt ---- */
+
+static void finish_delivered(struct qmgr *qmgr, struct qmgr_delivery *delivery,
+                             struct envelope_recipient *recipient)
+{
+    envelope_patch_state(delivery->message->encoded, recipient, RECIPIENT_DELIVERED);
+    delivery->message->due--;
+    qmgr->stats.delivered_recipients++;
+}
+
+/* One recipient's result; a deferred one's reply goes to `*last_reply`. */
+static void finish_result(struct qmgr *qmgr, struct qmgr_delivery *delivery,
+                          const struct qmgr_result *result, struct settling *settling,
+                          struct span *last_reply)
+{
+    struct envelope *envelope = &delivery->message->work->envelope;
+
+    CHECK(result->recipient_index < envelope->recipient_count);
+    struct envelope_recipient *recipient = &envelope->recipients[result->recipient_index];
+    CHECK(recipient->state == RECIPIENT_DUE);
+    CHECK(span_is_equal(recipient->domain, qmgr_line_domain(delivery->line)));
+    struct qmgr_failure failure = {
+        .recipient_index = result->recipient_index, .code = result->code, .reply = result->reply};
+    memcpy(failure.enhanced, result->enhanced, sizeof(failure.enhanced));
+    switch (result->state) {
+    case RECIPIENT_DUE:
+        if (result->reply.size > 0)
+            *last_reply = result->reply;
+        return;
+    case RECIPIENT_DELIVERED:
+        finish_delivered(qmgr, delivery, recipient);
+        break;
+    default:
+        CHECK(result->state == RECIPIENT_FAILED);
+        qmgr_recipient_fail(qmgr, delivery->message, recipient, &failure);
+        break;
+    }
+    delivery->due_count--;
+    settling_add(qmgr, settling, recipient, &failure);
+}
+
+static void delivery_set_reply(struct qmgr_delivery *delivery, struct span text)
+{
+    if (text.size == 0)
+        return;
+    struct qmgr_reply *reply = qmgr_line_reply(delivery->line, text);
+    qmgr_reply_release(delivery->last_reply);
+    delivery->last_reply = reply;
+}
+
+static void delivery_count_attempt(struct qmgr_delivery *delivery, const struct qmgr_finish *finish,
+                                   struct tick_now now)
+{
+    if (!finish->was_attempted)
+        return;
+    if (delivery->attempts < UINT16_MAX)
+        delivery->attempts++;
+    delivery->last_attempt = now.wall;
+    if (!finish->retry_now)
+        delivery_not_fresh(delivery);
+}
+
+/* Every recipient of the delivery that is still DUE has run out of time. */
+static void delivery_expire(struct qmgr *qmgr, struct qmgr_delivery *delivery,
+                            struct settling *settling)
+{
+    struct qmgr_message *message = delivery->message;
+    struct envelope *envelope = &message->work->envelope;
+    uint32_t count = delivery->due_count;
+    uint32_t *indexes = malloc(count * sizeof(*indexes));
+
+    CHECK(indexes != NULL);
+    qmgr_delivery_recipients(delivery, envelope, indexes);
+    struct qmgr_failure failure = {.enhanced = {4, 4, 7}, .is_expired = true};
+    if (delivery->last_reply != NULL)
+        failure.reply = span_of(delivery->last_reply->octets, delivery->last_reply->size);
+    for (uint32_t i = 0; i < count; i++) {
+        failure.recipient_index = indexes[i];
+        qmgr->options.on_expired(qmgr->options.context, envelope, indexes[i]);
+        qmgr_recipient_fail(qmgr, message, &envelope->recipients[indexes[i]], &failure);
+        settling_add(qmgr, settling, &envelope->recipients[indexes[i]], &failure);
+    }
+    free(indexes);
+    delivery->due_count = 0;
+    qmgr->stats.expired_recipients += count;
+}
+
+static tick_us retry_delay(struct qmgr *qmgr, uint32_t attempts)
+{
+    tick_us delay = qmgr->options.retry_min;
+
+    for (uint32_t i = 1; i < attempts && delay < qmgr->options.retry_max; i++)
+        delay *= 2;
+    if (delay > qmgr->options.retry_max)
+        delay = qmgr->options.retry_max;
+    uint32_t permille = 1000 - RETRY_JITTER_PERMILLE + rng_below(qmgr->rng, 401);
+    return delay / 1000 * permille + delay % 1000;
+}
+
+/* READY or WAITING again. Returns the wall time of the next try. */
+static wall_us delivery_schedule(struct qmgr *qmgr, struct qmgr_delivery *delivery,
+                                 const struct qmgr_finish *finish, struct tick_now now)
+{
+    tick_us deadline = qmgr_tick_of(finish->retry_not_before, RETRY_NOT_BEFORE_MAX, now);
+
+    if (finish->was_attempted && !finish->retry_now) {
+        tick_us retry = now.tick + retry_delay(qmgr, delivery->attempts);
+        deadline = deadline > retry ? deadline : retry;
+        qmgr->stats.deferrals++;
+    }
+    if (deadline > now.tick)
+        qmgr_delivery_wait(qmgr, delivery, deadline);
+    else
+        qmgr_line_push(qmgr, delivery, now.wall);
+    return now.wall + (wall_us)(deadline - now.tick);
+}
+
+/* The delivery goes where its recipients' states send it; `progress` hears of it. */
+static void delivery_conclude(struct qmgr *qmgr, struct qmgr_delivery *delivery,
+                              const struct qmgr_finish *finish, struct settling *settling,
+                              struct envelope_progress *progress, struct tick_now now)
+{
+    delivery_deactivate(qmgr, delivery);
+    if (delivery->due_count > 0 && delivery->message->is_expired)
+        delivery_expire(qmgr, delivery, settling);
+    if (delivery->due_count == 0) {
+        qmgr_delivery_free(qmgr, delivery);
+        return;
+    }
+    progress->next_try = delivery_schedule(qmgr, delivery, finish, now);
+    progress->attempts = delivery->attempts;
+    progress->delivery = delivery->first;
+    if (delivery->last_reply != NULL)
+        progress->last_reply = span_of(delivery->last_reply->octets, delivery->last_reply->size);
+}
+
+void qmgr_finish(struct qmgr *qmgr, struct qmgr_delivery *delivery,
+                 const struct qmgr_finish *finish, struct tick_now now)
+{
+    struct qmgr_message *message = delivery->message;
+    struct envelope *envelope = &message->work->envelope;
+    struct envelope_progress progress = {.delivery = ENVELOPE_DELIVERY_NONE};
+    struct span last_reply = {0};
+
+    CHECK(delivery->state == QMGR_ACTIVE && finish->result_count <= delivery->active.count);
+    struct settling settling = settling_begin(qmgr, delivery->active.count);
+    for (uint32_t i = 0; i < finish->result_count; i++)
+        finish_result(qmgr, delivery, &finish->results[i], &settling, &last_reply);
+    if (finish->is_in_doubt) {
+        envelope->flags |= ENVELOPE_IN_DOUBT;
+        envelope_patch_flags(message->encoded, envelope->flags);
+        progress.flags = ENVELOPE_IN_DOUBT;
+    }
+    delivery_set_reply(delivery, last_reply);
+    delivery_count_attempt(delivery, finish, now);
+    delivery_conclude(qmgr, delivery, finish, &settling, &progress, now);
+
+    bool has_news = settling.count > 0 || finish->was_attempted || finish->is_in_doubt;
+    if (has_news && message->due + message->failed > 0)
+        progress_write(qmgr, message, &settling, &progress);
+    qmgr_message_review(qmgr, message);
+}
+
+/* ---- expiry ---- */
+
+void qmgr_message_expire(struct qmgr *qmgr, struct qmgr_message *message, struct tick_now now)
+{
+    struct envelope_progress progress = {.delivery = ENVELOPE_DELIVERY_NONE};
+
+    (void)now;
+    message->is_expired = true;
+    qmgr_message_open(qmgr, message);
+    struct settling settling = settling_begin(qmgr, message->due);
+    struct qmgr_delivery *next;
+    for (struct qmgr_delivery *delivery = message->deliveries; delivery != NULL; delivery = next) {
+        next = delivery->next;
+        if (delivery->state == QMGR_ACTIVE)
+            continue; /* its results win; what they leave DUE expires in qmgr_finish() */
+        delivery_expire(qmgr, delivery, &settling);
+        qmgr_delivery_free(qmgr, delivery);
+    }
+    if (settling.count > 0 && message->due + message->failed > 0)
+        progress_write(qmgr, message, &settling, &progress);
+    qmgr_message_review(qmgr, message);
+}

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Lines: the mail of one (domain, source pool, class), and the round in which lines are handed out.
+ *
+ * Line                                            Edge done by
+ *   IDLE -> READY       something became due      qmgr_line_push()
+ *   READY -> IDLE       nothing is due any more   qmgr_line_remove()
+ *   READY -> PARKED     the transfer takes it     qmgr_line_next()
+ *   PARKED -> READY     given back, mail is due   qmgr_line_return()
+ *   PARKED -> IDLE      given back, none is due   qmgr_line_return()
+ *   IDLE -> (none)      no delivery is left       qmgr_line_review()
+ *
+ * What is due in a line stands in a binary heap by the arrival of its message. Fresh mail arrives
+ * in order, so putting it in is O(1) and a retry finds its place in O(log due).
+ *
+ * The round: one list per class. The lowest class that has a READY line goes first, strictly: bulk
+ * waits as long as transactional mail is due and lines of it are not PARKED. Inside a class a line
+ * that is given back goes to the end.
+ *
+ * Invariants
+ *   1. A line is in the round exactly while it is READY, and READY only with a non-empty heap.
+ *   2. heap[i].delivery->ready.heap_index == i; heap[(i - 1) / 2] arrived no later than heap[i].
+ *   3. A line without deliveries exists only while it is PARKED.
+ */
+#include <stdlib.h>
+
+#include "queue/qmgr_state.h"
+
+#define HEAP_CAPACITY_MIN  4u
+#define HEAP_CAPACITY_KEEP 1024u /* an empty heap larger than this is given back */
+
+/* ---- replies ---- */
+
+void qmgr_reply_release(struct qmgr_reply *reply)
+{
+    if (reply == NULL)
+        return;
+    CHECK(reply->references > 0);
+    if (--reply->references == 0)
+        free(reply);
+}
+
+struct qmgr_reply *qmgr_line_reply(struct qmgr_line *line, struct span text)
+{
+    uint8_t octets[ENVELOPE_REPLY_SIZE_MAX];
+    uint32_t size = qmgr_text_copy(text, octets);
+    struct qmgr_reply *reply = line->last_reply;
+
+    if (reply == NULL ||
+        !span_is_equal(span_of(reply->octets, reply->size), span_of(octets, size))) {
+        qmgr_reply_release(reply);
+        reply = malloc(sizeof(*reply) + size);
+        CHECK(reply != NULL);
+        reply->references = 1;
+        reply->size = size;
+        memcpy(reply->octets, octets, size);
+        line->last_reply = reply;
+    }
+    reply->references++;
+    return reply;
+}
+
+/* ---- the table ---- */
+
+struct span qmgr_line_domain(const struct qmgr_line *line)
+{
+    return span_of(line->name, line->domain_size);
+}
+
+struct span qmgr_line_source_pool(const struct qmgr_line *line)
+{
+    return span_of(line->name + line->domain_size, line->pool_size);
+}
+
+static uint32_t line_hash(const struct qmgr *qmgr, struct span domain, struct span pool,
+                          uint8_t class)
+{
+    uint64_t hash = keyed_hash_octets(&qmgr->hash, domain) + class * 0x9e3779b97f4a7c15u;
+
+    if (pool.size > 0)
+        hash ^= keyed_hash_rotate(keyed_hash_octets(&qmgr->hash, pool), 32);
+    return (uint32_t)(hash >> 32 ^ hash);
+}
+
+static struct qmgr_line *line_new(struct qmgr *qmgr, struct span domain, struct span pool)
+{
+    struct qmgr_line *line = slab_acquire(&qmgr->lines);
+
+    CHECK(line != NULL);
+    line->name = malloc(domain.size + pool.size);
+    CHECK(line->name != NULL);
+    memcpy(line->name, domain.data, domain.size);
+    if (pool.size > 0)
+        memcpy(line->name + domain.size, pool.data, pool.size);
+    line->domain_size = (uint8_t)domain.size;
+    line->pool_size = (uint8_t)pool.size;
+    return line;
+}
+
+static struct qmgr_line *line_find(const struct qmgr *qmgr, const struct envelope *envelope,
+                                   struct span domain, uint32_t hash)
+{
+    struct qmgr_line *line = qmgr->line_buckets[hash & qmgr->line_mask];
+
+    for (; line != NULL; line = line->hash_next) {
+        if (line->hash == hash && line->class == envelope->class &&
+            span_is_equal(qmgr_line_domain(line), domain) &&
+            span_is_equal(qmgr_line_source_pool(line), envelope->source_pool))
+            return line;
+    }
+    return NULL;
+}
+
+struct qmgr_line *qmgr_line_find(const struct qmgr *qmgr, const struct envelope *envelope,
+                                 struct span domain)
+{
+    uint32_t hash = line_hash(qmgr, domain, envelope->source_pool, envelope->class);
+    return line_find(qmgr, envelope, domain, hash);
+}
+
+struct qmgr_line *qmgr_line_get(struct qmgr *qmgr, const struct envelope *envelope,
+                                struct span domain)
+{
+    uint32_t hash = line_hash(qmgr, domain, envelope->source_pool, envelope->class);
+    struct qmgr_line **bucket = &qmgr->line_buckets[hash & qmgr->line_mask];
+    struct qmgr_line *line = line_find(qmgr, envelope, domain, hash);
+
+    if (line != NULL)
+        return line;
+    line = line_new(qmgr, domain, envelope->source_pool);
+    line->class = envelope->class;
+    line->hash = hash;
+    line->hash_next = *bucket;
+    *bucket = line;
+    return line;
+}
+
+void qmgr_line_free(struct qmgr *qmgr, struct qmgr_line *line)
+{
+    struct qmgr_line **link = &qmgr->line_buckets[line->hash & qmgr->line_mask];
+
+    CHECK(line->delivery_count == 0 && line->heap_count == 0);
+    if (line->user != NULL && qmgr->options.on_line_gone != NULL)
+        qmgr->options.on_line_gone(qmgr->options.context, line->user);
+    while (*link != line)
+        link = &(*link)->hash_next;
+    *link = line->hash_next;
+    qmgr_reply_release(line->last_reply);
+    free(line->heap);
+    free(line->name);
+    slab_release(&qmgr->lines, line);
+}
+
+void qmgr_line_review(struct qmgr *qmgr, struct qmgr_line *line)
+{
+    if (line->state == QMGR_LINE_IDLE && line->delivery_count == 0)
+        qmgr_line_free(qmgr, line);
+}
+
+/* ---- the round ---- */
+
+static void round_append(struct qmgr *qmgr, struct qmgr_line *line)
+{
+    line->next = NULL;
+    line->prev = qmgr->round[line->class].last;
+    if (line->prev != NULL)
+        line->prev->next = line;
+    else
+        qmgr->round[line->class].first = line;
+    qmgr->round[line->class].last = line;
+    qmgr->round_occupied[line->class / 64] |= 1ull << line->class % 64;
+}
+
+static void round_remove(struct qmgr *qmgr, struct qmgr_line *line)
+{
+    if (line->prev != NULL)
+        line->prev->next = line->next;
+    else
+        qmgr->round[line->class].first = line->next;
+    if (line->next != NULL)
+        line->next->prev = line->prev;
+    else
+        qmgr->round[line->class].last = line->prev;
+    if (qmgr->round[line->class].first == NULL)
+        qmgr->round_occupied[line->class / 64] &= ~(1ull << line->class % 64);
+}
+
+/* The only writer of line->state. */
+static void line_enter(struct qmgr *qmgr, struct qmgr_line *line, enum qmgr_line_state next)
+{
+    CHECK(next != QMGR_LINE_READY || line->heap_count > 0);
+    if (line->state == QMGR_LINE_READY)
+        round_remove(qmgr, line);
+    line->state = (uint8_t)next;
+    if (next == QMGR_LINE_READY)
+        round_append(qmgr, line);
+}
+
+struct qmgr_line *qmgr_line_next(struct qmgr *qmgr, struct tick_now now)
+{
+    (void)now; /* what is due was made READY by qmgr_advance() of this turn */
+    for (uint32_t word = 0; word < COUNT_OF(qmgr->round_occupied); word++) {
+        uint64_t occupied = qmgr->round_occupied[word];
+        if (occupied == 0)
+            continue;
+        uint32_t class = word * 64 + (uint32_t)__builtin_ctzll(occupied);
+        struct qmgr_line *line = qmgr->round[class].first;
+        line_enter(qmgr, line, QMGR_LINE_PARKED);
+        return line;
+    }
+    return NULL;
+}
+
+void qmgr_line_return(struct qmgr *qmgr, struct qmgr_line *line, struct tick_now now)
+{
+    (void)now;
+    CHECK(line->state == QMGR_LINE_PARKED);
+    line_enter(qmgr, line, line->heap_count > 0 ? QMGR_LINE_READY : QMGR_LINE_IDLE);
+    qmgr_line_review(qmgr, line);
+}
+
+/* ---- what is due ---- */
+
+static void heap_place(struct qmgr_line *line, uint32_t index, struct qmgr_due due)
+{
+    line->heap[index] = due;
+    due.delivery->ready.heap_index = index;
+}
+
+/* Put `due` at `index` or above it, where it belongs. */
+static void heap_rise(struct qmgr_line *line, uint32_t index, struct qmgr_due due)
+{
+    while (index > 0 && line->heap[(index - 1) / 2].arrived > due.arrived) {
+        heap_place(line, index, line->heap[(index - 1) / 2]);
+        index = (index - 1) / 2;
+    }
+    heap_place(line, index, due);
+}
+
+/* Put `due` at `index` or below it, where it belongs. */
+static void heap_sink(struct qmgr_line *line, uint32_t index, struct qmgr_due due)
+{
+    for (;;) { /* goes down one level a round */
+        uint32_t child = 2 * index + 1;
+        if (child + 1 < line->heap_count &&
+            line->heap[child + 1].arrived < line->heap[child].arrived)
+            child++;
+        if (child >= line->heap_count || line->heap[child].arrived >= due.arrived)
+            break;
+        heap_place(line, index, line->heap[child]);
+        index = child;
+    }
+    heap_place(line, index, due);
+}
+
+static void heap_reserve(struct qmgr_line *line)
+{
+    if (line->heap_count < line->heap_capacity)
+        return;
+    line->heap_capacity = line->heap_capacity == 0 ? HEAP_CAPACITY_MIN : line->heap_capacity * 2;
+    line->heap = realloc(line->heap, line->heap_capacity * sizeof(*line->heap));
+    CHECK(line->heap != NULL);
+}
+
+void qmgr_line_push(struct qmgr *qmgr, struct qmgr_delivery *delivery, wall_us since)
+{
+    struct qmgr_line *line = delivery->line;
+    struct qmgr_due due = {envelope_basic_get(delivery->message->encoded).arrived, delivery};
+
+    heap_reserve(line);
+    delivery->state = QMGR_READY;
+    delivery->ready.since = since;
+    heap_rise(line, line->heap_count++, due);
+    qmgr->stats.deliveries_ready++;
+    if (line->state == QMGR_LINE_IDLE)
+        line_enter(qmgr, line, QMGR_LINE_READY);
+}
+
+void qmgr_line_remove(struct qmgr *qmgr, struct qmgr_delivery *delivery)
+{
+    struct qmgr_line *line = delivery->line;
+    uint32_t index = delivery->ready.heap_index;
+
+    CHECK(delivery->state == QMGR_READY && line->heap[index].delivery == delivery);
+    struct qmgr_due last = line->heap[--line->heap_count];
+    if (index < line->heap_count) {
+        if (index > 0 && last.arrived < line->heap[(index - 1) / 2].arrived)
+            heap_rise(line, index, last);
+        else
+            heap_sink(line, index, last);
+    }
+    qmgr->stats.deliveries_ready--;
+    if (line->heap_count > 0)
+        return;
+    if (line->state == QMGR_LINE_READY)
+        line_enter(qmgr, line, QMGR_LINE_IDLE);
+    if (line->heap_capacity > HEAP_CAPACITY_KEEP) {
+        free(line->heap);
+        line->heap = NULL;
+        line->heap_capacity = 0;
+    }
+}
+
+uint32_t qmgr_line_due(const struct qmgr_line *line)
+{
+    return line->heap_count;
+}
+
+int64_t qmgr_line_rank(const struct qmgr_line *line)
+{
+    return line->heap_count > 0 ? line->heap[0].arrived : INT64_MAX;
+}
+
+void *qmgr_line_user(const struct qmgr_line *line)
+{
+    return line->user;
+}
+
+void qmgr_line_set_user(struct qmgr_line *line, void *user)
+{
+    line->user = user;
+}

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A message comes back after a restart: its envelope as committed, and its PROGRESS payloads,
+ * oldest first.
+ *
+ * Rules
+ *   1. States only move forward: DUE -> FAILED -> SETTLED, DUE -> DELIVERED. A PROGRESS that says
+ *      otherwise is older than what is known, or damaged; that settle is passed over.
+ *   2. A payload that does not decode, or names a recipient the message does not have, costs at
+ *      worst another attempt. It is counted, and the message lives.
+ *   3. A FAILED recipient has its DSN still to come, with the reply that the PROGRESS kept.
+ *   4. A next try further ahead than any retry of ours is pulled in: the wall clock was wrong then
+ *      or is now.
+ */
+#include "queue/qmgr_state.h"
+
+static bool progress_decode(struct qmgr *qmgr, struct span payload,
+                            struct envelope_progress *ret_progress)
+{
+    arena_reset(&qmgr->scratch);
+    return envelope_progress_decode(payload, &qmgr->scratch, ret_progress) == ERR_OK;
+}
+
+/* Of each FAILED recipient, the settle that said so; replies borrow from the payloads. */
+static void apply_settle(struct qmgr_message *message, struct envelope *envelope,
+                         const struct envelope_settle *settle, struct envelope_settle *details)
+{
+    struct envelope_recipient *recipient = &envelope->recipients[settle->recipient_index];
+
+    if (recipient->state != RECIPIENT_DUE && recipient->state != RECIPIENT_FAILED)
+        return;
+    if (recipient->state == RECIPIENT_FAILED && settle->state == RECIPIENT_DELIVERED)
+        return;
+    switch (settle->state) {
+    case RECIPIENT_DELIVERED:
+    case RECIPIENT_SETTLED:
+        message->due--;
+        break;
+    case RECIPIENT_FAILED:
+        details[settle->recipient_index] = *settle;
+        break;
+    default:
+        return;
+    }
+    envelope_patch_state(message->encoded, recipient, settle->state);
+}
+
+static void apply_progress(struct qmgr *qmgr, struct qmgr_message *message,
+                           const struct envelope_progress *progress,
+                           struct envelope_settle *details)
+{
+    struct envelope *envelope = &message->work->envelope;
+    bool is_foreign = false;
+
+    envelope->flags |= progress->flags & ENVELOPE_IN_DOUBT;
+    envelope_patch_flags(message->encoded, envelope->flags);
+    if (progress->dsn_runs > message->dsn_runs && progress->dsn_runs < UINT16_MAX)
+        message->dsn_runs = (uint16_t)progress->dsn_runs;
+    for (uint32_t i = 0; i < progress->settle_count; i++) {
+        if (progress->settles[i].recipient_index < envelope->recipient_count)
+            apply_settle(message, envelope, &progress->settles[i], details);
+        else
+            is_foreign = true;
+    }
+    qmgr->stats.progress_corrupt += is_foreign;
+}
+
+/* Until here the FAILED count as due. */
+static void fail_recipients(struct qmgr *qmgr, struct qmgr_message *message,
+                            const struct envelope_settle *details)
+{
+    struct envelope *envelope = &message->work->envelope;
+
+    for (uint32_t i = 0; i < envelope->recipient_count; i++) {
+        if (envelope->recipients[i].state != RECIPIENT_FAILED)
+            continue;
+        struct qmgr_failure failure = {.recipient_index = i};
+        if (details != NULL) {
+            failure.code = details[i].code;
+            failure.is_expired = details[i].is_expired;
+            failure.reply = details[i].reply;
+            memcpy(failure.enhanced, details[i].enhanced, sizeof(failure.enhanced));
+        }
+        qmgr_recipient_fail(qmgr, message, &envelope->recipients[i], &failure);
+    }
+}
+
+void qmgr_recover_states(struct qmgr *qmgr, struct qmgr_message *message,
+                         const struct qmgr_insert *insert)
+{
+    struct envelope *envelope = &message->work->envelope;
+    struct envelope_settle *details = NULL;
+
+    for (uint32_t i = 0; i < envelope->recipient_count; i++) {
+        enum recipient_state state = envelope->recipients[i].state;
+        message->due =
+            (uint16_t)(message->due + (state == RECIPIENT_DUE || state == RECIPIENT_FAILED));
+    }
+    if (insert->progress_count > 0) {
+        uint64_t size = envelope->recipient_count * sizeof(*details);
+        details = arena_acquire(&message->work->arena, size);
+        CHECK(details != NULL); /* far below the arena's bound */
+        memset(details, 0, size);
+    }
+    for (uint32_t i = 0; i < insert->progress_count; i++) {
+        struct envelope_progress progress;
+        if (progress_decode(qmgr, insert->progress[i], &progress))
+            apply_progress(qmgr, message, &progress, details);
+        else
+            qmgr->stats.progress_corrupt++;
+    }
+    fail_recipients(qmgr, message, details);
+}
+
+static void apply_history(struct qmgr *qmgr, struct qmgr_delivery *delivery,
+                          const struct envelope_progress *progress, struct tick_now now)
+{
+    tick_us ahead_max = qmgr->options.retry_max + qmgr->options.retry_max / 4;
+
+    if (progress->attempts > 0 && delivery->is_fresh) {
+        delivery->is_fresh = false;
+        delivery->message->fresh--;
+    }
+    delivery->attempts =
+        (uint16_t)(progress->attempts < UINT16_MAX ? progress->attempts : UINT16_MAX);
+    if (progress->last_reply.size > 0) {
+        qmgr_reply_release(delivery->last_reply);
+        delivery->last_reply = qmgr_line_reply(delivery->line, progress->last_reply);
+    }
+    if (progress->next_try > 0)
+        delivery->timer.deadline = qmgr_tick_of(progress->next_try, ahead_max, now);
+}
+
+void qmgr_recover_deliveries(struct qmgr *qmgr, struct qmgr_message *message,
+                             const struct qmgr_insert *insert, struct tick_now now)
+{
+    const struct envelope *envelope = &message->work->envelope;
+
+    for (uint32_t i = 0; i < insert->progress_count; i++) {
+        struct envelope_progress progress;
+        if (!progress_decode(qmgr, insert->progress[i], &progress) ||
+            progress.delivery >= envelope->recipient_count)
+            continue;
+        struct span domain = envelope->recipients[progress.delivery].domain;
+        struct qmgr_line *line = qmgr_line_find(qmgr, envelope, domain);
+        if (line != NULL && line->newest != NULL && line->newest->message == message)
+            apply_history(qmgr, line->newest, &progress, now);
+    }
+}

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef QUEUE_QMGR_STATE_H
+#define QUEUE_QMGR_STATE_H
+
+#include "base/wheel.h"
+#include "queue/keyed_hash.h"
+#include "queue/qmgr.h"
+#include "queue/slab.h"
+
+/*
+ * Inside of the queue manager; only qmgr*.c include this. The files, each opening with its own
+ * invariants:
+ *   qmgr.c           insert, timers, the end of messages, statistics, look-ups
+ *   qmgr_line.c      lines: the table, what is due, the round
+ *   qmgr_attempt.c   take, view, finish, retries, expiry
+ *   qmgr_dsn.c       failures and the DSN they are owed
+ *   qmgr_recover.c   PROGRESS applied to a message that comes back
+ *   qmgr_verify.c    all invariants of these structures
+ */
+
+/* Work of one turn: timers handled by one qmgr_advance(); the rest in the next. */
+#define QMGR_TIMERS_PER_ADVANCE 4096u
+/* Decoded envelope, failures and settles of the largest message fit. */
+#define QMGR_ARENA_SIZE_MAX (8u << 20)
+#define QMGR_WORK_SPARE_MAX 1024u
+#define QMGR_CLASS_COUNT    256u
+
+enum qmgr_timer_kind {
+    QMGR_TIMER_RETRY = 1, /* of a delivery */
+    QMGR_TIMER_EXPIRY,    /* of a message */
+    QMGR_TIMER_DSN        /* of a work: the DSN's commit failed */
+};
+
+/* The text of a last reply, shared by all deliveries of a line that heard the same. */
+struct qmgr_reply {
+    uint32_t references, size;
+    uint8_t octets[];
+};
+
+enum qmgr_delivery_state { QMGR_WAITING = 1, QMGR_READY, QMGR_ACTIVE };
+
+struct qmgr_delivery {
+    union {
+        struct wheel_timer timer; /* WAITING */
+        struct {
+            wall_us since;
+            uint32_t heap_index; /* in line->heap */
+        } ready;
+        struct {
+            wall_us since; /* of being ready */
+            uint32_t *recipients;
+            uint32_t count;
+            uint32_t only; /* what `recipients` points to when there is one */
+        } active;
+    };
+    struct qmgr_message *message;
+    struct qmgr_line *line;
+    struct qmgr_delivery *next, *prev; /* of the message */
+    struct qmgr_reply *last_reply;     /* NULL: none */
+    wall_us last_attempt;
+    uint16_t attempts;
+    uint16_t first;     /* no recipient of this delivery stands before this index */
+    uint16_t due_count; /* recipients DUE */
+    uint8_t state;      /* enum qmgr_delivery_state */
+    bool is_fresh;      /* no attempt has ended yet */
+};
+
+struct qmgr_message {
+    struct wheel_timer expiry; /* armed until it is expired */
+    uint8_t *encoded;          /* the envelope; recipient states and flags are patched in place */
+    struct spool_entry *entry;
+    struct qmgr_delivery *deliveries;
+    struct qmgr_work *work; /* NULL while nothing is known but what is encoded */
+    struct qmgr_message *hash_next;
+    uint32_t encoded_size;
+    uint16_t due, failed;   /* recipients DUE, and FAILED */
+    uint16_t active, fresh; /* deliveries ACTIVE, and fresh */
+    uint16_t dsn_runs;
+    bool is_expired, is_null_sender;
+};
+
+struct qmgr_failed {
+    struct qmgr_failed *next;
+    uint32_t recipient_index;
+    uint16_t code;
+    uint8_t enhanced[3];
+    bool is_expired, is_reported; /* reported: part of the DSN being made */
+    uint32_t reply_size;
+    uint8_t reply[];
+};
+
+enum qmgr_dsn_state { QMGR_DSN_NONE, QMGR_DSN_LISTED, QMGR_DSN_REPORTED, QMGR_DSN_DELAYED };
+
+/* What a message needs only while it is worked on; the many that wait for a retry have none. */
+struct qmgr_work {
+    struct qmgr_work *next, *prev; /* in the DSN list while LISTED; `next`: among the spare */
+    struct qmgr_message *message;
+    struct arena arena; /* the decoded envelope, and the DSN's arrays */
+    struct envelope envelope;
+    bool is_decoded;
+    bool is_dsn_last; /* the view said is_done */
+    uint8_t dsn_state;
+    struct buf_queue body;
+    struct qmgr_failed *failures;
+    uint32_t dsn_failure_count; /* 0: not viewed yet */
+    struct qmgr_failure *dsn_failures;
+    struct span dsn_progress;
+    struct wheel_timer dsn_timer; /* armed while DELAYED */
+};
+
+enum qmgr_line_state { QMGR_LINE_IDLE, QMGR_LINE_READY, QMGR_LINE_PARKED };
+
+struct qmgr_due {
+    int64_t arrived;
+    struct qmgr_delivery *delivery;
+};
+
+struct qmgr_line {
+    struct qmgr_line *next, *prev; /* in the round of its class while READY */
+    struct qmgr_line *hash_next;
+    void *user;
+    uint8_t *name;         /* domain, then source pool */
+    struct qmgr_due *heap; /* READY deliveries, oldest message first */
+    uint32_t heap_count, heap_capacity;
+    uint32_t delivery_count; /* in any state */
+    uint32_t hash;
+    struct qmgr_delivery *newest;  /* the last one made; NULL when it is gone */
+    struct qmgr_reply *last_reply; /* what the last deferred delivery heard */
+    uint8_t domain_size, pool_size, class;
+    uint8_t state; /* enum qmgr_line_state */
+};
+
+struct qmgr {
+    struct qmgr_options options;
+    struct spool *spool;
+    struct rng *rng;
+    struct keyed_hash hash;
+    struct slab messages, deliveries, lines;
+    struct qmgr_message **message_buckets;
+    struct qmgr_line **line_buckets;
+    uint32_t message_mask, line_mask;
+    struct {
+        struct qmgr_line *first, *last;
+    } round[QMGR_CLASS_COUNT];
+    uint64_t round_occupied[QMGR_CLASS_COUNT / 64];
+    struct {
+        struct qmgr_work *first, *last;
+    } dsns;
+    struct qmgr_work *work_spare;
+    uint32_t work_spare_count;
+    struct buf_queue no_body;
+    struct arena scratch;    /* of one call */
+    struct arena view_arena; /* qmgr_message_envelope() */
+    struct envelope view_envelope;
+    struct wheel wheel;
+    struct qmgr_stats stats;
+};
+
+/* qmgr.c */
+/** The work of a message, made when it has none. */
+struct qmgr_work *qmgr_work_get(struct qmgr *qmgr, struct qmgr_message *message);
+/** Its envelope, decoded. */
+struct envelope *qmgr_message_open(struct qmgr *qmgr, struct qmgr_message *message);
+/**
+ * Called at the end of everything that changes a message: ends it, or lists its DSN, lets go of its
+ * body and work when they are of no more use. The message may be gone afterwards.
+ */
+void qmgr_message_review(struct qmgr *qmgr, struct qmgr_message *message);
+/** Free the message and all it has; the entry is the caller's. */
+void qmgr_message_remove(struct qmgr *qmgr, struct qmgr_message *message);
+/** Tick of a wall time, at most `ahead_max` after now and never before. */
+tick_us qmgr_tick_of(wall_us wall, tick_us ahead_max, struct tick_now now);
+
+/* qmgr_line.c */
+struct qmgr_line *qmgr_line_find(const struct qmgr *qmgr, const struct envelope *envelope,
+                                 struct span domain);
+struct qmgr_line *qmgr_line_get(struct qmgr *qmgr, const struct envelope *envelope,
+                                struct span domain);
+/** Free the line when nothing is in it and nobody holds it. */
+void qmgr_line_review(struct qmgr *qmgr, struct qmgr_line *line);
+void qmgr_line_free(struct qmgr *qmgr, struct qmgr_line *line);
+/** The delivery is READY from now on. */
+void qmgr_line_push(struct qmgr *qmgr, struct qmgr_delivery *delivery, wall_us since);
+/** A READY delivery leaves the heap; its state is the caller's to set. */
+void qmgr_line_remove(struct qmgr *qmgr, struct qmgr_delivery *delivery);
+void qmgr_reply_release(struct qmgr_reply *reply);
+/** The text as this line's deliveries keep it; one reference is the caller's. */
+struct qmgr_reply *qmgr_line_reply(struct qmgr_line *line, struct span text);
+
+/* qmgr_attempt.c */
+struct qmgr_delivery *qmgr_delivery_new(struct qmgr *qmgr, struct qmgr_message *message,
+                                        struct qmgr_line *line, uint32_t first);
+/** Not READY, WAITING or ACTIVE any more: unlink it from message and line. */
+void qmgr_delivery_free(struct qmgr *qmgr, struct qmgr_delivery *delivery);
+void qmgr_delivery_wait(struct qmgr *qmgr, struct qmgr_delivery *delivery, tick_us deadline);
+/** Indexes of its DUE recipients into ret_indexes, which has room for due_count. */
+void qmgr_delivery_recipients(struct qmgr_delivery *delivery, const struct envelope *envelope,
+                              uint32_t *ret_indexes);
+void qmgr_message_expire(struct qmgr *qmgr, struct qmgr_message *message, struct tick_now now);
+
+/* qmgr_dsn.c */
+/** One recipient is refused for good: FAILED, or SETTLED when nobody can be told. */
+void qmgr_recipient_fail(struct qmgr *qmgr, struct qmgr_message *message,
+                         struct envelope_recipient *recipient, const struct qmgr_failure *failure);
+/** List or unlist the message as one that owes a DSN. */
+void qmgr_dsn_review(struct qmgr *qmgr, struct qmgr_message *message);
+void qmgr_dsn_forget(struct qmgr *qmgr, struct qmgr_work *work);
+void qmgr_dsn_timer(struct qmgr *qmgr, struct qmgr_work *work);
+/** At most ENVELOPE_REPLY_SIZE_MAX octets of `text`, copied to `ret_octets`, control octets made
+ * '?'. Returns how many. */
+uint32_t qmgr_text_copy(struct span text, uint8_t *ret_octets);
+
+/* qmgr_recover.c */
+/** States, flags and DSN runs from PROGRESS payloads; before deliveries are made. */
+void qmgr_recover_states(struct qmgr *qmgr, struct qmgr_message *message,
+                         const struct qmgr_insert *insert);
+/** Attempts, last replies and next tries; after deliveries are made, all fresh and unscheduled. */
+void qmgr_recover_deliveries(struct qmgr *qmgr, struct qmgr_message *message,
+                             const struct qmgr_insert *insert, struct tick_now now);
+
+#endif

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * All invariants of the queue manager's structures, restated from nothing but the encoded envelopes
+ * and the links. A broken one is a bug and ends the process; a message without a next event is
+ * counted, and the answer must be 0.
+ *
+ * O(everything): for tests, and for an operator who wants to know.
+ */
+#include "queue/qmgr_state.h"
+
+struct verify_counts {
+    uint32_t waiting, ready, active, fresh, due;
+};
+
+static void verify_heap_entry(const struct qmgr_delivery *delivery)
+{
+    const struct qmgr_line *line = delivery->line;
+    uint32_t index = delivery->ready.heap_index;
+
+    CHECK(index < line->heap_count && line->heap[index].delivery == delivery);
+    CHECK(line->heap[index].arrived == envelope_basic_get(delivery->message->encoded).arrived);
+    CHECK(index == 0 || line->heap[(index - 1) / 2].arrived <= line->heap[index].arrived);
+    CHECK(line->state == QMGR_LINE_READY || line->state == QMGR_LINE_PARKED);
+}
+
+static void verify_delivery(const struct qmgr_delivery *delivery, const struct envelope *envelope,
+                            struct verify_counts *counts)
+{
+    struct span domain = qmgr_line_domain(delivery->line);
+    uint32_t due = 0;
+
+    CHECK(delivery->line->class == envelope->class);
+    CHECK(span_is_equal(qmgr_line_source_pool(delivery->line), envelope->source_pool));
+    for (uint32_t i = 0; i < envelope->recipient_count; i++) {
+        const struct envelope_recipient *recipient = &envelope->recipients[i];
+        if (recipient->state != RECIPIENT_DUE || !span_is_equal(recipient->domain, domain))
+            continue;
+        CHECK(i >= delivery->first);
+        due++;
+    }
+    CHECK(due == delivery->due_count && due > 0);
+    counts->due += due;
+    counts->fresh += delivery->is_fresh;
+    counts->waiting += delivery->state == QMGR_WAITING;
+    counts->ready += delivery->state == QMGR_READY;
+    counts->active += delivery->state == QMGR_ACTIVE;
+    if (delivery->state == QMGR_WAITING)
+        CHECK(wheel_is_armed(&delivery->timer));
+    else if (delivery->state == QMGR_READY)
+        verify_heap_entry(delivery);
+    else
+        CHECK(delivery->state == QMGR_ACTIVE && delivery->active.count >= due);
+}
+
+static void verify_work(const struct qmgr_work *work)
+{
+    const struct qmgr_message *message = work->message;
+    uint32_t failures = 0, reported = 0;
+
+    for (const struct qmgr_failed *failed = work->failures; failed != NULL; failed = failed->next) {
+        failures++;
+        reported += failed->is_reported;
+    }
+    CHECK(failures == message->failed);
+    CHECK((work->dsn_state == QMGR_DSN_REPORTED) == (reported > 0));
+    CHECK(work->dsn_failure_count == 0 || work->dsn_failure_count == reported);
+    CHECK(wheel_is_armed(&work->dsn_timer) == (work->dsn_state == QMGR_DSN_DELAYED));
+    CHECK(message->active == 0 || work->is_decoded);
+    CHECK(message->active > 0 || failures > 0 || !buf_queue_is_empty(&work->body));
+    if (message->active > 0)
+        CHECK(work->dsn_state != QMGR_DSN_LISTED);
+}
+
+/* Does something come that moves this message? */
+static bool message_has_next_event(const struct qmgr_message *message)
+{
+    uint8_t dsn_state = message->work == NULL ? QMGR_DSN_NONE : message->work->dsn_state;
+
+    if (!message->is_expired && !wheel_is_armed(&message->expiry))
+        return false;
+    if (message->failed > 0 && message->active == 0 && dsn_state == QMGR_DSN_NONE)
+        return false;
+    return !message->is_expired || message->active > 0 || dsn_state != QMGR_DSN_NONE;
+}
+
+/* Returns whether it has a next event. */
+static bool verify_message(const struct qmgr_message *message, struct verify_counts *total)
+{
+    const struct envelope *envelope = qmgr_message_envelope(message);
+    struct verify_counts counts = {0};
+    uint32_t due = 0, failed = 0;
+
+    for (uint32_t i = 0; i < envelope->recipient_count; i++) {
+        due += envelope->recipients[i].state == RECIPIENT_DUE;
+        failed += envelope->recipients[i].state == RECIPIENT_FAILED;
+    }
+    CHECK(message->due == due && message->failed == failed && due + failed > 0);
+    CHECK(message->is_null_sender == (envelope->sender.size == 0));
+    CHECK(!message->is_null_sender || failed == 0);
+    for (const struct qmgr_delivery *d = message->deliveries; d != NULL; d = d->next) {
+        CHECK(d->message == message && (d->next == NULL || d->next->prev == d));
+        verify_delivery(d, envelope, &counts);
+    }
+    CHECK(counts.due == due && counts.active == message->active && counts.fresh == message->fresh);
+    CHECK(!message->is_expired || counts.waiting + counts.ready == 0);
+    CHECK(message->work != NULL || (failed == 0 && counts.active == 0));
+    if (message->work != NULL) {
+        CHECK(message->work->message == message);
+        verify_work(message->work);
+    }
+    total->waiting += counts.waiting;
+    total->ready += counts.ready;
+    total->active += counts.active;
+    return message_has_next_event(message);
+}
+
+static uint32_t verify_lines(const struct qmgr *qmgr)
+{
+    const struct qmgr_line *line;
+    uint64_t cursor = 0;
+    uint32_t ready = 0, delivery_count = 0;
+
+    while ((line = slab_next(&qmgr->lines, &cursor)) != NULL) {
+        CHECK(line->delivery_count > 0 || line->state == QMGR_LINE_PARKED);
+        CHECK(line->state == QMGR_LINE_PARKED ||
+              (line->state == QMGR_LINE_READY) == (line->heap_count > 0));
+        ready += line->state == QMGR_LINE_READY;
+        delivery_count += line->delivery_count;
+    }
+    for (uint32_t class = 0; class < QMGR_CLASS_COUNT; class ++) {
+        uint64_t occupied = qmgr->round_occupied[class / 64] >> class % 64 & 1;
+        CHECK(occupied == (qmgr->round[class].first != NULL));
+        for (line = qmgr->round[class].first; line != NULL; line = line->next) {
+            CHECK(line->state == QMGR_LINE_READY && line->class == class);
+            CHECK(line->next == NULL ? qmgr->round[class].last == line : line->next->prev == line);
+            ready--;
+        }
+    }
+    CHECK(ready == 0);
+    return delivery_count;
+}
+
+static void verify_dsn_list(const struct qmgr *qmgr)
+{
+    for (const struct qmgr_work *work = qmgr->dsns.first; work != NULL; work = work->next) {
+        CHECK(work->dsn_state == QMGR_DSN_LISTED);
+        CHECK(work->next == NULL ? qmgr->dsns.last == work : work->next->prev == work);
+    }
+}
+
+uint32_t qmgr_verify(const struct qmgr *qmgr)
+{
+    const struct qmgr_message *message;
+    struct verify_counts total = {0};
+    uint64_t cursor = 0, body_memory = 0;
+    uint32_t stuck = 0;
+
+    while ((message = slab_next(&qmgr->messages, &cursor)) != NULL) {
+        stuck += !verify_message(message, &total);
+        body_memory += message->work == NULL ? 0 : message->work->body.size;
+    }
+    CHECK(total.waiting == qmgr->stats.deliveries_waiting);
+    CHECK(total.ready == qmgr->stats.deliveries_ready);
+    CHECK(total.active == qmgr->stats.deliveries_active);
+    CHECK(qmgr->deliveries.in_use == total.waiting + total.ready + total.active);
+    CHECK(verify_lines(qmgr) == qmgr->deliveries.in_use);
+    CHECK(body_memory == qmgr->stats.body_memory && body_memory <= qmgr->options.body_memory_max);
+    verify_dsn_list(qmgr);
+    return stuck;
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Blocks of SLAB_BLOCK_SIZE octets, aligned to their size, so that an object finds its block's
+ * header by masking its own address.
+ *
+ * Invariants
+ *   1. Bit i of a block's `live` is set exactly while its object i is acquired.
+ *   2. Every object that is not acquired is in the free list once.
+ *   3. in_use is the number of set bits and at most count_max.
+ *
+ * Under AddressSanitizer free objects are poisoned but for the link in their first octets, so that
+ * use after release is seen.
+ */
+#include "queue/slab.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#define SLAB_POISON(data, size)   __asan_poison_memory_region((data), (size))
+#define SLAB_UNPOISON(data, size) __asan_unpoison_memory_region((data), (size))
+#else
+#define SLAB_POISON(data, size)   ((void)(data), (void)(size))
+#define SLAB_UNPOISON(data, size) ((void)(data), (void)(size))
+#endif
+
+struct slab_block {
+    struct slab *slab;
+    uint64_t live[SLAB_LIVE_WORDS];
+    _Alignas(16) uint8_t objects[];
+};
+
+static struct slab_block *slab_block_of(const void *object)
+{
+    return (struct slab_block *)((uintptr_t)object & ~(uintptr_t)(SLAB_BLOCK_SIZE - 1));
+}
+
+static uint32_t slab_index_in(const struct slab_block *block, const void *object)
+{
+    uintptr_t offset = (uintptr_t)object - (uintptr_t)block->objects;
+
+    CHECK(offset % block->slab->object_size == 0);
+    return (uint32_t)(offset / block->slab->object_size);
+}
+
+void slab_init(struct slab *slab, uint32_t object_size, uint32_t count_max, void *owner)
+{
+    CHECK(object_size >= SLAB_OBJECT_MIN && object_size <= 4096 && object_size % 8 == 0);
+    *slab = (struct slab){
+        .object_size = object_size,
+        .per_block = (uint32_t)((SLAB_BLOCK_SIZE - sizeof(struct slab_block)) / object_size),
+        .count_max = count_max,
+        .owner = owner,
+    };
+}
+
+void slab_fini(struct slab *slab)
+{
+    for (uint32_t i = 0; i < slab->block_count; i++) {
+        SLAB_UNPOISON(slab->blocks[i], SLAB_BLOCK_SIZE);
+        free(slab->blocks[i]);
+    }
+    free(slab->blocks);
+    *slab = (struct slab){0};
+}
+
+static void slab_free_push(struct slab *slab, void *object)
+{
+    memcpy(object, &slab->free, sizeof(slab->free));
+    slab->free = object;
+    SLAB_POISON((uint8_t *)object + sizeof(void *), slab->object_size - sizeof(void *));
+}
+
+static bool slab_grow(struct slab *slab)
+{
+    if (slab->block_count == slab->block_capacity) {
+        uint32_t capacity = slab->block_capacity == 0 ? 16 : slab->block_capacity * 2;
+        struct slab_block **blocks = realloc(slab->blocks, capacity * sizeof(*slab->blocks));
+        if (blocks == NULL)
+            return false;
+        slab->blocks = blocks;
+        slab->block_capacity = capacity;
+    }
+    struct slab_block *block = aligned_alloc(SLAB_BLOCK_SIZE, SLAB_BLOCK_SIZE);
+    if (block == NULL)
+        return false;
+    block->slab = slab;
+    memset(block->live, 0, sizeof(block->live));
+    slab->blocks[slab->block_count++] = block;
+    for (uint32_t i = slab->per_block; i-- > 0;)
+        slab_free_push(slab, block->objects + (size_t)i * slab->object_size);
+    return true;
+}
+
+void *slab_acquire(struct slab *slab)
+{
+    if (slab->in_use >= slab->count_max || (slab->free == NULL && !slab_grow(slab)))
+        return NULL;
+    void *object = slab->free;
+    memcpy(&slab->free, object, sizeof(slab->free));
+    SLAB_UNPOISON(object, slab->object_size);
+    struct slab_block *block = slab_block_of(object);
+    uint32_t index = slab_index_in(block, object);
+    block->live[index / 64] |= 1ull << index % 64;
+    slab->in_use++;
+    memset(object, 0, slab->object_size);
+    return object;
+}
+
+void slab_release(struct slab *slab, void *object)
+{
+    struct slab_block *block = slab_block_of(object);
+    uint32_t index = slab_index_in(block, object);
+
+    CHECK(block->slab == slab && index < slab->per_block);
+    CHECK(block->live[index / 64] >> index % 64 & 1);
+    block->live[index / 64] &= ~(1ull << index % 64);
+    slab->in_use--;
+    slab_free_push(slab, object);
+}
+
+void *slab_owner(const void *object)
+{
+    return slab_block_of(object)->slab->owner;
+}
+
+void *slab_next(const struct slab *slab, uint64_t *cursor)
+{
+    for (; *cursor / slab->per_block < slab->block_count; ++*cursor) {
+        struct slab_block *block = slab->blocks[*cursor / slab->per_block];
+        uint32_t index = (uint32_t)(*cursor % slab->per_block);
+        if (block->live[index / 64] >> index % 64 & 1) {
+            ++*cursor;
+            return block->objects + (size_t)index * slab->object_size;
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef QUEUE_SLAB_H
+#define QUEUE_SLAB_H
+
+#include "base/err.h"
+
+/*
+ * Objects of one size by the million: cut from 64 KB blocks, O(1) to acquire and release, walkable
+ * while they live, and each knows its slab. Blocks stay until the slab ends.
+ */
+#define SLAB_BLOCK_SIZE 65536u
+#define SLAB_OBJECT_MIN 32u
+#define SLAB_LIVE_WORDS (SLAB_BLOCK_SIZE / SLAB_OBJECT_MIN / 64)
+
+struct slab_block;
+struct slab {
+    uint32_t object_size, per_block, block_count, block_capacity;
+    uint32_t in_use, count_max;
+    void *owner; /* of all objects: slab_owner() */
+    struct slab_block **blocks;
+    void *free; /* first free object; its first octets point to the next */
+};
+
+/** `object_size` is SLAB_OBJECT_MIN to 4,096, and a multiple of 8. */
+void slab_init(struct slab *slab, uint32_t object_size, uint32_t count_max, void *owner);
+/** Frees all blocks, whatever still lives in them. */
+void slab_fini(struct slab *slab);
+/** A cleared object, or NULL at count_max or when the heap is exhausted. */
+void *slab_acquire(struct slab *slab) MUST_CHECK;
+void slab_release(struct slab *slab, void *object);
+/** The owner of the slab that this object was acquired from. */
+void *slab_owner(const void *object);
+/** The next living object at or behind `*cursor`, which starts at 0; NULL at the end. */
+void *slab_next(const struct slab *slab, uint64_t *cursor);
+
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef TESTS_UNIT_QMGR_FIXTURE_H
+#define TESTS_UNIT_QMGR_FIXTURE_H
+
+#include "queue/qmgr.h"
+
+/*
+ * A queue manager over a pretended spool: every entry keeps what a disk would hold, so that a
+ * message can be brought back as after a restart.
+ */
+#define FIXTURE_PROGRESS_MAX 64u
+
+struct spool_entry {
+    struct spool_entry *next;
+    uint8_t *encoded; /* as committed */
+    uint32_t encoded_size;
+    struct span progress[FIXTURE_PROGRESS_MAX];
+    uint32_t progress_count;
+    bool is_done; /* on_done came */
+};
+
+struct fixture {
+    struct qmgr_options options;
+    struct qmgr *qmgr;
+    struct rng rng;
+    struct tick_now now;
+    struct spool_entry *entries;
+    uint32_t done_count, line_gone_count, expired_count;
+    void *line_gone_user;
+    uint32_t expired_index; /* of the last one */
+};
+
+struct message_options {
+    uint64_t id;
+    const char *sender;     /* NULL: a@x.example; "": null sender */
+    const char *recipients; /* addresses with a space between them */
+    const char *pool;       /* NULL: default */
+    uint8_t class;
+    wall_us arrived;  /* 0: now */
+    tick_us lifetime; /* 0: 5 days */
+    struct buf_queue *body;
+};
+
+void fixture_init(struct fixture *fixture, const struct qmgr_options *options);
+void fixture_fini(struct fixture *fixture);
+/** Forget the queue manager and bring back every message that is not done. */
+void fixture_restart(struct fixture *fixture);
+/** Both clocks forward, then the timers. */
+void fixture_pass(struct fixture *fixture, tick_us time);
+
+struct envelope fixture_envelope(const struct fixture *fixture,
+                                 const struct message_options *options, struct arena *arena);
+/** Encode, commit to the pretended spool, insert. */
+enum err fixture_insert(struct fixture *fixture, const struct message_options *options,
+                        struct spool_entry **ret_entry);
+struct spool_entry *fixture_entry_new(struct fixture *fixture, const struct envelope *envelope);
+enum err fixture_insert_entry(struct fixture *fixture, struct spool_entry *entry,
+                              struct buf_queue *body);
+
+/** End an attempt with one fate for all recipients of the delivery. */
+void fixture_finish_all(struct fixture *fixture, struct qmgr_delivery *delivery,
+                        enum recipient_state state, const char *reply);
+/** Take the first due delivery of the next line, leave the line parked. NULL: none. */
+struct qmgr_delivery *fixture_take(struct fixture *fixture, struct qmgr_line **ret_line);
+/** As above, with the line given back at once. */
+struct qmgr_delivery *fixture_take_one(struct fixture *fixture);
+
+#endif

@@ -1,0 +1,957 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The queue manager, rule by rule: order, turns, retries, expiry, DSNs, recovery, bodies, bounds.
+ * qmgr_verify() follows every step.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "qmgr_fixture.h"
+
+#define DAY TICK_S(86400)
+
+static void assert_sound(struct fixture *f)
+{
+    assert_int_equal(0, qmgr_verify(f->qmgr));
+}
+
+static void insert(struct fixture *f, uint64_t id, const char *recipients)
+{
+    struct message_options options = {.id = id, .recipients = recipients};
+    assert_int_equal(ERR_OK, fixture_insert(f, &options, NULL));
+    assert_sound(f);
+}
+
+static uint64_t delivery_id(struct fixture *f, struct qmgr_delivery *delivery)
+{
+    return qmgr_delivery_view(f->qmgr, delivery).envelope->id.low;
+}
+
+static void finish_all(struct fixture *f, struct qmgr_delivery *delivery,
+                       enum recipient_state state, const char *reply)
+{
+    fixture_finish_all(f, delivery, state, reply);
+    assert_sound(f);
+}
+
+static void defer(struct fixture *f, struct qmgr_delivery *delivery,
+                  const struct qmgr_finish *finish)
+{
+    qmgr_finish(f->qmgr, delivery, finish, f->now);
+    assert_sound(f);
+}
+
+static struct qmgr_status only_status(struct fixture *f, uint32_t recipient_index)
+{
+    uint64_t cursor = 0;
+    struct qmgr_message *message = qmgr_next(f->qmgr, &cursor);
+    assert_non_null(message);
+    return qmgr_message_status(message, recipient_index, f->now);
+}
+
+/* ---- the fast path ---- */
+
+static void delivered_mail_leaves_no_trace(void **state)
+{
+    struct fixture f;
+    struct spool_entry *entry;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    struct message_options options = {.id = 1, .recipients = "b@y c@y"};
+    assert_int_equal(ERR_OK, fixture_insert(&f, &options, &entry));
+    struct qmgr_delivery *delivery = fixture_take_one(&f);
+    assert_non_null(delivery);
+    assert_sound(&f);
+    struct qmgr_view view = qmgr_delivery_view(f.qmgr, delivery);
+    assert_int_equal(2, view.recipient_count);
+    assert_int_equal(0, view.recipients[0]);
+    assert_int_equal(1, view.recipients[1]);
+    assert_ptr_equal(entry, view.entry);
+    assert_int_equal(0, view.attempts);
+    assert_int_equal(0, view.last_attempt);
+    assert_int_equal(f.now.wall, view.active_since);
+    assert_true(buf_queue_is_empty(view.body));
+    finish_all(&f, delivery, RECIPIENT_DELIVERED, "250 ok");
+    assert_true(entry->is_done);
+    assert_int_equal(0, entry->progress_count);
+    struct qmgr_stats stats = qmgr_get_stats(f.qmgr);
+    assert_int_equal(0, stats.messages + stats.lines + stats.deliveries_active);
+    assert_int_equal(2, stats.delivered_recipients);
+    assert_int_equal(1, stats.done);
+    assert_int_equal(TICK_NEVER, qmgr_deadline(f.qmgr));
+    fixture_fini(&f);
+}
+
+static void recipients_are_grouped_by_domain(void **state)
+{
+    static const char *const domains[] = {"w", "z", "y"};
+    struct fixture f;
+    uint32_t seen = 0;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    insert(&f, 1, "a@y b@z c@y d@w e@z f@y");
+    assert_int_equal(3, qmgr_get_stats(f.qmgr).deliveries_ready);
+    for (uint32_t i = 0; i < 3; i++) {
+        struct qmgr_line *line;
+        struct qmgr_delivery *delivery = fixture_take(&f, &line);
+        struct qmgr_view view = qmgr_delivery_view(f.qmgr, delivery);
+        uint32_t which = 0;
+        while (!span_is_equal(span_from_text(domains[which]), qmgr_line_domain(line)))
+            which++;
+        seen |= 1u << which;
+        assert_int_equal(which + 1, view.recipient_count);
+        for (uint32_t r = 0; r < view.recipient_count; r++)
+            assert_true(span_is_equal(qmgr_line_domain(line),
+                                      view.envelope->recipients[view.recipients[r]].domain));
+        assert_null(qmgr_take(f.qmgr, line, f.now));
+        qmgr_line_return(f.qmgr, line, f.now);
+        finish_all(&f, delivery, RECIPIENT_DELIVERED, "250 ok");
+    }
+    assert_int_equal(7, seen);
+    assert_int_equal(1, f.done_count);
+    fixture_fini(&f);
+}
+
+/* ---- order and turns ---- */
+
+/* Goal: what arrived first goes first, also when it was tried before and comes due again late. */
+static void line_is_served_in_order_of_arrival(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    insert(&f, 1, "b@y");
+    struct qmgr_delivery *first = fixture_take_one(&f);
+    finish_all(&f, first, RECIPIENT_DUE, "451 later");
+    for (uint64_t id = 2; id < 20; id++) {
+        fixture_pass(&f, TICK_S(1));
+        insert(&f, id, "b@y");
+    }
+    fixture_pass(&f, TICK_S(3600));
+    assert_sound(&f);
+    struct qmgr_line *line = qmgr_line_next(f.qmgr, f.now);
+    for (uint64_t id = 1; id < 20; id++) {
+        assert_int_equal(20 - id, qmgr_line_due(line));
+        int64_t rank = qmgr_line_rank(line);
+        struct qmgr_delivery *delivery = qmgr_take(f.qmgr, line, f.now);
+        assert_int_equal(id, delivery_id(&f, delivery));
+        assert_int_equal(rank, qmgr_delivery_view(f.qmgr, delivery).envelope->arrived);
+        finish_all(&f, delivery, RECIPIENT_DELIVERED, "250 ok");
+    }
+    assert_int_equal(INT64_MAX, qmgr_line_rank(line));
+    qmgr_line_return(f.qmgr, line, f.now);
+    fixture_fini(&f);
+}
+
+static void lines_take_turns_and_lower_classes_go_first(void **state)
+{
+    /* Lines in the order in which they must come, each given back at once. */
+    static const char *const expected[] = {"y", "z", "y", "z", "w", "v", "w"};
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    struct message_options messages[] = {
+        {.id = 1, .recipients = "b@w", .class = 7}, {.id = 2, .recipients = "b@v", .class = 7},
+        {.id = 3, .recipients = "c@w", .class = 7}, {.id = 4, .recipients = "b@y", .class = 3},
+        {.id = 5, .recipients = "b@z", .class = 3}, {.id = 6, .recipients = "c@y", .class = 3},
+        {.id = 7, .recipients = "c@z", .class = 3},
+    };
+    for (uint32_t i = 0; i < COUNT_OF(messages); i++)
+        assert_int_equal(ERR_OK, fixture_insert(&f, &messages[i], NULL));
+    for (uint32_t i = 0; i < COUNT_OF(expected); i++) {
+        struct qmgr_line *line;
+        struct qmgr_delivery *delivery = fixture_take(&f, &line);
+        assert_true(span_is_equal(span_from_text(expected[i]), qmgr_line_domain(line)));
+        qmgr_line_return(f.qmgr, line, f.now);
+        finish_all(&f, delivery, RECIPIENT_DELIVERED, "250 ok");
+    }
+    assert_null(qmgr_line_next(f.qmgr, f.now));
+    fixture_fini(&f);
+}
+
+static void pool_and_class_make_lines_of_their_own(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    struct message_options messages[] = {
+        {.id = 1, .recipients = "b@y"},
+        {.id = 2, .recipients = "b@y", .class = 255},
+        {.id = 3, .recipients = "b@y", .pool = "bulk"},
+        {.id = 4, .recipients = "b@ybulk"},
+        {.id = 5, .recipients = "c@y"},
+    };
+    for (uint32_t i = 0; i < COUNT_OF(messages); i++)
+        assert_int_equal(ERR_OK, fixture_insert(&f, &messages[i], NULL));
+    assert_int_equal(4, qmgr_get_stats(f.qmgr).lines);
+    struct qmgr_line *line, *last = NULL;
+    uint32_t count = 0;
+    while ((line = qmgr_line_next(f.qmgr, f.now)) != NULL) {
+        count++;
+        last = line;
+        assert_sound(&f);
+    }
+    assert_int_equal(4, count);
+    assert_non_null(qmgr_take(f.qmgr, last, f.now)); /* class 255 comes last, and comes */
+    fixture_fini(&f);
+}
+
+static void parked_line_stays_with_its_holder(void **state)
+{
+    struct fixture f;
+    int user;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    insert(&f, 1, "b@y");
+    struct qmgr_line *line;
+    struct qmgr_delivery *delivery = fixture_take(&f, &line);
+    assert_null(qmgr_line_user(line));
+    qmgr_line_set_user(line, &user);
+    assert_ptr_equal(&user, qmgr_line_user(line));
+    insert(&f, 2, "b@y");
+    assert_null(qmgr_line_next(f.qmgr, f.now));
+    finish_all(&f, delivery, RECIPIENT_DELIVERED, "250 ok");
+    assert_int_equal(1, qmgr_line_due(line));
+    qmgr_line_return(f.qmgr, line, f.now);
+    assert_int_equal(0, f.line_gone_count);
+
+    /* The same line again; emptied while parked it outlives its mail until it is given back. */
+    delivery = fixture_take(&f, &line);
+    finish_all(&f, delivery, RECIPIENT_DELIVERED, "250 ok");
+    assert_int_equal(1, qmgr_get_stats(f.qmgr).lines);
+    assert_int_equal(0, f.line_gone_count);
+    qmgr_line_return(f.qmgr, line, f.now);
+    assert_int_equal(1, f.line_gone_count);
+    assert_ptr_equal(&user, f.line_gone_user);
+    assert_int_equal(0, qmgr_get_stats(f.qmgr).lines);
+    fixture_fini(&f);
+}
+
+/* ---- retries ---- */
+
+static void retries_double_up_to_the_maximum(void **state)
+{
+    static const uint32_t base_s[] = {300, 600, 1200, 2400, 4800, 9600, 14400, 14400, 14400};
+    struct fixture f;
+    tick_us least = TICK_NEVER, most = 0;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    for (uint64_t round = 0; round < 60; round++) {
+        insert(&f, round, "b@y");
+        for (uint32_t i = 0; i < COUNT_OF(base_s); i++) {
+            struct qmgr_delivery *delivery = fixture_take_one(&f);
+            assert_int_equal(i, qmgr_delivery_view(f.qmgr, delivery).attempts);
+            finish_all(&f, delivery, RECIPIENT_DUE, "451 later");
+            tick_us wait = (tick_us)(only_status(&f, 0).next_try - f.now.wall);
+            assert_in_range(wait, TICK_S(base_s[i]) / 10 * 8, TICK_S(base_s[i]) / 10 * 12);
+            least = i == 0 && wait < least ? wait : least;
+            most = i == 0 && wait > most ? wait : most;
+            assert_true(qmgr_deadline(f.qmgr) <= f.now.tick + wait);
+            fixture_pass(&f, wait - 1);
+            assert_null(fixture_take_one(&f));
+            fixture_pass(&f, 1001); /* a slot of the wheel late at most */
+        }
+        struct qmgr_delivery *delivery = fixture_take_one(&f);
+        finish_all(&f, delivery, RECIPIENT_DELIVERED, "250 ok");
+    }
+    assert_true(least < TICK_S(255) && most > TICK_S(345)); /* the jitter uses its range */
+    assert_int_equal(60 * COUNT_OF(base_s), qmgr_get_stats(f.qmgr).deferrals);
+    fixture_fini(&f);
+}
+
+static void retry_times_follow_the_finish(void **state)
+{
+    struct fixture f;
+    const struct {
+        const char *name;
+        struct qmgr_finish finish;
+        tick_us not_before, wait_min, wait_max;
+        uint32_t attempts;
+    } rows[] = {
+        {"not attempted: at once", {.was_attempted = false}, 0, 0, 0, 0},
+        {"not attempted, later", {.was_attempted = false}, TICK_S(77), TICK_S(77), TICK_S(77), 0},
+        {"rest of a batch", {.was_attempted = true, .retry_now = true}, 0, 0, 0, 1},
+        {"deferred", {.was_attempted = true}, 0, TICK_S(240), TICK_S(360), 1},
+        {"deferred, not before", {.was_attempted = true}, TICK_S(900), TICK_S(900), TICK_S(900), 1},
+        {"not before in the past", {.was_attempted = true}, TICK_S(1), TICK_S(240), TICK_S(360), 1},
+        {"not before beyond a week", {.was_attempted = true}, 9 * DAY, 7 * DAY, 7 * DAY, 1},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        fixture_init(&f, NULL);
+        insert(&f, 1, "b@y");
+        struct qmgr_finish finish = rows[i].finish;
+        if (rows[i].not_before != 0)
+            finish.retry_not_before = f.now.wall + (wall_us)rows[i].not_before;
+        defer(&f, fixture_take_one(&f), &finish);
+        struct qmgr_status status = only_status(&f, 0);
+        tick_us wait = (tick_us)(status.next_try - f.now.wall);
+        if (wait < rows[i].wait_min || wait > rows[i].wait_max ||
+            status.attempts != rows[i].attempts)
+            fail_msg("%s: %lu", rows[i].name, (unsigned long)wait);
+        assert_int_equal(rows[i].wait_max == 0, qmgr_get_stats(f.qmgr).deliveries_ready);
+        fixture_fini(&f);
+    }
+}
+
+static void unmentioned_recipients_stay_due(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    insert(&f, 1, "a@y b@y c@y");
+    struct qmgr_result results[] = {
+        {.recipient_index = 2, .state = RECIPIENT_DELIVERED, .code = 250},
+        {.recipient_index = 0, .state = RECIPIENT_DUE, .reply = SPAN_LITERAL("452 too\r\nmany")},
+    };
+    struct qmgr_finish finish = {
+        .results = results, .result_count = 2, .was_attempted = true, .retry_now = true};
+    defer(&f, fixture_take_one(&f), &finish);
+    struct qmgr_delivery *delivery = fixture_take_one(&f);
+    struct qmgr_view view = qmgr_delivery_view(f.qmgr, delivery);
+    assert_int_equal(2, view.recipient_count);
+    assert_int_equal(0, view.recipients[0]);
+    assert_int_equal(1, view.recipients[1]);
+    assert_int_equal(RECIPIENT_DELIVERED, view.envelope->recipients[2].state);
+    assert_true(span_is_equal(SPAN_LITERAL("452 too??many"), view.last_reply));
+    assert_int_equal(1, view.attempts);
+    assert_int_equal(f.now.wall, view.last_attempt);
+    finish_all(&f, delivery, RECIPIENT_DELIVERED, "250 ok");
+    assert_int_equal(1, f.done_count);
+    fixture_fini(&f);
+}
+
+/* ---- expiry ---- */
+
+static void expiry_ends_what_waits(void **state)
+{
+    struct fixture f;
+    struct spool_entry *entry;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    struct message_options options = {.id = 1, .recipients = "b@y c@z", .lifetime = TICK_S(1000)};
+    assert_int_equal(ERR_OK, fixture_insert(&f, &options, &entry));
+    finish_all(&f, fixture_take_one(&f), RECIPIENT_DUE, "451 try later");
+    finish_all(&f, fixture_take_one(&f), RECIPIENT_DUE, "451 try later");
+    fixture_pass(&f, TICK_S(1000) - 1);
+    assert_int_equal(0, f.expired_count);
+    fixture_pass(&f, 1001);
+    assert_sound(&f);
+    assert_int_equal(2, f.expired_count);
+    assert_int_equal(2, qmgr_get_stats(f.qmgr).expired_recipients);
+    assert_null(fixture_take_one(&f));
+    struct qmgr_message *message = qmgr_dsn_next(f.qmgr, f.now);
+    assert_non_null(message);
+    struct qmgr_dsn dsn = qmgr_dsn_view(f.qmgr, message);
+    assert_int_equal(2, dsn.failure_count);
+    assert_true(dsn.is_done);
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_int_equal(i, dsn.failures[i].recipient_index);
+        assert_true(dsn.failures[i].is_expired);
+        assert_memory_equal("\4\4\7", dsn.failures[i].enhanced, 3);
+        assert_true(span_is_equal(SPAN_LITERAL("451 try later"), dsn.failures[i].reply));
+    }
+    qmgr_dsn_written(f.qmgr, message, f.now);
+    assert_sound(&f);
+    assert_int_equal(0, qmgr_get_stats(f.qmgr).messages);
+    assert_int_equal(0, f.done_count); /* the commit of the DSN did it */
+    fixture_fini(&f);
+}
+
+/* Goal: only monotonic time expires mail. */
+static void wall_clock_jumps_expire_nothing_early(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    insert(&f, 1, "b@y");
+    f.now.wall += 4000ll * 86400 * 1000000; /* eleven years ahead */
+    fixture_pass(&f, 5 * DAY - TICK_S(1));
+    assert_int_equal(0, f.expired_count);
+    f.now.wall -= 8000ll * 86400 * 1000000; /* and back: no late expiry either */
+    fixture_pass(&f, TICK_S(2));
+    assert_int_equal(1, f.expired_count);
+    assert_sound(&f);
+
+    /* A clock that runs behind when a message comes back does not lengthen its life. */
+    struct message_options options = {
+        .id = 2, .recipients = "b@y", .arrived = f.now.wall + 90ll * 86400 * 1000000};
+    assert_int_equal(ERR_OK, fixture_insert(&f, &options, NULL));
+    fixture_pass(&f, 5 * DAY + TICK_S(1));
+    assert_int_equal(2, f.expired_count);
+
+    /* Expired while the relay was down: ends in the first turn. */
+    options = (struct message_options){
+        .id = 3, .recipients = "b@y", .arrived = f.now.wall - 6ll * 86400 * 1000000};
+    assert_int_equal(ERR_OK, fixture_insert(&f, &options, NULL));
+    assert_true(qmgr_deadline(f.qmgr) <= f.now.tick);
+    fixture_pass(&f, 0);
+    assert_int_equal(3, f.expired_count);
+    fixture_fini(&f);
+}
+
+static void result_of_an_active_delivery_wins_over_expiry(void **state)
+{
+    static const struct {
+        const char *name;
+        enum recipient_state state;
+        uint32_t expired, done;
+        bool owes_dsn;
+    } rows[] = {
+        {"delivered", RECIPIENT_DELIVERED, 0, 1, false},
+        {"refused", RECIPIENT_FAILED, 0, 0, true},
+        {"deferred", RECIPIENT_DUE, 1, 0, true},
+    };
+    struct fixture f;
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        fixture_init(&f, NULL);
+        insert(&f, 1, "b@y");
+        struct qmgr_delivery *delivery = fixture_take_one(&f);
+        assert_false(qmgr_delivery_is_cancelled(delivery));
+        fixture_pass(&f, 6 * DAY);
+        assert_sound(&f);
+        assert_int_equal(0, f.expired_count);
+        assert_true(qmgr_delivery_is_cancelled(delivery));
+        assert_null(qmgr_dsn_next(f.qmgr, f.now));
+        finish_all(&f, delivery, rows[i].state, "550 text");
+        if (f.expired_count != rows[i].expired || f.done_count != rows[i].done ||
+            (qmgr_dsn_next(f.qmgr, f.now) != NULL) != rows[i].owes_dsn)
+            fail_msg("%s", rows[i].name);
+        fixture_fini(&f);
+    }
+}
+
+/* ---- DSNs ---- */
+
+static void dsn_waits_for_what_is_in_flight_only(void **state)
+{
+    struct fixture f;
+    struct spool_entry *entry;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    struct message_options options = {.id = 1, .recipients = "a@v b@w c@y d@z e@w"};
+    assert_int_equal(ERR_OK, fixture_insert(&f, &options, &entry));
+    struct qmgr_delivery *deliveries[4]; /* by domain: v, w, y, z */
+    for (uint32_t i = 0; i < 4; i++) {
+        struct qmgr_line *line;
+        struct qmgr_delivery *delivery = fixture_take(&f, &line);
+        deliveries[strchr("vwyz", qmgr_line_domain(line).data[0]) - "vwyz" < 2
+                       ? qmgr_line_domain(line).data[0] - 'v'
+                       : qmgr_line_domain(line).data[0] - 'v' - 1] = delivery;
+        qmgr_line_return(f.qmgr, line, f.now);
+    }
+    finish_all(&f, deliveries[0], RECIPIENT_FAILED, "550 5.1.1 no a");
+    assert_null(qmgr_dsn_next(f.qmgr, f.now));
+    finish_all(&f, deliveries[1], RECIPIENT_FAILED, "550 5.1.1 no b");
+    finish_all(&f, deliveries[2], RECIPIENT_DUE, "451 later");
+    assert_null(qmgr_dsn_next(f.qmgr, f.now));
+    finish_all(&f, deliveries[3], RECIPIENT_DELIVERED, "250 ok");
+
+    struct qmgr_message *message = qmgr_dsn_next(f.qmgr, f.now);
+    assert_non_null(message);
+    assert_null(qmgr_dsn_next(f.qmgr, f.now)); /* reported once */
+    struct qmgr_dsn dsn = qmgr_dsn_view(f.qmgr, message);
+    assert_int_equal(3, dsn.failure_count);
+    assert_int_equal(0, dsn.failures[0].recipient_index);
+    assert_int_equal(1, dsn.failures[1].recipient_index);
+    assert_int_equal(4, dsn.failures[2].recipient_index);
+    assert_int_equal(550, dsn.failures[0].code);
+    assert_memory_equal("\5\1\1", dsn.failures[0].enhanced, 3);
+    assert_true(span_is_equal(SPAN_LITERAL("550 5.1.1 no b"), dsn.failures[2].reply));
+    assert_false(dsn.is_done);
+    assert_int_equal(0, dsn.run);
+    assert_ptr_equal(entry, dsn.entry);
+    assert_sound(&f);
+
+    /* While it is being written the waiting one comes due, and fails as well: a second DSN. */
+    fixture_pass(&f, TICK_S(400));
+    finish_all(&f, fixture_take_one(&f), RECIPIENT_FAILED, "550 5.1.1 no c");
+    assert_null(qmgr_dsn_next(f.qmgr, f.now));
+    assert_int_equal(3, qmgr_dsn_view(f.qmgr, message).failure_count);
+    qmgr_dsn_written(f.qmgr, message, f.now);
+    assert_sound(&f);
+    assert_ptr_equal(message, qmgr_dsn_next(f.qmgr, f.now));
+    dsn = qmgr_dsn_view(f.qmgr, message);
+    assert_int_equal(1, dsn.failure_count);
+    assert_int_equal(2, dsn.failures[0].recipient_index);
+    assert_int_equal(1, dsn.run);
+    assert_true(dsn.is_done);
+    qmgr_dsn_written(f.qmgr, message, f.now);
+    assert_int_equal(0, qmgr_get_stats(f.qmgr).messages);
+    assert_int_equal(0, f.done_count);
+    fixture_fini(&f);
+}
+
+static void attempt_takes_a_listed_dsn_back(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    insert(&f, 1, "a@v b@w");
+    finish_all(&f, fixture_take_one(&f), RECIPIENT_FAILED, "550 no");
+    struct qmgr_delivery *other = fixture_take_one(&f);
+    assert_sound(&f);
+    assert_null(qmgr_dsn_next(f.qmgr, f.now));
+    finish_all(&f, other, RECIPIENT_FAILED, "550 no");
+    struct qmgr_message *message = qmgr_dsn_next(f.qmgr, f.now);
+    assert_int_equal(2, qmgr_dsn_view(f.qmgr, message).failure_count);
+    fixture_fini(&f);
+}
+
+static void failed_dsn_commit_is_reported_again(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    insert(&f, 1, "a@v");
+    finish_all(&f, fixture_take_one(&f), RECIPIENT_FAILED, "550 no");
+    struct qmgr_message *message = qmgr_dsn_next(f.qmgr, f.now);
+    (void)qmgr_dsn_view(f.qmgr, message);
+    qmgr_dsn_failed(f.qmgr, message, f.now);
+    assert_sound(&f);
+    fixture_pass(&f, TICK_S(300) - 1);
+    assert_null(qmgr_dsn_next(f.qmgr, f.now));
+    fixture_pass(&f, 1001);
+    assert_sound(&f);
+    assert_ptr_equal(message, qmgr_dsn_next(f.qmgr, f.now));
+    assert_int_equal(0, qmgr_dsn_view(f.qmgr, message).run);
+    qmgr_dsn_written(f.qmgr, message, f.now);
+    assert_int_equal(0, qmgr_get_stats(f.qmgr).messages);
+    fixture_fini(&f);
+}
+
+/* Goal: a message delivered while its DSN, not the last word, was on its way ends by on_done. */
+static void message_may_end_with_a_dsn_that_was_not_last(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    insert(&f, 1, "a@v b@w");
+    finish_all(&f, fixture_take_one(&f), RECIPIENT_FAILED, "550 no");
+    struct qmgr_message *message = qmgr_dsn_next(f.qmgr, f.now);
+    assert_false(qmgr_dsn_view(f.qmgr, message).is_done);
+    finish_all(&f, fixture_take_one(&f), RECIPIENT_DELIVERED, "250 ok");
+    assert_false(qmgr_dsn_view(f.qmgr, message).is_done); /* said once */
+    qmgr_dsn_written(f.qmgr, message, f.now);
+    assert_int_equal(1, f.done_count);
+    fixture_fini(&f);
+}
+
+/* RFC 5321 section 4.5.5: a notification must not cause another. */
+static void null_sender_gets_no_dsn(void **state)
+{
+    struct fixture f;
+    struct message_options options = {.id = 1, .sender = "", .recipients = "a@v b@w"};
+
+    (void)state;
+    fixture_init(&f, NULL);
+    assert_int_equal(ERR_OK, fixture_insert(&f, &options, NULL));
+    finish_all(&f, fixture_take_one(&f), RECIPIENT_FAILED, "550 no");
+    assert_null(qmgr_dsn_next(f.qmgr, f.now));
+    assert_int_equal(1, qmgr_get_stats(f.qmgr).failed_recipients);
+    fixture_pass(&f, 6 * DAY); /* the other one expires */
+    assert_int_equal(1, f.expired_count);
+    assert_int_equal(1, f.done_count);
+    assert_int_equal(0, qmgr_get_stats(f.qmgr).messages);
+    fixture_fini(&f);
+}
+
+/* ---- recovery ---- */
+
+static void restart_brings_everything_back(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    insert(&f, 1, "a@v b@v c@w d@y");
+    struct qmgr_delivery *v, *w, *y;
+    struct qmgr_delivery **by_letter[] = {&v, &w, NULL, &y};
+    for (uint32_t i = 0; i < 3; i++) {
+        struct qmgr_line *line;
+        struct qmgr_delivery *delivery = fixture_take(&f, &line);
+        *by_letter[qmgr_line_domain(line).data[0] - 'v'] = delivery;
+        qmgr_line_return(f.qmgr, line, f.now);
+    }
+    struct qmgr_result results[] = {
+        {.recipient_index = 0, .state = RECIPIENT_DELIVERED, .code = 250},
+        {.recipient_index = 1,
+         .state = RECIPIENT_DUE,
+         .code = 451,
+         .reply = SPAN_LITERAL("451 busy")},
+    };
+    struct qmgr_finish finish = {
+        .results = results, .result_count = 2, .was_attempted = true, .is_in_doubt = true};
+    defer(&f, v, &finish);
+    finish_all(&f, w, RECIPIENT_FAILED, "550 5.1.1 no c");
+    finish_all(&f, y, RECIPIENT_DUE, "421 gone");
+    wall_us next_try = only_status(&f, 1).next_try;
+
+    fixture_restart(&f);
+    assert_sound(&f);
+    assert_int_equal(RECIPIENT_DELIVERED, only_status(&f, 0).state);
+    struct qmgr_status status = only_status(&f, 1);
+    assert_int_equal(RECIPIENT_DUE, status.state);
+    assert_int_equal(1, status.attempts);
+    assert_int_equal(next_try, status.next_try);
+    assert_true(span_is_equal(SPAN_LITERAL("451 busy"), status.last_reply));
+    assert_true(span_is_equal(SPAN_LITERAL("421 gone"), only_status(&f, 3).last_reply));
+
+    struct qmgr_message *message = qmgr_dsn_next(f.qmgr, f.now);
+    struct qmgr_dsn dsn = qmgr_dsn_view(f.qmgr, message);
+    assert_int_equal(1, dsn.failure_count);
+    assert_int_equal(2, dsn.failures[0].recipient_index);
+    assert_int_equal(550, dsn.failures[0].code);
+    assert_memory_equal("\5\1\1", dsn.failures[0].enhanced, 3);
+    assert_true(span_is_equal(SPAN_LITERAL("550 5.1.1 no c"), dsn.failures[0].reply));
+    assert_true(dsn.envelope->flags & ENVELOPE_IN_DOUBT);
+
+    /* The crash comes after the DSN's commit, before we hear of it. */
+    spool_progress(NULL, dsn.entry, dsn.progress);
+    fixture_restart(&f);
+    assert_null(qmgr_dsn_next(f.qmgr, f.now));
+    assert_int_equal(RECIPIENT_SETTLED, only_status(&f, 2).state);
+    fixture_pass(&f, TICK_S(400));
+    finish_all(&f, fixture_take_one(&f), RECIPIENT_FAILED, "550 no");
+    finish_all(&f, fixture_take_one(&f), RECIPIENT_DELIVERED, "250 ok");
+    message = qmgr_dsn_next(f.qmgr, f.now);
+    assert_int_equal(1, qmgr_dsn_view(f.qmgr, message).run); /* not the id of the first again */
+
+    /* All is settled, only DONE was lost. */
+    dsn = qmgr_dsn_view(f.qmgr, message);
+    spool_progress(NULL, dsn.entry, dsn.progress);
+    fixture_restart(&f);
+    assert_int_equal(1, f.done_count);
+    assert_int_equal(0, qmgr_get_stats(f.qmgr).messages);
+    fixture_fini(&f);
+}
+
+static void damaged_progress_costs_an_attempt_at_most(void **state)
+{
+    static const struct envelope_settle back[] = {
+        {.recipient_index = 0, .state = RECIPIENT_DUE},
+        {.recipient_index = 1, .state = RECIPIENT_FAILED},
+        {.recipient_index = 9, .state = RECIPIENT_SETTLED}};
+    static const struct envelope_settle forth[] = {
+        {.recipient_index = 0, .state = RECIPIENT_DELIVERED},
+        {.recipient_index = 1, .state = RECIPIENT_SETTLED}};
+    struct envelope_progress progress[] = {
+        {.delivery = 9, .attempts = 7, .settles = forth, .settle_count = 2},
+        {.delivery = 2,
+         .attempts = 1u << 30,
+         .next_try = INT64_MAX,
+         .settles = back,
+         .settle_count = 3},
+    };
+    struct fixture f;
+    struct spool_entry *entry;
+    struct message_options options = {.id = 1, .recipients = "a@v b@v c@w"};
+
+    (void)state;
+    fixture_init(&f, NULL);
+    assert_int_equal(ERR_OK, fixture_insert(&f, &options, &entry));
+    for (uint32_t i = 0; i < COUNT_OF(progress); i++) {
+        uint8_t octets[200];
+        envelope_progress_encode(&progress[i], octets);
+        spool_progress(NULL, entry, span_of(octets, envelope_progress_encoded_size(&progress[i])));
+    }
+    spool_progress(NULL, entry, SPAN_LITERAL("rubbish"));
+    fixture_restart(&f);
+    assert_sound(&f);
+    assert_int_equal(RECIPIENT_DELIVERED, only_status(&f, 0).state);
+    assert_int_equal(RECIPIENT_SETTLED, only_status(&f, 1).state);
+    struct qmgr_status status = only_status(&f, 2);
+    assert_int_equal(RECIPIENT_DUE, status.state);
+    assert_int_equal(UINT16_MAX, status.attempts);
+    assert_in_range(status.next_try - f.now.wall, TICK_S(4 * 3600), TICK_S(5 * 3600));
+    assert_int_equal(2, qmgr_get_stats(f.qmgr).progress_corrupt);
+    fixture_fini(&f);
+}
+
+/* Goal: a message committed with failures, as after a partly refused hand-over, gets its DSN. */
+static void committed_failures_are_reported(void **state)
+{
+    struct fixture f;
+    struct arena arena;
+    struct message_options options = {.id = 1, .recipients = "a@v b@v c@w"};
+
+    (void)state;
+    fixture_init(&f, NULL);
+    arena_init(&arena, 512, 1u << 16);
+    struct envelope envelope = fixture_envelope(&f, &options, &arena);
+    envelope.recipients[0].state = RECIPIENT_FAILED;
+    envelope.recipients[1].state = RECIPIENT_DELIVERED;
+    assert_int_equal(ERR_OK, fixture_insert_entry(&f, fixture_entry_new(&f, &envelope), NULL));
+    assert_sound(&f);
+    struct qmgr_message *message = qmgr_dsn_next(f.qmgr, f.now);
+    struct qmgr_dsn dsn = qmgr_dsn_view(f.qmgr, message);
+    assert_int_equal(1, dsn.failure_count);
+    assert_int_equal(0, dsn.failures[0].recipient_index);
+    assert_int_equal(1, qmgr_get_stats(f.qmgr).deliveries_ready);
+    arena_fini(&arena);
+    fixture_fini(&f);
+}
+
+/* ---- bodies ---- */
+
+static struct buf_pool *body_pool(void)
+{
+    struct buf_pool_options options = {
+        .data_size = 2048, .count_max = 64, .backing = BUF_BACKING_HEAP};
+    return buf_pool_new(&options);
+}
+
+static void body_fill(struct buf_queue *body, struct buf_pool *pool, uint32_t size)
+{
+    static uint8_t octets[4096];
+
+    buf_queue_init(body);
+    assert_int_equal(ERR_OK, buf_queue_append_copy(body, pool, span_of(octets, size)));
+}
+
+static void body_is_kept_for_first_attempts(void **state)
+{
+    struct buf_pool *pool = body_pool();
+    struct buf_queue body;
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    body_fill(&body, pool, 1000);
+    struct message_options options = {.id = 1, .recipients = "a@v b@w", .body = &body};
+    assert_int_equal(ERR_OK, fixture_insert(&f, &options, NULL));
+    assert_true(buf_queue_is_empty(&body));
+    assert_int_equal(1000, qmgr_get_stats(f.qmgr).body_memory);
+    struct qmgr_delivery *delivery = fixture_take_one(&f);
+    assert_int_equal(1000, qmgr_delivery_view(f.qmgr, delivery).body->size);
+    finish_all(&f, delivery, RECIPIENT_DUE, "451 later"); /* the other one is still fresh */
+    assert_int_equal(1000, qmgr_get_stats(f.qmgr).body_memory);
+    delivery = fixture_take_one(&f);
+    assert_int_equal(1000, qmgr_delivery_view(f.qmgr, delivery).body->size);
+    struct qmgr_finish unattempted = {.was_attempted = false};
+    defer(&f, delivery, &unattempted); /* no first attempt yet */
+    assert_int_equal(1000, qmgr_get_stats(f.qmgr).body_memory);
+    finish_all(&f, fixture_take_one(&f), RECIPIENT_DUE, "451 later");
+    assert_int_equal(0, qmgr_get_stats(f.qmgr).body_memory);
+    assert_int_equal(0, buf_pool_in_use(pool));
+    fixture_fini(&f);
+    buf_pool_free(pool);
+}
+
+static void body_is_kept_for_a_dsn(void **state)
+{
+    struct buf_pool *pool = body_pool();
+    struct buf_queue body;
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    body_fill(&body, pool, 1000);
+    struct message_options options = {.id = 1, .recipients = "a@v b@w", .body = &body};
+    assert_int_equal(ERR_OK, fixture_insert(&f, &options, NULL));
+    finish_all(&f, fixture_take_one(&f), RECIPIENT_FAILED, "550 no");
+    finish_all(&f, fixture_take_one(&f), RECIPIENT_DUE, "451 later");
+    struct qmgr_message *message = qmgr_dsn_next(f.qmgr, f.now);
+    assert_int_equal(1000, qmgr_dsn_view(f.qmgr, message).body->size);
+    /* An attempt that ends meanwhile does not take it away. */
+    fixture_pass(&f, TICK_S(400));
+    finish_all(&f, fixture_take_one(&f), RECIPIENT_DUE, "451 later");
+    assert_int_equal(1000, qmgr_dsn_view(f.qmgr, message).body->size);
+    qmgr_dsn_failed(f.qmgr, message, f.now); /* the disk may be full for long */
+    assert_sound(&f);
+    assert_int_equal(0, buf_pool_in_use(pool));
+    fixture_pass(&f, TICK_S(400));
+    message = qmgr_dsn_next(f.qmgr, f.now);
+    assert_true(buf_queue_is_empty(qmgr_dsn_view(f.qmgr, message).body));
+    qmgr_dsn_written(f.qmgr, message, f.now);
+    assert_sound(&f);
+    fixture_fini(&f);
+    buf_pool_free(pool);
+}
+
+static void body_memory_is_bounded(void **state)
+{
+    struct qmgr_options options = {.message_count_max = 10,
+                                   .body_memory_max = 2000,
+                                   .retry_min = TICK_S(1),
+                                   .retry_max = TICK_S(1)};
+    static const struct {
+        uint32_t size;
+        uint64_t memory;
+    } rows[] = {{1000, 1000}, {1001, 1000}, {1000, 2000}, {1, 2000}};
+    struct buf_pool *pool = body_pool();
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, &options);
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        struct buf_queue body;
+        body_fill(&body, pool, rows[i].size);
+        struct message_options message = {.id = i, .recipients = "a@v", .body = &body};
+        assert_int_equal(ERR_OK, fixture_insert(&f, &message, NULL));
+        assert_true(buf_queue_is_empty(&body));
+        assert_int_equal(rows[i].memory, qmgr_get_stats(f.qmgr).body_memory);
+        assert_sound(&f);
+    }
+    fixture_fini(&f); /* gives bodies back */
+    assert_int_equal(0, buf_pool_in_use(pool));
+    buf_pool_free(pool);
+}
+
+/* ---- bounds and look-ups ---- */
+
+static void insert_refuses_and_takes_nothing(void **state)
+{
+    struct qmgr_options options = {.message_count_max = 2,
+                                   .body_memory_max = 2000,
+                                   .retry_min = TICK_S(1),
+                                   .retry_max = TICK_S(1)};
+    struct buf_pool *pool = body_pool();
+    struct buf_queue body;
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, &options);
+    body_fill(&body, pool, 10);
+    insert(&f, 1, "a@v");
+    struct message_options same = {.id = 1, .recipients = "a@v", .body = &body};
+    assert_int_equal(ERR_DISK_CORRUPT, fixture_insert(&f, &same, NULL));
+    struct qmgr_insert rubbish = {.encoded = SPAN_LITERAL("rubbish"), .body = &body};
+    assert_int_equal(ERR_DISK_CORRUPT, qmgr_insert(f.qmgr, &rubbish, f.now));
+    rubbish.encoded.size = 0;
+    assert_int_equal(ERR_DISK_CORRUPT, qmgr_insert(f.qmgr, &rubbish, f.now));
+    insert(&f, 2, "a@v");
+    struct message_options third = {.id = 3, .recipients = "a@v", .body = &body};
+    assert_int_equal(ERR_LIMIT, fixture_insert(&f, &third, NULL));
+    assert_int_equal(10, body.size);
+    assert_int_equal(2, qmgr_get_stats(f.qmgr).messages);
+    assert_sound(&f);
+    finish_all(&f, fixture_take_one(&f), RECIPIENT_DELIVERED, "250 ok");
+    assert_int_equal(ERR_OK, fixture_insert(&f, &third, NULL));
+    assert_sound(&f);
+    fixture_fini(&f);
+    buf_pool_free(pool);
+}
+
+static void largest_messages_work(void **state)
+{
+    struct fixture f;
+    bool is_one_domain = *state != NULL;
+    char *recipients = malloc(ENVELOPE_RECIPIENT_MAX * 16 + 1), *end = recipients;
+
+    for (uint32_t i = 0; i < ENVELOPE_RECIPIENT_MAX; i++)
+        end += snprintf(end, 17, is_one_domain ? "%u@y " : "u@%u ", i);
+    fixture_init(&f, NULL);
+    insert(&f, 1, recipients);
+    struct qmgr_delivery *delivery = fixture_take_one(&f);
+    assert_int_equal(is_one_domain ? ENVELOPE_RECIPIENT_MAX : 1,
+                     qmgr_delivery_view(f.qmgr, delivery).recipient_count);
+    char reply[900];
+    memset(reply, 'r', sizeof(reply) - 1);
+    reply[sizeof(reply) - 1] = '\0';
+    if (is_one_domain) {
+        finish_all(&f, delivery, RECIPIENT_FAILED, reply); /* replies do not fit one PROGRESS */
+    } else {
+        finish_all(&f, delivery, RECIPIENT_DUE, reply);
+        fixture_pass(&f, 6 * DAY);
+        assert_int_equal(ENVELOPE_RECIPIENT_MAX, f.expired_count);
+    }
+    assert_sound(&f);
+    struct qmgr_message *message = qmgr_dsn_next(f.qmgr, f.now);
+    struct qmgr_dsn dsn = qmgr_dsn_view(f.qmgr, message);
+    assert_int_equal(ENVELOPE_RECIPIENT_MAX, dsn.failure_count);
+    assert_int_equal(9999, dsn.failures[9999].recipient_index);
+    assert_true(dsn.is_done);
+    fixture_restart(&f); /* from PROGRESS alone */
+    message = qmgr_dsn_next(f.qmgr, f.now);
+    assert_int_equal(ENVELOPE_RECIPIENT_MAX, qmgr_dsn_view(f.qmgr, message).failure_count);
+    qmgr_dsn_written(f.qmgr, message, f.now);
+    assert_int_equal(0, qmgr_get_stats(f.qmgr).messages);
+    fixture_fini(&f);
+    free(recipients);
+}
+
+static void messages_are_found_and_walked(void **state)
+{
+    struct fixture f;
+    uint64_t cursor = 0, sum = 0;
+    struct qmgr_message *message;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    for (uint64_t id = 1; id <= 900; id++) {
+        struct message_options options = {.id = id, .recipients = "a@v"};
+        assert_int_equal(ERR_OK, fixture_insert(&f, &options, NULL));
+    }
+    while ((message = qmgr_next(f.qmgr, &cursor)) != NULL)
+        sum += qmgr_message_envelope(message)->id.low;
+    assert_int_equal(900 * 901 / 2, sum);
+    for (uint64_t id = 1; id <= 900; id++) {
+        struct message_id key = {(uint64_t)f.now.wall, id};
+        message = qmgr_find(f.qmgr, key);
+        assert_non_null(message);
+        assert_int_equal(id, qmgr_message_envelope(message)->id.low);
+    }
+    assert_null(qmgr_find(f.qmgr, (struct message_id){(uint64_t)f.now.wall, 901}));
+    struct qmgr_delivery *delivery = fixture_take_one(&f);
+    message =
+        qmgr_find(f.qmgr, (struct message_id){(uint64_t)f.now.wall, delivery_id(&f, delivery)});
+    assert_true(qmgr_message_status(message, 0, f.now).is_active);
+    fixture_fini(&f);
+}
+
+int main(void)
+{
+    static int one_domain;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(delivered_mail_leaves_no_trace),
+        cmocka_unit_test(recipients_are_grouped_by_domain),
+        cmocka_unit_test(line_is_served_in_order_of_arrival),
+        cmocka_unit_test(lines_take_turns_and_lower_classes_go_first),
+        cmocka_unit_test(pool_and_class_make_lines_of_their_own),
+        cmocka_unit_test(parked_line_stays_with_its_holder),
+        cmocka_unit_test(retries_double_up_to_the_maximum),
+        cmocka_unit_test(retry_times_follow_the_finish),
+        cmocka_unit_test(unmentioned_recipients_stay_due),
+        cmocka_unit_test(expiry_ends_what_waits),
+        cmocka_unit_test(wall_clock_jumps_expire_nothing_early),
+        cmocka_unit_test(result_of_an_active_delivery_wins_over_expiry),
+        cmocka_unit_test(dsn_waits_for_what_is_in_flight_only),
+        cmocka_unit_test(attempt_takes_a_listed_dsn_back),
+        cmocka_unit_test(failed_dsn_commit_is_reported_again),
+        cmocka_unit_test(message_may_end_with_a_dsn_that_was_not_last),
+        cmocka_unit_test(null_sender_gets_no_dsn),
+        cmocka_unit_test(restart_brings_everything_back),
+        cmocka_unit_test(damaged_progress_costs_an_attempt_at_most),
+        cmocka_unit_test(committed_failures_are_reported),
+        cmocka_unit_test(body_is_kept_for_first_attempts),
+        cmocka_unit_test(body_is_kept_for_a_dsn),
+        cmocka_unit_test(body_memory_is_bounded),
+        cmocka_unit_test(insert_refuses_and_takes_nothing),
+        {"largest_messages_work: one domain", largest_messages_work, NULL, NULL, &one_domain},
+        {"largest_messages_work: as many domains", largest_messages_work, NULL, NULL, NULL},
+        cmocka_unit_test(messages_are_found_and_walked),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

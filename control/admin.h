@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CONTROL_ADMIN_H
+#define CONTROL_ADMIN_H
+
+#include "control/record_writer.h"
+#include "control/shard.h"
+
+/*
+ * The control socket: a Unix stream socket of mode 0600. A client sends one line of JSON, gets one
+ * JSON object, and the connection ends.
+ *
+ *   {"verb":"status"}
+ *   {"verb":"queue list","limit":100}
+ *   {"verb":"queue show","id":"..."}
+ *   {"verb":"reload"}
+ *
+ * Answers hold "ok": true, or "ok": false and "error": text for people. All work is done in the
+ * control thread; shards are asked one after the other, one request at a time.
+ */
+struct admin;
+
+#define ADMIN_ERROR_SIZE 9000u
+
+struct admin_options {
+    const char *path;
+    uint32_t shard_count;
+    struct record_writer *records; /* NULL: none */
+    void *context;
+    /* Ask one shard; admin_on_reply() follows. */
+    void (*query)(void *context, uint32_t shard, struct shard_query *query);
+    /* Read the configuration again. Text for people in either case. */
+    bool (*reload)(void *context, char ret_text[ADMIN_ERROR_SIZE]);
+};
+
+/** Errors: ERR_SYSTEM, errno says why; ERR_DISK_LOCKED: another relay answers on this socket. */
+enum err admin_new(const struct admin_options *options, struct admin **ret_admin) MUST_CHECK;
+void admin_free(struct admin *admin);
+/** Readable when admin_run() has something to do. */
+int admin_fd(const struct admin *admin);
+void admin_run(struct admin *admin, tick_us now);
+/** Time-outs of clients. */
+tick_us admin_deadline(const struct admin *admin);
+/** A shard has filled the query it was asked. */
+void admin_on_reply(struct admin *admin, struct shard_query *query, tick_us now);
+
+#endif

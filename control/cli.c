@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * angarium: the command line. It asks the relay over its control socket, or checks a configuration
+ * by itself, and prints text for people, or with --json what the relay said.
+ *
+ * Verbs are rows of one table. Exit status: 0 done, 1 refused or failed, 2 wrong usage.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "control/cli_print.h"
+#include "control/config.h"
+
+#define ANSWER_TIME_S   40
+#define ANSWER_SIZE_MAX (64u << 20)
+#define SOCKET_VARIABLE "ANGARIUM_SOCKET"
+#define SOCKET_DEFAULT  "/run/angarium/control.sock"
+
+enum status { STATUS_OK = 0, STATUS_FAILED = 1, STATUS_USAGE = 2 };
+
+struct cli {
+    const char *socket_path;
+    bool is_json, is_reference;
+    const char *limit;       /* NULL: not given */
+    const char *operands[2]; /* behind the verb */
+    uint32_t operand_count;
+};
+
+struct verb {
+    const char *name; /* one or two words */
+    uint32_t operand_min, operand_max;
+    const char *operands, *help;
+    enum status (*run)(const struct cli *cli, const struct verb *verb);
+    void (*print)(const json_t *answer, wall_us now, FILE *out); /* of an answer of the relay */
+};
+
+/* ---- asking the relay ---- */
+
+static int relay_connect(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct timeval patience = {.tv_sec = ANSWER_TIME_S};
+
+    if (strlen(path) >= sizeof(address.sun_path)) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    memcpy(address.sun_path, path, strlen(path));
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+    if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0)
+        return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+static bool request_send(int fd, const json_t *request)
+{
+    char *text = json_dumps(request, JSON_COMPACT);
+    bool is_sent = text != NULL && dprintf(fd, "%s\n", text) > 0;
+
+    free(text);
+    return is_sent;
+}
+
+/* Everything until the relay closes. NULL with errno. */
+static json_t *answer_receive(int fd)
+{
+    char *text = NULL;
+    size_t size = 0, capacity = 0;
+    ssize_t got = 1;
+
+    while (got > 0 && size < ANSWER_SIZE_MAX) {
+        if (size == capacity) {
+            capacity = capacity == 0 ? 65536 : 2 * capacity;
+            char *larger = realloc(text, capacity);
+            if (larger == NULL)
+                break;
+            text = larger;
+        }
+        got = read(fd, text + size, capacity - size);
+        size += got > 0 ? (size_t)got : 0;
+    }
+    json_t *answer = got == 0 ? json_loadb(text, size, 0, NULL) : NULL;
+    if (got == 0 && answer == NULL)
+        errno = EPROTO; /* it closed without an answer */
+    free(text);
+    return answer;
+}
+
+/* NULL: told why. */
+static json_t *relay_ask(const struct cli *cli, const json_t *request)
+{
+    int fd = relay_connect(cli->socket_path);
+
+    if (fd < 0) {
+        fprintf(stderr, "angarium: no relay at %s: %s\n", cli->socket_path, strerror(errno));
+        return NULL;
+    }
+    json_t *answer = request_send(fd, request) ? answer_receive(fd) : NULL;
+    if (answer == NULL)
+        fprintf(stderr, "angarium: no answer from %s: %s\n", cli->socket_path, strerror(errno));
+    close(fd);
+    return answer;
+}
+
+static enum status relay_verb(const struct cli *cli, const struct verb *verb)
+{
+    const struct tick_source *clock = tick_source_system();
+    json_t *request = json_object();
+
+    json_object_set_new(request, "verb", json_string(verb->name));
+    if (cli->operand_count > 0)
+        json_object_set_new(request, "id", json_string(cli->operands[0]));
+    if (cli->limit != NULL)
+        json_object_set_new(request, "limit", json_integer(atoll(cli->limit)));
+    json_t *answer = relay_ask(cli, request);
+    json_decref(request);
+    if (answer == NULL)
+        return STATUS_FAILED;
+
+    bool is_ok = json_is_true(json_object_get(answer, "ok"));
+    if (cli->is_json) {
+        json_dumpf(answer, stdout, JSON_INDENT(2));
+        printf("\n");
+    } else if (is_ok) {
+        verb->print(answer, clock->wall(clock->context), stdout);
+    } else {
+        const char *error = json_string_value(json_object_get(answer, "error"));
+        fprintf(stderr, "angarium: %s\n", error == NULL ? "failed" : error);
+    }
+    json_decref(answer);
+    return is_ok ? STATUS_OK : STATUS_FAILED;
+}
+
+static void status_print(const json_t *answer, wall_us now, FILE *out)
+{
+    (void)now;
+    cli_status_print(answer, out);
+}
+
+static void reload_print(const json_t *answer, wall_us now, FILE *out)
+{
+    const char *text = json_string_value(json_object_get(answer, "text"));
+
+    (void)now;
+    fprintf(out, "%s\n", text == NULL ? "" : text);
+}
+
+/* ---- what needs no relay ---- */
+
+static enum status check_verb(const struct cli *cli, const struct verb *verb)
+{
+    const char *path = cli->operand_count > 0 ? cli->operands[0] : CONFIG_DEFAULT_PATH;
+    struct config_report report;
+    struct config *config = NULL;
+
+    (void)verb;
+    if (cli->is_reference) {
+        option_write_reference(stdout);
+        return STATUS_OK;
+    }
+    config_report_init(&report, path);
+    if (config_load(path, &config, &report) != ERR_OK) {
+        fputs(report.text, stderr);
+        if (report.count > CONFIG_COMPLAINT_MAX)
+            fprintf(stderr, "... and %u more\n", report.count - CONFIG_COMPLAINT_MAX);
+        return STATUS_FAILED;
+    }
+    config_free(config);
+    printf("%s: ok\n", path);
+    return STATUS_OK;
+}
+
+static enum status version_verb(const struct cli *cli, const struct verb *verb)
+{
+    (void)cli;
+    (void)verb;
+    printf("angarium %s\n", ANGARIUM_VERSION);
+    return STATUS_OK;
+}
+
+static const struct verb verbs[] = {
+    {"status", 0, 0, "", "what the relay does and has done", relay_verb, status_print},
+    {"queue list", 0, 0, "[--limit N]", "mail that waits, oldest first", relay_verb,
+     cli_queue_list_print},
+    {"queue show", 1, 1, "ID", "one message and its recipients", relay_verb, cli_queue_show_print},
+    {"reload", 0, 0, "", "read the configuration again", relay_verb, reload_print},
+    {"check", 0, 1, "[FILE] | --reference", "check a configuration; print all options", check_verb,
+     NULL},
+    {"version", 0, 0, "", "print the version", version_verb, NULL},
+};
+
+/* ---- arguments ---- */
+
+static enum status usage(void)
+{
+    fprintf(stderr, "usage: angarium [-s SOCKET] VERB [--json]\n\n");
+    for (uint32_t i = 0; i < COUNT_OF(verbs); i++)
+        fprintf(stderr, "  %-10s %-20s %s\n", verbs[i].name, verbs[i].operands, verbs[i].help);
+    fprintf(stderr, "\nThe socket is -s, or $" SOCKET_VARIABLE ", or " SOCKET_DEFAULT ".\n");
+    return STATUS_USAGE;
+}
+
+/* An option with its value, if there is one at `*index`, which then stands on the value. */
+static bool option_take(char **arguments, int count, int *index, const char *name,
+                        const char **ret_value)
+{
+    if (strcmp(arguments[*index], name) != 0 || *index + 1 >= count)
+        return false;
+    *ret_value = arguments[++*index];
+    return true;
+}
+
+/* False: wrong usage. Words that are no options are the verb and its operands. */
+static bool arguments_read(struct cli *cli, int count, char **arguments, const char *words[4],
+                           uint32_t *word_count)
+{
+    for (int i = 1; i < count; i++) {
+        if (strcmp(arguments[i], "--json") == 0)
+            cli->is_json = true;
+        else if (strcmp(arguments[i], "--reference") == 0)
+            cli->is_reference = true;
+        else if (option_take(arguments, count, &i, "-s", &cli->socket_path) ||
+                 option_take(arguments, count, &i, "--limit", &cli->limit))
+            continue;
+        else if (arguments[i][0] != '-' && *word_count < 4)
+            words[(*word_count)++] = arguments[i];
+        else
+            return false;
+    }
+    return true;
+}
+
+/* How many of the words name this verb; 0: it is another one. */
+static uint32_t verb_match(const struct verb *verb, const char *const words[4], uint32_t count)
+{
+    char two[64] = "";
+
+    if (count >= 1 && strcmp(verb->name, words[0]) == 0)
+        return 1;
+    if (count >= 2)
+        snprintf(two, sizeof(two), "%s %s", words[0], words[1]);
+    return count >= 2 && strcmp(verb->name, two) == 0 ? 2 : 0;
+}
+
+int main(int count, char **arguments)
+{
+    const char *from_environment = getenv(SOCKET_VARIABLE);
+    struct cli cli = {.socket_path = from_environment == NULL ? SOCKET_DEFAULT : from_environment};
+    const char *words[4] = {NULL};
+    uint32_t word_count = 0;
+
+    if (!arguments_read(&cli, count, arguments, words, &word_count))
+        return usage();
+    for (uint32_t i = 0; i < COUNT_OF(verbs); i++) {
+        uint32_t used = verb_match(&verbs[i], words, word_count);
+        uint32_t operands = word_count - used;
+        if (used == 0)
+            continue;
+        if (operands < verbs[i].operand_min || operands > verbs[i].operand_max)
+            return usage();
+        for (uint32_t j = 0; j < operands; j++)
+            cli.operands[cli.operand_count++] = words[used + j];
+        return verbs[i].run(&cli, &verbs[i]);
+    }
+    return usage();
+}

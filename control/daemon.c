@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * angariumd [-c FILE]: the relay.
+ *
+ * The first thread is the control thread: it reads the configuration, makes the shards, then waits
+ * for signals, for the control socket and for messages of shards. It carries no mail.
+ *
+ *   RUNNING   ->  DRAINING   SIGTERM, SIGINT             daemon_drain()
+ *   DRAINING  ->  (exit 0)   every shard has replied, or shutdown_timeout is over
+ *
+ * Mail left by an earlier run is found by a helper thread while new mail is taken already; then
+ * each shard in turn adopts its share.
+ *
+ * SIGHUP: records open their file anew, and the configuration is read again; a file with a mistake
+ * changes nothing.
+ *
+ * Invariants
+ *   1. Signals are blocked before the first thread is made, and read from a signalfd by this one.
+ *   2. Every thread that could write to standard output or the spool has ended before exit 0,
+ * unless the drain took too long: then the process ends at once, and what is unfinished is on disk
+ * as after a crash.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "control/admin.h"
+#include "control/reload.h"
+
+#define DESCRIPTORS_BESIDE 256u /* files, eventfds, the control socket */
+#define MESSAGE_BURST      64u
+
+enum source { SOURCE_SIGNAL, SOURCE_MAILBOX, SOURCE_ADMIN, SOURCE_RECOVERY };
+
+struct daemon {
+    const struct config *config; /* the first snapshot */
+    struct reload reload;
+    struct record_writer *records;
+    struct assembly *assembly;
+    struct admin *admin;
+    int epoll, signals;
+    struct spool_recovery *recovery; /* being adopted */
+    uint32_t adopter;                /* the shard that adopts now */
+    bool is_draining;
+    tick_us drain_deadline;
+    uint32_t drained; /* shards */
+};
+
+static tick_us now_read(void)
+{
+    const struct tick_source *clock = tick_source_system();
+
+    return clock->monotonic(clock->context);
+}
+
+/* One log line for each line of a text. */
+static void log_text(enum log_severity severity, const char *what, const char *text)
+{
+    while (*text != '\0') {
+        int size = (int)strcspn(text, "\n");
+        log_line(severity, "%s: %.*s", what, size, text);
+        text += size + (text[size] == '\n');
+    }
+}
+
+/* ---- events ---- */
+
+static void daemon_drain(struct daemon *daemon)
+{
+    struct shard_control control = {0};
+
+    if (daemon->is_draining)
+        return;
+    log_line(LOG_INFO,
+             "event=drain: no new mail is taken; what is in flight may take %" PRIu64 " s",
+             reload_current(&daemon->reload)->shutdown_timeout / TICK_S(1));
+    daemon->is_draining = true;
+    daemon->drain_deadline = now_read() + reload_current(&daemon->reload)->shutdown_timeout;
+    assembly_send_all(daemon->assembly, SHARD_MESSAGE_DRAIN, &control);
+}
+
+static bool daemon_reload(void *context, char ret_text[ADMIN_ERROR_SIZE])
+{
+    struct daemon *daemon = context;
+
+    if (daemon->is_draining) {
+        snprintf(ret_text, ADMIN_ERROR_SIZE, "the relay is being stopped");
+        return false;
+    }
+    bool is_ok = reload_run(&daemon->reload, ret_text);
+    log_text(is_ok ? LOG_INFO : LOG_ERROR, is_ok ? "event=reload" : "event=reload failed",
+             ret_text);
+    return is_ok;
+}
+_Static_assert(RELOAD_TEXT_SIZE == ADMIN_ERROR_SIZE, "one buffer carries the reload's text");
+
+static void daemon_on_signal(struct daemon *daemon)
+{
+    struct signalfd_siginfo info;
+    char text[RELOAD_TEXT_SIZE];
+
+    while (read(daemon->signals, &info, sizeof(info)) == sizeof(info)) {
+        if (info.ssi_signo != SIGHUP) {
+            daemon_drain(daemon);
+            continue;
+        }
+        if (daemon->records != NULL)
+            record_writer_reopen(daemon->records);
+        (void)daemon_reload(daemon, text); /* it has logged why not */
+    }
+}
+
+static void daemon_query(void *context, uint32_t shard, struct shard_query *query)
+{
+    struct daemon *daemon = context;
+    struct shard_control control = {.query = query};
+
+    assembly_send(daemon->assembly, shard, SHARD_MESSAGE_QUERY, &control);
+}
+
+static void recovery_hand_on(struct daemon *daemon)
+{
+    struct shard_control control = {.recovery = daemon->recovery};
+
+    if (daemon->adopter < assembly_count(daemon->assembly)) {
+        assembly_send(daemon->assembly, daemon->adopter, SHARD_MESSAGE_RECOVERED, &control);
+        return;
+    }
+    assembly_recovery_free(daemon->assembly);
+    daemon->recovery = NULL;
+    log_line(LOG_INFO, "event=recovered: mail of earlier runs is in the queue");
+}
+
+static void daemon_on_recovery(struct daemon *daemon)
+{
+    epoll_ctl(daemon->epoll, EPOLL_CTL_DEL, assembly_recovery_eventfd(daemon->assembly), NULL);
+    enum err err = assembly_recovery_finish(daemon->assembly, &daemon->recovery);
+    if (err != ERR_OK) {
+        log_line(LOG_ERROR,
+                 "spool=%s error=\"%s\": mail of earlier runs stays on disk until the next start",
+                 daemon->config->spool.directory, err_text(err));
+        return;
+    }
+    if (!daemon->is_draining)
+        recovery_hand_on(daemon);
+}
+
+static void daemon_on_message(struct daemon *daemon, const struct ring_message *message)
+{
+    struct shard_control control;
+
+    memcpy(&control, message->payload, sizeof(control));
+    switch ((enum shard_message_kind)message->kind) {
+    case SHARD_MESSAGE_SETTINGS:
+        reload_on_reply(&daemon->reload, &control);
+        break;
+    case SHARD_MESSAGE_RECOVERED:
+        daemon->adopter += 1;
+        if (!daemon->is_draining)
+            recovery_hand_on(daemon);
+        break;
+    case SHARD_MESSAGE_QUERY:
+        admin_on_reply(daemon->admin, control.query, now_read());
+        break;
+    case SHARD_MESSAGE_DRAIN:
+        daemon->drained += 1;
+        break;
+    default:
+        CHECK(!"a message that control never asked for");
+    }
+}
+
+static void daemon_on_mailbox(struct daemon *daemon)
+{
+    struct ring_message message;
+
+    for (uint32_t i = 0; i < MESSAGE_BURST; i++) {
+        if (ring_receive(assembly_mailbox(daemon->assembly), &message) != ERR_OK)
+            return;
+        daemon_on_message(daemon, &message);
+    }
+}
+
+/* ---- the loop ---- */
+
+static int wait_ms(const struct daemon *daemon)
+{
+    tick_us now = now_read(), deadline = admin_deadline(daemon->admin);
+
+    if (daemon->is_draining && daemon->drain_deadline < deadline)
+        deadline = daemon->drain_deadline;
+    if (deadline == TICK_NEVER)
+        return -1;
+    if (deadline <= now)
+        return 0;
+    return deadline - now > TICK_S(3600) ? 3600000 : (int)((deadline - now) / 1000 + 1);
+}
+
+static void daemon_turn(struct daemon *daemon)
+{
+    struct epoll_event events[4];
+    bool may_sleep = ring_sleep_begin(assembly_mailbox(daemon->assembly));
+    int count =
+        epoll_wait(daemon->epoll, events, COUNT_OF(events), may_sleep ? wait_ms(daemon) : 0);
+
+    if (may_sleep)
+        ring_sleep_end(assembly_mailbox(daemon->assembly));
+    for (int i = 0; i < count; i++) {
+        if (events[i].data.u32 == SOURCE_SIGNAL)
+            daemon_on_signal(daemon);
+        else if (events[i].data.u32 == SOURCE_RECOVERY)
+            daemon_on_recovery(daemon);
+    }
+    daemon_on_mailbox(daemon);
+    admin_run(daemon->admin, now_read());
+}
+
+static bool daemon_run(struct daemon *daemon)
+{
+    while (!daemon->is_draining || daemon->drained < assembly_count(daemon->assembly)) {
+        daemon_turn(daemon);
+        if (daemon->is_draining && now_read() >= daemon->drain_deadline)
+            return false;
+    }
+    return true;
+}
+
+/* ---- start ---- */
+
+static bool daemon_watch(struct daemon *daemon, int fd, enum source source)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)source};
+
+    return epoll_ctl(daemon->epoll, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+static bool signals_open(struct daemon *daemon)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    signal(SIGPIPE, SIG_IGN);
+    if (sigprocmask(SIG_BLOCK, &set, NULL) != 0)
+        return false;
+    daemon->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return daemon->signals >= 0;
+}
+
+static void descriptors_raise(const struct config *config)
+{
+    rlim_t needed = (rlim_t)config->flow_count_max * config->cores + DESCRIPTORS_BESIDE;
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= needed)
+        return;
+    struct rlimit higher = {needed, limit.rlim_max > needed ? limit.rlim_max : needed};
+    if (setrlimit(RLIMIT_NOFILE, &higher) == 0)
+        return;
+    higher = (struct rlimit){limit.rlim_max, limit.rlim_max};
+    if (setrlimit(RLIMIT_NOFILE, &higher) == 0 && limit.rlim_max < needed)
+        log_line(LOG_WARNING, "flows=%u: only %" PRIu64 " descriptors are allowed (RLIMIT_NOFILE)",
+                 config->flow_count_max, (uint64_t)limit.rlim_max);
+}
+
+static bool records_open(struct daemon *daemon)
+{
+    const struct config *config = daemon->config;
+    struct record_writer_options options = {
+        .path = config->records.file,
+        .shard_count = config->cores,
+        .buffer_count = config->records.buffer_count,
+    };
+
+    if (config->records.file == NULL)
+        return true;
+    if (record_writer_new(&options, &daemon->records) == ERR_OK)
+        return true;
+    log_line(LOG_FATAL, "cannot write records to %s: %s", config->records.file, strerror(errno));
+    return false;
+}
+
+static bool admin_open(struct daemon *daemon)
+{
+    struct admin_options options = {
+        .path = daemon->config->control_socket,
+        .shard_count = daemon->config->cores,
+        .records = daemon->records,
+        .context = daemon,
+        .query = daemon_query,
+        .reload = daemon_reload,
+    };
+    enum err err = admin_new(&options, &daemon->admin);
+
+    if (err == ERR_OK)
+        return true;
+    log_line(LOG_FATAL, "cannot open the control socket %s: %s", options.path,
+             err == ERR_SYSTEM ? strerror(errno) : "another relay answers there");
+    return false;
+}
+
+static bool assembly_open(struct daemon *daemon)
+{
+    char why[ASSEMBLY_WHY_SIZE];
+
+    if (assembly_new(daemon->config, daemon->records, &daemon->assembly, why) == ERR_OK)
+        return true;
+    log_line(LOG_FATAL, "%s", why);
+    return false;
+}
+
+static bool threads_start(struct daemon *daemon)
+{
+    char why[ASSEMBLY_WHY_SIZE];
+
+    daemon->reload.assembly = daemon->assembly;
+    daemon->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (daemon->epoll < 0 || !daemon_watch(daemon, daemon->signals, SOURCE_SIGNAL) ||
+        !daemon_watch(daemon, ring_member_eventfd(assembly_mailbox(daemon->assembly)),
+                      SOURCE_MAILBOX) ||
+        !daemon_watch(daemon, admin_fd(daemon->admin), SOURCE_ADMIN) ||
+        assembly_recovery_start(daemon->assembly, daemon->config) != ERR_OK ||
+        !daemon_watch(daemon, assembly_recovery_eventfd(daemon->assembly), SOURCE_RECOVERY)) {
+        log_line(LOG_FATAL, "cannot start: %s", strerror(errno));
+        return false;
+    }
+    if (assembly_start(daemon->assembly, why) == ERR_OK)
+        return true;
+    log_line(LOG_FATAL, "%s", why);
+    return false;
+}
+
+static void tell_what_runs(const struct config *config)
+{
+    const struct settings *settings = &config->settings;
+    char address[FLOW_ADDRESS_TEXT_MAX];
+
+    log_line(LOG_INFO, "event=start version=%s hostname=%s cores=%u pid=%d", ANGARIUM_VERSION,
+             settings->hostname, config->cores, (int)getpid());
+    for (uint32_t i = 0; i < settings->listener_count; i++)
+        log_line(LOG_INFO, "listen=%s starttls=%s",
+                 flow_address_format(&settings->listeners[i].address, address),
+                 settings->listeners[i].offer_starttls ? "yes" : "no");
+    log_line(LOG_INFO, "spool=%s", config->spool.directory);
+    log_line(LOG_INFO, "records=%s", config->records.file == NULL ? "none" : config->records.file);
+    log_line(LOG_INFO, "control=%s", config->control_socket);
+}
+
+/* Without unwinding: threads still run. What they had not finished is on disk as after a crash. */
+static void daemon_leave(const struct daemon *daemon)
+{
+    unlink(daemon->config->control_socket);
+    _exit(EXIT_SUCCESS);
+}
+
+/* Run until stopped, then unwind. */
+static void daemon_serve(struct daemon *daemon)
+{
+    if (!daemon_run(daemon)) {
+        log_line(LOG_WARNING, "event=stop: shutdown_timeout is over; the rest is on disk");
+        daemon_leave(daemon);
+    }
+    bool is_recovering = assembly_is_recovering(daemon->assembly);
+    if (!is_recovering)
+        assembly_free(daemon->assembly);
+    if (daemon->records != NULL)
+        record_writer_free(daemon->records);
+    log_line(LOG_INFO, "event=stop");
+    if (is_recovering)
+        daemon_leave(daemon);
+    admin_free(daemon->admin);
+}
+
+static int daemon_main(struct daemon *daemon)
+{
+    bool is_open = records_open(daemon) && assembly_open(daemon) && admin_open(daemon) &&
+                   threads_start(daemon);
+
+    /* A thread that runs already is ended by exit(); nothing has been accepted before this. */
+    if (!is_open)
+        return EXIT_FAILURE;
+    tell_what_runs(daemon->config);
+    daemon_serve(daemon);
+    return EXIT_SUCCESS;
+}
+
+static const char *arguments_read(int count, char **arguments)
+{
+    const char *path = CONFIG_DEFAULT_PATH;
+    int option;
+
+    while ((option = getopt(count, arguments, "c:")) == 'c')
+        path = optarg;
+    if (option == -1 && optind == count)
+        return path;
+    fprintf(stderr, "usage: angariumd [-c FILE]\n");
+    exit(EXIT_FAILURE);
+}
+
+int main(int count, char **arguments)
+{
+    static struct daemon daemon;
+    const char *path = arguments_read(count, arguments);
+    struct config_report report;
+    struct config *config = NULL;
+
+    config_report_init(&report, path);
+    if (config_load(path, &config, &report) != ERR_OK) {
+        fputs(report.text, stderr);
+        return EXIT_FAILURE;
+    }
+    log_set_threshold(config->log_level);
+    daemon.config = config;
+    reload_init(&daemon.reload, path, config);
+    descriptors_raise(config);
+    if (!signals_open(&daemon)) {
+        log_line(LOG_FATAL, "cannot read signals: %s", strerror(errno));
+        return EXIT_FAILURE;
+    }
+    int status = daemon_main(&daemon);
+    if (status == EXIT_SUCCESS)
+        reload_fini(&daemon.reload);
+    return status;
+}

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Outbound SMTP of a shard: requests come in, connections are made, kept and given back.
+ *
+ *   client_start() -> [kept connection | new one] -> transaction -> on_result() -> kept | closed
+ *
+ *   client_attempt.c      a request: hosts, failures, result
+ *   client_connection.c   a connection: engine, deadlines, end
+ *   client_body.c         the body
+ *
+ * Invariants
+ *   1. A connection object holds one slot of its site from client_start() to on_closed(), one flow
+ *      at a time, one request at a time.
+ *   2. Kept connections are found by site, host, address and key; the key digests everything of the
+ *      route and settings that made the connection what it is. New settings close them all.
+ *   3. on_result() and on_closed() come from client_on_flow() and client_advance() only, except
+ * that client_close_idle() and client_set_settings() may meet a connection that is dead already.
+ *   4. A host whose TLS failed under `may` is remembered for CLIENT_CLEAR_TIME; the table is
+ *      direct-mapped: a collision forgets the older, which costs one more failed handshake.
+ *
+ * Limits: connection_count_max (ERR_LIMIT beyond it); CLIENT_ARENA_MAX octets of refusals a
+ * request.
+ */
+#include "relay/client_internal.h"
+
+#include <stdlib.h>
+
+#define CLIENT_CLEAR_TIME    TICK_S(3600)
+#define CLIENT_CANCEL_TIME   TICK_S(10) /* for the reply to an end of data that was sent */
+#define CLIENT_ARENA_BLOCK   4096u
+#define CLIENT_ARENA_MAX     (4u << 20)
+#define FNV_OFFSET           0xcbf29ce484222325u
+#define FNV_PRIME            0x100000001b3u
+#define TO(name)             (1u << CLIENT_STATE_##name)
+#define CLIENT_FLOW_INDEX(u) ((u) & ~CLIENT_FLOW_USER_MASK)
+
+static const uint32_t client_edges[CLIENT_STATE_COUNT] = {
+    [CLIENT_STATE_FREE] = TO(STARTING),
+    [CLIENT_STATE_STARTING] = TO(STARTING) | TO(CONNECTING) | TO(FREE),
+    [CLIENT_STATE_CONNECTING] = TO(CONNECTING) | TO(ACTIVE) | TO(FREE),
+    [CLIENT_STATE_ACTIVE] = TO(IDLE) | TO(QUITTING) | TO(CONNECTING) | TO(FREE),
+    [CLIENT_STATE_IDLE] = TO(ACTIVE) | TO(QUITTING) | TO(FREE),
+    [CLIENT_STATE_QUITTING] = TO(CONNECTING) | TO(FREE),
+};
+
+/* ---- kept connections ---- */
+
+static struct client_connection **client_bucket(struct client *client, uint64_t site)
+{
+    return &client->idle[(site * FNV_PRIME >> 32) % CLIENT_BUCKETS];
+}
+
+static void idle_link(struct client *client, struct client_connection *connection)
+{
+    struct client_connection **head = client_bucket(client, connection->site);
+
+    connection->prev = NULL;
+    connection->next = *head;
+    if (*head != NULL)
+        (*head)->prev = connection;
+    *head = connection;
+    client->stats.idle++;
+}
+
+static void idle_unlink(struct client *client, struct client_connection *connection)
+{
+    if (connection->prev != NULL)
+        connection->prev->next = connection->next;
+    else
+        *client_bucket(client, connection->site) = connection->next;
+    if (connection->next != NULL)
+        connection->next->prev = connection->prev;
+    connection->next = connection->prev = NULL;
+    client->stats.idle--;
+}
+
+void client_enter(struct client *client, struct client_connection *connection,
+                  enum client_state next)
+{
+    CHECK(next < CLIENT_STATE_COUNT);
+    CHECK((client_edges[connection->state] & 1u << next) != 0);
+
+    if (connection->state == CLIENT_STATE_IDLE)
+        idle_unlink(client, connection);
+    wheel_cancel(&client->wheel, &connection->timer);
+    connection->state = next;
+    if (next == CLIENT_STATE_IDLE)
+        idle_link(client, connection);
+}
+
+static uint64_t digest(uint64_t sum, const void *data, size_t size)
+{
+    const uint8_t *octets = data;
+
+    for (size_t i = 0; i < size; i++)
+        sum = (sum ^ octets[i]) * FNV_PRIME;
+    return sum;
+}
+
+static uint64_t digest_text(uint64_t sum, const char *text)
+{
+    /* With its NUL, so that "a" "bc" and "ab" "c" differ. */
+    return text == NULL ? digest(sum, "\1", 1) : digest(sum, text, strlen(text) + 1);
+}
+
+uint64_t client_key(const struct client *client, const struct settings_route *route)
+{
+    const struct settings_client *settings = &client->settings->client;
+    uint8_t level = (uint8_t)route->tls;
+    uint64_t sum = digest(FNV_OFFSET, &level, 1);
+
+    sum = digest(sum, &route->tls_client, sizeof(route->tls_client));
+    sum = digest(sum, &settings->source4, sizeof(settings->source4));
+    sum = digest(sum, &settings->source6, sizeof(settings->source6));
+    sum = digest_text(sum, route->tls_name);
+    sum = digest_text(sum, route->auth == NULL ? NULL : route->auth->user);
+    return digest_text(sum, route->auth == NULL ? NULL : route->auth->password);
+}
+
+/* Is the host and address of a kept connection among the request's? */
+static bool request_has_host(const struct client_request *request,
+                             const struct client_connection *connection)
+{
+    for (uint32_t i = 0; i < request->hosts->host_count; i++) {
+        const struct mx_host *host = &request->hosts->hosts[i];
+        for (uint32_t j = 0; j < host->address_count; j++) {
+            if (flow_address_is_equal(&host->addresses[j], &connection->peer) &&
+                strcmp(host->name, connection->host) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+static struct client_connection *idle_find(struct client *client,
+                                           const struct client_request *request)
+{
+    uint64_t key = client_key(client, request->route);
+    struct client_connection *connection = *client_bucket(client, request->site);
+
+    for (; connection != NULL; connection = connection->next) {
+        if (connection->site == request->site && connection->key == key &&
+            stream_get_state(&connection->stream) == STREAM_OPEN &&
+            stream_readable(&connection->stream) == 0 && request_has_host(request, connection))
+            return connection;
+    }
+    return NULL;
+}
+
+bool client_has_idle(struct client *client, const struct client_request *request)
+{
+    return idle_find(client, request) != NULL;
+}
+
+/* ---- hosts without working TLS ---- */
+
+static uint32_t clear_index(const struct flow_address *address)
+{
+    uint64_t sum = digest(FNV_OFFSET, address, sizeof(*address));
+    return (uint32_t)((sum ^ sum >> 32) % CLIENT_CLEAR_ENTRIES);
+}
+
+bool client_is_clear_host(const struct client *client, const struct flow_address *address)
+{
+    const struct client_clear_entry *entry = &client->clear[clear_index(address)];
+
+    return client->now < entry->until && flow_address_is_equal(&entry->address, address);
+}
+
+void client_clear_host_remember(struct client *client, const struct flow_address *address)
+{
+    client->clear[clear_index(address)] =
+        (struct client_clear_entry){*address, client->now + CLIENT_CLEAR_TIME};
+}
+
+/* ---- life ---- */
+
+struct client *client_new(const struct client_options *options, const struct settings *settings)
+{
+    struct client *client = calloc(1, sizeof(*client));
+
+    CHECK(client != NULL && options->connection_count_max > 0);
+    client->options = *options;
+    client->settings = settings;
+    client->connections = calloc(options->connection_count_max, sizeof(*client->connections));
+    CHECK(client->connections != NULL);
+    /* Ids in records differ between runs. */
+    client->connection_id = (uint64_t)rng_u32(options->rng) << 32;
+    wheel_init(&client->wheel, 0);
+    for (uint32_t i = options->connection_count_max; i-- > 0;) {
+        struct client_connection *connection = &client->connections[i];
+        connection->index = i;
+        arena_init(&connection->arena, CLIENT_ARENA_BLOCK, CLIENT_ARENA_MAX);
+        connection->next = client->free;
+        client->free = connection;
+    }
+    return client;
+}
+
+void client_free(struct client *client)
+{
+    for (uint32_t i = 0; i < client->options.connection_count_max; i++) {
+        struct client_connection *connection = &client->connections[i];
+
+        if (connection->state > CLIENT_STATE_STARTING)
+            stream_abort(&connection->stream);
+        arena_fini(&connection->arena);
+    }
+    free(client->connections);
+    free(client);
+}
+
+void client_release(struct client *client, struct client_connection *connection)
+{
+    uint64_t site = connection->site;
+
+    CHECK(!connection->has_request);
+    client_enter(client, connection, CLIENT_STATE_FREE);
+    arena_fini(&connection->arena);
+    connection->next = client->free;
+    client->free = connection;
+    client->stats.open--;
+    client->options.on_closed(client->options.context, site);
+}
+
+void client_set_settings(struct client *client, const struct settings *settings)
+{
+    client->settings = settings;
+    client_close_idle(client, 0, client->now);
+}
+
+bool client_uses_settings(const struct client *client, uint64_t serial)
+{
+    for (uint32_t i = 0; i < client->options.connection_count_max; i++) {
+        const struct client_connection *connection = &client->connections[i];
+
+        if (connection->has_request && connection->attempt.serial == serial)
+            return true;
+    }
+    return false;
+}
+
+/* ---- requests ---- */
+
+enum err client_start(struct client *client, const struct client_request *request, tick_us now)
+{
+    struct client_connection *connection = idle_find(client, request);
+
+    CHECK(request->recipient_count > 0);
+    client->now = now;
+    if (connection != NULL) {
+        TRY(client_attempt_init(client, connection, request));
+        client_connection_reuse(client, connection);
+        return ERR_OK;
+    }
+    connection = client->free;
+    if (connection == NULL || request->hosts->host_count == 0)
+        return ERR_LIMIT;
+    TRY(client_attempt_init(client, connection, request));
+    client->free = connection->next;
+    connection->next = NULL;
+    connection->peer = connection->source = (struct flow_address){0};
+    connection->host[0] = '\0';
+    connection->id = 0;
+    connection->use_count = 0;
+    client->stats.open++;
+    client_enter(client, connection, CLIENT_STATE_STARTING);
+    client_attempt_connect(client, connection, false);
+    return ERR_OK;
+}
+
+void client_cancel(struct client *client, uint64_t user, tick_us now)
+{
+    client->now = now;
+    for (uint32_t i = 0; i < client->options.connection_count_max; i++) {
+        struct client_connection *connection = &client->connections[i];
+
+        if (!connection->has_request || connection->attempt.request.user != user)
+            continue;
+        connection->attempt.is_cancelled = true;
+        /* The end of data is with the server: its reply is worth a moment's wait. */
+        bool is_ended =
+            connection->state == CLIENT_STATE_ACTIVE && connection->smtpc.state == SMTPC_STATE_END;
+        client_connection_arm(client, connection, is_ended ? now + CLIENT_CANCEL_TIME : 0);
+        return;
+    }
+}
+
+void client_close_idle(struct client *client, uint64_t site, tick_us now)
+{
+    client->now = now;
+    for (uint32_t i = 0; i < CLIENT_BUCKETS; i++) {
+        struct client_connection *connection = client->idle[i], *next;
+
+        for (; connection != NULL; connection = next) {
+            next = connection->next;
+            if (site == 0 || connection->site == site)
+                client_connection_leave(client, connection);
+        }
+    }
+}
+
+/* ---- the shard's turn ---- */
+
+void client_on_flow(struct client *client, const struct flow_event *event, tick_us now)
+{
+    uint64_t index = CLIENT_FLOW_INDEX(event->user);
+
+    CHECK(index < client->options.connection_count_max);
+    client->now = now;
+    struct client_connection *connection = &client->connections[index];
+    /* An event of a flow that was let go earlier in this round is nobody's. */
+    if (connection->state <= CLIENT_STATE_STARTING ||
+        connection->stream.flow.index != event->flow.index ||
+        connection->stream.flow.generation != event->flow.generation)
+        return;
+    client_connection_on_flow(client, connection, event);
+}
+
+void client_advance(struct client *client, tick_us now)
+{
+    struct wheel_timer *timer;
+
+    client->now = now;
+    while ((timer = wheel_expire_next(&client->wheel, now)) != NULL)
+        client_connection_on_timer(client, WHEEL_OWNER(timer, struct client_connection, timer));
+}
+
+tick_us client_deadline(const struct client *client)
+{
+    return wheel_deadline(&client->wheel);
+}
+
+struct client_stats client_get_stats(const struct client *client)
+{
+    return client->stats;
+}

@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One request's way: hosts in the order given, the addresses of each, the engine's failures, and at
+ * last one result.
+ *
+ * What a failure leads to
+ *   in doubt, cancelled, out of time, SOURCE   the end: recipients without a final reply stay DUE
+ *   a kept connection that never answered      the same address again, on a new connection
+ *   TLS, route level `may`                     the same address again in the clear, remembered
+ *   PROTOCOL, or no answer to EHLO             once: the same address without the extension
+ *   HOST, connect() failed                     next host; next address after connect()
+ *
+ * Invariants
+ *   1. Every request ends in exactly one on_result(), and holds its slot until then.
+ *   2. A recipient with a final reply (refused at RCPT) is not tried at another host.
+ *   3. No level but `may` is ever tried in the clear, and `may` not when credentials are
+ *      configured.
+ *   4. What was learned of one address (`avoid`) is forgotten at the next; `has_fallen_back` is
+ *      not, so that two servers that both stumble end the attempt.
+ *   5. After the end of data was sent and not answered, nothing is tried again.
+ *
+ * Limits: request.deadline; MX_HOST_MAX hosts of MX_ADDRESS_MAX addresses, each tried at most three
+ * times (kept connection, TLS, an extension).
+ */
+#include "relay/client_internal.h"
+
+#include <stdio.h>
+
+enum client_next {
+    CLIENT_NEXT_END,
+    CLIENT_NEXT_SAME, /* address, on a new connection */
+    CLIENT_NEXT_ADDRESS,
+    CLIENT_NEXT_HOST,
+};
+
+enum err client_attempt_init(struct client *client, struct client_connection *connection,
+                             const struct client_request *request)
+{
+    struct client_attempt *attempt = &connection->attempt;
+    struct arena *arena = &connection->arena;
+    uint32_t count = request->recipient_count;
+    uint32_t host_count = request->hosts->host_count;
+
+    CHECK(count > 0 && host_count > 0 && host_count <= MX_HOST_MAX);
+    *attempt = (struct client_attempt){
+        .request = *request,
+        .serial = client->settings->serial,
+        .host_count = host_count,
+        .is_line_start = true,
+        .results = arena_acquire(arena, count * sizeof(*attempt->results)),
+        .pending = arena_acquire(arena, count * sizeof(*attempt->pending)),
+        .hosts = arena_acquire(arena, host_count * sizeof(*attempt->hosts)),
+    };
+    if (attempt->results == NULL || attempt->pending == NULL || attempt->hosts == NULL) {
+        arena_reset(arena);
+        return ERR_LIMIT;
+    }
+    memset(attempt->results, 0, count * sizeof(*attempt->results));
+    memcpy(attempt->hosts, request->hosts->hosts, host_count * sizeof(*attempt->hosts));
+    attempt->request.hosts = NULL; /* was copied */
+    connection->site = request->site;
+    connection->key = client_key(client, request->route);
+    connection->has_request = true;
+    return ERR_OK;
+}
+
+/* ---- reasons ---- */
+
+static void reason_set(struct client_connection *connection, struct span text)
+{
+    char ip[FLOW_ADDRESS_TEXT_MAX];
+
+    snprintf(connection->attempt.reason, sizeof(connection->attempt.reason), "%s[%s]: %.*s",
+             connection->host, flow_address_format_ip(&connection->peer, ip), SPAN_PRINTF(text));
+}
+
+static void failure_set(struct client_connection *connection, enum smtp_stage stage, uint8_t detail,
+                        struct span text)
+{
+    connection->attempt.failure = (struct smtpc_failure){
+        .scope = SMTP_SCOPE_HOST, .stage = stage, .enhanced = {4, 4, detail}};
+    reason_set(connection, text);
+}
+
+/* ---- hosts and addresses ---- */
+
+static void attempt_step(struct client_attempt *attempt, enum client_next next)
+{
+    if (next == CLIENT_NEXT_SAME)
+        return;
+    attempt->avoid = 0;
+    attempt->address_index++;
+    if (next == CLIENT_NEXT_HOST) {
+        attempt->host_index++;
+        attempt->address_index = 0;
+    }
+}
+
+/* The present address, or the first that exists behind it; false at the end. */
+static bool attempt_find_address(struct client_connection *connection)
+{
+    struct client_attempt *attempt = &connection->attempt;
+
+    while (attempt->host_index < attempt->host_count) {
+        const struct mx_host *host = &attempt->hosts[attempt->host_index];
+        if (attempt->address_index < host->address_count) {
+            memcpy(connection->host, host->name, sizeof(connection->host));
+            connection->peer = host->addresses[attempt->address_index];
+            return true;
+        }
+        attempt_step(attempt, CLIENT_NEXT_HOST);
+    }
+    return false;
+}
+
+/* Nothing more may be tried, or nobody is left to try it for. */
+static bool attempt_is_over(const struct client *client, const struct client_attempt *attempt)
+{
+    if (attempt->is_cancelled || client->now >= attempt->request.deadline)
+        return true;
+    for (uint32_t i = 0; i < attempt->request.recipient_count; i++) {
+        if (attempt->results[i].state == RECIPIENT_DUE)
+            return false;
+    }
+    return true;
+}
+
+void client_attempt_connect(struct client *client, struct client_connection *connection,
+                            bool may_end)
+{
+    struct client_attempt *attempt = &connection->attempt;
+
+    /* Each round moves on to another address. */
+    while (!attempt_is_over(client, attempt) && attempt_find_address(connection)) {
+        if (attempt->request.route->tls == SETTINGS_TLS_MAY &&
+            client_is_clear_host(client, &connection->peer))
+            attempt->avoid |= SMTPC_STARTTLS;
+        enum err err = client_connection_open(client, connection);
+        if (err == ERR_OK) {
+            attempt->was_attempted = true;
+            return;
+        }
+        failure_set(connection, SMTP_STAGE_CONNECT, 1, span_from_text(err_text(err)));
+        attempt_step(attempt, CLIENT_NEXT_ADDRESS);
+    }
+    if (!may_end) {
+        client_enter(client, connection, CLIENT_STATE_STARTING);
+        wheel_arm(&client->wheel, &connection->timer, 0);
+        return;
+    }
+    client_attempt_finish(client, connection);
+    client_release(client, connection);
+}
+
+void client_attempt_unreachable(struct client *client, struct client_connection *connection,
+                                enum err err)
+{
+    failure_set(connection, SMTP_STAGE_CONNECT, 1, span_from_text(err_text(err)));
+    if (!connection->attempt.is_cancelled)
+        client->options.on_host(client->options.context, &connection->peer, false);
+    attempt_step(&connection->attempt, CLIENT_NEXT_ADDRESS);
+    client_attempt_connect(client, connection, true);
+}
+
+/* ---- failures ---- */
+
+/* May this request go in the clear and without EHLO? */
+static bool route_is_plain(const struct settings_route *route)
+{
+    return route->tls < SETTINGS_TLS_ENCRYPT && route->auth == NULL;
+}
+
+/* What to leave out after a dialogue that made no sense; 0: nothing is left to leave out. */
+static uint32_t extension_to_avoid(const struct client_connection *connection,
+                                   const struct smtpc_failure *failure)
+{
+    const struct client_attempt *attempt = &connection->attempt;
+    uint32_t extensions = connection->smtpc.extensions;
+    uint32_t avoid = extensions & SMTPC_PIPELINING;
+
+    if (failure->stage >= SMTP_STAGE_BODY && connection->smtpc.options.use_bdat)
+        avoid |= extensions & SMTPC_CHUNKING;
+    if (attempt->request.is_alone)
+        avoid &= ~(uint32_t)SMTPC_PIPELINING;
+    if (avoid == 0 && extensions != 0 && route_is_plain(attempt->request.route))
+        avoid = SMTPC_ESMTP;
+    return avoid;
+}
+
+static enum client_next next_after_protocol(struct client_connection *connection,
+                                            const struct smtpc_failure *failure)
+{
+    struct client_attempt *attempt = &connection->attempt;
+
+    if (failure->stage < SMTP_STAGE_MAIL)
+        return CLIENT_NEXT_HOST;
+    uint32_t avoid = extension_to_avoid(connection, failure);
+    if (attempt->has_fallen_back || avoid == 0)
+        return CLIENT_NEXT_END;
+    attempt->has_fallen_back = true;
+    attempt->avoid |= avoid;
+    return CLIENT_NEXT_SAME;
+}
+
+static enum client_next next_after_tls(struct client *client, struct client_connection *connection)
+{
+    const struct settings_route *route = connection->attempt.request.route;
+
+    client->stats.tls_failures++;
+    if (route->tls != SETTINGS_TLS_MAY || !route_is_plain(route))
+        return CLIENT_NEXT_HOST;
+    client_clear_host_remember(client, &connection->peer);
+    connection->attempt.avoid |= SMTPC_STARTTLS;
+    return CLIENT_NEXT_SAME;
+}
+
+static enum client_next next_after_failure(struct client *client,
+                                           struct client_connection *connection,
+                                           const struct smtpc_failure *failure)
+{
+    struct client_attempt *attempt = &connection->attempt;
+
+    if (failure->is_in_doubt || attempt_is_over(client, attempt) ||
+        failure->scope == SMTP_SCOPE_SOURCE)
+        return CLIENT_NEXT_END;
+    /* Closed while we wrote the next MAIL, with or without a 421: nobody's fault. */
+    if (attempt->is_reused && failure->stage == SMTP_STAGE_MAIL)
+        return CLIENT_NEXT_SAME;
+    if (failure->stage == SMTP_STAGE_STARTTLS)
+        return next_after_tls(client, connection);
+    if (failure->scope == SMTP_SCOPE_PROTOCOL)
+        return next_after_protocol(connection, failure);
+    /* Old servers hang up at EHLO. */
+    if (failure->stage == SMTP_STAGE_EHLO && failure->code == 0 && failure->is_broken &&
+        connection->smtpc.options.avoid == 0 && !attempt->has_fallen_back &&
+        route_is_plain(attempt->request.route)) {
+        attempt->has_fallen_back = true;
+        attempt->avoid |= SMTPC_ESMTP;
+        return CLIENT_NEXT_SAME;
+    }
+    return CLIENT_NEXT_HOST;
+}
+
+void client_attempt_failed(struct client *client, struct client_connection *connection)
+{
+    struct client_attempt *attempt = &connection->attempt;
+    struct smtpc_failure failure = connection->smtpc.failure;
+
+    CHECK(connection->smtpc.state == SMTPC_STATE_FAILED);
+    client->stats.desynchronised += failure.is_broken && failure.scope == SMTP_SCOPE_PROTOCOL;
+    if (!connection->has_request) {
+        client_connection_leave(client, connection);
+        return;
+    }
+    attempt->failure = failure;
+    reason_set(connection, failure.text);
+    if (failure.stage == SMTP_STAGE_GREETING && !attempt->is_cancelled)
+        client->options.on_host(client->options.context, &connection->peer, false);
+    enum client_next next = next_after_failure(client, connection, &failure);
+    attempt->is_reused = false;
+    if (next == CLIENT_NEXT_END)
+        client_attempt_finish(client, connection);
+    else
+        attempt_step(attempt, next);
+    client_connection_leave(client, connection);
+}
+
+/* ---- the transaction and the result ---- */
+
+enum smtpc_event client_attempt_begin(struct client *client, struct client_connection *connection)
+{
+    struct client_attempt *attempt = &connection->attempt;
+    const struct client_request *request = &attempt->request;
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < request->recipient_count; i++) {
+        if (attempt->results[i].state != RECIPIENT_DUE)
+            continue;
+        attempt->results[i] = (struct client_recipient_result){.state = RECIPIENT_DUE};
+        attempt->pending[count++] = (struct smtpc_recipient){
+            .address = request->envelope->recipients[request->recipients[i]].address,
+            .result = &attempt->results[i],
+        };
+    }
+    CHECK(count > 0); /* a transaction without one left is FINISHED, not FAILED */
+    attempt->body_index = 0;
+    attempt->is_line_start = true;
+    attempt->was_attempted = true;
+    attempt->transmit_started = client->now;
+    if (connection->use_count == 0)
+        attempt->connect_time = client->now - attempt->connect_started;
+    connection->use_count++;
+    client->stats.transactions++;
+    return smtpc_begin(&connection->smtpc, &(struct smtpc_transaction){
+                                               .envelope = request->envelope,
+                                               .body_size = request->body->size,
+                                               .recipients = attempt->pending,
+                                               .recipient_count = count,
+                                               .arena = &connection->arena,
+                                               .is_alone = request->is_alone,
+                                           });
+}
+
+/* Recipients that heard no reply of their own hear what ended the attempt. */
+static void results_complete(struct client *client, struct client_attempt *attempt)
+{
+    for (uint32_t i = 0; i < attempt->request.recipient_count; i++) {
+        struct client_recipient_result *result = &attempt->results[i];
+
+        if (result->state == RECIPIENT_DUE && result->reply.size == 0) {
+            result->scope = attempt->failure.scope;
+            result->stage = attempt->failure.stage;
+            result->code = attempt->failure.code;
+            memcpy(result->enhanced, attempt->failure.enhanced, sizeof(result->enhanced));
+            result->reply = span_from_text(attempt->reason);
+        }
+        client->stats.accepted += result->state == RECIPIENT_DELIVERED;
+        client->stats.deferred += result->state == RECIPIENT_DUE;
+        client->stats.refused += result->state == RECIPIENT_FAILED;
+    }
+}
+
+void client_attempt_finish(struct client *client, struct client_connection *connection)
+{
+    struct client_attempt *attempt = &connection->attempt;
+    struct client_result result = {
+        .user = attempt->request.user,
+        .recipients = attempt->results,
+        .recipient_count = attempt->request.recipient_count,
+        .is_in_doubt = attempt->failure.is_in_doubt,
+        .has_connected = attempt->has_connected,
+        .was_attempted = attempt->was_attempted,
+        .peer = connection->peer,
+        .source = connection->source,
+        .connection = connection->id,
+        .connection_use = connection->use_count,
+        .connect_time = attempt->connect_time,
+    };
+
+    CHECK(connection->has_request);
+    if (attempt->reason[0] == '\0')
+        snprintf(attempt->reason, sizeof(attempt->reason), "%s",
+                 attempt->is_cancelled ? "the attempt was cancelled" : "no host has an address");
+    results_complete(client, attempt);
+    if (attempt->transmit_started != 0)
+        result.transmit_time = client->now - attempt->transmit_started;
+    if (connection->state == CLIENT_STATE_ACTIVE)
+        result.tls_version = stream_tls_version(&connection->stream);
+    memcpy(result.host, connection->host, sizeof(result.host));
+    client->stats.uncertain += result.is_in_doubt;
+    connection->has_request = false;
+    client->options.on_result(client->options.context, &result);
+    arena_reset(&connection->arena);
+    attempt->results = NULL;
+    attempt->pending = NULL;
+    attempt->hosts = NULL;
+}

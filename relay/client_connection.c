@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One outbound connection: the engine (smtpc.h) on one side, the stream on the other.
+ *
+ *   CONNECTING -> ACTIVE                  connected
+ *   ACTIVE -> IDLE -> ACTIVE              kept, and used again
+ *   ACTIVE | IDLE -> QUITTING             QUIT said
+ *   QUITTING -> CONNECTING | FREE         FIN, RST or CLIENT_QUIT_TIME
+ *   any -> CONNECTING | FREE              reset
+ *
+ * Invariants
+ *   1. Everything readable is fed before anything is written: octets that came too early are seen
+ *      while no reply is due.
+ *   2. Each step of the dialogue has one absolute deadline, set when the step begins and not moved
+ *      by octets that trickle in (only the body's is, by octets that leave). The request's deadline
+ *      bounds them all.
+ *   3. What happens on a kept connection is never an answer: it is closed without a word to
+ *      anybody but on_closed().
+ *   4. Callbacks come last: after on_result(), on_idle() or on_closed() the function returns to the
+ *      loop, which looks at the state anew.
+ *
+ * Limits: CLIENT_RECEIVE_LIMIT octets received and not read, CLIENT_SEND_LIMIT for WRITABLE.
+ */
+#include "relay/client_internal.h"
+
+#include <stdio.h>
+
+#define CLIENT_RECEIVE_LIMIT (32u * 1024)
+#define CLIENT_SEND_LIMIT    (256u * 1024)
+#define CLIENT_QUIT_TIME     TICK_S(2)
+
+static const struct settings_client *settings_of(const struct client *client)
+{
+    return &client->settings->client;
+}
+
+/* ---- deadlines ---- */
+
+void client_connection_arm(struct client *client, struct client_connection *connection,
+                           tick_us deadline)
+{
+    if (connection->has_request && connection->attempt.request.deadline < deadline)
+        deadline = connection->attempt.request.deadline;
+    wheel_arm(&client->wheel, &connection->timer, deadline);
+}
+
+static tick_us step_time(const struct client *client, const struct client_connection *connection)
+{
+    const struct settings_client *settings = settings_of(client);
+
+    switch (smtpc_stage(&connection->smtpc)) {
+    case SMTP_STAGE_GREETING:
+        return settings->greeting_timeout;
+    case SMTP_STAGE_DATA:
+        return settings->data_init_timeout;
+    case SMTP_STAGE_BODY:
+        return settings->data_block_timeout;
+    case SMTP_STAGE_END:
+        return settings->data_end_timeout;
+    default:
+        return settings->command_timeout;
+    }
+}
+
+/* A new step begins when the engine's state changes or a command was answered. READY with a request
+ * is armed by client_connection_reuse(). */
+static void step_arm(struct client *client, struct client_connection *connection)
+{
+    const struct smtpc *smtpc = &connection->smtpc;
+    uint32_t step = (uint32_t)smtpc->state << 24 | (uint32_t)smtpc->auth_step << 20 |
+                    (smtpc->transaction.answered & 0xfffff);
+
+    if (connection->state != CLIENT_STATE_ACTIVE || smtpc->state == SMTPC_STATE_READY ||
+        (step == connection->step && wheel_is_armed(&connection->timer)))
+        return;
+    connection->step = step;
+    connection->step_deadline = client->now + step_time(client, connection);
+    client_connection_arm(client, connection, connection->step_deadline);
+}
+
+/* ---- beginning ---- */
+
+enum err client_connection_open(struct client *client, struct client_connection *connection)
+{
+    const struct settings_client *settings = settings_of(client);
+    const struct flow_address *peer = &connection->peer;
+    struct flow flow;
+    tick_us deadline = client->now + settings->connect_timeout;
+
+    if (connection->attempt.request.deadline < deadline)
+        deadline = connection->attempt.request.deadline;
+    connection->source = peer->family == FLOW_FAMILY_IP6 ? settings->source6 : settings->source4;
+    enum err err = flow_connect(client->options.plane,
+                                &(struct flow_connect_options){
+                                    .remote = *peer,
+                                    .source = connection->source,
+                                    .deadline = deadline,
+                                    .receive_limit = CLIENT_RECEIVE_LIMIT,
+                                    .send_limit = CLIENT_SEND_LIMIT,
+                                    .user = CLIENT_FLOW_USER_TAG | connection->index,
+                                },
+                                &flow);
+    if (err != ERR_OK)
+        return err;
+    stream_init(&connection->stream, client->options.plane, flow);
+    client->stats.connections++;
+    connection->id = ++client->connection_id;
+    connection->use_count = 0;
+    connection->attempt.connect_started = client->now;
+    client_enter(client, connection, CLIENT_STATE_CONNECTING);
+    wheel_arm(&client->wheel, &connection->timer, deadline);
+    return ERR_OK;
+}
+
+static struct ssl_ctx_st *tls_context_of(const struct client *client,
+                                         const struct settings_route *route)
+{
+    return route->tls_client != NULL ? route->tls_client : settings_of(client)->tls_may;
+}
+
+static void connection_connected(struct client *client, struct client_connection *connection)
+{
+    const struct settings_route *route = connection->attempt.request.route;
+    struct flow_address peer;
+
+    if (flow_addresses(client->options.plane, connection->stream.flow, &connection->source,
+                       &peer) != ERR_OK)
+        connection->source = (struct flow_address){0};
+    client_enter(client, connection, CLIENT_STATE_ACTIVE);
+    smtpc_init(&connection->smtpc, &(struct smtpc_options){
+                                       .hello_name = settings_of(client)->hello_name,
+                                       .tls = route->tls,
+                                       .has_tls = tls_context_of(client, route) != NULL,
+                                       .use_bdat = settings_of(client)->use_bdat,
+                                       .eight_bit = settings_of(client)->eight_bit,
+                                       .auth = route->auth,
+                                       .avoid = connection->attempt.avoid,
+                                   });
+    connection->step = UINT32_MAX;
+}
+
+void client_connection_reuse(struct client *client, struct client_connection *connection)
+{
+    client_enter(client, connection, CLIENT_STATE_ACTIVE);
+    connection->attempt.is_reused = true;
+    connection->attempt.has_connected = true;
+    client->stats.reused++;
+    connection->step = UINT32_MAX;
+    if (client_attempt_begin(client, connection) == SMTPC_FINISHED)
+        wheel_arm(&client->wheel, &connection->timer, 0); /* told by the timer */
+    else
+        client_connection_drive(client, connection);
+}
+
+/* ---- end ---- */
+
+/* The flow is gone. */
+static void connection_closed(struct client *client, struct client_connection *connection)
+{
+    if (connection->has_request)
+        client_attempt_connect(client, connection, true);
+    else
+        client_release(client, connection);
+}
+
+static void connection_abort(struct client *client, struct client_connection *connection)
+{
+    stream_abort(&connection->stream);
+    connection_closed(client, connection);
+}
+
+static bool connection_drain(struct client *client, struct client_connection *connection)
+{
+    uint32_t size = smtpc_drain(&connection->smtpc,
+                                (struct span_mut){client->room, (uint32_t)sizeof(client->room)});
+
+    if (size == 0)
+        return false;
+    enum err err = stream_write(&connection->stream, span_of(client->room, size));
+    if (connection->smtpc.state == SMTPC_STATE_AUTH)
+        explicit_bzero(client->room, size);
+    if (err == ERR_OK)
+        return true;
+    if (connection->state == CLIENT_STATE_ACTIVE) {
+        smtpc_lost(&connection->smtpc, "4.3.2 no memory for commands");
+        client_attempt_failed(client, connection);
+    }
+    return false;
+}
+
+void client_connection_leave(struct client *client, struct client_connection *connection)
+{
+    if (stream_get_state(&connection->stream) == STREAM_PEER_CLOSED) {
+        stream_close(&connection->stream);
+        connection_closed(client, connection);
+        return;
+    }
+    if (stream_get_state(&connection->stream) != STREAM_OPEN ||
+        (connection->smtpc.state != SMTPC_STATE_QUIT && !smtpc_can_quit(&connection->smtpc))) {
+        connection_abort(client, connection);
+        return;
+    }
+    if (connection->smtpc.state != SMTPC_STATE_QUIT)
+        smtpc_quit(&connection->smtpc);
+    client_enter(client, connection, CLIENT_STATE_QUITTING);
+    client_connection_arm(client, connection, client->now + CLIENT_QUIT_TIME);
+    connection_drain(client, connection);
+}
+
+static void quitting_look(struct client *client, struct client_connection *connection)
+{
+    uint32_t readable = stream_readable(&connection->stream);
+
+    if (readable > 0)
+        stream_consume(&connection->stream, readable);
+    switch (stream_get_state(&connection->stream)) {
+    case STREAM_PEER_CLOSED:
+        stream_close(&connection->stream);
+        connection_closed(client, connection);
+        break;
+    case STREAM_FAILED:
+        connection_abort(client, connection);
+        break;
+    default:
+        break;
+    }
+}
+
+/* Between transactions: keep, or leave. */
+static void connection_rest(struct client *client, struct client_connection *connection)
+{
+    const struct settings_client *settings = settings_of(client);
+    uint64_t site = connection->site;
+
+    CHECK(!connection->has_request);
+    if (stream_readable(&connection->stream) > 0) {
+        client->stats.desynchronised++;
+        connection_abort(client, connection);
+        return;
+    }
+    if (stream_get_state(&connection->stream) != STREAM_OPEN ||
+        connection->use_count >= settings->messages_per_connection_max ||
+        connection->attempt.serial != client->settings->serial) {
+        client_connection_leave(client, connection);
+        return;
+    }
+    client_enter(client, connection, CLIENT_STATE_IDLE);
+    wheel_arm(&client->wheel, &connection->timer, client->now + settings->idle_timeout);
+    client->options.on_idle(client->options.context, site);
+}
+
+/* ---- the dialogue ---- */
+
+static void connection_start_tls(struct client *client, struct client_connection *connection)
+{
+    const struct settings_route *route = connection->attempt.request.route;
+    const char *name = route->tls_name != NULL ? route->tls_name : connection->host;
+    struct flow_address literal;
+
+    /* An address is no server name (RFC 6066 section 3). */
+    if (route->tls != SETTINGS_TLS_VERIFY &&
+        flow_address_parse_ip(span_from_text(name), &literal) == ERR_OK)
+        name = NULL;
+    client->stats.tls_handshakes++;
+    enum err err = stream_start_tls_client(&connection->stream, tls_context_of(client, route), name,
+                                           route->tls == SETTINGS_TLS_VERIFY);
+    if (err == ERR_OK)
+        return;
+    smtpc_lost(&connection->smtpc, err == ERR_PEER_SYNTAX
+                                       ? "4.7.5 the server sent octets behind its STARTTLS reply"
+                                       : "4.7.5 TLS could not be started");
+    client_attempt_failed(client, connection);
+}
+
+static void connection_send_body(struct client *client, struct client_connection *connection)
+{
+    struct smtpc *smtpc = &connection->smtpc;
+
+    if (client_body_send(connection) == ERR_OK)
+        return;
+    smtpc_lost(smtpc, "4.3.2 no memory for the body");
+    client_attempt_failed(client, connection);
+}
+
+static void connection_finished(struct client *client, struct client_connection *connection)
+{
+    client_attempt_finish(client, connection);
+    switch (connection->smtpc.state) {
+    case SMTPC_STATE_READY:
+        connection_rest(client, connection);
+        break;
+    case SMTPC_STATE_RSET:
+        break; /* READY comes with its reply */
+    default:
+        client_connection_leave(client, connection);
+    }
+}
+
+static void connection_on_event(struct client *client, struct client_connection *connection,
+                                enum smtpc_event event)
+{
+    switch (event) {
+    case SMTPC_MORE:
+        break;
+    case SMTPC_START_TLS:
+        connection_start_tls(client, connection);
+        break;
+    case SMTPC_READY:
+        if (!connection->has_request)
+            connection_rest(client, connection);
+        else if (client_attempt_begin(client, connection) == SMTPC_FINISHED)
+            connection_finished(client, connection);
+        break;
+    case SMTPC_SEND_BODY:
+        if (stream_readable(&connection->stream) > 0) {
+            smtpc_desynchronised(&connection->smtpc);
+            client_attempt_failed(client, connection);
+            break;
+        }
+        connection_drain(client, connection);
+        if (connection->smtpc.state == SMTPC_STATE_BODY)
+            connection_send_body(client, connection);
+        break;
+    case SMTPC_FINISHED:
+        connection_finished(client, connection);
+        break;
+    case SMTPC_FAILED:
+        client_attempt_failed(client, connection);
+        break;
+    }
+}
+
+static void connection_feed(struct client *client, struct client_connection *connection)
+{
+    struct client_attempt *attempt = &connection->attempt;
+    bool was_greeting = connection->smtpc.state == SMTPC_STATE_GREETING;
+    struct span octets;
+    uint32_t consumed;
+
+    if (stream_peek(&connection->stream, &octets, 1) == 0)
+        return;
+    enum smtpc_event event = smtpc_feed(&connection->smtpc, octets, &consumed);
+    stream_consume(&connection->stream, consumed);
+    if (connection->has_request && connection->smtpc.transaction.answered > 0)
+        attempt->is_reused = false;
+    if (was_greeting && (connection->smtpc.state == SMTPC_STATE_EHLO ||
+                         connection->smtpc.state == SMTPC_STATE_HELO)) {
+        attempt->has_connected = true;
+        client->options.on_host(client->options.context, &connection->peer, true);
+    }
+    connection_on_event(client, connection, event);
+}
+
+static const char *lost_text(const struct client_connection *connection)
+{
+    if (connection->smtpc.state == SMTPC_STATE_HANDSHAKE)
+        return stream_error(&connection->stream) == ERR_PEER_CERTIFICATE
+                   ? "4.7.5 the server's certificate does not satisfy the route"
+                   : "4.7.5 the TLS handshake failed";
+    return stream_error(&connection->stream) == ERR_PEER_RESET
+               ? "4.4.2 the server reset the connection"
+               : "4.4.2 the server closed the connection";
+}
+
+void client_connection_drive(struct client *client, struct client_connection *connection)
+{
+    struct stream *stream = &connection->stream;
+
+    /* Each round consumes what the flow holds, or hands over commands; the engine stops both. */
+    while (connection->state == CLIENT_STATE_ACTIVE) {
+        if (connection->smtpc.state == SMTPC_STATE_HANDSHAKE &&
+            stream_get_state(stream) == STREAM_OPEN)
+            smtpc_tls_done(&connection->smtpc);
+        if (stream_readable(stream) > 0)
+            connection_feed(client, connection);
+        else if (!connection_drain(client, connection))
+            break;
+    }
+    if (connection->state == CLIENT_STATE_QUITTING) {
+        quitting_look(client, connection);
+        return;
+    }
+    if (connection->state != CLIENT_STATE_ACTIVE)
+        return;
+    enum stream_state state = stream_get_state(stream);
+    if (state == STREAM_PEER_CLOSED || state == STREAM_FAILED) {
+        smtpc_lost(&connection->smtpc, lost_text(connection));
+        client_attempt_failed(client, connection);
+        return;
+    }
+    step_arm(client, connection);
+}
+
+/* ---- events ---- */
+
+static void connecting_on_flow(struct client *client, struct client_connection *connection,
+                               uint32_t events)
+{
+    if ((events & (FLOW_FAILED | FLOW_RESET)) != 0) {
+        enum err err = flow_error(client->options.plane, connection->stream.flow);
+        stream_abort(&connection->stream);
+        client_attempt_unreachable(client, connection, err);
+        return;
+    }
+    if ((events & FLOW_CONNECTED) == 0)
+        return;
+    connection_connected(client, connection);
+    client_connection_drive(client, connection);
+}
+
+void client_connection_on_flow(struct client *client, struct client_connection *connection,
+                               const struct flow_event *event)
+{
+    uint32_t events = stream_on_event(&connection->stream, event);
+
+    switch (connection->state) {
+    case CLIENT_STATE_CONNECTING:
+        connecting_on_flow(client, connection, events);
+        break;
+    case CLIENT_STATE_ACTIVE:
+        if (connection->smtpc.state == SMTPC_STATE_BODY && (events & FLOW_WRITABLE) != 0) {
+            uint32_t before = connection->attempt.body_index;
+            connection_send_body(client, connection);
+            if (connection->state == CLIENT_STATE_ACTIVE &&
+                connection->attempt.body_index != before)
+                connection->step = UINT32_MAX; /* progress: the block's time begins anew */
+        }
+        client_connection_drive(client, connection);
+        break;
+    case CLIENT_STATE_IDLE:
+        /* 421, a FIN, or nonsense: in any case the end. */
+        if (stream_readable(&connection->stream) > 0 ||
+            stream_get_state(&connection->stream) != STREAM_OPEN)
+            client_connection_leave(client, connection);
+        break;
+    case CLIENT_STATE_QUITTING:
+        quitting_look(client, connection);
+        break;
+    default:
+        CHECK(connection->state == CLIENT_STATE_STARTING);
+    }
+}
+
+static void active_on_timer(struct client *client, struct client_connection *connection)
+{
+    if (connection->smtpc.state == SMTPC_STATE_READY && connection->has_request) {
+        connection_finished(client, connection); /* refused without a command, on reuse */
+        return;
+    }
+    smtpc_lost(&connection->smtpc, connection->has_request && connection->attempt.is_cancelled
+                                       ? "4.3.0 the attempt was cancelled"
+                                       : "4.4.2 the server did not answer in time");
+    client_attempt_failed(client, connection);
+}
+
+void client_connection_on_timer(struct client *client, struct client_connection *connection)
+{
+    switch (connection->state) {
+    case CLIENT_STATE_STARTING:
+        client_attempt_connect(client, connection, true);
+        break;
+    case CLIENT_STATE_CONNECTING:
+        stream_abort(&connection->stream);
+        client_attempt_unreachable(client, connection, ERR_TIMEOUT);
+        break;
+    case CLIENT_STATE_ACTIVE:
+        active_on_timer(client, connection);
+        break;
+    case CLIENT_STATE_IDLE:
+        client_connection_leave(client, connection);
+        break;
+    default:
+        CHECK(connection->state == CLIENT_STATE_QUITTING);
+        connection_abort(client, connection);
+    }
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef RELAY_CLIENT_INTERNAL_H
+#define RELAY_CLIENT_INTERNAL_H
+
+#include "base/arena.h"
+#include "base/rng.h"
+#include "base/wheel.h"
+#include "relay/client.h"
+#include "relay/smtpc.h"
+#include "relay/stream.h"
+
+/*
+ * Shared by client.c (requests in, kept connections, timers), client_connection.c (one connection
+ * and its engine), client_attempt.c (one request and its hosts), client_body.c.
+ */
+#define CLIENT_BUCKETS       256u  /* of kept connections, by site */
+#define CLIENT_CLEAR_ENTRIES 1024u /* remembered hosts whose TLS failed */
+#define CLIENT_REASON_MAX    512u
+
+#define CLIENT_STATES                                                                              \
+    X(FREE)                                                                                        \
+    X(STARTING)   /* a request whose first step waits for client_advance() */                      \
+    X(CONNECTING) /* flow_connect() is under way */                                                \
+    X(ACTIVE)     /* the engine speaks, with or without a request */                               \
+    X(IDLE)       /* kept for the next request */                                                  \
+    X(QUITTING)   /* QUIT was sent: waiting for the peer's FIN */
+
+enum client_state {
+#define X(name) CLIENT_STATE_##name,
+    CLIENT_STATES
+#undef X
+        CLIENT_STATE_COUNT
+};
+
+/* One request on its way through hosts and addresses. Reset as a whole. */
+struct client_attempt {
+    struct client_request request;
+    uint64_t serial; /* of the settings it began under */
+    struct mx_host *hosts;
+    uint32_t host_count, host_index, address_index;
+    struct client_recipient_result *results; /* as request.recipients */
+    struct smtpc_recipient *pending;         /* those without a final result, for the engine */
+    uint32_t avoid;                          /* extensions, on this address */
+    bool has_fallen_back; /* one reconnection without an extension is all a request gets */
+    bool is_reused;       /* on a kept connection that has not answered yet */
+    bool has_connected, was_attempted, is_cancelled;
+    struct smtpc_failure failure;   /* the last one; text unused */
+    char reason[CLIENT_REASON_MAX]; /* its text, with the host's name */
+    tick_us connect_started, connect_time, transmit_started;
+    uint32_t body_index; /* slices handed to the connection */
+    bool is_line_start;  /* the next octet of the body begins a line */
+};
+
+struct client_connection {
+    uint32_t index;
+    enum client_state state;
+    struct client_connection *next, *prev; /* free list; kept connections of a bucket */
+    struct wheel_timer timer;
+    tick_us step_deadline;
+    uint32_t step; /* what step_deadline is for */
+    uint64_t site; /* whose slot this is */
+    uint64_t key;  /* digest of TLS level, verified identity, AUTH, source */
+    char host[MX_NAME_MAX];
+    struct flow_address peer, source;
+    uint64_t id;
+    uint32_t use_count;
+    bool has_request;
+    struct stream stream; /* while CONNECTING and later */
+    struct smtpc smtpc;
+    struct arena arena; /* what belongs to the attempt */
+    struct client_attempt attempt;
+};
+
+struct client_clear_entry {
+    struct flow_address address;
+    tick_us until;
+};
+
+struct client {
+    struct client_options options;
+    const struct settings *settings;
+    struct client_stats stats;
+    tick_us now; /* of the last call that said it */
+    uint64_t connection_id;
+    struct wheel wheel;
+    struct client_connection *connections, *free;
+    struct client_connection *idle[CLIENT_BUCKETS];
+    struct client_clear_entry clear[CLIENT_CLEAR_ENTRIES];
+    uint8_t room[SMTPC_ROOM_MIN]; /* commands on their way into a connection */
+};
+
+/* client.c */
+void client_enter(struct client *client, struct client_connection *connection,
+                  enum client_state next);
+/** The connection is gone and its slot with it: on_closed(). */
+void client_release(struct client *client, struct client_connection *connection);
+uint64_t client_key(const struct client *client, const struct settings_route *route);
+bool client_is_clear_host(const struct client *client, const struct flow_address *address);
+void client_clear_host_remember(struct client *client, const struct flow_address *address);
+
+/* client_connection.c */
+/** Begin to connect to `connection->peer`. */
+enum err client_connection_open(struct client *client, struct client_connection *connection);
+/** Put the request to a kept connection. */
+void client_connection_reuse(struct client *client, struct client_connection *connection);
+/** Read, speak, write, until there is nothing left to do now. */
+void client_connection_drive(struct client *client, struct client_connection *connection);
+void client_connection_on_flow(struct client *client, struct client_connection *connection,
+                               const struct flow_event *event);
+void client_connection_on_timer(struct client *client, struct client_connection *connection);
+/** Say QUIT where that can be said, and wait for the FIN; else reset. Afterwards the attempt goes
+ * on, or the slot is free. */
+void client_connection_leave(struct client *client, struct client_connection *connection);
+void client_connection_arm(struct client *client, struct client_connection *connection,
+                           tick_us deadline);
+
+/* client_attempt.c */
+/** Errors: ERR_LIMIT: no memory; the arena is reset. */
+enum err client_attempt_init(struct client *client, struct client_connection *connection,
+                             const struct client_request *request) MUST_CHECK;
+/** Go to the present address of the present host, or the next that can be tried; without one the
+ * attempt ends. `may_end` false: it ends in client_advance(). */
+void client_attempt_connect(struct client *client, struct client_connection *connection,
+                            bool may_end);
+/** connect() failed. */
+void client_attempt_unreachable(struct client *client, struct client_connection *connection,
+                                enum err err);
+/** The engine, or the connection under it, failed: what next? */
+void client_attempt_failed(struct client *client, struct client_connection *connection);
+/** Results are complete: tell. The connection is the caller's again. */
+void client_attempt_finish(struct client *client, struct client_connection *connection);
+/** The engine is ready: begin the transaction. Returns its first event. */
+enum smtpc_event client_attempt_begin(struct client *client, struct client_connection *connection);
+
+/* client_body.c */
+/** Hand over as much of the body as the connection should hold, at last the end of data. Errors:
+ * ERR_MEMORY. */
+enum err client_body_send(struct client_connection *connection) MUST_CHECK;
+
+#endif

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -288,7 +289,7 @@ static void test_no_wake_up_is_lost(void **state)
 {
     struct ring_group *group = ring_group_new(2, 4);
     const struct tick_source *clock = tick_source_system();
-    tick_us until = clock->monotonic(clock->context) + TICK_MS(1000);
+    tick_us until = clock->monotonic(clock->context) + TICK_MS(500);
     struct sleeper sleepers[2] = {{.member = ring_member_get(group, 0), .peer = 1, .until = until},
                                   {.member = ring_member_get(group, 1), .peer = 0, .until = until}};
     pthread_t threads[2];
@@ -306,6 +307,70 @@ static void test_no_wake_up_is_lost(void **state)
                       (unsigned)ring_member_stats(sleepers[i].member).wakeups);
     }
     assert_true(sleepers[0].sleeps + sleepers[1].sleeps > 100);
+    ring_group_free(group);
+}
+
+/*
+ * Goal: the moment of falling asleep itself. In every round one side sends one message while the
+ * other announces sleep; when both are done, the sleeper either was refused or has its wake-up.
+ * Without one of the two fences a processor lets both look before the other's store is seen.
+ */
+struct rounds {
+    struct ring_member *sender;
+    _Atomic uint32_t started, sent;
+    uint32_t count;
+};
+
+static void spin_until(_Atomic uint32_t *number, uint32_t least)
+{
+    for (uint32_t spins = 0; atomic_load(number) < least; spins++) {
+        if (spins > 10000)
+            sched_yield(); /* the other side has lost its processor */
+    }
+}
+
+static void *run_rounds(void *context)
+{
+    struct rounds *rounds = context;
+
+    for (uint32_t round = 1; round <= rounds->count; round++) {
+        spin_until(&rounds->started, round);
+        send_number(rounds->sender, 1, round, false);
+        atomic_store(&rounds->sent, round);
+    }
+    return NULL;
+}
+
+static void test_falling_asleep_while_a_message_comes(void **state)
+{
+    struct ring_group *group = ring_group_new(2, 64);
+    struct ring_member *sleeper = ring_member_get(group, 1);
+    struct rounds rounds = {.sender = ring_member_get(group, 0), .count = MESSAGES / 5};
+    struct pollfd wait = {.fd = ring_member_eventfd(sleeper), .events = POLLIN};
+    uint32_t lost = 0, announced = 0, missing = 0;
+    struct ring_message got;
+    pthread_t thread;
+
+    (void)state;
+    assert_int_equal(0, pthread_create(&thread, NULL, run_rounds, &rounds));
+    for (uint32_t round = 1; round <= rounds.count; round++) {
+        atomic_store(&rounds.started, round);
+        for (volatile uint32_t spin = 0; spin < round % 499; spin++)
+            ;
+        bool is_asleep = ring_sleep_begin(sleeper);
+        spin_until(&rounds.sent, round);
+        if (is_asleep) {
+            announced++;
+            lost += poll(&wait, 1, 0) != 1;
+            ring_sleep_end(sleeper);
+        }
+        missing += ring_receive(sleeper, &got) != ERR_OK || number_of(&got) != round;
+    }
+    pthread_join(thread, NULL);
+    print_message("# sleep announced in %u of %u rounds\n", announced, rounds.count);
+    assert_int_equal(0, lost);
+    assert_int_equal(0, missing);
+    assert_true(announced > 0);
     ring_group_free(group);
 }
 
@@ -347,6 +412,7 @@ int main(void)
         cmocka_unit_test(test_backlog_bound),
         cmocka_unit_test(test_two_threads_in_order),
         cmocka_unit_test(test_no_wake_up_is_lost),
+        cmocka_unit_test(test_falling_asleep_while_a_message_comes),
         cmocka_unit_test(test_sleep_is_refused_while_there_is_work),
     };
     return cmocka_run_group_tests_name("ring", tests, NULL, NULL);

@@ -75,7 +75,7 @@ static void test_stream_is_a_function_of_the_seed(void **state)
     assert_true(rng_u64(&first) != rng_u64(&second));
 }
 
-/* Goal: what was handed out cannot be found in the state afterwards. */
+/* Goal: neither what was handed out nor a second copy of the key is in the state afterwards. */
 static void test_output_is_erased(void **state)
 {
     struct rng rng;
@@ -87,6 +87,8 @@ static void test_output_is_erased(void **state)
         rng_fill(&rng, got, sizeof(got));
         for (size_t at = 0; at + sizeof(got) <= sizeof(rng); at++)
             assert_memory_not_equal(got, (const uint8_t *)&rng + at, sizeof(got));
+        for (size_t at = 0; at + sizeof(rng.key) <= sizeof(rng.block); at++)
+            assert_memory_not_equal(rng.key, rng.block + at, sizeof(rng.key));
     }
 }
 

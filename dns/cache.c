@@ -28,6 +28,7 @@ struct cache {
     uint64_t key[2];
     struct cache_entry *entries;
     uint32_t *buckets; /* index + 1, 0: empty */
+    uint32_t free;     /* first free entry, linked by `next`; index + 1 */
     uint32_t bucket_mask, count_max, count, hand, serial;
     uint64_t octets, evicted;
     tick_us now;
@@ -110,6 +111,10 @@ struct cache *cache_new(uint32_t count_max, const uint64_t key[2])
         .count_max = count_max,
     };
     CHECK(cache->entries != NULL && cache->buckets != NULL);
+    for (uint32_t i = count_max; i > 0; i--) {
+        cache->entries[i - 1].next = cache->free;
+        cache->free = i;
+    }
     return cache;
 }
 
@@ -168,7 +173,8 @@ static void entry_drop(struct cache *cache, struct cache_entry *entry)
     cache->octets -= entry->block_size;
     cache->count--;
     free(entry->block);
-    *entry = (struct cache_entry){0};
+    *entry = (struct cache_entry){.next = cache->free};
+    cache->free = (uint32_t)(entry - cache->entries) + 1;
 }
 
 static bool entry_is_dead(const struct cache *cache, const struct cache_entry *entry)
@@ -176,37 +182,33 @@ static bool entry_is_dead(const struct cache *cache, const struct cache_entry *e
     return entry->note.expires <= cache->now && entry->note.stale_until <= cache->now;
 }
 
-/* Move the hand to a place that is free, or becomes free by eviction. */
-static struct cache_entry *entry_reclaim(struct cache *cache)
+/* Move the hand until an entry has been dropped. */
+static void entry_evict(struct cache *cache)
 {
     for (uint64_t steps = 0; steps <= 2ull * cache->count_max; steps++) {
         struct cache_entry *entry = &cache->entries[cache->hand];
         cache->hand = cache->hand + 1 == cache->count_max ? 0 : cache->hand + 1;
         if (!entry->is_used)
-            return entry;
-        if (entry->is_referenced && !entry_is_dead(cache, entry)) {
-            entry->is_referenced = false;
             continue;
+        if (!entry->is_referenced || entry_is_dead(cache, entry)) {
+            entry_drop(cache, entry);
+            cache->evicted++;
+            return;
         }
-        entry_drop(cache, entry);
-        cache->evicted++;
-        return entry;
+        entry->is_referenced = false;
     }
     CHECK(!"two rounds of the hand find a victim");
-    return NULL;
 }
 
-/* Free places are taken in order first; the hand moves only when there is none. */
+/* A free place, with room for so many octets. */
 static struct cache_entry *entry_acquire(struct cache *cache, uint64_t octets)
 {
-    struct cache_entry *entry = entry_reclaim(cache);
     uint64_t octets_max = (uint64_t)cache->count_max * OCTETS_PER_ENTRY;
 
-    for (uint32_t i = 0; i < cache->count_max; i++) {
-        if (cache->octets + octets <= octets_max || cache->count == 0)
-            break;
-        entry = entry_reclaim(cache);
-    }
+    while (cache->free == 0 || (cache->count > 0 && cache->octets + octets > octets_max))
+        entry_evict(cache);
+    struct cache_entry *entry = &cache->entries[cache->free - 1];
+    cache->free = entry->next;
     return entry;
 }
 

@@ -326,15 +326,16 @@ static enum err sim_watch(struct flow_plane *base, int fd)
 
 /* ---- planes ---- */
 
-static void plane_free(struct sim_plane *plane, void (*stream_end)(struct sim_flow *flow))
+static void sim_free(struct flow_plane *base)
 {
+    struct sim_plane *plane = sim_plane_of(base);
     struct net_sim *sim = plane->sim;
     uint32_t index = 0;
 
     for (uint32_t i = 0; i < plane->core.slot_count; i++) {
         struct flow_slot *slot = flow_core_slot_at(&plane->core, i);
         if (slot->kind == FLOW_SLOT_STREAM)
-            stream_end(sim_flow_of(slot));
+            sim_stream_abort(sim_flow_of(slot));
         else if (slot->kind == FLOW_SLOT_LISTENER)
             sim_listener_close(sim_flow_of(slot));
         else if (slot->kind == FLOW_SLOT_DATAGRAM)
@@ -350,14 +351,9 @@ static void plane_free(struct sim_plane *plane, void (*stream_end)(struct sim_fl
     free(plane);
 }
 
-static void sim_free(struct flow_plane *base)
+void net_sim_plane_silence(struct flow_plane *base)
 {
-    plane_free(sim_plane_of(base), sim_stream_abort);
-}
-
-void net_sim_plane_crash(struct flow_plane *base)
-{
-    plane_free(sim_plane_of(base), sim_stream_vanish);
+    sim_plane_of(base)->is_silent = true;
 }
 
 const struct flow_ops net_sim_ops = {

@@ -60,8 +60,9 @@ struct net_sim_plane_options {
 /** Heap. Freed by flow_plane_free(), which resets its connections. */
 struct flow_plane *net_sim_plane_new(struct net_sim *sim,
                                      const struct net_sim_plane_options *options);
-/** Freed as by a power loss: nobody is told; peers that send get a RST. */
-void net_sim_plane_crash(struct flow_plane *plane);
+/** As by a power loss: from now on nothing leaves the plane, not even a RST when it is freed. Peers
+ * that send get a RST once it is. */
+void net_sim_plane_silence(struct flow_plane *plane);
 
 /** A datagram flow that is not connected: takes what comes from anywhere. */
 enum err net_sim_open_datagram(struct flow_plane *plane, const struct flow_address *local,

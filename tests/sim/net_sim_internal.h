@@ -75,6 +75,7 @@ struct sim_event {
 struct sim_plane {
     struct flow_core core;
     struct net_sim *sim;
+    bool is_silent; /* see net_sim_plane_silence() */
     tick_us orphan_time;
     struct flow_address address4, address6;
     struct wheel wheel;
@@ -141,8 +142,6 @@ void sim_stream_receive(struct sim_flow *flow);
 void sim_stream_send(struct sim_flow *flow);
 void sim_stream_abort(struct sim_flow *flow);
 void sim_listener_close(struct sim_flow *flow);
-/** The side vanishes without a word. */
-void sim_stream_vanish(struct sim_flow *flow);
 
 /* net_sim_datagram.c */
 enum err sim_open_datagram(struct flow_plane *plane, const struct flow_address *local,

@@ -122,11 +122,6 @@ static void stream_lose(struct net_sim *sim, struct sim_stream *stream)
     }
 }
 
-void sim_stream_vanish(struct sim_flow *flow)
-{
-    stream_leave(flow);
-}
-
 void sim_stream_abort(struct sim_flow *flow)
 {
     struct net_sim *sim = flow->plane->sim;
@@ -135,7 +130,7 @@ void sim_stream_abort(struct sim_flow *flow)
     /* A RST may overtake what was sent before it. */
     if (rng_below(&sim->rng, 2) == 0)
         pipe_cut(&flow->stream->pipes[other], sim->now);
-    if (!(flow->slot.flags & (FLOW_SLOT_IS_RESET | FLOW_SLOT_IS_FAILED)))
+    if (!flow->plane->is_silent && !(flow->slot.flags & (FLOW_SLOT_IS_RESET | FLOW_SLOT_IS_FAILED)))
         stream_reset_side(sim, flow->stream, other);
     stream_leave(flow);
 }
@@ -162,7 +157,7 @@ void sim_close(struct flow_plane *base, struct flow handle)
     if (slot == NULL)
         return;
     if (slot->kind != FLOW_SLOT_STREAM || !(slot->flags & FLOW_SLOT_OPEN) ||
-        slot->flags & FLOW_SLOT_IS_RESET) {
+        slot->flags & FLOW_SLOT_IS_RESET || plane->is_silent) {
         sim_abort(base, handle);
         return;
     }
@@ -534,16 +529,16 @@ static struct sim_stream *listener_pop(struct sim_flow *listener)
     return stream;
 }
 
-static void stream_turn_away(struct net_sim *sim, struct sim_stream *stream)
+static void stream_turn_away(struct sim_plane *plane, struct sim_stream *stream)
 {
     struct sim_flow *client = stream->flows[0];
 
     stream->has_left[1] = true;
     pipe_clear(&stream->pipes[1]);
-    if (client != NULL && client->slot.flags & FLOW_SLOT_OPEN)
-        stream_reset_side(sim, stream, 0);
-    else
+    if (client == NULL || !(client->slot.flags & FLOW_SLOT_OPEN))
         stream->is_refused = true;
+    else if (!plane->is_silent)
+        stream_reset_side(plane->sim, stream, 0);
     stream_release(stream);
 }
 
@@ -554,7 +549,7 @@ void sim_listener_close(struct sim_flow *flow)
     while ((stream = flow->waiting_first) != NULL) {
         flow->waiting_first = stream->next;
         stream->listener = NULL;
-        stream_turn_away(flow->plane->sim, stream);
+        stream_turn_away(flow->plane, stream);
     }
     sim_flow_free(flow);
 }
@@ -576,7 +571,7 @@ enum err sim_refuse(struct flow_plane *base, struct flow handle)
     if (stream == NULL)
         return ERR_AGAIN;
     plane->core.stats.refused++;
-    stream_turn_away(plane->sim, stream);
+    stream_turn_away(plane, stream);
     return ERR_OK;
 }
 
@@ -606,7 +601,7 @@ enum err sim_accept(struct flow_plane *base, struct flow handle, uint64_t user,
     struct flow_slot *slot = flow_core_slot_new(&plane->core, FLOW_SLOT_STREAM, user);
     if (slot == NULL) {
         plane->core.stats.refused++;
-        stream_turn_away(plane->sim, stream);
+        stream_turn_away(plane, stream);
         return ERR_LIMIT;
     }
     sim_flow_of(slot)->plane = plane;

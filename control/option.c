@@ -257,9 +257,9 @@ const char *option_expectation(const struct option *option, char ret_text[OPTION
         break;
     case OPTION_TEXT:
     case OPTION_PATH:
-        snprintf(ret_text, OPTION_WHY_SIZE, "%s of %llu to %llu octets",
+        snprintf(ret_text, OPTION_WHY_SIZE, "%s, at most %llu octets",
                  option->kind == OPTION_TEXT ? "a line of text" : "a path",
-                 (unsigned long long)option->min, (unsigned long long)option->max);
+                 (unsigned long long)option->max);
         break;
     default:
         snprintf(ret_text, OPTION_WHY_SIZE, "%s", texts[option->kind]);

@@ -199,6 +199,18 @@ void smtpd_hang_up(struct smtpd_context *context, struct smtpd_session *session)
     smtpd_enter(session, SMTPD_CLOSING);
 }
 
+void smtpd_forget_pending(struct smtpd_context *context, struct smtpd_session *session)
+{
+    while (session->pending != NULL) {
+        struct smtpd_transaction *transaction = session->pending;
+        session->pending = transaction->next;
+        smtpd_transaction_release(context, transaction);
+    }
+    session->pending_last = NULL;
+    session->pending_count = 0;
+    session->held_size = 0;
+}
+
 void smtpd_fini(struct smtpd_context *context, struct smtpd_session *session)
 {
     smtpd_hang_up(context, session);

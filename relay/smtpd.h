@@ -150,6 +150,8 @@ struct smtpd_session_options {
 };
 void smtpd_init(struct smtpd_session *session, const struct smtpd_session_options *options,
                 struct tick_now now);
+/** The process ends: pending messages are not waited for. What the spool has of them decides. */
+void smtpd_forget_pending(struct smtpd_context *context, struct smtpd_session *session);
 /** Forget everything. Pending commits must be in. */
 void smtpd_fini(struct smtpd_context *context, struct smtpd_session *session);
 

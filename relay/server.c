@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Inbound SMTP of one shard: listeners, sessions, deadlines; it moves octets between streams, the
+ * session engine (smtpd.h) and the transfer, and knows no SMTP itself.
+ *
+ * A session is run when something happened to it: octets, room, a commit, a deadline.
+ *
+ *   accept -> greeting list -> (next turn: banner) -> runs ... -> CLOSE -> freed
+ *                                          |  client lost -> waits for its commits -> freed
+ *
+ * Invariants
+ *   1. An intake is open exactly while smtpd_is_storing(): after every step it is aborted
+ * otherwise.
+ *   2. Body octets are taken by reference and charged to the flow until the transfer has them.
+ *   3. A session whose client is gone lives on until its last pending commit is in: a client that
+ *      leaves after its end of data has handed its message over.
+ *   4. A session that waits (for commits, for the spool, for the client to read) reads nothing.
+ *   5. A commit's reply is written when it comes; what the client pipelined behind it is read in
+ *      the next server_advance(), not inside the transfer's call.
+ *
+ * The banner waits one turn so that octets which are there already are noticed: a client that
+ * speaks first does not listen, and is refused.
+ *
+ * Not here: runs (server_session.c), message octets (server_body.c), sockets (server_listener.c).
+ */
+#include "relay/server.h"
+
+#include <stdlib.h>
+
+#include "relay/server_internal.h"
+
+/* ---- the shard's turn ---- */
+
+void server_on_flow(struct server *server, const struct flow_event *event, struct tick_now now)
+{
+    uint32_t index = (uint32_t)event->user;
+
+    CHECK((event->user & SERVER_FLOW_USER_MASK) == SERVER_FLOW_USER_TAG);
+    if ((event->user & SERVER_LISTENER_USER) == SERVER_LISTENER_USER) {
+        server_listener_on_flow(server, index, now);
+        return;
+    }
+    struct server_session *session = server_session_at(server, index);
+    /* An event of this poll may speak of a flow that was let go while others were handled. */
+    if (session == NULL || !session->is_connected ||
+        session->stream.flow.index != event->flow.index ||
+        session->stream.flow.generation != event->flow.generation)
+        return;
+    stream_on_event(&session->stream, event);
+    if (session->queue == SERVER_QUEUE_GREETING && !(event->events & (FLOW_RESET | FLOW_FAILED)))
+        return; /* server_advance() looks at what it said */
+    server_session_run(server, session, now);
+}
+
+void server_on_commit(struct server *server, uint64_t user, uint16_t code, struct message_id id,
+                      struct tick_now now)
+{
+    struct server_session *session = server_session_at(server, (uint32_t)(user >> 16));
+
+    CHECK(session != NULL);
+    smtpd_committed(&server->smtpd, &session->smtpd, (uint16_t)user, code, id, now);
+    server_session_flush(server, session);
+    if (session->queue != SERVER_QUEUE_GREETING)
+        server_session_enqueue(server, session, SERVER_QUEUE_READY);
+}
+
+static void advance_greeting(struct server *server, struct tick_now now)
+{
+    struct server_session *session, *next;
+
+    for (session = TAILQ_FIRST(&server->queues[SERVER_QUEUE_GREETING]); session != NULL;
+         session = next) {
+        next = TAILQ_NEXT(session, ready_link); /* a run may free the session */
+        if (session->accepted >= now.tick)
+            break;
+        server_session_unqueue(server, session);
+        bool has_early_octets = stream_readable(&session->stream) > 0;
+        server->stats.desynchronised += has_early_octets;
+        smtpd_greet(&server->smtpd, &session->smtpd, has_early_octets, now);
+        server_session_run(server, session, now);
+    }
+}
+
+static void advance_ready(struct server *server, struct tick_now now)
+{
+    struct server_session *session;
+
+    /* Those that get ready meanwhile wait for the next turn. */
+    struct server_session *last =
+        TAILQ_LAST(&server->queues[SERVER_QUEUE_READY], server_session_queue);
+    for (bool is_last = last == NULL; !is_last;) {
+        session = TAILQ_FIRST(&server->queues[SERVER_QUEUE_READY]);
+        is_last = session == last;
+        server_session_run(server, session, now);
+    }
+}
+
+static void advance_stalled(struct server *server, struct tick_now now)
+{
+    struct server_session *session, *next;
+
+    for (session = TAILQ_FIRST(&server->queues[SERVER_QUEUE_STALLED]); session != NULL;
+         session = next) {
+        next = TAILQ_NEXT(session, ready_link);
+        if (session->intake == NULL ||
+            transfer_pending(session->intake) <= SERVER_BODY_PENDING_MAX / 2)
+            server_session_run(server, session, now);
+    }
+}
+
+void server_advance(struct server *server, struct tick_now now)
+{
+    struct wheel_timer *timer;
+
+    advance_greeting(server, now);
+    advance_ready(server, now);
+    advance_stalled(server, now);
+    while ((timer = wheel_expire_next(&server->wheel, now.tick)) != NULL) {
+        struct server_session *session = WHEEL_OWNER(timer, struct server_session, timer);
+        bool was_closing = session->smtpd.state == SMTPD_CLOSING;
+        smtpd_expire(&server->smtpd, &session->smtpd, now);
+        server->stats.timeouts += !was_closing && session->smtpd.state == SMTPD_CLOSING;
+        server_session_settle(server, session);
+    }
+}
+
+tick_us server_deadline(const struct server *server)
+{
+    const struct server_session *first = TAILQ_FIRST(&server->queues[SERVER_QUEUE_GREETING]);
+
+    if (!TAILQ_EMPTY(&server->queues[SERVER_QUEUE_READY]))
+        return 0;
+    tick_us deadline = wheel_deadline(&server->wheel);
+    if (first != NULL && first->accepted + 1 < deadline)
+        deadline = first->accepted + 1;
+    return deadline;
+}
+
+bool server_drain(struct server *server, struct tick_now now)
+{
+    struct server_session *session, *next;
+
+    (void)now;
+    if (!server->is_draining)
+        server_listeners_close(server);
+    server->is_draining = true;
+    for (session = LIST_FIRST(&server->sessions); session != NULL; session = next) {
+        next = LIST_NEXT(session, link);
+        if (session->smtpd.state == SMTPD_CLOSING || !smtpd_is_idle(&session->smtpd))
+            continue;
+        smtpd_dismiss(&server->smtpd, &session->smtpd, SMTPD_REPLY_SHUTDOWN);
+        server_session_settle(server, session);
+    }
+    return LIST_EMPTY(&server->sessions);
+}
+
+bool server_uses_settings(const struct server *server, uint64_t serial)
+{
+    const struct server_session *session;
+
+    if (server->settings->serial == serial)
+        return true;
+    LIST_FOREACH(session, &server->sessions, link)
+    {
+        if (session->smtpd.settings->serial == serial)
+            return true;
+    }
+    return false;
+}
+
+/* ---- life ---- */
+
+struct server *server_new(const struct server_options *options, const struct settings *settings,
+                          struct tick_now now)
+{
+    struct server *server = calloc(1, sizeof(*server));
+
+    CHECK(server != NULL); /* start-up */
+    server->options = *options;
+    LIST_INIT(&server->sessions);
+    LIST_INIT(&server->free);
+    for (uint32_t i = 0; i < SERVER_QUEUE_COUNT; i++)
+        TAILQ_INIT(&server->queues[i]);
+    smtpd_context_init(&server->smtpd, options->shard, options->records);
+    wheel_init(&server->wheel, now.tick);
+    server_listeners_make(server, settings);
+    return server;
+}
+
+void server_free(struct server *server)
+{
+    struct server_session *session;
+
+    server_listeners_close(server);
+    while ((session = LIST_FIRST(&server->sessions)) != NULL) {
+        smtpd_hang_up(&server->smtpd, &session->smtpd);
+        server_intake_check(server, session);
+        if (session->is_connected)
+            stream_abort(&session->stream);
+        session->is_connected = false;
+        smtpd_forget_pending(&server->smtpd, &session->smtpd);
+        server_session_free(server, session);
+    }
+    smtpd_context_fini(&server->smtpd);
+    for (uint32_t i = 0; i < server->block_count; i++)
+        free(server->blocks[i]);
+    free(server->blocks);
+    free(server->listeners);
+    free(server);
+}
+
+struct server_stats server_get_stats(const struct server *server)
+{
+    struct server_stats stats = server->stats;
+
+    stats.messages_accepted = server->smtpd.messages_accepted;
+    stats.messages_rejected = server->smtpd.messages_rejected;
+    stats.recipients_accepted = server->smtpd.recipients_accepted;
+    stats.recipients_rejected = server->smtpd.recipients_rejected;
+    return stats;
+}

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A message's octets on their way from the stream to the transfer: scanned in place, taken by
+ * reference, handed on in larger portions.
+ *
+ * What the scanner cuts out (stuffed dots, the end of data) splits slices; pieces that are smaller
+ * than a slice is worth are copied together instead. Octets stay charged to the flow until the
+ * transfer has them, so that a client cannot send faster than they go.
+ *
+ * Limits: SERVER_BODY_PENDING_MAX octets of one message between us and the disk, then the session
+ * stalls; BODY_HAND_ON_SIZE octets wait here at most, and the rest of one scan.
+ */
+#include "relay/server_internal.h"
+
+#define SPANS_MAX         16u
+#define PIECES_MAX        64u
+#define PIECE_COPY_MAX    128u /* smaller pieces are copied together: a slice costs more */
+#define BODY_HAND_ON_SIZE 32768u
+
+/* ---- the message on its way to the transfer ---- */
+
+/* The body's octets went to the transfer, or nowhere: the client may send as many more. */
+static void body_let_go(struct server_session *session)
+{
+    buf_queue_fini(&session->body);
+    if (session->is_connected)
+        stream_credit(&session->stream, session->taken);
+    session->taken = 0;
+}
+
+/* Invariant 1. */
+void server_intake_check(struct server *server, struct server_session *session)
+{
+    if (session->intake == NULL || smtpd_is_storing(&session->smtpd))
+        return;
+    transfer_abort(server->options.transfer, session->intake);
+    session->intake = NULL;
+    body_let_go(session);
+}
+
+static void body_hand_on(struct server *server, struct server_session *session, struct tick_now now)
+{
+    if (buf_queue_is_empty(&session->body))
+        return;
+    server->stats.octets += session->body.size;
+    enum err err = transfer_body(server->options.transfer, session->intake, &session->body);
+    body_let_go(session);
+    if (err != ERR_OK)
+        smtpd_fail(&server->smtpd, &session->smtpd, err, now);
+}
+
+static void body_append_copy(struct server *server, struct server_session *session,
+                             struct span octets, struct tick_now now)
+{
+    struct buf_pool *pool = server->options.plane->pool;
+
+    if (octets.size == 0 || !smtpd_is_storing(&session->smtpd))
+        return;
+    if (buf_queue_append_copy(&session->body, pool, octets) != ERR_OK)
+        smtpd_fail(&server->smtpd, &session->smtpd, ERR_MEMORY, now);
+}
+
+void server_message_begin(struct server *server, struct server_session *session,
+                          struct tick_now now)
+{
+    uint64_t size_hint = session->smtpd.transaction->envelope.body_size;
+    struct message_id id = {0};
+
+    enum err err = transfer_begin(server->options.transfer, size_hint, now, &session->intake, &id);
+    if (err != ERR_OK)
+        session->intake = NULL;
+    struct span header = smtpd_begun(&server->smtpd, &session->smtpd, err, id, now);
+    body_append_copy(server, session, header, now);
+}
+
+void server_message_end(struct server *server, struct server_session *session, struct tick_now now)
+{
+    uint16_t sequence;
+
+    body_hand_on(server, session, now);
+    if (!smtpd_is_storing(&session->smtpd))
+        return;
+    struct envelope *envelope = smtpd_end(&server->smtpd, &session->smtpd, now, &sequence);
+    transfer_end(server->options.transfer, session->intake, envelope,
+                 (uint64_t)session->index << 16 | sequence);
+    session->intake = NULL;
+}
+
+/* ---- body octets ---- */
+
+struct body_piece {
+    uint32_t pass, skip;
+    struct span insert;
+    bool is_stored;
+};
+
+/* Scan what is readable, in place, into pieces. What lies side by side is one piece. */
+static uint32_t body_scan(struct server *server, struct server_session *session,
+                          struct body_piece pieces[PIECES_MAX], struct tick_now now)
+{
+    struct span spans[SPANS_MAX] = {{0}};
+    uint32_t count = 0, span_count = stream_peek(&session->stream, spans, SPANS_MAX);
+
+    if (span_count == 0)
+        span_count = 1; /* an empty chunk ends without octets */
+    for (uint32_t i = 0; i < span_count; i++) {
+        struct span rest = spans[i];
+        do {
+            struct smtpd_body_step step =
+                smtpd_feed_body(&server->smtpd, &session->smtpd, rest, now);
+            rest = span_skip(rest, step.pass + step.skip);
+            struct body_piece *last = count > 0 ? &pieces[count - 1] : NULL;
+            if (last != NULL && last->skip == 0 && last->insert.size == 0 &&
+                last->is_stored == step.is_stored)
+                *last = (struct body_piece){last->pass + step.pass, step.skip, step.insert,
+                                            step.is_stored};
+            else
+                pieces[count++] =
+                    (struct body_piece){step.pass, step.skip, step.insert, step.is_stored};
+            if (count == PIECES_MAX || smtpd_need(&session->smtpd) != SMTPD_NEED_BODY)
+                return count;
+        } while (rest.size > 0);
+    }
+    return count;
+}
+
+static void body_take(struct server *server, struct server_session *session, uint32_t size,
+                      struct tick_now now)
+{
+    if (!smtpd_is_storing(&session->smtpd)) {
+        stream_consume(&session->stream, size);
+    } else if (size < PIECE_COPY_MAX) {
+        body_append_copy(server, session, stream_pull(&session->stream, size), now);
+        stream_consume(&session->stream, size);
+    } else {
+        stream_take(&session->stream, size, &session->body);
+        session->taken += size;
+    }
+}
+
+/* True when something was done. */
+bool server_body_feed(struct server *server, struct server_session *session, struct tick_now now)
+{
+    struct body_piece pieces[PIECES_MAX];
+    uint64_t done = 0;
+
+    if (session->intake != NULL && transfer_pending(session->intake) > SERVER_BODY_PENDING_MAX) {
+        server_session_enqueue(server, session, SERVER_QUEUE_STALLED);
+        return false;
+    }
+    uint32_t count = body_scan(server, session, pieces, now);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct body_piece *piece = &pieces[i];
+        if (piece->is_stored)
+            body_take(server, session, piece->pass, now);
+        else
+            stream_consume(&session->stream, piece->pass);
+        stream_consume(&session->stream, piece->skip);
+        if (piece->is_stored)
+            body_append_copy(server, session, piece->insert, now);
+        done += piece->pass + piece->skip + piece->insert.size;
+    }
+    if (session->body.size >= BODY_HAND_ON_SIZE && smtpd_is_storing(&session->smtpd))
+        body_hand_on(server, session, now);
+    return done > 0 || smtpd_need(&session->smtpd) != SMTPD_NEED_BODY;
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef RELAY_SERVER_INTERNAL_H
+#define RELAY_SERVER_INTERNAL_H
+
+#include <sys/queue.h>
+
+#include "base/wheel.h"
+#include "relay/server.h"
+#include "relay/smtpd.h"
+#include "relay/stream.h"
+
+/*
+ * Shared by the files of the server: server.c (turn and life), server_listener.c (sockets, new
+ * sessions), server_session.c (runs), server_body.c (message octets).
+ */
+#define SERVER_LISTENER_USER    (SERVER_FLOW_USER_TAG | 1ull << 39)
+#define SERVER_BODY_PENDING_MAX (1u << 20)
+
+enum server_queue {
+    SERVER_QUEUE_NONE,
+    SERVER_QUEUE_GREETING, /* accepted in this turn, no banner yet */
+    SERVER_QUEUE_READY,    /* more to do in the next server_advance() */
+    SERVER_QUEUE_STALLED,  /* waits until the spool has written */
+    SERVER_QUEUE_COUNT
+};
+
+struct server_session {
+    struct smtpd_session smtpd;
+    struct stream stream;
+    struct transfer_intake *intake;
+    struct buf_queue body; /* content that the transfer does not have yet */
+    uint64_t taken;        /* octets in it that are charged to the flow */
+    struct wheel_timer timer;
+    LIST_ENTRY(server_session) link;        /* in server->sessions or ->free */
+    TAILQ_ENTRY(server_session) ready_link; /* in the list that `queue` names */
+    enum server_queue queue;
+    tick_us accepted;
+    uint32_t index;
+    bool is_used;
+    bool is_connected; /* false: the client is gone, the stream with it */
+};
+LIST_HEAD(server_session_list, server_session);
+TAILQ_HEAD(server_session_queue, server_session);
+
+struct server_listener {
+    struct flow flow; /* none: not listening */
+    const struct settings_listener *settings;
+};
+
+struct server {
+    struct server_options options;
+    const struct settings *settings;
+    struct server_listener *listeners;
+    uint32_t listener_count;
+    struct smtpd_context smtpd;
+    struct wheel wheel;
+    struct server_session **blocks;
+    uint32_t block_count;
+    struct server_session_list sessions, free;
+    struct server_session_queue queues[SERVER_QUEUE_COUNT];
+    uint64_t session_id;
+    struct server_stats stats;
+    bool is_draining;
+};
+
+/* server_session.c */
+/** NULL at the bound. */
+struct server_session *server_session_new(struct server *server);
+/** The live session of this index, or NULL. */
+struct server_session *server_session_at(const struct server *server, uint32_t index);
+void server_session_free(struct server *server, struct server_session *session);
+void server_session_enqueue(struct server *server, struct server_session *session,
+                            enum server_queue queue);
+void server_session_unqueue(struct server *server, struct server_session *session);
+/** Do all that can be done, then settle. The session may be freed. */
+void server_session_run(struct server *server, struct server_session *session, struct tick_now now);
+/** Replies out, and close, free or wait. The session may be freed. */
+void server_session_settle(struct server *server, struct server_session *session);
+/** Write what the engine has said. */
+void server_session_flush(struct server *server, struct server_session *session);
+
+/* server_body.c */
+void server_message_begin(struct server *server, struct server_session *session,
+                          struct tick_now now);
+void server_message_end(struct server *server, struct server_session *session, struct tick_now now);
+/** Read message octets. True when something was done. */
+bool server_body_feed(struct server *server, struct server_session *session, struct tick_now now);
+/** Abort the intake unless the engine still wants its message. */
+void server_intake_check(struct server *server, struct server_session *session);
+
+/* server_listener.c */
+void server_listeners_make(struct server *server, const struct settings *settings);
+void server_listeners_close(struct server *server);
+void server_listener_on_flow(struct server *server, uint32_t index, struct tick_now now);
+
+#endif

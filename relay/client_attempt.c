@@ -231,7 +231,8 @@ static enum client_next next_after_failure(struct client *client,
     if (failure->scope == SMTP_SCOPE_PROTOCOL)
         return next_after_protocol(connection, failure);
     /* Old servers hang up at EHLO. */
-    if (failure->stage == SMTP_STAGE_EHLO && failure->code == 0 && failure->is_broken &&
+    if (failure->stage == SMTP_STAGE_EHLO && failure->code == 0 &&
+        stream_get_state(&connection->stream) != STREAM_OPEN &&
         connection->smtpc.options.avoid == 0 && !attempt->has_fallen_back &&
         route_is_plain(attempt->request.route)) {
         attempt->has_fallen_back = true;

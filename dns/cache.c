@@ -185,7 +185,8 @@ static bool entry_is_dead(const struct cache *cache, const struct cache_entry *e
 /* Move the hand until an entry has been dropped. */
 static void entry_evict(struct cache *cache)
 {
-    for (uint64_t steps = 0; steps <= 2ull * cache->count_max; steps++) {
+    for (uint64_t steps = 0;; steps++) {
+        CHECK(steps <= 2ull * cache->count_max);
         struct cache_entry *entry = &cache->entries[cache->hand];
         cache->hand = cache->hand + 1 == cache->count_max ? 0 : cache->hand + 1;
         if (!entry->is_used)
@@ -197,7 +198,6 @@ static void entry_evict(struct cache *cache)
         }
         entry->is_referenced = false;
     }
-    CHECK(!"two rounds of the hand find a victim");
 }
 
 /* A free place, with room for so many octets. */

@@ -765,6 +765,35 @@ static void test_writable_and_sent(void **state)
     fixture_close(&f);
 }
 
+/* Goal: a record that found no buffer goes out when there are some again, without being asked. */
+static void test_record_waits_for_buffers(void **state)
+{
+    static uint8_t octets[10000];
+    struct buf *hoard[1000];
+    uint32_t hoarded = 0;
+    struct fixture f;
+
+    (void)state;
+    open_tls(&f);
+    for (uint32_t i = 0; i < 20; i++) /* tickets come and would wake the client */
+        turn(&f);
+    stream_cork(&f.client, true);
+    assert_int_equal(ERR_OK, stream_write(&f.client, span_of(octets, sizeof(octets))));
+    while (hoarded < COUNT_OF(hoard) && (hoard[hoarded] = buf_acquire(f.pool)) != NULL)
+        hoarded++;
+    stream_cork(&f.client, false);
+    assert_int_equal(sizeof(octets), tlsio_unsent(f.client.tls));
+    assert_int_equal(ERR_MEMORY, stream_write(&f.server, SPAN_LITERAL("250 ok\r\n")));
+    for (uint32_t i = 0; i < 5; i++)
+        turn(&f);
+    assert_int_equal(STREAM_OPEN, stream_get_state(&f.client));
+    while (hoarded > 0)
+        buf_release(hoard[--hoarded]);
+    TURN_UNTIL(&f, stream_readable(&f.server) == sizeof(octets));
+    assert_int_equal(0, stream_unsent(&f.client));
+    fixture_close(&f);
+}
+
 /* Goal: an idle connection holds no buffer. */
 static void test_idle_holds_no_buffer(void **state)
 {
@@ -864,6 +893,7 @@ int main(void)
         cmocka_unit_test(test_back_pressure),
         cmocka_unit_test(test_waiting_octets_are_reported),
         cmocka_unit_test(test_writable_and_sent),
+        cmocka_unit_test(test_record_waits_for_buffers),
         cmocka_unit_test(test_idle_holds_no_buffer),
     };
     return cmocka_run_group_tests_name("stream", tests, set_up, tear_down);

@@ -15,6 +15,7 @@ void config_free(struct config *config)
         return;
     for (struct config_context *c = config->contexts; c != NULL; c = c->next)
         config->context_free(c->context);
+    free((void *)config->settings.route_table); /* made once, read only since */
     arena_fini(&config->arena);
     free(config);
 }

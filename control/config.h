@@ -9,8 +9,8 @@
 
 /*
  * The configuration: one immutable snapshot with all that the relay was told, made from YAML by
- * the rows of option.def. Everything it points to lives in its arena, except TLS contexts, and is
- * freed with it by config_free().
+ * the rows of option.def. Everything it points to lives in its arena, except TLS contexts
+ * and the index of routes, and is freed with it by config_free().
  *
  *   config_parse()       text -> typed values with their lines; no files, no network
  *   config_assemble()    cross checks, derived values, what the relay sees (settings)

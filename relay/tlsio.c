@@ -66,6 +66,7 @@ struct tlsio {
     uint32_t wanted;      /* by the owner */
     uint32_t flow_wanted; /* as last told to the flow */
     bool is_wake_wanted;  /* see above */
+    bool is_wake_told;    /* and the flow has not reported since */
 };
 
 /* ---- the BIO ---- */
@@ -172,7 +173,13 @@ static void tlsio_tell_wants(struct tlsio *io)
         wants |= FLOW_READABLE;
     else if (io->state == STREAM_OPEN && tlsio_has_room(io))
         wants |= io->wanted & FLOW_READABLE;
-    if (io->is_wake_wanted)
+    if (io->is_wake_wanted && !io->is_wake_told) {
+        /* What is asked for anew is reported anew. */
+        io->is_wake_told = true;
+        flow_want(io->plane, io->flow, wants & ~(uint32_t)FLOW_WRITABLE);
+        io->flow_wanted = wants & ~(uint32_t)FLOW_WRITABLE;
+    }
+    if (io->is_wake_told)
         wants |= FLOW_WRITABLE;
     if (wants == io->flow_wanted)
         return;
@@ -348,6 +355,7 @@ uint32_t tlsio_run(struct tlsio *io, uint32_t events)
         io->lost = err != ERR_OK ? err : ERR_PEER_RESET;
     }
     io->is_wake_wanted = false;
+    io->is_wake_told = false;
     tlsio_step(io);
     tlsio_tell_wants(io);
     if (before == STREAM_HANDSHAKE && io->state == STREAM_OPEN)

@@ -3,9 +3,11 @@
  * The disk through io_uring: the shard submits, kernel workers write and sync.
  *
  * A write with sync is two linked entries, WRITEV then FSYNC(DATASYNC), submitted by one kernel
- * entry; a failed or short write cancels the sync. Writes carry IOSQE_ASYNC: copying a batch into
- * the page cache is then a kernel worker's time, not the shard's (on file systems without
- * non-blocking buffered writes, ext4 among them, the attempt would be wasted anyway).
+ * entry. The write reports only its failure (IOSQE_CQE_SKIP_SUCCESS): a failed or short write then
+ * cancels the sync silently, so that the pair has exactly one completion and wakes the shard once.
+ * Writes carry IOSQE_ASYNC: copying a batch into the page cache is then a kernel worker's time, not
+ * the shard's (on file systems without non-blocking buffered writes, ext4 among them, the attempt
+ * would be wasted anyway).
  *
  * The ring has no special flags: completions by kernel workers appear in the ring by themselves and
  * those that need the submitter's context interrupt it, so that polling needs no kernel entry. The
@@ -43,6 +45,7 @@ enum uring_kind { URING_FREE, URING_WRITE, URING_SYNC, URING_READ, URING_CREATE,
 
 struct uring_slot {
     enum uring_kind kind;
+    bool then_sync;
     uint32_t entries_due; /* completions of the ring still to come */
     uint64_t token;
     uint32_t size; /* asked for, then done */
@@ -114,6 +117,18 @@ static void uring_submit(struct disk_uring *self)
     }
 }
 
+/* The write of a linked pair is told from its sync by the lowest bit of the user data. */
+static void *uring_tag_write(struct uring_slot *slot)
+{
+    return (uint8_t *)slot + 1;
+}
+
+static struct uring_slot *uring_untag(void *data, bool *ret_is_linked_write)
+{
+    *ret_is_linked_write = (uintptr_t)data & 1;
+    return (struct uring_slot *)(void *)((uint8_t *)data - *ret_is_linked_write);
+}
+
 static void uring_submit_write(struct disk *disk, struct disk_file *file, uint64_t offset,
                                const struct iovec *vector, uint32_t count, bool then_sync,
                                uint64_t token)
@@ -121,6 +136,7 @@ static void uring_submit_write(struct disk *disk, struct disk_file *file, uint64
     struct disk_uring *self = uring_of(disk);
     CHECK(count > 0 && count <= DISK_VECTOR_MAX);
     struct uring_slot *slot = uring_slot_acquire(self, URING_WRITE, token);
+    slot->then_sync = then_sync;
     if (slot->vector_capacity < count) {
         free(slot->vector);
         slot->vector = malloc(count * sizeof(*vector));
@@ -136,7 +152,9 @@ static void uring_submit_write(struct disk *disk, struct disk_file *file, uint64
     entry->flags |= IOSQE_ASYNC;
     io_uring_sqe_set_data(entry, slot);
     if (then_sync) {
-        entry->flags |= IOSQE_IO_LINK;
+        entry->flags |= IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
+        io_uring_sqe_set_data(entry, uring_tag_write(slot));
+        slot->entries_due--; /* one completion for both */
         entry = uring_entry(self, slot);
         io_uring_prep_fsync(entry, file->fd, IORING_FSYNC_DATASYNC);
         io_uring_sqe_set_data(entry, slot);
@@ -226,8 +244,10 @@ static bool uring_create_advance(struct disk_uring *self, struct uring_slot *slo
 }
 
 /* Take one entry's result in. True when the slot is done. */
-static bool uring_slot_feed(struct disk_uring *self, struct uring_slot *slot, int result)
+static bool uring_slot_feed(struct disk_uring *self, void *data, int result)
 {
+    bool is_linked_write;
+    struct uring_slot *slot = uring_untag(data, &is_linked_write);
     CHECK(slot->entries_due > 0);
     slot->entries_due--;
     if (result < 0 && slot->err == ERR_OK)
@@ -239,8 +259,10 @@ static bool uring_slot_feed(struct disk_uring *self, struct uring_slot *slot, in
         close(slot->fd);
     if (slot->kind == URING_READ && slot->err == ERR_OK)
         slot->size = (uint32_t)result;
-    /* The sync behind a write reports 0; the write reports its size, or is short (disk full). */
-    if (slot->kind == URING_WRITE && result > 0 && (uint32_t)result != slot->size)
+    /* A linked write reports only to say that it failed, or that it was short (the disk is full).
+     */
+    bool is_plain_write = slot->kind == URING_WRITE && !slot->then_sync;
+    if (result >= 0 && (is_linked_write || (is_plain_write && (uint32_t)result != slot->size)))
         slot->err = ERR_DISK_IO;
     return slot->entries_due == 0;
 }
@@ -257,11 +279,13 @@ static uint32_t uring_poll(struct disk *disk, struct disk_completion *ret_comple
 
     uint32_t count = 0;
     while (count < max && io_uring_peek_cqe(&self->ring, &entry) == 0) {
-        struct uring_slot *slot = io_uring_cqe_get_data(entry);
+        void *data = io_uring_cqe_get_data(entry);
         int result = entry->res;
         io_uring_cqe_seen(&self->ring, entry);
-        if (!uring_slot_feed(self, slot, result))
+        if (!uring_slot_feed(self, data, result))
             continue;
+        bool ignored_tag;
+        struct uring_slot *slot = uring_untag(data, &ignored_tag);
         ret_completions[count++] = (struct disk_completion){
             .token = slot->token,
             .err = slot->err,
@@ -320,7 +344,8 @@ static enum err uring_open(struct disk_uring *self)
         close(self->eventfd);
         return ERR_SYSTEM;
     }
-    if (io_uring_register_eventfd(&self->ring, self->eventfd) != 0) {
+    if (!(self->ring.features & IORING_FEAT_CQE_SKIP) ||
+        io_uring_register_eventfd(&self->ring, self->eventfd) != 0) {
         io_uring_queue_exit(&self->ring);
         close(self->eventfd);
         return ERR_SYSTEM;

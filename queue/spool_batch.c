@@ -1,0 +1,698 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The writer of the spool: records wait in order, are written in batches, and are answered for.
+ *
+ *   pending --batch_fill()--> in flight --completion--> durable
+ *      ^                         |
+ *      |                         +--error, or later than the deadline--> lost: batch_lose()
+ *      +---- PROGRESS, DONE, VOID again; VOID for every lost MESSAGE ----+
+ *
+ * One batch is in flight at a time, so that a segment never has a hole before acknowledged records.
+ * What arrives meanwhile goes into the next batch. A batch is one gathered write from the buffers
+ * themselves, followed by fdatasync unless it holds nothing but BODY records.
+ *
+ * Invariants
+ *   1. A commit is reported good only after the sync of the batch with its MESSAGE; its BODY
+ * records are in that batch, or before it in a segment that is synced by it, or in a sealed
+ * segment, and a segment is sealed only when it is synced.
+ *   2. A batch that failed or came late is lost as a whole: its segment is retired, a VOID record
+ *      for each lost MESSAGE goes first into the next segment, and the sender hears of the failure
+ *      when that VOID is durable, or at the commit deadline.
+ *   3. PROGRESS and DONE keep epoch and sequence when they are written again: twice is the same as
+ *      once. Those that share the commit of a DSN are void with it.
+ *   4. The octets of a batch stay untouched until its completion, also when it is late.
+ *
+ * Limits: SPOOL_BATCH_SIZE_MAX octets and DISK_VECTOR_MAX pieces a batch.
+ * Not here: which segment (spool_segment.c), what a commit is for its user (spool.c).
+ */
+#include <stdlib.h>
+
+#include "queue/crc32c.h"
+#include "queue/spool_internal.h"
+
+static const uint8_t batch_zeros[SPOOL_BLOCK_SIZE];
+
+/* ---- items ---- */
+
+void spool_list_init(struct spool_item_list *list)
+{
+    list->first = NULL;
+    list->end = &list->first;
+    list->count = 0;
+}
+
+static void list_append(struct spool_item_list *list, struct spool_item *item)
+{
+    item->next = NULL;
+    *list->end = item;
+    list->end = &item->next;
+    list->count++;
+}
+
+static struct spool_item *list_take(struct spool_item_list *list)
+{
+    struct spool_item *item = list->first;
+    if (item == NULL)
+        return NULL;
+    list->first = item->next;
+    if (list->first == NULL)
+        list->end = &list->first;
+    list->count--;
+    return item;
+}
+
+/* Move all of `front` before all of `list`. */
+static void list_prepend(struct spool_item_list *list, struct spool_item_list *front)
+{
+    if (front->first == NULL)
+        return;
+    *front->end = list->first;
+    if (list->first == NULL)
+        list->end = front->end;
+    list->first = front->first;
+    list->count += front->count;
+    spool_list_init(front);
+}
+
+struct spool_item *spool_item_new(struct spool *spool, enum spool_record_type type,
+                                  struct spool_entry *entry)
+{
+    struct spool_item *item = spool->items_free;
+    if (item != NULL)
+        spool->items_free = item->next;
+    else
+        item = malloc(sizeof(*item));
+    CHECK(item != NULL);
+    *item = (struct spool_item){.entry = entry, .queued_at = spool->now.tick};
+    buf_queue_init(&item->body);
+    item->record.type = (uint8_t)type;
+    item->record.epoch = (uint32_t)spool->options.epoch;
+    item->record.sequence = ++spool->sequence;
+    if (entry != NULL) {
+        item->record.id = entry->id;
+        spool_entry_reference(entry);
+    }
+    spool->items_outstanding++;
+    return item;
+}
+
+void spool_item_free(struct spool *spool, struct spool_item *item)
+{
+    buf_queue_fini(&item->body);
+    free(item->block);
+    if (item->entry != NULL)
+        spool_entry_release(spool, item->entry);
+    if (item->leader != NULL)
+        spool_entry_release(spool, item->leader);
+    spool->items_outstanding--;
+    item->next = spool->items_free;
+    spool->items_free = item;
+}
+
+void spool_item_queue(struct spool *spool, struct spool_item *item)
+{
+    list_append(&spool->pending, item);
+    spool->pending_octets += item->record.payload_size;
+    spool->lazy_count += item->is_lazy;
+    if (item->is_lazy && spool->lazy_due == TICK_NEVER)
+        spool->lazy_due = spool->now.tick + spool->options.lazy_time;
+}
+
+/* ---- filling a batch ---- */
+
+static uint32_t item_pieces(const struct spool_item *item)
+{
+    return 1 + (item->block != NULL ? 1 : item->body.count);
+}
+
+/* A record that is not to be written any more: its message is gone, or its commit has failed. */
+static bool item_is_moot(struct spool *spool, struct spool_item *item)
+{
+    struct spool_entry *entry = item->entry;
+    if (entry == NULL)
+        return false;
+    if (item->is_copy)
+        return entry->state != SPOOL_ENTRY_LIVE || spool->copy.is_failed;
+    if (item->leader != NULL && item->leader->state == SPOOL_ENTRY_GONE &&
+        item->leader->err != ERR_OK) {
+        if (item->record.type == SPOOL_DONE)
+            entry->state = SPOOL_ENTRY_LIVE;
+        return true;
+    }
+    return entry->state == SPOOL_ENTRY_GONE ||
+           (item->record.type == SPOOL_MESSAGE && entry->err != ERR_OK);
+}
+
+static void item_drop(struct spool *spool, struct spool_item *item)
+{
+    if (item->is_copy)
+        spool_copy_lost(spool, item);
+    else if (item->record.type == SPOOL_MESSAGE && item->entry->state != SPOOL_ENTRY_GONE)
+        spool_commit_refuse(spool, item, (enum err)item->entry->err);
+    spool_item_free(spool, item);
+}
+
+/* The extents in front of a MESSAGE's envelope: where its BODY records are, known only now. */
+static void item_encode_extents(struct spool *spool, struct spool_item *item,
+                                const struct spool_place *bodies)
+{
+    uint32_t count = item->entry->body_count;
+    struct spool_message message = {
+        .extent_count = count,
+        .envelope_size = item->envelope_size,
+        .body_size = item->entry->body_size,
+    };
+    CHECK(item->block_size == spool_message_size(count, item->envelope_size));
+    memcpy(item->block, &message, sizeof(message));
+    for (uint32_t i = 0; i < count; i++) {
+        CHECK(spool_place_is_current(spool, &bodies[i]));
+        struct spool_body_extent extent = {
+            .salt = spool->segments[bodies[i].segment]->salt,
+            .offset = bodies[i].offset,
+            .size = bodies[i].payload_size,
+        };
+        memcpy(item->block + sizeof(message) + i * sizeof(extent), &extent, sizeof(extent));
+    }
+}
+
+/* Tell the message where its record is going to be. */
+static void item_place(struct spool *spool, struct spool_segment *segment, struct spool_item *item)
+{
+    struct spool_entry *entry = item->entry;
+    struct spool_place place = {
+        .serial = segment->serial,
+        .segment = segment->index,
+        .offset = item->offset,
+        .payload_size = item->record.payload_size,
+    };
+    if (item->is_copy) {
+        if (item->record.type == SPOOL_MESSAGE)
+            item_encode_extents(spool, item, spool->copy.bodies);
+        spool_copy_placed(spool, item, place);
+        return;
+    }
+    switch ((enum spool_record_type)item->record.type) {
+    case SPOOL_BODY:
+        place.kind = SPOOL_PLACE_BODY;
+        spool_hold(spool, &place);
+        spool_entry_place(entry, place);
+        entry->body_count++;
+        entry->unwritten -= item->record.payload_size;
+        break;
+    case SPOOL_MESSAGE:
+        item_encode_extents(spool, item, entry->places);
+        place.kind = SPOOL_PLACE_MESSAGE;
+        spool_hold(spool, &place);
+        entry->message = place;
+        break;
+    case SPOOL_PROGRESS:
+        place.kind = SPOOL_PLACE_PROGRESS;
+        spool_hold(spool, &place);
+        spool_entry_place(entry, place);
+        break;
+    case SPOOL_DONE:
+        spool_segment_refer(spool, segment, &entry->message);
+        for (uint32_t i = entry->body_count; i < entry->place_count; i++) {
+            if (entry->places[i].kind == SPOOL_PLACE_OLD)
+                spool_segment_refer(spool, segment, &entry->places[i]);
+        }
+        break;
+    case SPOOL_VOID: /* the lost record is in a retired segment: this one stays as long as that */
+        spool_segment_refer(spool, segment, &item->source);
+        break;
+    case SPOOL_RECORD_TYPE_END:
+        break;
+    }
+}
+
+static void item_checksum(struct spool_item *item)
+{
+    uint32_t checksum = 0;
+    if (item->block != NULL)
+        checksum = crc32c_update(0, span_of(item->block, item->record.payload_size));
+    for (uint32_t i = 0; i < item->body.count; i++)
+        checksum = crc32c_update(checksum, buf_slice_span(buf_queue_get(&item->body, i)));
+    item->record.payload_checksum = checksum;
+    spool_record_seal(&item->record);
+}
+
+/* Pieces of memory for the write; `padding` zeros stand before the header. */
+static uint32_t item_gather(struct spool_item *item, uint32_t padding, struct iovec *ret_vector)
+{
+    uint32_t count = 0;
+    ret_vector[count++] =
+        (struct iovec){(uint8_t *)&item->record - padding, sizeof(item->record) + padding};
+    if (item->block != NULL && item->record.payload_size > 0)
+        ret_vector[count++] = (struct iovec){item->block, item->record.payload_size};
+    for (uint32_t i = 0; i < item->body.count; i++) {
+        struct span octets = buf_slice_span(buf_queue_get(&item->body, i));
+        ret_vector[count++] = (struct iovec){(void *)(uintptr_t)octets.data, octets.size};
+    }
+    return count;
+}
+
+struct batch_fill {
+    uint32_t pieces; /* one is kept for the padding at the end */
+    uint32_t rows;
+    uint32_t end; /* offset in the segment */
+};
+
+/* True if the item still goes into this batch. */
+static bool batch_has_room(const struct spool_segment *segment, const struct batch_fill *fill,
+                           const struct spool_item *item)
+{
+    uint64_t end = spool_align(fill->end, 8) + sizeof(item->record) + item->record.payload_size;
+    uint64_t size = spool_align(end, SPOOL_BLOCK_SIZE) - segment->used;
+    return fill->pieces + item_pieces(item) < DISK_VECTOR_MAX && size <= SPOOL_BATCH_SIZE_MAX &&
+           size <= spool_segment_room(segment, fill->rows + 1);
+}
+
+/* Move what fits from pending into the batch, in order, and give everything its place. */
+static void batch_fill(struct spool *spool, struct spool_batch *batch)
+{
+    struct spool_segment *segment = batch->segment;
+    struct batch_fill fill = {.end = segment->used};
+    while (spool->pending.first != NULL) {
+        struct spool_item *item = spool->pending.first;
+        bool is_moot = item_is_moot(spool, item);
+        if (!is_moot && !batch_has_room(segment, &fill, item))
+            break;
+        list_take(&spool->pending);
+        spool->pending_octets -= item->record.payload_size;
+        spool->lazy_count -= item->is_lazy;
+        if (is_moot) {
+            item_drop(spool, item);
+            continue;
+        }
+        item->offset = (uint32_t)spool_align(fill.end, 8);
+        item->record.salt = segment->salt;
+        item_place(spool, segment, item);
+        fill.end = item->offset + (uint32_t)sizeof(item->record) + item->record.payload_size;
+        fill.pieces += item_pieces(item);
+        if (item->record.type != SPOOL_BODY) {
+            fill.rows++;
+            batch->is_synced = true;
+        }
+        batch->messages += item->record.type == SPOOL_MESSAGE && !item->is_copy;
+        list_append(&batch->items, item);
+    }
+    if (spool->lazy_count == 0)
+        spool->lazy_due = TICK_NEVER;
+}
+
+/* Seal the headers and hand the batch to the disk. */
+static void batch_submit(struct spool *spool, struct spool_batch *batch)
+{
+    struct spool_segment *segment = batch->segment;
+    struct iovec vector[DISK_VECTOR_MAX];
+    uint32_t count = 0, end = segment->used;
+    for (struct spool_item *item = batch->items.first; item != NULL; item = item->next) {
+        if (item->next == NULL)
+            item->record.flags = SPOOL_RECORD_LAST;
+        item_checksum(item);
+        count += item_gather(item, item->offset - end, vector + count);
+        end = item->offset + (uint32_t)sizeof(item->record) + item->record.payload_size;
+        if (item->record.type != SPOOL_BODY)
+            spool_segment_row(segment, &item->record, item->offset);
+    }
+    uint32_t start = segment->used;
+    segment->used = (uint32_t)spool_align(end, SPOOL_BLOCK_SIZE);
+    if (segment->used > end)
+        vector[count++] = (struct iovec){(void *)(uintptr_t)batch_zeros, segment->used - end};
+    segment->is_dirty = !batch->is_synced;
+    batch->octets = segment->used - start;
+    disk_submit_write(spool->disk, segment->file, start, vector, count, batch->is_synced,
+                      (uintptr_t)&batch->io);
+}
+
+static struct spool_batch *batch_new(struct spool *spool, struct spool_segment *segment)
+{
+    struct spool_batch *batch = calloc(1, sizeof(*batch));
+    CHECK(batch != NULL);
+    batch->io = (struct spool_io){SPOOL_IO_BATCH, batch};
+    batch->segment = segment;
+    batch->submitted = spool->now.tick;
+    batch->deadline = spool->now.tick + spool->options.commit_deadline;
+    spool_list_init(&batch->items);
+    return batch;
+}
+
+static void list_free(struct spool *spool, struct spool_item_list *list)
+{
+    for (struct spool_item *item = list_take(list); item != NULL; item = list_take(list)) {
+        /* Only at the end of the spool is there still a commit without an outcome. */
+        if (item->record.type == SPOOL_MESSAGE && item->entry->state == SPOOL_ENTRY_COMMITTING)
+            spool_entry_end(spool, item->entry);
+        spool_item_free(spool, item);
+    }
+}
+
+static void batch_free(struct spool *spool, struct spool_batch *batch)
+{
+    list_free(spool, &batch->items);
+    free(batch);
+}
+
+void spool_batches_free(struct spool *spool)
+{
+    if (spool->flight != NULL)
+        batch_free(spool, spool->flight);
+    while (spool->late != NULL) {
+        struct spool_batch *batch = spool->late;
+        spool->late = batch->next;
+        batch_free(spool, batch);
+    }
+    list_free(spool, &spool->pending);
+    while (spool->failures != NULL) {
+        struct spool_failure *failure = spool->failures;
+        spool->failures = failure->next;
+        free(failure);
+    }
+    while (spool->items_free != NULL) {
+        struct spool_item *item = spool->items_free;
+        spool->items_free = item->next;
+        free(item);
+    }
+}
+
+static bool batch_is_wanted(const struct spool *spool)
+{
+    if (spool->flight != NULL || spool->pending.first == NULL || spool->now.tick < spool->retry_at)
+        return false;
+    return spool->pending.count > spool->lazy_count || spool->is_flushing ||
+           spool->now.tick >= spool->lazy_due;
+}
+
+/* The active segment is too full for the next record. True when there may be another one. */
+static bool batch_turn_over(struct spool *spool)
+{
+    struct spool_segment *active = spool->active;
+    if (!active->is_dirty) {
+        spool_segment_seal(spool);
+        return true;
+    }
+    /* Invariant 1: BODY records here must be durable before their MESSAGE in the next segment is.
+     */
+    spool->flight = batch_new(spool, active);
+    spool->flight->is_synced = true;
+    active->is_dirty = false;
+    disk_submit_sync(spool->disk, active->file, (uintptr_t)&spool->flight->io);
+    return false;
+}
+
+void spool_batch_start(struct spool *spool)
+{
+    /* Twice at most: the second segment is empty and takes any record. */
+    for (uint32_t i = 0; i < 2 && batch_is_wanted(spool); i++) {
+        struct spool_segment *segment = spool_segment_writable(spool);
+        if (segment == NULL)
+            return;
+        struct spool_batch *batch = batch_new(spool, segment);
+        batch_fill(spool, batch);
+        if (batch->items.first != NULL) {
+            spool->flight = batch;
+            batch_submit(spool, batch);
+            return;
+        }
+        batch_free(spool, batch);
+        if (spool->pending.first != NULL && !batch_turn_over(spool))
+            return;
+    }
+}
+
+/* ---- the end of a batch ---- */
+
+static void item_succeed(struct spool *spool, struct spool_item *item)
+{
+    struct spool_entry *entry = item->entry;
+    if (item->is_copy) {
+        spool_copy_durable(spool, item);
+    } else if (item->record.type == SPOOL_MESSAGE) {
+        entry->sequence = item->record.sequence;
+        entry->epoch = item->record.epoch;
+        entry->state = SPOOL_ENTRY_LIVE;
+        spool_entry_settle(spool, entry);
+        spool->stats.commits++;
+        spool->stats.messages_live++;
+        spool_event_add(spool, SPOOL_EVENT_COMMITTED, ERR_OK, item->token)->entry = entry;
+    } else if (item->record.type == SPOOL_DONE) {
+        spool->stats.messages_live--;
+        spool_entry_end(spool, entry);
+    } else if (item->record.type == SPOOL_VOID && item->failure != NULL) {
+        item->failure->voids_left--;
+    }
+}
+
+static void batch_succeed(struct spool *spool, struct spool_batch *batch)
+{
+    tick_us time = spool->now.tick - batch->submitted;
+    spool->failures_in_row = 0;
+    spool->retry_at = 0;
+    spool->stats.batches++;
+    spool->stats.octets_written += batch->octets;
+    if (batch->is_synced) {
+        spool->stats.syncs++;
+        spool->stats.sync_time_us_total += time;
+    }
+    if (batch->messages > spool->stats.batch_messages_max)
+        spool->stats.batch_messages_max = batch->messages;
+    for (struct spool_item *item = batch->items.first; item != NULL; item = item->next)
+        item_succeed(spool, item);
+}
+
+/* The same record once more: the lost one still belongs to the disk. */
+static struct spool_item *item_again(struct spool *spool, const struct spool_item *lost)
+{
+    struct spool_item *item =
+        spool_item_new(spool, (enum spool_record_type)lost->record.type, lost->entry);
+    item->record.id = lost->record.id;
+    item->record.epoch = lost->record.epoch;
+    item->record.sequence = lost->record.sequence;
+    item->record.copy = lost->record.copy;
+    item->record.payload_size = lost->record.payload_size;
+    item->failure = lost->failure;
+    item->source = lost->source;
+    item->block_size = lost->block_size;
+    if (lost->block_size > 0) {
+        item->block = malloc(lost->block_size);
+        CHECK(item->block != NULL);
+        memcpy(item->block, lost->block, lost->block_size);
+    }
+    return item;
+}
+
+/* VOID names the record that it kills by id, epoch and sequence. */
+static struct spool_item *item_void(struct spool *spool, const struct spool_batch *batch,
+                                    const struct spool_item *lost, struct spool_failure *failure)
+{
+    struct spool_item *item = spool_item_new(spool, SPOOL_VOID, NULL);
+    item->record.id = lost->record.id;
+    item->record.epoch = lost->record.epoch;
+    item->record.sequence = lost->record.sequence;
+    item->source = (struct spool_place){
+        .serial = batch->segment->serial,
+        .segment = batch->segment->index,
+    };
+    item->failure = failure;
+    failure->voids_left++;
+    spool->stats.voids++;
+    return item;
+}
+
+static struct spool_failure *failure_new(struct spool *spool, uint64_t token, enum err err)
+{
+    struct spool_failure *failure = calloc(1, sizeof(*failure));
+    CHECK(failure != NULL);
+    *failure = (struct spool_failure){
+        .next = spool->failures,
+        .token = token,
+        .err = err,
+        .deadline = spool->now.tick + spool->options.commit_deadline,
+    };
+    spool->failures = failure;
+    return failure;
+}
+
+/* The PROGRESS at this place is written again elsewhere, or void. */
+static void entry_forget_progress(struct spool *spool, struct spool_entry *entry,
+                                  const struct spool_segment *segment, uint32_t offset)
+{
+    for (uint32_t i = entry->body_count; i < entry->place_count; i++) {
+        struct spool_place *place = &entry->places[i];
+        if (place->kind != SPOOL_PLACE_PROGRESS || place->segment != segment->index ||
+            place->serial != segment->serial || place->offset != offset)
+            continue;
+        if (place->is_held)
+            spool_unhold(spool, place);
+        entry->places[i] = entry->places[--entry->place_count];
+        return;
+    }
+}
+
+static void batch_lose_item(struct spool *spool, struct spool_batch *batch, struct spool_item *item,
+                            enum err err, struct spool_item_list *again)
+{
+    struct spool_entry *entry = item->entry;
+    /* Its leader stood right before it: the newest failure is the leader's. */
+    bool is_void_with_leader = item->leader != NULL && item->leader->err != ERR_OK;
+    if (item->is_copy) {
+        spool_copy_lost(spool, item);
+        return;
+    }
+    if (item->record.type == SPOOL_BODY) {
+        entry->err = (uint8_t)err;
+        return;
+    }
+    if (item->record.type == SPOOL_PROGRESS)
+        entry_forget_progress(spool, entry, batch->segment, item->offset);
+    if (item->record.type == SPOOL_MESSAGE) {
+        struct spool_failure *failure = failure_new(spool, item->token, err);
+        list_append(again, item_void(spool, batch, item, failure));
+        entry->err = (uint8_t)err;
+        spool_entry_end(spool, entry);
+    } else if (is_void_with_leader) {
+        list_append(again, item_void(spool, batch, item, spool->failures));
+        if (item->record.type == SPOOL_DONE)
+            entry->state = SPOOL_ENTRY_LIVE;
+    } else {
+        list_append(again, item_again(spool, item));
+    }
+}
+
+/* BODY records written to the lost segment since its last sync are lost with it. */
+static void batch_lose_transactions(struct spool *spool, const struct spool_segment *segment,
+                                    enum err err)
+{
+    for (struct spool_transaction *transaction = spool->transactions; transaction != NULL;
+         transaction = transaction->next) {
+        struct spool_entry *entry = transaction->entry;
+        for (uint32_t i = 0; i < entry->body_count; i++) {
+            if (entry->places[i].segment == segment->index)
+                entry->err = (uint8_t)err;
+        }
+    }
+    for (struct spool_item *item = spool->pending.first; item != NULL; item = item->next) {
+        if (item->record.type != SPOOL_MESSAGE || item->is_copy)
+            continue;
+        for (uint32_t i = 0; i < item->entry->body_count; i++) {
+            if (item->entry->places[i].segment == segment->index)
+                item->entry->err = (uint8_t)err;
+        }
+    }
+}
+
+/* Invariant 2. The batch itself stays: its completion may be still to come. */
+static void batch_lose(struct spool *spool, struct spool_batch *batch, enum err err)
+{
+    struct spool_item_list again;
+    spool_list_init(&again);
+    spool_segment_retire(spool, batch->segment);
+    for (struct spool_item *item = batch->items.first; item != NULL; item = item->next)
+        batch_lose_item(spool, batch, item, err, &again);
+    batch_lose_transactions(spool, batch->segment, err);
+    spool_copy_segment_lost(spool, batch->segment);
+    for (struct spool_item *item = again.first; item != NULL; item = item->next)
+        spool->pending_octets += item->record.payload_size;
+    list_prepend(&spool->pending, &again);
+}
+
+void spool_batch_completed(struct spool *spool, struct spool_batch *batch, enum err err)
+{
+    if (batch != spool->flight) { /* late: lost already, whatever the disk says now */
+        struct spool_batch **link = &spool->late;
+        while (*link != batch)
+            link = &(*link)->next;
+        *link = batch->next;
+        spool->late_count--;
+        batch_free(spool, batch);
+        return;
+    }
+    spool->flight = NULL;
+    if (err == ERR_OK)
+        batch_succeed(spool, batch);
+    else
+        batch_lose(spool, batch, err);
+    batch_free(spool, batch);
+}
+
+/* ---- time ---- */
+
+void spool_commit_refuse(struct spool *spool, struct spool_item *item, enum err err)
+{
+    struct spool_entry *entry = item->entry;
+    CHECK(entry->state == SPOOL_ENTRY_COMMITTING && err != ERR_OK);
+    entry->err = (uint8_t)err;
+    spool_event_add(spool, SPOOL_EVENT_COMMITTED, err, item->token);
+    spool_entry_end(spool, entry);
+}
+
+static void failures_report(struct spool *spool)
+{
+    for (struct spool_failure **link = &spool->failures; *link != NULL;) {
+        struct spool_failure *failure = *link;
+        bool is_due = failure->voids_left == 0 || spool->now.tick >= failure->deadline;
+        if (is_due && !failure->is_reported) {
+            failure->is_reported = true;
+            spool_event_add(spool, SPOOL_EVENT_COMMITTED, failure->err, failure->token);
+        }
+        if (failure->voids_left > 0) {
+            link = &failure->next;
+            continue;
+        }
+        *link = failure->next;
+        free(failure);
+    }
+}
+
+/* Commits that never found a segment to be written to. They are dropped when their turn comes. */
+static void pending_expire(struct spool *spool)
+{
+    for (struct spool_item *item = spool->pending.first; item != NULL; item = item->next) {
+        if (item->record.type != SPOOL_MESSAGE || item->is_copy ||
+            item->entry->state != SPOOL_ENTRY_COMMITTING)
+            continue;
+        if (spool->now.tick < item->queued_at + spool->options.commit_deadline)
+            return;
+        spool_commit_refuse(spool, item, ERR_TIMEOUT);
+    }
+}
+
+void spool_batch_expire(struct spool *spool)
+{
+    struct spool_batch *flight = spool->flight;
+    if (flight != NULL && spool->now.tick >= flight->deadline) {
+        spool->flight = NULL;
+        flight->next = spool->late;
+        spool->late = flight;
+        spool->late_count++;
+        batch_lose(spool, flight, ERR_TIMEOUT);
+    }
+    if (spool->failures != NULL)
+        failures_report(spool);
+    if (spool->pending.first != NULL && spool->flight == NULL)
+        pending_expire(spool);
+}
+
+static tick_us earlier(tick_us a, tick_us b)
+{
+    return a < b ? a : b;
+}
+
+tick_us spool_batch_deadline(const struct spool *spool)
+{
+    tick_us deadline = TICK_NEVER;
+    if (spool->flight != NULL)
+        deadline = spool->flight->deadline;
+    else if (batch_is_wanted(spool) && (spool->active != NULL || spool->census.ready > 0))
+        return spool->now.tick;
+    else if (spool->pending.count > spool->lazy_count)
+        deadline = spool->now.tick + SPOOL_RETRY_TIME;
+    else
+        deadline = spool->lazy_due;
+    for (const struct spool_failure *failure = spool->failures; failure != NULL;
+         failure = failure->next) {
+        if (!failure->is_reported)
+            deadline = earlier(deadline, failure->deadline);
+    }
+    return deadline;
+}

@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Copying survivors forward, so that old segments can be used again.
+ *
+ * When no segment is ready, reusable or creatable, the oldest segment that refers to no other is
+ * emptied: its live messages are read and written again, as they are, to the end of the log. Taking
+ * the oldest first means that the segment is surely reusable afterwards, and that each one freed
+ * takes a reference off younger ones. A retired segment is emptied as well, as long as the disk
+ * works: what was acknowledged is read back and gets a second, healthy home.
+ *
+ * One message at a time, one record at a time; the copies travel in ordinary batches.
+ *
+ * Invariants
+ *   1. A copy keeps id, epoch and sequence and counts `copy` up: recovery takes the highest, and a
+ *      DONE kills all.
+ *   2. The old records are let go only when MESSAGE copy and BODY copies are durable.
+ *   3. While a copy of MESSAGE may be on the disk, durable or not, the entry knows its place as
+ * OLD: the segment with its DONE will outlive it.
+ *   4. A message that finishes meanwhile is not copied further: DONE never comes before a copy.
+ *
+ * Edges: copy_begin() -> copy_read() -> spool_copy_completed() -> ... -> copy_finish()
+ * Limits: COPY_ITEMS_MAX records waiting to be written.
+ */
+#include <stdlib.h>
+
+#include "queue/spool_internal.h"
+
+#define COPY_ITEMS_MAX 8u
+
+static bool place_is_equal(const struct spool_place *a, const struct spool_place *b)
+{
+    return a->segment == b->segment && a->serial == b->serial && a->offset == b->offset;
+}
+
+static bool place_is_in(const struct spool_place *place, const struct spool_segment *segment)
+{
+    return place->segment == segment->index && place->serial == segment->serial;
+}
+
+/* ---- what to copy ---- */
+
+static bool copy_is_needed(const struct spool *spool)
+{
+    const struct spool_census *census = &spool->census;
+    return census->ready < spool->options.segment_spare_min && census->preparing == 0 &&
+           census->reusable == 0 && census->creatable == 0;
+}
+
+/* Copying pays only when it frees more than it takes. */
+static bool segment_is_victim(const struct spool_segment *segment)
+{
+    return segment->state == SPOOL_SEGMENT_SEALED && segment->entries != NULL &&
+           !segment->is_drained && segment->live_octets < segment->size / 4 * 3u &&
+           spool_segment_refers_nothing(segment);
+}
+
+static struct spool_segment *copy_find_victim(const struct spool *spool)
+{
+    struct spool_segment *oldest = NULL;
+    bool is_needed = copy_is_needed(spool);
+    if (!is_needed && spool->stats.sync_failures == 0)
+        return NULL;
+    for (uint32_t i = 0; i < spool->segment_count; i++) {
+        struct spool_segment *segment = spool->segments[i];
+        if (segment->state == SPOOL_SEGMENT_RETIRED && segment->entries != NULL &&
+            !segment->is_drained)
+            return segment;
+        if (is_needed && segment_is_victim(segment) &&
+            (oldest == NULL || segment->serial < oldest->serial))
+            oldest = segment;
+    }
+    return oldest;
+}
+
+static struct spool_entry *copy_find_entry(const struct spool_segment *victim)
+{
+    struct spool_entry *entry = victim->entries;
+    while (entry != NULL && (entry->state != SPOOL_ENTRY_LIVE || entry->is_copy_refused))
+        entry = entry->next;
+    return entry;
+}
+
+/* ---- one message ---- */
+
+static void copy_begin(struct spool *spool, struct spool_entry *entry)
+{
+    struct spool_copy *copy = &spool->copy;
+    spool_entry_reference(entry);
+    copy->entry = entry;
+    copy->is_failed = copy->is_message_durable = false;
+    copy->bodies_placed = 0;
+    copy->message = (struct spool_place){0};
+    copy->is_message_moved = place_is_in(&entry->message, copy->victim);
+    for (uint32_t i = 0; i < entry->body_count; i++)
+        copy->is_message_moved |= place_is_in(&entry->places[i], copy->victim);
+    copy->step = copy->is_message_moved ? 0 : entry->body_count + 1;
+    copy->bodies = calloc(entry->body_count + 1, sizeof(*copy->bodies));
+    CHECK(copy->bodies != NULL);
+}
+
+static void copy_finish(struct spool *spool)
+{
+    struct spool_copy *copy = &spool->copy;
+    CHECK(copy->items_queued == 0 && !copy->is_reading);
+    if (!copy->is_message_durable) {
+        for (uint32_t i = 0; i < copy->bodies_placed; i++)
+            spool_unhold(spool, &copy->bodies[i]);
+        if (copy->message.is_held)
+            spool_unhold(spool, &copy->message);
+    }
+    free(copy->bodies);
+    copy->bodies = NULL;
+    spool_entry_release(spool, copy->entry);
+    copy->entry = NULL;
+}
+
+/* Choose the record of the next step. False when there is none left. */
+static bool copy_choose(struct spool_copy *copy)
+{
+    const struct spool_entry *entry = copy->entry;
+    for (; copy->step <= entry->place_count; copy->step++) {
+        if (copy->step < entry->body_count) {
+            copy->source = entry->places[copy->step];
+            return true;
+        }
+        if (copy->step == entry->body_count) {
+            copy->source = entry->message;
+            return true;
+        }
+        const struct spool_place *place = &entry->places[copy->step - 1];
+        if (place->kind == SPOOL_PLACE_PROGRESS && place_is_in(place, copy->victim)) {
+            copy->source = *place;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void copy_read(struct spool *spool)
+{
+    struct spool_copy *copy = &spool->copy;
+    struct spool_segment *segment = spool->segments[copy->source.segment];
+    uint32_t size = (uint32_t)sizeof(struct spool_record) + copy->source.payload_size;
+    copy->block = malloc(size);
+    CHECK(copy->block != NULL);
+    copy->salt = segment->salt;
+    copy->is_reading = true;
+    disk_submit_read(spool->disk, segment->file, copy->source.offset, copy->block, size,
+                     (uintptr_t)&copy->io);
+}
+
+/* A record was read: queue its copy. Errors: ERR_DISK_CORRUPT, nothing was queued. */
+static enum err copy_queue(struct spool *spool, struct span octets)
+{
+    struct spool_copy *copy = &spool->copy;
+    struct spool_record record;
+    TRY(spool_record_open(octets, copy->salt, &record));
+    if (octets.size != sizeof(record) + record.payload_size ||
+        record.payload_size != copy->source.payload_size ||
+        !message_id_is_equal(record.id, copy->entry->id))
+        return ERR_DISK_CORRUPT;
+    struct span payload = span_skip(octets, (uint32_t)sizeof(record));
+    if (!spool_payload_is_valid(&record, payload))
+        return ERR_DISK_CORRUPT;
+    struct spool_message message = {0};
+    struct span extents, envelope;
+    if (record.type == SPOOL_MESSAGE)
+        TRY(spool_message_open(payload, &message, &extents, &envelope));
+
+    struct spool_item *item =
+        spool_item_new(spool, (enum spool_record_type)record.type, copy->entry);
+    item->is_copy = true;
+    item->source = copy->source;
+    item->envelope_size = message.envelope_size;
+    item->block_size = payload.size;
+    item->block = malloc(payload.size + 1);
+    CHECK(item->block != NULL);
+    memcpy(item->block, payload.data, payload.size);
+    item->record.payload_size = payload.size;
+    item->record.part = record.part;
+    item->record.epoch = record.epoch;
+    item->record.sequence = record.sequence;
+    item->record.copy = record.copy + 1;
+    copy->items_queued++;
+    copy->step++;
+    spool_item_queue(spool, item);
+    return ERR_OK;
+}
+
+void spool_copy_completed(struct spool *spool, enum err err, uint32_t size)
+{
+    struct spool_copy *copy = &spool->copy;
+    CHECK(copy->is_reading);
+    copy->is_reading = false;
+    if (err == ERR_OK && copy->entry->state == SPOOL_ENTRY_LIVE && !copy->is_failed)
+        err = copy_queue(spool, span_of(copy->block, size));
+    if (err != ERR_OK) {
+        copy->is_failed = true;
+        copy->entry->is_copy_refused = true;
+    }
+    free(copy->block);
+    copy->block = NULL;
+}
+
+/* ---- what becomes of the copies ---- */
+
+void spool_copy_placed(struct spool *spool, struct spool_item *item, struct spool_place place)
+{
+    struct spool_copy *copy = &spool->copy;
+    CHECK(copy->entry == item->entry && item->entry->state == SPOOL_ENTRY_LIVE);
+    if (item->record.type == SPOOL_BODY) {
+        place.kind = SPOOL_PLACE_BODY;
+        spool_hold(spool, &place);
+        copy->bodies[copy->bodies_placed++] = place;
+    } else if (item->record.type == SPOOL_MESSAGE) {
+        place.kind = SPOOL_PLACE_OLD; /* invariant 3 */
+        spool_entry_place(item->entry, place);
+        place.kind = SPOOL_PLACE_MESSAGE;
+        spool_hold(spool, &place);
+        copy->message = place;
+    } else {
+        place.kind = SPOOL_PLACE_PROGRESS;
+        spool_hold(spool, &place);
+        item->target = place;
+    }
+}
+
+static struct spool_place *entry_find(struct spool_entry *entry, enum spool_place_kind kind,
+                                      const struct spool_place *place)
+{
+    for (uint32_t i = entry->body_count; i < entry->place_count; i++) {
+        if (entry->places[i].kind == kind && place_is_equal(&entry->places[i], place))
+            return &entry->places[i];
+    }
+    return NULL;
+}
+
+/* Invariant 2: from now on the message is where its copy is. */
+static void copy_message_durable(struct spool *spool, const struct spool_item *item)
+{
+    struct spool_copy *copy = &spool->copy;
+    struct spool_entry *entry = item->entry;
+    CHECK(copy->bodies_placed == entry->body_count);
+    for (uint32_t i = 0; i < entry->body_count; i++) {
+        spool_unhold(spool, &entry->places[i]);
+        entry->places[i] = copy->bodies[i];
+    }
+    struct spool_place *old = entry_find(entry, SPOOL_PLACE_OLD, &copy->message);
+    CHECK(old != NULL);
+    spool_unhold(spool, &entry->message);
+    *old = entry->message;
+    old->kind = SPOOL_PLACE_OLD;
+    entry->message = copy->message;
+    entry->copy = item->record.copy;
+    copy->is_message_durable = true;
+}
+
+static void copy_progress_durable(struct spool *spool, const struct spool_item *item)
+{
+    struct spool_place *place = entry_find(item->entry, SPOOL_PLACE_PROGRESS, &item->source);
+    CHECK(place != NULL);
+    spool_unhold(spool, place);
+    *place = item->target;
+}
+
+void spool_copy_durable(struct spool *spool, const struct spool_item *item)
+{
+    struct spool_copy *copy = &spool->copy;
+    struct spool_entry *entry = item->entry;
+    CHECK(copy->entry == entry && copy->items_queued > 0);
+    copy->items_queued--;
+    if (item->record.type == SPOOL_BODY)
+        return;
+    if (entry->state != SPOOL_ENTRY_LIVE && entry->state != SPOOL_ENTRY_FINISHING) {
+        struct spool_place target = item->target;
+        if (target.is_held)
+            spool_unhold(spool, &target);
+        return;
+    }
+    if (item->record.type == SPOOL_MESSAGE)
+        copy_message_durable(spool, item);
+    else
+        copy_progress_durable(spool, item);
+    spool_entry_unlink(spool, entry);
+    spool_entry_settle(spool, entry);
+}
+
+void spool_copy_lost(struct spool *spool, struct spool_item *item)
+{
+    struct spool_copy *copy = &spool->copy;
+    CHECK(copy->items_queued > 0);
+    copy->items_queued--;
+    copy->is_failed = true;
+    if (item->target.is_held)
+        spool_unhold(spool, &item->target);
+}
+
+void spool_copy_segment_lost(struct spool *spool, const struct spool_segment *segment)
+{
+    struct spool_copy *copy = &spool->copy;
+    for (uint32_t i = 0; copy->entry != NULL && i < copy->bodies_placed; i++)
+        copy->is_failed |= !copy->is_message_durable && place_is_in(&copy->bodies[i], segment);
+}
+
+/* ---- the turn ---- */
+
+/* The entry in hand: read its next record, or wait, or finish. */
+static void copy_continue(struct spool *spool)
+{
+    struct spool_copy *copy = &spool->copy;
+    bool is_over = copy->is_failed || copy->entry->state != SPOOL_ENTRY_LIVE || spool->is_flushing;
+    if (is_over)
+        copy->is_failed = true;
+    if (is_over || !copy_choose(copy)) {
+        if (copy->items_queued == 0)
+            copy_finish(spool);
+        return;
+    }
+    if (copy->items_queued < COPY_ITEMS_MAX)
+        copy_read(spool);
+}
+
+void spool_copy_advance(struct spool *spool)
+{
+    struct spool_copy *copy = &spool->copy;
+    if (copy->is_reading)
+        return;
+    if (copy->entry != NULL) {
+        copy_continue(spool);
+        return;
+    }
+    if (spool->is_flushing || spool->failures_in_row > 0)
+        return;
+    /* Empty at last, the victim may be on its way to be used again. */
+    if (copy->victim != NULL && copy->victim->state != SPOOL_SEGMENT_SEALED &&
+        copy->victim->state != SPOOL_SEGMENT_RETIRED)
+        copy->victim = NULL;
+    if (copy->victim == NULL)
+        copy->victim = copy_find_victim(spool);
+    if (copy->victim == NULL)
+        return;
+    struct spool_entry *entry = copy_find_entry(copy->victim);
+    if (entry == NULL || spool_room(spool) < entry->body_size + 2 * spool->part_size_max) {
+        copy->victim->is_drained = true;
+        copy->victim = NULL;
+        return;
+    }
+    copy_begin(spool, entry);
+    copy_continue(spool);
+}
+
+void spool_copy_fini(struct spool *spool)
+{
+    struct spool_copy *copy = &spool->copy;
+    free(copy->block);
+    free(copy->bodies);
+    if (copy->entry != NULL)
+        spool_entry_release(spool, copy->entry);
+    copy->entry = NULL;
+}

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef QUEUE_SPOOL_INTERNAL_H
+#define QUEUE_SPOOL_INTERNAL_H
+
+#include "queue/spool.h"
+#include "queue/spool_record.h"
+
+/*
+ * What the files of the spool share. spool.c is the way in and tells the whole story;
+ * spool_batch.c writes, spool_segment.c keeps the segments, spool_read.c reads back, spool_copy.c
+ * copies survivors forward, spool_adopt.c takes recovered segments over.
+ */
+#define SPOOL_SEGMENT_COUNT_MAX 8192u        /* of one spool: adopted and own */
+#define SPOOL_TRANSACTION_MAX   16384u       /* open at a time */
+#define SPOOL_PART_SIZE_MAX     (256u << 10) /* payload of one BODY record */
+#define SPOOL_PART_SLICES_MAX   512u         /* pieces of memory in one BODY record */
+#define SPOOL_EXTENT_COUNT_MAX  65535u       /* BODY records of one message */
+#define SPOOL_BATCH_SIZE_MAX    (4u << 20)
+#define SPOOL_READS_MAX         32u       /* disk reads outstanding; more wait their turn */
+#define SPOOL_RETRY_TIME        TICK_S(1) /* between attempts while the disk fails */
+
+/* ---- where records are ---- */
+
+enum spool_place_kind {
+    SPOOL_PLACE_MESSAGE,
+    SPOOL_PLACE_BODY,
+    SPOOL_PLACE_PROGRESS,
+    SPOOL_PLACE_OLD
+};
+
+/* A record on the disk. OLD: another copy of the MESSAGE record, which a DONE must outlive. */
+struct spool_place {
+    uint32_t serial; /* of the segment's generation; another one there: the record is gone */
+    uint16_t segment;
+    uint8_t kind;
+    uint8_t is_held; /* counted in the segment's holds */
+    uint32_t offset;
+    uint32_t payload_size;
+};
+
+enum spool_entry_state {
+    SPOOL_ENTRY_BUILDING,   /* spool_begin() */
+    SPOOL_ENTRY_COMMITTING, /* spool_commit(): MESSAGE queued or in flight */
+    SPOOL_ENTRY_LIVE,       /* MESSAGE durable */
+    SPOOL_ENTRY_FINISHING,  /* DONE queued or in flight */
+    SPOOL_ENTRY_GONE,       /* aborted, failed or finished: freed with the last reference */
+};
+
+struct spool_entry {
+    struct message_id id;
+    uint64_t sequence;
+    uint32_t epoch, copy;
+    struct spool_place message;
+    struct spool_place *places; /* body_count BODY places in the order of parts, then the others */
+    uint32_t place_count, place_capacity, body_count;
+    uint32_t part_count; /* BODY records made, of which body_count have a place */
+    uint32_t references; /* items, reads and the copier */
+    uint64_t body_size;
+    uint64_t unwritten;              /* octets in BODY records that are still pending */
+    struct spool_entry *next, *prev; /* in the list of its home segment while LIVE */
+    uint16_t home;
+    uint8_t state;
+    uint8_t err;             /* a BODY part was lost: the commit must fail */
+    uint8_t is_copy_refused; /* could not be read for a copy: left where it is */
+};
+
+struct spool_transaction {
+    struct spool_entry *entry;
+    struct buf_queue tail; /* accepted, not yet a record */
+    uint64_t promised;     /* octets still reserved for it */
+    struct spool_transaction *next, *prev;
+};
+
+/* ---- I/O ---- */
+
+enum spool_io_kind {
+    SPOOL_IO_BATCH,
+    SPOOL_IO_SEGMENT,
+    SPOOL_IO_READ,
+    SPOOL_IO_COPY,
+};
+
+struct spool_io { /* its address is the token of the submission */
+    enum spool_io_kind kind;
+    void *owner;
+};
+
+/* ---- segments ---- */
+
+enum spool_segment_state {
+    SPOOL_SEGMENT_NONE,     /* slot without a file */
+    SPOOL_SEGMENT_CREATING, /* file under way */
+    SPOOL_SEGMENT_STAMPING, /* header with a new salt under way */
+    SPOOL_SEGMENT_ZEROING,  /* being written with zeros */
+    SPOOL_SEGMENT_READY,    /* to be written next */
+    SPOOL_SEGMENT_ACTIVE,   /* the one that batches go to */
+    SPOOL_SEGMENT_SEALING,  /* index under way */
+    SPOOL_SEGMENT_SEALED,   /* never written again in this generation */
+    SPOOL_SEGMENT_RETIRED,  /* a write or sync failed: never written, synced or reused */
+    SPOOL_SEGMENT_REMOVING, /* unlink under way */
+    SPOOL_SEGMENT_STATE_COUNT
+};
+
+struct spool_segment {
+    struct spool *spool;
+    struct spool_io io; /* of the background operation: at most one at a time */
+    enum spool_segment_state state;
+    uint16_t index;
+    bool is_zeroed;    /* no unwritten extents left: a sync commits no journal */
+    bool is_dirty;     /* written since the last sync */
+    bool is_zero_sync; /* the zeroing operation under way is a sync */
+    bool is_drained;   /* nothing more can be copied out of it */
+    bool is_foreign;   /* created by an earlier process: may be removed when there are too many */
+    uint32_t serial;   /* generation: unique in this spool, rising with age of content */
+    uint32_t size;
+    uint32_t used;   /* append offset */
+    uint32_t zeroed; /* octets zeroed so far */
+    uint32_t holds;  /* records here that a live or unfinished message needs */
+    uint64_t live_octets;
+    uint64_t salt;
+    struct disk_file *file;
+    char name[DISK_NAME_SIZE_MAX];
+    struct spool_row *rows; /* of the index to come; ACTIVE only */
+    uint32_t row_count, row_capacity;
+    uint8_t *block;              /* header or index under way */
+    struct spool_entry *entries; /* LIVE entries whose oldest record is here */
+    /* Bit i: a DONE or VOID record here speaks of a MESSAGE in the present generation of segment i.
+     */
+    uint64_t refers[SPOOL_SEGMENT_COUNT_MAX / 64];
+};
+
+/* ---- records on their way ---- */
+
+struct spool_failure { /* a commit that failed: its sender hears of it when the VOID is durable */
+    struct spool_failure *next;
+    uint64_t token;
+    enum err err;
+    tick_us deadline;
+    uint32_t voids_left;
+    bool is_reported;
+};
+
+struct spool_item {
+    struct spool_item *next;
+    struct spool_entry *entry;  /* referenced; NULL for VOID */
+    struct spool_entry *leader; /* referenced; the DSN whose commit this PROGRESS or DONE shares */
+    struct spool_failure *failure;
+    bool is_copy; /* made by the copier */
+    bool is_lazy;
+    uint64_t token; /* MESSAGE */
+    tick_us queued_at;
+    struct buf_queue body; /* BODY from a transaction */
+    uint8_t *block;        /* every other payload */
+    uint32_t block_size, envelope_size;
+    uint32_t offset;                   /* in the segment, when in a batch */
+    struct spool_place source, target; /* of a copied PROGRESS; source: of a voided record */
+    uint8_t padding[8]; /* zeros behind the record before, written with this header */
+    struct spool_record record;
+};
+
+struct spool_item_list {
+    struct spool_item *first, **end;
+    uint32_t count;
+};
+
+struct spool_batch {
+    struct spool_io io;
+    struct spool_batch *next; /* late ones */
+    struct spool_item_list items;
+    struct spool_segment *segment;
+    tick_us submitted, deadline;
+    bool is_synced;
+    uint32_t messages;
+    uint64_t octets;
+};
+
+/* ---- copying forward: one entry at a time, one record at a time ---- */
+
+struct spool_copy {
+    struct spool_io io;
+    struct spool_segment *victim; /* NULL: none chosen */
+    struct spool_entry *entry;    /* referenced; NULL: choose the next */
+    bool is_reading, is_failed;
+    bool is_message_moved; /* BODY and MESSAGE are to be copied, not only PROGRESS */
+    bool is_message_durable;
+    uint32_t step;         /* BODY parts, MESSAGE, then places of PROGRESS */
+    uint32_t items_queued; /* copies not yet durable */
+    uint8_t *block;
+    struct spool_place source;
+    uint64_t salt;
+    struct spool_place *bodies; /* of the copies, in the order of parts */
+    uint32_t bodies_placed;
+    struct spool_place message;
+};
+
+struct spool_read {
+    struct spool_io io;
+    struct spool_read *next;
+    struct spool_entry *entry; /* referenced */
+    uint64_t offset, end;      /* of the body, still to be read */
+    uint64_t token;
+    bool is_envelope;
+    uint32_t part;        /* BODY record that has `offset`, and */
+    uint64_t part_offset; /* where it begins in the body */
+    struct spool_place place;
+    uint64_t salt;
+    uint8_t *block;
+    struct buf_queue octets;
+};
+
+struct spool_census { /* of the segments; taken anew when something changed */
+    uint32_t ready, preparing, reusable;
+    uint32_t foreign; /* ready or reusable, of earlier processes */
+    uint64_t octets;  /* sizes of all files */
+    uint64_t live_octets;
+    uint32_t creatable;
+};
+
+struct spool {
+    struct spool_options options;
+    struct disk *disk;
+    struct rng *rng;
+    struct tick_now now;
+    uint64_t sequence; /* of the last record */
+    uint32_t part_size_max;
+    uint32_t serial, serial_adopted; /* of the last generation, own and adopted */
+    uint32_t name_number;
+
+    struct spool_segment **segments;
+    uint32_t segment_count;
+    struct spool_segment *active;
+    struct spool_census census;
+    bool is_census_due;
+    tick_us create_not_before, space_checked;
+
+    struct spool_item_list pending;
+    uint32_t lazy_count; /* of pending */
+    uint64_t pending_octets;
+    tick_us lazy_due;
+    bool is_flushing;
+    struct spool_batch *flight, *late;
+    uint32_t late_count;
+    struct spool_item *items_free;
+    uint32_t items_outstanding;
+    struct spool_failure *failures;
+
+    struct spool_transaction *transactions;
+    uint32_t transaction_count;
+    uint64_t promised;
+    uint64_t entry_count;
+
+    uint32_t failures_in_row;
+    tick_us retry_at;
+
+    struct spool_copy copy;
+    struct spool_read *reads_waiting, **reads_end;
+    struct spool_read *reads_active;
+    uint32_t reads_running;
+    uint32_t operations; /* background operations of segments */
+
+    struct spool_event *events; /* ring */
+    uint32_t event_head, event_count, event_capacity;
+    struct spool_stats stats;
+};
+
+/* spool.c: entries, places, events */
+struct spool_entry *spool_entry_new(struct spool *spool, struct message_id id);
+void spool_entry_reference(struct spool_entry *entry);
+void spool_entry_release(struct spool *spool, struct spool_entry *entry);
+/** The message is no more: let go of its records, and of it with the last reference. */
+void spool_entry_end(struct spool *spool, struct spool_entry *entry);
+void spool_entry_place(struct spool_entry *entry, struct spool_place place);
+/** Link into the list of the segment that has its oldest record. */
+void spool_entry_settle(struct spool *spool, struct spool_entry *entry);
+void spool_entry_unlink(struct spool *spool, struct spool_entry *entry);
+struct spool_event *spool_event_add(struct spool *spool, enum spool_event_kind kind, enum err err,
+                                    uint64_t token);
+
+/* spool_batch.c */
+struct spool_item *spool_item_new(struct spool *spool, enum spool_record_type type,
+                                  struct spool_entry *entry);
+void spool_item_free(struct spool *spool, struct spool_item *item);
+void spool_item_queue(struct spool *spool, struct spool_item *item);
+void spool_list_init(struct spool_item_list *list);
+void spool_batch_start(struct spool *spool);
+void spool_batch_expire(struct spool *spool);
+void spool_batch_completed(struct spool *spool, struct spool_batch *batch, enum err err);
+tick_us spool_batch_deadline(const struct spool *spool);
+/** Everything on its way, at the end of the spool. */
+void spool_batches_free(struct spool *spool);
+/** The MESSAGE of this entry will not be written. */
+void spool_commit_refuse(struct spool *spool, struct spool_item *item, enum err err);
+
+/* spool_segment.c */
+enum err spool_segment_create_first(struct spool *spool);
+void spool_segments_maintain(struct spool *spool);
+void spool_segment_completed(struct spool *spool, struct spool_segment *segment, enum err err);
+/** The segment to write to, or NULL when there is none at the moment. */
+struct spool_segment *spool_segment_writable(struct spool *spool);
+/** End the active segment: its index is written in the background. CHECKs that it is synced. */
+void spool_segment_seal(struct spool *spool);
+void spool_segment_retire(struct spool *spool, struct spool_segment *segment);
+void spool_segment_row(struct spool_segment *segment, const struct spool_record *record,
+                       uint32_t offset);
+/** Octets that the batch, of which `batch_octets` and `batch_rows` are known, may still take. */
+uint32_t spool_segment_room(const struct spool_segment *segment, uint32_t rows_more);
+void spool_hold(struct spool *spool, struct spool_place *place);
+void spool_unhold(struct spool *spool, struct spool_place *place);
+/** A DONE or VOID record in `segment` speaks of the MESSAGE at `place`. */
+void spool_segment_refer(struct spool *spool, struct spool_segment *segment,
+                         const struct spool_place *place);
+bool spool_segment_refers_nothing(const struct spool_segment *segment);
+bool spool_segment_is_reusable(const struct spool_segment *segment);
+bool spool_place_is_current(const struct spool *spool, const struct spool_place *place);
+void spool_segments_free(struct spool *spool);
+/** Octets that can still become records. */
+uint64_t spool_room(const struct spool *spool);
+
+/** Take a segment of an earlier process over: SEALED, its generation older than all own ones. */
+struct spool_segment *spool_segment_adopt(struct spool *spool, struct disk_file *file,
+                                          const char *name,
+                                          const struct spool_segment_header *header,
+                                          bool is_zeroed);
+
+/* spool_copy.c */
+void spool_copy_advance(struct spool *spool);
+void spool_copy_completed(struct spool *spool, enum err err, uint32_t size);
+/** An item of the copier got its place / is durable / was lost. */
+void spool_copy_placed(struct spool *spool, struct spool_item *item, struct spool_place place);
+void spool_copy_durable(struct spool *spool, const struct spool_item *item);
+void spool_copy_lost(struct spool *spool, struct spool_item *item);
+/** What was written to this segment since its last sync is lost. */
+void spool_copy_segment_lost(struct spool *spool, const struct spool_segment *segment);
+void spool_copy_fini(struct spool *spool);
+
+/* spool_read.c */
+void spool_reads_start(struct spool *spool);
+void spool_read_completed(struct spool *spool, struct spool_read *read, enum err err,
+                          uint32_t size);
+void spool_reads_free(struct spool *spool);
+
+#endif

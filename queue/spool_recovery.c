@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a start finds in the spool directory.
+ *
+ * Every segment that nobody else has locked is opened, locked and read: a sealed one by its index,
+ * any other record by record up to the first that is not valid. The rows of all segments are then
+ * merged by id (spool_merge.c) and handed out to the shards (spool_adopt.c).
+ *
+ * Invariants
+ *   1. Nothing is written: a crash at any point, any number of times, changes nothing.
+ *   2. What follows the first invalid record of an unsealed segment was never acknowledged: batches
+ *      go to a segment one at a time.
+ *   3. A damaged segment costs its own messages, never the start: it is kept, reported and not
+ * used.
+ *
+ * A segment with a header but no index costs reading it whole; one with an index, reading the
+ * index. Limits: SPOOL_RECOVERY_SEGMENTS_MAX segments in a directory.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "queue/spool_recovery.h"
+
+#define NAME_SUFFIX ".spool"
+
+/* ---- names ---- */
+
+static bool name_is_segment(const char *name)
+{
+    size_t size = strlen(name), suffix = strlen(NAME_SUFFIX);
+    return size > suffix && size < DISK_NAME_SIZE_MAX &&
+           strcmp(name + size - suffix, NAME_SUFFIX) == 0;
+}
+
+static void recovery_add_name(void *context, const char *name)
+{
+    struct spool_recovery *recovery = context;
+    if (!name_is_segment(name))
+        return;
+    if (recovery->segment_count == recovery->segment_capacity) {
+        uint32_t capacity = recovery->segment_capacity == 0 ? 64 : 2 * recovery->segment_capacity;
+        recovery->segments = realloc(recovery->segments, capacity * sizeof(*recovery->segments));
+        CHECK(recovery->segments != NULL);
+        recovery->segment_capacity = capacity;
+    }
+    struct recovery_segment *segment = &recovery->segments[recovery->segment_count++];
+    *segment = (struct recovery_segment){0};
+    memcpy(segment->name, name, strlen(name) + 1);
+}
+
+/* ---- reading ---- */
+
+static enum err read_exactly(struct spool_recovery *recovery,
+                             const struct recovery_segment *segment, uint64_t offset,
+                             void *ret_data, uint32_t size)
+{
+    uint32_t got;
+    TRY(disk_read(recovery->disk, segment->file, offset, ret_data, size, &got));
+    return got == size ? ERR_OK : ERR_DISK_CORRUPT;
+}
+
+enum err spool_recovery_read(struct spool_recovery *recovery, uint32_t segment_index,
+                             uint32_t offset, struct spool_record *ret_record,
+                             uint8_t **ret_payload)
+{
+    const struct recovery_segment *segment = &recovery->segments[segment_index];
+    uint8_t header[sizeof(struct spool_record)];
+    struct spool_record record;
+    TRY(read_exactly(recovery, segment, offset, header, sizeof(header)));
+    TRY(spool_record_open(span_of(header, sizeof(header)), segment->header.salt, &record));
+    uint64_t end = (uint64_t)offset + sizeof(record) + record.payload_size;
+    if (end > segment->header.segment_size)
+        return ERR_DISK_CORRUPT;
+    uint8_t *payload = malloc(record.payload_size + 1);
+    CHECK(payload != NULL);
+    enum err err =
+        read_exactly(recovery, segment, offset + sizeof(record), payload, record.payload_size);
+    if (err == ERR_OK && !spool_payload_is_valid(&record, span_of(payload, record.payload_size)))
+        err = ERR_DISK_CORRUPT;
+    if (err != ERR_OK) {
+        free(payload);
+        return err;
+    }
+    *ret_record = record;
+    *ret_payload = payload;
+    return ERR_OK;
+}
+
+static void recovery_add_row(struct spool_recovery *recovery, uint32_t segment,
+                             const struct spool_row *row)
+{
+    if (recovery->row_count == recovery->row_capacity) {
+        uint64_t capacity = recovery->row_capacity == 0 ? 1024 : 2 * recovery->row_capacity;
+        recovery->rows = realloc(recovery->rows, capacity * sizeof(*recovery->rows));
+        CHECK(recovery->rows != NULL);
+        recovery->row_capacity = capacity;
+    }
+    recovery->rows[recovery->row_count++] = (struct recovery_row){
+        .id = row->id,
+        .sequence = row->sequence,
+        .epoch = row->epoch,
+        .copy = row->copy,
+        .segment = segment,
+        .offset = row->offset,
+        .payload_size = row->payload_size,
+        .type = row->type,
+    };
+}
+
+/* ---- one segment ---- */
+
+/* Take the rows from the index. Errors: no valid index, nothing was taken. */
+static enum err segment_read_index(struct spool_recovery *recovery, uint32_t index)
+{
+    struct recovery_segment *segment = &recovery->segments[index];
+    uint32_t size = segment->header.segment_size;
+    uint8_t octets[sizeof(struct spool_trailer)];
+    struct spool_trailer trailer;
+    TRY(read_exactly(recovery, segment, size - SPOOL_BLOCK_SIZE, octets, sizeof(octets)));
+    TRY(spool_trailer_open(span_of(octets, sizeof(octets)), segment->header.salt, size, &trailer));
+
+    uint32_t rows_size = trailer.row_count * (uint32_t)sizeof(struct spool_row);
+    uint8_t *rows = malloc(rows_size + 1);
+    CHECK(rows != NULL);
+    enum err err = read_exactly(recovery, segment, trailer.index_offset, rows, rows_size);
+    if (err == ERR_OK)
+        err = spool_rows_verify(&trailer, span_of(rows, rows_size));
+    for (uint32_t i = 0; err == ERR_OK && i < trailer.row_count; i++) {
+        struct spool_row row;
+        memcpy(&row, rows + i * sizeof(row), sizeof(row));
+        recovery_add_row(recovery, index, &row);
+    }
+    free(rows);
+    segment->end = trailer.index_offset;
+    return err;
+}
+
+/* Take the rows record by record, up to the first that is not valid. Errors: ERR_DISK_IO. */
+static enum err segment_read_records(struct spool_recovery *recovery, uint32_t index)
+{
+    struct recovery_segment *segment = &recovery->segments[index];
+    uint64_t offset = SPOOL_BLOCK_SIZE;
+    enum err err = ERR_OK;
+    while (err == ERR_OK && offset + sizeof(struct spool_record) <= segment->header.segment_size) {
+        segment->end = (uint32_t)offset;
+        struct spool_record record;
+        uint8_t *payload;
+        err = spool_recovery_read(recovery, index, (uint32_t)offset, &record, &payload);
+        if (err != ERR_OK)
+            break;
+        free(payload);
+        if (record.type != SPOOL_BODY) {
+            struct spool_row row = {
+                .id = record.id,
+                .sequence = record.sequence,
+                .epoch = record.epoch,
+                .copy = record.copy,
+                .offset = (uint32_t)offset,
+                .payload_size = record.payload_size,
+                .type = record.type,
+            };
+            recovery_add_row(recovery, index, &row);
+        }
+        offset = spool_record_end(&record, offset);
+        segment->end = (uint32_t)offset;
+    }
+    return err == ERR_DISK_CORRUPT ? ERR_OK : err;
+}
+
+static bool octets_are_zero(const uint8_t *octets, uint32_t size)
+{
+    uint8_t any = 0;
+    for (uint32_t i = 0; i < size; i++)
+        any |= octets[i];
+    return any == 0;
+}
+
+/* Open, lock and read the header. False when the segment is none of ours. */
+static bool segment_open(struct spool_recovery *recovery, struct recovery_segment *segment)
+{
+    struct disk *disk = recovery->disk;
+    enum err err = disk_open(disk, segment->name, 0, &segment->file);
+    if (err != ERR_OK) {
+        segment->file = NULL;
+        if (err != ERR_NOT_FOUND)
+            log_line(LOG_ERROR, "spool segment=%s open=%s", segment->name, err_name(err));
+        return false;
+    }
+    err = disk_lock(disk, segment->file);
+    if (err != ERR_OK) {
+        disk_close(disk, segment->file);
+        segment->file = NULL;
+        return false;
+    }
+    uint8_t block[SPOOL_BLOCK_SIZE] = {0};
+    uint32_t size = 0;
+    uint64_t file_size = 0;
+    err = disk_read(disk, segment->file, 0, block, sizeof(block), &size);
+    if (err == ERR_OK)
+        err = disk_file_size(disk, segment->file, &file_size);
+    if (err == ERR_OK)
+        err = spool_segment_header_open(span_of(block, size), &segment->header);
+    if (err == ERR_OK && segment->header.segment_size > file_size)
+        err = ERR_DISK_CORRUPT;
+    segment->is_blank = err == ERR_DISK_CORRUPT && octets_are_zero(block, size);
+    segment->is_damaged = err != ERR_OK && !segment->is_blank;
+    if (segment->is_damaged)
+        log_line(LOG_ERROR, "spool segment=%s header=%s", segment->name, err_name(err));
+    return true;
+}
+
+static int segment_compare(const void *a, const void *b)
+{
+    const struct recovery_segment *x = a, *y = b;
+    if (x->header.epoch != y->header.epoch)
+        return x->header.epoch < y->header.epoch ? -1 : 1;
+    if (x->header.sequence != y->header.sequence)
+        return x->header.sequence < y->header.sequence ? -1 : 1;
+    return strcmp(x->name, y->name);
+}
+
+static void recovery_open_all(struct spool_recovery *recovery)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < recovery->segment_count; i++) {
+        if (segment_open(recovery, &recovery->segments[i]))
+            recovery->segments[kept++] = recovery->segments[i];
+    }
+    recovery->segment_count = kept;
+    if (kept > 0)
+        qsort(recovery->segments, kept, sizeof(*recovery->segments), segment_compare);
+}
+
+static void recovery_read_all(struct spool_recovery *recovery)
+{
+    for (uint32_t i = 0; i < recovery->segment_count; i++) {
+        struct recovery_segment *segment = &recovery->segments[i];
+        if (segment->is_blank || segment->is_damaged)
+            continue;
+        segment->is_sealed = segment_read_index(recovery, i) == ERR_OK;
+        enum err err = segment->is_sealed ? ERR_OK : segment_read_records(recovery, i);
+        if (err == ERR_OK)
+            continue;
+        segment->is_damaged = true;
+        log_line(LOG_ERROR, "spool segment=%s read=%s offset=%u", segment->name, err_name(err),
+                 segment->end);
+    }
+}
+
+/* ---- public ---- */
+
+enum err spool_recovery_run(struct disk *disk, struct spool_recovery **ret_recovery)
+{
+    struct spool_recovery *recovery = calloc(1, sizeof(*recovery));
+    CHECK(recovery != NULL);
+    recovery->disk = disk;
+    enum err err = disk_list(disk, recovery_add_name, recovery);
+    if (err == ERR_OK && recovery->segment_count > SPOOL_RECOVERY_SEGMENTS_MAX)
+        err = ERR_LIMIT;
+    if (err != ERR_OK) {
+        recovery->segment_count = 0;
+        spool_recovery_free(recovery);
+        return err;
+    }
+    recovery_open_all(recovery);
+    recovery_read_all(recovery);
+    spool_merge(recovery);
+    *ret_recovery = recovery;
+    return ERR_OK;
+}
+
+void spool_recovery_free(struct spool_recovery *recovery)
+{
+    for (uint32_t i = 0; i < recovery->segment_count; i++) {
+        if (recovery->segments[i].file != NULL)
+            disk_close(recovery->disk, recovery->segments[i].file);
+        free(recovery->segments[i].refers);
+    }
+    for (uint32_t i = 0; i < recovery->message_count; i++) {
+        struct recovery_message *message = &recovery->messages[i];
+        for (uint32_t j = 0; j < message->progress_count; j++)
+            free((void *)(uintptr_t)message->progress[j].data);
+        free(message->progress);
+        free(message->progress_rows);
+        free(message->payload);
+    }
+    free(recovery->messages);
+    free(recovery->rows);
+    free(recovery->segments);
+    free(recovery);
+}
+
+struct epoch_search {
+    struct spool_recovery names;
+    uint64_t epoch_max;
+};
+
+static void epoch_look(struct epoch_search *search, struct disk *disk, const char *name)
+{
+    unsigned epoch = 0;
+    if (sscanf(name, "%8x-", &epoch) == 1 && epoch > search->epoch_max)
+        search->epoch_max = epoch;
+    /* A segment used again by a later process keeps its name: look inside as well. */
+    struct disk_file *file;
+    if (disk_open(disk, name, DISK_OPEN_READ_ONLY, &file) != ERR_OK)
+        return;
+    uint8_t octets[sizeof(struct spool_segment_header)];
+    struct spool_segment_header header;
+    uint32_t size = 0;
+    if (disk_read(disk, file, 0, octets, sizeof(octets), &size) == ERR_OK &&
+        spool_segment_header_open(span_of(octets, size), &header) == ERR_OK &&
+        header.epoch > search->epoch_max)
+        search->epoch_max = header.epoch;
+    disk_close(disk, file);
+}
+
+enum err spool_epoch_next(struct disk *disk, uint64_t *ret_epoch)
+{
+    struct epoch_search search = {0};
+    enum err err = disk_list(disk, recovery_add_name, &search.names);
+    for (uint32_t i = 0; err == ERR_OK && i < search.names.segment_count; i++)
+        epoch_look(&search, disk, search.names.segments[i].name);
+    free(search.names.segments);
+    if (err == ERR_OK)
+        *ret_epoch = search.epoch_max + 1;
+    return err;
+}

@@ -222,7 +222,8 @@ static void test_long_replies(void **state)
             reply[i] = words && i % 10 == 9 ? ' ' : 'q';
         f.failures[0].reply = span_of(reply, sizeof(reply));
         build(&f, SPAN_LITERAL("\r\n"), 50000);
-        for (const char *at = strstr(f.text, "Diagnostic-Code"); *at != '\0'; at++)
+        const char *from = strstr(f.text, "Diagnostic-Code"), *to = strstr(from, "\r\n\r\n");
+        for (const char *at = from; at < to; at++)
             count += *at == 'q';
         assert_int_equal(words ? 900 : 1000, count);
         fixture_close(&f);

@@ -26,6 +26,7 @@ struct micro_bench {
 /* The tables, each ended by a row without a name. */
 extern const struct micro_bench micro_bench_base[];
 extern const struct micro_bench micro_bench_ring[];
+extern const struct micro_bench micro_bench_spool[];
 extern const struct micro_bench micro_bench_dns[];
 extern const struct micro_bench micro_bench_relay[];
 

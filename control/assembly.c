@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -25,6 +26,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -190,6 +192,62 @@ static enum err member_assemble(struct assembly *assembly, uint32_t index,
     return ERR_OK;
 }
 
+/* ---- the listeners ---- */
+
+static socklen_t address_to_socket(const struct flow_address *address,
+                                   struct sockaddr_storage *ret_socket)
+{
+    *ret_socket = (struct sockaddr_storage){0};
+    if (address->family == FLOW_FAMILY_IP4) {
+        struct sockaddr_in *ip4 = (struct sockaddr_in *)(void *)ret_socket;
+        ip4->sin_family = AF_INET;
+        ip4->sin_port = htons(address->port);
+        memcpy(&ip4->sin_addr, address->ip, sizeof(ip4->sin_addr));
+        return sizeof(*ip4);
+    }
+    struct sockaddr_in6 *ip6 = (struct sockaddr_in6 *)(void *)ret_socket;
+    ip6->sin6_family = AF_INET6;
+    ip6->sin6_port = htons(address->port);
+    memcpy(&ip6->sin6_addr, address->ip, sizeof(ip6->sin6_addr));
+    return sizeof(*ip6);
+}
+
+/*
+ * Shards listen with SO_REUSEPORT, each with a socket of its own on the same address. That would
+ * also let a second relay of the same user in, which then gets half of the connections: an address
+ * must be free when asked for without that option.
+ */
+static bool address_is_free(const struct flow_address *address)
+{
+    struct sockaddr_storage name;
+    socklen_t size = address_to_socket(address, &name);
+    int one = 1;
+    int fd = socket(name.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return false;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    if (name.ss_family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+    bool is_free = bind(fd, (const struct sockaddr *)&name, size) == 0;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return is_free;
+}
+
+static enum err listeners_probe(const struct settings *settings, char why[ASSEMBLY_WHY_SIZE])
+{
+    char address[FLOW_ADDRESS_TEXT_MAX];
+
+    for (uint32_t i = 0; i < settings->listener_count; i++) {
+        if (!address_is_free(&settings->listeners[i].address))
+            return fail(why, ERR_SYSTEM, "cannot listen on",
+                        flow_address_format(&settings->listeners[i].address, address));
+    }
+    return ERR_OK;
+}
+
 /* ---- all of them ---- */
 
 static enum err epoch_find(const struct config *config, uint64_t *ret_epoch,
@@ -212,6 +270,7 @@ static enum err members_assemble(struct assembly *assembly, struct record_writer
 {
     uint64_t epoch = 0;
 
+    TRY(listeners_probe(&assembly->config->settings, why));
     TRY(directory_lock(assembly, why));
     TRY(epoch_find(assembly->config, &epoch, why));
     for (uint32_t i = 0; i < assembly->count; i++)

@@ -382,6 +382,10 @@ void spool_commit_dsn(struct spool *spool, struct spool_transaction *transaction
     struct spool_entry *leader = transaction->entry;
     spool_entry_reference(leader); /* the rider's, from before the leader may fail */
     spool_commit(spool, transaction, envelope, token);
+    if (leader->state == SPOOL_ENTRY_GONE) { /* refused at once */
+        spool_entry_release(spool, leader);
+        return;
+    }
     struct spool_item *rider;
     if (is_done) {
         rider = spool_item_new(spool, SPOOL_DONE, about);
@@ -402,6 +406,16 @@ void spool_abort(struct spool *spool, struct spool_transaction *transaction)
 }
 
 /* ---- a message on its way out ---- */
+
+struct message_id spool_entry_id(const struct spool_entry *entry)
+{
+    return entry->id;
+}
+
+uint64_t spool_entry_body_size(const struct spool_entry *entry)
+{
+    return entry->body_size;
+}
 
 void spool_progress(struct spool *spool, struct spool_entry *entry, struct span progress)
 {

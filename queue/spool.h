@@ -62,7 +62,8 @@ struct spool_stats {
  * stays the caller's. */
 enum err spool_new(const struct spool_options *options, struct disk *disk, struct rng *rng,
                    struct tick_now now, struct spool **ret_spool) MUST_CHECK;
-/** After spool_is_idle(). Seals nothing: recovery reads unsealed segments as well. */
+/** After spool_is_idle(), or when the disk is dead (a simulated crash). Ends every entry and
+ * transaction. Seals nothing: recovery reads unsealed segments as well. */
 void spool_free(struct spool *spool);
 
 /** NULL when the spool is full, failed, or transactions are exhausted: answer 452 (spool_refusal()
@@ -92,6 +93,9 @@ void spool_commit_dsn(struct spool *spool, struct spool_transaction *transaction
 /** Forget an unfinished message. */
 void spool_abort(struct spool *spool, struct spool_transaction *transaction);
 
+struct message_id spool_entry_id(const struct spool_entry *entry);
+/** Octets of the body. */
+uint64_t spool_entry_body_size(const struct spool_entry *entry);
 /** Lazily durable. `progress` is copied. */
 void spool_progress(struct spool *spool, struct spool_entry *entry, struct span progress);
 /** Lazily durable; consumes the entry. */
@@ -109,7 +113,8 @@ uint32_t spool_poll(struct spool *spool, struct tick_now now, struct spool_event
 tick_us spool_deadline(const struct spool *spool);
 /** Nothing to write, nothing outstanding. */
 bool spool_is_idle(const struct spool *spool);
-/** Write all lazy records now (at shutdown). */
+/** Write all lazy records now and start no new work in the background, until the next
+ * spool_begin() (at shutdown). */
 void spool_flush(struct spool *spool);
 struct spool_stats spool_get_stats(const struct spool *spool);
 

@@ -134,11 +134,8 @@ static bool item_is_moot(struct spool *spool, struct spool_item *item)
     if (item->is_copy)
         return entry->state != SPOOL_ENTRY_LIVE || spool->copy.is_failed;
     if (item->leader != NULL && item->leader->state == SPOOL_ENTRY_GONE &&
-        item->leader->err != ERR_OK) {
-        if (item->record.type == SPOOL_DONE)
-            entry->state = SPOOL_ENTRY_LIVE;
+        item->leader->err != ERR_OK)
         return true;
-    }
     return entry->state == SPOOL_ENTRY_GONE ||
            (item->record.type == SPOOL_MESSAGE && entry->err != ERR_OK);
 }
@@ -617,11 +614,16 @@ void spool_batch_completed(struct spool *spool, struct spool_batch *batch, enum 
 
 /* ---- time ---- */
 
+/* `item` is in the pending list, or was just taken from its front. */
 void spool_commit_refuse(struct spool *spool, struct spool_item *item, enum err err)
 {
     struct spool_entry *entry = item->entry;
     CHECK(entry->state == SPOOL_ENTRY_COMMITTING && err != ERR_OK);
     entry->err = (uint8_t)err;
+    /* The DONE behind a DSN is not to be written either: its message lives on. */
+    struct spool_item *rider = item->next;
+    if (rider != NULL && rider->leader == entry && rider->record.type == SPOOL_DONE)
+        rider->entry->state = SPOOL_ENTRY_LIVE;
     spool_event_add(spool, SPOOL_EVENT_COMMITTED, err, item->token);
     spool_entry_end(spool, entry);
 }

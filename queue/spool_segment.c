@@ -219,25 +219,34 @@ static void segment_zero(struct spool_segment *segment)
                       segment_token(segment));
 }
 
+/* Create and lock the first file. A recovery that looks at the directory at this moment may have
+ * taken the lock first: then the next name. */
+static enum err segment_open_first(struct spool *spool, struct spool_segment *segment)
+{
+    enum err err = ERR_DISK_LOCKED;
+    for (uint32_t i = 0; i < SEGMENT_NAME_TRIES && err == ERR_DISK_LOCKED; i++) {
+        segment_name(spool, segment);
+        TRY(disk_open(spool->disk, segment->name, DISK_OPEN_CREATE, &segment->file));
+        err = disk_lock(spool->disk, segment->file);
+        if (err != ERR_OK) {
+            disk_close(spool->disk, segment->file);
+            segment->file = NULL;
+        }
+    }
+    return err;
+}
+
 enum err spool_segment_create_first(struct spool *spool)
 {
     struct disk *disk = spool->disk;
     struct spool_segment *segment = segment_new(spool);
-    enum err err = ERR_DISK_LOCKED;
-    /* A recovery that looks at the directory at this moment may have taken the lock first. */
-    for (uint32_t i = 0; i < SEGMENT_NAME_TRIES && err == ERR_DISK_LOCKED; i++) {
-        segment_name(spool, segment);
-        TRY(disk_open(disk, segment->name, DISK_OPEN_CREATE, &segment->file));
-        err = disk_lock(disk, segment->file);
-        if (err == ERR_DISK_LOCKED)
-            disk_close(disk, segment->file);
-    }
-    TRY(err);
-    err = disk_allocate(disk, segment->file, spool->options.segment_size);
+    TRY(segment_open_first(spool, segment));
+    enum err err = disk_allocate(disk, segment->file, spool->options.segment_size);
     if (err == ERR_OK)
         err = disk_sync_directory(disk);
     if (err != ERR_OK) {
         disk_close(disk, segment->file);
+        segment->file = NULL;
         enum err err_unlink = disk_unlink(disk, segment->name);
         /* A full disk must not keep us from delivering what is in the spool already. */
         return err == ERR_DISK_FULL && err_unlink == ERR_OK ? ERR_OK : err;

@@ -30,6 +30,7 @@ static const struct {
     {"dns:", "dns: {resolvers: [\"192.0.2.53\"]}"},
     {"spool:", "spool: {size: 64MiB, segment: 1MiB, reserve: 4MiB}"},
     {"buffers:", "buffers: {size: 2KiB, memory: 64MiB}"},
+    {"queue:", "queue: {body_memory: 16MiB}"},
 };
 
 static struct flow_address address_of(const char *ip, uint16_t port)
@@ -47,6 +48,8 @@ void scenario_init(struct scenario *scenario, const char *file)
     *scenario =
         (struct scenario){.file = file, .shard_count = 1, .patience = TICK_S(60), .ttl = 300};
     rng_init_seed(&scenario->rng, WORLD_SEED);
+    scenario_text_append(&scenario->dialogue, "", 0);
+    scenario_text_append(&scenario->why, "", 0);
     scenario->records = calloc(SCENARIO_RECORD_MAX, sizeof(*scenario->records));
     CHECK(scenario->records != NULL);
     scenario->net = net_sim_new(&(struct net_sim_options){.seed = WORLD_SEED,

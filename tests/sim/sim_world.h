@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef TESTS_SIM_SIM_WORLD_H
+#define TESTS_SIM_SIM_WORLD_H
+
+#include "tests/sim/node.h"
+#include "tests/sim/zone.h"
+
+/*
+ * The parts of sim_relay: the ledger of all promises, the senders, the receivers. See sim_relay.c.
+ */
+#define SIM_RECIPIENT_MAX 6u
+#define SIM_DOMAIN_MAX    12u
+#define SIM_SENDER_DOMAIN SIM_DOMAIN_MAX /* where bounces go */
+#define SIM_PORT          25u
+
+struct sim_text { /* grows on the heap; NUL-terminated */
+    char *data;
+    uint32_t size, capacity;
+};
+void sim_text_add(struct sim_text *text, const void *octets, uint32_t size);
+__attribute__((format(printf, 2, 3))) void sim_text_format(struct sim_text *text,
+                                                           const char *format, ...);
+/** Drop octets from the front. */
+void sim_text_drop(struct sim_text *text, uint32_t size);
+void sim_text_fini(struct sim_text *text);
+
+/* ---- the ledger ---- */
+
+enum ledger_fate {                    /* what the sender knows of its message */
+                   LEDGER_UNFINISHED, /* the end of data was never sent: must not arrive */
+                   LEDGER_UNKNOWN,    /* no reply to the end of data: may arrive, whole */
+                   LEDGER_ACCEPTED,   /* 250: every accepted recipient is delivered or bounced */
+                   LEDGER_DEFERRED,   /* 4xx */
+                   LEDGER_REFUSED,    /* 5xx: must not arrive */
+};
+
+struct ledger_recipient {
+    uint32_t domain;
+    bool is_accepted; /* its RCPT got 250 */
+    bool is_bounced;  /* a bounce that names it was taken by the sender's own server */
+    uint32_t delivered;
+    tick_us delivered_at; /* last time */
+    bool is_confirmed;    /* the relay surely read the receiver's 250 */
+};
+
+struct ledger_message {
+    uint32_t number, size;
+    enum ledger_fate fate;
+    bool is_poisoned;           /* has a bare LF */
+    tick_us finished, answered; /* end of data sent; its reply */
+    uint16_t code;
+    uint32_t recipient_count;
+    struct ledger_recipient recipients[SIM_RECIPIENT_MAX];
+};
+
+#define LEDGER_CRASH_MAX 16u
+
+struct ledger {
+    struct net_sim *net;
+    uint64_t seed;
+    struct ledger_message *messages;
+    uint32_t count, capacity;
+    tick_us crashes[LEDGER_CRASH_MAX];
+    uint32_t crash_count;
+    tick_us lazy_time, commit_deadline;
+    bool has_disk_faults; /* then progress may be late, and duplicates after a crash too */
+    uint32_t violations, delivered, bounced, duplicates;
+    bool is_traced;
+};
+
+struct ledger_message *ledger_message_new(struct ledger *ledger, struct rng *rng,
+                                          uint32_t domain_count);
+/** The message as the sender has it, without dot-stuffing. */
+void ledger_content(const struct ledger *ledger, const struct ledger_message *message,
+                    struct sim_text *ret_content);
+void ledger_address(const struct ledger_message *message, uint32_t recipient, char ret_text[64]);
+/** A receiver took a message: `recipients` are addresses as given in RCPT. `is_sure`: the relay
+ * will surely read the reply. */
+void ledger_on_delivery(struct ledger *ledger, const char *sender, char (*recipients)[128],
+                        uint32_t recipient_count, const struct sim_text *content);
+/** The relay has read the 250 of the delivery of this address. */
+void ledger_on_confirmed(struct ledger *ledger, const char *address);
+/** Everything has come to its end: check what was promised. */
+void ledger_settle(struct ledger *ledger);
+__attribute__((format(printf, 2, 3))) void ledger_violation(struct ledger *ledger,
+                                                            const char *format, ...);
+__attribute__((format(printf, 2, 3))) void ledger_trace(struct ledger *ledger, const char *format,
+                                                        ...);
+
+/* ---- senders ---- */
+
+struct senders;
+struct senders_options {
+    struct net_sim *net;
+    struct ledger *ledger;
+    uint64_t seed;
+    struct flow_address relay;
+    uint32_t sender_count, messages_per_sender, domain_count;
+    tick_us start_spread; /* each begins at a random time within this */
+};
+struct senders *senders_new(const struct senders_options *options);
+void senders_free(struct senders *senders);
+void senders_turn(struct senders *senders);
+tick_us senders_deadline(const struct senders *senders);
+bool senders_are_done(const struct senders *senders);
+
+/* ---- receivers ---- */
+
+enum receiver_stage {
+    RECEIVER_BANNER,
+    RECEIVER_HELLO,
+    RECEIVER_MAIL,
+    RECEIVER_RCPT,
+    RECEIVER_DATA,
+    RECEIVER_END,
+    RECEIVER_STAGE_COUNT
+};
+struct receiver_mood { /* chances per million, at every reply */
+    uint32_t temporary, permanent, drop, silent, slow;
+    uint32_t drop_after_reply; /* at the end of data: 250, then gone */
+    bool has_chunking, has_pipelining;
+};
+struct receivers;
+struct receivers *receivers_new(struct net_sim *net, struct ledger *ledger, uint64_t seed);
+void receivers_free(struct receivers *receivers);
+/** One more server, listening on this address. */
+void receivers_listen(struct receivers *receivers, const struct flow_address *address,
+                      const struct receiver_mood *mood);
+void receivers_set_mood(struct receivers *receivers, uint32_t index,
+                        const struct receiver_mood *mood);
+void receivers_turn(struct receivers *receivers);
+tick_us receivers_deadline(const struct receivers *receivers);
+
+#endif

@@ -110,6 +110,17 @@ void transfer_abort(struct transfer *transfer, struct transfer_intake *intake)
     transfer_intake_free(transfer, intake);
 }
 
+/*
+ * Bodies kept for their first attempt and buffers for receiving come from one pool. Kept bodies may
+ * have the first half of it; beyond that a body is read back from the spool when its turn comes, so
+ * that receiving (and acknowledgements with it) never starves.
+ */
+static bool transfer_may_keep_body(const struct transfer *transfer)
+{
+    const struct buf_pool *pool = transfer->options.plane->pool;
+    return buf_pool_available(pool) > buf_pool_in_use(pool);
+}
+
 static void transfer_on_committed(struct transfer *transfer, struct transfer_intake *intake,
                                   const struct spool_event *event)
 {
@@ -119,7 +130,7 @@ static void transfer_on_committed(struct transfer *transfer, struct transfer_int
         struct qmgr_insert insert = {
             .encoded = span_of(intake->encoded, intake->encoded_size),
             .entry = event->entry,
-            .body = intake->is_kept ? &intake->body : NULL,
+            .body = intake->is_kept && transfer_may_keep_body(transfer) ? &intake->body : NULL,
         };
         enum err err = qmgr_insert(transfer->qmgr, &insert, transfer->now);
         CHECK(err == ERR_OK); /* the door kept the bound, and we encoded it ourselves */
@@ -338,6 +349,9 @@ struct transfer *transfer_new(const struct transfer_options *options,
     transfer->settings = settings;
     transfer->now = now;
     transfer->cancel_scan = now.tick + TRANSFER_CANCEL_SCAN_TIME;
+    const struct buf_pool *pool = options->plane->pool;
+    transfer->read_memory_max =
+        (uint64_t)buf_pool_available(pool) * buf_pool_data_size(pool) / TRANSFER_READ_MEMORY_SHARE;
     TAILQ_INIT(&transfer->resolving);
     TAILQ_INIT(&transfer->woken);
     TAILQ_INIT(&transfer->woken_sites);

@@ -14,8 +14,8 @@
  */
 #define TRANSFER_SITE_BUCKETS       4096u
 #define TRANSFER_READ_AHEAD_MAX     4u /* bodies being read for one site without a connection */
-#define TRANSFER_READ_MEMORY_MAX    (64u << 20) /* octets of bodies read back and not yet sent */
-#define TRANSFER_BODY_KEEP_MAX      (1u << 20)  /* larger bodies are read back from the spool */
+#define TRANSFER_READ_MEMORY_SHARE  4u /* of the pool: bodies read back and not yet sent */
+#define TRANSFER_BODY_KEEP_MAX      (1u << 20) /* larger bodies are read back from the spool */
 #define TRANSFER_AWAY_MAX           4u
 #define TRANSFER_DSN_ACTIVE_MAX     64u
 #define TRANSFER_CANCEL_SCAN_TIME   TICK_S(1)
@@ -127,7 +127,7 @@ struct transfer {
     struct transfer_site *buckets[TRANSFER_SITE_BUCKETS];
     struct transfer_job_list jobs;
     uint32_t intakes, jobs_active, dsns_active, lines_active;
-    uint64_t read_memory, handovers;
+    uint64_t read_memory, read_memory_max, handovers;
     tick_us drain_since;
     tick_us cancel_scan;
     bool is_draining;

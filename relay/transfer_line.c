@@ -21,8 +21,8 @@
  *   3. A route pointer is followed only while the snapshot it came from is the present one
  * (settings_serial).
  *
- * Limits: TRANSFER_READ_AHEAD_MAX bodies a site and TRANSFER_READ_MEMORY_MAX octets a shard are
- * read back ahead of a connection.
+ * Limits: TRANSFER_READ_AHEAD_MAX bodies a site and a share of the buffer pool
+ * (TRANSFER_READ_MEMORY_SHARE) are read back ahead of a connection.
  */
 #include "relay/transfer_internal.h"
 
@@ -312,7 +312,7 @@ static bool transfer_site_take(struct transfer *transfer, struct transfer_site *
     struct transfer_line *line;
 
     if (transfer->is_draining || site->reading >= TRANSFER_READ_AHEAD_MAX ||
-        transfer->read_memory >= TRANSFER_READ_MEMORY_MAX)
+        transfer->read_memory >= transfer->read_memory_max)
         return false;
     while ((line = TAILQ_FIRST(&site->lines)) != NULL) {
         TAILQ_REMOVE(&site->lines, line, link);

@@ -19,7 +19,8 @@
  *   3. A shard that waits for home gives up after the time that home needs at most; an answer that
  *      then comes finds another generation in its cookie.
  *   4. At most DNS_HOME_TRIES_MAX changes of an answer under the copy; then this shard asks itself.
- *   5. Waiters of other shards are at most outstanding_max; who comes then is told FAILED.
+ *   5. Waiters of other shards are at most outstanding_max; who comes then, or when no question is
+ *      free, is told to ask the resolvers itself.
  */
 #include <stdlib.h>
 
@@ -31,6 +32,7 @@
 #define FLAG_REFRESH 1u
 #define FLAG_WORKED  2u
 #define FLAG_RESTART 4u /* the part asked for is of an answer that is gone */
+#define FLAG_BUSY    8u /* home has no question free: ask the resolvers yourself */
 
 enum message_kind { MESSAGE_ASK = 1, MESSAGE_ANSWER = 2 };
 
@@ -120,31 +122,28 @@ void dns_home_reply(struct dns *dns, uint32_t to_shard, uint32_t cookie, uint32_
     dns->options.send(dns->options.context, to_shard, &answer, sizeof(answer), true);
 }
 
-static void reply_without_value(struct dns *dns, uint32_t to_shard, uint32_t cookie, uint8_t flags,
-                                tick_us now)
+/* Home cannot give the answer; the flag says what the asker does instead. */
+static void reply_without_value(struct dns *dns, uint32_t to_shard, uint32_t cookie, uint8_t flag)
 {
     struct answer_message answer = {
         .kind = MESSAGE_ANSWER,
         .outcome = DNS_OUTCOME_FAILED,
-        .flags = flags,
+        .flags = flag,
         .cookie = cookie,
-        .fetched = now,
-        .expires = now + DNS_FAILURE_TTL,
     };
 
     dns->options.send(dns->options.context, to_shard, &answer, sizeof(answer), true);
 }
 
 /* A later part of an answer: from the cache, if it is still the same one. */
-static void ask_part(struct dns *dns, uint32_t from_shard, const struct ask_message *ask,
-                     tick_us now)
+static void ask_part(struct dns *dns, uint32_t from_shard, const struct ask_message *ask)
 {
     struct span name = span_of(ask->name, ask->name_size);
     uint64_t hash = cache_hash_of(dns->cache, name, ask->type);
     struct cache_entry *entry = cache_find(dns->cache, hash, name, ask->type);
 
     if (entry == NULL || entry->serial != ask->serial || ask->offset >= entry->value_size) {
-        reply_without_value(dns, from_shard, ask->cookie, FLAG_RESTART, now);
+        reply_without_value(dns, from_shard, ask->cookie, FLAG_RESTART);
         return;
     }
     struct dns_result result = {.note = entry->note, .value = cache_entry_value(entry)};
@@ -167,13 +166,13 @@ static void on_ask(struct dns *dns, uint32_t from_shard, const struct ask_messag
     struct dns_waiter *waiter = NULL;
 
     if (ask->offset > 0) {
-        ask_part(dns, from_shard, ask, now);
+        ask_part(dns, from_shard, ask);
         return;
     }
     if (dns->remote_waiters < dns->options.outstanding_max)
         waiter = calloc(1, sizeof(*waiter));
     if (waiter == NULL) {
-        reply_without_value(dns, from_shard, ask->cookie, 0, now);
+        reply_without_value(dns, from_shard, ask->cookie, FLAG_BUSY);
         return;
     }
     waiter->shard = from_shard;
@@ -187,7 +186,7 @@ static void on_ask(struct dns *dns, uint32_t from_shard, const struct ask_messag
     if (err == ERR_OK)
         dns_home_reply(dns, from_shard, ask->cookie, 0, &result, serial_of(dns, name, ask->type));
     else
-        reply_without_value(dns, from_shard, ask->cookie, 0, now);
+        reply_without_value(dns, from_shard, ask->cookie, FLAG_BUSY);
 }
 
 /* The answer at home changed while we copied it: again from its start, or by ourselves. */
@@ -236,6 +235,10 @@ static void on_answer(struct dns *dns, const struct answer_message *answer, tick
         return;
     if (answer->flags & FLAG_RESTART) {
         question_restart(dns, question, now);
+        return;
+    }
+    if (answer->flags & FLAG_BUSY) {
+        dns_question_ask_resolvers(dns, question, now);
         return;
     }
     if (answer->outcome == DNS_OUTCOME_FAILED) {

@@ -26,6 +26,9 @@
  *   4. A verdict that ends mail (NULL, NOT_FOUND, ALL_DENIED) never rests on a stale answer.
  *   5. wake() is called once per ERR_AGAIN, after dns/ has finished everything else in that call.
  *
+ *   6. A task that finds no question free waits in line for one; since every question ends, so does
+ *      the wait.
+ *
  * Limits: outstanding_max tasks, MX_USER_MAX waiting users; then ERR_LIMIT.
  */
 #include <stdlib.h>
@@ -50,6 +53,8 @@ struct mx_task {
     char name[CODEC_NAME_MAX];
     struct dns_want want;
     uint32_t pending, questions;
+    uint64_t deferred; /* bit per slot: no question was free; counted in pending */
+    struct mx_task *next_starved;
     bool has_targets;   /* the host list is made */
     bool has_addresses; /* they were asked for */
     bool is_implicit;   /* the one host is the domain itself */
@@ -170,29 +175,55 @@ static void task_take(struct mx_task *task, uint32_t slot, const struct dns_resu
 
 /* ---- questions go out ---- */
 
-static void task_ask(struct dns *dns, struct mx_task *task, struct span name, uint16_t type,
-                     uint32_t slot, tick_us now)
+/* Wait for a free question, behind those who wait already. */
+static void task_defer(struct dns *dns, struct mx_task *task, uint32_t slot)
+{
+    struct mx_task **link = &dns->tasks_starved;
+
+    if (task->deferred == 0) {
+        while (*link != NULL)
+            link = &(*link)->next_starved;
+        *link = task;
+        task->next_starved = NULL;
+    }
+    task->deferred |= 1ull << slot;
+    task->pending++;
+}
+
+static void task_ask(struct dns *dns, struct mx_task *task, uint32_t slot, tick_us now)
 {
     /* Freshness beyond the TTL matters for what could end in a bounce: the domain's own name. */
     bool is_own_name = slot == SLOT_MX || task->is_implicit;
     struct dns_want want = {is_own_name ? task->want.fetched_after : 0, task->want.is_refresh};
-    struct dns_result result = {.note.outcome = DNS_OUTCOME_FAILED,
-                                .note.expires = now + DNS_FAILURE_TTL,
-                                .note.refresh_at = now + DNS_FAILURE_TTL};
     struct dns_waiter *waiter = &task->waiters[slot];
-    enum err err = ERR_LIMIT;
+    struct span name = task_name(task);
+    uint16_t type = DNS_TYPE_MX;
+    struct dns_result result;
 
-    *waiter = (struct dns_waiter){.task = task, .slot = slot};
-    if (task->questions < MX_QUESTION_MAX) {
-        task->questions++;
-        err = dns_ask(dns, name, type, &want, waiter, now, &result);
+    if (slot != SLOT_MX) {
+        const struct mx_set_host *host = &task->set.hosts[(slot - 1) / MX_FAMILY_COUNT];
+        name = span_of(host->name, host->name_size);
+        type = family_type[(slot - 1) % MX_FAMILY_COUNT];
     }
+    if (task->questions == MX_QUESTION_MAX) {
+        result = (struct dns_result){.note.outcome = DNS_OUTCOME_FAILED};
+        task_take(task, slot, &result);
+        return;
+    }
+    *waiter = (struct dns_waiter){.task = task, .slot = slot};
+    enum err err = dns_ask(dns, name, type, &want, waiter, now, &result);
+    if (err == ERR_LIMIT) {
+        task_defer(dns, task, slot);
+        return;
+    }
+    task->questions++;
     if (err == ERR_AGAIN)
         task->pending++;
     else
         task_take(task, slot, &result);
 }
 
+/* RFC 6761 section 6.3: "localhost" and names below it. */
 static bool name_is_localhost(struct span name)
 {
     struct span local = SPAN_LITERAL("localhost");
@@ -234,7 +265,7 @@ static void task_ask_addresses(struct dns *dns, struct mx_task *task, tick_us no
         if (!query_name_is_sound(name) || name_is_numeric(name))
             continue;
         for (uint32_t family = 0; family < MX_FAMILY_COUNT; family++)
-            task_ask(dns, task, name, family_type[family], 1 + MX_FAMILY_COUNT * i + family, now);
+            task_ask(dns, task, 1 + MX_FAMILY_COUNT * i + family, now);
     }
 }
 
@@ -244,7 +275,7 @@ static bool task_proceed(struct dns *dns, struct mx_task *task, tick_us now)
     if (task->pending > 0)
         return false;
     if (!task->has_targets) {
-        task_ask(dns, task, task_name(task), DNS_TYPE_MX, SLOT_MX, now);
+        task_ask(dns, task, SLOT_MX, now);
         if (task->pending > 0)
             return false;
     }
@@ -371,20 +402,44 @@ static void task_free(struct mx_task *task)
     free(task);
 }
 
-void mx_task_on_result(struct dns *dns, struct mx_task *task, uint32_t slot,
-                       const struct dns_result *result, tick_us now)
+static void task_done_when_complete(struct dns *dns, struct mx_task *task, tick_us now)
 {
-    CHECK(task->pending > 0);
-    task->pending--;
-    task_take(task, slot, result);
     if (!task_proceed(dns, task, now))
         return;
     task->next = dns->tasks_done;
     dns->tasks_done = task;
 }
 
+void mx_task_on_result(struct dns *dns, struct mx_task *task, uint32_t slot,
+                       const struct dns_result *result, tick_us now)
+{
+    CHECK(task->pending > 0);
+    task->pending--;
+    task_take(task, slot, result);
+    task_done_when_complete(dns, task, now);
+}
+
+/* Questions have become free: first come, first served. */
+static void tasks_feed(struct dns *dns, tick_us now)
+{
+    while (dns->tasks_starved != NULL && dns->free != 0) {
+        struct mx_task *task = dns->tasks_starved;
+        uint64_t deferred = task->deferred;
+        dns->tasks_starved = task->next_starved;
+        task->deferred = 0;
+        for (uint32_t slot = 0; slot < SLOT_COUNT; slot++) {
+            if (!(deferred >> slot & 1))
+                continue;
+            task->pending--;
+            task_ask(dns, task, slot, now);
+        }
+        task_done_when_complete(dns, task, now);
+    }
+}
+
 void mx_tasks_report(struct dns *dns, tick_us now)
 {
+    tasks_feed(dns, now);
     while (dns->tasks_done != NULL) {
         struct mx_task *task = dns->tasks_done;
         dns->tasks_done = task->next;

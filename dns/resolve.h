@@ -75,6 +75,7 @@ struct dns {
     uint32_t bucket_mask, free, outstanding;
     uint32_t remote_waiters;
     struct mx_task *tasks_done;    /* answered and not yet reported */
+    struct mx_task *tasks_starved; /* wait for a free question, in order */
     struct mx_task **task_buckets; /* all tasks, bucket_mask + 1 */
     uint32_t task_count, user_count;
     struct query_answer answer;   /* scratch */

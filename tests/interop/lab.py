@@ -118,7 +118,7 @@ class Lab:
         port = free_port(kind=socket.SOCK_DGRAM)
         lines = ['server:', '  ip-address: 127.0.0.1@%d' % port, '  username: ""', '  database: ""',
                  '  zonesdir: "%s"' % self.folder, '  pidfile: ""', '  xfrdfile: "%s"' % self.path('xfrd.state'),
-                 '  zonelistfile: "%s"' % self.path('zone.list'), '  server-count: 1', '  hide-version: yes',
+                 '  zonelistfile: "%s"' % self.path('zone.list'), '  server-count: 1', '  hide-version: yes', '  rrl-ratelimit: 0',
                  'remote-control:', '  control-enable: no']
         for zone, rows in zones.items():
             self.write(zone + '.zone', '$ORIGIN %s.\n$TTL 60\n@ SOA ns hostmaster 1 3600 600 86400 60\n@ NS ns\nns A 127.0.0.1\n%s\n'

@@ -449,6 +449,41 @@ static void test_limit_of_outstanding(void **state)
     fixture_fini(&f);
 }
 
+/* As many lookups as there are questions, each with two hosts of its own: addresses have to wait
+ * for free questions, and none is taken for unresolved because of that. */
+static void test_questions_are_shared(void **state)
+{
+    static struct fake_row crowd[64 * 4];
+    static char names[64][3][32], texts[64][2][40];
+    static struct mx_answer answer;
+    struct fixture f;
+    (void)state;
+
+    for (uint32_t i = 0; i < 64; i++) {
+        snprintf(names[i][2], sizeof(names[i][2]), "crowd%u.example", i);
+        for (uint32_t j = 0; j < 2; j++) {
+            snprintf(names[i][j], sizeof(names[i][j]), "mx%u.crowd%u.example", j, i);
+            snprintf(texts[i][j], sizeof(texts[i][j]), "%u %s", j, names[i][j]);
+            crowd[4 * i + j] = (struct fake_row){names[i][2], MX, texts[i][j]};
+            crowd[4 * i + 2 + j] = (struct fake_row){names[i][j], A, "192.0.2.1"};
+        }
+    }
+    fixture_init(&f, crowd, COUNT_OF(crowd));
+    for (uint32_t i = 0; i < 64; i++) {
+        assert_int_equal(
+            ERR_AGAIN, mx_lookup(f.dns, &f.policy, span_from_text(names[i][2]), i, f.now, &answer));
+    }
+    settle(&f);
+    assert_int_equal(64, f.wakes);
+    for (uint32_t i = 0; i < 64; i++) {
+        assert_int_equal(
+            ERR_OK, mx_lookup(f.dns, &f.policy, span_from_text(names[i][2]), i, f.now, &answer));
+        assert_int_equal(2, answer.host_count);
+    }
+    assert_int_equal(64 * 5, f.fake->query_count);
+    fixture_fini(&f);
+}
+
 static void test_ttl(void **state)
 {
     static struct mx_answer answer;
@@ -716,6 +751,7 @@ int main(void)
         cmocka_unit_test(test_caps),
         cmocka_unit_test(test_coalescing),
         cmocka_unit_test(test_limit_of_outstanding),
+        cmocka_unit_test(test_questions_are_shared),
         cmocka_unit_test(test_ttl),
         cmocka_unit_test(test_failure_is_cached_briefly),
         cmocka_unit_test(test_stale),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * TLS over a flow. OpenSSL runs on a BIO of ours that reads received buffers in place and writes
- * into reserved ones; between the flow and OpenSSL's own record buffer nothing is copied twice.
+ * TLS over a flow. OpenSSL runs on a BIO of ours (tls_bio.c) that reads received buffers in place
+ * and writes into reserved ones.
  *
  *   flow --peek/consume--> BIO --> SSL_read  --> `in`  --> the owner
  *   flow <-reserve/commit- BIO <-- SSL_write <-- `out` <-- the owner
@@ -38,13 +38,15 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
+#include "relay/tls_bio.h"
+
 #define TLSIO_RECORD_SIZE 16384u
-#define TLSIO_SPANS       8u
 
 struct tlsio {
     SSL *ssl;
     struct flow_plane *plane;
     struct flow flow;
+    struct tls_bio wire; /* what OpenSSL reads from and writes to: the flow */
     enum stream_state state;
     enum err error;
     const char *reason; /* static text */
@@ -68,89 +70,6 @@ struct tlsio {
     bool is_wake_wanted;  /* see above */
     bool is_wake_told;    /* and the flow has not reported since */
 };
-
-/* ---- the BIO ---- */
-
-static int bio_read(BIO *bio, char *octets, size_t size, size_t *ret_size)
-{
-    struct tlsio *io = BIO_get_data(bio);
-    struct span spans[TLSIO_SPANS];
-    size_t copied = 0;
-
-    BIO_clear_retry_flags(bio);
-    uint32_t count = flow_peek(io->plane, io->flow, spans, TLSIO_SPANS);
-    for (uint32_t i = 0; i < count && copied < size; i++) {
-        size_t part = spans[i].size < size - copied ? spans[i].size : size - copied;
-
-        memcpy(octets + copied, spans[i].data, part);
-        copied += part;
-    }
-    if (copied == 0) {
-        if (!io->is_fin && io->lost == ERR_OK)
-            BIO_set_retry_read(bio);
-        return 0;
-    }
-    flow_consume(io->plane, io->flow, (uint32_t)copied);
-    *ret_size = copied;
-    return 1;
-}
-
-static int bio_write(BIO *bio, const char *octets, size_t size, size_t *ret_size)
-{
-    struct tlsio *io = BIO_get_data(bio);
-    size_t copied = 0;
-
-    BIO_clear_retry_flags(bio);
-    while (copied < size) {
-        struct span_mut room = flow_reserve(io->plane, io->flow, 1);
-
-        if (room.data == NULL)
-            break;
-        size_t part = room.size < size - copied ? room.size : size - copied;
-        memcpy(room.data, octets + copied, part);
-        flow_commit(io->plane, io->flow, (uint32_t)part);
-        copied += part;
-    }
-    if (copied == 0) {
-        BIO_set_retry_write(bio);
-        return 0;
-    }
-    *ret_size = copied;
-    return 1;
-}
-
-static long bio_control(BIO *bio, int command, long number, void *pointer)
-{
-    const struct tlsio *io = BIO_get_data(bio);
-
-    (void)number;
-    (void)pointer;
-    switch (command) {
-    case BIO_CTRL_FLUSH:
-        return 1;
-    case BIO_CTRL_EOF:
-        return io->is_fin || io->lost != ERR_OK;
-    default:
-        return 0;
-    }
-}
-
-static BIO_METHOD *bio_method;
-static CRYPTO_ONCE bio_once = CRYPTO_ONCE_STATIC_INIT;
-
-/* A constant table, but OpenSSL wants it built. */
-static void bio_method_make(void)
-{
-    BIO_METHOD *method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "flow");
-
-    if (method == NULL || BIO_meth_set_read_ex(method, bio_read) != 1 ||
-        BIO_meth_set_write_ex(method, bio_write) != 1 ||
-        BIO_meth_set_ctrl(method, bio_control) != 1) {
-        BIO_meth_free(method);
-        return;
-    }
-    bio_method = method;
-}
 
 /* ---- events ---- */
 
@@ -348,11 +267,12 @@ uint32_t tlsio_run(struct tlsio *io, uint32_t events)
     uint32_t mask = io->wanted & (FLOW_WRITABLE | FLOW_SENT) & events;
 
     if (events & FLOW_PEER_CLOSED)
-        io->is_fin = true;
+        io->wire.is_ended = io->is_fin = true;
     if (events & (FLOW_RESET | FLOW_FAILED)) {
         enum err err = flow_error(io->plane, io->flow);
 
         io->lost = err != ERR_OK ? err : ERR_PEER_RESET;
+        io->wire.is_ended = true;
     }
     io->is_wake_wanted = false;
     io->is_wake_told = false;
@@ -397,10 +317,8 @@ static bool ssl_set_name(SSL *ssl, const char *name, bool verify)
 
 static SSL *ssl_make(const struct tlsio_options *options, struct tlsio *io)
 {
-    if (CRYPTO_THREAD_run_once(&bio_once, bio_method_make) != 1 || bio_method == NULL)
-        return NULL;
     SSL *ssl = SSL_new(options->context);
-    BIO *bio = BIO_new(bio_method);
+    BIO *bio = tls_bio_new(&io->wire);
 
     if (ssl == NULL || bio == NULL ||
         (options->name != NULL && !options->is_server &&
@@ -409,8 +327,6 @@ static SSL *ssl_make(const struct tlsio_options *options, struct tlsio *io)
         BIO_free(bio);
         return NULL;
     }
-    BIO_set_data(bio, io);
-    BIO_set_init(bio, 1);
     SSL_set_bio(ssl, bio, bio); /* one reference serves both directions */
     if (options->is_server) {
         SSL_set_accept_state(ssl);
@@ -431,6 +347,7 @@ enum err tlsio_new(const struct tlsio_options *options, struct tlsio **ret_io)
         return ERR_MEMORY;
     io->plane = options->plane;
     io->flow = options->flow;
+    io->wire = (struct tls_bio){.plane = options->plane, .flow = options->flow};
     io->state = STREAM_HANDSHAKE;
     io->wanted = options->wanted;
     io->ssl = ssl_make(options, io);

@@ -318,7 +318,7 @@ static void test_no_wake_up_is_lost(void **state)
 struct rounds {
     struct ring_member *sender;
     _Atomic uint32_t started, sent;
-    uint32_t count;
+    _Atomic bool is_over;
 };
 
 static void spin_until(_Atomic uint32_t *number, uint32_t least)
@@ -333,27 +333,30 @@ static void *run_rounds(void *context)
 {
     struct rounds *rounds = context;
 
-    for (uint32_t round = 1; round <= rounds->count; round++) {
+    for (uint32_t round = 1;; round++) {
         spin_until(&rounds->started, round);
+        if (atomic_load(&rounds->is_over))
+            return NULL;
         send_number(rounds->sender, 1, round, false);
         atomic_store(&rounds->sent, round);
     }
-    return NULL;
 }
 
 static void test_falling_asleep_while_a_message_comes(void **state)
 {
     struct ring_group *group = ring_group_new(2, 64);
     struct ring_member *sleeper = ring_member_get(group, 1);
-    struct rounds rounds = {.sender = ring_member_get(group, 0), .count = MESSAGES / 5};
+    struct rounds rounds = {.sender = ring_member_get(group, 0)};
+    const struct tick_source *clock = tick_source_system();
+    tick_us until = clock->monotonic(clock->context) + TICK_MS(500);
     struct pollfd wait = {.fd = ring_member_eventfd(sleeper), .events = POLLIN};
-    uint32_t lost = 0, announced = 0, missing = 0;
+    uint32_t lost = 0, announced = 0, missing = 0, round = 0;
     struct ring_message got;
     pthread_t thread;
 
     (void)state;
     assert_int_equal(0, pthread_create(&thread, NULL, run_rounds, &rounds));
-    for (uint32_t round = 1; round <= rounds.count; round++) {
+    while (round++ < MESSAGES / 5 && clock->monotonic(clock->context) < until) {
         atomic_store(&rounds.started, round);
         for (volatile uint32_t spin = 0; spin < round % 499; spin++)
             ;
@@ -366,8 +369,10 @@ static void test_falling_asleep_while_a_message_comes(void **state)
         }
         missing += ring_receive(sleeper, &got) != ERR_OK || number_of(&got) != round;
     }
+    atomic_store(&rounds.is_over, true);
+    atomic_store(&rounds.started, round);
     pthread_join(thread, NULL);
-    print_message("# sleep announced in %u of %u rounds\n", announced, rounds.count);
+    print_message("# sleep announced in %u of %u rounds\n", announced, round - 1);
     assert_int_equal(0, lost);
     assert_int_equal(0, missing);
     assert_true(announced > 0);

@@ -170,8 +170,7 @@ static struct smtp_body_step give_stray_cr(struct smtp_body *body, uint32_t at)
 {
     body->run.flags |= SMTP_BODY_BARE_CR;
     body->state = BODY_TEXT;
-    return (struct smtp_body_step){
-        .pass = at, .insert = body->is_normalizing ? SPAN_LITERAL(" ") : SPAN_LITERAL("")};
+    return (struct smtp_body_step){.pass = at, .insert = SPAN_LITERAL(" ")};
 }
 
 /* What one octet does. True: the scan stops here with *step, whose pass is set and whose skip says
@@ -216,11 +215,16 @@ static bool scan_octet(struct smtp_body *body, uint8_t octet, uint32_t at,
         if (octet == '\n') {
             body->state = BODY_START;
             *step = (struct smtp_body_step){.pass = at, .skip = 1, .is_end = true};
-        } else {
-            count_octet(body, '\r');
-            *step = give_stray_cr(body, at);
+            return true;
         }
-        return true;
+        count_octet(body, '\r');
+        if (body->is_normalizing) {
+            *step = give_stray_cr(body, at);
+            return true;
+        }
+        body->run.flags |= SMTP_BODY_BARE_CR;
+        body->state = BODY_TEXT;
+        break;
     }
     if (octet == '\r') {
         *step = take_cr(body, at);

@@ -212,8 +212,8 @@ struct spool_census { /* of the segments; taken anew when something changed */
     uint32_t ready, preparing, reusable;
     uint32_t foreign; /* ready or reusable, of earlier processes */
     uint64_t octets;  /* sizes of all files */
-    uint64_t live_octets;
     uint32_t creatable;
+    uint32_t creatable_urgent; /* when nothing else is left to write to */
 };
 
 struct spool {

@@ -38,6 +38,8 @@
 #define SEGMENT_ZERO_UNIT  (16u << 10)
 #define SEGMENT_ZERO_SYNC  (4u << 20) /* octets zeroed between syncs */
 #define SEGMENT_NAME_TRIES 8u
+#define SEGMENT_OWN_MIN    4u /* segments besides adopted ones, whatever size_max says */
+#define SEGMENT_URGENT     2u
 
 #define TO(state) (1u << SPOOL_SEGMENT_##state)
 
@@ -465,25 +467,41 @@ struct spool_segment *spool_segment_writable(struct spool *spool)
 
 /* ---- housekeeping ---- */
 
-static uint32_t segments_creatable(struct spool *spool, uint64_t octets)
+/* Segments that fit between `octets` and `octets_max`, as far as the file system has room. */
+static uint32_t segments_fitting(const struct spool *spool, uint64_t octets, uint64_t octets_max,
+                                 uint64_t octets_free)
 {
-    uint32_t size = spool->options.segment_size;
-    if (spool->now.tick < spool->create_not_before || octets + size > spool->options.size_max)
-        return 0;
-    uint64_t free_octets, total_octets;
-    if (disk_space(spool->disk, &free_octets, &total_octets) != ERR_OK)
-        return 0;
-    uint64_t allowed = spool->options.size_max - octets;
-    return (uint32_t)((free_octets < allowed ? free_octets : allowed) / size);
+    uint64_t room = octets < octets_max ? octets_max - octets : 0;
+    return (uint32_t)((room < octets_free ? room : octets_free) / spool->options.segment_size);
+}
+
+/* What was adopted may be more than size_max; we still need some segments to work with. And when
+ * there is no segment at all for what waits, not even by copying, SEGMENT_URGENT more are allowed:
+ * only DONE and PROGRESS free space in the end. */
+static void segments_count_creatable(struct spool *spool, struct spool_census *census,
+                                     uint64_t octets_foreign)
+{
+    uint64_t octets_free, octets_total;
+    if (spool->now.tick < spool->create_not_before ||
+        disk_space(spool->disk, &octets_free, &octets_total) != ERR_OK)
+        return;
+    uint64_t size = spool->options.segment_size;
+    uint64_t least = octets_foreign + SEGMENT_OWN_MIN * size;
+    uint64_t most = least > spool->options.size_max ? least : spool->options.size_max;
+    census->creatable = segments_fitting(spool, census->octets, most, octets_free);
+    census->creatable_urgent =
+        segments_fitting(spool, census->octets, most + SEGMENT_URGENT * size, octets_free);
 }
 
 static void segments_count(struct spool *spool)
 {
     struct spool_census census = {0};
+    uint64_t octets_foreign = 0;
     for (uint32_t i = 0; i < spool->segment_count; i++) {
         const struct spool_segment *segment = spool->segments[i];
         census.octets += segment->state == SPOOL_SEGMENT_NONE ? 0 : segment->size;
-        census.live_octets += segment->live_octets;
+        octets_foreign +=
+            segment->is_foreign && segment->state != SPOOL_SEGMENT_NONE ? segment->size : 0;
         census.ready += segment->state == SPOOL_SEGMENT_READY;
         bool is_reusable = spool_segment_is_reusable(segment);
         census.reusable += is_reusable;
@@ -493,7 +511,7 @@ static void segments_count(struct spool *spool)
             segment->state == SPOOL_SEGMENT_CREATING || segment->state == SPOOL_SEGMENT_STAMPING ||
             segment->state == SPOOL_SEGMENT_ZEROING || segment->state == SPOOL_SEGMENT_REMOVING;
     }
-    census.creatable = segments_creatable(spool, census.octets);
+    segments_count_creatable(spool, &census, octets_foreign);
     spool->census = census;
     spool->is_census_due = false;
     spool->space_checked = spool->now.tick;
@@ -549,13 +567,14 @@ void spool_segments_maintain(struct spool *spool)
     if (!is_needed && census->foreign == 0)
         return;
     struct spool_segment *reusable = segment_find_reusable(spool, !is_needed);
+    uint32_t creatable =
+        is_urgent && spool->pending.first != NULL ? census->creatable_urgent : census->creatable;
     struct spool_segment *surplus = census->ready > wanted ? segment_find_surplus(spool) : NULL;
     if (surplus != NULL)
         segment_remove(surplus);
     else if (reusable != NULL)
         segment_stamp(reusable);
-    else if (is_needed && census->creatable > 0 &&
-             spool->segment_count < SPOOL_SEGMENT_COUNT_MAX / 2)
+    else if (is_needed && creatable > 0 && spool->segment_count < SPOOL_SEGMENT_COUNT_MAX / 2)
         segment_create(spool);
 }
 

@@ -30,7 +30,8 @@ struct node {
     struct node_member members[NODE_SHARD_MAX];
     struct ring_group *group;
     struct rng rng;
-    struct disk *recovery_disk; /* while the scan is to be done */
+    struct disk *recovery_disk; /* until every shard adopted its share */
+    bool is_scanned;
     tick_us recovery_at;
     struct spool_recovery *recovery; /* while shards adopt it */
     uint32_t adopted_count;
@@ -154,8 +155,7 @@ static enum err node_recover(struct node *node)
                                    .payload_size = sizeof(control)};
 
     TRY(spool_recovery_run(node->recovery_disk, &node->recovery));
-    disk_free(node->recovery_disk);
-    node->recovery_disk = NULL;
+    node->is_scanned = true;
     control.recovery = node->recovery;
     memcpy(message.payload, &control, sizeof(control));
     for (uint32_t i = 0; i < node->count; i++)
@@ -167,7 +167,7 @@ enum err node_control(struct node *node)
 {
     struct ring_message message;
 
-    if (node->recovery_disk != NULL && net_sim_now(node->options.net) >= node->recovery_at)
+    if (!node->is_scanned && net_sim_now(node->options.net) >= node->recovery_at)
         TRY(node_recover(node));
     while (ring_receive(ring_member_get(node->group, node->count), &message) == ERR_OK) {
         CHECK(message.kind == SHARD_MESSAGE_RECOVERED && node->recovery != NULL);
@@ -176,13 +176,15 @@ enum err node_control(struct node *node)
     if (node->recovery != NULL && node->adopted_count == node->count) {
         spool_recovery_free(node->recovery);
         node->recovery = NULL;
+        disk_free(node->recovery_disk);
+        node->recovery_disk = NULL;
     }
     return ERR_OK;
 }
 
 bool node_is_recovered(const struct node *node)
 {
-    return node->recovery_disk == NULL && node->recovery == NULL;
+    return node->recovery_disk == NULL;
 }
 
 /* ring_sleep_begin() is how a shard's own thread asks whether somebody wrote to it. */
@@ -207,7 +209,7 @@ tick_us node_deadline(const struct node *node)
     }
     for (uint32_t i = 0; i < node->count; i++)
         deadline = node->members[i].deadline < deadline ? node->members[i].deadline : deadline;
-    if (node->recovery_disk != NULL && node->recovery_at < deadline)
+    if (!node->is_scanned && node->recovery_at < deadline)
         deadline = node->recovery_at;
     return deadline < now ? now : deadline;
 }

@@ -1,0 +1,569 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The whole relay in a simulated world, from one seed: senders, the shipped shards, a resolver,
+ * next hops of many moods, a network that loses connections, a disk that fails, and a node that
+ * dies and comes back. A ledger holds the relay to its promises (sim_ledger.c says which).
+ *
+ *   sim_relay --seed N [--trace]    one run; the same seed is the same run, octet for octet
+ *   sim_relay --seeds A-B           TAP, one line per seed; each in a process of its own
+ *      --shards N                   instead of what the seed says
+ *      --false-sync                 planted bug: the disk acknowledges syncs and keeps nothing
+ *      --must-fail                  with --seeds: good if at least one seed finds a violation
+ *
+ * A run has two phases. In the first, senders send, everything fails as the seed says, and the node
+ * crashes a few times. In the second nothing fails any more but what failed for good (names that do
+ * not exist, hosts that are gone), and time runs until every message must have come to its end;
+ * then the ledger is settled. The order in which shards and parties get their turns is drawn anew
+ * in every round.
+ *
+ * Limits: ROUND_MAX rounds; more without an end is a violation by itself.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "tests/sim/sim_world.h"
+
+#define ROUND_MAX       20000000u
+#define REST_ROUND_MAX  100000u /* rounds without time passing */
+#define WORLD_WALL      1700000000000000ll
+#define CRASH_SPREAD    TICK_S(40)
+#define PHASE_ONE_MAX   TICK_S(4 * 3600)
+#define LIFETIME        TICK_S(3 * 3600)
+#define AFTER_LIFETIME  TICK_S(2 * 3600) /* a last attempt, and the way of its bounce */
+#define RESTART_TRY_MAX 100u
+#define PARTY_COUNT     3u /* besides the shards: resolver, senders, receivers */
+
+struct sim_options {
+    uint64_t seed;
+    uint32_t shard_count; /* 0: as the seed says */
+    bool has_false_sync, is_traced;
+};
+
+struct sim {
+    struct sim_options options;
+    struct rng rng;
+    struct net_sim *net;
+    struct disk_sim *disk;
+    struct config *config;
+    struct node *node; /* NULL between death and restart */
+    struct zone *zone;
+    struct ledger ledger;
+    struct senders *senders;
+    struct receivers *receivers;
+    struct receiver_mood bounce_mood;
+    uint32_t domain_count, receiver_count, crashes_left, lives;
+    tick_us crash_at, restart_at;
+    struct sim_text routes;
+};
+
+/* ---- the world ---- */
+
+static uint32_t draw(struct sim *sim, uint32_t bound)
+{
+    return rng_below(&sim->rng, bound);
+}
+
+/* Often nothing, else something up to `max`. */
+static uint32_t draw_often_zero(struct sim *sim, uint32_t max)
+{
+    return draw(sim, 2) == 0 ? 0 : draw(sim, max + 1);
+}
+
+static struct flow_address address_of(uint8_t a, uint8_t b, uint8_t c, uint8_t d, uint16_t port)
+{
+    return (struct flow_address){.family = FLOW_FAMILY_IP4, .port = port, .ip = {a, b, c, d}};
+}
+
+static void world_network(struct sim *sim)
+{
+    struct net_sim_faults faults = {
+        .latency_min = 20 + draw(sim, 500),
+        .segment_max = 1 + draw(sim, draw(sim, 4) == 0 ? 20 : 3000),
+        .window = 2000 + draw(sim, 100000),
+        .lose_stream = draw_often_zero(sim, 500),
+        .mute_stream = draw_often_zero(sim, 60),
+        .lose_datagram = draw_often_zero(sim, 100000),
+        .double_datagram = draw_often_zero(sim, 100000),
+        .forge_datagram = draw_often_zero(sim, 100000),
+    };
+    faults.latency_max = faults.latency_min + draw(sim, 40000);
+    sim->net = net_sim_new(&(struct net_sim_options){.seed = rng_u64(&sim->rng),
+                                                     .start = TICK_S(1),
+                                                     .wall_start = WORLD_WALL,
+                                                     .faults = faults});
+}
+
+static void world_disk(struct sim *sim)
+{
+    tick_us latency_min = 10 + draw(sim, 300);
+
+    sim->disk =
+        disk_sim_new(&(struct disk_sim_options){.clock = net_sim_clock(sim->net),
+                                                .size = 512u << 20,
+                                                .latency_min = latency_min,
+                                                .latency_max = latency_min + draw(sim, 20000),
+                                                .seed = rng_u64(&sim->rng)});
+    disk_sim_plant_false_sync(sim->disk, sim->options.has_false_sync);
+}
+
+static struct receiver_mood mood_draw(struct sim *sim)
+{
+    return (struct receiver_mood){
+        .temporary = draw_often_zero(sim, 150000),
+        .permanent = draw_often_zero(sim, 50000),
+        .drop = draw_often_zero(sim, 60000),
+        .silent = draw_often_zero(sim, 10000),
+        .slow = draw_often_zero(sim, 50000),
+        .drop_after_reply = draw_often_zero(sim, 100000),
+        .has_chunking = draw(sim, 2) == 0,
+        .has_pipelining = draw(sim, 3) != 0,
+    };
+}
+
+/* d0.example ... : most have a server of some mood, a few have none, or no name, or are refused. */
+static void world_domain(struct sim *sim, uint32_t index)
+{
+    struct flow_address address = address_of(198, 51, 100, (uint8_t)(index + 1), SIM_PORT);
+    struct receiver_mood mood = mood_draw(sim);
+    char domain[64], host[64], data[80], ip[FLOW_ADDRESS_TEXT_MAX];
+    uint32_t kind = draw(sim, 12);
+
+    snprintf(domain, sizeof(domain), "d%u.example", index);
+    snprintf(host, sizeof(host), "mx%u.example", index);
+    snprintf(data, sizeof(data), "10 %s", host);
+    if (kind == 0) /* NXDOMAIN */
+        return;
+    if (kind == 1)
+        sim_text_format(&sim->routes, "  - {match: %s, via: refuse, text: \"not here\"}\n", domain);
+    if (kind == 2) { /* the first of two hosts is gone */
+        (void)zone_add(sim->zone, domain, "MX", "5 gone.example", 300);
+        (void)zone_add(sim->zone, "gone.example", "A", "198.51.100.250", 300);
+    }
+    (void)zone_add(sim->zone, domain, "MX", data, 60);
+    (void)zone_add(sim->zone, host, "A", flow_address_format_ip(&address, ip), 60);
+    if (kind == 3) /* nobody listens */
+        return;
+    receivers_listen(sim->receivers, &address, &mood);
+    sim->receiver_count++;
+}
+
+static void world_parties(struct sim *sim)
+{
+    struct flow_address resolver = address_of(192, 0, 2, 53, 53);
+    struct flow_address bounces = address_of(198, 51, 100, 200, SIM_PORT);
+
+    sim->zone = zone_new(sim->net, &resolver);
+    zone_set_faults(sim->zone, draw_often_zero(sim, 100000), draw_often_zero(sim, 100000),
+                    &sim->rng);
+    sim->receivers = receivers_new(sim->net, &sim->ledger, rng_u64(&sim->rng));
+    sim->domain_count = 3 + draw(sim, SIM_DOMAIN_MAX - 2);
+    for (uint32_t i = 0; i < sim->domain_count; i++)
+        world_domain(sim, i);
+    /* A bounce that is refused for good is gone, as it must be: this server never does that. */
+    sim->bounce_mood = mood_draw(sim);
+    sim->bounce_mood.permanent = 0;
+    receivers_listen(sim->receivers, &bounces, &sim->bounce_mood);
+    sim->receiver_count++;
+    (void)zone_add(sim->zone, "sender.example", "MX", "10 mx.sender.example", 60);
+    (void)zone_add(sim->zone, "mx.sender.example", "A", "198.51.100.200", 60);
+    sim->senders =
+        senders_new(&(struct senders_options){.net = sim->net,
+                                              .ledger = &sim->ledger,
+                                              .seed = rng_u64(&sim->rng),
+                                              .relay = address_of(192, 0, 2, 1, SIM_PORT),
+                                              .sender_count = 1 + draw(sim, 12),
+                                              .messages_per_sender = 1 + draw(sim, 12),
+                                              .domain_count = sim->domain_count,
+                                              .start_spread = TICK_S(20)});
+}
+
+static void world_config(struct sim *sim)
+{
+    static const uint32_t shard_counts[] = {1, 2, 4};
+    uint32_t cores = shard_counts[draw(sim, COUNT_OF(shard_counts))];
+    struct config_report report;
+    struct sim_text text = {0};
+
+    if (sim->options.shard_count > 0)
+        cores = sim->options.shard_count;
+    sim_text_format(&text,
+                    "hostname: relay.example\n"
+                    "listen: [{address: \"192.0.2.1:25\"}]\n"
+                    "relay_from: [\"192.0.2.0/24\"]\n"
+                    "dns: {resolvers: [\"192.0.2.53\"]}\n"
+                    "spool: {size: 64MiB, segment: 1MiB, reserve: 4MiB}\n"
+                    "buffers: {size: 2KiB, memory: 64MiB}\n"
+                    "queue: {body_memory: 16MiB}\n"
+                    "retry: {min: 20s, max: 10m}\n"
+                    "message_lifetime: 3h\n"
+                    "client: {connections_per_site: %u}\n"
+                    "cores: %u\n",
+                    1 + draw(sim, 6), cores);
+    if (sim->routes.size > 0)
+        sim_text_format(&text, "routes:\n%s", sim->routes.data);
+    config_report_init(&report, "configuration");
+    enum err err = config_parse(span_of(text.data, text.size), &sim->config, &report);
+    if (err == ERR_OK)
+        err = config_assemble(sim->config, &report);
+    if (err == ERR_OK)
+        err = config_complete(sim->config, &report);
+    if (err != ERR_OK)
+        printf("# %s\n", report.text);
+    CHECK(err == ERR_OK);
+    sim_text_fini(&text);
+}
+
+static void record_drop(void *context, const struct record *record)
+{
+    struct ledger *ledger = context;
+    ledger_trace(ledger, "record %u: %s %u %s", record->kind, record->recipient, record->code,
+                 record->text);
+}
+
+static enum err world_start_node(struct sim *sim)
+{
+    return node_start(
+        &(struct node_options){.net = sim->net,
+                               .disk = sim->disk,
+                               .config = sim->config,
+                               .seed = sim->options.seed * 64 + ++sim->lives,
+                               .records = {record_drop, &sim->ledger},
+                               .address4 = address_of(192, 0, 2, 1, 0),
+                               .address6 = {.family = FLOW_FAMILY_IP6, .ip = {0x20, 1, 0x0d, 0xb8}},
+                               .recovery_delay = draw(sim, 3) * TICK_MS(draw(sim, 2000))},
+        &sim->node);
+}
+
+static void disk_set_faults(struct sim *sim, uint32_t per_million)
+{
+    static const enum disk_sim_call calls[] = {DISK_SIM_WRITE, DISK_SIM_SYNC};
+
+    for (uint32_t i = 0; i < COUNT_OF(calls); i++)
+        disk_sim_fail_often(sim->disk, calls[i], per_million, ERR_DISK_IO);
+}
+
+static void sim_init(struct sim *sim, const struct sim_options *options)
+{
+    *sim = (struct sim){.options = *options};
+    rng_init_seed(&sim->rng, options->seed);
+    world_network(sim);
+    world_disk(sim);
+    sim->ledger =
+        (struct ledger){.net = sim->net, .seed = options->seed, .is_traced = options->is_traced};
+    world_parties(sim);
+    world_config(sim);
+    sim->ledger.lazy_time = sim->config->spool.lazy_time;
+    sim->ledger.commit_deadline = sim->config->spool.commit_deadline;
+    sim->crashes_left = draw(sim, 4);
+    sim->crash_at = net_sim_now(sim->net) + draw(sim, (uint32_t)CRASH_SPREAD);
+    enum err err = world_start_node(sim);
+    CHECK(err == ERR_OK);
+    if (draw(sim, 3) == 0) {
+        sim->ledger.has_disk_faults = true;
+        disk_set_faults(sim, 200 + draw(sim, 3000));
+    }
+}
+
+static void sim_fini(struct sim *sim)
+{
+    if (sim->node != NULL)
+        node_end(sim->node, NODE_KILL, &sim->rng);
+    senders_free(sim->senders);
+    receivers_free(sim->receivers);
+    zone_free(sim->zone);
+    disk_sim_free(sim->disk);
+    net_sim_free(sim->net);
+    config_free(sim->config);
+    sim_text_fini(&sim->routes);
+    free(sim->ledger.messages);
+}
+
+/* ---- death and restart ---- */
+
+static void node_die(struct sim *sim, enum node_end end)
+{
+    ledger_trace(&sim->ledger, "%s", end == NODE_POWER_LOSS ? "power loss" : "kill");
+    CHECK(sim->ledger.crash_count < LEDGER_CRASH_MAX);
+    sim->ledger.crashes[sim->ledger.crash_count++] = net_sim_now(sim->net);
+    node_end(sim->node, end, &sim->rng);
+    sim->node = NULL;
+    sim->restart_at = net_sim_now(sim->net) + draw(sim, (uint32_t)TICK_S(5));
+}
+
+static void node_live(struct sim *sim)
+{
+    tick_us now = net_sim_now(sim->net);
+
+    if (sim->node != NULL && sim->crashes_left > 0 && now >= sim->crash_at) {
+        node_die(sim, draw(sim, 3) == 0 ? NODE_KILL : NODE_POWER_LOSS);
+        sim->crashes_left--;
+        sim->crash_at = now + draw(sim, (uint32_t)CRASH_SPREAD);
+        return;
+    }
+    if (sim->node != NULL || now < sim->restart_at)
+        return;
+    if (world_start_node(sim) != ERR_OK) {
+        sim->restart_at = now + TICK_S(1); /* the disk failed a call of the start */
+        if (sim->lives > RESTART_TRY_MAX)
+            ledger_violation(&sim->ledger, "the relay does not start any more");
+    }
+    ledger_trace(&sim->ledger, "restart: %s", sim->node != NULL ? "up" : "failed");
+}
+
+/* ---- rounds ---- */
+
+static void party_turn(struct sim *sim, uint32_t index)
+{
+    uint32_t shard_count = sim->node == NULL ? 0 : node_shard_count(sim->node);
+
+    if (index < shard_count)
+        node_turn(sim->node, index);
+    else if (index == shard_count)
+        zone_turn(sim->zone);
+    else if (index == shard_count + 1)
+        senders_turn(sim->senders);
+    else
+        receivers_turn(sim->receivers);
+}
+
+static void sim_round(struct sim *sim)
+{
+    uint32_t order[NODE_SHARD_MAX + PARTY_COUNT];
+
+    node_live(sim);
+    uint32_t count = PARTY_COUNT + (sim->node == NULL ? 0 : node_shard_count(sim->node));
+    for (uint32_t i = 0; i < count; i++)
+        order[i] = i;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t other = i + draw(sim, count - i), chosen = order[other];
+        order[other] = order[i];
+        order[i] = chosen;
+        party_turn(sim, chosen);
+    }
+    if (sim->node != NULL && node_control(sim->node) != ERR_OK) {
+        ledger_trace(&sim->ledger, "the scan of the spool failed");
+        node_die(sim, NODE_KILL);
+    }
+}
+
+static tick_us earlier(tick_us a, tick_us b)
+{
+    return a < b ? a : b;
+}
+
+static tick_us sim_deadline(const struct sim *sim)
+{
+    tick_us deadline = net_sim_deadline(sim->net);
+
+    deadline = earlier(deadline, senders_deadline(sim->senders));
+    deadline = earlier(deadline, receivers_deadline(sim->receivers));
+    deadline = earlier(deadline, sim->node == NULL ? sim->restart_at : node_deadline(sim->node));
+    if (sim->node != NULL && sim->crashes_left > 0)
+        deadline = earlier(deadline, sim->crash_at);
+    return deadline;
+}
+
+/* Rounds until `is_over`, or until that time. */
+static void sim_run(struct sim *sim, tick_us until, bool (*is_over)(const struct sim *sim))
+{
+    uint32_t rest_rounds = 0;
+
+    for (uint32_t round = 0; net_sim_now(sim->net) < until && !is_over(sim); round++) {
+        sim_round(sim);
+        tick_us now = net_sim_now(sim->net), deadline = sim_deadline(sim);
+        if (deadline > now) {
+            net_sim_advance(sim->net, earlier(deadline, until));
+            rest_rounds = 0;
+            continue;
+        }
+        rest_rounds++;
+        if (rest_rounds < REST_ROUND_MAX && round < ROUND_MAX && sim->ledger.violations < 1000)
+            continue;
+        ledger_violation(&sim->ledger, "the world does not come to rest");
+        return;
+    }
+}
+
+static bool phase_one_is_over(const struct sim *sim)
+{
+    return senders_are_done(sim->senders) && sim->crashes_left == 0 && sim->node != NULL;
+}
+
+static uint64_t queue_count(const struct sim *sim)
+{
+    uint64_t count = 0;
+
+    if (sim->node == NULL || !node_is_recovered(sim->node))
+        return 1;
+    for (uint32_t i = 0; i < node_shard_count(sim->node); i++) {
+        struct shard_status status = node_status(sim->node, i);
+        count += status.queue.messages + status.spool.messages_live;
+    }
+    return count;
+}
+
+static bool queue_is_empty(const struct sim *sim)
+{
+    return queue_count(sim) == 0;
+}
+
+static void check_invariants(struct sim *sim)
+{
+    for (uint32_t i = 0; sim->node != NULL && i < node_shard_count(sim->node); i++) {
+        struct shard_status status = node_status(sim->node, i);
+        if (status.invariant_violations > 0)
+            ledger_violation(&sim->ledger, "%u messages have no next event",
+                             status.invariant_violations);
+    }
+}
+
+/* From here on only what is wrong for good goes wrong. */
+static void world_heal(struct sim *sim)
+{
+    struct net_sim_faults faults = net_sim_faults_none();
+    struct receiver_mood mood = {.has_chunking = true, .has_pipelining = true};
+
+    ledger_trace(&sim->ledger, "the world heals");
+    net_sim_set_faults(sim->net, &faults);
+    zone_set_faults(sim->zone, 0, 0, &sim->rng);
+    disk_set_faults(sim, 0);
+    for (uint32_t i = 0; i < sim->receiver_count; i++)
+        receivers_set_mood(sim->receivers, i, &mood);
+    /* A spool that met too many failures takes nothing more until a restart. */
+    if (sim->ledger.has_disk_faults && sim->node != NULL)
+        node_die(sim, NODE_KILL);
+}
+
+/* ---- one run ---- */
+
+static uint32_t sim_play(const struct sim_options *options, uint64_t *ret_fingerprint,
+                         char *ret_summary, size_t summary_size)
+{
+    struct sim sim;
+
+    sim_init(&sim, options);
+    sim_run(&sim, net_sim_now(sim.net) + PHASE_ONE_MAX, phase_one_is_over);
+    if (!senders_are_done(sim.senders))
+        ledger_violation(&sim.ledger, "the senders do not get their mail off");
+    check_invariants(&sim);
+    world_heal(&sim);
+    sim_run(&sim, net_sim_now(sim.net) + LIFETIME + AFTER_LIFETIME, queue_is_empty);
+    check_invariants(&sim);
+    if (!queue_is_empty(&sim))
+        ledger_violation(&sim.ledger, "%llu messages have not come to their end",
+                         (unsigned long long)queue_count(&sim));
+    ledger_settle(&sim.ledger);
+    *ret_fingerprint = net_sim_fingerprint(sim.net);
+    snprintf(ret_summary, summary_size,
+             "shards %u, messages %u, deliveries %u, bounces %u, again %u, deaths %u, %llu s",
+             sim.config->cores, sim.ledger.count, sim.ledger.delivered, sim.ledger.bounced,
+             sim.ledger.duplicates, sim.ledger.crash_count,
+             (unsigned long long)(net_sim_now(sim.net) / 1000000));
+    uint32_t violations = sim.ledger.violations;
+    sim_fini(&sim);
+    return violations;
+}
+
+/* Exit code 0: nothing wrong; 1: a violation. */
+static int seed_play(const struct sim_options *options)
+{
+    char summary[256];
+    uint64_t fingerprint;
+    uint32_t violations = sim_play(options, &fingerprint, summary, sizeof(summary));
+
+    printf("%s %llu - %s, fingerprint %016llx\n", violations == 0 ? "ok" : "not ok",
+           (unsigned long long)options->seed, summary, (unsigned long long)fingerprint);
+    if (violations > 0)
+        printf("# %u violations; replay: sim_relay --seed %llu --trace\n", violations,
+               (unsigned long long)options->seed);
+    fflush(stdout);
+    return violations == 0 ? 0 : 1;
+}
+
+/* In a process of its own, so that a failed CHECK is one failed seed. `is_silent`: only the result
+ * counts. */
+static int seed_play_apart(const struct sim_options *options, bool is_silent)
+{
+    int status = 0;
+
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        if (is_silent && freopen("/dev/null", "w", stdout) == NULL)
+            _exit(2);
+        exit(seed_play(options));
+    }
+    if (child < 0 || waitpid(child, &status, 0) != child)
+        return 2;
+    if (WIFEXITED(status))
+        return WEXITSTATUS(status);
+    if (!is_silent)
+        printf("not ok %llu - ended by signal %d\n", (unsigned long long)options->seed,
+               WTERMSIG(status));
+    return 3;
+}
+
+static int seeds_play(struct sim_options options, uint64_t first, uint64_t last, bool must_fail)
+{
+    bool is_good = true;
+
+    if (must_fail)
+        printf("1..1\n");
+    else
+        printf("%llu..%llu\n", (unsigned long long)first, (unsigned long long)last);
+    for (uint64_t seed = first; seed <= last; seed++) {
+        options.seed = seed;
+        int code = seed_play_apart(&options, must_fail);
+        if (must_fail && code == 1) {
+            printf("ok 1 - found by seed %llu\n", (unsigned long long)seed);
+            return 0;
+        }
+        is_good = is_good && code == 0;
+    }
+    if (must_fail) {
+        printf("not ok 1 - no seed from %llu to %llu found it\n", (unsigned long long)first,
+               (unsigned long long)last);
+        return 1;
+    }
+    return is_good ? 0 : 1;
+}
+
+static bool flag_take(const char *argument, struct sim_options *options, bool *must_fail)
+{
+    if (strcmp(argument, "--false-sync") == 0)
+        options->has_false_sync = true;
+    else if (strcmp(argument, "--trace") == 0)
+        options->is_traced = true;
+    else if (strcmp(argument, "--must-fail") == 0)
+        *must_fail = true;
+    else
+        return false;
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    struct sim_options options = {.seed = 1};
+    unsigned long long first = 0, last = 0;
+    bool must_fail = false;
+
+    log_set_threshold(LOG_FATAL);
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+        if (flag_take(argv[i], &options, &must_fail))
+            continue;
+        i++;
+        if (strcmp(argv[i - 1], "--seed") == 0)
+            options.seed = strtoull(value, NULL, 10);
+        else if (strcmp(argv[i - 1], "--shards") == 0)
+            options.shard_count = (uint32_t)strtoul(value, NULL, 10);
+        else if (strcmp(argv[i - 1], "--seeds") != 0 ||
+                 sscanf(value, "%llu-%llu", &first, &last) != 2)
+            return 2;
+    }
+    return last > 0 ? seeds_play(options, first, last, must_fail) : seed_play(&options);
+}

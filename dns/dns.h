@@ -9,22 +9,25 @@
 /*
  * The stub resolver of one shard: cache in front of a home shard per name, coalescing, UDP then
  * TCP, several recursive resolvers with health. ldns is the codec (dns/codec.c alone), every
- * acceptance check is ours (HAZARDS: DN-01 ... DN-10 are tests).
+ * acceptance check is ours.
  *
  * Layers, bottom up: query.c builds and checks packets; transport.c sends them over flow.h;
- * cache.c; dns.c joins them; mx.c answers "which hosts take mail for this domain".
+ * cache.c; dns.c joins them; home.c asks other shards; mx.c answers "which hosts take mail for this
+ * domain". Everything is a function of the calls, the generator and the clock: a run can be
+ * repeated.
  */
 enum dns_type { DNS_TYPE_A = 1, DNS_TYPE_CNAME = 5, DNS_TYPE_MX = 15, DNS_TYPE_AAAA = 28 };
 
+/* A 0 means the default in brackets, but for stale_max_s. */
 struct dns_options {
-    struct flow_address resolvers[4];
+    struct flow_address resolvers[4]; /* in order of preference */
     uint32_t resolver_count;
-    uint32_t cache_count_max;                          /* answers kept per shard */
-    tick_us query_timeout;                             /* per try; default 2 s */
-    uint32_t tries_max;                                /* over all resolvers; default 4 */
-    uint32_t ttl_min_s, ttl_max_s, negative_ttl_max_s; /* 5, 86400, 900 */
-    uint32_t stale_max_s;     /* 3600: positive answers only, when the refresh times out or fails */
-    uint32_t outstanding_max; /* default 1024 */
+    uint32_t cache_count_max; /* answers kept per shard [65,536]; 1 KB each at most, on average */
+    tick_us query_timeout;    /* per try [2 s] */
+    uint32_t tries_max;       /* over all resolvers, at most 16 [4] */
+    uint32_t ttl_min_s, ttl_max_s, negative_ttl_max_s; /* [5, 86400, 900] */
+    uint32_t stale_max_s; /* positive answers only, when the refresh times out or fails; 0: off */
+    uint32_t outstanding_max; /* questions out, and lookups waiting for them [1024] */
     uint32_t shard, shard_count;
     uint64_t hash_key[2]; /* drawn once, the same on every shard: where the home of a name is */
     void *context;
@@ -42,10 +45,10 @@ struct dns *dns_new(const struct dns_options *options, struct flow_plane *plane,
                     struct tick_now now);
 void dns_free(struct dns *dns);
 
-/** Flow events whose user value satisfies dns_owns(). */
-#define DNS_FLOW_USER_TAG                                                                          \
-    0x444e530000000000ull /* high 24 bits of the user value: the shard routes events by it */
+/* High 24 bits of the user value of our flows: the shard routes events by it. */
+#define DNS_FLOW_USER_TAG  0x444e530000000000ull
 #define DNS_FLOW_USER_MASK 0xffffff0000000000ull
+/** An event of a flow that carries the tag; others are ignored. */
 void dns_on_flow(struct dns *dns, const struct flow_event *event, struct tick_now now);
 void dns_receive(struct dns *dns, uint32_t from_shard, const void *message, uint32_t size,
                  struct tick_now now);

@@ -89,7 +89,7 @@ static void test_walk(void **state)
     cache_free(cache);
 }
 
-/* DN-10: a million names that are asked once never push out those that are asked again. */
+/* A million names that are asked once never push out those that are asked again. */
 static void test_flood_of_names(void **state)
 {
     struct cache *cache = cache_new(1024, key);

@@ -102,7 +102,7 @@ static struct dns_stats stats(struct fixture *f)
     return dns_get_stats(f->dns);
 }
 
-/* ---- DN-01 ---- */
+/* ---- wrong packets ---- */
 
 static void test_wrong_source_is_ignored(void **state)
 {
@@ -221,7 +221,7 @@ static void test_events_of_others(void **state)
     fixture_fini(&f);
 }
 
-/* ---- DN-02 ---- */
+/* ---- randomness ---- */
 
 static double chi_square(const uint32_t *counts, uint32_t cells, double total)
 {
@@ -274,7 +274,7 @@ static void test_entropy(void **state)
     fixture_fini(&f);
 }
 
-/* DN-02: one outstanding query per (name, type), whoever asks. */
+/* One outstanding query per (name, type), whoever asks. */
 static void test_one_query_per_question(void **state)
 {
     struct fixture f;
@@ -467,7 +467,7 @@ static void test_tcp_in_pieces(void **state)
     }
 }
 
-/* DN-06: an answer of 65,535 octets is read, a hundred records of it count. */
+/* An answer of 65,535 octets is read, a hundred records of it count. */
 static void test_tcp_largest(void **state)
 {
     static struct wire wire;
@@ -490,7 +490,7 @@ static void test_tcp_largest(void **state)
     fixture_fini(&f);
 }
 
-/* DN-06: an octet a second does not keep a question open beyond the exchange's bound. */
+/* An octet a second does not keep a question open beyond the exchange's bound. */
 static void test_tcp_an_octet_a_second(void **state)
 {
     static struct wire wire;
@@ -579,7 +579,7 @@ static void test_tcp_answer_before_the_end(void **state)
     }
 }
 
-/* DN-06: truncated over UDP and over TCP, again and again: ends, bounded. */
+/* Truncated over UDP and over TCP, again and again: ends, bounded. */
 static void test_tc_loop(void **state)
 {
     static struct wire wire;
@@ -603,7 +603,7 @@ static void test_tc_loop(void **state)
     fixture_fini(&f);
 }
 
-/* DN-06: no more than TRANSPORT_TCP_MAX connections; the others wait and have their turn. */
+/* No more than TRANSPORT_TCP_MAX connections; the others wait and have their turn. */
 static void test_tcp_is_bounded(void **state)
 {
     static struct wire wire;

@@ -35,6 +35,7 @@
 #define ADMIN_ROW_DEFAULT 100u
 #define ADMIN_SLICE_ROWS  1000u /* of one shard in one query: bounds the turn it takes */
 #define CLIENT_TIME       TICK_S(30)
+#define DROP_READS_MAX    16u
 #define LISTENER          UINT32_MAX
 
 enum client_state {
@@ -94,6 +95,17 @@ static void client_watch(struct admin *admin, struct admin_client *client, uint3
     CHECK(epoll_ctl(admin->epoll, EPOLL_CTL_MOD, client->fd, &event) == 0);
 }
 
+/* Closing a Unix socket with unread octets resets it, and the client would not see its answer. */
+static void client_drop_input(const struct admin_client *client)
+{
+    char octets[ADMIN_REQUEST_MAX];
+
+    for (uint32_t i = 0; i < DROP_READS_MAX; i++) {
+        if (recv(client->fd, octets, sizeof(octets), 0) <= 0)
+            return;
+    }
+}
+
 static void client_write(struct admin *admin, struct admin_client *client)
 {
     while (client->answer_sent < client->answer_size) {
@@ -105,6 +117,7 @@ static void client_write(struct admin *admin, struct admin_client *client)
             break;
         client->answer_sent += (size_t)got;
     }
+    client_drop_input(client);
     client_close(admin, client);
 }
 

@@ -36,6 +36,13 @@
 #define ORPHAN_TIME     TICK_S(30)
 #define BUFFER_OVERHEAD 256u /* header and headroom of a buffer */
 
+/* A heap block for each buffer lets AddressSanitizer see overruns and use after free. */
+#ifdef __SANITIZE_ADDRESS__
+#define BUFFER_BACKING BUF_BACKING_HEAP
+#else
+#define BUFFER_BACKING BUF_BACKING_SLAB
+#endif
+
 struct assembly_member {
     struct buf_pool *pool;
     struct flow_plane *plane;
@@ -112,6 +119,7 @@ static enum err member_new(struct assembly_member *member, const struct config *
     struct buf_pool_options pool = {
         .data_size = config->buffer_size,
         .count_max = count > UINT32_MAX ? UINT32_MAX : (uint32_t)count,
+        .backing = BUFFER_BACKING,
     };
 
     member->pool = buf_pool_new(&pool);

@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The control socket with shards that are tables: requests and answers, bounds, several clients at
+ * once, clients that leave early.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "control/admin.h"
+
+#define SHARDS 3u
+
+static char path[] = "/tmp/test_admin.XXXXXX";
+static char socket_path[64];
+
+/* What the shards hold, and the query that is with one of them. */
+static struct world {
+    struct admin *admin;
+    uint32_t rows[SHARDS]; /* recipients in each queue */
+    bool is_asked;
+    uint32_t shard;
+    struct shard_query *query;
+    uint32_t asked; /* queries so far */
+    bool reload_works;
+} world;
+
+static void on_query(void *context, uint32_t shard, struct shard_query *query)
+{
+    (void)context;
+    assert_false(world.is_asked); /* one at a time */
+    assert_true(shard < SHARDS);
+    world.is_asked = true;
+    world.shard = shard;
+    world.query = query;
+    world.asked++;
+}
+
+static bool on_reload(void *context, char ret_text[ADMIN_ERROR_SIZE])
+{
+    (void)context;
+    snprintf(ret_text, ADMIN_ERROR_SIZE, world.reload_works ? "reloaded" : "x.yaml:3: no \"y\"");
+    return world.reload_works;
+}
+
+static void row_fill(struct shard_queue_row *row, uint32_t shard, uint32_t number)
+{
+    *row = (struct shard_queue_row){
+        .id = {1000 * shard + number + 1, 7},
+        .arrived = number,
+        .shard = shard,
+        .attempts = 2,
+        .size = 5000000000,
+    };
+    snprintf(row->sender, sizeof(row->sender), "a@x.example");
+    snprintf(row->recipient, sizeof(row->recipient), "\xff%u@y.example", number);
+    snprintf(row->last_reply, sizeof(row->last_reply), "451 later \"now\"");
+}
+
+/* The shard that was asked answers. */
+static void shard_answer(void)
+{
+    struct shard_query *query = world.query;
+
+    assert_true(world.is_asked);
+    if (query->kind == SHARD_QUERY_STATUS) {
+        query->status = (struct shard_status){.server.messages_accepted = 10 + world.shard,
+                                              .queue.messages = 1,
+                                              .spool.is_full = world.shard == 1};
+    } else if (query->kind == SHARD_QUERY_QUEUE_SHOW) {
+        if (query->id.high == 1 && world.shard == 0)
+            row_fill(&query->rows[query->row_count++], 0, 0);
+    } else {
+        while (query->row_count < query->row_max && query->cursor < world.rows[world.shard])
+            row_fill(&query->rows[query->row_count++], world.shard, (uint32_t)query->cursor++);
+        if (query->cursor >= world.rows[world.shard])
+            query->cursor = UINT64_MAX;
+    }
+    world.is_asked = false;
+    admin_on_reply(world.admin, query, 0);
+}
+
+static int client_open(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", socket_path);
+    assert_int_equal(0, connect(fd, (const struct sockaddr *)&address, sizeof(address)));
+    admin_run(world.admin, 0);
+    return fd;
+}
+
+static void client_send(int fd, const char *text)
+{
+    assert_int_equal(strlen(text), send(fd, text, strlen(text), MSG_NOSIGNAL));
+    admin_run(world.admin, 0);
+}
+
+/* The whole answer; the connection must end with it. */
+static json_t *client_receive(int fd)
+{
+    static char text[8 << 20];
+    size_t size = 0;
+    ssize_t got = 1;
+
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    while (got != 0 && size < sizeof(text)) {
+        got = read(fd, text + size, sizeof(text) - size);
+        assert_true(got >= 0 || errno == EAGAIN);
+        size += got > 0 ? (size_t)got : 0;
+        admin_run(world.admin, 0);
+        if (got < 0 && world.is_asked)
+            shard_answer();
+    }
+    close(fd);
+    return json_loadb(text, size, 0, NULL);
+}
+
+static json_t *ask(const char *request)
+{
+    int fd = client_open();
+    client_send(fd, request);
+    return client_receive(fd);
+}
+
+static int setup(void **state)
+{
+    struct admin_options options = {
+        .path = socket_path, .shard_count = SHARDS, .query = on_query, .reload = on_reload};
+
+    (void)state;
+    world = (struct world){0};
+    return admin_new(&options, &world.admin) == ERR_OK ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    admin_free(world.admin);
+    return access(socket_path, F_OK) == 0 ? -1 : 0; /* the socket is gone */
+}
+
+static void test_socket_is_private(void **state)
+{
+    struct stat status;
+    struct admin *second = NULL;
+    struct admin_options options = {
+        .path = socket_path, .shard_count = SHARDS, .query = on_query, .reload = on_reload};
+
+    (void)state;
+    assert_int_equal(0, stat(socket_path, &status));
+    assert_int_equal(0600, status.st_mode & 0777);
+    assert_int_equal(ERR_DISK_LOCKED, admin_new(&options, &second));
+}
+
+static void test_status_is_summed(void **state)
+{
+    json_t *answer = ask("{\"verb\":\"status\"}\n");
+    json_t *server = json_object_get(answer, "server"), *spool = json_object_get(answer, "spool");
+
+    (void)state;
+    assert_true(json_is_true(json_object_get(answer, "ok")));
+    assert_int_equal(33, json_integer_value(json_object_get(server, "messages_accepted")));
+    assert_int_equal(1, json_integer_value(json_object_get(spool, "is_full")));
+    assert_int_equal(SHARDS, json_integer_value(json_object_get(answer, "cores")));
+    assert_int_equal(SHARDS, world.asked);
+    json_decref(answer);
+}
+
+/* Goal: lists go over all shards, in slices, up to the limit. */
+static void test_list_limits(void **state)
+{
+    static const struct {
+        const char *name, *request;
+        uint32_t rows[SHARDS], expected, asked;
+        bool has_more;
+    } cases[] = {
+        {"empty", "{\"verb\":\"queue list\"}\n", {0, 0, 0}, 0, 3, false},
+        {"all", "{\"verb\":\"queue list\"}\n", {2, 0, 3}, 5, 3, false},
+        {"default limit", "{\"verb\":\"queue list\"}\n", {0, 500, 0}, 100, 2, true},
+        {"limit across shards", "{\"verb\":\"queue list\",\"limit\":4}\n", {2, 5, 5}, 4, 2, true},
+        {"several slices",
+         "{\"verb\":\"queue list\",\"limit\":2500}\n",
+         {2400, 1, 0},
+         2401,
+         5,
+         false},
+        {"limit too high",
+         "{\"verb\":\"queue list\",\"limit\":99999999}\n",
+         {11000, 9, 9},
+         10000,
+         10,
+         true},
+        {"no limit at all", "{\"verb\":\"queue list\",\"limit\":-1}\n", {1, 1, 1}, 3, 3, false},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(cases); i++) {
+        print_message("# case: %s\n", cases[i].name);
+        memcpy(world.rows, cases[i].rows, sizeof(world.rows));
+        world.asked = 0;
+        json_t *answer = ask(cases[i].request);
+        assert_true(json_is_true(json_object_get(answer, "ok")));
+        assert_int_equal(cases[i].expected, json_array_size(json_object_get(answer, "rows")));
+        assert_int_equal(cases[i].has_more, json_is_true(json_object_get(answer, "has_more")));
+        assert_int_equal(cases[i].asked, world.asked);
+        json_decref(answer);
+    }
+}
+
+static void test_show(void **state)
+{
+    char id[MESSAGE_ID_TEXT_SIZE], request[128];
+    struct message_id known = {1, 7}, unknown = {2, 7};
+
+    (void)state;
+    snprintf(request, sizeof(request), "{\"verb\":\"queue show\",\"id\":\"%s\"}\n",
+             message_id_format(known, id));
+    json_t *answer = ask(request);
+    json_t *row = json_array_get(json_object_get(answer, "rows"), 0);
+    assert_string_equal(id, json_string_value(json_object_get(row, "id")));
+    assert_int_equal(5000000000, json_integer_value(json_object_get(row, "size")));
+    /* An octet that is no UTF-8 is escaped, not dropped. */
+    assert_string_equal("\\xff0@y.example", json_string_value(json_object_get(row, "recipient")));
+    json_decref(answer);
+
+    snprintf(request, sizeof(request), "{\"verb\":\"queue show\",\"id\":\"%s\"}\n",
+             message_id_format(unknown, id));
+    answer = ask(request);
+    assert_true(json_is_false(json_object_get(answer, "ok")));
+    assert_string_equal("no such message in the queue",
+                        json_string_value(json_object_get(answer, "error")));
+    json_decref(answer);
+}
+
+static void test_bad_requests(void **state)
+{
+    static const struct {
+        const char *request, *error;
+    } cases[] = {
+        {"\n", "expected one JSON object on a line"},
+        {"[]\n", "expected one JSON object on a line"},
+        {"{\"verb\":\"status\"\n", "expected one JSON object on a line"},
+        {"{}\n", "unknown verb"},
+        {"{\"verb\":7}\n", "unknown verb"},
+        {"{\"verb\":\"stop\"}\n", "unknown verb"},
+        {"{\"verb\":\"queue show\"}\n", "this is no message id"},
+        {"{\"verb\":\"queue show\",\"id\":\"x\"}\n", "this is no message id"},
+        {"{\"verb\":\"reload\"}\n", "x.yaml:3: no \"y\""},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(cases); i++) {
+        json_t *answer = ask(cases[i].request);
+        print_message("# case: %s\n", cases[i].error);
+        assert_true(json_is_false(json_object_get(answer, "ok")));
+        assert_string_equal(cases[i].error, json_string_value(json_object_get(answer, "error")));
+        json_decref(answer);
+    }
+    assert_int_equal(0, world.asked);
+    world.reload_works = true;
+    json_t *answer = ask("{\"verb\":\"reload\"}\n");
+    assert_string_equal("reloaded", json_string_value(json_object_get(answer, "text")));
+    json_decref(answer);
+}
+
+/* Goal: a request of the largest size is read, one octet more is refused. */
+static void test_request_size(void **state)
+{
+    static char request[4200];
+
+    (void)state;
+    for (uint32_t size = 4095; size <= 4097; size++) {
+        memset(request, ' ', sizeof(request));
+        memcpy(request, "{\"verb\":\"stop\"}", 15);
+        request[size - 1] = '\n';
+        request[size] = '\0';
+        json_t *answer = ask(request);
+        assert_string_equal(size <= 4096 ? "unknown verb" : "the request is too long",
+                            json_string_value(json_object_get(answer, "error")));
+        json_decref(answer);
+    }
+}
+
+/* Goal: a request may come octet by octet. */
+static void test_slow_request(void **state)
+{
+    static const char request[] = "{\"verb\":\"status\"}\n";
+    int fd = client_open();
+
+    (void)state;
+    for (uint32_t i = 0; i < sizeof(request) - 1; i++) {
+        char octet[2] = {request[i], '\0'};
+        client_send(fd, octet);
+    }
+    json_t *answer = client_receive(fd);
+    assert_true(json_is_true(json_object_get(answer, "ok")));
+    json_decref(answer);
+}
+
+/* Goal: clients are served in turn; one that leaves while a shard fills its query harms nobody. */
+static void test_clients_in_turn(void **state)
+{
+    int first = client_open(), second = client_open(), third = client_open();
+
+    (void)state;
+    world.rows[0] = 1;
+    client_send(first, "{\"verb\":\"queue list\"}\n");
+    client_send(second, "{\"verb\":\"status\"}\n");
+    client_send(third, "{\"verb\":\"queue list\"}\n");
+    assert_int_equal(1, world.asked);
+    close(first);
+    admin_run(world.admin, 0);
+    assert_true(world.is_asked); /* its memory is still with the shard */
+    shard_answer();
+    assert_int_equal(SHARD_QUERY_STATUS, world.query->kind);
+    json_t *answer = client_receive(second);
+    assert_int_equal(33, json_integer_value(json_object_get(json_object_get(answer, "server"),
+                                                            "messages_accepted")));
+    json_decref(answer);
+    answer = client_receive(third);
+    assert_int_equal(1, json_array_size(json_object_get(answer, "rows")));
+    json_decref(answer);
+}
+
+/* Goal: idle clients hold a place for their time only. */
+static void test_time_out(void **state)
+{
+    int fds[16];
+    char octet;
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(fds); i++)
+        fds[i] = client_open();
+    int late = client_open(); /* no place: closed at once */
+    assert_int_equal(0, read(late, &octet, 1));
+    close(late);
+    tick_us deadline = admin_deadline(world.admin);
+    assert_int_equal(TICK_S(30), deadline);
+    admin_run(world.admin, deadline - 1);
+    assert_int_equal(deadline, admin_deadline(world.admin));
+    admin_run(world.admin, deadline);
+    assert_int_equal(TICK_NEVER, admin_deadline(world.admin));
+    for (uint32_t i = 0; i < COUNT_OF(fds); i++) {
+        assert_int_equal(0, read(fds[i], &octet, 1));
+        close(fds[i]);
+    }
+    json_t *answer = ask("{\"verb\":\"status\"}\n");
+    assert_true(json_is_true(json_object_get(answer, "ok")));
+    json_decref(answer);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(test_socket_is_private), TEST(test_status_is_summed),
+        TEST(test_list_limits),       TEST(test_show),
+        TEST(test_bad_requests),      TEST(test_request_size),
+        TEST(test_slow_request),      TEST(test_clients_in_turn),
+        TEST(test_time_out),
+    };
+
+    CHECK(mkdtemp(path) != NULL);
+    snprintf(socket_path, sizeof(socket_path), "%s/control", path);
+    int failed = cmocka_run_group_tests_name("admin", tests, NULL, NULL);
+    rmdir(path);
+    return failed;
+}

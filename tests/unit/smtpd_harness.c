@@ -15,7 +15,7 @@ static void on_record(void *opaque, const struct record *record)
 
 void harness_init(struct harness *harness)
 {
-    memset(harness, 0, sizeof(*harness));
+    memset(harness, 0, offsetof(struct harness, input));
     harness->routes[0] = (struct settings_route){
         .pattern = "served.example", .kind = SETTINGS_ROUTE_MX, .is_served = true};
     harness->routes[1] = (struct settings_route){
@@ -47,10 +47,6 @@ void harness_init(struct harness *harness)
                                           .route_count = 4,
                                           .message_lifetime = TICK_S(432000)};
     harness->now = (struct tick_now){.tick = TICK_S(1000), .wall = 1700000000000000};
-    harness->input = malloc(4 * HARNESS_BODY_MAX);
-    harness->output = malloc(4 * HARNESS_BODY_MAX);
-    harness->open_body = malloc(HARNESS_BODY_MAX);
-    CHECK(harness->input != NULL && harness->output != NULL && harness->open_body != NULL);
     harness->output[0] = '\0';
     smtpd_context_init(&harness->context, 0, (struct record_sink){on_record, harness});
 }
@@ -268,7 +264,4 @@ void harness_fini(struct harness *harness)
     smtpd_context_fini(&harness->context);
     for (uint32_t i = 0; i < harness->message_count; i++)
         free(harness->messages[i].body);
-    free(harness->open_body);
-    free(harness->input);
-    free(harness->output);
 }

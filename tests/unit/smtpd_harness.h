@@ -32,9 +32,7 @@ struct harness {
     struct smtpd_session session;
     struct tick_now now;
 
-    uint8_t *input; /* what is not consumed yet */
     uint32_t input_size;
-    char *output; /* all replies so far, NUL-terminated */
     uint32_t output_size;
     bool is_closed;
 
@@ -42,13 +40,17 @@ struct harness {
     enum err begin_err, body_err;
     bool holds_commits; /* harness_commit() is the test's business */
     bool is_open;
-    uint8_t *open_body;
     uint32_t open_size;
     struct harness_message messages[HARNESS_MESSAGE_MAX];
     uint32_t message_count, aborted_count;
 
     struct record records[HARNESS_MESSAGE_MAX];
     uint32_t record_count;
+
+    /* Last, and not cleared by harness_init(). */
+    uint8_t input[4 * HARNESS_BODY_MAX]; /* what is not consumed yet */
+    char output[HARNESS_BODY_MAX];       /* all replies so far, NUL-terminated */
+    uint8_t open_body[HARNESS_BODY_MAX];
 };
 
 /** Settings with defaults; change them before harness_connect(). */

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 
+ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), '../..'))
 BUILD = os.environ.get('ANGARIUM_BUILD', 'build')
 LONG = os.environ.get('ANGARIUM_TEST_LONG') == '1'
 

@@ -12,7 +12,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-#define WITH_AVX2 __attribute__((target("avx2,bmi,lzcnt")))
+#define WITH_AVX2 __attribute__((target("avx2")))
 
 static inline WITH_AVX2 __attribute__((always_inline)) uint64_t mask_of(__m256i low, __m256i high,
                                                                         __m256i wanted)
@@ -25,8 +25,7 @@ static inline WITH_AVX2 __attribute__((always_inline)) uint64_t mask_of(__m256i 
 
 bool smtp_body_has_avx2(void)
 {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
-           __builtin_cpu_supports("lzcnt");
+    return __builtin_cpu_supports("avx2");
 }
 
 WITH_AVX2 uint32_t smtp_body_run_avx2(struct smtp_body_run *run, const uint8_t *data, uint32_t size)

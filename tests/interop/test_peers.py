@@ -46,7 +46,8 @@ def the_relay():
 
 def source_message():
     """A message of 10 KB with what tends to get broken: dots at line starts, long lines, 8-bit, trailing blanks."""
-    lines = ['From: source@load.example', 'To: sink@sink.test', 'Subject: body to be kept octet for octet', '', '.', '..', '.dot',
+    lines = ['From: source@load.example', 'To: sink@sink.test', 'Subject: body to be kept octet for octet', 'Date: Mon, 23 Nov 2026 12:00:00 +0000',
+             'Message-ID: <kept@load.example>', '', '.', '..', '.dot',
              'blanks at the end   ', '\t', 'x' * 990, '', 'caf\u00e9 8-bit', 'From the beginning']
     while sum(len(line) + 2 for line in lines) < 10000:
         lines.append('The quick brown fox jumps over the lazy dog. ' + str(len(lines)))
@@ -176,6 +177,14 @@ def start_postfix(address, port):
     return folder, lambda: subprocess.run([postfix, '-c', etc, 'stop'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
 
+def first_difference(wanted, text):
+    start = text.find(wanted[:20])
+    for i, octet in enumerate(wanted):
+        if start + i >= len(text) or text[start + i] != octet:
+            return 'octet %d: wanted %r, got %r' % (i, wanted[max(0, i - 30):i + 30], text[max(0, start + i - 30):start + i + 30])
+    return 'no difference'
+
+
 def find_certificate():
     """The self-made pair that the relay's listener uses."""
     certificates = [p for p in glob.glob(lab.path('*')) if os.path.isfile(p) and 'BEGIN CERTIFICATE' in open(p, errors='replace').read(64)]
@@ -199,7 +208,7 @@ def to_postfix():
         wait_until(lambda: os.path.isdir(box) and len(os.listdir(box)) >= 50, 60, '50 messages in the mailbox')
         with open(os.path.join(box, os.listdir(box)[0]), 'rb') as file:
             text = file.read()
-        assert source_message().replace('\r\n', '\n').encode() in text, 'the body changed on the way to Postfix'
+        assert source_message().replace('\r\n', '\n').encode() in text, first_difference(source_message().replace('\r\n', '\n').encode(), text)
         delivered = [r for r in relay.records('delivery') if r['recipient'] == 'u@postfix.test']
         assert len(delivered) == 50 and all(r.get('tls', '').startswith('TLS') for r in delivered), delivered[:1]
     finally:

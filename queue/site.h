@@ -7,10 +7,13 @@
 #include "base/tick.h"
 
 /*
- * Sites: who limits us. A site is the set of MX hosts a domain resolves to (hash of the sorted,
- * lower-case names), seen from one source address. Its home shard (key modulo shard count) alone
+ * Sites: who limits us. A site is the set of MX hosts a domain resolves to (hash of the lower-case
+ * names, in no order), seen from one source address. Its home shard (key modulo shard count) alone
  * grants connection slots, as leases with expiry, recalled on demand, first to the shard whose
  * waiting mail ranks first. On one shard everything is a plain call; the code is the same.
+ *
+ * The protocol between a shard and the home, its invariants and what a lease means stand in site.c
+ * (a shard's side) and site_home.c.
  *
  * Also here: back-off of the site as a whole, and dead-host memory, so that one black hole slows
  * nobody else.
@@ -19,22 +22,32 @@ struct site_set; /* one per shard */
 struct site;
 
 enum site_message_kind {
-    SITE_MESSAGE_WANT,
-    SITE_MESSAGE_GRANT,
-    SITE_MESSAGE_RECALL,
-    SITE_MESSAGE_RETURN,
-    SITE_MESSAGE_OUTCOME
+    SITE_MESSAGE_WANT,    /* to the home: count, waiting, rank, limit */
+    SITE_MESSAGE_RETURN,  /* to the home: count; waiting: slots of the last WANT still wanted */
+    SITE_MESSAGE_OUTCOME, /* to the home: count 0: a connection spoke SMTP, 1: no host answers */
+    SITE_MESSAGE_GRANT,   /* from the home: count, until; count 0: none soon, see holder */
+    SITE_MESSAGE_RECALL,  /* from the home: count, rank of who waits for them */
+    SITE_MESSAGE_PAUSE,   /* from the home: until (0: none), count of failures in a row */
+    SITE_MESSAGE_KIND_COUNT
 };
+#define SITE_HOLDER_NONE UINT32_MAX
 struct site_message {
     uint64_t key;
     uint32_t kind; /* enum site_message_kind */
     uint32_t from_shard;
-    uint32_t count;   /* slots */
-    uint32_t waiting; /* deliveries waiting at the asker */
+    uint32_t count;   /* slots; see kind */
+    uint32_t waiting; /* WANT: deliveries waiting at the asker; see RETURN */
     int64_t rank;     /* of its first: arrival, smaller first */
     tick_us until;    /* lease end; pause end */
     uint32_t limit;   /* connection_max as the asker's configuration has it */
+    uint32_t holder;  /* GRANT: a shard with a slot when the site is scarce, or SITE_HOLDER_NONE */
 };
+_Static_assert(sizeof(struct site_message) <= 64, "fits the payload of a ring message");
+
+#define SITE_HOST_MAX    64u   /* names of one site */
+#define SITE_ADDRESS_MAX 32u   /* octets of an address in the dead-host memory */
+#define SITE_DEAD_MAX    4096u /* dead hosts remembered; the soonest to be tried again goes first */
+#define SITE_LABEL_MAX   63u   /* octets of a label that are kept */
 
 struct site_options {
     uint32_t shard, shard_count;
@@ -45,19 +58,19 @@ struct site_options {
     tick_us backoff_min, backoff_max; /* site-wide pause after connection failures of all its hosts:
                                          doubles, with jitter */
     void *context;
-    /* How to reach the home shard: 64-octet messages for site_receive() over there. Never called
+    /* How to reach another shard: messages for site_receive() over there, in order. Never called
      * for oneself. */
     void (*send)(void *context, uint32_t to_shard, const struct site_message *message);
     /* A slot became available, or the pause ended: the shard may call site_slot_acquire() for this
-     * site now. */
+     * site now. Called by site_advance() alone, once for every acquire that said no. */
     void (*wake)(void *context, struct site *site);
 };
 
 struct site_set *site_set_new(const struct site_options *options, struct rng *rng);
 void site_set_free(struct site_set *sites);
 
-/** The key of a set of host names (order does not matter, ASCII case ignored) seen from one source.
- */
+/** The key of a set of host names (order and repetition do not matter, ASCII case ignored) seen
+ * from one source. CHECKs host_count <= SITE_HOST_MAX. */
 uint64_t site_key(struct span source, const struct span *hosts, uint32_t host_count);
 /** Find or make. `label` (a domain, or provider name) is for people. NULL only when all
  * site_count_max sites are busy. */
@@ -67,13 +80,17 @@ void site_hold(struct site *site);
 void site_release(struct site_set *sites, struct site *site);
 
 /**
- * One connection slot for this shard. ERR_OK: yours until site_slot_return(). ERR_AGAIN: asked the
- * home shard, or none free: wake() follows. ERR_TIMEOUT: the site pauses until site_paused_until();
- * wake() follows.
+ * One connection slot for this shard. The caller holds the site. ERR_OK: yours until
+ * site_slot_return(). ERR_AGAIN: asked the home shard, or none free: wake() follows. ERR_TIMEOUT:
+ * the site pauses until site_paused_until(); wake() follows.
  */
 enum err site_slot_acquire(struct site_set *sites, struct site *site, int64_t rank,
                            uint32_t waiting, tick_us now) MUST_CHECK;
 void site_slot_return(struct site_set *sites, struct site *site, tick_us now);
+/** How many connections the caller's configuration allows this site, instead of connection_max. The
+ * home goes by what it heard last; above a lowered limit slots come back as they are returned. */
+void site_limit_set(struct site_set *sites, struct site *site, uint32_t connection_max,
+                    tick_us now);
 /** Fewer slots than shards with mail for it: deliveries should be handed to the shard that holds
  * the slot. */
 bool site_is_scarce(const struct site *site);
@@ -86,7 +103,7 @@ uint32_t site_holder(const struct site *site);
 void site_outcome(struct site_set *sites, struct site *site, bool is_ok, tick_us now);
 tick_us site_paused_until(const struct site *site);
 
-/** Dead-host memory: keyed by address and port (18 octets, opaque here). */
+/** Dead-host memory: keyed by address and port (at most SITE_ADDRESS_MAX octets, opaque here). */
 void site_host_report(struct site_set *sites, const void *address, uint32_t address_size,
                       bool is_ok, tick_us now);
 bool site_host_is_dead(const struct site_set *sites, const void *address, uint32_t address_size,
@@ -107,5 +124,7 @@ struct site_view { /* for `status` and `queue show` */
 /** Iterate: `*cursor` starts at 0; false at the end. */
 bool site_next(const struct site_set *sites, uint32_t *cursor, struct site_view *ret_view);
 struct site_view site_get_view(const struct site *site);
+/** CHECKs all invariants. For tests. */
+void site_set_verify(const struct site_set *sites);
 
 #endif

@@ -1,0 +1,660 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sites, a shard's own side: which slots it has, what it waits for, when it must pause.
+ *
+ * Slots travel between a shard and the site's home:
+ *
+ *   WANT(n, rank)      I have mail waiting since `rank`, n slots would help
+ *   GRANT(n, until)    n slots are yours; all earlier WANTs of yours and RECALLs of mine are over
+ *   RECALL(n, rank)    n slots are wanted by a shard whose mail waits since `rank`
+ *   RETURN(n, m)       n slots are yours again, of my last WANT at most m are still wanted
+ *   OUTCOME, PAUSE     a shard's experience with the site; the home's verdict, to all who asked
+ *
+ * A lease is exact on the safe side: a slot counts as given out until its RETURN is in, however
+ * late. The home takes nothing back by the clock, since it could not know whether the connection is
+ * gone; the holder does: at the end of its lease a shard returns what is idle and goes on holding
+ * what is in use. So there are never more connections than slots, whatever is delayed.
+ *
+ * A slot that comes free stays here for the next connection of this shard: no message is needed
+ * while nobody else wants it. A recalled one goes back as soon as it is idle, unless our own mail
+ * has waited longer than the recaller's; then we have SITE_GRACE_TIME to use it.
+ *
+ * Invariants (site_set_verify())
+ *   1. used <= held; owed <= held; held > 0 exactly while the lease timer is armed.
+ *   2. Who waits has something coming: an asked slot, a wake, or the end of a pause.
+ *   3. A site is in the idle list exactly while nobody here or elsewhere needs it; only such a site
+ *      is forgotten, least recently used first, and what slots it has are returned.
+ *   4. wake() is called from site_advance() only, so that no call of ours comes back into the
+ *      caller.
+ *
+ * Limits: site_count_max sites of our own; as a home we keep besides what other shards ask for,
+ * which their own limits bound. Not here: rates and warm-up.
+ */
+#include <stdlib.h>
+
+#include "queue/site_state.h"
+
+#define SITE_GRACE_TIME  TICK_MS(5)
+#define SITE_BUCKETS_MAX (1u << 20)
+
+struct site_set *site_set_new(const struct site_options *options, struct rng *rng)
+{
+    uint32_t buckets = 16;
+
+    CHECK(options->shard < options->shard_count);
+    CHECK(options->site_count_max > 0 && options->connection_max > 0);
+    CHECK(options->lease_time > 0 && options->host_dead_time > 0);
+    CHECK(options->backoff_min > 0 && options->backoff_min <= options->backoff_max);
+    struct site_set *sites = calloc(1, sizeof(*sites));
+    CHECK(sites != NULL);
+    while (buckets < options->site_count_max && buckets < SITE_BUCKETS_MAX)
+        buckets *= 2;
+    sites->options = *options;
+    sites->rng = rng;
+    sites->hash = (struct keyed_hash){{rng_u64(rng), rng_u64(rng)}};
+    sites->buckets = calloc(buckets, sizeof(struct site *));
+    CHECK(sites->buckets != NULL);
+    sites->bucket_mask = buckets - 1;
+    slab_init(&sites->sites, sizeof(struct site), UINT32_MAX, sites);
+    wheel_init(&sites->wheel, 0);
+    return sites;
+}
+
+void site_set_free(struct site_set *sites)
+{
+    struct site *site;
+    uint64_t cursor = 0;
+
+    while ((site = slab_next(&sites->sites, &cursor)) != NULL)
+        free(site->home);
+    slab_fini(&sites->sites);
+    free(sites->buckets);
+    free(sites);
+}
+
+/* The first call tells the wheel where time is. */
+static void sites_start(struct site_set *sites, tick_us now)
+{
+    if (!sites->is_started)
+        wheel_init(&sites->wheel, now);
+    sites->is_started = true;
+}
+
+/* ---- lists ---- */
+
+static void idle_append(struct site_set *sites, struct site *site)
+{
+    site->is_idle = true;
+    site->idle_next = NULL;
+    site->idle_prev = sites->idle.last;
+    if (site->idle_prev != NULL)
+        site->idle_prev->idle_next = site;
+    else
+        sites->idle.first = site;
+    sites->idle.last = site;
+    sites->idle.count++;
+}
+
+static void idle_remove(struct site_set *sites, struct site *site)
+{
+    if (!site->is_idle)
+        return;
+    site->is_idle = false;
+    sites->idle.count--;
+    if (site->idle_prev != NULL)
+        site->idle_prev->idle_next = site->idle_next;
+    else
+        sites->idle.first = site->idle_next;
+    if (site->idle_next != NULL)
+        site->idle_next->idle_prev = site->idle_prev;
+    else
+        sites->idle.last = site->idle_prev;
+}
+
+static void waking_append(struct site_set *sites, struct site *site)
+{
+    if (site->is_waking)
+        return;
+    site->is_waking = true;
+    site->wake_next = NULL;
+    site->wake_prev = sites->waking.last;
+    if (site->wake_prev != NULL)
+        site->wake_prev->wake_next = site;
+    else
+        sites->waking.first = site;
+    sites->waking.last = site;
+    sites->waking.count++;
+}
+
+static void waking_remove(struct site_set *sites, struct site *site)
+{
+    if (!site->is_waking)
+        return;
+    site->is_waking = false;
+    sites->waking.count--;
+    if (site->wake_prev != NULL)
+        site->wake_prev->wake_next = site->wake_next;
+    else
+        sites->waking.first = site->wake_next;
+    if (site->wake_next != NULL)
+        site->wake_next->wake_prev = site->wake_prev;
+    else
+        sites->waking.last = site->wake_prev;
+}
+
+static bool site_is_needed(const struct site_set *sites, const struct site *site)
+{
+    return site->hold_count > 0 || site->used > 0 || site->is_waiting ||
+           !site_home_is_idle(sites, site);
+}
+
+/* Called at the end of everything that changes a site. */
+static void site_review(struct site_set *sites, struct site *site)
+{
+    bool is_needed = site_is_needed(sites, site);
+
+    if (is_needed)
+        idle_remove(sites, site);
+    else if (!site->is_idle)
+        idle_append(sites, site);
+}
+
+/* ---- messages ---- */
+
+static uint32_t site_home_shard(const struct site_set *sites, uint64_t key)
+{
+    return (uint32_t)(key % sites->options.shard_count);
+}
+
+void site_post(struct site_set *sites, const struct site *site, uint32_t to_shard,
+               const struct site_message *message)
+{
+    struct site_message filled = *message;
+
+    filled.key = site->key;
+    filled.from_shard = sites->options.shard;
+    if (to_shard != sites->options.shard) {
+        sites->options.send(sites->options.context, to_shard, &filled);
+        return;
+    }
+    CHECK(sites->self_count < SITE_SELF_QUEUE_MAX);
+    sites->self[(sites->self_head + sites->self_count++) % SITE_SELF_QUEUE_MAX] = filled;
+}
+
+static void site_post_home(struct site_set *sites, const struct site *site,
+                           const struct site_message *message)
+{
+    site_post(sites, site, site_home_shard(sites, site->key), message);
+}
+
+/* ---- slots ---- */
+
+static uint32_t site_idle_slots(const struct site *site)
+{
+    return site->held - site->used;
+}
+
+static bool site_is_paused(const struct site *site, tick_us now)
+{
+    return site->paused_until > now;
+}
+
+/* Does our own waiting mail rank before the recaller's? */
+static bool site_keeps_recalled(const struct site *site)
+{
+    return site->is_waiting && site->waiting_rank <= site->owed_rank;
+}
+
+/* Who returns a slot that nobody here waits for takes the rest of the WANT back with it. */
+static void site_give_back(struct site_set *sites, struct site *site, uint32_t count)
+{
+    if (count == 0)
+        return;
+    CHECK(count <= site_idle_slots(site));
+    if (!site->is_waiting)
+        site->asked = 0;
+    site->held -= count;
+    site->owed -= site->owed < count ? site->owed : count;
+    if (site->held == 0)
+        wheel_cancel(&sites->wheel, &site->lease_timer);
+    site_post_home(sites, site,
+                   &(struct site_message){
+                       .kind = SITE_MESSAGE_RETURN, .count = count, .waiting = site->asked});
+}
+
+static void site_give_back_owed(struct site_set *sites, struct site *site)
+{
+    uint32_t idle = site_idle_slots(site);
+
+    site_give_back(sites, site, idle < site->owed ? idle : site->owed);
+}
+
+/* Ask the home, if we wait and neither have asked nor have a slot at hand. */
+static void site_ask(struct site_set *sites, struct site *site, uint32_t waiting, tick_us now)
+{
+    if (!site->is_waiting || site_is_paused(site, now) || site_idle_slots(site) > 0)
+        return;
+    if (site->asked > 0 && site->asked_rank <= site->waiting_rank)
+        return;
+    uint32_t count = waiting < site->limit ? waiting : site->limit;
+    site->asked = count > 0 ? count : 1;
+    site->asked_rank = site->waiting_rank;
+    site_post_home(sites, site,
+                   &(struct site_message){.kind = SITE_MESSAGE_WANT,
+                                          .count = site->asked,
+                                          .waiting = waiting,
+                                          .rank = site->waiting_rank,
+                                          .limit = site->limit});
+}
+
+/* We wait: something must be coming. */
+static void site_wait_on(struct site_set *sites, struct site *site, tick_us now)
+{
+    if (!site->is_waiting || site_is_paused(site, now))
+        return;
+    if (site_idle_slots(site) > 0)
+        waking_append(sites, site);
+    else
+        site_ask(sites, site, 1, now);
+}
+
+/* ---- what the home says ---- */
+
+static void site_on_grant(struct site_set *sites, struct site *site,
+                          const struct site_message *message, tick_us now)
+{
+    site->is_scarce = message->holder != SITE_HOLDER_NONE;
+    site->holder = message->holder;
+    if (message->count == 0)
+        return;
+    if (site->held == 0)
+        wheel_arm(&sites->wheel, &site->lease_timer, message->until);
+    site->held += message->count;
+    site->asked = 0; /* a GRANT answers the whole WANT */
+    site->owed = 0;  /* and whoever waits for slots now is told of behind it */
+    site_wait_on(sites, site, now);
+}
+
+static void site_on_recall(struct site_set *sites, struct site *site,
+                           const struct site_message *message, tick_us now)
+{
+    if (site->held == 0)
+        return; /* our RETURN is on its way */
+    uint32_t count = message->count < site->held ? message->count : site->held;
+    if (site->owed == 0 || message->rank < site->owed_rank)
+        site->owed_rank = message->rank;
+    if (count > site->owed)
+        site->owed = count;
+    if (!site_keeps_recalled(site))
+        site_give_back_owed(sites, site);
+    else if (site_idle_slots(site) > 0)
+        wheel_arm(&sites->wheel, &site->lease_timer, now + SITE_GRACE_TIME);
+    site_wait_on(sites, site, now);
+}
+
+static void site_on_pause(struct site_set *sites, struct site *site,
+                          const struct site_message *message, tick_us now)
+{
+    site->failures = message->count;
+    site->paused_until = message->until;
+    site->asked = 0; /* the home forgets who waits while the site pauses */
+    if (site_is_paused(site, now)) {
+        waking_remove(sites, site);
+        wheel_arm(&sites->wheel, &site->pause_timer, message->until);
+        return;
+    }
+    wheel_cancel(&sites->wheel, &site->pause_timer);
+    if (site->is_waiting)
+        waking_append(sites, site);
+}
+
+/* ---- the table ---- */
+
+static struct site **site_bucket(const struct site_set *sites, uint64_t key)
+{
+    uint64_t hash = keyed_hash_octets(&sites->hash, span_of(&key, sizeof(key)));
+    return &sites->buckets[hash & sites->bucket_mask];
+}
+
+struct site *site_find(const struct site_set *sites, uint64_t key)
+{
+    struct site *site = *site_bucket(sites, key);
+
+    while (site != NULL && site->key != key)
+        site = site->hash_next;
+    return site;
+}
+
+static void site_forget(struct site_set *sites, struct site *site)
+{
+    struct site **link = site_bucket(sites, site->key);
+
+    CHECK(!site_is_needed(sites, site));
+    if (site_home_shard(sites, site->key) != sites->options.shard)
+        site_give_back(sites, site, site->held);
+    idle_remove(sites, site);
+    waking_remove(sites, site);
+    wheel_cancel(&sites->wheel, &site->lease_timer);
+    wheel_cancel(&sites->wheel, &site->pause_timer);
+    while (*link != site)
+        link = &(*link)->hash_next;
+    *link = site->hash_next;
+    free(site->home);
+    slab_release(&sites->sites, site);
+}
+
+/* A new site; at site_count_max the least recently used idle ones make room. */
+static struct site *site_make(struct site_set *sites, uint64_t key)
+{
+    while (sites->sites.in_use >= sites->options.site_count_max && sites->idle.first != NULL)
+        site_forget(sites, sites->idle.first);
+    struct site *site = slab_acquire(&sites->sites);
+    CHECK(site != NULL);
+    struct site **bucket = site_bucket(sites, key);
+    site->key = key;
+    site->limit = sites->options.connection_max;
+    site->holder = SITE_HOLDER_NONE;
+    site->lease_timer.kind = SITE_TIMER_LEASE;
+    site->pause_timer.kind = SITE_TIMER_PAUSE;
+    site->hash_next = *bucket;
+    *bucket = site;
+    idle_append(sites, site);
+    return site;
+}
+
+struct site *site_get(struct site_set *sites, uint64_t key, struct span label, tick_us now)
+{
+    struct site *site = site_find(sites, key);
+
+    sites_start(sites, now);
+    if (site == NULL) {
+        if (sites->sites.in_use >= sites->options.site_count_max && sites->idle.first == NULL)
+            return NULL;
+        site = site_make(sites, key);
+    } else if (site->is_idle) {
+        idle_remove(sites, site);
+        idle_append(sites, site);
+    }
+    if (site->label_size == 0 && label.size > 0) {
+        site->label_size = (uint8_t)(label.size < SITE_LABEL_MAX ? label.size : SITE_LABEL_MAX);
+        memcpy(site->label, label.data, site->label_size);
+    }
+    return site;
+}
+
+void site_hold(struct site *site)
+{
+    site->hold_count++;
+    idle_remove(slab_owner(site), site);
+}
+
+void site_release(struct site_set *sites, struct site *site)
+{
+    CHECK(site->hold_count > 0);
+    if (--site->hold_count == 0) {
+        site->is_waiting = false; /* nobody is left to be woken */
+        waking_remove(sites, site);
+    }
+    site_review(sites, site);
+}
+
+/* ---- handing messages out ---- */
+
+static void site_handle(struct site_set *sites, const struct site_message *message, tick_us now)
+{
+    bool is_for_home = message->kind <= SITE_MESSAGE_OUTCOME;
+    struct site *site = site_find(sites, message->key);
+
+    CHECK(message->kind < SITE_MESSAGE_KIND_COUNT);
+    CHECK(message->from_shard < sites->options.shard_count);
+    if (site == NULL && is_for_home) {
+        CHECK(message->kind != SITE_MESSAGE_RETURN); /* what is out keeps its site */
+        site = site_make(sites, message->key);
+    }
+    if (site == NULL) {
+        struct site unknown = {.key = message->key};
+        if (message->kind == SITE_MESSAGE_GRANT && message->count > 0)
+            site_post_home(
+                sites, &unknown,
+                &(struct site_message){.kind = SITE_MESSAGE_RETURN, .count = message->count});
+        return;
+    }
+    if (is_for_home)
+        site_home_receive(sites, site, message, now);
+    else if (message->kind == SITE_MESSAGE_GRANT)
+        site_on_grant(sites, site, message, now);
+    else if (message->kind == SITE_MESSAGE_RECALL)
+        site_on_recall(sites, site, message, now);
+    else
+        site_on_pause(sites, site, message, now);
+    site_review(sites, site);
+}
+
+/* Every public call that may have written to ourselves ends here. */
+static void site_drain(struct site_set *sites, tick_us now)
+{
+    while (sites->self_count > 0) {
+        struct site_message message = sites->self[sites->self_head];
+        sites->self_head = (sites->self_head + 1) % SITE_SELF_QUEUE_MAX;
+        sites->self_count--;
+        site_handle(sites, &message, now);
+    }
+}
+
+void site_receive(struct site_set *sites, const struct site_message *message, tick_us now)
+{
+    sites_start(sites, now);
+    site_handle(sites, message, now);
+    site_drain(sites, now);
+}
+
+/* ---- for the transfer ---- */
+
+/* An idle slot, unless it is recalled by older mail than `rank`. */
+static bool site_take_slot(struct site_set *sites, struct site *site, int64_t rank)
+{
+    if (site->owed > 0 && rank > site->owed_rank)
+        site_give_back_owed(sites, site);
+    if (site_idle_slots(site) == 0)
+        return false;
+    site->used++;
+    site->is_waiting = false;
+    waking_remove(sites, site);
+    return true;
+}
+
+enum err site_slot_acquire(struct site_set *sites, struct site *site, int64_t rank,
+                           uint32_t waiting, tick_us now)
+{
+    enum err err = ERR_AGAIN;
+
+    CHECK(site->hold_count > 0);
+    site->waiting_rank = rank;
+    if (site_is_paused(site, now)) {
+        site->is_waiting = true;
+        return ERR_TIMEOUT;
+    }
+    if (site_take_slot(sites, site, rank)) {
+        err = ERR_OK;
+    } else {
+        site->is_waiting = true;
+        site_ask(sites, site, waiting, now);
+        site_drain(sites, now); /* on the home itself the answer is here */
+        if (site_is_paused(site, now))
+            err = ERR_TIMEOUT;
+        else if (site_take_slot(sites, site, rank))
+            err = ERR_OK;
+        else
+            site_wait_on(sites, site, now);
+    }
+    site_drain(sites, now);
+    return err;
+}
+
+void site_slot_return(struct site_set *sites, struct site *site, tick_us now)
+{
+    CHECK(site->used > 0);
+    site->used--;
+    if (site->owed > 0) {
+        if (site_keeps_recalled(site))
+            wheel_arm(&sites->wheel, &site->lease_timer, now + SITE_GRACE_TIME);
+        else
+            site_give_back_owed(sites, site);
+    }
+    site_wait_on(sites, site, now);
+    site_drain(sites, now);
+    site_review(sites, site);
+}
+
+void site_limit_set(struct site_set *sites, struct site *site, uint32_t connection_max, tick_us now)
+{
+    CHECK(connection_max > 0);
+    if (connection_max == site->limit)
+        return;
+    site->limit = connection_max;
+    if (site->held == 0 && site->asked == 0)
+        return; /* the first WANT says it */
+    site_post_home(sites, site,
+                   &(struct site_message){.kind = SITE_MESSAGE_WANT,
+                                          .count = site->asked,
+                                          .rank = site->asked_rank,
+                                          .limit = site->limit});
+    site_drain(sites, now);
+    site_review(sites, site);
+}
+
+void site_outcome(struct site_set *sites, struct site *site, bool is_ok, tick_us now)
+{
+    if (is_ok && site->failures == 0 && site->paused_until == 0)
+        return; /* what everybody knows is not told */
+    site_post_home(sites, site,
+                   &(struct site_message){.kind = SITE_MESSAGE_OUTCOME, .count = is_ok ? 0 : 1});
+    site_drain(sites, now);
+    site_review(sites, site);
+}
+
+tick_us site_paused_until(const struct site *site)
+{
+    return site->paused_until;
+}
+
+bool site_is_scarce(const struct site *site)
+{
+    return site->is_scarce;
+}
+
+uint32_t site_holder(const struct site *site)
+{
+    const struct site_set *sites = slab_owner(site);
+
+    return site->is_scarce ? site->holder : sites->options.shard;
+}
+
+/* ---- time ---- */
+
+static void site_on_timer(struct site_set *sites, struct wheel_timer *timer, tick_us now)
+{
+    struct site *site;
+
+    if (timer->kind == SITE_TIMER_PAUSE) {
+        site = WHEEL_OWNER(timer, struct site, pause_timer);
+        if (site->is_waiting)
+            waking_append(sites, site); /* its acquire asks anew */
+        return;
+    }
+    CHECK(timer->kind == SITE_TIMER_LEASE);
+    site = WHEEL_OWNER(timer, struct site, lease_timer);
+    site_give_back(sites, site, site_idle_slots(site));
+    if (site->held > 0)
+        wheel_arm(&sites->wheel, &site->lease_timer, now + sites->options.lease_time);
+    waking_remove(sites, site);
+    site_wait_on(sites, site, now);
+    site_review(sites, site);
+}
+
+void site_advance(struct site_set *sites, tick_us now)
+{
+    struct wheel_timer *timer;
+
+    sites_start(sites, now);
+    while ((timer = wheel_expire_next(&sites->wheel, now)) != NULL) {
+        site_on_timer(sites, timer, now);
+        site_drain(sites, now);
+    }
+    uint32_t count = sites->waking.count; /* whoever comes to wait in wake() is for the next turn */
+    while (count-- > 0 && sites->waking.first != NULL) {
+        struct site *site = sites->waking.first;
+        waking_remove(sites, site);
+        site->is_waiting = false;
+        site_review(sites, site);
+        sites->options.wake(sites->options.context, site);
+    }
+}
+
+tick_us site_set_deadline(const struct site_set *sites)
+{
+    if (sites->waking.first != NULL)
+        return sites->wheel.now;
+    return wheel_deadline(&sites->wheel);
+}
+
+/* ---- for people and tests ---- */
+
+struct site_view site_get_view(const struct site *site)
+{
+    return (struct site_view){
+        .key = site->key,
+        .label = span_of(site->label, site->label_size),
+        .slots_held = site->held,
+        .slots_used = site->used,
+        .connection_max = site->limit,
+        .paused_until = site->paused_until,
+        .failures = site->failures,
+    };
+}
+
+bool site_next(const struct site_set *sites, uint32_t *cursor, struct site_view *ret_view)
+{
+    uint64_t place = *cursor;
+    const struct site *site = slab_next(&sites->sites, &place);
+
+    *cursor = (uint32_t)place;
+    if (site == NULL)
+        return false;
+    *ret_view = site_get_view(site);
+    return true;
+}
+
+static void site_verify(const struct site_set *sites, const struct site *site)
+{
+    CHECK(site->used <= site->held && site->owed <= site->held);
+    CHECK(wheel_is_armed(&site->lease_timer) == (site->held > 0));
+    CHECK(site->is_idle == !site_is_needed(sites, site));
+    CHECK(!site->is_waiting || site->hold_count > 0);
+    CHECK(!site->is_waking || site->is_waiting);
+    if (site->is_waiting)
+        CHECK(site->asked > 0 || site->is_waking || wheel_is_armed(&site->pause_timer));
+    site_home_verify(sites, site);
+}
+
+void site_set_verify(const struct site_set *sites)
+{
+    const struct site *site;
+    uint64_t cursor = 0;
+    uint32_t idle = 0, waking = 0;
+
+    CHECK(sites->self_count == 0);
+    while ((site = slab_next(&sites->sites, &cursor)) != NULL) {
+        site_verify(sites, site);
+        idle += site->is_idle;
+        waking += site->is_waking;
+    }
+    CHECK(idle == sites->idle.count && waking == sites->waking.count);
+    for (site = sites->idle.first; site != NULL; site = site->idle_next) {
+        CHECK(site->is_idle);
+        CHECK(site->idle_next == NULL ? sites->idle.last == site
+                                      : site->idle_next->idle_prev == site);
+        idle--;
+    }
+    CHECK(idle == 0);
+}

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sites, the home's side: one shard alone decides who gets the connections of a site.
+ *
+ * Slots go one by one to the shards that want some: in each round the one whose mail waits longest
+ * comes first, so that a shard with a thousand letters does not take them all from a shard with
+ * one. When none are left, everybody who has slots hears the rank of the oldest mail of the others
+ * (RECALL); whether it is older than their own they know best. A shard that is told keeps being
+ * told only when the rank falls or the slots it owed are back: one RECALL per RETURN at most.
+ *
+ * The pause of a site is decided here, so that all shards agree: after all hosts failed it lasts
+ * backoff_min, doubled by every further failure that comes when it is over, up to backoff_max, and
+ * 80 to 120 % of that at random. Failures reported during a pause are of attempts begun before it.
+ * One connection that speaks SMTP ends it and the doubling.
+ *
+ * Invariants
+ *   1. out_total is the sum of all shares' out. A slot is granted only while out_total < limit.
+ *   2. out falls only by that shard's RETURN.
+ *   3. No want is kept while the site pauses: whoever wants then is told of the pause, and asks
+ *      again when it ends.
+ */
+#include <stdlib.h>
+
+#include "queue/site_state.h"
+
+#define PAUSE_JITTER_PERMILLE 200u
+
+static struct site_home *home_get(const struct site_set *sites, struct site *site)
+{
+    uint32_t count = sites->options.shard_count;
+
+    if (site->home != NULL)
+        return site->home;
+    site->home = calloc(1, sizeof(*site->home) + count * sizeof(site->home->shares[0]));
+    CHECK(site->home != NULL);
+    site->home->limit = site->limit;
+    return site->home;
+}
+
+/* ---- recall ---- */
+
+static void recall(struct site_set *sites, struct site *site, uint32_t shard, uint32_t count,
+                   int64_t rank)
+{
+    struct site_share *share = &site->home->shares[shard];
+
+    count = count < share->out ? count : share->out;
+    if (count == 0)
+        return;
+    if (share->recalled == 0)
+        share->recall_rank = INT64_MAX;
+    if (count <= share->recalled && rank >= share->recall_rank)
+        return; /* it knows */
+    if (count > share->recalled)
+        share->recalled = count;
+    if (rank < share->recall_rank)
+        share->recall_rank = rank;
+    site_post(sites, site, shard,
+              &(struct site_message){.kind = SITE_MESSAGE_RECALL,
+                                     .count = share->recalled,
+                                     .rank = share->recall_rank});
+}
+
+/* Ask everybody for what the others wait for. */
+static void recall_for_wanting(struct site_set *sites, struct site *site)
+{
+    const struct site_home *home = site->home;
+    uint32_t count = sites->options.shard_count, want_total = 0, first = count, second = count;
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (home->shares[i].want == 0)
+            continue;
+        want_total += home->shares[i].want;
+        if (first == count || home->shares[i].rank < home->shares[first].rank) {
+            second = first;
+            first = i;
+        } else if (second == count || home->shares[i].rank < home->shares[second].rank) {
+            second = i;
+        }
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t oldest_other = i == first ? second : first;
+        if (oldest_other != count)
+            recall(sites, site, i, want_total - home->shares[i].want,
+                   home->shares[oldest_other].rank);
+    }
+}
+
+/* The limit was lowered: what is above it comes back, whoever waits. */
+static void recall_excess(struct site_set *sites, struct site *site)
+{
+    for (uint32_t i = 0; i < sites->options.shard_count; i++)
+        recall(sites, site, i, site->home->out_total - site->home->limit, INT64_MIN);
+}
+
+/* ---- grant ---- */
+
+static uint32_t holder_find(const struct site_set *sites, const struct site_home *home)
+{
+    uint32_t shard = 0;
+
+    while (shard < sites->options.shard_count && home->shares[shard].out == 0)
+        shard++;
+    return shard < sites->options.shard_count ? shard : SITE_HOLDER_NONE;
+}
+
+/* Shards that have or want slots are more than there are slots. */
+static bool home_is_scarce(const struct site_set *sites, const struct site_home *home)
+{
+    uint32_t interested = 0;
+
+    for (uint32_t i = 0; i < sites->options.shard_count; i++)
+        interested += home->shares[i].out > 0 || home->shares[i].want > 0;
+    return interested > home->limit;
+}
+
+static void tell_scarce(struct site_set *sites, struct site *site)
+{
+    uint32_t holder = holder_find(sites, site->home);
+
+    for (uint32_t i = 0; i < sites->options.shard_count; i++) {
+        struct site_share *share = &site->home->shares[i];
+        if (share->want == 0 || share->out > 0 || share->is_told_scarce)
+            continue;
+        share->is_told_scarce = true;
+        site_post(sites, site, i,
+                  &(struct site_message){.kind = SITE_MESSAGE_GRANT, .holder = holder});
+    }
+}
+
+static void grant(struct site_set *sites, struct site *site, uint32_t shard, uint32_t count,
+                  tick_us now)
+{
+    struct site_share *share = &site->home->shares[shard];
+
+    share->want = 0; /* what it still wants then, it asks for with the rank of that mail */
+    share->recalled = 0;
+    share->is_told_scarce = false;
+    site_post(sites, site, shard,
+              &(struct site_message){.kind = SITE_MESSAGE_GRANT,
+                                     .count = count,
+                                     .until = now + sites->options.lease_time,
+                                     .holder = SITE_HOLDER_NONE});
+}
+
+/* Does `a` come before `b`? Who got less this time does, then who has the older mail. */
+static bool share_is_before(const struct site_share *a, const struct site_share *b)
+{
+    return a->given < b->given || (a->given == b->given && a->rank < b->rank);
+}
+
+static struct site_share *next_to_grant(const struct site_set *sites, struct site_home *home)
+{
+    struct site_share *best = NULL;
+
+    for (uint32_t i = 0; i < sites->options.shard_count; i++) {
+        struct site_share *share = &home->shares[i];
+        if (share->want > 0 && (best == NULL || share_is_before(share, best)))
+            best = share;
+    }
+    return best;
+}
+
+static void home_balance(struct site_set *sites, struct site *site, tick_us now)
+{
+    struct site_home *home = site->home;
+    struct site_share *share;
+
+    while (home->out_total < home->limit && (share = next_to_grant(sites, home)) != NULL) {
+        share->given++;
+        share->want--;
+        share->out++;
+        home->out_total++;
+    }
+    for (uint32_t i = 0; i < sites->options.shard_count; i++) {
+        share = &home->shares[i];
+        if (share->given > 0)
+            grant(sites, site, i, share->given, now);
+        share->given = 0;
+    }
+    if (home->out_total > home->limit)
+        recall_excess(sites, site);
+    if (home->out_total >= home->limit) {
+        recall_for_wanting(sites, site);
+        if (home_is_scarce(sites, home))
+            tell_scarce(sites, site);
+    }
+}
+
+/* ---- the pause ---- */
+
+static void tell_pause(struct site_set *sites, struct site *site, uint32_t shard)
+{
+    site_post(sites, site, shard,
+              &(struct site_message){.kind = SITE_MESSAGE_PAUSE,
+                                     .count = site->home->failures,
+                                     .until = site->home->paused_until});
+}
+
+static void tell_pause_to_all(struct site_set *sites, struct site *site)
+{
+    for (uint32_t i = 0; i < sites->options.shard_count; i++) {
+        if (site->home->shares[i].is_known)
+            tell_pause(sites, site, i);
+    }
+}
+
+static tick_us pause_time(struct site_set *sites, uint32_t failures)
+{
+    tick_us time = sites->options.backoff_min;
+
+    for (uint32_t i = 1; i < failures && time < sites->options.backoff_max; i++)
+        time *= 2;
+    if (time > sites->options.backoff_max)
+        time = sites->options.backoff_max;
+    uint32_t permille = 1000 - PAUSE_JITTER_PERMILLE + rng_below(sites->rng, 401);
+    return time / 1000 * permille + time % 1000;
+}
+
+static void home_on_failure(struct site_set *sites, struct site *site, tick_us now)
+{
+    struct site_home *home = site->home;
+
+    if (home->paused_until > now)
+        return;
+    home->failures++;
+    home->paused_until = now + pause_time(sites, home->failures);
+    for (uint32_t i = 0; i < sites->options.shard_count; i++)
+        home->shares[i].want = 0;
+    tell_pause_to_all(sites, site);
+}
+
+static void home_on_success(struct site_set *sites, struct site *site, uint32_t from_shard)
+{
+    struct site_home *home = site->home;
+
+    if (home->failures == 0) {
+        tell_pause(sites, site, from_shard); /* it knows something we forgot, or were told late */
+        return;
+    }
+    home->failures = 0;
+    home->paused_until = 0;
+    tell_pause_to_all(sites, site);
+}
+
+/* ---- messages ---- */
+
+static void home_on_want(struct site_set *sites, struct site *site,
+                         const struct site_message *message, tick_us now)
+{
+    struct site_home *home = site->home;
+    struct site_share *share = &home->shares[message->from_shard];
+
+    home->limit = message->limit;
+    if (home->paused_until > now) {
+        tell_pause(sites, site, message->from_shard);
+        return;
+    }
+    share->want = message->count;
+    share->rank = message->rank;
+    home_balance(sites, site, now);
+}
+
+static void home_on_return(struct site_set *sites, struct site *site,
+                           const struct site_message *message, tick_us now)
+{
+    struct site_home *home = site->home;
+    struct site_share *share = &home->shares[message->from_shard];
+
+    CHECK(message->count <= share->out && message->count <= home->out_total);
+    share->out -= message->count;
+    home->out_total -= message->count;
+    share->recalled -= share->recalled < message->count ? share->recalled : message->count;
+    if (message->waiting < share->want)
+        share->want = message->waiting;
+    home_balance(sites, site, now);
+}
+
+void site_home_receive(struct site_set *sites, struct site *site,
+                       const struct site_message *message, tick_us now)
+{
+    struct site_home *home = home_get(sites, site);
+
+    CHECK(site->key % sites->options.shard_count == sites->options.shard);
+    home->shares[message->from_shard].is_known = true;
+    if (message->kind == SITE_MESSAGE_WANT)
+        home_on_want(sites, site, message, now);
+    else if (message->kind == SITE_MESSAGE_RETURN)
+        home_on_return(sites, site, message, now);
+    else if (message->count > 0)
+        home_on_failure(sites, site, now);
+    else
+        home_on_success(sites, site, message->from_shard);
+}
+
+bool site_home_is_idle(const struct site_set *sites, const struct site *site)
+{
+    if (site->home == NULL)
+        return true;
+    for (uint32_t i = 0; i < sites->options.shard_count; i++) {
+        const struct site_share *share = &site->home->shares[i];
+        if (share->want > 0 || (share->out > 0 && i != sites->options.shard))
+            return false;
+    }
+    return true;
+}
+
+void site_home_verify(const struct site_set *sites, const struct site *site)
+{
+    const struct site_home *home = site->home;
+    uint32_t out = 0, want = 0;
+
+    if (home == NULL)
+        return;
+    for (uint32_t i = 0; i < sites->options.shard_count; i++) {
+        out += home->shares[i].out;
+        want += home->shares[i].want;
+        CHECK(home->shares[i].recalled <= home->shares[i].out);
+    }
+    CHECK(out == home->out_total);
+    CHECK(want == 0 || home->out_total >= home->limit); /* nobody waits beside a free slot */
+    CHECK(home->shares[sites->options.shard].out == site->held);
+}

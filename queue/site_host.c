@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Keys of sites, and the memory of dead hosts.
+ *
+ * A key names a set: the hashes of its lower-case names are added up, so neither their order nor a
+ * repetition matters. The hash has a fixed key, since all shards must agree; whoever makes two sets
+ * collide shares their limits, nothing more.
+ *
+ * Dead hosts stand in a table of SITE_DEAD_MAX places, SITE_DEAD_WAYS to a bucket, under a random
+ * key. A host that answers is forgotten, the others after host_dead_time; in a full bucket the one
+ * that would be forgotten first makes room. Forgetting early costs one connect that times out.
+ */
+#include "queue/site_state.h"
+
+static const struct keyed_hash site_key_hash = {{0x616e676172697553u, 0x6974652d6b657931u}};
+
+#define SITE_NAME_MAX 255u
+
+static uint64_t name_hash(struct span name)
+{
+    uint8_t lower[SITE_NAME_MAX];
+    uint32_t size = name.size < SITE_NAME_MAX ? name.size : SITE_NAME_MAX;
+
+    for (uint32_t i = 0; i < size; i++) {
+        uint8_t octet = name.data[i];
+        lower[i] = octet >= 'A' && octet <= 'Z' ? (uint8_t)(octet + 'a' - 'A') : octet;
+    }
+    return keyed_hash_octets(&site_key_hash, span_of(lower, size));
+}
+
+uint64_t site_key(struct span source, const struct span *hosts, uint32_t host_count)
+{
+    uint64_t hashes[SITE_HOST_MAX], sum = 0;
+
+    CHECK(host_count <= SITE_HOST_MAX);
+    for (uint32_t i = 0; i < host_count; i++) {
+        hashes[i] = name_hash(hosts[i]);
+        uint32_t before = 0;
+        while (hashes[before] != hashes[i])
+            before++;
+        if (before == i)
+            sum += hashes[i];
+    }
+    uint64_t both[2] = {sum, keyed_hash_octets(&site_key_hash, source)};
+    return keyed_hash_octets(&site_key_hash, span_of(both, sizeof(both)));
+}
+
+/* ---- dead hosts ---- */
+
+static uint32_t dead_bucket(const struct site_set *sites, struct span address)
+{
+    uint64_t hash = keyed_hash_octets(&sites->hash, address);
+    return (uint32_t)(hash % (SITE_DEAD_MAX / SITE_DEAD_WAYS)) * SITE_DEAD_WAYS;
+}
+
+/* The place of this address in its bucket, or SITE_DEAD_MAX. */
+static uint32_t dead_find(const struct site_set *sites, struct span address)
+{
+    uint32_t first = dead_bucket(sites, address);
+
+    for (uint32_t i = first; i < first + SITE_DEAD_WAYS; i++) {
+        const struct site_dead *dead = &sites->dead[i];
+        if (dead->until != 0 && span_is_equal(span_of(dead->address, dead->size), address))
+            return i;
+    }
+    return SITE_DEAD_MAX;
+}
+
+static uint32_t dead_find_room(const struct site_set *sites, struct span address)
+{
+    uint32_t first = dead_bucket(sites, address), best = first;
+
+    for (uint32_t i = first + 1; i < first + SITE_DEAD_WAYS; i++) {
+        if (sites->dead[i].until < sites->dead[best].until)
+            best = i;
+    }
+    return best;
+}
+
+void site_host_report(struct site_set *sites, const void *address, uint32_t address_size,
+                      bool is_ok, tick_us now)
+{
+    struct span key = span_of(address, address_size);
+
+    CHECK(address_size > 0 && address_size <= SITE_ADDRESS_MAX);
+    uint32_t place = dead_find(sites, key);
+    if (is_ok) {
+        if (place != SITE_DEAD_MAX)
+            sites->dead[place].until = 0;
+        return;
+    }
+    if (place == SITE_DEAD_MAX)
+        place = dead_find_room(sites, key);
+    struct site_dead *dead = &sites->dead[place];
+    dead->until = now + sites->options.host_dead_time;
+    dead->size = (uint8_t)address_size;
+    memcpy(dead->address, address, address_size);
+}
+
+bool site_host_is_dead(const struct site_set *sites, const void *address, uint32_t address_size,
+                       tick_us now)
+{
+    CHECK(address_size > 0 && address_size <= SITE_ADDRESS_MAX);
+    uint32_t place = dead_find(sites, span_of(address, address_size));
+
+    return place != SITE_DEAD_MAX && sites->dead[place].until > now;
+}

@@ -80,6 +80,7 @@ void smtpc_init(struct smtpc *session, const struct smtpc_options *options)
     session->is_tls = false;
     session->is_command_due = false;
     session->is_dot_due = false;
+    session->has_surplus = false;
     session->transaction = (struct smtpc_transaction){0};
     session->failure = (struct smtpc_failure){0};
     smtp_reply_parser_init(&session->parser);
@@ -245,6 +246,7 @@ enum smtpc_event smtpc_feed(struct smtpc *session, struct span input, uint32_t *
             smtpc_ehlo_line(session);
         if (session->parser.is_last) {
             session->replies_due--;
+            session->has_surplus = consumed < input.size;
             event = smtpc_on_reply[session->state](session);
         }
         if (session->replies_due == 0 && event == SMTPC_MORE)

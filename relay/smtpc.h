@@ -84,7 +84,7 @@ struct smtpc_transaction {
     struct arena *arena; /* texts of refusals */
     bool is_alone;       /* lock-step, whatever the server offers */
     /* what follows is the engine's */
-    bool is_bdat, is_mail_refused;
+    bool is_bdat, is_pipelined, is_mail_refused;
     uint32_t sent, answered; /* commands: MAIL is 0, RCPTs 1 to n, DATA n + 1 */
     uint32_t accepted_count;
 };
@@ -107,6 +107,7 @@ struct smtpc {
     uint32_t replies_due; /* commands sent and not answered */
     uint8_t auth_step;
     bool is_tls, is_command_due, is_dot_due;
+    bool has_surplus; /* octets stand behind the reply being handled */
     struct smtpc_transaction transaction;
     struct smtpc_failure failure;
     struct smtp_reply_parser parser;

@@ -103,6 +103,18 @@ static enum smtpc_event smtpc_finish(struct smtpc *session, enum smtpc_state nex
     return SMTPC_FINISHED;
 }
 
+/* The transaction is over before the body: every command was answered. One reply more to a flight,
+ * and nobody knows which refusal was whose. (In lock-step and after the body the reply is believed:
+ * up to it the counts were right, and servers do say 421 behind it.) */
+static enum smtpc_event smtpc_finish_envelope(struct smtpc *session)
+{
+    if (session->has_surplus && session->transaction.is_pipelined) {
+        smtpc_desynchronised(session);
+        return SMTPC_FAILED;
+    }
+    return smtpc_finish(session, SMTPC_STATE_RSET);
+}
+
 /* ---- the beginning ---- */
 
 /* CR and LF would be commands of the sender's choice; no address that was ever accepted has them.
@@ -181,6 +193,8 @@ enum smtpc_event smtpc_begin(struct smtpc *session, const struct smtpc_transacti
     session->transaction = *transaction;
     session->transaction.is_bdat =
         session->options.use_bdat && (session->extensions & SMTPC_CHUNKING) != 0;
+    session->transaction.is_pipelined =
+        !transaction->is_alone && (session->extensions & SMTPC_PIPELINING) != 0;
     session->transaction.is_mail_refused = false;
     session->transaction.sent = session->transaction.answered = 0;
     session->transaction.accepted_count = 0;
@@ -232,10 +246,9 @@ static void smtpc_rcpt_write(const struct smtpc *session, uint32_t index,
 void smtpc_envelope_drain(struct smtpc *session, struct smtpc_writer *writer)
 {
     struct smtpc_transaction *transaction = &session->transaction;
-    bool is_pipelined = (session->extensions & SMTPC_PIPELINING) != 0 && !transaction->is_alone;
     uint32_t count = 1 + transaction->recipient_count + (transaction->is_bdat ? 0 : 1);
 
-    while (transaction->sent < count && (is_pipelined || session->replies_due == 0)) {
+    while (transaction->sent < count && (transaction->is_pipelined || session->replies_due == 0)) {
         uint32_t mark = writer->used;
 
         if (transaction->sent == 0)
@@ -333,7 +346,7 @@ static enum smtpc_event smtpc_on_data_reply(struct smtpc *session)
     struct smtpc_outcome outcome =
         smtpc_outcome_of_reply(session, verdict.scope, smtpc_state_of(verdict));
     smtpc_results_set_accepted(session, &outcome);
-    return smtpc_finish(session, SMTPC_STATE_RSET);
+    return smtpc_finish_envelope(session);
 }
 
 enum smtpc_event smtpc_on_envelope(struct smtpc *session)
@@ -354,7 +367,7 @@ enum smtpc_event smtpc_on_envelope(struct smtpc *session)
 
     transaction->answered++;
     if (smtpc_envelope_is_over(session))
-        return smtpc_finish(session, SMTPC_STATE_RSET);
+        return smtpc_finish_envelope(session);
     if (transaction->is_bdat && !transaction->is_mail_refused &&
         transaction->answered == transaction->recipient_count + 1) {
         smtpc_enter(session, SMTPC_STATE_BODY);

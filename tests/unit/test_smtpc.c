@@ -527,6 +527,33 @@ static void test_hostile_servers(void **state)
     run_scripts(hostile_scripts, COUNT_OF(hostile_scripts));
 }
 
+/* One reply more than there were commands, in one piece with them: a refusal among them may be
+ * anybody's, and none is believed. */
+static void test_surplus_makes_refusals_worthless(void **state)
+{
+    static const char *const replies[] = {
+        "< 250 ok\r\n250 ok\r\n550 5.1.1 shifted\r\n250 ok",
+        "< 250 ok\r\n550 5.1.1 shifted\r\n554 none\r\n250 ok",
+        "< 550 5.1.8 shifted\r\n503 x\r\n503 x\r\n250 ok",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(replies); i++) {
+        static const struct setup setup = {0};
+        static const char *const before[] = {PIPELINE, FLIGHT1};
+        struct fixture fixture;
+
+        fixture_init(&fixture, &setup);
+        for (size_t line = 0; line < COUNT_OF(before); line++)
+            run_line(&fixture, &setup, before[line], 10000);
+        run_line(&fixture, &setup, replies[i], 10000);
+        assert_int_equal(SMTPC_FAILED, fixture.event);
+        assert_int_equal(SMTP_SCOPE_PROTOCOL, fixture.session.failure.scope);
+        assert_int_equal(RECIPIENT_DUE, fixture.results[0].state);
+        arena_fini(&fixture.arena);
+    }
+}
+
 /* A line of `size` octets, an EHLO of `count` keywords: the bounds hold inside the engine too. */
 static void test_endless_replies(void **state)
 {
@@ -687,6 +714,7 @@ int main(void)
         cmocka_unit_test(test_transactions),
         cmocka_unit_test(test_unfit_messages),
         cmocka_unit_test(test_hostile_servers),
+        cmocka_unit_test(test_surplus_makes_refusals_worthless),
         cmocka_unit_test(test_endless_replies),
         cmocka_unit_test(test_in_doubt),
         cmocka_unit_test(test_states_and_codes),

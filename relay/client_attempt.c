@@ -44,6 +44,7 @@ enum err client_attempt_init(struct client *client, struct client_connection *co
     CHECK(count > 0 && host_count > 0 && host_count <= MX_HOST_MAX);
     *attempt = (struct client_attempt){
         .request = *request,
+        .settings = client->settings,
         .serial = client->settings->serial,
         .host_count = host_count,
         .is_line_start = true,
@@ -94,6 +95,13 @@ static void attempt_step(struct client_attempt *attempt, enum client_next next)
         attempt->host_index++;
         attempt->address_index = 0;
     }
+}
+
+/* The rest of a batch is for the next transaction only when this one went as it should. */
+static void results_forget_rest(struct client_attempt *attempt)
+{
+    for (uint32_t i = 0; i < attempt->request.recipient_count; i++)
+        attempt->results[i].retry_now = false;
 }
 
 /* The present address, or the first that exists behind it; false at the end. */
@@ -259,10 +267,12 @@ void client_attempt_failed(struct client *client, struct client_connection *conn
         client->options.on_host(client->options.context, &connection->peer, false);
     enum client_next next = next_after_failure(client, connection, &failure);
     attempt->is_reused = false;
-    if (next == CLIENT_NEXT_END)
+    if (next == CLIENT_NEXT_END) {
+        results_forget_rest(attempt);
         client_attempt_finish(client, connection);
-    else
+    } else {
         attempt_step(attempt, next);
+    }
     client_connection_leave(client, connection);
 }
 

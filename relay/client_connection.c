@@ -29,9 +29,12 @@
 #define CLIENT_SEND_LIMIT    (256u * 1024)
 #define CLIENT_QUIT_TIME     TICK_S(2)
 
-static const struct settings_client *settings_of(const struct client *client)
+/* A request keeps to the settings it began under: they live as long as its route. */
+static const struct settings_client *settings_of(const struct client *client,
+                                                 const struct client_connection *connection)
 {
-    return &client->settings->client;
+    return connection->has_request ? &connection->attempt.settings->client
+                                   : &client->settings->client;
 }
 
 /* ---- deadlines ---- */
@@ -46,7 +49,7 @@ void client_connection_arm(struct client *client, struct client_connection *conn
 
 static tick_us step_time(const struct client *client, const struct client_connection *connection)
 {
-    const struct settings_client *settings = settings_of(client);
+    const struct settings_client *settings = settings_of(client, connection);
 
     switch (smtpc_stage(&connection->smtpc)) {
     case SMTP_STAGE_GREETING:
@@ -82,7 +85,7 @@ static void step_arm(struct client *client, struct client_connection *connection
 
 enum err client_connection_open(struct client *client, struct client_connection *connection)
 {
-    const struct settings_client *settings = settings_of(client);
+    const struct settings_client *settings = settings_of(client, connection);
     const struct flow_address *peer = &connection->peer;
     struct flow flow;
     tick_us deadline = client->now + settings->connect_timeout;
@@ -112,10 +115,12 @@ enum err client_connection_open(struct client *client, struct client_connection 
     return ERR_OK;
 }
 
-static struct ssl_ctx_st *tls_context_of(const struct client *client,
-                                         const struct settings_route *route)
+static struct ssl_ctx_st *tls_context_of(const struct client_connection *connection)
 {
-    return route->tls_client != NULL ? route->tls_client : settings_of(client)->tls_may;
+    const struct client_attempt *attempt = &connection->attempt;
+    struct ssl_ctx_st *context = attempt->request.route->tls_client;
+
+    return context != NULL ? context : attempt->settings->client.tls_may;
 }
 
 static void connection_connected(struct client *client, struct client_connection *connection)
@@ -128,11 +133,11 @@ static void connection_connected(struct client *client, struct client_connection
         connection->source = (struct flow_address){0};
     client_enter(client, connection, CLIENT_STATE_ACTIVE);
     smtpc_init(&connection->smtpc, &(struct smtpc_options){
-                                       .hello_name = settings_of(client)->hello_name,
+                                       .hello_name = settings_of(client, connection)->hello_name,
                                        .tls = route->tls,
-                                       .has_tls = tls_context_of(client, route) != NULL,
-                                       .use_bdat = settings_of(client)->use_bdat,
-                                       .eight_bit = settings_of(client)->eight_bit,
+                                       .has_tls = tls_context_of(connection) != NULL,
+                                       .use_bdat = settings_of(client, connection)->use_bdat,
+                                       .eight_bit = settings_of(client, connection)->eight_bit,
                                        .auth = route->auth,
                                        .avoid = connection->attempt.avoid,
                                    });
@@ -229,7 +234,7 @@ static void quitting_look(struct client *client, struct client_connection *conne
 /* Between transactions: keep, or leave. */
 static void connection_rest(struct client *client, struct client_connection *connection)
 {
-    const struct settings_client *settings = settings_of(client);
+    const struct settings_client *settings = settings_of(client, connection);
     uint64_t site = connection->site;
 
     CHECK(!connection->has_request);
@@ -262,7 +267,7 @@ static void connection_start_tls(struct client *client, struct client_connection
         flow_address_parse_ip(span_from_text(name), &literal) == ERR_OK)
         name = NULL;
     client->stats.tls_handshakes++;
-    enum err err = stream_start_tls_client(&connection->stream, tls_context_of(client, route), name,
+    enum err err = stream_start_tls_client(&connection->stream, tls_context_of(connection), name,
                                            route->tls == SETTINGS_TLS_VERIFY);
     if (err == ERR_OK)
         return;

@@ -35,7 +35,8 @@ enum client_state {
 /* One request on its way through hosts and addresses. Reset as a whole. */
 struct client_attempt {
     struct client_request request;
-    uint64_t serial; /* of the settings it began under */
+    const struct settings *settings; /* it began under: the route is theirs; borrowed like it */
+    uint64_t serial;
     struct mx_host *hosts;
     uint32_t host_count, host_index, address_index;
     struct client_recipient_result *results; /* as request.recipients */

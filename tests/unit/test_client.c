@@ -1086,6 +1086,35 @@ static void test_kept_connections_are_closed(void **state)
     }
 }
 
+/* A request keeps to the settings it began under; its connection is not kept under new ones. */
+static void test_new_settings_in_the_middle(void **state)
+{
+    static const struct client_case c = {
+        .name = "reload",
+        .mails = {X},
+        .expected = {"ok 250"},
+        .servers = {{1, {"wait 5", HELLO, ONE, "C QUIT", "221 bye", "close"}}}};
+    struct fixture f;
+    struct settings other;
+
+    (void)state;
+    fixture_open(&f, &c, 1);
+    while (now_of(&f) < TICK_S(1002)) {
+        if (!world_turn(&f))
+            net_sim_advance(f.sim, now_of(&f) + TICK_MS(50));
+    }
+    other = f.settings;
+    other.serial = 2;
+    other.client.hello_name = "other.example";
+    client_set_settings(f.client, &other);
+    assert_true(client_uses_settings(f.client, 1));
+    world_run(&f);
+    assert_false(client_uses_settings(f.client, 1));
+    assert_true(now_of(&f) < TICK_S(1007)); /* no idle time */
+    check_scripts(&f);
+    fixture_close(&f);
+}
+
 /* Another site, identity or level never gets a kept connection. */
 static void test_key_of_kept_connections(void **state)
 {
@@ -1196,6 +1225,7 @@ int main(void)
         cmocka_unit_test(test_tls_levels),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_kept_connections_are_closed),
+        cmocka_unit_test(test_new_settings_in_the_middle),
         cmocka_unit_test(test_key_of_kept_connections),
         cmocka_unit_test(test_connection_limit),
     };

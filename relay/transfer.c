@@ -100,6 +100,7 @@ void transfer_end(struct transfer *transfer, struct transfer_intake *intake,
     intake->encoded = malloc(intake->encoded_size);
     CHECK(intake->encoded != NULL);
     envelope_encode(envelope, intake->encoded);
+    LIST_INSERT_HEAD(&transfer->committing, intake, link);
     spool_commit(transfer->options.spool, intake->transaction,
                  span_of(intake->encoded, intake->encoded_size), (uint64_t)(uintptr_t)intake);
 }
@@ -138,6 +139,7 @@ static void transfer_on_committed(struct transfer *transfer, struct transfer_int
         code = event->err == ERR_DISK_FULL ? 452 : 451;
     }
     transfer->options.on_commit(transfer->options.server, intake->user, code, intake->id);
+    LIST_REMOVE(intake, link);
     transfer_intake_free(transfer, intake);
 }
 
@@ -403,6 +405,12 @@ bool transfer_uses_settings(const struct transfer *transfer, uint64_t serial)
 
 void transfer_free(struct transfer *transfer)
 {
+    /* A process that dies has commits under way; their fate is the next life's to find out. */
+    while (!LIST_EMPTY(&transfer->committing)) {
+        struct transfer_intake *intake = LIST_FIRST(&transfer->committing);
+        LIST_REMOVE(intake, link);
+        transfer_intake_free(transfer, intake);
+    }
     client_free(transfer->client);
     transfer_jobs_free(transfer);
     transfer_lines_free(transfer);

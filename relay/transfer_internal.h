@@ -30,6 +30,7 @@ struct transfer_token {
 
 struct transfer_intake {
     struct transfer_token token;
+    LIST_ENTRY(transfer_intake) link; /* in transfer->committing, between end and fate */
     struct spool_transaction *transaction;
     struct message_id id;
     struct buf_queue body; /* kept for the first attempt, while small enough */
@@ -126,6 +127,7 @@ struct transfer {
     struct transfer_site_list woken_sites;
     struct transfer_site *buckets[TRANSFER_SITE_BUCKETS];
     struct transfer_job_list jobs;
+    LIST_HEAD(, transfer_intake) committing;
     uint32_t intakes, jobs_active, dsns_active, lines_active;
     uint64_t read_memory, read_memory_max, handovers;
     tick_us drain_since;

@@ -149,6 +149,11 @@ static void chain_nodata(struct wire *wire)
     wire_cname(wire, "q.example", 300, "r.example");
     wire_soa(wire, "example", 300, 100);
 }
+static void chain_to_no_name(struct wire *wire)
+{
+    wire_cname(wire, "q.example", 300, "r\r\n.example");
+    wire_soa(wire, "example", 300, 100);
+}
 static void dname(struct wire *wire)
 {
     wire_record(wire, "example", 39, 300, "\1r\0", 3);
@@ -233,6 +238,7 @@ static const struct read_row {
     {"loop", chain_loop, ERR_PEER_SYNTAX, 0, 0, ""},
     {"alias of itself", chain_to_itself, ERR_PEER_SYNTAX, 0, 0, ""},
     {"alias without end is no proof", chain_without_end, ERR_PEER_SYNTAX, 0, 0, ""},
+    {"alias of what is no name is no proof", chain_to_no_name, ERR_PEER_SYNTAX, 0, 0, ""},
     {"DNAME beside its CNAME", dname, ERR_OK, DNS_OUTCOME_POSITIVE, 300, "10 a.example"},
     {"NODATA behind an alias", chain_nodata, ERR_OK, DNS_OUTCOME_NODATA, 100, ""},
     {"NODATA, SOA minimum", nodata, ERR_OK, DNS_OUTCOME_NODATA, 100, ""},

@@ -371,6 +371,28 @@ static void test_health(void **state)
     fixture_fini(&f);
 }
 
+/* Failures count in a row only: two, an answer, two more, and it is still asked first. */
+static void test_health_forgets_after_an_answer(void **state)
+{
+    static struct wire wire;
+    struct fixture f;
+    char name[16];
+    (void)state;
+
+    fixture_init(&f, 2);
+    for (uint32_t i = 0; i < 6; i++) {
+        snprintf(name, sizeof(name), "q%u.example", i);
+        ask(&f, name);
+        assert_int_equal(1, asked_resolver(&f));
+        if (i % 3 < 2)
+            pass(&f, TICK_S(2) + TICK_MS(2));
+        null_mx_write(&wire, fake_last(f.fake));
+        feed(&f, fake_deliver(f.fake, fake_last(f.fake), wire.data, wire.size, NULL));
+        assert_int_equal(i + 1, f.wakes);
+    }
+    fixture_fini(&f);
+}
+
 static void test_unreachable_resolver(void **state)
 {
     static struct wire wire;
@@ -642,6 +664,7 @@ int main(void)
         cmocka_unit_test(test_one_query_per_question),
         cmocka_unit_test(test_next_resolver),
         cmocka_unit_test(test_health),
+        cmocka_unit_test(test_health_forgets_after_an_answer),
         cmocka_unit_test(test_unreachable_resolver),
         cmocka_unit_test(test_no_flow_and_no_room),
         cmocka_unit_test(test_tcp_in_pieces),

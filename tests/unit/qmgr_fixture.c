@@ -13,7 +13,9 @@
 void spool_progress(struct spool *spool, struct spool_entry *entry, struct span progress)
 {
     (void)spool;
-    CHECK(entry->progress_count < FIXTURE_PROGRESS_MAX);
+    entry->progress =
+        realloc(entry->progress, (entry->progress_count + 1) * sizeof(*entry->progress));
+    CHECK(entry->progress != NULL);
     uint8_t *copy = malloc(progress.size);
     CHECK(copy != NULL);
     memcpy(copy, progress.data, progress.size);
@@ -69,6 +71,7 @@ static void entry_free(struct spool_entry *entry)
 {
     for (uint32_t i = 0; i < entry->progress_count; i++)
         free((void *)(uintptr_t)entry->progress[i].data);
+    free(entry->progress);
     free(entry->encoded);
     free(entry);
 }

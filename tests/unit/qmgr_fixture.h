@@ -8,13 +8,11 @@
  * A queue manager over a pretended spool: every entry keeps what a disk would hold, so that a
  * message can be brought back as after a restart.
  */
-#define FIXTURE_PROGRESS_MAX 64u
-
 struct spool_entry {
     struct spool_entry *next;
     uint8_t *encoded; /* as committed */
     uint32_t encoded_size;
-    struct span progress[FIXTURE_PROGRESS_MAX];
+    struct span *progress; /* oldest first */
     uint32_t progress_count;
     bool is_done; /* on_done came */
 };

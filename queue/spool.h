@@ -53,7 +53,8 @@ struct spool_event {
 
 struct spool_stats {
     uint64_t commits, batches, batch_messages_max, octets_written, syncs, sync_failures, voids,
-        recycled_segments, messages_live, messages_recovered, octets_used, octets_max;
+        recycled_segments, copied_messages, messages_live, messages_recovered, octets_used,
+        octets_max;
     uint64_t sync_time_us_total; /* sum over syncs */
     bool is_full, is_failed;
 };

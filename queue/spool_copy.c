@@ -2,11 +2,11 @@
 /*
  * Copying survivors forward, so that old segments can be used again.
  *
- * When no segment is ready, reusable or creatable, the oldest segment that refers to no other is
- * emptied: its live messages are read and written again, as they are, to the end of the log. Taking
- * the oldest first means that the segment is surely reusable afterwards, and that each one freed
- * takes a reference off younger ones. A retired segment is emptied as well, as long as the disk
- * works: what was acknowledged is read back and gets a second, healthy home.
+ * When no segment is reusable or creatable and only the last spares are ready, the oldest segment
+ * that refers to no other is emptied: its live messages are read and written again, as they are, to
+ * the end of the log. Taking the oldest first means that the segment is surely reusable afterwards,
+ * and that each one freed takes a reference off younger ones. A retired segment is emptied as well,
+ * as long as the disk works: what was acknowledged is read back and gets a second, healthy home.
  *
  * One message at a time, one record at a time; the copies travel in ordinary batches.
  *
@@ -39,10 +39,11 @@ static bool place_is_in(const struct spool_place *place, const struct spool_segm
 
 /* ---- what to copy ---- */
 
+/* Nothing but the last spare segments is left, which are the reserve: mail is refused soon. */
 static bool copy_is_needed(const struct spool *spool)
 {
     const struct spool_census *census = &spool->census;
-    return census->ready < spool->options.segment_spare_min && census->preparing == 0 &&
+    return census->ready <= spool->options.segment_spare_min && census->preparing == 0 &&
            census->reusable == 0 && census->creatable == 0;
 }
 
@@ -139,14 +140,11 @@ static bool copy_choose(struct spool_copy *copy)
 static void copy_read(struct spool *spool)
 {
     struct spool_copy *copy = &spool->copy;
-    struct spool_segment *segment = spool->segments[copy->source.segment];
-    uint32_t size = (uint32_t)sizeof(struct spool_record) + copy->source.payload_size;
-    copy->block = malloc(size);
+    copy->block = malloc(sizeof(struct spool_record) + copy->source.payload_size);
     CHECK(copy->block != NULL);
-    copy->salt = segment->salt;
+    copy->salt = spool->segments[copy->source.segment]->salt;
     copy->is_reading = true;
-    disk_submit_read(spool->disk, segment->file, copy->source.offset, copy->block, size,
-                     (uintptr_t)&copy->io);
+    spool_segment_read(spool, &copy->source, copy->block, &copy->io);
 }
 
 /* A record was read: queue its copy. Errors: ERR_DISK_CORRUPT, nothing was queued. */
@@ -192,6 +190,7 @@ void spool_copy_completed(struct spool *spool, enum err err, uint32_t size)
     struct spool_copy *copy = &spool->copy;
     CHECK(copy->is_reading);
     copy->is_reading = false;
+    spool_segment_read_end(spool, &copy->source);
     if (err == ERR_OK && copy->entry->state == SPOOL_ENTRY_LIVE && !copy->is_failed)
         err = copy_queue(spool, span_of(copy->block, size));
     if (err != ERR_OK) {
@@ -253,6 +252,7 @@ static void copy_message_durable(struct spool *spool, const struct spool_item *i
     entry->message = copy->message;
     entry->copy = item->record.copy;
     copy->is_message_durable = true;
+    spool->stats.copied_messages++;
 }
 
 static void copy_progress_durable(struct spool *spool, const struct spool_item *item)

@@ -116,6 +116,7 @@ struct spool_segment {
     uint32_t used;   /* append offset */
     uint32_t zeroed; /* octets zeroed so far */
     uint32_t holds;  /* records here that a live or unfinished message needs */
+    uint32_t reads;  /* under way: the file must stay open */
     uint64_t live_octets;
     uint64_t salt;
     struct disk_file *file;
@@ -309,6 +310,11 @@ void spool_unhold(struct spool *spool, struct spool_place *place);
 /** A DONE or VOID record in `segment` speaks of the MESSAGE at `place`. */
 void spool_segment_refer(struct spool *spool, struct spool_segment *segment,
                          const struct spool_place *place);
+/** Read the record at `place` whole, header and payload; completes with the token of `io`. The
+ * segment stays as it is until spool_segment_read_end(). */
+void spool_segment_read(struct spool *spool, const struct spool_place *place, uint8_t *ret_data,
+                        struct spool_io *io);
+void spool_segment_read_end(struct spool *spool, const struct spool_place *place);
 bool spool_segment_refers_nothing(const struct spool_segment *segment);
 bool spool_segment_is_reusable(const struct spool_segment *segment);
 bool spool_place_is_current(const struct spool *spool, const struct spool_place *place);

@@ -7,9 +7,8 @@
  *
  *   waiting -> reading a record -> ... -> READ event        read_next(), spool_read_completed()
  *
- * A message may be copied forward while a record of it is read; the old record may then be gone
- * when the read comes back. If it is not valid and the message has moved, the new place is read
- * instead.
+ * A segment is not used again while a record in it is read, so that a message may be copied forward
+ * or end meanwhile.
  *
  * Limits: SPOOL_READS_MAX disk reads at a time, the others wait in order.
  */
@@ -79,18 +78,14 @@ static struct spool_place read_place(const struct spool_read *read)
 static void read_submit(struct spool *spool, struct spool_read *read)
 {
     read->place = read_place(read);
-    CHECK(spool_place_is_current(spool, &read->place));
-    struct spool_segment *segment = spool->segments[read->place.segment];
-    uint32_t size = (uint32_t)sizeof(struct spool_record) + read->place.payload_size;
     free(read->block);
-    read->block = malloc(size);
+    read->block = malloc(sizeof(struct spool_record) + read->place.payload_size);
     CHECK(read->block != NULL);
-    read->salt = segment->salt;
+    read->salt = spool->segments[read->place.segment]->salt;
     spool->reads_running++;
     read->next = spool->reads_active;
     spool->reads_active = read;
-    disk_submit_read(spool->disk, segment->file, read->place.offset, read->block, size,
-                     (uintptr_t)&read->io);
+    spool_segment_read(spool, &read->place, read->block, &read->io);
 }
 
 /* Read the next record, or finish. */
@@ -149,6 +144,7 @@ void spool_read_completed(struct spool *spool, struct spool_read *read, enum err
 {
     CHECK(spool->reads_running > 0);
     spool->reads_running--;
+    spool_segment_read_end(spool, &read->place);
     struct spool_read **link = &spool->reads_active;
     while (*link != read)
         link = &(*link)->next;
@@ -157,12 +153,6 @@ void spool_read_completed(struct spool *spool, struct spool_read *read, enum err
     struct span payload = {0};
     if (err == ERR_OK)
         err = read_payload(read, size, &payload);
-    struct spool_place place = read_place(read);
-    if (err != ERR_OK &&
-        (place.serial != read->place.serial || place.offset != read->place.offset)) {
-        read_submit(spool, read);
-        return;
-    }
     if (err == ERR_OK)
         err = read_take(spool, read, payload);
     if (err != ERR_OK || read->is_envelope)

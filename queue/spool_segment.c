@@ -13,7 +13,8 @@
  *   any of these -> RETIRED                  a write or sync failed, or came late
  *
  * Invariants
- *   1. A segment is stamped for reuse only when no live message needs a record in it (holds == 0)
+ *   1. A segment is stamped for reuse only when no live message needs a record in it (holds == 0),
+ *      none is being read,
  *      and every MESSAGE that its DONE and VOID records speak of is in a segment that was stamped
  *      since (refers is empty): finished mail would come back otherwise.
  *   2. What a stamp makes free is free only when the stamp is durable: then the bits of this
@@ -38,8 +39,7 @@
 #define SEGMENT_ZERO_UNIT  (16u << 10)
 #define SEGMENT_ZERO_SYNC  (4u << 20) /* octets zeroed between syncs */
 #define SEGMENT_NAME_TRIES 8u
-#define SEGMENT_OWN_MIN    4u /* segments besides adopted ones, whatever size_max says */
-#define SEGMENT_URGENT     2u
+#define SEGMENT_URGENT     4u
 
 #define TO(state) (1u << SPOOL_SEGMENT_##state)
 
@@ -119,8 +119,26 @@ bool spool_segment_refers_nothing(const struct spool_segment *segment)
 
 bool spool_segment_is_reusable(const struct spool_segment *segment)
 {
-    return segment->state == SPOOL_SEGMENT_SEALED && segment->holds == 0 &&
+    return segment->state == SPOOL_SEGMENT_SEALED && segment->holds == 0 && segment->reads == 0 &&
            (SPOOL_HAS_BUG(EARLY_RECYCLE) || spool_segment_refers_nothing(segment));
+}
+
+void spool_segment_read(struct spool *spool, const struct spool_place *place, uint8_t *ret_data,
+                        struct spool_io *io)
+{
+    CHECK(spool_place_is_current(spool, place));
+    struct spool_segment *segment = spool->segments[place->segment];
+    segment->reads++;
+    disk_submit_read(spool->disk, segment->file, place->offset, ret_data,
+                     (uint32_t)place_octets(place), (uintptr_t)io);
+}
+
+void spool_segment_read_end(struct spool *spool, const struct spool_place *place)
+{
+    struct spool_segment *segment = spool->segments[place->segment];
+    CHECK(segment->reads > 0);
+    if (--segment->reads == 0)
+        spool->is_census_due = true;
 }
 
 /* ---- making ---- */
@@ -475,9 +493,9 @@ static uint32_t segments_fitting(const struct spool *spool, uint64_t octets, uin
     return (uint32_t)((room < octets_free ? room : octets_free) / spool->options.segment_size);
 }
 
-/* What was adopted may be more than size_max; we still need some segments to work with. And when
- * there is no segment at all for what waits, not even by copying, SEGMENT_URGENT more are allowed:
- * only DONE and PROGRESS free space in the end. */
+/* When there is no segment at all for what waits, not even by copying, or because more than
+ * size_max was adopted, SEGMENT_URGENT more are allowed: only DONE and PROGRESS free space in the
+ * end. */
 static void segments_count_creatable(struct spool *spool, struct spool_census *census,
                                      uint64_t octets_foreign)
 {
@@ -485,12 +503,11 @@ static void segments_count_creatable(struct spool *spool, struct spool_census *c
     if (spool->now.tick < spool->create_not_before ||
         disk_space(spool->disk, &octets_free, &octets_total) != ERR_OK)
         return;
-    uint64_t size = spool->options.segment_size;
-    uint64_t least = octets_foreign + SEGMENT_OWN_MIN * size;
-    uint64_t most = least > spool->options.size_max ? least : spool->options.size_max;
+    uint64_t most = spool->options.size_max;
+    uint64_t most_urgent = (most > octets_foreign ? most : octets_foreign) +
+                           SEGMENT_URGENT * (uint64_t)spool->options.segment_size;
     census->creatable = segments_fitting(spool, census->octets, most, octets_free);
-    census->creatable_urgent =
-        segments_fitting(spool, census->octets, most + SEGMENT_URGENT * size, octets_free);
+    census->creatable_urgent = segments_fitting(spool, census->octets, most_urgent, octets_free);
 }
 
 static void segments_count(struct spool *spool)

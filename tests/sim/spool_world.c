@@ -127,8 +127,12 @@ struct world *world_new(const struct world_options *options)
 static void world_bury(struct world *world)
 {
     for (uint32_t i = 0; i < WORLD_SHARDS_MAX; i++) {
-        if (world->spools[i] != NULL)
+        if (world->spools[i] != NULL) {
+            struct spool_stats stats = spool_get_stats(world->spools[i]);
+            world->recycled += stats.recycled_segments;
+            world->copied += stats.copied_messages;
             spool_free(world->spools[i]);
+        }
         if (world->disks[i] != NULL)
             disk_free(world->disks[i]);
         world->spools[i] = NULL;
@@ -534,18 +538,40 @@ static void world_read_some(struct world *world, struct world_message *message)
     spool_read_body(spool, message->entry, offset, size, token | (uint64_t)offset << 32);
 }
 
+/* The newest live message: the others stay, and are in the way of their segments. */
+static struct world_message *world_pick_newest(struct world *world)
+{
+    for (uint32_t i = world->message_count; i-- > 0;) {
+        if (world->messages[i].state == WORLD_LIVE && !world->messages[i].is_reading)
+            return &world->messages[i];
+    }
+    return NULL;
+}
+
 static void world_done(struct world *world)
 {
-    struct world_message *message = world_pick(world, WORLD_LIVE);
+    bool is_newest = world->options.live_max > 0 && rng_below(&world->rng, 16) > 0;
+    struct world_message *message =
+        is_newest ? world_pick_newest(world) : world_pick(world, WORLD_LIVE);
     if (message == NULL)
         return;
     message->state = WORLD_FINISHING;
     spool_done(world->spools[message->shard], message->entry);
 }
 
+static uint32_t world_count(const struct world *world, enum world_state state)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < world->message_count; i++)
+        count += world->messages[i].state == state;
+    return count;
+}
+
 static void world_operation(struct world *world)
 {
     struct world_message *message;
+    if (world->options.live_max > 0 && world_count(world, WORLD_LIVE) > world->options.live_max)
+        world_done(world);
     switch (rng_below(&world->rng, 12)) {
     case 0:
     case 1:

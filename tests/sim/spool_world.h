@@ -47,6 +47,7 @@ struct world_options {
     uint32_t segment_size;
     uint64_t size_max, disk_size;
     tick_us latency_max;
+    uint32_t live_max;  /* more live messages than that: some are finished first; 0: no bound */
     bool is_false_sync; /* planted: syncs are acknowledged without being done */
 };
 
@@ -66,7 +67,7 @@ struct world {
     uint32_t message_count;
     uint32_t violations;
     char first_violation[256];
-    uint64_t commits, failures, recovered, lives;
+    uint64_t commits, failures, recovered, lives, recycled, copied;
     bool is_quiet; /* nothing new is begun */
 };
 

@@ -56,6 +56,14 @@ static void report(const struct world *world, const char *what, uint64_t number)
                       world->options.seed, world->violations, world->first_violation);
 }
 
+static void fail_often(struct world *world, bool is_on)
+{
+    uint32_t on = is_on ? 1 : 0;
+    disk_sim_fail_often(world->sim, DISK_SIM_WRITE, on * 5000, ERR_DISK_IO);
+    disk_sim_fail_often(world->sim, DISK_SIM_SYNC, on * 20000, ERR_DISK_IO);
+    disk_sim_fail_often(world->sim, DISK_SIM_CREATE, on * 100000, ERR_DISK_FULL);
+}
+
 /* Work, crash, recover, several times over, with changing numbers of shards. */
 static uint32_t run_lives(const struct world_options *options)
 {
@@ -83,6 +91,43 @@ static void test_lives(void **state)
         struct world_options options = options_of(seed);
         assert_int_equal(0, run_lives(&options));
     }
+}
+
+/* Little space and a few messages that stay long: segments are used again and again, survivors are
+ * copied forward, nothing is lost and nothing comes back. */
+static uint32_t run_churn(uint64_t seed, bool is_failing, uint64_t *copied, uint64_t *recycled)
+{
+    struct world_options options = options_of(seed);
+    options.size_max = (is_failing ? 16u : 5u) * options.segment_size;
+    options.live_max = 10;
+    struct world *world = world_new(&options);
+    assert_true(world_start(world, 1));
+    for (uint32_t life = 0; life < 4 && world->violations == 0; life++) {
+        fail_often(world, is_failing);
+        world_work(world, 700);
+        fail_often(world, false);
+        if (life % 2 == 0)
+            world_settle(world);
+        revive(world, 1);
+        world_read_all(world);
+    }
+    uint32_t violations = world->violations;
+    report(world, "churn", world->lives);
+    *copied += world->copied;
+    *recycled += world->recycled;
+    world_free(world);
+    return violations;
+}
+
+static void test_churn(void **state)
+{
+    (void)state;
+    uint64_t copied = 0, recycled = 0;
+    for (uint64_t seed = 1; seed <= SEEDS; seed++)
+        assert_int_equal(0, run_churn(seed, seed % 2 == 0, &copied, &recycled));
+    print_message("# %lu segments used again, %lu messages copied forward\n", recycled, copied);
+    assert_true(recycled > 20 * SEEDS);
+    assert_true(copied > 3 * SEEDS);
 }
 
 /* A short life on a directory that already has a history. */
@@ -151,14 +196,6 @@ static void test_failure_of_every_call(void **state)
         assert_int_equal(0, world->violations);
         world_free(world);
     }
-}
-
-static void fail_often(struct world *world, bool is_on)
-{
-    uint32_t on = is_on ? 1 : 0;
-    disk_sim_fail_often(world->sim, DISK_SIM_WRITE, on * 5000, ERR_DISK_IO);
-    disk_sim_fail_often(world->sim, DISK_SIM_SYNC, on * 20000, ERR_DISK_IO);
-    disk_sim_fail_often(world->sim, DISK_SIM_CREATE, on * 100000, ERR_DISK_FULL);
 }
 
 /* Failures by chance, several at a time, over several lives. */
@@ -256,6 +293,7 @@ int main(void)
 {
     const struct CMUnitTest shipped[] = {
         cmocka_unit_test(test_lives),
+        cmocka_unit_test(test_churn),
         cmocka_unit_test(test_power_loss_at_every_call),
         cmocka_unit_test(test_failure_of_every_call),
         cmocka_unit_test(test_failures_by_chance),

@@ -215,7 +215,7 @@ static enum client_next next_after_tls(struct client *client, struct client_conn
     const struct settings_route *route = connection->attempt.request.route;
 
     client->stats.tls_failures++;
-    if (route->tls != SETTINGS_TLS_MAY || !route_is_plain(route))
+    if (!route_is_plain(route))
         return CLIENT_NEXT_HOST;
     client_clear_host_remember(client, &connection->peer);
     connection->attempt.avoid |= SMTPC_STARTTLS;

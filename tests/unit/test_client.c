@@ -58,6 +58,7 @@ struct client_case {
     uint32_t dead_hosts; /* bit n: nobody answers at host n + 1 */
     uint32_t unheard;    /* bit n: host n + 1 refuses connections */
     tick_us attempt_time;
+    tick_us ends_by; /* from the start; 0: whenever */
     struct mail mails[REQUESTS_MAX];
     /* Of each: its recipients ("ok 250", "failed 550", "due 0", "now 452"; by commas), then "in
      * doubt" or "unconnected". */
@@ -563,6 +564,7 @@ static void run_case(const struct client_case *c)
             if (!world_turn(&f) && net_sim_deadline(f.sim) < now_of(&f) + TICK_S(1))
                 net_sim_advance(f.sim, net_sim_deadline(f.sim));
         check_scripts(&f);
+        assert_true(c->ends_by == 0 || now_of(&f) < TICK_S(1000) + c->ends_by);
         struct client_stats stats = client_get_stats(f.client);
         assert_int_equal(0, stats.open);
         assert_int_equal(0, stats.idle);
@@ -731,6 +733,11 @@ static const struct client_case host_cases[] = {
      .mails = {X},
      .expected = {"failed 550"},
      .servers = {{1, {HELLO, FLIGHT, "250 ok\r\n550 5.1.1 no\r\n421 closing", "close"}}}},
+    {.name = "all refused, then closed: nobody is left to try another host for",
+     .hosts = 2,
+     .mails = {X},
+     .expected = {"failed 550"},
+     .servers = {{1, {HELLO, FLIGHT, "250 ok\r\n550 5.1.1 no", "close"}}}},
     {.name = "421 to the end of data",
      .hosts = 2,
      .mails = {X},
@@ -844,16 +851,19 @@ static const struct client_case hostile_cases[] = {
      .expected = {"due 0"},
      .servers = {{1, {HELLO, FLIGHT, TAKEN, "N 100000", "close"}}}},
     {.name = "OS-05: silent after connect",
+     .ends_by = TICK_S(301),
      .mails = {X},
      .expected = {"due 0 unconnected"},
      .servers = {{1, {"silent"}}}},
     {.name = "OS-05: one octet a minute does not move the deadline",
+     .ends_by = TICK_S(301),
      .mails = {X},
      .expected = {"due 0 unconnected"},
      .servers = {{1,
                   {"<2", "wait 60", "<2", "wait 60", "<0", "wait 60", "< ", "wait 60", "<h",
-                   "wait 60", "<i", "rst"}}}},
+                   "wait 59", "<i", "silent"}}}},
     {.name = "OS-05: silent after DATA",
+     .ends_by = TICK_S(121),
      .mails = {X},
      .expected = {"due 0"},
      .servers = {{1, {HELLO, FLIGHT, "250 ok\r\n250 ok", "wait 119", "silent"}}}},
@@ -862,10 +872,12 @@ static const struct client_case hostile_cases[] = {
      .expected = {"ok 250"},
      .servers = {{1, {HELLO, FLIGHT, TAKEN, "B x\n.\n", "wait 599", "250 ok", "fin"}}}},
     {.name = "OS-05: silent after the dot, too late",
+     .ends_by = TICK_S(601),
      .mails = {X},
      .expected = {"due 0 in doubt"},
      .servers = {{1, {HELLO, FLIGHT, TAKEN, "B x\n.\n", "wait 599", "silent"}}}},
     {.name = "OS-05: a body that nobody reads",
+     .ends_by = TICK_S(181),
      .mails = {{.body = "0123456789abcdef0123456789abcd\n", .body_repeat = 49151}},
      .expected = {"due 0"},
      .servers = {{1, {HELLO, FLIGHT, TAKEN, "silent"}}}},

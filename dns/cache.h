@@ -67,7 +67,7 @@ static inline struct span cache_entry_value(const struct cache_entry *entry)
 uint32_t cache_count(const struct cache *cache);
 uint64_t cache_octets(const struct cache *cache); /* in names and values */
 uint64_t cache_evicted(const struct cache *cache);
-/** Look at the clock that eviction judges entries by. */
+/** The time by which eviction judges entries; an earlier one than before has no effect. */
 void cache_advance(struct cache *cache, tick_us now);
 
 #endif

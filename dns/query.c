@@ -155,9 +155,10 @@ static uint32_t u32_min(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
+/* Where a configuration's bounds cross, the upper one wins. */
 static uint32_t clamp(uint32_t value, uint32_t low, uint32_t high)
 {
-    return value < low ? low : u32_min(value, high);
+    return u32_min(value < low ? low : value, high);
 }
 
 static const struct codec_record *record_find(const struct codec_message *message,

@@ -411,6 +411,7 @@ void transfer_free(struct transfer *transfer)
         LIST_REMOVE(intake, link);
         transfer_intake_free(transfer, intake);
     }
+    transfer_dsns_free(transfer);
     client_free(transfer->client);
     transfer_jobs_free(transfer);
     transfer_lines_free(transfer);

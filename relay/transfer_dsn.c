@@ -34,6 +34,7 @@ static void transfer_dsn_free(struct transfer *transfer, struct transfer_dsn *ds
 {
     CHECK(transfer->dsns_active > 0);
     transfer->dsns_active--;
+    LIST_REMOVE(dsn, link);
     buf_queue_fini(&dsn->body);
     free(dsn->encoded);
     free(dsn);
@@ -136,6 +137,7 @@ static void transfer_dsn_start(struct transfer *transfer, struct qmgr_message *m
     dsn->message = message;
     buf_queue_init(&dsn->body);
     transfer->dsns_active++;
+    LIST_INSERT_HEAD(&transfer->dsns, dsn, link);
 
     uint32_t quoted = view.envelope->header_size;
     if (quoted > transfer->settings->dsn_header_size_max)
@@ -202,4 +204,10 @@ void transfer_dsns_run(struct transfer *transfer)
             return;
         transfer_dsn_start(transfer, message);
     }
+}
+
+void transfer_dsns_free(struct transfer *transfer)
+{
+    while (!LIST_EMPTY(&transfer->dsns))
+        transfer_dsn_free(transfer, LIST_FIRST(&transfer->dsns));
 }

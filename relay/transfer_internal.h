@@ -107,6 +107,7 @@ enum transfer_dsn_state { TRANSFER_DSN_READING, TRANSFER_DSN_COMMITTING };
 
 struct transfer_dsn {
     struct transfer_token token;
+    LIST_ENTRY(transfer_dsn) link; /* in transfer->dsns */
     enum transfer_dsn_state state;
     struct qmgr_message *message;
     bool is_done;
@@ -128,6 +129,7 @@ struct transfer {
     struct transfer_site *buckets[TRANSFER_SITE_BUCKETS];
     struct transfer_job_list jobs;
     LIST_HEAD(, transfer_intake) committing;
+    LIST_HEAD(, transfer_dsn) dsns;
     uint32_t intakes, jobs_active, dsns_active, lines_active;
     uint64_t read_memory, read_memory_max, handovers;
     tick_us drain_since;
@@ -186,6 +188,8 @@ void transfer_guest_end(struct transfer *transfer, struct transfer_guest *guest,
 
 /* transfer_dsn.c */
 void transfer_dsns_run(struct transfer *transfer);
+/** Those under way are forgotten: their failures are still owed, in the spool. */
+void transfer_dsns_free(struct transfer *transfer);
 void transfer_dsn_on_event(struct transfer *transfer, struct transfer_dsn *dsn,
                            struct spool_event *event);
 

@@ -318,7 +318,8 @@ static void batch_submit(struct spool *spool, struct spool_batch *batch)
         vector[count++] = (struct iovec){(void *)(uintptr_t)batch_zeros, segment->used - end};
     segment->is_dirty = !batch->is_synced;
     batch->octets = segment->used - start;
-    disk_submit_write(spool->disk, segment->file, start, vector, count, batch->is_synced,
+    bool then_sync = batch->is_synced && !SPOOL_HAS_BUG(REPLY_BEFORE_SYNC);
+    disk_submit_write(spool->disk, segment->file, start, vector, count, then_sync,
                       (uintptr_t)&batch->io);
 }
 

@@ -289,6 +289,7 @@ static bool party_send(struct scenario *scenario, struct scenario_party *party, 
     }
     free(octets.data);
     flow_append(scenario->plane, party->flow, &queue);
+    buf_queue_fini(&queue);
     scenario_note(scenario, "%s> %s", party->name, text);
     return true;
 }

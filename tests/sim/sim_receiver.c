@@ -123,6 +123,7 @@ static void replies_send(struct receivers *receivers, struct connection *connect
         enum err err = buf_queue_append_copy(&queue, receivers->pool, span_from_text(reply->text));
         CHECK(err == ERR_OK);
         flow_append(receivers->plane, connection->flow, &queue);
+        buf_queue_fini(&queue);
         ledger_trace(receivers->ledger, "receiver %u: %.*s", connection->receiver,
                      (int)strcspn(reply->text, "\r"), reply->text);
         connection->reply_head = (connection->reply_head + 1) % COUNT_OF(connection->replies);

@@ -35,6 +35,7 @@
 #define LIFETIME        TICK_S(3 * 3600)
 #define AFTER_LIFETIME  TICK_S(2 * 3600) /* a last attempt, and the way of its bounce */
 #define RESTART_TRY_MAX 100u
+#define SEGMENT_UNIT    (128u << 10)
 #define PARTY_COUNT     3u /* besides the shards: resolver, senders, receivers */
 
 struct sim_options {
@@ -215,6 +216,11 @@ static void world_config(struct sim *sim)
         printf("# %s\n", report.text);
     CHECK(err == ERR_OK);
     sim_text_fini(&text);
+    /* Below what the configuration allows: so that segments fill up and are used again. */
+    sim->config->spool.segment_size = SEGMENT_UNIT << draw(sim, 4);
+    sim->config->spool.reserve = sim->config->spool.segment_size * 2;
+    sim->config->spool.size =
+        cores * (uint64_t)sim->config->spool.segment_size * (8 + draw(sim, 40));
 }
 
 static void record_drop(void *context, const struct record *record)

@@ -121,6 +121,7 @@ static void sender_send(struct senders *senders, struct sender *sender, const vo
     enum err err = buf_queue_append_copy(&queue, senders->pool, span_of(octets, size));
     CHECK(err == ERR_OK);
     flow_append(senders->plane, sender->flow, &queue);
+    buf_queue_fini(&queue);
 }
 
 static void sender_say(struct senders *senders, struct sender *sender, const char *line,

@@ -29,13 +29,12 @@ enum settings_route_kind {
 };
 
 struct settings_limits { /* of one listener's sessions; RFC 5321 section 4.5.3 sets the minima */
-    uint32_t
-        command_line_size_max;   /* with CRLF; >= 512; default 2,048 (room for AUTH and SMTPUTF8) */
-    uint32_t recipient_max;      /* >= 100; default 1,000 */
-    uint64_t message_size_max;   /* >= 65,536; default 50 MB */
-    uint32_t text_line_size_max; /* for long_lines: reject; >= 1,000 with CRLF; default 1,000 */
-    uint32_t received_max;       /* loop detection; default 100 */
-    uint32_t error_max;          /* 5xx per session before 421; default 20 */
+    uint32_t command_line_size_max; /* with CRLF; 512 to 4,096; default 2,048 (room for SMTPUTF8) */
+    uint32_t recipient_max;         /* >= 100; default 1,000 */
+    uint64_t message_size_max;      /* >= 65,536; default 50 MB */
+    uint32_t text_line_size_max;    /* for long_lines: reject; >= 1,000 with CRLF; default 1,000 */
+    uint32_t received_max;          /* loop detection; default 100 */
+    uint32_t error_max;             /* 5xx per session before 421; default 20 */
     uint32_t junk_max; /* NOOP, RSET, VRFY, HELP without progress before 421; default 100 */
     uint32_t messages_per_session_max; /* 0: no bound */
     uint32_t session_max;              /* concurrent sessions per shard */

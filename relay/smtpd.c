@@ -177,6 +177,7 @@ void smtpd_init(struct smtpd_session *session, const struct smtpd_session_option
 {
     const struct settings_limits *limits = &options->listener->limits;
 
+    CHECK(limits->command_line_size_max <= SMTPD_LINE_SIZE_MAX); /* the configuration's bound */
     *session = (struct smtpd_session){
         .state = SMTPD_CONNECTED,
         .settings = options->settings,

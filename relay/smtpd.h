@@ -60,6 +60,8 @@ enum smtpd_need {
 };
 
 #define SMTPD_OUTPUT_SIZE 65536u
+/* Upper bound of command_line_size_max: what a stream gives in one piece. */
+#define SMTPD_LINE_SIZE_MAX FLOW_PULL_MAX
 /* Held replies of one session; beyond it no command is read before a commit. */
 #define SMTPD_HELD_MAX 8192u
 

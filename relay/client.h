@@ -103,8 +103,8 @@ struct client *client_new(const struct client_options *options, const struct set
 void client_free(struct client *client);
 void client_set_settings(struct client *client, const struct settings *settings);
 
-/** True while a request or a kept connection still borrows from the snapshot with this serial; kept ones of older
- *  snapshots are closed by client_set_settings(). */
+/** True while a request or a kept connection still borrows from the snapshot with this serial; kept
+ * ones of older snapshots are closed by client_set_settings(). */
 bool client_uses_settings(const struct client *client, uint64_t serial);
 
 /** Is a kept connection usable for this request? It is reserved by the client_start() that must

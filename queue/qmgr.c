@@ -34,6 +34,7 @@
 
 #include "queue/qmgr_state.h"
 
+#define QMGR_MESSAGE_BUCKETS_MIN 16u
 #define QMGR_MESSAGE_BUCKETS_MAX (1u << 24)
 #define QMGR_LINE_BUCKETS_MAX    (1u << 20)
 #define QMGR_WORK_ARENA_BLOCK    512u
@@ -41,7 +42,7 @@
 
 static uint32_t bucket_count(uint32_t wanted, uint32_t max)
 {
-    uint32_t count = 16;
+    uint32_t count = QMGR_MESSAGE_BUCKETS_MIN;
 
     while (count < wanted && count < max)
         count *= 2;
@@ -69,7 +70,9 @@ struct qmgr *qmgr_new(const struct qmgr_options *options, struct spool *spool, s
     qmgr->message_buckets = calloc(message_buckets, sizeof(struct qmgr_message *));
     qmgr->line_buckets = calloc(line_buckets, sizeof(struct qmgr_line *));
     CHECK(qmgr->message_buckets != NULL && qmgr->line_buckets != NULL);
-    qmgr->message_mask = message_buckets - 1;
+    qmgr->message_bucket_count = QMGR_MESSAGE_BUCKETS_MIN;
+    qmgr->message_bucket_max = message_buckets;
+    qmgr->message_mask = QMGR_MESSAGE_BUCKETS_MIN - 1;
     qmgr->line_mask = line_buckets - 1;
     buf_queue_init(&qmgr->no_body);
     arena_init(&qmgr->scratch, QMGR_SCRATCH_ARENA_BLOCK, QMGR_ARENA_SIZE_MAX);
@@ -158,17 +161,45 @@ struct envelope *qmgr_message_open(struct qmgr *qmgr, struct qmgr_message *messa
     return &work->envelope;
 }
 
-/* ---- the table of messages ---- */
+/* ---- the table of messages ----
+ *
+ * Linear hashing: the table grows by one bucket with every message, by splitting one, so that no
+ * insert ever pays for all. With mask = 2^k - 1 and 2^k <= count < 2^(k+1) buckets, those below
+ * count - 2^k are split already: their messages are found by k + 1 bits of the hash.
+ */
 
 static struct qmgr_message **message_bucket(const struct qmgr *qmgr, struct message_id id)
 {
     uint64_t hash = keyed_hash_octets(&qmgr->hash, span_of(&id, sizeof(id)));
-    return &qmgr->message_buckets[hash & qmgr->message_mask];
+    uint64_t index = hash & (2ull * qmgr->message_mask + 1);
+
+    if (index >= qmgr->message_bucket_count)
+        index = hash & qmgr->message_mask;
+    return &qmgr->message_buckets[index];
 }
 
 static struct message_id message_id_of(const struct qmgr_message *message)
 {
     return envelope_basic_get(message->encoded).id;
+}
+
+static void message_table_grow(struct qmgr *qmgr)
+{
+    if (qmgr->messages.in_use <= qmgr->message_bucket_count ||
+        qmgr->message_bucket_count == qmgr->message_bucket_max)
+        return;
+    uint32_t index = qmgr->message_bucket_count++ & qmgr->message_mask;
+    struct qmgr_message *message = qmgr->message_buckets[index];
+    qmgr->message_buckets[index] = NULL;
+    while (message != NULL) {
+        struct qmgr_message *next = message->hash_next;
+        struct qmgr_message **bucket = message_bucket(qmgr, message_id_of(message));
+        message->hash_next = *bucket;
+        *bucket = message;
+        message = next;
+    }
+    if (qmgr->message_bucket_count > 2 * qmgr->message_mask + 1)
+        qmgr->message_mask = 2 * qmgr->message_mask + 1;
 }
 
 struct qmgr_message *qmgr_find(struct qmgr *qmgr, struct message_id id)
@@ -182,8 +213,8 @@ struct qmgr_message *qmgr_find(struct qmgr *qmgr, struct message_id id)
 
 static void message_link(struct qmgr *qmgr, struct qmgr_message *message, struct message_id id)
 {
+    message_table_grow(qmgr);
     struct qmgr_message **bucket = message_bucket(qmgr, id);
-
     message->hash_next = *bucket;
     *bucket = message;
 }

@@ -138,6 +138,7 @@ struct qmgr {
     struct slab messages, deliveries, lines;
     struct qmgr_message **message_buckets;
     struct qmgr_line **line_buckets;
+    uint32_t message_bucket_count, message_bucket_max; /* in use, and allocated */
     uint32_t message_mask, line_mask;
     struct {
         struct qmgr_line *first, *last;

@@ -101,6 +101,8 @@ struct smtpd_context {
     uint32_t free_count;
     uint8_t *output; /* what must be sent to the session in hand; the driver empties it */
     uint32_t output_size;
+    int64_t date_second; /* `date` is the text of this second */
+    char date[40];
     uint64_t messages_accepted, messages_rejected, recipients_accepted, recipients_rejected;
     uint64_t replies[SMTPD_REPLY_COUNT]; /* by row */
 };

@@ -296,7 +296,7 @@ struct span smtpd_begun(struct smtpd_context *context, struct smtpd_session *ses
 {
     struct smtpd_transaction *transaction = session->transaction;
     bool is_data = session->state == SMTPD_DATA;
-    char *text = arena_acquire(&transaction->arena, SMTPD_RECEIVED_SIZE_MAX);
+    uint8_t *text = arena_acquire(&transaction->arena, 2 * SMTPD_TRACE_SIZE_MAX);
 
     CHECK(smtpd_need(session) == SMTPD_NEED_BEGIN);
     if (err == ERR_OK && text == NULL)
@@ -311,10 +311,13 @@ struct span smtpd_begun(struct smtpd_context *context, struct smtpd_session *ses
     }
     transaction->is_begun = true;
     transaction->commit_id = id;
-    transaction->received_size = smtpd_received_format(session, id, now.wall, text);
+    struct span client = smtpd_client_format(session, text + SMTPD_TRACE_SIZE_MAX);
+    struct span received = smtpd_received_format(context, session, client, id, now.wall, text);
+    transaction->envelope.client = client;
+    transaction->received_size = received.size;
     if (is_data)
         smtpd_reply(context, session, SMTPD_REPLY_DATA_GO);
-    return span_of(text, transaction->received_size);
+    return received;
 }
 
 void smtpd_fail(struct smtpd_context *context, struct smtpd_session *session, enum err err,
@@ -356,19 +359,12 @@ struct envelope *smtpd_end(struct smtpd_context *context, struct smtpd_session *
 {
     struct smtpd_transaction *transaction = session->transaction;
     struct envelope *envelope = &transaction->envelope;
-    char client[SMTPD_RECEIVED_SIZE_MAX];
 
     CHECK(smtpd_need(session) == SMTPD_NEED_END);
     uint64_t header_size = transaction->received_size + transaction->header.size;
     envelope->header_size = header_size > UINT32_MAX ? UINT32_MAX : (uint32_t)header_size;
     envelope->flags = envelope_flags(transaction);
     envelope->expires = envelope->arrived + (wall_us)session->settings->message_lifetime;
-    /* Without room for it the record does without. */
-    envelope->client =
-        arena_copy(&transaction->arena, span_of(client, smtpd_client_format(session, client)));
-    if (envelope->client.data == NULL)
-        envelope->client.size = 0;
-
     session->transaction = NULL;
     transaction->sequence = ++session->sequence;
     transaction->next = NULL;

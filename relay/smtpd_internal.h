@@ -10,7 +10,7 @@
  * (EHLO and the small commands), smtpd_mail.c (MAIL, RCPT), smtpd_body.c (DATA, BDAT, content),
  * smtpd_reply.c (replies and their order, records), smtpd_received.c (the trace field).
  */
-#define SMTPD_RECEIVED_SIZE_MAX 1024u
+#define SMTPD_TRACE_SIZE_MAX 1024u
 
 /* One command line, taken apart. */
 struct smtpd_line {
@@ -75,12 +75,12 @@ void smtpd_reject(struct smtpd_context *context, struct smtpd_session *session,
 void smtpd_reply_release(struct smtpd_context *context, struct smtpd_session *session,
                          struct smtpd_transaction *transaction, struct tick_now now);
 
-/* smtpd_received.c */
-/** The trace field of RFC 5321 section 4.4 with CRLF; returns its size. */
-uint32_t smtpd_received_format(const struct smtpd_session *session, struct message_id id,
-                               wall_us time, char ret_text[SMTPD_RECEIVED_SIZE_MAX]);
-/** "name [192.0.2.1]"; returns its size. */
-uint32_t smtpd_client_format(const struct smtpd_session *session,
-                             char ret_text[SMTPD_RECEIVED_SIZE_MAX]);
+/* smtpd_received.c; `ret_text` has room for SMTPD_TRACE_SIZE_MAX octets. */
+/** "name [192.0.2.1]". */
+struct span smtpd_client_format(const struct smtpd_session *session, uint8_t *ret_text);
+/** The trace field of RFC 5321 section 4.4 with CRLF; `client` is smtpd_client_format()'s. */
+struct span smtpd_received_format(struct smtpd_context *context,
+                                  const struct smtpd_session *session, struct span client,
+                                  struct message_id id, wall_us time, uint8_t *ret_text);
 
 #endif

@@ -24,58 +24,78 @@ static const char *protocol_name(const struct smtpd_session *session)
     return session->is_esmtp ? "ESMTP" : "SMTP";
 }
 
-/* An address literal of RFC 5321 section 4.1.3. */
-static void literal_format(const struct flow_address *address,
-                           char ret_text[FLOW_ADDRESS_TEXT_MAX + 8])
-{
-    char ip[FLOW_ADDRESS_TEXT_MAX];
-
-    if (address->family == FLOW_FAMILY_IP4 || address->family == FLOW_FAMILY_IP6) {
-        snprintf(ret_text, FLOW_ADDRESS_TEXT_MAX + 8, "[%s%s]",
-                 address->family == FLOW_FAMILY_IP6 ? "IPv6:" : "",
-                 flow_address_format_ip(address, ip));
-    } else {
-        snprintf(ret_text, FLOW_ADDRESS_TEXT_MAX + 8, "[local]");
-    }
-}
-
-/* RFC 5322 section 3.3, in UTC, whatever the locale. */
-static void date_format(wall_us time, char ret_text[40])
+/* RFC 5322 section 3.3, in UTC, whatever the locale. Kept for as long as the second lasts. */
+static struct span date_text(struct smtpd_context *context, wall_us time)
 {
     static const char days[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
     static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
                                        "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-    time_t seconds = (time_t)(time / 1000000);
-    struct tm tm = {.tm_mday = 1, .tm_year = 70, .tm_wday = 4};
+    int64_t second = time / 1000000;
 
-    gmtime_r(&seconds, &tm);
-    snprintf(ret_text, 40, "%s, %d %s %d %02d:%02d:%02d +0000", days[tm.tm_wday % 7], tm.tm_mday,
-             months[tm.tm_mon % 12], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
+    if (second != context->date_second || context->date[0] == '\0') {
+        time_t seconds = (time_t)second;
+        struct tm tm = {.tm_mday = 1, .tm_year = 70, .tm_wday = 4};
+        gmtime_r(&seconds, &tm);
+        snprintf(context->date, sizeof(context->date), "%s, %d %s %d %02d:%02d:%02d +0000",
+                 days[tm.tm_wday % 7], tm.tm_mday, months[tm.tm_mon % 12], tm.tm_year + 1900,
+                 tm.tm_hour, tm.tm_min, tm.tm_sec);
+        context->date_second = second;
+    }
+    return span_from_text(context->date);
 }
 
-uint32_t smtpd_received_format(const struct smtpd_session *session, struct message_id id,
-                               wall_us time, char ret_text[SMTPD_RECEIVED_SIZE_MAX])
+/* Append to a text of at most SMTPD_TRACE_SIZE_MAX octets; what is appended is bounded so that it
+ * always fits. */
+static void put(struct span_mut *text, struct span part)
 {
-    char literal[FLOW_ADDRESS_TEXT_MAX + 8], date[40], id_text[MESSAGE_ID_TEXT_SIZE];
-
-    literal_format(&session->peer, literal);
-    date_format(time, date);
-    int size = snprintf(ret_text, SMTPD_RECEIVED_SIZE_MAX,
-                        "Received: from %.255s (%s)\r\n\tby %.255s with %s id %s;\r\n\t%s\r\n",
-                        session->hello_name, literal, session->settings->hostname,
-                        protocol_name(session), message_id_format(id, id_text), date);
-    CHECK(size > 0 && size < (int)SMTPD_RECEIVED_SIZE_MAX);
-    return (uint32_t)size;
+    CHECK(part.size <= SMTPD_TRACE_SIZE_MAX - text->size);
+    memcpy(text->data + text->size, part.data, part.size);
+    text->size += part.size;
 }
 
-uint32_t smtpd_client_format(const struct smtpd_session *session,
-                             char ret_text[SMTPD_RECEIVED_SIZE_MAX])
+static struct span bounded_text(const char *text)
 {
-    char literal[FLOW_ADDRESS_TEXT_MAX + 8];
+    return span_of(text, (uint32_t)strnlen(text, SMTP_DOMAIN_MAX));
+}
 
-    literal_format(&session->peer, literal);
-    int size =
-        snprintf(ret_text, SMTPD_RECEIVED_SIZE_MAX, "%.255s %s", session->hello_name, literal);
-    CHECK(size > 0 && size < (int)SMTPD_RECEIVED_SIZE_MAX);
-    return (uint32_t)size;
+struct span smtpd_client_format(const struct smtpd_session *session, uint8_t *ret_text)
+{
+    struct span_mut text = {.data = ret_text};
+    char ip[FLOW_ADDRESS_TEXT_MAX];
+    bool is_ip6 = session->peer.family == FLOW_FAMILY_IP6;
+
+    put(&text, bounded_text(session->hello_name));
+    /* An address literal of RFC 5321 section 4.1.3. */
+    if (is_ip6 || session->peer.family == FLOW_FAMILY_IP4) {
+        put(&text, is_ip6 ? SPAN_LITERAL(" [IPv6:") : SPAN_LITERAL(" ["));
+        put(&text, span_from_text(flow_address_format_ip(&session->peer, ip)));
+        put(&text, SPAN_LITERAL("]"));
+    } else {
+        put(&text, SPAN_LITERAL(" [local]"));
+    }
+    return span_of(text.data, text.size);
+}
+
+struct span smtpd_received_format(struct smtpd_context *context,
+                                  const struct smtpd_session *session, struct span client,
+                                  struct message_id id, wall_us time, uint8_t *ret_text)
+{
+    struct span hello = bounded_text(session->hello_name);
+    struct span_mut text = {.data = ret_text};
+    char id_text[MESSAGE_ID_TEXT_SIZE];
+
+    put(&text, SPAN_LITERAL("Received: from "));
+    put(&text, hello);
+    put(&text, SPAN_LITERAL(" ("));
+    put(&text, span_skip(client, hello.size + 1)); /* the literal */
+    put(&text, SPAN_LITERAL(")\r\n\tby "));
+    put(&text, bounded_text(session->settings->hostname));
+    put(&text, SPAN_LITERAL(" with "));
+    put(&text, span_from_text(protocol_name(session)));
+    put(&text, SPAN_LITERAL(" id "));
+    put(&text, span_from_text(message_id_format(id, id_text)));
+    put(&text, SPAN_LITERAL(";\r\n\t"));
+    put(&text, date_text(context, time));
+    put(&text, SPAN_LITERAL("\r\n"));
+    return span_of(text.data, text.size);
 }

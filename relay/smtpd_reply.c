@@ -105,15 +105,14 @@ void smtpd_reply(struct smtpd_context *context, struct smtpd_session *session,
 
 /* ---- records ---- */
 
-/* "550 5.6.11 text" */
+/* "550 5.6.11 text": a row's own line, so its form is known. */
 static void parse_enhanced(const char *line, uint8_t ret_enhanced[3])
 {
-    unsigned class, subject, detail;
+    const char *at = line + 4;
 
-    if (sscanf(line, "%*3u %1u.%3u.%3u ", &class, &subject, &detail) == 3) {
-        ret_enhanced[0] = (uint8_t) class;
-        ret_enhanced[1] = (uint8_t)subject;
-        ret_enhanced[2] = (uint8_t)detail;
+    for (uint32_t i = 0; i < 3; i++, at++) {
+        for (; *at >= '0' && *at <= '9'; at++)
+            ret_enhanced[i] = (uint8_t)(ret_enhanced[i] * 10 + (*at - '0'));
     }
 }
 
@@ -175,26 +174,27 @@ void smtpd_reject(struct smtpd_context *context, struct smtpd_session *session,
 void smtpd_reply_release(struct smtpd_context *context, struct smtpd_session *session,
                          struct smtpd_transaction *transaction, struct tick_now now)
 {
-    char id[MESSAGE_ID_TEXT_SIZE], line[128];
-    int size;
+    static const char accepted[] = "250 2.0.0 ok ";
+    bool is_accepted = transaction->commit_code == 250;
+    char accepted_line[sizeof(accepted) + MESSAGE_ID_TEXT_SIZE];
+    const char *line = accepted_line;
 
-    if (transaction->commit_code == 250) {
-        size = snprintf(line, sizeof(line), "250 2.0.0 ok %s\r\n",
-                        message_id_format(transaction->commit_id, id));
+    if (is_accepted) {
+        memcpy(accepted_line, accepted, sizeof(accepted));
+        message_id_format(transaction->commit_id, accepted_line + sizeof(accepted) - 1);
         context->messages_accepted += 1;
     } else {
         enum smtpd_reply reply =
             transaction->commit_code == 452 ? SMTPD_REPLY_STORAGE_FULL : SMTPD_REPLY_STORAGE_ERROR;
-        size = snprintf(line, sizeof(line), "%s\r\n", smtpd_replies[reply].line);
+        line = smtpd_replies[reply].line;
         count_reply(context, session, reply);
         context->messages_rejected += 1;
     }
-    output_append(context, span_of(line, (uint32_t)size));
+    output_append(context, span_from_text(line));
+    output_append(context, SPAN_LITERAL("\r\n"));
     output_append(context, span_of(transaction->held, transaction->held_size));
     CHECK(session->held_size >= transaction->held_size);
     session->held_size -= transaction->held_size;
-    line[size - 2] = '\0';
-    record_emit(context, session, transaction,
-                transaction->commit_code == 250 ? RECORD_RECEPTION : RECORD_REJECTION,
+    record_emit(context, session, transaction, is_accepted ? RECORD_RECEPTION : RECORD_REJECTION,
                 (struct span){0}, line, now);
 }

@@ -2,7 +2,17 @@
 /*
  * Which disk, and the blocking calls that both real disks share.
  *
- * AUTO takes io_uring where the kernel grants it and the helper threads elsewhere.
+ * AUTO takes the helper threads. Measured side by side (Linux 6.18 guest, ext4, pre-written file,
+ * write + fdatasync of one batch, shard asleep in between):
+ *
+ *                       helper threads      io_uring
+ *   12 KB a batch       105 - 143 us        145 - 157 us
+ *   128 KB              161 - 227 us        178 - 187 us
+ *   1,000 KB            329 - 395 us        332 - 384 us
+ *   submission, shard   1 - 10 us           4 - 11 us       (waking the other side, in both)
+ *
+ * Buffered writes and fdatasync go to kernel workers under io_uring anyway, so the same hand-over
+ * is paid there, with more around it. io_uring reads in parallel, the helper one at a time.
  *
  * Invariants
  *   1. Names never contain '/' and never leave the spool directory: every call goes through its fd.
@@ -26,12 +36,8 @@
 enum err disk_new(const char *path, enum disk_kind kind, struct disk **ret_disk)
 {
     CHECK(path != NULL && ret_disk != NULL);
-    if (kind == DISK_KIND_THREAD)
-        return disk_thread_new(path, ret_disk);
-    enum err err = disk_uring_new(path, ret_disk);
-    if (err != ERR_OK && kind == DISK_KIND_AUTO)
-        err = disk_thread_new(path, ret_disk);
-    return err;
+    return kind == DISK_KIND_URING ? disk_uring_new(path, ret_disk)
+                                   : disk_thread_new(path, ret_disk);
 }
 
 enum err disk_posix_err(int error)

@@ -9,7 +9,7 @@
 /*
  * The storage seam. The spool knows the disk only through this header; behind it are
  *   disk_uring    io_uring (linked write + fdatasync), where the kernel allows it
- *   disk_thread   a helper thread with pwritev + fdatasync, everywhere else
+ *   disk_thread   helper threads with pwritev + fdatasync
  *   disk_sim      the simulator's: keeps, drops, tears and reorders unsynced writes, fails any call
  * (tests/sim)
  *
@@ -172,7 +172,8 @@ static inline int disk_eventfd(struct disk *disk)
     return disk->ops->eventfd(disk);
 }
 
-/** io_uring disk on directory `path`, or the thread disk where io_uring is denied; see `kind`. */
+/** A real disk on directory `path`. AUTO is the better one by measurement: see disk.c. Errors:
+ * ERR_SYSTEM when the directory cannot be opened or the kernel denies io_uring. */
 enum disk_kind { DISK_KIND_AUTO, DISK_KIND_URING, DISK_KIND_THREAD };
 enum err disk_new(const char *path, enum disk_kind kind, struct disk **ret_disk) MUST_CHECK;
 /** All submissions completed, all files closed. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The disk through helper threads, for kernels that deny io_uring.
+ * The disk through helper threads.
  *
  * Two lanes, each a thread with a queue of its own: commits (writes followed by a sync) go to the
  * first, everything else to the second, so that a commit never waits behind the preparation of a
@@ -18,9 +18,9 @@
  *   1. Slots in [done, submitted) belong to the helper, all others to the owner.
  *   2. The completion eventfd is read before `done` is looked at.
  *
- * The helpers inherit signal masks and affinity from the thread that calls disk_new(): call it
- * before pinning. Limits: DISK_SUBMISSION_MAX slots in both lanes together. Not here: blocking
- * calls.
+ * The helpers run on any processor that the process may use, and inherit the signal mask of the
+ * thread that calls disk_new(). Limits: DISK_SUBMISSION_MAX slots in both lanes together. Not here:
+ * blocking calls.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -142,9 +142,19 @@ static void lane_sleep(struct lane *lane, uint32_t done)
     atomic_store_explicit(&lane->is_sleeping, false, memory_order_relaxed);
 }
 
+/* The shard may be pinned when it makes its disk; its helpers must not compete with it. The kernel
+ * cuts the set to the processors that we may use. */
+static void lane_unpin(void)
+{
+    cpu_set_t all;
+    memset(&all, 0xff, sizeof(all));
+    (void)pthread_setaffinity_np(pthread_self(), sizeof(all), &all); /* as before, if refused */
+}
+
 static void *lane_main(void *context)
 {
     struct lane *lane = context;
+    lane_unpin();
     uint32_t done = 0;
     for (bool is_stopped = false; !is_stopped;) {
         /* partner: lane_push() */

@@ -16,6 +16,7 @@
 #define PIECES_MAX        64u
 #define PIECE_COPY_MAX    128u /* smaller pieces are copied together: a slice costs more */
 #define BODY_HAND_ON_SIZE 32768u
+#define BODY_HAND_ON_LOW  4096u /* when buffers are scarce */
 
 /* ---- the message on its way to the transfer ---- */
 
@@ -138,6 +139,15 @@ static void body_take(struct server *server, struct server_session *session, uin
     }
 }
 
+/* Small portions cost the spool more, large ones keep buffers from everybody else. */
+static uint32_t hand_on_size(const struct server *server)
+{
+    const struct buf_pool *pool = server->options.plane->pool;
+    bool is_low = buf_pool_available(pool) < buf_pool_in_use(pool) / 2;
+
+    return is_low ? BODY_HAND_ON_LOW : BODY_HAND_ON_SIZE;
+}
+
 /* True when something was done. */
 bool server_body_feed(struct server *server, struct server_session *session, struct tick_now now)
 {
@@ -160,7 +170,7 @@ bool server_body_feed(struct server *server, struct server_session *session, str
             body_append_copy(server, session, piece->insert, now);
         done += piece->pass + piece->skip + piece->insert.size;
     }
-    if (session->body.size >= BODY_HAND_ON_SIZE && smtpd_is_storing(&session->smtpd))
+    if (session->body.size >= hand_on_size(server) && smtpd_is_storing(&session->smtpd))
         body_hand_on(server, session, now);
     return done > 0 || smtpd_need(&session->smtpd) != SMTPD_NEED_BODY;
 }

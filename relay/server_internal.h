@@ -39,6 +39,7 @@ struct server_session {
     bool is_used;
     bool is_connected; /* false: the client is gone, the stream with it */
 };
+_Static_assert(sizeof(struct server_session) <= 400, "all that an idle session costs here");
 LIST_HEAD(server_session_list, server_session);
 TAILQ_HEAD(server_session_queue, server_session);
 

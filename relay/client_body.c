@@ -16,6 +16,8 @@
  *   3. The end of data is handed over after the last octet of the body, once, and smtpc_body_done()
  *      is called exactly then.
  *
+ * Limits: half a window must go within data_block_timeout: at its default of 180 s a server that
+ * takes less than some 730 octets a second is given up.
  * Not here: whether to stuff at all is known from the envelope (ENVELOPE_DOT_LINES).
  */
 #include "relay/client_internal.h"

@@ -8,6 +8,7 @@
  *   sim_relay --seeds A-B           TAP, one line per seed; each in a process of its own
  *      --shards N                   instead of what the seed says
  *      --false-sync                 planted bug: the disk acknowledges syncs and keeps nothing
+ *      --tight-spool                a spool of eight small segments: often full
  *      --must-fail                  with --seeds: good if at least one seed finds a violation
  *
  * A run has two phases. In the first, senders send, everything fails as the seed says, and the node
@@ -28,7 +29,9 @@
 #include "tests/sim/sim_world.h"
 
 #define ROUND_MAX       20000000u
-#define REST_ROUND_MAX  100000u /* rounds without time passing */
+#define BUSY_ROUND_FREE 200u   /* rounds in which no time passes */
+#define BUSY_ROUND_MAX  50000u /* rounds in which somebody has work at once */
+#define TURN_TIME       5u
 #define WORLD_WALL      1700000000000000ll
 #define CRASH_SPREAD    TICK_S(40)
 #define PHASE_ONE_MAX   TICK_S(4 * 3600)
@@ -41,7 +44,7 @@
 struct sim_options {
     uint64_t seed;
     uint32_t shard_count; /* 0: as the seed says */
-    bool has_false_sync, is_traced;
+    bool has_false_sync, has_tight_spool, is_traced;
 };
 
 struct sim {
@@ -218,9 +221,9 @@ static void world_config(struct sim *sim)
     sim_text_fini(&text);
     /* Below what the configuration allows: so that segments fill up and are used again. */
     sim->config->spool.segment_size = SEGMENT_UNIT << draw(sim, 4);
-    sim->config->spool.reserve = sim->config->spool.segment_size * 2;
-    sim->config->spool.size =
-        cores * (uint64_t)sim->config->spool.segment_size * (8 + draw(sim, 40));
+    uint32_t segments = sim->options.has_tight_spool ? 8 : 16 + draw(sim, 40);
+    sim->config->spool.reserve = sim->config->spool.segment_size * (segments / 4);
+    sim->config->spool.size = cores * (uint64_t)sim->config->spool.segment_size * segments;
 }
 
 static void record_drop(void *context, const struct record *record)
@@ -376,18 +379,21 @@ static tick_us sim_deadline(const struct sim *sim)
 /* Rounds until `is_over`, or until that time. */
 static void sim_run(struct sim *sim, tick_us until, bool (*is_over)(const struct sim *sim))
 {
-    uint32_t rest_rounds = 0;
+    uint32_t busy_rounds = 0;
 
     for (uint32_t round = 0; net_sim_now(sim->net) < until && !is_over(sim); round++) {
         sim_round(sim);
         tick_us now = net_sim_now(sim->net), deadline = sim_deadline(sim);
         if (deadline > now) {
             net_sim_advance(sim->net, earlier(deadline, until));
-            rest_rounds = 0;
+            busy_rounds = 0;
             continue;
         }
-        rest_rounds++;
-        if (rest_rounds < REST_ROUND_MAX && round < ROUND_MAX && sim->ledger.violations < 1000)
+        /* Turns take time: who turns without end is a waste at first, and stuck in the end. */
+        busy_rounds++;
+        if (busy_rounds > BUSY_ROUND_FREE)
+            net_sim_advance(sim->net, now + TURN_TIME);
+        if (busy_rounds < BUSY_ROUND_MAX && round < ROUND_MAX && sim->ledger.violations < 1000)
             continue;
         ledger_violation(&sim->ledger, "the world does not come to rest");
         return;
@@ -542,6 +548,8 @@ static bool flag_take(const char *argument, struct sim_options *options, bool *m
 {
     if (strcmp(argument, "--false-sync") == 0)
         options->has_false_sync = true;
+    else if (strcmp(argument, "--tight-spool") == 0)
+        options->has_tight_spool = true;
     else if (strcmp(argument, "--trace") == 0)
         options->is_traced = true;
     else if (strcmp(argument, "--must-fail") == 0)

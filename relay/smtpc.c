@@ -264,6 +264,8 @@ void smtpc_put(struct smtpc_writer *writer, struct span octets)
         writer->is_full = true;
         return;
     }
+    if (octets.size == 0)
+        return; /* an empty span may have no address at all: the null sender */
     memcpy(writer->room.data + writer->used, octets.data, octets.size);
     writer->used += octets.size;
 }

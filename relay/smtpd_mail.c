@@ -203,7 +203,6 @@ void smtpd_on_mail(struct smtpd_context *context, struct smtpd_session *session,
     struct span rest = {0};
 
     session->attempt.is_mail_seen = true;
-    session->attempt.rcpt_count = 0;
     if (limits->messages_per_session_max > 0 &&
         session->message_count >= limits->messages_per_session_max) {
         smtpd_dismiss(context, session, SMTPD_REPLY_MESSAGES_MAX);

@@ -174,7 +174,7 @@ static void daemon_on_message(struct daemon *daemon, const struct ring_message *
         daemon->drained += 1;
         break;
     default:
-        CHECK(!"a message that control never asked for");
+        CHECK(false && "a message that control never asked for");
     }
 }
 

@@ -95,5 +95,5 @@ void reload_on_reply(struct reload *reload, const struct shard_control *reply)
             reload_free_before(reload, i);
         return;
     }
-    CHECK(!"a reply about a snapshot that is gone");
+    CHECK(false && "a reply about a snapshot that is gone");
 }

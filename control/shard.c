@@ -291,7 +291,7 @@ static void shard_on_flow(struct shard *shard, const struct flow_event *event)
         dns_on_flow(shard->dns, event, shard->now);
         break;
     default:
-        CHECK(!"a flow without an owner");
+        CHECK(false && "a flow without an owner");
     }
 }
 _Static_assert(SERVER_FLOW_USER_MASK == CLIENT_FLOW_USER_MASK &&

@@ -428,7 +428,7 @@ static void qmgr_on_timer(struct qmgr *qmgr, struct wheel_timer *timer, struct t
         qmgr_dsn_timer(qmgr, WHEEL_OWNER(timer, struct qmgr_work, dsn_timer));
         return;
     }
-    CHECK(!"a timer kind");
+    CHECK(false && "a timer kind");
 }
 
 void qmgr_advance(struct qmgr *qmgr, struct tick_now now)

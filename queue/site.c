@@ -56,6 +56,8 @@ struct site_set *site_set_new(const struct site_options *options, struct rng *rn
     CHECK(sites->buckets != NULL);
     sites->bucket_mask = buckets - 1;
     slab_init(&sites->sites, sizeof(struct site), UINT32_MAX, sites);
+    TAILQ_INIT(&sites->idle);
+    TAILQ_INIT(&sites->waking);
     wheel_init(&sites->wheel, 0);
     return sites;
 }
@@ -85,30 +87,14 @@ static void sites_start(struct site_set *sites, tick_us now)
 static void idle_append(struct site_set *sites, struct site *site)
 {
     site->is_idle = true;
-    site->idle_next = NULL;
-    site->idle_prev = sites->idle.last;
-    if (site->idle_prev != NULL)
-        site->idle_prev->idle_next = site;
-    else
-        sites->idle.first = site;
-    sites->idle.last = site;
-    sites->idle.count++;
+    TAILQ_INSERT_TAIL(&sites->idle, site, idle_link);
 }
 
 static void idle_remove(struct site_set *sites, struct site *site)
 {
-    if (!site->is_idle)
-        return;
+    if (site->is_idle)
+        TAILQ_REMOVE(&sites->idle, site, idle_link);
     site->is_idle = false;
-    sites->idle.count--;
-    if (site->idle_prev != NULL)
-        site->idle_prev->idle_next = site->idle_next;
-    else
-        sites->idle.first = site->idle_next;
-    if (site->idle_next != NULL)
-        site->idle_next->idle_prev = site->idle_prev;
-    else
-        sites->idle.last = site->idle_prev;
 }
 
 static void waking_append(struct site_set *sites, struct site *site)
@@ -116,14 +102,8 @@ static void waking_append(struct site_set *sites, struct site *site)
     if (site->is_waking)
         return;
     site->is_waking = true;
-    site->wake_next = NULL;
-    site->wake_prev = sites->waking.last;
-    if (site->wake_prev != NULL)
-        site->wake_prev->wake_next = site;
-    else
-        sites->waking.first = site;
-    sites->waking.last = site;
-    sites->waking.count++;
+    sites->waking_count++;
+    TAILQ_INSERT_TAIL(&sites->waking, site, waking_link);
 }
 
 static void waking_remove(struct site_set *sites, struct site *site)
@@ -131,18 +111,11 @@ static void waking_remove(struct site_set *sites, struct site *site)
     if (!site->is_waking)
         return;
     site->is_waking = false;
-    sites->waking.count--;
-    if (site->wake_prev != NULL)
-        site->wake_prev->wake_next = site->wake_next;
-    else
-        sites->waking.first = site->wake_next;
-    if (site->wake_next != NULL)
-        site->wake_next->wake_prev = site->wake_prev;
-    else
-        sites->waking.last = site->wake_prev;
+    sites->waking_count--;
+    TAILQ_REMOVE(&sites->waking, site, waking_link);
 }
 
-static bool site_is_needed(const struct site_set *sites, const struct site *site)
+bool site_is_needed(const struct site_set *sites, const struct site *site)
 {
     return site->hold_count > 0 || site->used > 0 || site->is_waiting ||
            !site_home_is_idle(sites, site);
@@ -346,8 +319,8 @@ static void site_forget(struct site_set *sites, struct site *site)
 /* A new site; at site_count_max the least recently used idle ones make room. */
 static struct site *site_make(struct site_set *sites, uint64_t key)
 {
-    while (sites->sites.in_use >= sites->options.site_count_max && sites->idle.first != NULL)
-        site_forget(sites, sites->idle.first);
+    while (sites->sites.in_use >= sites->options.site_count_max && !TAILQ_EMPTY(&sites->idle))
+        site_forget(sites, TAILQ_FIRST(&sites->idle));
     struct site *site = slab_acquire(&sites->sites);
     CHECK(site != NULL);
     struct site **bucket = site_bucket(sites, key);
@@ -368,7 +341,7 @@ struct site *site_get(struct site_set *sites, uint64_t key, struct span label, t
 
     sites_start(sites, now);
     if (site == NULL) {
-        if (sites->sites.in_use >= sites->options.site_count_max && sites->idle.first == NULL)
+        if (sites->sites.in_use >= sites->options.site_count_max && TAILQ_EMPTY(&sites->idle))
             return NULL;
         site = site_make(sites, key);
     } else if (site->is_idle) {
@@ -581,9 +554,9 @@ void site_advance(struct site_set *sites, tick_us now)
         site_on_timer(sites, timer, now);
         site_drain(sites, now);
     }
-    uint32_t count = sites->waking.count; /* whoever comes to wait in wake() is for the next turn */
-    while (count-- > 0 && sites->waking.first != NULL) {
-        struct site *site = sites->waking.first;
+    uint32_t count = sites->waking_count; /* whoever comes to wait in wake() is for the next turn */
+    while (count-- > 0 && !TAILQ_EMPTY(&sites->waking)) {
+        struct site *site = TAILQ_FIRST(&sites->waking);
         waking_remove(sites, site);
         site->is_waiting = false;
         site_review(sites, site);
@@ -593,68 +566,7 @@ void site_advance(struct site_set *sites, tick_us now)
 
 tick_us site_set_deadline(const struct site_set *sites)
 {
-    if (sites->waking.first != NULL)
+    if (!TAILQ_EMPTY(&sites->waking))
         return sites->wheel.now;
     return wheel_deadline(&sites->wheel);
-}
-
-/* ---- for people and tests ---- */
-
-struct site_view site_get_view(const struct site *site)
-{
-    return (struct site_view){
-        .key = site->key,
-        .label = span_of(site->label, site->label_size),
-        .slots_held = site->held,
-        .slots_used = site->used,
-        .connection_max = site->limit,
-        .paused_until = site->paused_until,
-        .failures = site->failures,
-    };
-}
-
-bool site_next(const struct site_set *sites, uint32_t *cursor, struct site_view *ret_view)
-{
-    uint64_t place = *cursor;
-    const struct site *site = slab_next(&sites->sites, &place);
-
-    *cursor = (uint32_t)place;
-    if (site == NULL)
-        return false;
-    *ret_view = site_get_view(site);
-    return true;
-}
-
-static void site_verify(const struct site_set *sites, const struct site *site)
-{
-    CHECK(site->used <= site->held && site->owed <= site->held);
-    CHECK(wheel_is_armed(&site->lease_timer) == (site->held > 0));
-    CHECK(site->is_idle == !site_is_needed(sites, site));
-    CHECK(!site->is_waiting || site->hold_count > 0);
-    CHECK(!site->is_waking || site->is_waiting);
-    if (site->is_waiting)
-        CHECK(site->asked > 0 || site->is_waking || wheel_is_armed(&site->pause_timer));
-    site_home_verify(sites, site);
-}
-
-void site_set_verify(const struct site_set *sites)
-{
-    const struct site *site;
-    uint64_t cursor = 0;
-    uint32_t idle = 0, waking = 0;
-
-    CHECK(sites->self_count == 0);
-    while ((site = slab_next(&sites->sites, &cursor)) != NULL) {
-        site_verify(sites, site);
-        idle += site->is_idle;
-        waking += site->is_waking;
-    }
-    CHECK(idle == sites->idle.count && waking == sites->waking.count);
-    for (site = sites->idle.first; site != NULL; site = site->idle_next) {
-        CHECK(site->is_idle);
-        CHECK(site->idle_next == NULL ? sites->idle.last == site
-                                      : site->idle_next->idle_prev == site);
-        idle--;
-    }
-    CHECK(idle == 0);
 }

@@ -2,6 +2,8 @@
 #ifndef QUEUE_SITE_STATE_H
 #define QUEUE_SITE_STATE_H
 
+#include <sys/queue.h>
+
 #include "base/wheel.h"
 #include "queue/keyed_hash.h"
 #include "queue/site.h"
@@ -12,6 +14,7 @@
  *   site.c        the table, a shard's own slots, timers
  *   site_home.c   the home's side: who has how many, who waits, the pause
  *   site_host.c   keys, and the memory of dead hosts
+ *   site_view.c   what people see, and all invariants
  */
 
 enum site_timer_kind { SITE_TIMER_LEASE = 1, SITE_TIMER_PAUSE };
@@ -38,9 +41,9 @@ struct site_home {
 struct site {
     uint64_t key;
     struct site *hash_next;
-    struct site *idle_next, *idle_prev; /* least recently used first, while is_idle */
-    struct site *wake_next, *wake_prev; /* while is_waking */
-    struct site_home *home;             /* NULL: its home is elsewhere, or nobody asked yet */
+    TAILQ_ENTRY(site) idle_link;   /* least recently used first, while is_idle */
+    TAILQ_ENTRY(site) waking_link; /* while is_waking */
+    struct site_home *home;        /* NULL: its home is elsewhere, or nobody asked yet */
     uint32_t hold_count;
     bool is_idle, is_waking, is_scarce;
     bool is_waiting; /* an acquire said no and wake() has not followed yet */
@@ -75,10 +78,8 @@ struct site_set {
     struct site **buckets;
     uint32_t bucket_mask;
     bool is_started; /* the wheel knows the time */
-    struct {
-        struct site *first, *last;
-        uint32_t count;
-    } idle, waking;
+    TAILQ_HEAD(, site) idle, waking;
+    uint32_t waking_count;
     struct wheel wheel;
     uint32_t self_head, self_count;
     struct site_message self[SITE_SELF_QUEUE_MAX];
@@ -90,6 +91,9 @@ struct site *site_find(const struct site_set *sites, uint64_t key);
 /** Send to a shard; to ourselves through the queue that the public calls drain at their end. */
 void site_post(struct site_set *sites, const struct site *site, uint32_t to_shard,
                const struct site_message *message);
+
+/** Somebody, here or elsewhere, waits for it or has a connection: it must not be forgotten. */
+bool site_is_needed(const struct site_set *sites, const struct site *site);
 
 /* site_home.c */
 /** A message for the home of this site, which is this shard. */

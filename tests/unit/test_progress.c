@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Progress payloads come back as they were written, damaged ones never as something else; and a
+ * message id has one spelling.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/rng.h"
+#include "queue/envelope.h"
+
+static uint8_t long_text[ENVELOPE_REPLY_SIZE_MAX + 1];
+
+static void assert_span_equal(struct span expected, struct span actual)
+{
+    assert_int_equal(expected.size, actual.size);
+    assert_true(span_is_equal(expected, actual));
+}
+
+static const struct envelope_settle sample_settles[] = {
+    {3, RECIPIENT_DELIVERED, 250, {2, 0, 0}, false, {NULL, 0}},
+    {ENVELOPE_RECIPIENT_MAX - 1,
+     RECIPIENT_FAILED,
+     550,
+     {5, 1, 1},
+     false,
+     {(const uint8_t *)"550 5.1.1 nobody", 16}},
+    {7, RECIPIENT_SETTLED, 0, {4, 4, 7}, true, {NULL, 0}},
+};
+
+static struct envelope_progress sample_progress(void)
+{
+    return (struct envelope_progress){
+        .next_try = 1700000300000000,
+        .attempts = 3,
+        .flags = ENVELOPE_IN_DOUBT,
+        .delivery = 7,
+        .dsn_runs = 2,
+        .last_reply = SPAN_LITERAL("451 4.7.1 later"),
+        .settles = sample_settles,
+        .settle_count = COUNT_OF(sample_settles),
+    };
+}
+
+static void assert_progress_equal(const struct envelope_progress *a,
+                                  const struct envelope_progress *b)
+{
+    assert_int_equal(a->next_try, b->next_try);
+    assert_int_equal(a->attempts, b->attempts);
+    assert_int_equal(a->flags, b->flags);
+    assert_int_equal(a->delivery, b->delivery);
+    assert_int_equal(a->dsn_runs, b->dsn_runs);
+    assert_span_equal(a->last_reply, b->last_reply);
+    assert_int_equal(a->settle_count, b->settle_count);
+    for (uint32_t i = 0; i < a->settle_count; i++) {
+        const struct envelope_settle *x = &a->settles[i], *y = &b->settles[i];
+        assert_int_equal(x->recipient_index, y->recipient_index);
+        assert_int_equal(x->state, y->state);
+        assert_int_equal(x->code, y->code);
+        assert_memory_equal(x->enhanced, y->enhanced, 3);
+        assert_int_equal(x->is_expired, y->is_expired);
+        assert_span_equal(x->reply, y->reply);
+    }
+}
+
+static void progress_comes_back(void **state)
+{
+    struct envelope_progress progress = sample_progress(), back;
+    struct arena arena;
+    uint8_t octets[512];
+
+    (void)state;
+    arena_init(&arena, 512, 1u << 20);
+    uint32_t size = envelope_progress_encoded_size(&progress);
+    assert_true(size + 12 <= sizeof(octets));
+    envelope_progress_encode(&progress, octets);
+    assert_int_equal(ERR_OK, envelope_progress_decode(span_of(octets, size), &arena, &back));
+    assert_progress_equal(&progress, &back);
+
+    /* TLVs of a newer version are passed over, broken ones are not. */
+    memcpy(octets + size, "\x04\x01\0\0\0x\xff\0\0\0\0", 11);
+    assert_int_equal(ERR_OK, envelope_progress_decode(span_of(octets, size + 11), &arena, &back));
+    assert_progress_equal(&progress, &back);
+    for (uint32_t cut = size + 1; cut < size + 6; cut++)
+        assert_int_equal(ERR_DISK_CORRUPT,
+                         envelope_progress_decode(span_of(octets, cut), &arena, &back));
+    arena_fini(&arena);
+}
+
+static void progress_damage_is_refused_or_canonical(void **state)
+{
+    struct envelope_progress progress = sample_progress(), back;
+    struct arena arena;
+    struct rng rng;
+    uint8_t octets[256], copy[256], again[256];
+    uint32_t refused = 0;
+
+    (void)state;
+    rng_init_seed(&rng, 9);
+    arena_init(&arena, 512, 1u << 20);
+    uint32_t size = envelope_progress_encoded_size(&progress);
+    envelope_progress_encode(&progress, octets);
+    for (uint32_t round = 0; round < 20000; round++) {
+        memcpy(copy, octets, size);
+        for (uint32_t i = 0; i <= round % 3; i++)
+            copy[rng_below(&rng, size)] ^= (uint8_t)(1u << rng_below(&rng, 8));
+        arena_reset(&arena);
+        if (envelope_progress_decode(span_of(copy, size), &arena, &back) != ERR_OK) {
+            refused++;
+            continue;
+        }
+        /* Unknown TLVs at the end are dropped; everything before is the same. */
+        assert_true(envelope_progress_encoded_size(&back) <= size);
+        envelope_progress_encode(&back, again);
+        assert_memory_equal(copy, again, envelope_progress_encoded_size(&back));
+    }
+    assert_true(refused > 1000);
+    arena_fini(&arena);
+}
+
+static void progress_bounds_hold_on_both_sides(void **state)
+{
+    struct envelope_progress progress = sample_progress();
+    struct envelope_settle settle = sample_settles[1];
+
+    (void)state;
+    memset(long_text, 'r', sizeof(long_text));
+    progress.last_reply = span_of(long_text, ENVELOPE_REPLY_SIZE_MAX);
+    assert_true(envelope_progress_is_valid(&progress));
+    progress.last_reply.size++;
+    assert_false(envelope_progress_is_valid(&progress));
+    progress = sample_progress();
+    progress.delivery = ENVELOPE_DELIVERY_NONE;
+    assert_true(envelope_progress_is_valid(&progress));
+    progress.delivery = ENVELOPE_RECIPIENT_MAX;
+    assert_false(envelope_progress_is_valid(&progress));
+    progress = sample_progress();
+    progress.next_try = -1;
+    assert_false(envelope_progress_is_valid(&progress));
+    progress = sample_progress();
+    progress.settles = &settle;
+    progress.settle_count = 1;
+    settle.reply = span_of(long_text, ENVELOPE_REPLY_SIZE_MAX);
+    assert_true(envelope_progress_is_valid(&progress));
+    settle.reply.size++;
+    assert_false(envelope_progress_is_valid(&progress));
+    settle = sample_settles[1];
+    settle.recipient_index = ENVELOPE_RECIPIENT_MAX;
+    assert_false(envelope_progress_is_valid(&progress));
+}
+
+/* ---- message ids ---- */
+
+static void message_ids_have_one_spelling(void **state)
+{
+    static const struct {
+        const char *name, *text;
+        enum err err;
+    } rows[] = {
+        {"zero", "aaaaaaaaaaaaaaaaaaaaaaaaaa", ERR_OK},
+        {"all ones",
+         "777777777777777777777777"
+         "74",
+         ERR_OK},
+        {"upper case", "ABCDEFGHIJKLMNOPQRSTUVWXY4", ERR_OK},
+        {"too short", "aaaaaaaaaaaaaaaaaaaaaaaaa", ERR_PEER_SYNTAX},
+        {"too long", "aaaaaaaaaaaaaaaaaaaaaaaaaaa", ERR_PEER_SYNTAX},
+        {"bit 129 set", "aaaaaaaaaaaaaaaaaaaaaaaaac", ERR_PEER_SYNTAX},
+        {"bit 130 set", "aaaaaaaaaaaaaaaaaaaaaaaaab", ERR_PEER_SYNTAX},
+        {"not base32", "aaaaaaaa1aaaaaaaaaaaaaaaaa", ERR_PEER_SYNTAX},
+        {"8 is not", "aaaaaaaaaaaaaaaaaaaaaaaaa8", ERR_PEER_SYNTAX},
+        {"empty", "", ERR_PEER_SYNTAX},
+    };
+    char text[MESSAGE_ID_TEXT_SIZE];
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        struct message_id id = {1, 2};
+        if (message_id_parse(span_from_text(rows[i].text), &id) != rows[i].err)
+            fail_msg("%s", rows[i].name);
+        if (rows[i].err != ERR_OK) {
+            assert_true(id.high == 1 && id.low == 2);
+            continue;
+        }
+        message_id_format(id, text);
+        assert_true(span_is_equal_nocase(span_from_text(rows[i].text), span_from_text(text)));
+    }
+    /* RFC 4648 section 10: BASE32("foobar") = "MZXW6YTBOI======" */
+    struct message_id id = {0x666f6f6261720000u, 0};
+    assert_string_equal("mzxw6ytboiaaaaaaaaaaaaaaaa", message_id_format(id, text));
+
+    struct rng rng;
+    rng_init_seed(&rng, 10);
+    for (uint32_t round = 0; round < 1000; round++) {
+        struct message_id back, random = {rng_u64(&rng), rng_u64(&rng)};
+        message_id_format(random, text);
+        assert_int_equal(ERR_OK, message_id_parse(span_from_text(text), &back));
+        assert_true(message_id_is_equal(random, back));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(progress_comes_back),
+        cmocka_unit_test(progress_damage_is_refused_or_canonical),
+        cmocka_unit_test(progress_bounds_hold_on_both_sides),
+        cmocka_unit_test(message_ids_have_one_spelling),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How messages end, and come back: notifications that are owed, and recovery from what was durable.
+ * qmgr_verify() follows every step.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "qmgr_fixture.h"
+
+#define DAY TICK_S(86400)
+
+static void assert_sound(struct fixture *f)
+{
+    assert_int_equal(0, qmgr_verify(f->qmgr));
+}
+
+static void insert(struct fixture *f, uint64_t id, const char *recipients)
+{
+    struct message_options options = {.id = id, .recipients = recipients};
+    assert_int_equal(ERR_OK, fixture_insert(f, &options, NULL));
+    assert_sound(f);
+}
+
+static void finish_all(struct fixture *f, struct qmgr_delivery *delivery,
+                       enum recipient_state state, const char *reply)
+{
+    fixture_finish_all(f, delivery, state, reply);
+    assert_sound(f);
+}
+
+static void defer(struct fixture *f, struct qmgr_delivery *delivery,
+                  const struct qmgr_finish *finish)
+{
+    qmgr_finish(f->qmgr, delivery, finish, f->now);
+    assert_sound(f);
+}
+
+static struct qmgr_status only_status(struct fixture *f, uint32_t recipient_index)
+{
+    uint64_t cursor = 0;
+    struct qmgr_message *message = qmgr_next(f->qmgr, &cursor);
+    assert_non_null(message);
+    return qmgr_message_status(message, recipient_index, f->now);
+}
+
+/* ---- DSNs ---- */
+
+static void dsn_waits_for_what_is_in_flight_only(void **state)
+{
+    struct fixture f;
+    struct spool_entry *entry;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    struct message_options options = {.id = 1, .recipients = "a@v b@w c@y d@z e@w"};
+    assert_int_equal(ERR_OK, fixture_insert(&f, &options, &entry));
+    struct qmgr_delivery *deliveries[4]; /* by domain: v, w, y, z */
+    for (uint32_t i = 0; i < 4; i++) {
+        struct qmgr_line *line;
+        struct qmgr_delivery *delivery = fixture_take(&f, &line);
+        deliveries[strchr("vwyz", qmgr_line_domain(line).data[0]) - "vwyz" < 2
+                       ? qmgr_line_domain(line).data[0] - 'v'
+                       : qmgr_line_domain(line).data[0] - 'v' - 1] = delivery;
+        qmgr_line_return(f.qmgr, line, f.now);
+    }
+    finish_all(&f, deliveries[0], RECIPIENT_FAILED, "550 5.1.1 no a");
+    assert_null(qmgr_dsn_next(f.qmgr, f.now));
+    finish_all(&f, deliveries[1], RECIPIENT_FAILED, "550 5.1.1 no b");
+    finish_all(&f, deliveries[2], RECIPIENT_DUE, "451 later");
+    assert_null(qmgr_dsn_next(f.qmgr, f.now));
+    finish_all(&f, deliveries[3], RECIPIENT_DELIVERED, "250 ok");
+
+    struct qmgr_message *message = qmgr_dsn_next(f.qmgr, f.now);
+    assert_non_null(message);
+    assert_null(qmgr_dsn_next(f.qmgr, f.now)); /* reported once */
+    struct qmgr_dsn dsn = qmgr_dsn_view(f.qmgr, message);
+    assert_int_equal(3, dsn.failure_count);
+    assert_int_equal(0, dsn.failures[0].recipient_index);
+    assert_int_equal(1, dsn.failures[1].recipient_index);
+    assert_int_equal(4, dsn.failures[2].recipient_index);
+    assert_int_equal(550, dsn.failures[0].code);
+    assert_memory_equal("\5\1\1", dsn.failures[0].enhanced, 3);
+    assert_true(span_is_equal(SPAN_LITERAL("550 5.1.1 no b"), dsn.failures[2].reply));
+    assert_false(dsn.is_done);
+    assert_int_equal(0, dsn.run);
+    assert_ptr_equal(entry, dsn.entry);
+    assert_sound(&f);
+
+    /* While it is being written the waiting one comes due, and fails as well: a second DSN. */
+    fixture_pass(&f, TICK_S(400));
+    finish_all(&f, fixture_take_one(&f), RECIPIENT_FAILED, "550 5.1.1 no c");
+    assert_null(qmgr_dsn_next(f.qmgr, f.now));
+    assert_int_equal(3, qmgr_dsn_view(f.qmgr, message).failure_count);
+    qmgr_dsn_written(f.qmgr, message, f.now);
+    assert_sound(&f);
+    assert_ptr_equal(message, qmgr_dsn_next(f.qmgr, f.now));
+    dsn = qmgr_dsn_view(f.qmgr, message);
+    assert_int_equal(1, dsn.failure_count);
+    assert_int_equal(2, dsn.failures[0].recipient_index);
+    assert_int_equal(1, dsn.run);
+    assert_true(dsn.is_done);
+    qmgr_dsn_written(f.qmgr, message, f.now);
+    assert_int_equal(0, qmgr_get_stats(f.qmgr).messages);
+    assert_int_equal(0, f.done_count);
+    fixture_fini(&f);
+}
+
+static void attempt_takes_a_listed_dsn_back(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    insert(&f, 1, "a@v b@w");
+    finish_all(&f, fixture_take_one(&f), RECIPIENT_FAILED, "550 no");
+    struct qmgr_delivery *other = fixture_take_one(&f);
+    assert_sound(&f);
+    assert_null(qmgr_dsn_next(f.qmgr, f.now));
+    finish_all(&f, other, RECIPIENT_FAILED, "550 no");
+    struct qmgr_message *message = qmgr_dsn_next(f.qmgr, f.now);
+    assert_int_equal(2, qmgr_dsn_view(f.qmgr, message).failure_count);
+    fixture_fini(&f);
+}
+
+static void failed_dsn_commit_is_reported_again(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    insert(&f, 1, "a@v");
+    finish_all(&f, fixture_take_one(&f), RECIPIENT_FAILED, "550 no");
+    struct qmgr_message *message = qmgr_dsn_next(f.qmgr, f.now);
+    (void)qmgr_dsn_view(f.qmgr, message);
+    qmgr_dsn_failed(f.qmgr, message, f.now);
+    assert_sound(&f);
+    fixture_pass(&f, TICK_S(300) - 1);
+    assert_null(qmgr_dsn_next(f.qmgr, f.now));
+    fixture_pass(&f, 1001);
+    assert_sound(&f);
+    assert_ptr_equal(message, qmgr_dsn_next(f.qmgr, f.now));
+    assert_int_equal(0, qmgr_dsn_view(f.qmgr, message).run);
+    qmgr_dsn_written(f.qmgr, message, f.now);
+    assert_int_equal(0, qmgr_get_stats(f.qmgr).messages);
+    fixture_fini(&f);
+}
+
+/* Goal: a message delivered while its DSN, not the last word, was on its way ends by on_done. */
+static void message_may_end_with_a_dsn_that_was_not_last(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    insert(&f, 1, "a@v b@w");
+    finish_all(&f, fixture_take_one(&f), RECIPIENT_FAILED, "550 no");
+    struct qmgr_message *message = qmgr_dsn_next(f.qmgr, f.now);
+    assert_false(qmgr_dsn_view(f.qmgr, message).is_done);
+    finish_all(&f, fixture_take_one(&f), RECIPIENT_DELIVERED, "250 ok");
+    assert_false(qmgr_dsn_view(f.qmgr, message).is_done); /* said once */
+    qmgr_dsn_written(f.qmgr, message, f.now);
+    assert_int_equal(1, f.done_count);
+    fixture_fini(&f);
+}
+
+/* RFC 5321 section 4.5.5: a notification must not cause another. */
+static void null_sender_gets_no_dsn(void **state)
+{
+    struct fixture f;
+    struct message_options options = {.id = 1, .sender = "", .recipients = "a@v b@w"};
+
+    (void)state;
+    fixture_init(&f, NULL);
+    assert_int_equal(ERR_OK, fixture_insert(&f, &options, NULL));
+    finish_all(&f, fixture_take_one(&f), RECIPIENT_FAILED, "550 no");
+    assert_null(qmgr_dsn_next(f.qmgr, f.now));
+    assert_int_equal(1, qmgr_get_stats(f.qmgr).failed_recipients);
+    fixture_pass(&f, 6 * DAY); /* the other one expires */
+    assert_int_equal(1, f.expired_count);
+    assert_int_equal(1, f.done_count);
+    assert_int_equal(0, qmgr_get_stats(f.qmgr).messages);
+    fixture_fini(&f);
+}
+
+/* ---- recovery ---- */
+
+static void restart_brings_everything_back(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    insert(&f, 1, "a@v b@v c@w d@y");
+    struct qmgr_delivery *v, *w, *y;
+    struct qmgr_delivery **by_letter[] = {&v, &w, NULL, &y};
+    for (uint32_t i = 0; i < 3; i++) {
+        struct qmgr_line *line;
+        struct qmgr_delivery *delivery = fixture_take(&f, &line);
+        *by_letter[qmgr_line_domain(line).data[0] - 'v'] = delivery;
+        qmgr_line_return(f.qmgr, line, f.now);
+    }
+    struct qmgr_result results[] = {
+        {.recipient_index = 0, .state = RECIPIENT_DELIVERED, .code = 250},
+        {.recipient_index = 1,
+         .state = RECIPIENT_DUE,
+         .code = 451,
+         .reply = SPAN_LITERAL("451 busy")},
+    };
+    struct qmgr_finish finish = {
+        .results = results, .result_count = 2, .was_attempted = true, .is_in_doubt = true};
+    defer(&f, v, &finish);
+    finish_all(&f, w, RECIPIENT_FAILED, "550 5.1.1 no c");
+    finish_all(&f, y, RECIPIENT_DUE, "421 gone");
+    wall_us next_try = only_status(&f, 1).next_try;
+
+    fixture_restart(&f);
+    assert_sound(&f);
+    assert_int_equal(RECIPIENT_DELIVERED, only_status(&f, 0).state);
+    struct qmgr_status status = only_status(&f, 1);
+    assert_int_equal(RECIPIENT_DUE, status.state);
+    assert_int_equal(1, status.attempts);
+    assert_int_equal(next_try, status.next_try);
+    assert_true(span_is_equal(SPAN_LITERAL("451 busy"), status.last_reply));
+    assert_true(span_is_equal(SPAN_LITERAL("421 gone"), only_status(&f, 3).last_reply));
+
+    struct qmgr_message *message = qmgr_dsn_next(f.qmgr, f.now);
+    struct qmgr_dsn dsn = qmgr_dsn_view(f.qmgr, message);
+    assert_int_equal(1, dsn.failure_count);
+    assert_int_equal(2, dsn.failures[0].recipient_index);
+    assert_int_equal(550, dsn.failures[0].code);
+    assert_memory_equal("\5\1\1", dsn.failures[0].enhanced, 3);
+    assert_true(span_is_equal(SPAN_LITERAL("550 5.1.1 no c"), dsn.failures[0].reply));
+    assert_true(dsn.envelope->flags & ENVELOPE_IN_DOUBT);
+
+    /* The crash comes after the DSN's commit, before we hear of it. */
+    spool_progress(NULL, dsn.entry, dsn.progress);
+    fixture_restart(&f);
+    assert_null(qmgr_dsn_next(f.qmgr, f.now));
+    assert_int_equal(RECIPIENT_SETTLED, only_status(&f, 2).state);
+    fixture_pass(&f, TICK_S(400));
+    finish_all(&f, fixture_take_one(&f), RECIPIENT_FAILED, "550 no");
+    finish_all(&f, fixture_take_one(&f), RECIPIENT_DELIVERED, "250 ok");
+    message = qmgr_dsn_next(f.qmgr, f.now);
+    assert_int_equal(1, qmgr_dsn_view(f.qmgr, message).run); /* not the id of the first again */
+
+    /* All is settled, only DONE was lost. */
+    dsn = qmgr_dsn_view(f.qmgr, message);
+    spool_progress(NULL, dsn.entry, dsn.progress);
+    fixture_restart(&f);
+    assert_int_equal(1, f.done_count);
+    assert_int_equal(0, qmgr_get_stats(f.qmgr).messages);
+    fixture_fini(&f);
+}
+
+static void damaged_progress_costs_an_attempt_at_most(void **state)
+{
+    static const struct envelope_settle back[] = {
+        {.recipient_index = 0, .state = RECIPIENT_DUE},
+        {.recipient_index = 1, .state = RECIPIENT_FAILED},
+        {.recipient_index = 9, .state = RECIPIENT_SETTLED}};
+    static const struct envelope_settle forth[] = {
+        {.recipient_index = 0, .state = RECIPIENT_DELIVERED},
+        {.recipient_index = 1, .state = RECIPIENT_SETTLED}};
+    struct envelope_progress progress[] = {
+        {.delivery = 9, .attempts = 7, .settles = forth, .settle_count = 2},
+        {.delivery = 2,
+         .attempts = 1u << 30,
+         .next_try = INT64_MAX,
+         .settles = back,
+         .settle_count = 3},
+    };
+    struct fixture f;
+    struct spool_entry *entry;
+    struct message_options options = {.id = 1, .recipients = "a@v b@v c@w"};
+
+    (void)state;
+    fixture_init(&f, NULL);
+    assert_int_equal(ERR_OK, fixture_insert(&f, &options, &entry));
+    for (uint32_t i = 0; i < COUNT_OF(progress); i++) {
+        uint8_t octets[200];
+        envelope_progress_encode(&progress[i], octets);
+        spool_progress(NULL, entry, span_of(octets, envelope_progress_encoded_size(&progress[i])));
+    }
+    spool_progress(NULL, entry, SPAN_LITERAL("rubbish"));
+    fixture_restart(&f);
+    assert_sound(&f);
+    assert_int_equal(RECIPIENT_DELIVERED, only_status(&f, 0).state);
+    assert_int_equal(RECIPIENT_SETTLED, only_status(&f, 1).state);
+    struct qmgr_status status = only_status(&f, 2);
+    assert_int_equal(RECIPIENT_DUE, status.state);
+    assert_int_equal(UINT16_MAX, status.attempts);
+    assert_in_range(status.next_try - f.now.wall, TICK_S(4 * 3600), TICK_S(5 * 3600));
+    assert_int_equal(2, qmgr_get_stats(f.qmgr).progress_corrupt);
+    fixture_fini(&f);
+}
+
+/* Goal: a message committed with failures, as after a partly refused hand-over, gets its DSN. */
+static void committed_failures_are_reported(void **state)
+{
+    struct fixture f;
+    struct arena arena;
+    struct message_options options = {.id = 1, .recipients = "a@v b@v c@w"};
+
+    (void)state;
+    fixture_init(&f, NULL);
+    arena_init(&arena, 512, 1u << 16);
+    struct envelope envelope = fixture_envelope(&f, &options, &arena);
+    envelope.recipients[0].state = RECIPIENT_FAILED;
+    envelope.recipients[1].state = RECIPIENT_DELIVERED;
+    assert_int_equal(ERR_OK, fixture_insert_entry(&f, fixture_entry_new(&f, &envelope), NULL));
+    assert_sound(&f);
+    struct qmgr_message *message = qmgr_dsn_next(f.qmgr, f.now);
+    struct qmgr_dsn dsn = qmgr_dsn_view(f.qmgr, message);
+    assert_int_equal(1, dsn.failure_count);
+    assert_int_equal(0, dsn.failures[0].recipient_index);
+    assert_int_equal(1, qmgr_get_stats(f.qmgr).deliveries_ready);
+    arena_fini(&arena);
+    fixture_fini(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(dsn_waits_for_what_is_in_flight_only),
+        cmocka_unit_test(attempt_takes_a_listed_dsn_back),
+        cmocka_unit_test(failed_dsn_commit_is_reported_again),
+        cmocka_unit_test(message_may_end_with_a_dsn_that_was_not_last),
+        cmocka_unit_test(null_sender_gets_no_dsn),
+        cmocka_unit_test(restart_brings_everything_back),
+        cmocka_unit_test(damaged_progress_costs_an_attempt_at_most),
+        cmocka_unit_test(committed_failures_are_reported),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -76,7 +76,7 @@ static void transfer_guest_refuse(struct transfer *transfer, struct handover *ha
     transfer_handover_send(transfer, handover->owner, HANDOVER_RESULT, handover);
 }
 
-static void transfer_guest_free(struct transfer_guest *guest)
+void transfer_guest_free(struct transfer_guest *guest)
 {
     arena_fini(&guest->arena);
     free(guest);

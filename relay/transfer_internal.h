@@ -183,6 +183,8 @@ bool transfer_job_send_away(struct transfer *transfer, struct transfer_job *job,
 /** Ask the holder of an AWAY job to end it early; its RESULT follows. */
 void transfer_job_recall(struct transfer *transfer, struct transfer_job *job);
 /** Answer the owner (NULL: not attempted) and free the guest. */
+/** Without a result: the end of the process. */
+void transfer_guest_free(struct transfer_guest *guest);
 void transfer_guest_end(struct transfer *transfer, struct transfer_guest *guest,
                         const struct client_result *result);
 

@@ -427,6 +427,11 @@ void transfer_jobs_free(struct transfer *transfer)
     while ((job = TAILQ_FIRST(&transfer->jobs)) != NULL) {
         TAILQ_REMOVE(&transfer->jobs, job, all);
         buf_queue_fini(&job->read_body);
+        /* What another shard holds for us is ours; what we hold for another is not. */
+        if (job->away != NULL)
+            handover_free(job->away);
+        if (job->guest != NULL)
+            transfer_guest_free(job->guest);
         free(job);
     }
 }

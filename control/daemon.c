@@ -383,12 +383,16 @@ static void daemon_serve(struct daemon *daemon)
 
 static int daemon_main(struct daemon *daemon)
 {
-    bool is_open = records_open(daemon) && assembly_open(daemon) && admin_open(daemon) &&
+    /* Listeners are opened last: who can connect to one finds the control socket as well. */
+    bool is_open = records_open(daemon) && admin_open(daemon) && assembly_open(daemon) &&
                    threads_start(daemon);
 
     /* A thread that runs already is ended by exit(); nothing has been accepted before this. */
-    if (!is_open)
+    if (!is_open) {
+        if (daemon->admin != NULL)
+            admin_free(daemon->admin);
         return EXIT_FAILURE;
+    }
     tell_what_runs(daemon->config);
     daemon_serve(daemon);
     return EXIT_SUCCESS;

@@ -1,0 +1,290 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""
+The life of angariumd as its operator sees it: start, refusals at start, reload, rotation of records,
+control socket, stop, restart with mail in the spool. Arguments: angariumd, angarium. Prints TAP.
+"""
+import json
+import os
+import shutil
+import signal
+import smtplib
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+
+DAEMON, CLI = sys.argv[1:3]
+FOLDER = tempfile.mkdtemp(prefix="test_daemon.")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+PORT, SECOND_PORT, DEAD_PORT = free_port(), free_port(), free_port()
+
+
+def path(name):
+    return os.path.join(FOLDER, name)
+
+
+def write_config(name, port=PORT, spool="spool", control="control.sock", more="", cores=1):
+    with open(path(name), "w", encoding="utf-8") as file:
+        file.write(f"""hostname: relay.example
+cores: {cores}
+listen: [{{address: "127.0.0.1:{port}", tls: {{self_signed: {path("tls")}}}}}]
+dns: {{resolvers: ["127.0.0.1:9"]}}
+routes:
+  - {{match: dead.example, hosts: [{{host: 127.0.0.1, port: {DEAD_PORT}}}]}}
+  - {{match: hole.example, via: discard}}
+spool: {{directory: {path(spool)}, size: 128MB, segment: 4MiB, reserve: 4MiB}}
+buffers: {{memory: 16MiB}}
+queue: {{body_memory: 4MiB}}
+flows: 256
+records: {{file: {path("records.json")}}}
+control: {{socket: {path(control)}}}
+{more}""")
+    return path(name)
+
+
+def wait_until(is_true, what, seconds=20):
+    end = time.monotonic() + seconds
+    while not is_true():
+        if time.monotonic() > end:
+            raise AssertionError("never happened: " + what)
+        time.sleep(0.02)
+
+
+def is_open(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    except OSError:
+        return False
+
+
+class Daemon:
+    all = []
+
+    def __init__(self, config, port=PORT):
+        self.log = open(path("log"), "ab+")
+        self.child = subprocess.Popen([DAEMON, "-c", config], stdout=self.log, stderr=self.log)
+        Daemon.all.append(self)
+        wait_until(lambda: self.child.poll() is not None or is_open(port), "listens")
+
+    def log_text(self):
+        with open(path("log"), encoding="utf-8") as file:
+            return file.read()
+
+    def stop(self, number=signal.SIGTERM):
+        begun = time.monotonic()
+        self.child.send_signal(number)
+        status = self.child.wait(60)
+        self.log.close()
+        return status, time.monotonic() - begun
+
+
+def run(*arguments):
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def expect(condition, text=""):
+    if not condition:
+        raise AssertionError(text)
+
+
+def cli(*arguments):
+    return run(CLI, "-s", path("control.sock"), *arguments)
+
+
+def queue_rows():
+    status, text = cli("queue", "list", "--json")
+    expect(status == 0, text)
+    return json.loads(text)["rows"]
+
+
+def submit(recipient, port=PORT):
+    with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
+        client.sendmail("sender@example.org", [recipient], "Subject: x\r\n\r\nbody\r\n")
+
+
+def records(name="records.json"):
+    with open(path(name), encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def refuses_wrong_arguments():
+    for arguments in ([DAEMON, "-x"], [DAEMON, "file"], [DAEMON, "-c"]):
+        status, text = run(*arguments)
+        expect(status == 1 and "usage:" in text, text)
+
+
+def refuses_a_bad_configuration():
+    config = write_config("bad.yaml", more="coers: 1\n")
+    for arguments in ([DAEMON, "-c", config], [CLI, "check", config]):
+        status, text = run(*arguments)
+        expect(status == 1 and config + ":14: unknown key \"coers\"" in text, text)
+    status, text = run(DAEMON, "-c", path("missing.yaml"))
+    expect(status == 1 and "cannot be read" in text, text)
+
+
+def checks_a_good_one():
+    status, text = run(CLI, "check", write_config("relay.yaml"))
+    expect(status == 0 and text.endswith("relay.yaml: ok\n"), text)
+
+
+def makes_a_private_key():
+    mode = stat.S_IMODE(os.stat(path("tls/self-signed.key")).st_mode)
+    expect(mode == 0o600, oct(mode))
+    before = open(path("tls/self-signed.pem"), "rb").read()
+    run(CLI, "check", path("relay.yaml"))
+    expect(before == open(path("tls/self-signed.pem"), "rb").read(), "made twice")
+
+
+def tells_what_runs(daemon):
+    wait_until(lambda: "control=" in daemon.log_text(), "told")
+    text = daemon.log_text()
+    for part in (f"listen=127.0.0.1:{PORT} starttls=yes", "spool=" + path("spool"),
+                 "records=" + path("records.json"), "control=" + path("control.sock")):
+        expect(part in text, text)
+
+
+def refuses_a_second_on_the_same(_):
+    for config, part in (
+            (write_config("b.yaml", spool="other", control="other.sock"), f"cannot listen on 127.0.0.1:{PORT}"),
+            (write_config("c.yaml", port=SECOND_PORT, control="other.sock"), "another relay uses the spool directory"),
+            (write_config("d.yaml", port=SECOND_PORT, spool="other"), "another relay answers there")):
+        status, text = run(DAEMON, "-c", config)
+        expect(status == 1 and part in text, text)
+    expect(cli("status")[0] == 0, "the first one has lost its socket")
+    expect(not os.path.exists(path("other.sock")), "a relay that did not start left its socket")
+
+
+def answers_on_its_socket(_):
+    expect(stat.S_IMODE(os.stat(path("control.sock")).st_mode) == 0o600)
+    submit("a@hole.example")
+    submit("b@dead.example")
+    wait_until(lambda: len(records()) >= 4, "records")
+    status, text = cli("status")
+    expect(status == 0 and "2 messages" in text, text)
+    rows = queue_rows()
+    expect(len(rows) == 1 and rows[0]["recipient"] == "b@dead.example", rows)
+    status, text = cli("queue", "show", rows[0]["id"])
+    expect(status == 0 and "<b@dead.example>, waiting, 1 tries, next in" in text, text)
+    status, text = cli("queue", "list")
+    expect(status == 0 and rows[0]["id"] in text, text)
+    expect(cli("queue", "show", "x")[0] == 1)
+    expect(cli("nothing")[0] == 2)
+    kinds = [record["type"] for record in records()]
+    expect(sorted(kinds) == ["deferral", "delivery", "reception", "reception"], kinds)
+
+
+def reloads(daemon):
+    write_config("relay.yaml", more="mx_port: 0\n")
+    status, text = cli("reload")
+    expect(status == 1 and "relay.yaml:14: mx_port: expected a number" in text, text)
+    expect(is_open(PORT), "the old configuration went")
+    write_config("relay.yaml", port=SECOND_PORT, more="mx_port: 2526\n")
+    status, text = cli("reload")
+    expect(status == 0 and text == "reloaded\n", text)
+    wait_until(lambda: is_open(SECOND_PORT) and not is_open(PORT), "listens elsewhere")
+    write_config("relay.yaml", cores=2)
+    daemon.child.send_signal(signal.SIGHUP)
+    wait_until(lambda: "only a restart changes: cores" in daemon.log_text(), "reload by signal")
+    wait_until(lambda: is_open(PORT), "listens again")
+    write_config("relay.yaml")
+
+
+def bounds_reloads_by_open_sessions(_):
+    with socket.create_connection(("127.0.0.1", PORT), 5) as held:
+        held.recv(100)
+        outcomes = [cli("reload")[0] for _ in range(12)]
+        expect(outcomes[0] == 0 and outcomes[-1] == 1, outcomes)
+    wait_until(lambda: cli("reload")[0] == 0, "old snapshots are freed")
+
+
+def rotates_records(daemon):
+    before = len(records())
+    os.rename(path("records.json"), path("records.old"))
+    daemon.child.send_signal(signal.SIGHUP)
+    wait_until(lambda: os.path.exists(path("records.json")), "a new file")
+    submit("a@hole.example")
+    wait_until(lambda: len(records()) == 2, "new records")
+    expect(len(records("records.old")) == before)
+
+
+def drains_on_sigterm(daemon):
+    with socket.create_connection(("127.0.0.1", PORT), 5) as idle:
+        idle.recv(100)
+        status, seconds = daemon.stop()
+        expect(status == 0 and seconds < 5, (status, seconds))
+        expect(idle.recv(100).startswith(b"421 "), "the idle session was not told")
+    expect(not os.path.exists(path("control.sock")))
+
+
+def has_its_mail_after_a_restart():
+    daemon = Daemon(write_config("relay.yaml", cores=2))
+    wait_until(lambda: len(queue_rows()) == 1, "recovered")
+    submit("c@dead.example")
+    daemon.stop(signal.SIGKILL)
+    daemon = Daemon(path("relay.yaml"))
+    wait_until(lambda: len(queue_rows()) == 2, "recovered")
+    status, _ = daemon.stop(signal.SIGINT)
+    expect(status == 0, status)
+
+
+def stop_is_bounded():
+    daemon = Daemon(write_config("relay.yaml", more="shutdown_timeout: 500ms\n"))
+    client = smtplib.SMTP("127.0.0.1", PORT, timeout=20)
+    client.ehlo()
+    client.mail("sender@example.org")
+    client.rcpt("a@hole.example")
+    client.docmd("DATA")
+    client.send(b"Subject: never ends\r\n")
+    status, seconds = daemon.stop()
+    client.close()
+    expect(status == 0 and 0.4 < seconds < 5, (status, seconds))
+
+
+def main():
+    alone = [refuses_wrong_arguments, refuses_a_bad_configuration, checks_a_good_one,
+             makes_a_private_key]
+    running = [tells_what_runs, refuses_a_second_on_the_same, answers_on_its_socket, reloads,
+               bounds_reloads_by_open_sessions, rotates_records, drains_on_sigterm]
+    after = [has_its_mail_after_a_restart, stop_is_bounded]
+    print(f"1..{len(alone + running + after)}")
+    daemon, failed = None, 0
+    for number, test in enumerate(alone + running + after, 1):
+        try:
+            if test in running and daemon is None:
+                daemon = Daemon(path("relay.yaml"))
+            if test in running:
+                test(daemon)
+            else:
+                test()
+            print(f"ok {number} - {test.__name__}", flush=True)
+        except Exception as error:  # a test that breaks is a test that fails
+            failed += 1
+            for line in f"{type(error).__name__}: {error}".splitlines():
+                print("#", line)
+            print(f"not ok {number} - {test.__name__}", flush=True)
+    if failed:
+        with open(path("log"), encoding="utf-8", errors="replace") as file:
+            for line in file.read().splitlines()[-60:]:
+                print("#", line)
+    for left in Daemon.all:
+        if left.child.poll() is None:
+            left.child.kill()
+            left.child.wait()
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

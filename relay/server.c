@@ -9,8 +9,7 @@
  *                                          |  client lost -> waits for its commits -> freed
  *
  * Invariants
- *   1. An intake is open exactly while smtpd_is_storing(): after every step it is aborted
- * otherwise.
+ *   1. An intake is open only while smtpd_is_storing(): a step that changes that aborts it.
  *   2. Body octets are taken by reference and charged to the flow until the transfer has them.
  *   3. A session whose client is gone lives on until its last pending commit is in: a client that
  *      leaves after its end of data has handed its message over.

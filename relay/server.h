@@ -10,7 +10,7 @@
 /*
  * Inbound SMTP of one shard: listeners, sessions, deadlines. The protocol engine is smtpd.c (no
  * I/O); server.c drives it over stream.h and hands bodies to the transfer. Sessions' reply slots
- * are ordered (DESIGN of reply slots in smtpd.h).
+ * are ordered (smtpd_reply.c).
  */
 #define SERVER_FLOW_USER_TAG  0x5352560000000000ull
 #define SERVER_FLOW_USER_MASK 0xffffff0000000000ull

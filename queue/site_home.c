@@ -6,7 +6,9 @@
  * comes first, so that a shard with a thousand letters does not take them all from a shard with
  * one. When none are left, everybody who has slots hears the rank of the oldest mail of the others
  * (RECALL); whether it is older than their own they know best. A shard that is told keeps being
- * told only when the rank falls or the slots it owed are back: one RECALL per RETURN at most.
+ * told only when the rank falls or the slots it owed are back: one RECALL per RETURN at most. A
+ * GRANT ends the shard's WANT and what it owed, so that no decision rests on the rank of mail that
+ * is gone: otherwise two shards could hand one slot to and fro for ever.
  *
  * The pause of a site is decided here, so that all shards agree: after all hosts failed it lasts
  * backoff_min, doubled by every further failure that comes when it is over, up to backoff_max, and

@@ -160,7 +160,7 @@ static void traffic_run(uint32_t shards, tick_us delay_max, bool is_failing, uin
             mail_arrives();
         traffic_turn();
     }
-    assert_true(traffic->served > 300);
+    assert_true(traffic->served > (is_failing ? 30 : 300)); /* a pause may take most of it */
 
     /* No mail comes any more: all that waits is served, no wake is lost. */
     traffic->is_failing = false;

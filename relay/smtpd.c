@@ -344,6 +344,17 @@ static bool is_pipelining_forbidden(const struct smtpd_session *session,
     return !session->is_esmtp || (command->flags & COMMAND_IS_LAST) != 0;
 }
 
+/* What follows a BDAT whose size cannot be read may be a chunk: it must not be read as commands. */
+static void refuse_line(struct smtpd_context *context, struct smtpd_session *session,
+                        struct span text, enum smtpd_reply reply)
+{
+    if (span_is_equal_nocase(span_head(text, text.size < 4 ? text.size : 4),
+                             span_from_text("BDAT")))
+        smtpd_dismiss(context, session, SMTPD_REPLY_CHUNK_SYNTAX);
+    else
+        smtpd_reply(context, session, reply);
+}
+
 static void execute(struct smtpd_context *context, struct smtpd_session *session, struct span text,
                     uint32_t behind, struct tick_now now)
 {
@@ -351,7 +362,7 @@ static void execute(struct smtpd_context *context, struct smtpd_session *session
     const struct smtpd_command *command = command_find(line.verb);
 
     if (has_control_octet(text)) {
-        smtpd_reply(context, session, SMTPD_REPLY_COMMAND_OCTETS);
+        refuse_line(context, session, text, SMTPD_REPLY_COMMAND_OCTETS);
     } else if (command == NULL) {
         smtpd_reply(context, session, SMTPD_REPLY_COMMAND_UNKNOWN);
     } else if (behind > 0 && is_pipelining_forbidden(session, command)) {
@@ -374,11 +385,11 @@ static void skip_line(struct smtpd_context *context, struct smtpd_session *sessi
     if (!session->is_skipping_line) {
         session->is_skipping_line = true;
         session->skipped_size = 0;
-        smtpd_reply(context, session, SMTPD_REPLY_COMMAND_LONG);
+        refuse_line(context, session, octets, SMTPD_REPLY_COMMAND_LONG);
     }
     session->skipped_size += octets.size;
     session->is_skipping_line = !has_end;
-    if (session->skipped_size > SMTPD_SKIP_MAX)
+    if (session->skipped_size > SMTPD_SKIP_MAX && session->state != SMTPD_CLOSING)
         smtpd_dismiss(context, session, SMTPD_REPLY_ERRORS_MAX);
 }
 

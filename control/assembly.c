@@ -244,14 +244,25 @@ static bool address_is_free(const struct flow_address *address)
     return is_free;
 }
 
-static enum err listeners_probe(const struct settings *settings, char why[ASSEMBLY_WHY_SIZE])
+static bool is_listened_on(const struct settings *settings, const struct flow_address *address)
 {
-    char address[FLOW_ADDRESS_TEXT_MAX];
+    for (uint32_t i = 0; settings != NULL && i < settings->listener_count; i++) {
+        if (flow_address_is_equal(&settings->listeners[i].address, address))
+            return true;
+    }
+    return false;
+}
 
-    for (uint32_t i = 0; i < settings->listener_count; i++) {
-        if (!address_is_free(&settings->listeners[i].address))
-            return fail(why, ERR_SYSTEM, "cannot listen on",
-                        flow_address_format(&settings->listeners[i].address, address));
+enum err assembly_listeners_probe(const struct settings *next, const struct settings *running,
+                                  char ret_why[ASSEMBLY_WHY_SIZE])
+{
+    char text[FLOW_ADDRESS_TEXT_MAX];
+
+    for (uint32_t i = 0; i < next->listener_count; i++) {
+        const struct flow_address *address = &next->listeners[i].address;
+        if (!is_listened_on(running, address) && !address_is_free(address))
+            return fail(ret_why, ERR_SYSTEM, "cannot listen on",
+                        flow_address_format(address, text));
     }
     return ERR_OK;
 }
@@ -278,7 +289,7 @@ static enum err members_assemble(struct assembly *assembly, struct record_writer
 {
     uint64_t epoch = 0;
 
-    TRY(listeners_probe(&assembly->config->settings, why));
+    TRY(assembly_listeners_probe(&assembly->config->settings, NULL, why));
     TRY(directory_lock(assembly, why));
     TRY(epoch_find(assembly->config, &epoch, why));
     for (uint32_t i = 0; i < assembly->count; i++)

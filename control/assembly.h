@@ -23,6 +23,13 @@ struct assembly;
  */
 enum err assembly_new(const struct config *config, struct record_writer *records,
                       struct assembly **ret_assembly, char ret_why[ASSEMBLY_WHY_SIZE]) MUST_CHECK;
+/**
+ * Every address of `next` can be listened on, if `running` (may be NULL) does not do so already.
+ *
+ * Errors: ERR_SYSTEM with text in ret_why.
+ */
+enum err assembly_listeners_probe(const struct settings *next, const struct settings *running,
+                                  char ret_why[ASSEMBLY_WHY_SIZE]) MUST_CHECK;
 /** Start the threads, each on a processor of its own where there are enough. Errors: ERR_SYSTEM. */
 enum err assembly_start(struct assembly *assembly, char ret_why[ASSEMBLY_WHY_SIZE]) MUST_CHECK;
 struct ring_member *assembly_mailbox(struct assembly *assembly);

@@ -10,10 +10,12 @@
  *   3. A password never travels in the clear: `auth` needs TLS level encrypt or verify.
  *   4. Every core has room for SEGMENTS_PER_CORE_MIN segments, and the reserve fits.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "control/config.h"
+#include "relay/smtp_address.h"
 
 #define SEGMENT_ALIGNMENT     4096u
 #define SEGMENTS_PER_CORE_MIN 4u
@@ -259,6 +261,21 @@ static enum err destinations_assemble(struct config *config, struct config_repor
     return ERR_OK;
 }
 
+static void postmaster_check(const struct settings *settings, struct config_report *report)
+{
+    struct smtp_address address;
+    char path[SMTP_PATH_MAX + 2];
+    uint32_t size = 0;
+
+    if (settings->postmaster == NULL)
+        return;
+    int length = snprintf(path, sizeof(path), "<%s>", settings->postmaster);
+    if (smtp_path_parse(span_of(path, (uint32_t)length), SMTP_PATH_UTF8_OK, &address, &size) !=
+            ERR_OK ||
+        size != (uint32_t)length)
+        config_complain(report, 0, "postmaster", "expected an address with its domain");
+}
+
 static void sizes_check(struct config *config, struct config_report *report)
 {
     struct config_spool *spool = &config->spool;
@@ -288,5 +305,6 @@ enum err config_assemble(struct config *config, struct config_report *report)
     sources_assemble(config, report);
     resolvers_assemble(config);
     sizes_check(config, report);
+    postmaster_check(&config->settings, report);
     return report->count > 0 ? ERR_CONFIG_VALUE : ERR_OK;
 }

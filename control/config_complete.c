@@ -36,12 +36,15 @@ static const char *text_copy(struct config *config, const char *text)
 static enum err hostname_complete(struct config *config, struct config_report *report)
 {
     struct settings *settings = &config->settings;
-    char name[MX_NAME_MAX] = "";
+    char name[MX_NAME_MAX] = "", normal[MX_NAME_MAX] = "";
+    uint32_t size;
 
     if (settings->hostname == NULL) {
-        if (gethostname(name, sizeof(name) - 1) != 0 || *name == '\0')
-            config_complain(report, 0, "hostname", "this machine has no name: it must be given");
-        settings->hostname = text_copy(config, name);
+        if (gethostname(name, sizeof(name) - 1) != 0 ||
+            dns_name_normalize(span_from_text(name), normal, &size) != ERR_OK)
+            config_complain(report, 0, "hostname",
+                            "the name of this machine is no domain name: it must be given");
+        settings->hostname = text_copy(config, normal);
     }
     if (settings->client.hello_name == NULL)
         settings->client.hello_name = settings->hostname;
@@ -82,8 +85,7 @@ static void own_add_interfaces(struct flow_address *own, uint32_t *count,
         struct flow_address address;
         if (!address_from_socket(i->ifa_addr, &address))
             continue;
-        /* A socket on [::] takes connections of both families unless told otherwise. */
-        if (listener->family == FLOW_FAMILY_IP4 && address.family != FLOW_FAMILY_IP4)
+        if (address.family != listener->family) /* [::] takes IPv6 alone */
             continue;
         address.port = listener->port;
         own[(*count)++] = address;

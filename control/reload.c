@@ -50,7 +50,7 @@ bool reload_run(struct reload *reload, char ret_text[RELOAD_TEXT_SIZE])
 {
     struct config_report report;
     struct config *next = NULL;
-    char restart[1024];
+    char restart[1024], why[ASSEMBLY_WHY_SIZE];
 
     if (reload->count == RELOAD_SNAPSHOT_MAX) {
         snprintf(ret_text, RELOAD_TEXT_SIZE,
@@ -61,6 +61,12 @@ bool reload_run(struct reload *reload, char ret_text[RELOAD_TEXT_SIZE])
     config_report_init(&report, reload->path);
     if (config_load(reload->path, &next, &report) != ERR_OK) {
         snprintf(ret_text, RELOAD_TEXT_SIZE, "%s", report.text);
+        return false;
+    }
+    if (assembly_listeners_probe(&next->settings, &reload_current(reload)->settings, why) !=
+        ERR_OK) {
+        snprintf(ret_text, RELOAD_TEXT_SIZE, "%s", why);
+        config_free(next);
         return false;
     }
     config_restart_needed(reload->snapshots[0], next, restart, sizeof(restart));

@@ -190,6 +190,12 @@ def reloads(daemon):
     status, text = cli("reload")
     expect(status == 1 and "relay.yaml:14: mx_port: expected a number" in text, text)
     expect(is_open(PORT), "the old configuration went")
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        write_config("relay.yaml", port=busy.getsockname()[1])
+        status, text = cli("reload")
+        expect(status == 1 and "cannot listen on 127.0.0.1:" in text, text)
     write_config("relay.yaml", port=SECOND_PORT, more="mx_port: 2526\n")
     status, text = cli("reload")
     expect(status == 0 and text == "reloaded\n", text)

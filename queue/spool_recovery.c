@@ -18,11 +18,14 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "queue/spool_recovery.h"
 
-#define NAME_SUFFIX ".spool"
+#define NAME_SUFFIX   ".spool"
+#define LOCK_TRIES    200u /* in all: two seconds */
+#define LOCK_PAUSE_NS 10000000
 
 /* ---- names ---- */
 
@@ -31,6 +34,12 @@ static bool name_is_segment(const char *name)
     size_t size = strlen(name), suffix = strlen(NAME_SUFFIX);
     return size > suffix && size < DISK_NAME_SIZE_MAX &&
            strcmp(name + size - suffix, NAME_SUFFIX) == 0;
+}
+
+static uint32_t name_epoch(const char *name)
+{
+    unsigned epoch = 0;
+    return sscanf(name, "%8x-", &epoch) == 1 ? epoch : 0;
 }
 
 static void recovery_add_name(void *context, const char *name)
@@ -47,6 +56,8 @@ static void recovery_add_name(void *context, const char *name)
     struct recovery_segment *segment = &recovery->segments[recovery->segment_count++];
     *segment = (struct recovery_segment){0};
     memcpy(segment->name, name, strlen(name) + 1);
+    if (name_epoch(name) > recovery->epoch_newest)
+        recovery->epoch_newest = name_epoch(name);
 }
 
 /* ---- reading ---- */
@@ -176,6 +187,26 @@ static bool octets_are_zero(const uint8_t *octets, uint32_t size)
     return any == 0;
 }
 
+/*
+ * Lock, or find that somebody else has it. Our own running spools have the newest epoch. A lock on
+ * an older segment may be that of a process which was just killed: the kernel ends io_uring
+ * requests, and with them the last use of the file, some time after the process is gone. That is
+ * waited for.
+ */
+static enum err segment_lock(struct spool_recovery *recovery,
+                             const struct recovery_segment *segment)
+{
+    const struct timespec pause = {.tv_nsec = LOCK_PAUSE_NS};
+    enum err err = disk_lock(recovery->disk, segment->file);
+    while (err == ERR_DISK_LOCKED && recovery->lock_tries_left > 0 &&
+           name_epoch(segment->name) < recovery->epoch_newest) {
+        recovery->lock_tries_left--;
+        nanosleep(&pause, NULL);
+        err = disk_lock(recovery->disk, segment->file);
+    }
+    return err;
+}
+
 /* Open, lock and read the header. False when the segment is none of ours. */
 static bool segment_open(struct spool_recovery *recovery, struct recovery_segment *segment)
 {
@@ -187,10 +218,12 @@ static bool segment_open(struct spool_recovery *recovery, struct recovery_segmen
             log_line(LOG_ERROR, "spool segment=%s open=%s", segment->name, err_name(err));
         return false;
     }
-    err = disk_lock(disk, segment->file);
+    err = segment_lock(recovery, segment);
     if (err != ERR_OK) {
         disk_close(disk, segment->file);
         segment->file = NULL;
+        if (name_epoch(segment->name) < recovery->epoch_newest)
+            log_line(LOG_WARNING, "spool segment=%s lock=%s", segment->name, err_name(err));
         return false;
     }
     uint8_t block[SPOOL_BLOCK_SIZE] = {0};
@@ -255,6 +288,7 @@ enum err spool_recovery_run(struct disk *disk, struct spool_recovery **ret_recov
     struct spool_recovery *recovery = calloc(1, sizeof(*recovery));
     CHECK(recovery != NULL);
     recovery->disk = disk;
+    recovery->lock_tries_left = LOCK_TRIES;
     enum err err = disk_list(disk, recovery_add_name, recovery);
     if (err == ERR_OK && recovery->segment_count > SPOOL_RECOVERY_SEGMENTS_MAX)
         err = ERR_LIMIT;
@@ -298,9 +332,6 @@ struct epoch_search {
 
 static void epoch_look(struct epoch_search *search, struct disk *disk, const char *name)
 {
-    unsigned epoch = 0;
-    if (sscanf(name, "%8x-", &epoch) == 1 && epoch > search->epoch_max)
-        search->epoch_max = epoch;
     /* A segment used again by a later process keeps its name: look inside as well. */
     struct disk_file *file;
     if (disk_open(disk, name, DISK_OPEN_READ_ONLY, &file) != ERR_OK)
@@ -319,6 +350,7 @@ enum err spool_epoch_next(struct disk *disk, uint64_t *ret_epoch)
 {
     struct epoch_search search = {0};
     enum err err = disk_list(disk, recovery_add_name, &search.names);
+    search.epoch_max = search.names.epoch_newest;
     for (uint32_t i = 0; err == ERR_OK && i < search.names.segment_count; i++)
         epoch_look(&search, disk, search.names.segments[i].name);
     free(search.names.segments);

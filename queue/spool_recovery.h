@@ -43,6 +43,8 @@ struct recovery_message {          /* live */
 
 struct spool_recovery {
     struct disk *disk;
+    uint32_t epoch_newest;             /* of all names */
+    uint32_t lock_tries_left;          /* for locks that may go away */
     struct recovery_segment *segments; /* in the order of their generations */
     uint32_t segment_count, segment_capacity;
     struct recovery_row *rows; /* by id, epoch, sequence, copy */

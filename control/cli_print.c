@@ -229,7 +229,7 @@ void cli_queue_show_print(const json_t *answer, wall_us now, FILE *out)
         const json_t *row = json_array_get(rows, i);
         fprintf(out, "recipient  <%s>", shown(row, "recipient", text));
         fprintf(out, ", %s", shown(row, "state", text));
-        fprintf(out, ", %" PRId64 " tries", number(row, NULL, "attempts"));
+        fprintf(out, ", attempts %" PRId64, number(row, NULL, "attempts"));
         if (strcmp(text, "waiting") == 0)
             fprintf(out, ", next %s", next_try_format(row, now, next));
         if (*shown(row, "last_reply", text) != '\0')

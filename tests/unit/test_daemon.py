@@ -176,7 +176,7 @@ def answers_on_its_socket(_):
     rows = queue_rows()
     expect(len(rows) == 1 and rows[0]["recipient"] == "b@dead.example", rows)
     status, text = cli("queue", "show", rows[0]["id"])
-    expect(status == 0 and "<b@dead.example>, waiting, 1 tries, next in" in text, text)
+    expect(status == 0 and "<b@dead.example>, waiting, attempts 1, next in" in text, text)
     status, text = cli("queue", "list")
     expect(status == 0 and rows[0]["id"] in text, text)
     expect(cli("queue", "show", "x")[0] == 1)

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "base/log.h"
 #include "control/config.h"
 
 static struct arena arena;
@@ -121,6 +122,9 @@ static void test_choices(void **state)
         {"routes[].tls", "level", "verify", SETTINGS_TLS_VERIFY},
         {"client", "eight_bit", "send", SETTINGS_EIGHT_BIT_SEND},
         {"client", "eight_bit", "bounce", SETTINGS_EIGHT_BIT_BOUNCE},
+        {"log", "level", "debug", LOG_DEBUG},
+        {"log", "level", "info", LOG_INFO},
+        {"log", "level", "error", LOG_ERROR},
         {"spool", "method", "auto", DISK_KIND_AUTO},
         {"spool", "method", "io_uring", DISK_KIND_URING},
         {"spool", "method", "thread", DISK_KIND_THREAD},

@@ -99,6 +99,7 @@ struct transfer_site {
     struct site *site;
     struct transfer_line_list lines; /* round robin */
     struct transfer_job_list ready;
+    uint32_t connection_max;
     uint32_t jobs, connections, reading, away;
 };
 TAILQ_HEAD(transfer_site_list, transfer_site);

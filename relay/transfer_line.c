@@ -57,6 +57,7 @@ struct transfer_site *transfer_site_get(struct transfer *transfer, uint64_t key,
     CHECK(site != NULL);
     site->key = key;
     site->site = limiter;
+    site->connection_max = site_get_view(limiter).connection_max;
     TAILQ_INIT(&site->lines);
     TAILQ_INIT(&site->ready);
     uint32_t bucket = transfer_site_bucket(key);
@@ -207,6 +208,18 @@ static void transfer_hosts_demote_dead(struct transfer *transfer, struct mx_answ
         answer->hosts[alive_count + i] = dead[i];
 }
 
+/* Domains of one site may have routes of their own: the one that came last decides. */
+static void transfer_site_limit(struct transfer *transfer, struct transfer_site *site,
+                                const struct settings_route *route)
+{
+    uint32_t limit =
+        route->connection_max > 0 ? route->connection_max : transfer->options.sites.connection_max;
+    if (site->connection_max == limit)
+        return;
+    site->connection_max = limit;
+    site_limit_set(transfer->sites, site->site, limit, transfer->now.tick);
+}
+
 static void transfer_line_to_site(struct transfer *transfer, struct transfer_line *line)
 {
     struct span names[MX_HOST_MAX];
@@ -225,6 +238,7 @@ static void transfer_line_to_site(struct transfer *transfer, struct transfer_lin
                                        transfer->now.wall + (wall_us)TRANSFER_RESOLVE_RETRY_TIME});
         return;
     }
+    transfer_site_limit(transfer, site, line->route);
     transfer_hosts_demote_dead(transfer, &line->answer);
     line->state = TRANSFER_LINE_AT_SITE;
     line->site = site;

@@ -163,19 +163,20 @@ static uint32_t spool_part_size_max(uint32_t segment_size)
 enum err spool_new(const struct spool_options *options, struct disk *disk, struct rng *rng,
                    struct tick_now now, struct spool **ret_spool)
 {
-    CHECK(options->segment_size >= SPOOL_SEGMENT_SIZE_MIN &&
-          options->segment_size <= SPOOL_SEGMENT_SIZE_MAX &&
-          options->segment_size % SPOOL_BLOCK_SIZE == 0);
-    CHECK(options->size_max >= 2 * (uint64_t)options->segment_size && options->pool != NULL);
-    CHECK(options->epoch > 0 && options->epoch <= UINT32_MAX && options->segment_spare_min > 0);
+    CHECK(options->pool != NULL && options->epoch > 0 && options->epoch <= UINT32_MAX);
+    if (options->segment_size < SPOOL_SEGMENT_SIZE_MIN ||
+        options->segment_size > SPOOL_SEGMENT_SIZE_MAX || options->segment_spare_min == 0 ||
+        options->size_max < 2 * (uint64_t)options->segment_size)
+        return ERR_CONFIG_VALUE;
 
     struct spool *spool = calloc(1, sizeof(*spool));
     CHECK(spool != NULL);
     spool->options = *options;
+    spool->options.segment_size &= ~(SPOOL_BLOCK_SIZE - 1);
     spool->disk = disk;
     spool->rng = rng;
     spool->now = now;
-    spool->part_size_max = spool_part_size_max(options->segment_size);
+    spool->part_size_max = spool_part_size_max(spool->options.segment_size);
     spool->serial = SPOOL_SERIAL_OWN;
     spool->lazy_due = TICK_NEVER;
     spool->is_census_due = true;
@@ -222,9 +223,10 @@ void spool_free(struct spool *spool)
 
 static uint64_t spool_reserve(const struct spool *spool, bool with_reserve)
 {
-    uint64_t segment = spool->options.segment_size;
-    uint64_t reserve =
-        spool->options.reserve_size > segment ? spool->options.reserve_size : segment;
+    uint64_t segment = spool->options.segment_size, quarter = spool->options.size_max / 4;
+    uint64_t reserve = spool->options.reserve_size;
+    reserve = reserve > quarter ? quarter : reserve;
+    reserve = reserve < segment ? segment : reserve;
     return with_reserve ? reserve / 2 : reserve;
 }
 

@@ -27,10 +27,11 @@ struct spool_entry; /* a committed message: lives until spool_done(), owned by t
                        by the queue */
 
 struct spool_options {
-    uint32_t segment_size;      /* octets; default 64 MB */
-    uint64_t size_max;          /* octets this shard may use for segments */
-    uint64_t reserve_size;      /* kept free for PROGRESS, DONE, VOID and DSN */
-    uint32_t segment_spare_min; /* pre-written segments kept ready */
+    uint32_t segment_size;      /* octets; 128 KB to 1 GB, cut to a multiple of 4,096 */
+    uint64_t size_max;          /* octets this shard may use for segments; at least two */
+    uint64_t reserve_size;      /* kept free for PROGRESS, DONE, VOID and DSN; at most a quarter of
+                                   size_max, at least one segment */
+    uint32_t segment_spare_min; /* pre-written segments kept ready, at least 1 */
     tick_us commit_deadline;    /* a sync later than this fails its batch (default 60 s) */
     tick_us lazy_time;          /* bound on the delay of PROGRESS and DONE (default 1 s) */
     struct buf_pool *pool;      /* for bodies read back */
@@ -59,8 +60,9 @@ struct spool_stats {
     bool is_full, is_failed;
 };
 
-/** Start-up; owner thread afterwards. The spool creates its first segments here (blocking). `disk`
- * stays the caller's. */
+/** Start-up; owner thread afterwards. The spool creates its first segment here (blocking); on a
+ * full disk it starts without one, so that recovered mail can go out. `disk` stays the caller's.
+ * Errors: ERR_CONFIG_VALUE for impossible options, and what the disk says. */
 enum err spool_new(const struct spool_options *options, struct disk *disk, struct rng *rng,
                    struct tick_now now, struct spool **ret_spool) MUST_CHECK;
 /** After spool_is_idle(), or when the disk is dead (a simulated crash). Ends every entry and

@@ -53,6 +53,11 @@ struct load_stats {
  * dot. Heap, built once. */
 struct span load_template(uint32_t size, uint32_t index);
 
+/** Kernel sockets with buffers enough for the options' sessions. Both are the caller's to free, the
+ * plane first. */
+enum err load_plane_new(const struct load_options *options, struct buf_pool **ret_pool,
+                        struct flow_plane **ret_plane) MUST_CHECK;
+
 int load_source_run(const struct load_options *options);
 int load_sink_run(const struct load_options *options);
 /* Compare ledgers: paths of sources' and sinks' files in any order. Prints the account; 0 only when

@@ -29,6 +29,20 @@ static const char usage[] =
     "  -k DIR  sink: keep every message in a file        -S N  seed\n"
     "  -p  source: reconnect for ever                    -q quiet, -j JSON\n";
 
+enum err load_plane_new(const struct load_options *options, struct buf_pool **ret_pool,
+                        struct flow_plane **ret_plane)
+{
+    struct buf_pool_options pool = {
+        .data_size = 16384, .count_max = 65536, .backing = BUF_BACKING_SLAB};
+    struct flow_host_options host = {.pool = buf_pool_new(&pool),
+                                     .flow_count_max = options->sessions * 2 + 16,
+                                     .orphan_time = TICK_S(1),
+                                     .seed = options->seed};
+
+    *ret_pool = host.pool;
+    return flow_host_new(&host, ret_plane);
+}
+
 static void on_signal(int number)
 {
     (void)number;

@@ -361,12 +361,7 @@ static void sink_loop(struct sink *sink)
 int load_sink_run(const struct load_options *options)
 {
     struct sink sink = {.options = options, .session_count = options->sessions};
-    struct buf_pool_options pool_options = {
-        .data_size = 16384, .count_max = 65536, .backing = BUF_BACKING_SLAB};
-    struct flow_host_options host = {.pool = buf_pool_new(&pool_options),
-                                     .flow_count_max = options->sessions * 2 + 16,
-                                     .orphan_time = TICK_S(1),
-                                     .seed = options->seed};
+    struct buf_pool *pool = NULL;
     struct flow_listen_options listen = {.address = options->listen,
                                          .backlog = 1024,
                                          .receive_limit = 1u << 20,
@@ -374,7 +369,7 @@ int load_sink_run(const struct load_options *options)
     const struct tick_source *clock = tick_source_system();
 
     rng_init_seed(&sink.rng, options->seed);
-    if (flow_host_new(&host, &sink.plane) != ERR_OK ||
+    if (load_plane_new(options, &pool, &sink.plane) != ERR_OK ||
         flow_listen(sink.plane, &listen, &sink.listener) != ERR_OK) {
         (void)fprintf(stderr, "sink: cannot listen\n");
         return 1;
@@ -396,6 +391,6 @@ int load_sink_run(const struct load_options *options)
         session_free(&sink, &sink.sessions[i]);
     free(sink.sessions);
     flow_plane_free(sink.plane);
-    buf_pool_free(host.pool);
+    buf_pool_free(pool);
     return 0;
 }

@@ -312,15 +312,10 @@ static void source_loop(struct source *source)
 int load_source_run(const struct load_options *options)
 {
     struct source source = {.options = options};
-    struct buf_pool_options pool_options = {
-        .data_size = 16384, .count_max = 65536, .backing = BUF_BACKING_SLAB};
-    struct flow_host_options host = {.pool = buf_pool_new(&pool_options),
-                                     .flow_count_max = options->sessions * 2 + 16,
-                                     .orphan_time = TICK_S(1),
-                                     .seed = options->seed};
+    struct buf_pool *pool = NULL;
     const struct tick_source *clock = tick_source_system();
 
-    if (flow_host_new(&host, &source.plane) != ERR_OK)
+    if (load_plane_new(options, &pool, &source.plane) != ERR_OK)
         return 1;
     if (options->ledger_path != NULL &&
         (source.ledger = fopen(options->ledger_path, "a")) == NULL) {
@@ -338,7 +333,7 @@ int load_source_run(const struct load_options *options)
     if (source.ledger != NULL)
         (void)fclose(source.ledger);
     flow_plane_free(source.plane);
-    buf_pool_free(host.pool);
+    buf_pool_free(pool);
     free(source.sessions);
     return 0;
 }

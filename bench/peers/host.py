@@ -123,34 +123,15 @@ listen smtp
 
 
 def start_postfix():
-    """Tuned as its TUNING_README says: no chroot, many processes, no per-destination pause, no log (there is no syslog socket), relayhost to the sink."""
-    port, folder = free_port(), lab.path('postfix')
-    for name in ('etc', 'queue', 'data'):
-        os.makedirs(os.path.join(folder, name), exist_ok=True)
-    lab.write('postfix/etc/main.cf', '\n'.join([
-        'compatibility_level = 3.6', 'queue_directory = %s/queue' % folder, 'data_directory = %s/data' % folder,
-        'command_directory = /usr/sbin', 'daemon_directory = /usr/lib/postfix/sbin', 'meta_directory = /etc/postfix', 'mail_owner = postfix',
-        'setgid_group = postdrop', 'inet_interfaces = 127.0.0.1', 'inet_protocols = ipv4', 'myhostname = postfix.test', 'mydestination =',
-        'mynetworks = 127.0.0.0/8', 'relayhost = [127.0.0.1]:%d' % SINK_PORT,
-        'alias_maps =', 'smtp_dns_support_level = disabled', 'default_process_limit = 200',
+    """Tuned as its TUNING_README says: no chroot, many processes, no per-destination pause, no log, relayhost to the sink."""
+    port = free_port()
+    postfix = lab.postfix('127.0.0.1', port, [
+        'myhostname = postfix.test', 'relayhost = [127.0.0.1]:%d' % SINK_PORT, 'smtp_dns_support_level = disabled', 'default_process_limit = 200',
         'default_destination_concurrency_limit = 100', 'initial_destination_concurrency = 50', 'smtp_connection_cache_on_demand = yes',
         'smtp_connection_cache_destinations = 127.0.0.1', 'smtp_connection_reuse_count_limit = 0', 'smtpd_client_connection_count_limit = 0',
         'smtpd_client_connection_rate_limit = 0', 'smtpd_recipient_restrictions = permit_mynetworks,reject', 'qmgr_message_active_limit = 40000',
-        'in_flow_delay = 0', 'smtpd_tls_security_level = none', 'smtp_tls_security_level = none', '']))
-    lab.write('postfix/etc/master.cf', '\n'.join([
-        '127.0.0.1:%d inet n - n - 200 smtpd' % port, 'pickup unix n - n 60 1 pickup', 'cleanup unix n - n - 0 cleanup', 'qmgr unix n - n 300 1 qmgr',
-        'rewrite unix - - n - - trivial-rewrite', 'bounce unix - - n - 0 bounce', 'defer unix - - n - 0 bounce', 'trace unix - - n - 0 bounce',
-        'flush unix n - n 1000? 0 flush', 'proxymap unix - - n - - proxymap', 'smtp unix - - n - 200 smtp', 'error unix - - n - - error',
-        'retry unix - - n - - error', 'anvil unix - - n - 1 anvil', 'scache unix - - n - 1 scache', 'tlsmgr unix - - n 1000? 1 tlsmgr',
-        'postlog unix-dgram n - n - 1 postlogd', '']))
-    subprocess.run(['chown', '-R', 'postfix', os.path.join(folder, 'data')], check=True)
-    etc = os.path.join(folder, 'etc')
-    done = subprocess.run(on_core(0, [tool('postfix'), '-c', etc, 'start']), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, encoding='utf-8')
-    assert done.returncode == 0, done.stdout
-    wait_until(lambda: can_connect('127.0.0.1', port), 20, 'Postfix listens')
-    with open(os.path.join(folder, 'queue/pid/master.pid'), encoding='ascii') as file:
-        master = int(file.read().strip())
-    return port, [master], lambda: subprocess.run([tool('postfix'), '-c', etc, 'stop'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        'in_flow_delay = 0', 'smtpd_tls_security_level = none', 'smtp_tls_security_level = none'], prefix=['taskset', '-c', '0'])
+    return port, [postfix.master_pid()], postfix.stop
 
 
 def disk_syncs_per_second():

@@ -130,6 +130,12 @@ class Lab:
         wait_until(lambda: can_connect('127.0.0.1', port), 10, 'nsd answers:\n' + self.log('nsd.log'))
         return port
 
+    # ---- a whole Postfix ----
+
+    def postfix(self, address, port, main, services=(), prefix=()):
+        """Start a Postfix of our own, listening on address:port, with these main.cf lines; returns its Postfix object."""
+        return Postfix(self, address, port, main, services, list(prefix))
+
     # ---- the relay ----
 
     def relay(self, text, name='relay'):
@@ -169,6 +175,46 @@ class Lab:
                 sys.stdout.flush()
         self.close()
         sys.exit(1 if failed else 0)
+
+
+class Postfix:
+    """A Postfix with queue, data and configuration in the lab's folder. Needs root. No chroot, and no log: there is no syslog socket."""
+
+    SERVICES = ('pickup unix n - n 60 1 pickup', 'cleanup unix n - n - 0 cleanup', 'qmgr unix n - n 300 1 qmgr',
+                'rewrite unix - - n - - trivial-rewrite', 'bounce unix - - n - 0 bounce', 'defer unix - - n - 0 bounce',
+                'trace unix - - n - 0 bounce', 'flush unix n - n 1000? 0 flush', 'proxymap unix - - n - - proxymap',
+                'smtp unix - - n - 200 smtp', 'error unix - - n - - error', 'retry unix - - n - - error',
+                'anvil unix - - n - 1 anvil', 'scache unix - - n - 1 scache', 'tlsmgr unix - - n 1000? 1 tlsmgr')
+
+    def __init__(self, lab, address, port, main, services, prefix):
+        if os.geteuid() != 0:
+            raise Skip('needs root')
+        self.program, self.folder = tool('postfix'), lab.path('postfix')
+        self.etc = os.path.join(self.folder, 'etc')
+        for name in ('etc', 'queue', 'data', 'mail'):
+            os.makedirs(os.path.join(self.folder, name), exist_ok=True)
+        lab.write('postfix/etc/main.cf', '\n'.join([
+            'compatibility_level = 3.6', 'queue_directory = %s/queue' % self.folder, 'data_directory = %s/data' % self.folder,
+            'command_directory = /usr/sbin', 'daemon_directory = /usr/lib/postfix/sbin', 'meta_directory = /etc/postfix',
+            'mail_owner = postfix', 'setgid_group = postdrop', 'inet_interfaces = 127.0.0.1', 'inet_protocols = ipv4',
+            'mydestination =', 'mynetworks = 127.0.0.0/8', 'alias_maps ='] + list(main)) + '\n')
+        lab.write('postfix/etc/master.cf', '\n'.join(['%s:%d inet n - n - 200 smtpd' % (address, port)] + list(self.SERVICES) +
+                                                     list(services)) + '\n')
+        subprocess.run(['chown', '-R', 'postfix', os.path.join(self.folder, 'data')], check=True)
+        subprocess.run(['chown', '-R', '5000:5000', os.path.join(self.folder, 'mail')], check=True)
+        done = subprocess.run(prefix + [self.program, '-c', self.etc, 'start'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+                              encoding='utf-8')
+        assert done.returncode == 0, 'postfix start: ' + done.stdout
+        atexit.register(self.stop)
+        wait_until(lambda: can_connect(address, port), 20, 'Postfix listens')
+
+    def master_pid(self):
+        with open(os.path.join(self.folder, 'queue/pid/master.pid'), encoding='ascii') as file:
+            return int(file.read().strip())
+
+    def stop(self):
+        atexit.unregister(self.stop)
+        subprocess.run([self.program, '-c', self.etc, 'stop'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
 
 class Relay:

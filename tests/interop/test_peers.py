@@ -147,36 +147,6 @@ def open_relay():
 
 # ---- a whole Postfix ----
 
-def start_postfix(address, port):
-    postfix = tool('postfix')
-    folder = lab.path('postfix')
-    for name in ('etc', 'queue', 'data', 'mail'):
-        os.makedirs(os.path.join(folder, name), exist_ok=True)
-    lab.write('postfix/etc/main.cf', '\n'.join([
-        'compatibility_level = 3.6', 'queue_directory = %s/queue' % folder, 'data_directory = %s/data' % folder,
-        'command_directory = /usr/sbin', 'daemon_directory = /usr/lib/postfix/sbin', 'meta_directory = /etc/postfix',
-        'mail_owner = postfix', 'setgid_group = postdrop', 'inet_interfaces = 127.0.0.1', 'inet_protocols = ipv4',
-        'myhostname = mx.postfix.test', 'mydestination =', 'virtual_mailbox_domains = postfix.test',
-        'virtual_mailbox_maps = static:box/', 'virtual_mailbox_base = %s/mail' % folder, 'virtual_uid_maps = static:5000',
-        'virtual_gid_maps = static:5000',
-        'smtpd_tls_security_level = may', 'smtpd_tls_cert_file = %s' % find_certificate()[0], 'smtpd_tls_key_file = %s' % find_certificate()[1],
-        'mynetworks = 127.0.0.0/8', 'alias_maps =', 'message_size_limit = 0', 'virtual_mailbox_limit = 0', '']))
-    lab.write('postfix/etc/master.cf', '\n'.join([
-        '%s:%d inet n - n - - smtpd' % (address, port), 'pickup unix n - n 60 1 pickup', 'cleanup unix n - n - 0 cleanup',
-        'qmgr unix n - n 300 1 qmgr', 'tlsmgr unix - - n 1000? 1 tlsmgr', 'rewrite unix - - n - - trivial-rewrite',
-        'bounce unix - - n - 0 bounce', 'defer unix - - n - 0 bounce', 'trace unix - - n - 0 bounce', 'verify unix - - n - 1 verify',
-        'flush unix n - n 1000? 0 flush', 'proxymap unix - - n - - proxymap', 'smtp unix - - n - - smtp', 'error unix - - n - - error',
-        'retry unix - - n - - error', 'discard unix - - n - - discard', 'virtual unix - n n - - virtual', 'lmtp unix - - n - - lmtp',
-        'anvil unix - - n - 1 anvil', 'scache unix - - n - 1 scache', 'postlog unix-dgram n - n - 1 postlogd', '']))
-    subprocess.run(['chown', '-R', 'postfix', os.path.join(folder, 'data')], check=True)
-    subprocess.run(['chown', '-R', '5000:5000', os.path.join(folder, 'mail')], check=True)
-    etc = os.path.join(folder, 'etc')
-    done = subprocess.run([postfix, '-c', etc, 'start'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, encoding='utf-8')
-    assert done.returncode == 0, done.stdout
-    wait_until(lambda: can_connect(address, port), 20, 'Postfix listens: ' + done.stdout)
-    return folder, lambda: subprocess.run([postfix, '-c', etc, 'stop'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
-
-
 def first_difference(wanted, text):
     start = text.find(wanted[:20])
     for i, octet in enumerate(wanted):
@@ -194,17 +164,20 @@ def find_certificate():
 
 @lab.check('a real Postfix receives, under STARTTLS, and delivers to a mailbox')
 def to_postfix():
-    if os.geteuid() != 0:
-        raise Skip('needs root')
     the_relay()
-    folder, stop = start_postfix(POSTFIX, MX_PORT)
+    certificate, key = find_certificate()
+    postfix = lab.postfix(POSTFIX, MX_PORT, [
+        'myhostname = mx.postfix.test', 'virtual_mailbox_domains = postfix.test', 'virtual_mailbox_maps = static:box/',
+        'virtual_mailbox_base = %s/mail' % lab.path('postfix'), 'virtual_uid_maps = static:5000', 'virtual_gid_maps = static:5000',
+        'message_size_limit = 0', 'virtual_mailbox_limit = 0', 'smtpd_tls_security_level = may', 'smtpd_tls_cert_file = ' + certificate,
+        'smtpd_tls_key_file = ' + key], ['virtual unix - n n - - virtual'])
     try:
         path = lab.path('message.txt')
         with open(path, 'wb') as file:
             file.write(source_message().replace('\r\n', '\n').encode())
         subprocess.run([tool('smtp-source'), '-d', '-s', '5', '-m', '50', '-f', 'a@load.example', '-t', 'u@postfix.test', '-F', path,
                         '127.0.0.1:%d' % relay.port], check=True, timeout=60)
-        box = os.path.join(folder, 'mail/box/new')
+        box = lab.path('postfix', 'mail/box/new')
         wait_until(lambda: os.path.isdir(box) and len(os.listdir(box)) >= 50, 60, '50 messages in the mailbox')
         with open(os.path.join(box, os.listdir(box)[0]), 'rb') as file:
             text = file.read()
@@ -212,7 +185,7 @@ def to_postfix():
         delivered = [r for r in relay.records('delivery') if r['recipient'] == 'u@postfix.test']
         assert len(delivered) == 50 and all(r.get('tls', '').startswith('TLS') for r in delivered), delivered[:1]
     finally:
-        stop()
+        postfix.stop()
 
 
 # ---- a whole Exim ----

@@ -17,7 +17,7 @@
  * Invariants
  *   1. Names never contain '/' and never leave the spool directory: every call goes through its fd.
  *   2. Locks are OFD locks: they belong to the opened file, so that two disks of one process
- * exclude each other as two processes do, and they vanish with the process.
+ *      exclude each other as two processes do, and they vanish with the process.
  *   3. EINTR is retried; ENOSPC and EDQUOT are ERR_DISK_FULL; everything else is ERR_DISK_IO.
  *
  * Not here: submissions (disk_uring.c, disk_thread.c).

@@ -14,11 +14,11 @@
  *
  * What the users may rely on
  *  1. COMMITTED with ERR_OK means: MESSAGE, all its BODY parts and everything before them in its
- * segment are synced.
+ *     segment are synced.
  *  2. COMMITTED with an error means: the message will not come back after a restart, or its sender
- * hears 4xx (VOID rule).
+ *     hears 4xx (VOID rule).
  *  3. A message comes back at recovery until its DONE is durable; PROGRESS and DONE are lazy (at
- * most 1 s behind) unless they ride in a commit. Losing one means a duplicate, never a loss.
+ *     most 1 s behind) unless they ride in a commit. Losing one means a duplicate, never a loss.
  *  4. Finished mail never comes back once its DONE was durable.
  */
 struct spool;

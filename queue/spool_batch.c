@@ -13,8 +13,8 @@
  *
  * Invariants
  *   1. A commit is reported good only after the sync of the batch with its MESSAGE; its BODY
- * records are in that batch, or before it in a segment that is synced by it, or in a sealed
- * segment, and a segment is sealed only when it is synced.
+ *      records are in that batch, or before it in the same segment and synced with it, or in a
+ *      sealed segment; and a segment is sealed only when it is synced.
  *   2. A batch that failed or came late is lost as a whole: its segment is retired, a VOID record
  *      for each lost MESSAGE goes first into the next segment, and the sender hears of the failure
  *      when that VOID is durable, or at the commit deadline.
@@ -27,226 +27,11 @@
  */
 #include <stdlib.h>
 
-#include "queue/crc32c.h"
 #include "queue/spool_internal.h"
 
 static const uint8_t batch_zeros[SPOOL_BLOCK_SIZE];
 
-/* ---- items ---- */
-
-void spool_list_init(struct spool_item_list *list)
-{
-    list->first = NULL;
-    list->end = &list->first;
-    list->count = 0;
-}
-
-static void list_append(struct spool_item_list *list, struct spool_item *item)
-{
-    item->next = NULL;
-    *list->end = item;
-    list->end = &item->next;
-    list->count++;
-}
-
-static struct spool_item *list_take(struct spool_item_list *list)
-{
-    struct spool_item *item = list->first;
-    if (item == NULL)
-        return NULL;
-    list->first = item->next;
-    if (list->first == NULL)
-        list->end = &list->first;
-    list->count--;
-    return item;
-}
-
-/* Move all of `front` before all of `list`. */
-static void list_prepend(struct spool_item_list *list, struct spool_item_list *front)
-{
-    if (front->first == NULL)
-        return;
-    *front->end = list->first;
-    if (list->first == NULL)
-        list->end = front->end;
-    list->first = front->first;
-    list->count += front->count;
-    spool_list_init(front);
-}
-
-struct spool_item *spool_item_new(struct spool *spool, enum spool_record_type type,
-                                  struct spool_entry *entry)
-{
-    struct spool_item *item = spool->items_free;
-    if (item != NULL)
-        spool->items_free = item->next;
-    else
-        item = malloc(sizeof(*item));
-    CHECK(item != NULL);
-    *item = (struct spool_item){.entry = entry, .queued_at = spool->now.tick};
-    buf_queue_init(&item->body);
-    item->record.type = (uint8_t)type;
-    item->record.epoch = (uint32_t)spool->options.epoch;
-    item->record.sequence = ++spool->sequence;
-    if (entry != NULL) {
-        item->record.id = entry->id;
-        spool_entry_reference(entry);
-    }
-    spool->items_outstanding++;
-    return item;
-}
-
-void spool_item_free(struct spool *spool, struct spool_item *item)
-{
-    buf_queue_fini(&item->body);
-    free(item->block);
-    if (item->entry != NULL)
-        spool_entry_release(spool, item->entry);
-    if (item->leader != NULL)
-        spool_entry_release(spool, item->leader);
-    spool->items_outstanding--;
-    item->next = spool->items_free;
-    spool->items_free = item;
-}
-
-void spool_item_queue(struct spool *spool, struct spool_item *item)
-{
-    list_append(&spool->pending, item);
-    spool->pending_octets += item->record.payload_size;
-    spool->lazy_count += item->is_lazy;
-    if (item->is_lazy && spool->lazy_due == TICK_NEVER)
-        spool->lazy_due = spool->now.tick + spool->options.lazy_time;
-}
-
 /* ---- filling a batch ---- */
-
-static uint32_t item_pieces(const struct spool_item *item)
-{
-    return 1 + (item->block != NULL ? 1 : item->body.count);
-}
-
-/* A record that is not to be written any more: its message is gone, or its commit has failed. */
-static bool item_is_moot(struct spool *spool, struct spool_item *item)
-{
-    struct spool_entry *entry = item->entry;
-    if (entry == NULL)
-        return false;
-    if (item->is_copy)
-        return entry->state != SPOOL_ENTRY_LIVE || spool->copy.is_failed;
-    if (item->leader != NULL && item->leader->state == SPOOL_ENTRY_GONE &&
-        item->leader->err != ERR_OK)
-        return true;
-    return entry->state == SPOOL_ENTRY_GONE ||
-           (item->record.type == SPOOL_MESSAGE && entry->err != ERR_OK);
-}
-
-static void item_drop(struct spool *spool, struct spool_item *item)
-{
-    if (item->is_copy)
-        spool_copy_lost(spool, item);
-    else if (item->record.type == SPOOL_MESSAGE && item->entry->state != SPOOL_ENTRY_GONE)
-        spool_commit_refuse(spool, item, (enum err)item->entry->err);
-    spool_item_free(spool, item);
-}
-
-/* The extents in front of a MESSAGE's envelope: where its BODY records are, known only now. */
-static void item_encode_extents(struct spool *spool, struct spool_item *item,
-                                const struct spool_place *bodies)
-{
-    uint32_t count = item->entry->body_count;
-    struct spool_message message = {
-        .extent_count = count,
-        .envelope_size = item->envelope_size,
-        .body_size = item->entry->body_size,
-    };
-    CHECK(item->block_size == spool_message_size(count, item->envelope_size));
-    memcpy(item->block, &message, sizeof(message));
-    for (uint32_t i = 0; i < count; i++) {
-        CHECK(spool_place_is_current(spool, &bodies[i]));
-        struct spool_body_extent extent = {
-            .salt = spool->segments[bodies[i].segment]->salt,
-            .offset = bodies[i].offset,
-            .size = bodies[i].payload_size,
-        };
-        memcpy(item->block + sizeof(message) + i * sizeof(extent), &extent, sizeof(extent));
-    }
-}
-
-/* Tell the message where its record is going to be. */
-static void item_place(struct spool *spool, struct spool_segment *segment, struct spool_item *item)
-{
-    struct spool_entry *entry = item->entry;
-    struct spool_place place = {
-        .serial = segment->serial,
-        .segment = segment->index,
-        .offset = item->offset,
-        .payload_size = item->record.payload_size,
-    };
-    if (item->is_copy) {
-        if (item->record.type == SPOOL_MESSAGE)
-            item_encode_extents(spool, item, spool->copy.bodies);
-        spool_copy_placed(spool, item, place);
-        return;
-    }
-    switch ((enum spool_record_type)item->record.type) {
-    case SPOOL_BODY:
-        place.kind = SPOOL_PLACE_BODY;
-        spool_hold(spool, &place);
-        spool_entry_place(entry, place);
-        entry->body_count++;
-        entry->unwritten -= item->record.payload_size;
-        break;
-    case SPOOL_MESSAGE:
-        item_encode_extents(spool, item, entry->places);
-        place.kind = SPOOL_PLACE_MESSAGE;
-        spool_hold(spool, &place);
-        entry->message = place;
-        break;
-    case SPOOL_PROGRESS:
-        place.kind = SPOOL_PLACE_PROGRESS;
-        spool_hold(spool, &place);
-        spool_entry_place(entry, place);
-        break;
-    case SPOOL_DONE:
-        spool_segment_refer(spool, segment, &entry->message);
-        for (uint32_t i = entry->body_count; i < entry->place_count; i++) {
-            if (entry->places[i].kind == SPOOL_PLACE_OLD)
-                spool_segment_refer(spool, segment, &entry->places[i]);
-        }
-        break;
-    case SPOOL_VOID: /* the lost record is in a retired segment: this one stays as long as that */
-        spool_segment_refer(spool, segment, &item->source);
-        break;
-    case SPOOL_RECORD_TYPE_END:
-        break;
-    }
-}
-
-static void item_checksum(struct spool_item *item)
-{
-    uint32_t checksum = 0;
-    if (item->block != NULL)
-        checksum = crc32c_update(0, span_of(item->block, item->record.payload_size));
-    for (uint32_t i = 0; i < item->body.count; i++)
-        checksum = crc32c_update(checksum, buf_slice_span(buf_queue_get(&item->body, i)));
-    item->record.payload_checksum = checksum;
-    spool_record_seal(&item->record);
-}
-
-/* Pieces of memory for the write; `padding` zeros stand before the header. */
-static uint32_t item_gather(struct spool_item *item, uint32_t padding, struct iovec *ret_vector)
-{
-    uint32_t count = 0;
-    ret_vector[count++] =
-        (struct iovec){(uint8_t *)&item->record - padding, sizeof(item->record) + padding};
-    if (item->block != NULL && item->record.payload_size > 0)
-        ret_vector[count++] = (struct iovec){item->block, item->record.payload_size};
-    for (uint32_t i = 0; i < item->body.count; i++) {
-        struct span octets = buf_slice_span(buf_queue_get(&item->body, i));
-        ret_vector[count++] = (struct iovec){(void *)(uintptr_t)octets.data, octets.size};
-    }
-    return count;
-}
 
 struct batch_fill {
     uint32_t pieces; /* one is kept for the padding at the end */
@@ -260,8 +45,8 @@ static bool batch_has_room(const struct spool_segment *segment, const struct bat
 {
     uint64_t end = spool_align(fill->end, 8) + sizeof(item->record) + item->record.payload_size;
     uint64_t size = spool_align(end, SPOOL_BLOCK_SIZE) - segment->used;
-    return fill->pieces + item_pieces(item) < DISK_VECTOR_MAX && size <= SPOOL_BATCH_SIZE_MAX &&
-           size <= spool_segment_room(segment, fill->rows + 1);
+    return fill->pieces + spool_item_pieces(item) < DISK_VECTOR_MAX &&
+           size <= SPOOL_BATCH_SIZE_MAX && size <= spool_segment_room(segment, fill->rows + 1);
 }
 
 /* Move what fits from pending into the batch, in order, and give everything its place. */
@@ -271,27 +56,27 @@ static void batch_fill(struct spool *spool, struct spool_batch *batch)
     struct batch_fill fill = {.end = segment->used};
     while (spool->pending.first != NULL) {
         struct spool_item *item = spool->pending.first;
-        bool is_moot = item_is_moot(spool, item);
+        bool is_moot = spool_item_is_moot(spool, item);
         if (!is_moot && !batch_has_room(segment, &fill, item))
             break;
-        list_take(&spool->pending);
+        spool_list_take(&spool->pending);
         spool->pending_octets -= item->record.payload_size;
         spool->lazy_count -= item->is_lazy;
         if (is_moot) {
-            item_drop(spool, item);
+            spool_item_drop(spool, item);
             continue;
         }
         item->offset = (uint32_t)spool_align(fill.end, 8);
         item->record.salt = segment->salt;
-        item_place(spool, segment, item);
+        spool_item_place(spool, segment, item);
         fill.end = item->offset + (uint32_t)sizeof(item->record) + item->record.payload_size;
-        fill.pieces += item_pieces(item);
+        fill.pieces += spool_item_pieces(item);
         if (item->record.type != SPOOL_BODY) {
             fill.rows++;
             batch->is_synced = true;
         }
         batch->messages += item->record.type == SPOOL_MESSAGE && !item->is_copy;
-        list_append(&batch->items, item);
+        spool_list_append(&batch->items, item);
     }
     if (spool->lazy_count == 0)
         spool->lazy_due = TICK_NEVER;
@@ -306,8 +91,8 @@ static void batch_submit(struct spool *spool, struct spool_batch *batch)
     for (struct spool_item *item = batch->items.first; item != NULL; item = item->next) {
         if (item->next == NULL)
             item->record.flags = SPOOL_RECORD_LAST;
-        item_checksum(item);
-        count += item_gather(item, item->offset - end, vector + count);
+        spool_item_seal(item);
+        count += spool_item_gather(item, item->offset - end, vector + count);
         end = item->offset + (uint32_t)sizeof(item->record) + item->record.payload_size;
         if (item->record.type != SPOOL_BODY)
             spool_segment_row(segment, &item->record, item->offset);
@@ -335,19 +120,9 @@ static struct spool_batch *batch_new(struct spool *spool, struct spool_segment *
     return batch;
 }
 
-static void list_free(struct spool *spool, struct spool_item_list *list)
-{
-    for (struct spool_item *item = list_take(list); item != NULL; item = list_take(list)) {
-        /* Only at the end of the spool is there still a commit without an outcome. */
-        if (item->record.type == SPOOL_MESSAGE && item->entry->state == SPOOL_ENTRY_COMMITTING)
-            spool_entry_end(spool, item->entry);
-        spool_item_free(spool, item);
-    }
-}
-
 static void batch_free(struct spool *spool, struct spool_batch *batch)
 {
-    list_free(spool, &batch->items);
+    spool_list_free(spool, &batch->items);
     free(batch);
 }
 
@@ -360,7 +135,7 @@ void spool_batches_free(struct spool *spool)
         spool->late = batch->next;
         batch_free(spool, batch);
     }
-    list_free(spool, &spool->pending);
+    spool_list_free(spool, &spool->pending);
     while (spool->failures != NULL) {
         struct spool_failure *failure = spool->failures;
         spool->failures = failure->next;
@@ -458,45 +233,6 @@ static void batch_succeed(struct spool *spool, struct spool_batch *batch)
         item_succeed(spool, item);
 }
 
-/* The same record once more: the lost one still belongs to the disk. */
-static struct spool_item *item_again(struct spool *spool, const struct spool_item *lost)
-{
-    struct spool_item *item =
-        spool_item_new(spool, (enum spool_record_type)lost->record.type, lost->entry);
-    item->record.id = lost->record.id;
-    item->record.epoch = lost->record.epoch;
-    item->record.sequence = lost->record.sequence;
-    item->record.copy = lost->record.copy;
-    item->record.payload_size = lost->record.payload_size;
-    item->failure = lost->failure;
-    item->source = lost->source;
-    item->block_size = lost->block_size;
-    if (lost->block_size > 0) {
-        item->block = malloc(lost->block_size);
-        CHECK(item->block != NULL);
-        memcpy(item->block, lost->block, lost->block_size);
-    }
-    return item;
-}
-
-/* VOID names the record that it kills by id, epoch and sequence. */
-static struct spool_item *item_void(struct spool *spool, const struct spool_batch *batch,
-                                    const struct spool_item *lost, struct spool_failure *failure)
-{
-    struct spool_item *item = spool_item_new(spool, SPOOL_VOID, NULL);
-    item->record.id = lost->record.id;
-    item->record.epoch = lost->record.epoch;
-    item->record.sequence = lost->record.sequence;
-    item->source = (struct spool_place){
-        .serial = batch->segment->serial,
-        .segment = batch->segment->index,
-    };
-    item->failure = failure;
-    failure->voids_left++;
-    spool->stats.voids++;
-    return item;
-}
-
 static struct spool_failure *failure_new(struct spool *spool, uint64_t token, enum err err)
 {
     struct spool_failure *failure = calloc(1, sizeof(*failure));
@@ -545,15 +281,15 @@ static void batch_lose_item(struct spool *spool, struct spool_batch *batch, stru
         entry_forget_progress(spool, entry, batch->segment, item->offset);
     if (item->record.type == SPOOL_MESSAGE) {
         struct spool_failure *failure = failure_new(spool, item->token, err);
-        list_append(again, item_void(spool, batch, item, failure));
+        spool_list_append(again, spool_item_void(spool, batch->segment, item, failure));
         entry->err = (uint8_t)err;
         spool_entry_end(spool, entry);
     } else if (is_void_with_leader) {
-        list_append(again, item_void(spool, batch, item, spool->failures));
+        spool_list_append(again, spool_item_void(spool, batch->segment, item, spool->failures));
         if (item->record.type == SPOOL_DONE)
             entry->state = SPOOL_ENTRY_LIVE;
     } else {
-        list_append(again, item_again(spool, item));
+        spool_list_append(again, spool_item_again(spool, item));
     }
 }
 
@@ -591,7 +327,7 @@ static void batch_lose(struct spool *spool, struct spool_batch *batch, enum err 
     spool_copy_segment_lost(spool, batch->segment);
     for (struct spool_item *item = again.first; item != NULL; item = item->next)
         spool->pending_octets += item->record.payload_size;
-    list_prepend(&spool->pending, &again);
+    spool_list_prepend(&spool->pending, &again);
 }
 
 void spool_batch_completed(struct spool *spool, struct spool_batch *batch, enum err err)

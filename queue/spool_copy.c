@@ -26,6 +26,7 @@
 #include "queue/spool_internal.h"
 
 #define COPY_ITEMS_MAX 8u
+#define COPY_LOOK_TIME TICK_MS(5) /* between looks for a victim */
 
 static bool place_is_equal(const struct spool_place *a, const struct spool_place *b)
 {
@@ -335,8 +336,10 @@ void spool_copy_advance(struct spool *spool)
     if (copy->victim != NULL && copy->victim->state != SPOOL_SEGMENT_SEALED &&
         copy->victim->state != SPOOL_SEGMENT_RETIRED)
         copy->victim = NULL;
-    if (copy->victim == NULL)
+    if (copy->victim == NULL && spool->now.tick >= copy->look_at) {
         copy->victim = copy_find_victim(spool);
+        copy->look_at = copy->victim == NULL ? spool->now.tick + COPY_LOOK_TIME : 0;
+    }
     if (copy->victim == NULL)
         return;
     struct spool_entry *entry = copy_find_entry(copy->victim);

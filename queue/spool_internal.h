@@ -6,9 +6,10 @@
 #include "queue/spool_record.h"
 
 /*
- * What the files of the spool share. spool.c is the way in and tells the whole story;
- * spool_batch.c writes, spool_segment.c keeps the segments, spool_read.c reads back, spool_copy.c
- * copies survivors forward, spool_adopt.c takes recovered segments over.
+ * What the files of the spool share. spool.c is the way in and tells the whole story; spool_item.c
+ * makes records, spool_batch.c writes them, spool_segment.c keeps the segments and spool_place.c
+ * what needs them, spool_read.c reads back, spool_copy.c copies survivors forward, spool_adopt.c
+ * takes recovered segments over.
  */
 #define SPOOL_SEGMENT_COUNT_MAX 8192u        /* of one spool: adopted and own */
 #define SPOOL_TRANSACTION_MAX   16384u       /* open at a time */
@@ -159,6 +160,7 @@ struct spool_item {
     struct spool_record record;
 };
 
+/* `end` points into the list: never copied by value. */
 struct spool_item_list {
     struct spool_item *first, **end;
     uint32_t count;
@@ -180,6 +182,7 @@ struct spool_batch {
 struct spool_copy {
     struct spool_io io;
     struct spool_segment *victim; /* NULL: none chosen */
+    tick_us look_at;              /* for the next one */
     struct spool_entry *entry;    /* referenced; NULL: choose the next */
     bool is_reading, is_failed;
     bool is_message_moved; /* BODY and MESSAGE are to be copied, not only PROGRESS */
@@ -277,12 +280,36 @@ void spool_entry_unlink(struct spool *spool, struct spool_entry *entry);
 struct spool_event *spool_event_add(struct spool *spool, enum spool_event_kind kind, enum err err,
                                     uint64_t token);
 
-/* spool_batch.c */
+/* spool_item.c */
 struct spool_item *spool_item_new(struct spool *spool, enum spool_record_type type,
                                   struct spool_entry *entry);
 void spool_item_free(struct spool *spool, struct spool_item *item);
 void spool_item_queue(struct spool *spool, struct spool_item *item);
+/** Pieces of memory that spool_item_gather() will give. */
+uint32_t spool_item_pieces(const struct spool_item *item);
+/** A record that is not to be written any more: its message is gone, or its commit has failed. */
+bool spool_item_is_moot(const struct spool *spool, const struct spool_item *item);
+void spool_item_drop(struct spool *spool, struct spool_item *item);
+/** Tell the message where its record is going to be. */
+void spool_item_place(struct spool *spool, struct spool_segment *segment, struct spool_item *item);
+/** Checksums; nothing changes after that. */
+void spool_item_seal(struct spool_item *item);
+/** Pieces of memory for the write; `padding` zeros stand before the header. */
+uint32_t spool_item_gather(struct spool_item *item, uint32_t padding, struct iovec *ret_vector);
+/** The same record once more: the lost one still belongs to the disk. */
+struct spool_item *spool_item_again(struct spool *spool, const struct spool_item *lost);
+/** VOID for a record lost in `segment`. */
+struct spool_item *spool_item_void(struct spool *spool, const struct spool_segment *segment,
+                                   const struct spool_item *lost, struct spool_failure *failure);
 void spool_list_init(struct spool_item_list *list);
+void spool_list_append(struct spool_item_list *list, struct spool_item *item);
+/** NULL when empty. The item's `next` stays as it was. */
+struct spool_item *spool_list_take(struct spool_item_list *list);
+/** Move all of `front` before all of `list`. */
+void spool_list_prepend(struct spool_item_list *list, struct spool_item_list *front);
+void spool_list_free(struct spool *spool, struct spool_item_list *list);
+
+/* spool_batch.c */
 void spool_batch_start(struct spool *spool);
 void spool_batch_expire(struct spool *spool);
 void spool_batch_completed(struct spool *spool, struct spool_batch *batch, enum err err);
@@ -291,6 +318,21 @@ tick_us spool_batch_deadline(const struct spool *spool);
 void spool_batches_free(struct spool *spool);
 /** The MESSAGE of this entry will not be written. */
 void spool_commit_refuse(struct spool *spool, struct spool_item *item, enum err err);
+
+/* spool_place.c */
+void spool_hold(struct spool *spool, struct spool_place *place);
+void spool_unhold(struct spool *spool, struct spool_place *place);
+/** A DONE or VOID record in `segment` speaks of the MESSAGE at `place`. */
+void spool_segment_refer(struct spool *spool, struct spool_segment *segment,
+                         const struct spool_place *place);
+bool spool_segment_refers_nothing(const struct spool_segment *segment);
+bool spool_segment_is_reusable(const struct spool_segment *segment);
+bool spool_place_is_current(const struct spool *spool, const struct spool_place *place);
+/** Read the record at `place` whole, header and payload, with the token of `io`. The segment stays
+ * as it is until spool_segment_read_end(). */
+void spool_segment_read(struct spool *spool, const struct spool_place *place, uint8_t *ret_data,
+                        struct spool_io *io);
+void spool_segment_read_end(struct spool *spool, const struct spool_place *place);
 
 /* spool_segment.c */
 enum err spool_segment_create_first(struct spool *spool);
@@ -303,21 +345,8 @@ void spool_segment_seal(struct spool *spool);
 void spool_segment_retire(struct spool *spool, struct spool_segment *segment);
 void spool_segment_row(struct spool_segment *segment, const struct spool_record *record,
                        uint32_t offset);
-/** Octets that the batch, of which `batch_octets` and `batch_rows` are known, may still take. */
+/** Octets that a batch with `rows_more` records for the index may take. */
 uint32_t spool_segment_room(const struct spool_segment *segment, uint32_t rows_more);
-void spool_hold(struct spool *spool, struct spool_place *place);
-void spool_unhold(struct spool *spool, struct spool_place *place);
-/** A DONE or VOID record in `segment` speaks of the MESSAGE at `place`. */
-void spool_segment_refer(struct spool *spool, struct spool_segment *segment,
-                         const struct spool_place *place);
-/** Read the record at `place` whole, header and payload; completes with the token of `io`. The
- * segment stays as it is until spool_segment_read_end(). */
-void spool_segment_read(struct spool *spool, const struct spool_place *place, uint8_t *ret_data,
-                        struct spool_io *io);
-void spool_segment_read_end(struct spool *spool, const struct spool_place *place);
-bool spool_segment_refers_nothing(const struct spool_segment *segment);
-bool spool_segment_is_reusable(const struct spool_segment *segment);
-bool spool_place_is_current(const struct spool *spool, const struct spool_place *place);
 void spool_segments_free(struct spool *spool);
 /** Octets that can still become records. */
 uint64_t spool_room(const struct spool *spool);

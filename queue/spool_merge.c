@@ -4,8 +4,8 @@
  *
  *   VOID      kills the one row with its id, epoch and sequence
  *   DONE      kills every MESSAGE of its id with a lower (epoch, sequence)
- *   MESSAGE   of those left, the highest (epoch, sequence, copy) that can be read whole is the
- * message PROGRESS  above that, each (epoch, sequence) once, in order
+ *   MESSAGE   of those left, the highest (epoch, sequence, copy) that can be read whole counts
+ *   PROGRESS  above that, each (epoch, sequence) once, in order
  *
  * The rules are the same whatever the order of segments and however many copies of a record exist.
  *
@@ -127,8 +127,14 @@ static void group_join(struct spool_recovery *recovery, const struct group *grou
         segments_join(recovery, group->rows[0].segment, group->rows[i].segment);
 }
 
-static bool segment_find(const struct spool_recovery *recovery, uint64_t salt, uint32_t *ret_index)
+/* The segment with this salt; most often it is `hint`, the one with the MESSAGE. */
+static bool segment_find(const struct spool_recovery *recovery, uint64_t salt, uint32_t hint,
+                         uint32_t *ret_index)
 {
+    if (recovery->segments[hint].header.salt == salt) {
+        *ret_index = hint;
+        return true;
+    }
     for (uint32_t i = 0; i < recovery->segment_count; i++) {
         const struct recovery_segment *segment = &recovery->segments[i];
         if (!segment->is_blank && segment->end > 0 && segment->header.salt == salt) {
@@ -140,13 +146,14 @@ static bool segment_find(const struct spool_recovery *recovery, uint64_t salt, u
 }
 
 /* Every extent must lie among the valid records of a segment that we have. */
-static bool extents_are_present(struct spool_recovery *recovery, struct span extents)
+static bool extents_are_present(const struct spool_recovery *recovery, struct span extents,
+                                uint32_t home)
 {
     for (uint32_t i = 0; i < extents.size / sizeof(struct spool_body_extent); i++) {
         struct spool_body_extent extent;
         memcpy(&extent, extents.data + i * sizeof(extent), sizeof(extent));
         uint32_t segment;
-        if (!segment_find(recovery, extent.salt, &segment))
+        if (!segment_find(recovery, extent.salt, home, &segment))
             return false;
         uint64_t end = (uint64_t)extent.offset + sizeof(struct spool_record) + extent.size;
         if (extent.offset < SPOOL_BLOCK_SIZE || end > recovery->segments[segment].end)
@@ -168,7 +175,7 @@ static bool message_load(struct spool_recovery *recovery, const struct recovery_
         record.sequence == row->sequence && record.epoch == row->epoch &&
         spool_message_open(span_of(message.payload, record.payload_size), &message.message,
                            &message.extents, &message.envelope) == ERR_OK &&
-        extents_are_present(recovery, message.extents)) {
+        extents_are_present(recovery, message.extents, row->segment)) {
         *ret_message = message;
         return true;
     }
@@ -218,7 +225,7 @@ static void message_join(struct spool_recovery *recovery, const struct recovery_
         struct spool_body_extent extent;
         uint32_t segment;
         memcpy(&extent, message->extents.data + i * sizeof(extent), sizeof(extent));
-        CHECK(segment_find(recovery, extent.salt, &segment));
+        CHECK(segment_find(recovery, extent.salt, home, &segment));
         segments_join(recovery, home, segment);
     }
 }

@@ -164,7 +164,7 @@ enum err spool_message_open(struct span payload, struct spool_message *ret_messa
 #define SPOOL_BUG_EARLY_RECYCLE                                                                    \
     2 /* a segment with DONE records is reused before their messages'                              \
        */
-#define SPOOL_BUG_VOID_IGNORED   3
+#define SPOOL_BUG_VOID_IGNORED      3
 #define SPOOL_BUG_INDEX_BELIEVED    4 /* index and trailer are used without their checksums */
 #define SPOOL_BUG_REPLY_BEFORE_SYNC 5 /* a commit is told before it is on stable storage */
 #ifndef SPOOL_BUG

@@ -11,7 +11,7 @@
  *   2. What follows the first invalid record of an unsealed segment was never acknowledged: batches
  *      go to a segment one at a time.
  *   3. A damaged segment costs its own messages, never the start: it is kept, reported and not
- * used.
+ *      used.
  *
  * A segment with a header but no index costs reading it whole; one with an index, reading the
  * index. Limits: SPOOL_RECOVERY_SEGMENTS_MAX segments in a directory.

@@ -18,7 +18,7 @@
  *      and every MESSAGE that its DONE and VOID records speak of is in a segment that was stamped
  *      since (refers is empty): finished mail would come back otherwise.
  *   2. What a stamp makes free is free only when the stamp is durable: then the bits of this
- * segment are cleared everywhere, and its serial number makes old places stale.
+ *      segment are cleared everywhere, and its serial number makes old places stale.
  *   3. A RETIRED segment is never written, synced, stamped or removed by this process.
  *   4. References point from younger generations to older ones: there is no cycle.
  *
@@ -65,80 +65,6 @@ static void segment_enter(struct spool_segment *segment, enum spool_segment_stat
     CHECK(segment_edges[segment->state] & 1u << next);
     segment->state = next;
     segment->spool->is_census_due = true;
-}
-
-/* ---- holds and references ---- */
-
-bool spool_place_is_current(const struct spool *spool, const struct spool_place *place)
-{
-    CHECK(place->segment < spool->segment_count);
-    return spool->segments[place->segment]->serial == place->serial;
-}
-
-static uint64_t place_octets(const struct spool_place *place)
-{
-    return sizeof(struct spool_record) + (uint64_t)place->payload_size;
-}
-
-void spool_hold(struct spool *spool, struct spool_place *place)
-{
-    CHECK(!place->is_held && spool_place_is_current(spool, place));
-    struct spool_segment *segment = spool->segments[place->segment];
-    place->is_held = true;
-    segment->holds++;
-    segment->live_octets += place_octets(place);
-}
-
-void spool_unhold(struct spool *spool, struct spool_place *place)
-{
-    CHECK(place->is_held && spool_place_is_current(spool, place));
-    struct spool_segment *segment = spool->segments[place->segment];
-    CHECK(segment->holds > 0 && segment->live_octets >= place_octets(place));
-    place->is_held = false;
-    segment->holds--;
-    segment->live_octets -= place_octets(place);
-    if (segment->holds == 0 && segment->state == SPOOL_SEGMENT_SEALED)
-        spool->is_census_due = true;
-}
-
-void spool_segment_refer(struct spool *spool, struct spool_segment *segment,
-                         const struct spool_place *place)
-{
-    if (place->segment == segment->index || !spool_place_is_current(spool, place))
-        return;
-    segment->refers[place->segment / 64] |= (uint64_t)1 << place->segment % 64;
-}
-
-bool spool_segment_refers_nothing(const struct spool_segment *segment)
-{
-    uint64_t any = 0;
-    for (uint32_t i = 0; i < COUNT_OF(segment->refers); i++)
-        any |= segment->refers[i];
-    return any == 0;
-}
-
-bool spool_segment_is_reusable(const struct spool_segment *segment)
-{
-    return segment->state == SPOOL_SEGMENT_SEALED && segment->holds == 0 && segment->reads == 0 &&
-           (SPOOL_HAS_BUG(EARLY_RECYCLE) || spool_segment_refers_nothing(segment));
-}
-
-void spool_segment_read(struct spool *spool, const struct spool_place *place, uint8_t *ret_data,
-                        struct spool_io *io)
-{
-    CHECK(spool_place_is_current(spool, place));
-    struct spool_segment *segment = spool->segments[place->segment];
-    segment->reads++;
-    disk_submit_read(spool->disk, segment->file, place->offset, ret_data,
-                     (uint32_t)place_octets(place), (uintptr_t)io);
-}
-
-void spool_segment_read_end(struct spool *spool, const struct spool_place *place)
-{
-    struct spool_segment *segment = spool->segments[place->segment];
-    CHECK(segment->reads > 0);
-    if (--segment->reads == 0)
-        spool->is_census_due = true;
 }
 
 /* ---- making ---- */

@@ -10,7 +10,7 @@
  * Invariants
  *   1. Octets given to submit_write stay as they were until the completion (compared then).
  *   2. A sync covers the writes that had completed when it was submitted, and the write it rides
- * on; nothing else.
+ *      on; nothing else.
  *   3. A crash makes every open disk dead: dead disks touch the medium no more.
  *   4. The same options and the same calls give the same behaviour.
  *

@@ -9,7 +9,7 @@
  * Invariants
  *   1. cached == stable with every listed write laid over it in order (while no crash happened).
  *   2. A forsaken write (a sync over it failed) never becomes stable by a later sync: Linux marks
- * the pages clean after EIO, so that a second fsync succeeds without writing them.
+ *      the pages clean after EIO, so that a second fsync succeeds without writing them.
  *   3. A sector survives as a whole: no mix of old and new octets inside 512.
  *
  * Not here: time, failures, handles and locks (disk_sim.c).

@@ -127,7 +127,7 @@ static void test_churn(void **state)
         assert_int_equal(0, run_churn(seed, seed % 2 == 0, &copied, &recycled));
     print_message("# %lu segments used again, %lu messages copied forward\n", recycled, copied);
     assert_true(recycled > 20 * SEEDS);
-    assert_true(copied > 3 * SEEDS);
+    assert_true(copied > SEEDS);
 }
 
 /* A short life on a directory that already has a history. */
@@ -260,8 +260,12 @@ static void test_late_sync(void **state)
         disk_sim_hold(world->sim, true);
         world->is_quiet = seed % 2 == 0;
         world_work(world, 10);
-        for (uint32_t i = 0; i < 110; i++)
+        for (uint32_t i = 0; i < (seed % 3 == 0 ? 330 : 110); i++)
             world_turn(world, TICK_MS(100));
+        /* VOIDs cannot be written either: after another deadline the senders are told all the same.
+         */
+        for (uint32_t i = 0; seed % 3 == 0 && i < world->message_count; i++)
+            assert_true(world->messages[i].state != WORLD_COMMITTING);
         disk_sim_hold(world->sim, false);
         world->is_quiet = false;
         world_work(world, 50);

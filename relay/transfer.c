@@ -358,6 +358,7 @@ struct transfer *transfer_new(const struct transfer_options *options,
     TAILQ_INIT(&transfer->woken);
     TAILQ_INIT(&transfer->woken_sites);
     TAILQ_INIT(&transfer->jobs);
+    TAILQ_INIT(&transfer->unread);
 
     struct qmgr_options queue = options->queue;
     queue.context = transfer;

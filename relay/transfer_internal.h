@@ -13,8 +13,9 @@
  * States are drawn in each file's opening comment.
  */
 #define TRANSFER_SITE_BUCKETS       4096u
-#define TRANSFER_READ_AHEAD_MAX     4u /* bodies being read for one site without a connection */
-#define TRANSFER_READ_MEMORY_SHARE  4u /* of the pool: bodies read back and not yet sent */
+#define TRANSFER_READ_AHEAD_MAX     4u         /* bodies of one site being read or waiting for it */
+#define TRANSFER_READ_MEMORY_SHARE  4u         /* of the pool: bodies read back and not yet sent */
+#define TRANSFER_READ_SITE_SHARE    2u         /* of that: the bodies of one site */
 #define TRANSFER_BODY_KEEP_MAX      (1u << 20) /* larger bodies are read back from the spool */
 #define TRANSFER_AWAY_MAX           4u
 #define TRANSFER_DSN_ACTIVE_MAX     64u
@@ -56,6 +57,7 @@ struct transfer_line {
 TAILQ_HEAD(transfer_line_list, transfer_line);
 
 enum transfer_job_state {
+    TRANSFER_JOB_UNREAD, /* no memory to read its body into */
     TRANSFER_JOB_READING,
     TRANSFER_JOB_READY,
     TRANSFER_JOB_SENDING,
@@ -72,7 +74,7 @@ struct transfer_guest {
 
 struct transfer_job {
     struct transfer_token token;
-    TAILQ_ENTRY(transfer_job) link; /* in site->ready (READY) */
+    TAILQ_ENTRY(transfer_job) link; /* in site->ready (READY), transfer->unread (UNREAD) */
     TAILQ_ENTRY(transfer_job) all;
     enum transfer_job_state state;
     struct transfer_site *site;
@@ -101,6 +103,7 @@ struct transfer_site {
     struct transfer_job_list ready;
     uint32_t connection_max;
     uint32_t jobs, connections, reading, away;
+    uint64_t read_memory;
 };
 TAILQ_HEAD(transfer_site_list, transfer_site);
 
@@ -128,7 +131,7 @@ struct transfer {
     struct transfer_line_list resolving, woken;
     struct transfer_site_list woken_sites;
     struct transfer_site *buckets[TRANSFER_SITE_BUCKETS];
-    struct transfer_job_list jobs;
+    struct transfer_job_list jobs, unread;
     LIST_HEAD(, transfer_intake) committing;
     LIST_HEAD(, transfer_dsn) dsns;
     uint32_t intakes, jobs_active, dsns_active, lines_active;

@@ -2,13 +2,17 @@
 /*
  * One delivery's attempt, from the queue's hand to the queue's hand.
  *
- *   transfer_job_new() -> READING   the body is no longer in memory: read it from the spool
- *            |               |
- *            v               v
- *          READY  ------> SENDING   transfer_job_start(): a kept connection, or a slot, was had
- *            |               |
- *            v               v
- *        qmgr_finish(): not attempted (site pauses, cancelled, no memory) | results of the client
+ *   transfer_job_new() -> UNREAD -> READING   the body is no longer in memory: read it from the
+ *            |                         |      spool, once there is memory for it
+ *            v                         |
+ *          READY <---------------------+
+ *            v
+ *         SENDING                     transfer_job_start(): a kept connection, or a slot, was had
+ *            v
+ *        qmgr_finish(): results of the client
+ *
+ * From UNREAD, READING and READY a job can also end not attempted: site pauses, cancelled, no
+ * memory.
  *
  * Invariants
  *   1. Every delivery taken from the queue ends in exactly one qmgr_finish(), with at most one
@@ -19,6 +23,9 @@
  * the client's on_closed().
  *   4. A recipient is DELIVERED only by the client's word; what we decide ourselves is DUE or
  * FAILED (or discarded by route).
+ *
+ * Limits: bodies read back hold at most a share of the buffer pool, and those of one site a share
+ * of that, so that a site that takes them slowly does not keep the others waiting.
  *
  * A message with more recipients in one domain than a transaction takes goes out in batches: the
  * rest stays DUE and is tried again at once, unless somebody in this batch was deferred.
@@ -124,20 +131,55 @@ static struct qmgr_view transfer_job_view(struct transfer *transfer, struct tran
     };
 }
 
+static void transfer_job_read(struct transfer *transfer, struct transfer_job *job)
+{
+    struct qmgr_view view = qmgr_delivery_view(transfer->qmgr, job->delivery);
+
+    CHECK(job->state == TRANSFER_JOB_UNREAD);
+    TAILQ_REMOVE(&transfer->unread, job, link);
+    job->state = TRANSFER_JOB_READING;
+    job->read_size = view.envelope->body_size;
+    transfer->read_memory += job->read_size;
+    job->site->read_memory += job->read_size;
+    spool_read_body(transfer->options.spool, view.entry, 0, (uint32_t)view.envelope->body_size,
+                    (uint64_t)(uintptr_t)job);
+}
+
+/* Read what there is memory for, oldest first; jobs of a site that has its share are passed over.
+ */
+static void transfer_jobs_read(struct transfer *transfer)
+{
+    struct transfer_job *job, *next;
+
+    for (job = TAILQ_FIRST(&transfer->unread); job != NULL; job = next) {
+        next = TAILQ_NEXT(job, link);
+        if (transfer->read_memory >= transfer->read_memory_max)
+            return;
+        if (job->site->read_memory < transfer->read_memory_max / TRANSFER_READ_SITE_SHARE)
+            transfer_job_read(transfer, job);
+    }
+}
+
 static void transfer_job_end(struct transfer *transfer, struct transfer_job *job)
 {
     struct transfer_site *site = job->site;
 
     if (job->state == TRANSFER_JOB_READY)
         TAILQ_REMOVE(&site->ready, job, link);
+    if (job->state == TRANSFER_JOB_UNREAD) {
+        TAILQ_REMOVE(&transfer->unread, job, link);
+        site->reading--;
+    }
     TAILQ_REMOVE(&transfer->jobs, job, all);
     transfer->read_memory -= job->read_size;
+    site->read_memory -= job->read_size;
     buf_queue_fini(&job->read_body);
     CHECK(site->jobs > 0 && transfer->jobs_active > 0);
     site->jobs--;
     transfer->jobs_active--;
     transfer_site_wake(transfer, site);
     free(job);
+    transfer_jobs_read(transfer);
 }
 
 /* The attempt never began: the delivery goes back, not counted. */
@@ -159,7 +201,7 @@ static wall_us transfer_wall_of(const struct transfer *transfer, tick_us tick)
                                      : transfer->now.wall;
 }
 
-/* ---- READING, READY ---- */
+/* ---- UNREAD, READING, READY ---- */
 
 static void transfer_job_make_ready(struct transfer_job *job)
 {
@@ -215,12 +257,10 @@ struct transfer_job *transfer_job_new(struct transfer *transfer, struct transfer
         transfer_job_make_ready(job);
         return job;
     }
-    job->state = TRANSFER_JOB_READING;
-    job->read_size = view.envelope->body_size;
-    transfer->read_memory += job->read_size;
+    job->state = TRANSFER_JOB_UNREAD;
     job->site->reading++;
-    spool_read_body(transfer->options.spool, view.entry, 0, (uint32_t)view.envelope->body_size,
-                    (uint64_t)(uintptr_t)job);
+    TAILQ_INSERT_TAIL(&transfer->unread, job, link);
+    transfer_jobs_read(transfer);
     return job;
 }
 
@@ -406,7 +446,7 @@ void transfer_jobs_scan(struct transfer *transfer)
         next = TAILQ_NEXT(job, all);
         bool is_cancelled = transfer_job_is_cancelled(job);
         bool is_stale = job->settings->serial != transfer->settings->serial;
-        if (job->state == TRANSFER_JOB_READY) {
+        if (job->state == TRANSFER_JOB_READY || job->state == TRANSFER_JOB_UNREAD) {
             if (is_cancelled || is_stale || transfer->is_draining)
                 transfer_job_put_back(transfer, job, 0);
         } else if (is_cancelled && !job->is_cancel_sent) {

@@ -21,8 +21,8 @@
  *   3. A route pointer is followed only while the snapshot it came from is the present one
  * (settings_serial).
  *
- * Limits: TRANSFER_READ_AHEAD_MAX bodies a site and a share of the buffer pool
- * (TRANSFER_READ_MEMORY_SHARE) are read back ahead of a connection.
+ * Limits: TRANSFER_READ_AHEAD_MAX bodies a site are read back ahead of a connection; memory for
+ * them in transfer_job.c.
  */
 #include "relay/transfer_internal.h"
 
@@ -325,8 +325,7 @@ static bool transfer_site_take(struct transfer *transfer, struct transfer_site *
 {
     struct transfer_line *line;
 
-    if (transfer->is_draining || site->reading >= TRANSFER_READ_AHEAD_MAX ||
-        transfer->read_memory >= transfer->read_memory_max)
+    if (transfer->is_draining || site->reading >= TRANSFER_READ_AHEAD_MAX)
         return false;
     while ((line = TAILQ_FIRST(&site->lines)) != NULL) {
         TAILQ_REMOVE(&site->lines, line, link);

@@ -57,7 +57,8 @@ struct assembly {
     struct ring_group *group;
     struct assembly_member *members;
     uint32_t count;
-    int directory; /* locked */
+    int directory;       /* locked */
+    uint64_t dns_key[2]; /* of names' home shards: the same for all, unknown to others */
 
     struct disk *recovery_disk;
     struct spool_recovery *recovery;
@@ -145,6 +146,8 @@ static struct shard_options member_options(struct assembly *assembly, uint32_t i
     const struct config *config = assembly->config;
     struct assembly_member *member = &assembly->members[index];
 
+    struct dns_options dns = config->dns;
+    memcpy(dns.hash_key, assembly->dns_key, sizeof(dns.hash_key));
     return (struct shard_options){
         .index = index,
         .count = assembly->count,
@@ -165,7 +168,7 @@ static struct shard_options member_options(struct assembly *assembly, uint32_t i
                 .lazy_time = config->spool.lazy_time,
             },
         .epoch = epoch,
-        .dns = config->dns,
+        .dns = dns,
         .message_count_max = config->message_count_max / config->cores,
         .body_memory_max = config->body_memory / config->cores,
         .connection_max = config->connections_per_site,
@@ -288,7 +291,11 @@ static enum err members_assemble(struct assembly *assembly, struct record_writer
                                  char why[ASSEMBLY_WHY_SIZE])
 {
     uint64_t epoch = 0;
+    struct rng rng;
 
+    if (rng_init_system(&rng) != ERR_OK)
+        return fail(why, ERR_SYSTEM, "no", "randomness");
+    rng_fill(&rng, assembly->dns_key, sizeof(assembly->dns_key));
     TRY(assembly_listeners_probe(&assembly->config->settings, NULL, why));
     TRY(directory_lock(assembly, why));
     TRY(epoch_find(assembly->config, &epoch, why));

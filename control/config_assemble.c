@@ -276,6 +276,20 @@ static void postmaster_check(const struct settings *settings, struct config_repo
         config_complain(report, 0, "postmaster", "expected an address with its domain");
 }
 
+/* A message that is read back from the spool lies in buffers as a whole while it is sent. */
+static void message_sizes_check(const struct config *config, struct config_report *report)
+{
+    const struct settings *settings = &config->settings;
+
+    for (uint32_t i = 0; i < settings->listener_count; i++) {
+        if (settings->listeners[i].limits.message_size_max > config->buffer_memory / 4 * 3) {
+            config_complain(report, config->buffers_line, "buffers.memory",
+                            "is too small to send a message of listen[].limits.message_size");
+            return;
+        }
+    }
+}
+
 static void sizes_check(struct config *config, struct config_report *report)
 {
     struct config_spool *spool = &config->spool;
@@ -305,6 +319,7 @@ enum err config_assemble(struct config *config, struct config_report *report)
     sources_assemble(config, report);
     resolvers_assemble(config);
     sizes_check(config, report);
+    message_sizes_check(config, report);
     postmaster_check(&config->settings, report);
     return report->count > 0 ? ERR_CONFIG_VALUE : ERR_OK;
 }

@@ -253,6 +253,8 @@ static void test_mistakes(void **state)
         {"no family", "destinations: {ipv4: no, ipv6: no}\n", "neither ipv4 nor ipv6 is left"},
         {"body memory", "queue: {body_memory: 200MiB}\nbuffers: {memory: 256MiB}\n",
          "queue.body_memory: is more than half"},
+        {"message size", "buffers: {memory: 66000KB}\nqueue: {body_memory: 16MiB}\n",
+         "buffers.memory: is too small to send a message"},
     };
 
     (void)state;

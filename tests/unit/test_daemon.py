@@ -43,7 +43,7 @@ routes:
   - {{match: dead.example, hosts: [{{host: 127.0.0.1, port: {DEAD_PORT}}}]}}
   - {{match: hole.example, via: discard}}
 spool: {{directory: {path(spool)}, size: 128MB, segment: 4MiB, reserve: 4MiB}}
-buffers: {{memory: 16MiB}}
+buffers: {{memory: 64MiB}}
 queue: {{body_memory: 4MiB}}
 flows: 256
 records: {{file: {path("records.json")}}}

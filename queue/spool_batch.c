@@ -283,6 +283,10 @@ static void batch_lose_item(struct spool *spool, struct spool_batch *batch, stru
         struct spool_failure *failure = failure_new(spool, item->token, err);
         spool_list_append(again, spool_item_void(spool, batch->segment, item, failure));
         entry->err = (uint8_t)err;
+        /* The DONE behind a DSN may have missed this batch: it is not to be written either. */
+        struct spool_item *rider = item->next == NULL ? spool->pending.first : NULL;
+        if (rider != NULL && rider->leader == entry && rider->record.type == SPOOL_DONE)
+            rider->entry->state = SPOOL_ENTRY_LIVE;
         spool_entry_end(spool, entry);
     } else if (is_void_with_leader) {
         spool_list_append(again, spool_item_void(spool, batch->segment, item, spool->failures));

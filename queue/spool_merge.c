@@ -168,8 +168,8 @@ static bool message_load(struct spool_recovery *recovery, const struct recovery_
 {
     struct recovery_message message = *ret_message;
     struct spool_record record;
-    if (spool_recovery_read(recovery, row->segment, row->offset, &record, &message.payload) !=
-        ERR_OK)
+    if (spool_recovery_read(recovery, row->segment, row->offset, row->payload_size, &record,
+                            &message.payload) != ERR_OK)
         return false;
     if (record.type == SPOOL_MESSAGE && message_id_is_equal(record.id, row->id) &&
         record.sequence == row->sequence && record.epoch == row->epoch &&
@@ -196,7 +196,8 @@ static void message_load_progress(struct spool_recovery *recovery, const struct 
             continue;
         struct spool_record record;
         uint8_t *payload;
-        if (spool_recovery_read(recovery, row->segment, row->offset, &record, &payload) != ERR_OK) {
+        if (spool_recovery_read(recovery, row->segment, row->offset, row->payload_size, &record,
+                                &payload) != ERR_OK) {
             recovery->segments[row->segment].is_damaged = true;
             continue; /* a second delivery at worst */
         }

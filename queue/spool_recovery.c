@@ -24,7 +24,8 @@
 #include "queue/spool_recovery.h"
 
 #define NAME_SUFFIX   ".spool"
-#define LOCK_TRIES    200u /* in all: two seconds */
+#define SCAN_AHEAD    8192u /* octets read with a header whose payload size is not known */
+#define LOCK_TRIES    200u  /* in all: two seconds */
 #define LOCK_PAUSE_NS 10000000
 
 /* ---- names ---- */
@@ -72,29 +73,40 @@ static enum err read_exactly(struct spool_recovery *recovery,
 }
 
 enum err spool_recovery_read(struct spool_recovery *recovery, uint32_t segment_index,
-                             uint32_t offset, struct spool_record *ret_record,
-                             uint8_t **ret_payload)
+                             uint32_t offset, uint32_t payload_size_expected,
+                             struct spool_record *ret_record, uint8_t **ret_payload)
 {
     const struct recovery_segment *segment = &recovery->segments[segment_index];
-    uint8_t header[sizeof(struct spool_record)];
+    const uint32_t header_size = (uint32_t)sizeof(struct spool_record);
+    uint32_t ahead = payload_size_expected < SPOOL_PAYLOAD_SIZE_MAX ? payload_size_expected
+                                                                    : SPOOL_PAYLOAD_SIZE_MAX;
+    uint32_t size = header_size + ahead, got;
     struct spool_record record;
-    TRY(read_exactly(recovery, segment, offset, header, sizeof(header)));
-    TRY(spool_record_open(span_of(header, sizeof(header)), segment->header.salt, &record));
-    uint64_t end = (uint64_t)offset + sizeof(record) + record.payload_size;
-    if (end > segment->header.segment_size)
-        return ERR_DISK_CORRUPT;
-    uint8_t *payload = malloc(record.payload_size + 1);
-    CHECK(payload != NULL);
-    enum err err =
-        read_exactly(recovery, segment, offset + sizeof(record), payload, record.payload_size);
-    if (err == ERR_OK && !spool_payload_is_valid(&record, span_of(payload, record.payload_size)))
+    uint8_t *block = malloc(size);
+    CHECK(block != NULL);
+    enum err err = disk_read(recovery->disk, segment->file, offset, block, size, &got);
+    if (err == ERR_OK)
+        err = spool_record_open(span_of(block, got), segment->header.salt, &record);
+    if (err == ERR_OK &&
+        (uint64_t)offset + header_size + record.payload_size > segment->header.segment_size)
         err = ERR_DISK_CORRUPT;
+    if (err == ERR_OK && got < header_size + record.payload_size) {
+        size = header_size + record.payload_size;
+        block = realloc(block, size);
+        CHECK(block != NULL);
+        err = read_exactly(recovery, segment, offset, block, size);
+    }
+    if (err == ERR_OK) {
+        memmove(block, block + header_size, record.payload_size);
+        if (!spool_payload_is_valid(&record, span_of(block, record.payload_size)))
+            err = ERR_DISK_CORRUPT;
+    }
     if (err != ERR_OK) {
-        free(payload);
+        free(block);
         return err;
     }
     *ret_record = record;
-    *ret_payload = payload;
+    *ret_payload = block;
     return ERR_OK;
 }
 
@@ -157,7 +169,7 @@ static enum err segment_read_records(struct spool_recovery *recovery, uint32_t i
         segment->end = (uint32_t)offset;
         struct spool_record record;
         uint8_t *payload;
-        err = spool_recovery_read(recovery, index, (uint32_t)offset, &record, &payload);
+        err = spool_recovery_read(recovery, index, (uint32_t)offset, SCAN_AHEAD, &record, &payload);
         if (err != ERR_OK)
             break;
         free(payload);

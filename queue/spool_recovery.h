@@ -58,9 +58,10 @@ struct spool_recovery {
 void spool_merge(struct spool_recovery *recovery);
 /** Root of the group that the segment belongs to. Does not write. */
 uint32_t spool_recovery_root(const struct spool_recovery *recovery, uint32_t segment);
-/** Read a record and check it. Errors: ERR_DISK_IO, ERR_DISK_CORRUPT. On success *ret_payload is on
- * the heap. */
+/** Read a record and check it; in one go when its payload has the size expected. Errors:
+ * ERR_DISK_IO, ERR_DISK_CORRUPT. On success *ret_payload is on the heap. */
 enum err spool_recovery_read(struct spool_recovery *recovery, uint32_t segment, uint32_t offset,
-                             struct spool_record *ret_record, uint8_t **ret_payload) MUST_CHECK;
+                             uint32_t payload_size_expected, struct spool_record *ret_record,
+                             uint8_t **ret_payload) MUST_CHECK;
 
 #endif

@@ -16,6 +16,7 @@
 
 #include "queue/spool.h"
 #include "queue/spool_record.h"
+#include "tests/sim/disk_sim.h"
 
 #define SEGMENT_SIZE (512u << 10)
 #define MESSAGES_MAX 600u
@@ -457,6 +458,160 @@ static void test_first_start_is_modest(void **state)
     fixture_end(fixture);
 }
 
+/* ---- on the simulated disk ---- */
+
+static tick_us sim_tick = TICK_S(1);
+
+static tick_us sim_monotonic(void *context)
+{
+    (void)context;
+    return sim_tick;
+}
+
+static wall_us sim_wall(void *context)
+{
+    (void)context;
+    return (wall_us)sim_tick;
+}
+
+static const struct tick_source sim_clock = {sim_monotonic, sim_wall, NULL};
+
+static struct spool_event sim_wait(struct spool *spool, enum spool_event_kind kind)
+{
+    struct spool_event event;
+    for (uint32_t i = 0; i < 10000; i++) {
+        sim_tick += 100;
+        if (spool_poll(spool, tick_now_read(&sim_clock), &event, 1) == 1) {
+            assert_int_equal(kind, event.kind);
+            return event;
+        }
+    }
+    fail_msg("no event");
+    return (struct spool_event){0};
+}
+
+/* One octet a buffer: how many pieces of memory a batch has is ours to choose. */
+static struct spool_transaction *sim_begin(struct spool *spool, struct buf_pool *pool, uint64_t key,
+                                           uint32_t pieces)
+{
+    struct spool_transaction *transaction =
+        spool_begin(spool, (struct message_id){key, key}, pieces, false);
+    assert_non_null(transaction);
+    struct buf_queue octets;
+    buf_queue_init(&octets);
+    for (uint32_t i = 0; i < pieces; i++) {
+        struct buf *buf = buf_acquire(pool);
+        assert_non_null(buf);
+        buf_extend(buf, 1);
+        buf_queue_append(&octets, buf, BUF_HEADROOM, 1);
+        buf_release(buf);
+    }
+    assert_int_equal(ERR_OK, spool_write_body(spool, transaction, &octets));
+    buf_queue_fini(&octets);
+    return transaction;
+}
+
+/*
+ * A DSN fails and the DONE of its message, which shares its commit, is in the same batch or (where
+ * the pieces of memory run out) in the next: the message lives on, and can be finished later.
+ */
+static void test_dsn_that_fails_ends_nothing(void **state)
+{
+    (void)state;
+    for (uint32_t pieces = 1000; pieces <= 1030; pieces++) {
+        struct disk_sim_options medium = {.clock = &sim_clock, .size = 64u << 20, .seed = pieces};
+        struct disk_sim *sim = disk_sim_new(&medium);
+        struct disk *disk = disk_sim_open(sim);
+        struct buf_pool_options buffers = {.data_size = 64, .count_max = 4000};
+        struct buf_pool *pool = buf_pool_new(&buffers);
+        struct rng rng;
+        rng_init_seed(&rng, pieces);
+        struct spool_options options = {
+            .segment_size = SEGMENT_SIZE,
+            .size_max = 16 * SEGMENT_SIZE,
+            .segment_spare_min = 2,
+            .commit_deadline = TICK_S(60),
+            .lazy_time = TICK_MS(20),
+            .pool = pool,
+            .epoch = 1,
+        };
+        struct spool *spool;
+        assert_int_equal(ERR_OK,
+                         spool_new(&options, disk, &rng, tick_now_read(&sim_clock), &spool));
+        spool_commit(spool, sim_begin(spool, pool, 1, 1), SPAN_LITERAL("envelope"), 1);
+        struct spool_entry *about = sim_wait(spool, SPOOL_EVENT_COMMITTED).entry;
+
+        struct spool_event none;
+        for (uint32_t i = 0; i < 300; i++, sim_tick += 1000)
+            assert_int_equal(0, spool_poll(spool, tick_now_read(&sim_clock), &none, 1));
+        /* The first segment is left for a prepared one. */
+        spool_commit(spool, sim_begin(spool, pool, 3, 1), SPAN_LITERAL("envelope"), 3);
+        assert_int_equal(ERR_OK, sim_wait(spool, SPOOL_EVENT_COMMITTED).err);
+        for (uint32_t i = 0; i < 300; i++, sim_tick += 1000)
+            assert_int_equal(0, spool_poll(spool, tick_now_read(&sim_clock), &none, 1));
+
+        struct spool_transaction *dsn = sim_begin(spool, pool, 2, pieces);
+        spool_commit_dsn(spool, dsn, SPAN_LITERAL("dsn"), about, (struct span){0}, true, 2);
+        disk_sim_fail_at(sim, DISK_SIM_SYNC, 1, ERR_DISK_IO);
+        struct spool_event event = sim_wait(spool, SPOOL_EVENT_COMMITTED);
+        assert_int_equal(ERR_DISK_IO, event.err);
+        assert_int_equal(2, event.token);
+        spool_read_body(spool, about, 0, 1, 3);
+        event = sim_wait(spool, SPOOL_EVENT_READ);
+        assert_int_equal(ERR_OK, event.err);
+        buf_queue_fini(&event.octets);
+        spool_done(spool, about);
+        disk_sim_kill(sim, &rng);
+        spool_free(spool);
+        disk_free(disk);
+        disk_sim_free(sim);
+        buf_pool_free(pool);
+    }
+}
+
+static void test_impossible_options(void **state)
+{
+    (void)state;
+    const struct {
+        const char *name;
+        uint32_t segment_size, spare;
+        uint64_t size_max;
+        enum err err;
+    } rows[] = {
+        {"least", SPOOL_SEGMENT_SIZE_MIN, 1, 2 * SPOOL_SEGMENT_SIZE_MIN, ERR_OK},
+        {"a block is not full", SPOOL_SEGMENT_SIZE_MIN + 1, 1, 1 << 20, ERR_OK},
+        {"segment too small", SPOOL_SEGMENT_SIZE_MIN - 1, 1, 1 << 20, ERR_CONFIG_VALUE},
+        {"segment too large", SPOOL_SEGMENT_SIZE_MAX + 1, 1, 1ull << 40, ERR_CONFIG_VALUE},
+        {"no spare", SPOOL_SEGMENT_SIZE_MIN, 0, 1 << 20, ERR_CONFIG_VALUE},
+        {"room for one", SPOOL_SEGMENT_SIZE_MIN, 1, 2 * SPOOL_SEGMENT_SIZE_MIN - 1,
+         ERR_CONFIG_VALUE},
+    };
+    struct buf_pool_options buffers = {.data_size = 64, .count_max = 64};
+    struct buf_pool *pool = buf_pool_new(&buffers);
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        print_message("# %s\n", rows[i].name);
+        struct disk_sim_options medium = {.clock = &sim_clock, .size = 64u << 20};
+        struct disk_sim *sim = disk_sim_new(&medium);
+        struct disk *disk = disk_sim_open(sim);
+        struct rng rng;
+        rng_init_seed(&rng, i);
+        struct spool_options options = {.segment_size = rows[i].segment_size,
+                                        .size_max = rows[i].size_max,
+                                        .segment_spare_min = rows[i].spare,
+                                        .pool = pool,
+                                        .epoch = 1};
+        struct spool *spool = NULL;
+        assert_int_equal(rows[i].err,
+                         spool_new(&options, disk, &rng, tick_now_read(&sim_clock), &spool));
+        disk_sim_kill(sim, &rng);
+        if (spool != NULL)
+            spool_free(spool);
+        disk_free(disk);
+        disk_sim_free(sim);
+    }
+    buf_pool_free(pool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -468,6 +623,8 @@ int main(void)
         cmocka_unit_test(test_lazy_records_are_written_in_time),
         cmocka_unit_test(test_recovery_beside_a_running_spool),
         cmocka_unit_test(test_first_start_is_modest),
+        cmocka_unit_test(test_dsn_that_fails_ends_nothing),
+        cmocka_unit_test(test_impossible_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -255,8 +255,8 @@ static bool failure_is_smtp(const struct qmgr_failure *failure)
            memcmp(failure->reply.data, code, 3) == 0;
 }
 
-/* The full code of the reply where it has one (its numbers may not fit an octet), else what the
- * queue knows, else what the reply code says. */
+/* The full code of the reply where it has one of its class (its numbers may not fit an octet), else
+ * what the queue knows, else what the reply code says. */
 static void dsn_put_status(struct dsn_writer *writer, const struct qmgr_failure *failure)
 {
     uint16_t parts[3];
@@ -264,7 +264,7 @@ static void dsn_put_status(struct dsn_writer *writer, const struct qmgr_failure 
     if (failure->is_expired) {
         dsn_put_text(writer, "4.4.7");
     } else if (failure_is_smtp(failure) && failure->reply.size > 4 &&
-               smtp_enhanced_parse(span_skip(failure->reply, 4), parts) > 0) {
+               smtp_enhanced_parse(span_skip(failure->reply, 4), parts) > 0 && parts[0] == 5) {
         dsn_printf(writer, "%u.%u.%u", parts[0], parts[1], parts[2]);
     } else if (failure->enhanced[0] != 0) {
         dsn_printf(writer, "%u.%u.%u", failure->enhanced[0], failure->enhanced[1],

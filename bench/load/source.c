@@ -233,8 +233,8 @@ static void session_read(struct source *source, struct source_session *session)
 {
     for (;;) {
         struct span seen = flow_pull(source->plane, session->flow, LOAD_LINE_MAX);
-        const uint8_t *end = memchr(seen.data, '\n', seen.size);
-        if (end == NULL || seen.size == 0)
+        const uint8_t *end = seen.size == 0 ? NULL : memchr(seen.data, '\n', seen.size);
+        if (end == NULL)
             return;
         uint32_t line_size = (uint32_t)(end - seen.data) + 1;
         int code = line_size >= 5 ? (seen.data[0] - '0') * 100 + (seen.data[1] - '0') * 10 +

@@ -64,7 +64,7 @@ struct qmgr *qmgr_new(const struct qmgr_options *options, struct spool *spool, s
     qmgr->spool = spool;
     qmgr->rng = rng;
     qmgr->hash = (struct keyed_hash){{rng_u64(rng), rng_u64(rng)}};
-    slab_init(&qmgr->messages, sizeof(struct qmgr_message), count_max, qmgr);
+    slab_init(&qmgr->messages, sizeof(struct qmgr_message), UINT32_MAX, qmgr);
     slab_init(&qmgr->deliveries, sizeof(struct qmgr_delivery), UINT32_MAX, qmgr);
     slab_init(&qmgr->lines, sizeof(struct qmgr_line), UINT32_MAX, qmgr);
     qmgr->message_buckets = calloc(message_buckets, sizeof(struct qmgr_message *));

@@ -33,6 +33,8 @@ struct qmgr_delivery;
 struct qmgr_line;
 
 struct qmgr_options {
+    /* For the sizes of tables, and for the door: what is durable already (recovered messages, DSNs,
+     * what the door let in before these) is taken beyond it as well. */
     uint32_t message_count_max;
     uint64_t body_memory_max;     /* octets of bodies kept in memory for first attempts */
     tick_us retry_min, retry_max; /* exponential from min to max, doubling, +-20 % jitter */
@@ -60,8 +62,8 @@ void qmgr_free(struct qmgr *qmgr);
  * do not exist, is passed over and counted: better twice than never.
  *
  * Ownership: `encoded` is copied; `body` (may be NULL or empty: read from the spool when needed) is
- * moved. Errors:    ERR_LIMIT; ERR_DISK_CORRUPT when `encoded` does not decode, or its id is
- * here already. Nothing was taken then.
+ * moved. Errors:    ERR_LIMIT at 2^32 - 1 messages; ERR_DISK_CORRUPT when `encoded` does not
+ * decode, or its id is here already. Nothing was taken then.
  */
 struct qmgr_insert {
     struct span encoded;

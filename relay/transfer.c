@@ -19,9 +19,10 @@
  *                                  |                                  \---> on_commit(451 or 452)
  *                                  \-> transfer_abort()
  *
- * Limits: the queue's message_count_max is kept at the door: begun intakes count, so that a durable
- * message never finds the queue full. Not here: lines and sites (transfer_line.c), attempts
- * (transfer_job.c), notifications (transfer_dsn.c).
+ * Limits: the queue's message_count_max is kept at the door, where begun intakes count. What is
+ * durable is queued whatever the count: recovered messages and notifications pass no door. Not
+ * here: lines and sites (transfer_line.c), attempts (transfer_job.c), notifications
+ * (transfer_dsn.c).
  */
 #include "relay/transfer_internal.h"
 
@@ -134,7 +135,7 @@ static void transfer_on_committed(struct transfer *transfer, struct transfer_int
             .body = intake->is_kept && transfer_may_keep_body(transfer) ? &intake->body : NULL,
         };
         enum err err = qmgr_insert(transfer->qmgr, &insert, transfer->now);
-        CHECK(err == ERR_OK); /* the door kept the bound, and we encoded it ourselves */
+        CHECK(err == ERR_OK); /* the queue takes what is durable, and we encoded it ourselves */
     } else {
         code = event->err == ERR_DISK_FULL ? 452 : 451;
     }

@@ -230,12 +230,18 @@ static uint64_t spool_reserve(const struct spool *spool, bool with_reserve)
     return with_reserve ? reserve / 2 : reserve;
 }
 
-/* What `size` more octets of body would leave free is at least the reserve. */
+/*
+ * What `size` more octets of body would leave free is at least the reserve. A DSN may go further,
+ * into the segments that exist only when there is no other: it ends a message, and so is what frees
+ * a spool that overflowed (a start can adopt more than size_max).
+ */
 static bool spool_has_room(const struct spool *spool, uint64_t size, bool with_reserve)
 {
-    uint64_t taken = spool->promised + spool->pending_octets + size + SPOOL_OVERHEAD +
-                     spool_reserve(spool, with_reserve);
-    return spool_room(spool) >= taken;
+    uint64_t wanted = spool->promised + spool->pending_octets + size + SPOOL_OVERHEAD;
+
+    if (spool_room(spool) >= wanted + spool_reserve(spool, with_reserve))
+        return true;
+    return with_reserve && spool_room_urgent(spool) >= wanted;
 }
 
 static bool spool_has_failed(const struct spool *spool)

@@ -350,6 +350,8 @@ uint32_t spool_segment_room(const struct spool_segment *segment, uint32_t rows_m
 void spool_segments_free(struct spool *spool);
 /** Octets that can still become records. */
 uint64_t spool_room(const struct spool *spool);
+/* As spool_room(), with the segments that may be made when there is no other. */
+uint64_t spool_room_urgent(const struct spool *spool);
 
 /** Take a segment of an earlier process over: SEALED, its generation older than all own ones. */
 struct spool_segment *spool_segment_adopt(struct spool *spool, struct disk_file *file,

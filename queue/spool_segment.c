@@ -521,13 +521,22 @@ void spool_segments_maintain(struct spool *spool)
         segment_create(spool);
 }
 
-uint64_t spool_room(const struct spool *spool)
+static uint64_t segments_room(const struct spool *spool, uint32_t creatable)
 {
     uint64_t capacity = spool->options.segment_size - 4 * SPOOL_BLOCK_SIZE;
     uint64_t room = spool->active == NULL ? 0 : spool_segment_room(spool->active, 64);
     const struct spool_census *census = &spool->census;
-    return room +
-           capacity * (census->ready + census->preparing + census->reusable + census->creatable);
+    return room + capacity * (census->ready + census->preparing + census->reusable + creatable);
+}
+
+uint64_t spool_room(const struct spool *spool)
+{
+    return segments_room(spool, spool->census.creatable);
+}
+
+uint64_t spool_room_urgent(const struct spool *spool)
+{
+    return segments_room(spool, spool->census.creatable_urgent);
 }
 
 void spool_segments_free(struct spool *spool)

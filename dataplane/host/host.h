@@ -19,6 +19,7 @@ struct host_flow {
     struct flow_slot slot;
     struct wheel_timer timer; /* connect's deadline, or an orphan's */
     int fd;
+    uint32_t dropped; /* octets that came for an orphan */
 };
 _Static_assert(sizeof(struct host_flow) <= 256, "an idle flow costs at most 256 octets");
 

@@ -19,7 +19,8 @@
  *      MORE set, so that its 0 is read too.
  *
  * Limits: HOST_ORPHAN_MAX orphans; one more, and the oldest is aborted. SEND_ROUND_MAX sends per
- * flow and flush, ORPHAN_READ_MAX reads per orphan and poll, DRAIN_READ_MAX after a failed send.
+ * flow and flush, ORPHAN_READ_MAX reads per orphan and poll, ORPHAN_DROP_MAX octets dropped for one
+ * orphan (a peer that goes on sending gets a RST), DRAIN_READ_MAX after a failed send.
  */
 #include "dataplane/host/host.h"
 
@@ -30,6 +31,7 @@
 #define SEND_VECTOR_MAX 64u
 #define SEND_ROUND_MAX  4u
 #define ORPHAN_READ_MAX 4u
+#define ORPHAN_DROP_MAX (16u << 20)
 #define DRAIN_READ_MAX  64u
 
 static bool is_again(int error)
@@ -81,6 +83,11 @@ static void orphan_receive(struct host_plane *plane, struct host_flow *flow)
                 host_flow_free(plane, flow);
             return;
         }
+        flow->dropped += (uint32_t)size;
+        if (flow->dropped > ORPHAN_DROP_MAX) {
+            host_stream_abort(plane, flow);
+            return;
+        }
     }
     flow_core_resume(&plane->core, &flow->slot);
 }
@@ -93,6 +100,7 @@ static void host_flow_orphan(struct host_plane *plane, struct host_flow *flow)
                                                               offsetof(struct flow_slot, report)));
     }
     flow_core_slot_orphan(&plane->core, &flow->slot);
+    flow->dropped = 0;
     flow->slot.report = (struct flow_link){.next = &plane->orphans, .prev = plane->orphans.prev};
     plane->orphans.prev->next = &flow->slot.report;
     plane->orphans.prev = &flow->slot.report;

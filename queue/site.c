@@ -238,8 +238,11 @@ static void site_on_grant(struct site_set *sites, struct site *site,
 {
     site->is_scarce = message->holder != SITE_HOLDER_NONE;
     site->holder = message->holder;
-    if (message->count == 0)
+    if (message->count == 0) {
+        if (site->is_waiting)
+            waking_append(sites, site); /* what waits may now be handed over */
         return;
+    }
     if (site->held == 0)
         wheel_arm(&sites->wheel, &site->lease_timer, message->until);
     site->held += message->count;

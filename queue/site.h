@@ -61,8 +61,9 @@ struct site_options {
     /* How to reach another shard: messages for site_receive() over there, in order. Never called
      * for oneself. */
     void (*send)(void *context, uint32_t to_shard, const struct site_message *message);
-    /* A slot became available, or the pause ended: the shard may call site_slot_acquire() for this
-     * site now. Called by site_advance() alone, once for every acquire that said no. */
+    /* A slot became available, the pause ended, or the site turned out to be scarce: the shard
+     * should call site_slot_acquire() for this site now, if it still has mail for it. Called by
+     * site_advance() alone, once for every acquire that said no. */
     void (*wake)(void *context, struct site *site);
 };
 

@@ -225,6 +225,19 @@ def rotates_records(daemon):
     expect(len(records("records.old")) == before)
 
 
+def resets_who_goes_on_sending(_):
+    with socket.create_connection(("127.0.0.1", PORT), 5) as client:
+        client.recv(100)
+        client.sendall(b"QUIT\r\n")
+        sent = 0
+        try:
+            while sent < 256 << 20:
+                sent += client.send(bytes(1 << 20))
+        except OSError:
+            pass
+        expect(sent < 256 << 20, "what comes after the end was read without end")
+
+
 def drains_on_sigterm(daemon):
     with socket.create_connection(("127.0.0.1", PORT), 5) as idle:
         idle.recv(100)
@@ -262,7 +275,7 @@ def main():
     alone = [refuses_wrong_arguments, refuses_a_bad_configuration, checks_a_good_one,
              makes_a_private_key]
     running = [tells_what_runs, refuses_a_second_on_the_same, answers_on_its_socket, reloads,
-               bounds_reloads_by_open_sessions, rotates_records, drains_on_sigterm]
+               bounds_reloads_by_open_sessions, rotates_records, resets_who_goes_on_sending, drains_on_sigterm]
     after = [has_its_mail_after_a_restart, stop_is_bounded]
     print(f"1..{len(alone + running + after)}")
     daemon, failed = None, 0

@@ -100,17 +100,18 @@ struct cache *cache_new(uint32_t count_max, const uint64_t key[2])
 
     struct cache *cache = calloc(1, sizeof(*cache));
     uint32_t bucket_count = 16;
-    while (bucket_count < count_max)
+    while (bucket_count < 2 * (uint64_t)count_max)
         bucket_count *= 2;
     CHECK(cache != NULL);
     *cache = (struct cache){
         .key = {key[0], key[1]},
-        .entries = calloc(count_max, sizeof(*cache->entries)),
+        .entries = aligned_alloc(64, count_max * sizeof(*cache->entries)),
         .buckets = calloc(bucket_count, sizeof(*cache->buckets)),
         .bucket_mask = bucket_count - 1,
         .count_max = count_max,
     };
     CHECK(cache->entries != NULL && cache->buckets != NULL);
+    memset(cache->entries, 0, count_max * sizeof(*cache->entries));
     for (uint32_t i = count_max; i > 0; i--) {
         cache->entries[i - 1].next = cache->free;
         cache->free = i;

@@ -2,6 +2,8 @@
 #ifndef DNS_CACHE_H
 #define DNS_CACHE_H
 
+#include <stdalign.h>
+
 #include "base/span.h"
 #include "base/tick.h"
 
@@ -19,18 +21,20 @@ struct cache_note {
     tick_us retry_at;    /* a refresh failed: do not try again before */
 };
 
+/* What a find reads and writes is one cache line. */
 struct cache_entry {
-    struct cache_note note; /* the user may change refresh_at and retry_at in place */
-    uint64_t hash;
-    uint32_t next; /* in the bucket; index + 1 */
-    uint32_t serial;
-    uint32_t value_size, block_size;
-    uint32_t hits; /* since it was put in */
+    alignas(64) uint64_t hash;
+    uint8_t *block; /* name, then value */
+    uint32_t next;  /* in the bucket; index + 1 */
+    uint32_t hits;  /* since it was put in */
     uint16_t type;
     uint8_t name_size;
     bool is_used, is_referenced;
-    uint8_t *block; /* name, then value */
+    uint32_t serial;
+    uint32_t value_size, block_size;
+    struct cache_note note; /* the user may change refresh_at and retry_at in place */
 };
+_Static_assert(offsetof(struct cache_entry, note) < 64, "the hot part of an entry is one line");
 
 struct cache;
 

@@ -163,9 +163,15 @@ int load_audit_run(int path_count, char *const *paths, uint32_t recipients, bool
             return 2;
     }
     for (uint32_t bucket = 0; bucket < audit.bucket_count; bucket++) {
-        for (struct audit_entry *entry = audit.buckets[bucket]; entry != NULL; entry = entry->next)
+        struct audit_entry *entry;
+        while ((entry = audit.buckets[bucket]) != NULL) {
             audit_add(&sum, entry, recipients);
+            audit.buckets[bucket] = entry->next;
+            free(entry->recipients);
+            free(entry);
+        }
     }
+    free(audit.buckets);
     (void)printf(is_json ? "{\"sent\":%llu,\"acknowledged\":%llu,\"delivered\":%llu,\"lost\":%llu,"
                            "\"duplicated\":%llu,"
                            "\"damaged\":%llu,\"ghosts\":%llu,\"deferred\":%llu,\"refused\":%llu,"

@@ -6,7 +6,7 @@
  * Invariants
  *   1. Whatever is reachable from a struct handover was allocated here and is freed here, by
  * whichever shard has it then.
- *   2. results has recipient_count rows once a result is set; their replies point into `text`.
+ *   2. results has result.recipient_count rows once a result is set; their replies are in `text`.
  *
  * Limits: HANDOVER_BODY_MAX octets of body.
  */
@@ -58,13 +58,14 @@ enum err handover_new(uint32_t owner, void *owner_job, const struct client_reque
 
 static void handover_copy_replies(struct handover *handover)
 {
+    uint32_t count = handover->result.recipient_count;
     uint64_t size = 0;
-    for (uint32_t i = 0; i < handover->recipient_count; i++)
+    for (uint32_t i = 0; i < count; i++)
         size += handover->results[i].reply.size;
     handover->text = malloc(size > 0 ? size : 1);
     CHECK(handover->text != NULL);
     char *end = handover->text;
-    for (uint32_t i = 0; i < handover->recipient_count; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         struct span reply = handover->results[i].reply;
         if (reply.size > 0)
             memcpy(end, reply.data, reply.size);
@@ -79,15 +80,16 @@ void handover_set_result(struct handover *handover, const struct client_result *
     if (result == NULL) {
         handover->results = calloc(handover->recipient_count, sizeof(handover->results[0]));
         CHECK(handover->results != NULL);
+        handover->result.recipient_count = handover->recipient_count;
     } else {
-        CHECK(result->recipient_count == handover->recipient_count);
+        /* Fewer when the holder's configuration allows less to a transaction than the owner's. */
+        CHECK(result->recipient_count <= handover->recipient_count);
         handover->result = *result;
         handover->results = handover_copy(result->recipients,
                                           result->recipient_count * sizeof(result->recipients[0]));
     }
     handover_copy_replies(handover);
     handover->result.recipients = handover->results;
-    handover->result.recipient_count = handover->recipient_count;
 }
 
 void handover_free(struct handover *handover)

@@ -409,6 +409,8 @@ void transfer_job_settle(struct transfer *transfer, struct transfer_job *job,
         .was_attempted = result->was_attempted,
         .retry_now = (left_over > 0 && deferred == 0) || !result->was_attempted,
     };
+    if (job->state == TRANSFER_JOB_AWAY && !result->was_attempted) /* not back there at once */
+        finish.retry_not_before = transfer->now.wall + (wall_us)TRANSFER_RESOLVE_RETRY_TIME;
     qmgr_finish(transfer->qmgr, job->delivery, &finish, transfer->now);
     free(results);
     transfer_job_end(transfer, job);

@@ -354,7 +354,7 @@ static inline void flow_wait(struct flow_plane *plane, tick_us now, tick_us dead
 {
     plane->ops->wait(plane, now, deadline);
 }
-/** Let `fd` (an eventfd) end flow_wait(); its owner reads it. */
+/** Let `fd` (an eventfd) end flow_wait(), once for each time it is written. */
 static inline enum err flow_watch(struct flow_plane *plane, int fd)
 {
     return plane->ops->watch(plane, fd);

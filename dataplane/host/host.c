@@ -194,7 +194,8 @@ static void host_wait(struct flow_plane *base, tick_us now, tick_us deadline)
 static enum err host_watch(struct flow_plane *base, int fd)
 {
     struct host_plane *plane = host_plane_of(base);
-    struct epoll_event event = {.events = EPOLLIN, .data.u64 = HOST_WATCH_NAME};
+    /* Edges: an eventfd that was written after its owner had looked must end one wait, not all. */
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = HOST_WATCH_NAME};
 
     return epoll_ctl(plane->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ? ERR_OK : ERR_SYSTEM;
 }

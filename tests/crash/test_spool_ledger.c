@@ -96,7 +96,9 @@ static void medium_cut(const struct medium *medium)
 static bool can_cut_power(void)
 {
     return geteuid() == 0 && access("/dev/loop-control", R_OK) == 0 &&
-           system("command -v mkfs.ext4 >/dev/null 2>&1") == 0;
+           system(
+               "(command -v mkfs.ext4 && command -v mount && unshare -m true) >/dev/null 2>&1") ==
+               0;
 }
 
 /* ---- rounds ---- */
@@ -173,7 +175,7 @@ static void test_power_loss(void **state)
 {
     (void)state;
     if (!can_cut_power()) {
-        print_message("# power loss needs root, a loop device and mkfs.ext4\n");
+        print_message("# power loss needs root, a loop device, mount and mkfs.ext4\n");
         skip();
     }
     struct run run = {.kind = DISK_KIND_AUTO,
@@ -188,7 +190,7 @@ static void test_power_loss_without_sync_is_caught(void **state)
 {
     (void)state;
     if (!can_cut_power()) {
-        print_message("# power loss needs root, a loop device and mkfs.ext4\n");
+        print_message("# power loss needs root, a loop device, mount and mkfs.ext4\n");
         skip();
     }
     struct run run = {.kind = DISK_KIND_AUTO,

@@ -17,6 +17,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -1204,6 +1205,35 @@ static void test_sim_black_hole_and_forgeries(void **state)
     world_free(world);
 }
 
+/* How long the plane sleeps when it may sleep 30 ms. */
+static tick_us nap(struct world *world)
+{
+    tick_us start = world->clock->monotonic(world->clock->context);
+    struct flow_event event;
+
+    flow_wait(world->planes[SERVER], start, start + TICK_MS(30));
+    tick_us end = world->clock->monotonic(world->clock->context);
+    assert_int_equal(0, flow_poll(world->planes[SERVER], end, &event, 1));
+    return end - start;
+}
+
+/* Who finds the results before the eventfd is written has no reason to read it: no spinning then.
+ */
+static void test_watched_eventfd_that_is_not_read_ends_one_wait(void **state)
+{
+    struct world *world = world_new(*(const enum world_kind *)*state, FLOW_MAX, POOL_MAX, 1);
+    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(ERR_OK, flow_watch(world->planes[SERVER], fd));
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(0, eventfd_write(fd, 1));
+        assert_true(nap(world) < TICK_MS(25));
+        assert_true(nap(world) >= TICK_MS(29));
+    }
+    close(fd);
+    world_free(world);
+}
+
 static const enum world_kind kinds[] = {HOST_IP4, HOST_IP6, HOST_UNIX, SIM};
 
 #define ON(function, kind, label)                                                                  \
@@ -1245,6 +1275,7 @@ int main(void)
         ON_ALL(test_pool_exhausted),
         ON_ALL(test_datagrams),
         ON_ALL(test_datagram_ports_are_random),
+        ON(test_watched_eventfd_that_is_not_read_ends_one_wait, HOST_IP4, "host"),
         cmocka_unit_test(test_sim_is_deterministic),
         cmocka_unit_test(test_sim_black_hole_and_forgeries),
     };

@@ -24,7 +24,8 @@ void scenario_text_append(struct scenario_text *text, const void *octets, size_t
     text->data[text->size] = '\0';
 }
 
-static void text_add_list(struct scenario_text *text, const char *format, va_list list)
+__attribute__((format(printf, 2, 0))) static void text_add_list(struct scenario_text *text,
+                                                                const char *format, va_list list)
 {
     char *line = NULL;
     int size = vasprintf(&line, format, list);

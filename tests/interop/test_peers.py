@@ -4,6 +4,7 @@
 import glob
 import os
 import re
+import socket
 import subprocess
 
 from lab import BUILD, ROOT, Lab, Skip, can_connect, free_port, tool, wait_until
@@ -81,6 +82,67 @@ def smtp_source_to_keeping_sink():
         with open(os.path.join(kept, name), 'rb') as file:
             wrong += without_received(file.read()) != (body + '\r\n').encode()  # smtp-source ends a file with an empty line
     assert len(files) == count and wrong == 0, '%d messages, %d with a changed octet' % (len(files), wrong)
+
+
+def submit_raw(body, is_chunked):
+    """One message as it is, without a library's idea of lines."""
+    with socket.create_connection(('127.0.0.1', relay.port), timeout=30) as client:
+        lines = client.makefile('rb')
+
+        def expect(code):
+            line = lines.readline()
+            while line[3:4] == b'-':
+                line = lines.readline()
+            assert line.startswith(code), line
+
+        expect(b'220')
+        for command, code in ((b'EHLO load.example', b'250'), (b'MAIL FROM:<a@load.example>', b'250'), (b'RCPT TO:<u@sink.test>', b'250')):
+            client.sendall(command + b'\r\n')
+            expect(code)
+        if is_chunked:
+            client.sendall(b'BDAT %d LAST\r\n' % len(body) + body)
+        else:
+            client.sendall(b'DATA\r\n')
+            expect(b'354')
+            client.sendall(re.sub(rb'^\.', b'..', body, flags=re.MULTILINE) + b'.\r\n')
+        expect(b'250')
+
+
+def take_one(listener, has_chunking):
+    """A next hop for one connection: the messages that came, as bodies without stuffed dots."""
+    connection = listener.accept()[0]
+    bodies = []
+    with connection, connection.makefile('rb') as lines:
+        connection.sendall(b'220 sink.test\r\n')
+        for line in lines:
+            verb = line[:4].upper()
+            reply = b'250 ok\r\n'
+            if verb == b'EHLO':
+                reply = b'250-sink.test\r\n250 ' + (b'CHUNKING' if has_chunking else b'SIZE') + b'\r\n'
+            elif verb == b'DATA':
+                connection.sendall(b'354 go\r\n')
+                body = b''.join(iter(lines.readline, b'.\r\n'))
+                bodies.append(re.sub(rb'^\.', b'', body, flags=re.MULTILINE))
+            elif verb == b'BDAT':
+                bodies.append(lines.read(int(line.split()[1])))
+            elif verb == b'QUIT':
+                break
+            connection.sendall(reply)
+    return bodies
+
+
+@lab.check('a line of a megabyte, from DATA and from BDAT, arrives whole by DATA and by BDAT')
+def long_line():
+    the_relay()
+    body = b'Subject: long\r\n\r\n.' + b''.join(b'%07d ' % number for number in range(131072)) + b'\r\n.end\r\n'
+    with socket.create_server((SINK, MX_PORT)) as listener:
+        listener.settimeout(30)
+        for has_chunking in (False, True):
+            submit_raw(body, False)
+            bodies = take_one(listener, has_chunking)
+            submit_raw(body, True)
+            bodies += take_one(listener, has_chunking)
+            assert [without_received(kept) == body for kept in bodies] == [True, True], [len(kept) for kept in bodies]
 
 
 @lab.check('smtp-sink takes what the relay sends; two MX hosts, the dead one does not hurt')

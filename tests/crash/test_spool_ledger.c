@@ -96,9 +96,8 @@ static void medium_cut(const struct medium *medium)
 static bool can_cut_power(void)
 {
     return geteuid() == 0 && access("/dev/loop-control", R_OK) == 0 &&
-           system(
-               "(command -v mkfs.ext4 && command -v mount && unshare -m true) >/dev/null 2>&1") ==
-               0;
+           system("(command -v mkfs.ext4 && command -v mount && unshare -m --propagation unchanged "
+                  "true) >/dev/null 2>&1") == 0;
 }
 
 /* ---- rounds ---- */

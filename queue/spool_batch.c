@@ -391,12 +391,11 @@ static void failures_report(struct spool *spool)
 static void pending_expire(struct spool *spool)
 {
     for (struct spool_item *item = spool->pending.first; item != NULL; item = item->next) {
-        if (item->record.type != SPOOL_MESSAGE || item->is_copy ||
-            item->entry->state != SPOOL_ENTRY_COMMITTING)
-            continue;
         if (spool->now.tick < item->queued_at + spool->options.commit_deadline)
-            return;
-        spool_commit_refuse(spool, item, ERR_TIMEOUT);
+            return; /* first come, first due: lazy records wait here by the thousand */
+        if (item->record.type == SPOOL_MESSAGE && !item->is_copy &&
+            item->entry->state == SPOOL_ENTRY_COMMITTING)
+            spool_commit_refuse(spool, item, ERR_TIMEOUT);
     }
 }
 

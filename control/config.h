@@ -26,14 +26,19 @@
 #define CONFIG_RESOLV_CONF    "/etc/resolv.conf"
 
 /* What is wrong, for people: lines of "file:line: key: reason". */
+#define CONFIG_OPTIONS_MAX 256u /* rows of option.def, at most */
+
 struct config_report {
     const char *file;
-    uint32_t count; /* complaints; the first CONFIG_COMPLAINT_MAX are in the text */
+    uint32_t
+        lines[CONFIG_OPTIONS_MAX]; /* by row, where the file has it; 0: nowhere, or in a list */
+    uint32_t count;                /* complaints; the first CONFIG_COMPLAINT_MAX are in the text */
     uint32_t size;
     char text[CONFIG_REPORT_SIZE];
 };
 void config_report_init(struct config_report *report, const char *file);
-/** Add a complaint. line 0: the file as a whole; key "": none. */
+/** Add a complaint. line 0: where the file has `key`, if it does, else the file as a whole; key "":
+ * none. */
 __attribute__((format(printf, 4, 5))) void config_complain(struct config_report *report,
                                                            uint32_t line, const char *key,
                                                            const char *format, ...);

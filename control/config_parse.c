@@ -31,8 +31,7 @@
 #include "base/log.h"
 #include "control/config.h"
 
-#define VISIT_MAX   1000000u
-#define OPTIONS_MAX 256u
+#define VISIT_MAX 1000000u
 
 struct visit {
     const yaml_node_t *node;
@@ -55,11 +54,23 @@ void config_report_init(struct config_report *report, const char *file)
     *report = (struct config_report){.file = file};
 }
 
+static uint32_t line_find(const struct config_report *report, const char *key)
+{
+    for (uint32_t i = 0; i < option_count; i++) {
+        if (strcmp(option_table[i].path, key) == 0)
+            return report->lines[i];
+    }
+    return 0;
+}
+
 void config_complain(struct config_report *report, uint32_t line, const char *key,
                      const char *format, ...)
 {
     char where[32] = "", reason[512];
     va_list arguments;
+
+    if (line == 0)
+        line = line_find(report, key);
 
     report->count += 1;
     if (report->count > CONFIG_COMPLAINT_MAX)
@@ -262,7 +273,7 @@ static void unknown_key(struct walk *walk, const struct visit *visit, const yaml
 
 /* One `key: value`. False: no memory. */
 static bool walk_pair(struct walk *walk, const struct visit *visit, const yaml_node_pair_t *pair,
-                      bool seen[OPTIONS_MAX])
+                      bool seen[CONFIG_OPTIONS_MAX])
 {
     const yaml_node_t *key = walk_node(walk, pair->key), *value = walk_node(walk, pair->value);
     const struct option *option =
@@ -277,6 +288,8 @@ static bool walk_pair(struct walk *walk, const struct visit *visit, const yaml_n
         return true;
     }
     seen[option - option_table] = true;
+    if (visit->owner == OPTION_OWNER_CONFIG)
+        walk->report->lines[option - option_table] = node_line(key);
     if (option->kind == OPTION_MAPPING)
         return walk_mapping(walk, visit, option, value);
     if (option->kind == OPTION_SEQUENCE)
@@ -290,9 +303,9 @@ static bool walk_pair(struct walk *walk, const struct visit *visit, const yaml_n
 
 static bool walk_visit(struct walk *walk, const struct visit *visit)
 {
-    bool seen[OPTIONS_MAX] = {false};
+    bool seen[CONFIG_OPTIONS_MAX] = {false};
 
-    CHECK(option_count <= OPTIONS_MAX);
+    CHECK(option_count <= CONFIG_OPTIONS_MAX);
     if (visit->node->type == YAML_MAPPING_NODE) {
         const yaml_node_pair_t *pair = visit->node->data.mapping.pairs.start;
         for (; pair < visit->node->data.mapping.pairs.top; pair++) {

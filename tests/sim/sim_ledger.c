@@ -206,6 +206,8 @@ static bool content_is_whole(const struct ledger *ledger, const struct ledger_me
     return is_whole;
 }
 
+/* A receiver may take its time between the message and its 250: the relay's time to write the end
+ * of it down runs from when it surely had read that. */
 static bool duplicate_is_explained(const struct ledger *ledger,
                                    const struct ledger_recipient *recipient)
 {
@@ -214,7 +216,7 @@ static bool duplicate_is_explained(const struct ledger *ledger,
     for (uint32_t i = 0; i < ledger->crash_count; i++) {
         if (ledger->crashes[i] >= recipient->delivered_at &&
             (ledger->has_disk_faults ||
-             ledger->crashes[i] <= recipient->delivered_at + ledger->lazy_time + LAZY_MARGIN))
+             ledger->crashes[i] <= recipient->confirmed_at + ledger->lazy_time + LAZY_MARGIN))
             return true;
     }
     return false;
@@ -298,8 +300,10 @@ void ledger_on_confirmed(struct ledger *ledger, const char *address)
     struct ledger_message *message;
     struct ledger_recipient *recipient = address_find(ledger, address, &message);
 
-    if (recipient != NULL)
-        recipient->is_confirmed = true;
+    if (recipient == NULL || recipient->is_confirmed)
+        return;
+    recipient->confirmed_at = net_sim_now(ledger->net);
+    recipient->is_confirmed = true;
 }
 
 /* What was delivered before its sender knew the fate: judged now that it is known. */

@@ -41,6 +41,7 @@ struct ledger_recipient {
     uint32_t delivered;
     tick_us delivered_at; /* last time */
     bool is_confirmed;    /* the relay surely read the receiver's 250 */
+    tick_us confirmed_at; /* first seen */
 };
 
 struct ledger_message {

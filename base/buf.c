@@ -15,7 +15,9 @@
  *   2. in_use counts the buffers outside and is at most count_max.
  *   3. A slice holds one reference and lies within its buffer. `size` of a queue is the sum over
  *      its slices, none of which is empty.
- *   4. buf_queue_append_copy() writes into a buffer's room only if its own last slice ends where
+ *   4. A clone (RTE_MBUF_F_INDIRECT) has no octets of its own while it is out; mbuf.shinfo is the
+ *      buffer it shows, never a clone itself.
+ *   5. buf_queue_append_copy() writes into a buffer's room only if its own last slice ends where
  *      the data ends and it holds the only reference: nobody else can see or use that room.
  *
  * All calls belong to the shard that owns the pool: counts are plain integers.
@@ -196,6 +198,56 @@ void buf_reference(struct buf *buf)
     buf->mbuf.refcnt++;
 }
 
+/* The buffer a clone shows. */
+static struct buf *buf_shown(const struct buf *clone)
+{
+    return (struct buf *)(void *)clone->mbuf.shinfo;
+}
+
+/* Give a clone its own octets back. On the heap it has none. */
+static void buf_detach(const struct buf_pool *pool, struct buf *clone)
+{
+    struct buf *shown = buf_shown(clone);
+    bool is_on_heap = pool->backing == BUF_BACKING_HEAP;
+
+    clone->mbuf.buf_addr = is_on_heap ? NULL : (void *)(clone + 1);
+    clone->mbuf.buf_len = (uint16_t)(BUF_HEADROOM + pool->data_size);
+    clone->mbuf.shinfo = NULL;
+    clone->mbuf.ol_flags = 0;
+    buf_release(shown);
+}
+
+struct buf *buf_clone(struct buf_pool *pool, struct buf *buf, uint32_t offset, uint32_t size)
+{
+    CHECK(offset <= buf->mbuf.buf_len && size <= buf->mbuf.buf_len - offset);
+    struct buf *clone = buf_acquire(pool);
+    if (clone == NULL)
+        return NULL;
+    struct buf *shown = buf->mbuf.ol_flags & RTE_MBUF_F_INDIRECT ? buf_shown(buf) : buf;
+
+    buf_reference(shown);
+    if (pool->backing == BUF_BACKING_HEAP)
+        free(clone->mbuf.buf_addr);
+    clone->mbuf.buf_addr = shown->mbuf.buf_addr;
+    clone->mbuf.buf_len = shown->mbuf.buf_len;
+    clone->mbuf.shinfo = (struct rte_mbuf_ext_shared_info *)(void *)shown;
+    clone->mbuf.ol_flags = RTE_MBUF_F_INDIRECT;
+    clone->mbuf.data_off = (uint16_t)offset;
+    clone->mbuf.data_len = (uint16_t)size;
+    clone->mbuf.pkt_len = size;
+    return clone;
+}
+
+void buf_release_chain(struct buf *buf)
+{
+    while (buf != NULL) {
+        struct buf *next = buf_from_mbuf(buf->mbuf.next);
+        buf->mbuf.next = NULL;
+        buf_release(buf);
+        buf = next;
+    }
+}
+
 void buf_release(struct buf *buf)
 {
     CHECK(buf->mbuf.refcnt > 0);
@@ -205,6 +257,8 @@ void buf_release(struct buf *buf)
     struct buf_pool *pool = buf_get_pool(buf);
     CHECK(pool->in_use > 0);
     pool->in_use--;
+    if (buf->mbuf.ol_flags & RTE_MBUF_F_INDIRECT)
+        buf_detach(pool, buf);
     if (pool->backing == BUF_BACKING_HEAP) {
         free(buf->mbuf.buf_addr);
         free(buf);
@@ -292,7 +346,7 @@ void buf_queue_append(struct buf_queue *queue, struct buf *buf, uint32_t offset,
         buf_reference(buf);
 }
 
-/* Invariant 4: the buffer at the end of the queue, if its room is ours to write. */
+/* Invariant 5: the buffer at the end of the queue, if its room is ours to write. */
 static struct buf *queue_find_room(const struct buf_queue *queue, const struct buf_pool *pool)
 {
     if (queue->count == 0)
@@ -316,13 +370,7 @@ static struct buf *buf_acquire_chain(struct buf_pool *pool, uint32_t count)
         struct buf *buf = buf_acquire(pool);
 
         if (buf == NULL) {
-            while (chain != NULL) {
-                struct buf *next = buf_from_mbuf(chain->mbuf.next);
-
-                chain->mbuf.next = NULL;
-                buf_release(chain);
-                chain = next;
-            }
+            buf_release_chain(chain);
             return NULL;
         }
         buf->mbuf.next = buf_to_mbuf(chain);

@@ -54,6 +54,16 @@ void buf_reference(struct buf *buf);
 /** One reference fewer; the last returns the buffer to its pool. */
 void buf_release(struct buf *buf);
 
+/** Release every buffer of a packet (linked by mbuf.next). NULL is a no-op. */
+void buf_release_chain(struct buf *buf);
+/**
+ * A buffer of `pool` that shows the octets [offset, offset + size) of `buf` (offset from buf_addr)
+ * and holds a reference to it until it is released itself: what a frame sends of a message without
+ * copying. Nobody writes through it. NULL when the pool is exhausted.
+ */
+struct buf *buf_clone(struct buf_pool *pool, struct buf *buf, uint32_t offset,
+                      uint32_t size) MUST_CHECK;
+
 static inline uint8_t *buf_data(const struct buf *buf)
 {
     return (uint8_t *)buf->mbuf.buf_addr + buf->mbuf.data_off;

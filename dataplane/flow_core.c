@@ -219,7 +219,7 @@ struct flow_slot *flow_core_find(struct flow_core *core, struct flow flow)
 
 void flow_core_touch(struct flow_core *core, struct flow_slot *slot)
 {
-    if (!(slot->flags & FLOW_SLOT_ORPHAN))
+    if (!(slot->flags & (FLOW_SLOT_ORPHAN | FLOW_SLOT_UNACCEPTED)))
         link_push(&core->report, &slot->report);
 }
 
@@ -235,6 +235,11 @@ void flow_core_send_later(struct flow_core *core, struct flow_slot *slot)
     if (slot->flags & FLOW_SLOT_OPEN && !(slot->flags & FLOW_SLOT_BLOCKED) &&
         (flow_core_sendable(slot) > 0 || has_fin))
         link_push(&core->dirty, &slot->dirty);
+}
+
+void flow_core_send_now(struct flow_core *core, struct flow_slot *slot)
+{
+    link_push(&core->dirty, &slot->dirty);
 }
 
 void flow_core_warm(struct flow_core *core, struct flow_slot *slot)

@@ -30,9 +30,10 @@ enum flow_slot_flags {
     FLOW_SLOT_CORKED = 1u << 7,     /* hold back what does not fill FLOW_CORK_UNIT */
     FLOW_SLOT_FIN_WANTED = 1u << 8, /* FIN once `unsent` is empty */
     FLOW_SLOT_FIN_SENT = 1u << 9,
-    FLOW_SLOT_BLOCKED = 1u << 10, /* the transport takes no more until it says so */
-    FLOW_SLOT_ORPHAN = 1u << 11,  /* closed by its owner, finishing by itself */
-    FLOW_SLOT_HUNG_UP = 1u << 12, /* a FIN or an error follows what can still be read */
+    FLOW_SLOT_BLOCKED = 1u << 10,    /* the transport takes no more until it says so */
+    FLOW_SLOT_ORPHAN = 1u << 11,     /* closed by its owner, finishing by itself */
+    FLOW_SLOT_HUNG_UP = 1u << 12,    /* a FIN or an error follows what can still be read */
+    FLOW_SLOT_UNACCEPTED = 1u << 13, /* nobody owns it yet: not reported */
 };
 
 struct flow_slot {
@@ -105,6 +106,8 @@ uint32_t flow_core_report(struct flow_core *core, struct flow_event *ret_events,
 void flow_core_resume(struct flow_core *core, struct flow_slot *slot);
 /** Put the slot on the list of those to send from, if it has something that may go. */
 void flow_core_send_later(struct flow_core *core, struct flow_slot *slot);
+/** Put the slot on that list whatever it has: the transport has something of its own to say. */
+void flow_core_send_now(struct flow_core *core, struct flow_slot *slot);
 /** Look at the slot's buffers at the end of the turn. */
 void flow_core_warm(struct flow_core *core, struct flow_slot *slot);
 /**
@@ -125,6 +128,12 @@ uint32_t flow_core_receive_begin(struct flow_core *core, struct flow_slot *slot,
                                  struct iovec ret_vector[FLOW_RECEIVE_VECTOR_MAX]);
 /** `size` octets were written into that room. */
 void flow_core_receive_end(struct flow_core *core, struct flow_slot *slot, uint32_t size);
+/**
+ * Octets [offset, offset + size) of `buf` (offset from buf_addr) were received in place. Takes over
+ * the caller's reference; the whole buffer is charged.
+ */
+void flow_core_receive_buf(struct flow_core *core, struct flow_slot *slot, struct buf *buf,
+                           uint32_t offset, uint32_t size);
 /** Octets that may go now. */
 static inline uint64_t flow_core_sendable(const struct flow_slot *slot)
 {

@@ -8,6 +8,9 @@
  * the earlier ones. Only the flow writes into its tail, always behind its end, so slices taken
  * earlier never change.
  *
+ * A driver that receives into buffers of its own hands them over whole; then the tail stays as it
+ * is and later small reads go on in it only if nothing came between (the slices keep the order).
+ *
  * Charge. Every new receive buffer charges its whole size; the charge goes with the octets,
  * in proportion, as they are consumed or credited, and is exactly zero when none is left. A flow
  * whose charge has reached its limit is not read from until consume or credit brings it below.
@@ -112,6 +115,18 @@ void flow_core_receive_end(struct flow_core *core, struct flow_slot *slot, uint3
         slot->tail = buf;
     }
     core->is_tail_offered = false;
+    core->stats.octets_received += size;
+    flow_core_touch(core, slot);
+    flow_core_warm(core, slot);
+}
+
+void flow_core_receive_buf(struct flow_core *core, struct flow_slot *slot, struct buf *buf,
+                           uint32_t offset, uint32_t size)
+{
+    CHECK(size > 0);
+    buf_queue_append(&slot->received, buf, offset, size);
+    buf_release(buf); /* the queue has its own reference */
+    slot->charge += buf_charge(buf);
     core->stats.octets_received += size;
     flow_core_touch(core, slot);
     flow_core_warm(core, slot);

@@ -363,11 +363,49 @@ static void test_queues_equal_arrays(void **state)
     free(models);
 }
 
+static void test_clone(void **state)
+{
+    const enum buf_backing backings[] = {BUF_BACKING_SLAB, BUF_BACKING_HEAP};
+    (void)state;
+
+    for (uint32_t i = 0; i < COUNT_OF(backings); i++) {
+        struct buf_pool *octets = buf_pool_new(
+            &(struct buf_pool_options){.data_size = 64, .count_max = 1, .backing = backings[i]});
+        struct buf_pool *clones = buf_pool_new(
+            &(struct buf_pool_options){.data_size = 1, .count_max = 2, .backing = backings[i]});
+        struct buf *buf = buf_acquire(octets);
+        memcpy(buf_data(buf), "0123456789", 10);
+        buf_extend(buf, 10);
+
+        struct buf *clone = buf_clone(clones, buf, BUF_HEADROOM + 2, 3);
+        struct buf *second = buf_clone(clones, clone, BUF_HEADROOM + 9, 1);
+        assert_null(buf_clone(clones, buf, BUF_HEADROOM, 1));
+        assert_int_equal(buf_size(clone), 3);
+        assert_memory_equal(buf_data(clone), "234", 3);
+        assert_memory_equal(buf_data(second), "9", 1);
+        buf_release(buf);
+        assert_int_equal(buf_pool_in_use(octets), 1);
+        clone->mbuf.next = &second->mbuf;
+        buf_release_chain(clone);
+        assert_int_equal(buf_pool_in_use(octets), 0);
+        assert_int_equal(buf_pool_in_use(clones), 0);
+
+        /* A buffer that was a clone is an ordinary one again. */
+        buf = buf_acquire(clones);
+        assert_int_equal(buf_room(buf), 1);
+        *buf_data(buf) = 'x';
+        buf_release(buf);
+        buf_pool_free(octets);
+        buf_pool_free(clones);
+    }
+}
+
 int main(void)
 {
     static enum buf_backing slab = BUF_BACKING_SLAB, heap = BUF_BACKING_HEAP;
 #define BOTH(test) cmocka_unit_test_prestate(test, &slab), cmocka_unit_test_prestate(test, &heap)
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_clone),
         BOTH(test_fresh_buffer),
         BOTH(test_exhaustion_is_survived),
         BOTH(test_references),

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef DATAPLANE_WIRE_NET_NET_H
+#define DATAPLANE_WIRE_NET_NET_H
+
+#include "base/wheel.h"
+#include "dataplane/flow_core.h"
+#include "dataplane/wire/format/packet.h"
+#include "dataplane/wire/stack.h"
+
+/*
+ * Private to dataplane/wire: the stack itself and everything below TCP. tcp/tcp.h has TCP.
+ *
+ * The way in:  flow_poll -> stack_poll() -> nic_receive burst -> net_input() per frame
+ *              -> neigh_input_arp() | icmp_input() | udp_input() | tcp_input()
+ * The way out: flow_flush -> tcp_flush() -> tcp_output() per connection -> ip_output()
+ *              -> neigh_resolve() -> packets wait in the port's burst -> stack_flush_ports()
+ */
+struct tcp_shared; /* tables and slabs of TCP, tcp/tcp.h */
+struct udp_shared;
+struct neigh_table;
+struct destination_table;
+
+struct siphash_key {
+    uint64_t words[2];
+};
+
+#define STACK_SEND_QUEUE 256u
+
+struct stack_port {
+    struct nic *nic;
+    uint16_t index, mtu, vlan;
+    uint8_t mac[6];
+    struct flow_address gateway4, gateway6;
+    struct buf *waiting[STACK_SEND_QUEUE]; /* built this turn, or refused by the nic */
+    uint32_t waiting_count;
+};
+
+struct stack_local { /* one of our addresses */
+    struct stack_address address;
+    uint16_t port;     /* index into ports */
+    bool is_tentative; /* IPv6: duplicate address detection still runs; not used as a source */
+    bool is_duplicate; /* somebody else has it: unusable, counted */
+};
+
+struct stack {
+    struct flow_core core; /* first: the stack is the plane */
+    struct stack_options options;
+    struct stack_port ports[STACK_PORT_MAX];
+    uint32_t port_count;
+    struct stack_local locals[STACK_ADDRESS_MAX];
+    uint32_t local_count;
+    tick_us now; /* of this turn */
+    struct wheel wheel;
+    struct rng rng;
+    struct siphash_key hash_key; /* tables whose keys strangers choose */
+    struct siphash_key isn_key, port_key, cookie_key, timestamp_key;
+    struct neigh_table *neighbours;
+    struct destination_table *destinations;
+    struct udp_shared *udp;
+    struct tcp_shared *tcp;
+    stack_tap *tap;
+    void *tap_context;
+    uint64_t counters[STACK_COUNTER_COUNT];
+};
+
+#define STACK_COUNT(stack, SYMBOL) ((void)((stack)->counters[STACK_##SYMBOL]++))
+#define STACK_COUNT_BY(stack, SYMBOL, amount)                                                      \
+    ((void)((stack)->counters[STACK_##SYMBOL] += (amount)))
+
+/* What a wheel_timer of the stack belongs to (wheel_timer.kind). */
+enum stack_timer_kind {
+    STACK_TIMER_TCP,       /* struct tcb.timer */
+    STACK_TIMER_NEIGHBOUR, /* net/neighbour.c */
+    STACK_TIMER_LIST,      /* one for all constant-delay lists of tcp (TIME_WAIT, SYN cache) */
+    STACK_TIMER_DAD,
+    STACK_TIMER_DESTINATION,
+};
+
+static inline struct stack *stack_of(struct flow_plane *plane)
+{
+    return (struct stack *)(void *)plane;
+}
+
+/* A received packet on its way up: parsed, checksums judged. */
+struct packet {
+    struct buf
+        *buf; /* the frame; owned by whoever has the packet; a consumer takes it and sets NULL */
+    struct stack_port *port;
+    struct ip_header ip;
+    uint16_t l3_offset; /* from buf_data() of the first buffer */
+    uint16_t l4_offset;
+    uint16_t l4_size;          /* octets from the L4 header to the end of the IP payload */
+    bool is_l4_checksum_known; /* the nic found it good, or partial: need not be verified */
+    uint8_t source_mac[6];
+};
+/** The octets of the packet from the L4 header on that lie in the first buffer. */
+static inline struct span packet_l4(const struct packet *packet)
+{
+    uint32_t contiguous = buf_size(packet->buf) - packet->l4_offset;
+    return span_of(buf_data(packet->buf) + packet->l4_offset,
+                   contiguous < packet->l4_size ? contiguous : packet->l4_size);
+}
+/** Over L4 header and payload, all buffers of the chain. */
+bool packet_l4_checksum_is_good(const struct packet *packet);
+
+/* ---- net/siphash.c ---- */
+
+/** SipHash-2-4: sequence numbers, cookies, ports (RFC 6528). */
+uint64_t siphash24(const struct siphash_key *key, const void *octets, uint32_t size);
+/** SipHash-1-3: tables. */
+uint64_t siphash13(const struct siphash_key *key, const void *octets, uint32_t size);
+
+/* ---- net/stack.c ---- */
+
+/** The local address that equals ip, or NULL. */
+struct stack_local *stack_local_find(struct stack *stack, uint8_t family, const uint8_t ip[16]);
+/** The source address for a destination when the application named none: one on the outgoing port,
+ * same scope, on the same prefix if there is one. NULL: none. */
+struct stack_local *stack_source_choose(struct stack *stack, uint8_t family,
+                                        const uint8_t remote[16]);
+/** True if a frame of this tuple (as received: source = remote) belongs to another core; then
+ * `*ret_queue` is its queue. */
+bool stack_is_foreign(const struct stack *stack, const struct stack_port *port, uint8_t family,
+                      const uint8_t source[16], const uint8_t destination[16], uint16_t source_port,
+                      uint16_t destination_port, uint16_t *ret_queue);
+/** Receive and process a burst of every port, run timers. */
+void stack_poll_ports(struct stack *stack, tick_us now);
+/** Give the nics what was built. */
+void stack_flush_ports(struct stack *stack);
+/** Queue a complete frame for a port; takes it. */
+void stack_port_send(struct stack *stack, struct stack_port *port, struct buf *frame);
+
+/* ---- net/rss.c: Toeplitz ---- */
+
+struct rss_table; /* per nic: contribution of the low bits of our port, precomputed */
+uint32_t rss_hash(const uint8_t key[NIC_RSS_KEY_SIZE], uint8_t family, const uint8_t source[16],
+                  const uint8_t destination[16], uint16_t source_port, uint16_t destination_port);
+
+/* ---- net/neighbour.c: ARP (RFC 826, 1122 2.3.2) and ND (RFC 4861) ---- */
+
+struct neigh_table *neigh_table_new(struct stack *stack);
+void neigh_table_free(struct neigh_table *table);
+/**
+ * The link address of the next hop `ip` on `port`.
+ *
+ * ERR_OK: ret_mac is filled. ERR_AGAIN: resolving; `packet` (complete but for the Ethernet header,
+ * with room for it) was taken and goes out when the answer is in, or is dropped and counted, oldest
+ * first, at 3 per neighbour. ERR_PEER_UNREACHABLE: failed a moment ago; packet stays the caller's.
+ */
+enum err neigh_resolve(struct stack *stack, struct stack_port *port, uint8_t family,
+                       const uint8_t ip[16], struct buf *packet, uint8_t ret_mac[6]) MUST_CHECK;
+/** TCP made progress with a peer behind this next hop (RFC 4861 7.3.1): no probe needed. */
+void neigh_confirm(struct stack *stack, struct stack_port *port, uint8_t family,
+                   const uint8_t ip[16]);
+void neigh_input_arp(struct stack *stack, struct packet *packet);
+/** Neighbour solicitations and advertisements; checksum and hop limit already checked. */
+void neigh_input_nd(struct stack *stack, struct packet *packet, const struct nd_packet *nd);
+/** Gratuitous ARP and duplicate address detection at start. */
+void neigh_announce(struct stack *stack);
+void neigh_on_timer(struct stack *stack, struct wheel_timer *timer);
+void neigh_on_news(struct stack *stack, const struct stack_news *news);
+
+/* ---- net/destination.c: what is known of a remote address ---- */
+
+struct destination {
+    uint8_t family;
+    uint8_t ip[16];
+    struct stack_port *port;
+    uint8_t next_hop[16];
+    uint16_t mtu;        /* of the path (RFC 1191, 8201); the port's to begin with */
+    tick_us mtu_expires; /* aged after 10 minutes; TICK_NEVER: it is the port's */
+    bool is_black_hole;  /* large packets vanish without ICMP */
+    bool is_ecn_broken;
+    uint32_t srtt_us, rttvar_us, ssthresh; /* of finished connections; 0: unknown */
+    uint32_t references;
+    uint8_t l2_header[ETHERNET_HEADER_SIZE + ETHERNET_VLAN_SIZE]; /* template while is_resolved */
+    uint16_t l2_size;
+    tick_us resolved_until; /* the template holds until then; 0: ask neigh_resolve() */
+};
+struct destination_table *destination_table_new(struct stack *stack);
+void destination_table_free(struct destination_table *table);
+/** Find or make, one more reference. NULL: no route to it, or all are in use (counted). */
+struct destination *destination_acquire(struct stack *stack, uint8_t family, const uint8_t ip[16]);
+void destination_release(struct stack *stack, struct destination *destination);
+/** The path to `ip` takes no more than `mtu`; ignored when it is no decrease or below the floors
+ * 552 and 1280. News for the other cores unless `is_news`. True if it changed. */
+bool destination_mtu_lower(struct stack *stack, uint8_t family, const uint8_t ip[16], uint16_t mtu,
+                           bool is_news);
+/** The mtu now, aged. */
+uint16_t destination_mtu(struct stack *stack, struct destination *destination);
+
+/* ---- net/ip_input.c, net/ip_output.c ---- */
+
+/** A frame from a nic; takes it. */
+void net_input(struct stack *stack, struct stack_port *port, struct buf *frame);
+
+struct ip_send {
+    const uint8_t *source; /* 16 octets */
+    uint8_t protocol, ecn; /* ecn: the two bits */
+    uint8_t ttl;           /* 0: 64 */
+    uint16_t l4_header_size;
+    uint16_t tso_size; /* payload octets per segment; 0: no TSO */
+};
+/** Offloads that ip_output() will use for this destination: the caller leaves out what they do. */
+static inline uint32_t destination_offloads(const struct destination *destination)
+{
+    return destination->port->nic->offloads;
+}
+/**
+ * Put IP and Ethernet headers in front and send. Takes `packet`, a chain whose first buffer begins
+ * with the L4 header and has STACK_L4_HEADROOM in front; mbuf.pkt_len and nb_segs are set. The L4
+ * checksum field is complete, or holds the pseudo-header sum where the nic computes it.
+ */
+void ip_output(struct stack *stack, struct destination *destination, const struct ip_send *send,
+               struct buf *packet);
+#define STACK_L4_HEADROOM 64u
+
+/* ---- net/icmp.c ---- */
+
+void icmp_input(struct stack *stack, struct packet *packet);
+/** Rate-limited port unreachable for a UDP packet to a closed port. */
+void icmp_send_port_unreachable(struct stack *stack, const struct packet *packet);
+
+/* ---- net/udp.c: datagram flows ---- */
+
+struct udp_shared *udp_shared_new(struct stack *stack);
+void udp_shared_free(struct udp_shared *udp);
+void udp_input(struct stack *stack, struct packet *packet);
+void udp_on_icmp_error(struct stack *stack, const struct icmp_error *error);
+enum err udp_open(struct flow_plane *plane, const struct flow_address *local,
+                  const struct flow_address *remote, uint64_t user, struct flow *ret_flow);
+enum err udp_send(struct flow_plane *plane, struct flow flow, struct span octets);
+enum err udp_receive(struct flow_plane *plane, struct flow flow, struct flow_address *ret_from,
+                     struct span *ret_octets);
+/** Free the flow's queue and the slot. */
+void udp_close(struct stack *stack, struct flow_slot *slot);
+enum err udp_addresses(struct stack *stack, const struct flow_slot *slot,
+                       struct flow_address *ret_local, struct flow_address *ret_peer);
+
+#endif

@@ -1,0 +1,513 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef DATAPLANE_WIRE_TCP_TCP_H
+#define DATAPLANE_WIRE_TCP_TCP_H
+
+#include "dataplane/wire/net/net.h"
+
+/*
+ * Private to dataplane/wire: TCP. Read RFC 9293 beside it.
+ *
+ * Sequence space of what we send: `slot.unsent` holds all octets from snd_una on that were appended
+ * (SYN and FIN are not in it); [snd_una, snd_nxt) of them are in flight and described, segment by
+ * segment, by `sent`. What the peer acknowledged is dropped from both. So a retransmission reads
+ * from the same buffers, and nothing is copied.
+ *
+ * Sequence space of what we receive: octets before rcv_nxt are in slot.received or gone to the
+ * owner; out of order ones are in `reassembly`.
+ *
+ * A connection exists as: an entry of the SYN cache or a cookie (no tcb), a tcb, a TIME_WAIT record
+ * (no tcb). tcp_table finds tcbs and records.
+ */
+
+/* SEQ arithmetic, RFC 9293 3.4. */
+static inline bool seq_lt(uint32_t a, uint32_t b)
+{
+    return (int32_t)(a - b) < 0;
+}
+static inline bool seq_le(uint32_t a, uint32_t b)
+{
+    return (int32_t)(a - b) <= 0;
+}
+static inline bool seq_gt(uint32_t a, uint32_t b)
+{
+    return (int32_t)(a - b) > 0;
+}
+static inline bool seq_ge(uint32_t a, uint32_t b)
+{
+    return (int32_t)(a - b) >= 0;
+}
+
+#define TCP_STATES(X)                                                                              \
+    X(CLOSED)                                                                                      \
+    X(SYN_SENT)                                                                                    \
+    X(SYN_RECEIVED)                                                                                \
+    X(ESTABLISHED)                                                                                 \
+    X(FIN_WAIT_1)                                                                                  \
+    X(FIN_WAIT_2)                                                                                  \
+    X(CLOSE_WAIT)                                                                                  \
+    X(CLOSING)                                                                                     \
+    X(LAST_ACK)
+enum tcp_state {
+#define X(name) TCP_##name,
+    TCP_STATES(X)
+#undef X
+        TCP_STATE_COUNT
+};
+/* LISTEN is a listener's slot; TIME_WAIT is a struct tcp_time_wait. SYN_RECEIVED is reached by a
+ * tcb only in a simultaneous open. */
+
+struct tcp_key { /* as sent by us: local first */
+    uint8_t local[16], remote[16];
+    uint16_t local_port, remote_port; /* host order */
+    uint8_t family, reserved[3];
+};
+_Static_assert(sizeof(struct tcp_key) == 40, "compared and hashed as octets");
+
+/* One segment in flight (never longer than the mss; TSO joins neighbours when it sends). */
+enum tcp_sent_flags {
+    TCP_SENT_SACKED = 1u << 0,
+    TCP_SENT_LOST = 1u << 1,          /* deemed lost, not sent again yet */
+    TCP_SENT_RETRANSMITTED = 1u << 2, /* sent more than once: no RTT sample */
+    TCP_SENT_FIN = 1u << 3,           /* its last sequence number is the FIN */
+    TCP_SENT_SYN = 1u << 4,
+    TCP_SENT_PROBE = 1u << 5, /* TLP */
+};
+struct tcp_sent {
+    uint32_t sequence;
+    uint16_t size; /* sequence numbers: octets, +1 for SYN or FIN */
+    uint8_t flags;
+    uint8_t transmissions; /* saturates */
+    tick_us sent_at;       /* last transmission */
+};
+_Static_assert(sizeof(struct tcp_sent) == 16, "");
+
+/* In order of sequence, without gaps from snd_una to snd_nxt. A ring that grows by doubling and is
+ * freed when empty at the end of a turn. */
+struct tcp_sent_queue {
+    struct tcp_sent *ring; /* capacity is a power of two */
+    uint32_t capacity, head, count;
+};
+static inline struct tcp_sent *tcp_sent_at(const struct tcp_sent_queue *queue, uint32_t index)
+{
+    return &queue->ring[(queue->head + index) & (queue->capacity - 1)];
+}
+
+struct tcp_reassembly; /* tcp/receive_queue.c; exists only while something is out of order */
+
+enum tcb_flags {
+    TCB_ACK_NOW = 1u << 0,
+    TCB_ACK_DELAYED = 1u << 1,
+    TCB_HAS_SACK = 1u << 2,
+    TCB_HAS_TIMESTAMPS = 1u << 3,
+    TCB_HAS_WINDOW_SCALE = 1u << 4,
+    TCB_HAS_ECN = 1u << 5,
+    TCB_ECE_SEND = 1u << 6, /* CE was seen: ECE until CWR comes */
+    TCB_CWR_SEND = 1u << 7,
+    TCB_FIN_RECEIVED = 1u << 8,
+    TCB_FIN_SENT = 1u << 9, /* snd_nxt includes it */
+    TCB_IS_PASSIVE = 1u << 10,
+    TCB_IN_RECOVERY = 1u << 11,
+    TCB_IN_LOSS = 1u << 12, /* after an RTO, until snd_una >= recover */
+    TCB_TLP_IN_FLIGHT = 1u << 13,
+    TCB_RTT_MEASURED = 1u << 14,
+    TCB_CWND_LIMITED = 1u << 15,
+    TCB_SPURIOUS_CHECK = 1u << 16,    /* Eifel/F-RTO undo is possible */
+    TCB_SYN_RETRANSMITTED = 1u << 17, /* RFC 6298 5.7 */
+    TCB_DSACK_SEND = 1u << 19,
+    TCB_ZERO_WINDOW = 1u << 20, /* the timer is the persist timer */
+};
+
+/* What `rtx_at` means. */
+enum tcp_rtx_mode { TCP_RTX_NONE, TCP_RTX_RTO, TCP_RTX_REORDER, TCP_RTX_TLP, TCP_RTX_PERSIST };
+
+struct tcp_congestion {                  /* tcp/congestion.c, cubic.c, newreno.c */
+    uint32_t cwnd, ssthresh;             /* octets */
+    uint32_t cwnd_prior, ssthresh_prior; /* for an undo */
+    uint32_t acked; /* octets acknowledged in congestion avoidance, not yet used */
+    uint32_t prr_delivered, prr_out, recover_size; /* RFC 6937 */
+    uint32_t w_max, w_est, k_ms, w_epoch;          /* RFC 9438 */
+    tick_us epoch;
+};
+struct tcp_rtt {
+    uint32_t srtt, rttvar, rto; /* us; srtt 0: no sample yet */
+    uint32_t minimum;
+    uint8_t backoff; /* how often the RTO doubled */
+};
+struct tcp_rack {    /* RFC 8985 */
+    tick_us sent_at; /* of the most recently sent segment that was delivered */
+    uint32_t end_sequence, rtt;
+    uint8_t reorder_multiple, reorder_persist;
+    bool is_reordering_seen;
+    uint32_t dsack_round;
+    uint32_t tlp_end_sequence;
+    bool is_tlp_retransmission;
+};
+
+struct tcb {
+    struct flow_slot slot; /* first */
+    /* receiving */
+    uint32_t rcv_nxt, rcv_edge; /* rcv_edge: right edge of the window we advertised */
+    uint32_t snd_una, snd_nxt, snd_wnd, snd_wl1, snd_wl2, snd_wnd_max;
+    uint32_t ts_recent, ts_recent_at /* ms */, ts_offset, last_ack_sent;
+    uint32_t flags; /* enum tcb_flags */
+    uint8_t state, rcv_scale, snd_scale, rtx_mode;
+    uint16_t mss;      /* payload octets per segment now: path MTU, peer's MSS, less options */
+    uint16_t peer_mss; /* as offered, floored */
+    /* sending */
+    struct tcp_sent_queue sent;
+    uint32_t sacked, lost, retransmitted; /* octets of `sent` with these flags; for the pipe */
+    uint32_t send_slice, send_offset;     /* where snd_nxt is in slot.unsent */
+    uint32_t recover;                     /* recovery ends when snd_una reaches it */
+    struct tcp_congestion congestion;
+    struct tcp_rtt rtt;
+    struct tcp_rack rack;
+    struct tcp_reassembly *reassembly;
+    struct destination *destination;
+    /* time */
+    struct wheel_timer timer;        /* at or before the earliest of: */
+    tick_us rtx_at, ack_at, life_at; /* TICK_NEVER: none. life: connect, FIN_WAIT_2, orphan */
+    tick_us unacked_since;           /* first transmission of what is at snd_una; user time-out */
+    /* cold */
+    struct tcp_key key;
+    uint32_t window_limit; /* receive window that is offered now; grows to slot.receive_limit */
+    uint32_t measure_sequence, measure_at; /* receive-window growth, one round trip; us, wrapping */
+    uint32_t dsack_start, dsack_end;
+    uint32_t opened_at, challenge_at;                            /* ms, wrapping */
+    uint8_t dupacks, syn_count, challenge_left, quick_acks_left; /* saturate */
+    uint64_t octets_received, octets_sent;
+    uint32_t retransmit_count;
+};
+_Static_assert(offsetof(struct tcb, slot) == 0, "the core's slots are tcbs");
+_Static_assert(sizeof(struct tcb) <= 584,
+               "with its place in the table an idle connection stays under 600 octets");
+
+/* A listener, in a slot of the size of a tcb. */
+struct tcp_listener {
+    struct flow_slot slot; /* first */
+    struct flow_address address;
+    uint32_t backlog, ready_count;
+    struct flow_link ready; /* head: tcbs by slot.read: handshake done, not accepted */
+    uint32_t receive_limit, send_limit;
+};
+_Static_assert(sizeof(struct tcp_listener) <= sizeof(struct tcb), "");
+
+static inline struct tcb *tcb_of(struct flow_slot *slot)
+{
+    return (struct tcb *)(void *)slot;
+}
+
+/* A parsed segment on its way through the machine. */
+struct segment {
+    struct packet *packet;
+    struct tcp_header header;
+    struct tcp_key key;      /* as we would send: local = its destination */
+    uint32_t sequence, size; /* of payload, after trimming */
+    uint32_t end;            /* sequence + size, + 1 for FIN */
+    uint16_t payload_offset; /* from buf_data(packet->buf) */
+    uint8_t flags;
+    uint32_t window; /* scaled */
+    bool is_ce;      /* IP said congestion experienced */
+};
+
+struct tcp_time_wait {
+    struct tcp_key key;
+    uint32_t snd_nxt, rcv_nxt, ts_recent, ts_offset, ts_recent_at;
+    uint32_t list_next, list_prev; /* by age, 0: none */
+    tick_us expires;
+    uint8_t rcv_scale;
+    bool has_timestamps;
+};
+
+struct tcp_table;      /* tcp/table.c: open addressing over tcbs and TIME_WAIT records */
+struct tcp_time_waits; /* tcp/time_wait.c */
+struct tcp_syn_cache;  /* tcp/syn_cache.c */
+struct tcp_ports;      /* tcp/port.c */
+struct tcp_limits;     /* tcp/limit.c */
+struct tcp_receive;    /* tcp/receive_queue.c: slabs of reassembly */
+
+struct tcp_shared {
+    struct tcp_table *table;
+    struct tcp_time_waits *time_waits;
+    struct tcp_syn_cache *syn_cache;
+    struct tcp_ports *ports;
+    struct tcp_limits *limits;
+    struct tcp_receive *receive;
+    struct wheel_timer list_timer; /* STACK_TIMER_LIST: TIME_WAIT and SYN cache */
+    uint32_t connection_count;
+};
+
+/* ================= who implements what ================= */
+
+/* ---- tcp/table.c: finds by tuple ---- */
+
+enum tcp_found_kind { TCP_FOUND_NONE, TCP_FOUND_TCB, TCP_FOUND_TIME_WAIT };
+struct tcp_found {
+    enum tcp_found_kind kind;
+    uint32_t index; /* of the slot, or of the record */
+};
+struct tcp_table *tcp_table_new(struct stack *stack);
+void tcp_table_free(struct tcp_table *table);
+struct tcp_found tcp_table_find(struct stack *stack, const struct tcp_key *key);
+/** Two steps for a burst: the hash and its bucket's line first, the look-up later. */
+uint64_t tcp_table_prefetch(struct stack *stack, const struct tcp_key *key);
+struct tcp_found tcp_table_find_hashed(struct stack *stack, const struct tcp_key *key,
+                                       uint64_t hash);
+/** ERR_LIMIT: full. CHECKs that the key is new. */
+enum err tcp_table_add(struct stack *stack, const struct tcp_key *key,
+                       struct tcp_found what) MUST_CHECK;
+void tcp_table_remove(struct stack *stack, const struct tcp_key *key);
+/** The listener for a local address and port: exact first, then any-address. NULL: none. */
+struct tcp_listener *tcp_listener_find(struct stack *stack, uint8_t family, const uint8_t local[16],
+                                       uint16_t port);
+
+/* ---- tcp/time_wait.c: RFC 9293 3.6.1, RFC 6191, RFC 1337 ---- */
+
+struct tcp_time_waits *tcp_time_waits_new(struct stack *stack);
+void tcp_time_waits_free(struct tcp_time_waits *waits);
+/** A record in place of the tcb (which the caller then frees); evicts the oldest when full. */
+void tcp_time_wait_enter(struct stack *stack, const struct tcb *tcb);
+/** A segment for a record. True: it was dealt with. False: a new SYN that may reuse the tuple; the
+ * record is gone, `*ret_iss_min` is the least safe initial sequence number. */
+bool tcp_time_wait_input(struct stack *stack, uint32_t index, const struct segment *segment,
+                         uint32_t *ret_iss_min);
+/** For connect(): the tuple is in TIME_WAIT but may be reused (timestamps, at least a second old).
+ */
+bool tcp_time_wait_reuse(struct stack *stack, const struct tcp_key *key, uint32_t *ret_iss_min);
+/** Expire what is due; returns the next deadline. Same for the SYN cache below. */
+tick_us tcp_time_waits_advance(struct stack *stack, tick_us now);
+uint32_t tcp_time_waits_count(const struct stack *stack);
+
+/* ---- tcp/syn_cache.c, tcp/syn_cookie.c: RFC 4987 ---- */
+
+struct tcp_syn_cache *tcp_syn_cache_new(struct stack *stack);
+void tcp_syn_cache_free(struct tcp_syn_cache *cache);
+/** A SYN for a listener: an entry, or a cookie when the bucket is full; answers with SYN-ACK. */
+void tcp_syn_input(struct stack *stack, struct tcp_listener *listener,
+                   const struct segment *segment, uint32_t iss_min);
+/** An ACK (or RST, or repeated SYN) without a tcb: does it complete an entry or a cookie? True:
+ * dealt with. On completion a tcb is made by tcp_accept_ready() and the segment fed to it. */
+bool tcp_syn_complete(struct stack *stack, struct tcp_listener *listener, struct segment *segment);
+/** An ICMP error for a half-open one. */
+void tcp_syn_on_icmp_error(struct stack *stack, const struct tcp_key *key, uint32_t sequence);
+tick_us tcp_syn_cache_advance(struct stack *stack, tick_us now);
+uint32_t tcp_syn_cache_count(const struct stack *stack);
+/* What the handshake agreed on, from entry or cookie. */
+struct tcp_agreed {
+    uint32_t iss, irs, window; /* window: of the final ACK, scaled */
+    uint16_t mss;
+    uint8_t snd_scale, rcv_scale;
+    bool has_window_scale, has_sack, has_timestamps, has_ecn;
+    uint32_t ts_recent, ts_offset;
+    tick_us syn_ack_at; /* 0: unknown (cookie, or sent twice): no RTT sample */
+};
+void tcp_listener_closed(struct stack *stack,
+                         struct tcp_listener *listener); /* forget its entries */
+
+/* ---- tcp/port.c, tcp/limit.c ---- */
+
+struct tcp_ports *tcp_ports_new(struct stack *stack);
+void tcp_ports_free(struct tcp_ports *ports);
+/** Choose key->local_port (RFC 6056 algorithm 4) such that the tuple is free or safely reusable and
+ * replies land on our core. ERR_LIMIT: none. */
+enum err tcp_port_choose(struct stack *stack, struct tcp_key *key,
+                         uint32_t *ret_iss_min) MUST_CHECK;
+struct tcp_limits *tcp_limits_new(struct stack *stack);
+void tcp_limits_free(struct tcp_limits *limits);
+/** One more inbound connection of this prefix (/32, /64). False: at the limit. */
+bool tcp_limit_enter(struct stack *stack, uint8_t family, const uint8_t ip[16]);
+void tcp_limit_leave(struct stack *stack, uint8_t family, const uint8_t ip[16]);
+
+/* ---- tcp/isn.c: RFC 6528, RFC 7323 5.4 ---- */
+
+uint32_t tcp_isn(struct stack *stack, const struct tcp_key *key);
+uint32_t tcp_timestamp_offset(struct stack *stack, const struct tcp_key *key);
+/** The timestamp clock: milliseconds plus the connection's offset. */
+static inline uint32_t tcp_timestamp_now(const struct stack *stack, uint32_t offset)
+{
+    return (uint32_t)(stack->now / 1000u) + offset;
+}
+
+/* ---- tcp/tcp.c: life of a tcb, listeners, flow.h calls ---- */
+
+struct tcp_shared *tcp_shared_new(struct stack *stack);
+void tcp_shared_free(struct stack *stack);
+/** The only writer of tcb->state: CHECKs the edge. */
+void tcb_enter(struct stack *stack, struct tcb *tcb, enum tcp_state next);
+/** A tcb with key, destination, policy; in CLOSED, in the table. NULL: a limit (counted). */
+struct tcb *tcb_new(struct stack *stack, const struct tcp_key *key, uint64_t user);
+/** Out of table, timers, lists; slot freed. Sends nothing. */
+void tcb_free(struct stack *stack, struct tcb *tcb);
+/** Handshake done by SYN cache or cookie: an ESTABLISHED tcb on the listener's ready list. NULL: a
+ * limit; then a RST was sent. */
+struct tcb *tcp_accept_ready(struct stack *stack, struct tcp_listener *listener,
+                             const struct tcp_key *key, const struct tcp_agreed *agreed);
+/** The connection is over for the owner: RESET, or FAILED while connecting; frees an orphan. */
+void tcb_lost(struct stack *stack, struct tcb *tcb, enum err err);
+/** Both FINs are acknowledged: TIME_WAIT or nothing; the owner sees what it has not read yet. */
+void tcb_finished(struct stack *stack, struct tcb *tcb, bool is_time_wait);
+/** Look at it in tcp_flush(): puts it on core.dirty. */
+void tcb_output_later(struct stack *stack, struct tcb *tcb);
+enum err tcp_listen(struct flow_plane *plane, const struct flow_listen_options *options,
+                    struct flow *ret_flow);
+enum err tcp_accept(struct flow_plane *plane, struct flow listener, uint64_t user,
+                    struct flow *ret_flow, struct flow_address *ret_peer);
+enum err tcp_refuse(struct flow_plane *plane, struct flow listener);
+enum err tcp_connect(struct flow_plane *plane, const struct flow_connect_options *options,
+                     struct flow *ret_flow);
+void tcp_close(struct stack *stack, struct flow_slot *slot);
+void tcp_abort(struct stack *stack, struct flow_slot *slot);
+/** The owner consumed or credited: the window may have opened. */
+void tcp_window_update(struct stack *stack, struct tcb *tcb);
+
+/* ---- tcp/input.c: RFC 9293 3.10.7 ---- */
+
+void tcp_input(struct stack *stack, struct packet *packet);
+/** The machine for a segment of a tcb; also called by the SYN cache for the ACK that completed. */
+void tcp_input_segment(struct stack *stack, struct tcb *tcb, struct segment *segment);
+void tcp_on_icmp_error(struct stack *stack, const struct icmp_error *error);
+
+/* ---- tcp/output.c ---- */
+
+/** Everything that may go now: data, retransmissions, FIN, ACK. Called once per turn and connection
+ * that is on the list. */
+void tcp_output(struct stack *stack, struct tcb *tcb);
+/** All on core.dirty; before that, window updates of all on core.read (their owners made room). */
+void tcp_flush(struct stack *stack);
+/** A SYN (or SYN-ACK of a simultaneous open). */
+void tcp_send_syn(struct stack *stack, struct tcb *tcb);
+/** A bare ACK now. */
+void tcp_send_ack(struct stack *stack, struct tcb *tcb);
+void tcp_send_rst(struct stack *stack, struct tcb *tcb);
+/** RFC 9293 3.10.7.1: the RST that answers a segment without a connection; none to a RST, none to
+ * multicast or broadcast. Rate-limited. */
+void tcp_send_reset_for(struct stack *stack, const struct segment *segment);
+/** A segment without tcb: SYN-ACKs of the cache, ACKs of TIME_WAIT. */
+void tcp_send_plain(struct stack *stack, const struct tcp_key *key,
+                    const struct tcp_header *header);
+/** The window to offer, octets; never moves the edge left; SWS avoidance (RFC 9293 3.8.6.2.2). */
+uint32_t tcp_window_choose(const struct stack *stack, const struct tcb *tcb);
+/** Send again the segment `index` of tcb->sent. */
+void tcp_retransmit(struct stack *stack, struct tcb *tcb, uint32_t index);
+/** mss from path MTU, peer and options; called when any of them changes. */
+void tcb_mss_update(struct stack *stack, struct tcb *tcb);
+
+/* ---- tcp/send_queue.c ---- */
+
+/** The segment [snd_nxt, snd_nxt + size) was sent. ERR_LIMIT: no more descriptors. */
+enum err tcp_sent_push(struct stack *stack, struct tcb *tcb, uint16_t size,
+                       uint8_t flags) MUST_CHECK;
+/** Descriptor that contains `sequence`; count if beyond. Binary search. */
+uint32_t tcp_sent_find(const struct tcb *tcb, uint32_t sequence);
+/** Drop up to `acknowledged` (snd_una moves); the caller has taken RTT and delivery from them. */
+void tcp_sent_drop(struct stack *stack, struct tcb *tcb, uint32_t acknowledged);
+/** Cut descriptor `index` in two at `size`: path MTU fell, or an ACK ended inside it. */
+enum err tcp_sent_split(struct stack *stack, struct tcb *tcb, uint32_t index,
+                        uint16_t size) MUST_CHECK;
+void tcp_sent_free(struct tcb *tcb);
+/** Append `size` octets from `offset` behind snd_una, by reference, as buffers chained behind
+ * `head`; copies into it when small. False: a pool is empty. */
+bool tcp_send_gather(struct stack *stack, struct tcb *tcb, uint32_t offset, uint32_t size,
+                     struct buf *head);
+
+/* ---- tcp/receive_queue.c ---- */
+
+struct tcp_receive *tcp_receive_new(struct stack *stack);
+void tcp_receive_free(struct tcp_receive *receive);
+/** In-order payload to the flow, by reference or copied (reason counted); takes the buffer. */
+void tcp_receive_in_order(struct stack *stack, struct tcb *tcb, struct segment *segment);
+/** Payload beyond rcv_nxt; bounded, first wins on overlap (HAZARDS TC-13). */
+void tcp_receive_out_of_order(struct stack *stack, struct tcb *tcb, struct segment *segment);
+/** rcv_nxt reached the first hole's end: move on what is now in order. True: the FIN was reached.
+ */
+bool tcp_receive_reassemble(struct stack *stack, struct tcb *tcb);
+/** SACK blocks, most recent first (RFC 2018), a DSACK in front (RFC 2883). */
+uint8_t tcp_receive_sack_blocks(struct stack *stack, struct tcb *tcb,
+                                struct tcp_sack_block *ret_blocks, uint8_t max);
+void tcp_reassembly_free(struct stack *stack, struct tcb *tcb);
+uint32_t tcp_receive_buffers(const struct stack *stack); /* out of order, all connections */
+
+/* ---- tcp/timer.c ---- */
+
+/** Arm the wheel for the earliest of rtx_at, ack_at, life_at, if it is earlier than armed. */
+void tcb_timer_set(struct stack *stack, struct tcb *tcb);
+void tcb_on_timer(struct stack *stack, struct tcb *tcb);
+/** Decide what rtx_at is for now: RTO, TLP, reordering, persist or none. */
+void tcb_rtx_set(struct stack *stack, struct tcb *tcb);
+
+/* ---- tcp/rtt.c: RFC 6298 ---- */
+
+void tcp_rtt_init(struct tcp_rtt *rtt, const struct tcp_policy *policy,
+                  const struct destination *destination);
+void tcp_rtt_sample(struct tcp_rtt *rtt, const struct tcp_policy *policy, uint32_t sample_us);
+void tcp_rtt_back_off(struct tcp_rtt *rtt, const struct tcp_policy *policy);
+/** New data was acknowledged without ambiguity. */
+void tcp_rtt_progress(struct tcp_rtt *rtt, const struct tcp_policy *policy);
+
+/* ---- tcp/recovery.c: RFC 6675, 8985, 6937, 6582, 3042 ---- */
+
+/* What an ACK told. */
+struct tcp_ack {
+    uint32_t acknowledgement;
+    uint32_t delivered; /* octets newly acknowledged or SACKed */
+    uint32_t newly_lost;
+    tick_us newest_sent_at; /* of the newly delivered ones */
+    uint32_t newest_end;
+    bool newest_is_retransmitted;
+    uint32_t rtt_us; /* 0: no sample */
+    bool is_advance, is_duplicate, has_sack, has_dsack, is_ece, window_changed;
+};
+/** Digest cumulative ACK and SACK blocks against `sent`: marks SACKED, computes *ret_ack. At most
+ * TCP_SACK_BUDGET descriptors are looked at (HAZARDS TC-03). Does not drop anything. */
+void tcp_recovery_digest(struct stack *stack, struct tcb *tcb, const struct segment *segment,
+                         struct tcp_ack *ret_ack);
+/** After the drop: RACK loss detection, entering and leaving recovery, PRR, DUPACK rules without
+ * SACK, TLP's verdict, undo. Sets LOST flags and cwnd; tcp_output() sends. */
+void tcp_recovery_ack(struct stack *stack, struct tcb *tcb, const struct tcp_ack *ack);
+void tcp_recovery_on_rto(struct stack *stack, struct tcb *tcb);
+void tcp_recovery_on_reorder_timer(struct stack *stack, struct tcb *tcb);
+/** True: send the probe tcp_output() prepares (new data, or the last segment again). */
+void tcp_recovery_on_tlp_timer(struct stack *stack, struct tcb *tcb);
+/** When the probe time-out is, or TICK_NEVER if none is to be scheduled (RFC 8985 7.2). */
+tick_us tcp_recovery_tlp_at(const struct stack *stack, const struct tcb *tcb);
+tick_us tcp_recovery_reorder_at(const struct stack *stack, const struct tcb *tcb);
+/** Index of the next descriptor to send again, or UINT32_MAX. */
+uint32_t tcp_recovery_next_lost(const struct tcb *tcb);
+/** Octets in the network by the book: in flight, less sacked, less lost, plus retransmitted. */
+static inline uint32_t tcb_pipe(const struct tcb *tcb)
+{
+    return tcb->snd_nxt - tcb->snd_una - tcb->sacked - tcb->lost;
+}
+/** Octets that may be sent now by congestion control (PRR in recovery, limited transmit). */
+uint32_t tcp_recovery_allowance(const struct stack *stack, const struct tcb *tcb);
+void tcp_recovery_on_sent(struct stack *stack, struct tcb *tcb, uint32_t size,
+                          bool is_retransmission);
+
+/* ---- tcp/congestion.c, cubic.c, newreno.c: RFC 5681, 9438, 6928, 3465 ---- */
+
+void tcp_congestion_init(struct stack *stack, struct tcb *tcb);
+/** `delivered` octets were acknowledged outside recovery. */
+void tcp_congestion_acked(struct stack *stack, struct tcb *tcb, uint32_t delivered);
+/** Once per window: loss or ECE. Sets ssthresh (and the state for CUBIC). */
+void tcp_congestion_reduce(struct stack *stack, struct tcb *tcb);
+void tcp_congestion_on_rto(struct stack *stack, struct tcb *tcb);
+void tcp_congestion_idle(struct stack *stack,
+                         struct tcb *tcb); /* RFC 5681 4.1, after an RTO of silence */
+void tcp_congestion_undo(struct stack *stack, struct tcb *tcb);
+
+/* ---- tcp/pmtu.c: RFC 1191, 8201, 4821 ---- */
+
+/** ICMP said so, validated against what is in flight (RFC 5927). */
+void tcp_pmtu_on_icmp(struct stack *stack, struct tcb *tcb, uint16_t mtu);
+/** Second RTO on a full-size segment: assume a black hole, lower the path's MTU. */
+void tcp_pmtu_on_rto(struct stack *stack, struct tcb *tcb);
+
+/* ---- tcp/challenge.c: RFC 5961 ---- */
+
+/** An ACK for a suspicious segment, bounded per connection. */
+void tcp_challenge(struct stack *stack, struct tcb *tcb);
+
+/* ---- tcp/verify.c ---- */
+
+void tcb_verify(const struct stack *stack, const struct tcb *tcb);
+
+#endif

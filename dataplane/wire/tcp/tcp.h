@@ -145,6 +145,7 @@ struct tcp_rack {    /* RFC 8985 */
 
 struct tcb {
     struct flow_slot slot; /* first */
+    struct tcp_key key;    /* beside what a segment touches first: the look-up compares it */
     /* receiving */
     uint32_t rcv_nxt, rcv_edge; /* rcv_edge: right edge of the window we advertised */
     uint32_t snd_una, snd_nxt, snd_wnd, snd_wl1, snd_wl2, snd_wnd_max;
@@ -168,7 +169,6 @@ struct tcb {
     tick_us rtx_at, ack_at, life_at; /* TICK_NEVER: none. life: connect, FIN_WAIT_2, orphan */
     tick_us unacked_since;           /* first transmission of what is at snd_una; user time-out */
     /* cold */
-    struct tcp_key key;
     uint32_t window_limit; /* receive window that is offered now; grows to slot.receive_limit */
     uint32_t measure_sequence, measure_at; /* receive-window growth, one round trip; us, wrapping */
     uint32_t dsack_start, dsack_end;
@@ -211,12 +211,14 @@ struct segment {
 
 struct tcp_time_wait {
     struct tcp_key key;
-    uint32_t snd_nxt, rcv_nxt, ts_recent, ts_offset, ts_recent_at;
-    uint32_t list_next, list_prev; /* by age, 0: none */
-    tick_us expires;
-    uint8_t rcv_scale;
-    bool has_timestamps;
+    uint32_t snd_nxt, rcv_nxt, ts_recent, ts_offset;
+    uint32_t at;           /* entered, or saw the peer's FIN again; ms, rounded up, wrapping */
+    uint32_t newer, older; /* the list by age; UINT32_MAX: none. Free records by `newer` */
+    uint16_t window;       /* as in the header of our last ACK */
+    bool is_used, has_timestamps;
 };
+_Static_assert(sizeof(struct tcp_time_wait) == 72,
+               "with 64 / 3 octets of the table at worst it stays under 96");
 
 struct tcp_table;      /* tcp/table.c: open addressing over tcbs and TIME_WAIT records */
 struct tcp_time_waits; /* tcp/time_wait.c */
@@ -246,76 +248,156 @@ struct tcp_found {
     uint32_t index; /* of the slot, or of the record */
 };
 struct tcp_table *tcp_table_new(struct stack *stack);
+/** Listeners and entries may be left; they are forgotten. */
 void tcp_table_free(struct tcp_table *table);
 struct tcp_found tcp_table_find(struct stack *stack, const struct tcp_key *key);
-/** Two steps for a burst: the hash and its bucket's line first, the look-up later. */
+/** Steps for a burst, so that memory is waited for once: the hash, and its bucket's line is asked
+ * for; then the line of what that bucket names; then the look-up. The middle one may be left out.
+ */
 uint64_t tcp_table_prefetch(struct stack *stack, const struct tcp_key *key);
+void tcp_table_prefetch_found(struct stack *stack, uint64_t hash);
 struct tcp_found tcp_table_find_hashed(struct stack *stack, const struct tcp_key *key,
                                        uint64_t hash);
-/** ERR_LIMIT: full. CHECKs that the key is new. */
+/** The key of `what` must be set already. ERR_LIMIT: full. CHECKs that the key is new. */
 enum err tcp_table_add(struct stack *stack, const struct tcp_key *key,
                        struct tcp_found what) MUST_CHECK;
-void tcp_table_remove(struct stack *stack, const struct tcp_key *key);
-/** The listener for a local address and port: exact first, then any-address. NULL: none. */
+/** No effect when the tuple is not held by `what` (any more): so tcb_free() may say it also after
+ * tcp_time_wait_enter() put a record in the tcb's place. */
+void tcp_table_remove(struct stack *stack, const struct tcp_key *key, struct tcp_found what);
+/** The tuple, held by `from`, is held by `to` from now on. CHECKs that it was. */
+void tcp_table_replace(struct stack *stack, const struct tcp_key *key, struct tcp_found from,
+                       struct tcp_found to);
+static inline struct tcp_found tcp_found_tcb(const struct tcb *tcb)
+{
+    return (struct tcp_found){TCP_FOUND_TCB, tcb->slot.index};
+}
+/** Listeners are known from add to remove. ERR_SYSTEM: that very address and port are taken.
+ * ERR_LIMIT: TCP_LISTENER_MAX. */
+enum err tcp_listener_add(struct stack *stack, struct tcp_listener *listener) MUST_CHECK;
+void tcp_listener_remove(struct stack *stack, struct tcp_listener *listener);
+/** The listener for a local address and port: exact first, then any-address of the same family.
+ * NULL: none. */
 struct tcp_listener *tcp_listener_find(struct stack *stack, uint8_t family, const uint8_t local[16],
                                        uint16_t port);
+/** Some listener has this port, on whatever address: no port to connect from. */
+bool tcp_listener_has_port(const struct stack *stack, uint8_t family, uint16_t port);
+uint64_t tcp_table_memory(const struct stack *stack);
+/** CHECKs every invariant. O(size). Like the _verify() and _memory() of the files below. */
+void tcp_table_verify(struct stack *stack);
+#define TCP_LISTENER_MAX 256u
 
 /* ---- tcp/time_wait.c: RFC 9293 3.6.1, RFC 6191, RFC 1337 ---- */
 
 struct tcp_time_waits *tcp_time_waits_new(struct stack *stack);
 void tcp_time_waits_free(struct tcp_time_waits *waits);
-/** A record in place of the tcb (which the caller then frees); evicts the oldest when full. */
+/** A record in place of the tcb, also in the table (the caller then frees the tcb); evicts the
+ * oldest when full. CHECKs that the table has the tcb. */
 void tcp_time_wait_enter(struct stack *stack, const struct tcb *tcb);
+/** Only while tcp_table_find() names it. */
+struct tcp_time_wait *tcp_time_wait_at(const struct stack *stack, uint32_t index);
 /** A segment for a record. True: it was dealt with. False: a new SYN that may reuse the tuple; the
- * record is gone, `*ret_iss_min` is the least safe initial sequence number. */
+ * record is gone, `*ret_iss_min` is the least safe initial sequence number (never 0: there 0 means
+ * that any will do, here as everywhere). */
 bool tcp_time_wait_input(struct stack *stack, uint32_t index, const struct segment *segment,
                          uint32_t *ret_iss_min);
 /** For connect(): the tuple is in TIME_WAIT but may be reused (timestamps, at least a second old).
  */
 bool tcp_time_wait_reuse(struct stack *stack, const struct tcp_key *key, uint32_t *ret_iss_min);
-/** Expire what is due; returns the next deadline. Same for the SYN cache below. */
+/** Expire what is due, a bounded number; returns the next deadline. Same for the SYN cache below.
+ */
 tick_us tcp_time_waits_advance(struct stack *stack, tick_us now);
 uint32_t tcp_time_waits_count(const struct stack *stack);
+uint64_t tcp_time_waits_memory(const struct stack *stack);
+void tcp_time_waits_verify(struct stack *stack);
+/** Both lists get their turn no later than `deadline`. They call it themselves. */
+static inline void tcp_list_timer_set(struct stack *stack, tick_us deadline)
+{
+    struct wheel_timer *timer = &stack->tcp->list_timer;
+    if (deadline == TICK_NEVER || (wheel_is_armed(timer) && timer->deadline <= deadline))
+        return;
+    timer->kind = STACK_TIMER_LIST;
+    wheel_arm(&stack->wheel, timer, deadline);
+}
+/** STACK_TIMER_LIST fired: advance both, arm again (tcp/list_timer.c). */
+void tcp_list_on_timer(struct stack *stack);
 
 /* ---- tcp/syn_cache.c, tcp/syn_cookie.c: RFC 4987 ---- */
 
 struct tcp_syn_cache *tcp_syn_cache_new(struct stack *stack);
 void tcp_syn_cache_free(struct tcp_syn_cache *cache);
-/** A SYN for a listener: an entry, or a cookie when the bucket is full; answers with SYN-ACK. */
+/** A SYN (without ACK or RST) for a listener: an entry, or a cookie when the bucket is full;
+ * answers with SYN-ACK. A repeated one gets the same answer again. `iss_min` 0: any. */
 void tcp_syn_input(struct stack *stack, struct tcp_listener *listener,
                    const struct segment *segment, uint32_t iss_min);
-/** An ACK (or RST, or repeated SYN) without a tcb: does it complete an entry or a cookie? True:
- * dealt with. On completion a tcb is made by tcp_accept_ready() and the segment fed to it. */
+/** Anything but a SYN without a tcb: does it complete an entry or a cookie? True: dealt with.
+ * False: it belongs to no half-open connection, the caller answers with RST where RFC 9293
+ * 3.10.7.2 says so. On completion the prefix's limit is entered, a tcb is made by
+ * tcp_accept_ready(), and the segment is fed to it with all it carries. */
 bool tcp_syn_complete(struct stack *stack, struct tcp_listener *listener, struct segment *segment);
-/** An ICMP error for a half-open one. */
+/** An ICMP error that says unreachable, for a half-open one; `sequence` as quoted must be that of
+ * our SYN-ACK (RFC 5927). */
 void tcp_syn_on_icmp_error(struct stack *stack, const struct tcp_key *key, uint32_t sequence);
 tick_us tcp_syn_cache_advance(struct stack *stack, tick_us now);
 uint32_t tcp_syn_cache_count(const struct stack *stack);
+uint64_t tcp_syn_cache_memory(const struct stack *stack);
+void tcp_syn_cache_verify(struct stack *stack);
 /* What the handshake agreed on, from entry or cookie. */
 struct tcp_agreed {
     uint32_t iss, irs, window; /* window: of the final ACK, scaled */
-    uint16_t mss;
+    uint16_t window_offered;   /* in our SYN-ACK: rcv_edge is irs + 1 + this */
+    uint16_t mss;              /* as the peer offered, floored */
     uint8_t snd_scale, rcv_scale;
     bool has_window_scale, has_sack, has_timestamps, has_ecn;
     uint32_t ts_recent, ts_offset;
     tick_us syn_ack_at; /* 0: unknown (cookie, or sent twice): no RTT sample */
 };
-void tcp_listener_closed(struct stack *stack,
-                         struct tcp_listener *listener); /* forget its entries */
+/** Forget its entries. Before tcp_listener_remove(). */
+void tcp_listener_closed(struct stack *stack, const struct tcp_listener *listener);
+/** The window shift to offer, for active and passive opens alike: the least with which the largest
+ * window of the policy can be said (RFC 7323 2.3). */
+uint8_t tcp_window_scale_offer(const struct tcp_policy *policy);
+/** The MSS to offer: what our port takes, less the fixed headers (RFC 6691). */
+uint16_t tcp_mss_offer(struct stack *stack, const struct tcp_key *key);
+
+/* What a SYN asked for, in the words of a cookie. */
+struct tcp_cookie_terms {
+    uint16_t mss;
+    uint8_t snd_scale; /* TCP_SCALE_NONE: no window scaling */
+    bool has_sack, has_ecn;
+};
+#define TCP_SCALE_NONE        15u
+#define TCP_COOKIE_PERIOD     TICK_S(32)
+#define TCP_COOKIE_TERMS_BITS 6u
+/** The sequence number of a SYN-ACK that stands for the connection. */
+uint32_t tcp_cookie_make(struct stack *stack, const struct tcp_key *key, uint32_t irs,
+                         uint16_t mss);
+/** Was it given for this tuple and irs, less than two periods ago? */
+bool tcp_cookie_check(struct stack *stack, const struct tcp_key *key, uint32_t irs, uint32_t cookie,
+                      uint16_t *ret_mss);
+/** Scale, SACK and ECN in the lowest bits of a timestamp that is not later than `timestamp`. */
+uint32_t tcp_cookie_timestamp(uint32_t timestamp, const struct tcp_cookie_terms *terms);
+/** Reads what an echoed one says (mss untouched). False: it is none of the last two periods. */
+bool tcp_cookie_timestamp_read(uint32_t timestamp, uint32_t echoed, struct tcp_cookie_terms *terms);
 
 /* ---- tcp/port.c, tcp/limit.c ---- */
 
 struct tcp_ports *tcp_ports_new(struct stack *stack);
 void tcp_ports_free(struct tcp_ports *ports);
 /** Choose key->local_port (RFC 6056 algorithm 4) such that the tuple is free or safely reusable and
- * replies land on our core. ERR_LIMIT: none. */
+ * replies land on our core. The rest of the key is given, its local address is ours.
+ * `*ret_iss_min` 0: any. ERR_LIMIT: none found; another source address may have some. */
 enum err tcp_port_choose(struct stack *stack, struct tcp_key *key,
                          uint32_t *ret_iss_min) MUST_CHECK;
 struct tcp_limits *tcp_limits_new(struct stack *stack);
 void tcp_limits_free(struct tcp_limits *limits);
 /** One more inbound connection of this prefix (/32, /64). False: at the limit. */
 bool tcp_limit_enter(struct stack *stack, uint8_t family, const uint8_t ip[16]);
+/** One fewer: from tcb_free() for every tcb of tcp_accept_ready() (TCB_IS_PASSIVE). CHECKs that it
+ * was entered. */
 void tcp_limit_leave(struct stack *stack, uint8_t family, const uint8_t ip[16]);
+uint32_t tcp_limit_count(const struct stack *stack); /* prefixes known now */
+uint64_t tcp_limits_memory(const struct stack *stack);
+void tcp_limits_verify(struct stack *stack);
 
 /* ---- tcp/isn.c: RFC 6528, RFC 7323 5.4 ---- */
 
@@ -337,8 +419,8 @@ void tcb_enter(struct stack *stack, struct tcb *tcb, enum tcp_state next);
 struct tcb *tcb_new(struct stack *stack, const struct tcp_key *key, uint64_t user);
 /** Out of table, timers, lists; slot freed. Sends nothing. */
 void tcb_free(struct stack *stack, struct tcb *tcb);
-/** Handshake done by SYN cache or cookie: an ESTABLISHED tcb on the listener's ready list. NULL: a
- * limit; then a RST was sent. */
+/** Handshake done by SYN cache or cookie: an ESTABLISHED tcb on the listener's ready list, for
+ * which tcp_limit_enter() was said. NULL: a limit; then a RST was sent. */
 struct tcb *tcp_accept_ready(struct stack *stack, struct tcp_listener *listener,
                              const struct tcp_key *key, const struct tcp_agreed *agreed);
 /** The connection is over for the owner: RESET, or FAILED while connecting; frees an orphan. */

@@ -72,7 +72,8 @@ struct ip_header {
     uint16_t identification; /* IPv4 */
     bool is_dont_fragment;   /* IPv4 */
     bool has_options;        /* IPv4 options (ignored), or IPv6 extension headers skipped */
-    bool has_router_alert_or_route; /* source routes (LSRR, SSRR) and routing headers: drop */
+    /* Source routes (LSRR, SSRR), routing headers, router alerts: not for an endpoint; drop. */
+    bool has_router_alert_or_route;
     uint8_t source[16], destination[16];
 };
 /** `total` is the size of the frame from the IP header on (padding included); `octets` what is

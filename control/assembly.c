@@ -173,6 +173,7 @@ static struct shard_options member_options(struct assembly *assembly, uint32_t i
         .body_memory_max = config->body_memory / config->cores,
         .connection_max = config->connections_per_site,
         .outbound_max = config->flow_count_max / 2,
+        .inbound_flow_max = config->flow_count_max - config->flow_count_max / 4,
     };
 }
 

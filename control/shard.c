@@ -470,6 +470,7 @@ enum err shard_new(const struct shard_options *options, struct shard **ret_shard
         .rng = &shard->rng,
         .transfer = shard->transfer,
         .records = options->records,
+        .flow_max = options->inbound_flow_max,
     };
     shard->server = server_new(&server, shard->settings, shard->now);
     *ret_shard = shard;

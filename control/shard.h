@@ -33,8 +33,9 @@ struct shard_options {
     struct dns_options dns; /* send, wake and context are filled in by shard_new() */
     uint32_t message_count_max;
     uint64_t body_memory_max;
-    uint32_t connection_max; /* per (source, site) */
-    uint32_t outbound_max;   /* outbound connections of this shard */
+    uint32_t connection_max;   /* per (source, site) */
+    uint32_t outbound_max;     /* outbound connections of this shard */
+    uint32_t inbound_flow_max; /* flows in use, of all kinds, above which no session is taken */
 };
 
 /** Heap; start-up, on the shard's own thread or before it starts. Errors: the spool's. */

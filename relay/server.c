@@ -20,6 +20,8 @@
  * The banner waits one turn so that octets which are there already are noticed: a client that
  * speaks first does not listen, and is refused.
  *
+ * Limits: HANDSHAKE_STEPS_MAX steps of TLS handshakes in a turn; options.flow_max flows in use, of
+ * all kinds: with more, clients are turned away at the door, so that mail can still go out.
  * Not here: runs (server_session.c), message octets (server_body.c), sockets (server_listener.c).
  */
 #include "relay/server.h"
@@ -27,6 +29,8 @@
 #include <stdlib.h>
 
 #include "relay/server_internal.h"
+
+#define HANDSHAKE_STEPS_MAX 2u
 
 /* ---- the shard's turn ---- */
 
@@ -45,6 +49,12 @@ void server_on_flow(struct server *server, const struct flow_event *event, struc
         session->stream.flow.index != event->flow.index ||
         session->stream.flow.generation != event->flow.generation)
         return;
+    if (stream_get_state(&session->stream) == STREAM_HANDSHAKE) {
+        session->late_events |= event->events;
+        if (session->queue != SERVER_QUEUE_HANDSHAKE)
+            server_session_enqueue(server, session, SERVER_QUEUE_HANDSHAKE);
+        return;
+    }
     stream_on_event(&session->stream, event);
     if (session->queue == SERVER_QUEUE_GREETING && !(event->events & (FLOW_RESET | FLOW_FAILED)))
         return; /* server_advance() looks at what it said */
@@ -107,10 +117,28 @@ static void advance_stalled(struct server *server, struct tick_now now)
     }
 }
 
+/* A step of a handshake costs as much as hundreds of commands: the longest waiting ones first, and
+ * few in a turn, so that a flood of them does not hold up everybody else. */
+static void advance_handshakes(struct server *server, struct tick_now now)
+{
+    struct server_session *session;
+
+    for (uint32_t i = 0; i < HANDSHAKE_STEPS_MAX; i++) {
+        session = TAILQ_FIRST(&server->queues[SERVER_QUEUE_HANDSHAKE]);
+        if (session == NULL)
+            return;
+        struct flow_event event = {.flow = session->stream.flow, .events = session->late_events};
+        session->late_events = 0;
+        stream_on_event(&session->stream, &event);
+        server_session_run(server, session, now);
+    }
+}
+
 void server_advance(struct server *server, struct tick_now now)
 {
     struct wheel_timer *timer;
 
+    advance_handshakes(server, now);
     advance_greeting(server, now);
     advance_ready(server, now);
     advance_stalled(server, now);
@@ -127,7 +155,8 @@ tick_us server_deadline(const struct server *server)
 {
     const struct server_session *first = TAILQ_FIRST(&server->queues[SERVER_QUEUE_GREETING]);
 
-    if (!TAILQ_EMPTY(&server->queues[SERVER_QUEUE_READY]))
+    if (!TAILQ_EMPTY(&server->queues[SERVER_QUEUE_READY]) ||
+        !TAILQ_EMPTY(&server->queues[SERVER_QUEUE_HANDSHAKE]))
         return 0;
     tick_us deadline = wheel_deadline(&server->wheel);
     if (first != NULL && first->accepted + 1 < deadline)

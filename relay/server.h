@@ -22,6 +22,9 @@ struct server_options {
     struct rng *rng;
     struct transfer *transfer;
     struct record_sink records;
+    /* With so many flows in use on the plane, inbound and outbound, clients get a RST. 0: no bound.
+     */
+    uint32_t flow_max;
 };
 
 struct server *server_new(const struct server_options *options, const struct settings *settings,

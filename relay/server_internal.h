@@ -18,9 +18,10 @@
 
 enum server_queue {
     SERVER_QUEUE_NONE,
-    SERVER_QUEUE_GREETING, /* accepted in this turn, no banner yet */
-    SERVER_QUEUE_READY,    /* more to do in the next server_advance() */
-    SERVER_QUEUE_STALLED,  /* waits until the spool has written */
+    SERVER_QUEUE_GREETING,  /* accepted in this turn, no banner yet */
+    SERVER_QUEUE_READY,     /* more to do in the next server_advance() */
+    SERVER_QUEUE_STALLED,   /* waits until the spool has written */
+    SERVER_QUEUE_HANDSHAKE, /* has octets of a TLS handshake, see server_advance() */
     SERVER_QUEUE_COUNT
 };
 
@@ -34,6 +35,7 @@ struct server_session {
     LIST_ENTRY(server_session) link;        /* in server->sessions or ->free */
     TAILQ_ENTRY(server_session) ready_link; /* in the list that `queue` names */
     enum server_queue queue;
+    uint32_t late_events; /* of the flow, while in SERVER_QUEUE_HANDSHAKE */
     tick_us accepted;
     uint32_t index;
     bool is_used;

@@ -4,7 +4,7 @@
  *
  * A listener is its address: one that is in the old settings and in the new keeps its socket, and
  * with it the connections in its backlog. Beyond session_max a client gets 421; without a
- * descriptor for it, a RST.
+ * descriptor for it, or when flows are scarce, a RST.
  */
 #include <stdlib.h>
 
@@ -57,6 +57,15 @@ static void session_accept(struct server *server, const struct server_listener *
     server_session_settle(server, session);
 }
 
+/* What is left is for outbound connections and the DNS: mail that cannot leave fills the spool. */
+static bool flows_are_scarce(const struct server *server)
+{
+    struct flow_stats stats = flow_plane_stats(server->options.plane);
+    uint32_t flow_max = server->options.flow_max;
+
+    return flow_max > 0 && stats.flows + stats.orphans >= flow_max;
+}
+
 void server_listener_on_flow(struct server *server, uint32_t index, struct tick_now now)
 {
     struct flow flow;
@@ -66,15 +75,16 @@ void server_listener_on_flow(struct server *server, uint32_t index, struct tick_
         return;
     const struct server_listener *listener = &server->listeners[index];
     for (uint32_t i = 0; i < ACCEPTS_PER_EVENT; i++) {
-        enum err err =
-            flow_accept(server->options.plane, listener->flow, SERVER_FLOW_USER_TAG, &flow, &peer);
+        enum err err = flows_are_scarce(server) ? ERR_LIMIT
+                                                : flow_accept(server->options.plane, listener->flow,
+                                                              SERVER_FLOW_USER_TAG, &flow, &peer);
         if (err == ERR_OK) {
             session_accept(server, listener, flow, &peer, now);
             continue;
         }
-        if (err != ERR_AGAIN && flow_refuse(server->options.plane, listener->flow) == ERR_OK)
-            server->stats.refused += 1;
-        return;
+        if (err == ERR_AGAIN || flow_refuse(server->options.plane, listener->flow) != ERR_OK)
+            return;
+        server->stats.refused += 1;
     }
 }
 

@@ -12,6 +12,8 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <openssl/ssl.h>
 #include <sys/socket.h>
@@ -464,6 +466,37 @@ static void test_session_max(void **state)
     house_close();
 }
 
+/* Goal: with so many flows in use, of whatever kind, a client is reset at the door and the sessions
+ * go on; there is room again when one has left. */
+static void test_scarce_flows(void **state)
+{
+    char octet;
+    int fds[5];
+
+    (void)state;
+    make_settings();
+    house_open();
+    house.server->options.flow_max = 5; /* the listener is one */
+    for (uint32_t i = 0; i < 5; i++) {
+        fds[i] = client_connect();
+        turns(3);
+        if (i < 4)
+            assert_string_equal("220", client_codes(fds[i]));
+    }
+    assert_int_equal(-1, recv(fds[4], &octet, 1, MSG_DONTWAIT));
+    assert_int_equal(ECONNRESET, errno);
+    assert_int_equal(1, server_get_stats(house.server).refused);
+    client_send(fds[0], "NOOP\r\n");
+    assert_string_equal("250", client_codes(fds[0]));
+    close(fds[0]);
+    turns(3);
+    close(client_hello());
+    for (uint32_t i = 1; i < 5; i++)
+        close(fds[i]);
+    turns(3);
+    house_close();
+}
+
 /* Goal: deadlines fire through the wheel, once. */
 static void test_timeouts(void **state)
 {
@@ -659,6 +692,44 @@ static void tls_pump(SSL *ssl, const char *send_text, char *ret_text, uint32_t s
     }
 }
 
+/* Goal: of many handshakes that come at once a turn takes two, oldest first; commands of others do
+ * not wait for them; and all of them end well. */
+static void check_handshakes(SSL_CTX *context)
+{
+    enum { COUNT = 6 };
+    SSL *ssls[COUNT];
+    int fds[COUNT];
+    char octet;
+
+    int other = client_hello();
+    for (uint32_t i = 0; i < COUNT; i++) {
+        fds[i] = client_hello();
+        client_send(fds[i], "STARTTLS\r\n");
+        assert_string_equal("220", client_codes(fds[i]));
+        ssls[i] = SSL_new(context);
+        SSL_set_fd(ssls[i], fds[i]);
+        fcntl(fds[i], F_SETFL, O_NONBLOCK);
+    }
+    for (uint32_t i = 0; i < COUNT; i++)
+        assert_int_equal(-1, SSL_connect(ssls[i]));
+    assert_int_equal(6, send(other, "NOOP\r\n", 6, 0));
+    for (uint32_t answered = 2; answered <= COUNT; answered += 2) {
+        turn();
+        for (uint32_t i = 0; i < COUNT; i++)
+            assert_int_equal(i < answered ? 1 : -1,
+                             recv(fds[i], &octet, 1, MSG_DONTWAIT | MSG_PEEK));
+        assert_int_equal(1, recv(other, &octet, 1, MSG_DONTWAIT));
+    }
+    for (uint32_t i = 0; i < COUNT; i++) {
+        for (uint32_t round = 0; round < 20 && SSL_connect(ssls[i]) != 1; round++)
+            turn();
+        assert_true(SSL_is_init_finished(ssls[i]));
+        SSL_free(ssls[i]);
+        close(fds[i]);
+    }
+    close(other);
+}
+
 /* Goal: a message under TLS, STARTTLS in the clear only, and nothing survives the handshake. */
 static void test_tls(void **state)
 {
@@ -703,8 +774,9 @@ static void test_tls(void **state)
     assert_string_equal(want_content, strstr(store.kept[0].body, "Subject:"));
     assert_string_equal("TLSv1.3", house.records[house.record_count - 1].tls);
     SSL_free(ssl);
-    SSL_CTX_free(context);
     close(fd);
+    check_handshakes(context);
+    SSL_CTX_free(context);
     turns(3);
     house_close();
     tls_context_free(house.listeners[0].tls_server);
@@ -724,6 +796,7 @@ int main(void)
         cmocka_unit_test(test_half_closed_client),
         cmocka_unit_test(test_early_talker),
         cmocka_unit_test(test_session_max),
+        cmocka_unit_test(test_scarce_flows),
         cmocka_unit_test(test_timeouts),
         cmocka_unit_test(test_back_pressure),
         cmocka_unit_test(test_many_cuts),

@@ -36,7 +36,10 @@
 #include "control/reload.h"
 
 #define DESCRIPTORS_BESIDE 256u /* files, eventfds, the control socket */
+#define FLOWS_MIN          64u
 #define MESSAGE_BURST      64u
+
+#define RECORDS_STOP_SECONDS 2u
 
 enum source { SOURCE_SIGNAL, SOURCE_MAILBOX, SOURCE_ADMIN, SOURCE_RECOVERY };
 
@@ -257,7 +260,9 @@ static bool signals_open(struct daemon *daemon)
     return daemon->signals >= 0;
 }
 
-static void descriptors_raise(const struct config *config)
+/* As many descriptors as the flows need; where those are not allowed, fewer flows, so that the
+ * bounds that follow from their number hold. */
+static void descriptors_raise(struct config *config)
 {
     rlim_t needed = (rlim_t)config->flow_count_max * config->cores + DESCRIPTORS_BESIDE;
     struct rlimit limit;
@@ -268,9 +273,15 @@ static void descriptors_raise(const struct config *config)
     if (setrlimit(RLIMIT_NOFILE, &higher) == 0)
         return;
     higher = (struct rlimit){limit.rlim_max, limit.rlim_max};
-    if (setrlimit(RLIMIT_NOFILE, &higher) == 0 && limit.rlim_max < needed)
-        log_line(LOG_WARNING, "flows=%u: only %" PRIu64 " descriptors are allowed (RLIMIT_NOFILE)",
-                 config->flow_count_max, (uint64_t)limit.rlim_max);
+    (void)setrlimit(RLIMIT_NOFILE, &higher);
+    rlim_t spare = limit.rlim_max > DESCRIPTORS_BESIDE ? limit.rlim_max - DESCRIPTORS_BESIDE : 0;
+    uint32_t allowed = (uint32_t)(spare / config->cores);
+    log_line(LOG_WARNING,
+             "flows=%u: lowered to %u, since only %" PRIu64 " descriptors are allowed "
+             "(RLIMIT_NOFILE)",
+             config->flow_count_max, allowed < FLOWS_MIN ? FLOWS_MIN : allowed,
+             (uint64_t)limit.rlim_max);
+    config->flow_count_max = allowed < FLOWS_MIN ? FLOWS_MIN : allowed;
 }
 
 static bool records_open(struct daemon *daemon)
@@ -367,6 +378,9 @@ static void daemon_leave(const struct daemon *daemon)
 static void daemon_serve(struct daemon *daemon)
 {
     if (!daemon_run(daemon)) {
+        if (daemon->records != NULL && !record_writer_finish(daemon->records, RECORDS_STOP_SECONDS))
+            log_line(LOG_WARNING, "records=%s: some could not be written",
+                     daemon->config->records.file);
         log_line(LOG_WARNING, "event=stop: shutdown_timeout is over; the rest is on disk");
         daemon_leave(daemon);
     }

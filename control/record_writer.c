@@ -55,6 +55,7 @@ struct record_writer {
     uint32_t ring_count;
     int fd, eventfd;
     pthread_t thread;
+    bool is_finished; /* and joined */
     atomic_bool is_asleep, must_reopen, must_stop;
 
     /* the thread's own */
@@ -228,8 +229,9 @@ static void *writer_main(void *argument)
 {
     struct record_writer *writer = argument;
 
-    for (;;) {
-        /* Read before the rings are found empty: records emitted before the stop are written. */
+    for (uint64_t rounds_left = writer->rings[0].mask / DRAIN_BURST + 2;;) {
+        /* Read before the rings are found empty: records emitted before the stop are written, and
+         * so many rounds take them all, however fast a shard goes on emitting. */
         bool must_stop = atomic_load(&writer->must_stop);
         uint32_t count = writer_drain(writer);
         bool must_reopen = atomic_exchange(&writer->must_reopen, false);
@@ -237,8 +239,10 @@ static void *writer_main(void *argument)
             writer_flush(writer);
         if (must_reopen)
             writer_open_anew(writer);
-        if (count == 0 && must_stop)
+        if (must_stop && (count == 0 || --rounds_left == 0)) {
+            writer_flush(writer);
             return NULL;
+        }
         if (count == 0)
             writer_sleep(writer);
     }
@@ -302,11 +306,25 @@ enum err record_writer_new(const struct record_writer_options *options,
     return ERR_OK;
 }
 
-void record_writer_free(struct record_writer *writer)
+bool record_writer_finish(struct record_writer *writer, uint32_t seconds)
 {
+    struct timespec until;
+
     atomic_store(&writer->must_stop, true);
     writer_wake(writer);
-    pthread_join(writer->thread, NULL);
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += seconds;
+    writer->is_finished = pthread_timedjoin_np(writer->thread, NULL, &until) == 0;
+    return writer->is_finished;
+}
+
+void record_writer_free(struct record_writer *writer)
+{
+    if (!writer->is_finished) {
+        atomic_store(&writer->must_stop, true);
+        writer_wake(writer);
+        pthread_join(writer->thread, NULL);
+    }
     writer_release(writer);
 }
 

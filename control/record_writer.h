@@ -26,6 +26,9 @@ enum err record_writer_new(const struct record_writer_options *options,
                            struct record_writer **ret_writer) MUST_CHECK;
 /** Write what is in the rings, end the thread, close the file. No shard may emit any more. */
 void record_writer_free(struct record_writer *writer);
+/** Write what was emitted before this call, though shards may go on emitting, and end the thread.
+ * False: not done within so many seconds. Only record_writer_free() may follow, after true. */
+bool record_writer_finish(struct record_writer *writer, uint32_t seconds);
 /** The sink of one shard; used by that shard's thread alone. */
 struct record_sink record_writer_sink(struct record_writer *writer, uint32_t shard);
 /** A sink that takes everything and keeps nothing. */

@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -335,6 +336,49 @@ static void test_reopen(void **state)
     fclose(file);
 }
 
+struct emitter {
+    struct record_sink sink;
+    atomic_bool must_stop;
+};
+
+static void *emit_main(void *argument)
+{
+    struct emitter *emitter = argument;
+
+    while (!atomic_load(&emitter->must_stop))
+        emitter->sink.emit(emitter->sink.context, &delivery);
+    return NULL;
+}
+
+/* Goal: what was emitted before the end is written, though another shard never stops emitting. */
+static void test_finish_while_emitting(void **state)
+{
+    const char *path = path_of("finish");
+    struct record_writer *writer = writer_on(path, 2, 64);
+    struct emitter emitter = {.sink = record_writer_sink(writer, 0)};
+    struct record_sink sink = record_writer_sink(writer, 1);
+    struct record record = {.kind = RECORD_DEFERRAL, .shard = 1};
+    char line[8192];
+    uint32_t found = 0;
+    pthread_t thread;
+
+    (void)state;
+    assert_int_equal(0, pthread_create(&thread, NULL, emit_main, &emitter));
+    for (uint32_t i = 0; i < 64; i++)
+        sink.emit(sink.context, &record);
+    bool is_finished = record_writer_finish(writer, 20);
+    atomic_store(&emitter.must_stop, true);
+    pthread_join(thread, NULL);
+    assert_true(is_finished);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    while (fgets(line, sizeof(line), file) != NULL)
+        found += strstr(line, "\"deferral\"") != NULL;
+    fclose(file);
+    assert_int_equal(64, found);
+    record_writer_free(writer);
+}
+
 static void test_file_that_cannot_be_made(void **state)
 {
     struct record_writer_options options = {"/nonexistent/records", 1, 64};
@@ -356,9 +400,10 @@ int main(void)
         cmocka_unit_test(test_slow_file),
         cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_reopen),
+        cmocka_unit_test(test_finish_while_emitting),
         cmocka_unit_test(test_file_that_cannot_be_made),
     };
-    static const char *const names[] = {"threads", "fifo", "reopen", "reopen.1"};
+    static const char *const names[] = {"threads", "fifo", "reopen", "reopen.1", "finish"};
 
     CHECK(mkdtemp(directory) != NULL);
     int failed = cmocka_run_group_tests_name("record_writer", tests, NULL, NULL);

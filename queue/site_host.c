@@ -14,7 +14,7 @@
 
 static const struct keyed_hash site_key_hash = {{0x616e676172697553u, 0x6974652d6b657931u}};
 
-#define SITE_NAME_MAX 255u
+#define SITE_NAME_MAX 263u /* with a port */
 
 static uint64_t name_hash(struct span name)
 {

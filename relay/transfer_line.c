@@ -220,12 +220,27 @@ static void transfer_site_limit(struct transfer *transfer, struct transfer_site 
     site_limit_set(transfer->sites, site->site, limit, transfer->now.tick);
 }
 
+/* A host's name, and its port where a route gave it another than a mail exchanger's: servers on two
+ * ports of one host fail, and are limited, each by itself. */
+static uint64_t transfer_site_key(const struct transfer *transfer, const struct mx_answer *answer)
+{
+    char texts[MX_HOST_MAX][MX_NAME_MAX + 6];
+    struct span names[MX_HOST_MAX];
+
+    for (uint32_t i = 0; i < answer->host_count; i++) {
+        const struct mx_host *host = &answer->hosts[i];
+        names[i] = span_from_text(host->name);
+        if (host->port == transfer->settings->mx.port)
+            continue;
+        (void)snprintf(texts[i], sizeof(texts[i]), "%s:%u", host->name, host->port);
+        names[i] = span_from_text(texts[i]);
+    }
+    return site_key((struct span){0}, names, answer->host_count);
+}
+
 static void transfer_line_to_site(struct transfer *transfer, struct transfer_line *line)
 {
-    struct span names[MX_HOST_MAX];
-    for (uint32_t i = 0; i < line->answer.host_count; i++)
-        names[i] = span_from_text(line->answer.hosts[i].name);
-    uint64_t key = site_key((struct span){0}, names, line->answer.host_count);
+    uint64_t key = transfer_site_key(transfer, &line->answer);
     struct transfer_site *site = transfer_site_get(transfer, key, qmgr_line_domain(line->line));
     if (site == NULL) {
         transfer_line_settle(

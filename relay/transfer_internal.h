@@ -13,9 +13,12 @@
  * States are drawn in each file's opening comment.
  */
 #define TRANSFER_SITE_BUCKETS       4096u
-#define TRANSFER_READ_AHEAD_MAX     4u         /* bodies of one site being read or waiting for it */
-#define TRANSFER_READ_MEMORY_SHARE  4u         /* of the pool: bodies read back and not yet sent */
-#define TRANSFER_READ_SITE_SHARE    2u         /* of that: the bodies of one site */
+#define TRANSFER_READ_AHEAD_MAX     4u  /* bodies of one site being read or waiting for it */
+#define TRANSFER_READ_MEMORY_SHARE  4u  /* of the pool: bodies read back and not yet sent */
+#define TRANSFER_READ_FIRST_SHARE   2u  /* of the rest: a site's only body, beyond that */
+#define TRANSFER_READ_MORE_SHARE    8u  /* of the rest: all bodies of a site, beyond that */
+#define TRANSFER_READ_SPARE_SHARE   16u /* of read_memory_max: with less left, none is read */
+#define TRANSFER_RECEIVE_SHARE      8u  /* of the pool: not for bodies read back */
 #define TRANSFER_BODY_KEEP_MAX      (1u << 20) /* larger bodies are read back from the spool */
 #define TRANSFER_AWAY_MAX           4u
 #define TRANSFER_DSN_ACTIVE_MAX     64u
@@ -135,7 +138,9 @@ struct transfer {
     LIST_HEAD(, transfer_intake) committing;
     LIST_HEAD(, transfer_dsn) dsns;
     uint32_t intakes, jobs_active, dsns_active, lines_active;
-    uint64_t read_memory, read_memory_max, handovers;
+    uint64_t read_memory, read_memory_max; /* octets */
+    uint64_t reading_size;                 /* the part of read_memory that has not come yet */
+    uint64_t handovers;
     tick_us drain_since;
     tick_us cancel_scan;
     bool is_draining;

@@ -24,8 +24,9 @@
  *   4. A recipient is DELIVERED only by the client's word; what we decide ourselves is DUE or
  * FAILED (or discarded by route).
  *
- * Limits: bodies read back hold at most a share of the buffer pool, and those of one site a share
- * of that, so that a site that takes them slowly does not keep the others waiting.
+ * Limits: bodies read back hold a share of the buffer pool, and those of one site part of what is
+ * left of it, so that sites that take them slowly do not keep the others waiting:
+ * transfer_may_read().
  *
  * A message with more recipients in one domain than a transaction takes goes out in batches: the
  * rest stays DUE and is tried again at once, unless somebody in this batch was deferred.
@@ -140,9 +141,37 @@ static void transfer_job_read(struct transfer *transfer, struct transfer_job *jo
     job->state = TRANSFER_JOB_READING;
     job->read_size = view.envelope->body_size;
     transfer->read_memory += job->read_size;
+    transfer->reading_size += job->read_size;
     job->site->read_memory += job->read_size;
     spool_read_body(transfer->options.spool, view.entry, 0, (uint32_t)view.envelope->body_size,
                     (uint64_t)(uintptr_t)job);
+}
+
+/* Octets of the pool that nobody uses, without the part that is for receiving alone. */
+static uint64_t transfer_pool_spare(const struct transfer *transfer)
+{
+    const struct buf_pool *pool = transfer->options.plane->pool;
+    uint64_t available = buf_pool_available(pool);
+    uint64_t reserve = (available + buf_pool_in_use(pool)) / TRANSFER_RECEIVE_SHARE;
+
+    /* What is being read is in use as soon as it comes. */
+    uint64_t spare = available > reserve ? (available - reserve) * buf_pool_data_size(pool) : 0;
+    return spare > transfer->reading_size ? spare - transfer->reading_size : 0;
+}
+
+/*
+ * May a site that holds so much have a body of this size read? Within the share of all bodies read
+ * back, as long as it holds less than is left of it. Beyond that by what is left of the pool, so
+ * that sites which take nothing cannot keep the others waiting: they need ever smaller parts of it.
+ */
+static bool transfer_may_read(const struct transfer *transfer, uint64_t held, uint64_t size)
+{
+    if (transfer->read_memory < transfer->read_memory_max &&
+        held < transfer->read_memory_max - transfer->read_memory)
+        return true;
+    uint64_t spare = transfer_pool_spare(transfer);
+    return held == 0 ? size <= spare / TRANSFER_READ_FIRST_SHARE
+                     : held + size <= spare / TRANSFER_READ_MORE_SHARE;
 }
 
 /* Read what there is memory for, oldest first; jobs of a site that has its share are passed over.
@@ -153,9 +182,11 @@ static void transfer_jobs_read(struct transfer *transfer)
 
     for (job = TAILQ_FIRST(&transfer->unread); job != NULL; job = next) {
         next = TAILQ_NEXT(job, link);
-        if (transfer->read_memory >= transfer->read_memory_max)
-            return;
-        if (job->site->read_memory < transfer->read_memory_max / TRANSFER_READ_SITE_SHARE)
+        if (transfer->read_memory >= transfer->read_memory_max &&
+            transfer_pool_spare(transfer) < transfer->read_memory_max / TRANSFER_READ_SPARE_SHARE)
+            return; /* a long list is not worth looking through */
+        uint64_t size = qmgr_delivery_view(transfer->qmgr, job->delivery).envelope->body_size;
+        if (transfer_may_read(transfer, job->site->read_memory, size))
             transfer_job_read(transfer, job);
     }
 }
@@ -269,6 +300,7 @@ void transfer_job_on_read(struct transfer *transfer, struct transfer_job *job,
 {
     CHECK(job->state == TRANSFER_JOB_READING);
     job->site->reading--;
+    transfer->reading_size -= job->read_size;
     if (event->err == ERR_OK) {
         buf_queue_move(&job->read_body, &event->octets);
         transfer_job_make_ready(job);

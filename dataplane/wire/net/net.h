@@ -132,9 +132,33 @@ void stack_port_send(struct stack *stack, struct stack_port *port, struct buf *f
 
 /* ---- net/rss.c: Toeplitz ---- */
 
-struct rss_table; /* per nic: contribution of the low bits of our port, precomputed */
+/** The hash that a nic with this key finds for a received packet of this tuple. */
 uint32_t rss_hash(const uint8_t key[NIC_RSS_KEY_SIZE], uint8_t family, const uint8_t source[16],
                   const uint8_t destination[16], uint16_t source_port, uint16_t destination_port);
+
+/* The same from tables, for one key: what every octet of a tuple contributes at its place. 36 KB;
+ * one per port of a stack. Find a local port whose replies reach us: rss_base() once, then try
+ * rss_base XOR rss_port(port). */
+#define RSS_TUPLE_SIZE_MAX 36u
+struct rss_table {
+    uint32_t octets[RSS_TUPLE_SIZE_MAX][256];
+};
+struct rss_table *rss_table_new(const uint8_t key[NIC_RSS_KEY_SIZE]);
+void rss_table_free(struct rss_table *table);
+/** The hash of a packet from remote to local, but for its destination port. */
+uint32_t rss_base(const struct rss_table *table, uint8_t family, const uint8_t remote[16],
+                  const uint8_t local[16], uint16_t remote_port);
+static inline uint32_t rss_ip_size(uint8_t family)
+{
+    return family == 4 ? 4 : 16;
+}
+/** What is missing: rss_base() ^ rss_port() == rss_hash(). */
+static inline uint32_t rss_port(const struct rss_table *table, uint8_t family, uint16_t local_port)
+{
+    uint32_t place = 2 * rss_ip_size(family) + 2;
+
+    return table->octets[place][local_port >> 8] ^ table->octets[place + 1][local_port & 0xff];
+}
 
 /* ---- net/neighbour.c: ARP (RFC 826, 1122 2.3.2) and ND (RFC 4861) ---- */
 

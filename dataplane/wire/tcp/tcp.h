@@ -77,7 +77,10 @@ struct tcp_sent {
     uint16_t size; /* sequence numbers: octets, +1 for SYN or FIN */
     uint8_t flags;
     uint8_t transmissions; /* saturates */
-    tick_us sent_at;       /* last transmission */
+    union {
+        tick_us sent_at;    /* last transmission */
+        uint32_t sacked_to; /* SACKED: all descriptors up to here are, too; tcp/scoreboard.c */
+    };
 };
 _Static_assert(sizeof(struct tcp_sent) == 16, "");
 
@@ -113,35 +116,40 @@ enum tcb_flags {
     TCB_CWND_LIMITED = 1u << 15,
     TCB_SPURIOUS_CHECK = 1u << 16,    /* Eifel/F-RTO undo is possible */
     TCB_SYN_RETRANSMITTED = 1u << 17, /* RFC 6298 5.7 */
+    TCB_TLP_PENDING = 1u << 18,       /* the next new segment is a probe and may exceed cwnd */
     TCB_DSACK_SEND = 1u << 19,
     TCB_ZERO_WINDOW = 1u << 20, /* the timer is the persist timer */
+    TCB_DSACK_ROUND = 1u << 21, /* a DSACK widened the reordering window in this round trip */
 };
 
 /* What `rtx_at` means. */
 enum tcp_rtx_mode { TCP_RTX_NONE, TCP_RTX_RTO, TCP_RTX_REORDER, TCP_RTX_TLP, TCP_RTX_PERSIST };
 
-struct tcp_congestion {                  /* tcp/congestion.c, cubic.c, newreno.c */
-    uint32_t cwnd, ssthresh;             /* octets */
-    uint32_t cwnd_prior, ssthresh_prior; /* for an undo */
-    uint32_t acked; /* octets acknowledged in congestion avoidance, not yet used */
-    uint32_t prr_delivered, prr_out, recover_size; /* RFC 6937 */
-    uint32_t w_max, w_est, k_ms, w_epoch;          /* RFC 9438 */
-    tick_us epoch;
+struct tcp_congestion {          /* tcp/congestion.c, cubic.c, newreno.c */
+    uint32_t cwnd, ssthresh;     /* octets */
+    uint32_t cwnd_prior;         /* at the last reduction */
+    uint32_t acked;              /* octets acknowledged in congestion avoidance, not yet used */
+    uint32_t limited_end;        /* what was sent below here had cwnd in its way */
+    uint32_t w_max, w_est, k_ms; /* RFC 9438 */
+    uint32_t grown_at;           /* us, wrapping: last ACK that was judged */
+    tick_us epoch;               /* 0: none begun */
 };
 struct tcp_rtt {
     uint32_t srtt, rttvar, rto; /* us; srtt 0: no sample yet */
     uint32_t minimum;
-    uint8_t backoff; /* how often the RTO doubled */
+    uint32_t progress_at; /* us, wrapping: last ACK of something new */
+    uint8_t backoff;      /* how often the RTO doubled */
 };
 struct tcp_rack {    /* RFC 8985 */
     tick_us sent_at; /* of the most recently sent segment that was delivered */
     uint32_t end_sequence, rtt;
     uint8_t reorder_multiple, reorder_persist;
-    bool is_reordering_seen;
-    uint32_t dsack_round;
+    bool is_reordering_seen, is_tlp_retransmission;
+    uint32_t dsack_round; /* with TCB_DSACK_ROUND */
     uint32_t tlp_end_sequence;
-    bool is_tlp_retransmission;
+    uint32_t fack; /* highest sequence delivered */
 };
+struct tcp_scoreboard; /* tcp/scoreboard.h: exists while something is SACKED, LOST or undoable */
 
 struct tcb {
     struct flow_slot slot; /* first */
@@ -162,6 +170,7 @@ struct tcb {
     struct tcp_congestion congestion;
     struct tcp_rtt rtt;
     struct tcp_rack rack;
+    struct tcp_scoreboard *scoreboard;
     struct tcp_reassembly *reassembly;
     struct destination *destination;
     /* time */
@@ -480,7 +489,8 @@ enum err tcp_sent_push(struct stack *stack, struct tcb *tcb, uint16_t size,
                        uint8_t flags) MUST_CHECK;
 /** Descriptor that contains `sequence`; count if beyond. Binary search. */
 uint32_t tcp_sent_find(const struct tcb *tcb, uint32_t sequence);
-/** Drop up to `acknowledged` (snd_una moves); the caller has taken RTT and delivery from them. */
+/** Drop up to `acknowledged` (snd_una moves), counters sacked, lost and retransmitted with them; a
+ * descriptor acknowledged in part is trimmed in place. */
 void tcp_sent_drop(struct stack *stack, struct tcb *tcb, uint32_t acknowledged);
 /** Cut descriptor `index` in two at `size`: path MTU fell, or an ACK ended inside it. */
 enum err tcp_sent_split(struct stack *stack, struct tcb *tcb, uint32_t index,
@@ -522,53 +532,99 @@ void tcp_rtt_init(struct tcp_rtt *rtt, const struct tcp_policy *policy,
                   const struct destination *destination);
 void tcp_rtt_sample(struct tcp_rtt *rtt, const struct tcp_policy *policy, uint32_t sample_us);
 void tcp_rtt_back_off(struct tcp_rtt *rtt, const struct tcp_policy *policy);
-/** New data was acknowledged without ambiguity. */
+/** The back-off ends: new data was acknowledged without ambiguity. */
 void tcp_rtt_progress(struct tcp_rtt *rtt, const struct tcp_policy *policy);
+/** The handshake is done and its SYN had to be sent again: RFC 6298 5.7. */
+void tcp_rtt_syn_was_lost(struct tcp_rtt *rtt, const struct tcp_policy *policy);
 
-/* ---- tcp/recovery.c: RFC 6675, 8985, 6937, 6582, 3042 ---- */
+/* ---- tcp/recovery.c, scoreboard.c, rack.c, tlp.c, prr.c: RFC 6675, 8985, 6937, 6582, 3042 ---- */
+
+/*
+ * The order for an acceptable ACK of a synchronised state:
+ *   tcp_recovery_digest()   while snd_una and snd_wnd are still the old ones
+ *   tcp_sent_drop()         if ack.is_advance; snd_una moves
+ *   (snd_wnd, snd_wl1, snd_wl2)
+ *   tcp_recovery_ack()      takes the RTT sample, judges losses, sets cwnd
+ *   tcb_rtx_set(), tcb_output_later()
+ * Output sends while tcp_recovery_allowance() lasts: what tcp_recovery_next_lost() names with
+ * tcp_retransmit(), then new data; each transmission is told with tcp_recovery_on_*sent().
+ */
 
 /* What an ACK told. */
 struct tcp_ack {
     uint32_t acknowledgement;
-    uint32_t delivered; /* octets newly acknowledged or SACKed */
-    uint32_t newly_lost;
-    tick_us newest_sent_at; /* of the newly delivered ones */
+    uint32_t delivered;     /* octets newly acknowledged or SACKed */
+    tick_us newest_sent_at; /* of the newly delivered ones, for RACK; 0: none that counts */
     uint32_t newest_end;
-    bool newest_is_retransmitted;
-    uint32_t rtt_us; /* 0: no sample */
-    bool is_advance, is_duplicate, has_sack, has_dsack, is_ece, window_changed;
+    uint32_t rtt_us;         /* 0: no sample */
+    uint32_t timestamp_echo; /* 0: none */
+    bool is_advance, is_duplicate, has_sack, has_dsack, is_ece;
+    bool is_reordered;          /* something never sent again came later than its successors */
+    bool is_original_delivered; /* something sent once, below `recover` */
+    bool is_retransmit_acked;   /* the cumulative ACK covers something sent again */
+    bool is_tlp_dsack;          /* the DSACK is for the probe */
 };
 /** Digest cumulative ACK and SACK blocks against `sent`: marks SACKED, computes *ret_ack. At most
- * TCP_SACK_BUDGET descriptors are looked at (HAZARDS TC-03). Does not drop anything. */
+ * TCP_SACK_BUDGET descriptors are newly SACKED by one segment (HAZARDS TC-03). Drops nothing. */
 void tcp_recovery_digest(struct stack *stack, struct tcb *tcb, const struct segment *segment,
                          struct tcp_ack *ret_ack);
-/** After the drop: RACK loss detection, entering and leaving recovery, PRR, DUPACK rules without
- * SACK, TLP's verdict, undo. Sets LOST flags and cwnd; tcp_output() sends. */
+/** After the drop: RTT and RTO, RACK loss detection, entering and leaving recovery, PRR, DUPACK
+ * rules without SACK, TLP's verdict, undo. Sets LOST flags and cwnd; tcp_output() sends. */
 void tcp_recovery_ack(struct stack *stack, struct tcb *tcb, const struct tcp_ack *ack);
+/** The RTO fired: marks what is lost, cwnd becomes one segment, the RTO doubles. */
 void tcp_recovery_on_rto(struct stack *stack, struct tcb *tcb);
 void tcp_recovery_on_reorder_timer(struct stack *stack, struct tcb *tcb);
-/** True: send the probe tcp_output() prepares (new data, or the last segment again). */
+/** The probe time-out fired: sends the last segment again itself, or sets TCB_TLP_PENDING: the
+ * allowance is then one segment at least and tcp_output() sends new data. */
 void tcp_recovery_on_tlp_timer(struct stack *stack, struct tcb *tcb);
 /** When the probe time-out is, or TICK_NEVER if none is to be scheduled (RFC 8985 7.2). */
 tick_us tcp_recovery_tlp_at(const struct stack *stack, const struct tcb *tcb);
+/** When RACK may judge more to be lost without another ACK, or TICK_NEVER. */
 tick_us tcp_recovery_reorder_at(const struct stack *stack, const struct tcb *tcb);
+/** When the RTO fires: after the later of the last progress and the transmission at snd_una.
+ * TICK_NEVER: nothing is in flight. RFC 6298 5.1, 5.3. */
+tick_us tcp_recovery_rto_at(const struct stack *stack, const struct tcb *tcb);
 /** Index of the next descriptor to send again, or UINT32_MAX. */
-uint32_t tcp_recovery_next_lost(const struct tcb *tcb);
-/** Octets in the network by the book: in flight, less sacked, less lost, plus retransmitted. */
+uint32_t tcp_recovery_next_lost(struct tcb *tcb);
+/** Octets in the network by the book: in flight, less sacked, less lost and not sent again. */
 static inline uint32_t tcb_pipe(const struct tcb *tcb)
 {
     return tcb->snd_nxt - tcb->snd_una - tcb->sacked - tcb->lost;
 }
 /** Octets that may be sent now by congestion control (PRR in recovery, limited transmit). */
 uint32_t tcp_recovery_allowance(const struct stack *stack, const struct tcb *tcb);
-void tcp_recovery_on_sent(struct stack *stack, struct tcb *tcb, uint32_t size,
-                          bool is_retransmission);
+/** What tcp_sent_push() described last went out; after it. */
+void tcp_recovery_on_sent(struct stack *stack, struct tcb *tcb);
+/** Descriptor `index` went out again: sets its flags, time and transmissions. */
+void tcp_recovery_on_resent(struct stack *stack, struct tcb *tcb, uint32_t index);
+/** Frees the scoreboard; tcb_free() calls it. */
+void tcp_recovery_free(struct tcb *tcb);
+/** CHECKs the scoreboard's invariants, O(sent); for tcb_verify(). */
+void tcp_recovery_verify(const struct tcb *tcb);
+
+/** The only writer of the flags that tcb->sacked, lost and retransmitted count. */
+static inline void tcp_sent_mark(struct tcb *tcb, struct tcp_sent *sent, uint8_t set, uint8_t clear)
+{
+    uint8_t before = sent->flags, after = (uint8_t)((before | set) & ~clear);
+    uint8_t on = (uint8_t)(after & ~before), off = (uint8_t)(before & ~after);
+
+    tcb->sacked += on & TCP_SENT_SACKED ? sent->size : 0u;
+    tcb->sacked -= off & TCP_SENT_SACKED ? sent->size : 0u;
+    tcb->lost += on & TCP_SENT_LOST ? sent->size : 0u;
+    tcb->lost -= off & TCP_SENT_LOST ? sent->size : 0u;
+    tcb->retransmitted += on & TCP_SENT_RETRANSMITTED ? sent->size : 0u;
+    tcb->retransmitted -= off & TCP_SENT_RETRANSMITTED ? sent->size : 0u;
+    sent->flags = after;
+}
 
 /* ---- tcp/congestion.c, cubic.c, newreno.c: RFC 5681, 9438, 6928, 3465 ---- */
 
 void tcp_congestion_init(struct stack *stack, struct tcb *tcb);
-/** `delivered` octets were acknowledged outside recovery. */
+/** `delivered` octets were acknowledged outside recovery; grows only what cwnd was in the way of.
+ */
 void tcp_congestion_acked(struct stack *stack, struct tcb *tcb, uint32_t delivered);
+/** Sent something new: was cwnd in the way? */
+void tcp_congestion_on_sent(struct tcb *tcb);
 /** Once per window: loss or ECE. Sets ssthresh (and the state for CUBIC). */
 void tcp_congestion_reduce(struct stack *stack, struct tcb *tcb);
 void tcp_congestion_on_rto(struct stack *stack, struct tcb *tcb);

@@ -92,8 +92,8 @@ enum flow_events {
     FLOW_PEER_CLOSED = 1u << 4, /* FIN is in: no octets after those already readable */
     FLOW_RESET = 1u << 5,       /* RST, or a fatal error, on a connected flow; see flow_error() */
     FLOW_FAILED = 1u << 6,      /* connect() failed or timed out; see flow_error() */
-    FLOW_SENT = 1u << 7, /* all appended octets have been handed to the peer's side (host: kernel),
-                            asked for by flow_want() */
+    FLOW_SENT = 1u << 7, /* all appended octets have been handed to the peer's side (host: to the
+                            kernel; wire: acknowledged by the peer), asked for by flow_want() */
 };
 
 struct flow_event {
@@ -298,7 +298,8 @@ static inline void flow_commit(struct flow_plane *plane, struct flow flow, uint3
 {
     plane->ops->commit(plane, flow, size);
 }
-/** Octets appended and not yet handed to the peer's side (host: the kernel). */
+/** Octets appended and not yet handed to the peer's side. On host that is the kernel. On wire it is
+ * the peer's TCP: octets count until they are acknowledged, and so do WRITABLE and FLOW_SENT. */
 static inline uint64_t flow_unsent(struct flow_plane *plane, struct flow flow)
 {
     return plane->ops->unsent(plane, flow);

@@ -32,50 +32,18 @@
 #define SLOT_ALWAYS  ((uint32_t) ~(FLOW_READABLE | FLOW_WRITABLE | FLOW_SENT))
 #define LEFTOVER_MAX 4096u
 
-#define SLOT_OF(link_pointer, member)                                                              \
-    ((struct flow_slot *)(void *)((char *)(link_pointer)-offsetof(struct flow_slot, member)))
-
 /* ---- lists ---- */
-
-static void link_init(struct flow_link *head)
-{
-    head->next = head->prev = head;
-}
-
-static void link_push(struct flow_link *head, struct flow_link *link)
-{
-    if (link->next != NULL)
-        return;
-    link->prev = head->prev;
-    link->next = head;
-    head->prev->next = link;
-    head->prev = link;
-}
-
-static void link_remove(struct flow_link *link)
-{
-    if (link->next == NULL)
-        return;
-    link->next->prev = link->prev;
-    link->prev->next = link->next;
-    link->next = link->prev = NULL;
-}
-
-static bool link_is_empty(const struct flow_link *head)
-{
-    return head->next == head;
-}
 
 /* Moves all of `from` to the empty head `to`: what is pushed meanwhile waits for the next round. */
 static void link_move(struct flow_link *to, struct flow_link *from)
 {
-    link_init(to);
-    if (link_is_empty(from))
+    flow_link_init(to);
+    if (flow_link_is_empty(from))
         return;
     *to = *from;
     to->next->prev = to;
     to->prev->next = to;
-    link_init(from);
+    flow_link_init(from);
 }
 
 /* ---- slots ---- */
@@ -92,11 +60,11 @@ void flow_core_init(struct flow_core *core, const struct flow_ops *ops, struct b
     core->block_count = (slot_count_max + SLOT_BLOCK - 1) / SLOT_BLOCK;
     core->blocks = calloc(core->block_count, sizeof(*core->blocks));
     CHECK(core->blocks != NULL);
-    link_init(&core->free);
-    link_init(&core->report);
-    link_init(&core->read);
-    link_init(&core->dirty);
-    link_init(&core->warm);
+    flow_link_init(&core->free);
+    flow_link_init(&core->report);
+    flow_link_init(&core->read);
+    flow_link_init(&core->dirty);
+    flow_link_init(&core->warm);
 }
 
 struct flow_slot *flow_core_slot_at(struct flow_core *core, uint32_t index)
@@ -131,7 +99,7 @@ static bool slots_grow(struct flow_core *core)
     uint32_t index = core->slot_count++;
     struct flow_slot *slot = flow_core_slot_at(core, index);
     slot->index = index;
-    link_push(&core->free, &slot->report);
+    flow_link_push(&core->free, &slot->report);
     return true;
 }
 
@@ -139,11 +107,11 @@ struct flow_slot *flow_core_slot_new(struct flow_core *core, enum flow_slot_kind
                                      uint64_t user)
 {
     CHECK(kind != FLOW_SLOT_FREE);
-    if (link_is_empty(&core->free) && !slots_grow(core))
+    if (flow_link_is_empty(&core->free) && !slots_grow(core))
         return NULL;
-    struct flow_slot *slot = SLOT_OF(core->free.next, report);
+    struct flow_slot *slot = FLOW_SLOT_OF(core->free.next, report);
     CHECK(slot->kind == FLOW_SLOT_FREE);
-    link_remove(&slot->report);
+    flow_link_remove(&slot->report);
 
     uint32_t index = slot->index, generation = slot->generation + 1;
     memset(slot, 0, core->slot_size);
@@ -175,10 +143,10 @@ void flow_core_slot_free(struct flow_core *core, struct flow_slot *slot)
     CHECK(slot->kind != FLOW_SLOT_FREE);
     slot_let_go_received(slot);
     buf_queue_fini(&slot->unsent);
-    link_remove(&slot->report);
-    link_remove(&slot->read);
-    link_remove(&slot->dirty);
-    link_remove(&slot->warm);
+    flow_link_remove(&slot->report);
+    flow_link_remove(&slot->read);
+    flow_link_remove(&slot->dirty);
+    flow_link_remove(&slot->warm);
     if (slot->flags & FLOW_SLOT_ORPHAN)
         core->stats.orphans--;
     else
@@ -186,15 +154,15 @@ void flow_core_slot_free(struct flow_core *core, struct flow_slot *slot)
     slot->kind = FLOW_SLOT_FREE;
     slot->generation++;
     slot->incarnation = 0;
-    link_push(&core->free, &slot->report);
+    flow_link_push(&core->free, &slot->report);
 }
 
 void flow_core_slot_orphan(struct flow_core *core, struct flow_slot *slot)
 {
     CHECK(slot->kind == FLOW_SLOT_STREAM && !(slot->flags & FLOW_SLOT_ORPHAN));
     slot_let_go_received(slot);
-    link_remove(&slot->report);
-    link_remove(&slot->warm);
+    flow_link_remove(&slot->report);
+    flow_link_remove(&slot->warm);
     slot->generation++;
     slot->wanted = 0;
     slot->held = 0;
@@ -220,13 +188,13 @@ struct flow_slot *flow_core_find(struct flow_core *core, struct flow flow)
 void flow_core_touch(struct flow_core *core, struct flow_slot *slot)
 {
     if (!(slot->flags & (FLOW_SLOT_ORPHAN | FLOW_SLOT_UNACCEPTED)))
-        link_push(&core->report, &slot->report);
+        flow_link_push(&core->report, &slot->report);
 }
 
 void flow_core_resume(struct flow_core *core, struct flow_slot *slot)
 {
     if (slot->flags & FLOW_SLOT_MORE && slot->charge < slot->receive_limit)
-        link_push(&core->read, &slot->read);
+        flow_link_push(&core->read, &slot->read);
 }
 
 void flow_core_send_later(struct flow_core *core, struct flow_slot *slot)
@@ -234,17 +202,17 @@ void flow_core_send_later(struct flow_core *core, struct flow_slot *slot)
     bool has_fin = slot->flags & FLOW_SLOT_FIN_WANTED && !(slot->flags & FLOW_SLOT_FIN_SENT);
     if (slot->flags & FLOW_SLOT_OPEN && !(slot->flags & FLOW_SLOT_BLOCKED) &&
         (flow_core_sendable(slot) > 0 || has_fin))
-        link_push(&core->dirty, &slot->dirty);
+        flow_link_push(&core->dirty, &slot->dirty);
 }
 
 void flow_core_send_now(struct flow_core *core, struct flow_slot *slot)
 {
-    link_push(&core->dirty, &slot->dirty);
+    flow_link_push(&core->dirty, &slot->dirty);
 }
 
 void flow_core_warm(struct flow_core *core, struct flow_slot *slot)
 {
-    link_push(&core->warm, &slot->warm);
+    flow_link_push(&core->warm, &slot->warm);
 }
 
 void flow_core_read_round(struct flow_core *core, struct flow_link *ret_round)
@@ -254,10 +222,10 @@ void flow_core_read_round(struct flow_core *core, struct flow_link *ret_round)
 
 struct flow_slot *flow_core_read_next(struct flow_link *round)
 {
-    if (link_is_empty(round))
+    if (flow_link_is_empty(round))
         return NULL;
-    struct flow_slot *slot = SLOT_OF(round->next, read);
-    link_remove(&slot->read);
+    struct flow_slot *slot = FLOW_SLOT_OF(round->next, read);
+    flow_link_remove(&slot->read);
     return slot;
 }
 
@@ -268,17 +236,17 @@ void flow_core_dirty_round(struct flow_core *core, struct flow_link *ret_round)
 
 struct flow_slot *flow_core_dirty_next(struct flow_link *round)
 {
-    if (link_is_empty(round))
+    if (flow_link_is_empty(round))
         return NULL;
-    struct flow_slot *slot = SLOT_OF(round->next, dirty);
-    link_remove(&slot->dirty);
+    struct flow_slot *slot = FLOW_SLOT_OF(round->next, dirty);
+    flow_link_remove(&slot->dirty);
     return slot;
 }
 
 bool flow_core_is_quiet(const struct flow_core *core)
 {
-    return link_is_empty(&core->report) && link_is_empty(&core->dirty) &&
-           link_is_empty(&core->read);
+    return flow_link_is_empty(&core->report) && flow_link_is_empty(&core->dirty) &&
+           flow_link_is_empty(&core->read);
 }
 
 /* ---- reports ---- */
@@ -322,9 +290,9 @@ uint32_t flow_core_report(struct flow_core *core, struct flow_event *ret_events,
 {
     uint32_t count = 0;
 
-    while (count < max && !link_is_empty(&core->report)) {
-        struct flow_slot *slot = SLOT_OF(core->report.next, report);
-        link_remove(&slot->report);
+    while (count < max && !flow_link_is_empty(&core->report)) {
+        struct flow_slot *slot = FLOW_SLOT_OF(core->report.next, report);
+        flow_link_remove(&slot->report);
         uint32_t mask = slot_mask(slot);
         if (mask == 0)
             continue;
@@ -361,8 +329,8 @@ void flow_core_reset(struct flow_core *core, struct flow_slot *slot, enum err er
     core->stats.resets++;
     buf_queue_fini(&slot->unsent);
     slot->held = 0;
-    link_remove(&slot->dirty);
-    link_remove(&slot->read);
+    flow_link_remove(&slot->dirty);
+    flow_link_remove(&slot->read);
     flow_core_touch(core, slot);
 }
 
@@ -418,9 +386,9 @@ void flow_core_settle(struct flow_core *core)
     struct flow_link warm;
 
     link_move(&warm, &core->warm);
-    while (!link_is_empty(&warm)) {
-        struct flow_slot *slot = SLOT_OF(warm.next, warm);
-        link_remove(&slot->warm);
+    while (!flow_link_is_empty(&warm)) {
+        struct flow_slot *slot = FLOW_SLOT_OF(warm.next, warm);
+        flow_link_remove(&slot->warm);
         slot_settle(core, slot);
     }
     while (core->spare_count > 0)

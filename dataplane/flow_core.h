@@ -17,6 +17,35 @@ struct flow_link {
     struct flow_link *next, *prev; /* NULL when not linked */
 };
 
+/* A circular list with a head of its own; drivers use the links of their slots for more lists. */
+static inline void flow_link_init(struct flow_link *head)
+{
+    head->next = head->prev = head;
+}
+/** To the end of the list; no effect on a link that is on a list. */
+static inline void flow_link_push(struct flow_link *head, struct flow_link *link)
+{
+    if (link->next != NULL)
+        return;
+    link->prev = head->prev;
+    link->next = head;
+    head->prev->next = link;
+    head->prev = link;
+}
+/** From whatever list it is on, if it is on one. */
+static inline void flow_link_remove(struct flow_link *link)
+{
+    if (link->next == NULL)
+        return;
+    link->next->prev = link->prev;
+    link->prev->next = link->next;
+    link->next = link->prev = NULL;
+}
+static inline bool flow_link_is_empty(const struct flow_link *head)
+{
+    return head->next == head;
+}
+
 enum flow_slot_kind { FLOW_SLOT_FREE, FLOW_SLOT_LISTENER, FLOW_SLOT_DATAGRAM, FLOW_SLOT_STREAM };
 
 enum flow_slot_flags {
@@ -50,6 +79,10 @@ struct flow_slot {
     struct buf *tail; /* last receive buffer: small reads are put behind each other in it */
     struct flow_link report, read, dirty, warm;
 };
+
+/* The slot of a link that is on one of its lists. */
+#define FLOW_SLOT_OF(link_pointer, member)                                                         \
+    ((struct flow_slot *)(void *)((char *)(link_pointer)-offsetof(struct flow_slot, member)))
 
 #define FLOW_CORK_UNIT          16384u
 #define FLOW_RECEIVE_LIMIT      262144u /* when the owner gives 0 */
@@ -134,6 +167,10 @@ void flow_core_receive_end(struct flow_core *core, struct flow_slot *slot, uint3
  */
 void flow_core_receive_buf(struct flow_core *core, struct flow_slot *slot, struct buf *buf,
                            uint32_t offset, uint32_t size);
+/** Copy received octets behind those that were copied before. Returns how many there was room for:
+ * fewer when the pool is empty. */
+uint32_t flow_core_receive_copy(struct flow_core *core, struct flow_slot *slot,
+                                struct span octets) MUST_CHECK;
 /** Octets that may go now. */
 static inline uint64_t flow_core_sendable(const struct flow_slot *slot)
 {

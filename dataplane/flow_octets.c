@@ -132,6 +132,33 @@ void flow_core_receive_buf(struct flow_core *core, struct flow_slot *slot, struc
     flow_core_warm(core, slot);
 }
 
+uint32_t flow_core_receive_copy(struct flow_core *core, struct flow_slot *slot, struct span octets)
+{
+    uint32_t left = octets.size;
+
+    while (left > 0) {
+        if (!tail_is_usable(slot)) {
+            struct buf *buf = buf_acquire(core->plane.pool);
+            if (buf == NULL)
+                break;
+            if (slot->tail != NULL)
+                buf_release(slot->tail);
+            slot->tail = buf;
+            slot->charge += buf_charge(buf);
+        }
+        const uint8_t *from = octets.data + (octets.size - left);
+        uint32_t room = buf_room(slot->tail);
+        memcpy(buf_data(slot->tail) + buf_size(slot->tail), from, left < room ? left : room);
+        left -= slot_receive_into(slot, slot->tail, left);
+    }
+    core->stats.octets_received += octets.size - left;
+    core->stats.copies++;
+    core->stats.copied_octets += octets.size - left;
+    flow_core_touch(core, slot);
+    flow_core_warm(core, slot);
+    return octets.size - left;
+}
+
 /* `size` octets are gone: their share of the charge with them. */
 static void slot_discharge(struct flow_core *core, struct flow_slot *slot, uint64_t size,
                            uint64_t charged)

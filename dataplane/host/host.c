@@ -272,7 +272,7 @@ enum err flow_host_new(const struct flow_host_options *options, struct flow_plan
     plane->orphan_time = options->orphan_time;
     wheel_init(&plane->wheel, 0);
     rng_init_seed(&plane->rng, options->seed);
-    plane->orphans.next = plane->orphans.prev = &plane->orphans;
+    flow_link_init(&plane->orphans);
     flow_core_init(&plane->core, &host_ops, options->pool, sizeof(struct host_flow),
                    options->flow_count_max);
     *ret_plane = &plane->core.plane;

@@ -95,15 +95,11 @@ static void orphan_receive(struct host_plane *plane, struct host_flow *flow)
 static void host_flow_orphan(struct host_plane *plane, struct host_flow *flow)
 {
     if (plane->core.stats.orphans >= HOST_ORPHAN_MAX) {
-        struct flow_link *oldest = plane->orphans.next;
-        host_stream_abort(plane, (struct host_flow *)(void *)((char *)oldest -
-                                                              offsetof(struct flow_slot, report)));
+        host_stream_abort(plane, host_flow_of(FLOW_SLOT_OF(plane->orphans.next, report)));
     }
     flow_core_slot_orphan(&plane->core, &flow->slot);
     flow->dropped = 0;
-    flow->slot.report = (struct flow_link){.next = &plane->orphans, .prev = plane->orphans.prev};
-    plane->orphans.prev->next = &flow->slot.report;
-    plane->orphans.prev = &flow->slot.report;
+    flow_link_push(&plane->orphans, &flow->slot.report);
     wheel_arm(&plane->wheel, &flow->timer, plane->now + plane->orphan_time);
     flow_core_resume(&plane->core, &flow->slot);
 }

@@ -76,6 +76,8 @@ enum stack_timer_kind {
     STACK_TIMER_DESTINATION,
 };
 
+extern const struct flow_ops stack_ops; /* flow_wire.c */
+
 static inline struct stack *stack_of(struct flow_plane *plane)
 {
     return (struct stack *)(void *)plane;

@@ -19,7 +19,9 @@
  * Checksums: a received buffer says in mbuf.ol_flags what the nic found (RTE_MBUF_F_RX_{IP,L4}_
  * CKSUM_*): GOOD, BAD, NONE (partial, but the data is good), or UNKNOWN: the stack then verifies
  * itself. A buffer to be sent asks by RTE_MBUF_F_TX_* only for what `offloads` grants, with the
- * pseudo-header sum in place and l2_len, l3_len, l4_len (and tso_segsz) set.
+ * pseudo-header sum in place and l2_len, l3_len, l4_len (and tso_segsz) set. As DPDK wants it: the
+ * pseudo-header of a TSO frame counts its length as zero, RTE_MBUF_F_TX_IPV4 or _IPV6 comes with
+ * every request, and TSO over IPv4 asks for the IP checksum as well (whose field is then zero).
  */
 enum nic_offloads {
     NIC_TX_IP4_CHECKSUM = 1u << 0,

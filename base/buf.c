@@ -5,13 +5,15 @@
  * A pool hands out buffers from a free list, last returned first, for that one is still in the
  * cache. When the list is empty and count_max allows, it grows by a slab of BUF_POOL_BLOCK buffers:
  * header, headroom and data of each in one piece of memory. With BUF_BACKING_HEAP every buffer is
- * a heap block that is freed with its last reference.
+ * a heap block that is freed with its last reference. A pool that stands on an rte_mempool has ops
+ * (base/buf_pool.h); slabs and heap know no function pointer.
  *
  * A queue is a ring of slices. The ring doubles when full and is freed by buf_queue_fini() only, so
  * that a queue in use settles at the size it needs.
  *
  * Invariants
- *   1. A buffer on the free list has refcnt 0; every buffer outside has refcnt >= 1.
+ *   1. A buffer on the free list has refcnt 0; every buffer outside has refcnt >= 1. In a mempool
+ *      free ones have refcnt 1, as drivers want it.
  *   2. in_use counts the buffers outside and is at most count_max.
  *   3. A slice holds one reference and lies within its buffer. `size` of a queue is the sum over
  *      its slices, none of which is empty.
@@ -24,7 +26,10 @@
  */
 #include "base/buf.h"
 
+#include <rte_mempool.h>
 #include <stdlib.h>
+
+#include "base/buf_pool.h"
 
 #define BUF_DATA_SIZE_MAX   65000u
 #define BUF_LINE            64u
@@ -33,16 +38,6 @@
 #define BUF_REFCNT_MAX      UINT16_MAX
 
 _Static_assert(BUF_DATA_SIZE_MAX + BUF_HEADROOM <= UINT16_MAX, "buf_len is 16 bits");
-
-struct buf_pool {
-    struct buf *free; /* linked by mbuf.next */
-    uint32_t in_use, created, count_max;
-    uint32_t data_size, stride;
-    enum buf_backing backing;
-    uint64_t exhausted;
-    void **slabs;
-    uint32_t slab_count;
-};
 
 /* ---- pools ---- */
 
@@ -58,7 +53,12 @@ static struct rte_mbuf *buf_to_mbuf(struct buf *buf)
 
 static struct buf_pool *buf_get_pool(const struct buf *buf)
 {
-    return (struct buf_pool *)(void *)buf->mbuf.pool;
+    struct rte_mempool *pool = buf->mbuf.pool;
+
+    if (buf_is_tagged(buf))
+        return (struct buf_pool *)(void *)((uint8_t *)pool - BUF_POOL_TAG);
+    return (struct buf_pool *)(void *)((uint8_t *)rte_mempool_get_priv(pool) +
+                                       BUF_POOL_PRIVATE_OFFSET);
 }
 
 struct buf_pool *buf_pool_new(const struct buf_pool_options *options)
@@ -85,7 +85,11 @@ void buf_pool_free(struct buf_pool *pool)
 {
     if (pool == NULL)
         return;
-    CHECK(pool->in_use == 0);
+    CHECK(buf_pool_in_use(pool) == 0);
+    if (pool->ops != NULL) {
+        pool->ops->free(pool);
+        return;
+    }
     for (uint32_t i = 0; i < pool->slab_count; i++)
         free(pool->slabs[i]);
     free(pool->slabs);
@@ -94,12 +98,12 @@ void buf_pool_free(struct buf_pool *pool)
 
 uint32_t buf_pool_in_use(const struct buf_pool *pool)
 {
-    return pool->in_use;
+    return pool->ops == NULL ? pool->in_use : pool->ops->in_use(pool);
 }
 
 uint32_t buf_pool_available(const struct buf_pool *pool)
 {
-    return pool->count_max - pool->in_use;
+    return pool->ops == NULL ? pool->count_max - pool->in_use : pool->ops->available(pool);
 }
 
 uint32_t buf_pool_data_size(const struct buf_pool *pool)
@@ -119,7 +123,7 @@ static void buf_init(struct buf_pool *pool, struct buf *buf, void *octets)
     buf->mbuf.buf_addr = octets;
     buf->mbuf.buf_len = (uint16_t)(BUF_HEADROOM + pool->data_size);
     buf->mbuf.port = UINT16_MAX; /* RTE_MBUF_PORT_INVALID */
-    buf->mbuf.pool = (struct rte_mempool *)(void *)pool;
+    buf->mbuf.pool = (struct rte_mempool *)(void *)((uint8_t *)pool + BUF_POOL_TAG);
 }
 
 static void buf_pool_grow(struct buf_pool *pool)
@@ -172,18 +176,27 @@ static struct buf *buf_pool_pop(struct buf_pool *pool)
     return buf;
 }
 
-struct buf *buf_acquire(struct buf_pool *pool)
+static struct buf *buf_acquire_own(struct buf_pool *pool)
 {
     struct buf *buf = buf_pool_pop(pool);
+
+    if (buf == NULL)
+        return NULL;
+    CHECK(buf->mbuf.refcnt == 0);
+    buf->mbuf.refcnt = 1;
+    pool->in_use++;
+    return buf;
+}
+
+struct buf *buf_acquire(struct buf_pool *pool)
+{
+    struct buf *buf = pool->ops == NULL ? buf_acquire_own(pool) : pool->ops->acquire(pool);
 
     if (buf == NULL) {
         pool->exhausted++;
         return NULL;
     }
-    CHECK(buf->mbuf.refcnt == 0);
-    pool->in_use++;
     buf->mbuf.data_off = BUF_HEADROOM;
-    buf->mbuf.refcnt = 1;
     buf->mbuf.nb_segs = 1;
     buf->mbuf.ol_flags = 0;
     buf->mbuf.data_len = 0;
@@ -220,6 +233,9 @@ static void buf_detach(const struct buf_pool *pool, struct buf *clone)
 struct buf *buf_clone(struct buf_pool *pool, struct buf *buf, uint32_t offset, uint32_t size)
 {
     CHECK(offset <= buf->mbuf.buf_len && size <= buf->mbuf.buf_len - offset);
+    if (pool->ops != NULL)
+        return pool->ops->clone(pool, buf, offset, size);
+    CHECK(buf_is_tagged(buf));
     struct buf *clone = buf_acquire(pool);
     if (clone == NULL)
         return NULL;
@@ -251,11 +267,18 @@ void buf_release_chain(struct buf *buf)
 void buf_release(struct buf *buf)
 {
     CHECK(buf->mbuf.refcnt > 0);
-    if (--buf->mbuf.refcnt > 0)
+    if (buf->mbuf.refcnt > 1) {
+        buf->mbuf.refcnt--;
         return;
+    }
 
     struct buf_pool *pool = buf_get_pool(buf);
+    if (pool->ops != NULL) {
+        pool->ops->release(pool, buf);
+        return;
+    }
     CHECK(pool->in_use > 0);
+    buf->mbuf.refcnt = 0;
     pool->in_use--;
     if (buf->mbuf.ol_flags & RTE_MBUF_F_INDIRECT)
         buf_detach(pool, buf);

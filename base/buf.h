@@ -16,7 +16,8 @@
  *
  * Pools: slabs grow by blocks of BUF_POOL_BLOCK buffers up to count_max and never shrink; with
  * backing BUF_BACKING_HEAP every buffer is a heap block of its own, so that AddressSanitizer sees
- * overruns and use after free.
+ * overruns and use after free. Pools that drivers fill and empty, too, stand on an rte_mempool
+ * (dataplane/wire/port/buf_mempool.h).
  */
 struct buf {
     struct rte_mbuf mbuf;
@@ -42,7 +43,9 @@ struct buf_pool *buf_pool_new(const struct buf_pool_options *options);
 /** CHECKs that every buffer came back. */
 void buf_pool_free(struct buf_pool *pool);
 uint32_t buf_pool_in_use(const struct buf_pool *pool);
-uint32_t buf_pool_available(const struct buf_pool *pool); /* count_max - in use */
+/** count_max - in use. On a mempool: what the calling thread can acquire at least, since others may
+ * keep some cached. */
+uint32_t buf_pool_available(const struct buf_pool *pool);
 uint32_t buf_pool_data_size(const struct buf_pool *pool);
 uint64_t buf_pool_exhausted(const struct buf_pool *pool); /* times buf_acquire() had none to give */
 
@@ -59,7 +62,8 @@ void buf_release_chain(struct buf *buf);
 /**
  * A buffer of `pool` that shows the octets [offset, offset + size) of `buf` (offset from buf_addr)
  * and holds a reference to it until it is released itself: what a frame sends of a message without
- * copying. Nobody writes through it. NULL when the pool is exhausted.
+ * copying. Nobody writes through it. NULL when the pool is exhausted. CHECKs that both are on
+ * mempools, or neither: drivers let go of both.
  */
 struct buf *buf_clone(struct buf_pool *pool, struct buf *buf, uint32_t offset,
                       uint32_t size) MUST_CHECK;

@@ -113,6 +113,13 @@ static enum err directory_lock(struct assembly *assembly, char why[ASSEMBLY_WHY_
 
 /* ---- one shard ---- */
 
+static uint32_t flow_count(const struct config *config)
+{
+    uint32_t allowed = config->flow_count_allowed;
+
+    return allowed > 0 && allowed < config->flow_count_max ? allowed : config->flow_count_max;
+}
+
 static enum err member_new(struct assembly_member *member, const struct config *config,
                            struct rng *rng, char why[ASSEMBLY_WHY_SIZE])
 {
@@ -126,7 +133,7 @@ static enum err member_new(struct assembly_member *member, const struct config *
     member->pool = buf_pool_new(&pool);
     struct flow_host_options host = {
         .pool = member->pool,
-        .flow_count_max = config->flow_count_max,
+        .flow_count_max = flow_count(config),
         .orphan_time = ORPHAN_TIME,
         .seed = rng_u64(rng),
     };
@@ -172,8 +179,8 @@ static struct shard_options member_options(struct assembly *assembly, uint32_t i
         .message_count_max = config->message_count_max / config->cores,
         .body_memory_max = config->body_memory / config->cores,
         .connection_max = config->connections_per_site,
-        .outbound_max = config->flow_count_max / 2,
-        .inbound_flow_max = config->flow_count_max - config->flow_count_max / 4,
+        .outbound_max = flow_count(config) / 2,
+        .inbound_flow_max = flow_count(config) - flow_count(config) / 4,
     };
 }
 

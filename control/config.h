@@ -93,6 +93,7 @@ struct config {
     struct config_records records;
     uint32_t cores;
     uint32_t connections_per_site, message_count_max, buffer_size, flow_count_max;
+    uint32_t flow_count_allowed; /* not an option: by the descriptors at start; 0: all */
     uint64_t body_memory, buffer_memory;
     tick_us shutdown_timeout;
     const char *control_socket;

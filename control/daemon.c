@@ -275,13 +275,12 @@ static void descriptors_raise(struct config *config)
     higher = (struct rlimit){limit.rlim_max, limit.rlim_max};
     (void)setrlimit(RLIMIT_NOFILE, &higher);
     rlim_t spare = limit.rlim_max > DESCRIPTORS_BESIDE ? limit.rlim_max - DESCRIPTORS_BESIDE : 0;
-    uint32_t allowed = (uint32_t)(spare / config->cores);
+    rlim_t allowed = spare / config->cores;
+    config->flow_count_allowed = allowed < FLOWS_MIN ? FLOWS_MIN : (uint32_t)allowed;
     log_line(LOG_WARNING,
-             "flows=%u: lowered to %u, since only %" PRIu64 " descriptors are allowed "
+             "flows=%u: %u are used, since only %" PRIu64 " descriptors are allowed "
              "(RLIMIT_NOFILE)",
-             config->flow_count_max, allowed < FLOWS_MIN ? FLOWS_MIN : allowed,
-             (uint64_t)limit.rlim_max);
-    config->flow_count_max = allowed < FLOWS_MIN ? FLOWS_MIN : allowed;
+             config->flow_count_max, config->flow_count_allowed, (uint64_t)limit.rlim_max);
 }
 
 static bool records_open(struct daemon *daemon)

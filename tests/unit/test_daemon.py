@@ -4,8 +4,10 @@
 The life of angariumd as its operator sees it: start, refusals at start, reload, rotation of records,
 control socket, stop, restart with mail in the spool. Arguments: angariumd, angarium. Prints TAP.
 """
+import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
 import smtplib
@@ -71,9 +73,10 @@ def is_open(port):
 class Daemon:
     all = []
 
-    def __init__(self, config, port=PORT):
+    def __init__(self, config, port=PORT, descriptors=None):
         self.log = open(path("log"), "ab+")
-        self.child = subprocess.Popen([DAEMON, "-c", config], stdout=self.log, stderr=self.log)
+        limit = (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))) if descriptors else None
+        self.child = subprocess.Popen([DAEMON, "-c", config], stdout=self.log, stderr=self.log, preexec_fn=limit)
         Daemon.all.append(self)
         wait_until(lambda: self.child.poll() is not None or is_open(port), "listens")
 
@@ -271,12 +274,33 @@ def stop_is_bounded():
     expect(status == 0 and 0.4 < seconds < 5, (status, seconds))
 
 
+def leaves_descriptors_for_mail_that_goes_out():
+    with socket.socket() as hop:
+        hop.bind(("127.0.0.1", DEAD_PORT))
+        hop.listen()
+        hop.settimeout(20)
+        daemon = Daemon(write_config("relay.yaml"), descriptors=256 + 80)
+        expect("flows=256: 80 are used" in daemon.log_text(), daemon.log_text())
+        with smtplib.SMTP("127.0.0.1", PORT, timeout=20) as client:
+            client.ehlo()
+            crowd = []
+            for _ in range(300):
+                with contextlib.suppress(ConnectionResetError):
+                    crowd.append(socket.create_connection(("127.0.0.1", PORT), 5))
+            client.sendmail("sender@example.org", ["d@dead.example"], "Subject: x\r\n\r\nbody\r\n")
+            hop.accept()[0].close()
+        for member in crowd:
+            member.close()
+    wait_until(lambda: cli("reload")[1] == "reloaded\n", "no option is said to have changed")
+    daemon.stop()
+
+
 def main():
     alone = [refuses_wrong_arguments, refuses_a_bad_configuration, checks_a_good_one,
              makes_a_private_key]
     running = [tells_what_runs, refuses_a_second_on_the_same, answers_on_its_socket, reloads,
                bounds_reloads_by_open_sessions, rotates_records, resets_who_goes_on_sending, drains_on_sigterm]
-    after = [has_its_mail_after_a_restart, stop_is_bounded]
+    after = [has_its_mail_after_a_restart, stop_is_bounded, leaves_descriptors_for_mail_that_goes_out]
     print(f"1..{len(alone + running + after)}")
     daemon, failed = None, 0
     for number, test in enumerate(alone + running + after, 1):

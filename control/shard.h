@@ -84,7 +84,8 @@ struct shard_status {
     struct ring_stats ring;
     uint64_t turns, busy_us; /* time spent in turns that did something */
     tick_us uptime;
-    uint32_t invariant_violations; /* messages without a next event; must be 0 */
+    uint32_t invariant_violations; /* messages without a next event, in a queue of a few
+                                      thousand; must be 0 */
     uint64_t handovers;            /* deliveries sent to another shard's connection */
 };
 

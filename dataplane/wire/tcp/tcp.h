@@ -259,9 +259,6 @@ struct tcp_found {
 struct tcp_table *tcp_table_new(struct stack *stack);
 /** Listeners and entries may be left; they are forgotten. */
 void tcp_table_free(struct tcp_table *table);
-/** SipHash-1-3 of the tuple under the stack's secret: what table and SYN cache hash by. */
-uint64_t tcp_key_hash(const struct stack *stack, const struct tcp_key *key);
-bool tcp_key_is_equal(const struct tcp_key *a, const struct tcp_key *b);
 struct tcp_found tcp_table_find(struct stack *stack, const struct tcp_key *key);
 /** Steps for a burst, so that memory is waited for once: the hash, and its bucket's line is asked
  * for; then the line of what that bucket names; then the look-up. The middle one may be left out.
@@ -556,16 +553,22 @@ void tcp_rtt_syn_was_lost(struct tcp_rtt *rtt, const struct tcp_policy *policy);
 /* What an ACK told. */
 struct tcp_ack {
     uint32_t acknowledgement;
-    uint32_t delivered;     /* octets newly acknowledged or SACKed */
-    tick_us newest_sent_at; /* of the newly delivered ones, for RACK; 0: none that counts */
-    uint32_t newest_end;
-    uint32_t rtt_us;         /* 0: no sample */
-    uint32_t timestamp_echo; /* 0: none */
-    bool is_advance, is_duplicate, has_sack, has_dsack, is_ece;
+    uint32_t acked;     /* octets the cumulative acknowledgement moved by */
+    uint32_t delivered; /* octets newly acknowledged or SACKed */
+    uint32_t rtt_us;    /* 0: no sample */
+    bool is_advance, is_duplicate, is_ece;
+    bool has_sack; /* something is newly SACKED */
+    /* For recovery alone. Of what was newly delivered: the one sent last (for RACK), the highest
+     * sequence, the first one sent once. */
+    bool has_newest, is_anything_delivered, has_once, has_timestamp;
+    tick_us newest_sent_at, once_sent_at;
+    uint32_t newest_end, highest_end, timestamp_echo;
+    uint32_t dsack_count;       /* segments */
+    bool has_dsack;             /* RFC 2883 */
+    bool is_tlp_dsack;          /* and it is for the probe */
     bool is_reordered;          /* something never sent again came later than its successors */
     bool is_original_delivered; /* something sent once, below `recover` */
     bool is_retransmit_acked;   /* the cumulative ACK covers something sent again */
-    bool is_tlp_dsack;          /* the DSACK is for the probe */
 };
 /** Digest cumulative ACK and SACK blocks against `sent`: marks SACKED, computes *ret_ack. At most
  * TCP_SACK_BUDGET descriptors are newly SACKED by one segment (HAZARDS TC-03). Drops nothing. */
@@ -622,10 +625,10 @@ static inline void tcp_sent_mark(struct tcb *tcb, struct tcp_sent *sent, uint8_t
 
 /* ---- tcp/congestion.c, cubic.c, newreno.c: RFC 5681, 9438, 6928, 3465 ---- */
 
+/** Once snd_una, mss and syn_count are known, and before the first tcp_recovery_digest(). */
 void tcp_congestion_init(struct stack *stack, struct tcb *tcb);
-/** `delivered` octets were acknowledged outside recovery; grows only what cwnd was in the way of.
- */
-void tcp_congestion_acked(struct stack *stack, struct tcb *tcb, uint32_t delivered);
+/** `acked` octets were acknowledged outside recovery; grows only what cwnd was in the way of. */
+void tcp_congestion_acked(struct stack *stack, struct tcb *tcb, uint32_t acked);
 /** Sent something new: was cwnd in the way? */
 void tcp_congestion_on_sent(struct tcb *tcb);
 /** Once per window: loss or ECE. Sets ssthresh (and the state for CUBIC). */

@@ -6,14 +6,22 @@
 #include <string.h>
 
 static const struct flow_ops no_ops;
-static struct buf_pool *pool;
+
+struct fixture_sent fixture_sent;
+
+void tcp_send_plain(struct stack *stack, const struct tcp_key *key, const struct tcp_header *header)
+{
+    (void)stack;
+    fixture_sent = (struct fixture_sent){*key, *header, fixture_sent.count + 1};
+}
 
 struct stack *fixture_stack_new(const struct stack_options *options)
 {
     struct stack *stack = calloc(1, sizeof(*stack));
 
     CHECK(stack != NULL);
-    pool = buf_pool_new(&(struct buf_pool_options){.data_size = 64, .count_max = 1});
+    struct buf_pool *pool =
+        buf_pool_new(&(struct buf_pool_options){.data_size = 64, .count_max = 1});
     flow_core_init(&stack->core, &no_ops, pool, sizeof(struct tcb), options->flow_count_max);
     stack->options = *options;
     stack->now = options->now;
@@ -40,7 +48,7 @@ void fixture_stack_free(struct stack *stack)
             flow_core_slot_free(&stack->core, slot);
     }
     flow_core_fini(&stack->core);
-    buf_pool_free(pool);
+    buf_pool_free(stack->core.plane.pool);
     free(stack->tcp);
     free(stack);
 }

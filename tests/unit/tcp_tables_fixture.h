@@ -23,6 +23,14 @@ struct tcp_key fixture_key4(uint8_t local, uint16_t local_port, uint32_t remote,
 struct tcp_key fixture_key6(uint8_t local, uint16_t local_port, uint32_t remote,
                             uint16_t remote_port);
 
+/* In place of tcp/output.c: what was sent without a tcb. */
+struct fixture_sent {
+    struct tcp_key key;
+    struct tcp_header header;
+    uint64_t count;
+};
+extern struct fixture_sent fixture_sent;
+
 /** The statistic of chi square for `count` cells that should be equally full. */
 double fixture_chi_square(const uint32_t *cells, uint32_t count, uint64_t total);
 

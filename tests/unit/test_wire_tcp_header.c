@@ -142,6 +142,7 @@ static void test_options(void **state)
         {"window scale of 4 octets", "03040700 020405b4", TCP_SYN, {0}},
         {"window scale without SYN", "030307", TCP_ACK, {0}},
         {"SACK permitted", "0402", TCP_SYN, {SACK_OK}},
+        {"SACK permitted as the last octets", "0101 0402", TCP_SYN, {SACK_OK}},
         {"SACK permitted of 3 octets", "040300 020405b4", TCP_SYN, {0}},
         {"SACK permitted without SYN", "0402", TCP_ACK, {0}},
         {"timestamps", "080a 0102030405060708", TCP_ACK, {TS}},

@@ -26,21 +26,47 @@ struct siphash_key {
 
 #define STACK_SEND_QUEUE 256u
 
+struct rss_table;
+
+/* What is reached on a port without a router: the prefixes of its addresses, each once. */
+struct stack_prefix {
+    uint8_t family, bits;
+    uint8_t ip[16];
+};
+
 struct stack_port {
     struct nic *nic;
     uint16_t index, mtu, vlan;
+    uint16_t segments_max; /* buffers per frame: 1 without NIC_TX_MULTI_SEGMENT */
     uint8_t mac[6];
+    bool is_l3;            /* NIC_IS_L3: no link addresses */
+    struct rss_table *rss; /* of the nic's key; NULL with one queue */
     struct flow_address gateway4, gateway6;
+    struct stack_prefix prefixes[STACK_ADDRESS_MAX];
+    uint32_t prefix_count;
     struct buf *waiting[STACK_SEND_QUEUE]; /* built this turn, or refused by the nic */
     uint32_t waiting_count;
+    uint32_t waiting_refused; /* of them, by the nic in an earlier turn */
+    tick_us accepted_at;      /* when the nic last took a frame, or had none to take */
 };
 
 struct stack_local { /* one of our addresses */
     struct stack_address address;
-    uint16_t port;     /* index into ports */
-    bool is_tentative; /* IPv6: duplicate address detection still runs; not used as a source */
-    bool is_duplicate; /* somebody else has it: unusable, counted */
+    uint16_t port;       /* index into ports */
+    bool is_tentative;   /* IPv6: duplicate address detection still runs; not used as a source */
+    bool is_duplicate;   /* somebody else has it: unusable, counted */
+    tick_us defended_at; /* IPv4: last announcement against a claim (RFC 5227 2.4) */
 };
+
+/* Any address of ours is found in one look: open addressing, 1 + index into locals; 0: free. */
+#define STACK_LOCAL_SLOTS 256u
+_Static_assert(STACK_ADDRESS_MAX * 4 <= STACK_LOCAL_SLOTS, "chains stay short");
+
+/* How many more may go in this second. */
+struct icmp_bucket {
+    uint32_t second, tokens;
+};
+#define ICMP_BUCKETS 256u
 
 struct stack {
     struct flow_core core; /* first: the stack is the plane */
@@ -49,17 +75,21 @@ struct stack {
     uint32_t port_count;
     struct stack_local locals[STACK_ADDRESS_MAX];
     uint32_t local_count;
+    uint8_t local_slots[STACK_LOCAL_SLOTS];
     tick_us now; /* of this turn */
     struct wheel wheel;
     struct rng rng;
     struct siphash_key hash_key; /* tables whose keys strangers choose */
     struct siphash_key isn_key, port_key, cookie_key, timestamp_key;
+    uint32_t link_generation; /* changes when a link address that destinations may hold is void */
     struct neigh_table *neighbours;
     struct destination_table *destinations;
     struct udp_shared *udp;
     struct tcp_shared *tcp;
     stack_tap *tap;
     void *tap_context;
+    struct icmp_bucket echo_buckets[ICMP_BUCKETS], unreachable_buckets[ICMP_BUCKETS];
+    struct icmp_bucket news_bucket;
     uint64_t counters[STACK_COUNTER_COUNT];
 };
 
@@ -72,8 +102,7 @@ enum stack_timer_kind {
     STACK_TIMER_TCP,       /* struct tcb.timer */
     STACK_TIMER_NEIGHBOUR, /* net/neighbour.c */
     STACK_TIMER_LIST,      /* one for all constant-delay lists of tcp (TIME_WAIT, SYN cache) */
-    STACK_TIMER_DAD,
-    STACK_TIMER_DESTINATION,
+    STACK_TIMER_ANNOUNCE,  /* net/neighbour_announce.c: duplicate address detection */
 };
 
 extern const struct flow_ops stack_ops; /* flow_wire.c */
@@ -93,6 +122,7 @@ struct packet {
     uint16_t l4_offset;
     uint16_t l4_size;          /* octets from the L4 header to the end of the IP payload */
     bool is_l4_checksum_known; /* the nic found it good, or partial: need not be verified */
+    bool is_copied; /* the first buffer is from our pool now, which other cores must not touch */
     uint8_t source_mac[6];
 };
 /** The octets of the packet from the L4 header on that lie in the first buffer. */
@@ -114,8 +144,16 @@ uint64_t siphash13(const struct siphash_key *key, const void *octets, uint32_t s
 
 /* ---- net/stack.c ---- */
 
-/** The local address that equals ip, or NULL. */
+/** The local address that equals ip, or NULL; also one that is not usable (yet). */
 struct stack_local *stack_local_find(struct stack *stack, uint8_t family, const uint8_t ip[16]);
+/** It may be sent from and answered for. */
+static inline bool stack_local_is_usable(const struct stack_local *local)
+{
+    return !local->is_tentative && !local->is_duplicate;
+}
+/** The usable address of `port` to speak from to `remote` there, or NULL. */
+struct stack_local *stack_local_choose(struct stack *stack, const struct stack_port *port,
+                                       uint8_t family, const uint8_t remote[16]);
 /** The source address for a destination when the application named none: one on the outgoing port,
  * same scope, on the same prefix if there is one. NULL: none. */
 struct stack_local *stack_source_choose(struct stack *stack, uint8_t family,
@@ -129,8 +167,21 @@ bool stack_is_foreign(const struct stack *stack, const struct stack_port *port, 
 void stack_poll_ports(struct stack *stack, tick_us now);
 /** Give the nics what was built. */
 void stack_flush_ports(struct stack *stack);
+/** When stack_poll_ports() is needed next though nothing arrives: timers, simulated links, frames
+ * that wait for a nic. For flow_deadline(). */
+tick_us stack_deadline(struct stack *stack);
+/** For flow_plane_free(): aborts what is left, sends the RSTs, frees stack and nics. */
+void stack_free(struct stack *stack);
+/** A frame that is not the engine's: to the exception path; without one it stays the packet's and
+ * is counted as `why`. */
+void stack_port_except(struct stack *stack, struct packet *packet, enum stack_counter why);
+
+/* ---- net/port.c ---- */
+
 /** Queue a complete frame for a port; takes it. */
 void stack_port_send(struct stack *stack, struct stack_port *port, struct buf *frame);
+/** Offer what waits to the nic; what it refuses waits on, until it took nothing for a second. */
+void stack_port_flush(struct stack *stack, struct stack_port *port);
 
 /* ---- net/rss.c: Toeplitz ---- */
 
@@ -167,23 +218,27 @@ static inline uint32_t rss_port(const struct rss_table *table, uint8_t family, u
 struct neigh_table *neigh_table_new(struct stack *stack);
 void neigh_table_free(struct neigh_table *table);
 /**
- * The link address of the next hop `ip` on `port`.
+ * The link address of the next hop `ip` on `port`, good until *ret_until unless
+ * stack->link_generation changes before.
  *
  * ERR_OK: ret_mac is filled. ERR_AGAIN: resolving; `packet` (complete but for the Ethernet header,
  * with room for it) was taken and goes out when the answer is in, or is dropped and counted, oldest
  * first, at 3 per neighbour. ERR_PEER_UNREACHABLE: failed a moment ago; packet stays the caller's.
  */
 enum err neigh_resolve(struct stack *stack, struct stack_port *port, uint8_t family,
-                       const uint8_t ip[16], struct buf *packet, uint8_t ret_mac[6]) MUST_CHECK;
-/** TCP made progress with a peer behind this next hop (RFC 4861 7.3.1): no probe needed. */
+                       const uint8_t ip[16], struct buf *packet, uint8_t ret_mac[6],
+                       tick_us *ret_until) MUST_CHECK;
+/** Something that was sent by way of this next hop was answered at `at` (RFC 4861 7.3.1): no probe
+ * needed for a while from then. Connections say destination_confirm(). */
 void neigh_confirm(struct stack *stack, struct stack_port *port, uint8_t family,
-                   const uint8_t ip[16]);
+                   const uint8_t ip[16], tick_us at);
 void neigh_input_arp(struct stack *stack, struct packet *packet);
 /** Neighbour solicitations and advertisements; checksum and hop limit already checked. */
 void neigh_input_nd(struct stack *stack, struct packet *packet, const struct nd_packet *nd);
 /** Gratuitous ARP and duplicate address detection at start. */
 void neigh_announce(struct stack *stack);
 void neigh_on_timer(struct stack *stack, struct wheel_timer *timer);
+void neigh_announce_on_timer(struct stack *stack);
 void neigh_on_news(struct stack *stack, const struct stack_news *news);
 
 /* ---- net/destination.c: what is known of a remote address ---- */
@@ -201,7 +256,9 @@ struct destination {
     uint32_t references;
     uint8_t l2_header[ETHERNET_HEADER_SIZE + ETHERNET_VLAN_SIZE]; /* template while is_resolved */
     uint16_t l2_size;
+    uint32_t l2_generation;
     tick_us resolved_until; /* the template holds until then; 0: ask neigh_resolve() */
+    tick_us confirmed_at;   /* last progress of a connection */
 };
 struct destination_table *destination_table_new(struct stack *stack);
 void destination_table_free(struct destination_table *table);
@@ -214,6 +271,16 @@ bool destination_mtu_lower(struct stack *stack, uint8_t family, const uint8_t ip
                            bool is_news);
 /** The mtu now, aged. */
 uint16_t destination_mtu(struct stack *stack, struct destination *destination);
+/** A connection to it made progress (an ACK that advanced): its next hop is alive. Costs a store.
+ */
+static inline void destination_confirm(const struct stack *stack, struct destination *destination)
+{
+    destination->confirmed_at = stack->now;
+}
+/** The way to `ip`: on a port's own prefix, else by its router. False: none. */
+bool stack_route(struct stack *stack, uint8_t family, const uint8_t ip[16],
+                 struct stack_port **ret_port, uint8_t ret_next_hop[16]);
+void destination_on_news(struct stack *stack, const struct stack_news *news);
 
 /* ---- net/ip_input.c, net/ip_output.c ---- */
 
@@ -225,7 +292,9 @@ struct ip_send {
     uint8_t protocol, ecn; /* ecn: the two bits */
     uint8_t ttl;           /* 0: 64 */
     uint16_t l4_header_size;
-    uint16_t tso_size; /* payload octets per segment; 0: no TSO */
+    uint16_t tso_size; /* payload octets per segment; 0: no TSO. The pseudo-header sum is then one
+                          of size 0, as DPDK wants it */
+    bool is_checksum_complete; /* the nic is to leave the L4 checksum alone */
 };
 /** Offloads that ip_output() will use for this destination: the caller leaves out what they do. */
 static inline uint32_t destination_offloads(const struct destination *destination)
@@ -240,6 +309,13 @@ static inline uint32_t destination_offloads(const struct destination *destinatio
 void ip_output(struct stack *stack, struct destination *destination, const struct ip_send *send,
                struct buf *packet);
 #define STACK_L4_HEADROOM 64u
+/** As ip_output(), to a remote of which nothing is remembered, so that strangers cannot fill the
+ * table of destinations: answers without a connection. The L4 checksum is complete. */
+void ip_output_stateless(struct stack *stack, uint8_t family, const uint8_t remote[16],
+                         const struct ip_send *send, struct buf *packet);
+/** As above, but back to the station that `request` came from, without any look-up. */
+void ip_output_reply(struct stack *stack, const struct packet *request, const struct ip_send *send,
+                     struct buf *packet);
 
 /* ---- net/icmp.c ---- */
 

@@ -68,7 +68,7 @@ static const uint8_t any_address[16];
 
 /* ---- keys ---- */
 
-static bool key_is_equal(const struct tcp_key *a, const struct tcp_key *b)
+bool tcp_key_is_equal(const struct tcp_key *a, const struct tcp_key *b)
 {
     uint64_t words[2][5];
 
@@ -81,7 +81,7 @@ static bool key_is_equal(const struct tcp_key *a, const struct tcp_key *b)
 
 /* IPv4 hashes twelve octets and not forty: half the time. SipHash takes the length in, so the two
  * families do not meet. */
-static uint64_t key_hash(const struct stack *stack, const struct tcp_key *key)
+uint64_t tcp_key_hash(const struct stack *stack, const struct tcp_key *key)
 {
     uint8_t octets[12];
 
@@ -213,7 +213,7 @@ uint64_t tcp_table_memory(const struct stack *stack)
 uint64_t tcp_table_prefetch(struct stack *stack, const struct tcp_key *key)
 {
     const struct tcp_table *table = stack->tcp->table;
-    uint64_t hash = key_hash(stack, key);
+    uint64_t hash = tcp_key_hash(stack, key);
 
     __builtin_prefetch(&table->buckets[walk_of(table, hash).at]);
     return hash;
@@ -244,7 +244,7 @@ struct tcp_found tcp_table_find_hashed(struct stack *stack, const struct tcp_key
         uint32_t matches = bucket_match(bucket, walk.tag);
         for (; matches != 0; matches &= matches - 1) {
             uint32_t index = bucket->indices[__builtin_ctz(matches)];
-            if (key_is_equal(entry_key(stack, index), key))
+            if (tcp_key_is_equal(entry_key(stack, index), key))
                 return found_of(index);
         }
         if (bucket->overflow == 0)
@@ -255,17 +255,17 @@ struct tcp_found tcp_table_find_hashed(struct stack *stack, const struct tcp_key
 
 struct tcp_found tcp_table_find(struct stack *stack, const struct tcp_key *key)
 {
-    return tcp_table_find_hashed(stack, key, key_hash(stack, key));
+    return tcp_table_find_hashed(stack, key, tcp_key_hash(stack, key));
 }
 
 enum err tcp_table_add(struct stack *stack, const struct tcp_key *key, struct tcp_found what)
 {
     struct tcp_table *table = stack->tcp->table;
     uint32_t index = index_of(what);
-    uint64_t hash = key_hash(stack, key);
+    uint64_t hash = tcp_key_hash(stack, key);
     struct walk walk = walk_of(table, hash);
 
-    CHECK(key_is_equal(entry_key(stack, index), key));
+    CHECK(tcp_key_is_equal(entry_key(stack, index), key));
     CHECK(tcp_table_find_hashed(stack, key, hash).kind == TCP_FOUND_NONE);
     if (table->count >= table->count_max)
         return ERR_LIMIT;
@@ -288,7 +288,7 @@ enum err tcp_table_add(struct stack *stack, const struct tcp_key *key, struct tc
 void tcp_table_remove(struct stack *stack, const struct tcp_key *key, struct tcp_found what)
 {
     struct tcp_table *table = stack->tcp->table;
-    struct walk walk = walk_of(table, key_hash(stack, key));
+    struct walk walk = walk_of(table, tcp_key_hash(stack, key));
     uint32_t way;
     struct bucket *bucket = entry_bucket(table, walk, index_of(what), &way);
 
@@ -309,10 +309,10 @@ void tcp_table_replace(struct stack *stack, const struct tcp_key *key, struct tc
     struct tcp_table *table = stack->tcp->table;
     uint32_t index = index_of(to), way;
     struct bucket *bucket =
-        entry_bucket(table, walk_of(table, key_hash(stack, key)), index_of(from), &way);
+        entry_bucket(table, walk_of(table, tcp_key_hash(stack, key)), index_of(from), &way);
 
     CHECK(bucket != NULL);
-    CHECK(key_is_equal(entry_key(stack, index), key));
+    CHECK(tcp_key_is_equal(entry_key(stack, index), key));
     bucket->indices[way] = index;
 }
 
@@ -331,7 +331,7 @@ void tcp_table_verify(struct stack *stack)
             uint32_t index = table->buckets[at].indices[way];
             const struct tcp_key *key = entry_key(stack, index);
             CHECK(index_of(tcp_table_find(stack, key)) == index);
-            struct walk walk = walk_of(table, key_hash(stack, key));
+            struct walk walk = walk_of(table, tcp_key_hash(stack, key));
             for (; walk.at != at; walk_on(table, &walk))
                 passed[walk.at]++;
             count++;

@@ -259,6 +259,9 @@ struct tcp_found {
 struct tcp_table *tcp_table_new(struct stack *stack);
 /** Listeners and entries may be left; they are forgotten. */
 void tcp_table_free(struct tcp_table *table);
+/** SipHash-1-3 of the tuple under the stack's secret: what table and SYN cache hash by. */
+uint64_t tcp_key_hash(const struct stack *stack, const struct tcp_key *key);
+bool tcp_key_is_equal(const struct tcp_key *a, const struct tcp_key *b);
 struct tcp_found tcp_table_find(struct stack *stack, const struct tcp_key *key);
 /** Steps for a burst, so that memory is waited for once: the hash, and its bucket's line is asked
  * for; then the line of what that bucket names; then the look-up. The middle one may be left out.

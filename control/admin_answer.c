@@ -80,6 +80,7 @@ static const struct {
     FIELD(dns, servfail),
     FIELD(dns, wrong_packets),
     FIELD(dns, stale_served),
+    FIELD(dns, cut_short),
     FIELD(dns, entries),
     FIELD(dns, outstanding),
     FIELD(flow, accepted),

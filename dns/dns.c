@@ -15,7 +15,8 @@
  * Invariants
  *   1. At most one question per (name, type) is out, so that a birthday attack has one target
  *      (RFC 5452 section 5), and at most outstanding_max in all.
- *   2. Every question ends: the exchange with the resolvers, and the wait for home, are bounded.
+ *   2. Every question ends: the exchange with the resolvers, and the wait for home, are bounded,
+ *      and shorter when there are more questions than places: questions_make_room().
  *   3. A waiter is told exactly once, from dns_on_flow(), dns_receive() or dns_advance(); users
  *      (wake) only after all of that is done, so that they may call anything.
  *   4. A failure never replaces an answer that is fresh, or positive and may still be served stale;
@@ -300,6 +301,7 @@ void dns_question_ask_resolvers(struct dns *dns, struct dns_question *question, 
     uint64_t user = DNS_FLOW_USER_TAG | question->index;
 
     question->state = DNS_QUESTION_ASKED;
+    question->begun = now;
     transport_begin(&dns->transport, &question->exchange,
                     span_of(question->name, question->name_size), question->type, user, now);
     wheel_arm(&dns->wheel, &question->timer, question->exchange.deadline);
@@ -372,6 +374,24 @@ void dns_on_flow(struct dns *dns, const struct flow_event *event, struct tick_no
     mx_tasks_report(dns, now.tick);
 }
 
+/* Names whose servers are silent, or slow, must not keep all others from being asked for: when
+ * somebody was turned away, questions that have had the time of one try give up their places. */
+static void questions_make_room(struct dns *dns, tick_us now)
+{
+    uint32_t wanted = dns->turned_away;
+
+    dns->turned_away = 0;
+    for (uint32_t i = 0; i < dns->options.outstanding_max && wanted > 0; i++) {
+        struct dns_question *question = &dns->questions[i];
+        if (question->state != DNS_QUESTION_ASKED ||
+            now < question->begun + dns->options.query_timeout)
+            continue;
+        dns->stats.cut_short++;
+        dns_question_fail(dns, question, now);
+        wanted--;
+    }
+}
+
 void dns_advance(struct dns *dns, struct tick_now now)
 {
     struct wheel_timer *timer;
@@ -388,6 +408,8 @@ void dns_advance(struct dns *dns, struct tick_now now)
             transport_expire(&dns->transport, &question->exchange, now.tick);
         question_proceed(dns, question, result, none, now.tick);
     }
+    if (dns->turned_away > 0)
+        questions_make_room(dns, now.tick);
     mx_tasks_report(dns, now.tick);
 }
 

@@ -57,7 +57,8 @@ tick_us dns_deadline(const struct dns *dns);
 
 struct dns_stats {
     uint64_t hits, misses, coalesced, queries_udp, queries_tcp, answers, timeouts, servfail,
-        wrong_packets, truncated, stale_served, remote_asks, evicted, refreshed;
+        wrong_packets, truncated, stale_served, remote_asks, evicted, refreshed,
+        cut_short; /* failed early, to make room for others */
     uint32_t entries, outstanding;
 };
 struct dns_stats dns_get_stats(const struct dns *dns);

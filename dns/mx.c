@@ -80,8 +80,10 @@ static struct mx_task *task_find(struct dns *dns, uint64_t hash, struct span nam
 static struct mx_task *task_begin(struct dns *dns, uint64_t hash, struct span name, uint16_t type,
                                   tick_us now)
 {
-    if (dns->task_count == dns->options.outstanding_max)
+    if (dns->task_count == dns->options.outstanding_max) {
+        dns->turned_away++;
         return NULL;
+    }
     struct mx_task *task = calloc(1, sizeof(*task));
     CHECK(task != NULL);
     task->hash = hash;

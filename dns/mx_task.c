@@ -144,6 +144,7 @@ static void task_defer(struct dns *dns, struct mx_task *task, uint32_t slot)
         *link = task;
         task->next_starved = NULL;
     }
+    dns->turned_away++;
     task->deferred |= 1ull << slot;
     task->pending++;
 }

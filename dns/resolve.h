@@ -56,6 +56,7 @@ struct dns_question {
     struct dns_want want;
     struct dns_waiter *waiters;
     struct transport_exchange exchange; /* ASKED */
+    tick_us begun;                      /* ASKED: since then */
     uint32_t home;                      /* AT_HOME: the shard asked */
     uint8_t *value;                     /* the parts so far, heap */
     uint32_t value_size, value_used, serial, home_tries;
@@ -78,6 +79,7 @@ struct dns {
     struct mx_task *tasks_starved; /* wait for a free question, in order */
     struct mx_task **task_buckets; /* all tasks, bucket_mask + 1 */
     uint32_t task_count, user_count;
+    uint32_t turned_away;         /* who found no free place since the last dns_advance() */
     struct query_answer answer;   /* scratch */
     struct codec_message message; /* scratch */
     struct dns_stats stats;

@@ -263,6 +263,39 @@ static void test_limit_of_outstanding(void **state)
     fixture_fini(&f);
 }
 
+/* Silent names hold all places: after the time of one try they make room, one place for each who
+ * was turned away, and not before. */
+static void test_silence_makes_room(void **state)
+{
+    static struct mx_answer answer;
+    struct fixture f;
+    char name[32];
+    (void)state;
+
+    fixture_init(&f, zone, COUNT_OF(zone));
+    for (uint32_t i = 0; i < 64; i++) {
+        snprintf(name, sizeof(name), "n%u.example", i);
+        assert_int_equal(ERR_AGAIN,
+                         mx_lookup(f.dns, &f.policy, span_from_text(name), i, f.now, &answer));
+    }
+    for (tick_us passed = 0; passed < TICK_MS(2000); passed += TICK_MS(100)) {
+        assert_int_equal(ERR_LIMIT, mx_lookup(f.dns, &f.policy, SPAN_LITERAL("two.example"), 65,
+                                              f.now, &answer));
+        pass(&f, TICK_MS(100));
+    }
+    assert_int_equal(1, f.wakes);
+    assert_int_equal(ERR_AGAIN,
+                     mx_lookup(f.dns, &f.policy, SPAN_LITERAL("two.example"), 65, f.now, &answer));
+    for (uint32_t i = 0; i < 10; i++) {
+        fake_answer_all(f.fake, f.dns, f.now);
+        pass(&f, TICK_MS(1));
+    }
+    assert_int_equal(ERR_OK,
+                     mx_lookup(f.dns, &f.policy, SPAN_LITERAL("two.example"), 65, f.now, &answer));
+    assert_int_equal(MX_OK, answer.verdict);
+    fixture_fini(&f);
+}
+
 /* As many lookups as there are questions, each with two hosts of its own: addresses have to wait
  * for free questions, and none is taken for unresolved because of that. */
 static void test_questions_are_shared(void **state)
@@ -370,6 +403,7 @@ int main(void)
         cmocka_unit_test(test_caps),
         cmocka_unit_test(test_coalescing),
         cmocka_unit_test(test_limit_of_outstanding),
+        cmocka_unit_test(test_silence_makes_room),
         cmocka_unit_test(test_questions_are_shared),
         cmocka_unit_test(test_host_of_a_route),
         cmocka_unit_test(test_random_names),

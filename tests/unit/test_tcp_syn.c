@@ -984,6 +984,42 @@ static void test_advance_is_bounded(void **state)
     syn_stack_free(stack);
 }
 
+/* Goal: one timer serves half-open connections and TIME_WAIT, each at its time; then it rests. */
+static void test_one_timer_for_both(void **state)
+{
+    struct stack *stack = syn_stack_new(16);
+    struct tcp_key key = client(), old = fixture_key4(1, 25, 2, 40000);
+    struct tcb *tcb = fixture_tcb_new(stack, &old);
+    struct wheel_timer *timer;
+    tick_us ended_at = 0;
+
+    (void)state;
+    stack->options.time_wait_max = 1;
+    stack->options.tcp.time_wait_time = TICK_S(5);
+    stack->tcp->time_waits = tcp_time_waits_new(stack);
+    assert_int_equal(ERR_OK, tcp_table_add(stack, &old, tcp_found_tcb(tcb)));
+    tcp_time_wait_enter(stack, tcb);
+    assert_true(stack->tcp->list_timer.deadline == START + TICK_S(5));
+    syn(stack, &key);
+    assert_true(stack->tcp->list_timer.deadline == START + TICK_S(1));
+    while (wheel_is_armed(&stack->tcp->list_timer)) {
+        stack->now += TICK_MS(1);
+        while ((timer = wheel_expire_next(&stack->wheel, stack->now)) != NULL) {
+            assert_ptr_equal(&stack->tcp->list_timer, timer);
+            assert_int_equal(STACK_TIMER_LIST, timer->kind);
+            tcp_list_on_timer(stack);
+            if (tcp_time_waits_count(stack) == 0 && ended_at == 0)
+                ended_at = stack->now;
+        }
+    }
+    assert_true(ended_at >= START + TICK_S(5) && ended_at <= START + TICK_S(5) + TICK_MS(2));
+    assert_true(stack->now >= START + TICK_S(15) && stack->now <= START + TICK_S(15) + TICK_MS(5));
+    assert_int_equal(4, fixture_sent.count);
+    assert_int_equal(0, tcp_syn_cache_count(stack));
+    tcp_time_waits_free(stack->tcp->time_waits);
+    syn_stack_free(stack);
+}
+
 /* Goal: random SYNs, ACKs, RSTs and time leave lists, tags and counts whole. */
 static void test_random_work(void **state)
 {
@@ -1051,6 +1087,7 @@ int main(void)
         cmocka_unit_test(test_forged_cookies),
         cmocka_unit_test(test_flood),
         cmocka_unit_test(test_advance_is_bounded),
+        cmocka_unit_test(test_one_timer_for_both),
         cmocka_unit_test(test_random_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -231,7 +231,7 @@ static void test_random_work(void **state)
 /* Goal: exactly flow_count_max + time_wait_max entries go in, in tables of one bucket and more. */
 static void test_full(void **state)
 {
-    static const uint32_t sizes[][2] = {{1, 0}, {5, 1}, {6, 1}, {300, 200}};
+    static const uint32_t sizes[][2] = {{1, 0}, {5, 1}, {6, 1}, {8, 1}, {48, 1}, {300, 200}};
 
     (void)state;
     for (uint32_t i = 0; i < COUNT_OF(sizes); i++) {

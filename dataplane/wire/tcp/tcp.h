@@ -303,7 +303,8 @@ void tcp_table_verify(struct stack *stack);
 struct tcp_time_waits *tcp_time_waits_new(struct stack *stack);
 void tcp_time_waits_free(struct tcp_time_waits *waits);
 /** A record in place of the tcb, also in the table (the caller then frees the tcb); evicts the
- * oldest when full. CHECKs that the table has the tcb. */
+ * oldest when full. CHECKs that the table has the tcb. With time_wait_max 0 there is no record: the
+ * tuple is free once the tcb is. */
 void tcp_time_wait_enter(struct stack *stack, const struct tcb *tcb);
 /** Only while tcp_table_find() names it. */
 struct tcp_time_wait *tcp_time_wait_at(const struct stack *stack, uint32_t index);
@@ -397,7 +398,9 @@ struct tcp_ports *tcp_ports_new(struct stack *stack);
 void tcp_ports_free(struct tcp_ports *ports);
 /** Choose key->local_port (RFC 6056 algorithm 4) such that the tuple is free or safely reusable and
  * replies land on our core. The rest of the key is given, its local address is ours.
- * `*ret_iss_min` 0: any. ERR_LIMIT: none found; another source address may have some. */
+ * `*ret_iss_min` 0: any. The caller puts the tuple into the table before it asks again, or the port
+ * may come back a round later. ERR_LIMIT: none found among those looked at; the next call looks at
+ * others, and another source address of ours has as many again. */
 enum err tcp_port_choose(struct stack *stack, struct tcp_key *key,
                          uint32_t *ret_iss_min) MUST_CHECK;
 struct tcp_limits *tcp_limits_new(struct stack *stack);

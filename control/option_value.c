@@ -226,12 +226,24 @@ static enum err endpoint_parse(struct span text, bool is_port_optional,
     return ERR_OK;
 }
 
+/* RFC 3696 section 2: a top-level domain is never all digits, so this is an address, or part of
+ * one, and EHLO would need brackets around it. */
+static bool is_numeric(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    const char *top = dot == NULL ? name : dot + 1;
+
+    return top[strspn(top, "0123456789")] == '\0';
+}
+
 static enum err name_parse(struct span text, struct arena *arena, const char **ret_text)
 {
     char name[MX_NAME_MAX];
     uint32_t size;
 
     TRY(dns_name_normalize(text, name, &size));
+    if (is_numeric(name))
+        return ERR_CONFIG_VALUE;
     *ret_text = text_keep(span_of(name, size), arena);
     return *ret_text == NULL ? ERR_MEMORY : ERR_OK;
 }

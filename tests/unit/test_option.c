@@ -295,6 +295,10 @@ static void test_texts(void **state)
     } cases[] = {
         {"", "hostname", "Mail.Example.ORG", "mail.example.org"},
         {"", "hostname", "mail example", NULL},
+        {"", "hostname", "192.0.2.1", NULL},
+        {"", "hostname", "mail.7", NULL},
+        {"", "hostname", "192.0.2.1a", "192.0.2.1a"},
+        {"routes[].hosts[]", "host", "127.1", NULL},
         {"", "postmaster", "ops@example.org", "ops@example.org"},
         {"", "postmaster", "ops@example.org\r\nX: y", NULL},
         {"routes[]", "match", "*", "*"},

@@ -730,6 +730,33 @@ static void check_handshakes(SSL_CTX *context)
     close(other);
 }
 
+/* Goal: keys are not negotiated again (TLS 1.2), however a client asks; others are served on. */
+static void check_renegotiation(SSL_CTX *context)
+{
+    int fd = client_hello();
+    SSL *ssl = SSL_new(context);
+
+    client_send(fd, "STARTTLS\r\n");
+    assert_string_equal("220", client_codes(fd));
+    SSL_set_fd(ssl, fd);
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    assert_int_equal(1, SSL_set_max_proto_version(ssl, TLS1_2_VERSION));
+    for (uint32_t i = 0; i < 50 && SSL_connect(ssl) != 1; i++)
+        turn();
+    assert_true(SSL_is_init_finished(ssl));
+    assert_int_equal(1, SSL_renegotiate(ssl));
+    int result = SSL_do_handshake(ssl);
+    for (uint32_t i = 0; i < 20 && SSL_get_error(ssl, result) == SSL_ERROR_WANT_READ; i++) {
+        turn();
+        result = SSL_do_handshake(ssl);
+    }
+    assert_int_equal(-1, result);
+    assert_int_equal(SSL_ERROR_SSL, SSL_get_error(ssl, result));
+    SSL_free(ssl);
+    close(fd);
+    close(client_hello());
+}
+
 /* Goal: a message under TLS, STARTTLS in the clear only, and nothing survives the handshake. */
 static void test_tls(void **state)
 {
@@ -776,6 +803,7 @@ static void test_tls(void **state)
     SSL_free(ssl);
     close(fd);
     check_handshakes(context);
+    check_renegotiation(context);
     SSL_CTX_free(context);
     turns(3);
     house_close();

@@ -87,6 +87,12 @@ void flow_core_fini(struct flow_core *core)
     free(core->blocks);
 }
 
+uint64_t flow_core_memory(const struct flow_core *core)
+{
+    uint64_t blocks = (core->slot_count + SLOT_BLOCK - 1) / SLOT_BLOCK;
+    return blocks * SLOT_BLOCK * core->slot_size + core->block_count * sizeof(*core->blocks);
+}
+
 static bool slots_grow(struct flow_core *core)
 {
     if (core->slot_count == core->slot_count_max)

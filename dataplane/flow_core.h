@@ -122,6 +122,8 @@ struct flow_slot *flow_core_slot_new(struct flow_core *core, enum flow_slot_kind
 void flow_core_slot_free(struct flow_core *core, struct flow_slot *slot);
 /** The owner let go: the handle becomes stale, received octets go, unsent ones stay. */
 void flow_core_slot_orphan(struct flow_core *core, struct flow_slot *slot);
+/** Octets of slots and the list of their blocks. */
+uint64_t flow_core_memory(const struct flow_core *core);
 /** The slot of a live handle, or NULL. */
 struct flow_slot *flow_core_find(struct flow_core *core, struct flow flow);
 /** Slot number `index` of those made so far, whatever its state; NULL beyond them. */

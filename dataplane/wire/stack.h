@@ -131,7 +131,9 @@ struct stack_flow_row {
 uint32_t stack_flows(const struct stack *stack, uint64_t *cursor, struct stack_flow_row *ret_rows,
                      uint32_t max);
 
-/* What is in use now; all zero (but for listeners' flows) when everything is closed. */
+/* What is in use now; all zero (but for memory) when everything is closed. What is merely
+ * remembered of neighbours and destinations is not in use: counted are the neighbours that packets
+ * wait for and the destinations of flows, and of the timers those of flows. O(flows). */
 struct stack_usage {
     uint32_t connections, half_open, time_wait, orphans, neighbours, destinations, datagram_flows,
         out_of_order_buffers, sent_segments, armed_timers, frames_waiting;

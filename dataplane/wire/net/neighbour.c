@@ -548,9 +548,17 @@ void neigh_on_timer(struct stack *stack, struct wheel_timer *timer)
 
 /* ---- seeing ---- */
 
-uint32_t neigh_waiting_count(const struct stack *stack)
+uint32_t neigh_asked_count(const struct stack *stack)
 {
-    return stack->neighbours->waiting;
+    const struct neigh_table *table = stack->neighbours;
+    uint32_t count = 0;
+
+    for (uint32_t index = table->unresolved.first; index != SLAB_NONE;) {
+        const struct neigh *neigh = neigh_at(table, index);
+        count += neigh->queue_count > 0;
+        index = neigh->list_next;
+    }
+    return count;
 }
 
 uint32_t neigh_timer_count(const struct stack *stack)

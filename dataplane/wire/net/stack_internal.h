@@ -60,11 +60,12 @@ void icmp_report_unreachable(struct stack *stack, const struct buf *packet);
 uint32_t destination_referenced_count(const struct stack *stack);
 uint64_t destination_memory(const struct stack *stack);
 void destination_verify(const struct stack *stack);
-uint32_t neigh_waiting_count(const struct stack *stack); /* packets */
+uint32_t neigh_asked_count(const struct stack *stack); /* with packets waiting */
 uint32_t neigh_timer_count(const struct stack *stack);
 uint64_t neigh_memory(const struct stack *stack);
 void neigh_verify(const struct stack *stack);
 uint32_t udp_count(const struct stack *stack);
+void udp_row(const struct flow_slot *slot, struct stack_flow_row *ret_row);
 uint64_t udp_memory(const struct stack *stack);
 void udp_verify(struct stack *stack);
 

@@ -548,6 +548,17 @@ uint32_t udp_count(const struct stack *stack)
     return stack->udp->count;
 }
 
+void udp_row(const struct flow_slot *slot, struct stack_flow_row *ret_row)
+{
+    const struct udp_flow *flow = (const struct udp_flow *)(const void *)slot;
+
+    ret_row->local = flow->local;
+    ret_row->remote = flow->remote;
+    for (uint32_t i = 0; i < flow->queue_count; i++)
+        ret_row->receive_queued +=
+            flow->queue[(flow->queue_head + i) % UDP_QUEUE_MAX]->mbuf.pkt_len;
+}
+
 uint64_t udp_memory(const struct stack *stack)
 {
     return sizeof(*stack->udp) +

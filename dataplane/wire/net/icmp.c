@@ -82,7 +82,8 @@ static void echo_answer(struct stack *stack, struct packet *packet)
     struct buf *buf = packet->buf;
 
     if (source == NULL || !echo_is_ours_to_write(packet) ||
-        ip_is_martian_source(family, packet->ip.source)) {
+        ip_is_martian_source(family, packet->ip.source) ||
+        stack_local_find(stack, family, packet->ip.source) != NULL) {
         STACK_COUNT(stack, ICMP_IGNORED);
         return;
     }

@@ -16,9 +16,9 @@
  *   1. net_input() takes the frame: it is passed on, taken by a consumer, or released here.
  *   2. What a consumer sees ends where the IP payload ends: padding is cut off, and the sizes of
  *      the buffers add up to what the headers say. mbuf.pkt_len is never believed.
- *   3. The source of a packet that is dispatched is a unicast address that is not ours, but for
- *      IPv6's unspecified one of neighbour solicitations; its destination is ours, or an IPv6 group
- *      that we are in (ICMP only).
+ *   3. The source of a packet that is dispatched is a unicast address that is not ours; its
+ *      destination is ours. Only ICMPv6 also comes to groups that we are in, and then also from the
+ *      unspecified address and from our own (neighbour discovery).
  *
  * Limits: headers of all layers within HEADERS_MAX octets; chains of CHAIN_MAX buffers.
  */
@@ -344,7 +344,11 @@ static bool source_is_possible(struct stack *stack, const struct packet *packet,
     if (memcmp(ip->source, ip->destination, 16) == 0)
         return false;
     *ret_why = STACK_IP_SPOOFED;
-    return stack_local_find(stack, ip->family, ip->source) == NULL;
+    if (stack_local_find(stack, ip->family, ip->source) == NULL)
+        return true;
+    /* RFC 4862 5.4.4: who has our address already says so from that address, to all nodes. */
+    return ip->family == 6 && ip->protocol == IP_PROTOCOL_ICMP6 && ip->ttl == 255 &&
+           ip_is_multicast(6, ip->destination);
 }
 
 /* RFC 4861 7.2.1: all nodes, and the solicited-node groups of our addresses. */

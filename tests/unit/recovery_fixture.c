@@ -46,7 +46,7 @@ void fixture_open(struct recovery_fixture *f, uint32_t cwnd)
     tcb->state = TCP_ESTABLISHED;
     tcb->flags = TCB_HAS_SACK;
     tcb->snd_una = tcb->snd_nxt = fixture_sequence(0);
-    tcb->snd_wnd = 1u << 30;
+    tcb->snd_wnd = f->window = 1u << 30;
     tcp_rtt_init(&tcb->rtt, &f->stack->options.tcp, NULL);
     tcp_congestion_init(f->stack, tcb);
     tcb->congestion.cwnd = tcb->congestion.ssthresh = cwnd * FIXTURE_MSS;
@@ -113,7 +113,7 @@ struct tcp_ack fixture_ack(struct recovery_fixture *f, uint32_t acknowledged, ui
     struct segment segment = {
         .header = {.acknowledgement = fixture_sequence(acknowledged)},
         .flags = (uint8_t)(TCP_ACK | (f->is_ece ? TCP_ECE : 0)),
-        .window = f->tcb->snd_wnd,
+        .window = f->window,
     };
     struct tcp_options *options = &segment.header.options;
     struct tcp_ack ack;
@@ -130,6 +130,7 @@ struct tcp_ack fixture_ack(struct recovery_fixture *f, uint32_t acknowledged, ui
     if (ack.is_advance)
         tcp_sent_drop(f->stack, f->tcb, ack.acknowledgement);
     fixture_sync(f);
+    f->tcb->snd_wnd = f->window;
     tcp_recovery_ack(f->stack, f->tcb, &ack);
     tcp_recovery_verify(f->tcb);
     assert_true(f->tcb->congestion.cwnd >= FIXTURE_MSS);

@@ -21,6 +21,7 @@ struct recovery_fixture {
     uint32_t resent_count;   /* since the last fixture_output() */
     uint32_t sent_count;     /* segments sent for the first time since then */
     bool is_ece;             /* of the next ACK */
+    uint32_t window;         /* of the next ACK */
     uint32_t step;           /* where a scenario is, for whoever debugs it */
 };
 

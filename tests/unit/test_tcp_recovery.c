@@ -1,261 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Loss recovery, told as lists of steps: what is sent, what is acknowledged and SACKed, which timer
- * fires, and what must then be marked, sent again, and allowed. Segments are numbered from 0.
- */
+/* Loss recovery: the examples of RFC 2018 and 6675, peers without SACK, time-outs, ECN. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <stdio.h>
-#include <string.h>
 
 #include <cmocka.h>
 
-#include "tests/unit/recovery_fixture.h"
-
-enum step_kind {
-    STEP_END,
-    STEP_FLAG,       /* set (or clear) flags of the tcb */
-    STEP_SEND,       /* segments, whatever the window says */
-    STEP_OWNER,      /* gives so many segments more */
-    STEP_OUTPUT,     /* what may go, goes */
-    STEP_WAIT,       /* ms */
-    STEP_ACK,        /* up to a segment, with blocks */
-    STEP_ECE,        /* the same with ECE */
-    STEP_ECHO,       /* timestamp of the next ACKs: of so many ms ago */
-    STEP_RTO,        /* the timer fires */
-    STEP_REORDER,    /* waits for the reordering timer; value: must be that many us from now */
-    STEP_PROBE,      /* waits for the probe time-out */
-    STEP_IS_MARKED,  /* flags of what is in flight, as text */
-    STEP_HAS_RESENT, /* segments sent again by the last output */
-    STEP_HAS_SENT,   /* how many new ones */
-    STEP_CWND,       /* segments */
-    STEP_SSTHRESH,
-    STEP_HAS_FLAG,
-    STEP_HAS_NOT_FLAG,
-};
-
-struct step {
-    enum step_kind kind;
-    uint32_t value;
-    uint32_t blocks[4][2]; /* ends at the first that is empty */
-    const char *text;
-};
-
-#define FLAG(flags)                                                                                \
-    {                                                                                              \
-        STEP_FLAG, flags, {{0}}, NULL                                                              \
-    }
-#define SEND(count)                                                                                \
-    {                                                                                              \
-        STEP_SEND, count, {{0}}, NULL                                                              \
-    }
-#define OWNER(count)                                                                               \
-    {                                                                                              \
-        STEP_OWNER, count, {{0}}, NULL                                                             \
-    }
-#define OUTPUT                                                                                     \
-    {                                                                                              \
-        STEP_OUTPUT, 0, {{0}}, NULL                                                                \
-    }
-#define WAIT(ms)                                                                                   \
-    {                                                                                              \
-        STEP_WAIT, ms, {{0}}, NULL                                                                 \
-    }
-#define ACK(segment)                                                                               \
-    {                                                                                              \
-        STEP_ACK, segment, {{0}}, NULL                                                             \
-    }
-#define SACK(segment, ...)                                                                         \
-    {                                                                                              \
-        STEP_ACK, segment, {__VA_ARGS__}, NULL                                                     \
-    }
-#define ECE(segment)                                                                               \
-    {                                                                                              \
-        STEP_ECE, segment, {{0}}, NULL                                                             \
-    }
-#define ECHO(ms)                                                                                   \
-    {                                                                                              \
-        STEP_ECHO, ms, {{0}}, NULL                                                                 \
-    }
-#define RTO                                                                                        \
-    {                                                                                              \
-        STEP_RTO, 0, {{0}}, NULL                                                                   \
-    }
-#define REORDER(us)                                                                                \
-    {                                                                                              \
-        STEP_REORDER, us, {{0}}, NULL                                                              \
-    }
-#define PROBE(us)                                                                                  \
-    {                                                                                              \
-        STEP_PROBE, us, {{0}}, NULL                                                                \
-    }
-#define IS_MARKED(flags)                                                                           \
-    {                                                                                              \
-        STEP_IS_MARKED, 0, {{0}}, flags                                                            \
-    }
-#define HAS_RESENT(list)                                                                           \
-    {                                                                                              \
-        STEP_HAS_RESENT, 0, {{0}}, list                                                            \
-    }
-#define HAS_SENT(count)                                                                            \
-    {                                                                                              \
-        STEP_HAS_SENT, count, {{0}}, NULL                                                          \
-    }
-#define CWND(segments)                                                                             \
-    {                                                                                              \
-        STEP_CWND, segments, {{0}}, NULL                                                           \
-    }
-#define SSTHRESH(segments)                                                                         \
-    {                                                                                              \
-        STEP_SSTHRESH, segments, {{0}}, NULL                                                       \
-    }
-#define HAS_FLAG(flags)                                                                            \
-    {                                                                                              \
-        STEP_HAS_FLAG, flags, {{0}}, NULL                                                          \
-    }
-#define HAS_NOT(flags)                                                                             \
-    {                                                                                              \
-        STEP_HAS_NOT_FLAG, flags, {{0}}, NULL                                                      \
-    }
-
-static void expect_text(const char *expected, const char *seen)
-{
-    assert_string_equal(expected, seen);
-}
-
-static const char *resent_text(const struct recovery_fixture *f)
-{
-    static char text[256];
-    size_t size = 0;
-
-    text[0] = 0;
-    for (uint32_t i = 0; i < f->resent_count && i < COUNT_OF(f->resent); i++)
-        size += (size_t)snprintf(text + size, sizeof(text) - size, "%s%u", i > 0 ? " " : "",
-                                 f->resent[i]);
-    return text;
-}
-
-static void step_timer(struct recovery_fixture *f, const struct step *step)
-{
-    bool is_probe = step->kind == STEP_PROBE;
-    tick_us at = is_probe ? tcp_recovery_tlp_at(f->stack, f->tcb)
-                          : tcp_recovery_reorder_at(f->stack, f->tcb);
-
-    assert_true(at != TICK_NEVER);
-    assert_int_equal(step->value, at - f->stack->now);
-    f->stack->now = at;
-    f->resent_count = 0;
-    if (is_probe)
-        tcp_recovery_on_tlp_timer(f->stack, f->tcb);
-    else
-        tcp_recovery_on_reorder_timer(f->stack, f->tcb);
-}
-
-static void step_do(struct recovery_fixture *f, const struct step *step)
-{
-    uint32_t count = 0;
-
-    while (count < 4 && step->blocks[count][0] < step->blocks[count][1])
-        count++;
-    switch (step->kind) {
-    case STEP_FLAG:
-        f->tcb->flags ^= step->value;
-        break;
-    case STEP_SEND:
-        fixture_send(f, step->value);
-        break;
-    case STEP_OWNER:
-        fixture_owner(f, step->value);
-        break;
-    case STEP_OUTPUT:
-        fixture_output(f);
-        break;
-    case STEP_WAIT:
-        fixture_advance(f, TICK_MS(step->value));
-        break;
-    case STEP_ECE:
-        f->is_ece = true;
-        fixture_ack_plain(f, step->value);
-        f->is_ece = false;
-        break;
-    case STEP_ACK:
-        fixture_ack(f, step->value, count, step->blocks);
-        break;
-    case STEP_ECHO:
-        f->timestamp_echo = tcp_timestamp_now(f->stack, f->tcb->ts_offset) - step->value;
-        break;
-    case STEP_RTO:
-        f->stack->now = tcp_recovery_rto_at(f->stack, f->tcb);
-        tcp_recovery_on_rto(f->stack, f->tcb);
-        break;
-    default:
-        step_timer(f, step);
-    }
-    tcp_recovery_verify(f->tcb);
-}
-
-static void step_expect(struct recovery_fixture *f, const struct step *step)
-{
-    switch (step->kind) {
-    case STEP_IS_MARKED:
-        expect_text(step->text, fixture_flags(f));
-        break;
-    case STEP_HAS_RESENT:
-        expect_text(step->text, resent_text(f));
-        break;
-    case STEP_HAS_SENT:
-        assert_int_equal(step->value, f->sent_count);
-        break;
-    case STEP_CWND:
-        assert_int_equal(step->value * FIXTURE_MSS, f->tcb->congestion.cwnd);
-        break;
-    case STEP_SSTHRESH:
-        assert_int_equal(step->value * FIXTURE_MSS, f->tcb->congestion.ssthresh);
-        break;
-    case STEP_HAS_FLAG:
-        assert_int_equal(step->value, f->tcb->flags & step->value);
-        break;
-    default:
-        assert_int_equal(0, f->tcb->flags & step->value);
-    }
-}
-
-struct scenario {
-    const char *name;
-    uint32_t cwnd; /* segments, in congestion avoidance */
-    struct step steps[48];
-};
-
-/* A smoothed RTT of 100 ms and nothing in flight. */
-static void run(const struct scenario *scenario)
-{
-    struct recovery_fixture f;
-
-    print_message("# %s\n", scenario->name);
-    fixture_open(&f, scenario->cwnd);
-    tcp_rtt_sample(&f.tcb->rtt, &f.stack->options.tcp, 100000);
-    for (const struct step *step = scenario->steps; step->kind != STEP_END; step++) {
-        f.step = (uint32_t)(step - scenario->steps);
-        if (step->kind < STEP_IS_MARKED)
-            step_do(&f, step);
-        else
-            step_expect(&f, step);
-    }
-    fixture_close(&f);
-}
-
-static void run_all(const struct scenario *scenarios, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        run(&scenarios[i]);
-}
+#include "tests/unit/recovery_script.h"
 
 static void test_sack(void **state)
 {
-    static const struct scenario scenarios[] = {
+    static const struct script scripts[] = {
         {"RFC 6675: one lost, three SACKed above it",
          10,
+         false,
          {SEND(10), WAIT(100), SACK(0, {1, 2}), IS_MARKED(".S........"), SACK(0, {1, 3}),
           IS_MARKED(".SS......."), HAS_NOT(TCB_IN_RECOVERY), SACK(0, {1, 4}),
           IS_MARKED("LSSS......"), HAS_FLAG(TCB_IN_RECOVERY), SSTHRESH(7), OUTPUT, HAS_RESENT("0"),
@@ -264,12 +22,15 @@ static void test_sack(void **state)
         /* The slow-start bound of PRR lets two go for each delivered. */
         {"RFC 2018 case 2: the first four of eight are lost",
          8,
+         false,
          {SEND(8), WAIT(100), SACK(0, {4, 5}), SACK(0, {4, 6}), SACK(0, {4, 7}),
           IS_MARKED("LLLLSSS."), OUTPUT, HAS_RESENT("0 1"), SACK(0, {4, 8}), OUTPUT,
           HAS_RESENT("2 3"), IS_MARKED("RRRRSSSS"), WAIT(100), SACK(1, {4, 8}), SACK(2, {4, 8}),
           ACK(8), HAS_NOT(TCB_IN_RECOVERY)}},
+        /* A retransmission comes back: what was sent before it and is not here is lost (RACK). */
         {"RFC 2018 case 3: every other segment is lost",
          8,
+         false,
          {SEND(8),
           WAIT(100),
           SACK(1),
@@ -291,21 +52,197 @@ static void test_sack(void **state)
           IS_MARKED("R"),
           ACK(8),
           HAS_NOT(TCB_IN_RECOVERY)}},
-        {"a block that covers part of a segment, or nothing that is in flight, marks nothing",
+        {"a block for nothing that is in flight marks nothing",
          8,
+         false,
          {SEND(8), WAIT(100), SACK(2, {2, 9}), IS_MARKED("......"), SACK(2, {9, 12}),
           IS_MARKED("......"), SACK(2, {0, 1}), IS_MARKED("......"), SACK(2, {0, 4}),
           IS_MARKED("SS....")}},
     };
 
     (void)state;
-    run_all(scenarios, COUNT_OF(scenarios));
+    script_run_all(scripts, COUNT_OF(scripts));
+}
+
+/* RFC 5681, 3042 and 6582: what can be done without SACK. */
+static void test_without_sack(void **state)
+{
+    static const struct script scripts[] = {
+        {"two duplicate ACKs let two new segments out, the third sends the first again",
+         10,
+         false,
+         {FLAG(TCB_HAS_SACK), OWNER(20), OUTPUT, HAS_SENT(10), WAIT(100), ACK(0), OUTPUT,
+          HAS_SENT(1), ACK(0), OUTPUT, HAS_SENT(1), IS_MARKED("............"), ACK(0),
+          HAS_FLAG(TCB_IN_RECOVERY), IS_MARKED("L..........."), SSTHRESH(7), OUTPUT,
+          HAS_RESENT("0")}},
+        {"a partial ACK sends the next hole again, a full one ends it",
+         10,
+         false,
+         {FLAG(TCB_HAS_SACK),
+          SEND(10),
+          WAIT(100),
+          ACK(0),
+          ACK(0),
+          ACK(0),
+          OUTPUT,
+          HAS_RESENT("0"),
+          ACK(0),
+          ACK(0),
+          WAIT(100),
+          ACK(4),
+          IS_MARKED("L....."),
+          OUTPUT,
+          HAS_RESENT("4"),
+          HAS_FLAG(TCB_IN_RECOVERY),
+          WAIT(100),
+          ACK(10),
+          HAS_NOT(TCB_IN_RECOVERY),
+          CWND(2)}},
+        {"duplicate ACKs let new segments out in recovery, 0.7 for each",
+         20,
+         false,
+         {FLAG(TCB_HAS_SACK),
+          OWNER(40),
+          OUTPUT,
+          HAS_SENT(20),
+          WAIT(100),
+          ACK(0),
+          ACK(0),
+          ACK(0),
+          OUTPUT,
+          HAS_RESENT("0"),
+          SSTHRESH(14),
+          ACK(0),
+          OUTPUT,
+          HAS_SENT(0),
+          ACK(0),
+          OUTPUT,
+          HAS_SENT(1),
+          ACK(0),
+          OUTPUT,
+          HAS_SENT(0),
+          ACK(0),
+          OUTPUT,
+          HAS_SENT(0),
+          ACK(0),
+          OUTPUT,
+          HAS_SENT(1),
+          ACK(0),
+          OUTPUT,
+          HAS_SENT(1)}},
+        {"a changed window is no duplicate ACK",
+         10,
+         false,
+         {FLAG(TCB_HAS_SACK), SEND(10), WINDOW(100), ACK(0), WINDOW(101), ACK(0), WINDOW(102),
+          ACK(0), ACK(0), ACK(0), HAS_NOT(TCB_IN_RECOVERY), ACK(0), HAS_FLAG(TCB_IN_RECOVERY)}},
+        {"duplicates of what the RTO sent needlessly start nothing",
+         10,
+         false,
+         {FLAG(TCB_HAS_SACK), SEND(10), RTO, OUTPUT, HAS_RESENT("0"), WAIT(100), ACK(5), OUTPUT,
+          HAS_RESENT("5 6"), WAIT(100), ACK(10), HAS_NOT(TCB_IN_LOSS), SEND(4), ACK(10), ACK(10),
+          ACK(10), ACK(10), HAS_NOT(TCB_IN_RECOVERY), IS_MARKED("....")}},
+    };
+
+    (void)state;
+    script_run_all(scripts, COUNT_OF(scripts));
+}
+
+/* RFC 6298 section 5, RFC 5681, RFC 8985 6.3. */
+static void test_time_out(void **state)
+{
+    static const struct script scripts[] = {
+        {"everything is lost, one segment goes, then slow start to 0.7 of the window",
+         10,
+         false,
+         {SEND(10),
+          RTO,
+          IS_MARKED("LLLLLLLLLL"),
+          CWND(1),
+          SSTHRESH(7),
+          HAS_FLAG(TCB_IN_LOSS),
+          OUTPUT,
+          HAS_RESENT("0"),
+          WAIT(100),
+          ACK(1),
+          CWND(2),
+          OUTPUT,
+          HAS_RESENT("1 2"),
+          WAIT(100),
+          ACK(2),
+          ACK(3),
+          CWND(4),
+          OUTPUT,
+          HAS_RESENT("3 4 5 6"),
+          WAIT(100),
+          ACK(7),
+          CWND(5),
+          OUTPUT,
+          HAS_RESENT("7 8 9"),
+          ACK(10),
+          HAS_NOT(TCB_IN_LOSS)}},
+        {"ssthresh is set once, however often the timer fires",
+         20,
+         false,
+         {SEND(10), RTO, OUTPUT, RTO, OUTPUT, HAS_RESENT("0"), CWND(1), SSTHRESH(14), RTO, OUTPUT,
+          HAS_RESENT("0"), SSTHRESH(14), WAIT(100), ACK(1), OUTPUT, HAS_RESENT("1 2"), RTO,
+          SSTHRESH(14)}},
+        {"what was SACKed stays, what was sent within the last round trip may still come",
+         20,
+         false,
+         {SEND(2), WAIT(50), SEND(3), WAIT(50), SACK(0, {1, 2}), WAIT(190), SEND(2), RTO,
+          IS_MARKED("LSLLL..")}},
+        {"the peer dropped what it had SACKed",
+         20,
+         false,
+         {SEND(6), WAIT(100), SACK(0, {3, 5}), ACK(3), IS_MARKED("SS."), RTO, IS_MARKED("LLL"),
+          OUTPUT, HAS_RESENT("3"), ACK(6), HAS_NOT(TCB_IN_LOSS)}},
+        {"in recovery: the window was reduced already",
+         20,
+         false,
+         {SEND(20), WAIT(100), SACK(0, {1, 4}), OUTPUT, HAS_RESENT("0"), SSTHRESH(14), RTO,
+          HAS_NOT(TCB_IN_RECOVERY), SSTHRESH(14), OUTPUT, HAS_RESENT("0"), CWND(1), WAIT(100),
+          ACK(20), HAS_NOT(TCB_IN_LOSS)}},
+        {"progress starts the timer anew",
+         20,
+         false,
+         {SEND(10), RTO_IN(300000), WAIT(100), ACK(5), RTO_IN(300000), WAIT(150), RTO_IN(150000),
+          SEND(1), RTO_IN(150000), ACK(11), NO_RTO, SEND(1), RTO_IN(381250)}},
+    };
+
+    (void)state;
+    script_run_all(scripts, COUNT_OF(scripts));
+}
+
+/* RFC 3168 6.1.2. */
+static void test_ecn(void **state)
+{
+    static const struct script scripts[] = {
+        {"once per window",
+         20,
+         false,
+         {FLAG(TCB_HAS_ECN), SEND(20), WAIT(100), ECE(2), HAS_FLAG(TCB_IN_RECOVERY | TCB_CWR_SEND),
+          SSTHRESH(14), FLAG(TCB_CWR_SEND), SEND(1), ECE(4), ECE(10), ECE(20),
+          HAS_NOT(TCB_IN_RECOVERY | TCB_CWR_SEND), SSTHRESH(14), CWND(14), SEND(10), ECE(25),
+          HAS_FLAG(TCB_IN_RECOVERY | TCB_CWR_SEND)}},
+        {"not when it was not negotiated", 20, false, {SEND(20), ECE(2), HAS_NOT(TCB_IN_RECOVERY)}},
+        {"a loss in the same window costs nothing more",
+         20,
+         false,
+         {FLAG(TCB_HAS_ECN), SEND(20), WAIT(100), ECE(2), SSTHRESH(14), SACK(2, {3, 6}),
+          IS_MARKED("LSSS.............."), SSTHRESH(14), OUTPUT, HAS_RESENT("2")}},
+    };
+
+    (void)state;
+    script_run_all(scripts, COUNT_OF(scripts));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sack),
+        cmocka_unit_test(test_without_sack),
+        cmocka_unit_test(test_time_out),
+        cmocka_unit_test(test_ecn),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -69,19 +69,19 @@ static void leave(struct tcb *tcb)
 
 /* ---- peers without SACK: RFC 5681, 6582 ---- */
 
-/* Octets delivered by the book, where duplicate ACKs counted before. */
+/* In recovery: octets delivered, where duplicate ACKs counted before the cumulative one. */
 static uint32_t newreno_delivered(struct tcb *tcb, const struct tcp_ack *ack)
 {
     struct tcp_scoreboard *scoreboard = tcb->scoreboard;
 
-    if (ack->is_duplicate && tcb->flags & TCB_IN_RECOVERY) {
+    if (ack->is_duplicate) {
         scoreboard->duplicate_size += tcb->mss;
         if (scoreboard->duplicate_size > tcb->snd_nxt - tcb->snd_una)
             scoreboard->duplicate_size = tcb->snd_nxt - tcb->snd_una;
         return tcb->mss;
     }
-    if (!ack->is_advance || scoreboard == NULL)
-        return ack->delivered;
+    if (!ack->is_advance)
+        return 0;
     /* The first segment is the one that was missing; the others had their duplicate ACKs. */
     uint32_t others = ack->delivered > tcb->mss ? ack->delivered - tcb->mss : 0;
     uint32_t counted = others < scoreboard->duplicate_size ? others : scoreboard->duplicate_size;
@@ -113,41 +113,32 @@ static void newreno_detect(struct tcb *tcb, const struct tcp_ack *ack)
     if (ack->is_duplicate && tcb->dupacks == TCP_DUP_THRESHOLD &&
         seq_gt(tcb->snd_una, tcb->recover)) {
         newreno_lose_first(tcb);
-        /* Step 3: these three left the network. */
-        tcb->scoreboard->duplicate_size = TCP_DUP_THRESHOLD * tcb->mss;
+        /* Step 3: three left the network, with the one that is counted in a moment. */
+        tcb->scoreboard->duplicate_size = (TCP_DUP_THRESHOLD - 1) * tcb->mss;
     }
 }
 
 /* ---- F-RTO without timestamps: RFC 5682 section 3 ---- */
 
-static void frto_ack(struct stack *stack, struct tcb *tcb, const struct tcp_ack *ack)
+/* True: the window is set for two new segments, and not to grow by this ACK. */
+static bool frto_ack(struct tcb *tcb, const struct tcp_ack *ack)
 {
     struct tcp_scoreboard *scoreboard = tcb->scoreboard;
     bool is_bad = ack->is_duplicate || ack->has_sack;
 
-    if (scoreboard->frto == TCP_FRTO_NEW_DATA) {
-        /* Step 3a: the holes are real. (3b was seen by undo.c.) */
-        if (is_bad || ack->is_advance)
-            scoreboard->frto = TCP_FRTO_OFF;
-        return;
+    if (scoreboard->frto == TCP_FRTO_OFF || !(is_bad || ack->is_advance))
+        return false;
+    /* Step 2b: two new segments instead of sending again. Timestamps would have answered already;
+     * without anything new to send there is no test. */
+    if (scoreboard->frto == TCP_FRTO_RESENT && !is_bad && !(tcb->flags & TCB_HAS_TIMESTAMPS) &&
+        tcp_has_sendable(tcb)) {
+        scoreboard->frto = TCP_FRTO_NEW_DATA;
+        tcb->congestion.cwnd = tcb_pipe(tcb) + 2u * tcb->mss;
+        return true;
     }
-    if (scoreboard->frto != TCP_FRTO_RESENT)
-        return;
-    /* Timestamps have answered with the first ACK. Without anything new to send there is no test.
-     */
-    if (is_bad || tcb->flags & TCB_HAS_TIMESTAMPS || !tcp_has_sendable(tcb)) {
-        if (is_bad || ack->is_advance)
-            scoreboard->frto = TCP_FRTO_OFF;
-        return;
-    }
-    if (!ack->is_advance)
-        return;
-    /* Step 2b: two new segments, instead of sending again. */
-    scoreboard->frto = TCP_FRTO_NEW_DATA;
-    uint32_t least = tcb_pipe(tcb) + 2u * tcb->mss;
-    if (tcb->congestion.cwnd < least)
-        tcb->congestion.cwnd = least;
-    (void)stack;
+    /* Steps 2a and 3a: the losses are real. (3b was seen by undo.c.) */
+    scoreboard->frto = TCP_FRTO_OFF;
+    return false;
 }
 
 /* ---- the ACK ---- */
@@ -221,15 +212,15 @@ void tcp_recovery_ack(struct stack *stack, struct tcb *tcb, const struct tcp_ack
         tcp_congestion_reduce(stack, tcb);
         tcb->congestion.cwnd = tcb->congestion.ssthresh;
     }
-    uint32_t delivered = tcb->flags & TCB_HAS_SACK ? ack->delivered : newreno_delivered(tcb, ack);
     bool was_in_recovery = tcb->flags & TCB_IN_RECOVERY;
     bool is_undone = tcb->scoreboard != NULL && tcp_undo_ack(stack, tcb, ack);
-    if (!is_undone && tcb->flags & TCB_IN_LOSS)
-        frto_ack(stack, tcb, ack);
+    bool is_set = is_undone || was_in_recovery;
+    if (tcb->flags & TCB_IN_LOSS)
+        is_set |= frto_ack(tcb, ack);
     judge(stack, tcb, ack);
     if (tcb->flags & TCB_IN_RECOVERY)
-        tcp_prr_ack(tcb, delivered);
-    else if (ack->is_advance && !was_in_recovery && !is_undone)
+        tcp_prr_ack(tcb, tcb->flags & TCB_HAS_SACK ? ack->delivered : newreno_delivered(tcb, ack));
+    else if (ack->is_advance && !is_set)
         tcp_congestion_acked(stack, tcb, ack->acked);
     settle(tcb);
 }

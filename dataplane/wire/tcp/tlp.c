@@ -34,7 +34,7 @@ tick_us tcp_recovery_tlp_at(const struct stack *stack, const struct tcb *tcb)
         TCB_IN_RECOVERY | TCB_IN_LOSS | TCB_TLP_IN_FLIGHT | TCB_TLP_PENDING | TCB_ZERO_WINDOW;
 
     if (!(tcb->flags & TCB_HAS_SACK) || tcb->flags & barred || tcb->sent.count == 0 ||
-        tcb->sacked > 0 || tcb->lost > 0 || tcb->rtt.backoff > 0) {
+        tcb->sacked > 0 || tcb->lost > 0) {
         return TICK_NEVER;
     }
     /* RFC 8985 7.2. */

@@ -163,7 +163,7 @@ const char *fixture_flags(const struct recovery_fixture *f)
 
 /* ---- what the rest of the engine does ---- */
 
-void tcp_retransmit(struct stack *stack, struct tcb *tcb, uint32_t index)
+bool tcp_retransmit(struct stack *stack, struct tcb *tcb, uint32_t index)
 {
     const struct tcp_sent *sent = tcp_sent_at(&tcb->sent, index);
 
@@ -173,6 +173,7 @@ void tcp_retransmit(struct stack *stack, struct tcb *tcb, uint32_t index)
             (sent->sequence - fixture_sequence(0)) / FIXTURE_MSS;
     current->resent_count++;
     tcp_recovery_on_resent(stack, tcb, index);
+    return true;
 }
 
 void tcb_output_later(struct stack *stack, struct tcb *tcb)

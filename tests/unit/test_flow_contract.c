@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The contract of dataplane/flow.h, the same tests for every driver: kernel sockets over IPv4,
- * IPv6 and Unix sockets, and the simulated network.
+ * IPv6 and Unix sockets, the simulated network, and our engine, two stacks back to back in virtual
+ * time, over IPv4 and IPv6.
  *
  * A world has two planes, `server` and `client`, each with a pool of its own (every buffer a heap
  * block), and remembers per user value which events were reported. world_turn() is one turn of
@@ -23,6 +24,8 @@
 
 #include "base/rng.h"
 #include "dataplane/flow.h"
+#include "dataplane/wire/port/link_sim.h"
+#include "dataplane/wire/stack.h"
 #include "tests/sim/net_sim.h"
 
 #define USER_MAX      256u
@@ -37,14 +40,17 @@
 #define CLIENT_USER   2u
 #define SERVER_USER   3u
 
-enum world_kind { HOST_IP4, HOST_IP6, HOST_UNIX, SIM };
+enum world_kind { HOST_IP4, HOST_IP6, HOST_UNIX, SIM, WIRE_IP4, WIRE_IP6 };
 
 struct world {
     enum world_kind kind;
     struct net_sim *sim;
     const struct tick_source *clock;
+    struct tick_source wire_clock;
+    tick_us wire_now;
+    struct link_sim *link;
     struct flow_plane *planes[2];
-    struct buf_pool *pools[2];
+    struct buf_pool *pools[2], *header_pools[2], *clone_pools[2]; /* the latter: wire */
     uint32_t seen[USER_MAX], last[USER_MAX], reports[USER_MAX];
     struct flow listener, server, client;
     struct flow_address address;
@@ -63,10 +69,69 @@ static struct flow_address address_of(const char *ip, uint16_t port)
     return address;
 }
 
+static bool is_wire(const struct world *world)
+{
+    return world->kind == WIRE_IP4 || world->kind == WIRE_IP6;
+}
+
+/* Our own time passes, in place of the kernel's. */
+static bool is_virtual(const struct world *world)
+{
+    return world->kind == SIM || is_wire(world);
+}
+
+static tick_us wire_monotonic(void *context)
+{
+    return ((const struct world *)context)->wire_now;
+}
+
+static struct flow_plane *wire_plane_new(struct world *world, uint32_t index, uint32_t flow_max)
+{
+    const struct stack_address addresses[] = {
+        {address_of(index == SERVER ? "10.0.0.1" : "10.0.0.2", 0), 24},
+        {address_of(index == SERVER ? "fd00::1" : "fd00::2", 0), 64},
+    };
+    struct stack *stack = NULL;
+    struct nic *nic = NULL;
+
+    world->header_pools[index] = buf_pool_new(&(struct buf_pool_options){
+        .data_size = STACK_HEADER_SIZE, .count_max = 1024, .backing = BUF_BACKING_HEAP});
+    world->clone_pools[index] = buf_pool_new(
+        &(struct buf_pool_options){.data_size = 1, .count_max = 4096, .backing = BUF_BACKING_HEAP});
+    link_sim_attach(world->link,
+                    &(struct link_sim_station_options){.mac = {2, 0, 0, 0, 0, (uint8_t)(index + 1)},
+                                                       .offloads = NIC_TX_MULTI_SEGMENT,
+                                                       .pools = {world->pools[index]},
+                                                       .path = {.delay = 200}},
+                    &nic);
+    const struct stack_port_options port = {
+        .nic = nic, .addresses = addresses, .address_count = COUNT_OF(addresses)};
+    assert_int_equal(ERR_OK,
+                     stack_new(&(struct stack_options){.pool = world->pools[index],
+                                                       .header_pool = world->header_pools[index],
+                                                       .clone_pool = world->clone_pools[index],
+                                                       .ports = &port,
+                                                       .port_count = 1,
+                                                       .flow_count_max = flow_max,
+                                                       .time_wait_max = 64,
+                                                       .syn_cache_max = 1024,
+                                                       .neighbour_max = 16,
+                                                       .destination_max = 16,
+                                                       .orphan_time = ORPHAN_TIME,
+                                                       .now = world->wire_now,
+                                                       .seed = {index + 1, 7},
+                                                       .core_count = 1,
+                                                       .tcp = tcp_policy_default()},
+                               &stack));
+    return stack_plane(stack);
+}
+
 static struct flow_plane *world_plane_new(struct world *world, uint32_t index, uint32_t flow_max)
 {
     struct flow_plane *plane = NULL;
 
+    if (is_wire(world))
+        return wire_plane_new(world, index, flow_max);
     if (world->kind == SIM) {
         return net_sim_plane_new(
             world->sim, &(struct net_sim_plane_options){
@@ -84,6 +149,8 @@ static struct flow_plane *world_plane_new(struct world *world, uint32_t index, u
     return plane;
 }
 
+static void world_pass_time(struct world *world);
+
 static struct world *world_new(enum world_kind kind, uint32_t flow_max, uint32_t pool_max,
                                uint64_t seed)
 {
@@ -97,12 +164,20 @@ static struct world *world_new(enum world_kind kind, uint32_t flow_max, uint32_t
             .seed = seed, .start = TICK_S(1), .faults = net_sim_faults_none()});
         world->clock = net_sim_clock(world->sim);
     }
+    if (is_wire(world)) {
+        world->link = link_sim_new(seed);
+        world->wire_now = TICK_S(1);
+        world->wire_clock = (struct tick_source){.monotonic = wire_monotonic, .context = world};
+        world->clock = &world->wire_clock;
+    }
     for (uint32_t i = 0; i < 2; i++) {
         world->pools[i] = buf_pool_new(&(struct buf_pool_options){
             .data_size = DATA_SIZE, .count_max = pool_max, .backing = BUF_BACKING_HEAP});
         world->planes[i] = world_plane_new(world, i, flow_max);
     }
     snprintf(world->unix_path, sizeof(world->unix_path), "/tmp/flow_contract.%d", (int)getpid());
+    if (is_wire(world))
+        world_pass_time(world);
     return world;
 }
 
@@ -111,7 +186,11 @@ static void world_free(struct world *world)
     for (uint32_t i = 0; i < 2; i++) {
         flow_plane_free(world->planes[i]);
         buf_pool_free(world->pools[i]);
+        buf_pool_free(world->header_pools[i]);
+        buf_pool_free(world->clone_pools[i]);
     }
+    if (world->link != NULL)
+        link_sim_free(world->link);
     if (world->sim != NULL)
         net_sim_free(world->sim);
     unlink(world->unix_path);
@@ -150,6 +229,25 @@ static uint32_t world_poll(struct world *world, uint32_t index)
     return count;
 }
 
+/* To what happens next, but no further than `most`. */
+static void world_advance(struct world *world, tick_us most)
+{
+    tick_us deadline = TICK_NEVER, limit = world_now(world) + most;
+
+    if (world->kind == SIM) {
+        deadline = net_sim_deadline(world->sim);
+        net_sim_advance(world->sim, deadline < limit ? deadline : limit);
+        return;
+    }
+    for (uint32_t i = 0; i < 2; i++) {
+        tick_us at = flow_deadline(world->planes[i]);
+        deadline = at < deadline ? at : deadline;
+        stack_verify(stack_of_plane(world->planes[i]));
+    }
+    deadline = deadline > world->wire_now ? deadline : world->wire_now + 1;
+    world->wire_now = deadline < limit ? deadline : limit;
+}
+
 /* One turn of both planes; where nothing happened, time passes. */
 static void world_turn(struct world *world)
 {
@@ -161,13 +259,34 @@ static void world_turn(struct world *world)
     }
     if (count > 0)
         return;
-    if (world->kind == SIM) {
-        tick_us deadline = net_sim_deadline(world->sim), limit = world_now(world) + TICK_MS(1);
-        net_sim_advance(world->sim, deadline < limit ? deadline : limit);
+    if (is_virtual(world)) {
+        world_advance(world, TICK_MS(1));
         return;
     }
     for (uint32_t i = 0; i < 2; i++)
         flow_wait(world->planes[i], world_now(world), world_now(world) + 200);
+}
+
+/* Duplicate address detection is done: IPv6 addresses can be used. */
+static void world_pass_time(struct world *world)
+{
+    tick_us end = world_now(world) + TICK_S(3);
+
+    while (world_now(world) < end) {
+        for (uint32_t i = 0; i < 2; i++) {
+            assert_int_equal(0, world_poll(world, i));
+            flow_flush(world->planes[i], world_now(world));
+        }
+        world_advance(world, TICK_MS(100));
+    }
+}
+
+static void world_turns_ms(struct world *world, uint32_t ms)
+{
+    tick_us end = world_now(world) + TICK_MS(ms);
+
+    for (uint32_t i = 0; i < TURN_MAX && world_now(world) < end; i++)
+        world_turn(world);
 }
 
 static void world_settle(struct world *world)
@@ -184,6 +303,22 @@ static bool world_wait(struct world *world, uint64_t user, uint32_t mask)
     return (world->seen[user] & mask) == mask;
 }
 
+static const char *world_ip(const struct world *world, uint32_t plane)
+{
+    switch (world->kind) {
+    case SIM:
+        return "10.0.0.1";
+    case WIRE_IP4:
+        return plane == SERVER ? "10.0.0.1" : "10.0.0.2";
+    case WIRE_IP6:
+        return plane == SERVER ? "fd00::1" : "fd00::2";
+    case HOST_IP6:
+        return "::1";
+    default:
+        return "127.0.0.1";
+    }
+}
+
 static enum err world_listen_on(struct world *world, uint32_t plane, uint64_t user, uint16_t port,
                                 const struct flow_listen_options *limits, struct flow *ret_flow)
 {
@@ -195,10 +330,8 @@ static enum err world_listen_on(struct world *world, uint32_t plane, uint64_t us
         options.unix_path = world->unix_path;
         unlink(world->unix_path);
     } else {
-        options.address = address_of(world->kind == SIM        ? "10.0.0.1"
-                                     : world->kind == HOST_IP6 ? "::1"
-                                                               : "127.0.0.1",
-                                     port != 0 ? port : (uint16_t)(world->kind == SIM ? 25 : 0));
+        options.address = address_of(world_ip(world, SERVER),
+                                     port != 0 ? port : (uint16_t)(is_virtual(world) ? 25 : 0));
     }
     enum err err = flow_listen(world->planes[plane], &options, ret_flow);
     if (err == ERR_OK) {
@@ -334,9 +467,13 @@ static void test_connect_deadline(void **state)
         return;
     }
     world_listen(world, &(struct flow_listen_options){.backlog = 1});
-    for (uint32_t i = 0; i < COUNT_OF(flows); i++)
+    for (uint32_t i = 0; i < COUNT_OF(flows); i++) {
         assert_int_equal(ERR_OK,
                          world_connect(world, 10 + i, world_now(world) + TICK_MS(60), &flows[i]));
+        /* Half-open connections are none yet: the first must have become one. */
+        for (uint32_t turn = 0; turn < 10 && is_wire(world); turn++)
+            world_turn(world);
+    }
     assert_true(flow_deadline(world->planes[CLIENT]) <= world_now(world) + TICK_MS(60));
     assert_true(world_wait(world, 15, FLOW_FAILED));
     for (uint32_t i = 0; i < COUNT_OF(flows); i++) {
@@ -375,8 +512,8 @@ static void test_shared_listener(void **state)
     uint32_t accepted[2] = {0, 0};
     const struct flow_listen_options shared = {.is_shared = true};
 
-    if (world->kind == HOST_UNIX)
-        return;
+    if (world->kind == HOST_UNIX || is_wire(world))
+        return; /* wire: two stacks share an address where they share a port, not here */
     assert_int_equal(ERR_OK, world_listen_on(world, SERVER, 10, 0, &shared, &listeners[0]));
     assert_int_equal(
         ERR_OK, world_listen_on(world, CLIENT, 11, world->address.port, &shared, &listeners[1]));
@@ -436,7 +573,7 @@ static void test_descriptors_exhausted(void **state)
     struct flow flow;
     struct flow_address peer;
 
-    if (world->kind == SIM)
+    if (is_virtual(world))
         return;
     world_listen(world, &no_limits);
     assert_int_equal(ERR_OK, world_connect(world, CLIENT_USER, TICK_NEVER, &world->client));
@@ -536,6 +673,8 @@ static void test_octets_in_order(void **state)
         world_turn(world);
     }
     assert_int_equal(pump.size, pump.received);
+    if (is_wire(world)) /* octets count as unsent until they are acknowledged */
+        world_turns_ms(world, 50);
     assert_int_equal(0, flow_unsent(world->planes[CLIENT], world->client));
     assert_int_equal(pump.size, flow_plane_stats(world->planes[SERVER]).octets_received);
     assert_int_equal(pump.size, flow_plane_stats(world->planes[CLIENT]).octets_sent);
@@ -731,8 +870,8 @@ static void test_small_event_array(void **state)
         }
         world_poll(world, CLIENT);
         flow_flush(world->planes[CLIENT], world_now(world));
-        if (world->kind == SIM && count == 0)
-            net_sim_advance(world->sim, world_now(world) + 100);
+        if (is_virtual(world) && count == 0)
+            world_advance(world, 100);
     }
     for (uint32_t i = 0; i < 40; i++)
         reported += (!seen[i] && world->seen[20 + i] & FLOW_READABLE) ? 1u : 0u;
@@ -1050,14 +1189,12 @@ static void test_datagrams(void **state)
     struct flow_address local, peer, from, elsewhere;
     struct flow a, b, c;
     struct span octets;
-    const char *ip = world->kind == SIM        ? "10.0.0.1"
-                     : world->kind == HOST_IP6 ? "::1"
-                                               : "127.0.0.1";
+    const char *ip = world_ip(world, SERVER);
 
     if (world->kind == HOST_UNIX)
         return;
-    struct flow_address nowhere = address_of(ip, 9);
-    struct flow_address here = address_of(ip, 0);
+    struct flow_address nowhere = address_of(is_wire(world) ? world_ip(world, CLIENT) : ip, 9);
+    struct flow_address here = address_of(ip, 0), there = address_of(world_ip(world, CLIENT), 0);
     /* `a` finds a port of its own; `b` is connected to it; then `a` is made anew, connected to b.
      */
     assert_int_equal(ERR_OK, flow_open_datagram(world->planes[SERVER], &here, &nowhere, 9, &a));
@@ -1065,11 +1202,11 @@ static void test_datagrams(void **state)
     assert_true(local.port >= 1024);
     assert_int_equal(ERR_SYSTEM,
                      flow_open_datagram(world->planes[SERVER], &local, &nowhere, 9, &b));
-    assert_int_equal(ERR_OK, flow_open_datagram(world->planes[CLIENT], &here, &local, 11, &b));
+    assert_int_equal(ERR_OK, flow_open_datagram(world->planes[CLIENT], &there, &local, 11, &b));
     assert_int_equal(ERR_OK, flow_addresses(world->planes[CLIENT], b, &peer, &from));
     flow_close(world->planes[SERVER], a);
     assert_int_equal(ERR_OK, flow_open_datagram(world->planes[SERVER], &local, &peer, 10, &a));
-    assert_int_equal(ERR_OK, flow_open_datagram(world->planes[CLIENT], &here, &local, 12, &c));
+    assert_int_equal(ERR_OK, flow_open_datagram(world->planes[CLIENT], &there, &local, 12, &c));
     assert_int_equal(ERR_OK, flow_addresses(world->planes[CLIENT], c, &elsewhere, &from));
     assert_int_not_equal(elsewhere.port, peer.port);
 
@@ -1108,7 +1245,7 @@ static void test_datagram_ports_are_random(void **state)
 
     if (world->kind == HOST_UNIX)
         return;
-    struct flow_address remote = address_of(world->kind == HOST_IP6 ? "::1" : "127.0.0.1", 9);
+    struct flow_address remote = address_of(world_ip(world, SERVER), 9);
     for (uint32_t i = 0; i < 200; i++) {
         assert_int_equal(ERR_OK,
                          flow_open_datagram(world->planes[CLIENT], NULL, &remote, 9, &flow));
@@ -1234,7 +1371,7 @@ static void test_watched_eventfd_that_is_not_read_ends_one_wait(void **state)
     world_free(world);
 }
 
-static const enum world_kind kinds[] = {HOST_IP4, HOST_IP6, HOST_UNIX, SIM};
+static const enum world_kind kinds[] = {HOST_IP4, HOST_IP6, HOST_UNIX, SIM, WIRE_IP4, WIRE_IP6};
 
 #define ON(function, kind, label)                                                                  \
     {                                                                                              \
@@ -1242,7 +1379,8 @@ static const enum world_kind kinds[] = {HOST_IP4, HOST_IP6, HOST_UNIX, SIM};
     }
 #define ON_ALL(function)                                                                           \
     ON(function, HOST_IP4, "host, IPv4"), ON(function, HOST_IP6, "host, IPv6"),                    \
-        ON(function, HOST_UNIX, "host, Unix"), ON(function, SIM, "simulator")
+        ON(function, HOST_UNIX, "host, Unix"), ON(function, SIM, "simulator"),                     \
+        ON(function, WIRE_IP4, "wire, IPv4"), ON(function, WIRE_IP6, "wire, IPv6")
 
 int main(void)
 {

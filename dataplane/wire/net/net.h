@@ -163,6 +163,8 @@ struct stack_local *stack_source_choose(struct stack *stack, uint8_t family,
 bool stack_is_foreign(const struct stack *stack, const struct stack_port *port, uint8_t family,
                       const uint8_t source[16], const uint8_t destination[16], uint16_t source_port,
                       uint16_t destination_port, uint16_t *ret_queue);
+/** One more out of at most about `per_second` in this second? */
+bool stack_bucket_take(struct stack *stack, struct icmp_bucket *bucket, uint32_t per_second);
 /** Receive and process a burst of every port, run timers. */
 void stack_poll_ports(struct stack *stack, tick_us now);
 /** Give the nics what was built. */

@@ -19,8 +19,6 @@ uint16_t stack_options_mtu(const struct stack_port_options *port);
 /** Tell the stacks of the other cores; rate-limited. */
 void stack_tell(struct stack *stack, const struct stack_news *news);
 #define NEWS_PER_SECOND 1000u
-/** One more out of at most about `per_second` in this second? */
-bool stack_bucket_take(struct stack *stack, struct icmp_bucket *bucket, uint32_t per_second);
 
 /* ---- stack_local.c ---- */
 

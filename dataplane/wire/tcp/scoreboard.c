@@ -17,7 +17,8 @@
  *
  * Flags of a descriptor                                     Edge done by
  *   sent -> SACKED                                          tcp_scoreboard_sack()
- *   sent -> LOST                                            tcp_scoreboard_lose(), _lose_all()
+ *   sent -> LOST                                            tcp_scoreboard_lose(), _lose_all(),
+ *                                                           tcp_recovery_lose_longer()
  *   LOST -> RETRANSMITTED                                   tcp_recovery_on_resent()
  *   LOST -> SACKED, RETRANSMITTED -> SACKED                 tcp_scoreboard_sack()
  *   RETRANSMITTED -> RETRANSMITTED | LOST                   tcp_scoreboard_lose(), _lose_all()
@@ -153,6 +154,19 @@ void tcp_scoreboard_lose_all(struct tcb *tcb, tick_us deadline)
     }
     scoreboard->judged_to = judged_to;
     scoreboard->resend_from = tcb->snd_una;
+}
+
+void tcp_recovery_lose_longer(struct tcb *tcb, uint32_t octets)
+{
+    for (uint32_t index = 0; index < tcb->sent.count; index++) {
+        struct tcp_sent *sent = tcp_sent_at(&tcb->sent, index);
+        uint32_t size = sent->size - (sent->flags & TCP_SENT_FIN ? 1u : 0u);
+
+        if (size <= octets || sent->flags & (TCP_SENT_SACKED | TCP_SENT_LOST | TCP_SENT_SYN))
+            continue;
+        tcp_scoreboard(tcb)->resend_from = tcb->snd_una;
+        tcp_scoreboard_lose(tcb, sent);
+    }
 }
 
 void tcp_scoreboard_renege(struct tcb *tcb)

@@ -67,11 +67,7 @@ uint16_t tcp_mss_offer(struct stack *stack, const struct tcp_key *key)
 
 uint16_t syn_window_offered(const struct stack *stack, const struct tcp_listener *listener)
 {
-    uint32_t window = stack->options.tcp.receive_window_start;
-
-    if (listener->receive_limit != 0 && listener->receive_limit < window)
-        window = listener->receive_limit;
-    return (uint16_t)(window < RECEIVE_WINDOW_UNSCALED_MAX ? window : RECEIVE_WINDOW_UNSCALED_MAX);
+    return (uint16_t)tcp_window_start(stack, listener->receive_limit);
 }
 
 void syn_ack_send(struct stack *stack, const struct tcp_key *key, const struct tcp_agreed *agreed,

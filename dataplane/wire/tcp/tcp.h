@@ -118,8 +118,9 @@ enum tcb_flags {
     TCB_SYN_RETRANSMITTED = 1u << 17, /* RFC 6298 5.7 */
     TCB_TLP_PENDING = 1u << 18,       /* the next new segment is a probe and may exceed cwnd */
     TCB_DSACK_SEND = 1u << 19,
-    TCB_ZERO_WINDOW = 1u << 20, /* the timer is the persist timer */
+    TCB_ZERO_WINDOW = 1u << 20, /* the peer's window is closed */
     TCB_DSACK_ROUND = 1u << 21, /* a DSACK widened the reordering window in this round trip */
+    TCB_LINGERS = 1u << 22,     /* orphan: our FIN waits for the peer's */
 };
 
 /* What `rtx_at` means. */
@@ -197,6 +198,7 @@ struct tcp_listener {
     uint32_t backlog, ready_count;
     struct flow_link ready; /* head: tcbs by slot.read: handshake done, not accepted */
     uint32_t receive_limit, send_limit;
+    uint32_t turned_away; /* for want of a slot, since accept last said so */
 };
 _Static_assert(sizeof(struct tcp_listener) <= sizeof(struct tcb), "");
 
@@ -244,8 +246,15 @@ struct tcp_shared {
     struct tcp_limits *limits;
     struct tcp_receive *receive;
     struct wheel_timer list_timer; /* STACK_TIMER_LIST: TIME_WAIT and SYN cache */
+    struct flow_link orphans;      /* oldest first, by slot.report */
+    struct icmp_bucket reset_bucket;
     uint32_t connection_count;
 };
+
+#define TCP_ORPHANS_MAX     16384u
+#define TCP_ORPHAN_DROP_MAX (16u << 20) /* octets */
+#define TCP_SENT_MAX        16384u      /* descriptors of a connection */
+#define TCP_TSO_SIZE_MAX    64000u      /* what an IP packet holds, less headers */
 
 /* ================= who implements what ================= */
 
@@ -424,75 +433,155 @@ static inline uint32_t tcp_timestamp_now(const struct stack *stack, uint32_t off
     return (uint32_t)(stack->now / 1000u) + offset;
 }
 
-/* ---- tcp/tcp.c: life of a tcb, listeners, flow.h calls ---- */
+/* ---- tcp/tcp.c: life of a tcb ---- */
 
 struct tcp_shared *tcp_shared_new(struct stack *stack);
 void tcp_shared_free(struct stack *stack);
-/** The only writer of tcb->state: CHECKs the edge. */
+const char *tcp_state_name(enum tcp_state state);
+/** The only writer of tcb->state: CHECKs the edge. CLOSED lets go of all but the slot. */
 void tcb_enter(struct stack *stack, struct tcb *tcb, enum tcp_state next);
 /** A tcb with key, destination, policy; in CLOSED, in the table. NULL: a limit (counted). */
 struct tcb *tcb_new(struct stack *stack, const struct tcp_key *key, uint64_t user);
 /** Out of table, timers, lists; slot freed. Sends nothing. */
 void tcb_free(struct stack *stack, struct tcb *tcb);
-/** Handshake done by SYN cache or cookie: an ESTABLISHED tcb on the listener's ready list, for
- * which tcp_limit_enter() was said. NULL: a limit; then a RST was sent. */
-struct tcb *tcp_accept_ready(struct stack *stack, struct tcp_listener *listener,
-                             const struct tcp_key *key, const struct tcp_agreed *agreed);
+/** The handshake is done, everything agreed on is set: ESTABLISHED. */
+void tcb_opened(struct stack *stack, struct tcb *tcb);
+/** Our SYN was acknowledged. */
+void tcp_connected(struct stack *stack, struct tcb *tcb, uint32_t acknowledgement);
 /** The connection is over for the owner: RESET, or FAILED while connecting; frees an orphan. */
 void tcb_lost(struct stack *stack, struct tcb *tcb, enum err err);
 /** Both FINs are acknowledged: TIME_WAIT or nothing; the owner sees what it has not read yet. */
 void tcb_finished(struct stack *stack, struct tcb *tcb, bool is_time_wait);
-/** Look at it in tcp_flush(): puts it on core.dirty. */
-void tcb_output_later(struct stack *stack, struct tcb *tcb);
+/** An orphan ends no later than `time` from now; no effect on others. */
+void tcb_life_limit(struct stack *stack, struct tcb *tcb, tick_us time);
+enum err tcp_connect(struct flow_plane *plane, const struct flow_connect_options *options,
+                     struct flow *ret_flow);
+/** Of a stream, or a listener. */
+void tcp_close(struct stack *stack, struct flow_slot *slot);
+void tcp_abort(struct stack *stack, struct flow_slot *slot);
+static inline struct flow_address tcp_key_local(const struct tcp_key *key)
+{
+    struct flow_address address = {.family = key->family, .port = key->local_port};
+    memcpy(address.ip, key->local, sizeof(address.ip));
+    return address;
+}
+static inline struct flow_address tcp_key_remote(const struct tcp_key *key)
+{
+    struct flow_address address = {.family = key->family, .port = key->remote_port};
+    memcpy(address.ip, key->remote, sizeof(address.ip));
+    return address;
+}
+
+/* ---- tcp/listen.c ---- */
+
 enum err tcp_listen(struct flow_plane *plane, const struct flow_listen_options *options,
                     struct flow *ret_flow);
 enum err tcp_accept(struct flow_plane *plane, struct flow listener, uint64_t user,
                     struct flow *ret_flow, struct flow_address *ret_peer);
 enum err tcp_refuse(struct flow_plane *plane, struct flow listener);
-enum err tcp_connect(struct flow_plane *plane, const struct flow_connect_options *options,
-                     struct flow *ret_flow);
-void tcp_close(struct stack *stack, struct flow_slot *slot);
-void tcp_abort(struct stack *stack, struct flow_slot *slot);
-/** The owner consumed or credited: the window may have opened. */
-void tcp_window_update(struct stack *stack, struct tcb *tcb);
+/** Handshake done by SYN cache or cookie: an ESTABLISHED tcb on the listener's ready list, for
+ * which tcp_limit_enter() was said. NULL: a limit; then a RST was sent. */
+struct tcb *tcp_accept_ready(struct stack *stack, struct tcp_listener *listener,
+                             const struct tcp_key *key, const struct tcp_agreed *agreed);
+void tcp_listener_close(struct stack *stack, struct flow_slot *slot);
+/** An unaccepted tcb goes. */
+void tcp_listener_forget(struct stack *stack, struct tcb *tcb);
+/** 0: as they are. */
+void flow_slot_set_limits(struct flow_slot *slot, uint32_t receive_limit, uint32_t send_limit);
 
-/* ---- tcp/input.c: RFC 9293 3.10.7 ---- */
+/* ---- tcp/demux.c, input.c: RFC 9293 3.10.7 ---- */
 
 void tcp_input(struct stack *stack, struct packet *packet);
-/** The machine for a segment of a tcb; also called by the SYN cache for the ACK that completed. */
-void tcp_input_segment(struct stack *stack, struct tcb *tcb, struct segment *segment);
 void tcp_on_icmp_error(struct stack *stack, const struct icmp_error *error);
+/** The machine for a segment of a tcb; also called by the SYN cache for the ACK that completed. The
+ * tcb may be gone afterwards. */
+void tcp_input_segment(struct stack *stack, struct tcb *tcb, struct segment *segment);
 
 /* ---- tcp/output.c ---- */
 
+/** Look at it in tcp_flush(): puts it on core.dirty. */
+void tcb_output_later(struct stack *stack, struct tcb *tcb);
 /** Everything that may go now: data, retransmissions, FIN, ACK. Called once per turn and connection
  * that is on the list. */
 void tcp_output(struct stack *stack, struct tcb *tcb);
+/** The same, and a segment of any size that the window takes. */
+void tcp_output_forced(struct stack *stack, struct tcb *tcb);
 /** All on core.dirty; before that, window updates of all on core.read (their owners made room). */
 void tcp_flush(struct stack *stack);
+/** Send again the segment `index` of tcb->sent; if it is longer than the mss, its first part.
+ * False: for want of a buffer nothing was sent. */
+bool tcp_retransmit(struct stack *stack, struct tcb *tcb, uint32_t index);
+/** mss from path MTU, peer and options; called when any of them changes. */
+void tcb_mss_update(struct stack *stack, struct tcb *tcb);
+
+/* ---- tcp/segment.c ---- */
+
+/* A segment with payload, or FIN, of a synchronised connection. */
+struct tcp_piece {
+    uint32_t sequence, offset, size; /* offset: behind snd_una, in slot.unsent */
+    uint8_t flags;                   /* PSH, FIN */
+    bool is_new;
+};
+/** False: no buffer, nothing was sent. More than an mss: for the nic to cut. */
+bool tcp_segment_send(struct stack *stack, struct tcb *tcb,
+                      const struct tcp_piece *piece) MUST_CHECK;
 /** A SYN (or SYN-ACK of a simultaneous open). */
 void tcp_send_syn(struct stack *stack, struct tcb *tcb);
 /** A bare ACK now. */
 void tcp_send_ack(struct stack *stack, struct tcb *tcb);
+/** A segment that the peer must answer, to hear whether its window is still closed. */
+void tcp_send_probe(struct stack *stack, struct tcb *tcb);
 void tcp_send_rst(struct stack *stack, struct tcb *tcb);
-/** RFC 9293 3.10.7.1: the RST that answers a segment without a connection; none to a RST, none to
- * multicast or broadcast. Rate-limited. */
+/** RFC 9293 3.10.7.1: the RST that answers a segment without a connection; none to a RST.
+ * Rate-limited. */
 void tcp_send_reset_for(struct stack *stack, const struct segment *segment);
 /** A segment without tcb: SYN-ACKs of the cache, ACKs of TIME_WAIT. */
 void tcp_send_plain(struct stack *stack, const struct tcp_key *key,
                     const struct tcp_header *header);
+
+/* ---- tcp/window.c ---- */
+
+/** The window of a SYN or SYN-ACK for a flow with this limit (0: the usual one): half of it,
+ * because what is received may pin twice its size; never scaled (RFC 7323 2.2). */
+static inline uint32_t tcp_window_start(const struct stack *stack, uint32_t receive_limit)
+{
+    uint32_t half = (receive_limit == 0 ? FLOW_RECEIVE_LIMIT : receive_limit) / 2;
+    uint32_t window = stack->options.tcp.receive_window_start;
+
+    window = window < half ? window : half;
+    return window < UINT16_MAX ? window : UINT16_MAX;
+}
 /** The window to offer, octets; never moves the edge left; SWS avoidance (RFC 9293 3.8.6.2.2). */
 uint32_t tcp_window_choose(const struct stack *stack, const struct tcb *tcb);
-/** Send again the segment `index` of tcb->sent. */
-void tcp_retransmit(struct stack *stack, struct tcb *tcb, uint32_t index);
-/** mss from path MTU, peer and options; called when any of them changes. */
-void tcb_mss_update(struct stack *stack, struct tcb *tcb);
+/** The same for a header that is about to be sent: rcv_edge moves. */
+uint16_t tcp_window_field(const struct stack *stack, struct tcb *tcb);
+/** The owner consumed or credited: the window may have opened. */
+void tcp_window_update(struct stack *stack, struct tcb *tcb);
+/** The window grows with what a round trip brings: from the handshake on, with every segment. */
+void tcp_window_measure_begin(const struct stack *stack, struct tcb *tcb);
+void tcp_window_measure(const struct stack *stack, struct tcb *tcb);
 
 /* ---- tcp/send_queue.c ---- */
 
-/** The segment [snd_nxt, snd_nxt + size) was sent. ERR_LIMIT: no more descriptors. */
+/** Octets in flight: without SYN and FIN. */
+static inline uint32_t tcb_octets_in_flight(const struct tcb *tcb)
+{
+    uint32_t size = tcb->snd_nxt - tcb->snd_una;
+    bool has_control = tcb->flags & TCB_FIN_SENT || tcb->state <= TCP_SYN_RECEIVED;
+
+    return size > 0 && has_control ? size - 1 : size;
+}
+/** Octets that may go and were not sent yet. */
+static inline uint32_t tcb_unsent_size(const struct tcb *tcb)
+{
+    uint64_t size = flow_core_sendable(&tcb->slot) - tcb_octets_in_flight(tcb);
+    return size < UINT32_MAX ? (uint32_t)size : UINT32_MAX;
+}
+/** The segment [snd_nxt, snd_nxt + size) was sent; snd_nxt moves. ERR_LIMIT: no more descriptors.
+ */
 enum err tcp_sent_push(struct stack *stack, struct tcb *tcb, uint16_t size,
                        uint8_t flags) MUST_CHECK;
+bool tcp_sent_has_room(const struct tcb *tcb, uint32_t count);
 /** Descriptor that contains `sequence`; count if beyond. Binary search. */
 uint32_t tcp_sent_find(const struct tcb *tcb, uint32_t sequence);
 /** Drop up to `acknowledged` (snd_una moves), counters sacked, lost and retransmitted with them; a
@@ -502,8 +591,11 @@ void tcp_sent_drop(struct stack *stack, struct tcb *tcb, uint32_t acknowledged);
 enum err tcp_sent_split(struct stack *stack, struct tcb *tcb, uint32_t index,
                         uint16_t size) MUST_CHECK;
 void tcp_sent_free(struct tcb *tcb);
-/** Append `size` octets from `offset` behind snd_una, by reference, as buffers chained behind
- * `head`; copies into it when small. False: a pool is empty. */
+/** How many of `size` octets from `offset` lie in the first `pieces_max` slices. */
+uint32_t tcp_send_fitting(const struct tcb *tcb, uint32_t offset, uint32_t size,
+                          uint32_t pieces_max);
+/** Append `size` octets from `offset` behind snd_una to the frame `head`, by reference, as buffers
+ * chained behind it; copied when they fit into it. False: a pool is empty. */
 bool tcp_send_gather(struct stack *stack, struct tcb *tcb, uint32_t offset, uint32_t size,
                      struct buf *head);
 
@@ -511,17 +603,21 @@ bool tcp_send_gather(struct stack *stack, struct tcb *tcb, uint32_t offset, uint
 
 struct tcp_receive *tcp_receive_new(struct stack *stack);
 void tcp_receive_free(struct tcp_receive *receive);
-/** In-order payload to the flow, by reference or copied (reason counted); takes the buffer. */
+/** In-order payload to the flow, by reference or copied (reason counted); takes the buffer. CHECKs
+ * that nothing waits out of order. */
 void tcp_receive_in_order(struct stack *stack, struct tcb *tcb, struct segment *segment);
-/** Payload beyond rcv_nxt; bounded, first wins on overlap (HAZARDS TC-13). */
+/** Payload, or FIN, beyond rcv_nxt or where something waits there; bounded, first wins on overlap
+ * (HAZARDS TC-13). */
 void tcp_receive_out_of_order(struct stack *stack, struct tcb *tcb, struct segment *segment);
-/** rcv_nxt reached the first hole's end: move on what is now in order. True: the FIN was reached.
- */
+/** Move on what is now in order. True: the FIN was reached. */
 bool tcp_receive_reassemble(struct stack *stack, struct tcb *tcb);
+/** These octets came again: a DSACK says so with the next ACK. */
+void tcp_receive_note_duplicate(struct tcb *tcb, uint32_t start, uint32_t end);
 /** SACK blocks, most recent first (RFC 2018), a DSACK in front (RFC 2883). */
 uint8_t tcp_receive_sack_blocks(struct stack *stack, struct tcb *tcb,
                                 struct tcp_sack_block *ret_blocks, uint8_t max);
 void tcp_reassembly_free(struct stack *stack, struct tcb *tcb);
+void tcp_reassembly_verify(const struct tcb *tcb);
 uint32_t tcp_receive_buffers(const struct stack *stack); /* out of order, all connections */
 
 /* ---- tcp/timer.c ---- */
@@ -598,6 +694,9 @@ tick_us tcp_recovery_reorder_at(const struct stack *stack, const struct tcb *tcb
 tick_us tcp_recovery_rto_at(const struct stack *stack, const struct tcb *tcb);
 /** Index of the next descriptor to send again, or UINT32_MAX. */
 uint32_t tcp_recovery_next_lost(struct tcb *tcb);
+/** What is in flight with more than this payload was too long for the path (RFC 1191 6.4): LOST,
+ * and no sign of congestion. O(sent). */
+void tcp_recovery_lose_longer(struct tcb *tcb, uint32_t octets);
 /** Octets in the network by the book: in flight, less sacked, less lost and not sent again. */
 static inline uint32_t tcb_pipe(const struct tcb *tcb)
 {

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a connection sends, and when.
+ *
+ * Calls of the owner, segments and timers only put a connection on the list; tcp_flush() looks at
+ * each once at the end of the turn. So what was appended in pieces leaves together, an ACK rides on
+ * data, and a burst of segments is answered once.
+ *
+ * Order: a bare ACK when it has SACK blocks to tell (data segments have no room for them); what was
+ * lost; new data, with the FIN on its last segment; the ACK, if nothing carried it; the timer.
+ *
+ * How much: the peer's window, congestion control's allowance, policy.send_window_max. A segment
+ * that is not full goes only when it holds all there is to send (Nagle's wait is off: corks do its
+ * work, flow.h rule 6), or fills half of the largest window the peer ever had (silly window
+ * avoidance, RFC 9293 3.8.6.2.1); else the persist timer lets it go.
+ *
+ * Limits: a connection stops for this turn when its port's queue is full, and goes on in the next.
+ */
+#include "dataplane/wire/tcp/tcp.h"
+
+/* Places in the port's queue that bulk data leaves to ACKs and handshakes. */
+#define PORT_ROOM_MIN (STACK_SEND_QUEUE / 8)
+
+void tcb_output_later(struct stack *stack, struct tcb *tcb)
+{
+    flow_core_send_now(&stack->core, &tcb->slot);
+}
+
+static bool port_has_room(struct stack *stack, const struct tcb *tcb)
+{
+    struct stack_port *port = tcb->destination->port;
+
+    if (port->waiting_count + PORT_ROOM_MIN < STACK_SEND_QUEUE)
+        return true;
+    stack_port_flush(stack, port);
+    if (port->waiting_count + PORT_ROOM_MIN < STACK_SEND_QUEUE)
+        return true;
+    STACK_COUNT(stack, TCP_SEND_PORT_FULL);
+    return false;
+}
+
+/* ---- again ---- */
+
+bool tcp_retransmit(struct stack *stack, struct tcb *tcb, uint32_t index)
+{
+    const struct tcp_sent *sent = tcp_sent_at(&tcb->sent, index);
+
+    CHECK(!(sent->flags & TCP_SENT_SYN));
+    /* The path may have become narrower since: what is too long now goes in two. */
+    uint32_t octets = sent->size - (sent->flags & TCP_SENT_FIN ? 1u : 0u);
+    if (octets > tcb->mss) {
+        if (tcp_sent_split(stack, tcb, index, tcb->mss) != ERR_OK)
+            return false;
+        sent = tcp_sent_at(&tcb->sent, index);
+        octets = tcb->mss;
+    }
+    bool is_fin = sent->flags & TCP_SENT_FIN;
+    struct tcp_piece piece = {
+        .sequence = sent->sequence,
+        .offset = sent->sequence - tcb->snd_una,
+        .size = octets,
+        .flags = (uint8_t)((is_fin ? TCP_FIN : 0) |
+                           (octets > 0 && index + 1 == tcb->sent.count ? TCP_PSH : 0)),
+    };
+    if (!tcp_segment_send(stack, tcb, &piece))
+        return false;
+    tcp_recovery_on_resent(stack, tcb, index);
+    STACK_COUNT(stack, TCP_RETRANSMITTED);
+    return true;
+}
+
+static void output_lost(struct stack *stack, struct tcb *tcb)
+{
+    uint32_t index;
+
+    while ((index = tcp_recovery_next_lost(tcb)) != UINT32_MAX) {
+        uint32_t allowance = tcp_recovery_allowance(stack, tcb);
+        uint32_t size = tcp_sent_at(&tcb->sent, index)->size;
+        if (allowance < (size < tcb->mss ? size : tcb->mss))
+            return;
+        if (!port_has_room(stack, tcb) || !tcp_retransmit(stack, tcb, index)) {
+            tcb_output_later(stack, tcb);
+            return;
+        }
+    }
+}
+
+/* ---- new ---- */
+
+/* Octets of the peer's window, and of our own bound, that are not in flight. */
+static uint32_t window_left(const struct stack *stack, const struct tcb *tcb)
+{
+    uint32_t in_flight = tcb->snd_nxt - tcb->snd_una;
+    uint32_t bound = stack->options.tcp.send_window_max;
+    uint32_t window = tcb->snd_wnd < bound ? tcb->snd_wnd : bound;
+
+    return window > in_flight ? window - in_flight : 0;
+}
+
+static bool fin_may_go(const struct tcb *tcb)
+{
+    return tcb->slot.flags & FLOW_SLOT_FIN_WANTED && !(tcb->flags & (TCB_FIN_SENT | TCB_LINGERS)) &&
+           tcb->slot.held == 0 && (tcb->state == TCP_ESTABLISHED || tcb->state == TCP_CLOSE_WAIT);
+}
+
+/* A super-segment for the nic to cut: whole segments, as many as pieces allow. */
+static uint32_t choose_tso(const struct tcb *tcb, uint32_t size)
+{
+    const struct stack_port *port = tcb->destination->port;
+    uint32_t max = TCP_TSO_SIZE_MAX;
+
+    if (!(port->nic->offloads & NIC_TX_TSO) || port->segments_max < 2)
+        return tcb->mss;
+    max = max < port->nic->tso_size_max ? max : port->nic->tso_size_max;
+    size = size < max ? size : max;
+    size -= size % tcb->mss;
+    if (size <= tcb->mss)
+        return tcb->mss;
+    uint32_t fitting =
+        tcp_send_fitting(tcb, tcb_octets_in_flight(tcb), size, port->segments_max - 1u);
+    fitting -= fitting % tcb->mss;
+    return fitting > tcb->mss ? fitting : tcb->mss;
+}
+
+/* Payload of the next segment; 0: none may go. */
+static uint32_t choose_size(const struct stack *stack, const struct tcb *tcb, uint32_t available,
+                            bool is_forced)
+{
+    uint32_t window = window_left(stack, tcb);
+    uint32_t allowance = tcp_recovery_allowance(stack, tcb);
+    uint32_t size = available < window ? available : window;
+
+    size = size < allowance ? size : allowance;
+    if (size >= 2u * tcb->mss)
+        return choose_tso(tcb, size);
+    if (size >= tcb->mss)
+        return tcb->mss;
+    if (size == available || is_forced)
+        return size;
+    return size == window && window >= tcb->snd_wnd_max / 2 ? size : 0;
+}
+
+/* Descriptors for what was sent as one frame. */
+static void describe(struct stack *stack, struct tcb *tcb, uint32_t size, bool is_fin)
+{
+    do {
+        uint32_t part = size < tcb->mss ? size : tcb->mss;
+        bool is_last = part == size;
+        uint8_t flags = is_fin && is_last ? TCP_SENT_FIN : 0;
+        uint32_t numbers = part + (flags != 0 ? 1u : 0u);
+        enum err err = tcp_sent_push(stack, tcb, (uint16_t)numbers, flags);
+        CHECK(err == ERR_OK); /* there was room before the frame was built */
+        tcp_recovery_on_sent(stack, tcb);
+        size -= part;
+    } while (size > 0);
+    if (!is_fin)
+        return;
+    tcb->flags |= TCB_FIN_SENT;
+    tcb->slot.flags |= FLOW_SLOT_FIN_SENT;
+    tcb_enter(stack, tcb, tcb->state == TCP_ESTABLISHED ? TCP_FIN_WAIT_1 : TCP_LAST_ACK);
+}
+
+/* One frame of new data, or the FIN. False: the rest waits. */
+static bool output_one(struct stack *stack, struct tcb *tcb, uint32_t available, bool is_forced)
+{
+    uint32_t size = choose_size(stack, tcb, available, is_forced);
+    bool is_fin = size == available && fin_may_go(tcb);
+
+    if ((size == 0 && !is_fin) || !tcp_sent_has_room(tcb, size / tcb->mss + 2))
+        return false;
+    if (!port_has_room(stack, tcb)) {
+        tcb_output_later(stack, tcb);
+        return false;
+    }
+    struct tcp_piece piece = {
+        .sequence = tcb->snd_nxt,
+        .offset = tcb_octets_in_flight(tcb),
+        .size = size,
+        .flags = (uint8_t)((is_fin ? TCP_FIN : 0) | (size > 0 && size == available ? TCP_PSH : 0)),
+        .is_new = true};
+    if (!tcp_segment_send(stack, tcb, &piece)) {
+        tcb_output_later(stack, tcb);
+        return false;
+    }
+    describe(stack, tcb, size, is_fin);
+    return true;
+}
+
+static void output_new(struct stack *stack, struct tcb *tcb, bool is_forced)
+{
+    uint32_t available = tcb_unsent_size(tcb);
+
+    if (available == 0 && !fin_may_go(tcb))
+        return;
+    /* RFC 5681 4.1: after silence for an RTO the window says nothing about the path any more. */
+    if (tcb->snd_nxt == tcb->snd_una && stack->now - tcb->unacked_since > tcb->rtt.rto)
+        tcp_congestion_idle(stack, tcb);
+    tcb_mss_update(stack, tcb);
+    while ((available > 0 || fin_may_go(tcb)) && output_one(stack, tcb, available, is_forced)) {
+        available = tcb_unsent_size(tcb);
+        is_forced = false;
+    }
+}
+
+/* ---- all of it ---- */
+
+static void output(struct stack *stack, struct tcb *tcb, bool is_forced)
+{
+    bool has_blocks = tcb->reassembly != NULL || tcb->flags & TCB_DSACK_SEND;
+
+    if (tcb->state == TCP_CLOSED || tcb->state == TCP_SYN_SENT)
+        return;
+    if (tcb->flags & TCB_ACK_NOW && has_blocks)
+        tcp_send_ack(stack, tcb);
+    if (tcb->state >= TCP_ESTABLISHED) {
+        output_lost(stack, tcb);
+        output_new(stack, tcb, is_forced);
+    }
+    if (tcb->flags & TCB_ACK_NOW)
+        tcp_send_ack(stack, tcb);
+    if (tcb->sent.count == 0 && tcb->sent.ring != NULL)
+        tcp_sent_free(tcb);
+    tcb_rtx_set(stack, tcb);
+    tcb_timer_set(stack, tcb);
+}
+
+void tcp_output(struct stack *stack, struct tcb *tcb)
+{
+    output(stack, tcb, false);
+}
+
+void tcp_output_forced(struct stack *stack, struct tcb *tcb)
+{
+    output(stack, tcb, true);
+}
+
+void tcp_flush(struct stack *stack)
+{
+    struct flow_link round;
+    struct flow_slot *slot;
+
+    flow_core_read_round(&stack->core, &round);
+    while ((slot = flow_core_read_next(&round)) != NULL) {
+        if (slot->kind == FLOW_SLOT_STREAM)
+            tcp_window_update(stack, tcb_of(slot));
+    }
+    flow_core_dirty_round(&stack->core, &round);
+    while ((slot = flow_core_dirty_next(&round)) != NULL) {
+        if (slot->kind == FLOW_SLOT_STREAM)
+            tcp_output(stack, tcb_of(slot));
+    }
+}
+
+/* ---- segment size ---- */
+
+static uint16_t path_mss(struct stack *stack, const struct tcb *tcb)
+{
+    uint16_t headers =
+        (tcb->key.family == FLOW_FAMILY_IP6 ? IP6_HEADER_SIZE : IP4_HEADER_SIZE) + TCP_HEADER_SIZE;
+
+    return (uint16_t)(destination_mtu(stack, tcb->destination) - headers);
+}
+
+void tcb_mss_update(struct stack *stack, struct tcb *tcb)
+{
+    uint32_t mss = path_mss(stack, tcb);
+
+    mss = mss < tcb->peer_mss ? mss : tcb->peer_mss;
+    if (tcb->destination->port->segments_max == 1) {
+        /* Headers and payload in one buffer of our own. */
+        uint32_t room =
+            buf_pool_data_size(stack->options.pool) - TCP_HEADER_SIZE - TCP_OPTIONS_SIZE_MAX;
+        mss = mss < room ? mss : room;
+    }
+    /* RFC 6691: the option speaks of segments without options, so these come off. */
+    if (tcb->flags & TCB_HAS_TIMESTAMPS)
+        mss -= 12;
+    tcb->mss = (uint16_t)mss;
+}

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Segments on their way out: header, payload, checksum, and on to ip_output().
+ *
+ * A frame is a header buffer and, behind it, clones of the slices it shows (send_queue.c). Every
+ * segment of a connection acknowledges all that was received and offers the window of now, so that
+ * whatever is sent also does a pending ACK's work. SACK blocks go in bare ACKs alone: a segment
+ * with payload is as long as the path allows already.
+ *
+ * A segment that cannot be built for want of a buffer is not sent and counted; it is as if it had
+ * been lost, only that new data is not taken as sent.
+ *
+ * Segments without a connection (SYN-ACKs, TIME_WAIT, RSTs) have their checksum computed here
+ * whatever the nic can, and keep nothing.
+ */
+#include "dataplane/wire/tcp/tcp.h"
+
+/* RSTs for segments that belong to nothing, per second (HAZARDS TC-06: how many exactly is not to
+ * be told from outside). */
+#define RESETS_PER_SECOND 2000u
+
+#define CHECKSUM_OFFSET 16u
+
+/* ---- buffers and checksums ---- */
+
+static struct buf *head_acquire(struct stack *stack, const struct tcb *tcb, uint32_t size)
+{
+    struct buf_pool *pool = stack->options.header_pool;
+    bool is_chain_possible = tcb->destination->port->segments_max > 1;
+
+    /* A nic that takes no chains gets all in one: then a header buffer is too small. */
+    if (!is_chain_possible && TCP_HEADER_SIZE + TCP_OPTIONS_SIZE_MAX + size > STACK_HEADER_SIZE)
+        pool = stack->options.pool;
+    struct buf *head = buf_acquire(pool);
+    if (head == NULL)
+        STACK_COUNT(stack, TCP_SEND_NO_BUFFER);
+    return head;
+}
+
+static uint64_t chain_sum(const struct buf *chain)
+{
+    uint64_t sum = 0;
+    uint32_t at = 0;
+
+    for (; chain != NULL; chain = (const struct buf *)(const void *)chain->mbuf.next) {
+        uint64_t part = wire_sum(buf_data(chain), buf_size(chain));
+        sum += at % 2 == 0 ? part : wire_sum_swap(part);
+        at += buf_size(chain);
+    }
+    return sum;
+}
+
+static void checksum_put(struct buf *head, uint16_t checksum)
+{
+    memcpy(buf_data(head) + CHECKSUM_OFFSET, &checksum, sizeof(checksum));
+}
+
+static void checksum_complete(const struct tcp_key *key, struct buf *head)
+{
+    uint64_t sum =
+        wire_sum_pseudo(key->family, key->local, key->remote, IP_PROTOCOL_TCP, head->mbuf.pkt_len);
+    checksum_put(head, wire_sum_finish(sum + chain_sum(head)));
+}
+
+/* For the nic to go on from: the pseudo-header's sum, not complemented; for TSO as if the size were
+ * 0, because each segment has its own. */
+static void checksum_begin(const struct tcp_key *key, struct buf *head, bool is_tso)
+{
+    uint32_t size = is_tso ? 0 : head->mbuf.pkt_len;
+    uint64_t sum = wire_sum_pseudo(key->family, key->local, key->remote, IP_PROTOCOL_TCP, size);
+    checksum_put(head, (uint16_t)~wire_sum_finish(sum));
+}
+
+/* ---- of a connection ---- */
+
+static void header_fill(const struct stack *stack, struct tcb *tcb, uint8_t flags,
+                        uint32_t sequence, struct tcp_header *ret_header)
+{
+    *ret_header = (struct tcp_header){.source_port = tcb->key.local_port,
+                                      .destination_port = tcb->key.remote_port,
+                                      .sequence = sequence,
+                                      .flags = flags};
+    if (flags & TCP_ACK) {
+        ret_header->acknowledgement = tcb->rcv_nxt;
+        if (tcb->flags & TCB_ECE_SEND && !(flags & (TCP_SYN | TCP_RST)))
+            ret_header->flags |= TCP_ECE; /* RFC 3168 6.1.3: in every ACK until CWR comes */
+    }
+    if (tcb->flags & TCB_HAS_TIMESTAMPS) {
+        ret_header->options.has_timestamps = true;
+        ret_header->options.timestamp_value = tcp_timestamp_now(stack, tcb->ts_offset);
+        ret_header->options.timestamp_echo = flags & TCP_ACK ? tcb->ts_recent : 0;
+    }
+}
+
+/* An ACK is on its way with all that there is to acknowledge. */
+static void ack_is_sent(struct tcb *tcb)
+{
+    tcb->last_ack_sent = tcb->rcv_nxt;
+    tcb->flags &= ~(uint32_t)(TCB_ACK_NOW | TCB_ACK_DELAYED);
+    tcb->ack_at = TICK_NEVER;
+}
+
+static void frame_send(struct stack *stack, struct tcb *tcb, struct buf *head, uint16_t header_size,
+                       uint16_t tso_size, uint8_t ecn)
+{
+    struct ip_send send = {.source = tcb->key.local,
+                           .protocol = IP_PROTOCOL_TCP,
+                           .ecn = ecn,
+                           .l4_header_size = header_size,
+                           .tso_size = tso_size};
+
+    if (destination_offloads(tcb->destination) & NIC_TX_TCP_CHECKSUM)
+        checksum_begin(&tcb->key, head, tso_size > 0);
+    else
+        checksum_complete(&tcb->key, head);
+    STACK_COUNT(stack, TCP_SENT);
+    ip_output(stack, tcb->destination, &send, head);
+}
+
+/* A segment without payload. False: no buffer. */
+static bool control_send(struct stack *stack, struct tcb *tcb, const struct tcp_header *header)
+{
+    struct buf *head = head_acquire(stack, tcb, 0);
+
+    if (head == NULL)
+        return false;
+    uint32_t size = tcp_build(header, buf_data(head));
+    buf_extend(head, size);
+    if (header->flags & TCP_ACK && !(header->flags & TCP_RST))
+        ack_is_sent(tcb);
+    frame_send(stack, tcb, head, (uint16_t)size, 0, 0);
+    return true;
+}
+
+bool tcp_segment_send(struct stack *stack, struct tcb *tcb, const struct tcp_piece *piece)
+{
+    const uint8_t ect0 = 2; /* RFC 3168 5 */
+    struct tcp_header header;
+    struct buf *head = head_acquire(stack, tcb, piece->size);
+
+    if (head == NULL)
+        return false;
+    header_fill(stack, tcb, (uint8_t)(piece->flags | TCP_ACK), piece->sequence, &header);
+    header.window = tcp_window_field(stack, tcb);
+    /* RFC 3168 6.1.2, 6.1.5: CWR with the next new data; retransmissions are not ECT. */
+    bool is_ecn = tcb->flags & TCB_HAS_ECN && piece->is_new && piece->size > 0;
+    if (is_ecn && tcb->flags & TCB_CWR_SEND) {
+        header.flags |= TCP_CWR;
+        tcb->flags &= ~(uint32_t)TCB_CWR_SEND;
+    }
+    uint32_t header_size = tcp_build(&header, buf_data(head));
+    buf_extend(head, header_size);
+    if (piece->size > 0 && !tcp_send_gather(stack, tcb, piece->offset, piece->size, head)) {
+        STACK_COUNT(stack, TCP_SEND_NO_BUFFER);
+        buf_release_chain(head);
+        return false;
+    }
+    uint16_t tso_size = piece->size > tcb->mss ? tcb->mss : 0;
+    ack_is_sent(tcb);
+    frame_send(stack, tcb, head, (uint16_t)header_size, tso_size, is_ecn ? ect0 : 0);
+    return true;
+}
+
+void tcp_send_ack(struct stack *stack, struct tcb *tcb)
+{
+    struct tcp_header header;
+    uint8_t max = tcb->flags & TCB_HAS_TIMESTAMPS ? 3 : 4; /* RFC 2018 3: what 40 octets take */
+
+    header_fill(stack, tcb, TCP_ACK, tcb->snd_nxt, &header);
+    header.window = tcp_window_field(stack, tcb);
+    header.options.sack_count = tcp_receive_sack_blocks(stack, tcb, header.options.sack, max);
+    if (control_send(stack, tcb, &header))
+        return;
+    /* Without a buffer now, with one soon. */
+    tcb->flags |= TCB_ACK_DELAYED;
+    tcb->ack_at = stack->now + stack->options.tcp.delayed_ack_time;
+    tcb_timer_set(stack, tcb);
+}
+
+void tcp_send_probe(struct stack *stack, struct tcb *tcb)
+{
+    struct tcp_header header;
+
+    /* A sequence number that the peer has: it must answer with an ACK and its window. */
+    header_fill(stack, tcb, TCP_ACK, tcb->snd_una - 1, &header);
+    header.window = tcp_window_field(stack, tcb);
+    (void)control_send(stack, tcb, &header);
+}
+
+static void syn_options(struct stack *stack, const struct tcb *tcb, struct tcp_options *options)
+{
+    const struct tcp_policy *policy = &stack->options.tcp;
+    /* In a SYN-ACK only what the other SYN had, too. */
+    bool is_answer = tcb->state == TCP_SYN_RECEIVED;
+
+    options->has_mss = true;
+    options->mss = tcp_mss_offer(stack, &tcb->key);
+    options->has_sack_permitted = is_answer ? tcb->flags & TCB_HAS_SACK : policy->has_sack;
+    options->has_window_scale =
+        is_answer ? tcb->flags & TCB_HAS_WINDOW_SCALE : policy->has_window_scale;
+    options->window_scale = tcp_window_scale_offer(policy);
+    if (!is_answer && policy->has_timestamps) {
+        options->has_timestamps = true;
+        options->timestamp_value = tcp_timestamp_now(stack, tcb->ts_offset);
+    }
+}
+
+void tcp_send_syn(struct stack *stack, struct tcb *tcb)
+{
+    struct tcp_header header;
+    bool is_answer = tcb->state == TCP_SYN_RECEIVED;
+
+    if (tcb->sent.count == 0) {
+        CHECK(tcp_sent_push(stack, tcb, 1, TCP_SENT_SYN) == ERR_OK);
+        tcp_recovery_on_sent(stack, tcb);
+    } else {
+        tcp_recovery_on_resent(stack, tcb, 0);
+        tcb->flags |= TCB_SYN_RETRANSMITTED;
+    }
+    if (tcb->syn_count < UINT8_MAX)
+        tcb->syn_count++;
+    header_fill(stack, tcb, is_answer ? TCP_SYN | TCP_ACK : TCP_SYN, tcb->snd_una, &header);
+    header.window = (uint16_t)tcp_window_start(stack, tcb->slot.receive_limit);
+    syn_options(stack, tcb, &header.options);
+    (void)control_send(stack, tcb, &header);
+}
+
+void tcp_send_rst(struct stack *stack, struct tcb *tcb)
+{
+    struct tcp_header header;
+
+    header_fill(stack, tcb, TCP_RST | TCP_ACK, tcb->snd_nxt, &header);
+    STACK_COUNT(stack, TCP_RESETS_SENT);
+    (void)control_send(stack, tcb, &header);
+}
+
+/* ---- without a connection ---- */
+
+/* Header and checksum in a buffer of their own; NULL: none. */
+static struct buf *plain_build(struct stack *stack, const struct tcp_key *key,
+                               const struct tcp_header *header, struct ip_send *ret_send)
+{
+    struct tcp_header complete = *header;
+    struct buf *head = buf_acquire(stack->options.header_pool);
+
+    if (head == NULL) {
+        STACK_COUNT(stack, TCP_SEND_NO_BUFFER);
+        return NULL;
+    }
+    complete.source_port = key->local_port;
+    complete.destination_port = key->remote_port;
+    uint32_t size = tcp_build(&complete, buf_data(head));
+    buf_extend(head, size);
+    checksum_complete(key, head);
+    *ret_send = (struct ip_send){.source = key->local,
+                                 .protocol = IP_PROTOCOL_TCP,
+                                 .l4_header_size = (uint16_t)size,
+                                 .is_checksum_complete = true};
+    STACK_COUNT(stack, TCP_SENT);
+    return head;
+}
+
+void tcp_send_plain(struct stack *stack, const struct tcp_key *key, const struct tcp_header *header)
+{
+    struct ip_send send;
+    struct buf *head = plain_build(stack, key, header, &send);
+
+    if (head != NULL)
+        ip_output_stateless(stack, key->family, key->remote, &send, head);
+}
+
+void tcp_send_reset_for(struct stack *stack, const struct segment *segment)
+{
+    const struct tcp_header *header = &segment->header;
+    struct tcp_header reset = {.flags = TCP_RST};
+    struct ip_send send;
+
+    if (header->flags & TCP_RST)
+        return;
+    if (!stack_bucket_take(stack, &stack->tcp->reset_bucket, RESETS_PER_SECOND)) {
+        STACK_COUNT(stack, TCP_RESETS_LIMITED);
+        return;
+    }
+    if (header->flags & TCP_ACK) {
+        reset.sequence = header->acknowledgement;
+    } else {
+        /* As it was sent, before anything was trimmed. */
+        uint32_t size = (uint32_t)segment->packet->l4_size - header->header_size;
+        reset.flags |= TCP_ACK;
+        reset.acknowledgement = header->sequence + size + (header->flags & TCP_SYN ? 1 : 0) +
+                                (header->flags & TCP_FIN ? 1 : 0);
+    }
+    struct buf *head = plain_build(stack, &segment->key, &reset, &send);
+    if (head == NULL)
+        return;
+    STACK_COUNT(stack, TCP_RESETS_SENT);
+    ip_output_reply(stack, segment->packet, &send, head);
+}

@@ -324,6 +324,17 @@ enum err spool_write_body(struct spool *spool, struct spool_transaction *transac
     return ERR_OK;
 }
 
+void spool_relieve(struct spool *spool)
+{
+    for (struct spool_transaction *transaction = spool->transactions; transaction != NULL;
+         transaction = transaction->next) {
+        /* Half of the parts that a message may have are for those of full size. */
+        if (transaction->tail.size >= SPOOL_PART_SIZE_MIN &&
+            transaction->entry->part_count < SPOOL_EXTENT_COUNT_MAX / 2)
+            transaction_cut(spool, transaction);
+    }
+}
+
 uint64_t spool_unwritten(const struct spool_transaction *transaction)
 {
     return transaction->tail.size + transaction->entry->unwritten;

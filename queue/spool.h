@@ -81,6 +81,9 @@ enum err spool_write_body(struct spool *spool, struct spool_transaction *transac
 /** Octets accepted by spool_write_body() and not yet on their way to the disk: the back pressure of
  * large messages. */
 uint64_t spool_unwritten(const struct spool_transaction *transaction);
+/** Memory is scarce: what unfinished messages have gathered goes to the disk now, in smaller
+ * records than usual; a few thousand octets of each may stay. */
+void spool_relieve(struct spool *spool);
 /** Append MESSAGE; ends in exactly one COMMITTED with `token`. Consumes the transaction. `envelope`
  * is copied. */
 void spool_commit(struct spool *spool, struct spool_transaction *transaction, struct span envelope,

@@ -14,6 +14,7 @@
 #define SPOOL_SEGMENT_COUNT_MAX 8192u        /* of one spool: adopted and own */
 #define SPOOL_TRANSACTION_MAX   16384u       /* open at a time */
 #define SPOOL_PART_SIZE_MAX     (256u << 10) /* payload of one BODY record */
+#define SPOOL_PART_SIZE_MIN     4096u        /* of one that is not a message's last */
 #define SPOOL_PART_SLICES_MAX   512u         /* pieces of memory in one BODY record */
 #define SPOOL_EXTENT_COUNT_MAX  65535u       /* BODY records of one message */
 #define SPOOL_BATCH_SIZE_MAX    (4u << 20)

@@ -142,6 +142,7 @@ void server_advance(struct server *server, struct tick_now now)
     advance_greeting(server, now);
     advance_ready(server, now);
     advance_stalled(server, now);
+    server_bodies_relieve(server, now);
     while ((timer = wheel_expire_next(&server->wheel, now.tick)) != NULL) {
         struct server_session *session = WHEEL_OWNER(timer, struct server_session, timer);
         bool was_closing = session->smtpd.state == SMTPD_CLOSING;

@@ -51,7 +51,7 @@ bool server_drain(struct server *server, struct tick_now now);
 
 struct server_stats {
     uint64_t sessions, refused, messages_accepted, messages_rejected, recipients_accepted,
-        recipients_rejected, octets, tls_sessions, timeouts, desynchronised;
+        recipients_rejected, octets, tls_sessions, timeouts, desynchronised, reliefs;
     uint32_t open;
 };
 struct server_stats server_get_stats(const struct server *server);

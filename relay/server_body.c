@@ -16,6 +16,8 @@
 #define PIECES_MAX        64u
 #define PIECE_COPY_MAX    128u /* smaller pieces are copied together: a slice costs more */
 #define BODY_HAND_ON_SIZE 32768u
+#define RELIEF_SHARE      8u /* of the pool: with less left, clients that stall keep little of it */
+#define RELIEF_TIME       TICK_MS(10)
 #define BODY_HAND_ON_LOW  4096u /* when buffers are scarce */
 
 /* ---- the message on its way to the transfer ---- */
@@ -146,6 +148,32 @@ static uint32_t hand_on_size(const struct server *server)
     bool is_low = buf_pool_available(pool) < buf_pool_in_use(pool) / 2;
 
     return is_low ? BODY_HAND_ON_LOW : BODY_HAND_ON_SIZE;
+}
+
+static bool memory_is_scarce(const struct server *server)
+{
+    const struct buf_pool *pool = server->options.plane->pool;
+    uint64_t available = buf_pool_available(pool);
+
+    return available < (available + buf_pool_in_use(pool)) / RELIEF_SHARE;
+}
+
+void server_bodies_relieve(struct server *server, struct tick_now now)
+{
+    struct server_session *session, *next;
+
+    if (now.tick < server->relief_at || !memory_is_scarce(server))
+        return;
+    server->relief_at = now.tick + RELIEF_TIME;
+    server->stats.reliefs += 1;
+    for (session = LIST_FIRST(&server->sessions); session != NULL; session = next) {
+        next = LIST_NEXT(session, link);
+        if (session->body.size < BODY_HAND_ON_LOW || !smtpd_is_storing(&session->smtpd))
+            continue;
+        body_hand_on(server, session, now);
+        server_session_settle(server, session);
+    }
+    transfer_relieve(server->options.transfer);
 }
 
 /* True when something was done. */

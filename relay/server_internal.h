@@ -62,6 +62,7 @@ struct server {
     struct server_session_list sessions, free;
     struct server_session_queue queues[SERVER_QUEUE_COUNT];
     uint64_t session_id;
+    tick_us relief_at; /* server_bodies_relieve() not before */
     struct server_stats stats;
     bool is_draining;
 };
@@ -88,6 +89,8 @@ void server_message_begin(struct server *server, struct server_session *session,
 void server_message_end(struct server *server, struct server_session *session, struct tick_now now);
 /** Read message octets. True when something was done. */
 bool server_body_feed(struct server *server, struct server_session *session, struct tick_now now);
+/** When buffers are nearly used up: what messages in the middle have gathered goes to the disk. */
+void server_bodies_relieve(struct server *server, struct tick_now now);
 /** Abort the intake unless the engine still wants its message. */
 void server_intake_check(struct server *server, struct server_session *session);
 

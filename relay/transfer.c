@@ -60,22 +60,36 @@ enum err transfer_begin(struct transfer *transfer, uint64_t size_hint, struct ti
     intake->id = id;
     intake->is_kept = true;
     buf_queue_init(&intake->body);
+    LIST_INSERT_HEAD(&transfer->receiving, intake, link);
     transfer->intakes++;
     *ret_intake = intake;
     *ret_id = id;
     return ERR_OK;
 }
 
+static void transfer_body_forget(struct transfer_intake *intake)
+{
+    buf_queue_fini(&intake->body);
+    intake->is_kept = false;
+}
+
 enum err transfer_body(struct transfer *transfer, struct transfer_intake *intake,
                        struct buf_queue *octets)
 {
-    if (intake->is_kept && intake->body.size + octets->size > TRANSFER_BODY_KEEP_MAX) {
-        buf_queue_fini(&intake->body);
-        intake->is_kept = false;
-    }
+    if (intake->is_kept && intake->body.size + octets->size > TRANSFER_BODY_KEEP_MAX)
+        transfer_body_forget(intake);
     if (intake->is_kept)
         buf_queue_append_queue(&intake->body, octets);
     return spool_write_body(transfer->options.spool, intake->transaction, octets);
+}
+
+void transfer_relieve(struct transfer *transfer)
+{
+    struct transfer_intake *intake;
+
+    LIST_FOREACH(intake, &transfer->receiving, link)
+    transfer_body_forget(intake);
+    spool_relieve(transfer->options.spool);
 }
 
 uint64_t transfer_pending(const struct transfer_intake *intake)
@@ -101,6 +115,7 @@ void transfer_end(struct transfer *transfer, struct transfer_intake *intake,
     intake->encoded = malloc(intake->encoded_size);
     CHECK(intake->encoded != NULL);
     envelope_encode(envelope, intake->encoded);
+    LIST_REMOVE(intake, link);
     LIST_INSERT_HEAD(&transfer->committing, intake, link);
     spool_commit(transfer->options.spool, intake->transaction,
                  span_of(intake->encoded, intake->encoded_size), (uint64_t)(uintptr_t)intake);
@@ -109,6 +124,7 @@ void transfer_end(struct transfer *transfer, struct transfer_intake *intake,
 void transfer_abort(struct transfer *transfer, struct transfer_intake *intake)
 {
     spool_abort(transfer->options.spool, intake->transaction);
+    LIST_REMOVE(intake, link);
     transfer_intake_free(transfer, intake);
 }
 
@@ -360,6 +376,7 @@ struct transfer *transfer_new(const struct transfer_options *options,
     TAILQ_INIT(&transfer->woken_sites);
     TAILQ_INIT(&transfer->jobs);
     TAILQ_INIT(&transfer->unread);
+    LIST_INIT(&transfer->receiving);
 
     struct qmgr_options queue = options->queue;
     queue.context = transfer;

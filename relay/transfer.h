@@ -55,6 +55,9 @@ enum err transfer_begin(struct transfer *transfer, uint64_t size_hint, struct ti
  * begin; abort then. */
 enum err transfer_body(struct transfer *transfer, struct transfer_intake *intake,
                        struct buf_queue *octets) MUST_CHECK;
+/** Memory is scarce: what messages that are being received have gathered goes to the disk, and is
+ * not kept for the first attempt. */
+void transfer_relieve(struct transfer *transfer);
 /** Octets this intake holds in memory and not yet on disk: the server stops reading above its
  * bound. */
 uint64_t transfer_pending(const struct transfer_intake *intake);

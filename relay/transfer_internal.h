@@ -34,7 +34,7 @@ struct transfer_token {
 
 struct transfer_intake {
     struct transfer_token token;
-    LIST_ENTRY(transfer_intake) link; /* in transfer->committing, between end and fate */
+    LIST_ENTRY(transfer_intake) link; /* in transfer->receiving; from the end on in ->committing */
     struct spool_transaction *transaction;
     struct message_id id;
     struct buf_queue body; /* kept for the first attempt, while small enough */
@@ -135,7 +135,7 @@ struct transfer {
     struct transfer_site_list woken_sites;
     struct transfer_site *buckets[TRANSFER_SITE_BUCKETS];
     struct transfer_job_list jobs, unread;
-    LIST_HEAD(, transfer_intake) committing;
+    LIST_HEAD(, transfer_intake) receiving, committing;
     LIST_HEAD(, transfer_dsn) dsns;
     uint32_t intakes, jobs_active, dsns_active, lines_active;
     uint64_t read_memory, read_memory_max; /* octets */

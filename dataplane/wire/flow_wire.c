@@ -12,6 +12,8 @@
  */
 #include "dataplane/wire/tcp/tcp.h"
 
+#define UNFINISHED_TIME 100u /* us until what this turn could not do is tried again */
+
 static struct flow_slot *slot_find(struct stack *stack, struct flow flow)
 {
     return flow_core_find(&stack->core, flow);
@@ -38,7 +40,11 @@ static void wire_flush(struct flow_plane *plane, tick_us now)
 
 static tick_us wire_deadline(struct flow_plane *plane)
 {
-    return stack_deadline(stack_of(plane));
+    struct stack *stack = stack_of(plane);
+    tick_us deadline = stack_deadline(stack), soon = stack->now + UNFINISHED_TIME;
+
+    /* Reports that did not fit, or a connection that a full nic or an empty pool cut short. */
+    return flow_core_is_quiet(&stack->core) || deadline < soon ? deadline : soon;
 }
 
 static void wire_wait(struct flow_plane *plane, tick_us now, tick_us deadline)

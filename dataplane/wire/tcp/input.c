@@ -189,7 +189,7 @@ static void on_fin(struct stack *stack, struct tcb *tcb)
     switch ((enum tcp_state)tcb->state) {
     case TCP_ESTABLISHED:
         /* Whoever closes second needs no TIME_WAIT: that is what a linger waits for. */
-        tcb->flags &= ~(uint32_t)TCB_LINGERS;
+        tcb_linger_end(stack, tcb);
         tcb_enter(stack, tcb, TCP_CLOSE_WAIT);
         return;
     case TCP_FIN_WAIT_1: /* with our FIN acknowledged it would be FIN_WAIT_2 by now */

@@ -144,10 +144,8 @@ bool tcp_segment_send(struct stack *stack, struct tcb *tcb, const struct tcp_pie
     header.window = tcp_window_field(stack, tcb);
     /* RFC 3168 6.1.2, 6.1.5: CWR with the next new data; retransmissions are not ECT. */
     bool is_ecn = tcb->flags & TCB_HAS_ECN && piece->is_new && piece->size > 0;
-    if (is_ecn && tcb->flags & TCB_CWR_SEND) {
+    if (is_ecn && tcb->flags & TCB_CWR_SEND)
         header.flags |= TCP_CWR;
-        tcb->flags &= ~(uint32_t)TCB_CWR_SEND;
-    }
     uint32_t header_size = tcp_build(&header, buf_data(head));
     buf_extend(head, header_size);
     if (piece->size > 0 && !tcp_send_gather(stack, tcb, piece->offset, piece->size, head)) {
@@ -156,6 +154,8 @@ bool tcp_segment_send(struct stack *stack, struct tcb *tcb, const struct tcp_pie
         return false;
     }
     uint16_t tso_size = piece->size > tcb->mss ? tcb->mss : 0;
+    if (is_ecn)
+        tcb->flags &= ~(uint32_t)TCB_CWR_SEND;
     ack_is_sent(tcb);
     frame_send(stack, tcb, head, (uint16_t)header_size, tso_size, is_ecn ? ect0 : 0);
     return true;

@@ -125,6 +125,16 @@ void tcb_life_limit(struct stack *stack, struct tcb *tcb, tick_us time)
     tcb_timer_set(stack, tcb);
 }
 
+void tcb_linger_end(struct stack *stack, struct tcb *tcb)
+{
+    if (!(tcb->flags & TCB_LINGERS))
+        return;
+    tcb->flags &= ~(uint32_t)TCB_LINGERS;
+    tcb->life_at = stack->now + stack->options.orphan_time;
+    tcb_timer_set(stack, tcb);
+    tcb_output_later(stack, tcb);
+}
+
 /* ---- made and freed ---- */
 
 static void tcb_init(struct stack *stack, struct tcb *tcb)

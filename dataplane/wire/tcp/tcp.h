@@ -454,6 +454,8 @@ void tcb_lost(struct stack *stack, struct tcb *tcb, enum err err);
 void tcb_finished(struct stack *stack, struct tcb *tcb, bool is_time_wait);
 /** An orphan ends no later than `time` from now; no effect on others. */
 void tcb_life_limit(struct stack *stack, struct tcb *tcb, tick_us time);
+/** The FIN of an orphan that lingers may go. */
+void tcb_linger_end(struct stack *stack, struct tcb *tcb);
 enum err tcp_connect(struct flow_plane *plane, const struct flow_connect_options *options,
                      struct flow *ret_flow);
 /** Of a stream, or a listener. */

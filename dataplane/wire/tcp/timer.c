@@ -169,10 +169,7 @@ static void on_life(struct stack *stack, struct tcb *tcb)
     }
     CHECK(tcb->slot.flags & FLOW_SLOT_ORPHAN);
     if (tcb->flags & TCB_LINGERS) {
-        tcb->flags &= ~(uint32_t)TCB_LINGERS;
-        tcb->life_at = stack->now + stack->options.orphan_time;
-        tcb_output_later(stack, tcb);
-        tcb_timer_set(stack, tcb);
+        tcb_linger_end(stack, tcb);
         return;
     }
     STACK_COUNT(stack, TCP_ORPHANS_EXPIRED);

@@ -2,7 +2,7 @@
 /*
  * ICMP for IPv4 (RFC 792, RFC 1122 3.2.2) and IPv6 (RFC 4443).
  *
- *   echo request          answered, in the buffer it came in; rate-limited
+ *   echo request          answered, by the way it came; rate-limited
  *   error                 parsed; what it quotes must be a packet of ours; goes to the core of that
  *                         connection, and there to TCP or UDP, who judge it (RFC 5927)
  *   neighbour discovery   to neighbour_packet.c
@@ -19,6 +19,7 @@
  * the answers to somebody else by counting his own, and a flood costs us no more than
  * ICMP_BUCKETS times the rate.
  */
+#include "dataplane/wire/net/chain.h"
 #include "dataplane/wire/net/stack_internal.h"
 #include "dataplane/wire/tcp/tcp.h"
 
@@ -43,18 +44,11 @@ static bool limit_take(struct stack *stack, struct icmp_bucket *buckets, const u
 
 /* ---- echo ---- */
 
-/* The message is `buf` from its data on. Its checksum, with the field as it is. */
-static uint16_t message_checksum(const struct buf *message, uint64_t sum)
+/* The checksum of a message that we send, its field being 0. */
+static void message_seal(struct buf *message, uint64_t pseudo)
 {
-    uint32_t at = 0;
-
-    for (const struct buf *buf = message; buf != NULL;
-         buf = (const struct buf *)(const void *)buf->mbuf.next) {
-        uint64_t part = wire_sum(buf_data(buf), buf_size(buf));
-        sum += at % 2 == 0 ? part : wire_sum_swap(part);
-        at += buf_size(buf);
-    }
-    return wire_sum_finish(sum);
+    uint16_t checksum = wire_sum_finish(pseudo + chain_sum(message, 0, message->mbuf.pkt_len));
+    memcpy(buf_data(message) + 2, &checksum, sizeof(checksum));
 }
 
 /* Our address that answers: the one asked, or of a group, one of the port it came in by. */
@@ -67,22 +61,13 @@ static const uint8_t *echo_source(struct stack *stack, const struct packet *pack
     return local == NULL ? NULL : local->address.address.ip;
 }
 
-/* May be written to, with room for other headers in front. */
-static bool echo_is_ours_to_write(const struct packet *packet)
-{
-    const struct buf *buf = packet->buf;
-    return buf->mbuf.refcnt == 1 && !(buf->mbuf.ol_flags & RTE_MBUF_F_INDIRECT) &&
-           buf->mbuf.data_off + packet->l4_offset >= STACK_L4_HEADROOM;
-}
-
-static void echo_answer(struct stack *stack, struct packet *packet)
+static void echo_answer(struct stack *stack, const struct packet *packet)
 {
     uint8_t family = packet->ip.family;
     const uint8_t *source = echo_source(stack, packet);
-    struct buf *buf = packet->buf;
+    uint64_t pseudo = 0;
 
-    if (source == NULL || !echo_is_ours_to_write(packet) ||
-        ip_is_martian_source(family, packet->ip.source) ||
+    if (source == NULL || ip_is_martian_source(family, packet->ip.source) ||
         stack_local_find(stack, family, packet->ip.source) != NULL) {
         STACK_COUNT(stack, ICMP_IGNORED);
         return;
@@ -91,22 +76,21 @@ static void echo_answer(struct stack *stack, struct packet *packet)
         STACK_COUNT(stack, ICMP_LIMITED);
         return;
     }
+    struct buf *message =
+        chain_copy(stack->options.pool, packet->buf, packet->l4_offset, BUF_HEADROOM);
+    if (message == NULL) {
+        STACK_COUNT(stack, SEND_NO_BUFFER);
+        return;
+    }
     const struct ip_send send = {
         .source = source, .protocol = packet->ip.protocol, .is_checksum_complete = true};
-    uint64_t sum = 0;
-    packet->buf = NULL;
-    buf->mbuf.data_off = (uint16_t)(buf->mbuf.data_off + packet->l4_offset);
-    buf->mbuf.data_len = (uint16_t)(buf->mbuf.data_len - packet->l4_offset);
-    buf->mbuf.pkt_len -= packet->l4_offset;
-    uint8_t *message = buf_data(buf);
-    message[0] = family == 4 ? ICMP_ECHO_REPLY4 : ICMP_ECHO_REPLY6;
-    store_be16(message + 2, 0);
+    buf_data(message)[0] = family == 4 ? ICMP_ECHO_REPLY4 : ICMP_ECHO_REPLY6;
+    store_be16(buf_data(message) + 2, 0);
     if (family == 6)
-        sum = wire_sum_pseudo(6, source, packet->ip.source, IP_PROTOCOL_ICMP6, packet->l4_size);
-    uint16_t checksum = message_checksum(buf, sum);
-    memcpy(message + 2, &checksum, sizeof(checksum));
+        pseudo = wire_sum_pseudo(6, source, packet->ip.source, IP_PROTOCOL_ICMP6, packet->l4_size);
+    message_seal(message, pseudo);
     STACK_COUNT(stack, ICMP_ECHO_ANSWERED);
-    ip_output_reply(stack, packet, &send, buf);
+    ip_output_reply(stack, packet, &send, message);
 }
 
 /* ---- errors that come in ---- */
@@ -208,11 +192,9 @@ void icmp_send_port_unreachable(struct stack *stack, const struct packet *packet
     message[1] = family == 4 ? CODE_PORT4 : CODE_PORT6;
     memcpy(message + ICMP_HEADER_SIZE, buf_data(packet->buf) + packet->l3_offset, quote_size);
     buf_extend(buf, ICMP_HEADER_SIZE + quote_size);
-    uint64_t sum = family == 4 ? 0
-                               : wire_sum_pseudo(6, packet->ip.destination, packet->ip.source,
-                                                 IP_PROTOCOL_ICMP6, buf_size(buf));
-    uint16_t checksum = message_checksum(buf, sum);
-    memcpy(message + 2, &checksum, sizeof(checksum));
+    message_seal(buf, family == 4 ? 0
+                                  : wire_sum_pseudo(6, packet->ip.destination, packet->ip.source,
+                                                    IP_PROTOCOL_ICMP6, buf_size(buf)));
     STACK_COUNT(stack, ICMP_UNREACHABLE_SENT);
     ip_output_reply(stack, packet, &send, buf);
 }

@@ -22,134 +22,20 @@
  *
  * Limits: headers of all layers within HEADERS_MAX octets; chains of CHAIN_MAX buffers.
  */
+#include "dataplane/wire/net/chain.h"
 #include "dataplane/wire/net/stack_internal.h"
 #include "dataplane/wire/tcp/tcp.h"
 
 #define HEADERS_MAX 384u /* 18 Ethernet, 40 IPv6, 256 extensions, 60 TCP */
-#define CHAIN_MAX   64u
-
-/* ---- chains ---- */
-
-static struct buf *chain_next(const struct buf *buf)
-{
-    return (struct buf *)(void *)buf->mbuf.next;
-}
-
-/* Octets of the frame as its buffers have them; UINT32_MAX: too long a chain. */
-static uint32_t chain_size(const struct buf *frame)
-{
-    uint32_t size = 0, count = 0;
-
-    for (const struct buf *buf = frame; buf != NULL; buf = chain_next(buf)) {
-        if (++count > CHAIN_MAX)
-            return UINT32_MAX;
-        size += buf_size(buf);
-    }
-    return size;
-}
-
-/* Moves the first `size` octets of `from` on to the end of `to`; returns what is left of `from`. */
-static struct buf *chain_move(struct buf *to, struct buf *from, uint32_t size)
-{
-    while (size > 0) {
-        uint32_t part = size < buf_size(from) ? size : buf_size(from);
-        memcpy(buf_data(to) + buf_size(to), buf_data(from), part);
-        to->mbuf.data_len = (uint16_t)(to->mbuf.data_len + part);
-        from->mbuf.data_off = (uint16_t)(from->mbuf.data_off + part);
-        from->mbuf.data_len = (uint16_t)(from->mbuf.data_len - part);
-        size -= part;
-        if (buf_size(from) == 0) {
-            struct buf *next = chain_next(from);
-            buf_release(from);
-            from = next;
-        }
-    }
-    return from;
-}
-
-static void chain_renumber(struct buf *frame)
-{
-    uint16_t count = 0;
-
-    frame->mbuf.pkt_len = chain_size(frame);
-    for (const struct buf *buf = frame; buf != NULL; buf = chain_next(buf))
-        count++;
-    frame->mbuf.nb_segs = count;
-}
-
-/* The headers of a frame of several buffers into one: the first if it has room and is ours alone,
- * else a fresh one. False: there is no room anywhere. */
-static bool frame_pull_up(struct stack *stack, struct packet *packet, uint32_t total)
-{
-    struct buf *first = packet->buf;
-    uint32_t wanted = total < HEADERS_MAX ? total : HEADERS_MAX;
-
-    if (buf_size(first) >= wanted)
-        return true;
-    if (first->mbuf.refcnt == 1 && !(first->mbuf.ol_flags & RTE_MBUF_F_INDIRECT) &&
-        buf_room(first) >= wanted - buf_size(first)) {
-        struct buf *rest = chain_move(first, chain_next(first), wanted - buf_size(first));
-        first->mbuf.next = rest == NULL ? NULL : &rest->mbuf;
-        chain_renumber(first);
-        return true;
-    }
-    struct buf *fresh = buf_acquire(stack->options.pool);
-    if (fresh == NULL || buf_room(fresh) < wanted) {
-        if (fresh != NULL)
-            buf_release(fresh);
-        return false;
-    }
-    fresh->mbuf.ol_flags = first->mbuf.ol_flags & ~(RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL);
-    struct buf *rest = chain_move(fresh, first, wanted);
-    fresh->mbuf.next = rest == NULL ? NULL : &rest->mbuf;
-    chain_renumber(fresh);
-    packet->buf = fresh;
-    packet->is_copied = true;
-    return true;
-}
-
-/* Cut the frame off behind its first `size` octets. */
-static void frame_trim(struct buf *frame, uint32_t size)
-{
-    struct buf *buf = frame;
-    uint32_t left = size;
-
-    frame->mbuf.pkt_len = size;
-    if (frame->mbuf.next == NULL) {
-        frame->mbuf.data_len = (uint16_t)size;
-        return;
-    }
-    while (left > buf_size(buf)) {
-        left -= buf_size(buf);
-        buf = chain_next(buf);
-    }
-    buf->mbuf.data_len = (uint16_t)left;
-    buf_release_chain(chain_next(buf));
-    buf->mbuf.next = NULL;
-    chain_renumber(frame);
-}
 
 bool packet_l4_checksum_is_good(const struct packet *packet)
 {
-    uint32_t left = packet->l4_size, skip = packet->l4_offset, at = 0;
-    uint64_t sum = 0;
+    uint64_t sum = chain_sum(packet->buf, packet->l4_offset, packet->l4_size);
 
     if (packet->ip.protocol != IP_PROTOCOL_ICMP)
-        sum = wire_sum_pseudo(packet->ip.family, packet->ip.source, packet->ip.destination,
-                              packet->ip.protocol, packet->l4_size);
-    for (const struct buf *buf = packet->buf; buf != NULL && left > 0; buf = chain_next(buf)) {
-        if (skip >= buf_size(buf)) {
-            skip -= buf_size(buf);
-            continue;
-        }
-        uint32_t size = buf_size(buf) - skip < left ? buf_size(buf) - skip : left;
-        uint64_t part = wire_sum(buf_data(buf) + skip, size);
-        sum += at % 2 == 0 ? part : wire_sum_swap(part);
-        at += size;
-        left -= size;
-        skip = 0;
-    }
-    return left == 0 && wire_sum_finish(sum) == 0;
+        sum += wire_sum_pseudo(packet->ip.family, packet->ip.source, packet->ip.destination,
+                               packet->ip.protocol, packet->l4_size);
+    return wire_sum_finish(sum) == 0;
 }
 
 /* ---- parse ---- */
@@ -215,7 +101,7 @@ static enum frame_kind ip_parse(struct frame *frame, uint8_t family, uint32_t to
                           RTE_MBUF_F_RX_L4_CKSUM_NONE);
     uint32_t size = (uint32_t)packet->l4_offset + packet->l4_size;
     if (size < total)
-        frame_trim(packet->buf, size);
+        chain_trim(packet->buf, size);
     return FRAME_IP;
 }
 
@@ -252,6 +138,19 @@ static enum frame_kind link_parse(struct frame *frame, uint32_t total)
     if (header.type == ETHERTYPE_ARP)
         return FRAME_ARP;
     return frame_fails(frame, FRAME_ALIEN, STACK_FRAME_TYPE);
+}
+
+/* The headers of a frame of several buffers into one. False: there is no room. */
+static bool frame_pull_up(struct stack *stack, struct packet *packet, uint32_t total)
+{
+    struct buf *head =
+        chain_pull_up(stack->options.pool, packet->buf, total < HEADERS_MAX ? total : HEADERS_MAX);
+
+    if (head == NULL)
+        return false;
+    packet->is_copied = head != packet->buf;
+    packet->buf = head;
+    return true;
 }
 
 static enum frame_kind frame_parse(struct stack *stack, struct frame *frame)

@@ -6,8 +6,8 @@
 #include "dataplane/wire/net/stack_internal.h"
 
 /*
- * Private to net/neighbour*.c. The table and its states are in neighbour.c, the packets that feed
- * them in neighbour_packet.c, what is done at start in neighbour_announce.c.
+ * Private to net/neighbour*.c. The states are in neighbour.c, the table in neighbour_table.c, the
+ * packets that feed them in neighbour_packet.c, what is done at start in neighbour_announce.c.
  */
 
 enum neigh_state {
@@ -20,7 +20,8 @@ enum neigh_state {
     NEIGH_STATE_COUNT
 };
 
-#define NEIGH_QUEUE_MAX 3u
+#define NEIGH_QUEUE_MAX   3u
+#define NEIGH_SOLICIT_MAX 3u /* RFC 4861 10 */
 
 struct neigh {
     uint32_t chain_next;           /* first: slab.h. Index of the next in the bucket */
@@ -55,8 +56,21 @@ struct neigh_table {
     uint32_t announce_step;
 };
 
+/* ---- neighbour_table.c ---- */
+
 struct neigh *neigh_find(struct stack *stack, const struct stack_port *port, uint8_t family,
                          const uint8_t ip[16]);
+
+/** INCOMPLETE, without a timer; NULL: all are in use. */
+struct neigh *neigh_new(struct stack *stack, struct stack_port *port, uint8_t family,
+                        const uint8_t ip[16]);
+/** Drops what waits. */
+void neigh_forget(struct stack *stack, struct neigh *neigh);
+/** The entry's state, and the list it is on. Only neigh_enter() says this. */
+void neigh_relist(struct stack *stack, struct neigh *neigh, enum neigh_state next);
+void neigh_timer_set(struct stack *stack, struct neigh *neigh, tick_us deadline);
+
+/* ---- neighbour.c ---- */
 
 /* What a packet said about a neighbour that we know. */
 enum neigh_word {
@@ -66,6 +80,8 @@ enum neigh_word {
 /** `mac` is said to be where `neigh` is. Spec: RFC 4861 7.2.5, RFC 826. */
 void neigh_hear(struct stack *stack, struct neigh *neigh, const uint8_t mac[6],
                 enum neigh_word word, bool is_override);
+
+/* ---- neighbour_packet.c, neighbour_announce.c ---- */
 
 /** Ask for `neigh`: everybody, or the address that it had. */
 void neigh_solicit(struct stack *stack, const struct neigh *neigh, bool is_unicast);

@@ -15,6 +15,7 @@
  *   2. The first waiting_refused of them were refused before (and counted).
  *   3. Every frame is sent, waits, or was dropped and counted.
  */
+#include "dataplane/wire/net/chain.h"
 #include "dataplane/wire/net/stack_internal.h"
 
 #define STALL_TIME      TICK_S(1)
@@ -28,52 +29,6 @@ static void frame_drop(struct stack *stack, struct buf *frame)
 
 /* ---- frames of too many buffers ---- */
 
-static struct buf *chain_next(const struct buf *buf)
-{
-    return (struct buf *)(void *)buf->mbuf.next;
-}
-
-/* A buffer at the end of the chain that ends in `last`, for frame data alone. */
-static struct buf *compact_acquire(struct buf_pool *pool, struct buf *head, struct buf *last)
-{
-    struct buf *buf = buf_acquire(pool);
-
-    if (buf == NULL)
-        return NULL;
-    buf->mbuf.data_off = BUF_HEADROOM - COMPACT_FORWARD;
-    if (head != NULL) {
-        last->mbuf.next = &buf->mbuf;
-        head->mbuf.nb_segs++;
-    }
-    return buf;
-}
-
-/* All octets of `frame` in buffers of the pool. NULL: the pool is empty. */
-static struct buf *frame_copy(struct stack *stack, const struct buf *frame)
-{
-    struct buf *head = NULL, *last = NULL;
-
-    for (const struct buf *from = frame; from != NULL; from = chain_next(from)) {
-        uint32_t size = buf_size(from), at = 0;
-        while (at < size) {
-            if (head == NULL || buf_room(last) == 0) {
-                struct buf *buf = compact_acquire(stack->options.pool, head, last);
-                if (buf == NULL) {
-                    buf_release_chain(head);
-                    return NULL;
-                }
-                head = head == NULL ? buf : head;
-                last = buf;
-            }
-            uint32_t part = size - at < buf_room(last) ? size - at : buf_room(last);
-            memcpy(buf_data(last) + buf_size(last), buf_data(from) + at, part);
-            buf_extend(last, part);
-            at += part;
-        }
-    }
-    return head;
-}
-
 /* The frame in at most port->segments_max buffers; NULL when that cannot be: then it is gone. */
 static struct buf *frame_compact(struct stack *stack, const struct stack_port *port,
                                  struct buf *frame)
@@ -82,12 +37,11 @@ static struct buf *frame_compact(struct stack *stack, const struct stack_port *p
     struct buf *copy = NULL;
 
     if (frame->mbuf.pkt_len <= (uint32_t)port->segments_max * room)
-        copy = frame_copy(stack, frame);
+        copy = chain_copy(stack->options.pool, frame, 0, BUF_HEADROOM - COMPACT_FORWARD);
     if (copy == NULL) {
         frame_drop(stack, frame);
         return NULL;
     }
-    copy->mbuf.pkt_len = frame->mbuf.pkt_len;
     copy->mbuf.ol_flags = frame->mbuf.ol_flags & RTE_MBUF_F_TX_OFFLOAD_MASK;
     copy->mbuf.tx_offload = frame->mbuf.tx_offload;
     buf_release_chain(frame);

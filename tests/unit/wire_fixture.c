@@ -425,6 +425,11 @@ void fixture_free(struct fixture *fixture)
 {
     flow_plane_free(fixture->plane);
     assert_true(fixture->nics[0].is_freed);
+    fixture_free_pools(fixture);
+}
+
+void fixture_free_pools(struct fixture *fixture)
+{
     buf_pool_free(fixture->pool);
     buf_pool_free(fixture->header_pool);
     buf_pool_free(fixture->clone_pool);

@@ -70,8 +70,10 @@ struct stack_options fixture_stack_options(struct fixture *fixture,
                                            struct stack_port_options *ret_ports,
                                            struct stack_address *ret_addresses);
 struct fixture *fixture_new(const struct fixture_options *options);
-/** CHECKs that nothing is left: buffers, flows, timers of flows. */
+/** CHECKs that no buffer is left. */
 void fixture_free(struct fixture *fixture);
+/** The same, of a fixture whose plane the test freed. */
+void fixture_free_pools(struct fixture *fixture);
 
 /** Poll, verify, flush; returns how many events were reported. */
 uint32_t fixture_turn(struct fixture *fixture, struct flow_event *ret_events, uint32_t max);

@@ -28,7 +28,8 @@ constexpr double kSecondsEach = 0.1;
 constexpr int64_t kBatch = 256; /* iterations per call, so that the call costs nothing */
 
 const struct micro_bench *const kTables[] = {micro_bench_base, micro_bench_ring,  micro_bench_spool,
-                                             micro_bench_dns,  micro_bench_relay, micro_bench_wire};
+                                             micro_bench_dns,  micro_bench_relay, micro_bench_wire,
+                                             micro_bench_stack};
 
 class LineReporter : public benchmark::BenchmarkReporter
 {

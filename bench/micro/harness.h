@@ -30,6 +30,7 @@ extern const struct micro_bench micro_bench_spool[];
 extern const struct micro_bench micro_bench_dns[];
 extern const struct micro_bench micro_bench_relay[];
 extern const struct micro_bench micro_bench_wire[];
+extern const struct micro_bench micro_bench_stack[];
 
 /** Keep the compiler from leaving out what computes `value`. */
 static inline void micro_keep(uint64_t value)

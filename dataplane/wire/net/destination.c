@@ -41,7 +41,7 @@ struct entry {
 };
 
 struct destination_table {
-    struct slab slab;
+    struct wire_slab slab;
     uint32_t *buckets; /* heads of chains */
     uint32_t bucket_mask;
     uint32_t lru_first, lru_last; /* unreferenced, oldest first */
@@ -56,7 +56,7 @@ static struct entry *entry_of(const struct destination *destination)
 
 static struct entry *entry_at(const struct destination_table *table, uint32_t index)
 {
-    return slab_at(&table->slab, index);
+    return wire_slab_at(&table->slab, index);
 }
 
 /* ---- the table ---- */
@@ -67,21 +67,21 @@ struct destination_table *destination_table_new(struct stack *stack)
     uint32_t count = 64;
 
     CHECK(table != NULL);
-    slab_init(&table->slab, sizeof(struct entry), stack->options.destination_max);
+    wire_slab_init(&table->slab, sizeof(struct entry), stack->options.destination_max);
     while (count < stack->options.destination_max && count < 1u << 20)
         count *= 2;
     table->buckets = malloc(count * sizeof(*table->buckets));
     CHECK(table->buckets != NULL);
     memset(table->buckets, 0xff, count * sizeof(*table->buckets));
     table->bucket_mask = count - 1;
-    table->lru_first = table->lru_last = SLAB_NONE;
+    table->lru_first = table->lru_last = WIRE_SLAB_NONE;
     return table;
 }
 
 void destination_table_free(struct destination_table *table)
 {
     CHECK(table->referenced_count == 0);
-    slab_fini(&table->slab);
+    wire_slab_fini(&table->slab);
     free(table->buckets);
     free(table);
 }
@@ -101,7 +101,7 @@ static uint32_t entry_find(const struct destination_table *table, uint32_t bucke
 {
     uint32_t index = table->buckets[bucket];
 
-    while (index != SLAB_NONE) {
+    while (index != WIRE_SLAB_NONE) {
         const struct entry *entry = entry_at(table, index);
         if (memcmp(entry->destination.ip, ip, 16) == 0 && entry->destination.family == family)
             break;
@@ -114,9 +114,9 @@ static void lru_push(struct destination_table *table, uint32_t index)
 {
     struct entry *entry = entry_at(table, index);
 
-    entry->lru_next = SLAB_NONE;
+    entry->lru_next = WIRE_SLAB_NONE;
     entry->lru_prev = table->lru_last;
-    if (table->lru_last == SLAB_NONE)
+    if (table->lru_last == WIRE_SLAB_NONE)
         table->lru_first = index;
     else
         entry_at(table, table->lru_last)->lru_next = index;
@@ -127,11 +127,11 @@ static void lru_remove(struct destination_table *table, uint32_t index)
 {
     struct entry *entry = entry_at(table, index);
 
-    if (entry->lru_prev == SLAB_NONE)
+    if (entry->lru_prev == WIRE_SLAB_NONE)
         table->lru_first = entry->lru_next;
     else
         entry_at(table, entry->lru_prev)->lru_next = entry->lru_next;
-    if (entry->lru_next == SLAB_NONE)
+    if (entry->lru_next == WIRE_SLAB_NONE)
         table->lru_last = entry->lru_prev;
     else
         entry_at(table, entry->lru_next)->lru_prev = entry->lru_prev;
@@ -148,11 +148,11 @@ static void entry_evict(struct stack *stack, uint32_t index)
     while (*link != index)
         link = &entry_at(table, *link)->chain_next;
     *link = entry->chain_next;
-    slab_release(&table->slab, index);
+    wire_slab_release(&table->slab, index);
     STACK_COUNT(stack, DESTINATION_EVICTED);
 }
 
-/* A new entry for an address that has none, unreferenced; SLAB_NONE: no route, or no room. */
+/* A new entry for an address that has none, unreferenced; WIRE_SLAB_NONE: no route, or no room. */
 static uint32_t entry_new(struct stack *stack, uint32_t bucket, uint8_t family,
                           const uint8_t ip[16])
 {
@@ -162,16 +162,16 @@ static uint32_t entry_new(struct stack *stack, uint32_t bucket, uint8_t family,
 
     if (!stack_route(stack, family, ip, &port, next_hop)) {
         STACK_COUNT(stack, IP_NO_ROUTE);
-        return SLAB_NONE;
+        return WIRE_SLAB_NONE;
     }
-    uint32_t index = slab_acquire(&table->slab);
-    if (index == SLAB_NONE && table->lru_first != SLAB_NONE) {
+    uint32_t index = wire_slab_acquire(&table->slab);
+    if (index == WIRE_SLAB_NONE && table->lru_first != WIRE_SLAB_NONE) {
         entry_evict(stack, table->lru_first);
-        index = slab_acquire(&table->slab);
+        index = wire_slab_acquire(&table->slab);
     }
-    if (index == SLAB_NONE) {
+    if (index == WIRE_SLAB_NONE) {
         STACK_COUNT(stack, DESTINATION_FULL);
-        return SLAB_NONE;
+        return WIRE_SLAB_NONE;
     }
     struct entry *entry = entry_at(table, index);
     entry->bucket = bucket;
@@ -192,7 +192,7 @@ static uint32_t entry_find_or_new(struct stack *stack, uint8_t family, const uin
     uint32_t bucket = bucket_of(stack, family, ip);
     uint32_t index = entry_find(stack->destinations, bucket, family, ip);
 
-    return index == SLAB_NONE ? entry_new(stack, bucket, family, ip) : index;
+    return index == WIRE_SLAB_NONE ? entry_new(stack, bucket, family, ip) : index;
 }
 
 static void metrics_age(const struct stack *stack, struct entry *entry)
@@ -210,7 +210,7 @@ struct destination *destination_acquire(struct stack *stack, uint8_t family, con
     struct destination_table *table = stack->destinations;
     uint32_t index = entry_find_or_new(stack, family, ip);
 
-    if (index == SLAB_NONE)
+    if (index == WIRE_SLAB_NONE)
         return NULL;
     struct entry *entry = entry_at(table, index);
     if (entry->destination.references++ == 0) {
@@ -232,7 +232,7 @@ void destination_release(struct stack *stack, struct destination *destination)
     entry->released_at = stack->now;
     table->referenced_count--;
     uint32_t index = entry_find(table, entry->bucket, destination->family, destination->ip);
-    CHECK(index != SLAB_NONE && entry_at(table, index) == entry);
+    CHECK(index != WIRE_SLAB_NONE && entry_at(table, index) == entry);
     lru_push(table, index);
 }
 
@@ -261,7 +261,7 @@ bool destination_mtu_lower(struct stack *stack, uint8_t family, const uint8_t ip
         return false;
     }
     uint32_t index = entry_find_or_new(stack, family, ip);
-    if (index == SLAB_NONE)
+    if (index == WIRE_SLAB_NONE)
         return false;
     struct destination *destination = &entry_at(stack->destinations, index)->destination;
     mtu_age(stack, destination);
@@ -355,7 +355,7 @@ uint32_t destination_referenced_count(const struct stack *stack)
 uint64_t destination_memory(const struct stack *stack)
 {
     const struct destination_table *table = stack->destinations;
-    return sizeof(*table) + slab_memory(&table->slab) +
+    return sizeof(*table) + wire_slab_memory(&table->slab) +
            (table->bucket_mask + UINT64_C(1)) * sizeof(*table->buckets);
 }
 
@@ -371,10 +371,10 @@ static void entry_verify(const struct entry *entry)
 void destination_verify(const struct stack *stack)
 {
     const struct destination_table *table = stack->destinations;
-    uint32_t count = 0, referenced = 0, idle = 0, prev = SLAB_NONE;
+    uint32_t count = 0, referenced = 0, idle = 0, prev = WIRE_SLAB_NONE;
 
     for (uint32_t bucket = 0; bucket <= table->bucket_mask; bucket++) {
-        for (uint32_t index = table->buckets[bucket]; index != SLAB_NONE;) {
+        for (uint32_t index = table->buckets[bucket]; index != WIRE_SLAB_NONE;) {
             const struct entry *entry = entry_at(table, index);
             CHECK(entry->bucket == bucket && count < table->slab.in_use);
             entry_verify(entry);
@@ -383,7 +383,7 @@ void destination_verify(const struct stack *stack)
             index = entry->chain_next;
         }
     }
-    for (uint32_t index = table->lru_first; index != SLAB_NONE; idle++) {
+    for (uint32_t index = table->lru_first; index != WIRE_SLAB_NONE; idle++) {
         const struct entry *entry = entry_at(table, index);
         CHECK(entry->destination.references == 0 && entry->lru_prev == prev && idle < count);
         prev = index;

@@ -46,7 +46,7 @@ struct neigh_list {
 };
 
 struct neigh_table {
-    struct slab slab;
+    struct wire_slab slab;
     uint32_t *buckets;
     uint32_t bucket_mask;
     struct neigh_list resolved, unresolved; /* unresolved: INCOMPLETE and FAILED */

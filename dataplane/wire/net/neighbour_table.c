@@ -21,7 +21,7 @@
 
 static struct neigh *neigh_at(const struct neigh_table *table, uint32_t index)
 {
-    return slab_at(&table->slab, index);
+    return wire_slab_at(&table->slab, index);
 }
 
 /* ---- lists and the table ---- */
@@ -30,9 +30,9 @@ static void list_push(struct neigh_table *table, struct neigh_list *list, uint32
 {
     struct neigh *neigh = neigh_at(table, index);
 
-    neigh->list_next = SLAB_NONE;
+    neigh->list_next = WIRE_SLAB_NONE;
     neigh->list_prev = list->last;
-    if (list->last == SLAB_NONE)
+    if (list->last == WIRE_SLAB_NONE)
         list->first = index;
     else
         neigh_at(table, list->last)->list_next = index;
@@ -46,11 +46,11 @@ static void list_remove(struct neigh_table *table, struct neigh_list *list, uint
 
     CHECK(list->count > 0);
     list->count--;
-    if (neigh->list_prev == SLAB_NONE)
+    if (neigh->list_prev == WIRE_SLAB_NONE)
         list->first = neigh->list_next;
     else
         neigh_at(table, neigh->list_prev)->list_next = neigh->list_next;
-    if (neigh->list_next == SLAB_NONE)
+    if (neigh->list_next == WIRE_SLAB_NONE)
         list->last = neigh->list_prev;
     else
         neigh_at(table, neigh->list_next)->list_prev = neigh->list_prev;
@@ -68,14 +68,14 @@ struct neigh_table *neigh_table_new(struct stack *stack)
     uint32_t count = 64;
 
     CHECK(table != NULL);
-    slab_init(&table->slab, sizeof(struct neigh), stack->options.neighbour_max);
+    wire_slab_init(&table->slab, sizeof(struct neigh), stack->options.neighbour_max);
     while (count < stack->options.neighbour_max && count < 1u << 16)
         count *= 2;
     table->buckets = malloc(count * sizeof(*table->buckets));
     CHECK(table->buckets != NULL);
     memset(table->buckets, 0xff, count * sizeof(*table->buckets));
     table->bucket_mask = count - 1;
-    table->resolved = table->unresolved = (struct neigh_list){SLAB_NONE, SLAB_NONE, 0};
+    table->resolved = table->unresolved = (struct neigh_list){WIRE_SLAB_NONE, WIRE_SLAB_NONE, 0};
     table->announce_timer.kind = STACK_TIMER_ANNOUNCE;
     return table;
 }
@@ -93,13 +93,13 @@ void neigh_table_free(struct neigh_table *table)
     struct neigh_list *lists[] = {&table->resolved, &table->unresolved};
 
     for (uint32_t i = 0; i < COUNT_OF(lists); i++) {
-        for (uint32_t index = lists[i]->first; index != SLAB_NONE;) {
+        for (uint32_t index = lists[i]->first; index != WIRE_SLAB_NONE;) {
             struct neigh *neigh = neigh_at(table, index);
             queue_drop(table, neigh);
             index = neigh->list_next;
         }
     }
-    slab_fini(&table->slab);
+    wire_slab_fini(&table->slab);
     free(table->buckets);
     free(table);
 }
@@ -120,7 +120,7 @@ static uint32_t index_find(const struct neigh_table *table, uint32_t bucket,
 {
     uint32_t index = table->buckets[bucket];
 
-    while (index != SLAB_NONE) {
+    while (index != WIRE_SLAB_NONE) {
         const struct neigh *neigh = neigh_at(table, index);
         if (memcmp(neigh->ip, ip, 16) == 0 && neigh->port == port && neigh->family == family)
             break;
@@ -135,7 +135,7 @@ struct neigh *neigh_find(struct stack *stack, const struct stack_port *port, uin
     uint32_t bucket = bucket_of(stack, port, family, ip);
     uint32_t index = index_find(stack->neighbours, bucket, port, family, ip);
 
-    return index == SLAB_NONE ? NULL : neigh_at(stack->neighbours, index);
+    return index == WIRE_SLAB_NONE ? NULL : neigh_at(stack->neighbours, index);
 }
 
 static uint32_t index_of(const struct neigh_table *table, const struct neigh *neigh)
@@ -168,7 +168,7 @@ void neigh_forget(struct stack *stack, struct neigh *neigh)
     struct neigh_table *table = stack->neighbours;
     uint32_t index = index_of(table, neigh), *link = &table->buckets[neigh->bucket];
 
-    CHECK(index != SLAB_NONE);
+    CHECK(index != WIRE_SLAB_NONE);
     queue_drop(table, neigh);
     timer_cancel(stack, neigh);
     if (list_of(table, neigh->state) == &table->resolved)
@@ -177,7 +177,7 @@ void neigh_forget(struct stack *stack, struct neigh *neigh)
     while (*link != index)
         link = &neigh_at(table, *link)->chain_next;
     *link = neigh->chain_next;
-    slab_release(&table->slab, index);
+    wire_slab_release(&table->slab, index);
 }
 
 /* Room for one more: the oldest unresolved where they take their half, else a stale one, else the
@@ -191,7 +191,7 @@ static bool table_make_room(struct stack *stack)
     if (table->slab.in_use < max && table->unresolved.count < half)
         return true;
     if (table->unresolved.count < half) {
-        for (uint32_t i = 0; i < EVICT_LOOK_MAX && index != SLAB_NONE; i++) {
+        for (uint32_t i = 0; i < EVICT_LOOK_MAX && index != WIRE_SLAB_NONE; i++) {
             struct neigh *neigh = neigh_at(table, index);
             if (neigh->state == NEIGH_STALE) {
                 STACK_COUNT(stack, NEIGHBOUR_EVICTED);
@@ -218,8 +218,8 @@ struct neigh *neigh_new(struct stack *stack, struct stack_port *port, uint8_t fa
 
     if (!table_make_room(stack))
         return NULL;
-    uint32_t index = slab_acquire(&table->slab);
-    if (index == SLAB_NONE)
+    uint32_t index = wire_slab_acquire(&table->slab);
+    if (index == WIRE_SLAB_NONE)
         return NULL;
     struct neigh *neigh = neigh_at(table, index);
     neigh->bucket = bucket;
@@ -250,7 +250,7 @@ uint32_t neigh_asked_count(const struct stack *stack)
     const struct neigh_table *table = stack->neighbours;
     uint32_t count = 0;
 
-    for (uint32_t index = table->unresolved.first; index != SLAB_NONE;) {
+    for (uint32_t index = table->unresolved.first; index != WIRE_SLAB_NONE;) {
         const struct neigh *neigh = neigh_at(table, index);
         count += neigh->queue_count > 0;
         index = neigh->list_next;
@@ -267,15 +267,15 @@ uint32_t neigh_timer_count(const struct stack *stack)
 uint64_t neigh_memory(const struct stack *stack)
 {
     const struct neigh_table *table = stack->neighbours;
-    return sizeof(*table) + slab_memory(&table->slab) +
+    return sizeof(*table) + wire_slab_memory(&table->slab) +
            (table->bucket_mask + UINT64_C(1)) * sizeof(*table->buckets);
 }
 
 static uint32_t list_verify(struct neigh_table *table, const struct neigh_list *list)
 {
-    uint32_t count = 0, prev = SLAB_NONE, waiting = 0;
+    uint32_t count = 0, prev = WIRE_SLAB_NONE, waiting = 0;
 
-    for (uint32_t index = list->first; index != SLAB_NONE; count++) {
+    for (uint32_t index = list->first; index != WIRE_SLAB_NONE; count++) {
         const struct neigh *neigh = neigh_at(table, index);
         CHECK(count < list->count && neigh->list_prev == prev);
         CHECK(list_of(table, neigh->state) == list && wheel_is_armed(&neigh->timer));

@@ -73,12 +73,21 @@ static void fixture_sync(struct recovery_fixture *f)
     tcp_recovery_verify(f->tcb);
 }
 
+static void fixture_emit(struct recovery_fixture *f, uint32_t index)
+{
+    const struct tcp_sent *sent = tcp_sent_at(&f->tcb->sent, index);
+
+    if (f->on_segment != NULL)
+        f->on_segment(f, (sent->sequence - fixture_sequence(0)) / FIXTURE_MSS);
+}
+
 void fixture_send(struct recovery_fixture *f, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         assert_int_equal(ERR_OK, tcp_sent_push(f->stack, f->tcb, FIXTURE_MSS, 0));
         tcp_recovery_on_sent(f->stack, f->tcb);
         f->sent_count++;
+        fixture_emit(f, f->tcb->sent.count - 1);
     }
     fixture_sync(f);
 }
@@ -172,6 +181,7 @@ bool tcp_retransmit(struct stack *stack, struct tcb *tcb, uint32_t index)
         current->resent[current->resent_count] =
             (sent->sequence - fixture_sequence(0)) / FIXTURE_MSS;
     current->resent_count++;
+    fixture_emit(current, index);
     tcp_recovery_on_resent(stack, tcb, index);
     return true;
 }

@@ -22,7 +22,9 @@ struct recovery_fixture {
     uint32_t sent_count;     /* segments sent for the first time since then */
     bool is_ece;             /* of the next ACK */
     uint32_t window;         /* of the next ACK */
-    uint32_t step;           /* where a scenario is, for whoever debugs it */
+    void *context;           /* of on_segment(), which may be NULL: a segment goes out */
+    void (*on_segment)(struct recovery_fixture *f, uint32_t segment);
+    uint32_t step; /* where a scenario is, for whoever debugs it */
 };
 
 struct tcp_policy fixture_policy(void);

@@ -46,6 +46,7 @@ void tcp_digest_delivered(const struct stack *stack, struct tcb *tcb, const stru
         ret_ack->has_newest = true;
         ret_ack->newest_sent_at = sent->sent_at;
         ret_ack->newest_end = end;
+        ret_ack->is_newest_resent = (sent->flags & TCP_SENT_RETRANSMITTED) != 0;
     }
 }
 

@@ -69,6 +69,7 @@ void tcp_rack_update(struct stack *stack, struct tcb *tcb, const struct tcp_ack 
                           rack->end_sequence)) {
             rack->sent_at = ack->newest_sent_at;
             rack->end_sequence = ack->newest_end;
+            rack->is_retransmission = ack->is_newest_resent;
         }
     }
     rack->is_reordering_seen |= ack->is_reordered;
@@ -135,8 +136,12 @@ static tick_us detect_again(const struct stack *stack, struct tcb *tcb, tick_us 
             &scoreboard->resent[scoreboard->judged & (scoreboard->capacity - 1)];
         tick_us sent_at = stack->now - ((uint32_t)stack->now - resent->sent_at);
 
-        if (!is_sent_after(rack->sent_at, rack->end_sequence, sent_at, resent->last + 1))
+        /* In one turn something new may go before something that is sent again: sequence numbers
+         * tell the order among retransmissions only. */
+        if (!is_sent_after(rack->sent_at, rack->end_sequence, sent_at, resent->last + 1) ||
+            (rack->sent_at == sent_at && !rack->is_retransmission)) {
             return TICK_NEVER;
+        }
         if (sent_at + patience > stack->now)
             return sent_at + patience;
         if (*budget == 0)

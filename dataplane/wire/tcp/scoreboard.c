@@ -34,8 +34,7 @@
  *      finds.
  *
  * Work: one segment's blocks mark and jump at most TCP_SACK_BUDGET times, each a binary search at
- * worst; what is left is done with the next segment. The walks over everything are those of an RTO
- * and of an undo, and these happen once per time-out and per window.
+ * worst; what is left is done with the next segment. Everything is walked over after an RTO only.
  * Limits: RESENT_MAX entries; a retransmission beyond them is found lost by the RTO only.
  * Not here: which are lost (rack.c, recovery.c), when to send (prr.c).
  */
@@ -181,17 +180,23 @@ void tcp_scoreboard_renege(struct tcb *tcb)
     }
 }
 
-void tcp_scoreboard_find_again(struct tcb *tcb)
+void tcp_scoreboard_find_again(struct tcb *tcb, uint32_t budget)
 {
     struct tcp_scoreboard *scoreboard = tcb->scoreboard;
+    uint32_t index = 0;
 
-    for (uint32_t index = 0; index < tcb->sent.count && tcb->lost > 0; index++) {
-        struct tcp_sent *sent = tcp_sent_at(&tcb->sent, index);
-
-        tcp_sent_mark(tcb, sent, 0, TCP_SENT_LOST);
+    while (index < tcb->sent.count && tcb->lost > 0 && budget > 0) {
+        if (is_sacked(tcb, index)) {
+            index = tcp_scoreboard_skip(tcb, index, &budget);
+            continue;
+        }
+        tcp_sent_mark(tcb, tcp_sent_at(&tcb->sent, index), 0, TCP_SENT_LOST);
+        index++;
+        budget--;
     }
     scoreboard->judged_to = tcb->snd_una;
-    scoreboard->resend_from = tcb->snd_una;
+    scoreboard->resend_from =
+        index < tcb->sent.count ? tcp_sent_at(&tcb->sent, index)->sequence : tcb->snd_nxt;
     /* Those that were found lost again are in the network again, and in order still. */
     scoreboard->judged = scoreboard->again;
 }
@@ -255,13 +260,11 @@ void tcp_recovery_on_resent(struct stack *stack, struct tcb *tcb, uint32_t index
     tcp_undo_on_resent(stack, tcb);
 }
 
-static uint32_t next_lost_from(struct tcb *tcb, uint32_t index, uint32_t end)
+static uint32_t next_lost_from(struct tcb *tcb, uint32_t index)
 {
     for (; index < tcb->sent.count; index++) {
         const struct tcp_sent *sent = tcp_sent_at(&tcb->sent, index);
 
-        if (seq_ge(sent->sequence, end))
-            break;
         if (sent->flags & TCP_SENT_LOST) {
             tcb->scoreboard->resend_from = sent->sequence;
             return index;
@@ -287,9 +290,9 @@ uint32_t tcp_recovery_next_lost(struct tcb *tcb)
     }
     uint32_t from =
         seq_lt(scoreboard->resend_from, tcb->snd_una) ? tcb->snd_una : scoreboard->resend_from;
-    uint32_t index = next_lost_from(tcb, tcp_sent_find(tcb, from), scoreboard->judged_to);
+    uint32_t index = next_lost_from(tcb, tcp_sent_find(tcb, from));
     if (index == UINT32_MAX)
-        index = next_lost_from(tcb, 0, tcb->snd_nxt); /* part of one that was cut in two */
+        index = next_lost_from(tcb, 0); /* part of one that was cut in two */
     CHECK(index != UINT32_MAX);
     return index;
 }

@@ -42,7 +42,7 @@ struct tcp_scoreboard {
     uint32_t undo_until;     /* the episode is over and forgotten when snd_una is here */
     uint32_t duplicate_size; /* without SACK: what DUPACKs said left the network */
     uint8_t frto;
-    bool is_undo_stamped, is_undone;
+    bool is_undo_stamped;
 };
 
 /* ---- scoreboard.c ---- */
@@ -61,8 +61,9 @@ void tcp_scoreboard_lose(struct tcb *tcb, struct tcp_sent *sent);
 void tcp_scoreboard_lose_all(struct tcb *tcb, tick_us deadline);
 /** The peer dropped what it had SACKed (RFC 2018 section 8). O(sent). */
 void tcp_scoreboard_renege(struct tcb *tcb);
-/** Nothing that waits to be sent again was lost. O(sent). */
-void tcp_scoreboard_find_again(struct tcb *tcb);
+/** What waits to be sent again was not lost; looks at `budget` descriptors from snd_una on, the
+ * rest is sent again. */
+void tcp_scoreboard_find_again(struct tcb *tcb, uint32_t budget);
 /** The descriptor that `entry` of `resent` speaks of; UINT32_MAX if it is stale. */
 uint32_t tcp_scoreboard_resent_at(const struct tcb *tcb, uint32_t entry);
 

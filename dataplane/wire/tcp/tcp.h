@@ -145,8 +145,10 @@ struct tcp_rack {    /* RFC 8985 */
     tick_us sent_at; /* of the most recently sent segment that was delivered */
     uint32_t end_sequence, rtt;
     uint8_t reorder_multiple, reorder_persist;
-    bool is_reordering_seen, is_tlp_retransmission;
-    uint32_t dsack_round; /* with TCB_DSACK_ROUND */
+    bool is_reordering_seen : 1;
+    bool is_tlp_retransmission : 1;
+    bool is_retransmission : 1; /* what sent_at and end_sequence speak of */
+    uint32_t dsack_round;       /* with TCB_DSACK_ROUND */
     uint32_t tlp_end_sequence;
     uint32_t fack; /* highest sequence delivered */
 };
@@ -664,7 +666,7 @@ struct tcp_ack {
     bool has_sack; /* something is newly SACKED */
     /* For recovery alone. Of what was newly delivered: the one sent last (for RACK), the highest
      * sequence, the first one sent once. */
-    bool has_newest, is_anything_delivered, has_once, has_timestamp;
+    bool has_newest, is_newest_resent, is_anything_delivered, has_once, has_timestamp;
     tick_us newest_sent_at, once_sent_at;
     uint32_t newest_end, highest_end, timestamp_echo;
     uint32_t dsack_count;       /* segments */

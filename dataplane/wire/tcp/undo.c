@@ -10,9 +10,8 @@
  * Then the window is as it was before, losses that were assumed and not sent again are none, and
  * RACK learns that this path reorders.
  *
- * A peer may lie about all of these: it gets the window it had. But the walk over the descriptors
- * must not be had for each ACK: after an undo there is none before what was in flight then is
- * acknowledged (is_undone, undo_until).
+ * A peer may lie about all of these: it gets the window it had, and costs us the budget of work per
+ * ACK; only after an RTO, which has its price in time, everything is looked at.
  */
 #include "dataplane/wire/tcp/scoreboard.h"
 
@@ -22,9 +21,6 @@ void tcp_undo_begin(struct tcb *tcb)
 
     scoreboard->undo_count = 0;
     scoreboard->is_undo_stamped = false;
-    if (scoreboard->is_undone && seq_lt(tcb->snd_una, scoreboard->undo_until))
-        return;
-    scoreboard->is_undone = false;
     tcb->flags |= TCB_SPURIOUS_CHECK;
 }
 
@@ -68,12 +64,10 @@ bool tcp_undo_ack(struct stack *stack, struct tcb *tcb, const struct tcp_ack *ac
         return false;
     tcp_congestion_undo(stack, tcb);
     if (tcb->lost > 0)
-        tcp_scoreboard_find_again(tcb);
+        tcp_scoreboard_find_again(tcb, tcb->flags & TCB_IN_LOSS ? UINT32_MAX : TCP_SACK_BUDGET);
     if (tcb->flags & TCB_IN_LOSS)
         tcp_rtt_progress(&tcb->rtt, &stack->options.tcp);
     tcb->rack.is_reordering_seen = true;
-    scoreboard->is_undone = true;
-    scoreboard->undo_until = tcb->snd_nxt;
     scoreboard->frto = TCP_FRTO_OFF;
     tcb->flags &= ~(uint32_t)(TCB_SPURIOUS_CHECK | TCB_IN_LOSS | TCB_IN_RECOVERY);
     return true;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The queue here is what tcp/send_queue.c promises to be; tcp_retransmit() sends nothing and keeps
- * a record.
+ * The descriptors and their octets are the engine's (tcp/send_queue.c); what sends is here, sends
+ * nothing, and keeps a record.
  */
 #include "tests/unit/recovery_fixture.h"
 
@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 static struct recovery_fixture *current;
+static const struct flow_ops no_calls;
 
 struct tcp_policy fixture_policy(void)
 {
@@ -34,14 +35,19 @@ uint32_t fixture_sequence(uint32_t segment)
 
 void fixture_open(struct recovery_fixture *f, uint32_t cwnd)
 {
-    *f = (struct recovery_fixture){.stack = calloc(1, sizeof(*f->stack)),
-                                   .tcb = calloc(1, sizeof(*f->tcb))};
+    *f = (struct recovery_fixture){
+        .stack = calloc(1, sizeof(*f->stack)),
+        .pool = buf_pool_new(&(struct buf_pool_options){.data_size = FIXTURE_MSS, .count_max = 1}),
+    };
     assert_non_null(f->stack);
-    assert_non_null(f->tcb);
+    f->octets = buf_acquire(f->pool);
+    assert_non_null(f->octets);
     current = f;
     f->stack->now = TICK_S(1000);
     f->stack->options.tcp = fixture_policy();
-    struct tcb *tcb = f->tcb;
+    flow_core_init(&f->stack->core, &no_calls, f->pool, sizeof(struct tcb), 1);
+    struct tcb *tcb = tcb_of(flow_core_slot_new(&f->stack->core, FLOW_SLOT_STREAM, 0));
+    f->tcb = tcb;
     tcb->mss = FIXTURE_MSS;
     tcb->state = TCP_ESTABLISHED;
     tcb->flags = TCB_HAS_SACK;
@@ -55,8 +61,11 @@ void fixture_open(struct recovery_fixture *f, uint32_t cwnd)
 void fixture_close(struct recovery_fixture *f)
 {
     tcp_recovery_free(f->tcb);
-    free(f->tcb->sent.ring);
-    free(f->tcb);
+    tcp_sent_free(f->tcb);
+    flow_core_slot_free(&f->stack->core, &f->tcb->slot);
+    flow_core_fini(&f->stack->core);
+    buf_release(f->octets);
+    buf_pool_free(f->pool);
     free(f->stack);
     current = NULL;
 }
@@ -64,13 +73,6 @@ void fixture_close(struct recovery_fixture *f)
 void fixture_advance(struct recovery_fixture *f, tick_us time)
 {
     f->stack->now += time;
-}
-
-/* As the engine sees it: octets from snd_una on. */
-static void fixture_sync(struct recovery_fixture *f)
-{
-    f->tcb->slot.unsent.size = (uint64_t)(f->tcb->snd_nxt - f->tcb->snd_una) + f->unsent;
-    tcp_recovery_verify(f->tcb);
 }
 
 static void fixture_emit(struct recovery_fixture *f, uint32_t index)
@@ -81,21 +83,29 @@ static void fixture_emit(struct recovery_fixture *f, uint32_t index)
         f->on_segment(f, (sent->sequence - fixture_sequence(0)) / FIXTURE_MSS);
 }
 
+void fixture_owner(struct recovery_fixture *f, uint32_t count)
+{
+    /* All of the stream is the same thousand octets. */
+    for (uint32_t i = 0; i < count; i++)
+        buf_queue_append(&f->tcb->slot.unsent, f->octets, BUF_HEADROOM, FIXTURE_MSS);
+}
+
+static uint32_t fixture_unsent(const struct recovery_fixture *f)
+{
+    return (uint32_t)(f->tcb->slot.unsent.size - (f->tcb->snd_nxt - f->tcb->snd_una));
+}
+
 void fixture_send(struct recovery_fixture *f, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
+        if (fixture_unsent(f) == 0)
+            fixture_owner(f, 1);
         assert_int_equal(ERR_OK, tcp_sent_push(f->stack, f->tcb, FIXTURE_MSS, 0));
         tcp_recovery_on_sent(f->stack, f->tcb);
         f->sent_count++;
         fixture_emit(f, f->tcb->sent.count - 1);
     }
-    fixture_sync(f);
-}
-
-void fixture_owner(struct recovery_fixture *f, uint32_t count)
-{
-    f->unsent += count * FIXTURE_MSS;
-    fixture_sync(f);
+    tcp_recovery_verify(f->tcb);
 }
 
 void fixture_output(struct recovery_fixture *f)
@@ -104,14 +114,12 @@ void fixture_output(struct recovery_fixture *f)
     while (tcp_recovery_allowance(f->stack, f->tcb) >= FIXTURE_MSS) {
         uint32_t index = tcp_recovery_next_lost(f->tcb);
 
-        if (index != UINT32_MAX) {
+        if (index != UINT32_MAX)
             tcp_retransmit(f->stack, f->tcb, index);
-        } else if (f->unsent >= FIXTURE_MSS) {
-            f->unsent -= FIXTURE_MSS;
+        else if (fixture_unsent(f) > 0 || f->is_endless)
             fixture_send(f, 1);
-        } else {
+        else
             break;
-        }
     }
     tcp_recovery_verify(f->tcb);
 }
@@ -138,7 +146,6 @@ struct tcp_ack fixture_ack(struct recovery_fixture *f, uint32_t acknowledged, ui
     tcp_recovery_verify(f->tcb);
     if (ack.is_advance)
         tcp_sent_drop(f->stack, f->tcb, ack.acknowledgement);
-    fixture_sync(f);
     f->tcb->snd_wnd = f->window;
     tcp_recovery_ack(f->stack, f->tcb, &ack);
     tcp_recovery_verify(f->tcb);
@@ -190,68 +197,4 @@ void tcb_output_later(struct stack *stack, struct tcb *tcb)
 {
     (void)stack;
     (void)tcb;
-}
-
-enum err tcp_sent_push(struct stack *stack, struct tcb *tcb, uint16_t size, uint8_t flags)
-{
-    struct tcp_sent_queue *queue = &tcb->sent;
-
-    if (queue->count == queue->capacity) {
-        uint32_t capacity = queue->capacity > 0 ? queue->capacity * 2 : 8;
-        struct tcp_sent *ring = malloc(capacity * sizeof(*ring));
-
-        assert_non_null(ring);
-        for (uint32_t i = 0; i < queue->count; i++)
-            ring[i] = *tcp_sent_at(queue, i);
-        free(queue->ring);
-        queue->ring = ring;
-        queue->capacity = capacity;
-        queue->head = 0;
-    }
-    *tcp_sent_at(queue, queue->count++) = (struct tcp_sent){.sequence = tcb->snd_nxt,
-                                                            .size = size,
-                                                            .flags = flags,
-                                                            .transmissions = 1,
-                                                            .sent_at = stack->now};
-    tcb->snd_nxt += size;
-    return ERR_OK;
-}
-
-uint32_t tcp_sent_find(const struct tcb *tcb, uint32_t sequence)
-{
-    uint32_t low = 0, high = tcb->sent.count;
-
-    while (low < high) {
-        uint32_t middle = (low + high) / 2;
-        const struct tcp_sent *sent = tcp_sent_at(&tcb->sent, middle);
-
-        if (seq_le(sent->sequence + sent->size, sequence))
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-void tcp_sent_drop(struct stack *stack, struct tcb *tcb, uint32_t acknowledged)
-{
-    (void)stack;
-    while (tcb->sent.count > 0) {
-        struct tcp_sent *sent = tcp_sent_at(&tcb->sent, 0);
-
-        if (seq_gt(sent->sequence + sent->size, acknowledged)) {
-            uint8_t flags = sent->flags;
-            uint32_t size = acknowledged - sent->sequence;
-
-            tcp_sent_mark(tcb, sent, 0, flags);
-            sent->sequence += size;
-            sent->size = (uint16_t)(sent->size - size);
-            tcp_sent_mark(tcb, sent, flags, 0);
-            break;
-        }
-        tcp_sent_mark(tcb, sent, 0, sent->flags);
-        tcb->sent.head = (tcb->sent.head + 1) & (tcb->sent.capacity - 1);
-        tcb->sent.count--;
-    }
-    tcb->snd_una = acknowledged;
 }

@@ -15,7 +15,9 @@
 struct recovery_fixture {
     struct stack *stack;
     struct tcb *tcb;
-    uint32_t unsent;         /* octets the owner gave beyond snd_nxt */
+    struct buf_pool *pool;
+    struct buf *octets;
+    bool is_endless;         /* the owner always has more */
     uint32_t timestamp_echo; /* of the next ACK; with TCB_HAS_TIMESTAMPS */
     uint32_t resent[64];     /* numbers of segments sent again, in order */
     uint32_t resent_count;   /* since the last fixture_output() */

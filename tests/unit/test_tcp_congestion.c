@@ -48,7 +48,7 @@ static void round_trip(struct recovery_fixture *f, uint32_t step)
 {
     struct tcb *tcb = f->tcb;
 
-    f->unsent = UINT32_MAX;
+    f->is_endless = true;
     fixture_output(f);
     uint32_t first = (tcb->snd_una - fixture_sequence(0)) / FIXTURE_MSS, count = tcb->sent.count;
     fixture_advance(f, TICK_MS(100));
@@ -282,7 +282,7 @@ static void test_cubic_waits_for_the_owner(void **state)
     tcp_congestion_reduce(f.stack, f.tcb);
     congestion->cwnd = congestion->ssthresh;
     f.tcb->rtt.srtt = 50000;
-    f.unsent = UINT32_MAX;
+    f.is_endless = true;
     round_trip(&f, 2);
     uint32_t before = congestion->cwnd;
     uint32_t first = (f.tcb->snd_una - fixture_sequence(0)) / FIXTURE_MSS;

@@ -236,13 +236,74 @@ static void test_ecn(void **state)
     script_run_all(scripts, COUNT_OF(scripts));
 }
 
+/* Descriptors cut in two while they wait to be sent again, and an ACK that ends within one. */
+static void test_cut_in_two(void **state)
+{
+    struct recovery_fixture f;
+    uint32_t count = 0, index;
+
+    (void)state;
+    fixture_open(&f, 20);
+    tcp_rtt_sample(&f.tcb->rtt, &f.stack->options.tcp, 100000);
+    fixture_send(&f, 10);
+    fixture_advance(&f, TICK_MS(100));
+    fixture_ack(&f, 0, 1, (const uint32_t[][2]){{4, 8}});
+    assert_string_equal("LLLLSSSS..", fixture_flags(&f));
+    /* What was sent again is cut, too: its second half has no entry of its own. */
+    tcp_retransmit(f.stack, f.tcb, tcp_recovery_next_lost(f.tcb));
+    assert_int_equal(ERR_OK, tcp_sent_split(f.stack, f.tcb, 3, 500));
+    assert_int_equal(ERR_OK, tcp_sent_split(f.stack, f.tcb, 1, 500));
+    assert_int_equal(ERR_OK, tcp_sent_split(f.stack, f.tcb, 0, 500));
+    tcp_recovery_verify(f.tcb);
+    assert_string_equal("RRLLLLLSSSS..", fixture_flags(&f));
+    while ((index = tcp_recovery_next_lost(f.tcb)) != UINT32_MAX) {
+        assert_int_equal(2 + count++, index);
+        tcp_recovery_on_resent(f.stack, f.tcb, index);
+    }
+    assert_int_equal(5, count);
+    assert_int_equal(0, f.tcb->lost);
+    /* All of it is lost again, and what is found is all of it. */
+    f.tcb->flags &= ~(uint32_t)TCB_IN_RECOVERY;
+    tcp_recovery_on_rto(f.stack, f.tcb);
+    assert_string_equal("lRRRRRRSSSSLL", fixture_flags(&f));
+    f.stack->now = tcp_recovery_rto_at(f.stack, f.tcb);
+    tcp_recovery_on_rto(f.stack, f.tcb);
+    assert_string_equal("lllllllSSSSLL", fixture_flags(&f));
+    for (count = 0; (index = tcp_recovery_next_lost(f.tcb)) != UINT32_MAX; count++)
+        tcp_recovery_on_resent(f.stack, f.tcb, index);
+    assert_int_equal(9, count);
+    tcp_sent_drop(f.stack, f.tcb, fixture_sequence(0) + 700);
+    tcp_recovery_verify(f.tcb);
+    assert_int_equal(0, tcp_recovery_next_lost(f.tcb) != UINT32_MAX);
+    fixture_close(&f);
+}
+
+/* RFC 1191 6.4: too long for the path is no congestion. */
+static void test_too_long(void **state)
+{
+    struct recovery_fixture f;
+
+    (void)state;
+    fixture_open(&f, 20);
+    fixture_send(&f, 6);
+    tcp_recovery_lose_longer(f.tcb, FIXTURE_MSS);
+    assert_string_equal("......", fixture_flags(&f));
+    tcp_recovery_lose_longer(f.tcb, FIXTURE_MSS - 1);
+    assert_string_equal("LLLLLL", fixture_flags(&f));
+    fixture_output(&f);
+    assert_string_equal("RRRRRR", fixture_flags(&f));
+    fixture_ack_plain(&f, 6);
+    assert_int_equal(20 * FIXTURE_MSS, f.tcb->congestion.cwnd);
+    assert_int_equal(0, f.tcb->flags & (TCB_IN_RECOVERY | TCB_IN_LOSS));
+    fixture_close(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sack),
-        cmocka_unit_test(test_without_sack),
-        cmocka_unit_test(test_time_out),
-        cmocka_unit_test(test_ecn),
+        cmocka_unit_test(test_sack),       cmocka_unit_test(test_without_sack),
+        cmocka_unit_test(test_time_out),   cmocka_unit_test(test_ecn),
+        cmocka_unit_test(test_cut_in_two), cmocka_unit_test(test_too_long),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

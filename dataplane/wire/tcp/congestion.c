@@ -45,6 +45,9 @@ static uint32_t initial_window(const struct stack *stack, const struct tcb *tcb)
 void tcp_congestion_init(struct stack *stack, struct tcb *tcb)
 {
     CHECK(tcb->mss > 0 && stack->options.tcp.initial_window > 0);
+    /* A SYN that was sent again left one. */
+    if (tcb->sent.count == 0)
+        tcp_recovery_free(tcb);
 
     /* No ssthresh from earlier connections: on a path that lost by chance once, it would keep
      * every later one out of slow start. */

@@ -59,7 +59,8 @@ void tcp_recovery_on_tlp_timer(struct stack *stack, struct tcb *tcb)
     rack->tlp_end_sequence = tcb->snd_nxt;
     rack->is_tlp_retransmission = !tcp_has_sendable(tcb);
     if (rack->is_tlp_retransmission) {
-        tcp_retransmit(stack, tcb, tcb->sent.count - 1);
+        if (!tcp_retransmit(stack, tcb, tcb->sent.count - 1))
+            tcb->flags &= ~(uint32_t)TCB_TLP_IN_FLIGHT;
         return;
     }
     tcb->flags |= TCB_TLP_PENDING;

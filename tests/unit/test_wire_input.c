@@ -327,6 +327,7 @@ static void test_padding_is_cut_off(void **state)
             fixture_turn(fixture, NULL, 0);
             assert_int_equal(1, fixture->segment_count);
             assert_int_equal(SEGMENT_SIZE, fixture->segment_frame_size);
+            assert_true(fixture->is_segment_checksum_good);
             fixture_free(fixture);
         }
     }
@@ -352,6 +353,7 @@ static void test_headers_are_pulled_up(void **state)
             fixture_turn(fixture, NULL, 0);
             assert_int_equal(1, fixture->segment_count);
             assert_int_equal(sizeof(payload), fixture->segment_frame_size);
+            assert_true(fixture->is_segment_checksum_good);
             fixture_free(fixture);
         }
     }

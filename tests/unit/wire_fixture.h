@@ -57,7 +57,7 @@ struct fixture {
     uint32_t segment_count; /* that reached TCP */
     struct ip_header segment_ip;
     uint32_t segment_size, segment_frame_size; /* of L4; of all buffers from the L4 header on */
-    bool is_segment_checksum_known;
+    bool is_segment_checksum_known, is_segment_checksum_good;
     uint32_t error_count; /* ICMP errors that reached TCP */
     struct icmp_error error;
     uint32_t news_count;

@@ -359,6 +359,7 @@ void net_input(struct stack *stack, struct stack_port *port, struct buf *buf)
     frame.packet.buf = buf;
     frame.packet.port = port;
     frame.packet.is_copied = false;
+    frame.packet.l3_offset = 0;
     frame.is_group = false;
     frame.kind = frame_parse(stack, &frame);
     /* Asked each time: a nic whose hash turns out to be wrong says so from then on. */

@@ -56,7 +56,7 @@ static void list_remove(struct neigh_table *table, struct neigh_list *list, uint
         neigh_at(table, neigh->list_next)->list_prev = neigh->list_prev;
 }
 
-static struct neigh_list *list_of(struct neigh_table *table, uint8_t state)
+static struct neigh_list *list_of(struct neigh_table *table, uint32_t state)
 {
     return state == NEIGH_INCOMPLETE || state == NEIGH_FAILED ? &table->unresolved
                                                               : &table->resolved;

@@ -140,6 +140,25 @@ static void test_echo_is_limited_by_source(void **state)
     fixture_free(fixture);
 }
 
+/* Without buffers there are no answers, and no harm. */
+static void test_no_buffers(void **state)
+{
+    struct fixture *fixture = fixture_usual();
+    struct buf *held[256];
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(held); i++)
+        held[i] = buf_acquire(fixture->pool);
+    ping(fixture, ends4.remote, ends4.us);
+    assert_int_equal(1, COUNTER(fixture, SEND_NO_BUFFER));
+    assert_int_equal(0, fixture_sent_count(fixture, 0));
+    for (uint32_t i = 0; i < COUNT_OF(held); i++)
+        buf_release(held[i]);
+    ping(fixture, ends4.remote, ends4.us);
+    assert_int_equal(1, fixture_sent_count(fixture, 0));
+    fixture_free(fixture);
+}
+
 static void test_broken_messages(void **state)
 {
     (void)state;
@@ -449,6 +468,7 @@ int main(void)
         cmocka_unit_test(test_echo),
         cmocka_unit_test(test_whom_echo_answers),
         cmocka_unit_test(test_echo_is_limited_by_source),
+        cmocka_unit_test(test_no_buffers),
         cmocka_unit_test(test_broken_messages),
         cmocka_unit_test(test_ignored_types),
         cmocka_unit_test(test_errors_reach_tcp),

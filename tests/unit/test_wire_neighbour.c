@@ -425,6 +425,27 @@ static void test_progress_confirms(void **state)
     fixture_free(fixture);
 }
 
+/* Near the end of its time, an answer to TCP gives it more. */
+static void test_progress_extends(void **state)
+{
+    struct fixture *fixture = fixture_usual();
+    struct flow flow = make_reachable(fixture, families[0].peer);
+    struct flow_address address = fixture_address(families[0].peer, 0);
+    struct neigh *neigh = find(fixture, families[0].peer);
+    tick_us end = neigh->reachable_until;
+
+    (void)state;
+    fixture_advance(fixture, end - fixture->now - TICK_S(1));
+    neigh_confirm(fixture->stack, &fixture->stack->ports[0], 4, address.ip, fixture->now);
+    assert_int_equal(fixture->now + TICK_S(15), neigh->reachable_until);
+    fixture_advance(fixture, TICK_S(15) - TICK_MS(1));
+    assert_int_equal(NEIGH_REACHABLE, state_of(fixture, families[0].peer));
+    fixture_advance(fixture, TICK_MS(2));
+    assert_int_equal(NEIGH_STALE, state_of(fixture, families[0].peer));
+    flow_close(fixture->plane, flow);
+    fixture_free(fixture);
+}
+
 /* A confirmation from before the address changed says nothing about the new one. */
 static void test_old_progress_does_not_confirm(void **state)
 {
@@ -470,6 +491,7 @@ int main(void)
         cmocka_unit_test(test_reachable_time_is_spread),
         cmocka_unit_test(test_probe_before_expiry),
         cmocka_unit_test(test_progress_confirms),
+        cmocka_unit_test(test_progress_extends),
         cmocka_unit_test(test_old_progress_does_not_confirm),
         cmocka_unit_test(test_idle_is_forgotten),
     };

@@ -344,6 +344,62 @@ static void test_stateless(void **state)
     }
 }
 
+/* Without a link layer there is nobody to ask; without a route there is nothing to send. */
+static void test_l3_and_no_route(void **state)
+{
+    struct fixture_options options = fixture_defaults();
+
+    (void)state;
+    options.offloads |= NIC_IS_L3;
+    struct fixture *fixture = fixture_new(&options);
+    struct flow_address remote = fixture_address("198.51.100.7", 0);
+    const struct ip_send send = {.source = fixture->stack->locals[0].address.address.ip,
+                                 .protocol = IP_PROTOCOL_TCP,
+                                 .is_checksum_complete = true};
+    struct destination *destination = acquire(fixture, "198.51.100.7");
+    send_tcp(fixture, destination, chain_new(fixture, 1, 10), 0);
+    ip_output_stateless(fixture->stack, 4, remote.ip, &send, chain_new(fixture, 1, 10));
+    fixture_turn(fixture, NULL, 0);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct fixture_view view = fixture_take(fixture, 0);
+        assert_int_equal(IP4_HEADER_SIZE + TCP_HEADER_SIZE + 10, view.frame->size);
+        expect_payload(&view, 10);
+    }
+    fixture->stack->ports[0].gateway4.family = FLOW_FAMILY_NONE; /* the port itself is the way */
+    ip_output_stateless(fixture->stack, 4, remote.ip, &send, chain_new(fixture, 1, 10));
+    fixture_turn(fixture, NULL, 0);
+    assert_int_equal(1, fixture_sent_count(fixture, 0));
+    fixture->stack->ports[0].prefix_count = 0;
+    ip_output_stateless(fixture->stack, 4, remote.ip, &send, chain_new(fixture, 1, 10));
+    assert_int_equal(1, COUNTER(fixture, IP_NO_ROUTE));
+    destination_release(fixture->stack, destination);
+    fixture_free(fixture);
+}
+
+/* An address that stands alone has its router on the link all the same. */
+static void test_router_of_a_lonely_address(void **state)
+{
+    struct fixture *fixture = fixture_usual();
+    struct stack_port *port = &fixture->stack->ports[0];
+
+    (void)state;
+    port->prefixes[0].bits = 32;
+    struct destination *router = acquire(fixture, "192.0.2.254");
+    struct destination *other = acquire(fixture, "192.0.2.77");
+    assert_true(fixture_ip_is(router->next_hop, "192.0.2.254"));
+    assert_true(fixture_ip_is(other->next_hop, "192.0.2.254"));
+    send_tcp(fixture, other, chain_new(fixture, 0, 0), 0);
+    fixture_turn(fixture, NULL, 0);
+    fixture_forget(fixture, 0);
+    fixture_answer(fixture, "192.0.2.254", fixture_router_mac);
+    assert_int_equal(1, fixture_sent_count(fixture, 0));
+    fixture_answer(fixture, "192.0.2.77", fixture_router_mac);
+    assert_int_equal(1, COUNTER(fixture, ARP_REFUSED));
+    destination_release(fixture->stack, router);
+    destination_release(fixture->stack, other);
+    fixture_free(fixture);
+}
+
 /* ---- routes ---- */
 
 static void test_routes(void **state)
@@ -554,6 +610,8 @@ int main(void)
         cmocka_unit_test(test_queue_is_bounded),
         cmocka_unit_test(test_stalled_nic),
         cmocka_unit_test(test_stateless),
+        cmocka_unit_test(test_l3_and_no_route),
+        cmocka_unit_test(test_router_of_a_lonely_address),
         cmocka_unit_test(test_routes),
         cmocka_unit_test(test_longest_prefix),
         cmocka_unit_test(test_path_mtu),

@@ -78,6 +78,9 @@ CHANGE(far_gateway4, PORT.gateway4 = fixture_address("192.0.2.254", 0),
        PORT.gateway4 = fixture_address("192.0.3.254", 0))
 CHANGE(far_gateway6, PORT.gateway6 = fixture_address("fe80::99", 0),
        PORT.gateway6 = fixture_address("2001:db8:0:1::fe", 0))
+CHANGE(lonely_address, PORT.gateway4 = fixture_address("203.0.113.1", 0);
+       subject->addresses[0].prefix_bits = 32, PORT.gateway4 = fixture_address("203.0.113.1", 0);
+       subject->addresses[0].prefix_bits = 31)
 CHANGE(own_gateway, (void)subject, PORT.gateway4 = fixture_address("192.0.2.1", 0))
 CHANGE(gateway_family, PORT.gateway4.family = 0, PORT.gateway4 = PORT.gateway6)
 CHANGE(queue, STEERING.queue_count = 2; STEERING.queue = 1, STEERING.queue_count = 2;
@@ -115,11 +118,12 @@ static const struct {
     ROW(addresses_missing), ROW(prefix4),         ROW(prefix6),
     ROW(loopback),          ROW(group),           ROW(family),
     ROW(long_address4),     ROW(repeated),        ROW(repeated_elsewhere),
-    ROW(far_gateway4),      ROW(far_gateway6),    ROW(own_gateway),
-    ROW(gateway_family),    ROW(queue),           ROW(reta_size),
-    ROW(reta_queue),        ROW(window_scale),    ROW(mss_min),
-    ROW(tiny_mss_min),      ROW(rto_order),       ROW(rto_max),
-    ROW(delayed_ack),       ROW(window_order),    ROW(first_syn),
+    ROW(far_gateway4),      ROW(far_gateway6),    ROW(lonely_address),
+    ROW(own_gateway),       ROW(gateway_family),  ROW(queue),
+    ROW(reta_size),         ROW(reta_queue),      ROW(window_scale),
+    ROW(mss_min),           ROW(tiny_mss_min),    ROW(rto_order),
+    ROW(rto_max),           ROW(delayed_ack),     ROW(window_order),
+    ROW(first_syn),
 };
 
 /* Every bound from both sides; impossible options leave the nics alone. */

@@ -313,6 +313,10 @@ static struct stack_port *route_on_link(struct stack *stack, uint8_t family, con
             best_bits = bits;
         }
     }
+    for (uint32_t i = 0; best == NULL && i < stack->port_count; i++) {
+        if (stack_port_is_router(&stack->ports[i], family, ip))
+            best = &stack->ports[i];
+    }
     /* fe80::/10 is on every link; without a zone the first is meant. */
     for (uint32_t i = 0; best == NULL && family == 6 && i < stack->port_count; i++) {
         if (ip_is_link_local(family, ip) && port_has_family(&stack->ports[i], family))

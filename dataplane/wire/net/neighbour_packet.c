@@ -180,7 +180,7 @@ static bool is_possible_neighbour(struct stack *stack, const struct stack_port *
     if (ip_is_martian_source(family, ip) || stack_local_find(stack, family, ip) != NULL)
         return false;
     return stack_port_has_prefix(port, family, ip, &bits) ||
-           (family == 6 && ip_is_link_local(family, ip));
+           stack_port_is_router(port, family, ip) || (family == 6 && ip_is_link_local(family, ip));
 }
 
 static void arp_answer(struct stack *stack, struct stack_port *port, const struct arp_packet *arp)

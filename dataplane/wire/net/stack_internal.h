@@ -25,6 +25,8 @@ void stack_tell(struct stack *stack, const struct stack_news *news);
 void stack_local_add(struct stack *stack, struct stack_port *port,
                      const struct stack_address *address);
 bool stack_prefix_contains(uint8_t bits, const uint8_t prefix[16], const uint8_t ip[16]);
+/** True when `ip` is the port's router. */
+bool stack_port_is_router(const struct stack_port *port, uint8_t family, const uint8_t ip[16]);
 /** True when `ip` is on a prefix of the port; the longest one's size is then *ret_bits, which is
  * else untouched. */
 bool stack_port_has_prefix(const struct stack_port *port, uint8_t family, const uint8_t ip[16],

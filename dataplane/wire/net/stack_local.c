@@ -67,6 +67,12 @@ bool stack_port_has_prefix(const struct stack_port *port, uint8_t family, const 
     return is_found;
 }
 
+bool stack_port_is_router(const struct stack_port *port, uint8_t family, const uint8_t ip[16])
+{
+    const struct flow_address *gateway = family == 4 ? &port->gateway4 : &port->gateway6;
+    return gateway->family == family && memcmp(gateway->ip, ip, 16) == 0;
+}
+
 void stack_local_add(struct stack *stack, struct stack_port *port,
                      const struct stack_address *address)
 {

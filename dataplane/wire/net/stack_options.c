@@ -88,7 +88,8 @@ static bool address_is_possible(const struct stack_address *address, uint16_t mt
     return address->prefix_bits <= 32 && memcmp(ip + 4, (const uint8_t[12]){0}, 12) == 0;
 }
 
-/* A router is on one of the port's prefixes, or link-local, and none of our addresses. */
+/* A router is on one of the port's prefixes, or link-local, and none of our addresses. With an
+ * address that stands alone (/32, /128: as clouds give them) it may be anywhere. */
 static bool gateway_is_possible(const struct stack_port_options *port,
                                 const struct flow_address *gateway, uint8_t family)
 {
@@ -104,7 +105,8 @@ static bool gateway_is_possible(const struct stack_port_options *port,
             continue;
         if (memcmp(address->address.ip, gateway->ip, 16) == 0)
             return false;
-        is_near |= stack_prefix_contains(address->prefix_bits, address->address.ip, gateway->ip);
+        is_near |= address->prefix_bits == (family == FLOW_FAMILY_IP4 ? 32 : 128) ||
+                   stack_prefix_contains(address->prefix_bits, address->address.ip, gateway->ip);
     }
     return is_near || (family == FLOW_FAMILY_IP6 && ip_is_link_local(family, gateway->ip));
 }

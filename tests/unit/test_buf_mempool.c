@@ -370,7 +370,7 @@ int main(void)
         cmocka_unit_test(test_missing_huge_pages_are_told),
         cmocka_unit_test(test_second_start_is_refused),
     };
-    const struct eal_options options = {.memory_mb = 64};
+    const struct eal_options options = {.memory_mb = 64, .huge = EAL_HUGE_NEVER};
     struct eal_report report;
 
     sigemptyset(&before.mask);
@@ -382,6 +382,5 @@ int main(void)
         return 1;
     }
     int failed = cmocka_run_group_tests_name("buf_mempool", tests, NULL, NULL);
-    eal_stop();
     return failed;
 }

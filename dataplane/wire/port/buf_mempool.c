@@ -176,6 +176,20 @@ enum err buf_pool_new_on_mempool(const char *name, uint32_t count, uint32_t data
     return ERR_OK;
 }
 
+void buf_mempool_give_back(struct buf *chain)
+{
+    struct rte_mbuf *next = NULL;
+
+    for (struct rte_mbuf *mbuf = to_mbuf(chain); mbuf != NULL; mbuf = next) {
+        next = mbuf->next;
+        struct rte_mbuf *last = rte_pktmbuf_prefree_seg(mbuf);
+        void *object = last;
+
+        if (last != NULL)
+            rte_mempool_generic_put(last->pool, &object, 1, NULL);
+    }
+}
+
 bool buf_pool_is_on_mempool(const struct buf_pool *pool)
 {
     return pool->ops == &mempool_ops;

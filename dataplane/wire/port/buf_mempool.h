@@ -29,4 +29,12 @@ struct rte_mempool *buf_pool_mempool(const struct buf_pool *pool);
 /** Whether it stands on a mempool. */
 bool buf_pool_is_on_mempool(const struct buf_pool *pool);
 
+/**
+ * Release a chain that is the caller's alone, but of another shard's pool: the buffers go straight
+ * back, past the cache that this thread has of that pool.
+ *
+ * Threading:  any thread.
+ */
+void buf_mempool_give_back(struct buf *chain);
+
 #endif

@@ -19,6 +19,11 @@
  * real-time ones (net_tap counts received packets by them, and stalls for ever if all threads
  * block them) and those that mean a crash.
  *
+ * There is no stop. rte_eal_cleanup() unmaps the memory under the interrupt thread, which cannot be
+ * ended and still looks at what some drivers leave registered there (net_memif's listening
+ * sockets). Nothing of the EAL outlives the process: with --in-memory the kernel takes huge pages
+ * back.
+ *
  * Drivers are shared objects that the EAL loads from its plugin folder; nothing of them is linked.
  *
  * The log stream is static: the EAL is one per process, and so is its log.
@@ -26,11 +31,14 @@
 #include "dataplane/wire/port/eal.h"
 
 #include <pthread.h>
+#include <rte_alarm.h>
+#include <rte_cycles.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -41,6 +49,8 @@
 #define ARGUMENT_SIZE     160u
 #define CPUS_TEXT_SIZE    1024u
 #define HUGE_PAGES_FOLDER "/sys/kernel/mm/hugepages"
+
+#define ERRAND_INTERVAL_US 500u
 
 struct arguments {
     char texts[ARGUMENTS_MAX][ARGUMENT_SIZE];
@@ -53,7 +63,8 @@ struct arguments {
 
 static struct eal_log {
     FILE *stream;
-    char *error; /* while starting: the last complaint goes here, too; else NULL */
+    char *complaint; /* the first one goes here, too; NULL: nobody asked */
+    uint32_t complaint_size;
 } eal_log;
 
 /* The EAL flushes after each message: `octets` is one. */
@@ -68,16 +79,23 @@ static ssize_t log_write(void *context, const char *octets, size_t size)
     if (shown > 0)
         log_line(level <= RTE_LOG_ERR ? LOG_WARNING : LOG_INFO, "dpdk text=\"%.*s\"", (int)shown,
                  octets);
-    if (shown > 0 && log->error != NULL && level <= RTE_LOG_ERR)
-        snprintf(log->error, EAL_ERROR_SIZE, "%.*s", (int)shown, octets);
+    if (shown > 0 && log->complaint != NULL && log->complaint[0] == '\0' && level <= RTE_LOG_ERR)
+        snprintf(log->complaint, log->complaint_size, "%.*s", (int)shown, octets);
     return (ssize_t)size;
 }
 
-static void log_open(char *error)
+void eal_complaints_to(char *text, uint32_t size)
+{
+    if (text != NULL)
+        text[0] = '\0';
+    eal_log.complaint = text;
+    eal_log.complaint_size = size;
+}
+
+static void log_open(void)
 {
     const cookie_io_functions_t functions = {.write = log_write};
 
-    eal_log.error = error;
     eal_log.stream = fopencookie(&eal_log, "w", functions);
     if (eal_log.stream != NULL)
         (void)rte_openlog_stream(eal_log.stream);
@@ -212,7 +230,7 @@ static void add_all(struct arguments *arguments, const struct eal_options *optio
     }
 }
 
-/* ---- start and stop ---- */
+/* ---- start ---- */
 
 static void mask_for_helpers(sigset_t *ret_mask)
 {
@@ -235,11 +253,12 @@ static void ignore_sigio(void)
 
 static enum err init(struct arguments *arguments, struct eal_report *report)
 {
-    log_open(report->error);
+    log_open();
+    eal_complaints_to(report->error, sizeof(report->error));
     int result = rte_eal_init(arguments->count, arguments->pointers);
     int number = rte_errno;
 
-    eal_log.error = NULL;
+    eal_complaints_to(NULL, 0);
     if (result >= 0) {
         report->error[0] = '\0';
         return ERR_OK;
@@ -286,10 +305,32 @@ enum err eal_start(const struct eal_options *options, struct eal_report *ret_rep
     return err;
 }
 
-void eal_stop(void)
+/* ---- the interrupt thread ---- */
+
+struct errand {
+    void (*run)(void *context);
+    void *context;
+    _Atomic bool is_done;
+};
+
+static void run_errand(void *context)
 {
-    (void)rte_eal_cleanup();
-    log_close();
+    struct errand *errand = context;
+
+    errand->run(errand->context);
+    atomic_store(&errand->is_done, true);
+}
+
+void eal_run_in_interrupt_thread(void (*run)(void *context), void *context)
+{
+    struct errand errand = {.run = run, .context = context};
+
+    if (rte_eal_alarm_set(1, run_errand, &errand) != 0) {
+        run(context);
+        return;
+    }
+    while (!atomic_load(&errand.is_done))
+        rte_delay_us_sleep(ERRAND_INTERVAL_US);
 }
 
 enum err eal_thread_enter(void)

@@ -8,7 +8,7 @@
 
 /*
  * DPDK's Environment Abstraction Layer: one per process, started once, by the control thread before
- * shards run. All arguments it gets are made here.
+ * shards run, and there until the process ends. All arguments it gets are made here.
  */
 enum eal_huge {
     EAL_HUGE_AUTO,     /* huge pages if enough are free, else ordinary memory */
@@ -22,7 +22,9 @@ enum eal_huge {
 #define EAL_MEMORY_MB_MAX (1u << 20)
 
 struct eal_options {
-    uint32_t memory_mb; /* for all pools, rings and drivers */
+    /* For all pools, rings and drivers, taken at the start. With huge pages more can be had later,
+     * as long as some are free. */
+    uint32_t memory_mb;
     enum eal_huge huge;
     /* Physical ports: "0000:01:00.0", driver arguments may follow after a comma. */
     const char *const *pci_devices;
@@ -48,12 +50,18 @@ struct eal_report {
  * Errors:     ERR_SYSTEM, with ret_report->error.
  */
 enum err eal_start(const struct eal_options *options, struct eal_report *ret_report) MUST_CHECK;
-/** After every port is closed and every pool freed. */
-void eal_stop(void);
 
 /** The calling thread is known to the EAL from here on: its mempool caches work. For shards.
  * Errors: ERR_LIMIT when too many threads are. */
 enum err eal_thread_enter(void) MUST_CHECK;
 void eal_thread_leave(void);
+
+/** Returns after run(context) did, in the thread in which drivers handle interrupts, connections
+ * and alarms: nothing of these runs at the same time. Threading: not from that thread. */
+void eal_run_in_interrupt_thread(void (*run)(void *context), void *context);
+
+/** What DPDK complains of goes to `text`, too, the first complaint only: the others follow from it.
+ * NULL ends it. For calls whose own results are mere numbers. Threading: control thread. */
+void eal_complaints_to(char *text, uint32_t size);
 
 #endif

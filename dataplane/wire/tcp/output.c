@@ -137,7 +137,10 @@ static uint32_t choose_size(const struct stack *stack, const struct tcb *tcb, ui
         return tcb->mss;
     if (size == available || is_forced)
         return size;
-    return size == window && window >= tcb->snd_wnd_max / 2 ? size : 0;
+    if (size == window)
+        return window >= tcb->snd_wnd_max / 2 ? size : 0;
+    /* Less than a segment is allowed: more will be, by the next ACK, if there is one to come. */
+    return tcb->snd_una == tcb->snd_nxt ? size : 0;
 }
 
 /* Descriptors for what was sent as one frame. */
@@ -195,7 +198,6 @@ static void output_new(struct stack *stack, struct tcb *tcb, bool is_forced)
     /* RFC 5681 4.1: after silence for an RTO the window says nothing about the path any more. */
     if (tcb->snd_nxt == tcb->snd_una && stack->now - tcb->unacked_since > tcb->rtt.rto)
         tcp_congestion_idle(stack, tcb);
-    tcb_mss_update(stack, tcb);
     while ((available > 0 || fin_may_go(tcb)) && output_one(stack, tcb, available, is_forced)) {
         available = tcb_unsent_size(tcb);
         is_forced = false;
@@ -213,6 +215,8 @@ static void output(struct stack *stack, struct tcb *tcb, bool is_forced)
     if (tcb->flags & TCB_ACK_NOW && has_blocks)
         tcp_send_ack(stack, tcb);
     if (tcb->state >= TCP_ESTABLISHED) {
+        if (tcb->lost > 0 || tcb_unsent_size(tcb) > 0)
+            tcb_mss_update(stack, tcb); /* others may have found the path narrower */
         output_lost(stack, tcb);
         output_new(stack, tcb, is_forced);
     }

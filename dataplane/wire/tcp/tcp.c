@@ -53,18 +53,6 @@ static const uint16_t tcp_edges[TCP_STATE_COUNT] = {
     [TCP_LAST_ACK] = EDGE(CLOSED),
 };
 
-static const char *const state_names[TCP_STATE_COUNT] = {
-#define X(name) [TCP_##name] = #name,
-    TCP_STATES(X)
-#undef X
-};
-
-const char *tcp_state_name(enum tcp_state state)
-{
-    CHECK(state < TCP_STATE_COUNT);
-    return state_names[state];
-}
-
 /* ---- states ---- */
 
 /* What the path turned out to be, for the next connection to this host (RFC 9040). */

@@ -112,7 +112,6 @@ enum tcb_flags {
     TCB_IN_RECOVERY = 1u << 11,
     TCB_IN_LOSS = 1u << 12, /* after an RTO, until snd_una >= recover */
     TCB_TLP_IN_FLIGHT = 1u << 13,
-    TCB_RTT_MEASURED = 1u << 14,
     TCB_CWND_LIMITED = 1u << 15,
     TCB_SPURIOUS_CHECK = 1u << 16,    /* Eifel/F-RTO undo is possible */
     TCB_SYN_RETRANSMITTED = 1u << 17, /* RFC 6298 5.7 */
@@ -439,7 +438,6 @@ static inline uint32_t tcp_timestamp_now(const struct stack *stack, uint32_t off
 
 struct tcp_shared *tcp_shared_new(struct stack *stack);
 void tcp_shared_free(struct stack *stack);
-const char *tcp_state_name(enum tcp_state state);
 /** The only writer of tcb->state: CHECKs the edge. CLOSED lets go of all but the slot. */
 void tcb_enter(struct stack *stack, struct tcb *tcb, enum tcp_state next);
 /** A tcb with key, destination, policy; in CLOSED, in the table. NULL: a limit (counted). */

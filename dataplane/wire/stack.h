@@ -58,7 +58,11 @@ struct stack_port_options {
 };
 
 /* What one stack learnt and every other should know. By value over a ring. */
-enum stack_news_kind { STACK_NEWS_NEIGHBOUR, STACK_NEWS_PMTU };
+enum stack_news_kind {
+    STACK_NEWS_NEIGHBOUR, /* it answered from there */
+    STACK_NEWS_CLAIM,     /* it says, unasked, that it is there */
+    STACK_NEWS_PMTU,
+};
 struct stack_news {
     uint8_t kind, port;
     uint16_t mtu;

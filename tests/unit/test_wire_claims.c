@@ -493,6 +493,62 @@ static void test_news_of_neighbours(void **state)
     }
 }
 
+/* A station that moved says so to all, but only one core hears it. */
+static void test_news_of_claims(void **state)
+{
+    static const struct {
+        uint32_t way; /* of poison() */
+        bool is_known, is_told;
+    } rows[] = {
+        {0, false, true}, /* an answer, as it seems */
+        {1, false, true}, {1, true, true},  {2, false, false}, {2, true, true},   {3, false, true},
+        {3, true, true},  {5, false, true}, {5, true, true},   {6, false, false}, {6, true, true},
+    };
+    struct fixture_options options = fixture_defaults();
+
+    (void)state;
+    options.core_count = 2;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        struct fixture *fixture = fixture_new(&options);
+        if (rows[i].is_known)
+            make_reachable(fixture, peers[rows[i].way >= 4]);
+        uint32_t before = fixture->news_count;
+        poison(fixture, rows[i].way);
+        if (fixture->news_count - before != rows[i].is_told)
+            fail_msg("row %u", i);
+        if (rows[i].is_told) {
+            assert_int_equal(rows[i].way == 0 ? STACK_NEWS_NEIGHBOUR : STACK_NEWS_CLAIM,
+                             fixture->news[before].kind);
+            assert_memory_equal(fixture_evil_mac, fixture->news[before].mac, 6);
+        }
+        fixture_free(fixture);
+    }
+}
+
+/* Told so, a core asks the old address first, as if it had heard it itself. */
+static void test_claims_that_others_heard(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++) {
+        struct fixture *fixture = fixture_usual();
+        struct flow flow = make_reachable(fixture, peers[i]);
+        struct stack_news news = {.kind = STACK_NEWS_CLAIM,
+                                  .address = fixture_address(peers[i], 0)};
+        memcpy(news.mac, fixture_evil_mac, 6);
+        stack_on_news(fixture->stack, &news);
+        assert_int_equal(NEIGH_PROBE, find(fixture, peers[i])->state);
+        memcpy(news.mac, fixture_peer_mac, 6);
+        stack_on_news(fixture->stack, &news); /* no answer: it proves nothing */
+        assert_int_equal(NEIGH_PROBE, find(fixture, peers[i])->state);
+        news.kind = STACK_NEWS_NEIGHBOUR;
+        stack_on_news(fixture->stack, &news);
+        assert_int_equal(NEIGH_REACHABLE, find(fixture, peers[i])->state);
+        fixture_turn(fixture, NULL, 0); /* the question goes out */
+        expect_sent_to(fixture, flow, fixture_peer_mac);
+        fixture_free(fixture);
+    }
+}
+
 static void test_flood_of_news_is_bounded(void **state)
 {
     struct fixture_options options = fixture_defaults();
@@ -524,6 +580,8 @@ int main(void)
         cmocka_unit_test(test_duplicate_is_not_used),
         cmocka_unit_test(test_address_in_use_is_defended),
         cmocka_unit_test(test_news_of_neighbours),
+        cmocka_unit_test(test_news_of_claims),
+        cmocka_unit_test(test_claims_that_others_heard),
         cmocka_unit_test(test_flood_of_news_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -257,6 +257,27 @@ static void test_turn_is_bounded(void **state)
     fixture_free(fixture);
 }
 
+/* Timers that are due in one turn beyond its bound fire in the next, which is due at once. */
+static void test_timers_are_bounded(void **state)
+{
+    static struct wheel_timer timers[4097];
+    const struct fixture_options options = fixture_defaults();
+    struct fixture *fixture = fixture_new(&options);
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(timers); i++) {
+        timers[i].kind = STACK_TIMER_LIST;
+        wheel_arm(&fixture->stack->wheel, &timers[i], fixture->now + TICK_MS(5));
+    }
+    fixture->now += TICK_MS(10);
+    fixture_turn(fixture, NULL, 0);
+    assert_int_equal(4096, fixture->list_timer_count);
+    assert_true(flow_deadline(fixture->plane) <= fixture->now);
+    fixture_turn(fixture, NULL, 0);
+    assert_int_equal(4097, fixture->list_timer_count);
+    fixture_free(fixture);
+}
+
 static tick_us nic_soon(struct nic *nic)
 {
     (void)nic;
@@ -317,8 +338,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_options),         cmocka_unit_test(test_address_bounds),
         cmocka_unit_test(test_seeds),           cmocka_unit_test(test_counter_names),
-        cmocka_unit_test(test_turn_is_bounded), cmocka_unit_test(test_deadline),
-        cmocka_unit_test(test_flow_rows),
+        cmocka_unit_test(test_turn_is_bounded), cmocka_unit_test(test_timers_are_bounded),
+        cmocka_unit_test(test_deadline),        cmocka_unit_test(test_flow_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

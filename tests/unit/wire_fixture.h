@@ -60,6 +60,7 @@ struct fixture {
     bool is_segment_checksum_known, is_segment_checksum_good;
     uint32_t error_count; /* ICMP errors that reached TCP */
     struct icmp_error error;
+    uint32_t list_timer_count; /* timers of TCP's lists that fired */
     uint32_t news_count;
     struct stack_news news[64];
 };

@@ -159,16 +159,42 @@ void neigh_advertise(struct stack *stack, struct stack_local *local)
 
 /* ---- in ---- */
 
-/* Other cores may have asked for what this one is told: the nic sends ARP to one of them only. */
-static void answer_tell(struct stack *stack, const struct stack_port *port, uint8_t family,
-                        const uint8_t ip[16], const uint8_t mac[6])
-{
-    struct stack_news news = {
-        .kind = STACK_NEWS_NEIGHBOUR, .port = (uint8_t)port->index, .address = {.family = family}};
+/* What a packet says of the station at `ip`. */
+struct heard {
+    uint8_t family;
+    const uint8_t *ip, *mac;
+    enum neigh_word word;
+    bool is_override, is_announcement;
+};
 
-    memcpy(news.address.ip, ip, 16);
-    memcpy(news.mac, mac, 6);
+/* The nic gives ARP to one core, but all may have asked for what this one hears, and all must know
+ * of a station that moved. Other noise of the link is kept from them. */
+static void heard_tell(struct stack *stack, const struct stack_port *port,
+                       const struct heard *heard, bool is_change)
+{
+    struct stack_news news = {.kind = heard->word == NEIGH_ANSWER ? STACK_NEWS_NEIGHBOUR
+                                                                  : STACK_NEWS_CLAIM,
+                              .port = (uint8_t)port->index,
+                              .address = {.family = heard->family}};
+
+    if (heard->word != NEIGH_ANSWER && !is_change)
+        return;
+    memcpy(news.address.ip, heard->ip, 16);
+    memcpy(news.mac, heard->mac, 6);
     stack_tell(stack, &news);
+}
+
+static void heard_take(struct stack *stack, const struct stack_port *port,
+                       const struct heard *heard)
+{
+    struct neigh *neigh = neigh_find(stack, port, heard->family, heard->ip);
+    bool is_change = heard->is_announcement;
+
+    if (neigh != NULL) {
+        is_change = memcmp(neigh->mac, heard->mac, 6) != 0;
+        neigh_hear(stack, neigh, heard->mac, heard->word, heard->is_override);
+    }
+    heard_tell(stack, port, heard, is_change && heard->is_override);
 }
 
 /* May `ip` be the address of a station on this link? */
@@ -197,13 +223,15 @@ static void arp_answer(struct stack *stack, struct stack_port *port, const struc
 static void arp_hear(struct stack *stack, struct stack_port *port, const struct arp_packet *arp,
                      const uint8_t sender[16], bool is_for_us)
 {
-    bool is_answer = is_for_us && arp->operation == ARP_REPLY;
-    struct neigh *neigh = neigh_find(stack, port, 4, sender);
-
-    if (neigh != NULL)
-        neigh_hear(stack, neigh, arp->sender_mac, is_answer ? NEIGH_ANSWER : NEIGH_CLAIM, true);
-    if (is_answer)
-        answer_tell(stack, port, 4, sender, arp->sender_mac);
+    const struct heard heard = {
+        .family = 4,
+        .ip = sender,
+        .mac = arp->sender_mac,
+        .word = is_for_us && arp->operation == ARP_REPLY ? NEIGH_ANSWER : NEIGH_CLAIM,
+        .is_override = true,
+        .is_announcement = memcmp(arp->sender_ip, arp->target_ip, 4) == 0,
+    };
+    heard_take(stack, port, &heard);
 }
 
 void neigh_input_arp(struct stack *stack, struct packet *packet)
@@ -272,9 +300,13 @@ static void nd_on_solicitation(struct stack *stack, struct packet *packet,
         STACK_COUNT(stack, ND_REFUSED);
         return;
     }
-    struct neigh *neigh = neigh_find(stack, port, 6, packet->ip.source);
-    if (neigh != NULL && nd->has_link_address)
-        neigh_hear(stack, neigh, nd->link_address, NEIGH_CLAIM, true);
+    const struct heard heard = {.family = 6,
+                                .ip = packet->ip.source,
+                                .mac = nd->link_address,
+                                .word = NEIGH_CLAIM,
+                                .is_override = true};
+    if (nd->has_link_address)
+        heard_take(stack, port, &heard);
     nd_advertise(stack, port, nd->target, packet->ip.source,
                  nd->has_link_address ? nd->link_address : packet->source_mac);
 }
@@ -301,11 +333,15 @@ static void nd_on_advertisement(struct stack *stack, struct packet *packet,
                                               : packet->source_mac;
     if (is_zero_mac(mac))
         return;
-    if (neigh != NULL)
-        neigh_hear(stack, neigh, mac, nd->is_solicited ? NEIGH_ANSWER : NEIGH_CLAIM,
-                   nd->is_override);
-    if (nd->is_solicited && nd->has_link_address)
-        answer_tell(stack, port, 6, nd->target, mac);
+    const struct heard heard = {
+        .family = 6,
+        .ip = nd->target,
+        .mac = mac,
+        .word = nd->is_solicited ? NEIGH_ANSWER : NEIGH_CLAIM,
+        .is_override = nd->is_override,
+        .is_announcement = ip_is_multicast(6, packet->ip.destination),
+    };
+    heard_take(stack, port, &heard);
 }
 
 void neigh_input_nd(struct stack *stack, struct packet *packet, const struct nd_packet *nd)
@@ -346,5 +382,6 @@ void neigh_on_news(struct stack *stack, const struct stack_news *news)
     }
     struct neigh *neigh = neigh_find(stack, port, family, news->address.ip);
     if (neigh != NULL)
-        neigh_hear(stack, neigh, news->mac, NEIGH_ANSWER, true);
+        neigh_hear(stack, neigh, news->mac,
+                   news->kind == STACK_NEWS_CLAIM ? NEIGH_CLAIM : NEIGH_ANSWER, true);
 }

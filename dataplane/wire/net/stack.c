@@ -108,10 +108,10 @@ void stack_on_news(struct stack *stack, const struct stack_news *news)
     if (news->port >= stack->port_count)
         return;
     STACK_COUNT(stack, NEWS_RECEIVED);
-    if (news->kind == STACK_NEWS_NEIGHBOUR)
-        neigh_on_news(stack, news);
-    else if (news->kind == STACK_NEWS_PMTU)
+    if (news->kind == STACK_NEWS_PMTU)
         destination_on_news(stack, news);
+    else
+        neigh_on_news(stack, news);
 }
 
 void stack_tell(struct stack *stack, const struct stack_news *news)

@@ -32,19 +32,11 @@
 
 #include "base/log.h"
 
-#define RING_SIZE       512u
-#define ORPHAN_TIME     TICK_S(30)
-#define BUFFER_OVERHEAD 256u /* header and headroom of a buffer */
-
-/* A heap block for each buffer lets AddressSanitizer see overruns and use after free. */
-#ifdef __SANITIZE_ADDRESS__
-#define BUFFER_BACKING BUF_BACKING_HEAP
-#else
-#define BUFFER_BACKING BUF_BACKING_SLAB
-#endif
+#define RING_SIZE 512u
 
 struct assembly_member {
-    struct buf_pool *pool;
+    struct assembly *assembly;
+    uint16_t index;
     struct flow_plane *plane;
     struct disk *disk;
     struct shard *shard;
@@ -54,6 +46,7 @@ struct assembly_member {
 
 struct assembly {
     const struct config *config;
+    struct dataplane *dataplane;
     struct ring_group *group;
     struct assembly_member *members;
     uint32_t count;
@@ -120,31 +113,18 @@ static uint32_t flow_count(const struct config *config)
     return allowed > 0 && allowed < config->flow_count_max ? allowed : config->flow_count_max;
 }
 
-static enum err member_new(struct assembly_member *member, const struct config *config,
+static enum err member_new(struct assembly *assembly, struct assembly_member *member,
                            struct rng *rng, char why[ASSEMBLY_WHY_SIZE])
 {
-    uint64_t count = config->buffer_memory / (config->buffer_size + BUFFER_OVERHEAD);
-    struct buf_pool_options pool = {
-        .data_size = config->buffer_size,
-        .count_max = count > UINT32_MAX ? UINT32_MAX : (uint32_t)count,
-        .backing = BUFFER_BACKING,
-    };
+    const struct config *config = assembly->config;
 
-    member->pool = buf_pool_new(&pool);
-    struct flow_host_options host = {
-        .pool = member->pool,
-        .flow_count_max = flow_count(config),
-        .orphan_time = ORPHAN_TIME,
-        .seed = rng_u64(rng),
-    };
-    enum err err = flow_host_new(&host, &member->plane);
-    if (err != ERR_OK)
-        return fail(why, err, "cannot set up", "the network");
-    err = disk_new(config->spool.directory, config->spool.method, &member->disk);
+    TRY(dataplane_core_new(assembly->dataplane, member->index, rng_u64(rng), &member->plane, why));
+    enum err err = disk_new(config->spool.directory, config->spool.method, &member->disk);
     if (err != ERR_OK)
         return fail(why, err, "cannot use the spool directory", config->spool.directory);
     return ERR_OK;
 }
+_Static_assert(DATAPLANE_WHY_SIZE <= ASSEMBLY_WHY_SIZE, "one reason fits the other");
 
 static struct shard_options member_options(struct assembly *assembly, uint32_t index,
                                            struct record_writer *records, uint64_t epoch,
@@ -197,7 +177,7 @@ static enum err member_assemble(struct assembly *assembly, uint32_t index,
     enum err err = rng_init_system(&rng);
     if (err != ERR_OK)
         return fail(why, err, "no", "randomness");
-    TRY(member_new(member, config, &rng, why));
+    TRY(member_new(assembly, member, &rng, why));
     TRY(rng_init_system(&rng));
     struct shard_options options = member_options(assembly, index, records, epoch, &rng);
     errno = 0;
@@ -264,14 +244,18 @@ static bool is_listened_on(const struct settings *settings, const struct flow_ad
     return false;
 }
 
-enum err assembly_listeners_probe(const struct settings *next, const struct settings *running,
+enum err assembly_listeners_probe(const struct config *next, const struct config *running,
                                   char ret_why[ASSEMBLY_WHY_SIZE])
 {
+    const struct dataplane_options *dataplane = &(running != NULL ? running : next)->dataplane;
     char text[FLOW_ADDRESS_TEXT_MAX];
 
-    for (uint32_t i = 0; i < next->listener_count; i++) {
-        const struct flow_address *address = &next->listeners[i].address;
-        if (!is_listened_on(running, address) && !address_is_free(address))
+    for (uint32_t i = 0; i < next->settings.listener_count; i++) {
+        const struct flow_address *address = &next->settings.listeners[i].address;
+        if (!dataplane_is_kernel(dataplane, address))
+            continue; /* nobody else listens on a port of ours */
+        if (!is_listened_on(running == NULL ? NULL : &running->settings, address) &&
+            !address_is_free(address))
             return fail(ret_why, ERR_SYSTEM, "cannot listen on",
                         flow_address_format(address, text));
     }
@@ -304,9 +288,12 @@ static enum err members_assemble(struct assembly *assembly, struct record_writer
     if (rng_init_system(&rng) != ERR_OK)
         return fail(why, ERR_SYSTEM, "no", "randomness");
     rng_fill(&rng, assembly->dns_key, sizeof(assembly->dns_key));
-    TRY(assembly_listeners_probe(&assembly->config->settings, NULL, why));
+    TRY(assembly_listeners_probe(assembly->config, NULL, why));
     TRY(directory_lock(assembly, why));
     TRY(epoch_find(assembly->config, &epoch, why));
+    struct dataplane_options dataplane = assembly->config->dataplane;
+    dataplane.kernel_flow_count_max = flow_count(assembly->config);
+    TRY(dataplane_new(&dataplane, &assembly->dataplane, why));
     for (uint32_t i = 0; i < assembly->count; i++)
         TRY(member_assemble(assembly, i, records, epoch, why));
     return ERR_OK;
@@ -324,6 +311,10 @@ enum err assembly_new(const struct config *config, struct record_writer *records
     assembly->recovery_eventfd = -1;
     assembly->members = calloc(assembly->count, sizeof(*assembly->members));
     CHECK(assembly->members != NULL);
+    for (uint32_t i = 0; i < assembly->count; i++) {
+        assembly->members[i].assembly = assembly;
+        assembly->members[i].index = (uint16_t)i;
+    }
     assembly->group = ring_group_new(assembly->count + 1, RING_SIZE);
     enum err err = members_assemble(assembly, records, ret_why);
     if (err != ERR_OK) {
@@ -338,7 +329,9 @@ static void *member_main(void *argument)
 {
     struct assembly_member *member = argument;
 
+    dataplane_thread_begin(member->assembly->dataplane, member->index);
     shard_run(member->shard);
+    dataplane_thread_end(member->assembly->dataplane, member->index);
     return NULL;
 }
 
@@ -425,12 +418,10 @@ static void member_free(struct assembly_member *member)
         pthread_join(member->thread, NULL);
     if (member->shard != NULL)
         shard_free(member->shard);
-    if (member->plane != NULL)
-        flow_plane_free(member->plane);
     if (member->disk != NULL)
         disk_free(member->disk);
-    if (member->pool != NULL)
-        buf_pool_free(member->pool);
+    if (member->assembly->dataplane != NULL)
+        dataplane_core_free(member->assembly->dataplane, member->index);
 }
 
 void assembly_free(struct assembly *assembly)
@@ -438,6 +429,8 @@ void assembly_free(struct assembly *assembly)
     CHECK(!assembly->is_recovering);
     for (uint32_t i = 0; i < assembly->count; i++)
         member_free(&assembly->members[i]);
+    if (assembly->dataplane != NULL)
+        dataplane_free(assembly->dataplane);
     ring_group_free(assembly->group);
     if (assembly->directory >= 0)
         close(assembly->directory);

@@ -28,7 +28,7 @@ enum err assembly_new(const struct config *config, struct record_writer *records
  *
  * Errors: ERR_SYSTEM with text in ret_why.
  */
-enum err assembly_listeners_probe(const struct settings *next, const struct settings *running,
+enum err assembly_listeners_probe(const struct config *next, const struct config *running,
                                   char ret_why[ASSEMBLY_WHY_SIZE]) MUST_CHECK;
 /** Start the threads, each on a processor of its own where there are enough. Errors: ERR_SYSTEM. */
 enum err assembly_start(struct assembly *assembly, char ret_why[ASSEMBLY_WHY_SIZE]) MUST_CHECK;

@@ -20,6 +20,25 @@ void config_free(struct config *config)
     free(config);
 }
 
+/* The one list of mappings that a reload does not take over. */
+static bool ports_differ(const struct config *running, const struct config *next)
+{
+    const struct config_port *left = running->dataplane_ports.items;
+    const struct config_port *right = next->dataplane_ports.items;
+
+    if (running->dataplane_ports.count != next->dataplane_ports.count)
+        return true;
+    for (uint32_t i = 0; i < option_count; i++) {
+        for (uint32_t j = 0;
+             option_table[i].owner == OPTION_OWNER_PORT && j < running->dataplane_ports.count;
+             j++) {
+            if (option_differs(&option_table[i], &left[j], &right[j]))
+                return true;
+        }
+    }
+    return false;
+}
+
 const char *config_restart_needed(const struct config *running, const struct config *next,
                                   char *ret_text, uint32_t size)
 {
@@ -35,5 +54,7 @@ const char *config_restart_needed(const struct config *running, const struct con
         used += (uint32_t)snprintf(ret_text + used, size - used, "%s%s", used == 0 ? "" : ", ",
                                    option->path);
     }
+    if (used + OPTION_PATH_SIZE < size && ports_differ(running, next))
+        snprintf(ret_text + used, size - used, "%sdataplane.ports", used == 0 ? "" : ", ");
     return ret_text;
 }

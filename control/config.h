@@ -3,6 +3,7 @@
 #define CONTROL_CONFIG_H
 
 #include "control/option.h"
+#include "dataplane/dataplane.h"
 #include "dns/dns.h"
 #include "queue/disk.h"
 #include "relay/settings.h"
@@ -80,6 +81,15 @@ struct config_spool {
     enum disk_kind method;
 };
 
+/* An element of dataplane.ports. */
+struct config_port {
+    uint32_t line;
+    const char *device, *exception;
+    struct option_list addresses; /* struct flow_prefix */
+    struct option_list gateway;   /* struct flow_address */
+    uint16_t mtu, vlan;
+};
+
 struct config_records {
     const char *file; /* NULL: none */
     uint32_t buffer_count;
@@ -91,6 +101,7 @@ struct config {
     struct dns_options dns; /* what the file decides of it; the rest is the shard's */
     struct config_spool spool;
     struct config_records records;
+    struct dataplane_options dataplane; /* what the file decides of it */
     uint32_t cores;
     uint32_t connections_per_site, message_count_max, buffer_size, flow_count_max;
     uint32_t flow_count_allowed; /* not an option: by the descriptors at start; 0: all */
@@ -106,8 +117,10 @@ struct config {
     struct option_list deny, allow;
     struct option_list resolvers; /* struct flow_address, as the next two */
     struct option_list own_addresses, client_source;
+    struct option_list dataplane_kernel; /* struct flow_prefix */
+    struct option_list dataplane_ports;  /* struct config_port */
     uint32_t dns_line, destinations_line, client_line, retry_line, bounce_line, spool_line,
-        queue_line, buffers_line, records_line, control_line, log_line;
+        queue_line, buffers_line, dataplane_line, records_line, control_line, log_line;
 
     struct config_context *contexts; /* newest first */
     void (*context_free)(struct ssl_ctx_st *context);
@@ -130,6 +143,12 @@ enum err config_parse(struct span text, struct config **ret_config,
 enum err config_assemble(struct config *config, struct config_report *report) MUST_CHECK;
 /** Errors: ERR_CONFIG_VALUE, ERR_MEMORY. */
 enum err config_complete(struct config *config, struct config_report *report) MUST_CHECK;
+
+/** Part of config_assemble(): the ports, and whether listeners and sources fit them. Errors:
+ * ERR_MEMORY. */
+enum err config_dataplane_assemble(struct config *config, struct config_report *report) MUST_CHECK;
+/** Is this (port unused) an address of a port of the dataplane? */
+bool config_is_port_address(const struct config *config, const struct flow_address *address);
 
 /** Options that differ and take effect only at a restart: "spool.size, cores", or "". */
 const char *config_restart_needed(const struct config *running, const struct config *next,

@@ -234,12 +234,33 @@ static void resolvers_assemble(struct config *config)
     config->dns.resolver_count = config->resolvers.count;
 }
 
+/* What a wildcard listener means on the dataplane's own ports. */
+static uint32_t ports_add(const struct config *config, const struct flow_address *listener,
+                          struct flow_address *into)
+{
+    static const uint8_t zero[16];
+    uint32_t count = 0;
+
+    if (memcmp(listener->ip, zero, sizeof(zero)) != 0)
+        return 0;
+    for (uint32_t i = 0; i < config->dataplane.port_count; i++) {
+        const struct dataplane_port_options *port = &config->dataplane.ports[i];
+        for (uint32_t j = 0; j < port->address_count && count < DATAPLANE_ADDRESS_MAX; j++) {
+            if (port->addresses[j].address.family != listener->family)
+                continue;
+            into[count] = port->addresses[j].address;
+            into[count++].port = listener->port;
+        }
+    }
+    return count;
+}
+
 static enum err destinations_assemble(struct config *config, struct config_report *report)
 {
     struct mx_policy *mx = &config->settings.mx;
     uint32_t listeners = config->settings.listener_count, own = config->own_addresses.count;
-    struct flow_address *addresses =
-        arena_acquire(&config->arena, ((uint64_t)listeners + own) * sizeof(*addresses));
+    uint64_t room = (uint64_t)listeners * (1 + DATAPLANE_ADDRESS_MAX) + own;
+    struct flow_address *addresses = arena_acquire(&config->arena, room * sizeof(*addresses));
 
     if (addresses == NULL)
         return no_memory(report);
@@ -249,6 +270,8 @@ static enum err destinations_assemble(struct config *config, struct config_repor
         memcpy(addresses + listeners, config->own_addresses.items, own * sizeof(*addresses));
     mx->own = addresses;
     mx->own_count = listeners + own;
+    for (uint32_t i = 0; i < listeners; i++)
+        mx->own_count += ports_add(config, &addresses[i], addresses + mx->own_count);
     mx->deny = config->deny.items;
     mx->deny_count = config->deny.count;
     mx->allow = config->allow.items;
@@ -315,6 +338,7 @@ enum err config_assemble(struct config *config, struct config_report *report)
 {
     TRY(listeners_assemble(config, report));
     TRY(routes_assemble(config, report));
+    TRY(config_dataplane_assemble(config, report));
     TRY(destinations_assemble(config, report));
     sources_assemble(config, report);
     resolvers_assemble(config);

@@ -20,6 +20,7 @@
 #define OWNER_LISTENER struct config_listener
 #define OWNER_ROUTE    struct config_route
 #define OWNER_HOST     struct config_host
+#define OWNER_PORT     struct config_port
 
 #define RELOAD true
 #define START  false
@@ -56,6 +57,7 @@ static const uint32_t owner_sizes[OPTION_OWNER_COUNT] = {
     [OPTION_OWNER_LISTENER] = sizeof(struct config_listener),
     [OPTION_OWNER_ROUTE] = sizeof(struct config_route),
     [OPTION_OWNER_HOST] = sizeof(struct config_host),
+    [OPTION_OWNER_PORT] = sizeof(struct config_port),
 };
 
 uint32_t option_owner_size(enum option_owner owner)
@@ -95,13 +97,17 @@ bool option_is_list(const struct option *option)
     return option->kind >= OPTION_PREFIX_LIST;
 }
 
+bool option_is_prefix_list(const struct option *option)
+{
+    return option->kind == OPTION_PREFIX_LIST || option->kind == OPTION_INTERFACE_LIST;
+}
+
 uint32_t option_element_size(const struct option *option)
 {
     if (option->kind == OPTION_SEQUENCE)
         return option_owner_size(option->element);
     CHECK(option_is_list(option));
-    return option->kind == OPTION_PREFIX_LIST ? sizeof(struct flow_prefix)
-                                              : sizeof(struct flow_address);
+    return option_is_prefix_list(option) ? sizeof(struct flow_prefix) : sizeof(struct flow_address);
 }
 
 enum err option_list_begin(const struct option *option, uint32_t count, struct arena *arena,
@@ -243,6 +249,7 @@ const char *option_expectation(const struct option *option, char ret_text[OPTION
         [OPTION_PREFIX_LIST] = "a prefix such as 192.0.2.0/24 (no bits set behind it)",
         [OPTION_ENDPOINT_LIST] = "an address, address:port or [address]:port",
         [OPTION_IP_LIST] = "an address",
+        [OPTION_INTERFACE_LIST] = "an address with the size of its network, such as 192.0.2.1/24",
     };
 
     switch (option->kind) {

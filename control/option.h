@@ -29,6 +29,7 @@ enum option_kind {
     OPTION_PREFIX_LIST,
     OPTION_ENDPOINT_LIST, /* the port may be missing: 0 */
     OPTION_IP_LIST,
+    OPTION_INTERFACE_LIST, /* struct flow_prefix: an address of ours with the size of its network */
 };
 
 enum option_owner {
@@ -36,6 +37,7 @@ enum option_owner {
     OPTION_OWNER_LISTENER,
     OPTION_OWNER_ROUTE,
     OPTION_OWNER_HOST,
+    OPTION_OWNER_PORT,
     OPTION_OWNER_COUNT
 };
 
@@ -77,6 +79,8 @@ const char *option_key(const struct option *option);
 /** Room for one more value of a list or sequence: octets per element. */
 uint32_t option_element_size(const struct option *option);
 bool option_is_list(const struct option *option);
+/** Its elements are struct flow_prefix. */
+bool option_is_prefix_list(const struct option *option);
 
 /**
  * Parse one value and store it in its field of `object`; for a list: in element `index`, whose room

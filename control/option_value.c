@@ -236,6 +236,24 @@ static bool is_numeric(const char *name)
     return top[strspn(top, "0123456789")] == '\0';
 }
 
+/* "192.0.2.1/24": the address itself is kept, so the network is checked apart. */
+static enum err interface_parse(struct span text, struct flow_prefix *ret_prefix)
+{
+    const uint8_t *slash = text.size == 0 ? NULL : memchr(text.data, '/', text.size);
+    struct flow_address address;
+    uint64_t bits = 0;
+
+    if (slash == NULL)
+        return ERR_PEER_SYNTAX;
+    uint32_t ip_size = (uint32_t)(slash - text.data);
+    TRY(flow_address_parse_ip(span_head(text, ip_size), &address));
+    TRY(span_parse_u64(span_skip(text, ip_size + 1), &bits));
+    if (bits == 0 || bits > (address.family == FLOW_FAMILY_IP4 ? 32 : 128))
+        return ERR_PEER_SYNTAX;
+    *ret_prefix = (struct flow_prefix){address, (uint8_t)bits};
+    return ERR_OK;
+}
+
 static enum err name_parse(struct span text, struct arena *arena, const char **ret_text)
 {
     char name[MX_NAME_MAX];
@@ -378,6 +396,8 @@ static enum err value_parse(const struct option *option, struct span text, struc
         return flow_address_parse_ip(text, &ret_value->address);
     case OPTION_PREFIX_LIST:
         return flow_prefix_parse(text, &ret_value->prefix);
+    case OPTION_INTERFACE_LIST:
+        return interface_parse(text, &ret_value->prefix);
     default:
         return number_parse(option, text, &ret_value->number);
     }
@@ -408,8 +428,8 @@ static void value_store(const struct option *option, const struct value *value, 
         uint32_t size = option_element_size(option);
         CHECK(index < list->count);
         memcpy((uint8_t *)list->items + (size_t)index * size,
-               option->kind == OPTION_PREFIX_LIST ? (const void *)&value->prefix
-                                                  : (const void *)&value->address,
+               option_is_prefix_list(option) ? (const void *)&value->prefix
+                                             : (const void *)&value->address,
                size);
     } else if (option->kind == OPTION_ENDPOINT) {
         memcpy(field, &value->address, sizeof(value->address));

@@ -63,8 +63,7 @@ bool reload_run(struct reload *reload, char ret_text[RELOAD_TEXT_SIZE])
         snprintf(ret_text, RELOAD_TEXT_SIZE, "%s", report.text);
         return false;
     }
-    if (assembly_listeners_probe(&next->settings, &reload_current(reload)->settings, why) !=
-        ERR_OK) {
+    if (assembly_listeners_probe(next, reload_current(reload), why) != ERR_OK) {
         snprintf(ret_text, RELOAD_TEXT_SIZE, "%s", why);
         config_free(next);
         return false;

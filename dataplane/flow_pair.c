@@ -65,15 +65,21 @@ static bool address_is_loopback(const struct flow_address *address)
     return memcmp(address->ip, loopback6, sizeof(loopback6)) == 0;
 }
 
-static bool is_host(const struct pair *pair, const struct flow_address *address)
+bool flow_pair_is_host(const struct flow_prefix *kernel, uint32_t kernel_count,
+                       const struct flow_address *address)
 {
     if (address->family == FLOW_FAMILY_UNIX || address_is_loopback(address))
         return true;
-    for (uint32_t i = 0; i < pair->kernel_count; i++) {
-        if (flow_prefix_contains(&pair->kernel[i], address))
+    for (uint32_t i = 0; i < kernel_count; i++) {
+        if (flow_prefix_contains(&kernel[i], address))
             return true;
     }
     return false;
+}
+
+static bool is_host(const struct pair *pair, const struct flow_address *address)
+{
+    return flow_pair_is_host(pair->kernel, pair->kernel_count, address);
 }
 
 static enum err opened(bool is_hosts, enum err err, struct flow *ret_flow)

@@ -23,6 +23,9 @@ struct flow_pair_options {
     uint64_t (*received)(struct flow_plane *wire);
 };
 
+/** Is an address the host's, by the rule above? */
+bool flow_pair_is_host(const struct flow_prefix *kernel, uint32_t kernel_count,
+                       const struct flow_address *address);
 /** Heap; start-up. */
 struct flow_plane *flow_pair_new(const struct flow_pair_options *options);
 /** The planes of a pair; still its own. */

@@ -98,6 +98,48 @@ static void test_default_denies_loopback(void **state)
     config_free(config);
 }
 
+#define WIRE "dataplane: {driver: dpdk, kernel: [10.0.0.0/8], ports: ["
+
+/* Goal: ports come with what the file says of them; a wildcard listener is ourselves on all. */
+static void test_ports(void **state)
+{
+    struct config *config = config_from(
+        "listen: [{address: 0.0.0.0:25}, {address: 10.1.1.1:25}, {address: \"[2001:db8::1]:25\"}]\n"
+        "client: {source: [192.0.2.2, \"2001:db8::1\"]}\n" WIRE
+        "{device: \"net_tap0,iface=x\", addresses: [192.0.2.1/24, 192.0.2.2/24, "
+        "\"2001:db8::1/64\"], gateway: [192.0.2.254, \"2001:db8::ff\"], mtu: 1280, vlan: 4094, "
+        "exception: up}, {device: \"0000:00:03.0\", addresses: [198.51.100.1/32]}]}\n");
+
+    (void)state;
+    if (config == NULL)
+        print_message("# %s\n", report.text);
+    assert_non_null(config);
+    const struct dataplane_options *dataplane = &config->dataplane;
+    assert_int_equal(DATAPLANE_DPDK, dataplane->driver);
+    assert_int_equal(2, dataplane->port_count);
+    assert_string_equal("net_tap0,iface=x", dataplane->ports[0].device);
+    assert_string_equal("up", dataplane->ports[0].exception);
+    assert_int_equal(3, dataplane->ports[0].address_count);
+    assert_int_equal(24, dataplane->ports[0].addresses[1].bits);
+    assert_int_equal(254, dataplane->ports[0].gateway4.ip[3]);
+    assert_int_equal(FLOW_FAMILY_IP6, dataplane->ports[0].gateway6.family);
+    assert_int_equal(1280, dataplane->ports[0].mtu);
+    assert_int_equal(4094, dataplane->ports[0].vlan);
+    assert_null(dataplane->ports[1].exception);
+    assert_int_equal(1500, dataplane->ports[1].mtu);
+    assert_int_equal(FLOW_FAMILY_NONE, dataplane->ports[1].gateway4.family);
+
+    const char *const own[] = {"192.0.2.1", "192.0.2.2", "198.51.100.1"};
+    for (uint32_t i = 0; i < COUNT_OF(own); i++) {
+        struct flow_address address = ip(own[i], 25);
+        bool is_found = false;
+        for (uint32_t j = 0; j < config->settings.mx.own_count; j++)
+            is_found |= flow_address_is_equal(&address, &config->settings.mx.own[j]);
+        assert_true(is_found);
+    }
+    config_free(config);
+}
+
 static const char full[] =
     "hostname: Mail.Example.ORG\n"
     "cores: 4\n"
@@ -255,6 +297,40 @@ static void test_mistakes(void **state)
         {"no family", "destinations: {ipv4: no, ipv6: no}\n", "neither ipv4 nor ipv6 is left"},
         {"body memory", "queue: {body_memory: 200MiB}\nbuffers: {memory: 256MiB}\n",
          "queue.body_memory: is more than half"},
+        {"dpdk without ports", "dataplane: {driver: dpdk}\n",
+         "dataplane.ports: must be given for `driver: dpdk`"},
+        {"ports without dpdk", "dataplane: {ports: [{device: d, addresses: [192.0.2.1/24]}]}\n",
+         "dataplane.ports: need `driver: dpdk`"},
+        {"port without device", WIRE "{addresses: [192.0.2.1/24]}]}\n", "device: must be given"},
+        {"port without address", WIRE "{device: d, addresses: []}]}\n", "addresses"},
+        {"address without its network", WIRE "{device: d, addresses: [192.0.2.1]}]}\n",
+         "expected an address with the size of its network, such as 192.0.2.1/24, not"},
+        {"network too small", WIRE "{device: d, addresses: [192.0.2.1/33]}]}\n",
+         "expected an addr"},
+        {"network of everything", WIRE "{device: d, addresses: [192.0.2.1/0]}]}\n", "expected an"},
+        {"gateway elsewhere",
+         WIRE "{device: d, addresses: [192.0.2.1/24], gateway: [192.0.3.1]}]}\n",
+         "dataplane.ports[].gateway: 192.0.3.1 is on the network of none"},
+        {"two gateways of a family",
+         WIRE "{device: d, addresses: [192.0.2.1/24], gateway: [192.0.2.2, 192.0.2.3]}]}\n",
+         "two addresses of one family"},
+        {"address twice", WIRE "{device: d, addresses: [192.0.2.1/24, 192.0.2.1/25]}]}\n",
+         "192.0.2.1 occurs twice"},
+        {"address on two ports",
+         WIRE "{device: d, addresses: [192.0.2.1/24]}, {device: e, addresses: [192.0.2.1/24]}]}\n",
+         "192.0.2.1 occurs twice"},
+        {"address of the kernel's", WIRE "{device: d, addresses: [127.0.0.2/8]}]}\n",
+         "127.0.0.2 is reached through the kernel"},
+        {"IPv6 needs its MTU", WIRE "{device: d, mtu: 1279, addresses: [\"2001:db8::1/64\"]}]}\n",
+         "expected at least 1280 with IPv6"},
+        {"MTU below bounds", WIRE "{device: d, mtu: 575, addresses: [192.0.2.1/24]}]}\n",
+         "mtu: expected a number from 576 to 9198"},
+        {"listener that is nowhere",
+         "listen: [{address: 192.0.2.9:25}]\n" WIRE "{device: d, addresses: [192.0.2.1/24]}]}\n",
+         "192.0.2.9:25 is neither an address of a port nor the kernel's"},
+        {"source that is nowhere",
+         "client: {source: [192.0.2.9]}\n" WIRE "{device: d, addresses: [192.0.2.1/24]}]}\n",
+         "client.source: 192.0.2.9 is neither"},
         {"message size", "buffers: {memory: 66000KB}\nqueue: {body_memory: 16MiB}\n",
          "buffers.memory: is too small to send a message"},
     };
@@ -338,6 +414,11 @@ static void test_restart_needed(void **state)
         {"text none", "", "records: {file: /b}\n", "records.file"},
         {"list", "dns: {resolvers: [192.0.2.1]}\n", "dns: {resolvers: [192.0.2.2]}\n",
          "dns.resolvers"},
+        {"a port's option", WIRE "{device: d, addresses: [192.0.2.1/24]}]}\n",
+         WIRE "{device: d, mtu: 1400, addresses: [192.0.2.1/24]}]}\n", "dataplane.ports"},
+        {"one port more", WIRE "{device: d, addresses: [192.0.2.1/24]}]}\n",
+         WIRE "{device: d, addresses: [192.0.2.1/24]}, {device: e, addresses: [192.0.3.1/24]}]}\n",
+         "dataplane.ports"},
         {"several", "", "cores: 2\nretry: {min: 6m}\n", "cores, retry.min"},
     };
 
@@ -356,10 +437,11 @@ static void test_restart_needed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),      cmocka_unit_test(test_default_denies_loopback),
-        cmocka_unit_test(test_full_file),     cmocka_unit_test(test_mistakes),
-        cmocka_unit_test(test_many_mistakes), cmocka_unit_test(test_alias_bomb),
-        cmocka_unit_test(test_size_bound),    cmocka_unit_test(test_restart_needed),
+        cmocka_unit_test(test_defaults),       cmocka_unit_test(test_default_denies_loopback),
+        cmocka_unit_test(test_ports),          cmocka_unit_test(test_full_file),
+        cmocka_unit_test(test_mistakes),       cmocka_unit_test(test_many_mistakes),
+        cmocka_unit_test(test_alias_bomb),     cmocka_unit_test(test_size_bound),
+        cmocka_unit_test(test_restart_needed),
     };
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);
 }

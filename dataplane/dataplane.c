@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The network of the process: what each core gets, by driver.
+ *
+ *   host   a pool on slabs and kernel sockets over it
+ *   dpdk   the same kernel sockets and the engine over pools that ports share, joined by flow_pair
+ *          (dataplane/wire/port/setup.h has what is the process' alone)
+ *
+ * A core's parts are made by the control thread and used by the core's thread only.
+ */
+#include "dataplane/dataplane.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define ORPHAN_TIME     TICK_S(30)
+#define BUFFER_OVERHEAD 256u /* header and headroom of a buffer */
+
+/* A heap block for each buffer lets AddressSanitizer see overruns and use after free. */
+#ifdef __SANITIZE_ADDRESS__
+#define BUFFER_BACKING BUF_BACKING_HEAP
+#else
+#define BUFFER_BACKING BUF_BACKING_SLAB
+#endif
+
+struct dataplane_core {
+    struct buf_pool *pool;
+    struct flow_plane *plane;
+};
+
+struct dataplane {
+    struct dataplane_options options;
+    struct dataplane_core *cores;
+};
+
+static uint32_t buffer_count(const struct dataplane_options *options)
+{
+    uint64_t count = options->buffer_memory / (options->buffer_size + BUFFER_OVERHEAD);
+
+    return count > UINT32_MAX ? UINT32_MAX : (uint32_t)count;
+}
+
+enum err dataplane_new(const struct dataplane_options *options, struct dataplane **ret_dataplane,
+                       char ret_why[DATAPLANE_WHY_SIZE])
+{
+    struct dataplane *dataplane = calloc(1, sizeof(*dataplane));
+
+    (void)ret_why;
+    CHECK(dataplane != NULL && options->core_count > 0);
+    dataplane->options = *options;
+    dataplane->cores = calloc(options->core_count, sizeof(*dataplane->cores));
+    CHECK(dataplane->cores != NULL);
+    *ret_dataplane = dataplane;
+    return ERR_OK;
+}
+
+enum err dataplane_core_new(struct dataplane *dataplane, uint16_t core, uint64_t seed,
+                            struct flow_plane **ret_plane, char ret_why[DATAPLANE_WHY_SIZE])
+{
+    const struct dataplane_options *options = &dataplane->options;
+    struct dataplane_core *member = &dataplane->cores[core];
+
+    CHECK(core < options->core_count && member->pool == NULL);
+    member->pool = buf_pool_new(&(struct buf_pool_options){.data_size = options->buffer_size,
+                                                           .count_max = buffer_count(options),
+                                                           .backing = BUFFER_BACKING});
+    struct flow_host_options host = {.pool = member->pool,
+                                     .flow_count_max = options->flow_count_max,
+                                     .orphan_time = ORPHAN_TIME,
+                                     .seed = seed};
+    enum err err = flow_host_new(&host, &member->plane);
+    if (err != ERR_OK) {
+        snprintf(ret_why, DATAPLANE_WHY_SIZE, "cannot set up kernel sockets: %s", err_text(err));
+        return err;
+    }
+    *ret_plane = member->plane;
+    return ERR_OK;
+}
+
+void dataplane_thread_begin(struct dataplane *dataplane, uint16_t core)
+{
+    (void)dataplane, (void)core;
+}
+
+void dataplane_thread_end(struct dataplane *dataplane, uint16_t core)
+{
+    (void)dataplane, (void)core;
+}
+
+void dataplane_core_free(struct dataplane *dataplane, uint16_t core)
+{
+    struct dataplane_core *member = &dataplane->cores[core];
+
+    if (member->plane != NULL)
+        flow_plane_free(member->plane);
+    if (member->pool != NULL)
+        buf_pool_free(member->pool);
+    *member = (struct dataplane_core){0};
+}
+
+void dataplane_free(struct dataplane *dataplane)
+{
+    free(dataplane->cores);
+    free(dataplane);
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef DATAPLANE_DATAPLANE_H
+#define DATAPLANE_DATAPLANE_H
+
+#include "dataplane/flow.h"
+
+/*
+ * The network of the whole process, as control/ assembles it: for each core a flow_plane and the
+ * pool that its buffers come from. With DATAPLANE_HOST that is kernel sockets; with DATAPLANE_DPDK
+ * it is DPDK's environment, ports with a queue for each core, an engine on each queue, and kernel
+ * sockets beside it for what is local (dataplane/flow_pair.h).
+ */
+enum dataplane_driver { DATAPLANE_HOST, DATAPLANE_DPDK };
+enum dataplane_poll { DATAPLANE_ADAPTIVE, DATAPLANE_BUSY };
+enum dataplane_huge_pages { DATAPLANE_HUGE_AUTO, DATAPLANE_HUGE_NEVER };
+
+#define DATAPLANE_PORT_MAX    8u
+#define DATAPLANE_ADDRESS_MAX 64u /* over all ports */
+#define DATAPLANE_WHY_SIZE    512u
+
+struct dataplane_port_options {
+    const char *device;    /* PCI address or DPDK's name and arguments of a virtual device */
+    const char *exception; /* TAP interface for what is not ours; NULL: none */
+    const struct flow_prefix *addresses; /* ours, with the size of the network */
+    uint32_t address_count;
+    struct flow_address gateway4, gateway6; /* family NONE: none */
+    uint16_t mtu, vlan;
+};
+
+struct dataplane_options {
+    enum dataplane_driver driver;
+    enum dataplane_poll poll;
+    enum dataplane_huge_pages huge_pages;
+    uint16_t core_count;
+    uint32_t flow_count_max; /* per core */
+    uint32_t kernel_flow_count_max; /* of them at most so many kernel sockets; 0: all */
+    uint32_t buffer_size;
+    uint64_t buffer_memory; /* per core */
+    uint64_t memory;        /* ports' buffers, over all cores */
+    uint32_t connections_per_prefix_max;
+    const struct flow_prefix *kernel;
+    uint32_t kernel_count;
+    const struct dataplane_port_options *ports;
+    uint32_t port_count;
+};
+
+/** Does the kernel serve this address (to listen on, or to connect to)? */
+bool dataplane_is_kernel(const struct dataplane_options *options,
+                         const struct flow_address *address);
+
+struct dataplane;
+
+/**
+ * Everything but the planes: environment, ports, memory.
+ *
+ * Threading: the control thread, once in the life of the process with DATAPLANE_DPDK (DPDK's
+ *            environment cannot be set up twice).
+ * Ownership: options and what they point to are copied as far as needed.
+ * Errors:    ERR_SYSTEM, ERR_CONFIG_VALUE, with text in ret_why; nothing is left behind.
+ */
+enum err dataplane_new(const struct dataplane_options *options, struct dataplane **ret_dataplane,
+                       char ret_why[DATAPLANE_WHY_SIZE]) MUST_CHECK;
+/**
+ * The plane of one core and its pool; both end with dataplane_core_free().
+ *
+ * Threading: the control thread, before the core's thread runs.
+ * Errors:    ERR_SYSTEM, ERR_MEMORY, with text in ret_why.
+ */
+enum err dataplane_core_new(struct dataplane *dataplane, uint16_t core, uint64_t seed,
+                            struct flow_plane **ret_plane,
+                            char ret_why[DATAPLANE_WHY_SIZE]) MUST_CHECK;
+/** First thing a core's thread does. */
+void dataplane_thread_begin(struct dataplane *dataplane, uint16_t core);
+/** Last thing a core's thread does. */
+void dataplane_thread_end(struct dataplane *dataplane, uint16_t core);
+/** After the core's thread ended and its users let go of all flows and buffers. */
+void dataplane_core_free(struct dataplane *dataplane, uint16_t core);
+/** After every core was freed. */
+void dataplane_free(struct dataplane *dataplane);
+
+#endif

@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "control/admin_answer.h"
+#include "control/admin_plane.h"
 
 #define ADMIN_CLIENT_MAX  16u
 #define ADMIN_REQUEST_MAX 4096u
@@ -179,6 +180,11 @@ static bool job_prepare(struct admin *admin, struct admin_client *client)
                                                     : ADMIN_ROW_DEFAULT;
     if (strcmp(verb, "status") == 0)
         return true;
+    if (admin_plane_prepare(verb, &job->query)) {
+        if (job->query.found == NULL)
+            client_refuse(admin, client, "no memory");
+        return job->query.found != NULL;
+    }
     if (strcmp(verb, "queue list") == 0) {
         job->query.kind = SHARD_QUERY_QUEUE_LIST;
         job->query.row_max = job->limit < ADMIN_SLICE_ROWS ? job->limit : ADMIN_SLICE_ROWS;
@@ -213,6 +219,7 @@ static void job_end(struct admin *admin)
     struct admin_job *job = &admin->job;
 
     free(job->query.rows);
+    admin_plane_end(&job->query);
     json_decref(job->answer);
     *job = (struct admin_job){0};
 }
@@ -290,11 +297,14 @@ void admin_on_reply(struct admin *admin, struct shard_query *query, tick_us now)
     }
     if (query->kind == SHARD_QUERY_STATUS)
         admin_status_add(job->answer, &query->status);
+    else if (query->kind == SHARD_QUERY_PLANE)
+        admin_plane_add(job->rows, query, job->shard, job->limit);
     else
         admin_rows_add(job->rows, query, job->limit, query->kind == SHARD_QUERY_QUEUE_LIST);
 
     bool is_full = job->rows != NULL && json_array_size(job->rows) >= job->limit;
-    bool has_more = query->kind == SHARD_QUERY_QUEUE_LIST && query->cursor != UINT64_MAX;
+    bool is_sliced = query->kind == SHARD_QUERY_QUEUE_LIST || query->kind == SHARD_QUERY_PLANE;
+    bool has_more = is_sliced && query->cursor != UINT64_MAX;
     if (!has_more) {
         job->shard += 1;
         query->cursor = 0;

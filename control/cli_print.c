@@ -237,3 +237,54 @@ void cli_queue_show_print(const json_t *answer, wall_us now, FILE *out)
         fprintf(out, "\n");
     }
 }
+
+/* ---- the network ---- */
+
+void cli_flows_print(const json_t *answer, wall_us now, FILE *out)
+{
+    const json_t *rows = json_object_get(answer, "rows");
+    char state[SHOWN_MAX * 4 + 1], local[SHOWN_MAX * 4 + 1], remote[SHOWN_MAX * 4 + 1], age[24];
+
+    (void)now;
+    if (json_array_size(rows) == 0) {
+        fprintf(out, "no flows: the engine is idle, or the driver is host (see ss)\n");
+        return;
+    }
+    fprintf(out, "%-4s %-12s %-28s %-28s %8s %8s %8s %8s %9s %6s %5s\n", "CORE", "STATE", "LOCAL",
+            "REMOTE", "RECV-Q", "SEND-Q", "FLIGHT", "CWND", "RTT", "RETR", "AGE");
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *row = json_array_get(rows, i);
+        fprintf(out,
+                "%-4" PRId64 " %-12s %-28s %-28s %8" PRId64 " %8" PRId64 " %8" PRId64 " %8" PRId64
+                " %7" PRId64 "us %6" PRId64 " %5s\n",
+                number(row, NULL, "core"), shown(row, "state", state), shown(row, "local", local),
+                shown(row, "remote", remote), number(row, NULL, "receive_queued"),
+                number(row, NULL, "send_queued"), number(row, NULL, "in_flight"),
+                number(row, NULL, "window_congestion"), number(row, NULL, "rtt_us"),
+                number(row, NULL, "retransmitted"),
+                cli_age_format(number(row, NULL, "age_us"), age));
+    }
+    if (json_is_true(json_object_get(answer, "has_more")))
+        fprintf(out, "... and more: --limit N\n");
+}
+
+void cli_counters_print(const json_t *answer, wall_us now, FILE *out)
+{
+    const json_t *rows = json_object_get(answer, "rows");
+    char port[SHOWN_MAX * 4 + 1], text[SHOWN_MAX * 4 + 1];
+    uint32_t shown_count = 0;
+
+    (void)now;
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *row = json_array_get(rows, i);
+        if (number(row, NULL, "value") == 0)
+            continue;
+        shown_count++;
+        fprintf(out, "core %-3" PRId64 " %-16s %15" PRId64 "  %s\n", number(row, NULL, "core"),
+                shown(row, "port", port), number(row, NULL, "value"), shown(row, "text", text));
+    }
+    if (shown_count == 0)
+        fprintf(out, "nothing was counted: the driver is host, or nothing has happened\n");
+    if (json_is_true(json_object_get(answer, "has_more")))
+        fprintf(out, "... and more: --limit N\n");
+}

@@ -180,6 +180,9 @@ static void shard_query_run(const struct shard *shard, struct shard_query *query
         if (message != NULL)
             shard_query_add(shard, query, message);
         break;
+    case SHARD_QUERY_PLANE:
+        query->look(query, shard->options.plane);
+        break;
     }
 }
 

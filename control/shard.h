@@ -72,7 +72,12 @@ struct shard_control { /* payload of the last four; the reply carries the same *
 };
 
 /* ---- queries ---- */
-enum shard_query_kind { SHARD_QUERY_STATUS, SHARD_QUERY_QUEUE_LIST, SHARD_QUERY_QUEUE_SHOW };
+enum shard_query_kind {
+    SHARD_QUERY_STATUS,
+    SHARD_QUERY_QUEUE_LIST,
+    SHARD_QUERY_QUEUE_SHOW,
+    SHARD_QUERY_PLANE, /* a function of the asker's looks at the network plane */
+};
 
 struct shard_status {
     struct server_stats server;
@@ -102,10 +107,12 @@ struct shard_queue_row { /* one recipient of one queued message */
 struct shard_query {
     enum shard_query_kind kind;
     struct message_id id;         /* SHOW */
-    uint64_t cursor;              /* LIST: 0 at first; in and out; UINT64_MAX at the end */
+    uint64_t cursor;              /* LIST, PLANE: 0 at first; in and out; UINT64_MAX at the end */
     struct shard_queue_row *rows; /* LIST, SHOW: filled up to row_max */
     uint32_t row_max, row_count;
-    struct shard_status status; /* STATUS */
+    struct shard_status status;                                        /* STATUS */
+    void (*look)(struct shard_query *query, struct flow_plane *plane); /* PLANE */
+    void *found;                                                       /* PLANE: look's */
 };
 
 /* Numbers that scenarios expect by name: "queue.messages", "records.delivery", ... */

@@ -98,6 +98,21 @@ void dataplane_core_free(struct dataplane *dataplane, uint16_t core)
     *member = (struct dataplane_core){0};
 }
 
+uint32_t dataplane_flows(struct flow_plane *plane, uint64_t *cursor,
+                         struct dataplane_flow *ret_flows, uint32_t max)
+{
+    (void)plane, (void)ret_flows, (void)max;
+    *cursor = UINT64_MAX;
+    return 0;
+}
+
+uint32_t dataplane_counters(struct flow_plane *plane, struct dataplane_counter *ret_counters,
+                            uint32_t max)
+{
+    (void)plane, (void)ret_counters, (void)max;
+    return 0;
+}
+
 void dataplane_free(struct dataplane *dataplane)
 {
     free(dataplane->cores);

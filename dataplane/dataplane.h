@@ -78,4 +78,30 @@ void dataplane_core_free(struct dataplane *dataplane, uint16_t core);
 /** After every core was freed. */
 void dataplane_free(struct dataplane *dataplane);
 
+/* ---- seeing; on the core's thread ---- */
+
+/* A connection, listener or datagram flow of the engine. Times in microseconds. */
+struct dataplane_flow {
+    struct flow_address local, remote;
+    const char *state; /* "ESTABLISHED", "LISTEN", "UDP" ...; static */
+    uint32_t receive_queued, send_queued, in_flight;
+    uint32_t window_congestion, window_peer, mss, rtt_us, rto_us, retransmitted;
+    uint64_t octets_received, octets_sent;
+    tick_us age;
+};
+/** Flows of the core's engine from `*cursor` on (0 at first; UINT64_MAX when there are no more);
+ * returns how many. None with kernel sockets: the system's own tools show those. */
+uint32_t dataplane_flows(struct flow_plane *plane, uint64_t *cursor,
+                         struct dataplane_flow *ret_flows, uint32_t max);
+
+struct dataplane_counter {
+    char port[32];                      /* "" for what is the engine's as a whole */
+    const char *name, *severity, *text; /* static */
+    uint64_t value;
+};
+#define DATAPLANE_COUNTERS_MAX 1024u
+/** Counters of the core's engine and of its queue of each port; returns how many. */
+uint32_t dataplane_counters(struct flow_plane *plane, struct dataplane_counter *ret_counters,
+                            uint32_t max);
+
 #endif

@@ -1,0 +1,199 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""wire: the engine alone, two processes over net_memif, one core each, beside what dpdk-testpmd moves over the same memif in the same run,
+and beside kernel sockets over loopback doing the same work.
+
+Rows (medians of several rounds, everybody takes turns inside a round):
+  wire.bulk.1500, wire.bulk.9000   TCP payload, Gbit/s, one stream; .100 with a hundred
+  wire.connect                     connect, 64-octet request and reply, close; per second; the server closes first
+  wire.request                     64 octets there and back on each of 10,000 connections; per second
+  wire.idle.memory                 engine's octets per idle connection, at a million
+Checksums are computed and verified in software. Huge pages are set up for the run when root may, and given back.
+"""
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../../tests/interop'))
+from lab import BUILD, Lab, tool, wait_until  # pylint: disable=wrong-import-position
+
+ROUNDS = int(os.environ.get('ANGARIUM_BENCH_ROUNDS', '3'))
+SECONDS = int(os.environ.get('ANGARIUM_BENCH_SECONDS', '4'))
+CLIENT_ADDRESSES = 16
+HUGE_PAGES = '/proc/sys/vm/nr_hugepages'
+HUGE_PAGES_WANTED = 4096  # of 2 MB
+PORT = 5001
+
+lab = Lab('bench-wire')
+program = os.path.join(BUILD, 'bench/wire/angarium-wire-bench')
+
+
+def on_core(core, arguments):
+    return ['taskset', '-c', str(core)] + [str(a) for a in arguments]
+
+
+def memif(role, mtu):
+    # a ring of 512 keeps the buffers under way in the second-level cache
+    return 'net_memif0,role=%s,socket=%s,socket-abstract=no,bsize=%d,rsize=9' % (role, lab.path('memif.sock'), 2048 if mtu <= 1500 else 9216)
+
+
+def wire_arguments(role, mtu, addresses):
+    arguments = ['--device', memif('server' if role == 'server' else 'client', mtu), '--mtu', mtu]
+    for address in addresses:
+        arguments += ['--address', address]
+    return arguments
+
+
+def pair(mode, plane, mtu=1500, streams=1, window=1 << 20, extra=(), seconds=SECONDS):
+    """Run server and client; returns both results."""
+    options = ['--streams', streams, '--window', window, '--json'] + list(extra)
+    if plane == 'wire':
+        target = '10.9.0.1:%d' % PORT
+        server_options = options + wire_arguments('server', mtu, ['10.9.0.1/16'])
+        client_options = options + wire_arguments('client', mtu, ['10.9.1.%d/16' % (i + 1) for i in range(CLIENT_ADDRESSES)])
+    else:
+        target = '127.0.0.1:%d' % PORT
+        server_options, client_options = options, options
+    server = subprocess.Popen(on_core(0, [program, 'server', mode] + server_options + ['--seconds', seconds, target]), stdout=subprocess.PIPE,
+                              stderr=open(lab.path('server.log'), 'ab'), encoding='utf-8')
+    lab.children.append(server)
+    time.sleep(1.0 if plane == 'wire' else 0.3)
+    client = subprocess.run(on_core(1, [program, 'client', mode] + client_options + ['--seconds', seconds, target]), stdout=subprocess.PIPE,
+                            stderr=open(lab.path('client.log'), 'ab'), encoding='utf-8', timeout=seconds + 240, check=False)
+    server.terminate()
+    output = server.communicate(timeout=30)[0]
+    lab.children.remove(server)
+    if client.returncode != 0 or not client.stdout or not output:
+        for name in ('server.log', 'client.log'):
+            with open(lab.path(name), encoding='utf-8', errors='replace') as file:
+                sys.stderr.write(file.read()[-2000:])
+        raise AssertionError('%s over %s failed' % (mode, plane))
+    return json.loads(output.splitlines()[-1]), json.loads(client.stdout.splitlines()[-1])
+
+
+def testpmd(mtu):
+    """Frames per second that testpmd moves one way over the same memif."""
+    size = mtu + 14
+    results = []
+    processes = []
+    for core, role, mode in ((0, 'server', 'rxonly'), (1, 'client', 'txonly')):
+        command = [tool('dpdk-testpmd'), '--lcores', '0@%d,1@%d' % (core, core), '--in-memory', '--single-file-segments', '--no-pci', '--no-telemetry',
+                   '--file-prefix=bench-%d-%d' % (os.getpid(), core), '--vdev', memif(role, mtu), '--', '--no-mlockall', '--total-num-mbufs=16384',
+                   '--mbuf-size=%d' % ((2048 if mtu <= 1500 else 9216) + 256), '--forward-mode=' + mode, '--txpkts=%d' % size, '--stats-period', '1']
+        processes.append(subprocess.Popen(on_core(core, command), stdin=subprocess.PIPE, stdout=open(lab.path('testpmd-%s.log' % role), 'wb'),
+                                          stderr=subprocess.STDOUT))
+        lab.children.append(processes[-1])
+        time.sleep(1)
+    time.sleep(SECONDS + 1)
+    for process in reversed(processes):
+        process.terminate()
+        process.wait(timeout=20)
+        lab.children.remove(process)
+    with open(lab.path('testpmd-server.log'), encoding='utf-8', errors='replace') as file:
+        for line in file:
+            if 'Rx-pps:' in line:
+                results.append(int(line.split()[1]))
+    results = [r for r in results if r > 0][1:-1] or [0]
+    return statistics.median(results)
+
+
+class HugePages:
+    """As many as wanted while the benchmark runs; memif and the engine work without, slower."""
+
+    def __enter__(self):
+        self.before = None
+        try:
+            with open(HUGE_PAGES, encoding='ascii') as file:
+                before = int(file.read())
+            if before < HUGE_PAGES_WANTED:
+                with open(HUGE_PAGES, 'w', encoding='ascii') as file:
+                    file.write(str(HUGE_PAGES_WANTED))
+                self.before = before
+        except OSError:
+            pass
+        return self
+
+    def __exit__(self, *_):
+        if self.before is not None:
+            with open(HUGE_PAGES, 'w', encoding='ascii') as file:
+                file.write(str(self.before))
+
+
+# ---- rows ----
+
+BULK = (('wire.bulk.1500', 1500, 1), ('wire.bulk.1500.100', 1500, 100), ('wire.bulk.9000', 9000, 1), ('wire.bulk.9000.100', 9000, 100))
+IDLE_STREAMS = 1000000
+
+
+def bulk_round(results):
+    for mtu in (1500, 9000):
+        # what testpmd's frames would carry as TCP payload with timestamps
+        results.setdefault(('testpmd', mtu), []).append(testpmd(mtu) * (mtu - 52) * 8 / 1e9)
+    for name, mtu, streams in BULK:
+        for plane in ('wire', 'host'):
+            server, _ = pair('bulk', plane, mtu, streams)
+            results.setdefault((name, plane), []).append(server['gbit_per_second'])
+
+
+def rate_round(results):
+    for name, mode, streams in (('wire.connect', 'connect', 2000), ('wire.request', 'request', 10000)):
+        for plane in ('wire', 'host'):
+            _, client = pair(mode, plane, streams=streams, window=16384, extra=['--flows', 200000])
+            results.setdefault((name, plane), []).append(client['operations_per_second'])
+            results.setdefault((name, plane, 'failures'), []).append(client['failures'])
+
+
+def idle_figures():
+    few = pair('idle', 'wire', streams=1000, window=16384, extra=['--flows', 4000])[1]
+    extra = ['--flows', IDLE_STREAMS + 1000, '--warm-up', '2']
+    server, client = pair('idle', 'wire', streams=IDLE_STREAMS, window=16384, extra=extra)
+    return {'opened': client['opened'], 'server': server['resident_growth'] / IDLE_STREAMS, 'client': client['resident_growth'] / IDLE_STREAMS,
+            'latency_few': few['latency_us'], 'latency_many': client['latency_us'], 'failures': client['failures']}
+
+
+def row(bench, value, unit, conditions, peer=None, peer_value=None):
+    result = {'bench': bench, 'value': round(value, 3), 'unit': unit, 'conditions': conditions}
+    if peer is not None:
+        result.update(peer=peer, peer_value=round(peer_value, 3), ratio=round(value / peer_value, 4) if peer_value else None)
+    return result
+
+
+def rows():
+    results = {}
+    for _ in range(ROUNDS):
+        bulk_round(results)
+        rate_round(results)
+    median = {key: statistics.median(values) for key, values in results.items()}
+    common = 'two processes over net_memif, one core each, checksums computed and verified in software, median of %d' % ROUNDS
+    for name, mtu, streams in BULK:
+        where = '%s, MTU %d, %d stream%s' % (common, mtu, streams, '' if streams == 1 else 's')
+        yield row(name, median[(name, 'wire')], 'Gbit/s', where, 'testpmd', median[('testpmd', mtu)])
+        yield row(name, median[(name, 'wire')], 'Gbit/s', where + '; peer over loopback', 'kernel', median[(name, 'host')])
+    for name, what in (('wire.connect', '2,000 at a time, 16 client addresses, timestamps, the server closes first'),
+                       ('wire.request', '64 octets each way, 10,000 connections, one request at a time on each')):
+        yield row(name, median[(name, 'wire')], '/s', '%s; %s; failures %d' % (common, what, median[(name, 'wire', 'failures')]), 'kernel',
+                  median[(name, 'host')])
+    idle = idle_figures()
+    for role in ('server', 'client'):
+        yield row('wire.idle.memory.' + role, idle[role], 'octets', '%d connections of 16 client addresses, %s process, growth of resident memory per connection'
+                  % (IDLE_STREAMS, role))
+    yield row('wire.idle.request', idle['latency_many'], 'us', 'request and reply among %d idle connections; among 1,000: %.1f us'
+              % (IDLE_STREAMS, idle['latency_few']))
+
+
+def main():
+    as_json = '--json' in sys.argv
+    with HugePages():
+        for each in rows():
+            if as_json:
+                print(json.dumps(each), flush=True)
+            else:
+                peer = '%-8s %12.3f   ratio %s' % (each['peer'], each['peer_value'], each['ratio']) if 'peer' in each else ''
+                print('%-26s %14.3f %-8s %s\n    %s' % (each['bench'], each['value'], each['unit'], peer, each['conditions']), flush=True)
+
+
+if __name__ == '__main__':
+    main()

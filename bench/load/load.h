@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 #include "base/rng.h"
-#include "dataplane/flow.h"
+#include "dataplane/dataplane.h"
 
 /*
  * angarium-load: SMTP source and sink with a ledger, independent of the relay's own SMTP code, so
@@ -24,6 +24,8 @@
  */
 #define LOAD_TEMPLATE_COUNT 16u
 #define LOAD_LINE_MAX       2048u
+#define LOAD_PORT_MAX       2u
+#define LOAD_ADDRESS_MAX    32u
 
 struct load_options {
     struct flow_address target, listen;
@@ -42,6 +44,9 @@ struct load_options {
     uint32_t moody_s;                            /* 4xx for everything during the first seconds */
     const char *keep_directory;                  /* every message into a file of its own */
     uint64_t seed;
+    struct dataplane_port_options ports[LOAD_PORT_MAX]; /* of DPDK; none: kernel sockets */
+    struct flow_prefix addresses[LOAD_PORT_MAX][LOAD_ADDRESS_MAX];
+    uint32_t port_count;
 };
 
 struct load_stats {
@@ -53,13 +58,36 @@ struct load_stats {
  * dot. Heap, built once. */
 struct span load_template(uint32_t size, uint32_t index);
 
-/** Kernel sockets with buffers enough for the options' sessions. Both are the caller's to free, the
- * plane first. */
-enum err load_plane_new(const struct load_options *options, struct buf_pool **ret_pool,
-                        struct flow_plane **ret_plane) MUST_CHECK;
+/*
+ * Source and sink are engines on a plane that belongs to load_run(): events whose user value has
+ * LOAD_SINK_USER are the sink's. One process may run both, on one core.
+ */
+#define LOAD_SINK_USER (1ull << 63)
 
-int load_source_run(const struct load_options *options);
-int load_sink_run(const struct load_options *options);
+struct source;
+struct sink;
+
+/** NULL: told why on standard error. */
+struct source *source_new(const struct load_options *options, struct flow_plane *plane,
+                          tick_us now);
+void source_on_event(struct source *source, const struct flow_event *event, tick_us now);
+/** Once a turn, after the events. False: all is sent and answered. */
+bool source_turn(struct source *source, tick_us now);
+/** Figures since the last call, if it is time; always and in all, if `is_total`. */
+void source_print(struct source *source, tick_us now, bool is_total);
+void source_free(struct source *source);
+
+struct sink *sink_new(const struct load_options *options, struct flow_plane *plane, tick_us now);
+void sink_on_event(struct sink *sink, const struct flow_event *event, tick_us now);
+/** False: as many messages as were asked for are in. */
+bool sink_turn(struct sink *sink, tick_us now);
+/** How soon sink_turn() is needed. */
+tick_us sink_patience(const struct sink *sink);
+void sink_print(struct sink *sink, tick_us now, bool is_total);
+void sink_free(struct sink *sink);
+
+/** A plane, and source or sink or both on it, until they are done. Exit status. */
+int load_run(const struct load_options *options, bool has_source, bool has_sink);
 /* Compare ledgers: paths of sources' and sinks' files in any order. Prints the account; 0 only when
  * nothing was lost, damaged or invented. */
 int load_audit_run(int path_count, char *const *paths, uint32_t recipients, bool is_json);

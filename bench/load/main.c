@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * angarium-load source|sink|audit: the command line. Options with smtp-source's letters mean what
- * they mean there
+ * angarium-load source|sink|both|audit: the command line. Options with smtp-source's letters mean
+ * what they mean there
  * (-s sessions, -m messages, -l length, -r recipients, -f sender).
  */
 #include "bench/load/load.h"
@@ -17,6 +17,7 @@ volatile int load_is_stopping;
 static const char usage[] =
     "usage: angarium-load source [options] IP:PORT     send\n"
     "       angarium-load sink [options] IP:PORT       receive until SIGTERM\n"
+    "       angarium-load both [options] TO LISTEN     both in one process\n"
     "       angarium-load audit [-r N] FILE...         compare ledgers\n"
     "  -s N  sessions (source: at once; sink: at most)   -m N  messages in all (sink: end then)\n"
     "  -l N  body octets, told to source and sink alike  -r N  recipients per message\n"
@@ -27,20 +28,14 @@ static const char usage[] =
     "refused so\n"
     "  -M N  sink: 4xx for everything in the first N seconds\n"
     "  -k DIR  sink: keep every message in a file        -S N  seed\n"
-    "  -p  source: reconnect for ever                    -q quiet, -j JSON\n";
+    "  -p  source: reconnect for ever                    -q quiet, -j JSON\n"
+    "  -D DEVICE -A IP/BITS ...  a DPDK port and our addresses there, instead of kernel sockets; "
+    "at most two ports\n";
 
-enum err load_plane_new(const struct load_options *options, struct buf_pool **ret_pool,
-                        struct flow_plane **ret_plane)
+__attribute__((noreturn)) static void usage_exit(void)
 {
-    struct buf_pool_options pool = {
-        .data_size = 16384, .count_max = 65536, .backing = BUF_BACKING_SLAB};
-    struct flow_host_options host = {.pool = buf_pool_new(&pool),
-                                     .flow_count_max = options->sessions * 2 + 16,
-                                     .orphan_time = TICK_S(1),
-                                     .seed = options->seed};
-
-    *ret_pool = host.pool;
-    return flow_host_new(&host, ret_plane);
+    (void)fputs(usage, stderr);
+    exit(2);
 }
 
 static void on_signal(int number)
@@ -74,6 +69,30 @@ static struct flow_address endpoint_parse(const char *text)
     }
     address.port = (uint16_t)port;
     return address;
+}
+
+static void port_add(struct load_options *options, const char *device)
+{
+    if (options->port_count == LOAD_PORT_MAX)
+        usage_exit();
+    options->ports[options->port_count] = (struct dataplane_port_options){
+        .device = device, .addresses = options->addresses[options->port_count], .mtu = 1500};
+    options->port_count++;
+}
+
+/* "192.0.2.1/24", of the port given last. */
+static void address_add(struct load_options *options, const char *text)
+{
+    const char *slash = strchr(text, '/');
+    uint32_t port = options->port_count - 1;
+
+    if (options->port_count == 0 || slash == NULL ||
+        options->ports[port].address_count == LOAD_ADDRESS_MAX)
+        usage_exit();
+    struct flow_prefix *address = &options->addresses[port][options->ports[port].address_count++];
+    if (flow_address_parse_ip(span_of(text, (uint32_t)(slash - text)), &address->address) != ERR_OK)
+        usage_exit();
+    address->bits = (uint8_t)number_parse(slash + 1);
 }
 
 static void option_apply(struct load_options *options, int letter, const char *value)
@@ -137,9 +156,14 @@ static void option_apply(struct load_options *options, int letter, const char *v
     case 'j':
         options->is_json = true;
         break;
+    case 'D':
+        port_add(options, value);
+        break;
+    case 'A':
+        address_add(options, value);
+        break;
     default:
-        (void)fputs(usage, stderr);
-        exit(2);
+        usage_exit();
     }
 }
 
@@ -182,7 +206,8 @@ int main(int argc, char **argv)
     int letter;
 
     optind = 2;
-    while (argc > 1 && (letter = getopt(argc, argv, "s:m:l:r:c:t:R:w:4:5:M:S:f:d:L:k:pqj")) != -1)
+    while (argc > 1 &&
+           (letter = getopt(argc, argv, "s:m:l:r:c:t:R:w:4:5:M:S:f:d:L:k:D:A:pqj")) != -1)
         option_apply(&options, letter, optarg);
     (void)sigaction(SIGTERM, &action, NULL);
     (void)sigaction(SIGINT, &action, NULL);
@@ -190,24 +215,17 @@ int main(int argc, char **argv)
     if (strcmp(what, "sink") == 0 && !options.has_messages)
         options.messages = 0;
     if (options.sessions == 0 || options.recipients == 0 || options.size < 4 ||
-        options.size > 16u << 20) {
-        (void)fputs(usage, stderr);
-        return 2;
-    }
+        options.size > 16u << 20)
+        usage_exit();
     if (strcmp(what, "audit") == 0 && optind < argc)
         return load_audit_run(argc - optind, argv + optind, options.recipients, options.is_json);
-    if (optind + 1 != argc) {
-        (void)fputs(usage, stderr);
-        return 2;
-    }
-    if (strcmp(what, "source") == 0) {
+    bool has_source = strcmp(what, "source") == 0 || strcmp(what, "both") == 0;
+    bool has_sink = strcmp(what, "sink") == 0 || strcmp(what, "both") == 0;
+    if ((!has_source && !has_sink) || optind + has_source + has_sink != argc)
+        usage_exit();
+    if (has_source)
         options.target = endpoint_parse(argv[optind]);
-        return load_source_run(&options);
-    }
-    if (strcmp(what, "sink") == 0) {
-        options.listen = endpoint_parse(argv[optind]);
-        return load_sink_run(&options);
-    }
-    (void)fputs(usage, stderr);
-    return 2;
+    if (has_sink)
+        options.listen = endpoint_parse(argv[optind + has_source]);
+    return load_run(&options, has_source, has_sink);
 }

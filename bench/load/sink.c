@@ -16,7 +16,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { SINK_EVENTS = 256, SINK_RECIPIENT_MAX = 1000, SINK_BODY_MAX = 64 << 20 };
+enum { SINK_RECIPIENT_MAX = 1000, SINK_BODY_MAX = 64 << 20 };
 
 struct sink_session {
     struct flow flow;
@@ -37,11 +37,11 @@ struct sink {
     uint32_t session_count;
     FILE *ledger;
     struct rng rng;
-    tick_us now, started;
+    tick_us now, started, line_at;
     tick_us first_mail;                          /* 0: none yet */
     struct sink_session *late_first, *late_last; /* constant latency: first come, first due */
     uint64_t kept;
-    struct load_stats stats;
+    struct load_stats stats, printed;
 };
 
 static const char sink_hello[] =
@@ -292,7 +292,8 @@ static void sink_accept(struct sink *sink)
         struct flow_address peer;
         if (session->is_used)
             continue;
-        if (flow_accept(sink->plane, sink->listener, i + 1, &session->flow, &peer) != ERR_OK)
+        if (flow_accept(sink->plane, sink->listener, LOAD_SINK_USER | (i + 1), &session->flow,
+                        &peer) != ERR_OK)
             return;
         session->is_used = true;
         session->reply_at = TICK_NEVER;
@@ -301,13 +302,16 @@ static void sink_accept(struct sink *sink)
     }
 }
 
-static void sink_on_event(struct sink *sink, const struct flow_event *event)
+void sink_on_event(struct sink *sink, const struct flow_event *event, tick_us now)
 {
-    if (event->user == 0) {
+    uint64_t number = event->user & ~LOAD_SINK_USER;
+
+    sink->now = now;
+    if (number == 0) {
         sink_accept(sink);
         return;
     }
-    struct sink_session *session = &sink->sessions[event->user - 1];
+    struct sink_session *session = &sink->sessions[number - 1];
     if (!session->is_used)
         return;
     session_read(sink, session);
@@ -331,66 +335,69 @@ static void sink_send_late(struct sink *sink)
     }
 }
 
-static void sink_loop(struct sink *sink)
+bool sink_turn(struct sink *sink, tick_us now)
 {
-    const struct tick_source *clock = tick_source_system();
-    struct flow_event events[SINK_EVENTS];
-    struct load_stats last = {0};
-    tick_us next_line = sink->started + TICK_S(1);
+    sink->now = now;
+    sink_send_late(sink);
+    return sink->options->messages == 0 || sink->stats.messages < sink->options->messages;
+}
 
-    while (!load_is_stopping &&
-           (sink->options->messages == 0 || sink->stats.messages < sink->options->messages)) {
-        sink->now = clock->monotonic(clock->context);
-        uint32_t count = flow_poll(sink->plane, sink->now, events, SINK_EVENTS);
-        for (uint32_t i = 0; i < count; i++)
-            sink_on_event(sink, &events[i]);
-        sink_send_late(sink);
-        flow_flush(sink->plane, sink->now);
-        if (sink->now >= next_line) {
-            if (!sink->options->is_quiet)
-                load_print_line(sink->options, "sink", &sink->stats, &last, 1.0);
-            last = sink->stats;
-            next_line += TICK_S(1);
-        }
-        if (count == 0)
-            flow_wait(sink->plane, sink->now,
-                      sink->now + (sink->late_first != NULL ? TICK_MS(1) : TICK_MS(50)));
+tick_us sink_patience(const struct sink *sink)
+{
+    return sink->late_first != NULL ? TICK_MS(1) : TICK_MS(50);
+}
+
+void sink_print(struct sink *sink, tick_us now, bool is_total)
+{
+    if (is_total) {
+        tick_us begin = sink->first_mail > 0 ? sink->first_mail : sink->started;
+        load_print_line(sink->options, "sink-total", &sink->stats, &(struct load_stats){0},
+                        (double)(now - begin) / 1e6);
+    } else if (now >= sink->line_at) {
+        if (!sink->options->is_quiet)
+            load_print_line(sink->options, "sink", &sink->stats, &sink->printed, 1.0);
+        sink->printed = sink->stats;
+        sink->line_at += TICK_S(1);
     }
 }
 
-int load_sink_run(const struct load_options *options)
+struct sink *sink_new(const struct load_options *options, struct flow_plane *plane, tick_us now)
 {
-    struct sink sink = {.options = options, .session_count = options->sessions};
-    struct buf_pool *pool = NULL;
     struct flow_listen_options listen = {.address = options->listen,
                                          .backlog = 1024,
                                          .receive_limit = 1u << 20,
-                                         .send_limit = 65536};
-    const struct tick_source *clock = tick_source_system();
+                                         .send_limit = 65536,
+                                         .user = LOAD_SINK_USER};
+    struct sink *sink = calloc(1, sizeof(*sink));
+    CHECK(sink != NULL);
 
-    rng_init_seed(&sink.rng, options->seed);
-    if (load_plane_new(options, &pool, &sink.plane) != ERR_OK ||
-        flow_listen(sink.plane, &listen, &sink.listener) != ERR_OK) {
+    sink->options = options;
+    sink->plane = plane;
+    sink->session_count = options->sessions;
+    rng_init_seed(&sink->rng, options->seed);
+    if (flow_listen(plane, &listen, &sink->listener) != ERR_OK) {
         (void)fprintf(stderr, "sink: cannot listen\n");
-        return 1;
+        free(sink);
+        return NULL;
     }
-    if (options->ledger_path != NULL && (sink.ledger = fopen(options->ledger_path, "a")) == NULL) {
+    if (options->ledger_path != NULL && (sink->ledger = fopen(options->ledger_path, "a")) == NULL) {
         perror(options->ledger_path);
-        return 1;
+        free(sink);
+        return NULL;
     }
-    sink.sessions = calloc(sink.session_count, sizeof(*sink.sessions));
-    CHECK(sink.sessions != NULL);
-    sink.now = sink.started = clock->monotonic(clock->context);
-    sink_loop(&sink);
-    load_print_line(options, "sink-total", &sink.stats, &(struct load_stats){0},
-                    (double)(sink.now - (sink.first_mail > 0 ? sink.first_mail : sink.started)) /
-                        1e6);
-    if (sink.ledger != NULL)
-        (void)fclose(sink.ledger);
-    for (uint32_t i = 0; i < sink.session_count; i++)
-        session_free(&sink, &sink.sessions[i]);
-    free(sink.sessions);
-    flow_plane_free(sink.plane);
-    buf_pool_free(pool);
-    return 0;
+    sink->sessions = calloc(sink->session_count, sizeof(*sink->sessions));
+    CHECK(sink->sessions != NULL);
+    sink->now = sink->started = now;
+    sink->line_at = now + TICK_S(1);
+    return sink;
+}
+
+void sink_free(struct sink *sink)
+{
+    if (sink->ledger != NULL)
+        (void)fclose(sink->ledger);
+    for (uint32_t i = 0; i < sink->session_count; i++)
+        session_free(sink, &sink->sessions[i]);
+    free(sink->sessions);
+    free(sink);
 }

@@ -16,16 +16,14 @@
 
 #include "bench/load/source_session.h"
 
-enum { SOURCE_EVENTS = 256 };
-
 struct source {
     const struct load_options *options;
     struct flow_plane *plane;
     struct source_session *sessions;
     FILE *ledger;
     uint64_t sequence, answered;
-    tick_us now, started;
-    struct load_stats stats;
+    tick_us now, started, line_at;
+    struct load_stats stats, printed;
     char domains[64][128];
     uint32_t domain_count;
 };
@@ -247,10 +245,11 @@ static void session_read(struct source *source, struct source_session *session)
     }
 }
 
-static void source_on_event(struct source *source, const struct flow_event *event)
+void source_on_event(struct source *source, const struct flow_event *event, tick_us now)
 {
     struct source_session *session = &source->sessions[event->user];
 
+    source->now = now;
     if (event->events & FLOW_CONNECTED) {
         session->state = SESSION_BANNER;
         source->stats.connections++;
@@ -282,58 +281,50 @@ static uint32_t source_start_sessions(struct source *source)
     return busy;
 }
 
-static void source_loop(struct source *source)
+bool source_turn(struct source *source, tick_us now)
 {
-    const struct tick_source *clock = tick_source_system();
-    struct flow_event events[SOURCE_EVENTS];
-    struct load_stats last = {0};
-    tick_us next_line = source->started + TICK_S(1);
+    source->now = now;
+    return source_start_sessions(source) > 0 || source_has_work(source);
+}
 
-    for (;;) {
-        source->now = clock->monotonic(clock->context);
-        uint32_t count = flow_poll(source->plane, source->now, events, SOURCE_EVENTS);
-        for (uint32_t i = 0; i < count; i++)
-            source_on_event(source, &events[i]);
-        if (source_start_sessions(source) == 0 && !source_has_work(source))
-            return;
-        flow_flush(source->plane, source->now);
-        if (source->now >= next_line) {
-            if (!source->options->is_quiet)
-                load_print_line(source->options, "source", &source->stats, &last, 1.0);
-            last = source->stats;
-            next_line += TICK_S(1);
-        }
-        if (count == 0)
-            flow_wait(source->plane, source->now,
-                      source->now + (source->options->rate > 0 ? TICK_MS(1) : TICK_MS(50)));
+void source_print(struct source *source, tick_us now, bool is_total)
+{
+    if (is_total) {
+        load_print_line(source->options, "source-total", &source->stats, &(struct load_stats){0},
+                        (double)(now - source->started) / 1e6);
+    } else if (now >= source->line_at) {
+        if (!source->options->is_quiet)
+            load_print_line(source->options, "source", &source->stats, &source->printed, 1.0);
+        source->printed = source->stats;
+        source->line_at += TICK_S(1);
     }
 }
 
-int load_source_run(const struct load_options *options)
+struct source *source_new(const struct load_options *options, struct flow_plane *plane, tick_us now)
 {
-    struct source source = {.options = options};
-    struct buf_pool *pool = NULL;
-    const struct tick_source *clock = tick_source_system();
+    struct source *source = calloc(1, sizeof(*source));
+    CHECK(source != NULL);
 
-    if (load_plane_new(options, &pool, &source.plane) != ERR_OK)
-        return 1;
+    source->options = options;
+    source->plane = plane;
     if (options->ledger_path != NULL &&
-        (source.ledger = fopen(options->ledger_path, "a")) == NULL) {
+        (source->ledger = fopen(options->ledger_path, "a")) == NULL) {
         perror(options->ledger_path);
-        return 1;
+        free(source);
+        return NULL;
     }
-    source.sessions = calloc(options->sessions, sizeof(*source.sessions));
-    CHECK(source.sessions != NULL);
-    source_split_domains(&source);
-    source.now = source.started = clock->monotonic(clock->context);
-    source_loop(&source);
+    source->sessions = calloc(options->sessions, sizeof(*source->sessions));
+    CHECK(source->sessions != NULL);
+    source_split_domains(source);
+    source->now = source->started = now;
+    source->line_at = now + TICK_S(1);
+    return source;
+}
 
-    double seconds = (double)(source.now - source.started) / 1e6;
-    load_print_line(options, "source-total", &source.stats, &(struct load_stats){0}, seconds);
-    if (source.ledger != NULL)
-        (void)fclose(source.ledger);
-    flow_plane_free(source.plane);
-    buf_pool_free(pool);
-    free(source.sessions);
-    return 0;
+void source_free(struct source *source)
+{
+    if (source->ledger != NULL)
+        (void)fclose(source->ledger);
+    free(source->sessions);
+    free(source);
 }

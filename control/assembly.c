@@ -329,9 +329,9 @@ static void *member_main(void *argument)
 {
     struct assembly_member *member = argument;
 
-    dataplane_thread_begin(member->assembly->dataplane, member->index);
+    dataplane_thread_begin(member->assembly->dataplane);
     shard_run(member->shard);
-    dataplane_thread_end(member->assembly->dataplane, member->index);
+    dataplane_thread_end(member->assembly->dataplane);
     return NULL;
 }
 

@@ -8,10 +8,14 @@
  *
  * A core's parts are made by the control thread and used by the core's thread only.
  */
-#include "dataplane/dataplane.h"
+#include "dataplane/dataplane_dpdk.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+
+#include "base/log.h"
+#include "dataplane/flow_pair.h"
+#include "dataplane/wire/port/eal.h"
 
 #define ORPHAN_TIME     TICK_S(30)
 #define BUFFER_OVERHEAD 256u /* header and headroom of a buffer */
@@ -24,12 +28,13 @@
 #endif
 
 struct dataplane_core {
-    struct buf_pool *pool;
+    struct buf_pool *pool; /* NULL: DPDK's, which has them all */
     struct flow_plane *plane;
 };
 
 struct dataplane {
     struct dataplane_options options;
+    struct dataplane_dpdk *dpdk; /* NULL: kernel sockets alone */
     struct dataplane_core *cores;
 };
 
@@ -45,11 +50,18 @@ enum err dataplane_new(const struct dataplane_options *options, struct dataplane
 {
     struct dataplane *dataplane = calloc(1, sizeof(*dataplane));
 
-    (void)ret_why;
     CHECK(dataplane != NULL && options->core_count > 0);
     dataplane->options = *options;
     dataplane->cores = calloc(options->core_count, sizeof(*dataplane->cores));
     CHECK(dataplane->cores != NULL);
+    if (options->driver == DATAPLANE_DPDK) {
+        enum err err = dataplane_dpdk_new(&dataplane->options, &dataplane->dpdk, ret_why);
+        if (err != ERR_OK) {
+            free(dataplane->cores);
+            free(dataplane);
+            return err;
+        }
+    }
     *ret_dataplane = dataplane;
     return ERR_OK;
 }
@@ -60,31 +72,45 @@ enum err dataplane_core_new(struct dataplane *dataplane, uint16_t core, uint64_t
     const struct dataplane_options *options = &dataplane->options;
     struct dataplane_core *member = &dataplane->cores[core];
 
-    CHECK(core < options->core_count && member->pool == NULL);
-    member->pool = buf_pool_new(&(struct buf_pool_options){.data_size = options->buffer_size,
-                                                           .count_max = buffer_count(options),
-                                                           .backing = BUFFER_BACKING});
-    struct flow_host_options host = {.pool = member->pool,
-                                     .flow_count_max = options->flow_count_max,
-                                     .orphan_time = ORPHAN_TIME,
-                                     .seed = seed};
+    CHECK(core < options->core_count && member->plane == NULL);
+    if (dataplane->dpdk == NULL)
+        member->pool = buf_pool_new(&(struct buf_pool_options){.data_size = options->buffer_size,
+                                                               .count_max = buffer_count(options),
+                                                               .backing = BUFFER_BACKING});
+    struct flow_host_options host = {
+        .pool = dataplane->dpdk == NULL ? member->pool : dataplane_dpdk_pool(dataplane->dpdk, core),
+        .flow_count_max = options->kernel_flow_count_max > 0 ? options->kernel_flow_count_max
+                                                             : options->flow_count_max,
+        .orphan_time = ORPHAN_TIME,
+        .seed = seed};
     enum err err = flow_host_new(&host, &member->plane);
     if (err != ERR_OK) {
         snprintf(ret_why, DATAPLANE_WHY_SIZE, "cannot set up kernel sockets: %s", err_text(err));
         return err;
     }
+    if (dataplane->dpdk != NULL) {
+        struct flow_plane *kernel = member->plane;
+        member->plane = NULL;
+        TRY(dataplane_dpdk_join(dataplane->dpdk, core, kernel, &member->plane, ret_why));
+    }
     *ret_plane = member->plane;
     return ERR_OK;
 }
 
-void dataplane_thread_begin(struct dataplane *dataplane, uint16_t core)
+void dataplane_thread_begin(struct dataplane *dataplane)
 {
-    (void)dataplane, (void)core;
+    if (dataplane->dpdk == NULL)
+        return;
+    /* Without its own place a thread only lacks the mempools' caches. */
+    enum err err = eal_thread_enter();
+    if (err != ERR_OK)
+        log_line(LOG_WARNING, "DPDK knows too many threads: buffers cost more on this core");
 }
 
-void dataplane_thread_end(struct dataplane *dataplane, uint16_t core)
+void dataplane_thread_end(struct dataplane *dataplane)
 {
-    (void)dataplane, (void)core;
+    if (dataplane->dpdk != NULL)
+        eal_thread_leave();
 }
 
 void dataplane_core_free(struct dataplane *dataplane, uint16_t core)
@@ -101,7 +127,8 @@ void dataplane_core_free(struct dataplane *dataplane, uint16_t core)
 uint32_t dataplane_flows(struct flow_plane *plane, uint64_t *cursor,
                          struct dataplane_flow *ret_flows, uint32_t max)
 {
-    (void)plane, (void)ret_flows, (void)max;
+    if (flow_pair_wire(plane) != NULL)
+        return dataplane_dpdk_flows(plane, cursor, ret_flows, max);
     *cursor = UINT64_MAX;
     return 0;
 }
@@ -109,12 +136,13 @@ uint32_t dataplane_flows(struct flow_plane *plane, uint64_t *cursor,
 uint32_t dataplane_counters(struct flow_plane *plane, struct dataplane_counter *ret_counters,
                             uint32_t max)
 {
-    (void)plane, (void)ret_counters, (void)max;
-    return 0;
+    return flow_pair_wire(plane) == NULL ? 0 : dataplane_dpdk_counters(plane, ret_counters, max);
 }
 
 void dataplane_free(struct dataplane *dataplane)
 {
+    if (dataplane->dpdk != NULL)
+        dataplane_dpdk_free(dataplane->dpdk);
     free(dataplane->cores);
     free(dataplane);
 }

@@ -32,7 +32,7 @@ struct dataplane_options {
     enum dataplane_poll poll;
     enum dataplane_huge_pages huge_pages;
     uint16_t core_count;
-    uint32_t flow_count_max; /* per core */
+    uint32_t flow_count_max;        /* per core */
     uint32_t kernel_flow_count_max; /* of them at most so many kernel sockets; 0: all */
     uint32_t buffer_size;
     uint64_t buffer_memory; /* per core */
@@ -70,9 +70,9 @@ enum err dataplane_core_new(struct dataplane *dataplane, uint16_t core, uint64_t
                             struct flow_plane **ret_plane,
                             char ret_why[DATAPLANE_WHY_SIZE]) MUST_CHECK;
 /** First thing a core's thread does. */
-void dataplane_thread_begin(struct dataplane *dataplane, uint16_t core);
+void dataplane_thread_begin(struct dataplane *dataplane);
 /** Last thing a core's thread does. */
-void dataplane_thread_end(struct dataplane *dataplane, uint16_t core);
+void dataplane_thread_end(struct dataplane *dataplane);
 /** After the core's thread ended and its users let go of all flows and buffers. */
 void dataplane_core_free(struct dataplane *dataplane, uint16_t core);
 /** After every core was freed. */

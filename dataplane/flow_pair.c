@@ -34,6 +34,8 @@ struct pair {
     uint32_t kernel_count;
     enum flow_pair_poll poll;
     uint64_t (*received)(struct flow_plane *wire);
+    void (*turn)(void *context);
+    void *turn_context;
     uint64_t received_last;
     tick_us host_polled, active, sleep;
 };
@@ -299,6 +301,9 @@ static uint32_t pair_poll(struct flow_plane *plane, tick_us now, struct flow_eve
                           uint32_t max)
 {
     struct pair *pair = pair_of(plane);
+
+    if (pair->turn != NULL)
+        pair->turn(pair->turn_context);
     /* A quarter is the host's, so that a busy wire cannot starve it. */
     uint32_t count = host_poll(pair, now, ret_events, (max + 3) / 4);
 
@@ -431,6 +436,8 @@ struct flow_plane *flow_pair_new(const struct flow_pair_options *options)
                           .kernel_count = options->kernel_count,
                           .poll = options->poll,
                           .received = options->received,
+                          .turn = options->turn,
+                          .turn_context = options->turn_context,
                           .sleep = SLEEP_MIN};
     pair->kernel = calloc(options->kernel_count + 1, sizeof(*pair->kernel));
     CHECK(pair->kernel != NULL);
@@ -441,6 +448,5 @@ struct flow_plane *flow_pair_new(const struct flow_pair_options *options)
 
 struct flow_plane *flow_pair_wire(struct flow_plane *pair)
 {
-    CHECK(pair->ops == &pair_ops);
-    return pair_of(pair)->wire;
+    return pair->ops == &pair_ops ? pair_of(pair)->wire : NULL;
 }

@@ -99,7 +99,7 @@ int load_run(const struct load_options *options, bool has_source, bool has_sink)
 
     if (plane_new(options, &dataplane, &load.plane) != ERR_OK)
         return 1;
-    dataplane_thread_begin(dataplane, 0);
+    dataplane_thread_begin(dataplane);
     if (has_source && (load.source = source_new(options, load.plane, load.now)) == NULL)
         return 1;
     if (has_sink && (load.sink = sink_new(options, load.plane, load.now)) == NULL)
@@ -109,7 +109,7 @@ int load_run(const struct load_options *options, bool has_source, bool has_sink)
         source_free(load.source);
     if (load.sink != NULL)
         sink_free(load.sink);
-    dataplane_thread_end(dataplane, 0);
+    dataplane_thread_end(dataplane);
     dataplane_core_free(dataplane, 0);
     dataplane_free(dataplane);
     return 0;

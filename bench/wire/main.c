@@ -325,7 +325,7 @@ static int run(const struct wire_bench_options *options)
         (void)fprintf(stderr, "angarium-wire-bench: %s\n", why);
         return 1;
     }
-    dataplane_thread_begin(dataplane, 0);
+    dataplane_thread_begin(dataplane);
     if (options->is_server && wire_bench_server_begin(bench) != ERR_OK) {
         (void)fprintf(stderr, "angarium-wire-bench: cannot listen\n");
         return 1;
@@ -338,7 +338,7 @@ static int run(const struct wire_bench_options *options)
     }
     result_print(options, &bench->result);
     wire_bench_end(bench);
-    dataplane_thread_end(dataplane, 0);
+    dataplane_thread_end(dataplane);
     dataplane_core_free(dataplane, 0);
     dataplane_free(dataplane);
     free(bench);

@@ -182,6 +182,32 @@ static enum status check_verb(const struct cli *cli, const struct verb *verb)
     return STATUS_OK;
 }
 
+/* docs/counters.md is this text; a test compares. */
+static void counters_reference_write(FILE *out)
+{
+    struct dataplane_counter *rows = calloc(DATAPLANE_COUNTERS_MAX, sizeof(*rows));
+    uint32_t count = rows == NULL ? 0 : dataplane_counters_known(rows, DATAPLANE_COUNTERS_MAX);
+
+    fprintf(out, "# Counters of the network\n\n"
+                 "<!-- Written by `angarium counters --reference`. -->\n\n"
+                 "With `dataplane: {driver: dpdk}`, `angarium counters` shows these for each core: "
+                 "first the engine's, then those\nof each port's queue and of the port. INFO is "
+                 "traffic, NOTE is normal on the Internet, WARN is worth a look.\n\n"
+                 "| name | severity | counts | means |\n|---|---|---|---|\n");
+    for (uint32_t i = 0; i < count; i++)
+        fprintf(out, "| `%s` | %s | %s | %s |\n", rows[i].name, rows[i].severity, rows[i].text,
+                rows[i].meaning);
+    free(rows);
+}
+
+static enum status counters_verb(const struct cli *cli, const struct verb *verb)
+{
+    if (!cli->is_reference)
+        return relay_verb(cli, verb);
+    counters_reference_write(stdout);
+    return STATUS_OK;
+}
+
 static enum status version_verb(const struct cli *cli, const struct verb *verb)
 {
     (void)cli;
@@ -196,8 +222,8 @@ static const struct verb verbs[] = {
      cli_queue_list_print},
     {"queue show", 1, 1, "ID", "one message and its recipients", relay_verb, cli_queue_show_print},
     {"flows", 0, 0, "[--limit N]", "connections of the TCP engine", relay_verb, cli_flows_print},
-    {"counters", 0, 0, "[--limit N]", "what engine and ports counted", relay_verb,
-     cli_counters_print},
+    {"counters", 0, 0, "[--limit N] | --reference", "what engine and ports counted; all there are",
+     counters_verb, cli_counters_print},
     {"reload", 0, 0, "", "read the configuration again", relay_verb, reload_print},
     {"check", 0, 1, "[FILE] | --reference", "check a configuration; print all options", check_verb,
      NULL},

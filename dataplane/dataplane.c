@@ -139,6 +139,11 @@ uint32_t dataplane_counters(struct flow_plane *plane, struct dataplane_counter *
     return flow_pair_wire(plane) == NULL ? 0 : dataplane_dpdk_counters(plane, ret_counters, max);
 }
 
+uint32_t dataplane_counters_known(struct dataplane_counter *ret_counters, uint32_t max)
+{
+    return dataplane_dpdk_counters_known(ret_counters, max);
+}
+
 void dataplane_free(struct dataplane *dataplane)
 {
     if (dataplane->dpdk != NULL)

@@ -95,13 +95,16 @@ uint32_t dataplane_flows(struct flow_plane *plane, uint64_t *cursor,
                          struct dataplane_flow *ret_flows, uint32_t max);
 
 struct dataplane_counter {
-    char port[32];                      /* "" for what is the engine's as a whole */
-    const char *name, *severity, *text; /* static */
+    char port[32];                                /* "" for what is the engine's as a whole */
+    const char *name, *severity, *text, *meaning; /* static */
     uint64_t value;
 };
 #define DATAPLANE_COUNTERS_MAX 1024u
 /** Counters of the core's engine and of its queue of each port; returns how many. */
 uint32_t dataplane_counters(struct flow_plane *plane, struct dataplane_counter *ret_counters,
                             uint32_t max);
+
+/** Every counter there is, without a value: for the reference page. Any thread. */
+uint32_t dataplane_counters_known(struct dataplane_counter *ret_counters, uint32_t max);
 
 #endif

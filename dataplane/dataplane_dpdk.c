@@ -49,6 +49,7 @@ struct core {
     struct buf_pool *retained, *receive, *headers, *clones;
     struct stack *stack; /* the pair's, so freed with it */
     struct nic *nics[DATAPLANE_PORT_MAX];
+    bool has_nics; /* nics are ours; else the stack's, which frees them */
 };
 
 struct dataplane_dpdk {
@@ -149,6 +150,7 @@ static enum err core_begin(struct dataplane_dpdk *dpdk, uint16_t index,
 
     core->dpdk = dpdk;
     core->index = index;
+    core->has_nics = true;
     TRY(pool_new("retained", index, retained_count(options), options->buffer_size, &core->retained,
                  why));
     TRY(pool_new("receive", index, receive_count(options), receive_room(options), &core->receive,
@@ -230,7 +232,7 @@ static void core_end(struct core *core)
 void dataplane_dpdk_free(struct dataplane_dpdk *dpdk)
 {
     for (uint16_t i = 0; i < dpdk->options->core_count; i++) {
-        for (uint32_t j = 0; j < DATAPLANE_PORT_MAX; j++) {
+        for (uint32_t j = 0; j < DATAPLANE_PORT_MAX && dpdk->cores[i].has_nics; j++) {
             if (dpdk->cores[i].nics[j] != NULL)
                 nic_free(dpdk->cores[i].nics[j]);
         }
@@ -359,8 +361,7 @@ static enum err stack_begin(struct core *core, char why[DATAPLANE_WHY_SIZE])
     enum err err = stack_new(&stack, &core->stack);
     if (err != ERR_OK)
         return fail(why, err, "cannot make the TCP engine", NULL);
-    for (uint32_t i = 0; i < options->port_count; i++)
-        core->nics[i] = NULL; /* the stack's now */
+    core->has_nics = false;
     return ERR_OK;
 }
 
@@ -383,7 +384,7 @@ enum err dataplane_dpdk_join(struct dataplane_dpdk *dpdk, uint16_t index, struct
         .poll = options->poll == DATAPLANE_BUSY ? FLOW_PAIR_BUSY : FLOW_PAIR_ADAPTIVE,
         .received = frames_received,
         .turn = options->core_count > 1 ? news_receive : NULL,
-        .turn_context = core,
+        .context = core,
     });
     return ERR_OK;
 }
@@ -421,18 +422,110 @@ uint32_t dataplane_dpdk_flows(struct flow_plane *plane, uint64_t *cursor,
     return count;
 }
 
-uint32_t dataplane_dpdk_counters(struct flow_plane *plane, struct dataplane_counter *ret_counters,
-                                 uint32_t max)
+/* Counters of a queue or a port: fields of the two structures of nic_eth.h, all 64 bits. */
+struct port_counter {
+    uint32_t offset;
+    const char *name, *severity, *text, *meaning;
+};
+
+#define QUEUE(field, severity, text, meaning)                                                      \
+    {                                                                                              \
+        offsetof(struct nic_eth_queue_stats, field), #field, severity, text, meaning               \
+    }
+#define PORT(field, severity, text, meaning)                                                       \
+    {                                                                                              \
+        offsetof(struct nic_eth_port_stats, field), "port_" #field, severity, text, meaning        \
+    }
+
+static const struct port_counter queue_counters[] = {
+    QUEUE(received, "INFO", "frames received on this queue", ""),
+    QUEUE(sent, "INFO", "frames sent on this queue", ""),
+    QUEUE(send_full, "NOTE", "frames the transmit queue had no room for", "sent a turn later"),
+    QUEUE(send_invalid, "WARN", "frames the driver would not send", "please report this"),
+    QUEUE(passed, "INFO", "frames passed to another core", "the port has no usable RSS"),
+    QUEUE(taken, "INFO", "frames taken over from another core", "the port has no usable RSS"),
+    QUEUE(pass_dropped, "WARN", "frames dropped on the way to another core", "it is too slow"),
+    QUEUE(take_dropped, "WARN", "frames of another core dropped for want of a buffer", ""),
+    QUEUE(except_dropped, "NOTE", "frames the exception interface had no room for", ""),
+    QUEUE(hash_good, "INFO", "hashes of the card that were as computed", ""),
+    QUEUE(hash_bad, "NOTE", "hashes of the card that were not", "cores pass frames on themselves"),
+};
+
+static const struct port_counter port_counters[] = {
+    PORT(missed, "WARN", "frames the port had no room for", "the cores are too slow"),
+    PORT(errors, "NOTE", "damaged or over-long frames", "cable, switch, or MTU"),
+    PORT(without_buffer, "WARN", "frames dropped since the receive buffers were used up",
+         "dataplane.memory is too small"),
+    PORT(send_errors, "WARN", "frames the port failed to send", ""),
+    PORT(exceptions_out, "INFO", "frames given to the kernel", ""),
+    PORT(exceptions_in, "INFO", "frames of the kernel sent", ""),
+    PORT(exceptions_dropped, "NOTE", "frames to or from the kernel dropped", ""),
+};
+
+static uint32_t rows_fill(const struct port_counter *table, uint32_t table_size, const void *stats,
+                          const char *device, struct dataplane_counter *ret_counters, uint32_t max)
 {
-    struct stack *stack = stack_of_plane(wire_of(plane));
+    uint32_t count = table_size < max ? table_size : max;
+
+    for (uint32_t i = 0; i < count; i++) {
+        ret_counters[i] = (struct dataplane_counter){.name = table[i].name,
+                                                     .severity = table[i].severity,
+                                                     .text = table[i].text,
+                                                     .meaning = table[i].meaning};
+        snprintf(ret_counters[i].port, sizeof(ret_counters[i].port), "%.*s",
+                 (int)strcspn(device, ","), device);
+        memcpy(&ret_counters[i].value, (const uint8_t *)stats + table[i].offset, sizeof(uint64_t));
+    }
+    return count;
+}
+
+static uint32_t stack_rows_fill(const struct stack *stack, struct dataplane_counter *ret_counters,
+                                uint32_t max)
+{
     uint32_t count = 0;
 
     for (uint32_t i = 0; i < STACK_COUNTER_COUNT && count < max; i++) {
+        enum stack_counter counter = (enum stack_counter)i;
         ret_counters[count++] =
-            (struct dataplane_counter){.name = stack_counter_name((enum stack_counter)i),
-                                       .text = stack_counter_text((enum stack_counter)i),
-                                       .severity = stack_counter_severity((enum stack_counter)i),
-                                       .value = stack_counter(stack, (enum stack_counter)i)};
+            (struct dataplane_counter){.name = stack_counter_name(counter),
+                                       .text = stack_counter_text(counter),
+                                       .severity = stack_counter_severity(counter),
+                                       .meaning = stack_counter_meaning(counter),
+                                       .value = stack == NULL ? 0 : stack_counter(stack, counter)};
     }
     return count;
+}
+
+/* What the port as a whole counts is shown by the first core. */
+uint32_t dataplane_dpdk_counters(struct flow_plane *plane, struct dataplane_counter *ret_counters,
+                                 uint32_t max)
+{
+    const struct core *core = flow_pair_context(plane);
+    const struct dataplane_options *options = core->dpdk->options;
+    uint32_t count = stack_rows_fill(core->stack, ret_counters, max);
+
+    for (uint32_t i = 0; i < options->port_count; i++) {
+        const char *device = options->ports[i].device;
+        struct nic_eth_queue_stats queue = nic_eth_queue_stats(core->nics[i]);
+        count += rows_fill(queue_counters, COUNT_OF(queue_counters), &queue, device,
+                           ret_counters + count, max - count);
+        if (core->index > 0)
+            continue;
+        struct nic_eth_port_stats port = nic_eth_port_stats(core->dpdk->ports[i]);
+        count += rows_fill(port_counters, COUNT_OF(port_counters), &port, device,
+                           ret_counters + count, max - count);
+    }
+    return count;
+}
+
+uint32_t dataplane_dpdk_counters_known(struct dataplane_counter *ret_counters, uint32_t max)
+{
+    static const struct nic_eth_queue_stats queue;
+    static const struct nic_eth_port_stats port;
+    uint32_t count = stack_rows_fill(NULL, ret_counters, max);
+
+    count += rows_fill(queue_counters, COUNT_OF(queue_counters), &queue, "port",
+                       ret_counters + count, max - count);
+    return count + rows_fill(port_counters, COUNT_OF(port_counters), &port, "port",
+                             ret_counters + count, max - count);
 }

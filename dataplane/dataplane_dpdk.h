@@ -24,5 +24,7 @@ uint32_t dataplane_dpdk_flows(struct flow_plane *plane, uint64_t *cursor,
                               struct dataplane_flow *ret_flows, uint32_t max);
 uint32_t dataplane_dpdk_counters(struct flow_plane *plane, struct dataplane_counter *ret_counters,
                                  uint32_t max);
+/* Every counter there is, values 0. */
+uint32_t dataplane_dpdk_counters_known(struct dataplane_counter *ret_counters, uint32_t max);
 
 #endif

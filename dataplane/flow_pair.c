@@ -35,7 +35,7 @@ struct pair {
     enum flow_pair_poll poll;
     uint64_t (*received)(struct flow_plane *wire);
     void (*turn)(void *context);
-    void *turn_context;
+    void *context;
     uint64_t received_last;
     tick_us host_polled, active, sleep;
 };
@@ -303,7 +303,7 @@ static uint32_t pair_poll(struct flow_plane *plane, tick_us now, struct flow_eve
     struct pair *pair = pair_of(plane);
 
     if (pair->turn != NULL)
-        pair->turn(pair->turn_context);
+        pair->turn(pair->context);
     /* A quarter is the host's, so that a busy wire cannot starve it. */
     uint32_t count = host_poll(pair, now, ret_events, (max + 3) / 4);
 
@@ -437,7 +437,7 @@ struct flow_plane *flow_pair_new(const struct flow_pair_options *options)
                           .poll = options->poll,
                           .received = options->received,
                           .turn = options->turn,
-                          .turn_context = options->turn_context,
+                          .context = options->context,
                           .sleep = SLEEP_MIN};
     pair->kernel = calloc(options->kernel_count + 1, sizeof(*pair->kernel));
     CHECK(pair->kernel != NULL);
@@ -449,4 +449,10 @@ struct flow_plane *flow_pair_new(const struct flow_pair_options *options)
 struct flow_plane *flow_pair_wire(struct flow_plane *pair)
 {
     return pair->ops == &pair_ops ? pair_of(pair)->wire : NULL;
+}
+
+void *flow_pair_context(struct flow_plane *pair)
+{
+    CHECK(pair->ops == &pair_ops);
+    return pair_of(pair)->context;
 }

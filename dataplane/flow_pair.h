@@ -21,8 +21,8 @@ struct flow_pair_options {
     enum flow_pair_poll poll;
     /* How many frames the wire has received so far: a turn without is an idle one. */
     uint64_t (*received)(struct flow_plane *wire);
-    void (*turn)(void *turn_context); /* at the beginning of every poll; may be NULL */
-    void *turn_context;
+    void (*turn)(void *context); /* at the beginning of every poll; may be NULL */
+    void *context;
 };
 
 /** Is an address the host's, by the rule above? */
@@ -32,5 +32,7 @@ bool flow_pair_is_host(const struct flow_prefix *kernel, uint32_t kernel_count,
 struct flow_plane *flow_pair_new(const struct flow_pair_options *options);
 /** The wire of a pair, still its own; NULL when the plane is no pair. */
 struct flow_plane *flow_pair_wire(struct flow_plane *pair);
+/** As in the options. CHECKs that it is a pair. */
+void *flow_pair_context(struct flow_plane *pair);
 
 #endif

@@ -118,6 +118,10 @@ enum stack_counter {
 };
 const char *stack_counter_name(enum stack_counter counter); /* "frames_received" */
 const char *stack_counter_text(enum stack_counter counter);
+/** "INFO": traffic; "NOTE": normal on the Internet; "WARN": worth a look. */
+const char *stack_counter_severity(enum stack_counter counter);
+/** What it means for the operator. */
+const char *stack_counter_meaning(enum stack_counter counter);
 uint64_t stack_counter(const struct stack *stack, enum stack_counter counter);
 
 /* One row of `angarium flows`. */

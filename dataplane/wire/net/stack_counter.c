@@ -19,9 +19,10 @@
 
 static const struct counter_row {
     char name[NAME_SIZE];
-    const char *text;
+    const char *severity, *text, *meaning;
 } counter_rows[STACK_COUNTER_COUNT] = {
-#define X(symbol, severity, text, meaning) {{LOWER20(#symbol, 0), LOWER20(#symbol, 20)}, text},
+#define X(symbol, severity, text, meaning)                                                         \
+    {{LOWER20(#symbol, 0), LOWER20(#symbol, 20)}, #severity, text, meaning},
 #include "dataplane/wire/wire_counter.def"
 #undef X
 };
@@ -40,6 +41,18 @@ const char *stack_counter_text(enum stack_counter counter)
 {
     CHECK(counter < STACK_COUNTER_COUNT);
     return counter_rows[counter].text;
+}
+
+const char *stack_counter_severity(enum stack_counter counter)
+{
+    CHECK(counter < STACK_COUNTER_COUNT);
+    return counter_rows[counter].severity;
+}
+
+const char *stack_counter_meaning(enum stack_counter counter)
+{
+    CHECK(counter < STACK_COUNTER_COUNT);
+    return counter_rows[counter].meaning;
 }
 
 uint64_t stack_counter(const struct stack *stack, enum stack_counter counter)

@@ -479,10 +479,53 @@ static uint32_t rows_fill(const struct port_counter *table, uint32_t table_size,
     return count;
 }
 
+/* What is in use now: fields of struct stack_usage, 32 bits but for the last. */
+#define USAGE(field, text)                                                                         \
+    {                                                                                              \
+        offsetof(struct stack_usage, field), sizeof(((struct stack_usage *)NULL)->field),          \
+            "now_" #field, text                                                                    \
+    }
+static const struct {
+    size_t offset, size;
+    const char *name, *text;
+} usage_rows[] = {
+    USAGE(connections, "connections"),
+    USAGE(half_open, "handshakes not complete"),
+    USAGE(time_wait, "connections in TIME_WAIT"),
+    USAGE(orphans, "closed connections that finish by themselves"),
+    USAGE(neighbours, "neighbours known"),
+    USAGE(destinations, "remote addresses known"),
+    USAGE(datagram_flows, "UDP flows"),
+    USAGE(out_of_order_buffers, "received buffers that wait for a gap to fill"),
+    USAGE(sent_segments, "segments sent and not acknowledged"),
+    USAGE(armed_timers, "timers"),
+    USAGE(frames_waiting, "frames that wait for a port"),
+    USAGE(memory, "octets of tables"),
+};
+
+static uint32_t usage_rows_fill(const struct stack *stack, struct dataplane_counter *ret_counters,
+                                uint32_t max)
+{
+    struct stack_usage usage = {0};
+    uint32_t count = COUNT_OF(usage_rows) < max ? (uint32_t)COUNT_OF(usage_rows) : max;
+
+    if (stack != NULL)
+        usage = stack_get_usage(stack);
+    for (uint32_t i = 0; i < count; i++) {
+        ret_counters[i] = (struct dataplane_counter){.name = usage_rows[i].name,
+                                                     .severity = "INFO",
+                                                     .text = usage_rows[i].text,
+                                                     .meaning = "in use now"};
+        memcpy(&ret_counters[i].value, (const uint8_t *)&usage + usage_rows[i].offset,
+               usage_rows[i].size);
+    }
+    return count;
+}
+
 static uint32_t stack_rows_fill(const struct stack *stack, struct dataplane_counter *ret_counters,
                                 uint32_t max)
 {
-    uint32_t count = 0;
+    uint32_t count = usage_rows_fill(stack, ret_counters, max);
 
     for (uint32_t i = 0; i < STACK_COUNTER_COUNT && count < max; i++) {
         enum stack_counter counter = (enum stack_counter)i;

@@ -30,7 +30,8 @@ static const char usage[] =
     "N\n"
     "  --flows N        at most                         --memory N, --buffer N, --port-memory N "
     "(octets)\n"
-    "  --json           one line for programs\n";
+    "  --json           one line for programs           --counters     to standard error at the "
+    "end\n";
 
 static void on_signal(int number)
 {
@@ -131,6 +132,9 @@ static void option_apply(struct arguments *arguments, int letter, const char *va
     case 'j':
         options->is_json = true;
         break;
+    case 'c':
+        options->has_counters = true;
+        break;
     default:
         usage_exit();
     }
@@ -156,12 +160,13 @@ static void options_finish(struct arguments *arguments)
 
 static void arguments_read(struct arguments *arguments, int count, char **words)
 {
-    static const struct option names[] = {
-        {"device", 1, NULL, 'd'},  {"address", 1, NULL, 'a'},     {"mtu", 1, NULL, 'm'},
-        {"streams", 1, NULL, 's'}, {"window", 1, NULL, 'w'},      {"seconds", 1, NULL, 't'},
-        {"warm-up", 1, NULL, 'u'}, {"flows", 1, NULL, 'f'},       {"memory", 1, NULL, 'M'},
-        {"buffer", 1, NULL, 'b'},  {"port-memory", 1, NULL, 'p'}, {"json", 0, NULL, 'j'},
-        {NULL, 0, NULL, 0}};
+    static const struct option names[] = {{"device", 1, NULL, 'd'},      {"address", 1, NULL, 'a'},
+                                          {"mtu", 1, NULL, 'm'},         {"streams", 1, NULL, 's'},
+                                          {"window", 1, NULL, 'w'},      {"seconds", 1, NULL, 't'},
+                                          {"warm-up", 1, NULL, 'u'},     {"flows", 1, NULL, 'f'},
+                                          {"memory", 1, NULL, 'M'},      {"buffer", 1, NULL, 'b'},
+                                          {"port-memory", 1, NULL, 'p'}, {"json", 0, NULL, 'j'},
+                                          {"counters", 0, NULL, 'c'},    {NULL, 0, NULL, 0}};
     static const char *const modes[] = {"bulk", "connect", "request", "idle"};
     struct wire_bench_options *options = &arguments->options;
     uint32_t mode = 0;
@@ -310,6 +315,19 @@ static void result_print(const struct wire_bench_options *options,
     (void)fflush(stdout);
 }
 
+static void counters_print(struct flow_plane *plane)
+{
+    struct dataplane_counter *rows = calloc(DATAPLANE_COUNTERS_MAX, sizeof(*rows));
+    uint32_t count = rows == NULL ? 0 : dataplane_counters(plane, rows, DATAPLANE_COUNTERS_MAX);
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (rows[i].value > 0)
+            (void)fprintf(stderr, "%14llu %s %s\n", (unsigned long long)rows[i].value, rows[i].port,
+                          rows[i].text);
+    }
+    free(rows);
+}
+
 static int run(const struct wire_bench_options *options)
 {
     struct wire_bench *bench = calloc(1, sizeof(*bench));
@@ -337,6 +355,8 @@ static int run(const struct wire_bench_options *options)
         client_run(bench);
     }
     result_print(options, &bench->result);
+    if (options->has_counters)
+        counters_print(bench->plane);
     wire_bench_end(bench);
     dataplane_thread_end(dataplane);
     dataplane_core_free(dataplane, 0);

@@ -26,7 +26,7 @@ enum wire_bench_mode { WIRE_BENCH_BULK, WIRE_BENCH_CONNECT, WIRE_BENCH_REQUEST, 
 
 struct wire_bench_options {
     enum wire_bench_mode mode;
-    bool is_server, is_json;
+    bool is_server, is_json, has_counters;
     struct flow_address peer;                           /* where the server listens */
     struct flow_address sources[WIRE_BENCH_SOURCE_MAX]; /* of the client, in turn; none: any */
     uint32_t source_count;

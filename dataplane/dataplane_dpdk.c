@@ -57,7 +57,6 @@ struct dataplane_dpdk {
     struct nic_eth_port *ports[DATAPLANE_PORT_MAX];
     struct core *cores;
     struct ring_group *news; /* NULL with one core */
-    bool is_started;
 };
 
 static enum err fail(char why[DATAPLANE_WHY_SIZE], enum err err, const char *what,
@@ -110,9 +109,10 @@ static uint32_t eal_memory_mb(const struct dataplane_options *options)
 
 /* ---- start ---- */
 
-static enum err environment_start(struct dataplane_dpdk *dpdk, char why[DATAPLANE_WHY_SIZE])
+/* There is no way back: the process ends with it. */
+static enum err environment_start(const struct dataplane_options *options,
+                                  char why[DATAPLANE_WHY_SIZE])
 {
-    const struct dataplane_options *options = dpdk->options;
     const char *pci[DATAPLANE_PORT_MAX];
     struct eal_options eal = {
         .memory_mb = eal_memory_mb(options),
@@ -128,7 +128,6 @@ static enum err environment_start(struct dataplane_dpdk *dpdk, char why[DATAPLAN
     enum err err = eal_start(&eal, &report);
     if (err != ERR_OK)
         return fail(why, err, "cannot start DPDK", report.error);
-    dpdk->is_started = true;
     return ERR_OK;
 }
 
@@ -190,7 +189,7 @@ static enum err dpdk_begin(struct dataplane_dpdk *dpdk, char why[DATAPLANE_WHY_S
 
     if (options->core_count > NIC_ETH_QUEUES_MAX)
         return fail(why, ERR_CONFIG_VALUE, "cores", "a port has no more than 64 queues");
-    TRY(environment_start(dpdk, why));
+    TRY(environment_start(options, why));
     for (uint16_t i = 0; i < options->core_count; i++)
         TRY(core_begin(dpdk, i, why));
     for (uint32_t i = 0; i < options->port_count; i++)
@@ -245,8 +244,6 @@ void dataplane_dpdk_free(struct dataplane_dpdk *dpdk)
         core_end(&dpdk->cores[i]);
     if (dpdk->news != NULL)
         ring_group_free(dpdk->news);
-    if (dpdk->is_started)
-        eal_stop();
     free(dpdk->cores);
     free(dpdk);
 }

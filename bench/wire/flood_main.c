@@ -206,6 +206,5 @@ int main(int count, char **words)
     buf_pool_free(setup.receive);
     buf_pool_free(setup.headers);
     buf_pool_free(setup.clones);
-    eal_stop();
     return 0;
 }

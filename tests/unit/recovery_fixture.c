@@ -55,7 +55,8 @@ void fixture_open(struct recovery_fixture *f, uint32_t cwnd)
     tcb->snd_wnd = f->window = 1u << 30;
     tcp_rtt_init(&tcb->rtt, &f->stack->options.tcp, NULL);
     tcp_congestion_init(f->stack, tcb);
-    tcb->congestion.cwnd = tcb->congestion.ssthresh = cwnd * FIXTURE_MSS;
+    tcb->congestion = (struct tcp_congestion){
+        .cwnd = cwnd * FIXTURE_MSS, .ssthresh = cwnd * FIXTURE_MSS, .limited_end = tcb->snd_una};
 }
 
 void fixture_close(struct recovery_fixture *f)

@@ -207,7 +207,7 @@ static void test_cubic_curve(void **state)
         tick_us start = f.stack->now;
         /* Every other segment is acknowledged, evenly over the round trip. */
         while (f.stack->now - start < TICK_S(rows[i].seconds)) {
-            tcp_congestion_acked(f.stack, f.tcb, 2 * FIXTURE_MSS);
+            tcp_congestion_acked(f.stack, f.tcb, &(struct tcp_ack){.acked = 2 * FIXTURE_MSS});
             double t = (double)(f.stack->now - start) / 1e6;
             double error = congestion->cwnd / 1000.0 / curve(w_max, k, t) - 1;
             worst = fabs(error) > worst ? fabs(error) : worst;
@@ -235,7 +235,7 @@ static void test_cubic_reno_friendly(void **state)
     f.tcb->recover = f.tcb->snd_nxt + 1;
     for (uint32_t n = 0; n < 5000; n++) {
         uint32_t cwnd = congestion->cwnd;
-        tcp_congestion_acked(f.stack, f.tcb, FIXTURE_MSS);
+        tcp_congestion_acked(f.stack, f.tcb, &(struct tcp_ack){.acked = FIXTURE_MSS});
         expected += (expected < 10 ? 9.0 / 17 : 1.0) * FIXTURE_MSS / cwnd;
         f.stack->now += 1000ull * FIXTURE_MSS / cwnd;
         double error = congestion->cwnd / 1000.0 / expected - 1;
@@ -263,10 +263,10 @@ static void test_cubic_reduction(void **state)
 
         print_message("# %s\n", rows[i].name);
         fixture_open(&f, rows[i].cwnd);
-        f.tcb->congestion.w_max = rows[i].w_max * FIXTURE_MSS;
+        f.tcb->congestion.cubic.w_max = rows[i].w_max * FIXTURE_MSS;
         tcp_congestion_reduce(f.stack, f.tcb);
         assert_int_equal(rows[i].ssthresh * FIXTURE_MSS, f.tcb->congestion.ssthresh);
-        assert_int_equal(rows[i].w_max_after * FIXTURE_MSS, f.tcb->congestion.w_max);
+        assert_int_equal(rows[i].w_max_after * FIXTURE_MSS, f.tcb->congestion.cubic.w_max);
         fixture_close(&f);
     }
 }
@@ -305,15 +305,15 @@ static void test_undo(void **state)
     (void)state;
     fixture_open(&f, 100);
     struct tcp_congestion *congestion = &f.tcb->congestion;
-    congestion->w_max = 120 * FIXTURE_MSS;
+    congestion->cubic.w_max = 120 * FIXTURE_MSS;
     tcp_congestion_reduce(f.stack, f.tcb);
     tcp_congestion_on_rto(f.stack, f.tcb);
     assert_int_equal(FIXTURE_MSS, congestion->cwnd);
-    assert_int_equal(0, congestion->w_max);
+    assert_int_equal(0, congestion->cubic.w_max);
     tcp_congestion_undo(f.stack, f.tcb);
     assert_int_equal(100 * FIXTURE_MSS, congestion->cwnd);
     assert_int_equal(100 * FIXTURE_MSS, congestion->ssthresh);
-    assert_int_equal(120 * FIXTURE_MSS, congestion->w_max);
+    assert_int_equal(120 * FIXTURE_MSS, congestion->cubic.w_max);
     fixture_close(&f);
 }
 

@@ -4,7 +4,8 @@
  * 3465; congestion avoidance is CUBIC (cubic.c) or NewReno (newreno.c). All in octets.
  *
  *   slow start            cwnd < ssthresh: grows by what was acknowledged, at most SLOW_START_BURST
- *                         segments per ACK, one after an RTO
+ *                         segments per ACK, one after an RTO; the first one with an eye on the
+ *                         RTT (hystart.c)
  *   congestion avoidance  tcp_cubic_acked() or tcp_newreno_acked()
  *   recovery              cwnd is PRR's (prr.c); here only ssthresh is set, once per episode
  *
@@ -58,7 +59,14 @@ void tcp_congestion_init(struct stack *stack, struct tcb *tcb)
     };
     /* RFC 6582 section 4.1, step 1. */
     tcb->recover = tcb->snd_una - 1;
+    tcp_hystart_begin(tcb);
     tcb->rack = (struct tcp_rack){.fack = tcb->snd_una};
+}
+
+/* The path has not shown its limit yet. */
+static bool is_first(const struct tcp_congestion *congestion)
+{
+    return congestion->ssthresh == TCP_CWND_MAX;
 }
 
 /* Was the window in the way of what is now acknowledged? */
@@ -86,14 +94,26 @@ void tcp_congestion_on_sent(struct tcb *tcb)
     }
 }
 
-/* Returns what is left of `acked` for congestion avoidance. */
-static uint32_t slow_start(struct tcb *tcb, uint32_t acked)
+/* Slow start is over where it is. */
+static void slow_start_end(struct tcp_congestion *congestion)
+{
+    congestion->ssthresh = congestion->cwnd;
+    congestion->cubic = (struct tcp_cubic){0};
+}
+
+/* Returns how many octets are left for congestion avoidance. */
+static uint32_t slow_start(struct tcb *tcb, const struct tcp_ack *ack)
 {
     struct tcp_congestion *congestion = &tcb->congestion;
     uint32_t most = tcb->mss * (tcb->flags & TCB_IN_LOSS ? 1u : SLOW_START_BURST);
-    uint32_t growth = acked < most ? acked : most;
+    uint32_t growth = ack->acked < most ? ack->acked : most;
     uint32_t room = congestion->ssthresh - congestion->cwnd;
 
+    if (is_first(congestion)) {
+        growth = tcp_hystart_growth(tcb, growth, ack->rtt_us);
+        if (growth == 0)
+            slow_start_end(congestion);
+    }
     if (growth <= room) {
         congestion->cwnd += growth;
         return 0;
@@ -102,28 +122,39 @@ static uint32_t slow_start(struct tcb *tcb, uint32_t acked)
     return growth - room;
 }
 
-void tcp_congestion_acked(struct stack *stack, struct tcb *tcb, uint32_t acked)
+static void avoidance(struct stack *stack, struct tcb *tcb, uint32_t acked)
+{
+    if (stack->options.tcp.is_newreno)
+        tcp_newreno_acked(tcb, acked);
+    else
+        tcp_cubic_acked(stack, tcb, acked);
+    if (tcb->congestion.cwnd > TCP_CWND_MAX)
+        tcb->congestion.cwnd = TCP_CWND_MAX;
+}
+
+void tcp_congestion_acked(struct stack *stack, struct tcb *tcb, const struct tcp_ack *ack)
 {
     struct tcp_congestion *congestion = &tcb->congestion;
-    uint32_t now = (uint32_t)stack->now, rest = acked;
+    uint32_t now = (uint32_t)stack->now, rest = ack->acked;
     bool was_limited = is_limited(tcb);
 
     /* RFC 9438 section 5.8: time in which the window was not needed is no time of the curve. */
-    if (!was_limited && congestion->epoch != 0)
-        congestion->epoch += now - congestion->grown_at;
+    if (!was_limited && !is_first(congestion) && congestion->cubic.epoch != 0)
+        congestion->cubic.epoch += now - congestion->grown_at;
     congestion->grown_at = now;
     if (!was_limited)
         return;
     if (congestion->cwnd < congestion->ssthresh)
-        rest = slow_start(tcb, acked);
-    if (rest == 0)
-        return;
-    if (stack->options.tcp.is_newreno)
-        tcp_newreno_acked(tcb, rest);
-    else
-        tcp_cubic_acked(stack, tcb, rest);
-    if (congestion->cwnd > TCP_CWND_MAX)
-        congestion->cwnd = TCP_CWND_MAX;
+        rest = slow_start(tcb, ack);
+    if (rest > 0)
+        avoidance(stack, tcb, rest);
+}
+
+/* A new stage of congestion avoidance, on the curve below `w_max`. */
+static void restart(struct tcp_congestion *congestion, uint32_t w_max)
+{
+    congestion->cubic = (struct tcp_cubic){.w_max = w_max};
+    congestion->acked = 0;
 }
 
 void tcp_congestion_reduce(struct stack *stack, struct tcb *tcb)
@@ -131,14 +162,13 @@ void tcp_congestion_reduce(struct stack *stack, struct tcb *tcb)
     struct tcp_congestion *congestion = &tcb->congestion;
     struct tcp_scoreboard *scoreboard = tcp_scoreboard(tcb);
 
+    restart(congestion, is_first(congestion) ? 0 : congestion->cubic.w_max);
     congestion->cwnd_prior = congestion->cwnd;
     scoreboard->ssthresh_prior = congestion->ssthresh;
-    scoreboard->w_max_prior = congestion->w_max;
+    scoreboard->w_max_prior = congestion->cubic.w_max;
     uint32_t ssthresh =
         stack->options.tcp.is_newreno ? tcp_newreno_reduce(tcb) : tcp_cubic_reduce(tcb);
     congestion->ssthresh = ssthresh > 2u * tcb->mss ? ssthresh : 2u * tcb->mss;
-    congestion->epoch = 0;
-    congestion->acked = 0;
 }
 
 void tcp_congestion_on_rto(struct stack *stack, struct tcb *tcb)
@@ -148,25 +178,24 @@ void tcp_congestion_on_rto(struct stack *stack, struct tcb *tcb)
     (void)stack;
     /* RFC 5681 (6): one segment beyond what is thought to be in the network still. */
     congestion->cwnd = tcb_pipe(tcb) + tcb->mss;
-    congestion->epoch = 0;
-    congestion->acked = 0;
     /* RFC 9438 section 4.8: after a time-out the curve starts flat, where slow start ends. */
-    congestion->w_max = 0;
+    if (!is_first(congestion))
+        restart(congestion, 0);
 }
 
 void tcp_congestion_idle(struct stack *stack, struct tcb *tcb)
 {
     struct tcp_congestion *congestion = &tcb->congestion;
-    uint32_t restart = initial_window(stack, tcb), most = congestion->cwnd / 4 * 3;
+    uint32_t window = initial_window(stack, tcb), most = congestion->cwnd / 4 * 3;
 
     /* RFC 5681 4.1: what the window says of the path is old. Slow start finds the way back, up to
      * near where it was (RFC 2861). */
     if (congestion->ssthresh < most)
         congestion->ssthresh = most;
-    if (congestion->cwnd > restart)
-        congestion->cwnd = restart;
-    congestion->epoch = 0;
-    congestion->acked = 0;
+    if (congestion->cwnd > window)
+        congestion->cwnd = window;
+    if (!is_first(congestion))
+        restart(congestion, congestion->cubic.w_max);
 }
 
 void tcp_congestion_undo(struct stack *stack, struct tcb *tcb)
@@ -182,7 +211,8 @@ void tcp_congestion_undo(struct stack *stack, struct tcb *tcb)
         congestion->ssthresh = scoreboard->ssthresh_prior;
     /* RFC 9438 section 4.9. The curve goes through cwnd wherever it begins: a new epoch there, with
      * the old maximum, is the old one continued. */
-    congestion->w_max = scoreboard->w_max_prior;
-    congestion->epoch = 0;
-    congestion->acked = 0;
+    if (is_first(congestion))
+        tcp_hystart_begin(tcb);
+    else
+        restart(congestion, scoreboard->w_max_prior);
 }

@@ -43,28 +43,29 @@ static void epoch_begin(const struct stack *stack, struct tcb *tcb)
 {
     struct tcp_congestion *congestion = &tcb->congestion;
 
-    congestion->epoch = stack->now > 0 ? stack->now : 1;
-    congestion->w_est = congestion->cwnd;
-    congestion->k_ms = 0;
-    if (congestion->cwnd >= congestion->w_max) {
-        congestion->w_max = congestion->cwnd;
+    congestion->cubic.epoch = stack->now > 0 ? stack->now : 1;
+    congestion->cubic.w_est = congestion->cwnd;
+    congestion->cubic.k_ms = 0;
+    if (congestion->cwnd >= congestion->cubic.w_max) {
+        congestion->cubic.w_max = congestion->cwnd;
         return;
     }
-    uint64_t below = congestion->w_max - congestion->cwnd;
-    congestion->k_ms = cube_root(below * 2500000000u / tcb->mss);
+    uint64_t below = congestion->cubic.w_max - congestion->cwnd;
+    congestion->cubic.k_ms = cube_root(below * 2500000000u / tcb->mss);
 }
 
 /* W(t), t milliseconds after the epoch began. */
 static uint64_t cubic_window(const struct tcb *tcb, uint64_t t_ms)
 {
     const struct tcp_congestion *congestion = &tcb->congestion;
-    int64_t distance = (int64_t)t_ms - congestion->k_ms;
+    int64_t distance = (int64_t)t_ms - congestion->cubic.k_ms;
 
     if (distance > CUBIC_TIME_MAX)
         distance = CUBIC_TIME_MAX;
     if (distance < -CUBIC_TIME_MAX)
         distance = -CUBIC_TIME_MAX;
-    int64_t window = distance * distance * distance / 2500 * tcb->mss / 1000000 + congestion->w_max;
+    int64_t window =
+        distance * distance * distance / 2500 * tcb->mss / 1000000 + congestion->cubic.w_max;
     return window > 0 ? (uint64_t)window : 0;
 }
 
@@ -75,18 +76,18 @@ static void reno_acked(struct tcb *tcb, uint32_t acked)
     uint64_t growth = (uint64_t)tcb->mss * acked / congestion->cwnd;
 
     /* alpha = 3 (1 - 0.7) / (1 + 0.7) until the window of the last loss is reached, then 1. */
-    if (congestion->w_est < congestion->cwnd_prior)
+    if (congestion->cubic.w_est < congestion->cwnd_prior)
         growth = growth * 9 / 17;
-    congestion->w_est += (uint32_t)growth;
-    if (congestion->w_est > TCP_CWND_MAX)
-        congestion->w_est = TCP_CWND_MAX;
+    congestion->cubic.w_est += (uint32_t)growth;
+    if (congestion->cubic.w_est > TCP_CWND_MAX)
+        congestion->cubic.w_est = TCP_CWND_MAX;
 }
 
 void tcp_cubic_acked(struct stack *stack, struct tcb *tcb, uint32_t acked)
 {
     struct tcp_congestion *congestion = &tcb->congestion;
 
-    if (congestion->epoch == 0)
+    if (congestion->cubic.epoch == 0)
         epoch_begin(stack, tcb);
     congestion->acked += acked;
     if (congestion->acked < congestion->cwnd / CUBIC_STEPS)
@@ -94,11 +95,11 @@ void tcp_cubic_acked(struct stack *stack, struct tcb *tcb, uint32_t acked)
     acked = congestion->acked < congestion->cwnd ? congestion->acked : congestion->cwnd;
     congestion->acked = 0;
 
-    uint64_t t_ms = (stack->now - congestion->epoch) / 1000;
+    uint64_t t_ms = (stack->now - congestion->cubic.epoch) / 1000;
     reno_acked(tcb, acked);
-    if (cubic_window(tcb, t_ms) < congestion->w_est) {
-        if (congestion->cwnd < congestion->w_est)
-            congestion->cwnd = congestion->w_est;
+    if (cubic_window(tcb, t_ms) < congestion->cubic.w_est) {
+        if (congestion->cwnd < congestion->cubic.w_est)
+            congestion->cwnd = congestion->cubic.w_est;
         return;
     }
     /* Section 4.2: where the curve will be one round trip from now, reached by then. */
@@ -117,6 +118,6 @@ uint32_t tcp_cubic_reduce(struct tcb *tcb)
 
     /* Section 4.7: a flow that did not get back to its last maximum makes room for others. The
      * window, not the flight, is reduced: it grows only when it is used (congestion.c). */
-    congestion->w_max = (uint32_t)(cwnd < congestion->w_max ? cwnd * 17 / 20 : cwnd);
+    congestion->cubic.w_max = (uint32_t)(cwnd < congestion->cubic.w_max ? cwnd * 17 / 20 : cwnd);
     return (uint32_t)(cwnd * 7 / 10); /* section 4.6 */
 }

@@ -33,7 +33,7 @@ uint32_t tcp_prr_pipe(const struct tcb *tcb)
     return pipe > left ? pipe - left : 0;
 }
 
-void tcp_prr_ack(struct tcb *tcb, uint32_t delivered)
+void tcp_prr_ack(struct tcb *tcb, uint32_t delivered, bool is_forced)
 {
     struct tcp_scoreboard *scoreboard = tcb->scoreboard;
     struct tcp_congestion *congestion = &tcb->congestion;
@@ -51,8 +51,10 @@ void tcp_prr_ack(struct tcb *tcb, uint32_t delivered)
         uint32_t room = congestion->ssthresh - pipe;
         send = room < limit ? room : limit;
     }
-    /* The first retransmission never waits: RFC 6675 section 5 (4.3). */
-    if (out == 0 && send < tcb->mss)
+    /* The first retransmission never waits (RFC 6675 section 5 (4.3)), nor does, without SACK, that
+     * of the next hole (RFC 6582 section 3.2): the pipe is a guess there, and nothing may come back
+     * that would let it out later. */
+    if ((out == 0 || is_forced) && send < tcb->mss)
         send = tcb->mss;
     congestion->cwnd = pipe + send > tcb->mss ? pipe + send : tcb->mss;
 }

@@ -204,7 +204,7 @@ void tcp_recovery_ack(struct stack *stack, struct tcb *tcb, const struct tcp_ack
     tcp_rack_update(stack, tcb, ack);
     if (is_plain(tcb, ack)) {
         tcb->recover = tcb->snd_una - 1;
-        tcp_congestion_acked(stack, tcb, ack->acked);
+        tcp_congestion_acked(stack, tcb, ack);
         return;
     }
     if (tcp_tlp_ack(tcb, ack) && !(tcb->flags & (TCB_IN_RECOVERY | TCB_IN_LOSS))) {
@@ -218,10 +218,12 @@ void tcp_recovery_ack(struct stack *stack, struct tcb *tcb, const struct tcp_ack
     if (tcb->flags & TCB_IN_LOSS)
         is_set |= frto_ack(tcb, ack);
     judge(stack, tcb, ack);
-    if (tcb->flags & TCB_IN_RECOVERY)
-        tcp_prr_ack(tcb, tcb->flags & TCB_HAS_SACK ? ack->delivered : newreno_delivered(tcb, ack));
+    if (tcb->flags & TCB_IN_RECOVERY && tcb->flags & TCB_HAS_SACK)
+        tcp_prr_ack(tcb, ack->delivered, false);
+    else if (tcb->flags & TCB_IN_RECOVERY)
+        tcp_prr_ack(tcb, newreno_delivered(tcb, ack), ack->is_advance);
     else if (ack->is_advance && !is_set)
-        tcp_congestion_acked(stack, tcb, ack->acked);
+        tcp_congestion_acked(stack, tcb, ack);
     settle(tcb);
 }
 
@@ -280,7 +282,7 @@ void tcp_recovery_on_reorder_timer(struct stack *stack, struct tcb *tcb)
     if (!(tcb->flags & (TCB_IN_RECOVERY | TCB_IN_LOSS)))
         enter_recovery(stack, tcb);
     if (tcb->flags & TCB_IN_RECOVERY)
-        tcp_prr_ack(tcb, 0);
+        tcp_prr_ack(tcb, 0, false);
 }
 
 /* ---- sending ---- */

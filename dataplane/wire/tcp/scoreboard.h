@@ -14,7 +14,6 @@
  * beyond is done with the next segment or timer: both walks go on where they stopped. */
 #define TCP_SACK_BUDGET   256u
 #define TCP_DUP_THRESHOLD 3u
-#define TCP_CWND_MAX      (1u << 30)
 
 /* A transmission that was not the first, in the order of time. */
 struct tcp_resent {
@@ -93,8 +92,8 @@ bool tcp_has_sendable(const struct tcb *tcb);
 /* ---- prr.c ---- */
 
 void tcp_prr_enter(struct tcb *tcb);
-/** `delivered` octets left the network: how much may follow them. */
-void tcp_prr_ack(struct tcb *tcb, uint32_t delivered);
+/** `delivered` octets left the network: how much may follow them. Forced: one segment at least. */
+void tcp_prr_ack(struct tcb *tcb, uint32_t delivered, bool is_forced);
 /** In flight, with what DUPACKs tell about peers without SACK. */
 uint32_t tcp_prr_pipe(const struct tcb *tcb);
 
@@ -105,6 +104,12 @@ void tcp_undo_begin(struct tcb *tcb);
 void tcp_undo_on_resent(const struct stack *stack, struct tcb *tcb);
 /** The ACK shows that nothing was lost: the window is as before. */
 bool tcp_undo_ack(struct stack *stack, struct tcb *tcb, const struct tcp_ack *ack);
+
+/* ---- hystart.c ---- */
+
+void tcp_hystart_begin(struct tcb *tcb);
+/** What slow start may grow by instead of `growth`; 0: it is over. */
+uint32_t tcp_hystart_growth(struct tcb *tcb, uint32_t growth, uint32_t rtt_us);
 
 /* ---- cubic.c, newreno.c ---- */
 

@@ -125,15 +125,26 @@ enum tcb_flags {
 /* What `rtx_at` means. */
 enum tcp_rtx_mode { TCP_RTX_NONE, TCP_RTX_RTO, TCP_RTX_REORDER, TCP_RTX_TLP, TCP_RTX_PERSIST };
 
-struct tcp_congestion {          /* tcp/congestion.c, cubic.c, newreno.c */
-    uint32_t cwnd, ssthresh;     /* octets */
-    uint32_t cwnd_prior;         /* at the last reduction */
-    uint32_t acked;              /* octets acknowledged in congestion avoidance, not yet used */
-    uint32_t limited_end;        /* what was sent below here had cwnd in its way */
-    uint32_t w_max, w_est, k_ms; /* RFC 9438 */
-    uint32_t grown_at;           /* us, wrapping: last ACK that was judged */
-    tick_us epoch;               /* 0: none begun */
+struct tcp_hystart { /* RFC 9406; the first slow start, while ssthresh is TCP_CWND_MAX */
+    uint32_t round_end, last_minimum, minimum, baseline; /* us */
+    uint8_t samples, rounds;                             /* rounds: of the conservative phase */
 };
+struct tcp_cubic { /* RFC 9438 */
+    uint32_t w_max, w_est, k_ms;
+    tick_us epoch; /* 0: none begun */
+};
+struct tcp_congestion {      /* tcp/congestion.c, cubic.c, newreno.c, hystart.c */
+    uint32_t cwnd, ssthresh; /* octets */
+    uint32_t cwnd_prior;     /* at the last reduction */
+    uint32_t acked;          /* octets acknowledged in congestion avoidance, not yet used */
+    uint32_t limited_end;    /* what was sent below here had cwnd in its way */
+    uint32_t grown_at;       /* us, wrapping: last ACK that was judged */
+    union {
+        struct tcp_hystart hystart;
+        struct tcp_cubic cubic;
+    };
+};
+#define TCP_CWND_MAX (1u << 30)
 struct tcp_rtt {
     uint32_t srtt, rttvar, rto; /* us; srtt 0: no sample yet */
     uint32_t minimum;
@@ -734,8 +745,8 @@ static inline void tcp_sent_mark(struct tcb *tcb, struct tcp_sent *sent, uint8_t
 
 /** Once snd_una, mss and syn_count are known, and before the first tcp_recovery_digest(). */
 void tcp_congestion_init(struct stack *stack, struct tcb *tcb);
-/** `acked` octets were acknowledged outside recovery; grows only what cwnd was in the way of. */
-void tcp_congestion_acked(struct stack *stack, struct tcb *tcb, uint32_t acked);
+/** Octets were acknowledged outside recovery; grows only what cwnd was in the way of. */
+void tcp_congestion_acked(struct stack *stack, struct tcb *tcb, const struct tcp_ack *ack);
 /** Sent something new: was cwnd in the way? */
 void tcp_congestion_on_sent(struct tcb *tcb);
 /** Once per window: loss or ECE. Sets ssthresh (and the state for CUBIC). */

@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 #include "base/rng.h"
-#include "dataplane/flow.h"
+#include "dataplane/flow_pair.h"
 #include "dataplane/wire/port/link_sim.h"
 #include "dataplane/wire/stack.h"
 #include "tests/sim/net_sim.h"
@@ -40,7 +40,8 @@
 #define CLIENT_USER   2u
 #define SERVER_USER   3u
 
-enum world_kind { HOST_IP4, HOST_IP6, HOST_UNIX, SIM, WIRE_IP4, WIRE_IP6 };
+/* PAIR_*: both dataplanes in one plane; the addresses used are the kernel's, or the engine's. */
+enum world_kind { HOST_IP4, HOST_IP6, HOST_UNIX, SIM, WIRE_IP4, WIRE_IP6, PAIR_HOST, PAIR_WIRE };
 
 struct world {
     enum world_kind kind;
@@ -69,9 +70,15 @@ static struct flow_address address_of(const char *ip, uint16_t port)
     return address;
 }
 
+/* The engine carries the octets. */
 static bool is_wire(const struct world *world)
 {
-    return world->kind == WIRE_IP4 || world->kind == WIRE_IP6;
+    return world->kind == WIRE_IP4 || world->kind == WIRE_IP6 || world->kind == PAIR_WIRE;
+}
+
+static bool is_pair(const struct world *world)
+{
+    return world->kind == PAIR_HOST || world->kind == PAIR_WIRE;
 }
 
 /* Our own time passes, in place of the kernel's. */
@@ -126,10 +133,31 @@ static struct flow_plane *wire_plane_new(struct world *world, uint32_t index, ui
     return stack_plane(stack);
 }
 
-static struct flow_plane *world_plane_new(struct world *world, uint32_t index, uint32_t flow_max)
+static struct flow_plane *host_plane_new(const struct world *world, uint32_t index,
+                                         uint32_t flow_max)
 {
     struct flow_plane *plane = NULL;
 
+    assert_int_equal(ERR_OK, flow_host_new(&(struct flow_host_options){.pool = world->pools[index],
+                                                                       .flow_count_max = flow_max,
+                                                                       .orphan_time = ORPHAN_TIME,
+                                                                       .seed = index + 1},
+                                           &plane));
+    return plane;
+}
+
+static uint64_t frames_received(struct flow_plane *wire)
+{
+    return stack_counter(stack_of_plane(wire), STACK_FRAMES_RECEIVED);
+}
+
+static struct flow_plane *world_plane_new(struct world *world, uint32_t index, uint32_t flow_max)
+{
+    if (is_pair(world))
+        return flow_pair_new(
+            &(struct flow_pair_options){.host = host_plane_new(world, index, flow_max),
+                                        .wire = wire_plane_new(world, index, flow_max),
+                                        .received = frames_received});
     if (is_wire(world))
         return wire_plane_new(world, index, flow_max);
     if (world->kind == SIM) {
@@ -141,12 +169,7 @@ static struct flow_plane *world_plane_new(struct world *world, uint32_t index, u
                             .address4 = address_of(index == SERVER ? "10.0.0.1" : "10.0.0.2", 0),
                             .address6 = address_of(index == SERVER ? "fd00::1" : "fd00::2", 0)});
     }
-    assert_int_equal(ERR_OK, flow_host_new(&(struct flow_host_options){.pool = world->pools[index],
-                                                                       .flow_count_max = flow_max,
-                                                                       .orphan_time = ORPHAN_TIME,
-                                                                       .seed = index + 1},
-                                           &plane));
-    return plane;
+    return host_plane_new(world, index, flow_max);
 }
 
 static void world_pass_time(struct world *world);
@@ -164,9 +187,11 @@ static struct world *world_new(enum world_kind kind, uint32_t flow_max, uint32_t
             .seed = seed, .start = TICK_S(1), .faults = net_sim_faults_none()});
         world->clock = net_sim_clock(world->sim);
     }
-    if (is_wire(world)) {
+    if (is_wire(world) || is_pair(world)) {
         world->link = link_sim_new(seed);
         world->wire_now = TICK_S(1);
+    }
+    if (is_wire(world)) {
         world->wire_clock = (struct tick_source){.monotonic = wire_monotonic, .context = world};
         world->clock = &world->wire_clock;
     }
@@ -242,7 +267,8 @@ static void world_advance(struct world *world, tick_us most)
     for (uint32_t i = 0; i < 2; i++) {
         tick_us at = flow_deadline(world->planes[i]);
         deadline = at < deadline ? at : deadline;
-        stack_verify(stack_of_plane(world->planes[i]));
+        struct flow_plane *wire = flow_pair_wire(world->planes[i]);
+        stack_verify(stack_of_plane(wire != NULL ? wire : world->planes[i]));
     }
     deadline = deadline > world->wire_now ? deadline : world->wire_now + 1;
     world->wire_now = deadline < limit ? deadline : limit;
@@ -309,6 +335,7 @@ static const char *world_ip(const struct world *world, uint32_t plane)
     case SIM:
         return "10.0.0.1";
     case WIRE_IP4:
+    case PAIR_WIRE:
         return plane == SERVER ? "10.0.0.1" : "10.0.0.2";
     case WIRE_IP6:
         return plane == SERVER ? "fd00::1" : "fd00::2";
@@ -1371,7 +1398,8 @@ static void test_watched_eventfd_that_is_not_read_ends_one_wait(void **state)
     world_free(world);
 }
 
-static const enum world_kind kinds[] = {HOST_IP4, HOST_IP6, HOST_UNIX, SIM, WIRE_IP4, WIRE_IP6};
+static const enum world_kind kinds[] = {HOST_IP4, HOST_IP6, HOST_UNIX, SIM,
+                                        WIRE_IP4, WIRE_IP6, PAIR_HOST, PAIR_WIRE};
 
 #define ON(function, kind, label)                                                                  \
     {                                                                                              \
@@ -1380,7 +1408,9 @@ static const enum world_kind kinds[] = {HOST_IP4, HOST_IP6, HOST_UNIX, SIM, WIRE
 #define ON_ALL(function)                                                                           \
     ON(function, HOST_IP4, "host, IPv4"), ON(function, HOST_IP6, "host, IPv6"),                    \
         ON(function, HOST_UNIX, "host, Unix"), ON(function, SIM, "simulator"),                     \
-        ON(function, WIRE_IP4, "wire, IPv4"), ON(function, WIRE_IP6, "wire, IPv6")
+        ON(function, WIRE_IP4, "wire, IPv4"), ON(function, WIRE_IP6, "wire, IPv6"),                \
+        ON(function, PAIR_HOST, "both, by the kernel"),                                            \
+        ON(function, PAIR_WIRE, "both, by the engine")
 
 int main(void)
 {

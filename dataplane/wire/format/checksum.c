@@ -33,10 +33,22 @@ static inline uint64_t load64(const uint8_t *octets)
     return word;
 }
 
-/* Up to 7 octets, as the beginning of a word that goes on with zeros. */
-static inline uint64_t load_tail(const uint8_t *octets, uint32_t size)
+static inline uint32_t load32(const uint8_t *octets)
+{
+    uint32_t word;
+
+    memcpy(&word, octets, sizeof(word));
+    return word;
+}
+
+/* Up to 7 octets, as the beginning of a word that goes on with zeros. With `has_more` the 8 octets
+ * that end with them may be read at once (in the order of little endian). */
+static inline uint64_t load_tail(const uint8_t *octets, uint32_t size, bool has_more)
 {
     uint64_t word = 0;
+
+    if (has_more && __BYTE_ORDER == __LITTLE_ENDIAN)
+        return size == 0 ? 0 : load64(octets + size - 8) >> 8 * (8 - size);
 
     for (uint32_t i = 0; i < size; i++)
         ((uint8_t *)&word)[i] = octets[i];
@@ -46,6 +58,7 @@ static inline uint64_t load_tail(const uint8_t *octets, uint32_t size)
 uint64_t wire_sum_portable(const uint8_t *octets, uint32_t size)
 {
     uint64_t whole[2] = {0}, high[2] = {0};
+    bool has_more = size >= 8;
 
     for (; size >= 16; octets += 16, size -= 16) {
         uint64_t first = load64(octets), second = load64(octets + 8);
@@ -61,7 +74,7 @@ uint64_t wire_sum_portable(const uint8_t *octets, uint32_t size)
         octets += 8;
         size -= 8;
     }
-    uint64_t word = load_tail(octets, size);
+    uint64_t word = load_tail(octets, size, has_more);
     uint64_t highs = high[0] + high[1] + (word >> 32);
     uint64_t lows = whole[0] + whole[1] + word - (highs << 32);
 
@@ -71,6 +84,7 @@ uint64_t wire_sum_portable(const uint8_t *octets, uint32_t size)
 uint64_t wire_sum_copy_portable(uint8_t *ret_octets, const uint8_t *octets, uint32_t size)
 {
     uint64_t whole = 0, high = 0;
+    bool has_more = size >= 8;
 
     for (; size >= 8; octets += 8, ret_octets += 8, size -= 8) {
         uint64_t word = load64(octets);
@@ -78,7 +92,7 @@ uint64_t wire_sum_copy_portable(uint8_t *ret_octets, const uint8_t *octets, uint
         whole += word;
         high += word >> 32;
     }
-    uint64_t word = load_tail(octets, size);
+    uint64_t word = load_tail(octets, size, has_more);
     for (uint32_t i = 0; i < size; i++)
         ret_octets[i] = octets[i];
     whole += word;
@@ -119,7 +133,8 @@ uint64_t wire_sum_pseudo(uint8_t family, const uint8_t source[16], const uint8_t
     /* RFC 9293 3.1 and RFC 8200 8.1: the same words but for the addresses; the zeros between them
      * add nothing. */
     uint64_t sum = (uint64_t)htobe16(protocol) + htobe32(size);
-    uint32_t ip_size = family == 4 ? 4 : 16;
 
-    return sum + wire_sum_portable(source, ip_size) + wire_sum_portable(destination, ip_size);
+    if (family == 4)
+        return sum + load32(source) + load32(destination);
+    return sum + wire_sum_portable(source, 16) + wire_sum_portable(destination, 16);
 }

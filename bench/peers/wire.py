@@ -8,6 +8,7 @@ Rows (medians of several rounds, everybody takes turns inside a round):
   wire.connect                     connect, 64-octet request and reply, close; per second; the server closes first
   wire.request                     64 octets there and back on each of 10,000 connections; per second
   wire.idle.memory                 engine's octets per idle connection, at a million
+  wire.smtp.10k                    the whole relay, durable, 10 KB, source and sink in one process on the other core; peer: the relay on kernel sockets
 Checksums are computed and verified in software. Huge pages are set up for the run when root may, and given back.
 """
 import json
@@ -154,6 +155,45 @@ def idle_figures():
             'latency_few': few['latency_us'], 'latency_many': client['latency_us'], 'failures': client['failures']}
 
 
+# ---- the relay ----
+
+SMTP_COUNT = 40000
+RELAY = '''
+hostname: relay.test
+listen: [{address: "127.0.0.1:@PORT@"}%s]
+relay_from: [127.0.0.0/8, 10.9.0.0/16]
+dns: {resolvers: ["127.0.0.1:53"]}
+destinations: {allow: [127.0.0.0/8]}
+client: {connections_per_site: 100}
+routes: [{match: "*", hosts: [{host: %s, port: 2525}]}]
+%s
+'''
+WIRE_PORT = 'dataplane: {driver: dpdk, poll: busy, ports: [{device: "%s", addresses: [10.9.0.1/16]}]}'
+
+
+def smtp(plane):
+    """Messages per second through the relay on core 0, from and to a load on core 1."""
+    if plane == 'wire':
+        relay = lab.relay(RELAY % (', {address: "10.9.0.1:2526"}', '10.9.1.1', WIRE_PORT % memif('server', 1500)), 'relay-wire')
+        place, sink, extra = '10.9.0.1:2526', '10.9.1.1:2525', ['-D', memif('client', 1500), '-A', '10.9.1.1/16']
+    else:
+        relay = lab.relay(RELAY % ('', '127.0.0.1', ''), 'relay-host')
+        place, sink, extra = '127.0.0.1:%d' % relay.port, '127.0.0.1:2525', []
+    subprocess.run(['taskset', '-a', '-p', '-c', '0', str(relay.child.pid)], check=True, stdout=subprocess.DEVNULL)
+    try:
+        load = subprocess.run(on_core(1, [os.path.join(BUILD, 'bench/load/angarium-load'), 'both', '-j', '-q', '-s', 100, '-m', SMTP_COUNT, '-l', 10240,
+                                          '-d', 'sink.test'] + extra + [place, sink]), stdout=subprocess.PIPE, check=True, timeout=300, encoding='utf-8')
+    finally:
+        relay.stop()
+    total = [json.loads(line) for line in load.stdout.splitlines() if '"sink-total"' in line][-1]
+    return total['messages_per_second']
+
+
+def smtp_round(results):
+    for plane in ('wire', 'host'):
+        results.setdefault(('wire.smtp.10k', plane), []).append(smtp(plane))
+
+
 def row(bench, value, unit, conditions, peer=None, peer_value=None):
     result = {'bench': bench, 'value': round(value, 3), 'unit': unit, 'conditions': conditions}
     if peer is not None:
@@ -166,6 +206,7 @@ def rows():
     for _ in range(ROUNDS):
         bulk_round(results)
         rate_round(results)
+        smtp_round(results)
     median = {key: statistics.median(values) for key, values in results.items()}
     common = 'two processes over net_memif, one core each, checksums computed and verified in software, median of %d' % ROUNDS
     for name, mtu, streams in BULK:
@@ -176,6 +217,8 @@ def rows():
                        ('wire.request', '64 octets each way, 10,000 connections, one request at a time on each')):
         yield row(name, median[(name, 'wire')], '/s', '%s; %s; failures %d' % (common, what, median[(name, 'wire', 'failures')]), 'kernel',
                   median[(name, 'host')])
+    yield row('wire.smtp.10k', median[('wire.smtp.10k', 'wire')], 'msg/s', '10 KB, 100 sessions, plain, durable spool, 1 relay core (poll: busy), source and sink in '
+              'one process on the other, net_memif, median of %d' % ROUNDS, 'kernel', median[('wire.smtp.10k', 'host')])
     idle = idle_figures()
     for role in ('server', 'client'):
         yield row('wire.idle.memory.' + role, idle[role], 'octets', '%d connections of 16 client addresses, %s process, growth of resident memory per connection'

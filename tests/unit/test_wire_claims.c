@@ -41,6 +41,9 @@ static struct flow make_reachable(struct fixture *fixture, const char *ip)
     assert_int_equal(ERR_OK, flow_send_datagram(fixture->plane, flow, SPAN_LITERAL("first")));
     fixture_turn(fixture, NULL, 0);
     fixture_answer(fixture, ip, fixture_peer_mac);
+    /* From now on the destination has a header of its own. */
+    assert_int_equal(ERR_OK, flow_send_datagram(fixture->plane, flow, SPAN_LITERAL("second")));
+    fixture_turn(fixture, NULL, 0);
     fixture_forget(fixture, 0);
     return flow;
 }
@@ -165,8 +168,15 @@ static void test_silent_address_moves(void **state)
         struct flow flow = make_reachable(fixture, peer);
 
         poison(fixture, way);
-        fixture_advance(fixture, TICK_MS(898));
-        expect_sent_to(fixture, flow, fixture_peer_mac);
+        if (way < 4) /* a second claim does not take the place of the first */
+            fixture_input_arp(fixture, ARP_REPLY, fixture_router_mac, peer, "192.0.2.1",
+                              fixture_mac);
+        if (way % 2 == 0) {
+            fixture_advance(fixture, TICK_MS(898));
+            expect_sent_to(fixture, flow, fixture_peer_mac);
+        } else {
+            fixture_advance(fixture, TICK_MS(898)); /* unused meanwhile */
+        }
         fixture_advance(fixture, TICK_MS(3));
         assert_int_equal(1, COUNTER(fixture, NEIGHBOUR_MOVED));
         expect_sent_to(fixture, flow, fixture_evil_mac);
@@ -354,6 +364,20 @@ static void test_nd_answers(void **state)
     }
 }
 
+/* RFC 4861 7.1.2: nobody is answered by way of a group. */
+static void test_malformed_advertisements(void **state)
+{
+    struct fixture *fixture = fixture_usual();
+    struct flow flow = make_reachable(fixture, peers[1]);
+
+    (void)state;
+    input_advertisement(fixture, peers[1], fixture_evil_mac, true, "ff02::1");
+    assert_int_equal(1, COUNTER(fixture, ND_MALFORMED));
+    assert_int_equal(0, COUNTER(fixture, NEIGHBOUR_CLAIMED));
+    expect_sent_to(fixture, flow, fixture_peer_mac);
+    fixture_free(fixture);
+}
+
 /* ---- our own addresses ---- */
 
 static struct stack_local *local_of(struct fixture *fixture, const char *ip)
@@ -376,6 +400,7 @@ static void test_first_seconds(void **state)
     struct flow_address peer = fixture_address(peers[1], 53);
     struct flow flow;
     assert_int_equal(ERR_SYSTEM, flow_open_datagram(fixture->plane, NULL, &peer, 1, &flow));
+    assert_null(stack_source_choose(fixture->stack, 6, peer.ip));
     fixture_advance(fixture, TICK_MS(999));
     assert_true(local_of(fixture, "2001:db8::1")->is_tentative);
     assert_int_equal(3, fixture_sent_count(fixture, 0));
@@ -402,6 +427,25 @@ static void test_first_seconds(void **state)
     assert_int_equal(2, announced);
     assert_int_equal(2, checked);
     assert_int_equal(4, advertised);
+    fixture_free(fixture);
+}
+
+/* One core speaks for all; the others keep the same times. */
+static void test_other_cores_are_silent(void **state)
+{
+    struct fixture_options options = fixture_defaults();
+
+    (void)state;
+    options.is_fresh = true;
+    options.core_count = 2;
+    options.core = 1;
+    options.queue_count = 2;
+    struct fixture *fixture = fixture_new(&options);
+    fixture_advance(fixture, TICK_MS(999));
+    assert_true(local_of(fixture, "2001:db8::1")->is_tentative);
+    fixture_advance(fixture, TICK_S(10));
+    assert_false(local_of(fixture, "2001:db8::1")->is_tentative);
+    assert_int_equal(0, fixture_sent_count(fixture, 0));
     fixture_free(fixture);
 }
 
@@ -576,7 +620,9 @@ int main(void)
         cmocka_unit_test(test_full_of_neighbours_in_use),
         cmocka_unit_test(test_arp_answers),
         cmocka_unit_test(test_nd_answers),
+        cmocka_unit_test(test_malformed_advertisements),
         cmocka_unit_test(test_first_seconds),
+        cmocka_unit_test(test_other_cores_are_silent),
         cmocka_unit_test(test_duplicate_is_not_used),
         cmocka_unit_test(test_address_in_use_is_defended),
         cmocka_unit_test(test_news_of_neighbours),

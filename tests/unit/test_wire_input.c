@@ -585,6 +585,19 @@ static void test_l3(void **state)
     fixture_inject(fixture, 0, span_of(segment, 0));
     fixture_turn(fixture, NULL, 0);
     assert_int_equal(1, COUNTER(fixture, FRAME_SHORT));
+    /* There are no link addresses to ask for. */
+    struct nd_packet nd = {.type = ICMP_NEIGHBOUR_SOLICITATION6};
+    struct flow_address us = fixture_address("2001:db8::1", 0);
+    uint8_t message[32];
+    memcpy(nd.target, us.ip, 16);
+    uint32_t size = nd_build(&nd, message);
+    fixture_input(fixture, &(struct fixture_packet){.source = "2001:db8::7",
+                                                    .destination = "2001:db8::1",
+                                                    .protocol = IP_PROTOCOL_ICMP6,
+                                                    .ttl = 255,
+                                                    .payload = span_of(message, size),
+                                                    .is_l3 = true});
+    assert_int_equal(1, COUNTER(fixture, ND_NOT_OURS));
     fixture_advance(fixture, TICK_S(5));
     assert_int_equal(0, fixture_sent_count(fixture, 0)); /* nothing to announce */
     fixture_free(fixture);

@@ -54,6 +54,18 @@ void tcp_input(struct stack *stack, struct packet *packet)
     assert_true(packet_l4(packet).size >= 20 || packet_l4(packet).size == packet->l4_size);
 }
 
+void tcp_prefetch(struct stack *stack, struct packet *packet)
+{
+    (void)stack;
+    packet->has_key_hash = true;
+}
+
+void tcp_table_prefetch_found(struct stack *stack, uint64_t hash)
+{
+    (void)stack;
+    (void)hash;
+}
+
 void tcp_on_icmp_error(struct stack *stack, const struct icmp_error *error)
 {
     struct fixture *fixture = fixture_of(stack);

@@ -13,7 +13,8 @@
  * if there is one. Everything else that goes no further is dropped and counted by its reason.
  *
  * Invariants
- *   1. net_input() takes the frame: it is passed on, taken by a consumer, or released here.
+ *   1. net_input() and net_input_burst() take the frame: it is passed on, taken by a consumer, or
+ * released here.
  *   2. What a consumer sees ends where the IP payload ends: padding is cut off, and the sizes of
  *      the buffers add up to what the headers say. mbuf.pkt_len is never believed.
  *   3. The source of a packet that is dispatched is a unicast address that is not ours; its
@@ -352,22 +353,57 @@ static void frame_dispatch(struct stack *stack, struct frame *frame)
     }
 }
 
+static void frame_begin(struct stack *stack, struct stack_port *port, struct buf *buf,
+                        struct frame *ret_frame)
+{
+    ret_frame->packet.buf = buf;
+    ret_frame->packet.port = port;
+    ret_frame->packet.is_copied = false;
+    ret_frame->packet.has_key_hash = false;
+    ret_frame->packet.l3_offset = 0;
+    ret_frame->is_group = false;
+    ret_frame->kind = frame_parse(stack, ret_frame);
+}
+
+static void frame_end(struct stack *stack, struct stack_port *port, struct frame *frame)
+{
+    /* Asked each time: a nic whose hash turns out to be wrong says so from then on. */
+    if (frame->kind == FRAME_IP && port->rss != NULL && !port->nic->steering.is_hardware &&
+        frame_steer(stack, &frame->packet))
+        return;
+    if (stack->tap != NULL)
+        stack->tap(stack->tap_context, port->index, false, frame->packet.buf, stack->now);
+    frame_dispatch(stack, frame);
+    buf_release_chain(frame->packet.buf);
+}
+
 void net_input(struct stack *stack, struct stack_port *port, struct buf *buf)
 {
     struct frame frame;
 
-    frame.packet.buf = buf;
-    frame.packet.port = port;
-    frame.packet.is_copied = false;
-    frame.packet.l3_offset = 0;
-    frame.is_group = false;
-    frame.kind = frame_parse(stack, &frame);
-    /* Asked each time: a nic whose hash turns out to be wrong says so from then on. */
-    if (frame.kind == FRAME_IP && port->rss != NULL && !port->nic->steering.is_hardware &&
-        frame_steer(stack, &frame.packet))
-        return;
-    if (stack->tap != NULL)
-        stack->tap(stack->tap_context, port->index, false, frame.packet.buf, stack->now);
-    frame_dispatch(stack, &frame);
-    buf_release_chain(frame.packet.buf);
+    frame_begin(stack, port, buf, &frame);
+    frame_end(stack, port, &frame);
+}
+
+void net_input_burst(struct stack *stack, struct stack_port *port, struct buf *const *bufs,
+                     uint32_t count)
+{
+    struct frame frames[NIC_BURST];
+
+    CHECK(count <= NIC_BURST);
+    for (uint32_t i = 0; i < count; i++) {
+        if (i + 2 < count)
+            __builtin_prefetch(bufs[i + 2]);
+        if (i + 1 < count)
+            __builtin_prefetch(buf_data(bufs[i + 1]));
+        frame_begin(stack, port, bufs[i], &frames[i]);
+        if (frames[i].kind == FRAME_IP && frames[i].packet.ip.protocol == IP_PROTOCOL_TCP)
+            tcp_prefetch(stack, &frames[i].packet);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (frames[i].packet.has_key_hash)
+            tcp_table_prefetch_found(stack, frames[i].packet.key_hash);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        frame_end(stack, port, &frames[i]);
 }

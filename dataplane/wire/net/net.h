@@ -123,7 +123,9 @@ struct packet {
     uint16_t l4_size;          /* octets from the L4 header to the end of the IP payload */
     bool is_l4_checksum_known; /* the nic found it good, or partial: need not be verified */
     bool is_copied; /* the first buffer is from our pool now, which other cores must not touch */
+    bool has_key_hash;
     uint8_t source_mac[6];
+    uint64_t key_hash; /* tcp_prefetch() */
 };
 /** The octets of the packet from the L4 header on that lie in the first buffer. */
 static inline struct span packet_l4(const struct packet *packet)
@@ -288,6 +290,10 @@ void destination_on_news(struct stack *stack, const struct stack_news *news);
 
 /** A frame from a nic; takes it. */
 void net_input(struct stack *stack, struct stack_port *port, struct buf *frame);
+/** The same for up to NIC_BURST: what they will need of tables is asked for before any is worked.
+ */
+void net_input_burst(struct stack *stack, struct stack_port *port, struct buf *const *frames,
+                     uint32_t count);
 
 struct ip_send {
     const uint8_t *source; /* 16 octets */

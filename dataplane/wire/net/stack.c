@@ -3,8 +3,8 @@
  * The stack of one core: made, turned, freed.
  *
  * A turn is flow_poll() and flow_flush(). The first receives one burst from every port, works each
- * frame through net_input() up to the flow it belongs to, and then runs the timers that are due:
- * in this order, so that an acknowledgement that came in time cancels its retransmission. The
+ * frame through net_input_burst() up to the flow it belongs to, and then runs the timers that are
+ * due: in this order, so that an acknowledgement that came in time cancels its retransmission. The
  * second lets TCP build what may go and gives the ports' frames to the nics.
  *
  * Invariants
@@ -33,13 +33,10 @@ static void port_poll(struct stack *stack, struct stack_port *port)
 
     CHECK(count <= NIC_BURST);
     STACK_COUNT_BY(stack, FRAMES_RECEIVED, count);
-    for (uint32_t i = 0; i < count; i++) {
-        if (i + 2 < count)
-            __builtin_prefetch(frames[i + 2]);
-        if (i + 1 < count)
-            __builtin_prefetch(buf_data(frames[i + 1]));
-        net_input(stack, port, frames[i]);
-    }
+    if (count == 1)
+        net_input(stack, port, frames[0]);
+    else if (count > 1)
+        net_input_burst(stack, port, frames, count);
 }
 
 static void timer_fire(struct stack *stack, struct wheel_timer *timer)

@@ -78,6 +78,19 @@ static void input_unconnected(struct stack *stack, struct segment *segment, uint
         tcp_send_reset_for(stack, segment);
 }
 
+void tcp_prefetch(struct stack *stack, struct packet *packet)
+{
+    struct span l4 = packet_l4(packet);
+    struct tcp_key key;
+
+    if (l4.size < 2 * sizeof(uint16_t))
+        return;
+    key_fill(&key, packet->ip.family, packet->ip.destination, packet->ip.source,
+             load_be16(l4.data + 2), load_be16(l4.data));
+    packet->key_hash = tcp_table_prefetch(stack, &key);
+    packet->has_key_hash = true;
+}
+
 void tcp_input(struct stack *stack, struct packet *packet)
 {
     struct segment segment;
@@ -88,7 +101,9 @@ void tcp_input(struct stack *stack, struct packet *packet)
         return;
     key_fill(&segment.key, packet->ip.family, packet->ip.destination, packet->ip.source,
              segment.header.destination_port, segment.header.source_port);
-    struct tcp_found found = tcp_table_find(stack, &segment.key);
+    struct tcp_found found = packet->has_key_hash
+                                 ? tcp_table_find_hashed(stack, &segment.key, packet->key_hash)
+                                 : tcp_table_find(stack, &segment.key);
     if (found.kind == TCP_FOUND_TCB) {
         struct tcb *tcb = tcb_of(flow_core_slot_at(&stack->core, found.index));
         segment.window = segment.header.window;

@@ -33,11 +33,12 @@
 
 #include "dataplane/wire/tcp/tcp.h"
 
-#define WAYS      8u
-#define FILL_MAX  6u         /* entries per bucket on average when the table is full */
-#define TIME_WAIT (1u << 31) /* in an index: it is a record's, not a slot's */
-#define TAG_SHIFT 48
-#define LINE_SIZE 64u
+#define WAYS         8u
+#define FILL_MAX     6u         /* entries per bucket on average when the table is full */
+#define TIME_WAIT    (1u << 31) /* in an index: it is a record's, not a slot's */
+#define TAG_SHIFT    48
+#define LINE_SIZE    64u
+#define TCB_HOT_SIZE offsetof(struct tcb, measure_at)
 
 struct bucket {
     uint16_t tags[WAYS]; /* 0: free */
@@ -229,8 +230,13 @@ void tcp_table_prefetch_found(struct stack *stack, uint64_t hash)
     if (matches == 0)
         return;
     const char *key = (const char *)entry_key(stack, bucket->indices[__builtin_ctz(matches)]);
-    __builtin_prefetch(key);
-    __builtin_prefetch(key + LINE_SIZE);
+    if (bucket->indices[__builtin_ctz(matches)] & TIME_WAIT) {
+        __builtin_prefetch(key);
+        return;
+    }
+    const char *tcb = key - offsetof(struct tcb, key);
+    for (uint32_t at = 0; at < TCB_HOT_SIZE; at += LINE_SIZE)
+        __builtin_prefetch(tcb + at);
 }
 
 struct tcp_found tcp_table_find_hashed(struct stack *stack, const struct tcp_key *key,

@@ -505,6 +505,9 @@ void flow_slot_set_limits(struct flow_slot *slot, uint32_t receive_limit, uint32
 /* ---- tcp/demux.c, input.c: RFC 9293 3.10.7 ---- */
 
 void tcp_input(struct stack *stack, struct packet *packet);
+/** The packet will come to tcp_input() soon: its bucket of the table is asked for, and its hash
+ * kept. tcp_table_prefetch_found() is the second step. */
+void tcp_prefetch(struct stack *stack, struct packet *packet);
 void tcp_on_icmp_error(struct stack *stack, const struct icmp_error *error);
 /** The machine for a segment of a tcb; also called by the SYN cache for the ACK that completed. The
  * tcb may be gone afterwards. */

@@ -100,10 +100,10 @@ static struct buf *mempool_clone(struct buf_pool *pool, struct buf *buf, uint32_
     return clone;
 }
 
-/* Exact, and slow: asks the caches of all threads. */
+/* Exact, and slow: asks the caches of all threads. pool->in_use is what was written off. */
 static uint32_t mempool_in_use(const struct buf_pool *pool)
 {
-    return rte_mempool_in_use_count(pool->context);
+    return rte_mempool_in_use_count(pool->context) - pool->in_use;
 }
 
 static uint32_t mempool_available(const struct buf_pool *pool)
@@ -188,6 +188,12 @@ void buf_mempool_give_back(struct buf *chain)
         if (last != NULL)
             rte_mempool_generic_put(last->pool, &object, 1, NULL);
     }
+}
+
+void buf_mempool_write_off(struct buf_pool *pool)
+{
+    CHECK(buf_pool_is_on_mempool(pool));
+    pool->in_use += mempool_in_use(pool);
 }
 
 bool buf_pool_is_on_mempool(const struct buf_pool *pool)

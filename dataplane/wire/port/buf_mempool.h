@@ -37,4 +37,7 @@ bool buf_pool_is_on_mempool(const struct buf_pool *pool);
  */
 void buf_mempool_give_back(struct buf *chain);
 
+/** What is in use now is lost, and no longer counted: a driver was closed and kept it. */
+void buf_mempool_write_off(struct buf_pool *pool);
+
 #endif

@@ -271,9 +271,11 @@ void nic_eth_port_free(struct nic_eth_port *port)
     if (port == NULL)
         return;
     exception_free(port->exception);
-    nic_eth_queues_fini(port);
     if (port->id != RTE_MAX_ETHPORTS)
         close_device(port);
+    for (uint32_t i = 0; port->driver->keeps_buffers && i < port->queue_count; i++)
+        buf_mempool_write_off(port->queues[i].pool);
+    nic_eth_queues_fini(port);
     free(port);
 }
 

@@ -54,7 +54,8 @@ struct nic_eth_port;
  */
 enum err nic_eth_port_new(const struct nic_eth_options *options, struct nic_eth_port **ret_port,
                           char ret_error[NIC_ETH_ERROR_SIZE]) MUST_CHECK;
-/** After every nic that was handed out is freed and no shard runs. The device is removed. */
+/** After every nic that was handed out is freed, what was received is released, and no shard runs.
+ * The device is removed. */
 void nic_eth_port_free(struct nic_eth_port *port);
 
 /** The nic of one queue; each can be handed out once, and is the caller's then. Everything done

@@ -167,7 +167,7 @@ enum err nic_eth_set_up_queues(struct nic_eth_port *port, struct nic_eth_setup *
 
     for (uint16_t i = 0; i < port->queue_count; i++) {
         int result = rte_eth_rx_queue_setup(port->id, i, setup->receive_descriptors, socket, NULL,
-                                            port->queues[i].pool);
+                                            port->queues[i].mempool);
         if (result == 0)
             result = rte_eth_tx_queue_setup(port->id, i, setup->send_descriptors, socket, NULL);
         if (result != 0)
@@ -197,6 +197,8 @@ enum err nic_eth_describe(struct nic_eth_port *port, struct nic_eth_setup *setup
 
     if (result != 0)
         return nic_eth_complain_of(setup, ERR_SYSTEM, "the device has no link address", result);
+    if (setup->driver->has_peer_mac)
+        mac.addr_bytes[5] ^= 1;
     for (uint32_t i = 0; i < port->queue_count; i++) {
         struct nic *nic = &port->queues[i].nic;
 

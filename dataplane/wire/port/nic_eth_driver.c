@@ -146,6 +146,9 @@ static enum err memif_fit(struct nic_eth_setup *setup)
  * of the full size, since it counts the Ethernet header against the MTU: the frame is never sent,
  * nor any behind it.
  *
+ * The link address that the driver names is the kernel's end. The stack gets another one, or both
+ * would be the same to a bridge.
+ *
  * The driver sees frames only after a real-time signal said so: see eal_start(). It claims RSS, but
  * this needs classifiers that many kernels lack, and the hash is not told.
  */
@@ -202,6 +205,7 @@ static enum err xdp_prepare(struct nic_eth_setup *setup)
 /*
  * The pool itself becomes the memory that the kernel writes to: a buffer with its headers must not
  * be larger than a page, and as many as there are descriptors belong to the kernel all the time.
+ * When it is closed the driver forgets them.
  */
 static enum err xdp_fit(struct nic_eth_setup *setup)
 {
@@ -233,9 +237,14 @@ static const struct nic_eth_driver drivers[] = {
      .offloads_dear = CHECKSUMS,
      .has_no_rss = true,
      .sets_mtu = true,
+     .has_peer_mac = true,
      .fit = tap_fit},
     {.name = "net_af_packet", .has_no_rss = true, .prepare = packet_prepare, .fit = packet_fit},
-    {.name = "net_af_xdp", .has_no_rss = true, .prepare = xdp_prepare, .fit = xdp_fit},
+    {.name = "net_af_xdp",
+     .has_no_rss = true,
+     .keeps_buffers = true,
+     .prepare = xdp_prepare,
+     .fit = xdp_fit},
     {.name = "net_ring",
      .refusal = "it hands over the sender's own buffers, which two stacks cannot share"},
     {.name = "net_tun", .refusal = "it has no Ethernet header; use net_tap"},

@@ -39,8 +39,10 @@ struct nic_eth_driver {
     uint32_t offloads_broken; /* enum nic_offloads */
     uint32_t offloads_dear;   /* done in software, and worse than by the stack */
     bool has_no_rss;
-    bool has_thread; /* the interrupt thread makes and cuts connections, without a lock */
-    bool sets_mtu;   /* of its own interface, only by rte_eth_dev_set_mtu() */
+    bool has_thread;    /* the interrupt thread makes and cuts connections, without a lock */
+    bool sets_mtu;      /* of its own interface, only by rte_eth_dev_set_mtu() */
+    bool has_peer_mac;  /* the address it names is that of the interface at the other end */
+    bool keeps_buffers; /* what it holds when it is closed never comes back */
     /* Before the device is made: add arguments. */
     enum err (*prepare)(struct nic_eth_setup *setup);
     /* With setup->info: descriptors, MTU, what pools must be like. */
@@ -56,7 +58,8 @@ struct nic_eth {
     bool is_judged;            /* hashes are compared: RSS is on and was not found wrong */
     uint32_t hashes_needed[2]; /* IPv4, IPv6 */
     uint32_t bursts;
-    struct rte_mempool *pool;
+    struct buf_pool *pool;
+    struct rte_mempool *mempool; /* below it */
     struct nic_eth_queue_stats stats;
 };
 

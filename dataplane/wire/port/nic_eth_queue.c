@@ -45,7 +45,7 @@ static struct rte_mbuf **to_mbufs(struct buf **frames)
 /* A copy out of our own pool; NULL: none left. */
 static struct buf *take_copy(struct nic_eth *self, struct rte_mbuf *frame)
 {
-    struct rte_mbuf *copy = rte_pktmbuf_copy(frame, self->pool, 0, UINT32_MAX);
+    struct rte_mbuf *copy = rte_pktmbuf_copy(frame, self->mempool, 0, UINT32_MAX);
 
     return (struct buf *)(void *)copy;
 }
@@ -290,7 +290,8 @@ void nic_eth_queues_init(struct nic_eth_port *port, struct buf_pool *const *pool
         port->queues[i].nic.ops = &ops;
         port->queues[i].port = port;
         port->queues[i].queue = i;
-        port->queues[i].pool = buf_pool_mempool(pools[i]);
+        port->queues[i].pool = pools[i];
+        port->queues[i].mempool = buf_pool_mempool(pools[i]);
     }
     if (port->queue_count > 1)
         passes_new(port);

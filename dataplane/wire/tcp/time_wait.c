@@ -13,9 +13,10 @@
  *   ourselves, after REUSE_AGE_MS, with timestamps     tcp_time_wait_reuse()
  * Both get the least sequence number that lies beyond all that the old connection sent.
  *
- * Answers. An ACK is sent only for what occupies sequence space (FIN, data, SYN-ACK): two ends in
- * TIME_WAIT then never answer each other's ACKs (HAZARDS TC-07). Nothing is sent for a SYN that may
- * be old (RFC 6191) or for RSTs, which change nothing (RFC 1337).
+ * Answers. An ACK is sent only for what occupies sequence space (SYN, FIN, data): two ends in
+ * TIME_WAIT then never answer each other's ACKs (HAZARDS TC-07). A SYN that may be old is answered
+ * so, too (RFC 9293 3.10.7.4, RFC 5961 4.2): a peer that means it resets us, which we ignore, and
+ * tries again. Nothing is sent for RSTs, which change nothing (RFC 1337).
  *
  * Invariants
  *   1. A used record is in the table under its key, and on the list; a free one on the free list.
@@ -303,6 +304,8 @@ bool tcp_time_wait_input(struct stack *stack, uint32_t index, const struct segme
     }
     if ((flags & TCP_FIN) || !syn_is_new(stack, record, &segment->header)) {
         STACK_COUNT(stack, TCP_TIME_WAIT_IGNORED);
+        if (!(flags & TCP_FIN)) /* with FIN it is nobody's honest segment */
+            ack_send(stack, record);
         return true;
     }
     *ret_iss_min = iss_min_of(record);

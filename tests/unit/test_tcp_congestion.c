@@ -43,18 +43,34 @@ static void test_initial_window(void **state)
     }
 }
 
+static uint32_t first_in_flight(const struct recovery_fixture *f)
+{
+    return (f->tcb->snd_una - fixture_sequence(0)) / FIXTURE_MSS;
+}
+
 /* One flight that fills the window, acknowledged in steps of `step` segments. */
 static void round_trip(struct recovery_fixture *f, uint32_t step)
 {
-    struct tcb *tcb = f->tcb;
-
     f->is_endless = true;
     fixture_output(f);
-    uint32_t first = (tcb->snd_una - fixture_sequence(0)) / FIXTURE_MSS, count = tcb->sent.count;
+    uint32_t first = first_in_flight(f), count = f->tcb->sent.count;
     fixture_advance(f, TICK_MS(100));
     for (uint32_t n = step; n < count; n += step)
         fixture_ack_plain(f, first + n);
     fixture_ack_plain(f, first + count);
+}
+
+/* The same, segment by segment, while the next flight leaves. */
+static void round_trip_sending(struct recovery_fixture *f, tick_us rtt)
+{
+    f->is_endless = true;
+    fixture_output(f);
+    uint32_t first = first_in_flight(f), count = f->tcb->sent.count;
+    fixture_advance(f, rtt);
+    for (uint32_t n = 1; n <= count; n++) {
+        fixture_ack_plain(f, first + n);
+        fixture_output(f);
+    }
 }
 
 static void test_slow_start(void **state)
@@ -75,11 +91,53 @@ static void test_slow_start(void **state)
 
         print_message("# %s\n", rows[i].name);
         fixture_open(&f, 10);
-        f.tcb->congestion.ssthresh = 1u << 30;
+        f.tcb->congestion.ssthresh = TCP_CWND_MAX;
+        tcp_hystart_begin(f.tcb);
         for (uint32_t n = 0; n < COUNT_OF(rows[i].after); n++) {
             round_trip(&f, rows[i].step);
             assert_int_equal(rows[i].after[n] * FIXTURE_MSS, f.tcb->congestion.cwnd);
         }
+        fixture_close(&f);
+    }
+}
+
+/* RFC 9406: the first slow start ends when the RTT rises with the window. */
+static void test_hystart(void **state)
+{
+    static const struct {
+        const char *name;
+        uint32_t rtt_us[24]; /* of each round trip; the last counts on */
+        uint32_t rounds;     /* of growth */
+        uint32_t expected;   /* segments then; ssthresh, too, where it ended */
+        bool is_over;
+    } rows[] = {
+        {"a steady RTT: it doubles", {50000}, 6, 640, false},
+        {"an eighth more: a quarter's growth", {50000, 50000, 50000, 56250}, 5, 193, false},
+        {"a little less than an eighth", {50000, 50000, 50000, 56249}, 5, 320, false},
+        {"five such rounds end it", {50000, 50000, 50000, 56250}, 12, 458, true},
+        {"the rise was chance", {50000, 50000, 50000, 56250, 50000}, 6, 617, false},
+        {"of a small RTT, 4 ms", {1000, 1000, 1000, 5000}, 5, 193, false},
+        {"and not less", {1000, 1000, 1000, 4999}, 5, 320, false},
+        {"of a large one, 16 ms", {400000, 400000, 400000, 416000}, 5, 193, false},
+        {"and not less", {400000, 400000, 400000, 415999}, 5, 320, false},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        struct recovery_fixture f;
+        uint32_t rtt_us = 0;
+
+        print_message("# %s\n", rows[i].name);
+        fixture_open(&f, 10);
+        f.tcb->congestion.ssthresh = TCP_CWND_MAX;
+        tcp_hystart_begin(f.tcb);
+        for (uint32_t n = 0; n < rows[i].rounds; n++) {
+            rtt_us = rows[i].rtt_us[n] > 0 ? rows[i].rtt_us[n] : rtt_us;
+            round_trip_sending(&f, rtt_us);
+        }
+        assert_int_equal(rows[i].is_over, f.tcb->congestion.ssthresh < TCP_CWND_MAX);
+        assert_in_range(f.tcb->congestion.cwnd / FIXTURE_MSS, rows[i].expected * 95 / 100,
+                        rows[i].expected * 105 / 100);
         fixture_close(&f);
     }
 }
@@ -125,7 +183,8 @@ static void test_unused_window(void **state)
 
     (void)state;
     fixture_open(&f, 40);
-    f.tcb->congestion.ssthresh = 1u << 30;
+    f.tcb->congestion.ssthresh = TCP_CWND_MAX;
+    tcp_hystart_begin(f.tcb);
     for (uint32_t n = 0; n < 50; n++) {
         fixture_send(&f, 19);
         fixture_advance(&f, TICK_MS(50));
@@ -285,7 +344,7 @@ static void test_cubic_waits_for_the_owner(void **state)
     f.is_endless = true;
     round_trip(&f, 2);
     uint32_t before = congestion->cwnd;
-    uint32_t first = (f.tcb->snd_una - fixture_sequence(0)) / FIXTURE_MSS;
+    uint32_t first = first_in_flight(&f);
     for (uint32_t n = 1; n <= 1000; n++) { /* a hundred seconds of one segment at a time */
         fixture_send(&f, 1);
         fixture_advance(&f, TICK_MS(100));
@@ -322,6 +381,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_initial_window),
         cmocka_unit_test(test_slow_start),
+        cmocka_unit_test(test_hystart),
         cmocka_unit_test(test_slow_start_ends_at_ssthresh),
         cmocka_unit_test(test_newreno),
         cmocka_unit_test(test_unused_window),

@@ -32,6 +32,7 @@ LIBRARIES = {
     "yaml": ["control/config_parse.c"],
     "jansson": ["control/"],
     "idn2": ["dns/"],
+    "pcap": ["dataplane/wire/port/capture_filter"],
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]', re.MULTILINE)
 
@@ -75,6 +76,7 @@ def self_test():
         ("relay/server.c", '#include "control/config.h"', 1),
         ("relay/server.c", "#include <openssl/ssl.h>", 1),
         ("relay/tlsio.c", "#include <openssl/ssl.h>", 0),
+        ("dataplane/wire/port/capture.c", "#include <pcap/pcap.h>", 1),
         ("dns/cache.c", "  #  include <ldns/ldns.h>", 1),
         ("control/assembly.c", '#include "dataplane/dataplane.h"', 0),
         ("relay/server.c", '#include "dataplane/dataplane.h"', 1),

@@ -12,7 +12,7 @@
  */
 #include "dataplane/wire/tcp/tcp.h"
 
-#define UNFINISHED_TIME 100u /* us until what this turn could not do is tried again */
+#define UNFINISHED_TIME TICK_MS(1) /* until what this turn could not do is tried again */
 
 static struct flow_slot *slot_find(struct stack *stack, struct flow flow)
 {
@@ -41,10 +41,13 @@ static void wire_flush(struct flow_plane *plane, tick_us now)
 static tick_us wire_deadline(struct flow_plane *plane)
 {
     struct stack *stack = stack_of(plane);
-    tick_us deadline = stack_deadline(stack), soon = stack->now + UNFINISHED_TIME;
+    tick_us deadline = stack_deadline(stack);
 
+    if (flow_core_is_quiet(&stack->core))
+        return deadline;
     /* Reports that did not fit, or a connection that a full nic or an empty pool cut short. */
-    return flow_core_is_quiet(&stack->core) || deadline < soon ? deadline : soon;
+    tick_us soon = stack->now + (flow_link_is_empty(&stack->core.report) ? UNFINISHED_TIME : 0);
+    return deadline < soon ? deadline : soon;
 }
 
 static void wire_wait(struct flow_plane *plane, tick_us now, tick_us deadline)

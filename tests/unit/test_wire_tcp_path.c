@@ -85,6 +85,36 @@ static void test_narrow_paths(void **state)
     }
 }
 
+/* Goal: the last segment of a message, which is not a full one, gets through as well. */
+static void test_black_hole_at_the_end(void **state)
+{
+    static const struct {
+        uint16_t mtu;
+        uint32_t size, expected_mss;
+        tick_us time_max;
+    } rows[] = {
+        {1400, 1400, 1348, TICK_S(3)}, /* longer than most paths take */
+        {1000, 1100, 500, TICK_S(15)}, /* few are so narrow */
+        {1000, 500, 1448, TICK_MS(100)},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        struct pair *pair = pair_of(4, rows[i].mtu, false, 1500);
+        uint32_t received = 0;
+        pair_connect(pair);
+        tick_us start = pair->now;
+        pair_send(pair, PAIR_A, 0, rows[i].size);
+        while (received < rows[i].size && pair->now < start + rows[i].time_max) {
+            pair_turn(pair);
+            received += pair_receive(pair, PAIR_B, received);
+        }
+        assert_int_equal(rows[i].size, received);
+        assert_int_equal(rows[i].expected_mss, pair_tcb(pair, PAIR_A)->mss);
+        pair_free(pair);
+    }
+}
+
 /* Goal: small segments that are lost say nothing about length. */
 static bool drop_data(struct pair *pair, const struct pair_segment *segment)
 {
@@ -203,6 +233,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_narrow_paths),
+        cmocka_unit_test(test_black_hole_at_the_end),
         cmocka_unit_test(test_lost_small_segments_are_no_black_hole),
         cmocka_unit_test(test_icmp_is_believed_for_what_is_in_flight),
         cmocka_unit_test(test_icmp_while_connecting),

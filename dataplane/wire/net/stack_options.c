@@ -124,8 +124,10 @@ static bool port_is_possible(const struct stack_options *options,
         return false;
     if (is_chained && nic->segments_max < 2)
         return false;
-    /* Where a frame must be one buffer, there must be one that holds it. */
-    if (!is_chained && buf_pool_data_size(options->pool) < mtu)
+    /* Octets of many small pieces are put together in as many buffers as a frame may have, of which
+     * the first holds the headers; where a frame must be one buffer, in one. */
+    uint32_t pieces = is_chained ? nic->segments_max - 1u : 1u;
+    if (buf_pool_data_size(options->pool) * pieces < mtu)
         return false;
     if (!is_l3 && ethernet_is_multicast(nic->mac))
         return false;

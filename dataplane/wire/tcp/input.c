@@ -52,13 +52,18 @@ static void window_take(struct tcb *tcb, const struct segment *segment)
         tcb->flags &= ~(uint32_t)TCB_ZERO_WINDOW;
 }
 
-/* 3.10.7.4: only from segments that are not older than the last one it was taken from. */
-static void window_update(struct stack *stack, struct tcb *tcb, const struct segment *segment)
+/* 3.10.7.4: only from segments that are not older than the last one it was taken from. One that
+ * acknowledges more than any before is the newest, whatever its number: octets sent again tell
+ * today's window. Without it the old window would count from the new snd_una, beyond its edge. */
+static void window_update(struct stack *stack, struct tcb *tcb, const struct segment *segment,
+                          bool is_advance)
 {
     const struct tcp_header *header = &segment->header;
+    bool is_older =
+        seq_gt(tcb->snd_wl1, header->sequence) ||
+        (tcb->snd_wl1 == header->sequence && seq_gt(tcb->snd_wl2, header->acknowledgement));
 
-    if (seq_gt(tcb->snd_wl1, header->sequence) ||
-        (tcb->snd_wl1 == header->sequence && seq_gt(tcb->snd_wl2, header->acknowledgement)))
+    if (is_older && !is_advance)
         return;
     window_take(tcb, segment);
     if (tcb->rtx_mode != TCP_RTX_PERSIST)
@@ -83,7 +88,7 @@ static void ack_take(struct stack *stack, struct tcb *tcb, const struct segment 
         tcb->unacked_since = stack->now;
         destination_confirm(stack, tcb->destination);
     }
-    window_update(stack, tcb, segment);
+    window_update(stack, tcb, segment, ack.is_advance);
     /* RFC 9293 3.8.6.1: while the peer answers, a closed window is no reason to give up. */
     if (tcb->snd_wnd == 0)
         tcb->unacked_since = stack->now;
@@ -119,7 +124,7 @@ static bool input_ack(struct stack *stack, struct tcb *tcb, struct segment *segm
         return true;
     }
     uint32_t window = tcb->snd_wnd;
-    window_update(stack, tcb, segment);
+    window_update(stack, tcb, segment, false);
     if (tcb->snd_wnd != window || tcb->rtx_mode == TCP_RTX_PERSIST)
         tcb_output_later(stack, tcb);
     return true;

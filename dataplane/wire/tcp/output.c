@@ -14,7 +14,12 @@
  * work, flow.h rule 6), or fills half of the largest window the peer ever had (silly window
  * avoidance, RFC 9293 3.8.6.2.1); else the persist timer lets it go.
  *
- * Limits: a connection stops for this turn when its port's queue is full, and goes on in the next.
+ * Without buffers nothing large can be sent; but what is sent is acknowledged, and that brings
+ * buffers back. So when a segment finds none, as much of it goes as fits behind its headers: many
+ * connections that have appended all of a pool do not hold each other for ever.
+ *
+ * Limits: a connection stops for this turn when its port's queue is full or buffers are short, and
+ * goes on in the next.
  */
 #include "dataplane/wire/tcp/tcp.h"
 
@@ -25,6 +30,9 @@ void tcb_output_later(struct stack *stack, struct tcb *tcb)
 {
     flow_core_send_now(&stack->core, &tcb->slot);
 }
+
+/* Payload that needs no buffer but the one of the headers. */
+#define BARE_PAYLOAD_MAX (STACK_HEADER_SIZE - TCP_HEADER_SIZE - TCP_OPTIONS_SIZE_MAX)
 
 static bool port_has_room(struct stack *stack, const struct tcb *tcb)
 {
@@ -41,18 +49,17 @@ static bool port_has_room(struct stack *stack, const struct tcb *tcb)
 
 /* ---- again ---- */
 
-bool tcp_retransmit(struct stack *stack, struct tcb *tcb, uint32_t index)
+/* What descriptor `index` describes, or its first `max` octets: then it is cut. */
+static bool send_again(struct stack *stack, struct tcb *tcb, uint32_t index, uint32_t max)
 {
     const struct tcp_sent *sent = tcp_sent_at(&tcb->sent, index);
-
-    CHECK(!(sent->flags & TCP_SENT_SYN));
-    /* The path may have become narrower since: what is too long now goes in two. */
     uint32_t octets = sent->size - (sent->flags & TCP_SENT_FIN ? 1u : 0u);
-    if (octets > tcb->mss) {
-        if (tcp_sent_split(stack, tcb, index, tcb->mss) != ERR_OK)
+
+    if (octets > max) {
+        if (tcp_sent_split(stack, tcb, index, (uint16_t)max) != ERR_OK)
             return false;
         sent = tcp_sent_at(&tcb->sent, index);
-        octets = tcb->mss;
+        octets = max;
     }
     bool is_fin = sent->flags & TCP_SENT_FIN;
     struct tcp_piece piece = {
@@ -67,6 +74,15 @@ bool tcp_retransmit(struct stack *stack, struct tcb *tcb, uint32_t index)
     tcp_recovery_on_resent(stack, tcb, index);
     STACK_COUNT(stack, TCP_RETRANSMITTED);
     return true;
+}
+
+bool tcp_retransmit(struct stack *stack, struct tcb *tcb, uint32_t index)
+{
+    CHECK(!(tcp_sent_at(&tcb->sent, index)->flags & TCP_SENT_SYN));
+    /* The path may have become narrower since: what is too long now goes in two. */
+    tcb_mss_update(stack, tcb);
+    return send_again(stack, tcb, index, tcb->mss) ||
+           (tcb->mss > BARE_PAYLOAD_MAX && send_again(stack, tcb, index, BARE_PAYLOAD_MAX));
 }
 
 static void output_lost(struct stack *stack, struct tcb *tcb)
@@ -181,12 +197,18 @@ static bool output_one(struct stack *stack, struct tcb *tcb, uint32_t available,
         .size = size,
         .flags = (uint8_t)((is_fin ? TCP_FIN : 0) | (size > 0 && size == available ? TCP_PSH : 0)),
         .is_new = true};
-    if (!tcp_segment_send(stack, tcb, &piece)) {
-        tcb_output_later(stack, tcb);
-        return false;
+    if (tcp_segment_send(stack, tcb, &piece)) {
+        describe(stack, tcb, size, is_fin);
+        return true;
     }
-    describe(stack, tcb, size, is_fin);
-    return true;
+    tcb_output_later(stack, tcb);
+    if (size <= BARE_PAYLOAD_MAX)
+        return false;
+    piece.size = BARE_PAYLOAD_MAX;
+    piece.flags = 0;
+    if (tcp_segment_send(stack, tcb, &piece))
+        describe(stack, tcb, piece.size, false);
+    return false;
 }
 
 static void output_new(struct stack *stack, struct tcb *tcb, bool is_forced)
@@ -198,6 +220,7 @@ static void output_new(struct stack *stack, struct tcb *tcb, bool is_forced)
     /* RFC 5681 4.1: after silence for an RTO the window says nothing about the path any more. */
     if (tcb->snd_nxt == tcb->snd_una && stack->now - tcb->unacked_since > tcb->rtt.rto)
         tcp_congestion_idle(stack, tcb);
+    tcb_mss_update(stack, tcb);
     while ((available > 0 || fin_may_go(tcb)) && output_one(stack, tcb, available, is_forced)) {
         available = tcb_unsent_size(tcb);
         is_forced = false;
@@ -215,8 +238,6 @@ static void output(struct stack *stack, struct tcb *tcb, bool is_forced)
     if (tcb->flags & TCB_ACK_NOW && has_blocks)
         tcp_send_ack(stack, tcb);
     if (tcb->state >= TCP_ESTABLISHED) {
-        if (tcb->lost > 0 || tcb_unsent_size(tcb) > 0)
-            tcb_mss_update(stack, tcb); /* others may have found the path narrower */
         output_lost(stack, tcb);
         output_new(stack, tcb, is_forced);
     }

@@ -9,29 +9,33 @@
  * pieces, without any reaction of congestion control.
  *
  * Where a filter eats these messages, large segments vanish while small ones pass: the transfer
- * stops at its first full segment, the classic "hangs after DATA". The sign is that a full segment
- * timed out twice in a row. The MTU then goes down a step (RFC 4821 7.7), and another step after
- * every second time-out that follows; the destination is marked so that its next connections begin
- * where this one ended.
+ * stops at its first full segment, the classic "hangs after DATA". The sign is that such a segment
+ * timed out twice in a row, or a smaller one, as the last of a message may be, four times. The MTU
+ * then goes down to the next step below that packet (RFC 4821 7.7), and again after every second
+ * time-out that follows; the destination is marked so that its next connections begin where this
+ * one ended.
  *
  * Limits: never below the floors of destination_mtu_lower() (552, 1280); never up, but by age.
  */
 #include "dataplane/wire/tcp/tcp.h"
 
-#define BLACK_HOLE_TIMEOUTS 2u
+#define TIMEOUTS_OF_LARGE 2u
+#define TIMEOUTS_OF_SMALL 4u
+#define SMALL_PACKET_MAX  1280u /* what nearly every path takes */
 
 /* RFC 1191 7.1: for routers that do not say how much they take. */
 static const uint16_t plateaus[] = {32000, 17914, 8166, 4352, 2002, 1492, 1280, 1006, 552};
 /* Without any word: what tunnels and Ethernet leave, then what every IPv6 path takes. */
 static const uint16_t steps[] = {1500, 1400, 1280, 552};
 
-static uint16_t next_lower(const uint16_t *table, size_t count, uint16_t mtu)
+/* 0: there is none. */
+static uint16_t next_lower(const uint16_t *table, size_t count, uint32_t mtu)
 {
     for (size_t i = 0; i < count; i++) {
         if (table[i] < mtu)
             return table[i];
     }
-    return mtu;
+    return 0;
 }
 
 /* The path takes `mtu` from now on. */
@@ -53,18 +57,32 @@ void tcp_pmtu_on_icmp(struct stack *stack, struct tcb *tcb, uint16_t mtu)
     tcb_output_later(stack, tcb);
 }
 
+/* The IP packet that carries `octets` of payload. */
+static uint32_t packet_size(const struct tcb *tcb, uint32_t octets)
+{
+    uint32_t ip = tcb->key.family == FLOW_FAMILY_IP6 ? IP6_HEADER_SIZE : IP4_HEADER_SIZE;
+    uint32_t options = tcb->flags & TCB_HAS_TIMESTAMPS ? 12 : 0;
+
+    return ip + TCP_HEADER_SIZE + options + octets;
+}
+
 void tcp_pmtu_on_rto(struct stack *stack, struct tcb *tcb)
 {
-    uint16_t mtu = destination_mtu(stack, tcb->destination);
+    if (tcb->sent.count == 0 || tcb->snd_wnd == 0 || tcb->rtt.backoff % 2 != 0)
+        return;
+    const struct tcp_sent *sent = tcp_sent_at(&tcb->sent, 0);
+    uint32_t octets = sent->size - (sent->flags & TCP_SENT_FIN ? 1u : 0u);
+    uint32_t size = packet_size(tcb, octets);
 
-    if (tcb->rtt.backoff < BLACK_HOLE_TIMEOUTS || tcb->rtt.backoff % BLACK_HOLE_TIMEOUTS != 0 ||
-        tcb->sent.count == 0)
+    tcb_mss_update(stack, tcb);
+    if (octets > tcb->mss)
+        return; /* others have learnt it: it goes in smaller pieces now */
+    bool is_large = octets == tcb->mss || size > SMALL_PACKET_MAX;
+    if (tcb->rtt.backoff < (is_large ? TIMEOUTS_OF_LARGE : TIMEOUTS_OF_SMALL))
         return;
-    /* A short segment that is lost says nothing about length. */
-    uint16_t size = tcp_sent_at(&tcb->sent, 0)->size;
-    if (size < tcb->mss || tcb->snd_wnd == 0)
-        return;
-    if (!lower(stack, tcb, next_lower(steps, COUNT_OF(steps), mtu)))
+    /* What is no longer than the lowest step is not lost for its length. */
+    uint16_t step = next_lower(steps, COUNT_OF(steps), size);
+    if (step == 0 || !lower(stack, tcb, step))
         return;
     tcb->destination->is_black_hole = true;
     STACK_COUNT(stack, TCP_BLACK_HOLES);

@@ -252,11 +252,12 @@ uint32_t tcp_send_fitting(const struct tcb *tcb, uint32_t offset, uint32_t size,
     return octets;
 }
 
-static void gather_by_copy(const struct tcb *tcb, struct place place, uint32_t size,
+/* Moves the place on. */
+static void gather_by_copy(const struct tcb *tcb, struct place *place, uint32_t size,
                            struct buf *into)
 {
     while (size > 0) {
-        struct buf_slice piece = place_next(tcb, &place, size);
+        struct buf_slice piece = place_next(tcb, place, size);
         struct span octets = buf_slice_span(&piece);
 
         memcpy(buf_data(into) + buf_size(into), octets.data, octets.size);
@@ -289,18 +290,22 @@ static bool gather_by_reference(struct stack *stack, const struct tcb *tcb, stru
     return true;
 }
 
-/* More pieces than the nic takes: into one buffer of our own. */
+/* More pieces than the nic takes: into buffers of our own, which are few enough
+ * (stack_options_check()). */
 static bool gather_together(struct stack *stack, const struct tcb *tcb, struct place place,
                             uint32_t size, struct buf *head)
 {
-    struct buf *buf = buf_acquire(stack->options.pool);
     struct buf *tail = head;
 
-    if (buf == NULL)
-        return false;
-    CHECK(buf_room(buf) >= size);
-    gather_by_copy(tcb, place, size, buf);
-    chain_append(head, &tail, buf);
+    while (size > 0) {
+        struct buf *buf = buf_acquire(stack->options.pool);
+        if (buf == NULL)
+            return false;
+        uint32_t part = size < buf_room(buf) ? size : buf_room(buf);
+        gather_by_copy(tcb, &place, part, buf);
+        chain_append(head, &tail, buf);
+        size -= part;
+    }
     STACK_COUNT(stack, TCP_SEND_JOINED);
     return true;
 }
@@ -313,7 +318,7 @@ bool tcp_send_gather(struct stack *stack, struct tcb *tcb, uint32_t offset, uint
     bool is_done;
 
     if (size <= buf_room(head)) {
-        gather_by_copy(tcb, place, size, head);
+        gather_by_copy(tcb, &place, size, head);
         is_done = true;
     } else if (tcp_send_fitting(tcb, offset, size, pieces_max) == size) {
         is_done = gather_by_reference(stack, tcb, place, size, head);

@@ -143,7 +143,7 @@ static void test_undo_for_each_ack(void **state)
         assert_true(search_count <= 4 * f.resent_count + 4);
         bounded_ack(&f, n, 0, NULL);
         if (!(f.tcb->flags & TCB_IN_RECOVERY)) {
-            fixture_advance(&f, TICK_MS(30));
+            f.stack->now = tcp_recovery_reorder_at(f.stack, f.tcb);
             search_count = 0;
             tcp_recovery_on_reorder_timer(f.stack, f.tcb);
             assert_true(search_count <= SEARCHES_MAX);

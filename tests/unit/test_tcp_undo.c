@@ -31,7 +31,7 @@ static void test_timestamps(void **state)
          false,
          {FLAG(TCB_HAS_TIMESTAMPS), SEND(20), ECHO(0), WAIT(100), SACK(0, {1, 4}), OUTPUT,
           HAS_RESENT("0"), ACK(4), HAS_NOT(TCB_IN_RECOVERY), CWND(20), SACK(4, {5, 9}),
-          REORDER(25000), HAS_FLAG(TCB_IN_RECOVERY), OUTPUT, HAS_RESENT("4"), ACK(9),
+          REORDER(50000), HAS_FLAG(TCB_IN_RECOVERY), OUTPUT, HAS_RESENT("4"), ACK(9),
           HAS_NOT(TCB_IN_RECOVERY), CWND(20)}},
     };
 

@@ -274,6 +274,9 @@ static void on_text(struct stack *stack, struct tcb *tcb, struct segment *segmen
         is_fin = tcp_receive_reassemble(stack, tcb);
         tcb->flags |= TCB_ACK_NOW;
         tcb_output_later(stack, tcb);
+        /* Without SACK the peer counts: one for each, also of those that came in one burst. */
+        if (!(tcb->flags & TCB_HAS_SACK))
+            tcp_send_ack(stack, tcb);
     }
     if (orphan_is_overrun(stack, tcb))
         return;

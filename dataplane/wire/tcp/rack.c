@@ -6,7 +6,8 @@
  *
  * The reordering window is 0 until reordering was seen (then three SACKED segments are proof, as in
  * RFC 6675, and in recovery everything older is), else a quarter of the smallest RTT, and as many
- * quarters more as round trips brought a DSACK; this wears off after RACK_PERSIST recoveries.
+ * quarters more as round trips brought a DSACK, or an echoed timestamp that says the same (undo.c);
+ * this wears off after RACK_PERSIST recoveries.
  *
  * The segments are looked at in the order of their last transmission (step 5), which is two orders:
  * those sent once, up from `judged_to`, and the ring of those sent again (scoreboard.c). In each
@@ -41,14 +42,11 @@ uint32_t tcp_rack_reorder_window(const struct tcb *tcb)
     return (uint32_t)(window < tcb->rtt.srtt ? window : tcb->rtt.srtt);
 }
 
-static void widen(struct tcb *tcb, const struct tcp_ack *ack)
+void tcp_rack_widen(struct tcb *tcb)
 {
     struct tcp_rack *rack = &tcb->rack;
 
-    if (tcb->flags & TCB_DSACK_ROUND && seq_ge(tcb->snd_una, rack->dsack_round))
-        tcb->flags &= ~(uint32_t)TCB_DSACK_ROUND;
-    /* A probe's DSACK speaks of a lost ACK, not of reordering. */
-    if (!ack->has_dsack || ack->is_tlp_dsack || tcb->flags & TCB_DSACK_ROUND)
+    if (tcb->flags & TCB_DSACK_ROUND)
         return;
     tcb->flags |= TCB_DSACK_ROUND;
     rack->dsack_round = tcb->snd_nxt;
@@ -73,7 +71,11 @@ void tcp_rack_update(struct stack *stack, struct tcb *tcb, const struct tcp_ack 
         }
     }
     rack->is_reordering_seen |= ack->is_reordered;
-    widen(tcb, ack);
+    if (tcb->flags & TCB_DSACK_ROUND && seq_ge(tcb->snd_una, rack->dsack_round))
+        tcb->flags &= ~(uint32_t)TCB_DSACK_ROUND;
+    /* A probe's DSACK speaks of a lost ACK, not of reordering. */
+    if (ack->has_dsack && !ack->is_tlp_dsack)
+        tcp_rack_widen(tcb);
 }
 
 void tcp_rack_recovered(struct tcb *tcb)

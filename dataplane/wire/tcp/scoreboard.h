@@ -78,6 +78,8 @@ void tcp_digest_delivered(const struct stack *stack, struct tcb *tcb, const stru
 void tcp_rack_update(struct stack *stack, struct tcb *tcb, const struct tcp_ack *ack);
 /** Step 5: marks LOST what should have been delivered by now, within the budget. */
 void tcp_rack_detect(struct stack *stack, struct tcb *tcb);
+/** Something was sent again and arrived by itself: more patience from now on, once a round trip. */
+void tcp_rack_widen(struct tcb *tcb);
 /** An episode of recovery ended. */
 void tcp_rack_recovered(struct tcb *tcb);
 uint32_t tcp_rack_reorder_window(const struct tcb *tcb);

@@ -67,6 +67,8 @@ bool tcp_undo_ack(struct stack *stack, struct tcb *tcb, const struct tcp_ack *ac
         tcp_scoreboard_find_again(tcb, tcb->flags & TCB_IN_LOSS ? UINT32_MAX : TCP_SACK_BUDGET);
     if (tcb->flags & TCB_IN_LOSS)
         tcp_rtt_progress(&tcb->rtt, &stack->options.tcp);
+    else
+        tcp_rack_widen(tcb);
     tcb->rack.is_reordering_seen = true;
     scoreboard->frto = TCP_FRTO_OFF;
     tcb->flags &= ~(uint32_t)(TCB_SPURIOUS_CHECK | TCB_IN_LOSS | TCB_IN_RECOVERY);

@@ -507,6 +507,25 @@ static void test_exception_flood(void **state)
     end_close(&end);
 }
 
+static void test_tap_has_no_jumbo_frames(void **state)
+{
+    struct buf_pool *pool = NULL;
+    char error[NIC_ETH_ERROR_SIZE];
+    struct nic_eth_port *port = NULL;
+    struct nic_eth_options options = {
+        .device = "net_tap0,iface=wiretap5", .queue_count = 1, .pools = &pool, .mtu = 1505};
+    (void)state;
+
+    assert_int_equal(
+        ERR_OK, buf_pool_new_on_mempool("receive", POOL_SIZE, 2048, BUF_MEMPOOL_ANY_NODE, &pool));
+    assert_int_equal(ERR_CONFIG_VALUE, nic_eth_port_new(&options, &port, error));
+    assert_string_equal("an MTU of 1505 is too large, at most 1504", error);
+    options.mtu = 1504;
+    assert_int_equal(ERR_OK, nic_eth_port_new(&options, &port, error));
+    nic_eth_port_free(port);
+    buf_pool_free(pool);
+}
+
 static void test_exception_refusals(void **state)
 {
     const char *const names[] = {"", "a-name-that-is-too-long", "wiretap4"};
@@ -536,6 +555,7 @@ int main(void)
         cmocka_unit_test(test_tap),
         cmocka_unit_test(test_tap_offloads),
         cmocka_unit_test(test_tap_scatter),
+        cmocka_unit_test(test_tap_has_no_jumbo_frames),
         cmocka_unit_test(test_sigio_is_survived),
         cmocka_unit_test(test_af_packet),
         cmocka_unit_test(test_af_xdp),

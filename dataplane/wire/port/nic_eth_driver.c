@@ -146,6 +146,8 @@ static enum err memif_fit(struct nic_eth_setup *setup)
  * of the full size, since it counts the Ethernet header against the MTU: the frame is never sent,
  * nor any behind it.
  *
+ * It says that it takes frames of 1,522 octets, and more cannot be configured.
+ *
  * The link address that the driver names is the kernel's end. The stack gets another one, or both
  * would be the same to a bridge.
  *
@@ -159,7 +161,7 @@ static enum err tap_fit(struct nic_eth_setup *setup)
 
         setup->receive_descriptors = (uint16_t)((frame - 1) / setup->data_size + 1);
     }
-    return ERR_OK;
+    return limit_mtu(setup, setup->info.max_rx_pktlen - RTE_ETHER_HDR_LEN - RTE_ETHER_CRC_LEN, "");
 }
 
 /* ---- net_af_packet ---- */

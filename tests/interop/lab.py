@@ -7,6 +7,7 @@ that is not installed raises Skip. Processes are ended by pid, in reverse order;
 import atexit
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -58,6 +59,28 @@ def can_connect(address, port):
         return False
 
 
+def audit(*ledgers):
+    """What angarium-load says of sources' and sinks' ledgers together."""
+    done = subprocess.run([os.path.join(BUILD, 'bench/load/angarium-load'), 'audit'] + list(ledgers), stdout=subprocess.PIPE, check=False,
+                          encoding='utf-8')
+    return done.stdout.strip()
+
+
+def source_message():
+    """A message of 10 KB with what tends to get broken: dots at line starts, long lines, 8-bit, trailing blanks."""
+    lines = ['From: source@load.example', 'To: sink@sink.test', 'Subject: body to be kept octet for octet', 'Date: Mon, 23 Nov 2026 12:00:00 +0000',
+             'Message-ID: <kept@load.example>', '', '.', '..', '.dot',
+             'blanks at the end   ', '\t', 'x' * 990, '', 'caf\u00e9 8-bit', 'From the beginning']
+    while sum(len(line) + 2 for line in lines) < 10000:
+        lines.append('The quick brown fox jumps over the lazy dog. ' + str(len(lines)))
+    return '\r\n'.join(lines) + '\r\n'
+
+
+def without_received(text):
+    match = re.match(rb'Received:[^\n]*\n([ \t][^\n]*\n)*', text)
+    return text[match.end():] if match else text
+
+
 class Lab:
     def __init__(self, name):
         self.name = name
@@ -82,9 +105,8 @@ class Lab:
         return path
 
     def start(self, arguments, log=None, **more):
-        output = open(self.path(log or os.path.basename(arguments[0]) + '.log'), 'ab')
-        child = subprocess.Popen(arguments, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **more)
-        output.close()
+        with open(self.path(log or os.path.basename(arguments[0]) + '.log'), 'ab') as output:
+            child = subprocess.Popen(arguments, **{'stdout': output, 'stderr': output, 'stdin': subprocess.DEVNULL, **more})
         self.children.append(child)
         return child
 
@@ -114,10 +136,10 @@ class Lab:
 
     # ---- names ----
 
-    def nsd(self, zones):
-        """An authoritative server with these zones ({'example': ['@ MX 10 mx', ...]}); returns its port."""
-        port = free_port(kind=socket.SOCK_DGRAM)
-        lines = ['server:', '  ip-address: 127.0.0.1@%d' % port, '  username: ""', '  database: ""',
+    def nsd(self, zones, address='127.0.0.1', port=None, prefix=(), reach=can_connect):
+        """An authoritative server with these zones ({'example': ['@ MX 10 mx', ...]}); returns its port. prefix: words before the command."""
+        port = port or free_port(kind=socket.SOCK_DGRAM)
+        lines = ['server:', '  ip-address: %s@%d' % (address, port), '  username: ""', '  database: ""',
                  '  zonesdir: "%s"' % self.folder, '  pidfile: ""', '  xfrdfile: "%s"' % self.path('xfrd.state'),
                  '  zonelistfile: "%s"' % self.path('zone.list'), '  server-count: 1', '  hide-version: yes', '  rrl-ratelimit: 0',
                  'remote-control:', '  control-enable: no']
@@ -126,24 +148,24 @@ class Lab:
                        % (zone, '\n'.join(rows)))
             lines += ['zone:', '  name: "%s"' % zone, '  zonefile: "%s.zone"' % zone]
         config = self.write('nsd.conf', '\n'.join(lines) + '\n')
-        self.start([tool('nsd'), '-d', '-c', config])
-        wait_until(lambda: can_connect('127.0.0.1', port), 10, 'nsd answers:\n' + self.log('nsd.log'))
+        self.start(list(prefix) + [tool('nsd'), '-d', '-c', config], 'nsd.log')
+        wait_until(lambda: reach(address, port), 10, 'nsd answers:\n' + self.log('nsd.log'))
         return port
 
     # ---- a whole Postfix ----
 
-    def postfix(self, address, port, main, services=(), prefix=()):
+    def postfix(self, address, port, main, services=(), prefix=(), reach=can_connect):
         """Start a Postfix of our own, listening on address:port, with these main.cf lines; returns its Postfix object."""
-        return Postfix(self, address, port, main, services, list(prefix))
+        return Postfix(self, address, port, main, services, list(prefix), reach)
 
     # ---- the relay ----
 
-    def relay(self, text, name='relay'):
+    def relay(self, text, name='relay', prefix=(), reach=can_connect):
         """Start angariumd with this configuration (spool and sockets are added); returns an object with its ports and files."""
-        return Relay(self, text, name)
+        return Relay(self, text, name, prefix, reach)
 
-    def load(self, *arguments, log='load.log'):
-        return self.start([os.path.join(BUILD, 'bench/load/angarium-load')] + [str(a) for a in arguments], log)
+    def load(self, *arguments, log='load.log', prefix=()):
+        return self.start(list(prefix) + [os.path.join(BUILD, 'bench/load/angarium-load')] + [str(a) for a in arguments], log)
 
     # ---- checks ----
 
@@ -186,7 +208,7 @@ class Postfix:
                 'smtp unix - - n - 200 smtp', 'error unix - - n - - error', 'retry unix - - n - - error',
                 'anvil unix - - n - 1 anvil', 'scache unix - - n - 1 scache', 'tlsmgr unix - - n 1000? 1 tlsmgr')
 
-    def __init__(self, lab, address, port, main, services, prefix):
+    def __init__(self, lab, address, port, main, services, prefix, reach):
         if os.geteuid() != 0:
             raise Skip('needs root')
         self.program, self.folder = tool('postfix'), lab.path('postfix')
@@ -206,7 +228,7 @@ class Postfix:
                               encoding='utf-8')
         assert done.returncode == 0, 'postfix start: ' + done.stdout
         atexit.register(self.stop)
-        wait_until(lambda: can_connect(address, port), 20, 'Postfix listens')
+        wait_until(lambda: reach(address, port), 20, 'Postfix listens')
 
     def master_pid(self):
         with open(os.path.join(self.folder, 'queue/pid/master.pid'), encoding='ascii') as file:
@@ -218,8 +240,8 @@ class Postfix:
 
 
 class Relay:
-    def __init__(self, lab, text, name):
-        self.lab, self.name = lab, name
+    def __init__(self, lab, text, name, prefix, reach):
+        self.lab, self.name, self.prefix, self.reach = lab, name, list(prefix), reach
         self.port = free_port()
         self.spool = lab.path(name + '-spool')
         self.records_file = lab.path(name + '-records.json')
@@ -234,8 +256,8 @@ control: {socket: "%s"}
         self.start()
 
     def start(self):
-        self.child = self.lab.start([os.path.join(BUILD, 'control/angariumd'), '-c', self.config], self.name + '.log')
-        wait_until(lambda: self.child.poll() is not None or can_connect('127.0.0.1', self.port), 20, 'the relay listens')
+        self.child = self.lab.start(self.prefix + [os.path.join(BUILD, 'control/angariumd'), '-c', self.config], self.name + '.log')
+        wait_until(lambda: self.child.poll() is not None or self.reach('127.0.0.1', self.port), 20, 'the relay listens')
         if self.child.poll() is not None:
             raise AssertionError('the relay ended with %s:\n%s' % (self.child.returncode, self.lab.log(self.name + '.log')))
 

@@ -7,7 +7,7 @@ import re
 import socket
 import subprocess
 
-from lab import BUILD, ROOT, Lab, Skip, can_connect, free_port, tool, wait_until
+from lab import ROOT, Lab, Skip, audit, can_connect, free_port, source_message, tool, wait_until, without_received
 
 lab = Lab('peers')
 MX_PORT = free_port()
@@ -43,21 +43,6 @@ def the_relay():
     if relay is None:
         relay = lab.relay(CONFIG % (lab.nsd(ZONES), MX_PORT))
     return relay
-
-
-def source_message():
-    """A message of 10 KB with what tends to get broken: dots at line starts, long lines, 8-bit, trailing blanks."""
-    lines = ['From: source@load.example', 'To: sink@sink.test', 'Subject: body to be kept octet for octet', 'Date: Mon, 23 Nov 2026 12:00:00 +0000',
-             'Message-ID: <kept@load.example>', '', '.', '..', '.dot',
-             'blanks at the end   ', '\t', 'x' * 990, '', 'caf\u00e9 8-bit', 'From the beginning']
-    while sum(len(line) + 2 for line in lines) < 10000:
-        lines.append('The quick brown fox jumps over the lazy dog. ' + str(len(lines)))
-    return '\r\n'.join(lines) + '\r\n'
-
-
-def without_received(text):
-    match = re.match(rb'Received:[^\n]*\n([ \t][^\n]*\n)*', text)
-    return text[match.end():] if match else text
 
 
 @lab.check('10,000 messages from smtp-source to a sink that keeps them, octet for octet')
@@ -324,12 +309,6 @@ box:
         text = file.read()
     assert source_message().replace('\r\n', '\n').encode() in text, 'the body changed on the way to Exim'
     lab.stop(child)
-
-
-def audit(*ledgers):
-    done = subprocess.run([os.path.join(BUILD, 'bench/load/angarium-load'), 'audit'] + list(ledgers), stdout=subprocess.PIPE, check=False,
-                          encoding='utf-8')
-    return done.stdout.strip()
 
 
 @lab.check('a sink that answers 4xx for a while, then takes everything: nothing lost, nothing doubled')

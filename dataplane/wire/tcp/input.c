@@ -238,12 +238,14 @@ static void on_ecn(struct tcb *tcb, const struct segment *segment)
         tcb->flags |= TCB_ECE_SEND | TCB_ACK_NOW;
 }
 
-/* The segment begins at rcv_nxt and nothing waits behind it. */
-static void text_in_order(struct stack *stack, struct tcb *tcb, struct segment *segment)
+/* The segment begins at rcv_nxt and nothing waits behind it. False: there is no memory for it. */
+static bool text_in_order(struct stack *stack, struct tcb *tcb, struct segment *segment)
 {
-    tcp_receive_in_order(stack, tcb, segment);
+    if (!tcp_receive_in_order(stack, tcb, segment))
+        return false;
     tcp_window_measure(stack, tcb);
     ack_schedule(stack, tcb);
+    return true;
 }
 
 /* Octets for an orphan are read and dropped, but not without end: then they belong to nobody, and
@@ -266,8 +268,8 @@ static void on_text(struct stack *stack, struct tcb *tcb, struct segment *segmen
         return;
     on_ecn(tcb, segment);
     if (tcb->reassembly == NULL && segment->sequence == tcb->rcv_nxt) {
-        if (segment->size > 0)
-            text_in_order(stack, tcb, segment);
+        if (segment->size > 0 && !text_in_order(stack, tcb, segment))
+            return;
     } else {
         /* RFC 5681 4.2: out of order, or filling a hole: at once. */
         tcp_receive_out_of_order(stack, tcb, segment);
@@ -469,7 +471,7 @@ static bool input_fast(struct stack *stack, struct tcb *tcb, struct segment *seg
     if (!input_ack(stack, tcb, segment))
         return true;
     if (segment->size > 0)
-        text_in_order(stack, tcb, segment);
+        (void)text_in_order(stack, tcb, segment);
     return true;
 }
 

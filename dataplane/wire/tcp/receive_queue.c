@@ -5,7 +5,8 @@
  * In order, a payload goes to the flow in the buffer it arrived in. It is copied behind what was
  * copied before, and the buffer let go, when it is small beside its buffer and others are charged
  * already, so that what a window lets in never pins more than twice its size; or when the pool that
- * the nic receives into runs low. Both are counted.
+ * the nic receives into runs low. Both are counted. When it is low and there is nothing to copy
+ * into either, payload is dropped and comes again: the reserve is for ACKs, which set buffers free.
  *
  * Out of order, payloads are held in ranges [start, end) of sequence numbers in rising order, each
  * a chain of buffers that show exactly its octets. What is already held stays, what comes later and
@@ -173,6 +174,18 @@ static bool is_small(const struct flow_slot *slot, const struct buf *buf)
     return slot->charge > 0 && buf_size(buf) * 2 < buf_charge(buf);
 }
 
+/* Is there something to hold `size` octets in? Where one pool is both, copies may have half of the
+ * reserve. */
+static bool has_room(const struct stack *stack, uint32_t size)
+{
+    const struct buf_pool *pool = stack->options.pool;
+
+    if (!pool_is_low(stack))
+        return true;
+    uint32_t kept = pool == stack->options.receive_pool ? stack->options.receive_reserve / 2 : 0;
+    return buf_pool_available(pool) > kept + size / buf_pool_data_size(pool) + 1;
+}
+
 /* True: all octets were copied, the buffer is not needed. What was copied of it is cut off. */
 static bool deliver_by_copy(struct stack *stack, struct tcb *tcb, struct buf *buf)
 {
@@ -225,10 +238,15 @@ static void deliver(struct stack *stack, struct tcb *tcb, struct buf *chain, uin
     }
 }
 
-void tcp_receive_in_order(struct stack *stack, struct tcb *tcb, struct segment *segment)
+bool tcp_receive_in_order(struct stack *stack, struct tcb *tcb, struct segment *segment)
 {
     CHECK(tcb->reassembly == NULL && segment->sequence == tcb->rcv_nxt && segment->size > 0);
+    if (!has_room(stack, segment->size)) {
+        STACK_COUNT(stack, TCP_RECEIVE_DROPPED);
+        return false;
+    }
     deliver(stack, tcb, payload_take(segment), segment->size);
+    return true;
 }
 
 /* ---- ranges ---- */
@@ -385,7 +403,7 @@ static bool is_within_bounds(const struct stack *stack, const struct tcb *tcb,
     const struct tcp_receive *receive = stack->tcp->receive;
 
     if (segment->sequence == tcb->rcv_nxt)
-        return true;
+        return has_room(stack, segment->size);
     if (receive->buffers >= receive->buffers_max || pool_is_low(stack))
         return false;
     return reassembly == NULL || (reassembly->buffers < policy->out_of_order_segments_max &&

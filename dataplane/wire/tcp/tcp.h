@@ -620,8 +620,8 @@ bool tcp_send_gather(struct stack *stack, struct tcb *tcb, uint32_t offset, uint
 struct tcp_receive *tcp_receive_new(struct stack *stack);
 void tcp_receive_free(struct tcp_receive *receive);
 /** In-order payload to the flow, by reference or copied (reason counted); takes the buffer. CHECKs
- * that nothing waits out of order. */
-void tcp_receive_in_order(struct stack *stack, struct tcb *tcb, struct segment *segment);
+ * that nothing waits out of order. False: there is nothing to hold it in; nothing was taken. */
+bool tcp_receive_in_order(struct stack *stack, struct tcb *tcb, struct segment *segment);
 /** Payload, or FIN, beyond rcv_nxt or where something waits there; bounded, first wins on overlap
  * (HAZARDS TC-13). */
 void tcp_receive_out_of_order(struct stack *stack, struct tcb *tcb, struct segment *segment);

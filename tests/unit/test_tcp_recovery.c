@@ -242,6 +242,61 @@ static void test_ecn(void **state)
     script_run_all(scripts, COUNT_OF(scripts));
 }
 
+/* RFC 6937 section 6: the window comes down to ssthresh within the round trip, evenly. */
+static void test_prr(void **state)
+{
+    static const struct script scripts[] = {
+        {"one of twenty is lost: about one goes for two that arrive",
+         20,
+         true,
+         {OWNER(40),        OUTPUT,          HAS_SENT(20),    WAIT(100),        SACK(0, {1, 2}),
+          OUTPUT,           HAS_SENT(1),     SACK(0, {1, 3}), OUTPUT,           HAS_SENT(1),
+          SACK(0, {1, 4}),  SSTHRESH(10),    OUTPUT,          HAS_RESENT("0"),  HAS_SENT(0),
+          SACK(0, {1, 5}),  OUTPUT,          HAS_SENT(0),     SACK(0, {1, 6}),  OUTPUT,
+          HAS_SENT(0),      SACK(0, {1, 7}), OUTPUT,          HAS_SENT(0),      SACK(0, {1, 8}),
+          OUTPUT,           HAS_SENT(1),     SACK(0, {1, 9}), OUTPUT,           HAS_SENT(0),
+          SACK(0, {1, 10}), OUTPUT,          HAS_SENT(1),     SACK(0, {1, 20}), OUTPUT,
+          HAS_SENT(5),      WAIT(100),       ACK(22),         CWND(10)}},
+        {"fifteen of twenty are lost: two go for one that arrives, up to ssthresh",
+         20,
+         true,
+         {OWNER(40),
+          OUTPUT,
+          HAS_SENT(20),
+          WAIT(100),
+          SACK(0, {15, 16}),
+          OUTPUT,
+          HAS_SENT(1),
+          SACK(0, {15, 17}),
+          OUTPUT,
+          HAS_SENT(1),
+          SACK(0, {15, 18}),
+          SSTHRESH(10),
+          OUTPUT,
+          HAS_RESENT("0 1"),
+          SACK(0, {15, 19}),
+          OUTPUT,
+          HAS_RESENT("2 3"),
+          SACK(0, {15, 20}),
+          OUTPUT,
+          HAS_RESENT("4 5"),
+          SACK(0, {15, 21}),
+          OUTPUT,
+          HAS_RESENT("6 7"),
+          SACK(0, {15, 22}),
+          OUTPUT,
+          HAS_RESENT("8 9"),
+          WAIT(100),
+          SACK(1, {15, 22}),
+          OUTPUT,
+          HAS_RESENT("10"),
+          HAS_SENT(0)}},
+    };
+
+    (void)state;
+    script_run_all(scripts, COUNT_OF(scripts));
+}
+
 /* Descriptors cut in two while they wait to be sent again, and an ACK that ends within one. */
 static void test_cut_in_two(void **state)
 {
@@ -307,9 +362,10 @@ static void test_too_long(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sack),       cmocka_unit_test(test_without_sack),
-        cmocka_unit_test(test_time_out),   cmocka_unit_test(test_ecn),
-        cmocka_unit_test(test_cut_in_two), cmocka_unit_test(test_too_long),
+        cmocka_unit_test(test_sack),     cmocka_unit_test(test_without_sack),
+        cmocka_unit_test(test_time_out), cmocka_unit_test(test_ecn),
+        cmocka_unit_test(test_prr),      cmocka_unit_test(test_cut_in_two),
+        cmocka_unit_test(test_too_long),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "control/admin_answer.h"
+#include "control/admin_capture.h"
 #include "control/admin_plane.h"
 
 #define ADMIN_CLIENT_MAX  16u
@@ -62,6 +63,7 @@ struct admin_client {
 struct admin_job {
     struct admin_client *client; /* NULL: no job, or its client has left */
     bool is_with_shard;
+    bool is_capture; /* taps go on or off; its client may have left, or there never was one */
     uint32_t shard;
     struct shard_query query;
     json_t *answer, *rows;
@@ -75,6 +77,7 @@ struct admin {
     tick_us started;
     struct admin_client clients[ADMIN_CLIENT_MAX];
     struct admin_job job;
+    struct admin_capture capture;
 };
 
 /* ---- clients ---- */
@@ -166,6 +169,22 @@ static void job_reload(struct admin *admin, struct admin_client *client)
     client_answer(admin, client, answer);
 }
 
+static bool job_prepare_capture(struct admin *admin, struct admin_client *client)
+{
+    char why[DATAPLANE_CAPTURE_ERROR_SIZE] = "no capture runs";
+    const struct tick_source *clock = tick_source_system();
+    bool is_stop = strcmp(job_verb(client), "capture stop") == 0;
+    bool is_ok =
+        is_stop ? admin_capture_end(&admin->capture)
+                : admin_capture_begin(&admin->capture, client->parsed, admin->options.shard_count,
+                                      clock->monotonic(clock->context), why);
+
+    admin->job.is_capture = is_ok;
+    if (!is_ok)
+        client_refuse(admin, client, why);
+    return is_ok;
+}
+
 /* The query of a request. False: the client has been refused. */
 static bool job_prepare(struct admin *admin, struct admin_client *client)
 {
@@ -180,7 +199,11 @@ static bool job_prepare(struct admin *admin, struct admin_client *client)
                                                     : ADMIN_ROW_DEFAULT;
     if (strcmp(verb, "status") == 0)
         return true;
+    if (strcmp(verb, "capture") == 0 || strcmp(verb, "capture stop") == 0)
+        return job_prepare_capture(admin, client);
     if (admin_plane_prepare(verb, &job->query)) {
+        if (limit <= 0 && strcmp(verb, "counters") == 0)
+            job->limit = ADMIN_ROW_MAX; /* there are only so many */
         if (job->query.found == NULL)
             client_refuse(admin, client, "no memory");
         return job->query.found != NULL;
@@ -211,6 +234,8 @@ static void job_ask(struct admin *admin)
 
     job->query.row_count = 0;
     job->is_with_shard = true;
+    if (job->is_capture)
+        admin_capture_query(&admin->capture, job->shard, &job->query);
     admin->options.query(admin->options.context, job->shard, &job->query);
 }
 
@@ -219,14 +244,15 @@ static void job_end(struct admin *admin)
     struct admin_job *job = &admin->job;
 
     free(job->query.rows);
-    admin_plane_end(&job->query);
+    if (!job->is_capture)
+        admin_plane_end(&job->query);
     json_decref(job->answer);
     *job = (struct admin_job){0};
 }
 
 static bool job_is_idle(const struct admin *admin)
 {
-    return admin->job.client == NULL && !admin->job.is_with_shard;
+    return admin->job.client == NULL && !admin->job.is_with_shard && !admin->job.is_capture;
 }
 
 static void job_begin(struct admin *admin, struct admin_client *client)
@@ -242,7 +268,7 @@ static void job_begin(struct admin *admin, struct admin_client *client)
     job->client = client;
     job->answer = json_object();
     json_object_set_new(job->answer, "ok", json_true());
-    if (job->query.kind != SHARD_QUERY_STATUS) {
+    if (job->query.kind != SHARD_QUERY_STATUS && !job->is_capture) {
         job->rows = json_array();
         json_object_set_new(job->answer, "rows", job->rows);
     }
@@ -284,12 +310,43 @@ static void job_finish(struct admin *admin, tick_us now)
     job_end(admin);
 }
 
+/* One more shard's tap is as it should be; the job goes on whether its client waits or not. */
+static void capture_on_reply(struct admin *admin)
+{
+    struct admin_job *job = &admin->job;
+
+    job->shard += 1;
+    if (job->shard < admin->options.shard_count) {
+        job_ask(admin);
+        return;
+    }
+    admin_capture_done(&admin->capture);
+    if (job->client != NULL)
+        client_answer(admin, job->client, admin_capture_answer(&admin->capture));
+    job_end(admin);
+    job_begin_next(admin);
+}
+
+/* A capture that reached a bound ends by itself. */
+static void capture_run(struct admin *admin, tick_us now)
+{
+    admin_capture_run(&admin->capture, now);
+    if (!admin->capture.is_over || !job_is_idle(admin) || !admin_capture_end(&admin->capture))
+        return;
+    admin->job.is_capture = true;
+    job_ask(admin);
+}
+
 void admin_on_reply(struct admin *admin, struct shard_query *query, tick_us now)
 {
     struct admin_job *job = &admin->job;
 
     CHECK(query == &job->query && job->is_with_shard);
     job->is_with_shard = false;
+    if (job->is_capture) {
+        capture_on_reply(admin);
+        return;
+    }
     if (job->client == NULL) { /* it has left */
         job_end(admin);
         job_begin_next(admin);
@@ -395,11 +452,12 @@ void admin_run(struct admin *admin, tick_us now)
         if (admin->clients[i].state != CLIENT_FREE && admin->clients[i].deadline <= now)
             client_close(admin, &admin->clients[i]);
     }
+    capture_run(admin, now);
 }
 
 tick_us admin_deadline(const struct admin *admin)
 {
-    tick_us deadline = TICK_NEVER;
+    tick_us deadline = admin_capture_deadline(&admin->capture);
 
     for (uint32_t i = 0; i < ADMIN_CLIENT_MAX; i++) {
         if (admin->clients[i].state != CLIENT_FREE && admin->clients[i].deadline < deadline)
@@ -492,6 +550,7 @@ void admin_free(struct admin *admin)
             client_close(admin, &admin->clients[i]);
     }
     job_end(admin);
+    admin_capture_fini(&admin->capture);
     close(admin->listener);
     close(admin->epoll);
     unlink(admin->options.path);

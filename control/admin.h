@@ -12,6 +12,8 @@
  *   {"verb":"status"}
  *   {"verb":"queue list","limit":100}
  *   {"verb":"queue show","id":"..."}
+ *   {"verb":"flows"}, {"verb":"counters"}
+ *   {"verb":"capture","id":"FILTER","file":"/...","count":N,"seconds":N}, {"verb":"capture stop"}
  *   {"verb":"reload"}
  *
  * Answers hold "ok": true, or "ok": false and "error": text for people. All work is done in the
@@ -38,7 +40,7 @@ void admin_free(struct admin *admin);
 /** Readable when admin_run() has something to do. */
 int admin_fd(const struct admin *admin);
 void admin_run(struct admin *admin, tick_us now);
-/** Time-outs of clients. */
+/** Time-outs of clients, and the capture. */
 tick_us admin_deadline(const struct admin *admin);
 /** A shard has filled the query it was asked. */
 void admin_on_reply(struct admin *admin, struct shard_query *query, tick_us now);

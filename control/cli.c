@@ -26,7 +26,8 @@ enum status { STATUS_OK = 0, STATUS_FAILED = 1, STATUS_USAGE = 2 };
 struct cli {
     const char *socket_path;
     bool is_json, is_reference;
-    const char *limit;       /* NULL: not given */
+    const char *limit; /* NULL: not given, as the next three */
+    const char *file, *count, *seconds;
     const char *operands[2]; /* behind the verb */
     uint32_t operand_count;
 };
@@ -114,6 +115,16 @@ static json_t *relay_ask(const struct cli *cli, const json_t *request)
     return answer;
 }
 
+/* The relay stands elsewhere: it gets the whole path. */
+static json_t *path_absolute(const char *path)
+{
+    char folder[4096];
+
+    if (path[0] == '/' || getcwd(folder, sizeof(folder)) == NULL)
+        return json_string(path);
+    return json_sprintf("%s/%s", folder, path);
+}
+
 static enum status relay_verb(const struct cli *cli, const struct verb *verb)
 {
     const struct tick_source *clock = tick_source_system();
@@ -124,6 +135,12 @@ static enum status relay_verb(const struct cli *cli, const struct verb *verb)
         json_object_set_new(request, "id", json_string(cli->operands[0]));
     if (cli->limit != NULL)
         json_object_set_new(request, "limit", json_integer(atoll(cli->limit)));
+    if (cli->file != NULL)
+        json_object_set_new(request, "file", path_absolute(cli->file));
+    if (cli->count != NULL)
+        json_object_set_new(request, "count", json_integer(atoll(cli->count)));
+    if (cli->seconds != NULL)
+        json_object_set_new(request, "seconds", json_integer(atoll(cli->seconds)));
     json_t *answer = relay_ask(cli, request);
     json_decref(request);
     if (answer == NULL)
@@ -149,7 +166,7 @@ static void status_print(const json_t *answer, wall_us now, FILE *out)
     cli_status_print(answer, out);
 }
 
-static void reload_print(const json_t *answer, wall_us now, FILE *out)
+static void text_print(const json_t *answer, wall_us now, FILE *out)
 {
     const char *text = json_string_value(json_object_get(answer, "text"));
 
@@ -224,7 +241,10 @@ static const struct verb verbs[] = {
     {"flows", 0, 0, "[--limit N]", "connections of the TCP engine", relay_verb, cli_flows_print},
     {"counters", 0, 0, "[--limit N] | --reference", "what engine and ports counted; all there are",
      counters_verb, cli_counters_print},
-    {"reload", 0, 0, "", "read the configuration again", relay_verb, reload_print},
+    {"capture stop", 0, 0, "", "end the capture", relay_verb, text_print},
+    {"capture", 0, 1, "[FILTER] --file PATH [--count N] [--seconds N]",
+     "frames of the engine as pcap, in the language of tcpdump", relay_verb, text_print},
+    {"reload", 0, 0, "", "read the configuration again", relay_verb, text_print},
     {"check", 0, 1, "[FILE] | --reference", "check a configuration; print all options", check_verb,
      NULL},
     {"version", 0, 0, "", "print the version", version_verb, NULL},
@@ -261,7 +281,10 @@ static bool arguments_read(struct cli *cli, int count, char **arguments, const c
         else if (strcmp(arguments[i], "--reference") == 0)
             cli->is_reference = true;
         else if (option_take(arguments, count, &i, "-s", &cli->socket_path) ||
-                 option_take(arguments, count, &i, "--limit", &cli->limit))
+                 option_take(arguments, count, &i, "--limit", &cli->limit) ||
+                 option_take(arguments, count, &i, "--file", &cli->file) ||
+                 option_take(arguments, count, &i, "--count", &cli->count) ||
+                 option_take(arguments, count, &i, "--seconds", &cli->seconds))
             continue;
         else if (arguments[i][0] != '-' && *word_count < 4)
             words[(*word_count)++] = arguments[i];

@@ -79,6 +79,10 @@ static void shard_answer(void)
         query->status = (struct shard_status){.server.messages_accepted = 10 + world.shard,
                                               .queue.messages = 1,
                                               .spool.is_full = world.shard == 1};
+    } else if (query->kind == SHARD_QUERY_PLANE) {
+        static const struct flow_ops none;
+        struct flow_plane kernel = {.ops = &none};
+        query->look(query, &kernel);
     } else if (query->kind == SHARD_QUERY_QUEUE_SHOW) {
         if (query->id.high == 1 && world.shard == 0)
             row_fill(&query->rows[query->row_count++], 0, 0);
@@ -363,6 +367,87 @@ static void test_time_out(void **state)
     json_decref(answer);
 }
 
+/* The answer to one request, all shards asked. */
+static json_t *ask_all(const char *request)
+{
+    int fd = client_open();
+
+    client_send(fd, request);
+    for (uint32_t i = 0; i < SHARDS && world.is_asked; i++)
+        shard_answer();
+    return client_receive(fd);
+}
+
+static void assert_refused(const char *request, const char *why)
+{
+    json_t *answer = ask_all(request);
+
+    assert_true(json_is_false(json_object_get(answer, "ok")));
+    assert_non_null(strstr(json_string_value(json_object_get(answer, "error")), why));
+    json_decref(answer);
+}
+
+/* Goal: kernel sockets have no flows and no counters of ours, and say so without failing. */
+static void test_looking_at_the_network(void **state)
+{
+    static const char *const requests[] = {"{\"verb\":\"flows\"}\n", "{\"verb\":\"counters\"}\n"};
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(requests); i++) {
+        uint32_t asked = world.asked;
+        json_t *answer = ask_all(requests[i]);
+        assert_true(json_is_true(json_object_get(answer, "ok")));
+        assert_int_equal(0, json_array_size(json_object_get(answer, "rows")));
+        assert_int_equal(asked + SHARDS, world.asked);
+        json_decref(answer);
+    }
+}
+
+static void assert_done(const char *request, const char *text)
+{
+    json_t *answer = ask_all(request);
+
+    assert_true(json_is_true(json_object_get(answer, "ok")));
+    assert_non_null(strstr(json_string_value(json_object_get(answer, "text")), text));
+    json_decref(answer);
+}
+
+/* Goal: one capture at a time; every shard's tap goes on and off; what is wrong is said. */
+static void test_capture(void **state)
+{
+    char start[256], file[128];
+
+    (void)state;
+    snprintf(file, sizeof(file), "%s/x.pcap", path);
+    snprintf(start, sizeof(start), "{\"verb\":\"capture\",\"file\":\"%s\",\"seconds\":1}\n", file);
+    assert_refused("{\"verb\":\"capture stop\"}\n", "no capture runs");
+    assert_refused("{\"verb\":\"capture\"}\n", "absolute path");
+    assert_refused("{\"verb\":\"capture\",\"file\":\"x.pcap\"}\n", "absolute path");
+    assert_refused("{\"verb\":\"capture\",\"file\":\"/nowhere/x.pcap\"}\n", "");
+    assert_refused("{\"verb\":\"capture\",\"file\":\"/tmp/x\",\"id\":\"tcp prot 25\"}\n", "");
+
+    uint32_t asked = world.asked;
+    assert_done(start, "capturing");
+    assert_int_equal(asked + SHARDS, world.asked);
+    assert_refused(start, "a capture runs");
+    assert_done("{\"verb\":\"capture stop\"}\n", "captured 0 frames");
+    assert_int_equal(asked + 2 * SHARDS, world.asked);
+    assert_refused(start, ""); /* the file is there */
+    assert_int_equal(0, unlink(file));
+
+    /* Its time over, it ends by itself, and the next may begin. */
+    assert_done(start, "capturing");
+    const struct tick_source *clock = tick_source_system();
+    asked = world.asked;
+    admin_run(world.admin, clock->monotonic(clock->context) + TICK_S(2));
+    for (uint32_t i = 0; i < SHARDS && world.is_asked; i++)
+        shard_answer();
+    assert_int_equal(asked + SHARDS, world.asked);
+    assert_int_equal(0, unlink(file));
+    assert_done(start, "capturing");
+    assert_int_equal(0, unlink(file));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -371,7 +456,8 @@ int main(void)
         TEST(test_list_limits),       TEST(test_show),
         TEST(test_bad_requests),      TEST(test_request_size),
         TEST(test_slow_request),      TEST(test_clients_in_turn),
-        TEST(test_time_out),
+        TEST(test_time_out),          TEST(test_looking_at_the_network),
+        TEST(test_capture),
     };
 
     CHECK(mkdtemp(path) != NULL);

@@ -22,7 +22,7 @@ LEAVES = {"queue/ring": ["base", "queue/ring"], "queue/disk": ["base", "queue/di
 # The network is seen as flow.h alone by those above it.
 ONLY_HEADER = {"dataplane": "dataplane/flow.h"}
 # Headers that one folder alone may see besides.
-ALSO_HEADER = {"control": ["dataplane/dataplane.h"]}
+ALSO_HEADER = {"control": ["dataplane/dataplane.h", "dataplane/dataplane_capture.h"]}
 # Library headers: the files (by prefix of their path) that may see them.
 LIBRARIES = {
     "rte_": ["base/buf", "queue/ring", "dataplane/wire"],

@@ -403,10 +403,10 @@ static void test_first_seconds(void **state)
     assert_null(stack_source_choose(fixture->stack, 6, peer.ip));
     fixture_advance(fixture, TICK_MS(999));
     assert_true(local_of(fixture, "2001:db8::1")->is_tentative);
-    assert_int_equal(3, fixture_sent_count(fixture, 0));
+    assert_int_equal(4, fixture_sent_count(fixture, 0)); /* one joins the group */
     fixture_advance(fixture, TICK_MS(1));
     assert_false(local_of(fixture, "2001:db8::1")->is_tentative);
-    assert_int_equal(5, fixture_sent_count(fixture, 0));
+    assert_int_equal(7, fixture_sent_count(fixture, 0));
     fixture_advance(fixture, TICK_S(10));
     while (fixture_sent_count(fixture, 0) > 0) {
         struct fixture_view view = fixture_take(fixture, 0);
@@ -417,6 +417,8 @@ static void test_first_seconds(void **state)
             announced++;
             continue;
         }
+        if (view.ip.has_options)
+            continue; /* a membership report */
         assert_int_equal(PACKET_OK, nd_parse(view.l4, &nd));
         checked += nd.type == ICMP_NEIGHBOUR_SOLICITATION6;
         advertised += nd.type == ICMP_NEIGHBOUR_ADVERTISEMENT6;

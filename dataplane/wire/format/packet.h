@@ -143,6 +143,7 @@ uint32_t tcp_build(const struct tcp_header *header, uint8_t ret_octets[60]);
 #define ICMP_PARAMETER6               4u
 #define ICMP_ECHO_REQUEST6            128u
 #define ICMP_ECHO_REPLY6              129u
+#define ICMP_MEMBERSHIP_QUERY6        130u
 #define ICMP_ROUTER_ADVERTISEMENT6    134u
 #define ICMP_NEIGHBOUR_SOLICITATION6  135u
 #define ICMP_NEIGHBOUR_ADVERTISEMENT6 136u

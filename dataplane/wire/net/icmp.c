@@ -6,6 +6,7 @@
  *   error                 parsed; what it quotes must be a packet of ours; goes to the core of that
  *                         connection, and there to TCP or UDP, who judge it (RFC 5927)
  *   neighbour discovery   to neighbour_packet.c
+ *   membership query      to membership.c
  *   redirect              ignored: routes are ours to configure
  *   router advertisement  ignored: addresses and gateway are configured; the kernel may want it
  *   all else              ignored
@@ -237,6 +238,9 @@ static void input4(struct stack *stack, struct packet *packet, uint8_t type)
 static void input6(struct stack *stack, struct packet *packet, uint8_t type)
 {
     switch (type) {
+    case ICMP_MEMBERSHIP_QUERY6:
+        membership_input(stack, packet);
+        return;
     case ICMP_NEIGHBOUR_SOLICITATION6:
     case ICMP_NEIGHBOUR_ADVERTISEMENT6:
         nd_input(stack, packet);

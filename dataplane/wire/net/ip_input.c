@@ -271,6 +271,14 @@ static bool is_group_of_ours(const struct stack *stack, const struct stack_port 
     return false;
 }
 
+/* The one packet with a router alert that is for hosts as well (RFC 3810 5). */
+static bool is_membership_query(const struct packet *packet)
+{
+    struct span l4 = packet_l4(packet);
+    return packet->ip.family == 6 && packet->ip.protocol == IP_PROTOCOL_ICMP6 && l4.size > 0 &&
+           l4.data[0] == ICMP_MEMBERSHIP_QUERY6;
+}
+
 enum ip_whose { IP_OURS, IP_OURS_BUT_UNUSABLE, IP_NOBODYS };
 
 static enum ip_whose destination_whose(struct stack *stack, const struct frame *frame)
@@ -314,17 +322,16 @@ static void ip_input(struct stack *stack, struct frame *frame)
     struct packet *packet = &frame->packet;
     enum stack_counter why;
 
-    if (packet->ip.has_router_alert_or_route) {
-        STACK_COUNT(stack, IP_ROUTED);
-        return;
-    }
     if (!source_is_possible(stack, packet, &why)) {
         stack->counters[why]++;
         return;
     }
     switch (destination_whose(stack, frame)) {
     case IP_OURS:
-        ip_dispatch(stack, packet);
+        if (packet->ip.has_router_alert_or_route && !is_membership_query(packet))
+            STACK_COUNT(stack, IP_ROUTED);
+        else
+            ip_dispatch(stack, packet);
         return;
     case IP_OURS_BUT_UNUSABLE:
         STACK_COUNT(stack, IP_UNUSABLE);

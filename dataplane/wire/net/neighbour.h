@@ -41,6 +41,12 @@ struct neigh {
     struct buf *queue[NEIGH_QUEUE_MAX]; /* INCOMPLETE: packets from the IP header on */
 };
 
+/* The answer to a router's query that waits on a port. */
+struct membership {
+    struct wheel_timer timer;
+    bool is_version1;
+};
+
 struct neigh_list {
     uint32_t first, last, count;
 };
@@ -51,7 +57,8 @@ struct neigh_table {
     uint32_t bucket_mask;
     struct neigh_list resolved, unresolved; /* unresolved: INCOMPLETE and FAILED */
     uint32_t timers_armed;
-    uint32_t waiting; /* packets in queues */
+    uint32_t waiting;                              /* packets in queues */
+    struct membership memberships[STACK_PORT_MAX]; /* by port */
     struct wheel_timer announce_timer;
     uint32_t announce_step;
 };
@@ -83,6 +90,11 @@ void neigh_hear(struct stack *stack, struct neigh *neigh, const uint8_t mac[6],
 
 /* ---- neighbour_packet.c, neighbour_announce.c ---- */
 
+/** The solicited-node group of an address (RFC 4291 2.7.1). */
+void neigh_group_of(const uint8_t ip[16], uint8_t ret_group[16]);
+/** The Ethernet address of an IPv6 group (RFC 2464 7). */
+void neigh_group_mac(const uint8_t group[16], uint8_t ret_mac[6]);
+
 /** Ask for `neigh`: everybody, or the address that it had. */
 void neigh_solicit(struct stack *stack, const struct neigh *neigh, bool is_unicast);
 /** Say that we are at our address: to all. */
@@ -93,5 +105,10 @@ void neigh_solicit_duplicate(struct stack *stack, const struct stack_local *loca
 void neigh_on_conflict(struct stack *stack, struct stack_local *local);
 /** Another core heard so. */
 void neigh_on_conflict_news(struct stack_local *local);
+
+/* ---- membership.c ---- */
+
+/** Say that we are in our groups. */
+void membership_join(struct stack *stack);
 
 #endif

@@ -9,7 +9,7 @@
  *
  *   time    0 s                        1 s                      3 s
  *   IPv4    announce                                            announce
- *   IPv6    ask for duplicates         usable, advertise        advertise
+ *   IPv6    join, ask for duplicates   join, usable, advertise  advertise
  *
  * Only the first core sends; the others keep the same times. What one of them hears about an
  * address of ours it tells the others.
@@ -42,11 +42,15 @@ void neigh_announce(struct stack *stack)
 
     for (uint32_t i = 0; i < stack->local_count; i++) {
         struct stack_local *local = &stack->locals[i];
-        if (local->address.address.family != 6 || stack->ports[local->port].is_l3)
-            continue;
-        local->is_tentative = true;
-        if (stack->options.core == 0)
-            neigh_solicit_duplicate(stack, local);
+        local->is_tentative =
+            local->address.address.family == 6 && !stack->ports[local->port].is_l3;
+    }
+    if (stack->options.core == 0) {
+        membership_join(stack); /* before the groups are needed: RFC 4862 5.4.2 */
+        for (uint32_t i = 0; i < stack->local_count; i++) {
+            if (stack->locals[i].is_tentative)
+                neigh_solicit_duplicate(stack, &stack->locals[i]);
+        }
     }
     announce_all(stack, 4);
     wheel_arm(&stack->wheel, &table->announce_timer, stack->now + DUPLICATE_TIME);
@@ -63,6 +67,8 @@ void neigh_announce_on_timer(struct stack *stack)
     }
     for (uint32_t i = 0; i < stack->local_count; i++)
         stack->locals[i].is_tentative = false;
+    if (stack->options.core == 0)
+        membership_join(stack); /* RFC 3810 9.1: once may be lost */
     announce_all(stack, 6);
     wheel_arm(&stack->wheel, &table->announce_timer, stack->now + ANNOUNCE_TIME);
 }

@@ -53,14 +53,13 @@ static void arp_solicit(struct stack *stack, const struct neigh *neigh, bool is_
     arp_send(stack, neigh->port, &arp, is_unicast ? neigh->mac : broadcast_mac);
 }
 
-/* RFC 2464 7: the Ethernet address of an IPv6 group. */
-static void group_mac(const uint8_t ip[16], uint8_t ret_mac[6])
+void neigh_group_mac(const uint8_t group[16], uint8_t ret_mac[6])
 {
     ret_mac[0] = ret_mac[1] = 0x33;
-    memcpy(ret_mac + 2, ip + 12, 4);
+    memcpy(ret_mac + 2, group + 12, 4);
 }
 
-static void solicited_node(const uint8_t ip[16], uint8_t ret_group[16])
+void neigh_group_of(const uint8_t ip[16], uint8_t ret_group[16])
 {
     static const uint8_t prefix[13] = {0xff, 0x02, [11] = 1, [12] = 0xff};
 
@@ -100,8 +99,8 @@ static void nd_solicit(struct stack *stack, const struct neigh *neigh, bool is_u
         return;
     memcpy(nd.target, neigh->ip, 16);
     memcpy(nd.link_address, neigh->port->mac, 6);
-    solicited_node(neigh->ip, group);
-    group_mac(group, mac);
+    neigh_group_of(neigh->ip, group);
+    neigh_group_mac(group, mac);
     nd_send(stack, neigh->port, &nd, local->address.address.ip, is_unicast ? neigh->ip : group,
             is_unicast ? neigh->mac : mac);
 }
@@ -120,8 +119,8 @@ void neigh_solicit_duplicate(struct stack *stack, const struct stack_local *loca
     uint8_t group[16], mac[6];
 
     memcpy(nd.target, local->address.address.ip, 16);
-    solicited_node(nd.target, group);
-    group_mac(group, mac);
+    neigh_group_of(nd.target, group);
+    neigh_group_mac(group, mac);
     nd_send(stack, &stack->ports[local->port], &nd, unspecified, group, mac);
 }
 
@@ -145,7 +144,7 @@ void neigh_advertise(struct stack *stack, struct stack_local *local)
     uint8_t mac[6];
 
     if (local->address.address.family == 6) {
-        group_mac(all_nodes, mac);
+        neigh_group_mac(all_nodes, mac);
         nd_advertise(stack, port, ip, all_nodes, mac);
         return;
     }
@@ -292,7 +291,7 @@ static void nd_on_solicitation(struct stack *stack, struct packet *packet,
         return;
     }
     if (is_duplicate_check) {
-        group_mac(all_nodes, mac);
+        neigh_group_mac(all_nodes, mac);
         nd_advertise(stack, port, nd->target, all_nodes, mac);
         return;
     }

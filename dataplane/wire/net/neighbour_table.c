@@ -261,7 +261,11 @@ uint32_t neigh_asked_count(const struct stack *stack)
 uint32_t neigh_timer_count(const struct stack *stack)
 {
     const struct neigh_table *table = stack->neighbours;
-    return table->timers_armed + wheel_is_armed(&table->announce_timer);
+    uint32_t count = table->timers_armed + wheel_is_armed(&table->announce_timer);
+
+    for (uint32_t i = 0; i < stack->port_count; i++)
+        count += wheel_is_armed(&table->memberships[i].timer);
+    return count;
 }
 
 uint64_t neigh_memory(const struct stack *stack)

@@ -99,10 +99,11 @@ struct stack {
 
 /* What a wheel_timer of the stack belongs to (wheel_timer.kind). */
 enum stack_timer_kind {
-    STACK_TIMER_TCP,       /* struct tcb.timer */
-    STACK_TIMER_NEIGHBOUR, /* net/neighbour.c */
-    STACK_TIMER_LIST,      /* one for all constant-delay lists of tcp (TIME_WAIT, SYN cache) */
-    STACK_TIMER_ANNOUNCE,  /* net/neighbour_announce.c: duplicate address detection */
+    STACK_TIMER_TCP,        /* struct tcb.timer */
+    STACK_TIMER_NEIGHBOUR,  /* net/neighbour.c */
+    STACK_TIMER_LIST,       /* one for all constant-delay lists of tcp (TIME_WAIT, SYN cache) */
+    STACK_TIMER_ANNOUNCE,   /* net/neighbour_announce.c: duplicate address detection */
+    STACK_TIMER_MEMBERSHIP, /* net/membership.c */
 };
 
 extern const struct flow_ops stack_ops; /* flow_wire.c */
@@ -243,6 +244,9 @@ void neigh_input_nd(struct stack *stack, struct packet *packet, const struct nd_
 void neigh_announce(struct stack *stack);
 void neigh_on_timer(struct stack *stack, struct wheel_timer *timer);
 void neigh_announce_on_timer(struct stack *stack);
+/** An MLD query; checksum already checked. */
+void membership_input(struct stack *stack, struct packet *packet);
+void membership_on_timer(struct stack *stack, struct wheel_timer *timer);
 void neigh_on_news(struct stack *stack, const struct stack_news *news);
 
 /* ---- net/destination.c: what is known of a remote address ---- */

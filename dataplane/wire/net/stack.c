@@ -54,6 +54,9 @@ static void timer_fire(struct stack *stack, struct wheel_timer *timer)
     case STACK_TIMER_ANNOUNCE:
         neigh_announce_on_timer(stack);
         return;
+    case STACK_TIMER_MEMBERSHIP:
+        membership_on_timer(stack, timer);
+        return;
     }
     CHECK(!"a timer of no known kind");
 }

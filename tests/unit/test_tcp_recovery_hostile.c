@@ -191,12 +191,35 @@ static void test_half_of_the_window_is_lost(void **state)
     fixture_close(&f);
 }
 
+/* One hole is never filled, however often it is sent again: what was sent is not remembered for
+ * longer than it can matter. */
+static void test_hole_that_stays(void **state)
+{
+    struct recovery_fixture f;
+
+    (void)state;
+    fixture_open(&f, 100);
+    tcp_rtt_sample(&f.tcb->rtt, &f.stack->options.tcp, 1000);
+    fixture_send(&f, 4);
+    for (uint32_t n = 4; n < 2000; n++) {
+        fixture_advance(&f, TICK_MS(1));
+        bounded_ack(&f, 0, 1, (const uint32_t[][2]){{1, n}});
+        fixture_output(&f);
+        assert_int_equal(1, f.resent_count);
+        assert_int_equal(0, f.resent[0]);
+        fixture_advance(&f, 10);
+        fixture_send(&f, 1);
+    }
+    assert_true(f.tcb->scoreboard->capacity <= 64);
+    fixture_close(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_holes_everywhere),           cmocka_unit_test(test_one_large_block),
         cmocka_unit_test(test_blocks_within_blocks),       cmocka_unit_test(test_undo_for_each_ack),
-        cmocka_unit_test(test_half_of_the_window_is_lost),
+        cmocka_unit_test(test_half_of_the_window_is_lost), cmocka_unit_test(test_hole_that_stays),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -216,17 +216,6 @@ static void resent_grow(struct tcp_scoreboard *scoreboard)
     scoreboard->capacity = capacity;
 }
 
-static void resent_push(struct tcp_scoreboard *scoreboard, const struct tcp_sent *sent)
-{
-    if (scoreboard->tail - scoreboard->again == scoreboard->capacity) {
-        if (scoreboard->capacity == RESENT_MAX)
-            return;
-        resent_grow(scoreboard);
-    }
-    scoreboard->resent[scoreboard->tail++ & (scoreboard->capacity - 1)] =
-        (struct tcp_resent){end_of(sent) - 1, (uint32_t)sent->sent_at};
-}
-
 uint32_t tcp_scoreboard_resent_at(const struct tcb *tcb, uint32_t entry)
 {
     const struct tcp_scoreboard *scoreboard = tcb->scoreboard;
@@ -240,6 +229,36 @@ uint32_t tcp_scoreboard_resent_at(const struct tcb *tcb, uint32_t entry)
     if (sent->flags & TCP_SENT_SACKED || (uint32_t)sent->sent_at != resent->sent_at)
         return UINT32_MAX;
     return index;
+}
+
+/* The first that was found lost again and was not sent since; UINT32_MAX: none. What is in front of
+ * it is forgotten. */
+static uint32_t resent_next(struct tcb *tcb)
+{
+    struct tcp_scoreboard *scoreboard = tcb->scoreboard;
+
+    for (; scoreboard->again != scoreboard->judged; scoreboard->again++) {
+        uint32_t index = tcp_scoreboard_resent_at(tcb, scoreboard->again);
+
+        if (index != UINT32_MAX && tcp_sent_at(&tcb->sent, index)->flags & TCP_SENT_LOST)
+            return index;
+    }
+    return UINT32_MAX;
+}
+
+static void resent_push(struct tcb *tcb, const struct tcp_sent *sent)
+{
+    struct tcp_scoreboard *scoreboard = tcb->scoreboard;
+
+    if (scoreboard->tail - scoreboard->again == scoreboard->capacity)
+        (void)resent_next(tcb);
+    if (scoreboard->tail - scoreboard->again == scoreboard->capacity) {
+        if (scoreboard->capacity == RESENT_MAX)
+            return;
+        resent_grow(scoreboard);
+    }
+    scoreboard->resent[scoreboard->tail++ & (scoreboard->capacity - 1)] =
+        (struct tcp_resent){end_of(sent) - 1, (uint32_t)sent->sent_at};
 }
 
 void tcp_recovery_on_resent(struct stack *stack, struct tcb *tcb, uint32_t index)
@@ -256,7 +275,7 @@ void tcp_recovery_on_resent(struct stack *stack, struct tcb *tcb, uint32_t index
     scoreboard->prr_out += sent->size;
     /* Without SACK nothing but a partial ACK or the RTO finds it lost: no order is needed. */
     if (tcb->flags & TCB_HAS_SACK)
-        resent_push(scoreboard, sent);
+        resent_push(tcb, sent);
     tcp_undo_on_resent(stack, tcb);
 }
 
@@ -282,15 +301,12 @@ uint32_t tcp_recovery_next_lost(struct tcb *tcb)
     /* What holds back the peer comes first: RFC 6675 NextSeg() (1). */
     if (tcp_sent_at(&tcb->sent, 0)->flags & TCP_SENT_LOST)
         return 0;
-    for (; scoreboard->again != scoreboard->judged; scoreboard->again++) {
-        uint32_t index = tcp_scoreboard_resent_at(tcb, scoreboard->again);
-
-        if (index != UINT32_MAX && tcp_sent_at(&tcb->sent, index)->flags & TCP_SENT_LOST)
-            return index;
-    }
+    uint32_t index = resent_next(tcb);
+    if (index != UINT32_MAX)
+        return index;
     uint32_t from =
         seq_lt(scoreboard->resend_from, tcb->snd_una) ? tcb->snd_una : scoreboard->resend_from;
-    uint32_t index = next_lost_from(tcb, tcp_sent_find(tcb, from));
+    index = next_lost_from(tcb, tcp_sent_find(tcb, from));
     if (index == UINT32_MAX)
         index = next_lost_from(tcb, 0); /* part of one that was cut in two */
     CHECK(index != UINT32_MAX);

@@ -538,6 +538,20 @@ static uint32_t stack_rows_fill(const struct stack *stack, struct dataplane_coun
     return count;
 }
 
+static uint32_t stage_rows_fill(const struct stack *stack, struct dataplane_counter *ret_counters,
+                                uint32_t max)
+{
+    uint32_t count = 0;
+
+    while (count < max) {
+        struct dataplane_counter row = {.severity = "INFO", .meaning = "cycles"};
+        if (!stack_stage_cycles(stack, count, &row.name, &row.text, &row.value))
+            return count;
+        ret_counters[count++] = row;
+    }
+    return count;
+}
+
 /* What the port as a whole counts is shown by the first core. */
 uint32_t dataplane_dpdk_counters(struct flow_plane *plane, struct dataplane_counter *ret_counters,
                                  uint32_t max)
@@ -546,6 +560,7 @@ uint32_t dataplane_dpdk_counters(struct flow_plane *plane, struct dataplane_coun
     const struct dataplane_options *options = core->dpdk->options;
     uint32_t count = stack_rows_fill(core->stack, ret_counters, max);
 
+    count += stage_rows_fill(core->stack, ret_counters + count, max - count);
     for (uint32_t i = 0; i < options->port_count; i++) {
         const char *device = options->ports[i].device;
         struct nic_eth_queue_stats queue = nic_eth_queue_stats(core->nics[i]);

@@ -25,7 +25,9 @@ static uint32_t wire_poll(struct flow_plane *plane, tick_us now, struct flow_eve
     struct stack *stack = stack_of(plane);
 
     stack_poll_ports(stack, now);
-    return flow_core_report(&stack->core, ret_events, max);
+    uint32_t count = flow_core_report(&stack->core, ret_events, max);
+    (void)STACK_STAGE(stack, APPLICATION);
+    return count;
 }
 
 static void wire_flush(struct flow_plane *plane, tick_us now)
@@ -33,9 +35,11 @@ static void wire_flush(struct flow_plane *plane, tick_us now)
     struct stack *stack = stack_of(plane);
 
     stack->now = now;
+    (void)STACK_STAGE(stack, OUTPUT);
     tcp_flush(stack);
     stack_flush_ports(stack);
     flow_core_settle(&stack->core);
+    (void)STACK_STAGE(stack, APPLICATION);
 }
 
 static tick_us wire_deadline(struct flow_plane *plane)

@@ -124,6 +124,11 @@ const char *stack_counter_severity(enum stack_counter counter);
 const char *stack_counter_meaning(enum stack_counter counter);
 uint64_t stack_counter(const struct stack *stack, enum stack_counter counter);
 
+/** Cycles spent in stage number `index`, in builds with stages; false beyond the last, and always
+ * in other builds. */
+bool stack_stage_cycles(const struct stack *stack, uint32_t index, const char **ret_name,
+                        const char **ret_text, uint64_t *ret_cycles);
+
 /* One row of `angarium flows`. */
 struct stack_flow_row {
     struct flow_address local, remote;

@@ -5,6 +5,7 @@
 #include "base/wheel.h"
 #include "dataplane/flow_core.h"
 #include "dataplane/wire/format/packet.h"
+#include "dataplane/wire/net/stage.h"
 #include "dataplane/wire/stack.h"
 
 /*
@@ -90,6 +91,7 @@ struct stack {
     void *tap_context;
     struct icmp_bucket echo_buckets[ICMP_BUCKETS], unreachable_buckets[ICMP_BUCKETS];
     struct icmp_bucket news_bucket;
+    struct stack_stages stages;
     uint64_t counters[STACK_COUNTER_COUNT];
 };
 

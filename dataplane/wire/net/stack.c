@@ -29,9 +29,11 @@
 static void port_poll(struct stack *stack, struct stack_port *port)
 {
     struct buf *frames[NIC_BURST];
+    (void)STACK_STAGE(stack, RECEIVE);
     uint32_t count = nic_receive(port->nic, stack->now, frames, NIC_BURST);
 
     CHECK(count <= NIC_BURST);
+    (void)STACK_STAGE(stack, INPUT);
     STACK_COUNT_BY(stack, FRAMES_RECEIVED, count);
     if (count == 1)
         net_input(stack, port, frames[0]);
@@ -78,13 +80,17 @@ void stack_poll_ports(struct stack *stack, tick_us now)
     stack->now = now;
     for (uint32_t i = 0; i < stack->port_count; i++)
         port_poll(stack, &stack->ports[i]);
+    (void)STACK_STAGE(stack, TIMERS);
     timers_run(stack);
+    (void)STACK_STAGE(stack, REPORT);
 }
 
 void stack_flush_ports(struct stack *stack)
 {
+    (void)STACK_STAGE(stack, SEND);
     for (uint32_t i = 0; i < stack->port_count; i++)
         stack_port_flush(stack, &stack->ports[i]);
+    (void)STACK_STAGE(stack, SETTLE);
 }
 
 tick_us stack_deadline(struct stack *stack)

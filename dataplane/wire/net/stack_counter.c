@@ -60,3 +60,25 @@ uint64_t stack_counter(const struct stack *stack, enum stack_counter counter)
     CHECK(counter < STACK_COUNTER_COUNT);
     return stack->counters[counter];
 }
+
+bool stack_stage_cycles(const struct stack *stack, uint32_t index, const char **ret_name,
+                        const char **ret_text, uint64_t *ret_cycles)
+{
+#ifdef STACK_STAGES
+    static const char *const rows[][2] = {
+#define X(name, text) {"stage_" #name, text},
+        STACK_STAGES_X(X)
+#undef X
+    };
+
+    if (index >= STACK_STAGE_COUNT)
+        return false;
+    *ret_name = rows[index][0];
+    *ret_text = rows[index][1];
+    *ret_cycles = stack->stages.cycles[index];
+    return true;
+#else
+    (void)stack, (void)index, (void)ret_name, (void)ret_text, (void)ret_cycles;
+    return false;
+#endif
+}

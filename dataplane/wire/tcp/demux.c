@@ -27,9 +27,14 @@ static bool segment_parse(struct stack *stack, struct packet *packet, struct seg
         STACK_COUNT(stack, TCP_MALFORMED);
         return false;
     }
-    if (!packet->is_l4_checksum_known && !packet_l4_checksum_is_good(packet)) {
-        STACK_COUNT(stack, TCP_CHECKSUM);
-        return false;
+    if (!packet->is_l4_checksum_known) {
+        enum stack_stage left = STACK_STAGE(stack, VERIFY);
+        bool is_good = packet_l4_checksum_is_good(packet);
+        STACK_STAGE_BACK(stack, left);
+        if (!is_good) {
+            STACK_COUNT(stack, TCP_CHECKSUM);
+            return false;
+        }
     }
     /* Port 0 names nobody. */
     if (header->source_port == 0 || header->destination_port == 0) {

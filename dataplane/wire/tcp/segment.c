@@ -13,6 +13,7 @@
  * Segments without a connection (SYN-ACKs, TIME_WAIT, RSTs) have their checksum computed here
  * whatever the nic can, and keep nothing.
  */
+#include "dataplane/wire/net/chain.h"
 #include "dataplane/wire/tcp/tcp.h"
 
 /* RSTs for segments that belong to nothing, per second (HAZARDS TC-06: how many exactly is not to
@@ -37,19 +38,6 @@ static struct buf *head_acquire(struct stack *stack, const struct tcb *tcb, uint
     return head;
 }
 
-static uint64_t chain_sum(const struct buf *chain)
-{
-    uint64_t sum = 0;
-    uint32_t at = 0;
-
-    for (; chain != NULL; chain = (const struct buf *)(const void *)chain->mbuf.next) {
-        uint64_t part = wire_sum(buf_data(chain), buf_size(chain));
-        sum += at % 2 == 0 ? part : wire_sum_swap(part);
-        at += buf_size(chain);
-    }
-    return sum;
-}
-
 static void checksum_put(struct buf *head, uint16_t checksum)
 {
     memcpy(buf_data(head) + CHECKSUM_OFFSET, &checksum, sizeof(checksum));
@@ -59,7 +47,7 @@ static void checksum_complete(const struct tcp_key *key, struct buf *head)
 {
     uint64_t sum =
         wire_sum_pseudo(key->family, key->local, key->remote, IP_PROTOCOL_TCP, head->mbuf.pkt_len);
-    checksum_put(head, wire_sum_finish(sum + chain_sum(head)));
+    checksum_put(head, wire_sum_finish(sum + chain_sum(head, 0, head->mbuf.pkt_len)));
 }
 
 /* For the nic to go on from: the pseudo-header's sum, not complemented; for TSO as if the size were
@@ -109,10 +97,12 @@ static void frame_send(struct stack *stack, struct tcb *tcb, struct buf *head, u
                            .l4_header_size = header_size,
                            .tso_size = tso_size};
 
+    enum stack_stage left = STACK_STAGE(stack, SUM);
     if (destination_offloads(tcb->destination) & NIC_TX_TCP_CHECKSUM)
         checksum_begin(&tcb->key, head, tso_size > 0);
     else
         checksum_complete(&tcb->key, head);
+    STACK_STAGE_BACK(stack, left);
     STACK_COUNT(stack, TCP_SENT);
     ip_output(stack, tcb->destination, &send, head);
 }

@@ -489,6 +489,7 @@ static void test_receive_reserve(void **state)
     (void)state;
     options.receive_reserve = 254; /* of 256 */
     options.pool_size = 64;
+    options.segments_max = 32; /* of such buffers a frame can still be made */
     struct fixture *fixture = fixture_new(&options);
     struct flow_address local;
     struct span octets;

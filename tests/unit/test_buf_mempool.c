@@ -9,10 +9,8 @@
 #include <cmocka.h>
 #include <pthread.h>
 #include <rte_mbuf.h>
-#include <signal.h>
 
 #include "base/buf.h"
-#include "base/rng.h"
 #include "dataplane/wire/port/buf_mempool.h"
 #include "dataplane/wire/port/eal.h"
 #include "death.h"
@@ -311,53 +309,9 @@ static void test_too_much_is_an_error(void **state)
     buf_pool_free(first);
 }
 
-/* ---- the EAL ---- */
-
-struct before {
-    cpu_set_t cpus;
-    sigset_t mask;
-};
-
-static void test_the_caller_is_as_before(void **state)
-{
-    const struct before *before = *state;
-    cpu_set_t cpus;
-    sigset_t mask;
-    struct sigaction action;
-
-    assert_int_equal(0, pthread_getaffinity_np(pthread_self(), sizeof(cpus), &cpus));
-    assert_true(CPU_EQUAL(&before->cpus, &cpus));
-    assert_int_equal(0, pthread_sigmask(SIG_SETMASK, NULL, &mask));
-    for (int number = 1; number < 32; number++)
-        assert_int_equal(sigismember(&before->mask, number), sigismember(&mask, number));
-    assert_int_equal(0, sigaction(SIGIO, NULL, &action));
-    assert_ptr_equal(SIG_IGN, action.sa_handler);
-}
-
-static void test_second_start_is_refused(void **state)
-{
-    struct eal_report report;
-    (void)state;
-
-    assert_int_equal(ERR_SYSTEM, eal_start(&(struct eal_options){.memory_mb = 16}, &report));
-    assert_true(strlen(report.error) > 0);
-}
-
-static void test_missing_huge_pages_are_told(void **state)
-{
-    const struct eal_options options = {.memory_mb = EAL_MEMORY_MB_MAX, .huge = EAL_HUGE_REQUIRED};
-    struct eal_report report;
-    (void)state;
-
-    assert_int_equal(ERR_SYSTEM, eal_start(&options, &report));
-    assert_non_null(strstr(report.error, "huge pages are needed"));
-}
-
 int main(void)
 {
-    static struct before before;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_prestate(test_the_caller_is_as_before, &before),
         cmocka_unit_test(test_fresh_buffer),
         cmocka_unit_test(test_exhaustion_is_survived),
         cmocka_unit_test(test_clone),
@@ -367,16 +321,10 @@ int main(void)
         cmocka_unit_test(test_queues),
         cmocka_unit_test(test_shards_register),
         cmocka_unit_test(test_too_much_is_an_error),
-        cmocka_unit_test(test_missing_huge_pages_are_told),
-        cmocka_unit_test(test_second_start_is_refused),
     };
     const struct eal_options options = {.memory_mb = 64, .huge = EAL_HUGE_NEVER};
     struct eal_report report;
 
-    sigemptyset(&before.mask);
-    sigaddset(&before.mask, SIGTERM);
-    pthread_sigmask(SIG_SETMASK, &before.mask, NULL);
-    pthread_getaffinity_np(pthread_self(), sizeof(before.cpus), &before.cpus);
     if (eal_start(&options, &report) != ERR_OK) {
         print_message("1..1\nnot ok 1 - EAL: %s\n", report.error);
         return 1;

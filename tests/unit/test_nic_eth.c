@@ -466,6 +466,77 @@ static void test_link(void **state)
     assert_true(end_close(&end));
 }
 
+/* ---- a process at the other end that dies ---- */
+
+#define VICTIMS 3u
+
+static void flood(struct nic *nic, struct buf_pool *pool, tick_us until)
+{
+    while (now_read() < until) {
+        struct buf *frames[NIC_BURST];
+        uint32_t count = nic_receive(nic, now_read(), frames, NIC_BURST), built = 0;
+
+        for (uint32_t i = 0; i < count; i++)
+            buf_release_chain(frames[i]);
+        while (built < NIC_BURST && buf_pool_available(pool) > NIC_BURST)
+            frames[built++] = frame_whole(pool, 1, 1500);
+        for (uint32_t i = nic_send(nic, now_read(), frames, built); i < built; i++)
+            buf_release(frames[i]);
+    }
+}
+
+/* This program again; it is killed in the middle of a burst, or of anything else. */
+static int victim(const char *where)
+{
+    const struct eal_options options = {.memory_mb = MEMORY_MB, .huge = EAL_HUGE_NEVER};
+    struct link link = links[0];
+    struct eal_report report;
+    struct end end;
+
+    link.name = "victim";
+    snprintf(folder, sizeof(folder), "%s", where);
+    if (eal_start(&options, &report) != ERR_OK || !end_open(&end, &link, false))
+        return 1;
+    flood(end.nics[0], end.pools[0], now_read() + TIME_MAX);
+    return 1;
+}
+
+static pid_t victim_start(void)
+{
+    pid_t parent = getpid(), child = fork();
+
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() == parent)
+            execl("/proc/self/exe", "test_nic_eth", "victim", folder, NULL);
+        _exit(127);
+    }
+    return child;
+}
+
+static void test_the_other_end_is_killed(void **state)
+{
+    struct link link = links[0];
+    struct end end;
+    (void)state;
+
+    link.name = "victim";
+    assert_true(end_open(&end, &link, true));
+    for (uint32_t i = 0; i < VICTIMS; i++) {
+        pid_t child = victim_start();
+
+        assert_true(nic_eth_port_wait_link(end.port, TIME_MAX));
+        flood(end.nics[0], end.pools[0], now_read() + TICK_MS(10 + 3 * i));
+        kill(child, SIGKILL);
+        tick_us deadline = now_read() + TIME_MAX;
+        while (nic_eth_port_has_link(end.port) && now_read() < deadline)
+            flood(end.nics[0], end.pools[0], now_read() + TICK_MS(1));
+        assert_false(nic_eth_port_has_link(end.port));
+        waitpid(child, NULL, 0);
+    }
+    assert_true(end_close(&end));
+}
+
 /* ---- what cannot be opened says why ---- */
 
 struct refusal {
@@ -566,6 +637,7 @@ static int run_all(enum eal_huge huge, pid_t other)
         cmocka_unit_test_prestate(test_link, (void *)(uintptr_t)&links[0]),
         cmocka_unit_test_prestate(test_link, (void *)(uintptr_t)&links[1]),
         cmocka_unit_test_prestate(test_link, (void *)(uintptr_t)&links[2]),
+        cmocka_unit_test(test_the_other_end_is_killed),
         cmocka_unit_test(test_stale_socket),
         cmocka_unit_test(test_refusals),
     };
@@ -604,6 +676,8 @@ static uint32_t huge_pages_free_mb(void)
 
 int main(int argc, char **argv)
 {
+    if (argc > 2 && strcmp(argv[1], "victim") == 0)
+        return victim(argv[2]);
     bool is_huge = argc > 1 && strcmp(argv[1], "huge") == 0;
     enum eal_huge huge = is_huge ? EAL_HUGE_REQUIRED : EAL_HUGE_NEVER;
 

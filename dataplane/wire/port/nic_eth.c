@@ -26,7 +26,7 @@
 #include "dataplane/wire/port/nic_eth_internal.h"
 
 #define CONNECT_INTERVAL TICK_MS(20)
-#define CONNECT_PATIENCE TICK_MS(500)
+#define CONNECT_PATIENCE TICK_S(2)
 #define LINK_INTERVAL    TICK_MS(5)
 
 enum err nic_eth_complain(struct nic_eth_setup *setup, enum err err, const char *format, ...)
@@ -246,6 +246,7 @@ enum err nic_eth_port_new(const struct nic_eth_options *options, struct nic_eth_
     port->id = RTE_MAX_ETHPORTS;
     port->queue_count = options->queue_count;
     port->driver = setup.driver;
+    port->is_gated = setup.driver->has_thread;
     nic_eth_queues_init(port, options->pools);
     eal_complaints_to(ret_error, NIC_ETH_ERROR_SIZE);
     err = open_device(port, &setup);

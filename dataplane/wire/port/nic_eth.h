@@ -9,10 +9,10 @@
  * nic per queue pair, each for the stack of one shard.
  *
  * Virtual devices, and what to know of them (nic_eth_driver.c has the rest):
- *   net_memif   shared memory to another process. Both ends need the same number of queues. The
- *               long-lived end takes role=server: a client connects once, when it is opened.
- *               socket=/path,socket-abstract=no keeps containers that share a network apart. The
- *               other end is trusted: it writes into our rings.
+ *   net_memif   shared memory to another process, which may come and go. Both ends need the same
+ *               number of queues, or read garbage. The long-lived end takes role=server: a client
+ *               connects once, when it is opened. socket=/path,socket-abstract=no keeps containers
+ *               that share a network apart. The other end is trusted: it writes into our rings.
  *   net_tap     a TAP interface of the kernel: tests and exceptions, one system call per frame.
  *   net_af_packet, net_af_xdp
  *               frames of a kernel interface. Give it no address, or the kernel answers with

@@ -76,6 +76,10 @@ static enum err limit_mtu(struct nic_eth_setup *setup, uint32_t mtu_max, const c
  * A frame never takes more than one buffer. For longer ones the sender sets a NEXT flag that it
  * does not clear in a first slot, so that later the frames of two slots are taken for one; and a
  * receiver that finds no second buffer in its pool leaks the first.
+ *
+ * When the other process dies, the EAL's interrupt thread unmaps the rings at once, whoever is
+ * reading them: gate.h. And rings beyond those that the other end has are read as garbage: both
+ * need the same number of queues.
  */
 static bool argument_is(const char *device, const char *name, const char *expected)
 {

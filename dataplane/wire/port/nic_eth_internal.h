@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 
 #include "dataplane/wire/port/exception.h"
+#include "dataplane/wire/port/gate.h"
 #include "dataplane/wire/port/nic_eth.h"
 
 /* Private to nic_eth*.c. */
@@ -61,12 +62,14 @@ struct nic_eth {
     struct buf_pool *pool;
     struct rte_mempool *mempool; /* below it */
     struct nic_eth_queue_stats stats;
+    struct gate_seat seat;
 };
 
 struct nic_eth_port {
     uint16_t id;
     uint16_t queue_count;
     bool needs_prepare; /* offloads were granted that rte_eth_tx_prepare() may have to finish */
+    bool is_gated;      /* see gate.h */
     bool is_started;
     uint32_t frame_max; /* octets, but for TSO */
     const struct nic_eth_driver *driver;

@@ -40,6 +40,33 @@ static struct rte_mbuf **to_mbufs(struct buf **frames)
     return (struct rte_mbuf **)(void *)frames;
 }
 
+/* ---- the driver ---- */
+
+static uint32_t receive_burst(struct nic_eth *self, struct buf **ret_frames, uint32_t max)
+{
+    const struct nic_eth_port *port = self->port;
+    uint16_t count = 0;
+
+    if (port->is_gated && !gate_enter(&self->seat))
+        return 0;
+    count = rte_eth_rx_burst(port->id, self->queue, to_mbufs(ret_frames), (uint16_t)max);
+    if (port->is_gated)
+        gate_leave(&self->seat);
+    return count;
+}
+
+static uint32_t send_burst(struct nic_eth *self, struct buf **frames, uint32_t count)
+{
+    const struct nic_eth_port *port = self->port;
+
+    if (port->is_gated && !gate_enter(&self->seat))
+        return 0;
+    uint32_t sent = rte_eth_tx_burst(port->id, self->queue, to_mbufs(frames), (uint16_t)count);
+    if (port->is_gated)
+        gate_leave(&self->seat);
+    return sent;
+}
+
 /* ---- receive ---- */
 
 /* A copy out of our own pool; NULL: none left. */
@@ -94,8 +121,7 @@ static void inject(struct nic_eth *self)
 
     if (count == 0)
         return;
-    uint32_t sent =
-        rte_eth_tx_burst(self->port->id, self->queue, to_mbufs(frames), (uint16_t)count);
+    uint32_t sent = send_burst(self, frames, count);
     for (uint32_t i = sent; i < count; i++)
         buf_mempool_give_back(frames[i]);
 }
@@ -115,8 +141,7 @@ static uint32_t nic_eth_receive(struct nic *nic, tick_us now, struct buf **ret_f
         inject(self);
     if (taken == max)
         return taken;
-    uint32_t count = rte_eth_rx_burst(port->id, self->queue, to_mbufs(ret_frames + taken),
-                                      (uint16_t)(max - taken));
+    uint32_t count = receive_burst(self, ret_frames + taken, max - taken);
     if (count == 0)
         return taken;
     count_by(&self->stats.received, count);
@@ -159,8 +184,7 @@ static uint32_t nic_eth_send(struct nic *nic, tick_us now, struct buf **frames, 
     CHECK(count <= UINT16_MAX);
     while (done < count) {
         uint32_t possible = count_possible(self, frames + done, count - done);
-        uint32_t sent = rte_eth_tx_burst(self->port->id, self->queue, to_mbufs(frames + done),
-                                         (uint16_t)possible);
+        uint32_t sent = send_burst(self, frames + done, possible);
 
         done += sent;
         count_by(&self->stats.sent, sent);
@@ -295,6 +319,8 @@ void nic_eth_queues_init(struct nic_eth_port *port, struct buf_pool *const *pool
     }
     if (port->queue_count > 1)
         passes_new(port);
+    for (uint32_t i = 0; port->is_gated && i < port->queue_count; i++)
+        gate_add(&port->queues[i].seat);
 }
 
 void nic_eth_queues_except(struct nic_eth_port *port)
@@ -305,8 +331,10 @@ void nic_eth_queues_except(struct nic_eth_port *port)
 
 void nic_eth_queues_fini(struct nic_eth_port *port)
 {
-    for (uint32_t i = 0; i < port->queue_count; i++)
+    for (uint32_t i = 0; i < port->queue_count; i++) {
         CHECK(!port->queues[i].is_out);
+        gate_remove(&port->queues[i].seat);
+    }
     passes_free(port);
     free(port->queues);
 }

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The gate between shards and the EAL's interrupt thread.
+ *
+ * There is no way to stop that thread, but what it calls may take its time: it is held in an alarm
+ * of ours, which is where it spends its life while there are seats.
+ *
+ *   interrupt thread   hold(): says it is held, waits; then sets the next alarm and returns, so
+ * that everything that happened meanwhile is handled before the alarm is due tender thread closes
+ * the gate, waits until all seats are empty, lets the other thread go, waits until it is held
+ * again, opens the gate
+ *
+ * Invariants
+ *   1. Unless the gate is closed and every seat empty, the interrupt thread is in hold().
+ *   2. A shard stores is_inside, then loads gate_is_closed; the tender stores gate_is_closed, then
+ *      loads is_inside. All four are sequentially consistent, so at least one sees the other.
+ *
+ * Signals are handled in hold() as anywhere: net_tap does not suffer.
+ *
+ * The state is static as there is one interrupt thread in a process.
+ */
+#include "dataplane/wire/port/gate.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <rte_alarm.h>
+#include <rte_lcore.h>
+#include <semaphore.h>
+#include <unistd.h>
+
+#define GATE_PERIOD_US 20000u
+/* How long the interrupt thread is let go, at least. */
+#define GATE_WINDOW_US 100u
+#define SEAT_WAIT_US   20u
+
+_Atomic bool gate_is_closed;
+
+static struct gate {
+    struct gate_seat *seats[GATE_SEATS_MAX];
+    uint32_t count;
+    pthread_mutex_t lock; /* of seats and count */
+    pthread_t tender;
+    _Atomic bool is_ending; /* said by control, seen by the tender */
+    bool is_last;           /* said by the tender before it lets the other thread go */
+    bool has_semaphores;    /* they are used again: each post has its wait */
+    sem_t go, held;
+} gate = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void wait_for(sem_t *semaphore)
+{
+    while (sem_wait(semaphore) != 0)
+        CHECK(errno == EINTR);
+}
+
+/* ---- interrupt thread ---- */
+
+static void hold(void *context)
+{
+    (void)context;
+    CHECK(sem_post(&gate.held) == 0);
+    wait_for(&gate.go);
+    if (!gate.is_last)
+        CHECK(rte_eal_alarm_set(GATE_WINDOW_US, hold, NULL) == 0);
+}
+
+/* ---- tender ---- */
+
+static void empty_seats(void)
+{
+    pthread_mutex_lock(&gate.lock);
+    for (uint32_t i = 0; i < gate.count; i++)
+        while (atomic_load(&gate.seats[i]->is_inside))
+            usleep(SEAT_WAIT_US);
+    pthread_mutex_unlock(&gate.lock);
+}
+
+static void *tend(void *context)
+{
+    bool is_last = false;
+
+    (void)context;
+    while (!is_last) {
+        usleep(GATE_PERIOD_US);
+        atomic_store(&gate_is_closed, true);
+        empty_seats();
+        is_last = atomic_load(&gate.is_ending);
+        gate.is_last = is_last;
+        CHECK(sem_post(&gate.go) == 0);
+        if (!is_last)
+            wait_for(&gate.held);
+        atomic_store(&gate_is_closed, false);
+    }
+    return NULL;
+}
+
+/* ---- control thread ---- */
+
+static void begin(void)
+{
+    if (!gate.has_semaphores)
+        CHECK(sem_init(&gate.go, 0, 0) == 0 && sem_init(&gate.held, 0, 0) == 0);
+    gate.has_semaphores = true;
+    atomic_store(&gate.is_ending, false);
+    CHECK(rte_eal_alarm_set(1, hold, NULL) == 0);
+    wait_for(&gate.held);
+    CHECK(rte_ctrl_thread_create(&gate.tender, "gate", NULL, tend, NULL) == 0);
+}
+
+static void end(void)
+{
+    atomic_store(&gate.is_ending, true);
+    CHECK(pthread_join(gate.tender, NULL) == 0);
+}
+
+void gate_add(struct gate_seat *seat)
+{
+    pthread_mutex_lock(&gate.lock);
+    CHECK(gate.count < GATE_SEATS_MAX);
+    gate.seats[gate.count++] = seat;
+    bool is_first = gate.count == 1;
+    pthread_mutex_unlock(&gate.lock);
+    if (is_first)
+        begin();
+}
+
+void gate_remove(struct gate_seat *seat)
+{
+    bool was_there = false;
+
+    pthread_mutex_lock(&gate.lock);
+    for (uint32_t i = 0; i < gate.count && !was_there; i++) {
+        if (gate.seats[i] == seat) {
+            gate.seats[i] = gate.seats[--gate.count];
+            was_there = true;
+        }
+    }
+    bool is_over = was_there && gate.count == 0;
+    pthread_mutex_unlock(&gate.lock);
+    if (is_over)
+        end();
+}

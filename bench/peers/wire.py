@@ -8,6 +8,7 @@ Rows (medians of several rounds, everybody takes turns inside a round):
   wire.connect                     connect, 64-octet request and reply, close; per second; the server closes first
   wire.request                     64 octets there and back on each of 10,000 connections; per second
   wire.idle.memory                 engine's octets per idle connection, at a million
+  wire.flood.KIND                  what honest requests keep of their rate under a flood (only with --floods: it takes a quarter of an hour)
   wire.smtp.10k                    the whole relay, durable, 10 KB, source and sink in one process on the other core; peer: the relay on kernel sockets
 Checksums are computed and verified in software. Huge pages are set up for the run when root may, and given back.
 """
@@ -155,6 +156,39 @@ def idle_figures():
             'latency_few': few['latency_us'], 'latency_many': client['latency_us'], 'failures': client['failures']}
 
 
+# ---- floods ----
+
+FLOODS = ('syn', 'syn-closed', 'ack', 'rst', 'fin', 'data', 'xmas', 'fragment', 'icmp', 'udp', 'sockstress', 'segments', 'tiny-mss')
+FLOOD_RATE = int(os.environ.get('ANGARIUM_BENCH_FLOOD', '1000000'))
+
+
+def flood(kind, rate):
+    """Honest requests on 64 connections while the same port brings hostile frames; the server goes on for a minute afterwards."""
+    target = '10.9.0.1:%d' % PORT
+    server = subprocess.Popen(on_core(0, [program, 'server', 'request', '--streams', 64, '--json', '--settle', 65] +
+                                      wire_arguments('server', 1500, ['10.9.0.1/16']) + ['--gateway', '10.9.1.1', target]),
+                              stdout=subprocess.PIPE, stderr=open(lab.path('server.log'), 'ab'), encoding='utf-8')
+    lab.children.append(server)
+    time.sleep(1)
+    client = subprocess.run(on_core(1, [os.path.join(BUILD, 'bench/wire/angarium-flood'), kind, 'request', memif('client', 1500), '10.9.1.1/16', target,
+                                        rate, SECONDS]), stdout=subprocess.PIPE, stderr=open(lab.path('client.log'), 'ab'), encoding='utf-8', timeout=120,
+                            check=True)
+    server.terminate()
+    output = server.communicate(timeout=120)[0].splitlines()
+    lab.children.remove(server)
+    return json.loads(client.stdout.splitlines()[-1]), json.loads(output[-2]), json.loads(output[-1])
+
+
+def flood_rows():
+    for kind in FLOODS:
+        client, usage, server = flood(kind, FLOOD_RATE)
+        left = {name[4:]: value for name, value in usage.items() if value and name[4:] in
+                ('connections', 'half_open', 'time_wait', 'orphans', 'out_of_order_buffers', 'sent_segments', 'frames_waiting')}
+        yield row('wire.flood.' + kind, client['kept'], 'of honest requests', '%.0f hostile frames/s beside %.0f requests/s on 64 connections, one core each over '
+                  'net_memif; most memory %d MB; in use a minute after: %s' % (client['frames_per_second'], client['before'], server['resident_max_kb'] // 1024,
+                                                                              left or 'nothing'))
+
+
 # ---- the relay ----
 
 SMTP_COUNT = 40000
@@ -202,6 +236,9 @@ def row(bench, value, unit, conditions, peer=None, peer_value=None):
 
 
 def rows():
+    if '--floods' in sys.argv:
+        yield from flood_rows()
+        return
     results = {}
     for _ in range(ROUNDS):
         bulk_round(results)

@@ -25,6 +25,8 @@ static const char usage[] =
     "idle\n"
     "  --device D --address A/BITS ...   ports: a DPDK device with our addresses; none: kernel "
     "sockets\n"
+    "  --gateway A      IPv4 router                     --settle N      server: seconds after the "
+    "end\n"
     "  --mtu N          of the device                   --streams N     connections at a time\n"
     "  --window N       octets a flow may hold          --seconds N     measured, after --warm-up "
     "N\n"
@@ -102,6 +104,10 @@ static void option_apply(struct arguments *arguments, int letter, const char *va
             usage_exit();
         arguments->addresses[arguments->port.address_count++] = interface_of(value);
         break;
+    case 'g':
+        if (flow_address_parse_ip(span_from_text(value), &arguments->port.gateway4) != ERR_OK)
+            usage_exit();
+        break;
     case 'm':
         arguments->port.mtu = (uint16_t)number_of(value);
         break;
@@ -128,6 +134,9 @@ static void option_apply(struct arguments *arguments, int letter, const char *va
         break;
     case 'p':
         options->dataplane.memory = number_of(value);
+        break;
+    case 'e':
+        options->settle = TICK_S(number_of(value));
         break;
     case 'j':
         options->is_json = true;
@@ -160,13 +169,13 @@ static void options_finish(struct arguments *arguments)
 
 static void arguments_read(struct arguments *arguments, int count, char **words)
 {
-    static const struct option names[] = {{"device", 1, NULL, 'd'},      {"address", 1, NULL, 'a'},
-                                          {"mtu", 1, NULL, 'm'},         {"streams", 1, NULL, 's'},
-                                          {"window", 1, NULL, 'w'},      {"seconds", 1, NULL, 't'},
-                                          {"warm-up", 1, NULL, 'u'},     {"flows", 1, NULL, 'f'},
-                                          {"memory", 1, NULL, 'M'},      {"buffer", 1, NULL, 'b'},
-                                          {"port-memory", 1, NULL, 'p'}, {"json", 0, NULL, 'j'},
-                                          {"counters", 0, NULL, 'c'},    {NULL, 0, NULL, 0}};
+    static const struct option names[] = {
+        {"device", 1, NULL, 'd'},  {"address", 1, NULL, 'a'}, {"gateway", 1, NULL, 'g'},
+        {"mtu", 1, NULL, 'm'},     {"streams", 1, NULL, 's'}, {"window", 1, NULL, 'w'},
+        {"seconds", 1, NULL, 't'}, {"warm-up", 1, NULL, 'u'}, {"flows", 1, NULL, 'f'},
+        {"memory", 1, NULL, 'M'},  {"buffer", 1, NULL, 'b'},  {"port-memory", 1, NULL, 'p'},
+        {"settle", 1, NULL, 'e'},  {"json", 0, NULL, 'j'},    {"counters", 0, NULL, 'c'},
+        {NULL, 0, NULL, 0}};
     static const char *const modes[] = {"bulk", "connect", "request", "idle"};
     struct wire_bench_options *options = &arguments->options;
     uint32_t mode = 0;
@@ -282,6 +291,9 @@ static void server_run(struct wire_bench *bench)
     measure(bench, options->duration);
     while (!is_stopping)
         turn(bench);
+    begin = bench->now;
+    while (bench->now < begin + options->settle)
+        turn(bench);
 }
 
 /* ---- figures ---- */
@@ -313,6 +325,25 @@ static void result_print(const struct wire_bench_options *options,
         (double)result->flush_cycles / turns, (double)result->idle_turns / turns,
         (long long)(result->resident_after - result->resident_before), used.ru_maxrss);
     (void)fflush(stdout);
+}
+
+/* What is in use at the end, by name, as one JSON object. */
+static void usage_print(struct flow_plane *plane)
+{
+    struct dataplane_counter *rows = calloc(DATAPLANE_COUNTERS_MAX, sizeof(*rows));
+    uint32_t count = rows == NULL ? 0 : dataplane_counters(plane, rows, DATAPLANE_COUNTERS_MAX);
+    bool is_first = true;
+
+    (void)printf("{");
+    for (uint32_t i = 0; i < count; i++) {
+        if (strncmp(rows[i].name, "now_", 4) != 0)
+            continue;
+        (void)printf("%s\"%s\":%llu", is_first ? "" : ",", rows[i].name,
+                     (unsigned long long)rows[i].value);
+        is_first = false;
+    }
+    (void)printf("}\n");
+    free(rows);
 }
 
 static void counters_print(struct flow_plane *plane)
@@ -354,6 +385,8 @@ static int run(const struct wire_bench_options *options)
         wire_bench_client_begin(bench);
         client_run(bench);
     }
+    if (options->is_json && options->is_server)
+        usage_print(bench->plane);
     result_print(options, &bench->result);
     if (options->has_counters)
         counters_print(bench->plane);

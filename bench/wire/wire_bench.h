@@ -33,6 +33,7 @@ struct wire_bench_options {
     uint32_t streams;
     uint32_t window; /* receive and send limit of a flow, octets */
     tick_us warm_up, duration;
+    tick_us settle; /* server: how long it goes on after SIGTERM, for what is to end by itself */
     struct dataplane_options dataplane;
 };
 

@@ -303,6 +303,22 @@ static void test_arp_answers(void **state)
     }
 }
 
+/* On a link without bounds, there are still addresses that no station has. */
+static void test_martians_on_a_wide_link(void **state)
+{
+    static const char *const senders[] = {"127.0.0.1", "224.0.0.1", "240.0.0.1"};
+    struct fixture *fixture = fixture_usual();
+
+    (void)state;
+    fixture->stack->ports[0].prefixes[0].bits = 0;
+    for (uint32_t i = 0; i < COUNT_OF(senders); i++)
+        fixture_input_arp(fixture, ARP_REQUEST, fixture_peer_mac, senders[i], "192.0.2.1",
+                          fixture_broadcast_mac);
+    assert_int_equal(COUNT_OF(senders), COUNTER(fixture, ARP_REFUSED));
+    assert_int_equal(0, fixture_sent_count(fixture, 0));
+    fixture_free(fixture);
+}
+
 static const struct nd_row {
     const char *name, *source, *target, *destination;
     bool has_mac;
@@ -621,6 +637,7 @@ int main(void)
         cmocka_unit_test(test_scan_does_not_push_out),
         cmocka_unit_test(test_full_of_neighbours_in_use),
         cmocka_unit_test(test_arp_answers),
+        cmocka_unit_test(test_martians_on_a_wide_link),
         cmocka_unit_test(test_nd_answers),
         cmocka_unit_test(test_malformed_advertisements),
         cmocka_unit_test(test_first_seconds),

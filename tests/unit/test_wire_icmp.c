@@ -50,6 +50,7 @@ static void ping(struct fixture *fixture, const char *source, const char *destin
                                            .from = fixture_router_mac,
                                            .protocol = address.family == 4 ? IP_PROTOCOL_ICMP
                                                                            : IP_PROTOCOL_ICMP6,
+                                           .ttl = 255,
                                            .payload = span_of(message, size)});
 }
 

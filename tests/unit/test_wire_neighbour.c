@@ -446,6 +446,34 @@ static void test_progress_extends(void **state)
     fixture_free(fixture);
 }
 
+/* It counts from when it came, not from when it was looked at. */
+static void test_late_progress_counts_from_its_time(void **state)
+{
+    struct fixture *fixture = fixture_usual();
+    struct flow flow = make_reachable(fixture, families[0].peer);
+    struct neigh *neigh = find(fixture, families[0].peer);
+    uint32_t confirmed = 0;
+
+    (void)state;
+    for (uint32_t i = 0; i < 40; i++) {
+        while (state_of(fixture, families[0].peer) == NEIGH_REACHABLE)
+            fixture_advance(fixture, TICK_S(1));
+        tick_us at = fixture->now;
+        fixture_advance(fixture, TICK_S(15) + (i % 2)); /* RFC 4861 7.3.1: not for ever */
+        neigh_confirm(fixture->stack, &fixture->stack->ports[0], 4, neigh->ip, at);
+        if (i % 2 == 0) {
+            assert_int_equal(NEIGH_REACHABLE, neigh->state);
+            assert_in_range(neigh->reachable_until - at, TICK_S(15), TICK_S(45));
+            confirmed++;
+        } else {
+            assert_int_equal(NEIGH_STALE, neigh->state);
+        }
+    }
+    assert_int_equal(20, confirmed);
+    flow_close(fixture->plane, flow);
+    fixture_free(fixture);
+}
+
 /* A confirmation from before the address changed says nothing about the new one. */
 static void test_old_progress_does_not_confirm(void **state)
 {
@@ -492,6 +520,7 @@ int main(void)
         cmocka_unit_test(test_probe_before_expiry),
         cmocka_unit_test(test_progress_confirms),
         cmocka_unit_test(test_progress_extends),
+        cmocka_unit_test(test_late_progress_counts_from_its_time),
         cmocka_unit_test(test_old_progress_does_not_confirm),
         cmocka_unit_test(test_idle_is_forgotten),
     };

@@ -326,7 +326,9 @@ static void test_stateless(void **state)
 
     (void)state;
     for (uint32_t i = 0; i < 2; i++) {
-        struct fixture *fixture = fixture_usual();
+        struct fixture_options options = fixture_defaults();
+        options.offloads |= NIC_TX_TCP_CHECKSUM; /* nothing is left to it here */
+        struct fixture *fixture = fixture_new(&options);
         struct flow_address remote = fixture_address(remotes[i], 0);
         const struct ip_send send = {.source = fixture->stack->locals[i].address.address.ip,
                                      .protocol = IP_PROTOCOL_TCP,
@@ -339,6 +341,7 @@ static void test_stateless(void **state)
         struct fixture_view view = fixture_take(fixture, 0);
         assert_memory_equal(fixture_router_mac, view.ethernet.destination, 6);
         expect_payload(&view, 10);
+        assert_int_equal(0, view.frame->ol_flags);
         assert_int_equal(0, stack_get_usage(fixture->stack).destinations);
         fixture_free(fixture);
     }
@@ -434,12 +437,18 @@ static void test_routes(void **state)
             stack_source_choose(fixture->stack, remote.family, remote.ip);
         assert_true(fixture_ip_is(local->address.address.ip, rows[i].source));
     }
+    /* A link-local address is no matter for a router. */
+    struct stack_port *first = &fixture->stack->ports[0];
+    first->prefix_count = 1;
+    assert_null(acquire(fixture, "fe80::77"));
+    assert_int_equal(1, COUNTER(fixture, IP_NO_ROUTE));
+    first->prefix_count = 3;
     /* Without routers, what is not on a link cannot be reached. */
     fixture->stack->ports[0].gateway4.family = FLOW_FAMILY_NONE;
     fixture->stack->ports[0].gateway6.family = FLOW_FAMILY_NONE;
     assert_null(acquire(fixture, "192.0.3.1"));
     assert_null(acquire(fixture, "2001:db8:0:1::1"));
-    assert_int_equal(2, COUNTER(fixture, IP_NO_ROUTE));
+    assert_int_equal(3, COUNTER(fixture, IP_NO_ROUTE));
     fixture_free(fixture);
 }
 
@@ -461,6 +470,17 @@ static void test_longest_prefix(void **state)
         assert_true(stack_route(fixture->stack, 4, remote.ip, &port, next_hop));
         assert_int_equal(bits < 16, port->index); /* of equals, the first */
         first->prefix_count--;
+    }
+    /* Also among those of one port, in whatever order they stand. */
+    for (uint32_t i = 0; i < 2; i++) {
+        first->prefixes[first->prefix_count + i] =
+            (struct stack_prefix){4, i == 0 ? 17 : 15, {10, 1, 0, 0}};
+        first->prefixes[first->prefix_count + !i] =
+            (struct stack_prefix){4, i == 0 ? 15 : 17, {10, 1, 0, 0}};
+        first->prefix_count += 2;
+        assert_true(stack_route(fixture->stack, 4, remote.ip, &port, next_hop));
+        assert_int_equal(0, port->index);
+        first->prefix_count -= 2;
     }
     fixture_free(fixture);
 }

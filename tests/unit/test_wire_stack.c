@@ -195,25 +195,27 @@ static void test_address_bounds(void **state)
 static void test_seeds(void **state)
 {
     const struct fixture_options options = fixture_defaults();
-    uint64_t seen[3];
+    uint64_t seen[5];
 
     (void)state;
-    for (uint32_t i = 0; i < 3; i++) {
+    for (uint32_t i = 0; i < COUNT_OF(seen); i++) {
         struct fixture *fixture = fixture_new(&options);
         struct stack_port_options ports[FIXTURE_PORTS];
         struct stack_address addresses[4];
         struct stack *stack;
         flow_plane_free(fixture->plane);
         struct stack_options wanted = fixture_stack_options(fixture, &options, ports, addresses);
-        wanted.seed[0] += i == 1;
-        wanted.seed[1] += i == 2;
+        wanted.seed[0] ^= i == 1 ? 1 : i == 2 ? UINT64_C(1) << 63 : 0;
+        wanted.seed[1] ^= i == 3 ? 1 : i == 4 ? UINT64_C(1) << 63 : 0;
         assert_int_equal(ERR_OK, stack_new(&wanted, &stack));
         seen[i] = stack->isn_key.words[0];
         assert_true(stack->isn_key.words[0] != stack->hash_key.words[0]);
         flow_plane_free(stack_plane(stack));
         fixture_free_pools(fixture);
     }
-    assert_true(seen[0] != seen[1] && seen[0] != seen[2] && seen[1] != seen[2]);
+    for (uint32_t i = 0; i < COUNT_OF(seen) * COUNT_OF(seen); i++)
+        assert_true(i / COUNT_OF(seen) == i % COUNT_OF(seen) ||
+                    seen[i / COUNT_OF(seen)] != seen[i % COUNT_OF(seen)]);
 }
 
 /* ---- counters ---- */

@@ -153,14 +153,15 @@ void membership_join(struct stack *stack)
 
 /* ---- queries ---- */
 
-/* RFC 3810 5.1.3, in microseconds. */
+/* RFC 3810 5.1.3: milliseconds; in version 2 the upper half of the codes are exponents, and all
+ * stand for more than half a minute. */
 static tick_us response_time(const uint8_t *message, bool is_version1)
 {
     uint32_t code = load_be16(message + 4);
 
-    if (is_version1 || code < 0x8000)
-        return TICK_MS(code);
-    return TICK_MS((code & 0xfff) | 0x1000) << (3 + (code >> 12 & 7));
+    if ((code >= 0x8000 && !is_version1) || TICK_MS(code) > DELAY_MAX)
+        return DELAY_MAX;
+    return TICK_MS(code);
 }
 
 void membership_input(struct stack *stack, struct packet *packet)
@@ -180,8 +181,6 @@ void membership_input(struct stack *stack, struct packet *packet)
     }
     bool is_version1 = message.size == QUERY1_SIZE;
     tick_us time = response_time(message.data, is_version1);
-    if (time > DELAY_MAX)
-        time = DELAY_MAX;
     tick_us at = stack->now + DELAY_MIN + rng_below(&stack->rng, (uint32_t)time + 1);
     membership->is_version1 = is_version1;
     membership->timer.kind = STACK_TIMER_MEMBERSHIP;

@@ -450,6 +450,27 @@ static void test_ports_land_on_our_queue(void **state)
     }
 }
 
+/* Replies come to the port of our address, wherever the question went out. */
+static void test_steering_of_the_local_port(void **state)
+{
+    struct fixture_options options = fixture_defaults();
+
+    (void)state;
+    options.port_count = 2;
+    options.queue_count = options.core_count = 2;
+    struct fixture *fixture = fixture_new(&options);
+    struct nic_steering *steering = &fixture->nics[1].nic.steering;
+    for (uint32_t i = 0; i < steering->reta_size; i++)
+        steering->reta[i] = 1; /* all that comes in by it is the other core's */
+    struct flow_address remote = fixture_address(ends4.remote, 53);
+    struct flow_address local = fixture_address("10.1.0.1", 0);
+    struct flow flow;
+    assert_int_equal(ERR_SYSTEM, flow_open_datagram(fixture->plane, &local, &remote, USER, &flow));
+    local = fixture_address(ends4.us, 0);
+    assert_int_equal(ERR_OK, flow_open_datagram(fixture->plane, &local, &remote, USER, &flow));
+    fixture_free(fixture);
+}
+
 /* ---- queue and buffers ---- */
 
 static void test_queue_is_bounded(void **state)
@@ -645,6 +666,7 @@ int main(void)
         cmocka_unit_test(test_port_is_taken_once),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_ports_land_on_our_queue),
+        cmocka_unit_test(test_steering_of_the_local_port),
         cmocka_unit_test(test_queue_is_bounded),
         cmocka_unit_test(test_receive_reserve),
         cmocka_unit_test(test_send_errors),

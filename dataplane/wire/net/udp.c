@@ -129,7 +129,8 @@ static bool is_zero_ip(const struct flow_address *address)
 
 /* The address to speak from: the one asked for, if it is ours, or the best. */
 static enum err local_choose(struct stack *stack, const struct flow_address *wanted,
-                             const struct flow_address *remote, struct flow_address *ret_local)
+                             const struct flow_address *remote, struct flow_address *ret_local,
+                             const struct stack_port **ret_port)
 {
     const struct stack_local *local;
 
@@ -143,6 +144,7 @@ static enum err local_choose(struct stack *stack, const struct flow_address *wan
         return ERR_SYSTEM;
     *ret_local = local->address.address;
     ret_local->port = wanted == NULL ? 0 : wanted->port;
+    *ret_port = &stack->ports[local->port]; /* where replies come in */
     return ERR_OK;
 }
 
@@ -184,14 +186,15 @@ enum err udp_open(struct flow_plane *plane, const struct flow_address *local,
 {
     struct stack *stack = stack_of(plane);
     struct flow_address bound;
+    const struct stack_port *port;
 
     if (!remote_is_possible(stack, remote))
         return ERR_SYSTEM;
-    TRY(local_choose(stack, local, remote, &bound));
+    TRY(local_choose(stack, local, remote, &bound, &port));
     struct destination *destination = destination_acquire(stack, remote->family, remote->ip);
     if (destination == NULL)
         return ERR_LIMIT;
-    enum err err = port_choose(stack, destination->port, &bound, remote);
+    enum err err = port_choose(stack, port, &bound, remote);
     struct flow_slot *slot =
         err == ERR_OK ? flow_core_slot_new(&stack->core, FLOW_SLOT_DATAGRAM, user) : NULL;
     if (slot == NULL) {

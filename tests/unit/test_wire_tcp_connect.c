@@ -193,6 +193,29 @@ static void test_impossible_listeners(void **state)
     assert_int_equal(ERR_OK, flow_listen(pair->planes[PAIR_B], &options, &flow));
 }
 
+/* RFC 4862 5.4: in the first second an IPv6 address says nothing, and then what was to be said. */
+static void test_tentative_source_waits(void **state)
+{
+    (void)state;
+    for (uint32_t is_named = 0; is_named < 2; is_named++) {
+        struct pair *pair = pair_new(&(struct pair_options){.family = 6, .is_fresh = true});
+        struct flow_connect_options options = {.remote = pair_address(pair, PAIR_B, 25),
+                                               .deadline = pair->now + TICK_S(30),
+                                               .user = PAIR_USER};
+        struct flow flow;
+
+        if (is_named)
+            options.source = pair_address(pair, PAIR_A, 0);
+        pair_listen(pair);
+        pair_run(pair, TICK_MS(2));
+        assert_int_equal(ERR_OK, flow_connect(pair->planes[PAIR_A], &options, &flow));
+        assert_false(pair_wait(pair, PAIR_A, PAIR_USER, FLOW_CONNECTED, TICK_MS(990)));
+        assert_int_equal(0, pair->segment_count);
+        assert_true(pair_wait(pair, PAIR_A, PAIR_USER, FLOW_CONNECTED, TICK_MS(100)));
+        pair_free(pair);
+    }
+}
+
 /* ---- both at once ---- */
 
 /* RFC 9293 3.5, figure 7: each sends a SYN to the other's port. */
@@ -284,6 +307,7 @@ int main(void)
         TEST(test_impossible_destinations),
         TEST(test_impossible_sources),
         TEST(test_impossible_listeners),
+        cmocka_unit_test(test_tentative_source_waits),
         cmocka_unit_test(test_simultaneous_open),
         cmocka_unit_test(test_options),
         TEST(test_first_round_trip),

@@ -164,7 +164,8 @@ struct pair *pair_new(const struct pair_options *options)
     link_sim_set_filter(pair->link, pair_filter, pair);
     side_new(pair, PAIR_A);
     side_new(pair, PAIR_B);
-    pair_run(pair, DETECT_TIME);
+    if (!options->is_fresh)
+        pair_run(pair, DETECT_TIME);
     return pair;
 }
 

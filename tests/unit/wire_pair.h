@@ -25,6 +25,7 @@ struct pair_options {
     uint32_t receive_limit, send_limit; /* of the connection's flows */
     tick_us orphan_time;
     uint64_t seed;
+    bool is_fresh; /* no time has passed: IPv6 addresses are tentative */
     struct link_sim_path paths[2];
     const struct tcp_policy *policy[2]; /* NULL: the default */
 };

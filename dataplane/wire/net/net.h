@@ -163,6 +163,9 @@ struct stack_local *stack_local_choose(struct stack *stack, const struct stack_p
  * same scope, on the same prefix if there is one. NULL: none. */
 struct stack_local *stack_source_choose(struct stack *stack, uint8_t family,
                                         const uint8_t remote[16]);
+/** The same for who can wait for duplicate detection to end: also one that is tentative. */
+struct stack_local *stack_source_choose_soon(struct stack *stack, uint8_t family,
+                                             const uint8_t remote[16]);
 /** True if a frame of this tuple (as received: source = remote) belongs to another core; then
  * `*ret_queue` is its queue. */
 bool stack_is_foreign(const struct stack *stack, const struct stack_port *port, uint8_t family,

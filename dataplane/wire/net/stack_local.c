@@ -94,7 +94,7 @@ static uint32_t local_suits(const struct stack_local *local, uint8_t family,
 {
     const struct stack_address *address = &local->address;
 
-    if (address->address.family != family || !stack_local_is_usable(local))
+    if (address->address.family != family || local->is_duplicate)
         return 0;
     if (stack_prefix_contains(address->prefix_bits, address->address.ip, remote))
         return 3;
@@ -103,15 +103,15 @@ static uint32_t local_suits(const struct stack_local *local, uint8_t family,
                                                                                              : 1;
 }
 
-struct stack_local *stack_local_choose(struct stack *stack, const struct stack_port *port,
-                                       uint8_t family, const uint8_t remote[16])
+static struct stack_local *choose(struct stack *stack, const struct stack_port *port,
+                                  uint8_t family, const uint8_t remote[16], bool may_be_tentative)
 {
     struct stack_local *best = NULL;
     uint32_t best_suits = 0;
 
     for (uint32_t i = 0; i < stack->local_count; i++) {
         struct stack_local *local = &stack->locals[i];
-        if (local->port != port->index)
+        if (local->port != port->index || (local->is_tentative && !may_be_tentative))
             continue;
         uint32_t suits = local_suits(local, family, remote);
         if (suits > best_suits) {
@@ -122,15 +122,33 @@ struct stack_local *stack_local_choose(struct stack *stack, const struct stack_p
     return best;
 }
 
-struct stack_local *stack_source_choose(struct stack *stack, uint8_t family,
-                                        const uint8_t remote[16])
+struct stack_local *stack_local_choose(struct stack *stack, const struct stack_port *port,
+                                       uint8_t family, const uint8_t remote[16])
+{
+    return choose(stack, port, family, remote, false);
+}
+
+static struct stack_local *source_choose(struct stack *stack, uint8_t family,
+                                         const uint8_t remote[16], bool may_be_tentative)
 {
     struct stack_port *port;
     uint8_t next_hop[16];
 
     if (!stack_route(stack, family, remote, &port, next_hop))
         return NULL;
-    return stack_local_choose(stack, port, family, remote);
+    return choose(stack, port, family, remote, may_be_tentative);
+}
+
+struct stack_local *stack_source_choose(struct stack *stack, uint8_t family,
+                                        const uint8_t remote[16])
+{
+    return source_choose(stack, family, remote, false);
+}
+
+struct stack_local *stack_source_choose_soon(struct stack *stack, uint8_t family,
+                                             const uint8_t remote[16])
+{
+    return source_choose(stack, family, remote, true);
 }
 
 bool stack_is_foreign(const struct stack *stack, const struct stack_port *port, uint8_t family,

@@ -195,6 +195,14 @@ static void syn_options(struct stack *stack, const struct tcb *tcb, struct tcp_o
     }
 }
 
+/* RFC 4862 5.4: nothing leaves from a tentative address. The schedule of SYNs goes on meanwhile. */
+static bool may_speak(struct stack *stack, const struct tcb *tcb)
+{
+    const struct stack_local *local = stack_local_find(stack, tcb->key.family, tcb->key.local);
+
+    return local != NULL && stack_local_is_usable(local);
+}
+
 void tcp_send_syn(struct stack *stack, struct tcb *tcb)
 {
     struct tcp_header header;
@@ -212,7 +220,8 @@ void tcp_send_syn(struct stack *stack, struct tcb *tcb)
     header_fill(stack, tcb, is_answer ? TCP_SYN | TCP_ACK : TCP_SYN, tcb->snd_una, &header);
     header.window = (uint16_t)tcp_window_start(stack, tcb->slot.receive_limit);
     syn_options(stack, tcb, &header.options);
-    (void)control_send(stack, tcb, &header);
+    if (may_speak(stack, tcb))
+        (void)control_send(stack, tcb, &header);
 }
 
 void tcp_send_rst(struct stack *stack, struct tcb *tcb)

@@ -191,20 +191,22 @@ static enum err connect_fail(struct stack *stack, uint64_t user, enum err why,
     return ERR_OK;
 }
 
-/* Local address and port. ERR_PEER_UNREACHABLE: we have no address there. */
+/* Local address and port. ERR_PEER_UNREACHABLE: we have no address there. One whose duplicate
+ * detection still runs will do: tcp_send_syn() waits for its end. A relay that comes back has mail
+ * for hosts with IPv6 alone in its first second, too. */
 static enum err source_choose(struct stack *stack, const struct flow_address *source,
                               struct tcp_key *key, uint32_t *ret_iss_min)
 {
     const struct stack_local *local;
 
     if (source->family == FLOW_FAMILY_NONE) {
-        local = stack_source_choose(stack, key->family, key->remote);
+        local = stack_source_choose_soon(stack, key->family, key->remote);
         if (local == NULL)
             return ERR_PEER_UNREACHABLE;
     } else {
         local = source->family == key->family ? stack_local_find(stack, source->family, source->ip)
                                               : NULL;
-        if (local == NULL || !stack_local_is_usable(local))
+        if (local == NULL || local->is_duplicate)
             return ERR_SYSTEM;
     }
     memcpy(key->local, local->address.address.ip, sizeof(key->local));

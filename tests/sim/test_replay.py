@@ -1,10 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""A seed is a run: the same trace, octet for octet, every time; of a good run and of one that fails. Argument: sim_relay."""
+"""A seed is a run: the same trace, octet for octet, every time; of a good run and of one that fails. Argument: sim_relay or sim_wire."""
+import pathlib
 import subprocess
 import sys
 
 SIM = sys.argv[1]
+# What makes a seed fail, and the kinds of run.
+IS_RELAY = pathlib.Path(SIM).name == "sim_relay"
+FAILING = ["--false-sync"] if IS_RELAY else ["--plant", "lying-card"]
+KINDS = [("%d shards" % shards, ["--shards", str(shards)]) for shards in (1, 2, 4)] if IS_RELAY else [("verified", ["--verify"]), ("not verified", [])]
 
 
 def run(seed, *options):
@@ -21,14 +26,14 @@ def difference(first, second):
 
 def failing_seed():
     for seed in range(1, 101):
-        if run(seed, "--false-sync")[0] != 0:
+        if run(seed, *FAILING)[0] != 0:
             return seed
     return None
 
 
 def main():
-    rows = [("%d shards" % shards, 7, ["--shards", str(shards)], True) for shards in (1, 2, 4)]
-    rows.append(("a seed that fails, fails again alike", failing_seed(), ["--false-sync"], False))
+    rows = [(name, 7, options, True) for name, options in KINDS]
+    rows.append(("a seed that fails, fails again alike", failing_seed(), FAILING, False))
     print("1..%d" % (len(rows) + 1))
     failed = 0
     for number, (name, seed, options, is_good) in enumerate(rows, 1):
@@ -38,7 +43,7 @@ def main():
         if not is_ok:
             print("# status %d and %d; %s" % (first[0], second[0], difference(first[1], second[1])))
             failed += 1
-    is_ok = run(7, "--shards", "1")[1] != run(8, "--shards", "1")[1]
+    is_ok = run(7, *KINDS[0][1])[1] != run(8, *KINDS[0][1])[1]
     print("%sok %d - another seed is another run" % ("" if is_ok else "not ", len(rows) + 1))
     return 1 if failed or not is_ok else 0
 

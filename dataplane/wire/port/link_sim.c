@@ -469,7 +469,7 @@ uint32_t link_sim_attach(struct link_sim *link, const struct link_sim_station_op
     *station = (struct link_station){.options = *options, .is_connected = true};
     options_complete(&station->options);
     steering.queue_count = (uint16_t)station->options.queue_count;
-    steering.is_hardware = options->steering == LINK_SIM_RSS;
+    steering.is_hardware = options->steering == LINK_SIM_RSS && options->misplace == 0;
     rng_fill(&link->rng, steering.key, sizeof(steering.key));
     for (uint32_t i = 0; i < RETA_SIZE; i++)
         steering.reta[i] = (uint16_t)(i % station->options.queue_count);

@@ -58,6 +58,7 @@ struct link_sim_station_options {
                            many as the pool's */
     bool has_partial;   /* checksums that were asked for stay undone when every receiver says
                            NIC_RX_CHECKSUM, as between virtual machines */
+    bool is_lying;      /* planted fault: says GOOD of every checksum */
     bool has_exception; /* there is an exception path (it counts and drops) */
     struct link_sim_path path;
 };

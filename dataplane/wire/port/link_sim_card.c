@@ -244,12 +244,14 @@ static uint32_t whole_headers(const struct link_packet *packet, const struct lin
 }
 
 static uint64_t verdicts_of(struct link_sim *link, const struct link_packet *packet,
-                            const struct link_frame *map)
+                            const struct link_frame *map, bool is_lying)
 {
     uint64_t flags = 0;
 
     if (packet->is_judged)
         return packet->verdicts;
+    if (is_lying)
+        return RTE_MBUF_F_RX_IP_CKSUM_GOOD | RTE_MBUF_F_RX_L4_CKSUM_GOOD;
     if (map->family == 4 && packet->is_ip4_partial)
         flags |= RTE_MBUF_F_RX_IP_CKSUM_NONE;
     else if (map->family == 4 && !link_chance(link, UNKNOWN_SHARE))
@@ -318,7 +320,7 @@ struct buf *link_card_receive(struct link_nic *nic, const struct link_packet *pa
     if (head == NULL)
         return NULL;
     if (options->offloads & NIC_RX_CHECKSUM)
-        head->mbuf.ol_flags |= verdicts_of(nic->link, packet, &map);
+        head->mbuf.ol_flags |= verdicts_of(nic->link, packet, &map, options->is_lying);
     if (nic->nic.steering.is_hardware && map.family != 0) {
         head->mbuf.ol_flags |= RTE_MBUF_F_RX_RSS_HASH;
         head->mbuf.hash.rss =

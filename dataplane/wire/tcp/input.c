@@ -135,6 +135,7 @@ static bool ack_syn_received(struct stack *stack, struct tcb *tcb, struct segmen
     uint32_t acknowledgement = segment->header.acknowledgement;
 
     if (seq_le(acknowledgement, tcb->snd_una) || seq_gt(acknowledgement, tcb->snd_nxt)) {
+        tcb->flags &= ~(uint32_t)TCB_ACK_NOW; /* one answer is enough */
         tcp_send_reset_for(stack, segment);
         return false;
     }

@@ -162,7 +162,12 @@ static void test_descriptors_are_bounded(void **state)
 /* Frames of one side as they come to the nic: through a tap. */
 struct taps {
     uint32_t count, buffers_max, size_max;
+    uint32_t odd; /* payloads that are no whole segments though more followed */
 };
+
+#define MSS          1448u
+#define HEADERS_SIZE (ETHERNET_HEADER_SIZE + IP4_HEADER_SIZE + TCP_HEADER_SIZE + 12u)
+#define FLAGS_AT     (ETHERNET_HEADER_SIZE + IP4_HEADER_SIZE + 13u)
 
 static void tap(void *context, uint32_t port, bool is_sent, const struct buf *frame, tick_us now)
 {
@@ -177,6 +182,9 @@ static void tap(void *context, uint32_t port, bool is_sent, const struct buf *fr
         taps->buffers_max = frame->mbuf.nb_segs;
     if (frame->mbuf.pkt_len > taps->size_max)
         taps->size_max = frame->mbuf.pkt_len;
+    bool is_last = buf_data(frame)[FLAGS_AT] & TCP_PSH;
+    if (frame->mbuf.pkt_len > HEADERS_SIZE && !is_last)
+        taps->odd += (frame->mbuf.pkt_len - HEADERS_SIZE) % MSS != 0;
 }
 
 static void test_what_frames_are_made_of(void **state)
@@ -218,6 +226,7 @@ static void test_what_frames_are_made_of(void **state)
         assert_int_equal(5 * rows[i].piece, received);
         assert_in_range(taps.buffers_max, 1, rows[i].buffers_max);
         assert_in_range(taps.size_max, rows[i].size_min, rows[i].size_max);
+        assert_int_equal(0, taps.odd);
         pair_free(pair);
     }
 }

@@ -152,6 +152,23 @@ static void test_closed_window_lasts(void **state)
     pair_free(pair);
 }
 
+/* Goal: probes go also when the owner appends all the time. */
+static void test_appending_does_not_postpone_probes(void **state)
+{
+    (void)state;
+    struct pair *pair = pair_of(NULL, 30000);
+    pair_connect(pair);
+    pair_send(pair, PAIR_A, 0, 100000);
+    pair_run(pair, TICK_S(1));
+    uint64_t before = pair_count(pair, PAIR_A, STACK_TCP_PROBES);
+    for (uint32_t i = 0; i < 200; i++) {
+        pair_send(pair, PAIR_A, 100000 + i, 1);
+        pair_run(pair, TICK_MS(100));
+    }
+    assert_in_range(pair_count(pair, PAIR_A, STACK_TCP_PROBES) - before, 3, 12);
+    pair_free(pair);
+}
+
 /* A peer that does not answer probes is gone. */
 static bool drop_b(struct pair *pair, const struct pair_segment *segment)
 {
@@ -307,6 +324,7 @@ int main(void)
         cmocka_unit_test(test_window_grows_to_its_bounds),
         cmocka_unit_test(test_window_of_a_slow_sender_stays),
         cmocka_unit_test(test_closed_window_lasts),
+        cmocka_unit_test(test_appending_does_not_postpone_probes),
         cmocka_unit_test(test_closed_window_of_a_dead_peer),
         cmocka_unit_test(test_lost_window_update),
         cmocka_unit_test(test_no_silly_windows),

@@ -34,7 +34,7 @@ class Engine:
     """A wire_peer process. Its answers are read line by line; what it complains of goes to the log."""
 
     def __init__(self, lab, prefix, arguments, log='engine.log'):
-        self.lab, self.log, self.text = lab, log, b''
+        self.lab, self.log, self.text, self.is_asking = lab, log, b'', False
         self.child = lab.start(prefix + [PROGRAM] + [str(a) for a in arguments], log, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def line(self, seconds):
@@ -65,11 +65,13 @@ class Engine:
         self.expect('serving', 10)
 
     def ask_begin(self, address, port, count, at_a_time, *requests, spread=1):
+        self.is_asking = True
         self.say('ask %s %d %d %s' % (endpoint(address, port, spread), count, at_a_time, ';'.join(requests)))
 
-    def ask_end(self, count, seconds=60):
+    def ask_end(self, count, seconds=60, bad=0):
         answer = self.expect('good', seconds)
-        assert answer == 'good %d bad 0' % count, 'the engine asked: %s\n%s' % (answer, self.lab.log(self.log)[-1000:])
+        self.is_asking = False
+        assert answer == 'good %d bad %d' % (count - bad, bad), 'the engine asked: %s\n%s' % (answer, self.lab.log(self.log)[-1000:])
 
     def ask(self, address, port, count, at_a_time, *requests, spread=1, seconds=60):
         """Returns how long it took."""

@@ -97,6 +97,24 @@ static void test_client_closes_itself_in_the_end(void **state)
     expect_over(pair, 1, 0);
 }
 
+/* ... and on a long way not after two round trips, but a second. */
+static void test_client_lingers_a_second_at_most(void **state)
+{
+    struct pair *pair = pair_new(
+        &(struct pair_options){.paths = {{.delay = TICK_MS(700)}, {.delay = TICK_MS(700)}}});
+    uint32_t index = 0;
+
+    (void)state;
+    pair_connect(pair);
+    tick_us at = pair->now;
+    side_close(pair, PAIR_A);
+    assert_true(pair_wait(pair, PAIR_B, PAIR_USER, FLOW_PEER_CLOSED, TICK_S(3)));
+    const struct pair_segment *fin = pair_find(pair, PAIR_A, TCP_FIN, &index);
+    assert_non_null(fin);
+    assert_in_range(fin->at - at, TICK_MS(999), TICK_MS(1003));
+    pair_free(pair);
+}
+
 static void test_server_closes_at_once(void **state)
 {
     struct pair *pair = *state;
@@ -406,6 +424,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_client_waits_for_the_servers_fin),
         TEST(test_client_closes_itself_in_the_end),
+        cmocka_unit_test(test_client_lingers_a_second_at_most),
         TEST(test_server_closes_at_once),
         TEST(test_both_at_once),
         TEST(test_half_close),

@@ -283,6 +283,14 @@ static void test_options(void **state)
     }
 }
 
+static bool drop_first_syn(struct pair *pair, const struct pair_segment *segment)
+{
+    if (segment->from == PAIR_B || !(segment->tcp.flags & TCP_SYN) || pair->judged == 0)
+        return true;
+    pair->judged--;
+    return false;
+}
+
 /* The first RTT sample comes with the handshake, unless a SYN was sent again. */
 static void test_first_round_trip(void **state)
 {
@@ -293,6 +301,25 @@ static void test_first_round_trip(void **state)
     assert_in_range(pair_tcb(pair, PAIR_A)->rtt.srtt, RTT - TICK_MS(1), RTT + TICK_MS(3));
     assert_in_range(pair_tcb(pair, PAIR_B)->rtt.srtt, RTT - TICK_MS(1), RTT + TICK_MS(3));
     assert_int_equal(10 * 1448, pair_tcb(pair, PAIR_A)->congestion.cwnd);
+    /* What a connection learnt of the way, the next one's SYN knows (RFC 9040). */
+    flow_abort(pair->planes[PAIR_A], pair->flows[PAIR_A]);
+    struct flow_address remote = pair_address(pair, PAIR_B, 25);
+    pair->flows[PAIR_A] = connect_to(pair, &remote, TICK_NEVER, 5);
+    assert_in_range(pair_tcb(pair, PAIR_A)->rtt.rto, TICK_MS(200), TICK_MS(300));
+}
+
+/* RFC 6298 5.7. */
+static void test_lost_syn_slows_the_first_timeout(void **state)
+{
+    struct pair *pair = *state;
+
+    pair_connect(pair);
+    pair->judge = drop_first_syn;
+    pair->judged = 1;
+    pair_connect(pair);
+    assert_int_equal(0, pair->judged);
+    assert_int_equal(0, pair_tcb(pair, PAIR_A)->rtt.srtt);
+    assert_int_equal(TICK_S(3), pair_tcb(pair, PAIR_A)->rtt.rto);
 }
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
@@ -312,6 +339,7 @@ int main(void)
         cmocka_unit_test(test_simultaneous_open),
         cmocka_unit_test(test_options),
         TEST(test_first_round_trip),
+        TEST(test_lost_syn_slows_the_first_timeout),
     };
     return cmocka_run_group_tests_name("wire tcp connect", tests, NULL, NULL);
 }

@@ -29,8 +29,16 @@ struct shot {
     uint32_t size;
     uint8_t flags;
     uint16_t window;
-    bool has_no_timestamp;
+    uint8_t window_scale; /* of a SYN; 0: none */
+    bool has_no_timestamp, is_ce;
 };
+
+static bool drop_all(struct pair *pair, const struct pair_segment *segment)
+{
+    (void)pair;
+    (void)segment;
+    return false;
+}
 
 static void shoot(const struct target *target, const struct shot *shot)
 {
@@ -50,12 +58,15 @@ static void shoot(const struct target *target, const struct shot *shot)
                    .flags = shot->flags,
                    .window = shot->window,
                    .header_size = TCP_HEADER_SIZE,
-                   .options = {.has_timestamps = !shot->has_no_timestamp,
+                   .options = {.has_window_scale = shot->window_scale > 0,
+                               .window_scale = shot->window_scale,
+                               .has_timestamps = !shot->has_no_timestamp,
                                .timestamp_value = tcb->ts_recent + (uint32_t)shot->timestamp}},
         .key = tcb->key,
         .size = shot->size,
         .flags = shot->flags,
         .window = (uint32_t)shot->window << tcb->snd_scale,
+        .is_ce = shot->is_ce,
     };
 
     memcpy(packet.ip.source, tcb->key.remote, sizeof(packet.ip.source));
@@ -65,6 +76,7 @@ static void shoot(const struct target *target, const struct shot *shot)
                   (shot->flags & TCP_FIN ? 1 : 0);
     tcp_input_segment(target->stack, tcb, &segment);
     buf_release_chain(packet.buf);
+    tcb_verify(target->stack, tcb);
 }
 
 static struct pair *pair_of(const struct tcp_policy *policy)
@@ -95,6 +107,9 @@ static void test_reactions(void **state)
         {"an old ACK", {.sequence = -1, .flags = TCP_ACK}, CHALLENGE},
         {"an ACK beyond the window", {.sequence = 70000, .flags = TCP_ACK}, CHALLENGE},
         {"an ACK in the window", {.sequence = 100, .flags = TCP_ACK}, NOTHING},
+        {"an ACK at the right edge", {.sequence = 65535, .flags = TCP_ACK}, NOTHING},
+        {"an octet at the right edge", {.sequence = 65535, .size = 1, .flags = TCP_ACK}, ACK},
+        {"an ACK behind the right edge", {.sequence = 65536, .flags = TCP_ACK}, CHALLENGE},
         {"no ACK at all", {.size = 10, .flags = TCP_PSH}, NOTHING},
         {"ACK of what was not sent",
          {.acknowledgement = 1, .size = 10, .flags = TCP_ACK},
@@ -144,6 +159,10 @@ static void test_reactions(void **state)
                                                  : NOTHING;
         if (reaction != rows[i].expected)
             fail_msg("%s: %d", rows[i].name, reaction);
+        bool is_told =
+            rows[i].shot.size > 0 && rows[i].shot.sequence < 0 && rows[i].expected != CHALLENGE;
+        if (is_told != ((target.tcb->flags & TCB_DSACK_SEND) != 0))
+            fail_msg("%s: DSACK", rows[i].name);
         if (reaction == TAKEN && taken != rows[i].shot.size + (uint32_t)rows[i].shot.sequence)
             fail_msg("%s: %u octets", rows[i].name, taken);
         pair_free(pair);
@@ -242,6 +261,122 @@ static void test_timestamp_to_echo(void **state)
     pair_free(pair);
 }
 
+/* ---- ECN ---- */
+
+/* RFC 3168 6.1.3: from CE to CWR every ACK says ECE; only where both agreed on it. */
+static void test_congestion_is_echoed(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++) {
+        struct pair *pair = pair_of(NULL);
+        struct target target = target_of(pair, PAIR_B);
+        uint32_t index = pair->segment_count;
+        pair->judge = drop_all; /* A has not sent any of this, and would say so */
+        target.tcb->flags |= i == 0 ? TCB_HAS_ECN : 0u;
+        shoot(&target, &(struct shot){.size = 10, .flags = TCP_ACK, .window = 500, .is_ce = true});
+        pair_run(pair, TICK_MS(100));
+        shoot(&target, &(struct shot){.size = 10, .flags = TCP_ACK, .window = 500});
+        pair_run(pair, TICK_MS(100));
+        shoot(&target, &(struct shot){.size = 10, .flags = TCP_ACK | TCP_CWR, .window = 500});
+        pair_run(pair, TICK_MS(100));
+        const bool expected[] = {true, true, false};
+        for (uint32_t j = 0; j < COUNT_OF(expected); j++) {
+            const struct pair_segment *ack = pair_find(pair, PAIR_B, TCP_ACK, &index);
+            assert_non_null(ack);
+            assert_int_equal(i == 0 && expected[j], (ack->tcp.flags & TCP_ECE) != 0);
+        }
+        pair_free(pair);
+    }
+}
+
+/* ---- SACK ---- */
+
+/* Goal: blocks are told although there are octets to send, which have no room for them. */
+static void test_blocks_before_octets(void **state)
+{
+    struct pair *pair = pair_of(NULL);
+    struct target target = target_of(pair, PAIR_B);
+    uint32_t index = pair->segment_count;
+
+    (void)state;
+    pair_send(pair, PAIR_B, 0, 3000);
+    shoot(&target, &(struct shot){.sequence = 50, .size = 10, .flags = TCP_ACK, .window = 500});
+    flow_flush(pair->planes[PAIR_B], pair->now);
+    const struct pair_segment *ack = pair_find(pair, PAIR_B, TCP_ACK, &index);
+    assert_non_null(ack);
+    assert_int_equal(0, ack->size);
+    assert_int_equal(1, ack->tcp.options.sack_count);
+    ack = pair_find(pair, PAIR_B, TCP_ACK, &index);
+    assert_non_null(ack);
+    assert_int_equal(1448, ack->size);
+    pair_free(pair);
+}
+
+/* ---- SYN_SENT ---- */
+
+static void test_answers_to_a_syn(void **state)
+{
+    const uint8_t syn_ack = TCP_SYN | TCP_ACK;
+    const struct {
+        const char *name;
+        struct shot shot;
+        uint8_t expected;
+        bool has_reset;
+        uint32_t readable;
+    } rows[] = {
+        {"SYN-ACK", {.acknowledgement = 1, .flags = syn_ack}, TCP_ESTABLISHED, false, 0},
+        {"SYN-ACK of another SYN", {.acknowledgement = 2, .flags = syn_ack}, TCP_SYN_SENT, true, 0},
+        {"SYN-ACK of an old SYN", {.acknowledgement = 0, .flags = syn_ack}, TCP_SYN_SENT, true, 0},
+        {"SYN-ACK with octets",
+         {.acknowledgement = 1, .size = 30, .flags = syn_ack},
+         TCP_ESTABLISHED,
+         false,
+         30},
+        {"SYN-ACK with octets and FIN",
+         {.acknowledgement = 1, .size = 30, .flags = TCP_SYN | TCP_ACK | TCP_FIN},
+         TCP_CLOSE_WAIT,
+         false,
+         30},
+        {"SYN", {.size = 30, .flags = TCP_SYN}, TCP_SYN_RECEIVED, false, 0},
+        {"RST", {.acknowledgement = 1, .flags = TCP_RST | TCP_ACK}, TCP_CLOSED, false, 0},
+        {"RST without ACK", {.flags = TCP_RST}, TCP_SYN_SENT, false, 0},
+        {"RST of another SYN",
+         {.acknowledgement = 2, .flags = TCP_RST | TCP_ACK},
+         TCP_SYN_SENT,
+         false,
+         0},
+        {"ACK", {.acknowledgement = 1, .flags = TCP_ACK}, TCP_SYN_SENT, false, 0},
+        {"ACK of another SYN", {.acknowledgement = 5, .flags = TCP_ACK}, TCP_SYN_SENT, true, 0},
+        {"nothing", {.size = 5}, TCP_SYN_SENT, false, 0},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        struct pair *pair = pair_of(NULL);
+        const struct flow_connect_options options = {
+            .remote = pair_address(pair, PAIR_B, 77), .deadline = TICK_NEVER, .user = 3};
+        pair->judge = drop_all;
+        assert_int_equal(ERR_OK,
+                         flow_connect(pair->planes[PAIR_A], &options, &pair->flows[PAIR_A]));
+        struct target target = target_of(pair, PAIR_A);
+        struct shot shot = rows[i].shot;
+        uint64_t resets = pair_count(pair, PAIR_A, STACK_TCP_RESETS_SENT);
+        shot.window = 500;
+        shot.window_scale = 15;
+        shoot(&target, &shot);
+        if (target.tcb->state != rows[i].expected)
+            fail_msg("%s: %u", rows[i].name, target.tcb->state);
+        assert_int_equal(rows[i].has_reset,
+                         pair_count(pair, PAIR_A, STACK_TCP_RESETS_SENT) - resets);
+        assert_int_equal(rows[i].readable,
+                         flow_readable(pair->planes[PAIR_A], pair->flows[PAIR_A]));
+        /* RFC 7323 2.3: a shift above 14 means 14. */
+        if (target.tcb->state >= TCP_SYN_RECEIVED)
+            assert_int_equal(14, target.tcb->snd_scale);
+        pair_free(pair);
+    }
+}
+
 /* ---- the peer's window ---- */
 
 static void test_which_segments_tell_the_window(void **state)
@@ -271,13 +406,6 @@ static void test_which_segments_tell_the_window(void **state)
     pair_free(pair);
 }
 
-static bool drop_a_and_b(struct pair *pair, const struct pair_segment *segment)
-{
-    (void)pair;
-    (void)segment;
-    return false;
-}
-
 /* Goal: a peer that closed its window over what is in flight and goes on saying so is not given up,
  * one that says nothing is (RFC 9293 3.8.6.1). */
 static void test_window_closed_over_octets_in_flight(void **state)
@@ -289,7 +417,7 @@ static void test_window_closed_over_octets_in_flight(void **state)
         bool is_talking = i == 0;
         pair_send(pair, PAIR_B, 0, 3000);
         flow_flush(pair->planes[PAIR_B], pair->now);
-        pair->judge = drop_a_and_b;
+        pair->judge = drop_all;
         for (uint32_t second = 0; second < 300 && target.tcb->state != TCP_CLOSED; second += 5) {
             if (is_talking)
                 shoot(&target, &(struct shot){.flags = TCP_ACK, .window = 0});
@@ -356,6 +484,9 @@ int main(void)
         cmocka_unit_test(test_challenges_are_limited),
         cmocka_unit_test(test_old_timestamps_expire),
         cmocka_unit_test(test_timestamp_to_echo),
+        cmocka_unit_test(test_congestion_is_echoed),
+        cmocka_unit_test(test_blocks_before_octets),
+        cmocka_unit_test(test_answers_to_a_syn),
         cmocka_unit_test(test_which_segments_tell_the_window),
         cmocka_unit_test(test_window_closed_over_octets_in_flight),
         cmocka_unit_test(test_tuple_of_time_wait),

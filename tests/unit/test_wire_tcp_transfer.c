@@ -42,6 +42,7 @@ static void exchange(struct pair *pair, uint32_t size, tick_us time)
         struct stack_usage usage = stack_get_usage(pair->stacks[i]);
         assert_int_equal(0, usage.connections);
         assert_int_equal(0, usage.out_of_order_buffers);
+        assert_int_equal(0, tcp_limit_count(pair->stacks[i]));
         assert_int_equal(0, buf_pool_in_use(pair->clone_pools[i]));
     }
 }

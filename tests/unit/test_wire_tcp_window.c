@@ -169,6 +169,52 @@ static void test_appending_does_not_postpone_probes(void **state)
     pair_free(pair);
 }
 
+/* Goal: patience counts from when there was something to wait for, not from before. */
+static void test_closed_window_after_a_long_silence(void **state)
+{
+    (void)state;
+    struct pair *pair = pair_of(NULL, 30000);
+    pair_connect(pair);
+    pair_send(pair, PAIR_A, 0, 15000);
+    pair_run(pair, TICK_S(300));
+    assert_int_equal(0, flow_unsent(pair->planes[PAIR_A], pair->flows[PAIR_A]));
+    pair_send(pair, PAIR_A, 15000, 30000);
+    pair_run(pair, TICK_S(60));
+    assert_int_equal(ERR_OK, flow_error(pair->planes[PAIR_A], pair->flows[PAIR_A]));
+    pair_free(pair);
+}
+
+static bool drop_octets(struct pair *pair, const struct pair_segment *segment)
+{
+    if (segment->from == PAIR_B || segment->size == 0 || pair->judged == 0)
+        return true;
+    pair->judged--;
+    return false;
+}
+
+/* Goal: the probes' back-off does not slow down what comes after them. */
+static void test_loss_after_a_closed_window(void **state)
+{
+    uint32_t received;
+
+    (void)state;
+    struct pair *pair = pair_of(NULL, 30000);
+    pair_connect(pair);
+    pair_send(pair, PAIR_A, 0, 50000);
+    pair_run(pair, TICK_S(300));
+    pair->judge = drop_octets;
+    pair->judged = 12; /* the whole flight, and the probe behind it */
+    received = pair_receive(pair, PAIR_B, 0);
+    tick_us end = pair->now + TICK_S(3);
+    while (received < 50000 && pair->now < end) {
+        pair_turn(pair);
+        received += pair_receive(pair, PAIR_B, received);
+    }
+    assert_int_equal(0, pair->judged);
+    assert_int_equal(50000, received);
+    pair_free(pair);
+}
+
 /* A peer that does not answer probes is gone. */
 static bool drop_b(struct pair *pair, const struct pair_segment *segment)
 {
@@ -325,6 +371,8 @@ int main(void)
         cmocka_unit_test(test_window_of_a_slow_sender_stays),
         cmocka_unit_test(test_closed_window_lasts),
         cmocka_unit_test(test_appending_does_not_postpone_probes),
+        cmocka_unit_test(test_closed_window_after_a_long_silence),
+        cmocka_unit_test(test_loss_after_a_closed_window),
         cmocka_unit_test(test_closed_window_of_a_dead_peer),
         cmocka_unit_test(test_lost_window_update),
         cmocka_unit_test(test_no_silly_windows),

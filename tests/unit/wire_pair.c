@@ -118,6 +118,7 @@ static void side_new(struct pair *pair, enum pair_side side)
         .syn_cache_max = 256,
         .neighbour_max = 8,
         .destination_max = 8,
+        .connections_per_prefix_max = 1000,
         .orphan_time = options->orphan_time,
         .now = pair->now,
         .seed = {options->seed + side, 11},

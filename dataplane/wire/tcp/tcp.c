@@ -347,7 +347,7 @@ static bool is_worth_lingering(const struct tcb *tcb)
 static void tcb_orphan(struct stack *stack, struct tcb *tcb)
 {
     struct flow_link *orphans = &stack->tcp->orphans;
-    tick_us linger = 2 * (tick_us)tcb->rtt.srtt + LINGER_MIN;
+    tick_us linger = tcb->rtt.srtt == 0 ? LINGER_MAX : 2 * (tick_us)tcb->rtt.srtt + LINGER_MIN;
     bool lingers = is_worth_lingering(tcb);
 
     if (stack->core.stats.orphans >= TCP_ORPHANS_MAX) {

@@ -317,10 +317,11 @@ static void world_turns_ms(struct world *world, uint32_t ms)
 
 static void world_settle(struct world *world)
 {
-    for (uint32_t i = 0; i < 30; i++)
+    for (uint32_t i = 0; i < 30; i++) {
         world_turn(world);
-    if (world->kind == PAIR_HOST) /* which looks at the kernel's sockets by the clock */
-        world_turns_ms(world, 2);
+        if (world->kind == PAIR_HOST) /* which looks at the kernel's sockets by the clock */
+            world_turns_ms(world, 1);
+    }
 }
 
 /* True when every event of `mask` was reported for `user` since the test began or forgot it. */

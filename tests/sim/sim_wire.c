@@ -205,6 +205,9 @@ static bool stacks_are_empty(const struct sim_wire *sim)
                     usage.out_of_order_buffers + usage.sent_segments + usage.frames_waiting >
                 0)
                 return false;
+            /* Frames may wait for a neighbour. */
+            if (buf_pool_in_use(sim->hosts[i].pools[j][1]) > 0)
+                return false;
         }
     }
     return true;

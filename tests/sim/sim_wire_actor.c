@@ -455,13 +455,20 @@ tick_us sim_actors_deadline(const struct sim_wire *sim)
     return deadline;
 }
 
-/* The client's end decides: an acceptor may never hear of a connection that its client aborted. */
+/* An acceptor may never hear of a connection that its client aborted, nor anybody of a RST that was
+ * lost: without something to send TCP never finds out. */
+static bool actor_is_done(const struct sim_actor *actor)
+{
+    bool is_waiting = actor->side == 1 && actor->state == SIM_ACTOR_IDLE;
+
+    return actor->state == SIM_ACTOR_DONE || other_of(actor)->is_lost ||
+           (is_waiting && other_of(actor)->state == SIM_ACTOR_DONE);
+}
+
 bool sim_actors_are_done(const struct sim_wire *sim)
 {
-    for (uint32_t i = 0; i < sim->conn_count; i++) {
-        const struct sim_actor *actors = sim->conns[i].actors;
-        if (actors[0].state != SIM_ACTOR_DONE ||
-            (actors[1].state != SIM_ACTOR_DONE && actors[1].state != SIM_ACTOR_IDLE))
+    for (uint32_t i = 0; i < 2 * sim->conn_count; i++) {
+        if (!actor_is_done(&sim->conns[i / 2].actors[i % 2]))
             return false;
     }
     return true;

@@ -74,8 +74,9 @@ static void draw_policy(struct sim_wire *sim, struct tcp_policy *policy)
         policy->quick_acks = draw(sim, 17);
     }
     if (one_in(sim, 3)) {
-        policy->out_of_order_segments_max = draw_log(sim, 1, 2048);
-        policy->out_of_order_octets_max = draw_log(sim, 1000, 1u << 22);
+        policy->out_of_order_segments_max = draw_log(sim, 2, 2048);
+        /* Less than two buffers, and every reordering is a time-out. */
+        policy->out_of_order_octets_max = draw_log(sim, 10000, 1u << 22);
     }
     policy->time_wait_time = TICK_S(draw_between(sim, 1, 60));
     policy->challenge_acks_per_second = draw_between(sim, 1, 10);

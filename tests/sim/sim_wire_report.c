@@ -66,6 +66,24 @@ void sim_report_hosts(struct sim_wire *sim)
     }
 }
 
+static void report_flows(struct sim_wire *sim, uint32_t host, uint32_t index)
+{
+    struct stack_flow_row rows[32];
+    uint64_t cursor = 0;
+    uint32_t count;
+
+    while ((count = stack_flows(sim->hosts[host].stacks[index], &cursor, rows, COUNT_OF(rows))) >
+           0) {
+        for (uint32_t i = 0; i < count; i++)
+            sim_trace(sim,
+                      "stack %u.%u: %u > %u %s, %u to be read, %u to be sent, %u in flight, "
+                      "windows %u and %u, mss %u, rto %u us",
+                      host, index, rows[i].local.port, rows[i].remote.port, rows[i].state,
+                      rows[i].receive_queued, rows[i].send_queued, rows[i].in_flight,
+                      rows[i].window_congestion, rows[i].window_peer, rows[i].mss, rows[i].rto_us);
+    }
+}
+
 /* What the counters say, for whoever looks for the reason. */
 void sim_report_counters(struct sim_wire *sim)
 {
@@ -75,6 +93,7 @@ void sim_report_counters(struct sim_wire *sim)
         const struct sim_host *host = &sim->hosts[i / SIM_STACK_MAX];
         if (i % SIM_STACK_MAX >= host->stack_count)
             continue;
+        report_flows(sim, i / SIM_STACK_MAX, i % SIM_STACK_MAX);
         for (uint32_t j = 0; j < 4; j++)
             sim_trace(sim, "stack %u.%u: %u %sbuffers in use, exhausted %llu times",
                       i / SIM_STACK_MAX, i % SIM_STACK_MAX,

@@ -63,14 +63,18 @@ static void window_update(struct stack *stack, struct tcb *tcb, const struct seg
         seq_gt(tcb->snd_wl1, header->sequence) ||
         (tcb->snd_wl1 == header->sequence && seq_gt(tcb->snd_wl2, header->acknowledgement));
 
-    if (is_older && !is_advance)
+    uint32_t before = tcb->snd_wnd;
+
+    /* An ACK of less than all says nothing of today's window, whatever its number. */
+    if ((is_older && !is_advance) || seq_lt(header->acknowledgement, tcb->snd_una))
         return;
     window_take(tcb, segment);
     if (tcb->rtx_mode != TCP_RTX_PERSIST)
         return;
     /* The probes were answered, so the peer lives (RFC 1122 4.2.2.17: no limit then). */
     tcb->unacked_since = stack->now;
-    if (tcb->snd_wnd > 0) {
+    /* A small window that stays as it is stays waited for: the override time-out runs on. */
+    if (tcb->snd_wnd > 0 && tcb->snd_wnd != before) {
         tcp_rtt_progress(&tcb->rtt, &stack->options.tcp);
         tcb->rtx_mode = TCP_RTX_NONE;
         tcb->rtx_at = TICK_NEVER;

@@ -39,7 +39,7 @@ def on_core(core, arguments):
 
 def memif(role, mtu):
     # a ring of 512 keeps the buffers under way in the second-level cache
-    return 'net_memif0,role=%s,socket=%s,socket-abstract=no,bsize=%d,rsize=9' % (role, lab.path('memif.sock'), 2048 if mtu <= 1500 else 9216)
+    return 'net_memif0,role=%s,socket=%s,socket-abstract=no,bsize=%d,rsize=9' % (role, lab.path('memif.sock'), 2048 if mtu <= 1500 else 9088)
 
 
 def wire_arguments(role, mtu, addresses):
@@ -84,7 +84,7 @@ def testpmd(mtu):
     for core, role, mode in ((0, 'server', 'rxonly'), (1, 'client', 'txonly')):
         command = [tool('dpdk-testpmd'), '--lcores', '0@%d,1@%d' % (core, core), '--in-memory', '--single-file-segments', '--no-pci', '--no-telemetry',
                    '--file-prefix=bench-%d-%d' % (os.getpid(), core), '--vdev', memif(role, mtu), '--', '--no-mlockall', '--total-num-mbufs=16384',
-                   '--mbuf-size=%d' % ((2048 if mtu <= 1500 else 9216) + 256), '--forward-mode=' + mode, '--txpkts=%d' % size, '--stats-period', '1']
+                   '--mbuf-size=%d' % ((2048 if mtu <= 1500 else 9088) + 256), '--forward-mode=' + mode, '--txpkts=%d' % size, '--stats-period', '1']
         processes.append(subprocess.Popen(on_core(core, command), stdin=subprocess.PIPE, stdout=open(lab.path('testpmd-%s.log' % role), 'wb'),
                                           stderr=subprocess.STDOUT))
         lab.children.append(processes[-1])

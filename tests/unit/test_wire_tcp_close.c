@@ -274,6 +274,23 @@ static void test_vanished_peer(void **state)
     assert_true(pair->seen[PAIR_A][PAIR_USER] & FLOW_RESET);
 }
 
+/* Goal: patience counts from when something was sent, not from the last word before a silence. */
+static void test_loss_after_a_long_silence(void **state)
+{
+    struct pair *pair = *state;
+
+    pair_connect(pair);
+    pair_send(pair, PAIR_A, 0, 1000);
+    pair_run(pair, TICK_S(500));
+    pair->judge = drop_all;
+    pair_send(pair, PAIR_A, 1000, 1000);
+    pair_run(pair, TICK_S(20));
+    assert_int_equal(ERR_OK, flow_error(pair->planes[PAIR_A], pair->flows[PAIR_A]));
+    pair->judge = NULL;
+    pair_run(pair, TICK_S(60));
+    assert_int_equal(2000, pair_receive(pair, PAIR_B, 0));
+}
+
 /* ---- what is lost on the way ---- */
 
 /* Drops the first `judged` segments with a FIN, or pure ACKs that follow one. */
@@ -396,6 +413,8 @@ static void test_reset_before_accept(void **state)
     assert_int_equal(ERR_AGAIN,
                      flow_accept(pair->planes[PAIR_B], pair->listener, 11, &flow, &peer));
     assert_int_equal(2, stack_get_usage(pair->stacks[PAIR_B]).connections);
+    const struct flow_slot *slot = flow_core_find(&pair->stacks[PAIR_B]->core, pair->listener);
+    assert_int_equal(0, ((const struct tcp_listener *)(const void *)slot)->ready_count);
 }
 
 static void test_listener_closes_on_those_who_wait(void **state)
@@ -432,6 +451,7 @@ int main(void)
         TEST(test_endless_sender_is_reset),
         cmocka_unit_test(test_peer_never_closes),
         TEST(test_vanished_peer),
+        TEST(test_loss_after_a_long_silence),
         cmocka_unit_test(test_lost_fins),
         TEST(test_lost_last_ack),
         cmocka_unit_test(test_abort_by_state),

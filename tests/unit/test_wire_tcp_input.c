@@ -251,7 +251,11 @@ static void test_timestamp_to_echo(void **state)
     assert_int_equal(recent + 5, target.tcb->ts_recent);
     shoot(&target, &(struct shot){.timestamp = 3, .size = 10, .flags = TCP_ACK, .window = 500});
     assert_int_equal(recent + 5, target.tcb->ts_recent); /* that one is answered by the same ACK */
+    uint32_t index = pair->segment_count;
     flow_flush(pair->planes[PAIR_B], pair->now);
+    const struct pair_segment *ack = pair_find(pair, PAIR_B, TCP_ACK, &index);
+    assert_non_null(ack);
+    assert_int_equal(recent + 5, ack->tcp.options.timestamp_echo);
     shoot(&target,
           &(struct shot){
               .sequence = 50, .timestamp = 9, .size = 10, .flags = TCP_ACK, .window = 500});
@@ -287,6 +291,76 @@ static void test_congestion_is_echoed(void **state)
         }
         pair_free(pair);
     }
+}
+
+/* RFC 3168 6.1.2, 6.1.5: CWR once, on new octets; what is sent again is not ECN-capable. */
+static void test_reduction_is_told(void **state)
+{
+    struct pair *pair = pair_of(NULL);
+    struct target target = target_of(pair, PAIR_B);
+    uint32_t index = pair->segment_count, seen = 0;
+    const struct pair_segment *segment;
+
+    (void)state;
+    pair->judge = drop_all;
+    target.tcb->flags |= TCB_HAS_ECN | TCB_CWR_SEND;
+    pair_send(pair, PAIR_B, 0, 4000);
+    pair_run(pair, TICK_S(2));
+    while ((segment = pair_find(pair, PAIR_B, 0, &index)) != NULL) {
+        bool is_new = seen < 3;
+        assert_int_equal(seen == 0, (segment->tcp.flags & TCP_CWR) != 0);
+        assert_int_equal(is_new ? 2 : 0, segment->ip.traffic_class & 3);
+        seen++;
+    }
+    assert_true(seen > 3);
+    pair_free(pair);
+}
+
+/* ---- RST ---- */
+
+/* RFC 9293 3.10.7.1. */
+static void test_resets_for_strangers(void **state)
+{
+    static const struct {
+        uint8_t flags;
+        uint32_t size;
+        bool is_answered, has_ack;
+        uint32_t sequence, acknowledgement; /* of the answer to 1000, 2000 */
+    } rows[] = {
+        {TCP_ACK, 10, true, false, 2000, 0}, {TCP_SYN, 0, true, true, 0, 1001},
+        {TCP_SYN, 5, true, true, 0, 1006},   {TCP_FIN, 5, true, true, 0, 1006},
+        {0, 5, true, true, 0, 1005},         {TCP_SYN | TCP_ACK, 0, true, false, 2000, 0},
+        {TCP_RST, 0, false, false, 0, 0},    {TCP_RST | TCP_ACK, 0, false, false, 0, 0},
+    };
+    struct pair *pair = pair_of(NULL);
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        struct packet packet = {.port = &pair->stacks[PAIR_B]->ports[0],
+                                .ip = {.family = 4},
+                                .l4_size = (uint16_t)(TCP_HEADER_SIZE + rows[i].size),
+                                .source_mac = {2, 0, 0, 0, 0, 1}};
+        struct segment segment = {.packet = &packet,
+                                  .header = {.sequence = 1000,
+                                             .acknowledgement = 2000,
+                                             .flags = rows[i].flags,
+                                             .header_size = TCP_HEADER_SIZE},
+                                  .key = pair_tcb(pair, PAIR_B)->key,
+                                  .flags = rows[i].flags};
+        uint32_t index = pair->segment_count;
+        memcpy(packet.ip.source, segment.key.remote, sizeof(packet.ip.source));
+        segment.key.remote_port = 9;
+        tcp_send_reset_for(pair->stacks[PAIR_B], &segment);
+        flow_flush(pair->planes[PAIR_B], pair->now);
+        const struct pair_segment *reset = pair_find(pair, PAIR_B, TCP_RST, &index);
+        assert_int_equal(rows[i].is_answered, reset != NULL);
+        if (reset == NULL)
+            continue;
+        assert_int_equal(rows[i].has_ack, (reset->tcp.flags & TCP_ACK) != 0);
+        assert_int_equal(rows[i].sequence, reset->tcp.sequence);
+        assert_int_equal(rows[i].acknowledgement, reset->tcp.acknowledgement);
+    }
+    pair_free(pair);
 }
 
 /* ---- SACK ---- */
@@ -485,6 +559,8 @@ int main(void)
         cmocka_unit_test(test_old_timestamps_expire),
         cmocka_unit_test(test_timestamp_to_echo),
         cmocka_unit_test(test_congestion_is_echoed),
+        cmocka_unit_test(test_reduction_is_told),
+        cmocka_unit_test(test_resets_for_strangers),
         cmocka_unit_test(test_blocks_before_octets),
         cmocka_unit_test(test_answers_to_a_syn),
         cmocka_unit_test(test_which_segments_tell_the_window),

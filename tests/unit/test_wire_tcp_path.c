@@ -55,7 +55,7 @@ static void test_narrow_paths(void **state)
         {"at the floor", 6, 1280, true, 1500, 1280, TICK_MS(400)},
         {"nobody says anything", 4, 1400, false, 1500, 1400, TICK_S(4)},
         {"nobody says anything", 6, 1400, false, 1500, 1400, TICK_S(4)},
-        {"nobody, and narrower", 4, 1300, false, 1500, 1280, TICK_S(8)},
+        {"nobody, and narrower", 4, 1300, false, 1500, 1280, TICK_S(3)},
         {"nobody, jumbo frames", 4, 1500, false, 9000, 1500, TICK_S(4)},
     };
 
@@ -94,7 +94,7 @@ static void test_black_hole_at_the_end(void **state)
         tick_us time_max;
     } rows[] = {
         {1400, 1400, 1348, TICK_S(3)}, /* longer than most paths take */
-        {1000, 1100, 500, TICK_S(15)}, /* few are so narrow */
+        {1000, 1100, 500, TICK_S(20)}, /* few are so narrow */
         {1000, 500, 1448, TICK_MS(100)},
     };
 
@@ -115,7 +115,6 @@ static void test_black_hole_at_the_end(void **state)
     }
 }
 
-/* Goal: small segments that are lost say nothing about length. */
 static bool drop_data(struct pair *pair, const struct pair_segment *segment)
 {
     if (segment->from == PAIR_B || segment->size == 0 || pair->judged == 0)
@@ -124,6 +123,24 @@ static bool drop_data(struct pair *pair, const struct pair_segment *segment)
     return false;
 }
 
+/* Goal: a peer that is away for some seconds does not end at the floor. */
+static void test_outage_is_no_narrow_path(void **state)
+{
+    (void)state;
+    struct pair *pair = pair_of(4, 0, false, 1500);
+    pair_connect(pair);
+    pair->judge = drop_data;
+    pair->judged = UINT32_MAX;
+    pair_send(pair, PAIR_A, 0, 5000);
+    pair_run(pair, TICK_S(6));
+    pair->judge = NULL;
+    pair_run(pair, TICK_S(20));
+    assert_int_equal(5000, pair_receive(pair, PAIR_B, 0));
+    assert_true(pair_tcb(pair, PAIR_A)->mss >= 1280 - 52);
+    pair_free(pair);
+}
+
+/* Goal: small segments that are lost say nothing about length. */
 static void test_lost_small_segments_are_no_black_hole(void **state)
 {
     (void)state;
@@ -235,6 +252,7 @@ int main(void)
         cmocka_unit_test(test_narrow_paths),
         cmocka_unit_test(test_black_hole_at_the_end),
         cmocka_unit_test(test_lost_small_segments_are_no_black_hole),
+        cmocka_unit_test(test_outage_is_no_narrow_path),
         cmocka_unit_test(test_icmp_is_believed_for_what_is_in_flight),
         cmocka_unit_test(test_icmp_while_connecting),
     };

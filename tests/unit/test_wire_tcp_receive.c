@@ -209,6 +209,24 @@ static void test_holes_are_bounded(void **state)
     feed_free(feed);
 }
 
+/* Goal: holes are not filled at the expense of the receive reserve. */
+static void test_reserve_is_not_for_holes(void **state)
+{
+    struct feed *feed = feed_new(NULL, 0);
+
+    (void)state;
+    feed_segment(feed, 100, 10, 'x', 0, 2048);
+    assert_int_equal(1, tcp_receive_buffers(feed->stack));
+    feed->stack->options.receive_reserve = buf_pool_available(feed->pair->pools[PAIR_B]);
+    feed_segment(feed, 200, 10, 'x', 0, 2048);
+    assert_int_equal(1, tcp_receive_buffers(feed->stack));
+    assert_int_equal(1, pair_count(feed->pair, PAIR_B, STACK_TCP_OUT_OF_ORDER_DROPPED));
+    feed_segment(feed, 0, 100, 'x', 0, 2048); /* what is in order is copied out */
+    assert_int_equal(110, flow_readable(feed->pair->planes[PAIR_B], feed->pair->flows[PAIR_B]));
+    feed->stack->options.receive_reserve = 0;
+    feed_free(feed);
+}
+
 /* Goal: octets that come one by one behind a hole share buffers. */
 static void test_single_octets_behind_a_hole(void **state)
 {
@@ -341,6 +359,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_first_wins),
         cmocka_unit_test(test_holes_are_bounded),
+        cmocka_unit_test(test_reserve_is_not_for_holes),
         cmocka_unit_test(test_single_octets_behind_a_hole),
         cmocka_unit_test(test_small_segments_share_buffers),
         cmocka_unit_test(test_fin_out_of_order),

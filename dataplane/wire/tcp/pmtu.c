@@ -9,19 +9,20 @@
  * pieces, without any reaction of congestion control.
  *
  * Where a filter eats these messages, large segments vanish while small ones pass: the transfer
- * stops at its first full segment, the classic "hangs after DATA". The sign is that such a segment
- * timed out twice in a row, or a smaller one, as the last of a message may be, four times. The MTU
- * then goes down to the next step below that packet (RFC 4821 7.7), and again after every second
- * time-out that follows; the destination is marked so that its next connections begin where this
- * one ended.
+ * stops at its first large segment, the classic "hangs after DATA". The sign is that such a
+ * segment, full or not, timed out twice in a row. The MTU then goes down to the next step below
+ * that packet (RFC 4821 7.7), and again with every time-out that follows. What every path should
+ * take, 1,280 octets, is doubted only at the sixth, so that a peer that is merely away for some
+ * seconds does not end at the floor. The destination is marked, and its next connections begin
+ * where this one ended.
  *
  * Limits: never below the floors of destination_mtu_lower() (552, 1280); never up, but by age.
  */
 #include "dataplane/wire/tcp/tcp.h"
 
 #define TIMEOUTS_OF_LARGE 2u
-#define TIMEOUTS_OF_SMALL 4u
-#define SMALL_PACKET_MAX  1280u /* what nearly every path takes */
+#define TIMEOUTS_OF_SMALL 6u
+#define SMALL_PACKET_MAX  1280u /* RFC 8200 5 */
 
 /* RFC 1191 7.1: for routers that do not say how much they take. */
 static const uint16_t plateaus[] = {32000, 17914, 8166, 4352, 2002, 1492, 1280, 1006, 552};
@@ -68,7 +69,7 @@ static uint32_t packet_size(const struct tcb *tcb, uint32_t octets)
 
 void tcp_pmtu_on_rto(struct stack *stack, struct tcb *tcb)
 {
-    if (tcb->sent.count == 0 || tcb->snd_wnd == 0 || tcb->rtt.backoff % 2 != 0)
+    if (tcb->sent.count == 0 || tcb->snd_wnd == 0)
         return;
     const struct tcp_sent *sent = tcp_sent_at(&tcb->sent, 0);
     uint32_t octets = sent->size - (sent->flags & TCP_SENT_FIN ? 1u : 0u);
@@ -77,8 +78,7 @@ void tcp_pmtu_on_rto(struct stack *stack, struct tcb *tcb)
     tcb_mss_update(stack, tcb);
     if (octets > tcb->mss)
         return; /* others have learnt it: it goes in smaller pieces now */
-    bool is_large = octets == tcb->mss || size > SMALL_PACKET_MAX;
-    if (tcb->rtt.backoff < (is_large ? TIMEOUTS_OF_LARGE : TIMEOUTS_OF_SMALL))
+    if (tcb->rtt.backoff < (size > SMALL_PACKET_MAX ? TIMEOUTS_OF_LARGE : TIMEOUTS_OF_SMALL))
         return;
     /* What is no longer than the lowest step is not lost for its length. */
     uint16_t step = next_lower(steps, COUNT_OF(steps), size);

@@ -249,6 +249,18 @@ struct flow_slot *flow_core_dirty_next(struct flow_link *round)
     return slot;
 }
 
+void flow_core_dirty_return(struct flow_core *core, struct flow_link *round)
+{
+    if (flow_link_is_empty(round))
+        return;
+    struct flow_link *first = round->next, *last = round->prev;
+    first->prev = &core->dirty;
+    last->next = core->dirty.next;
+    core->dirty.next->prev = last;
+    core->dirty.next = first;
+    flow_link_init(round);
+}
+
 bool flow_core_is_quiet(const struct flow_core *core)
 {
     return flow_link_is_empty(&core->report) && flow_link_is_empty(&core->dirty) &&

@@ -153,6 +153,9 @@ void flow_core_read_round(struct flow_core *core, struct flow_link *ret_round);
 struct flow_slot *flow_core_read_next(struct flow_link *round);
 void flow_core_dirty_round(struct flow_core *core, struct flow_link *ret_round);
 struct flow_slot *flow_core_dirty_next(struct flow_link *round);
+/** What is left of the round waits for the next one, before all that is on the list: ends the walk.
+ */
+void flow_core_dirty_return(struct flow_core *core, struct flow_link *round);
 /** End of turn: what owners left over is copied together, idle flows let their buffers go. */
 void flow_core_settle(struct flow_core *core);
 /** Nothing waits to be reported, read or sent. */

@@ -432,6 +432,7 @@ static void test_answers_to_a_syn(void **state)
         pair->judge = drop_all;
         assert_int_equal(ERR_OK,
                          flow_connect(pair->planes[PAIR_A], &options, &pair->flows[PAIR_A]));
+        flow_flush(pair->planes[PAIR_A], pair->now); /* the SYN */
         struct target target = target_of(pair, PAIR_A);
         struct shot shot = rows[i].shot;
         uint64_t resets = pair_count(pair, PAIR_A, STACK_TCP_RESETS_SENT);

@@ -232,6 +232,7 @@ static void test_icmp_while_connecting(void **state)
             .remote = pair_address(pair, PAIR_B, 25), .deadline = TICK_NEVER, .user = 5};
         assert_int_equal(ERR_OK,
                          flow_connect(pair->planes[PAIR_A], &options, &pair->flows[PAIR_A]));
+        flow_flush(pair->planes[PAIR_A], pair->now); /* the SYN */
         struct tcb *tcb = pair_tcb(pair, PAIR_A);
         struct icmp_error error = error_for(pair, tcb->snd_una + 1, 0);
         error.code = rows[i].code;

@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include <stdlib.h>
+
 #include "tests/unit/wire_pair.h"
 
 /* Both sides send `size` octets at once and close; nothing is lost or left. */
@@ -269,6 +271,56 @@ static void test_reserve_is_for_acknowledgements(void **state)
     pair_free(pair);
 }
 
+/* Goal: when more connections speak in a turn than the nic takes, the rest speaks in the next ones:
+ * no frame is dropped before it, and nobody waits for a time-out. */
+static void test_many_speak_at_once(void **state)
+{
+    enum { COUNT = 900 };
+    struct pair *pair = pair_new(&(struct pair_options){.refuse = 100000,
+                                                        .flow_max = COUNT + 10,
+                                                        .pool_max = 40000,
+                                                        .header_max = 20000,
+                                                        .paths = {{.delay = 500}, {.delay = 500}}});
+    struct flow *flows = calloc(COUNT, sizeof(*flows)), accepted;
+    struct flow_address peer;
+    uint32_t count = 0, answered = 0;
+    tick_us end;
+
+    (void)state;
+    assert_non_null(flows);
+    pair_connect(pair); /* the neighbour is known */
+    for (uint32_t i = 0; i < COUNT; i++) {
+        const struct flow_connect_options options = {
+            .remote = pair_address(pair, PAIR_B, 25), .deadline = TICK_NEVER, .user = PAIR_USER};
+        assert_int_equal(ERR_OK, flow_connect(pair->planes[PAIR_A], &options, &flows[i]));
+        pair->flows[PAIR_A] = flows[i];
+        pair_send(pair, PAIR_A, 0, 64);
+    }
+    end = pair->now + TICK_MS(500);
+    while (answered < COUNT && pair->now < end) {
+        pair_turn(pair);
+        while (flow_accept(pair->planes[PAIR_B], pair->listener, PAIR_USER, &accepted, &peer) ==
+               ERR_OK) {
+            pair->flows[PAIR_B] = accepted;
+            pair_send(pair, PAIR_B, 0, 64);
+            count++;
+        }
+        answered = 0;
+        for (uint32_t i = 0; i < COUNT; i++)
+            answered += flow_readable(pair->planes[PAIR_A], flows[i]) == 64;
+    }
+    assert_int_equal(COUNT, count);
+    assert_int_equal(COUNT, answered);
+    for (uint32_t side = 0; side < 2; side++) {
+        assert_int_equal(0, pair_count(pair, side, STACK_SEND_DROPPED));
+        assert_int_equal(0, pair_count(pair, side, STACK_TCP_RETRANSMITTED));
+        assert_int_equal(0, pair_count(pair, side, STACK_TCP_SYNS_SENT_AGAIN));
+    }
+    assert_true(pair_count(pair, PAIR_A, STACK_TCP_SEND_PORT_FULL) > 0);
+    free(flows);
+    pair_free(pair);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -278,6 +330,7 @@ int main(void)
         cmocka_unit_test(test_small_pools),
         cmocka_unit_test(test_pool_full_of_pieces),
         cmocka_unit_test(test_reserve_is_for_acknowledgements),
+        cmocka_unit_test(test_many_speak_at_once),
     };
     return cmocka_run_group_tests_name("wire tcp transfer", tests, NULL, NULL);
 }

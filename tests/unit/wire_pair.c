@@ -94,15 +94,17 @@ static void side_new(struct pair *pair, enum pair_side side)
                                                 .backing = BUF_BACKING_HEAP});
     pair->clone_pools[side] = buf_pool_new(
         &(struct buf_pool_options){.data_size = 1, .count_max = 4096, .backing = BUF_BACKING_HEAP});
-    link_sim_attach(pair->link,
-                    &(struct link_sim_station_options){.mac = {2, 0, 0, 0, 0, (uint8_t)(side + 1)},
-                                                       .mtu_max = options->mtu,
-                                                       .offloads = options->offloads,
-                                                       .segments_max = options->segments_max,
-                                                       .split = options->split,
-                                                       .pools = {pair->pools[side]},
-                                                       .path = options->paths[side]},
-                    &nic);
+    link_sim_attach(
+        pair->link,
+        &(struct link_sim_station_options){.mac = {2, 0, 0, 0, 0, (uint8_t)(side + 1)},
+                                           .mtu_max = options->mtu,
+                                           .offloads = options->offloads,
+                                           .segments_max = options->segments_max,
+                                           .split = options->split,
+                                           .refuse = side == PAIR_A ? options->refuse : 0,
+                                           .pools = {pair->pools[side]},
+                                           .path = options->paths[side]},
+        &nic);
     const struct stack_port_options port = {
         .nic = nic, .mtu = options->mtu, .addresses = &address, .address_count = 1};
     const struct stack_options stack_options = {

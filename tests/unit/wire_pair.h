@@ -21,6 +21,7 @@ struct pair_options {
     uint8_t family;    /* 0: 4 */
     uint32_t offloads; /* of both nics; enum nic_offloads */
     uint16_t segments_max, mtu, split, pool_size;
+    uint32_t refuse; /* per million and frame: the nic of A takes no more in this call */
     uint32_t pool_max, receive_reserve, flow_max, header_max;
     uint32_t receive_limit, send_limit; /* of the connection's flows */
     tick_us orphan_time;

@@ -542,7 +542,6 @@ static void input_syn_sent(struct stack *stack, struct tcb *tcb, struct segment 
         /* Simultaneous open. Text that came with the SYN is sent again by its sender. */
         tcb_enter(stack, tcb, TCP_SYN_RECEIVED);
         tcp_send_syn(stack, tcb);
-        tcb_timer_set(stack, tcb);
         return;
     }
     tcp_connected(stack, tcb, acknowledgement);

@@ -34,17 +34,24 @@ void tcb_output_later(struct stack *stack, struct tcb *tcb)
 /* Payload that needs no buffer but the one of the headers. */
 #define BARE_PAYLOAD_MAX (STACK_HEADER_SIZE - TCP_HEADER_SIZE - TCP_OPTIONS_SIZE_MAX)
 
-static bool port_has_room(struct stack *stack, const struct tcb *tcb)
+/* The nic is asked at most once a turn when it refuses (tcp_flush() began with asking). */
+static bool port_has_room(struct stack *stack, struct stack_port *port)
 {
-    struct stack_port *port = tcb->destination->port;
+    if (port->waiting_count + PORT_ROOM_MIN < STACK_SEND_QUEUE)
+        return true;
+    if (port->waiting_refused == 0)
+        stack_port_flush(stack, port);
+    return port->waiting_count + PORT_ROOM_MIN < STACK_SEND_QUEUE;
+}
 
-    if (port->waiting_count + PORT_ROOM_MIN < STACK_SEND_QUEUE)
-        return true;
-    stack_port_flush(stack, port);
-    if (port->waiting_count + PORT_ROOM_MIN < STACK_SEND_QUEUE)
-        return true;
+/* True: the rest goes in the next turn. */
+static bool is_cut_short(struct stack *stack, struct tcb *tcb)
+{
+    if (port_has_room(stack, tcb->destination->port))
+        return false;
     STACK_COUNT(stack, TCP_SEND_PORT_FULL);
-    return false;
+    tcb_output_later(stack, tcb);
+    return true;
 }
 
 /* ---- again ---- */
@@ -94,7 +101,9 @@ static void output_lost(struct stack *stack, struct tcb *tcb)
         uint32_t size = tcp_sent_at(&tcb->sent, index)->size;
         if (allowance < (size < tcb->mss ? size : tcb->mss))
             return;
-        if (!port_has_room(stack, tcb) || !tcp_retransmit(stack, tcb, index)) {
+        if (is_cut_short(stack, tcb))
+            return;
+        if (!tcp_retransmit(stack, tcb, index)) {
             tcb_output_later(stack, tcb);
             return;
         }
@@ -187,10 +196,8 @@ static bool output_one(struct stack *stack, struct tcb *tcb, uint32_t available,
 
     if ((size == 0 && !is_fin) || !tcp_sent_has_room(tcb, size / tcb->mss + 2))
         return false;
-    if (!port_has_room(stack, tcb)) {
-        tcb_output_later(stack, tcb);
+    if (is_cut_short(stack, tcb))
         return false;
-    }
     struct tcp_piece piece = {
         .sequence = tcb->snd_nxt,
         .offset = tcb_octets_in_flight(tcb),
@@ -233,7 +240,11 @@ static void output(struct stack *stack, struct tcb *tcb, bool is_forced)
 {
     bool has_blocks = tcb->reassembly != NULL || tcb->flags & TCB_DSACK_SEND;
 
-    if (tcb->state == TCP_CLOSED || tcb->state == TCP_SYN_SENT)
+    if (tcb->state == TCP_CLOSED)
+        return;
+    if (tcb->state <= TCP_SYN_RECEIVED && (tcb->sent.count == 0 || tcb->flags & TCB_SYN_DUE))
+        tcp_send_syn(stack, tcb);
+    if (tcb->state == TCP_CLOSED) /* there is no way to the peer, and we were told at once */
         return;
     if (tcb->flags & TCB_ACK_NOW && has_blocks)
         tcp_send_ack(stack, tcb);
@@ -259,21 +270,36 @@ void tcp_output_forced(struct stack *stack, struct tcb *tcb)
     output(stack, tcb, true);
 }
 
+/* Connections whose port is full wait for the next turn, in their order and without being looked
+ * at: there may be thousands. */
+static void flush_round(struct stack *stack, struct flow_link *round)
+{
+    struct flow_slot *slot;
+
+    while ((slot = flow_core_dirty_next(round)) != NULL) {
+        if (slot->kind != FLOW_SLOT_STREAM)
+            continue;
+        struct tcb *tcb = tcb_of(slot);
+        if (tcb->state == TCP_CLOSED || !is_cut_short(stack, tcb))
+            tcp_output(stack, tcb);
+        else if (stack->port_count == 1)
+            flow_core_dirty_return(&stack->core, round);
+    }
+}
+
 void tcp_flush(struct stack *stack)
 {
     struct flow_link round;
     struct flow_slot *slot;
 
+    stack_flush_ports(stack); /* what was refused before goes first */
     flow_core_read_round(&stack->core, &round);
     while ((slot = flow_core_read_next(&round)) != NULL) {
         if (slot->kind == FLOW_SLOT_STREAM)
             tcp_window_update(stack, tcb_of(slot));
     }
     flow_core_dirty_round(&stack->core, &round);
-    while ((slot = flow_core_dirty_next(&round)) != NULL) {
-        if (slot->kind == FLOW_SLOT_STREAM)
-            tcp_output(stack, tcb_of(slot));
-    }
+    flush_round(stack, &round);
 }
 
 /* ---- segment size ---- */

@@ -212,9 +212,11 @@ void tcp_send_syn(struct stack *stack, struct tcb *tcb)
         CHECK(tcp_sent_push(stack, tcb, 1, TCP_SENT_SYN) == ERR_OK);
         tcp_recovery_on_sent(stack, tcb);
     } else {
+        STACK_COUNT(stack, TCP_SYNS_SENT_AGAIN);
         tcp_recovery_on_resent(stack, tcb, 0);
         tcb->flags |= TCB_SYN_RETRANSMITTED;
     }
+    tcb->flags &= ~(uint32_t)TCB_SYN_DUE;
     if (tcb->syn_count < UINT8_MAX)
         tcb->syn_count++;
     header_fill(stack, tcb, is_answer ? TCP_SYN | TCP_ACK : TCP_SYN, tcb->snd_una, &header);

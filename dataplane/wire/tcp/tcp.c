@@ -231,9 +231,8 @@ static void syn_begin(struct stack *stack, struct tcb *tcb, uint32_t iss_min, ti
     tcb->snd_una = tcb->snd_nxt = iss;
     tcb_enter(stack, tcb, TCP_SYN_SENT);
     tcb->life_at = deadline < latest ? deadline : latest;
-    tcp_send_syn(stack, tcb);
-    tcb_rtx_set(stack, tcb);
     tcb_timer_set(stack, tcb);
+    tcb_output_later(stack, tcb); /* the SYN */
 }
 
 enum err tcp_connect(struct flow_plane *plane, const struct flow_connect_options *options,

@@ -112,6 +112,7 @@ enum tcb_flags {
     TCB_IN_RECOVERY = 1u << 11,
     TCB_IN_LOSS = 1u << 12, /* after an RTO, until snd_una >= recover */
     TCB_TLP_IN_FLIGHT = 1u << 13,
+    TCB_SYN_DUE = 1u << 14, /* send it again */
     TCB_CWND_LIMITED = 1u << 15,
     TCB_SPURIOUS_CHECK = 1u << 16,    /* Eifel/F-RTO undo is possible */
     TCB_SYN_RETRANSMITTED = 1u << 17, /* RFC 6298 5.7 */

@@ -111,9 +111,7 @@ static bool is_patient(struct stack *stack, struct tcb *tcb)
 static bool on_rto(struct stack *stack, struct tcb *tcb)
 {
     if (tcb->state < TCP_ESTABLISHED) {
-        STACK_COUNT(stack, TCP_SYNS_SENT_AGAIN);
-        tcp_send_syn(stack, tcb);
-        tcb_rtx_set(stack, tcb);
+        tcb->flags |= TCB_SYN_DUE;
         return true;
     }
     if (!is_patient(stack, tcb))

@@ -24,15 +24,28 @@
 
 /* ---- buffers and checksums ---- */
 
+static bool sum_is_ours(const struct tcb *tcb)
+{
+    return !(destination_offloads(tcb->destination) & NIC_TX_TCP_CHECKSUM);
+}
+
+/*
+ * A buffer for the headers, and for `size` octets of payload where they are copied: for a nic that
+ * takes no chains, and, as long as there are buffers, where the checksum is ours (send_queue.c).
+ */
 static struct buf *head_acquire(struct stack *stack, const struct tcb *tcb, uint32_t size)
 {
-    struct buf_pool *pool = stack->options.header_pool;
+    const struct stack_options *options = &stack->options;
+    uint32_t whole = TCP_HEADER_SIZE + TCP_OPTIONS_SIZE_MAX + size;
+    bool is_small = whole <= STACK_HEADER_SIZE;
     bool is_chain_possible = tcb->destination->port->segments_max > 1;
+    struct buf *head = NULL;
 
-    /* A nic that takes no chains gets all in one: then a header buffer is too small. */
-    if (!is_chain_possible && TCP_HEADER_SIZE + TCP_OPTIONS_SIZE_MAX + size > STACK_HEADER_SIZE)
-        pool = stack->options.pool;
-    struct buf *head = buf_acquire(pool);
+    if (!is_small && (!is_chain_possible || sum_is_ours(tcb)) &&
+        whole <= buf_pool_data_size(options->pool))
+        head = buf_acquire(options->pool);
+    if (head == NULL && (is_small || is_chain_possible))
+        head = buf_acquire(options->header_pool);
     if (head == NULL)
         STACK_COUNT(stack, TCP_SEND_NO_BUFFER);
     return head;
@@ -43,11 +56,12 @@ static void checksum_put(struct buf *head, uint16_t checksum)
     memcpy(buf_data(head) + CHECKSUM_OFFSET, &checksum, sizeof(checksum));
 }
 
-static void checksum_complete(const struct tcp_key *key, struct buf *head)
+/* `sum`: of header and payload. */
+static void checksum_complete(const struct tcp_key *key, struct buf *head, uint64_t sum)
 {
-    uint64_t sum =
+    sum +=
         wire_sum_pseudo(key->family, key->local, key->remote, IP_PROTOCOL_TCP, head->mbuf.pkt_len);
-    checksum_put(head, wire_sum_finish(sum + chain_sum(head, 0, head->mbuf.pkt_len)));
+    checksum_put(head, wire_sum_finish(sum));
 }
 
 /* For the nic to go on from: the pseudo-header's sum, not complemented; for TSO as if the size were
@@ -88,8 +102,9 @@ static void ack_is_sent(struct tcb *tcb)
     tcb->ack_at = TICK_NEVER;
 }
 
+/* `payload_sum`: NULL where it was not computed on the way. */
 static void frame_send(struct stack *stack, struct tcb *tcb, struct buf *head, uint16_t header_size,
-                       uint16_t tso_size, uint8_t ecn)
+                       uint16_t tso_size, uint8_t ecn, const uint64_t *payload_sum)
 {
     struct ip_send send = {.source = tcb->key.local,
                            .protocol = IP_PROTOCOL_TCP,
@@ -98,10 +113,12 @@ static void frame_send(struct stack *stack, struct tcb *tcb, struct buf *head, u
                            .tso_size = tso_size};
 
     enum stack_stage left = STACK_STAGE(stack, SUM);
-    if (destination_offloads(tcb->destination) & NIC_TX_TCP_CHECKSUM)
+    if (!sum_is_ours(tcb))
         checksum_begin(&tcb->key, head, tso_size > 0);
+    else if (payload_sum != NULL)
+        checksum_complete(&tcb->key, head, wire_sum(buf_data(head), header_size) + *payload_sum);
     else
-        checksum_complete(&tcb->key, head);
+        checksum_complete(&tcb->key, head, chain_sum(head, 0, head->mbuf.pkt_len));
     STACK_STAGE_BACK(stack, left);
     STACK_COUNT(stack, TCP_SENT);
     ip_output(stack, tcb->destination, &send, head);
@@ -118,7 +135,7 @@ static bool control_send(struct stack *stack, struct tcb *tcb, const struct tcp_
     buf_extend(head, size);
     if (header->flags & TCP_ACK && !(header->flags & TCP_RST))
         ack_is_sent(tcb);
-    frame_send(stack, tcb, head, (uint16_t)size, 0, 0);
+    frame_send(stack, tcb, head, (uint16_t)size, 0, 0, NULL);
     return true;
 }
 
@@ -138,7 +155,13 @@ bool tcp_segment_send(struct stack *stack, struct tcb *tcb, const struct tcp_pie
         header.flags |= TCP_CWR;
     uint32_t header_size = tcp_build(&header, buf_data(head));
     buf_extend(head, header_size);
-    if (piece->size > 0 && !tcp_send_gather(stack, tcb, piece->offset, piece->size, head)) {
+    uint64_t payload_sum = 0;
+    bool is_copied = sum_is_ours(tcb) && piece->size <= buf_room(head);
+    if (is_copied) {
+        enum stack_stage left = STACK_STAGE(stack, SUM);
+        payload_sum = tcp_send_copy(tcb, piece->offset, piece->size, head);
+        STACK_STAGE_BACK(stack, left);
+    } else if (!tcp_send_gather(stack, tcb, piece->offset, piece->size, head)) {
         STACK_COUNT(stack, TCP_SEND_NO_BUFFER);
         buf_release_chain(head);
         return false;
@@ -147,7 +170,8 @@ bool tcp_segment_send(struct stack *stack, struct tcb *tcb, const struct tcp_pie
     if (is_ecn)
         tcb->flags &= ~(uint32_t)TCB_CWR_SEND;
     ack_is_sent(tcb);
-    frame_send(stack, tcb, head, (uint16_t)header_size, tso_size, is_ecn ? ect0 : 0);
+    frame_send(stack, tcb, head, (uint16_t)header_size, tso_size, is_ecn ? ect0 : 0,
+               is_copied ? &payload_sum : NULL);
     return true;
 }
 
@@ -252,7 +276,7 @@ static struct buf *plain_build(struct stack *stack, const struct tcp_key *key,
     complete.destination_port = key->remote_port;
     uint32_t size = tcp_build(&complete, buf_data(head));
     buf_extend(head, size);
-    checksum_complete(key, head);
+    checksum_complete(key, head, wire_sum(buf_data(head), size));
     *ret_send = (struct ip_send){.source = key->local,
                                  .protocol = IP_PROTOCOL_TCP,
                                  .l4_header_size = (uint16_t)size,

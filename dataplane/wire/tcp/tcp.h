@@ -611,6 +611,9 @@ void tcp_sent_free(struct tcb *tcb);
 /** How many of `size` octets from `offset` lie in the first `pieces_max` slices. */
 uint32_t tcp_send_fitting(const struct tcb *tcb, uint32_t offset, uint32_t size,
                           uint32_t pieces_max);
+/** Copy `size` octets from `offset` behind snd_una to the end of `into`, which has the room.
+ * Returns their wire_sum(). */
+uint64_t tcp_send_copy(const struct tcb *tcb, uint32_t offset, uint32_t size, struct buf *into);
 /** Append `size` octets from `offset` behind snd_una to the frame `head`, by reference, as buffers
  * chained behind it; copied when they fit into it. False: a pool is empty. */
 bool tcp_send_gather(struct stack *stack, struct tcb *tcb, uint32_t offset, uint32_t size,

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 
 #include "tests/sim/net_sim_internal.h"
+#include "tests/sim/net_wire.h"
 
 #define FNV_OFFSET 14695981039346656037u
 #define FNV_PRIME  1099511628211u
@@ -51,6 +52,8 @@ void net_sim_set_faults(struct net_sim *sim, const struct net_sim_faults *faults
     CHECK(faults->latency_min <= faults->latency_max);
     CHECK(faults->segment_max > 0 && faults->window > 0);
     sim->faults = *faults;
+    if (sim->wire != NULL)
+        net_wire_set_faults(sim->wire, faults);
 }
 
 struct net_sim *net_sim_new(const struct net_sim_options *options)
@@ -63,6 +66,8 @@ struct net_sim *net_sim_new(const struct net_sim_options *options)
     sim->wall_offset = options->wall_start - (wall_us)options->start;
     sim->fingerprint = FNV_OFFSET;
     rng_init_seed(&sim->rng, options->seed);
+    if (options->has_wire)
+        sim->wire = net_wire_new(sim, options->seed);
     net_sim_set_faults(sim, &options->faults);
     return sim;
 }
@@ -70,6 +75,8 @@ struct net_sim *net_sim_new(const struct net_sim_options *options)
 void net_sim_free(struct net_sim *sim)
 {
     CHECK(sim->plane_count == 0);
+    if (sim->wire != NULL)
+        net_wire_free(sim->wire);
     free(sim);
 }
 
@@ -126,7 +133,7 @@ void net_sim_note(struct net_sim *sim, const void *octets, uint32_t size)
 
 uint64_t net_sim_fingerprint(const struct net_sim *sim)
 {
-    return sim->fingerprint;
+    return sim->wire != NULL ? net_wire_fingerprint(sim->wire) : sim->fingerprint;
 }
 
 /* ---- events ---- */
@@ -301,7 +308,7 @@ static tick_us sim_deadline(struct flow_plane *base)
 
 tick_us net_sim_deadline(struct net_sim *sim)
 {
-    tick_us deadline = TICK_NEVER;
+    tick_us deadline = sim->wire != NULL ? net_wire_deadline(sim->wire) : TICK_NEVER;
 
     for (uint32_t i = 0; i < sim->plane_count; i++) {
         tick_us own = sim_deadline(&sim->planes[i]->core.plane);
@@ -351,9 +358,12 @@ static void sim_free(struct flow_plane *base)
     free(plane);
 }
 
-void net_sim_plane_silence(struct flow_plane *base)
+void net_sim_plane_silence(struct net_sim *sim, struct flow_plane *base)
 {
-    sim_plane_of(base)->is_silent = true;
+    if (sim->wire != NULL)
+        net_wire_silence(sim->wire, base);
+    else
+        sim_plane_of(base)->is_silent = true;
 }
 
 const struct flow_ops net_sim_ops = {
@@ -395,6 +405,8 @@ const struct flow_ops net_sim_ops = {
 struct flow_plane *net_sim_plane_new(struct net_sim *sim,
                                      const struct net_sim_plane_options *options)
 {
+    if (sim->wire != NULL)
+        return net_wire_plane_new(sim->wire, options);
     CHECK(sim->plane_count < NET_SIM_PLANE_MAX);
     struct sim_plane *plane = calloc(1, sizeof(*plane));
     CHECK(plane != NULL);

@@ -31,6 +31,8 @@ struct net_sim_options {
     tick_us start;
     wall_us wall_start;
     struct net_sim_faults faults;
+    bool has_wire; /* the planes are stacks of the engine (IPv4 only): packets are lost, not octets
+                    */
 };
 
 /** Small latencies, random pieces, no losses. */
@@ -56,19 +58,28 @@ struct net_sim_plane_options {
     uint32_t flow_count_max;
     tick_us orphan_time;
     struct flow_address address4, address6; /* of flows that choose no source; port unused */
+    const struct flow_address *addresses;   /* further ones to listen on; with has_wire alone */
+    uint32_t address_count;
+    uint32_t core, core_count; /* planes of one host are made in order, core 0 first; 0, 0: alone */
 };
 /** Heap. Freed by flow_plane_free(), which resets its connections. */
 struct flow_plane *net_sim_plane_new(struct net_sim *sim,
                                      const struct net_sim_plane_options *options);
 /** As by a power loss: from now on nothing leaves the plane, not even a RST when it is freed. Peers
  * that send get a RST once it is. */
-void net_sim_plane_silence(struct flow_plane *plane);
+void net_sim_plane_silence(struct net_sim *sim, struct flow_plane *plane);
 
 /** A datagram flow that is not connected: takes what comes from anywhere. */
-enum err net_sim_open_datagram(struct flow_plane *plane, const struct flow_address *local,
-                               uint64_t user, struct flow *ret_flow) MUST_CHECK;
+enum err net_sim_open_datagram(struct net_sim *sim, struct flow_plane *plane,
+                               const struct flow_address *local, uint64_t user,
+                               struct flow *ret_flow) MUST_CHECK;
+/** The next datagram of such a flow. Errors: ERR_AGAIN none, ERR_PEER_UNREACHABLE. */
+enum err net_sim_receive_datagram(struct net_sim *sim, struct flow_plane *plane, struct flow flow,
+                                  struct flow_address *ret_from,
+                                  struct span *ret_octets) MUST_CHECK;
 /** Send from any source address, so also a wrong one. */
-void net_sim_send_datagram(struct flow_plane *plane, const struct flow_address *from,
-                           const struct flow_address *to, struct span octets);
+void net_sim_send_datagram(struct net_sim *sim, struct flow_plane *plane,
+                           const struct flow_address *from, const struct flow_address *to,
+                           struct span octets);
 
 #endif

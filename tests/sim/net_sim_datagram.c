@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "tests/sim/net_sim_internal.h"
+#include "tests/sim/net_wire.h"
 
 static struct sim_flow *datagram_find_bound(struct net_sim *sim, const struct flow_address *local)
 {
@@ -57,11 +58,9 @@ static void datagram_send_one(struct net_sim *sim, const struct flow_address *fr
         datagram_deliver(sender, to, (struct span){NULL, 0}, true);
 }
 
-void net_sim_send_datagram(struct flow_plane *base, const struct flow_address *from,
-                           const struct flow_address *to, struct span octets)
+static void datagram_send(struct net_sim *sim, const struct flow_address *from,
+                          const struct flow_address *to, struct span octets)
 {
-    struct net_sim *sim = sim_plane_of(base)->sim;
-
     CHECK(octets.size <= FLOW_DATAGRAM_SIZE_MAX);
     if (net_sim_is_black_hole(sim, to) || net_sim_chance(sim, sim->faults.lose_datagram))
         return;
@@ -73,6 +72,16 @@ void net_sim_send_datagram(struct flow_plane *base, const struct flow_address *f
         forged.port ^= 1;
         datagram_send_one(sim, &forged, to, octets);
     }
+}
+
+void net_sim_send_datagram(struct net_sim *sim, struct flow_plane *base,
+                           const struct flow_address *from, const struct flow_address *to,
+                           struct span octets)
+{
+    if (sim->wire != NULL)
+        net_wire_send(sim->wire, base, from, to, octets);
+    else
+        datagram_send(sim, from, to, octets);
 }
 
 static enum err datagram_bind(struct sim_plane *plane, struct flow_address *local)
@@ -94,15 +103,14 @@ enum err sim_open_datagram(struct flow_plane *base, const struct flow_address *l
     struct sim_plane *plane = sim_plane_of(base);
     struct flow_address bound = sim_address_choose(plane, local, remote->family);
 
-    TRY(net_sim_open_datagram(base, &bound, user, ret_flow));
+    TRY(sim_bind_datagram(plane, &bound, user, ret_flow));
     sim_flow_of(flow_core_find(&plane->core, *ret_flow))->remote = *remote;
     return ERR_OK;
 }
 
-enum err net_sim_open_datagram(struct flow_plane *base, const struct flow_address *local,
-                               uint64_t user, struct flow *ret_flow)
+enum err sim_bind_datagram(struct sim_plane *plane, const struct flow_address *local, uint64_t user,
+                           struct flow *ret_flow)
 {
-    struct sim_plane *plane = sim_plane_of(base);
     struct flow_address bound = *local;
 
     TRY(datagram_bind(plane, &bound));
@@ -113,6 +121,25 @@ enum err net_sim_open_datagram(struct flow_plane *base, const struct flow_addres
     sim_flow_of(slot)->local = bound;
     *ret_flow = flow_core_handle(slot);
     return ERR_OK;
+}
+
+enum err net_sim_open_datagram(struct net_sim *sim, struct flow_plane *base,
+                               const struct flow_address *local, uint64_t user,
+                               struct flow *ret_flow)
+{
+    if (sim->wire == NULL)
+        return sim_bind_datagram(sim_plane_of(base), local, user, ret_flow);
+    net_wire_bind(sim->wire, base, local);
+    *ret_flow = (struct flow){0, 0};
+    return ERR_OK;
+}
+
+enum err net_sim_receive_datagram(struct net_sim *sim, struct flow_plane *base, struct flow flow,
+                                  struct flow_address *ret_from, struct span *ret_octets)
+{
+    if (sim->wire != NULL)
+        return net_wire_receive(sim->wire, base, ret_from, ret_octets);
+    return sim_receive_datagram(base, flow, ret_from, ret_octets);
 }
 
 static struct sim_flow *datagram_find(struct sim_plane *plane, struct flow handle)
@@ -130,7 +157,7 @@ enum err sim_send_datagram(struct flow_plane *base, struct flow handle, struct s
         return ERR_STALE;
     CHECK(flow->remote.family != FLOW_FAMILY_NONE);
     plane->core.stats.datagrams_sent++;
-    net_sim_send_datagram(base, &flow->local, &flow->remote, octets);
+    datagram_send(plane->sim, &flow->local, &flow->remote, octets);
     return ERR_OK;
 }
 

@@ -93,6 +93,7 @@ struct net_sim {
     struct net_sim_faults faults;
     struct sim_plane *planes[NET_SIM_PLANE_MAX];
     uint32_t plane_count;
+    struct net_wire *wire; /* NULL: octets are moved here */
     struct flow_prefix black_holes[NET_SIM_BLACK_HOLE_MAX];
     uint32_t black_hole_count;
 };
@@ -144,6 +145,8 @@ void sim_stream_abort(struct sim_flow *flow);
 void sim_listener_close(struct sim_flow *flow);
 
 /* net_sim_datagram.c */
+enum err sim_bind_datagram(struct sim_plane *plane, const struct flow_address *local, uint64_t user,
+                           struct flow *ret_flow);
 enum err sim_open_datagram(struct flow_plane *plane, const struct flow_address *local,
                            const struct flow_address *remote, uint64_t user, struct flow *ret_flow);
 enum err sim_send_datagram(struct flow_plane *plane, struct flow flow, struct span octets);

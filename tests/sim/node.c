@@ -39,9 +39,10 @@ struct node {
 
 /* ---- start ---- */
 
-static void member_stand(struct node *node, struct node_member *member)
+static void member_stand(struct node *node, uint32_t index)
 {
     const struct config *config = node->options.config;
+    struct node_member *member = &node->members[index];
 
     member->pool = buf_pool_new(&(struct buf_pool_options){
         .data_size = config->buffer_size,
@@ -51,6 +52,8 @@ static void member_stand(struct node *node, struct node_member *member)
         node->options.net, &(struct net_sim_plane_options){.pool = member->pool,
                                                            .flow_count_max = config->flow_count_max,
                                                            .orphan_time = ORPHAN_TIME,
+                                                           .core = index,
+                                                           .core_count = node->count,
                                                            .address4 = node->options.address4,
                                                            .address6 = node->options.address6});
     member->disk = disk_sim_open(node->options.disk);
@@ -62,7 +65,7 @@ static enum err member_start(struct node *node, uint32_t index, uint64_t epoch)
     struct node_member *member = &node->members[index];
     uint32_t failing = 0;
 
-    member_stand(node, member);
+    member_stand(node, index);
     struct shard_options options = {
         .index = index,
         .count = node->count,
@@ -227,7 +230,7 @@ void node_end(struct node *node, enum node_end end, struct rng *rng)
     if (end == NODE_POWER_LOSS) {
         disk_sim_crash(node->options.disk, rng);
         for (uint32_t i = 0; i < node->count; i++)
-            net_sim_plane_silence(node->members[i].plane);
+            net_sim_plane_silence(node->options.net, node->members[i].plane);
     } else {
         disk_sim_kill(node->options.disk, rng);
     }

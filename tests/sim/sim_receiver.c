@@ -511,10 +511,17 @@ struct receivers *receivers_new(struct net_sim *net, struct ledger *ledger, uint
     receivers->pool = buf_pool_new(&(struct buf_pool_options){
         .data_size = 4096, .count_max = POOL_COUNT, .backing = BUF_BACKING_SLAB});
     struct flow_address address4 = {.family = FLOW_FAMILY_IP4, .ip = {198, 51, 100, 254}};
+    struct flow_address addresses[SIM_DOMAIN_MAX + 1]; /* as sim_relay.c gives them out */
+    for (uint32_t i = 0; i < COUNT_OF(addresses); i++) {
+        uint8_t last = i == SIM_DOMAIN_MAX ? SIM_BOUNCE_HOST : (uint8_t)(i + 1);
+        addresses[i] = (struct flow_address){.family = FLOW_FAMILY_IP4, .ip = {198, 51, 100, last}};
+    }
     receivers->plane =
         net_sim_plane_new(net, &(struct net_sim_plane_options){.pool = receivers->pool,
                                                                .flow_count_max = 4096,
                                                                .orphan_time = TICK_S(60),
+                                                               .addresses = addresses,
+                                                               .address_count = COUNT_OF(addresses),
                                                                .address4 = address4});
     return receivers;
 }

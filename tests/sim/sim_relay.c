@@ -9,6 +9,7 @@
  *      --shards N                   instead of what the seed says
  *      --false-sync                 planted bug: the disk acknowledges syncs and keeps nothing
  *      --tight-spool                a spool of eight small segments: often full
+ *      --wire                       every party's network is the engine, over a simulated link
  *      --must-fail                  with --seeds: good if at least one seed finds a violation
  *
  * A run has two phases. In the first, senders send, everything fails as the seed says, and the node
@@ -44,7 +45,7 @@
 struct sim_options {
     uint64_t seed;
     uint32_t shard_count; /* 0: as the seed says */
-    bool has_false_sync, has_tight_spool, is_traced;
+    bool has_false_sync, has_tight_spool, has_wire, is_traced;
 };
 
 struct sim {
@@ -98,7 +99,8 @@ static void world_network(struct sim *sim)
     sim->net = net_sim_new(&(struct net_sim_options){.seed = rng_u64(&sim->rng),
                                                      .start = TICK_S(1),
                                                      .wall_start = WORLD_WALL,
-                                                     .faults = faults});
+                                                     .faults = faults,
+                                                     .has_wire = sim->options.has_wire});
 }
 
 static void world_disk(struct sim *sim)
@@ -158,7 +160,7 @@ static void world_domain(struct sim *sim, uint32_t index)
 static void world_parties(struct sim *sim)
 {
     struct flow_address resolver = address_of(192, 0, 2, 53, 53);
-    struct flow_address bounces = address_of(198, 51, 100, 200, SIM_PORT);
+    struct flow_address bounces = address_of(198, 51, 100, SIM_BOUNCE_HOST, SIM_PORT);
 
     sim->zone = zone_new(sim->net, &resolver);
     zone_set_faults(sim->zone, draw_often_zero(sim, 100000), draw_often_zero(sim, 100000),
@@ -550,6 +552,8 @@ static bool flag_take(const char *argument, struct sim_options *options, bool *m
         options->has_false_sync = true;
     else if (strcmp(argument, "--tight-spool") == 0)
         options->has_tight_spool = true;
+    else if (strcmp(argument, "--wire") == 0)
+        options->has_wire = true;
     else if (strcmp(argument, "--trace") == 0)
         options->is_traced = true;
     else if (strcmp(argument, "--must-fail") == 0)

@@ -31,8 +31,8 @@
 #include "tests/sim/sim_wire.h"
 
 #define ROUND_MAX       3000000u
-#define BUSY_ROUND_FREE 100u   /* rounds in which no time passes */
-#define BUSY_ROUND_MAX  20000u /* rounds in a row in which somebody has work at once */
+#define BUSY_ROUND_FREE 100u    /* rounds in which no time passes */
+#define BUSY_ROUND_MAX  300000u /* rounds in a row in which somebody has work at once */
 #define TURN_TIME       5u
 #define RUN_MAX         TICK_S(3600)
 #define AFTERMATH       TICK_S(1800)

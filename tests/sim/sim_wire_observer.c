@@ -168,8 +168,9 @@ static void look_syn(struct sight *sight)
     }
     if (sight->own->has_syn && sight->own->isn == segment->sequence)
         return;
-    /* A new connection; the other side's part belongs to it if this is the answer. */
-    if (!(segment->flags & SEGMENT_ACK))
+    /* A new connection; the other side's part belongs to it if this is the first answer. Another
+     * one answers a SYN that came late, and the other side still speaks of what was before. */
+    if (!(segment->flags & SEGMENT_ACK) || sight->own->has_syn)
         *sight->other = (struct direction){0};
     *sight->own = (struct direction){.has_syn = true,
                                      .isn = segment->sequence,

@@ -9,7 +9,7 @@ SIM = sys.argv[1]
 # What makes a seed fail, and the kinds of run.
 IS_RELAY = pathlib.Path(SIM).name == "sim_relay"
 FAILING = ["--false-sync"] if IS_RELAY else ["--plant", "lying-card"]
-KINDS = [("%d shards" % shards, ["--shards", str(shards)]) for shards in (1, 2, 4)] if IS_RELAY else [("verified", ["--verify"]), ("not verified", [])]
+KINDS = [("%d shards" % shards, ["--shards", str(shards)]) for shards in (1, 2, 4)] + [("over the engine", ["--wire"])] if IS_RELAY else [("verified", ["--verify"]), ("not verified", [])]
 
 
 def run(seed, *options):

@@ -319,9 +319,10 @@ static void zone_on_datagrams(struct zone *zone)
     struct span query = {NULL, 0};
     struct answer answer;
 
-    while (flow_receive_datagram(zone->plane, zone->datagram, &from, &query) != ERR_AGAIN) {
+    while (net_sim_receive_datagram(zone->net, zone->plane, zone->datagram, &from, &query) !=
+           ERR_AGAIN) {
         if (query.size <= QUERY_SIZE_MAX && zone_answer(zone, query, true, &answer))
-            net_sim_send_datagram(zone->plane, &zone->address, &from,
+            net_sim_send_datagram(zone->net, zone->plane, &zone->address, &from,
                                   span_of(answer.octets, answer.size));
         query = (struct span){NULL, 0};
     }
@@ -365,13 +366,14 @@ void zone_turn(struct zone *zone)
     uint32_t count = flow_poll(zone->plane, now, events, COUNT_OF(events));
     for (uint32_t i = 0; i < count; i++) {
         if (events[i].user == USER_DATAGRAM)
-            zone_on_datagrams(zone);
-        else if (events[i].user == USER_STREAM)
+            continue;
+        if (events[i].user == USER_STREAM)
             zone_on_stream(zone, &events[i]);
         else
             while (flow_accept(zone->plane, zone->listener, USER_STREAM, &flow, &peer) == ERR_OK)
                 continue;
     }
+    zone_on_datagrams(zone);
     flow_flush(zone->plane, now);
 }
 
@@ -392,7 +394,7 @@ struct zone *zone_new(struct net_sim *net, const struct flow_address *address)
                                                                .address4 = zone->address,
                                                                .address6 = zone->address});
     enum err err =
-        net_sim_open_datagram(zone->plane, &zone->address, USER_DATAGRAM, &zone->datagram);
+        net_sim_open_datagram(net, zone->plane, &zone->address, USER_DATAGRAM, &zone->datagram);
     CHECK(err == ERR_OK);
     err = flow_listen(
         zone->plane, &(struct flow_listen_options){.address = zone->address, .user = USER_LISTENER},

@@ -1349,7 +1349,8 @@ static void test_sim_black_hole_and_forgeries(void **state)
 
     faults.forge_datagram = faults.double_datagram = 1000000;
     net_sim_set_faults(world->sim, &faults);
-    assert_int_equal(ERR_OK, net_sim_open_datagram(world->planes[SERVER], &here, 11, &server));
+    assert_int_equal(ERR_OK,
+                     net_sim_open_datagram(world->sim, world->planes[SERVER], &here, 11, &server));
     assert_int_equal(ERR_OK, flow_open_datagram(world->planes[CLIENT], NULL, &here, 12, &client));
     assert_int_equal(ERR_OK,
                      flow_send_datagram(world->planes[CLIENT], client, SPAN_LITERAL("query")));
@@ -1362,7 +1363,7 @@ static void test_sim_black_hole_and_forgeries(void **state)
     struct flow_address local, peer;
     assert_int_equal(ERR_OK, flow_addresses(world->planes[CLIENT], client, &local, &peer));
     to = local;
-    net_sim_send_datagram(world->planes[SERVER], &here, &to, SPAN_LITERAL("answer"));
+    net_sim_send_datagram(world->sim, world->planes[SERVER], &here, &to, SPAN_LITERAL("answer"));
     world_settle(world);
     answers = 0;
     while (flow_receive_datagram(world->planes[CLIENT], client, &from, &octets) == ERR_OK)

@@ -296,6 +296,17 @@ static void test_shards_register(void **state)
     buf_pool_free(pool);
 }
 
+/* Without huge pages too: a buffer of 2,048 octets does not take two small pages' worth. */
+static void test_buffers_take_little_more_than_their_size(void **state)
+{
+    struct buf_pool *pool = NULL;
+    (void)state;
+
+    assert_int_equal(ERR_OK, buf_pool_new_on_mempool("dense", 20000, 2048, BUF_MEMPOOL_ANY_NODE,
+                                                     &pool)); /* 48 of 64 MB; by pages 80 */
+    buf_pool_free(pool);
+}
+
 static void test_too_much_is_an_error(void **state)
 {
     struct buf_pool *pool = NULL, *first = new_pool("twice", 4, 100);
@@ -320,6 +331,7 @@ int main(void)
         cmocka_unit_test(test_misuse_is_caught),
         cmocka_unit_test(test_queues),
         cmocka_unit_test(test_shards_register),
+        cmocka_unit_test(test_buffers_take_little_more_than_their_size),
         cmocka_unit_test(test_too_much_is_an_error),
     };
     const struct eal_options options = {.memory_mb = 64, .huge = EAL_HUGE_NEVER};

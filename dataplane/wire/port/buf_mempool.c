@@ -24,6 +24,7 @@
  */
 #include "dataplane/wire/port/buf_mempool.h"
 
+#include <rte_eal.h>
 #include <rte_lcore.h>
 #include <rte_mbuf.h>
 #include <rte_ring.h>
@@ -145,6 +146,15 @@ static enum err mempool_populate(struct rte_mempool *mempool, uint32_t count, ui
     return ERR_OK;
 }
 
+/*
+ * Without huge pages no card reads these buffers, so they may cross the system's small pages;
+ * otherwise each of them is given pages of its own, and pools take up to twice their memory.
+ */
+static uint32_t layout(void)
+{
+    return rte_eal_has_hugepages() ? 0 : RTE_MEMPOOL_F_NO_IOVA_CONTIG;
+}
+
 enum err buf_pool_new_on_mempool(const char *name, uint32_t count, uint32_t data_size,
                                  int numa_node, struct buf_pool **ret_pool)
 {
@@ -155,7 +165,7 @@ enum err buf_pool_new_on_mempool(const char *name, uint32_t count, uint32_t data
     uint32_t cache = count / CACHE_SHARE < CACHE_MAX ? count / CACHE_SHARE : CACHE_MAX;
     uint32_t private_size = BUF_POOL_PRIVATE_OFFSET + (uint32_t)sizeof(struct buf_pool);
     struct rte_mempool *mempool =
-        rte_mempool_create_empty(name, count, element, cache, private_size, numa_node, 0);
+        rte_mempool_create_empty(name, count, element, cache, private_size, numa_node, layout());
 
     if (mempool == NULL)
         return ERR_SYSTEM;

@@ -69,6 +69,8 @@ void stack_port_send(struct stack *stack, struct stack_port *port, struct buf *f
     if (port->waiting_count == 0)
         port->accepted_at = stack->now;
     port->waiting[port->waiting_count++] = frame;
+    if (port->waiting_count == NIC_BURST)
+        stack_port_flush(stack, port);
 }
 
 /* The nic took `sent` frames from the front. */

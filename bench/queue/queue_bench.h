@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BENCH_QUEUE_QUEUE_BENCH_H
+#define BENCH_QUEUE_QUEUE_BENCH_H
+
+#include "queue/qmgr.h"
+
+/*
+ * One shard's queue without sockets: a spool on a real directory, the queue manager above it, and
+ * messages that enter as relay/transfer lets them in. The spool lives on the real clock, the queue
+ * manager on one that the benchmark may move forward.
+ */
+#define SHARD_BUFFER_SIZE   2048u
+#define SHARD_BUFFER_COUNT  16384u /* 32 MB: bodies do not come from the cache */
+#define SHARD_DOMAINS       1000u
+#define SHARD_RETRY_SECONDS 3600u
+
+enum shard_fate {
+    FATE_SETTLED, /* durable, then DONE at once: segments come free again */
+    FATE_QUEUED   /* durable, then one attempt that is deferred: waits for its retry */
+};
+
+struct shard_options {
+    const char *directory;
+    uint64_t size_max; /* of the spool */
+    uint32_t message_count_max;
+    uint32_t body_size;
+    enum shard_fate fate;
+    enum disk_kind kind;
+};
+
+struct shard {
+    struct shard_options options;
+    struct disk *disk;
+    struct spool *spool;
+    struct qmgr *qmgr;
+    struct buf_pool *pool;
+    struct buf *buffers[SHARD_BUFFER_COUNT];
+    struct rng rng;
+    uint64_t entered, committed, refused, failed; /* messages */
+    uint64_t retried;
+    uint32_t buffer_next;
+    tick_us ahead; /* of the queue manager's clock */
+};
+
+/** Ends the process with a reason when the directory cannot be used. */
+struct shard *shard_new(const struct shard_options *options);
+/** Everything durable, then closed. */
+void shard_free(struct shard *shard);
+/** One more message on its way in. False: the spool refuses it for now. */
+bool shard_enter(struct shard *shard);
+/** One turn of the spool; sleeps at most a millisecond when there was nothing to do. */
+void shard_turn(struct shard *shard);
+/** Until nothing is on its way any more. */
+void shard_settle(struct shard *shard);
+/** Attempt everything that is due; each is deferred. */
+void shard_attempt(struct shard *shard);
+/** Adopt what a recovery found, into spool and queue manager. Returns how many messages. */
+uint64_t shard_adopt(struct shard *shard, struct spool_recovery *recovery);
+struct tick_now shard_now(const struct shard *shard);
+
+/** Processor seconds of this thread, and of the process with all its helpers. */
+double cpu_thread(void);
+double cpu_process(void);
+double seconds_now(void);
+/** Resident octets of this process. */
+uint64_t memory_resident(void);
+
+/* The measurements; each prints one JSON object. */
+void measure_accept(const struct shard_options *options, double seconds, uint32_t window);
+void measure_fill(const struct shard_options *options, uint64_t count, bool is_killed);
+void measure_start(const struct shard_options *options);
+
+#endif

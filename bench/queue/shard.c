@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The shard that is measured: what relay/transfer does with a message, without a session around it.
+ *
+ * A message is one recipient at one of SHARD_DOMAINS domains. Its body comes from buffers that are
+ * used in turn, so that it is as cold in the cache as one that was received. Between commits the
+ * shard sleeps on the disk's eventfd, as the relay does.
+ */
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bench/queue/queue_bench.h"
+
+#define SEGMENT_SIZE  (64u << 20) /* the daemon's defaults */
+#define SPARE_COUNT   2u
+#define ENVELOPE_SIZE 1024u
+#define EVENTS_MAX    256u
+#define LIFETIME_US   (5ll * 86400 * 1000000)
+
+static void die(const char *what, enum err err)
+{
+    (void)fprintf(stderr, "bench_queue: %s: %s\n", what, err_text(err));
+    exit(1);
+}
+
+/* ---- clocks and meters ---- */
+
+static double seconds_of(clockid_t clock)
+{
+    struct timespec time;
+    CHECK(clock_gettime(clock, &time) == 0);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+double cpu_thread(void)
+{
+    return seconds_of(CLOCK_THREAD_CPUTIME_ID);
+}
+
+double cpu_process(void)
+{
+    return seconds_of(CLOCK_PROCESS_CPUTIME_ID);
+}
+
+double seconds_now(void)
+{
+    return seconds_of(CLOCK_MONOTONIC);
+}
+
+uint64_t memory_resident(void)
+{
+    unsigned long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    CHECK(file != NULL);
+    CHECK(fscanf(file, "%*u %lu", &pages) == 1);
+    (void)fclose(file);
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static struct tick_now real_now(void)
+{
+    return tick_now_read(tick_source_system());
+}
+
+struct tick_now shard_now(const struct shard *shard)
+{
+    struct tick_now now = real_now();
+    now.tick += shard->ahead;
+    now.wall += (wall_us)shard->ahead;
+    return now;
+}
+
+/* ---- life ---- */
+
+static void on_done(void *context, struct spool_entry *entry)
+{
+    spool_done(((struct shard *)context)->spool, entry);
+}
+
+static void on_line_gone(void *context, void *user)
+{
+    (void)context;
+    (void)user;
+}
+
+static void on_expired(void *context, const struct envelope *envelope, uint32_t recipient_index)
+{
+    (void)context;
+    (void)envelope;
+    (void)recipient_index;
+}
+
+static void shard_fill_buffers(struct shard *shard)
+{
+    for (uint32_t i = 0; i < SHARD_BUFFER_COUNT; i++) {
+        struct buf *buf = buf_acquire(shard->pool);
+        CHECK(buf != NULL);
+        rng_fill(&shard->rng, buf_data(buf), SHARD_BUFFER_SIZE);
+        buf_extend(buf, SHARD_BUFFER_SIZE);
+        shard->buffers[i] = buf;
+    }
+}
+
+struct shard *shard_new(const struct shard_options *options)
+{
+    struct shard *shard = calloc(1, sizeof(*shard));
+    CHECK(shard != NULL);
+    shard->options = *options;
+    rng_init_seed(&shard->rng, 4711);
+    shard->pool = buf_pool_new(&(struct buf_pool_options){.data_size = SHARD_BUFFER_SIZE,
+                                                          .count_max = SHARD_BUFFER_COUNT + 4096});
+    shard_fill_buffers(shard);
+    enum err err = disk_new(options->directory, options->kind, &shard->disk);
+    if (err != ERR_OK)
+        die(options->directory, err);
+    struct spool_options spool = {
+        .segment_size = SEGMENT_SIZE,
+        .size_max = options->size_max,
+        .reserve_size = SEGMENT_SIZE,
+        .segment_spare_min = SPARE_COUNT,
+        .commit_deadline = TICK_S(60),
+        .lazy_time = TICK_S(1),
+        .pool = shard->pool,
+    };
+    err = spool_epoch_next(shard->disk, &spool.epoch);
+    if (err == ERR_OK)
+        err = spool_new(&spool, shard->disk, &shard->rng, real_now(), &shard->spool);
+    if (err != ERR_OK)
+        die("spool", err);
+    struct qmgr_options qmgr = {
+        .message_count_max = options->message_count_max,
+        .body_memory_max = 64u << 20,
+        .retry_min = TICK_S(SHARD_RETRY_SECONDS),
+        .retry_max = TICK_S(4 * SHARD_RETRY_SECONDS),
+        .context = shard,
+        .on_done = on_done,
+        .on_line_gone = on_line_gone,
+        .on_expired = on_expired,
+    };
+    shard->qmgr = qmgr_new(&qmgr, shard->spool, &shard->rng, shard_now(shard));
+    return shard;
+}
+
+void shard_settle(struct shard *shard)
+{
+    spool_flush(shard->spool);
+    while (!spool_is_idle(shard->spool))
+        shard_turn(shard);
+}
+
+void shard_free(struct shard *shard)
+{
+    shard_settle(shard);
+    qmgr_free(shard->qmgr);
+    spool_free(shard->spool);
+    disk_free(shard->disk);
+    for (uint32_t i = 0; i < SHARD_BUFFER_COUNT; i++)
+        buf_release(shard->buffers[i]);
+    buf_pool_free(shard->pool);
+    free(shard);
+}
+
+/* ---- messages ---- */
+
+static void body_make(struct shard *shard, struct buf_queue *ret_body)
+{
+    buf_queue_init(ret_body);
+    for (uint32_t left = shard->options.body_size; left > 0;) {
+        uint32_t size = left < SHARD_BUFFER_SIZE ? left : SHARD_BUFFER_SIZE;
+        buf_queue_append(ret_body, shard->buffers[shard->buffer_next], BUF_HEADROOM, size);
+        shard->buffer_next = (shard->buffer_next + 1) % SHARD_BUFFER_COUNT;
+        left -= size;
+    }
+}
+
+static struct span envelope_make(const struct shard *shard, struct message_id id,
+                                 uint8_t encoded[ENVELOPE_SIZE])
+{
+    char domain[64], address[96];
+    int domain_size = snprintf(domain, sizeof(domain), "example%u.test",
+                               (uint32_t)(shard->entered % SHARD_DOMAINS));
+    int address_size =
+        snprintf(address, sizeof(address), "someone.else%lu@%s", shard->entered % 1000000, domain);
+    struct envelope_recipient recipient = {
+        .address = span_of(address, (uint32_t)address_size),
+        .domain = span_of(domain, (uint32_t)domain_size),
+    };
+    wall_us wall = shard_now(shard).wall;
+    struct envelope envelope = {
+        .id = id,
+        .arrived = wall,
+        .expires = wall + LIFETIME_US,
+        .body_size = shard->options.body_size,
+        .header_size = shard->options.body_size / 4,
+        .sender = SPAN_LITERAL("news-bounces+4711@sender.example.test"),
+        .client = SPAN_LITERAL("mail.sender.example.test [192.0.2.17]"),
+        .recipients = &recipient,
+        .recipient_count = 1,
+    };
+    uint32_t size = envelope_encoded_size(&envelope);
+    CHECK(size <= ENVELOPE_SIZE);
+    envelope_encode(&envelope, encoded);
+    return span_of(encoded, size);
+}
+
+/* What a COMMITTED needs to know of its message. */
+struct passage {
+    uint32_t size;
+    uint8_t encoded[];
+};
+
+bool shard_enter(struct shard *shard)
+{
+    struct message_id id = {(uint64_t)real_now().wall, rng_u64(&shard->rng)};
+    struct spool_transaction *transaction =
+        spool_begin(shard->spool, id, shard->options.body_size, false);
+    if (transaction == NULL) {
+        shard->refused++;
+        return false;
+    }
+    struct buf_queue body;
+    body_make(shard, &body);
+    enum err err = spool_write_body(shard->spool, transaction, &body);
+    buf_queue_fini(&body);
+    if (err != ERR_OK)
+        die("write", err);
+    uint8_t octets[ENVELOPE_SIZE];
+    struct span encoded = envelope_make(shard, id, octets);
+    struct passage *passage = malloc(sizeof(*passage) + encoded.size);
+    CHECK(passage != NULL);
+    passage->size = encoded.size;
+    memcpy(passage->encoded, encoded.data, encoded.size);
+    shard->entered++;
+    spool_commit(shard->spool, transaction, encoded, (uintptr_t)passage);
+    return true;
+}
+
+static void shard_committed(struct shard *shard, const struct spool_event *event)
+{
+    struct passage *passage = (struct passage *)(uintptr_t)event->token;
+    shard->committed += event->err == ERR_OK;
+    shard->failed += event->err != ERR_OK;
+    if (event->err == ERR_OK && shard->options.fate == FATE_SETTLED) {
+        spool_done(shard->spool, event->entry);
+    } else if (event->err == ERR_OK) {
+        struct qmgr_insert insert = {.encoded = span_of(passage->encoded, passage->size),
+                                     .entry = event->entry};
+        enum err err = qmgr_insert(shard->qmgr, &insert, shard_now(shard));
+        if (err != ERR_OK)
+            die("insert", err);
+    }
+    free(passage);
+}
+
+void shard_turn(struct shard *shard)
+{
+    struct spool_event events[EVENTS_MAX];
+    uint32_t count = spool_poll(shard->spool, real_now(), events, EVENTS_MAX);
+    for (uint32_t i = 0; i < count; i++)
+        shard_committed(shard, &events[i]);
+    if (count > 0)
+        return;
+    struct pollfd event = {.fd = disk_eventfd(shard->disk), .events = POLLIN};
+    (void)poll(&event, 1, 1);
+}
+
+/* ---- attempts ---- */
+
+static void line_attempt(struct shard *shard, struct qmgr_line *line, struct tick_now now)
+{
+    static const struct span reply = {(const uint8_t *)"451 4.7.1 Greylisted, try later", 31};
+    struct qmgr_delivery *delivery;
+    while ((delivery = qmgr_take(shard->qmgr, line, now)) != NULL) {
+        struct qmgr_view view = qmgr_delivery_view(shard->qmgr, delivery);
+        struct qmgr_result result = {.recipient_index = view.recipients[0],
+                                     .state = RECIPIENT_DUE,
+                                     .reply = reply,
+                                     .code = 451,
+                                     .enhanced = {4, 7, 1}};
+        struct qmgr_finish finish = {.results = &result, .result_count = 1, .was_attempted = true};
+        qmgr_finish(shard->qmgr, delivery, &finish, now);
+        shard->retried++;
+    }
+    qmgr_line_return(shard->qmgr, line, now);
+}
+
+void shard_attempt(struct shard *shard)
+{
+    struct tick_now now = shard_now(shard);
+    struct qmgr_line *line;
+    qmgr_advance(shard->qmgr, now);
+    while ((line = qmgr_line_next(shard->qmgr, now)) != NULL)
+        line_attempt(shard, line, now);
+}
+
+/* ---- recovery ---- */
+
+static void on_recovered(void *context, const struct spool_recovered *message)
+{
+    struct shard *shard = context;
+    struct qmgr_insert insert = {
+        .encoded = message->envelope,
+        .entry = message->entry,
+        .progress = message->progress,
+        .progress_count = message->progress_count,
+    };
+    enum err err = qmgr_insert(shard->qmgr, &insert, shard_now(shard));
+    if (err != ERR_OK)
+        die("insert", err);
+}
+
+uint64_t shard_adopt(struct shard *shard, struct spool_recovery *recovery)
+{
+    spool_recovery_adopt(recovery, shard->spool, 0, 1, on_recovered, shard);
+    return spool_get_stats(shard->spool).messages_recovered;
+}

@@ -44,92 +44,7 @@
 #define SPOOL_SERIAL_OWN   (1u << 30) /* adopted generations are older than all own ones */
 #define SPOOL_EVENTS_FIRST 256u
 
-/* ---- entries ---- */
-
-struct spool_entry *spool_entry_new(struct spool *spool, struct message_id id)
-{
-    struct spool_entry *entry = calloc(1, sizeof(*entry));
-    CHECK(entry != NULL);
-    entry->id = id;
-    spool->entry_count++;
-    return entry;
-}
-
-void spool_entry_reference(struct spool_entry *entry)
-{
-    entry->references++;
-}
-
-static void entry_free(struct spool *spool, struct spool_entry *entry)
-{
-    spool->entry_count--;
-    free(entry->places);
-    free(entry);
-}
-
-void spool_entry_release(struct spool *spool, struct spool_entry *entry)
-{
-    CHECK(entry->references > 0);
-    if (--entry->references == 0 && entry->state == SPOOL_ENTRY_GONE)
-        entry_free(spool, entry);
-}
-
-void spool_entry_place(struct spool_entry *entry, struct spool_place place)
-{
-    if (entry->place_count == entry->place_capacity) {
-        uint32_t capacity = entry->place_capacity == 0 ? 1 : 2 * entry->place_capacity;
-        entry->places = realloc(entry->places, capacity * sizeof(*entry->places));
-        CHECK(entry->places != NULL);
-        entry->place_capacity = capacity;
-    }
-    entry->places[entry->place_count++] = place;
-}
-
-void spool_entry_settle(struct spool *spool, struct spool_entry *entry)
-{
-    CHECK(entry->next == NULL && entry->prev == NULL);
-    const struct spool_place *oldest = &entry->message;
-    for (uint32_t i = 0; i < entry->place_count; i++) {
-        if (entry->places[i].is_held && entry->places[i].serial < oldest->serial)
-            oldest = &entry->places[i];
-    }
-    struct spool_segment *home = spool->segments[oldest->segment];
-    entry->home = home->index;
-    entry->next = home->entries;
-    if (home->entries != NULL)
-        home->entries->prev = entry;
-    home->entries = entry;
-}
-
-void spool_entry_unlink(struct spool *spool, struct spool_entry *entry)
-{
-    struct spool_segment *home = spool->segments[entry->home];
-    if (entry->prev == NULL && home->entries != entry)
-        return;
-    if (entry->prev != NULL)
-        entry->prev->next = entry->next;
-    else
-        home->entries = entry->next;
-    if (entry->next != NULL)
-        entry->next->prev = entry->prev;
-    entry->next = entry->prev = NULL;
-}
-
-void spool_entry_end(struct spool *spool, struct spool_entry *entry)
-{
-    CHECK(entry->state != SPOOL_ENTRY_GONE);
-    spool_entry_unlink(spool, entry);
-    if (entry->message.is_held)
-        spool_unhold(spool, &entry->message);
-    for (uint32_t i = 0; i < entry->place_count; i++) {
-        if (entry->places[i].is_held)
-            spool_unhold(spool, &entry->places[i]);
-    }
-    /* BODY records that are still pending get no place any more. */
-    entry->state = SPOOL_ENTRY_GONE;
-    if (entry->references == 0)
-        entry_free(spool, entry);
-}
+/* ---- events ---- */
 
 struct spool_event *spool_event_add(struct spool *spool, enum spool_event_kind kind, enum err err,
                                     uint64_t token)
@@ -183,6 +98,7 @@ enum err spool_new(const struct spool_options *options, struct disk *disk, struc
     spool_list_init(&spool->pending);
     spool->reads_end = &spool->reads_waiting;
     spool->copy.io = (struct spool_io){SPOOL_IO_COPY, spool};
+    slab_init(&spool->entries, sizeof(struct spool_entry), UINT32_MAX, spool);
     enum err err = spool_segment_create_first(spool);
     if (err != ERR_OK) {
         spool_segments_free(spool);
@@ -215,6 +131,7 @@ void spool_free(struct spool *spool)
         spool->event_head = (spool->event_head + 1) % spool->event_capacity;
     }
     spool_segments_free(spool);
+    slab_fini(&spool->entries);
     free(spool->events);
     free(spool);
 }
@@ -425,16 +342,6 @@ void spool_abort(struct spool *spool, struct spool_transaction *transaction)
 }
 
 /* ---- a message on its way out ---- */
-
-struct message_id spool_entry_id(const struct spool_entry *entry)
-{
-    return entry->id;
-}
-
-uint64_t spool_entry_body_size(const struct spool_entry *entry)
-{
-    return entry->body_size;
-}
 
 void spool_progress(struct spool *spool, struct spool_entry *entry, struct span progress)
 {

@@ -129,7 +129,7 @@ static bool adopt_bodies(const struct adoption *adoption, const struct recovery_
         struct spool_place place;
         if (!adopt_place(adoption, &row, SPOOL_PLACE_BODY, &place))
             return false;
-        spool_entry_place(entry, place);
+        spool_entry_add_place(entry, &place);
         entry->body_count++;
     }
     entry->part_count = entry->body_count;
@@ -146,13 +146,27 @@ static void adopt_others(const struct adoption *adoption, const struct recovery_
     for (uint32_t i = 0; i < from->progress_count; i++) {
         const struct recovery_row *row = &recovery->rows[from->progress_rows[i]];
         if (adopt_place(adoption, row, SPOOL_PLACE_PROGRESS, &place))
-            spool_entry_place(entry, place);
+            spool_entry_add_place(entry, &place);
     }
     for (uint32_t i = 0; i < from->row_count; i++) {
         const struct recovery_row *row = &recovery->rows[from->first_row + i];
         if (row->type == SPOOL_MESSAGE && from->first_row + i != from->row &&
             adopt_place(adoption, row, SPOOL_PLACE_OLD, &place))
-            spool_entry_place(entry, place);
+            spool_entry_add_place(entry, &place);
+    }
+}
+
+/* Nothing may be missing any more: from now on the segments stay for this message. */
+static void adopt_holds(struct spool *spool, struct spool_entry *entry, struct spool_place message)
+{
+    spool_hold(spool, &message);
+    spool_entry_set_message(entry, &message);
+    for (uint32_t i = 0; i < entry->place_count; i++) {
+        struct spool_place place = spool_entry_place(spool, entry, i);
+        if (place.kind == SPOOL_PLACE_OLD)
+            continue;
+        spool_hold(spool, &place);
+        spool_entry_set_place(entry, i, &place);
     }
 }
 
@@ -163,20 +177,14 @@ static struct spool_entry *adopt_entry(const struct adoption *adoption,
     struct spool *spool = adoption->spool;
     const struct recovery_row *row = &adoption->recovery->rows[from->row];
     struct spool_entry *entry = spool_entry_new(spool, row->id);
-    entry->sequence = row->sequence;
-    entry->epoch = row->epoch;
-    entry->copy = row->copy;
-    if (!adopt_place(adoption, row, SPOOL_PLACE_MESSAGE, &entry->message) ||
+    struct spool_place place;
+    if (!adopt_place(adoption, row, SPOOL_PLACE_MESSAGE, &place) ||
         !adopt_bodies(adoption, from, entry)) {
         spool_entry_end(spool, entry);
         return NULL;
     }
     adopt_others(adoption, from, entry);
-    spool_hold(spool, &entry->message);
-    for (uint32_t i = 0; i < entry->place_count; i++) {
-        if (entry->places[i].kind != SPOOL_PLACE_OLD)
-            spool_hold(spool, &entry->places[i]);
-    }
+    adopt_holds(spool, entry, place);
     entry->state = SPOOL_ENTRY_LIVE;
     spool_entry_settle(spool, entry);
     spool->stats.messages_live++;

@@ -201,8 +201,6 @@ static void item_succeed(struct spool *spool, struct spool_item *item)
     if (item->is_copy) {
         spool_copy_durable(spool, item);
     } else if (item->record.type == SPOOL_MESSAGE) {
-        entry->sequence = item->record.sequence;
-        entry->epoch = item->record.epoch;
         entry->state = SPOOL_ENTRY_LIVE;
         spool_entry_settle(spool, entry);
         spool->stats.commits++;
@@ -252,13 +250,13 @@ static void entry_forget_progress(struct spool *spool, struct spool_entry *entry
                                   const struct spool_segment *segment, uint32_t offset)
 {
     for (uint32_t i = entry->body_count; i < entry->place_count; i++) {
-        struct spool_place *place = &entry->places[i];
-        if (place->kind != SPOOL_PLACE_PROGRESS || place->segment != segment->index ||
-            place->serial != segment->serial || place->offset != offset)
+        struct spool_place place = spool_entry_place(spool, entry, i);
+        if (place.kind != SPOOL_PLACE_PROGRESS || place.segment != segment->index ||
+            place.offset != offset)
             continue;
-        if (place->is_held)
-            spool_unhold(spool, place);
-        entry->places[i] = entry->places[--entry->place_count];
+        if (place.is_held)
+            spool_unhold(spool, &place);
+        spool_entry_remove_place(entry, i);
         return;
     }
 }
@@ -297,25 +295,25 @@ static void batch_lose_item(struct spool *spool, struct spool_batch *batch, stru
     }
 }
 
+static void entry_lose_bodies(const struct spool *spool, struct spool_entry *entry,
+                              const struct spool_segment *segment, enum err err)
+{
+    for (uint32_t i = 0; i < entry->body_count; i++) {
+        if (spool_entry_place(spool, entry, i).segment == segment->index)
+            entry->err = (uint8_t)err;
+    }
+}
+
 /* BODY records written to the lost segment since its last sync are lost with it. */
 static void batch_lose_transactions(struct spool *spool, const struct spool_segment *segment,
                                     enum err err)
 {
     for (struct spool_transaction *transaction = spool->transactions; transaction != NULL;
-         transaction = transaction->next) {
-        struct spool_entry *entry = transaction->entry;
-        for (uint32_t i = 0; i < entry->body_count; i++) {
-            if (entry->places[i].segment == segment->index)
-                entry->err = (uint8_t)err;
-        }
-    }
+         transaction = transaction->next)
+        entry_lose_bodies(spool, transaction->entry, segment, err);
     for (struct spool_item *item = spool->pending.first; item != NULL; item = item->next) {
-        if (item->record.type != SPOOL_MESSAGE || item->is_copy)
-            continue;
-        for (uint32_t i = 0; i < item->entry->body_count; i++) {
-            if (item->entry->places[i].segment == segment->index)
-                item->entry->err = (uint8_t)err;
-        }
+        if (item->record.type == SPOOL_MESSAGE && !item->is_copy)
+            entry_lose_bodies(spool, item->entry, segment, err);
     }
 }
 

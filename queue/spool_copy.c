@@ -28,9 +28,11 @@
 #define COPY_ITEMS_MAX 8u
 #define COPY_LOOK_TIME TICK_MS(5) /* between looks for a victim */
 
+/* Of an OLD place only the segment is kept. */
 static bool place_is_equal(const struct spool_place *a, const struct spool_place *b)
 {
-    return a->segment == b->segment && a->serial == b->serial && a->offset == b->offset;
+    return a->segment == b->segment && a->serial == b->serial &&
+           (a->kind == SPOOL_PLACE_OLD || a->offset == b->offset);
 }
 
 static bool place_is_in(const struct spool_place *place, const struct spool_segment *segment)
@@ -92,9 +94,12 @@ static void copy_begin(struct spool *spool, struct spool_entry *entry)
     copy->is_failed = copy->is_message_durable = false;
     copy->bodies_placed = 0;
     copy->message = (struct spool_place){0};
-    copy->is_message_moved = place_is_in(&entry->message, copy->victim);
-    for (uint32_t i = 0; i < entry->body_count; i++)
-        copy->is_message_moved |= place_is_in(&entry->places[i], copy->victim);
+    struct spool_place place = spool_entry_message(spool, entry);
+    copy->is_message_moved = place_is_in(&place, copy->victim);
+    for (uint32_t i = 0; i < entry->body_count; i++) {
+        place = spool_entry_place(spool, entry, i);
+        copy->is_message_moved |= place_is_in(&place, copy->victim);
+    }
     copy->step = copy->is_message_moved ? 0 : entry->body_count + 1;
     copy->bodies = calloc(entry->body_count + 1, sizeof(*copy->bodies));
     CHECK(copy->bodies != NULL);
@@ -117,23 +122,19 @@ static void copy_finish(struct spool *spool)
 }
 
 /* Choose the record of the next step. False when there is none left. */
-static bool copy_choose(struct spool_copy *copy)
+static bool copy_choose(const struct spool *spool, struct spool_copy *copy)
 {
     const struct spool_entry *entry = copy->entry;
     for (; copy->step <= entry->place_count; copy->step++) {
-        if (copy->step < entry->body_count) {
-            copy->source = entry->places[copy->step];
-            return true;
-        }
         if (copy->step == entry->body_count) {
-            copy->source = entry->message;
+            copy->source = spool_entry_message(spool, entry);
             return true;
         }
-        const struct spool_place *place = &entry->places[copy->step - 1];
-        if (place->kind == SPOOL_PLACE_PROGRESS && place_is_in(place, copy->victim)) {
-            copy->source = *place;
+        bool is_body = copy->step < entry->body_count;
+        copy->source = spool_entry_place(spool, entry, is_body ? copy->step : copy->step - 1);
+        if (is_body ||
+            (copy->source.kind == SPOOL_PLACE_PROGRESS && place_is_in(&copy->source, copy->victim)))
             return true;
-        }
     }
     return false;
 }
@@ -214,7 +215,7 @@ void spool_copy_placed(struct spool *spool, struct spool_item *item, struct spoo
         copy->bodies[copy->bodies_placed++] = place;
     } else if (item->record.type == SPOOL_MESSAGE) {
         place.kind = SPOOL_PLACE_OLD; /* invariant 3 */
-        spool_entry_place(item->entry, place);
+        spool_entry_add_place(item->entry, &place);
         place.kind = SPOOL_PLACE_MESSAGE;
         spool_hold(spool, &place);
         copy->message = place;
@@ -225,14 +226,16 @@ void spool_copy_placed(struct spool *spool, struct spool_item *item, struct spoo
     }
 }
 
-static struct spool_place *entry_find(struct spool_entry *entry, enum spool_place_kind kind,
-                                      const struct spool_place *place)
+/* Number of the place of this kind there. */
+static uint32_t entry_get(const struct spool *spool, const struct spool_entry *entry,
+                          enum spool_place_kind kind, const struct spool_place *place)
 {
     for (uint32_t i = entry->body_count; i < entry->place_count; i++) {
-        if (entry->places[i].kind == kind && place_is_equal(&entry->places[i], place))
-            return &entry->places[i];
+        struct spool_place other = spool_entry_place(spool, entry, i);
+        if (other.kind == kind && place_is_equal(&other, place))
+            return i;
     }
-    return NULL;
+    CHECK(false && "a place that was told");
 }
 
 /* Invariant 2: from now on the message is where its copy is. */
@@ -242,26 +245,25 @@ static void copy_message_durable(struct spool *spool, const struct spool_item *i
     struct spool_entry *entry = item->entry;
     CHECK(copy->bodies_placed == entry->body_count);
     for (uint32_t i = 0; i < entry->body_count; i++) {
-        spool_unhold(spool, &entry->places[i]);
-        entry->places[i] = copy->bodies[i];
+        struct spool_place body = spool_entry_place(spool, entry, i);
+        spool_unhold(spool, &body);
+        spool_entry_set_place(entry, i, &copy->bodies[i]);
     }
-    struct spool_place *old = entry_find(entry, SPOOL_PLACE_OLD, &copy->message);
-    CHECK(old != NULL);
-    spool_unhold(spool, &entry->message);
-    *old = entry->message;
-    old->kind = SPOOL_PLACE_OLD;
-    entry->message = copy->message;
-    entry->copy = item->record.copy;
+    struct spool_place old = spool_entry_message(spool, entry);
+    spool_unhold(spool, &old);
+    old.kind = SPOOL_PLACE_OLD;
+    spool_entry_set_place(entry, entry_get(spool, entry, SPOOL_PLACE_OLD, &copy->message), &old);
+    spool_entry_set_message(entry, &copy->message);
     copy->is_message_durable = true;
     spool->stats.copied_messages++;
 }
 
 static void copy_progress_durable(struct spool *spool, const struct spool_item *item)
 {
-    struct spool_place *place = entry_find(item->entry, SPOOL_PLACE_PROGRESS, &item->source);
-    CHECK(place != NULL);
-    spool_unhold(spool, place);
-    *place = item->target;
+    uint32_t index = entry_get(spool, item->entry, SPOOL_PLACE_PROGRESS, &item->source);
+    struct spool_place place = spool_entry_place(spool, item->entry, index);
+    spool_unhold(spool, &place);
+    spool_entry_set_place(item->entry, index, &item->target);
 }
 
 void spool_copy_durable(struct spool *spool, const struct spool_item *item)
@@ -312,7 +314,7 @@ static void copy_continue(struct spool *spool)
     bool is_over = copy->is_failed || copy->entry->state != SPOOL_ENTRY_LIVE || spool->is_flushing;
     if (is_over)
         copy->is_failed = true;
-    if (is_over || !copy_choose(copy)) {
+    if (is_over || !copy_choose(spool, copy)) {
         if (copy->items_queued == 0)
             copy_finish(spool);
         return;

@@ -2,14 +2,15 @@
 #ifndef QUEUE_SPOOL_INTERNAL_H
 #define QUEUE_SPOOL_INTERNAL_H
 
+#include "queue/slab.h"
 #include "queue/spool.h"
 #include "queue/spool_record.h"
 
 /*
- * What the files of the spool share. spool.c is the way in and tells the whole story; spool_item.c
- * makes records, spool_batch.c writes them, spool_segment.c keeps the segments and spool_place.c
- * what needs them, spool_read.c reads back, spool_copy.c copies survivors forward, spool_adopt.c
- * takes recovered segments over.
+ * What the files of the spool share. spool.c is the way in and tells the whole story; spool_entry.c
+ * keeps what is resident of a message, spool_item.c makes records, spool_batch.c writes them,
+ * spool_segment.c keeps the segments and spool_place.c what needs them, spool_read.c reads back,
+ * spool_copy.c copies survivors forward, spool_adopt.c takes recovered segments over.
  */
 #define SPOOL_SEGMENT_COUNT_MAX 8192u        /* of one spool: adopted and own */
 #define SPOOL_TRANSACTION_MAX   16384u       /* open at a time */
@@ -17,6 +18,7 @@
 #define SPOOL_PART_SIZE_MIN     4096u        /* of one that is not a message's last */
 #define SPOOL_PART_SLICES_MAX   512u         /* pieces of memory in one BODY record */
 #define SPOOL_EXTENT_COUNT_MAX  65535u       /* BODY records of one message */
+#define SPOOL_ENTRY_SIZE        72u          /* octets resident of each message */
 #define SPOOL_BATCH_SIZE_MAX    (4u << 20)
 #define SPOOL_READS_MAX         32u       /* disk reads outstanding; more wait their turn */
 #define SPOOL_RETRY_TIME        TICK_S(1) /* between attempts while the disk fails */
@@ -48,22 +50,32 @@ enum spool_entry_state {
     SPOOL_ENTRY_GONE,       /* aborted, failed or finished: freed with the last reference */
 };
 
+struct spool_spot { /* a place in one word: spool_entry.c */
+    uint64_t word;
+};
+
 struct spool_entry {
     struct message_id id;
-    uint64_t sequence;
-    uint32_t epoch, copy;
-    struct spool_place message;
-    struct spool_place *places; /* body_count BODY places in the order of parts, then the others */
-    uint32_t place_count, place_capacity, body_count;
-    uint32_t part_count; /* BODY records made, of which body_count have a place */
-    uint32_t references; /* items, reads and the copier */
+    struct spool_spot message;
+    union {                     /* body_count BODY places in the order of parts, then the others */
+        struct spool_spot spot; /* when there is one at most */
+        struct spool_spot *spots;
+    };
+    union {
+        struct { /* in the list of its home segment, from LIVE on */
+            struct spool_entry *next, *prev;
+        };
+        uint64_t unwritten; /* octets in BODY records that are still pending, before */
+    };
     uint64_t body_size;
-    uint64_t unwritten;              /* octets in BODY records that are still pending */
-    struct spool_entry *next, *prev; /* in the list of its home segment while LIVE */
+    uint32_t place_count;
+    uint32_t references; /* items, reads and the copier */
+    uint16_t body_count;
+    uint16_t part_count; /* BODY records made, of which body_count have a place */
     uint16_t home;
-    uint8_t state;
-    uint8_t err;             /* a BODY part was lost: the commit must fail */
-    uint8_t is_copy_refused; /* could not be read for a copy: left where it is */
+    uint8_t state : 7;
+    uint8_t is_copy_refused : 1; /* could not be read for a copy: left where it is */
+    uint8_t err;                 /* a BODY part was lost: the commit must fail */
 };
 
 struct spool_transaction {
@@ -252,7 +264,7 @@ struct spool {
     struct spool_transaction *transactions;
     uint32_t transaction_count;
     uint64_t promised;
-    uint64_t entry_count;
+    struct slab entries;
 
     uint32_t failures_in_row;
     tick_us retry_at;
@@ -268,18 +280,31 @@ struct spool {
     struct spool_stats stats;
 };
 
-/* spool.c: entries, places, events */
+/* spool.c */
+struct spool_event *spool_event_add(struct spool *spool, enum spool_event_kind kind, enum err err,
+                                    uint64_t token);
+
+/* spool_entry.c */
 struct spool_entry *spool_entry_new(struct spool *spool, struct message_id id);
 void spool_entry_reference(struct spool_entry *entry);
 void spool_entry_release(struct spool *spool, struct spool_entry *entry);
 /** The message is no more: let go of its records, and of it with the last reference. */
 void spool_entry_end(struct spool *spool, struct spool_entry *entry);
-void spool_entry_place(struct spool_entry *entry, struct spool_place place);
+/** Place number `index`, unpacked; changes to it need spool_entry_set_place(). */
+struct spool_place spool_entry_place(const struct spool *spool, const struct spool_entry *entry,
+                                     uint32_t index);
+void spool_entry_set_place(struct spool_entry *entry, uint32_t index,
+                           const struct spool_place *place);
+void spool_entry_add_place(struct spool_entry *entry, const struct spool_place *place);
+/** One that is no BODY place; the last one takes its number. */
+void spool_entry_remove_place(struct spool_entry *entry, uint32_t index);
+/** Payload of BODY record `part`. */
+uint32_t spool_entry_payload_size(const struct spool_entry *entry, uint32_t part);
+struct spool_place spool_entry_message(const struct spool *spool, const struct spool_entry *entry);
+void spool_entry_set_message(struct spool_entry *entry, const struct spool_place *place);
 /** Link into the list of the segment that has its oldest record. */
 void spool_entry_settle(struct spool *spool, struct spool_entry *entry);
 void spool_entry_unlink(struct spool *spool, struct spool_entry *entry);
-struct spool_event *spool_event_add(struct spool *spool, enum spool_event_kind kind, enum err err,
-                                    uint64_t token);
 
 /* spool_item.c */
 struct spool_item *spool_item_new(struct spool *spool, enum spool_record_type type,

@@ -134,25 +134,41 @@ void spool_item_drop(struct spool *spool, struct spool_item *item)
 }
 
 /* The extents in front of a MESSAGE's envelope: where its BODY records are, known only now. */
-static void item_encode_extents(struct spool *spool, struct spool_item *item,
-                                const struct spool_place *bodies)
+static void item_encode_extents(struct spool *spool, struct spool_item *item)
 {
-    uint32_t count = item->entry->body_count;
+    const struct spool_entry *entry = item->entry;
+    uint32_t count = entry->body_count;
     struct spool_message message = {
         .extent_count = count,
         .envelope_size = item->envelope_size,
-        .body_size = item->entry->body_size,
+        .body_size = entry->body_size,
     };
     CHECK(item->block_size == spool_message_size(count, item->envelope_size));
     memcpy(item->block, &message, sizeof(message));
     for (uint32_t i = 0; i < count; i++) {
-        CHECK(spool_place_is_current(spool, &bodies[i]));
+        struct spool_place body =
+            item->is_copy ? spool->copy.bodies[i] : spool_entry_place(spool, entry, i);
+        CHECK(body.is_held && spool_place_is_current(spool, &body));
         struct spool_body_extent extent = {
-            .salt = spool->segments[bodies[i].segment]->salt,
-            .offset = bodies[i].offset,
-            .size = bodies[i].payload_size,
+            .salt = spool->segments[body.segment]->salt,
+            .offset = body.offset,
+            .size = body.payload_size,
         };
         memcpy(item->block + sizeof(message) + i * sizeof(extent), &extent, sizeof(extent));
+    }
+}
+
+/* A DONE in `segment` outlives every MESSAGE record of its message. */
+static void item_refer(struct spool *spool, struct spool_segment *segment,
+                       const struct spool_entry *entry)
+{
+    struct spool_place place = spool_entry_message(spool, entry);
+
+    spool_segment_refer(spool, segment, &place);
+    for (uint32_t i = entry->body_count; i < entry->place_count; i++) {
+        place = spool_entry_place(spool, entry, i);
+        if (place.kind == SPOOL_PLACE_OLD)
+            spool_segment_refer(spool, segment, &place);
     }
 }
 
@@ -168,7 +184,7 @@ void spool_item_place(struct spool *spool, struct spool_segment *segment, struct
     };
     if (item->is_copy) {
         if (item->record.type == SPOOL_MESSAGE)
-            item_encode_extents(spool, item, spool->copy.bodies);
+            item_encode_extents(spool, item);
         spool_copy_placed(spool, item, place);
         return;
     }
@@ -176,27 +192,23 @@ void spool_item_place(struct spool *spool, struct spool_segment *segment, struct
     case SPOOL_BODY:
         place.kind = SPOOL_PLACE_BODY;
         spool_hold(spool, &place);
-        spool_entry_place(entry, place);
+        spool_entry_add_place(entry, &place);
         entry->body_count++;
         entry->unwritten -= item->record.payload_size;
         break;
     case SPOOL_MESSAGE:
-        item_encode_extents(spool, item, entry->places);
+        item_encode_extents(spool, item);
         place.kind = SPOOL_PLACE_MESSAGE;
         spool_hold(spool, &place);
-        entry->message = place;
+        spool_entry_set_message(entry, &place);
         break;
     case SPOOL_PROGRESS:
         place.kind = SPOOL_PLACE_PROGRESS;
         spool_hold(spool, &place);
-        spool_entry_place(entry, place);
+        spool_entry_add_place(entry, &place);
         break;
     case SPOOL_DONE:
-        spool_segment_refer(spool, segment, &entry->message);
-        for (uint32_t i = entry->body_count; i < entry->place_count; i++) {
-            if (entry->places[i].kind == SPOOL_PLACE_OLD)
-                spool_segment_refer(spool, segment, &entry->places[i]);
-        }
+        item_refer(spool, segment, entry);
         break;
     case SPOOL_VOID: /* the lost record is in a retired segment: this one stays as long as that */
         spool_segment_refer(spool, segment, &item->source);

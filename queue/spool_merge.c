@@ -156,7 +156,8 @@ static bool extents_are_present(const struct spool_recovery *recovery, struct sp
         if (!segment_find(recovery, extent.salt, home, &segment))
             return false;
         uint64_t end = (uint64_t)extent.offset + sizeof(struct spool_record) + extent.size;
-        if (extent.offset < SPOOL_BLOCK_SIZE || end > recovery->segments[segment].end)
+        if (extent.offset < SPOOL_BLOCK_SIZE || extent.offset % 8 != 0 ||
+            end > recovery->segments[segment].end)
             return false;
     }
     return true;

@@ -70,14 +70,15 @@ static void read_finish(struct spool *spool, struct spool_read *read, enum err e
 }
 
 /* Where the record that is wanted next is now. */
-static struct spool_place read_place(const struct spool_read *read)
+static struct spool_place read_place(const struct spool *spool, const struct spool_read *read)
 {
-    return read->is_envelope ? read->entry->message : read->entry->places[read->part];
+    return read->is_envelope ? spool_entry_message(spool, read->entry)
+                             : spool_entry_place(spool, read->entry, read->part);
 }
 
 static void read_submit(struct spool *spool, struct spool_read *read)
 {
-    read->place = read_place(read);
+    read->place = read_place(spool, read);
     free(read->block);
     read->block = malloc(sizeof(struct spool_record) + read->place.payload_size);
     CHECK(read->block != NULL);
@@ -94,8 +95,8 @@ static void read_next(struct spool *spool, struct spool_read *read)
     if (!read->is_envelope) {
         const struct spool_entry *entry = read->entry;
         while (read->part < entry->body_count &&
-               read->part_offset + entry->places[read->part].payload_size <= read->offset)
-            read->part_offset += entry->places[read->part++].payload_size;
+               read->part_offset + spool_entry_payload_size(entry, read->part) <= read->offset)
+            read->part_offset += spool_entry_payload_size(entry, read->part++);
         if (read->offset == read->end) {
             read_finish(spool, read, ERR_OK);
             return;

@@ -137,7 +137,7 @@ enum err spool_rows_verify(const struct spool_trailer *trailer, struct span rows
         uint64_t end = (uint64_t)row.offset + sizeof(struct spool_record) + row.payload_size;
         if (row.type <= SPOOL_BODY || row.type >= SPOOL_RECORD_TYPE_END ||
             row.payload_size > SPOOL_PAYLOAD_SIZE_MAX || row.offset < SPOOL_BLOCK_SIZE ||
-            end > trailer->index_offset)
+            row.offset % 8 != 0 || end > trailer->index_offset)
             return ERR_DISK_CORRUPT;
     }
     return ERR_OK;

@@ -362,6 +362,9 @@ void spool_segment_seal(struct spool *spool)
     CHECK(segment->block != NULL);
     if (rows_size > 0)
         memcpy(segment->block, segment->rows, rows_size);
+    free(segment->rows); /* sealed segments are many */
+    segment->rows = NULL;
+    segment->row_capacity = 0;
     struct spool_trailer trailer = {
         .salt = segment->salt,
         .index_offset = segment->size - SPOOL_BLOCK_SIZE - octets,

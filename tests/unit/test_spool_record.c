@@ -202,9 +202,10 @@ static void test_index_bounds(void **state)
         uint8_t type;
         enum err err;
     } rows[] = {
-        {"possible", end, end - 164, 100, SPOOL_DONE, ERR_OK},
-        {"ends in the index", end, end - 163, 100, SPOOL_DONE, ERR_DISK_CORRUPT},
-        {"begins in the header", end, SPOOL_BLOCK_SIZE - 1, 1, SPOOL_DONE, ERR_DISK_CORRUPT},
+        {"possible", end, end - 168, 104, SPOOL_DONE, ERR_OK},
+        {"ends in the index", end, end - 168, 105, SPOOL_DONE, ERR_DISK_CORRUPT},
+        {"begins at no multiple of 8", end, end - 172, 100, SPOOL_DONE, ERR_DISK_CORRUPT},
+        {"begins in the header", end, SPOOL_BLOCK_SIZE - 8, 1, SPOOL_DONE, ERR_DISK_CORRUPT},
         {"BODY", end, 4096, 1, SPOOL_BODY, ERR_DISK_CORRUPT},
         {"no type", end, 4096, 1, SPOOL_RECORD_TYPE_END, ERR_DISK_CORRUPT},
         {"payload too large", end, 4096, SPOOL_PAYLOAD_SIZE_MAX + 1, SPOOL_MESSAGE,

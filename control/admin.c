@@ -1,22 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The control socket.
- *
- * A client: READING -> WAITING -> WORKING -> WRITING -> (closed)
- *   READING   a request line is not complete           client_read()
- *   WAITING   for the job of somebody else to end      job_begin_next()
- *   WORKING   its job is with the shards               job_step(), admin_on_reply()
- *   WRITING   the answer is not all out                client_write()
- * An error goes from any state to WRITING with "ok": false; a time-out or a hangup closes at once.
+ * The control socket: jobs. A request becomes a query that goes from shard to shard, as often as
+ * each has more to tell, until the answer is whole.
  *
  * Invariants
  *   1. At most one query is with a shard. Its memory belongs to the shard until the reply, so a job
  *      outlives its client when that leaves early.
- *   2. Bounds: ADMIN_CLIENT_MAX clients, ADMIN_REQUEST_MAX octets, CLIENT_TIME in all,
- *      ADMIN_ROW_MAX rows of an answer.
+ *   2. A walk over the queues (list, summary) is parked between two slices while others ask
+ *      something short; other walks wait for its end.
+ *   3. Rows that stream are asked for as fast as the client takes them, and no faster: one slice is
+ *      in memory.
+ *
+ * Bounds: ADMIN_ROW_MAX rows of an answer that is one object; a client that leaves ends its job.
  */
-#include "control/admin.h"
-
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -28,126 +24,12 @@
 #include <unistd.h>
 
 #include "control/admin_answer.h"
-#include "control/admin_capture.h"
+#include "control/admin_internal.h"
 #include "control/admin_plane.h"
+#include "control/admin_queue.h"
 
-#define ADMIN_CLIENT_MAX  16u
-#define ADMIN_REQUEST_MAX 4096u
 #define ADMIN_ROW_MAX     10000u
 #define ADMIN_ROW_DEFAULT 100u
-#define ADMIN_SLICE_ROWS  1000u /* of one shard in one query: bounds the turn it takes */
-#define CLIENT_TIME       TICK_S(30)
-#define DROP_READS_MAX    16u
-#define LISTENER          UINT32_MAX
-
-enum client_state {
-    CLIENT_FREE = 0,
-    CLIENT_READING,
-    CLIENT_WAITING,
-    CLIENT_WORKING,
-    CLIENT_WRITING
-};
-
-struct admin_client {
-    enum client_state state;
-    int fd;
-    tick_us deadline;
-    uint64_t order; /* of arrival of its request */
-    char request[ADMIN_REQUEST_MAX];
-    uint32_t request_size;
-    json_t *parsed; /* WAITING, WORKING */
-    char *answer;
-    size_t answer_size, answer_sent;
-};
-
-struct admin_job {
-    struct admin_client *client; /* NULL: no job, or its client has left */
-    bool is_with_shard;
-    bool is_capture; /* taps go on or off; its client may have left, or there never was one */
-    uint32_t shard;
-    struct shard_query query;
-    json_t *answer, *rows;
-    uint32_t limit;
-};
-
-struct admin {
-    struct admin_options options;
-    int epoll, listener;
-    uint64_t order_next;
-    tick_us started;
-    struct admin_client clients[ADMIN_CLIENT_MAX];
-    struct admin_job job;
-    struct admin_capture capture;
-};
-
-/* ---- clients ---- */
-
-static void client_close(struct admin *admin, struct admin_client *client)
-{
-    if (admin->job.client == client)
-        admin->job.client = NULL;
-    close(client->fd);
-    free(client->answer);
-    json_decref(client->parsed);
-    *client = (struct admin_client){.state = CLIENT_FREE};
-}
-
-static void client_watch(struct admin *admin, struct admin_client *client, uint32_t events)
-{
-    struct epoll_event event = {.events = events, .data.u32 = (uint32_t)(client - admin->clients)};
-
-    CHECK(epoll_ctl(admin->epoll, EPOLL_CTL_MOD, client->fd, &event) == 0);
-}
-
-/* Closing a Unix socket with unread octets resets it, and the client would not see its answer. */
-static void client_drop_input(const struct admin_client *client)
-{
-    char octets[ADMIN_REQUEST_MAX];
-
-    for (uint32_t i = 0; i < DROP_READS_MAX; i++) {
-        if (recv(client->fd, octets, sizeof(octets), 0) <= 0)
-            return;
-    }
-}
-
-static void client_write(struct admin *admin, struct admin_client *client)
-{
-    while (client->answer_sent < client->answer_size) {
-        ssize_t got = send(client->fd, client->answer + client->answer_sent,
-                           client->answer_size - client->answer_sent, MSG_NOSIGNAL);
-        if (got < 0 && errno == EAGAIN)
-            return;
-        if (got < 0)
-            break;
-        client->answer_sent += (size_t)got;
-    }
-    client_drop_input(client);
-    client_close(admin, client);
-}
-
-/* Consumes `answer`. */
-static void client_answer(struct admin *admin, struct admin_client *client, json_t *answer)
-{
-    client->answer = json_dumps(answer, JSON_COMPACT);
-    json_decref(answer);
-    if (client->answer == NULL) {
-        client_close(admin, client);
-        return;
-    }
-    client->answer_size = strlen(client->answer);
-    client->state = CLIENT_WRITING;
-    client_watch(admin, client, EPOLLOUT);
-    client_write(admin, client);
-}
-
-static void client_refuse(struct admin *admin, struct admin_client *client, const char *text)
-{
-    json_t *answer = json_object();
-
-    json_object_set_new(answer, "ok", json_false());
-    json_object_set_new(answer, "error", json_string(text));
-    client_answer(admin, client, answer);
-}
 
 /* ---- jobs ---- */
 
@@ -166,7 +48,7 @@ static void job_reload(struct admin *admin, struct admin_client *client)
 
     json_object_set_new(answer, "ok", json_boolean(is_ok));
     json_object_set_new(answer, is_ok ? "text" : "error", json_string(text));
-    client_answer(admin, client, answer);
+    admin_client_answer(admin, client, answer);
 }
 
 static bool job_prepare_capture(struct admin *admin, struct admin_client *client)
@@ -181,8 +63,30 @@ static bool job_prepare_capture(struct admin *admin, struct admin_client *client
 
     admin->job.is_capture = is_ok;
     if (!is_ok)
-        client_refuse(admin, client, why);
+        admin_client_refuse(admin, client, why);
     return is_ok;
+}
+
+/* How many rows are asked for. A stream goes on to the end unless it was told otherwise. */
+static uint64_t job_limit(const struct admin_job *job, const struct admin_client *client)
+{
+    json_int_t limit = json_integer_value(json_object_get(client->parsed, "limit"));
+
+    if (job->query.kind == SHARD_QUERY_QUEUE_SHOW)
+        return ADMIN_ROW_MAX;
+    if (job->is_stream)
+        return limit > 0 ? (uint64_t)limit : UINT64_MAX;
+    if (limit <= 0 && strcmp(job_verb(client), "counters") == 0)
+        return ADMIN_ROW_MAX; /* there are only so many */
+    if (limit <= 0)
+        return ADMIN_ROW_DEFAULT;
+    return limit < ADMIN_ROW_MAX ? (uint64_t)limit : ADMIN_ROW_MAX;
+}
+
+static bool job_refuse(struct admin *admin, struct admin_client *client, const char *why)
+{
+    admin_client_refuse(admin, client, why);
+    return false;
 }
 
 /* The query of a request. False: the client has been refused. */
@@ -190,42 +94,26 @@ static bool job_prepare(struct admin *admin, struct admin_client *client)
 {
     struct admin_job *job = &admin->job;
     const char *verb = job_verb(client);
-    const char *id = json_string_value(json_object_get(client->parsed, "id"));
-    json_int_t limit = json_integer_value(json_object_get(client->parsed, "limit"));
+    char why[ADMIN_QUEUE_WHY_SIZE] = "unknown verb";
 
     job->query = (struct shard_query){.kind = SHARD_QUERY_STATUS};
-    job->limit = limit > 0 && limit < ADMIN_ROW_MAX ? (uint32_t)limit
-                 : limit > 0                        ? ADMIN_ROW_MAX
-                                                    : ADMIN_ROW_DEFAULT;
     if (strcmp(verb, "status") == 0)
         return true;
     if (strcmp(verb, "capture") == 0 || strcmp(verb, "capture stop") == 0)
         return job_prepare_capture(admin, client);
     if (admin_plane_prepare(verb, &job->query)) {
-        if (limit <= 0 && strcmp(verb, "counters") == 0)
-            job->limit = ADMIN_ROW_MAX; /* there are only so many */
         if (job->query.found == NULL)
-            client_refuse(admin, client, "no memory");
-        return job->query.found != NULL;
+            return job_refuse(admin, client, "no memory");
+    } else if (admin_queue_prepare(verb, client->parsed, &job->query, why) != ADMIN_QUEUE_READY) {
+        admin_queue_end(&job->query);
+        return job_refuse(admin, client, why);
     }
-    if (strcmp(verb, "queue list") == 0) {
-        job->query.kind = SHARD_QUERY_QUEUE_LIST;
-        job->query.row_max = job->limit < ADMIN_SLICE_ROWS ? job->limit : ADMIN_SLICE_ROWS;
-    } else if (strcmp(verb, "queue show") == 0) {
-        if (id == NULL || message_id_parse(span_from_text(id), &job->query.id) != ERR_OK) {
-            client_refuse(admin, client, "this is no message id");
-            return false;
-        }
-        job->query.kind = SHARD_QUERY_QUEUE_SHOW;
-        job->query.row_max = job->limit = ADMIN_ROW_MAX;
-    } else {
-        client_refuse(admin, client, "unknown verb");
-        return false;
-    }
-    job->query.rows = calloc(job->query.row_max, sizeof(*job->query.rows));
-    if (job->query.rows == NULL)
-        client_refuse(admin, client, "no memory");
-    return job->query.rows != NULL;
+    job->is_stream = job->query.kind == SHARD_QUERY_QUEUE_LIST &&
+                     json_is_true(json_object_get(client->parsed, "stream"));
+    job->limit = job_limit(job, client);
+    if (job->query.kind == SHARD_QUERY_QUEUE_LIST && job->limit < job->query.row_max)
+        job->query.row_max = (uint32_t)job->limit;
+    return true;
 }
 
 static void job_ask(struct admin *admin)
@@ -243,10 +131,12 @@ static void job_end(struct admin *admin)
 {
     struct admin_job *job = &admin->job;
 
-    free(job->query.rows);
+    admin_queue_end(&job->query);
     if (!job->is_capture)
         admin_plane_end(&job->query);
     json_decref(job->answer);
+    json_decref(job->rows);
+    json_decref(job->groups);
     *job = (struct admin_job){0};
 }
 
@@ -268,26 +158,91 @@ static void job_begin(struct admin *admin, struct admin_client *client)
     job->client = client;
     job->answer = json_object();
     json_object_set_new(job->answer, "ok", json_true());
-    if (job->query.kind != SHARD_QUERY_STATUS && !job->is_capture) {
+    if (job->query.kind == SHARD_QUERY_QUEUE_SUMMARY)
+        job->groups = json_object();
+    else if (job->query.kind != SHARD_QUERY_STATUS && !job->is_capture)
         job->rows = json_array();
-        json_object_set_new(job->answer, "rows", job->rows);
-    }
-    client->state = CLIENT_WORKING;
+    client->state = ADMIN_CLIENT_WORKING;
     job_ask(admin);
 }
 
-static void job_begin_next(struct admin *admin)
+/* Who has waited longest; while a walk is parked, of those who want something short. */
+static struct admin_client *client_next(struct admin *admin)
 {
-    for (uint32_t round = 0; round < ADMIN_CLIENT_MAX && job_is_idle(admin); round++) {
-        struct admin_client *next = NULL;
-        for (uint32_t i = 0; i < ADMIN_CLIENT_MAX; i++) {
-            struct admin_client *client = &admin->clients[i];
-            if (client->state == CLIENT_WAITING && (next == NULL || client->order < next->order))
-                next = client;
-        }
-        if (next == NULL)
+    struct admin_client *next = NULL;
+
+    for (uint32_t i = 0; i < ADMIN_CLIENT_MAX; i++) {
+        struct admin_client *client = &admin->clients[i];
+        if (client->state != ADMIN_CLIENT_WAITING || (next != NULL && client->order > next->order))
+            continue;
+        if (admin->parked.client == NULL || !admin_queue_is_walk(job_verb(client)))
+            next = client;
+    }
+    return next;
+}
+
+static void job_resume(struct admin *admin)
+{
+    admin->job = admin->parked;
+    admin->parked = (struct admin_job){0};
+    if (!admin->job.is_blocked)
+        job_ask(admin);
+}
+
+void admin_jobs_run(struct admin *admin)
+{
+    if (admin->job.is_blocked && admin->parked.client == NULL) { /* nothing of it is with a shard */
+        admin->parked = admin->job;
+        admin->job = (struct admin_job){0};
+    }
+    for (uint32_t round = 0; round <= ADMIN_CLIENT_MAX && job_is_idle(admin); round++) {
+        struct admin_client *next = client_next(admin);
+        if (next != NULL) {
+            job_begin(admin, next);
+        } else {
+            if (admin->parked.client != NULL)
+                job_resume(admin);
             return;
-        job_begin(admin, next);
+        }
+    }
+}
+
+/* The next slice, after those who want something short. */
+static void job_continue(struct admin *admin)
+{
+    if (admin->parked.client == NULL && admin_queue_is_walk(job_verb(admin->job.client))) {
+        admin->parked = admin->job;
+        admin->job = (struct admin_job){0};
+        admin_jobs_run(admin);
+    } else if (!admin->job.is_blocked) {
+        job_ask(admin);
+    }
+}
+
+void admin_job_unblock(struct admin *admin, struct admin_client *client)
+{
+    if (admin->parked.client == client && admin->parked.is_blocked) {
+        admin->parked.is_blocked = false;
+        admin_jobs_run(admin);
+    } else if (admin->job.client == client && admin->job.is_blocked) {
+        admin->job.is_blocked = false;
+        job_continue(admin);
+    }
+}
+
+void admin_job_forget_client(struct admin *admin, const struct admin_client *client)
+{
+    if (admin->job.client == client) {
+        admin->job.client = NULL;
+        if (admin->job.is_blocked)
+            job_end(admin);
+    }
+    if (admin->parked.client == client) {
+        struct admin_job job = admin->job;
+        admin->job = admin->parked;
+        job_end(admin);
+        admin->job = job;
+        admin->parked = (struct admin_job){0};
     }
 }
 
@@ -303,10 +258,16 @@ static void job_finish(struct admin *admin, tick_us now)
         admin_status_finish(job->answer, admin->options.shard_count, now - admin->started,
                             admin->options.records == NULL ? NULL : &records);
     }
+    if (job->query.kind == SHARD_QUERY_QUEUE_SUMMARY)
+        admin_summary_finish(job->answer, job->groups, job->query.by, job->limit);
+    else if (job->is_stream)
+        json_object_set_new(job->answer, "count", json_integer((json_int_t)job->row_count));
+    else if (job->rows != NULL)
+        json_object_set(job->answer, "rows", job->rows);
     if (job->query.kind == SHARD_QUERY_QUEUE_SHOW && json_array_size(job->rows) == 0)
-        client_refuse(admin, client, "no such message in the queue");
+        admin_client_refuse(admin, client, "no such message in the queue");
     else
-        client_answer(admin, client, json_incref(job->answer));
+        admin_client_answer(admin, client, json_incref(job->answer));
     job_end(admin);
 }
 
@@ -322,9 +283,9 @@ static void capture_on_reply(struct admin *admin)
     }
     admin_capture_done(&admin->capture);
     if (job->client != NULL)
-        client_answer(admin, job->client, admin_capture_answer(&admin->capture));
+        admin_client_answer(admin, job->client, admin_capture_answer(&admin->capture));
     job_end(admin);
-    job_begin_next(admin);
+    admin_jobs_run(admin);
 }
 
 /* A capture that reached a bound ends by itself. */
@@ -337,6 +298,51 @@ static void capture_run(struct admin *admin, tick_us now)
     job_ask(admin);
 }
 
+/* What a shard told of the queue. False: the client is gone, and its job with it. */
+static bool job_rows_add(struct admin *admin)
+{
+    struct admin_job *job = &admin->job;
+    struct admin_client *client = job->client;
+    const struct shard_query *query = &job->query;
+    bool is_ok = true;
+
+    for (uint32_t i = 0; i < query->row_count && job->row_count < job->limit; i++) {
+        json_t *row = admin_queue_row(&query->rows[i]);
+        job->row_count++;
+        if (!job->is_stream)
+            json_array_append_new(job->rows, row);
+        else
+            is_ok = admin_client_append(client, json_pack("{so}", "row", row)) && is_ok;
+    }
+    if (!is_ok)
+        admin_client_close(admin, client);
+    else if (job->is_stream)
+        job->is_blocked = !admin_client_push(admin, client);
+    return client->state == ADMIN_CLIENT_WORKING;
+}
+
+static bool job_add(struct admin *admin)
+{
+    struct admin_job *job = &admin->job;
+
+    switch (job->query.kind) {
+    case SHARD_QUERY_STATUS:
+        admin_status_add(job->answer, &job->query.status);
+        return true;
+    case SHARD_QUERY_PLANE:
+        admin_plane_add(job->rows, &job->query, job->shard, (uint32_t)job->limit);
+        job->row_count = json_array_size(job->rows);
+        return true;
+    case SHARD_QUERY_QUEUE_SUMMARY:
+        admin_summary_add(job->groups, &job->query);
+        return true;
+    case SHARD_QUERY_QUEUE_LIST:
+    case SHARD_QUERY_QUEUE_SHOW:
+        return job_rows_add(admin);
+    }
+    CHECK(false && "a kind of query");
+}
+
 void admin_on_reply(struct admin *admin, struct shard_query *query, tick_us now)
 {
     struct admin_job *job = &admin->job;
@@ -347,94 +353,28 @@ void admin_on_reply(struct admin *admin, struct shard_query *query, tick_us now)
         capture_on_reply(admin);
         return;
     }
-    if (job->client == NULL) { /* it has left */
+    if (job->client == NULL || !job_add(admin)) { /* it has left */
         job_end(admin);
-        job_begin_next(admin);
+        admin_jobs_run(admin);
         return;
     }
-    if (query->kind == SHARD_QUERY_STATUS)
-        admin_status_add(job->answer, &query->status);
-    else if (query->kind == SHARD_QUERY_PLANE)
-        admin_plane_add(job->rows, query, job->shard, job->limit);
-    else
-        admin_rows_add(job->rows, query, job->limit, query->kind == SHARD_QUERY_QUEUE_LIST);
-
-    bool is_full = job->rows != NULL && json_array_size(job->rows) >= job->limit;
-    bool is_sliced = query->kind == SHARD_QUERY_QUEUE_LIST || query->kind == SHARD_QUERY_PLANE;
-    bool has_more = is_sliced && query->cursor != UINT64_MAX;
-    if (!has_more) {
+    job->client->deadline = now + ADMIN_CLIENT_TIME;
+    if (query->kind == SHARD_QUERY_STATUS || query->cursor == UINT64_MAX || query->err != ERR_OK) {
         job->shard += 1;
         query->cursor = 0;
     }
-    if (is_full || job->shard == admin->options.shard_count) {
+    bool is_full = job->rows != NULL && job->row_count >= job->limit;
+    if (query->err != ERR_OK) {
+        admin_client_refuse(admin, job->client, "too many walks over the queue at once");
+    } else if (is_full || job->shard == admin->options.shard_count) {
         json_object_set_new(job->answer, "has_more", json_boolean(is_full));
         job_finish(admin, now);
-        job_begin_next(admin);
     } else {
-        job_ask(admin);
-    }
-}
-
-/* ---- reading requests ---- */
-
-static void client_request(struct admin *admin, struct admin_client *client)
-{
-    client->parsed =
-        json_loadb(client->request, client->request_size, JSON_REJECT_DUPLICATES, NULL);
-    client_watch(admin, client, 0); /* hangups are reported all the same */
-    if (!json_is_object(client->parsed)) {
-        client_refuse(admin, client, "expected one JSON object on a line");
+        job_continue(admin);
         return;
     }
-    client->state = CLIENT_WAITING;
-    client->order = admin->order_next++;
-    job_begin_next(admin);
-}
-
-static void client_read(struct admin *admin, struct admin_client *client)
-{
-    ssize_t got = recv(client->fd, client->request + client->request_size,
-                       sizeof(client->request) - client->request_size, 0);
-
-    if (got < 0 && errno == EAGAIN)
-        return;
-    if (got <= 0) {
-        client_close(admin, client);
-        return;
-    }
-    client->request_size += (uint32_t)got;
-    if (memchr(client->request, '\n', client->request_size) != NULL)
-        client_request(admin, client);
-    else if (client->request_size == sizeof(client->request))
-        client_refuse(admin, client, "the request is too long");
-}
-
-static void listener_accept(struct admin *admin, tick_us now)
-{
-    int fd = accept4(admin->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-    for (uint32_t i = 0; fd >= 0 && i < ADMIN_CLIENT_MAX; i++) {
-        struct epoll_event event = {.events = EPOLLIN, .data.u32 = i};
-        if (admin->clients[i].state != CLIENT_FREE)
-            continue;
-        if (epoll_ctl(admin->epoll, EPOLL_CTL_ADD, fd, &event) != 0)
-            break;
-        admin->clients[i] =
-            (struct admin_client){.state = CLIENT_READING, .fd = fd, .deadline = now + CLIENT_TIME};
-        return;
-    }
-    if (fd >= 0) /* all places are taken: they end within CLIENT_TIME */
-        close(fd);
-}
-
-static void client_event(struct admin *admin, struct admin_client *client, uint32_t events)
-{
-    if (client->state == CLIENT_READING && (events & EPOLLIN))
-        client_read(admin, client);
-    else if (client->state == CLIENT_WRITING && (events & EPOLLOUT))
-        client_write(admin, client);
-    else if (client->state != CLIENT_FREE && (events & (EPOLLHUP | EPOLLERR)))
-        client_close(admin, client);
+    job_end(admin);
+    admin_jobs_run(admin);
 }
 
 void admin_run(struct admin *admin, tick_us now)
@@ -443,14 +383,14 @@ void admin_run(struct admin *admin, tick_us now)
     int count = epoll_wait(admin->epoll, events, COUNT_OF(events), 0);
 
     for (int i = 0; i < count; i++) {
-        if (events[i].data.u32 == LISTENER)
-            listener_accept(admin, now);
+        if (events[i].data.u32 == ADMIN_LISTENER)
+            admin_client_accept(admin, now);
         else
-            client_event(admin, &admin->clients[events[i].data.u32], events[i].events);
+            admin_client_event(admin, &admin->clients[events[i].data.u32], events[i].events);
     }
     for (uint32_t i = 0; i < ADMIN_CLIENT_MAX; i++) {
-        if (admin->clients[i].state != CLIENT_FREE && admin->clients[i].deadline <= now)
-            client_close(admin, &admin->clients[i]);
+        if (admin->clients[i].state != ADMIN_CLIENT_FREE && admin->clients[i].deadline <= now)
+            admin_client_close(admin, &admin->clients[i]);
     }
     capture_run(admin, now);
 }
@@ -460,7 +400,7 @@ tick_us admin_deadline(const struct admin *admin)
     tick_us deadline = admin_capture_deadline(&admin->capture);
 
     for (uint32_t i = 0; i < ADMIN_CLIENT_MAX; i++) {
-        if (admin->clients[i].state != CLIENT_FREE && admin->clients[i].deadline < deadline)
+        if (admin->clients[i].state != ADMIN_CLIENT_FREE && admin->clients[i].deadline < deadline)
             deadline = admin->clients[i].deadline;
     }
     return deadline;
@@ -500,7 +440,7 @@ static void folder_make(const char *path)
 static enum err listener_open(struct admin *admin)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    struct epoll_event event = {.events = EPOLLIN, .data.u32 = LISTENER};
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = ADMIN_LISTENER};
 
     CHECK(strlen(admin->options.path) < sizeof(address.sun_path));
     memcpy(address.sun_path, admin->options.path, strlen(admin->options.path));
@@ -546,10 +486,11 @@ enum err admin_new(const struct admin_options *options, struct admin **ret_admin
 void admin_free(struct admin *admin)
 {
     for (uint32_t i = 0; i < ADMIN_CLIENT_MAX; i++) {
-        if (admin->clients[i].state != CLIENT_FREE)
-            client_close(admin, &admin->clients[i]);
+        if (admin->clients[i].state != ADMIN_CLIENT_FREE)
+            admin_client_close(admin, &admin->clients[i]);
     }
     job_end(admin);
+    CHECK(admin->parked.client == NULL);
     admin_capture_fini(&admin->capture);
     close(admin->listener);
     close(admin->epoll);

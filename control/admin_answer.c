@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Answers of the control socket: what shards said, as JSON. Numbers of a status are rows of one
- * table, summed over the shards; text that peers sent is made UTF-8 first, since JSON takes nothing
- * else.
+ * table, summed over the shards.
  */
 #include "control/admin_answer.h"
 
 #include <string.h>
 #include <unistd.h>
-
-#include "base/log.h"
 
 #define FIELD(group, name)                                                                         \
     {                                                                                              \
@@ -154,60 +151,4 @@ void admin_status_finish(json_t *answer, uint32_t shard_count, tick_us uptime,
     json_object_set_new(group, "written", json_integer((json_int_t)records->written));
     json_object_set_new(group, "dropped", json_integer((json_int_t)records->dropped));
     json_object_set_new(group, "write_failures", json_integer((json_int_t)records->write_failures));
-}
-
-/* Text of a peer: as it is where it is UTF-8, escaped where it is not. */
-static json_t *text_new(const char *text, uint32_t size)
-{
-    char escaped[2048];
-    uint32_t used = (uint32_t)strnlen(text, size);
-    json_t *json = json_stringn(text, used);
-
-    if (json == NULL)
-        json = json_string(log_escape(span_of(text, used), escaped, sizeof(escaped)));
-    return json;
-}
-
-static const char *state_name(const struct shard_queue_row *row)
-{
-    static const char *const names[RECIPIENT_STATE_COUNT] = {
-        [RECIPIENT_DUE] = "waiting",
-        [RECIPIENT_DELIVERED] = "delivered",
-        [RECIPIENT_FAILED] = "failed",
-        [RECIPIENT_SETTLED] = "bounced",
-    };
-
-    CHECK(row->state < RECIPIENT_STATE_COUNT);
-    return row->is_active && row->state == RECIPIENT_DUE ? "active" : names[row->state];
-}
-
-static json_t *row_new(const struct shard_queue_row *row)
-{
-    char id[MESSAGE_ID_TEXT_SIZE];
-    json_t *json = json_object();
-
-    json_object_set_new(json, "id", json_string(message_id_format(row->id, id)));
-    json_object_set_new(json, "state", json_string(state_name(row)));
-    json_object_set_new(json, "sender", text_new(row->sender, sizeof(row->sender)));
-    json_object_set_new(json, "recipient", text_new(row->recipient, sizeof(row->recipient)));
-    json_object_set_new(json, "size", json_integer((json_int_t)row->size));
-    json_object_set_new(json, "arrived_us", json_integer(row->arrived));
-    json_object_set_new(json, "expires_us", json_integer(row->expires));
-    json_object_set_new(json, "next_try_us", json_integer(row->next_try));
-    json_object_set_new(json, "attempts", json_integer(row->attempts));
-    json_object_set_new(json, "shard", json_integer(row->shard));
-    json_object_set_new(json, "last_reply", text_new(row->last_reply, sizeof(row->last_reply)));
-    return json;
-}
-
-void admin_rows_add(json_t *rows, const struct shard_query *query, uint32_t limit,
-                    bool is_open_only)
-{
-    CHECK(query->row_count <= query->row_max);
-    for (uint32_t i = 0; i < query->row_count && json_array_size(rows) < limit; i++) {
-        const struct shard_queue_row *row = &query->rows[i];
-        bool is_open = row->state == RECIPIENT_DUE || row->state == RECIPIENT_FAILED;
-        if (is_open || !is_open_only)
-            json_array_append_new(rows, row_new(row));
-    }
 }

@@ -12,9 +12,5 @@ void admin_status_add(json_t *answer, const struct shard_status *status);
 /** What belongs to the process: version, pid, uptime, cores, records. */
 void admin_status_finish(json_t *answer, uint32_t shard_count, tick_us uptime,
                          const struct record_writer_stats *records);
-/** Append rows to an array, at most `limit` elements in all; without those that are settled, if
- * `is_open_only`. */
-void admin_rows_add(json_t *rows, const struct shard_query *query, uint32_t limit,
-                    bool is_open_only);
 
 #endif

@@ -16,7 +16,11 @@
 #include "control/cli_print.h"
 #include "control/config.h"
 
-#define ANSWER_TIME_S   40
+#define ANSWER_TIME_S 40
+#define WORD_MAX      32u
+#define LIST_WHOLE_MAX                                                                             \
+    10000 /* rows of a list that is sorted; longer ones come as they are found                     \
+           */
 #define ANSWER_SIZE_MAX (64u << 20)
 #define SOCKET_VARIABLE "ANGARIUM_SOCKET"
 #define SOCKET_DEFAULT  "/run/angarium/control.sock"
@@ -27,8 +31,8 @@ struct cli {
     const char *socket_path;
     bool is_json, is_reference;
     const char *limit; /* NULL: not given, as the next three */
-    const char *file, *count, *seconds;
-    const char *operands[2]; /* behind the verb */
+    const char *file, *count, *seconds, *by;
+    const char *operands[WORD_MAX]; /* behind the verb */
     uint32_t operand_count;
 };
 
@@ -125,14 +129,11 @@ static json_t *path_absolute(const char *path)
     return json_sprintf("%s/%s", folder, path);
 }
 
-static enum status relay_verb(const struct cli *cli, const struct verb *verb)
+static json_t *request_new(const struct cli *cli, const struct verb *verb)
 {
-    const struct tick_source *clock = tick_source_system();
     json_t *request = json_object();
 
     json_object_set_new(request, "verb", json_string(verb->name));
-    if (cli->operand_count > 0)
-        json_object_set_new(request, "id", json_string(cli->operands[0]));
     if (cli->limit != NULL)
         json_object_set_new(request, "limit", json_integer(atoll(cli->limit)));
     if (cli->file != NULL)
@@ -141,12 +142,17 @@ static enum status relay_verb(const struct cli *cli, const struct verb *verb)
         json_object_set_new(request, "count", json_integer(atoll(cli->count)));
     if (cli->seconds != NULL)
         json_object_set_new(request, "seconds", json_integer(atoll(cli->seconds)));
-    json_t *answer = relay_ask(cli, request);
-    json_decref(request);
-    if (answer == NULL)
-        return STATUS_FAILED;
+    if (cli->by != NULL)
+        json_object_set_new(request, "by", json_string(cli->by));
+    return request;
+}
 
+/* Print an answer that is one object. Consumes it. */
+static enum status answer_print(const struct cli *cli, const struct verb *verb, json_t *answer)
+{
+    const struct tick_source *clock = tick_source_system();
     bool is_ok = json_is_true(json_object_get(answer, "ok"));
+
     if (cli->is_json) {
         json_dumpf(answer, stdout, JSON_INDENT(2));
         printf("\n");
@@ -158,6 +164,102 @@ static enum status relay_verb(const struct cli *cli, const struct verb *verb)
     }
     json_decref(answer);
     return is_ok ? STATUS_OK : STATUS_FAILED;
+}
+
+static enum status request_run(const struct cli *cli, const struct verb *verb, json_t *request)
+{
+    json_t *answer = relay_ask(cli, request);
+
+    json_decref(request);
+    return answer == NULL ? STATUS_FAILED : answer_print(cli, verb, answer);
+}
+
+static enum status relay_verb(const struct cli *cli, const struct verb *verb)
+{
+    json_t *request = request_new(cli, verb);
+
+    if (cli->operand_count > 0)
+        json_object_set_new(request, "id", json_string(cli->operands[0]));
+    return request_run(cli, verb, request);
+}
+
+/* ---- lists ---- */
+
+/* The operands are the terms of a filter: `domain=example.org older=2h`. */
+static json_t *filter_join(const struct cli *cli)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+
+    for (uint32_t i = 0; out != NULL && i < cli->operand_count; i++)
+        fprintf(out, "%s%s", i > 0 ? " " : "", cli->operands[i]);
+    if (out != NULL)
+        fclose(out);
+    json_t *json = json_string(text == NULL ? "" : text);
+    free(text);
+    return json;
+}
+
+/* Rows as they are found, a line each; the last line is the answer. */
+static enum status stream_print(const struct cli *cli, FILE *in)
+{
+    const struct tick_source *clock = tick_source_system();
+    enum status status = STATUS_FAILED;
+    char *line = NULL;
+    size_t capacity = 0;
+    ssize_t size;
+
+    while ((size = getline(&line, &capacity, in)) > 0) {
+        json_t *answer = json_loadb(line, (size_t)size, 0, NULL);
+        const json_t *row = json_object_get(answer, "row");
+        if (row != NULL && cli->is_json)
+            json_dumpf(row, stdout, JSON_COMPACT);
+        else if (row != NULL)
+            cli_queue_row_print(row, clock->wall(clock->context), stdout);
+        if (row != NULL && cli->is_json)
+            printf("\n");
+        if (json_is_true(json_object_get(answer, "ok")))
+            status = STATUS_OK;
+        if (json_is_false(json_object_get(answer, "ok")))
+            fprintf(stderr, "angarium: %s\n", json_string_value(json_object_get(answer, "error")));
+        json_decref(answer);
+    }
+    free(line);
+    return status;
+}
+
+static enum status stream_run(const struct cli *cli, json_t *request)
+{
+    int fd = relay_connect(cli->socket_path);
+    FILE *in = fd < 0 ? NULL : fdopen(fd, "r");
+    enum status status = STATUS_FAILED;
+
+    json_object_set_new(request, "stream", json_true());
+    if (in == NULL || !request_send(fd, request)) {
+        fprintf(stderr, "angarium: no relay at %s: %s\n", cli->socket_path, strerror(errno));
+    } else {
+        if (!cli->is_json)
+            cli_queue_header_print(stdout);
+        status = stream_print(cli, in);
+    }
+    json_decref(request);
+    if (in != NULL)
+        fclose(in);
+    else if (fd >= 0)
+        close(fd);
+    return status;
+}
+
+static enum status list_verb(const struct cli *cli, const struct verb *verb)
+{
+    json_t *request = request_new(cli, verb);
+    long long limit = cli->limit == NULL ? 1 : atoll(cli->limit);
+
+    json_object_set_new(request, "filter", filter_join(cli));
+    if (limit <= 0 || limit > LIST_WHOLE_MAX)
+        return stream_run(cli, request);
+    return request_run(cli, verb, request);
 }
 
 static void status_print(const json_t *answer, wall_us now, FILE *out)
@@ -235,8 +337,13 @@ static enum status version_verb(const struct cli *cli, const struct verb *verb)
 
 static const struct verb verbs[] = {
     {"status", 0, 0, "", "what the relay does and has done", relay_verb, status_print},
-    {"queue list", 0, 0, "[--limit N]", "mail that waits, oldest first", relay_verb,
-     cli_queue_list_print},
+    {"queue summary", 0, 0, "[--by WHAT]",
+     "how much waits how long, by site, domain, source, class, sender_domain", relay_verb,
+     cli_queue_summary_print},
+    {"queue list", 0, WORD_MAX, "[TERM=VALUE...] [--limit N]",
+     "mail that waits: id domain site source class state older younger sender sender_domain "
+     "recipient",
+     list_verb, cli_queue_list_print},
     {"queue show", 1, 1, "ID", "one message and its recipients", relay_verb, cli_queue_show_print},
     {"flows", 0, 0, "[--limit N]", "connections of the TCP engine", relay_verb, cli_flows_print},
     {"counters", 0, 0, "[--limit N] | --reference", "what engine and ports counted; all there are",
@@ -272,8 +379,8 @@ static bool option_take(char **arguments, int count, int *index, const char *nam
 }
 
 /* False: wrong usage. Words that are no options are the verb and its operands. */
-static bool arguments_read(struct cli *cli, int count, char **arguments, const char *words[4],
-                           uint32_t *word_count)
+static bool arguments_read(struct cli *cli, int count, char **arguments,
+                           const char *words[WORD_MAX], uint32_t *word_count)
 {
     for (int i = 1; i < count; i++) {
         if (strcmp(arguments[i], "--json") == 0)
@@ -284,9 +391,10 @@ static bool arguments_read(struct cli *cli, int count, char **arguments, const c
                  option_take(arguments, count, &i, "--limit", &cli->limit) ||
                  option_take(arguments, count, &i, "--file", &cli->file) ||
                  option_take(arguments, count, &i, "--count", &cli->count) ||
-                 option_take(arguments, count, &i, "--seconds", &cli->seconds))
+                 option_take(arguments, count, &i, "--seconds", &cli->seconds) ||
+                 option_take(arguments, count, &i, "--by", &cli->by))
             continue;
-        else if (arguments[i][0] != '-' && *word_count < 4)
+        else if (arguments[i][0] != '-' && *word_count < WORD_MAX)
             words[(*word_count)++] = arguments[i];
         else
             return false;
@@ -295,7 +403,8 @@ static bool arguments_read(struct cli *cli, int count, char **arguments, const c
 }
 
 /* How many of the words name this verb; 0: it is another one. */
-static uint32_t verb_match(const struct verb *verb, const char *const words[4], uint32_t count)
+static uint32_t verb_match(const struct verb *verb, const char *const words[WORD_MAX],
+                           uint32_t count)
 {
     char two[64] = "";
 
@@ -310,7 +419,7 @@ int main(int count, char **arguments)
 {
     const char *from_environment = getenv(SOCKET_VARIABLE);
     struct cli cli = {.socket_path = from_environment == NULL ? SOCKET_DEFAULT : from_environment};
-    const char *words[4] = {NULL};
+    const char *words[WORD_MAX] = {NULL};
     uint32_t word_count = 0;
 
     if (!arguments_read(&cli, count, arguments, words, &word_count))

@@ -12,6 +12,9 @@
 void cli_status_print(const json_t *answer, FILE *out);
 void cli_flows_print(const json_t *answer, wall_us now, FILE *out);
 void cli_counters_print(const json_t *answer, wall_us now, FILE *out);
+void cli_queue_row_print(const json_t *row, wall_us now, FILE *out);
+void cli_queue_header_print(FILE *out);
+void cli_queue_summary_print(const json_t *answer, wall_us now, FILE *out);
 void cli_queue_list_print(const json_t *answer, wall_us now, FILE *out);
 void cli_queue_show_print(const json_t *answer, wall_us now, FILE *out);
 
@@ -19,5 +22,13 @@ void cli_queue_show_print(const json_t *answer, wall_us now, FILE *out);
 const char *cli_age_format(int64_t us, char ret_text[24]);
 /** "999", "10k", "1.5M": three digits. Returns ret_text. */
 const char *cli_size_format(uint64_t octets, char ret_text[24]);
+
+/* ---- for those who print ---- */
+#define CLI_SHOWN_MAX  200u /* octets of a peer's text */
+#define CLI_SHOWN_SIZE (CLI_SHOWN_MAX * 4 + 1)
+/** A number of the answer, or of a group in it (NULL: none); 0 when it is not there. */
+int64_t cli_number(const json_t *object, const char *group, const char *name);
+/** A text of the answer, fit for a terminal. */
+const char *cli_shown(const json_t *object, const char *name, char text[CLI_SHOWN_SIZE]);
 
 #endif

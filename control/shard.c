@@ -24,6 +24,8 @@
 
 #include <stdlib.h>
 
+#include "control/shard_query.h"
+
 #define SHARD_EVENT_BURST       128u
 #define SHARD_MESSAGE_BURST     64u
 #define SHARD_SETTINGS_PENDING  16u
@@ -120,65 +122,16 @@ struct shard_status shard_get_status(const struct shard *shard)
     return status;
 }
 
-static void shard_row_fill(const struct shard *shard, const struct qmgr_message *message,
-                           uint32_t recipient_index, struct shard_queue_row *ret_row)
+void shard_query_run(struct shard *shard, struct shard_query *query)
 {
-    const struct envelope *envelope = qmgr_message_envelope(message);
-    struct qmgr_status status = qmgr_message_status(message, recipient_index, shard->now);
-
-    *ret_row = (struct shard_queue_row){
-        .id = envelope->id,
-        .arrived = envelope->arrived,
-        .expires = envelope->expires,
-        .next_try = status.next_try,
-        .size = envelope->body_size,
-        .attempts = status.attempts,
-        .shard = shard->options.index,
-        .state = (uint8_t)status.state,
-        .is_active = status.is_active,
-    };
-    record_text(ret_row->sender, sizeof(ret_row->sender), envelope->sender);
-    record_text(ret_row->recipient, sizeof(ret_row->recipient),
-                envelope->recipients[recipient_index].address);
-    record_text(ret_row->last_reply, sizeof(ret_row->last_reply), status.last_reply);
-}
-
-/* Rows of all recipients of a message, as far as the query has room. */
-static void shard_query_add(const struct shard *shard, struct shard_query *query,
-                            const struct qmgr_message *message)
-{
-    uint32_t count = qmgr_message_envelope(message)->recipient_count;
-    for (uint32_t i = 0; i < count && query->row_count < query->row_max; i++)
-        shard_row_fill(shard, message, i, &query->rows[query->row_count++]);
-}
-
-static void shard_query_list(const struct shard *shard, struct shard_query *query)
-{
-    while (query->row_count < query->row_max) {
-        struct qmgr_message *message = qmgr_next(transfer_queue(shard->transfer), &query->cursor);
-        if (message == NULL) {
-            query->cursor = UINT64_MAX;
-            return;
-        }
-        shard_query_add(shard, query, message);
-    }
-}
-
-static void shard_query_run(const struct shard *shard, struct shard_query *query)
-{
-    struct qmgr_message *message;
-
     switch (query->kind) {
     case SHARD_QUERY_STATUS:
         query->status = shard_get_status(shard);
         break;
     case SHARD_QUERY_QUEUE_LIST:
-        shard_query_list(shard, query);
-        break;
     case SHARD_QUERY_QUEUE_SHOW:
-        message = qmgr_find(transfer_queue(shard->transfer), query->id);
-        if (message != NULL)
-            shard_query_add(shard, query, message);
+    case SHARD_QUERY_QUEUE_SUMMARY:
+        shard_query_queue(transfer_queue(shard->transfer), shard->options.index, query, shard->now);
         break;
     case SHARD_QUERY_PLANE:
         query->look(query, shard->options.plane);

@@ -76,6 +76,7 @@ enum shard_query_kind {
     SHARD_QUERY_STATUS,
     SHARD_QUERY_QUEUE_LIST,
     SHARD_QUERY_QUEUE_SHOW,
+    SHARD_QUERY_QUEUE_SUMMARY,
     SHARD_QUERY_PLANE, /* a function of the asker's looks at the network plane */
 };
 
@@ -100,21 +101,32 @@ struct shard_queue_row { /* one recipient of one queued message */
     uint64_t size;
     uint32_t attempts, shard;
     uint8_t state; /* enum recipient_state */
-    bool is_active;
-    char sender[256], recipient[256], last_reply[256];
+    uint8_t class;
+    bool is_active, is_ready;
+    char sender[256], recipient[256], domain[256], last_reply[256];
+    char site[64], source[64];
 };
+
+/* Rows of one look: what a shard does for an operator in one turn. */
+#define SHARD_QUERY_ROWS_MAX 256u
 
 struct shard_query {
     enum shard_query_kind kind;
-    struct message_id id;         /* SHOW */
-    uint64_t cursor;              /* LIST, PLANE: 0 at first; in and out; UINT64_MAX at the end */
+    struct message_id id;             /* SHOW */
+    const struct qmgr_filter *filter; /* LIST */
+    enum qmgr_group_by by;            /* SUMMARY */
+    uint64_t cursor; /* all but STATUS: 0 at first; in and out; UINT64_MAX at the end */
     struct shard_queue_row *rows; /* LIST, SHOW: filled up to row_max */
-    uint32_t row_max, row_count;
-    struct shard_status status;                                        /* STATUS */
+    struct qmgr_group *groups;    /* SUMMARY: as rows */
+    uint32_t row_max, row_count;  /* row_max: at most SHARD_QUERY_ROWS_MAX */
+    enum err err;                 /* LIST: the scan was given up for others */
+    struct shard_status status;   /* STATUS */
     void (*look)(struct shard_query *query, struct flow_plane *plane); /* PLANE */
     void *found;                                                       /* PLANE: look's */
 };
 
+/** Answer a query now: on the shard's own thread, or between turns. */
+void shard_query_run(struct shard *shard, struct shard_query *query);
 /* Numbers that scenarios expect by name: "queue.messages", "records.delivery", ... */
 struct shard_status shard_get_status(const struct shard *shard);
 

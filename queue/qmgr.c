@@ -67,9 +67,12 @@ struct qmgr *qmgr_new(const struct qmgr_options *options, struct spool *spool, s
     slab_init(&qmgr->messages, sizeof(struct qmgr_message), UINT32_MAX, qmgr);
     slab_init(&qmgr->deliveries, sizeof(struct qmgr_delivery), UINT32_MAX, qmgr);
     slab_init(&qmgr->lines, sizeof(struct qmgr_line), UINT32_MAX, qmgr);
+    slab_init(&qmgr->senders, sizeof(struct qmgr_sender), UINT32_MAX, qmgr);
     qmgr->message_buckets = calloc(message_buckets, sizeof(struct qmgr_message *));
     qmgr->line_buckets = calloc(line_buckets, sizeof(struct qmgr_line *));
+    qmgr->sender_buckets = calloc(line_buckets, sizeof(struct qmgr_sender *));
     CHECK(qmgr->message_buckets != NULL && qmgr->line_buckets != NULL);
+    CHECK(qmgr->sender_buckets != NULL);
     qmgr->message_bucket_count = QMGR_MESSAGE_BUCKETS_MIN;
     qmgr->message_bucket_max = message_buckets;
     qmgr->message_mask = QMGR_MESSAGE_BUCKETS_MIN - 1;
@@ -235,6 +238,8 @@ void qmgr_message_remove(struct qmgr *qmgr, struct qmgr_message *message)
     while (message->deliveries != NULL)
         qmgr_delivery_free(qmgr, message->deliveries);
     wheel_cancel(&qmgr->wheel, &message->expiry);
+    qmgr_scans_skip_message(qmgr, message);
+    qmgr_sender_leave(qmgr, message);
     message_unlink(qmgr, message);
     if (message->work != NULL)
         work_free(qmgr, message->work);
@@ -304,10 +309,12 @@ void qmgr_free(struct qmgr *qmgr)
     slab_fini(&qmgr->messages);
     slab_fini(&qmgr->deliveries);
     slab_fini(&qmgr->lines);
+    slab_fini(&qmgr->senders);
     arena_fini(&qmgr->scratch);
     arena_fini(&qmgr->view_arena);
     free(qmgr->message_buckets);
     free(qmgr->line_buckets);
+    free(qmgr->sender_buckets);
     free(qmgr);
 }
 
@@ -398,6 +405,7 @@ enum err qmgr_insert(struct qmgr *qmgr, const struct qmgr_insert *insert, struct
     TRY(message_new(qmgr, insert, &message));
     struct envelope *envelope = &message->work->envelope;
     message_link(qmgr, message, envelope->id);
+    qmgr_sender_join(qmgr, message, envelope->sender);
     message->is_null_sender = envelope->sender.size == 0;
     tick_us lifetime = (tick_us)(envelope->expires - envelope->arrived);
     wheel_arm(&qmgr->wheel, &message->expiry, qmgr_tick_of(envelope->expires, lifetime, now));
@@ -472,14 +480,35 @@ const struct envelope *qmgr_message_envelope(const struct qmgr_message *message)
     return &qmgr->view_envelope;
 }
 
-static const struct qmgr_delivery *message_delivery_find(const struct qmgr_message *message,
-                                                         struct span domain)
+const struct qmgr_delivery *qmgr_message_delivery(const struct qmgr_message *message,
+                                                  struct span domain)
 {
     const struct qmgr_delivery *delivery = message->deliveries;
 
     while (delivery != NULL && !span_is_equal(qmgr_line_domain(delivery->line), domain))
         delivery = delivery->next;
     return delivery;
+}
+
+struct qmgr_status qmgr_recipient_status(const struct envelope_recipient *recipient,
+                                         const struct qmgr_delivery *delivery, struct tick_now now)
+{
+    struct qmgr_status status = {.state = recipient->state, .domain = recipient->domain};
+
+    if (recipient->state != RECIPIENT_DUE)
+        return status;
+    CHECK(delivery != NULL);
+    status.domain = qmgr_line_domain(delivery->line);
+    status.site = qmgr_line_site(delivery->line);
+    status.is_active = delivery->state == QMGR_ACTIVE;
+    status.is_ready = delivery->state == QMGR_READY;
+    status.attempts = delivery->attempts;
+    status.next_try = now.wall;
+    if (delivery->state == QMGR_WAITING && delivery->timer.deadline > now.tick)
+        status.next_try += (wall_us)(delivery->timer.deadline - now.tick);
+    if (delivery->last_reply != NULL)
+        status.last_reply = span_of(delivery->last_reply->octets, delivery->last_reply->size);
+    return status;
 }
 
 struct qmgr_status qmgr_message_status(const struct qmgr_message *message, uint32_t recipient_index,
@@ -489,17 +518,5 @@ struct qmgr_status qmgr_message_status(const struct qmgr_message *message, uint3
 
     CHECK(recipient_index < envelope->recipient_count);
     const struct envelope_recipient *recipient = &envelope->recipients[recipient_index];
-    struct qmgr_status status = {.state = recipient->state};
-    const struct qmgr_delivery *delivery = message_delivery_find(message, recipient->domain);
-    if (recipient->state != RECIPIENT_DUE)
-        return status;
-    CHECK(delivery != NULL);
-    status.is_active = delivery->state == QMGR_ACTIVE;
-    status.attempts = delivery->attempts;
-    status.next_try = now.wall;
-    if (delivery->state == QMGR_WAITING && delivery->timer.deadline > now.tick)
-        status.next_try += (wall_us)(delivery->timer.deadline - now.tick);
-    if (delivery->last_reply != NULL)
-        status.last_reply = span_of(delivery->last_reply->octets, delivery->last_reply->size);
-    return status;
+    return qmgr_recipient_status(recipient, qmgr_message_delivery(message, recipient->domain), now);
 }

@@ -5,6 +5,8 @@
 #include "base/buf.h"
 #include "base/rng.h"
 #include "queue/envelope.h"
+#include "queue/qmgr_ages.h"
+#include "queue/qmgr_filter.h"
 #include "queue/site.h"
 #include "queue/spool.h"
 
@@ -191,7 +193,8 @@ struct qmgr_message *qmgr_find(struct qmgr *qmgr, struct message_id id);
 struct qmgr_message *qmgr_next(struct qmgr *qmgr, uint64_t *cursor);
 struct qmgr_status { /* of one recipient, for `queue show` */
     enum recipient_state state;
-    bool is_active;
+    bool is_active, is_ready;
+    struct span domain, site; /* where its delivery goes; the site may be unknown yet */
     uint32_t attempts;
     wall_us next_try;
     struct span last_reply;
@@ -199,6 +202,55 @@ struct qmgr_status { /* of one recipient, for `queue show` */
 const struct envelope *qmgr_message_envelope(const struct qmgr_message *message);
 struct qmgr_status qmgr_message_status(const struct qmgr_message *message, uint32_t recipient_index,
                                        struct tick_now now);
+/** The delivery to that domain; NULL when nothing is DUE there. */
+const struct qmgr_delivery *qmgr_message_delivery(const struct qmgr_message *message,
+                                                  struct span domain);
+struct qmgr_status qmgr_recipient_status(const struct envelope_recipient *recipient,
+                                         const struct qmgr_delivery *delivery, struct tick_now now);
+/** What the site of this parked line is called: for people, and for filters. */
+void qmgr_line_set_site(struct qmgr_line *line, struct span name);
+
+/*
+ * What matches a filter, a slice at a time, over many turns; see qmgr_scan.c for what costs what.
+ * Mail that leaves or arrives meanwhile does no harm; what arrives may or may not be seen.
+ */
+#define QMGR_SCAN_MAX 4u
+struct qmgr_match {
+    struct qmgr_message *message;
+    struct qmgr_delivery *delivery; /* NULL: the recipient has FAILED */
+    uint32_t recipient_index;
+};
+/** A handle. At most QMGR_SCAN_MAX at once: one more ends the one that rested longest. */
+uint64_t qmgr_scan_begin(struct qmgr *qmgr, const struct qmgr_filter *filter, struct tick_now now);
+/**
+ * The next recipients that match, at most `max`, good until anything else is called; there may be
+ * none although more come. `*ret_is_done`: there are no more, and the handle is gone.
+ *
+ * Cost:       a bounded look, whatever the size of the queue.
+ * Errors:     ERR_STALE: others took its place, or it is done.
+ */
+enum err qmgr_scan_step(struct qmgr *qmgr, uint64_t handle, struct qmgr_match *ret_matches,
+                        uint32_t max, uint32_t *ret_count, bool *ret_is_done,
+                        struct tick_now now) MUST_CHECK;
+/** No effect on a handle that is gone. */
+void qmgr_scan_end(struct qmgr *qmgr, uint64_t handle);
+
+enum qmgr_group_by {
+    QMGR_BY_SITE, /* the domain, where the site is not known yet */
+    QMGR_BY_DOMAIN,
+    QMGR_BY_SOURCE,
+    QMGR_BY_CLASS,
+    QMGR_BY_SENDER, /* its domain */
+    QMGR_BY_COUNT
+};
+struct qmgr_group {
+    char name[ENVELOPE_ADDRESS_SIZE_MAX + 1];
+    uint32_t ages[QMGR_AGE_BUCKET_COUNT]; /* deliveries; BY_SENDER: messages */
+};
+/** Counts of the groups, a slice at a time: `*cursor` starts at 0, UINT64_MAX at the end. A name
+ * may come more than once: add up. Costs what there are lines, or senders; never a message. */
+uint32_t qmgr_groups(const struct qmgr *qmgr, enum qmgr_group_by by, uint64_t *cursor,
+                     struct qmgr_group *ret_groups, uint32_t max, struct tick_now now);
 /** Invariants; returns how many messages have no next event (must be 0). */
 uint32_t qmgr_verify(const struct qmgr *qmgr);
 

@@ -46,8 +46,8 @@ struct qmgr_delivery *qmgr_delivery_new(struct qmgr *qmgr, struct qmgr_message *
         delivery->next->prev = delivery;
     message->deliveries = delivery;
     message->fresh++;
-    line->delivery_count++;
     line->newest = delivery;
+    qmgr_line_join(delivery);
     return delivery;
 }
 
@@ -57,6 +57,7 @@ static void delivery_deactivate(struct qmgr *qmgr, struct qmgr_delivery *deliver
     if (delivery->active.recipients != &delivery->active.only)
         free(delivery->active.recipients);
     delivery->message->active--;
+    delivery->line->active_count--;
     delivery->state = 0;
     delivery->timer = (struct wheel_timer){0};
     qmgr->stats.deliveries_active--;
@@ -104,7 +105,8 @@ void qmgr_delivery_free(struct qmgr *qmgr, struct qmgr_delivery *delivery)
     if (line->newest == delivery)
         line->newest = NULL;
     qmgr_reply_release(delivery->last_reply);
-    line->delivery_count--;
+    qmgr_scans_skip_delivery(qmgr, delivery);
+    qmgr_line_leave(delivery);
     slab_release(&qmgr->deliveries, delivery);
     qmgr_line_review(qmgr, line);
 }
@@ -154,6 +156,7 @@ struct qmgr_delivery *qmgr_take(struct qmgr *qmgr, struct qmgr_line *line, struc
     const struct envelope *envelope = qmgr_message_open(qmgr, delivery->message);
     qmgr_delivery_recipients(delivery, envelope, delivery->active.recipients);
     delivery->message->active++;
+    line->active_count++;
     qmgr->stats.deliveries_active++;
     qmgr_dsn_review(qmgr, delivery->message);
     return delivery;

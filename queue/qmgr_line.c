@@ -72,13 +72,11 @@ struct span qmgr_line_source_pool(const struct qmgr_line *line)
     return span_of(line->name + line->domain_size, line->pool_size);
 }
 
-static uint32_t line_hash(const struct qmgr *qmgr, struct span domain, struct span pool,
-                          uint8_t class)
+/* By domain alone: the lines of a domain, of which there are few, are found together. */
+static uint32_t line_hash(const struct qmgr *qmgr, struct span domain)
 {
-    uint64_t hash = keyed_hash_octets(&qmgr->hash, domain) + class * 0x9e3779b97f4a7c15u;
+    uint64_t hash = keyed_hash_octets(&qmgr->hash, domain);
 
-    if (pool.size > 0)
-        hash ^= keyed_hash_rotate(keyed_hash_octets(&qmgr->hash, pool), 32);
     return (uint32_t)(hash >> 32 ^ hash);
 }
 
@@ -114,14 +112,14 @@ static struct qmgr_line *line_find(const struct qmgr *qmgr, const struct envelop
 struct qmgr_line *qmgr_line_find(const struct qmgr *qmgr, const struct envelope *envelope,
                                  struct span domain)
 {
-    uint32_t hash = line_hash(qmgr, domain, envelope->source_pool, envelope->class);
+    uint32_t hash = line_hash(qmgr, domain);
     return line_find(qmgr, envelope, domain, hash);
 }
 
 struct qmgr_line *qmgr_line_get(struct qmgr *qmgr, const struct envelope *envelope,
                                 struct span domain)
 {
-    uint32_t hash = line_hash(qmgr, domain, envelope->source_pool, envelope->class);
+    uint32_t hash = line_hash(qmgr, domain);
     struct qmgr_line **bucket = &qmgr->line_buckets[hash & qmgr->line_mask];
     struct qmgr_line *line = line_find(qmgr, envelope, domain, hash);
 
@@ -135,6 +133,15 @@ struct qmgr_line *qmgr_line_get(struct qmgr *qmgr, const struct envelope *envelo
     return line;
 }
 
+struct qmgr_line *qmgr_line_first(const struct qmgr *qmgr, struct span domain)
+{
+    struct qmgr_line *line = qmgr->line_buckets[line_hash(qmgr, domain) & qmgr->line_mask];
+
+    while (line != NULL && !span_is_equal(qmgr_line_domain(line), domain))
+        line = line->hash_next;
+    return line;
+}
+
 void qmgr_line_free(struct qmgr *qmgr, struct qmgr_line *line)
 {
     struct qmgr_line **link = &qmgr->line_buckets[line->hash & qmgr->line_mask];
@@ -145,9 +152,12 @@ void qmgr_line_free(struct qmgr *qmgr, struct qmgr_line *line)
     while (*link != line)
         link = &(*link)->hash_next;
     *link = line->hash_next;
+    qmgr_scans_skip_line(qmgr, line);
     qmgr_reply_release(line->last_reply);
+    qmgr_ages_fini(&line->ages);
     free(line->heap);
     free(line->name);
+    free(line->site);
     slab_release(&qmgr->lines, line);
 }
 
@@ -155,6 +165,53 @@ void qmgr_line_review(struct qmgr *qmgr, struct qmgr_line *line)
 {
     if (line->state == QMGR_LINE_IDLE && line->delivery_count == 0)
         qmgr_line_free(qmgr, line);
+}
+
+/* ---- all that is in a line ---- */
+
+void qmgr_line_join(struct qmgr_delivery *delivery)
+{
+    struct qmgr_line *line = delivery->line;
+
+    delivery->line_prev = line->last_delivery;
+    if (line->last_delivery != NULL)
+        line->last_delivery->line_next = delivery;
+    else
+        line->first_delivery = delivery;
+    line->last_delivery = delivery;
+    line->delivery_count++;
+    qmgr_ages_add(&line->ages, envelope_basic_get(delivery->message->encoded).arrived);
+}
+
+void qmgr_line_leave(struct qmgr_delivery *delivery)
+{
+    struct qmgr_line *line = delivery->line;
+
+    if (delivery->line_prev != NULL)
+        delivery->line_prev->line_next = delivery->line_next;
+    else
+        line->first_delivery = delivery->line_next;
+    if (delivery->line_next != NULL)
+        delivery->line_next->line_prev = delivery->line_prev;
+    else
+        line->last_delivery = delivery->line_prev;
+    line->delivery_count--;
+    qmgr_ages_remove(&line->ages, envelope_basic_get(delivery->message->encoded).arrived);
+}
+
+struct span qmgr_line_site(const struct qmgr_line *line)
+{
+    return span_of(line->site, line->site_size);
+}
+
+void qmgr_line_set_site(struct qmgr_line *line, struct span name)
+{
+    if (span_is_equal(qmgr_line_site(line), name) || name.size > UINT8_MAX)
+        return;
+    line->site = realloc(line->site, name.size + 1);
+    CHECK(line->site != NULL);
+    memcpy(line->site, name.data, name.size);
+    line->site_size = (uint8_t)name.size;
 }
 
 /* ---- the round ---- */

@@ -5,6 +5,7 @@
 #include "base/wheel.h"
 #include "queue/keyed_hash.h"
 #include "queue/qmgr.h"
+#include "queue/qmgr_ages.h"
 #include "queue/slab.h"
 
 /*
@@ -14,6 +15,8 @@
  *   qmgr_line.c      lines: the table, what is due, the round
  *   qmgr_attempt.c   take, view, finish, retries, expiry
  *   qmgr_dsn.c       failures and the DSN they are owed
+ *   qmgr_sender.c    messages by sender domain
+ *   qmgr_scan.c      the operators' view: what matches a filter, and counts by group
  *   qmgr_recover.c   PROGRESS applied to a message that comes back
  *   qmgr_verify.c    all invariants of these structures
  */
@@ -56,7 +59,8 @@ struct qmgr_delivery {
     struct qmgr_message *message;
     struct qmgr_line *line;
     struct qmgr_delivery *next, *prev; /* of the message */
-    struct qmgr_reply *last_reply;     /* NULL: none */
+    struct qmgr_delivery *line_next, *line_prev;
+    struct qmgr_reply *last_reply; /* NULL: none */
     wall_us last_attempt;
     uint16_t attempts;
     uint16_t first;     /* no recipient of this delivery stands before this index */
@@ -72,6 +76,8 @@ struct qmgr_message {
     struct qmgr_delivery *deliveries;
     struct qmgr_work *work; /* NULL while nothing is known but what is encoded */
     struct qmgr_message *hash_next;
+    struct qmgr_sender *sender;
+    struct qmgr_message *sender_next, *sender_prev; /* of the same sender domain */
     uint32_t encoded_size;
     uint16_t due, failed;   /* recipients DUE, and FAILED */
     uint16_t active, fresh; /* deliveries ACTIVE, and fresh */
@@ -108,6 +114,16 @@ struct qmgr_work {
     struct wheel_timer dsn_timer; /* armed while DELAYED */
 };
 
+/* The messages of one sender domain. */
+struct qmgr_sender {
+    struct qmgr_sender *hash_next;
+    struct qmgr_message *first, *last; /* in the order in which they came to us */
+    uint8_t *name;
+    struct qmgr_ages ages;
+    uint32_t message_count;
+    uint16_t name_size;
+};
+
 enum qmgr_line_state { QMGR_LINE_IDLE, QMGR_LINE_READY, QMGR_LINE_PARKED };
 
 struct qmgr_due {
@@ -123,11 +139,33 @@ struct qmgr_line {
     struct qmgr_due *heap; /* READY deliveries, oldest message first */
     uint32_t heap_count, heap_capacity;
     uint32_t delivery_count; /* in any state */
+    uint32_t active_count;
     uint32_t hash;
-    struct qmgr_delivery *newest;  /* the last one made; NULL when it is gone */
+    struct qmgr_delivery *newest; /* the last one made; NULL when it is gone */
+    struct qmgr_delivery *first_delivery, *last_delivery; /* in any state, as they were made */
+    struct qmgr_ages ages;
+    uint8_t *site;                 /* the name of the site it went to last; NULL: none yet */
     struct qmgr_reply *last_reply; /* what the last deferred delivery heard */
     uint8_t domain_size, pool_size, class;
     uint8_t state; /* enum qmgr_line_state */
+    uint8_t site_size;
+};
+
+/* One walk of an operator over what matches a filter; see qmgr_scan.c. */
+struct qmgr_scan {
+    bool is_used;
+    uint8_t plan; /* enum qmgr_scan_plan */
+    uint32_t generation;
+    tick_us touched;
+    uint64_t cursor;                /* into the slab of messages, or lines */
+    struct qmgr_line *line_next;    /* of the domain */
+    struct qmgr_line *line;         /* being walked; NULL: the next one is to be found */
+    struct qmgr_delivery *delivery; /* of that line: looked at next */
+    struct qmgr_message *message;   /* of the sender: looked at next */
+    uint32_t left;                  /* of the line's or sender's list when its walk began */
+    struct message_id resume_id;    /* the message whose recipients were not all told */
+    uint32_t resume_from;           /* the first of these; 0: none */
+    struct qmgr_filter filter;
 };
 
 struct qmgr {
@@ -135,9 +173,10 @@ struct qmgr {
     struct spool *spool;
     struct rng *rng;
     struct keyed_hash hash;
-    struct slab messages, deliveries, lines;
+    struct slab messages, deliveries, lines, senders;
     struct qmgr_message **message_buckets;
     struct qmgr_line **line_buckets;
+    struct qmgr_sender **sender_buckets;               /* line_mask is theirs, too */
     uint32_t message_bucket_count, message_bucket_max; /* in use, and allocated */
     uint32_t message_mask, line_mask;
     struct {
@@ -155,6 +194,8 @@ struct qmgr {
     struct envelope view_envelope;
     struct wheel wheel;
     struct qmgr_stats stats;
+    struct qmgr_scan scans[QMGR_SCAN_MAX];
+    uint32_t scan_count; /* in use */
 };
 
 /* qmgr.c */
@@ -177,6 +218,13 @@ struct qmgr_line *qmgr_line_find(const struct qmgr *qmgr, const struct envelope 
                                  struct span domain);
 struct qmgr_line *qmgr_line_get(struct qmgr *qmgr, const struct envelope *envelope,
                                 struct span domain);
+/** The first line of a domain, of any source pool and class; the others follow by hash_next,
+ * between lines of other domains. */
+struct qmgr_line *qmgr_line_first(const struct qmgr *qmgr, struct span domain);
+/** A delivery comes to its line, and leaves it. */
+void qmgr_line_join(struct qmgr_delivery *delivery);
+void qmgr_line_leave(struct qmgr_delivery *delivery);
+struct span qmgr_line_site(const struct qmgr_line *line);
 /** Free the line when nothing is in it and nobody holds it. */
 void qmgr_line_review(struct qmgr *qmgr, struct qmgr_line *line);
 void qmgr_line_free(struct qmgr *qmgr, struct qmgr_line *line);
@@ -210,6 +258,18 @@ void qmgr_dsn_timer(struct qmgr *qmgr, struct qmgr_work *work);
 /** At most ENVELOPE_REPLY_SIZE_MAX octets of `text`, copied to `ret_octets`, control octets made
  * '?'. Returns how many. */
 uint32_t qmgr_text_copy(struct span text, uint8_t *ret_octets);
+
+/* qmgr_sender.c */
+void qmgr_sender_join(struct qmgr *qmgr, struct qmgr_message *message, struct span address);
+void qmgr_sender_leave(struct qmgr *qmgr, struct qmgr_message *message);
+/** `name` in lower case. */
+struct qmgr_sender *qmgr_sender_find(const struct qmgr *qmgr, struct span name);
+struct span qmgr_sender_name(const struct qmgr_sender *sender);
+
+/* qmgr_scan.c: what is about to be freed is nowhere looked at next. */
+void qmgr_scans_skip_message(struct qmgr *qmgr, const struct qmgr_message *message);
+void qmgr_scans_skip_delivery(struct qmgr *qmgr, const struct qmgr_delivery *delivery);
+void qmgr_scans_skip_line(struct qmgr *qmgr, const struct qmgr_line *line);
 
 /* qmgr_recover.c */
 /** States, flags and DSN runs from PROGRESS payloads; before deliveries are made. */

@@ -114,6 +114,52 @@ static bool verify_message(const struct qmgr_message *message, struct verify_cou
     return message_has_next_event(message);
 }
 
+static uint32_t ages_total(const struct qmgr_ages *ages)
+{
+    uint32_t total = 0;
+
+    for (uint32_t i = 0; i < ages->bin_count; i++) {
+        CHECK(ages->bins[i].count > 0 && ages->bins[i].start < ages->bins[i].end);
+        CHECK(i == 0 || ages->bins[i - 1].end <= ages->bins[i].start);
+        total += ages->bins[i].count;
+    }
+    return total;
+}
+
+static void verify_line_list(const struct qmgr_line *line)
+{
+    uint32_t count = 0, active = 0;
+
+    for (const struct qmgr_delivery *d = line->first_delivery; d != NULL; d = d->line_next) {
+        CHECK(d->line == line);
+        CHECK(d->line_next == NULL ? line->last_delivery == d : d->line_next->line_prev == d);
+        active += d->state == QMGR_ACTIVE;
+        count++;
+    }
+    CHECK(count == line->delivery_count && active == line->active_count);
+    CHECK(count == ages_total(&line->ages));
+}
+
+static void verify_senders(const struct qmgr *qmgr)
+{
+    const struct qmgr_sender *sender;
+    uint64_t cursor = 0;
+    uint32_t total = 0;
+
+    while ((sender = slab_next(&qmgr->senders, &cursor)) != NULL) {
+        uint32_t count = 0;
+        for (const struct qmgr_message *m = sender->first; m != NULL; m = m->sender_next) {
+            CHECK(m->sender == sender);
+            CHECK(m->sender_next == NULL ? sender->last == m : m->sender_next->sender_prev == m);
+            count++;
+        }
+        CHECK(count > 0 && count == sender->message_count && count == ages_total(&sender->ages));
+        CHECK(qmgr_sender_find(qmgr, qmgr_sender_name(sender)) == sender);
+        total += count;
+    }
+    CHECK(total == qmgr->messages.in_use);
+}
+
 static uint32_t verify_lines(const struct qmgr *qmgr)
 {
     const struct qmgr_line *line;
@@ -124,6 +170,7 @@ static uint32_t verify_lines(const struct qmgr *qmgr)
         CHECK(line->delivery_count > 0 || line->state == QMGR_LINE_PARKED);
         CHECK(line->state == QMGR_LINE_PARKED ||
               (line->state == QMGR_LINE_READY) == (line->heap_count > 0));
+        verify_line_list(line);
         ready += line->state == QMGR_LINE_READY;
         delivery_count += line->delivery_count;
     }
@@ -166,5 +213,6 @@ uint32_t qmgr_verify(const struct qmgr *qmgr)
     CHECK(verify_lines(qmgr) == qmgr->deliveries.in_use);
     CHECK(body_memory == qmgr->stats.body_memory && body_memory <= qmgr->options.body_memory_max);
     verify_dsn_list(qmgr);
+    verify_senders(qmgr);
     return stuck;
 }

@@ -254,6 +254,7 @@ static void transfer_line_to_site(struct transfer *transfer, struct transfer_lin
         return;
     }
     transfer_site_limit(transfer, site, line->route);
+    qmgr_line_set_site(line->line, site_get_view(site->site).label);
     transfer_hosts_demote_dead(transfer, &line->answer);
     line->state = TRANSFER_LINE_AT_SITE;
     line->site = site;

@@ -168,6 +168,7 @@ static const struct {
     {"hop", scenario_hop},
     {"expect", scenario_expect},
     {"record", scenario_record},
+    {"list", scenario_list},
 };
 
 static bool statement_run(struct scenario *scenario, const char *line)

@@ -112,4 +112,7 @@ void scenario_record_emit(void *context, const struct record *record);
 /** A counter by name; false when there is none of that name. */
 bool scenario_counter(const struct scenario *scenario, const char *name, uint64_t *ret_value);
 
+/* scenario_operator.c */
+bool scenario_list(struct scenario *scenario, const char *argument);
+
 #endif

@@ -218,6 +218,12 @@ tick_us node_deadline(const struct node *node)
     return deadline < now ? now : deadline;
 }
 
+void node_query(struct node *node, uint32_t shard, struct shard_query *query)
+{
+    CHECK(shard < node->count);
+    shard_query_run(node->members[shard].shard, query);
+}
+
 struct shard_status node_status(const struct node *node, uint32_t shard)
 {
     return shard_get_status(node->members[shard].shard);

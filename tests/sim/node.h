@@ -38,6 +38,8 @@ enum err node_control(struct node *node) MUST_CHECK;
 tick_us node_deadline(const struct node *node);
 /** Every shard adopted its share of what an earlier life left. */
 bool node_is_recovered(const struct node *node);
+/** An operator's question to one shard, answered between turns. */
+void node_query(struct node *node, uint32_t shard, struct shard_query *query);
 struct shard_status node_status(const struct node *node, uint32_t shard);
 
 enum node_end {

@@ -86,6 +86,12 @@ static void shard_answer(void)
     } else if (query->kind == SHARD_QUERY_QUEUE_SHOW) {
         if (query->id.high == 1 && world.shard == 0)
             row_fill(&query->rows[query->row_count++], 0, 0);
+        query->cursor = UINT64_MAX;
+    } else if (query->kind == SHARD_QUERY_QUEUE_SUMMARY) {
+        query->groups[0] = (struct qmgr_group){.name = "big.example", .ages = {3, 0, 1}};
+        query->groups[1] = (struct qmgr_group){.name = "\xff.example", .ages = {1}};
+        query->row_count = world.shard == 1 ? 2 : 1;
+        query->cursor = query->cursor == 0 ? 7 : UINT64_MAX;
     } else {
         while (query->row_count < query->row_max && query->cursor < world.rows[world.shard])
             row_fill(&query->rows[query->row_count++], world.shard, (uint32_t)query->cursor++);
@@ -200,13 +206,13 @@ static void test_list_limits(void **state)
          "{\"verb\":\"queue list\",\"limit\":2500}\n",
          {2400, 1, 0},
          2401,
-         5,
+         12,
          false},
         {"limit too high",
          "{\"verb\":\"queue list\",\"limit\":99999999}\n",
          {11000, 9, 9},
          10000,
-         10,
+         40,
          true},
         {"no limit at all", "{\"verb\":\"queue list\",\"limit\":-1}\n", {1, 1, 1}, 3, 3, false},
     };
@@ -223,6 +229,144 @@ static void test_list_limits(void **state)
         assert_int_equal(cases[i].asked, world.asked);
         json_decref(answer);
     }
+}
+
+/* Goal: the filter of a request reaches the shards; one that is wrong is refused with the reason.
+ */
+static void test_list_filter(void **state)
+{
+    int fd = client_open();
+
+    (void)state;
+    client_send(fd, "{\"verb\":\"queue list\",\"filter\":\"domain=Y.example class=3\"}\n");
+    assert_true(world.is_asked);
+    assert_int_equal(QMGR_FILTER_DOMAIN | QMGR_FILTER_CLASS, world.query->filter->terms);
+    json_decref(client_receive(fd));
+    json_t *answer = ask("{\"verb\":\"queue list\",\"filter\":\"class=300\"}\n");
+    assert_string_equal("class= wants a number from 0 to 255",
+                        json_string_value(json_object_get(answer, "error")));
+    json_decref(answer);
+    answer = ask("{\"verb\":\"queue list\",\"filter\":7}\n");
+    assert_string_equal("the filter is no text",
+                        json_string_value(json_object_get(answer, "error")));
+    json_decref(answer);
+}
+
+/* Goal: a summary adds up the shards, the largest group first. */
+static void test_summary(void **state)
+{
+    (void)state;
+    json_t *answer = ask("{\"verb\":\"queue summary\",\"by\":\"domain\"}\n");
+    const json_t *rows = json_object_get(answer, "rows");
+    assert_int_equal(2, json_array_size(rows));
+    assert_string_equal("big.example",
+                        json_string_value(json_object_get(json_array_get(rows, 0), "name")));
+    assert_int_equal(24, json_integer_value(json_object_get(json_array_get(rows, 0), "total")));
+    assert_int_equal(2, json_integer_value(json_object_get(json_array_get(rows, 1), "total")));
+    assert_int_equal(26, json_integer_value(json_object_get(answer, "total")));
+    assert_int_equal(20, json_integer_value(json_array_get(json_object_get(answer, "ages"), 0)));
+    assert_int_equal(6, world.asked);
+    json_decref(answer);
+    answer = ask("{\"verb\":\"queue summary\",\"limit\":1}\n");
+    assert_int_equal(1, json_array_size(json_object_get(answer, "rows")));
+    assert_int_equal(2, json_integer_value(json_object_get(answer, "groups")));
+    json_decref(answer);
+    answer = ask("{\"verb\":\"queue summary\",\"by\":\"moon\"}\n");
+    assert_true(json_is_false(json_object_get(answer, "ok")));
+    json_decref(answer);
+}
+
+/* Lines of a stream that came so far; the last one is kept. */
+static uint32_t stream_read(int fd, char last[512])
+{
+    static char text[4 << 20];
+    static size_t size;
+    uint32_t lines = 0;
+    ssize_t got;
+
+    size = 0;
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    while (size < sizeof(text) && (got = read(fd, text + size, sizeof(text) - size)) > 0)
+        size += (size_t)got;
+    for (size_t i = 0; i < size; i++)
+        lines += text[i] == '\n';
+    size_t tail = size < 511 ? size : 511;
+    memcpy(last, text + size - tail, tail);
+    last[tail] = '\0';
+    return lines;
+}
+
+/* Goal: a stream is asked for as fast as its client reads, and short questions go in between. */
+static void test_stream(void **state)
+{
+    char last[512];
+    int fd = client_open(), other = client_open();
+    uint32_t lines = 0;
+
+    (void)state;
+    world.rows[0] = 30000;
+    client_send(fd, "{\"verb\":\"queue list\",\"stream\":true}\n");
+    for (uint32_t i = 0; i < 1000 && world.is_asked; i++)
+        shard_answer();
+    assert_false(world.is_asked); /* the socket is full: nothing more is asked */
+    assert_in_range(world.asked, 1, 50);
+    client_send(other, "{\"verb\":\"status\"}\n");
+    json_decref(client_receive(other));
+    for (uint32_t i = 0; i < 1000 && lines < 30000; i++) {
+        lines += stream_read(fd, last);
+        admin_run(world.admin, 0);
+        for (uint32_t j = 0; j < 1000 && world.is_asked; j++)
+            shard_answer();
+    }
+    for (uint32_t i = 0; i < 10 && strstr(last, "\"count\":30000") == NULL; i++) {
+        admin_run(world.admin, 0);
+        lines += stream_read(fd, last);
+    }
+    assert_int_equal(30000, lines);
+    assert_non_null(strstr(last, "{\"ok\":true,\"has_more\":false,\"count\":30000}"));
+    close(fd);
+}
+
+/* Goal: a client that leaves ends its stream, blocked or not; the next one is served. */
+static void test_stream_is_cancelled(void **state)
+{
+    (void)state;
+    world.rows[0] = 30000;
+    for (uint32_t is_blocked = 0; is_blocked < 2; is_blocked++) {
+        int fd = client_open();
+        client_send(fd, "{\"verb\":\"queue list\",\"stream\":true}\n");
+        for (uint32_t i = 0; i < 1000 && world.is_asked && (is_blocked || i < 1); i++)
+            shard_answer();
+        assert_int_equal(!is_blocked, world.is_asked);
+        close(fd);
+        admin_run(world.admin, 0);
+        if (world.is_asked)
+            shard_answer();
+        assert_false(world.is_asked);
+        json_decref(ask("{\"verb\":\"queue summary\"}\n"));
+    }
+}
+
+/* Goal: walks take turns; a short question does not wait for their end. */
+static void test_walks_in_turn(void **state)
+{
+    int first = client_open(), second = client_open(), third = client_open();
+
+    (void)state;
+    world.rows[0] = 1000;
+    client_send(first, "{\"verb\":\"queue list\",\"limit\":1000}\n");
+    client_send(second, "{\"verb\":\"queue summary\"}\n");
+    client_send(third, "{\"verb\":\"status\"}\n");
+    assert_int_equal(SHARD_QUERY_QUEUE_LIST, world.query->kind);
+    shard_answer();
+    assert_int_equal(SHARD_QUERY_STATUS, world.query->kind);
+    json_decref(client_receive(third));
+    assert_true(world.is_asked);
+    assert_int_equal(SHARD_QUERY_QUEUE_LIST, world.query->kind);
+    json_t *answer = client_receive(first);
+    assert_int_equal(1000, json_array_size(json_object_get(answer, "rows")));
+    json_decref(answer);
+    json_decref(client_receive(second));
 }
 
 static void test_show(void **state)
@@ -452,11 +596,21 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_socket_is_private), TEST(test_status_is_summed),
-        TEST(test_list_limits),       TEST(test_show),
-        TEST(test_bad_requests),      TEST(test_request_size),
-        TEST(test_slow_request),      TEST(test_clients_in_turn),
-        TEST(test_time_out),          TEST(test_looking_at_the_network),
+        TEST(test_socket_is_private),
+        TEST(test_status_is_summed),
+        TEST(test_list_limits),
+        TEST(test_list_filter),
+        TEST(test_summary),
+        TEST(test_stream),
+        TEST(test_stream_is_cancelled),
+        TEST(test_walks_in_turn),
+        TEST(test_show),
+        TEST(test_bad_requests),
+        TEST(test_request_size),
+        TEST(test_slow_request),
+        TEST(test_clients_in_turn),
+        TEST(test_time_out),
+        TEST(test_looking_at_the_network),
         TEST(test_capture),
     };
 

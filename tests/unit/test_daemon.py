@@ -7,6 +7,7 @@ control socket, stop, restart with mail in the spool. Arguments: angariumd, anga
 import contextlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -182,6 +183,16 @@ def answers_on_its_socket(_):
     expect(status == 0 and "<b@dead.example>, waiting, attempts 1, next in" in text, text)
     status, text = cli("queue", "list")
     expect(status == 0 and rows[0]["id"] in text, text)
+    for terms, count in ((["domain=dead.example"], 1), (["domain=x.example"], 0), (["state=waiting", "older=1h"], 0)):
+        status, text = cli("queue", "list", "--json", *terms)
+        expect(status == 0 and len(json.loads(text)["rows"]) == count, text)
+    status, text = cli("queue", "list", "--limit", "0", "--json")
+    expect(status == 0 and json.loads(text)["id"] == rows[0]["id"], text)
+    status, text = cli("queue", "list", "--limit", "0", "state=waiting")
+    expect(status == 0 and rows[0]["id"] in text, text)
+    expect(cli("queue", "list", "stat=waiting")[0] == 1)
+    status, text = cli("queue", "summary", "--by", "domain")
+    expect(status == 0 and re.search(r"^dead.example +1 +1 +0", text, re.M), text)
     expect(cli("queue", "show", "x")[0] == 1)
     expect(cli("nothing")[0] == 2)
     kinds = [record["type"] for record in records()]

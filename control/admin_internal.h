@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CONTROL_ADMIN_INTERNAL_H
+#define CONTROL_ADMIN_INTERNAL_H
+
+#include <jansson.h>
+
+#include "control/admin.h"
+#include "control/admin_capture.h"
+
+/*
+ * Shared by the files of the control socket: admin.c (jobs with the shards), admin_client.c
+ * (clients and their octets).
+ */
+#define ADMIN_CLIENT_MAX  16u
+#define ADMIN_REQUEST_MAX 4096u
+#define ADMIN_CLIENT_TIME TICK_S(30)
+#define ADMIN_LISTENER    UINT32_MAX
+
+enum admin_client_state {
+    ADMIN_CLIENT_FREE = 0,
+    ADMIN_CLIENT_READING,
+    ADMIN_CLIENT_WAITING,
+    ADMIN_CLIENT_WORKING,
+    ADMIN_CLIENT_WRITING
+};
+
+struct admin_client {
+    enum admin_client_state state;
+    int fd;
+    tick_us deadline;
+    uint64_t order; /* of arrival of its request */
+    char request[ADMIN_REQUEST_MAX];
+    uint32_t request_size;
+    json_t *parsed; /* WAITING, WORKING */
+    char *answer;   /* octets that are not all out */
+    size_t answer_size, answer_sent;
+};
+
+struct admin_job {
+    struct admin_client *client; /* NULL: no job, or its client has left */
+    bool is_with_shard;
+    bool is_capture; /* taps go on or off; its client may have left, or there never was one */
+    bool is_stream;  /* rows go out as they are found */
+    bool is_blocked; /* the client has not taken all that was found: no more is asked for */
+    uint32_t shard;
+    struct shard_query query;
+    json_t *answer, *rows;
+    json_t *groups; /* of a summary */
+    uint64_t limit, row_count;
+};
+
+struct admin {
+    struct admin_options options;
+    int epoll, listener;
+    uint64_t order_next;
+    tick_us started;
+    struct admin_client clients[ADMIN_CLIENT_MAX];
+    struct admin_job job;
+    struct admin_job parked; /* a walk over the queues that lets a short one go first */
+    struct admin_capture capture;
+};
+
+/* admin_client.c */
+void admin_client_close(struct admin *admin, struct admin_client *client);
+/** The whole answer, or its end; the connection ends with it. Consumes `answer`. */
+void admin_client_answer(struct admin *admin, struct admin_client *client, json_t *answer);
+void admin_client_refuse(struct admin *admin, struct admin_client *client, const char *text);
+/** One line of an answer that goes on. Consumes `line`. False: no memory. */
+bool admin_client_append(struct admin_client *client, json_t *line) MUST_CHECK;
+/** Send what was appended. False: not all of it is out yet, or the client is closed. */
+bool admin_client_push(struct admin *admin, struct admin_client *client) MUST_CHECK;
+void admin_client_accept(struct admin *admin, tick_us now);
+void admin_client_event(struct admin *admin, struct admin_client *client, uint32_t events);
+
+/* admin.c */
+/** A request is WAITING. */
+void admin_jobs_run(struct admin *admin);
+/** The client took all that was found, or it is about to be closed. */
+void admin_job_unblock(struct admin *admin, struct admin_client *client);
+void admin_job_forget_client(struct admin *admin, const struct admin_client *client);
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CONTROL_ADMIN_QUEUE_H
+#define CONTROL_ADMIN_QUEUE_H
+
+#include <jansson.h>
+
+#include "control/shard.h"
+
+/*
+ * Verbs of the control socket about the queue: what a request asks of the shards, and what their
+ * rows look like as JSON.
+ */
+#define ADMIN_QUEUE_WHY_SIZE 256u
+
+enum admin_queue_kind { ADMIN_QUEUE_NONE, ADMIN_QUEUE_READY, ADMIN_QUEUE_REFUSED };
+
+/** Is `verb` one of them? READY: the query may be sent, admin_queue_end() frees its memory.
+ * REFUSED: why, for people. */
+enum admin_queue_kind admin_queue_prepare(const char *verb, const json_t *request,
+                                          struct shard_query *query,
+                                          char ret_why[ADMIN_QUEUE_WHY_SIZE]);
+void admin_queue_end(struct shard_query *query);
+/** Does it walk over the queue, so that short questions go first? */
+bool admin_queue_is_walk(const char *verb);
+/** One recipient of a message. New reference. */
+json_t *admin_queue_row(const struct shard_queue_row *row);
+/** Add what a shard counted to the object `groups`. */
+void admin_summary_add(json_t *groups, const struct shard_query *query);
+/** The largest `limit` groups, and the sums of all, into the answer. */
+void admin_summary_finish(json_t *answer, json_t *groups, enum qmgr_group_by by, uint64_t limit);
+
+#endif

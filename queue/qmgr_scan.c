@@ -1,0 +1,490 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The operators' view: what matches a filter, in slices over many turns, and counts by group.
+ *
+ * A scan takes the cheapest way that its filter allows:
+ *   ONE      id=                           one look-up
+ *   DOMAIN   domain=, recipient=           the deliveries of that domain
+ *   SENDER   sender=, sender_domain=       the messages of that sender domain
+ *   LINES    site= source= class= state= older= younger=   the lines, and the deliveries of those
+ *            whose counts say that something may match
+ *   ALL      nothing, or state=failed      every message
+ * What the way does not prove is asked of each delivery. Recipients that have FAILED are in no
+ * line: DOMAIN and LINES do not see them.
+ *
+ * Invariants
+ *   1. A step looks at no more than SCAN_LOOKS places, and stops when its matches are full; where
+ *      it stopped inside a message is kept by recipient.
+ *   2. What a scan looks at next lives: whoever frees a message, delivery or line moves the scans
+ *      on first (qmgr_scans_skip_*()).
+ *   3. A list is walked for as many steps as it was long when its walk began, so that mail that
+ *      goes on arriving does not keep a scan going.
+ *
+ * A handle is the place among `scans` and a generation: one that was given to somebody else, or
+ * ended, is known as stale.
+ */
+#include <ctype.h>
+
+#include "queue/qmgr_state.h"
+
+#define SCAN_LOOKS 256u
+
+enum qmgr_scan_plan { SCAN_ONE, SCAN_DOMAIN, SCAN_SENDER, SCAN_LINES, SCAN_ALL };
+
+/* ---- does it match? ---- */
+
+static wall_us wall_before(struct tick_now now, tick_us age)
+{
+    return now.wall > (wall_us)age ? now.wall - (wall_us)age : 0;
+}
+
+static bool arrival_matches(const struct qmgr_filter *filter, wall_us arrived, struct tick_now now)
+{
+    if (qmgr_filter_has(filter, QMGR_FILTER_OLDER) && arrived > wall_before(now, filter->older))
+        return false;
+    return !qmgr_filter_has(filter, QMGR_FILTER_YOUNGER) ||
+           arrived >= wall_before(now, filter->younger);
+}
+
+static bool message_matches(const struct qmgr_filter *filter, const struct qmgr_message *message,
+                            struct tick_now now)
+{
+    if (qmgr_filter_has(filter, QMGR_FILTER_SENDER_DOMAIN) &&
+        !span_is_equal(qmgr_sender_name(message->sender), qmgr_filter_span(&filter->sender_domain)))
+        return false;
+    return arrival_matches(filter, envelope_basic_get(message->encoded).arrived, now);
+}
+
+static bool line_matches(const struct qmgr_filter *filter, const struct qmgr_line *line)
+{
+    if (qmgr_filter_has(filter, QMGR_FILTER_DOMAIN) &&
+        !span_is_equal(qmgr_line_domain(line), qmgr_filter_span(&filter->domain)))
+        return false;
+    if (qmgr_filter_has(filter, QMGR_FILTER_SITE) &&
+        !span_is_equal_nocase(qmgr_line_site(line), qmgr_filter_span(&filter->site)))
+        return false;
+    if (qmgr_filter_has(filter, QMGR_FILTER_SOURCE) &&
+        !span_is_equal_nocase(qmgr_line_source_pool(line), qmgr_filter_span(&filter->source)))
+        return false;
+    return !qmgr_filter_has(filter, QMGR_FILTER_CLASS) || line->class == filter->class;
+}
+
+/* By the counts of the line: may any of its deliveries match? */
+static bool line_may_match(const struct qmgr_filter *filter, const struct qmgr_line *line,
+                           struct tick_now now)
+{
+    uint32_t waiting = line->delivery_count - line->active_count - line->heap_count;
+    uint32_t states = (line->heap_count > 0 ? QMGR_FILTER_READY : 0u) |
+                      (line->active_count > 0 ? QMGR_FILTER_ACTIVE : 0u) |
+                      (waiting > 0 ? QMGR_FILTER_WAITING : 0u);
+
+    if (qmgr_filter_has(filter, QMGR_FILTER_STATE) && (states & filter->states) == 0)
+        return false;
+    wall_us from =
+        qmgr_filter_has(filter, QMGR_FILTER_YOUNGER) ? wall_before(now, filter->younger) : 0;
+    wall_us to =
+        qmgr_filter_has(filter, QMGR_FILTER_OLDER) ? wall_before(now, filter->older) : INT64_MAX;
+    return line_matches(filter, line) && qmgr_ages_may_hold(&line->ages, from, to);
+}
+
+static bool delivery_matches(const struct qmgr_filter *filter, const struct qmgr_delivery *delivery)
+{
+    static const uint32_t bits[] = {[QMGR_WAITING] = QMGR_FILTER_WAITING,
+                                    [QMGR_READY] = QMGR_FILTER_READY,
+                                    [QMGR_ACTIVE] = QMGR_FILTER_ACTIVE};
+
+    if (qmgr_filter_has(filter, QMGR_FILTER_STATE) && (filter->states & bits[delivery->state]) == 0)
+        return false;
+    return line_matches(filter, delivery->line);
+}
+
+/* A recipient that has failed has no delivery any more. */
+static bool failed_matches(const struct qmgr_filter *filter, const struct envelope *envelope,
+                           const struct envelope_recipient *recipient)
+{
+    if (qmgr_filter_has(filter, QMGR_FILTER_STATE) && !(filter->states & QMGR_FILTER_FAILED))
+        return false;
+    if (qmgr_filter_has(filter, QMGR_FILTER_SITE))
+        return false;
+    if (qmgr_filter_has(filter, QMGR_FILTER_DOMAIN) &&
+        !span_is_equal(recipient->domain, qmgr_filter_span(&filter->domain)))
+        return false;
+    if (qmgr_filter_has(filter, QMGR_FILTER_SOURCE) &&
+        !span_is_equal_nocase(envelope->source_pool, qmgr_filter_span(&filter->source)))
+        return false;
+    return !qmgr_filter_has(filter, QMGR_FILTER_CLASS) || envelope->class == filter->class;
+}
+
+/* ---- the recipients of one place ---- */
+
+struct scan_out {
+    struct qmgr_match *matches;
+    uint32_t max, count;
+};
+
+/* The delivery of a recipient that is DUE. Deliveries stand in the reverse order of their first
+ * recipients, so that it is mostly the one found last or the one before that. */
+static struct qmgr_delivery *delivery_of(const struct qmgr_message *message,
+                                         const struct envelope_recipient *recipient,
+                                         struct qmgr_delivery *hint)
+{
+    struct qmgr_delivery *next = hint == NULL ? NULL : hint->prev;
+
+    if (hint != NULL && span_is_equal(qmgr_line_domain(hint->line), recipient->domain))
+        return hint;
+    if (next != NULL && span_is_equal(qmgr_line_domain(next->line), recipient->domain))
+        return next;
+    struct qmgr_delivery *delivery = message->deliveries;
+    while (!span_is_equal(qmgr_line_domain(delivery->line), recipient->domain))
+        delivery = delivery->next;
+    return delivery;
+}
+
+/* Recipients of the message from `from` on, of one delivery or of all. Returns the index at which
+ * there was no room any more, or the number of recipients. */
+static uint32_t message_tell(const struct qmgr_filter *filter, struct qmgr_message *message,
+                             struct qmgr_delivery *only, uint32_t from, struct scan_out *out)
+{
+    const struct envelope *envelope = qmgr_message_envelope(message);
+    struct qmgr_delivery *delivery = only;
+
+    if (qmgr_filter_has(filter, QMGR_FILTER_SENDER) &&
+        !span_is_equal_nocase(envelope->sender, qmgr_filter_span(&filter->sender)))
+        return envelope->recipient_count;
+    for (uint32_t i = from; i < envelope->recipient_count; i++) {
+        const struct envelope_recipient *recipient = &envelope->recipients[i];
+        bool is_due = recipient->state == RECIPIENT_DUE;
+        if (!is_due && (recipient->state != RECIPIENT_FAILED || only != NULL))
+            continue;
+        if (only != NULL && !span_is_equal(qmgr_line_domain(only->line), recipient->domain))
+            continue;
+        if (qmgr_filter_has(filter, QMGR_FILTER_RECIPIENT) &&
+            !span_is_equal_nocase(recipient->address, qmgr_filter_span(&filter->recipient)))
+            continue;
+        if (is_due && only == NULL)
+            delivery = delivery_of(message, recipient, delivery);
+        if (is_due ? !delivery_matches(filter, delivery)
+                   : !failed_matches(filter, envelope, recipient))
+            continue;
+        if (out->count == out->max)
+            return i;
+        out->matches[out->count++] = (struct qmgr_match){message, is_due ? delivery : NULL, i};
+    }
+    return envelope->recipient_count;
+}
+
+/* True when the place is told in full, and the scan may go on to the next. */
+static bool place_tell(struct qmgr_scan *scan, struct qmgr_message *message,
+                       struct qmgr_delivery *only, struct scan_out *out, struct tick_now now)
+{
+    struct message_id id = envelope_basic_get(message->encoded).id;
+    uint32_t from = message_id_is_equal(id, scan->resume_id) ? scan->resume_from : 0;
+
+    scan->resume_from = 0;
+    if (!message_matches(&scan->filter, message, now))
+        return true;
+    uint32_t count = qmgr_message_envelope(message)->recipient_count;
+    uint32_t reached = message_tell(&scan->filter, message, only, from, out);
+    if (reached == count)
+        return true;
+    scan->resume_id = id;
+    scan->resume_from = reached;
+    return false;
+}
+
+/* ---- ways ---- */
+
+/* Each looks at one place. False: there is none left. */
+
+static bool step_one(struct qmgr *qmgr, struct qmgr_scan *scan, struct scan_out *out,
+                     struct tick_now now)
+{
+    struct qmgr_message *message = qmgr_find(qmgr, scan->filter.id);
+
+    return message != NULL && !place_tell(scan, message, NULL, out, now);
+}
+
+static bool step_all(struct qmgr *qmgr, struct qmgr_scan *scan, struct scan_out *out,
+                     struct tick_now now)
+{
+    uint64_t cursor = scan->cursor;
+    struct qmgr_message *message = slab_next(&qmgr->messages, &cursor);
+
+    if (message == NULL)
+        return false;
+    if (place_tell(scan, message, NULL, out, now))
+        scan->cursor = cursor;
+    return true;
+}
+
+static bool step_sender(struct qmgr *qmgr, struct qmgr_scan *scan, struct scan_out *out,
+                        struct tick_now now)
+{
+    struct qmgr_message *message = scan->message;
+
+    (void)qmgr;
+    if (message == NULL || scan->left == 0)
+        return false;
+    if (place_tell(scan, message, NULL, out, now)) {
+        scan->message = message->sender_next;
+        scan->left--;
+    }
+    return true;
+}
+
+static struct qmgr_line *line_of_same_domain(const struct qmgr_line *line)
+{
+    struct qmgr_line *next = line->hash_next;
+
+    while (next != NULL && !span_is_equal(qmgr_line_domain(next), qmgr_line_domain(line)))
+        next = next->hash_next;
+    return next;
+}
+
+/* False: there are no more lines. */
+static bool line_find_next(struct qmgr *qmgr, struct qmgr_scan *scan, struct tick_now now)
+{
+    struct qmgr_line *line = scan->line_next;
+
+    if (scan->plan == SCAN_LINES)
+        line = slab_next(&qmgr->lines, &scan->cursor);
+    else if (line != NULL)
+        scan->line_next = line_of_same_domain(line);
+    if (line == NULL)
+        return false;
+    if (!line_may_match(&scan->filter, line, now))
+        return true;
+    scan->line = line;
+    scan->delivery = line->first_delivery;
+    scan->left = line->delivery_count;
+    return true;
+}
+
+static bool step_lines(struct qmgr *qmgr, struct qmgr_scan *scan, struct scan_out *out,
+                       struct tick_now now)
+{
+    struct qmgr_delivery *delivery = scan->delivery;
+
+    if (scan->line == NULL || delivery == NULL || scan->left == 0) {
+        scan->line = NULL;
+        return line_find_next(qmgr, scan, now);
+    }
+    if (!delivery_matches(&scan->filter, delivery) ||
+        place_tell(scan, delivery->message, delivery, out, now)) {
+        scan->delivery = delivery->line_next;
+        scan->left--;
+    }
+    return true;
+}
+
+static bool (*const steps[])(struct qmgr *qmgr, struct qmgr_scan *scan, struct scan_out *out,
+                             struct tick_now now) = {
+    [SCAN_ONE] = step_one,     [SCAN_DOMAIN] = step_lines, [SCAN_SENDER] = step_sender,
+    [SCAN_LINES] = step_lines, [SCAN_ALL] = step_all,
+};
+
+/* ---- plans ---- */
+
+/* The routing key of an address as far as it is plain; empty: it must be compared as a whole. */
+static struct span recipient_domain(const struct qmgr_filter *filter, uint8_t *octets)
+{
+    struct span domain = qmgr_sender_domain_of(qmgr_filter_span(&filter->recipient));
+
+    for (uint32_t i = 0; i < domain.size; i++) {
+        if (domain.data[i] >= 0x80 || domain.data[i] == '[')
+            return span_of("", 0);
+        octets[i] = (uint8_t)tolower(domain.data[i]);
+    }
+    return span_of(octets, domain.size);
+}
+
+static void plan_sender(struct qmgr *qmgr, struct qmgr_scan *scan, struct span name)
+{
+    struct qmgr_sender *sender = qmgr_sender_find(qmgr, name);
+
+    scan->plan = SCAN_SENDER;
+    scan->message = sender == NULL ? NULL : sender->first;
+    scan->left = sender == NULL ? 0 : sender->message_count;
+}
+
+static void scan_plan(struct qmgr *qmgr, struct qmgr_scan *scan)
+{
+    const struct qmgr_filter *filter = &scan->filter;
+    uint8_t octets[ENVELOPE_ADDRESS_SIZE_MAX];
+    struct span domain = qmgr_filter_span(&filter->domain);
+    bool wants_failed = filter->states & QMGR_FILTER_FAILED;
+
+    if (domain.size == 0)
+        domain = recipient_domain(filter, octets);
+    scan->plan = SCAN_ALL;
+    if (qmgr_filter_has(filter, QMGR_FILTER_ID)) {
+        scan->plan = SCAN_ONE;
+    } else if (domain.size > 0 && !wants_failed) {
+        scan->plan = SCAN_DOMAIN;
+        scan->line_next = qmgr_line_first(qmgr, domain);
+    } else if (qmgr_filter_has(filter, QMGR_FILTER_SENDER_DOMAIN)) {
+        plan_sender(qmgr, scan, qmgr_filter_span(&filter->sender_domain));
+    } else if (qmgr_filter_has(filter, QMGR_FILTER_SENDER)) {
+        struct span name = qmgr_sender_domain_of(qmgr_filter_span(&filter->sender));
+        for (uint32_t i = 0; i < name.size; i++)
+            octets[i] = (uint8_t)tolower(name.data[i]);
+        plan_sender(qmgr, scan, span_of(octets, name.size));
+    } else if (filter->terms != 0 && !wants_failed && filter->terms != QMGR_FILTER_RECIPIENT) {
+        scan->plan = SCAN_LINES;
+    }
+}
+
+static struct qmgr_scan *scan_choose(struct qmgr *qmgr)
+{
+    struct qmgr_scan *oldest = &qmgr->scans[0];
+
+    for (uint32_t i = 0; i < QMGR_SCAN_MAX; i++) {
+        struct qmgr_scan *scan = &qmgr->scans[i];
+        if (!scan->is_used)
+            return scan;
+        if (scan->touched < oldest->touched)
+            oldest = scan;
+    }
+    qmgr->scan_count--;
+    return oldest;
+}
+
+uint64_t qmgr_scan_begin(struct qmgr *qmgr, const struct qmgr_filter *filter, struct tick_now now)
+{
+    struct qmgr_scan *scan = scan_choose(qmgr);
+    uint32_t generation = scan->generation + 1;
+
+    *scan = (struct qmgr_scan){
+        .is_used = true, .generation = generation, .touched = now.tick, .filter = *filter};
+    qmgr->scan_count++;
+    scan_plan(qmgr, scan);
+    return (uint64_t)generation << 32 | (uint64_t)(scan - qmgr->scans);
+}
+
+static struct qmgr_scan *scan_find(struct qmgr *qmgr, uint64_t handle)
+{
+    uint32_t index = (uint32_t)handle;
+
+    if (index >= QMGR_SCAN_MAX || !qmgr->scans[index].is_used ||
+        qmgr->scans[index].generation != handle >> 32)
+        return NULL;
+    return &qmgr->scans[index];
+}
+
+void qmgr_scan_end(struct qmgr *qmgr, uint64_t handle)
+{
+    struct qmgr_scan *scan = scan_find(qmgr, handle);
+
+    if (scan == NULL)
+        return;
+    scan->is_used = false;
+    qmgr->scan_count--;
+}
+
+enum err qmgr_scan_step(struct qmgr *qmgr, uint64_t handle, struct qmgr_match *ret_matches,
+                        uint32_t max, uint32_t *ret_count, bool *ret_is_done, struct tick_now now)
+{
+    struct qmgr_scan *scan = scan_find(qmgr, handle);
+    struct scan_out out = {.matches = ret_matches, .max = max};
+    bool has_more = true;
+
+    CHECK(max > 0);
+    if (scan == NULL)
+        return ERR_STALE;
+    scan->touched = now.tick;
+    for (uint32_t i = 0; i < SCAN_LOOKS && has_more && out.count < max; i++)
+        has_more = steps[scan->plan](qmgr, scan, &out, now);
+    if (!has_more)
+        qmgr_scan_end(qmgr, handle);
+    *ret_count = out.count;
+    *ret_is_done = !has_more;
+    return ERR_OK;
+}
+
+/* ---- what a scan stands on goes ---- */
+
+void qmgr_scans_skip_message(struct qmgr *qmgr, const struct qmgr_message *message)
+{
+    for (uint32_t i = 0; i < QMGR_SCAN_MAX && qmgr->scan_count > 0; i++) {
+        struct qmgr_scan *scan = &qmgr->scans[i];
+        if (scan->is_used && scan->message == message)
+            scan->message = message->sender_next;
+    }
+}
+
+void qmgr_scans_skip_delivery(struct qmgr *qmgr, const struct qmgr_delivery *delivery)
+{
+    for (uint32_t i = 0; i < QMGR_SCAN_MAX && qmgr->scan_count > 0; i++) {
+        struct qmgr_scan *scan = &qmgr->scans[i];
+        if (scan->is_used && scan->delivery == delivery)
+            scan->delivery = delivery->line_next;
+    }
+}
+
+void qmgr_scans_skip_line(struct qmgr *qmgr, const struct qmgr_line *line)
+{
+    for (uint32_t i = 0; i < QMGR_SCAN_MAX && qmgr->scan_count > 0; i++) {
+        struct qmgr_scan *scan = &qmgr->scans[i];
+        if (scan->is_used && scan->line == line)
+            scan->line = NULL;
+        if (scan->is_used && scan->line_next == line)
+            scan->line_next = line_of_same_domain(line);
+    }
+}
+
+/* ---- groups ---- */
+
+static void name_set(char *ret_name, struct span name, const char *when_empty)
+{
+    if (name.size == 0)
+        name = span_from_text(when_empty);
+    CHECK(name.size <= ENVELOPE_ADDRESS_SIZE_MAX);
+    memcpy(ret_name, name.data, name.size);
+    ret_name[name.size] = '\0';
+}
+
+static void line_group(const struct qmgr_line *line, enum qmgr_group_by by,
+                       struct qmgr_group *ret_group)
+{
+    static const char digits[] = "0123456789";
+    uint8_t class = line->class;
+    char number[4] = {digits[class / 100], digits[class / 10 % 10], digits[class % 10], '\0'};
+    struct span site = qmgr_line_site(line);
+
+    if (by == QMGR_BY_SOURCE)
+        name_set(ret_group->name, qmgr_line_source_pool(line), "default");
+    else if (by == QMGR_BY_CLASS)
+        name_set(ret_group->name,
+                 span_from_text(number + (class < 10    ? 2
+                                          : class < 100 ? 1
+                                                        : 0)),
+                 "");
+    else if (by == QMGR_BY_SITE && site.size > 0)
+        name_set(ret_group->name, site, "");
+    else
+        name_set(ret_group->name, qmgr_line_domain(line), "");
+}
+
+uint32_t qmgr_groups(const struct qmgr *qmgr, enum qmgr_group_by by, uint64_t *cursor,
+                     struct qmgr_group *ret_groups, uint32_t max, struct tick_now now)
+{
+    const struct slab *slab = by == QMGR_BY_SENDER ? &qmgr->senders : &qmgr->lines;
+
+    for (uint32_t count = 0; count < max; count++) {
+        const void *place = slab_next(slab, cursor);
+        if (place == NULL) {
+            *cursor = UINT64_MAX;
+            return count;
+        }
+        const struct qmgr_sender *sender = place;
+        const struct qmgr_line *line = place;
+        memset(ret_groups[count].ages, 0, sizeof(ret_groups[count].ages));
+        if (by == QMGR_BY_SENDER)
+            name_set(ret_groups[count].name, qmgr_sender_name(sender), "<>");
+        else
+            line_group(line, by, &ret_groups[count]);
+        qmgr_ages_count(by == QMGR_BY_SENDER ? &sender->ages : &line->ages, now.wall,
+                        ret_groups[count].ages);
+    }
+    return max;
+}

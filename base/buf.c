@@ -8,8 +8,8 @@
  * a heap block that is freed with its last reference. A pool that stands on an rte_mempool has ops
  * (base/buf_pool.h); slabs and heap know no function pointer.
  *
- * A queue is a ring of slices. The ring doubles when full and is freed by buf_queue_fini() only, so
- * that a queue in use settles at the size it needs.
+ * A queue is one slice in place, or a ring of slices. The ring comes with the second, doubles when
+ * full and is freed by buf_queue_fini() only, so that a queue in use settles at the size it needs.
  *
  * Invariants
  *   1. A buffer on the free list has refcnt 0; every buffer outside has refcnt >= 1. In a mempool
@@ -300,6 +300,8 @@ void buf_queue_init(struct buf_queue *queue)
 
 static struct buf_slice *queue_slot(const struct buf_queue *queue, uint32_t index)
 {
+    if (queue->capacity == 0)
+        return (struct buf_slice *)(uintptr_t)&queue->one;
     return &queue->slices[(queue->head + index) & (queue->capacity - 1)];
 }
 
@@ -307,7 +309,8 @@ void buf_queue_fini(struct buf_queue *queue)
 {
     for (uint32_t i = 0; i < queue->count; i++)
         buf_release(queue_slot(queue, i)->buf);
-    free(queue->slices);
+    if (queue->capacity > 0)
+        free(queue->slices);
     *queue = (struct buf_queue){0};
 }
 
@@ -326,14 +329,10 @@ static void queue_grow(struct buf_queue *queue)
     /* A few hundred octets are not to be had: the kernel overcommits, so this is never the mail's
      * doing and nothing sensible can go on. */
     CHECK(slices != NULL);
-    if (queue->count > 0) {
-        uint32_t to_end = queue->capacity - queue->head;
-        uint32_t first = queue->count < to_end ? queue->count : to_end;
-
-        memcpy(slices, queue->slices + queue->head, first * sizeof(*slices));
-        memcpy(slices + first, queue->slices, (queue->count - first) * sizeof(*slices));
-    }
-    free(queue->slices);
+    for (uint32_t i = 0; i < queue->count; i++)
+        slices[i] = *queue_slot(queue, i);
+    if (queue->capacity > 0)
+        free(queue->slices);
     queue->slices = slices;
     queue->capacity = capacity;
     queue->head = 0;
@@ -352,7 +351,7 @@ static bool queue_push(struct buf_queue *queue, struct buf_slice slice)
             return false;
         }
     }
-    if (queue->count == queue->capacity)
+    if (queue->count > 0 && queue->count >= queue->capacity)
         queue_grow(queue);
     *queue_slot(queue, queue->count) = slice;
     queue->count++;
@@ -461,7 +460,6 @@ void buf_queue_move(struct buf_queue *queue, struct buf_queue *source)
 
         *queue = *source;
         *source = empty;
-        source->head = 0;
         return;
     }
     for (uint32_t i = 0; i < source->count; i++) {
@@ -470,7 +468,6 @@ void buf_queue_move(struct buf_queue *queue, struct buf_queue *source)
         if (!queue_push(queue, slice))
             buf_release(slice.buf);
     }
-    source->head = 0;
     source->count = 0;
     source->size = 0;
 }
@@ -489,8 +486,9 @@ void buf_queue_drop(struct buf_queue *queue, uint64_t size)
         }
         size -= first->size;
         buf_release(first->buf);
-        queue->head = (queue->head + 1) & (queue->capacity - 1);
         queue->count--;
+        if (queue->capacity > 0)
+            queue->head = (queue->head + 1) & (queue->capacity - 1);
     }
 }
 

@@ -107,11 +107,18 @@ static inline struct span buf_slice_span(const struct buf_slice *slice)
     return span_of((const uint8_t *)slice->buf->mbuf.buf_addr + slice->offset, slice->size);
 }
 
-/* A queue of slices: a message body, or what a flow has still to send. Grows on the heap
- * (jemalloc), 16 octets a slice. */
+/* A queue of slices: a message body, or what a flow has still to send. A single slice lies in the
+ * queue itself; more go to a ring on the heap (jemalloc), 16 octets a slice. */
 struct buf_queue {
-    struct buf_slice *slices; /* ring of `capacity`, a power of two */
-    uint32_t capacity, head, count;
+    uint32_t capacity; /* of the ring, a power of two; 0: none, at most `one` */
+    uint32_t count;
+    union {
+        struct buf_slice one;
+        struct {
+            struct buf_slice *slices;
+            uint32_t head;
+        };
+    };
     uint64_t size; /* octets in all slices */
 };
 

@@ -3,10 +3,10 @@
  * What all flow planes share, first half: handles, lists and reports. (flow_octets.c has the
  * octets.)
  *
- * Slots live in blocks of SLOT_BLOCK that are never moved or given back; a handle is the slot's
- * index and its generation, which changes when the owner lets go and again when the slot is free,
- * so that an old handle is recognised. Slots that need something done are on lists, so that a turn
- * costs nothing for flows on which nothing happened:
+ * Slots live in blocks that are never moved or given back (on huge pages when there are many); a
+ * handle is the slot's index and its generation, which changes when the owner lets go and again
+ * when the slot is free, so that an old handle is recognised. Slots that need something done are on
+ * lists, so that a turn costs nothing for flows on which nothing happened:
  *
  *   report   poll has something to say          flow_core_touch()       flow_core_report()
  *   read     the transport may have octets      flow_core_resume()      flow_core_read_round()
@@ -22,15 +22,19 @@
  *   3. CONNECTED is reported once.
  *   4. A slot on which nothing is received, taken or unsent holds no buffer after the settle.
  *
- * Limits: slot_count_max; blocks grow by SLOT_BLOCK slots.
+ * Limits: slot_count_max; a block is of as many slots as that, at least 1 << SLOT_SHIFT_MIN and at
+ * most 1 << SLOT_SHIFT_MAX. Its memory is real from a slot's first use on.
  */
 #include "dataplane/flow_core.h"
 
 #include <stdlib.h>
 
-#define SLOT_BLOCK   256u
-#define SLOT_ALWAYS  ((uint32_t) ~(FLOW_READABLE | FLOW_WRITABLE | FLOW_SENT))
-#define LEFTOVER_MAX 4096u
+#include "base/pages.h"
+
+#define SLOT_SHIFT_MIN 6u
+#define SLOT_SHIFT_MAX 15u
+#define SLOT_ALWAYS    ((uint32_t) ~(FLOW_READABLE | FLOW_WRITABLE | FLOW_SENT))
+#define LEFTOVER_MAX   4096u
 
 /* ---- lists ---- */
 
@@ -57,7 +61,10 @@ void flow_core_init(struct flow_core *core, const struct flow_ops *ops, struct b
     *core = (struct flow_core){.plane = {.ops = ops, .pool = pool},
                                .slot_size = slot_size,
                                .slot_count_max = slot_count_max};
-    core->block_count = (slot_count_max + SLOT_BLOCK - 1) / SLOT_BLOCK;
+    core->block_shift = SLOT_SHIFT_MIN;
+    while (core->block_shift < SLOT_SHIFT_MAX && 1u << core->block_shift < slot_count_max)
+        core->block_shift++;
+    core->block_count = ((slot_count_max - 1) >> core->block_shift) + 1;
     core->blocks = calloc(core->block_count, sizeof(*core->blocks));
     CHECK(core->blocks != NULL);
     flow_link_init(&core->free);
@@ -71,8 +78,14 @@ struct flow_slot *flow_core_slot_at(struct flow_core *core, uint32_t index)
 {
     if (index >= core->slot_count)
         return NULL;
-    char *block = core->blocks[index / SLOT_BLOCK];
-    return (struct flow_slot *)(void *)(block + (size_t)(index % SLOT_BLOCK) * core->slot_size);
+    char *block = core->blocks[index >> core->block_shift];
+    uint32_t within = index & ((1u << core->block_shift) - 1);
+    return (struct flow_slot *)(void *)(block + (size_t)within * core->slot_size);
+}
+
+static size_t block_size(const struct flow_core *core)
+{
+    return (size_t)core->slot_size << core->block_shift;
 }
 
 void flow_core_fini(struct flow_core *core)
@@ -83,23 +96,22 @@ void flow_core_fini(struct flow_core *core)
     if (core->leftover != NULL)
         buf_release(core->leftover);
     for (uint32_t i = 0; i < core->block_count; i++)
-        free(core->blocks[i]);
+        pages_free(core->blocks[i], block_size(core));
     free(core->blocks);
 }
 
 uint64_t flow_core_memory(const struct flow_core *core)
 {
-    uint64_t blocks = (core->slot_count + SLOT_BLOCK - 1) / SLOT_BLOCK;
-    return blocks * SLOT_BLOCK * core->slot_size + core->block_count * sizeof(*core->blocks);
+    return (uint64_t)core->slot_count * core->slot_size + core->block_count * sizeof(*core->blocks);
 }
 
 static bool slots_grow(struct flow_core *core)
 {
     if (core->slot_count == core->slot_count_max)
         return false;
-    void **block = &core->blocks[core->slot_count / SLOT_BLOCK];
+    void **block = &core->blocks[core->slot_count >> core->block_shift];
     if (*block == NULL)
-        *block = calloc(SLOT_BLOCK, core->slot_size);
+        *block = pages_new(block_size(core));
     if (*block == NULL)
         return false;
     uint32_t index = core->slot_count++;

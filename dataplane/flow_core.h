@@ -96,7 +96,7 @@ struct flow_core {
     uint32_t slot_size, slot_count_max, slot_count; /* slot_count: made so far */
     uint32_t incarnation;
     void **blocks;
-    uint32_t block_count;
+    uint32_t block_count, block_shift;                /* a block has 1 << block_shift slots */
     struct flow_link free, report, read, dirty, warm; /* heads of circular lists */
     struct buf *spares[FLOW_RECEIVE_VECTOR_MAX - 1];  /* for the next read; none between turns */
     uint32_t spare_count;

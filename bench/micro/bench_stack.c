@@ -18,7 +18,7 @@
 #define WINDOW      (1u << 20)
 #define REQUEST     64u
 #define PORT        25u
-#define STREAMS_MAX 1000u
+#define STREAMS_MAX 10000u
 
 struct end {
     struct nic nic;
@@ -272,6 +272,11 @@ static void *request_set_up(void)
 {
     return pair_new(1000, true, false);
 }
+
+static void *request_10000_set_up(void)
+{
+    return pair_new(10000, true, false);
+}
 static void *connect_set_up(void)
 {
     return pair_new(200, true, true);
@@ -324,6 +329,8 @@ const struct micro_bench micro_bench_stack[] = {
      "the same over 100 streams in turn"},
     {"stack.request", request_set_up, operation_run, pair_tear_down, 1, 0,
      "64 octets there and back over 1,000 connections, both ends, 1 core"},
+    {"stack.request.10000", request_10000_set_up, operation_run, pair_tear_down, 1, 0,
+     "the same over 10,000"},
     {"stack.connect", connect_set_up, operation_run, pair_tear_down, 1, 0,
      "connect, request, reply, close by the server; both ends, 200 at a time, 1 core"},
     {0},

@@ -60,10 +60,15 @@ void tcp_prefetch(struct stack *stack, struct packet *packet)
     packet->has_key_hash = true;
 }
 
-void tcp_table_prefetch_found(struct stack *stack, uint64_t hash)
+struct tcb *tcp_table_prefetch_found(struct stack *stack, uint64_t hash)
 {
-    (void)stack;
-    (void)hash;
+    (void)stack, (void)hash;
+    return NULL;
+}
+
+void tcp_prefetch_buffers(const struct tcb *tcb)
+{
+    (void)tcb;
 }
 
 void tcp_on_icmp_error(struct stack *stack, const struct icmp_error *error)

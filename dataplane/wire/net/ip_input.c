@@ -396,6 +396,7 @@ void net_input_burst(struct stack *stack, struct stack_port *port, struct buf *c
                      uint32_t count)
 {
     struct frame frames[NIC_BURST];
+    const struct tcb *tcbs[NIC_BURST];
 
     CHECK(count <= NIC_BURST);
     for (uint32_t i = 0; i < count; i++) {
@@ -408,8 +409,13 @@ void net_input_burst(struct stack *stack, struct stack_port *port, struct buf *c
             tcp_prefetch(stack, &frames[i].packet);
     }
     for (uint32_t i = 0; i < count; i++) {
+        tcbs[i] = NULL;
         if (frames[i].packet.has_key_hash)
-            tcp_table_prefetch_found(stack, frames[i].packet.key_hash);
+            tcbs[i] = tcp_table_prefetch_found(stack, frames[i].packet.key_hash);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (tcbs[i] != NULL)
+            tcp_prefetch_buffers(tcbs[i]);
     }
     for (uint32_t i = 0; i < count; i++)
         frame_end(stack, port, &frames[i]);

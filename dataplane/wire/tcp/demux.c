@@ -96,6 +96,14 @@ void tcp_prefetch(struct stack *stack, struct packet *packet)
     packet->has_key_hash = true;
 }
 
+void tcp_prefetch_buffers(const struct tcb *tcb)
+{
+    const struct buf_queue *unsent = &tcb->slot.unsent;
+
+    if (unsent->count > 0)
+        __builtin_prefetch(buf_queue_get(unsent, 0)->buf);
+}
+
 void tcp_input(struct stack *stack, struct packet *packet)
 {
     struct segment segment;

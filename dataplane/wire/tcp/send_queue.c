@@ -51,7 +51,8 @@ static void sent_grow(struct tcp_sent_queue *queue)
     CHECK(ring != NULL); /* as for slices: the kernel overcommits */
     for (uint32_t i = 0; i < queue->count; i++)
         ring[i] = *tcp_sent_at(queue, i);
-    free(queue->ring);
+    if (queue->capacity > 0)
+        free(queue->ring);
     queue->ring = ring;
     queue->capacity = capacity;
     queue->head = 0;
@@ -81,7 +82,7 @@ enum err tcp_sent_push(struct stack *stack, struct tcb *tcb, uint16_t size, uint
     CHECK(size > 0);
     if (queue->count == TCP_SENT_MAX)
         return ERR_LIMIT;
-    if (queue->count == queue->capacity)
+    if (queue->count > 0 && queue->count >= queue->capacity)
         sent_grow(queue);
     if (queue->count == 0)
         tcb->unacked_since = stack->now;
@@ -122,7 +123,7 @@ enum err tcp_sent_split(struct stack *stack, struct tcb *tcb, uint32_t index, ui
     CHECK(index < queue->count && size > 0 && size < tcp_sent_at(queue, index)->size);
     if (queue->count == TCP_SENT_MAX)
         return ERR_LIMIT;
-    if (queue->count == queue->capacity)
+    if (queue->count > 0 && queue->count >= queue->capacity)
         sent_grow(queue);
     queue->count++;
     for (uint32_t i = queue->count - 1; i > index + 1; i--)
@@ -168,7 +169,8 @@ static uint32_t sent_trim(struct tcb *tcb, uint32_t size)
     tcb->retransmitted -= sent->flags & TCP_SENT_RETRANSMITTED ? size : 0;
     if (size == sent->size) {
         uint32_t controls = sent_controls(sent);
-        queue->head = (queue->head + 1) & (queue->capacity - 1);
+        if (queue->capacity > 0)
+            queue->head = (queue->head + 1) & (queue->capacity - 1);
         queue->count--;
         return size - controls;
     }
@@ -198,7 +200,8 @@ void tcp_sent_drop(struct stack *stack, struct tcb *tcb, uint32_t acknowledged)
 
 void tcp_sent_free(struct tcb *tcb)
 {
-    free(tcb->sent.ring);
+    if (tcb->sent.capacity > 0)
+        free(tcb->sent.ring);
     tcb->sent = (struct tcp_sent_queue){0};
     tcb->sacked = tcb->lost = tcb->retransmitted = 0;
     tcb->send_slice = tcb->send_offset = 0;

@@ -31,14 +31,14 @@
 #include <emmintrin.h>
 #endif
 
+#include "base/pages.h"
 #include "dataplane/wire/tcp/tcp.h"
 
-#define WAYS         8u
-#define FILL_MAX     6u         /* entries per bucket on average when the table is full */
-#define TIME_WAIT    (1u << 31) /* in an index: it is a record's, not a slot's */
-#define TAG_SHIFT    48
-#define LINE_SIZE    64u
-#define TCB_HOT_SIZE offsetof(struct tcb, measure_at)
+#define WAYS      8u
+#define FILL_MAX  6u         /* entries per bucket on average when the table is full */
+#define TIME_WAIT (1u << 31) /* in an index: it is a record's, not a slot's */
+#define TAG_SHIFT 48
+#define LINE_SIZE 64u
 
 struct bucket {
     uint16_t tags[WAYS]; /* 0: free */
@@ -192,15 +192,16 @@ struct tcp_table *tcp_table_new(struct stack *stack)
     CHECK(bucket_count <= UINT32_MAX / 2);
     table->mask = (uint32_t)bucket_count - 1;
     table->count_max = (uint32_t)count_max;
-    table->buckets = aligned_alloc(LINE_SIZE, bucket_count * sizeof(struct bucket));
+    table->buckets = pages_new(bucket_count * sizeof(struct bucket));
     CHECK(table->buckets != NULL);
+    /* Touched now, not one page after the other in the middle of traffic. */
     memset(table->buckets, 0, bucket_count * sizeof(struct bucket));
     return table;
 }
 
 void tcp_table_free(struct tcp_table *table)
 {
-    free(table->buckets);
+    pages_free(table->buckets, ((size_t)table->mask + 1) * sizeof(struct bucket));
     free(table);
 }
 
@@ -220,7 +221,7 @@ uint64_t tcp_table_prefetch(struct stack *stack, const struct tcp_key *key)
     return hash;
 }
 
-void tcp_table_prefetch_found(struct stack *stack, uint64_t hash)
+struct tcb *tcp_table_prefetch_found(struct stack *stack, uint64_t hash)
 {
     const struct tcp_table *table = stack->tcp->table;
     struct walk walk = walk_of(table, hash);
@@ -228,15 +229,16 @@ void tcp_table_prefetch_found(struct stack *stack, uint64_t hash)
     uint32_t matches = bucket_match(bucket, walk.tag);
 
     if (matches == 0)
-        return;
-    const char *key = (const char *)entry_key(stack, bucket->indices[__builtin_ctz(matches)]);
-    if (bucket->indices[__builtin_ctz(matches)] & TIME_WAIT) {
-        __builtin_prefetch(key);
-        return;
+        return NULL;
+    uint32_t index = bucket->indices[__builtin_ctz(matches)];
+    if (index & TIME_WAIT) {
+        __builtin_prefetch(tcp_time_wait_at(stack, index & ~TIME_WAIT));
+        return NULL;
     }
-    const char *tcb = key - offsetof(struct tcb, key);
-    for (uint32_t at = 0; at < TCB_HOT_SIZE; at += LINE_SIZE)
-        __builtin_prefetch(tcb + at);
+    struct tcb *tcb = tcb_of(flow_core_slot_at(&stack->core, index));
+    for (uint32_t at = 0; at < sizeof(*tcb); at += LINE_SIZE)
+        __builtin_prefetch((const char *)tcb + at);
+    return tcb;
 }
 
 struct tcp_found tcp_table_find_hashed(struct stack *stack, const struct tcp_key *key,

@@ -84,14 +84,23 @@ struct tcp_sent {
 };
 _Static_assert(sizeof(struct tcp_sent) == 16, "");
 
-/* In order of sequence, without gaps from snd_una to snd_nxt. A ring that grows by doubling and is
- * freed when empty at the end of a turn. */
+/* In order of sequence, without gaps from snd_una to snd_nxt. A single one lies in the queue
+ * itself; more go to a ring that grows by doubling and is freed when empty at the end of a turn. */
 struct tcp_sent_queue {
-    struct tcp_sent *ring; /* capacity is a power of two */
-    uint32_t capacity, head, count;
+    uint32_t capacity; /* of the ring, a power of two; 0: none, at most `one` */
+    uint32_t count;
+    union {
+        struct tcp_sent one;
+        struct {
+            struct tcp_sent *ring;
+            uint32_t head;
+        };
+    };
 };
 static inline struct tcp_sent *tcp_sent_at(const struct tcp_sent_queue *queue, uint32_t index)
 {
+    if (queue->capacity == 0)
+        return (struct tcp_sent *)(uintptr_t)&queue->one;
     return &queue->ring[(queue->head + index) & (queue->capacity - 1)];
 }
 
@@ -176,6 +185,7 @@ struct tcb {
     uint8_t state, rcv_scale, snd_scale, rtx_mode;
     uint16_t mss;      /* payload octets per segment now: path MTU, peer's MSS, less options */
     uint16_t peer_mss; /* as offered, floored */
+    uint32_t retransmit_count;
     /* sending */
     struct tcp_sent_queue sent;
     uint32_t sacked, lost, retransmitted; /* octets of `sent` with these flags; for the pipe */
@@ -198,11 +208,9 @@ struct tcb {
     uint32_t opened_at, challenge_at;                            /* ms, wrapping */
     uint8_t dupacks, syn_count, challenge_left, quick_acks_left; /* saturate */
     uint64_t octets_received, octets_sent;
-    uint32_t retransmit_count;
 };
 _Static_assert(offsetof(struct tcb, slot) == 0, "the core's slots are tcbs");
-_Static_assert(sizeof(struct tcb) <= 584,
-               "with its place in the table an idle connection stays under 600 octets");
+_Static_assert(sizeof(struct tcb) == 576, "nine cache lines: slots begin at one; docs/engine.md");
 
 /* A listener, in a slot of the size of a tcb. */
 struct tcp_listener {
@@ -289,7 +297,7 @@ struct tcp_found tcp_table_find(struct stack *stack, const struct tcp_key *key);
  * for; then the line of what that bucket names; then the look-up. The middle one may be left out.
  */
 uint64_t tcp_table_prefetch(struct stack *stack, const struct tcp_key *key);
-void tcp_table_prefetch_found(struct stack *stack, uint64_t hash);
+struct tcb *tcp_table_prefetch_found(struct stack *stack, uint64_t hash);
 struct tcp_found tcp_table_find_hashed(struct stack *stack, const struct tcp_key *key,
                                        uint64_t hash);
 /** The key of `what` must be set already. ERR_LIMIT: full. CHECKs that the key is new. */
@@ -509,6 +517,8 @@ void tcp_input(struct stack *stack, struct packet *packet);
 /** The packet will come to tcp_input() soon: its bucket of the table is asked for, and its hash
  * kept. tcp_table_prefetch_found() is the second step. */
 void tcp_prefetch(struct stack *stack, struct packet *packet);
+/** The third step, when the tcb's lines are there: the buffers that the segment will release. */
+void tcp_prefetch_buffers(const struct tcb *tcb);
 void tcp_on_icmp_error(struct stack *stack, const struct icmp_error *error);
 /** The machine for a segment of a tcb; also called by the SYN cache for the ACK that completed. The
  * tcb may be gone afterwards. */

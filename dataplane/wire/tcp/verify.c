@@ -8,7 +8,8 @@ static void verify_sent(const struct tcb *tcb)
 {
     uint32_t sequence = tcb->snd_una, sacked = 0, lost = 0, retransmitted = 0;
 
-    CHECK(tcb->sent.count <= tcb->sent.capacity && tcb->sent.count <= TCP_SENT_MAX);
+    CHECK(tcb->sent.count <= (tcb->sent.capacity > 0 ? tcb->sent.capacity : 1u));
+    CHECK(tcb->sent.count <= TCP_SENT_MAX);
     for (uint32_t i = 0; i < tcb->sent.count; i++) {
         const struct tcp_sent *sent = tcp_sent_at(&tcb->sent, i);
         bool is_last = i + 1 == tcb->sent.count;
@@ -43,7 +44,7 @@ static void verify_cursor(const struct tcb *tcb)
 static void verify_closed(const struct tcb *tcb)
 {
     CHECK(tcb->destination == NULL && tcb->reassembly == NULL && tcb->scoreboard == NULL);
-    CHECK(tcb->sent.ring == NULL && !wheel_is_armed(&tcb->timer));
+    CHECK(tcb->sent.capacity == 0 && !wheel_is_armed(&tcb->timer));
     CHECK(!(tcb->slot.flags & (FLOW_SLOT_ORPHAN | FLOW_SLOT_UNACCEPTED)));
     CHECK(tcb->slot.unsent.size == 0);
 }

@@ -34,7 +34,6 @@
 #define SHARD_HOST_DEAD_TIME    TICK_S(300)
 #define SHARD_SITE_BACKOFF_MIN  TICK_S(10)
 #define SHARD_SITE_BACKOFF_MAX  TICK_S(600)
-#define SHARD_VERIFY_MESSAGES   4096u /* looking at each takes a microsecond of everybody's time */
 #define SHARD_SITE_COUNT_MAX    65536u
 
 struct shard {
@@ -115,11 +114,15 @@ struct shard_status shard_get_status(const struct shard *shard)
         .uptime = shard->now.tick - shard->started,
         .handovers = transfer_handovers(shard->transfer),
     };
-    if (status.queue.messages <= SHARD_VERIFY_MESSAGES)
-        status.invariant_violations = qmgr_verify(queue);
+    status.invariant_violations = status.queue.stuck;
     if (shard->options.mailbox != NULL)
         status.ring = ring_member_stats(shard->options.mailbox);
     return status;
+}
+
+uint32_t shard_verify(const struct shard *shard)
+{
+    return qmgr_verify(transfer_queue(shard->transfer));
 }
 
 void shard_query_run(struct shard *shard, struct shard_query *query)

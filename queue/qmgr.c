@@ -245,6 +245,8 @@ void qmgr_message_remove(struct qmgr *qmgr, struct qmgr_message *message)
         work_free(qmgr, message->work);
     free(message->encoded);
     slab_release(&qmgr->messages, message);
+    if (qmgr->messages.in_use == 0)
+        qmgr_check_end(qmgr);
 }
 
 /* A body is kept for first attempts, and for a DSN that is about to be made. While somebody works
@@ -406,6 +408,7 @@ enum err qmgr_insert(struct qmgr *qmgr, const struct qmgr_insert *insert, struct
     struct envelope *envelope = &message->work->envelope;
     message_link(qmgr, message, envelope->id);
     qmgr_sender_join(qmgr, message, envelope->sender);
+    qmgr_check_begin(qmgr, now);
     message->is_null_sender = envelope->sender.size == 0;
     tick_us lifetime = (tick_us)(envelope->expires - envelope->arrived);
     wheel_arm(&qmgr->wheel, &message->expiry, qmgr_tick_of(envelope->expires, lifetime, now));
@@ -435,6 +438,9 @@ static void qmgr_on_timer(struct qmgr *qmgr, struct wheel_timer *timer, struct t
     case QMGR_TIMER_DSN:
         qmgr_dsn_timer(qmgr, WHEEL_OWNER(timer, struct qmgr_work, dsn_timer));
         return;
+    case QMGR_TIMER_CHECK:
+        qmgr_check_timer(qmgr, now);
+        return;
     }
     CHECK(false && "a timer kind");
 }
@@ -462,6 +468,7 @@ struct qmgr_stats qmgr_get_stats(const struct qmgr *qmgr)
 
     stats.messages = qmgr->messages.in_use;
     stats.lines = qmgr->lines.in_use;
+    stats.stuck = qmgr_check_stuck(qmgr);
     return stats;
 }
 

@@ -185,6 +185,8 @@ struct qmgr_stats {
     uint64_t inserted, delivered_recipients, failed_recipients, expired_recipients, deferrals, done;
     uint64_t progress_corrupt; /* PROGRESS payloads passed over at recovery */
     uint64_t body_memory;
+    uint64_t checked, check_rounds; /* messages the watchman looked at; rounds over all of them */
+    uint32_t stuck;                 /* without a next event, as he found: must be 0 */
 };
 struct qmgr_stats qmgr_get_stats(const struct qmgr *qmgr);
 struct qmgr_message *qmgr_find(struct qmgr *qmgr, struct message_id id);

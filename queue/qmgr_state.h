@@ -15,6 +15,7 @@
  *   qmgr_line.c      lines: the table, what is due, the round
  *   qmgr_attempt.c   take, view, finish, retries, expiry
  *   qmgr_dsn.c       failures and the DSN they are owed
+ *   qmgr_check.c     the watchman: counts what has no next event
  *   qmgr_sender.c    messages by sender domain
  *   qmgr_scan.c      the operators' view: what matches a filter, and counts by group
  *   qmgr_recover.c   PROGRESS applied to a message that comes back
@@ -31,7 +32,8 @@
 enum qmgr_timer_kind {
     QMGR_TIMER_RETRY = 1, /* of a delivery */
     QMGR_TIMER_EXPIRY,    /* of a message */
-    QMGR_TIMER_DSN        /* of a work: the DSN's commit failed */
+    QMGR_TIMER_DSN,       /* of a work: the DSN's commit failed */
+    QMGR_TIMER_CHECK      /* of the queue: a slice of the watchman's round */
 };
 
 /* The text of a last reply, shared by all deliveries of a line that heard the same. */
@@ -194,6 +196,12 @@ struct qmgr {
     struct envelope view_envelope;
     struct wheel wheel;
     struct qmgr_stats stats;
+    struct {
+        struct wheel_timer timer; /* armed while there is mail */
+        tick_us round_since;
+        uint64_t cursor;
+        uint32_t stuck, stuck_before; /* found in this round so far, and in the one before */
+    } check;
     struct qmgr_scan scans[QMGR_SCAN_MAX];
     uint32_t scan_count; /* in use */
 };
@@ -258,6 +266,17 @@ void qmgr_dsn_timer(struct qmgr *qmgr, struct qmgr_work *work);
 /** At most ENVELOPE_REPLY_SIZE_MAX octets of `text`, copied to `ret_octets`, control octets made
  * '?'. Returns how many. */
 uint32_t qmgr_text_copy(struct span text, uint8_t *ret_octets);
+
+/* qmgr_check.c */
+/** Does something come that moves this message? */
+bool qmgr_message_has_next_event(const struct qmgr_message *message);
+/** There is mail: see to it that rounds are made. */
+void qmgr_check_begin(struct qmgr *qmgr, struct tick_now now);
+/** The queue is empty. */
+void qmgr_check_end(struct qmgr *qmgr);
+void qmgr_check_timer(struct qmgr *qmgr, struct tick_now now);
+/** Messages without a next event in the last round, or in this one if it has found more. */
+uint32_t qmgr_check_stuck(const struct qmgr *qmgr);
 
 /* qmgr_sender.c */
 void qmgr_sender_join(struct qmgr *qmgr, struct qmgr_message *message, struct span address);

@@ -71,18 +71,6 @@ static void verify_work(const struct qmgr_work *work)
         CHECK(work->dsn_state != QMGR_DSN_LISTED);
 }
 
-/* Does something come that moves this message? */
-static bool message_has_next_event(const struct qmgr_message *message)
-{
-    uint8_t dsn_state = message->work == NULL ? QMGR_DSN_NONE : message->work->dsn_state;
-
-    if (!message->is_expired && !wheel_is_armed(&message->expiry))
-        return false;
-    if (message->failed > 0 && message->active == 0 && dsn_state == QMGR_DSN_NONE)
-        return false;
-    return !message->is_expired || message->active > 0 || dsn_state != QMGR_DSN_NONE;
-}
-
 /* Returns whether it has a next event. */
 static bool verify_message(const struct qmgr_message *message, struct verify_counts *total)
 {
@@ -111,7 +99,7 @@ static bool verify_message(const struct qmgr_message *message, struct verify_cou
     total->waiting += counts.waiting;
     total->ready += counts.ready;
     total->active += counts.active;
-    return message_has_next_event(message);
+    return qmgr_message_has_next_event(message);
 }
 
 static uint32_t ages_total(const struct qmgr_ages *ages)

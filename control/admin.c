@@ -27,6 +27,7 @@
 #include "control/admin_internal.h"
 #include "control/admin_plane.h"
 #include "control/admin_queue.h"
+#include "control/admin_site.h"
 
 #define ADMIN_ROW_MAX     10000u
 #define ADMIN_ROW_DEFAULT 100u
@@ -104,6 +105,9 @@ static bool job_prepare(struct admin *admin, struct admin_client *client)
     if (admin_plane_prepare(verb, &job->query)) {
         if (job->query.found == NULL)
             return job_refuse(admin, client, "no memory");
+    } else if (admin_site_prepare(verb, client->parsed, &job->query)) {
+        if (job->query.found == NULL)
+            return job_refuse(admin, client, "no memory");
     } else if (admin_queue_prepare(verb, client->parsed, &job->query, why) != ADMIN_QUEUE_READY) {
         admin_queue_end(&job->query);
         return job_refuse(admin, client, why);
@@ -132,7 +136,9 @@ static void job_end(struct admin *admin)
     struct admin_job *job = &admin->job;
 
     admin_queue_end(&job->query);
-    if (!job->is_capture)
+    if (job->query.kind == SHARD_QUERY_TRANSFER)
+        admin_site_end(&job->query);
+    else if (!job->is_capture)
         admin_plane_end(&job->query);
     json_decref(job->answer);
     json_decref(job->rows);
@@ -331,6 +337,10 @@ static bool job_add(struct admin *admin)
         return true;
     case SHARD_QUERY_PLANE:
         admin_plane_add(job->rows, &job->query, job->shard, (uint32_t)job->limit);
+        job->row_count = json_array_size(job->rows);
+        return true;
+    case SHARD_QUERY_TRANSFER:
+        admin_site_add(job->rows, &job->query, job->shard, (uint32_t)job->limit);
         job->row_count = json_array_size(job->rows);
         return true;
     case SHARD_QUERY_QUEUE_SUMMARY:

@@ -345,6 +345,8 @@ static const struct verb verbs[] = {
      "recipient",
      list_verb, cli_queue_list_print},
     {"queue show", 1, 1, "ID", "one message and its recipients", relay_verb, cli_queue_show_print},
+    {"site show", 0, 1, "[NAME] [--limit N]",
+     "sites: limits, what is used of them, which rate binds", relay_verb, cli_site_show_print},
     {"flows", 0, 0, "[--limit N]", "connections of the TCP engine", relay_verb, cli_flows_print},
     {"counters", 0, 0, "[--limit N] | --reference", "what engine and ports counted; all there are",
      counters_verb, cli_counters_print},

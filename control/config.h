@@ -90,6 +90,13 @@ struct config_port {
     uint16_t mtu, vlan;
 };
 
+/* An element of sites. */
+struct config_site {
+    uint32_t line;
+    struct settings_site settings;
+    struct option_list mx; /* const char * */
+};
+
 struct config_records {
     const char *file; /* NULL: none */
     uint32_t buffer_count;
@@ -113,6 +120,7 @@ struct config {
     /* As written: settings are derived from these. */
     struct option_list listen;     /* struct config_listener */
     struct option_list routes;     /* struct config_route */
+    struct option_list sites;      /* struct config_site */
     struct option_list relay_from; /* struct flow_prefix, as deny and allow */
     struct option_list deny, allow;
     struct option_list resolvers; /* struct flow_address, as the next two */
@@ -147,6 +155,8 @@ enum err config_complete(struct config *config, struct config_report *report) MU
 /** Part of config_assemble(): the ports, and whether listeners and sources fit them. Errors:
  * ERR_MEMORY. */
 enum err config_dataplane_assemble(struct config *config, struct config_report *report) MUST_CHECK;
+/** Part of config_assemble(): the rules of `sites`. Errors: ERR_MEMORY. */
+enum err config_sites_assemble(struct config *config, struct config_report *report) MUST_CHECK;
 /** Is this (port unused) an address of a port of the dataplane? */
 bool config_is_port_address(const struct config *config, const struct flow_address *address);
 

@@ -338,6 +338,7 @@ enum err config_assemble(struct config *config, struct config_report *report)
 {
     TRY(listeners_assemble(config, report));
     TRY(routes_assemble(config, report));
+    TRY(config_sites_assemble(config, report));
     TRY(config_dataplane_assemble(config, report));
     TRY(destinations_assemble(config, report));
     sources_assemble(config, report);

@@ -21,6 +21,7 @@
 #define OWNER_ROUTE    struct config_route
 #define OWNER_HOST     struct config_host
 #define OWNER_PORT     struct config_port
+#define OWNER_SITE     struct config_site
 
 #define RELOAD true
 #define START  false
@@ -58,6 +59,7 @@ static const uint32_t owner_sizes[OPTION_OWNER_COUNT] = {
     [OPTION_OWNER_ROUTE] = sizeof(struct config_route),
     [OPTION_OWNER_HOST] = sizeof(struct config_host),
     [OPTION_OWNER_PORT] = sizeof(struct config_port),
+    [OPTION_OWNER_SITE] = sizeof(struct config_site),
 };
 
 uint32_t option_owner_size(enum option_owner owner)
@@ -107,6 +109,8 @@ uint32_t option_element_size(const struct option *option)
     if (option->kind == OPTION_SEQUENCE)
         return option_owner_size(option->element);
     CHECK(option_is_list(option));
+    if (option->kind == OPTION_PATTERN_LIST)
+        return sizeof(const char *);
     return option_is_prefix_list(option) ? sizeof(struct flow_prefix) : sizeof(struct flow_address);
 }
 
@@ -179,6 +183,16 @@ enum err option_set_defaults(enum option_owner owner, struct arena *arena, void 
     return ERR_OK;
 }
 
+static bool pattern_list_differs(const struct option_list *left, const struct option_list *right)
+{
+    const char *const *a = left->items, *const *b = right->items;
+    bool differs = left->count != right->count;
+
+    for (uint32_t i = 0; !differs && i < left->count; i++)
+        differs = strcmp(a[i], b[i]) != 0;
+    return differs;
+}
+
 bool option_differs(const struct option *option, const void *a, const void *b)
 {
     const uint8_t *left = (const uint8_t *)a + option->offset;
@@ -186,6 +200,9 @@ bool option_differs(const struct option *option, const void *a, const void *b)
     const char *left_text, *right_text;
 
     CHECK(option->kind != OPTION_MAPPING && option->kind != OPTION_SEQUENCE);
+    if (option->kind == OPTION_PATTERN_LIST)
+        return pattern_list_differs((const struct option_list *)left,
+                                    (const struct option_list *)right);
     if (option_is_list(option)) {
         const struct option_list *l = (const struct option_list *)left;
         const struct option_list *r = (const struct option_list *)right;
@@ -219,6 +236,7 @@ static void range_format(const struct option *option, char *ret_text)
 
     switch (option->kind) {
     case OPTION_COUNT:
+    case OPTION_LIMIT:
         snprintf(ret_text, OPTION_WHY_SIZE, "a number from %llu to %llu", min, max);
         break;
     case OPTION_SIZE:
@@ -245,6 +263,8 @@ const char *option_expectation(const struct option *option, char ret_text[OPTION
         [OPTION_NAME] = "a domain name",
         [OPTION_PATTERN] = "a domain, \"*.\" and a domain, or \"*\"",
         [OPTION_HOST] = "a host name or an address",
+        [OPTION_RATE] = "rates such as `100/10m` or `50/s, 1000/1m`, at most eight windows",
+        [OPTION_PATTERN_LIST] = "a domain, \"*.\" and a domain, or \"*\"",
         [OPTION_ENDPOINT] = "address:port or [address]:port",
         [OPTION_PREFIX_LIST] = "a prefix such as 192.0.2.0/24 (no bits set behind it)",
         [OPTION_ENDPOINT_LIST] = "an address, address:port or [address]:port",
@@ -254,6 +274,7 @@ const char *option_expectation(const struct option *option, char ret_text[OPTION
 
     switch (option->kind) {
     case OPTION_COUNT:
+    case OPTION_LIMIT:
     case OPTION_SIZE:
     case OPTION_DURATION:
     case OPTION_SECONDS:

@@ -18,6 +18,7 @@ enum option_kind {
     OPTION_SIZE,     /* octets: "64MB", "1GiB"; uint32_t or uint64_t */
     OPTION_DURATION, /* "5m", "20 minutes", "500ms"; tick_us */
     OPTION_SECONDS,  /* a duration kept in whole seconds; uint32_t */
+    OPTION_LIMIT,    /* as COUNT, also "1,000", "1_000", "local:10" */
     OPTION_BOOL,     /* bool */
     OPTION_CHOICE,   /* one of the words; enum, or uint32_t: its position */
     OPTION_TEXT,     /* const char *: printable, no control characters */
@@ -25,11 +26,13 @@ enum option_kind {
     OPTION_PATTERN,  /* const char *: a domain, "*." and a domain, or "*" */
     OPTION_HOST,     /* const char *: a domain or an address */
     OPTION_PATH,     /* const char * */
+    OPTION_RATE,     /* struct rate_set: "100/10m", "50/s, 1000/1m"; "": none */
     OPTION_ENDPOINT, /* struct flow_address, with port */
     OPTION_PREFIX_LIST,
     OPTION_ENDPOINT_LIST, /* the port may be missing: 0 */
     OPTION_IP_LIST,
     OPTION_INTERFACE_LIST, /* struct flow_prefix: an address of ours with the size of its network */
+    OPTION_PATTERN_LIST,   /* const char *, as PATTERN */
 };
 
 enum option_owner {
@@ -38,6 +41,7 @@ enum option_owner {
     OPTION_OWNER_ROUTE,
     OPTION_OWNER_HOST,
     OPTION_OWNER_PORT,
+    OPTION_OWNER_SITE,
     OPTION_OWNER_COUNT
 };
 

@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "control/option.h"
 #include "dns/dns.h"
+#include "queue/rate.h"
 
 struct unit {
     const char *name;
@@ -53,6 +54,7 @@ struct value {
     const char *text;
     struct flow_address address;
     struct flow_prefix prefix;
+    struct rate_set rates;
 };
 
 static struct span span_trim(struct span text)
@@ -332,11 +334,26 @@ static enum err seconds_parse(struct span text, uint64_t *ret_number)
     return ERR_OK;
 }
 
+/* 0 says "none"; anything else may be written as in a rate. */
+static enum err limit_parse(struct span text, uint64_t *ret_number)
+{
+    uint32_t count;
+
+    if (span_parse_u64(text, ret_number) == ERR_OK)
+        return ERR_OK;
+    TRY(rate_count_parse(text, &count));
+    *ret_number = count;
+    return ERR_OK;
+}
+
 static enum err number_parse(const struct option *option, struct span text, uint64_t *ret_number)
 {
     switch (option->kind) {
     case OPTION_COUNT:
         TRY(span_parse_u64(text, ret_number));
+        break;
+    case OPTION_LIMIT:
+        TRY(limit_parse(text, ret_number));
         break;
     case OPTION_SIZE:
         TRY(option_size_parse(text, ret_number));
@@ -388,6 +405,10 @@ static enum err value_parse(const struct option *option, struct span text, struc
     case OPTION_HOST:
     case OPTION_PATH:
         return text_parse(option, text, arena, &ret_value->text);
+    case OPTION_PATTERN_LIST:
+        return pattern_parse(text, arena, &ret_value->text);
+    case OPTION_RATE:
+        return text.size == 0 ? ERR_OK : rate_set_parse(text, &ret_value->rates);
     case OPTION_ENDPOINT:
         return endpoint_parse(text, false, &ret_value->address);
     case OPTION_ENDPOINT_LIST:
@@ -428,9 +449,12 @@ static void value_store(const struct option *option, const struct value *value, 
         uint32_t size = option_element_size(option);
         CHECK(index < list->count);
         memcpy((uint8_t *)list->items + (size_t)index * size,
-               option_is_prefix_list(option) ? (const void *)&value->prefix
-                                             : (const void *)&value->address,
+               option->kind == OPTION_PATTERN_LIST ? (const void *)&value->text
+               : option_is_prefix_list(option)     ? (const void *)&value->prefix
+                                                   : (const void *)&value->address,
                size);
+    } else if (option->kind == OPTION_RATE) {
+        memcpy(field, &value->rates, sizeof(value->rates));
     } else if (option->kind == OPTION_ENDPOINT) {
         memcpy(field, &value->address, sizeof(value->address));
     } else if (option->kind >= OPTION_TEXT && option->kind <= OPTION_PATH) {

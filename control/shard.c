@@ -139,6 +139,9 @@ void shard_query_run(struct shard *shard, struct shard_query *query)
     case SHARD_QUERY_PLANE:
         query->look(query, shard->options.plane);
         break;
+    case SHARD_QUERY_TRANSFER:
+        query->visit(query, shard->transfer, shard->now.tick);
+        break;
     }
 }
 

@@ -77,7 +77,8 @@ enum shard_query_kind {
     SHARD_QUERY_QUEUE_LIST,
     SHARD_QUERY_QUEUE_SHOW,
     SHARD_QUERY_QUEUE_SUMMARY,
-    SHARD_QUERY_PLANE, /* a function of the asker's looks at the network plane */
+    SHARD_QUERY_PLANE,    /* a function of the asker's looks at the network plane */
+    SHARD_QUERY_TRANSFER, /* ... at the transfer */
 };
 
 struct shard_status {
@@ -121,8 +122,9 @@ struct shard_query {
     uint32_t row_max, row_count;  /* row_max: at most SHARD_QUERY_ROWS_MAX */
     enum err err;                 /* LIST: the scan was given up for others */
     struct shard_status status;   /* STATUS */
-    void (*look)(struct shard_query *query, struct flow_plane *plane); /* PLANE */
-    void *found;                                                       /* PLANE: look's */
+    void (*look)(struct shard_query *query, struct flow_plane *plane);                /* PLANE */
+    void (*visit)(struct shard_query *query, struct transfer *transfer, tick_us now); /* TRANSFER */
+    void *found; /* PLANE, TRANSFER: the function's */
 };
 
 /** Answer a query now: on the shard's own thread, or between turns. */

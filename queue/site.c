@@ -28,7 +28,7 @@
  *      caller.
  *
  * Limits: site_count_max sites of our own; as a home we keep besides what other shards ask for,
- * which their own limits bound. Not here: rates and warm-up.
+ * which their own limits bound. Not here: rights to say MAIL (site_rate.c).
  */
 #include <stdlib.h>
 
@@ -68,7 +68,7 @@ void site_set_free(struct site_set *sites)
     uint64_t cursor = 0;
 
     while ((site = slab_next(&sites->sites, &cursor)) != NULL)
-        free(site->home);
+        site_home_free(sites, site);
     slab_fini(&sites->sites);
     free(sites->buckets);
     free(sites);
@@ -97,7 +97,7 @@ static void idle_remove(struct site_set *sites, struct site *site)
     site->is_idle = false;
 }
 
-static void waking_append(struct site_set *sites, struct site *site)
+void site_waking_append(struct site_set *sites, struct site *site)
 {
     if (site->is_waking)
         return;
@@ -106,7 +106,7 @@ static void waking_append(struct site_set *sites, struct site *site)
     TAILQ_INSERT_TAIL(&sites->waking, site, waking_link);
 }
 
-static void waking_remove(struct site_set *sites, struct site *site)
+void site_waking_remove(struct site_set *sites, struct site *site)
 {
     if (!site->is_waking)
         return;
@@ -115,14 +115,20 @@ static void waking_remove(struct site_set *sites, struct site *site)
     TAILQ_REMOVE(&sites->waking, site, waking_link);
 }
 
-bool site_is_needed(const struct site_set *sites, const struct site *site)
+/* Nobody is to be woken for a slot. */
+static void waking_remove_slot(struct site_set *sites, struct site *site)
 {
-    return site->hold_count > 0 || site->used > 0 || site->is_waiting ||
-           !site_home_is_idle(sites, site);
+    if (!site->is_mail_waiting)
+        site_waking_remove(sites, site);
 }
 
-/* Called at the end of everything that changes a site. */
-static void site_review(struct site_set *sites, struct site *site)
+bool site_is_needed(const struct site_set *sites, const struct site *site)
+{
+    return site->hold_count > 0 || site->used > 0 || site->is_waiting || site->mail_out > 0 ||
+           site->mail_used > 0 || !site_home_is_idle(sites, site);
+}
+
+void site_review(struct site_set *sites, struct site *site)
 {
     bool is_needed = site_is_needed(sites, site);
 
@@ -154,8 +160,8 @@ void site_post(struct site_set *sites, const struct site *site, uint32_t to_shar
     sites->self[(sites->self_head + sites->self_count++) % SITE_SELF_QUEUE_MAX] = filled;
 }
 
-static void site_post_home(struct site_set *sites, const struct site *site,
-                           const struct site_message *message)
+void site_post_home(struct site_set *sites, const struct site *site,
+                    const struct site_message *message)
 {
     site_post(sites, site, site_home_shard(sites, site->key), message);
 }
@@ -226,7 +232,7 @@ static void site_wait_on(struct site_set *sites, struct site *site, tick_us now)
     if (!site->is_waiting || site_is_paused(site, now))
         return;
     if (site_idle_slots(site) > 0)
-        waking_append(sites, site);
+        site_waking_append(sites, site);
     else
         site_ask(sites, site, 1, now);
 }
@@ -240,7 +246,7 @@ static void site_on_grant(struct site_set *sites, struct site *site,
     site->holder = message->holder;
     if (message->count == 0) {
         if (site->is_waiting)
-            waking_append(sites, site); /* what waits may now be handed over */
+            site_waking_append(sites, site); /* what waits may now be handed over */
         return;
     }
     if (site->held == 0)
@@ -275,13 +281,13 @@ static void site_on_pause(struct site_set *sites, struct site *site,
     site->paused_until = message->until;
     site->asked = 0; /* the home forgets who waits while the site pauses */
     if (site_is_paused(site, now)) {
-        waking_remove(sites, site);
+        waking_remove_slot(sites, site);
         wheel_arm(&sites->wheel, &site->pause_timer, message->until);
         return;
     }
     wheel_cancel(&sites->wheel, &site->pause_timer);
     if (site->is_waiting)
-        waking_append(sites, site);
+        site_waking_append(sites, site);
 }
 
 /* ---- the table ---- */
@@ -308,14 +314,16 @@ static void site_forget(struct site_set *sites, struct site *site)
     CHECK(!site_is_needed(sites, site));
     if (site_home_shard(sites, site->key) != sites->options.shard)
         site_give_back(sites, site, site->held);
+    site_mail_give_back(sites, site);
     idle_remove(sites, site);
-    waking_remove(sites, site);
+    site_waking_remove(sites, site);
     wheel_cancel(&sites->wheel, &site->lease_timer);
     wheel_cancel(&sites->wheel, &site->pause_timer);
+    wheel_cancel(&sites->wheel, &site->mail_timer);
     while (*link != site)
         link = &(*link)->hash_next;
     *link = site->hash_next;
-    free(site->home);
+    site_home_free(sites, site);
     slab_release(&sites->sites, site);
 }
 
@@ -332,6 +340,7 @@ static struct site *site_make(struct site_set *sites, uint64_t key)
     site->holder = SITE_HOLDER_NONE;
     site->lease_timer.kind = SITE_TIMER_LEASE;
     site->pause_timer.kind = SITE_TIMER_PAUSE;
+    site->mail_timer.kind = SITE_TIMER_MAIL;
     site->hash_next = *bucket;
     *bucket = site;
     idle_append(sites, site);
@@ -368,8 +377,10 @@ void site_release(struct site_set *sites, struct site *site)
 {
     CHECK(site->hold_count > 0);
     if (--site->hold_count == 0) {
-        site->is_waiting = false; /* nobody is left to be woken */
-        waking_remove(sites, site);
+        site->is_waiting = site->is_mail_waiting = false; /* nobody is left to be woken */
+        site_waking_remove(sites, site);
+        site_mail_give_back(sites, site);
+        site_drain(sites, sites->wheel.now);
     }
     site_review(sites, site);
 }
@@ -378,7 +389,7 @@ void site_release(struct site_set *sites, struct site *site)
 
 static void site_handle(struct site_set *sites, const struct site_message *message, tick_us now)
 {
-    bool is_for_home = message->kind <= SITE_MESSAGE_OUTCOME;
+    bool is_for_home = message->kind <= SITE_MESSAGE_MAIL_RETURN;
     struct site *site = site_find(sites, message->key);
 
     CHECK(message->kind < SITE_MESSAGE_KIND_COUNT);
@@ -393,6 +404,10 @@ static void site_handle(struct site_set *sites, const struct site_message *messa
             site_post_home(
                 sites, &unknown,
                 &(struct site_message){.kind = SITE_MESSAGE_RETURN, .count = message->count});
+        if (message->kind == SITE_MESSAGE_MAIL_GRANT)
+            site_post_home(
+                sites, &unknown,
+                &(struct site_message){.kind = SITE_MESSAGE_MAIL_RETURN, .count = message->count});
         return;
     }
     if (is_for_home)
@@ -401,13 +416,14 @@ static void site_handle(struct site_set *sites, const struct site_message *messa
         site_on_grant(sites, site, message, now);
     else if (message->kind == SITE_MESSAGE_RECALL)
         site_on_recall(sites, site, message, now);
+    else if (message->kind == SITE_MESSAGE_MAIL_GRANT)
+        site_on_mail_grant(sites, site, message, now);
     else
         site_on_pause(sites, site, message, now);
     site_review(sites, site);
 }
 
-/* Every public call that may have written to ourselves ends here. */
-static void site_drain(struct site_set *sites, tick_us now)
+void site_drain(struct site_set *sites, tick_us now)
 {
     while (sites->self_count > 0) {
         struct site_message message = sites->self[sites->self_head];
@@ -435,7 +451,7 @@ static bool site_take_slot(struct site_set *sites, struct site *site, int64_t ra
         return false;
     site->used++;
     site->is_waiting = false;
-    waking_remove(sites, site);
+    waking_remove_slot(sites, site);
     return true;
 }
 
@@ -535,7 +551,19 @@ static void site_on_timer(struct site_set *sites, struct wheel_timer *timer, tic
     if (timer->kind == SITE_TIMER_PAUSE) {
         site = WHEEL_OWNER(timer, struct site, pause_timer);
         if (site->is_waiting)
-            waking_append(sites, site); /* its acquire asks anew */
+            site_waking_append(sites, site); /* its acquire asks anew */
+        return;
+    }
+    if (timer->kind == SITE_TIMER_MAIL) {
+        site = WHEEL_OWNER(timer, struct site, mail_timer);
+        site_on_mail_timer(sites, site, now);
+        site_review(sites, site);
+        return;
+    }
+    if (timer->kind == SITE_TIMER_HOME) {
+        site = WHEEL_OWNER(timer, struct site_home, timer)->site;
+        site_home_on_timer(sites, site, now);
+        site_review(sites, site);
         return;
     }
     CHECK(timer->kind == SITE_TIMER_LEASE);
@@ -543,7 +571,7 @@ static void site_on_timer(struct site_set *sites, struct wheel_timer *timer, tic
     site_give_back(sites, site, site_idle_slots(site));
     if (site->held > 0)
         wheel_arm(&sites->wheel, &site->lease_timer, now + sites->options.lease_time);
-    waking_remove(sites, site);
+    waking_remove_slot(sites, site);
     site_wait_on(sites, site, now);
     site_review(sites, site);
 }
@@ -560,8 +588,8 @@ void site_advance(struct site_set *sites, tick_us now)
     uint32_t count = sites->waking_count; /* whoever comes to wait in wake() is for the next turn */
     while (count-- > 0 && !TAILQ_EMPTY(&sites->waking)) {
         struct site *site = TAILQ_FIRST(&sites->waking);
-        waking_remove(sites, site);
-        site->is_waiting = false;
+        site_waking_remove(sites, site);
+        site->is_waiting = site->is_mail_waiting = false;
         site_review(sites, site);
         sites->options.wake(sites->options.context, site);
     }

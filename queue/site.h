@@ -3,8 +3,7 @@
 #define QUEUE_SITE_H
 
 #include "base/rng.h"
-#include "base/span.h"
-#include "base/tick.h"
+#include "queue/rate.h"
 
 /*
  * Sites: who limits us. A site is the set of MX hosts a domain resolves to (hash of the lower-case
@@ -14,6 +13,9 @@
  *
  * The protocol between a shard and the home, its invariants and what a lease means stand in site.c
  * (a shard's side) and site_home.c.
+ *
+ * The home also keeps the rates of the site, and grants the rights to say MAIL as leases (protocol
+ * in site_rate.c): never more than n MAILs in any window, whichever shards say them.
  *
  * Also here: back-off of the site as a whole, and dead-host memory, so that one black hole slows
  * nobody else.
@@ -25,9 +27,15 @@ enum site_message_kind {
     SITE_MESSAGE_WANT,    /* to the home: count, waiting, rank, limit */
     SITE_MESSAGE_RETURN,  /* to the home: count; waiting: slots of the last WANT still wanted */
     SITE_MESSAGE_OUTCOME, /* to the home: count 0: a connection spoke SMTP, 1: no host answers */
-    SITE_MESSAGE_GRANT,   /* from the home: count, until; count 0: none soon, see holder */
-    SITE_MESSAGE_RECALL,  /* from the home: count, rank of who waits for them */
-    SITE_MESSAGE_PAUSE,   /* from the home: until (0: none), count of failures in a row */
+    SITE_MESSAGE_RATE,    /* to the home: rate number `waiting` of `count`: `limit` in `until` us */
+    SITE_MESSAGE_MAIL_WANT,   /* to the home: count rights to say MAIL, rank; limit, until: as
+                                 MAIL_RETURN */
+    SITE_MESSAGE_MAIL_RETURN, /* to the home: count rights unused; limit: used, by `until` at the
+                                 latest */
+    SITE_MESSAGE_GRANT,       /* from the home: count, until; count 0: none soon, see holder */
+    SITE_MESSAGE_RECALL,      /* from the home: count, rank of who waits for them */
+    SITE_MESSAGE_PAUSE,       /* from the home: until (0: none), count of failures in a row */
+    SITE_MESSAGE_MAIL_GRANT,  /* from the home: count rights */
     SITE_MESSAGE_KIND_COUNT
 };
 #define SITE_HOLDER_NONE UINT32_MAX
@@ -99,6 +107,20 @@ bool site_is_scarce(const struct site *site);
  * unknown. */
 uint32_t site_holder(const struct site *site);
 
+/** The rates that the caller's configuration sets for this site. The home goes by what it heard
+ * last; what was counted stays. */
+void site_rates_set(struct site_set *sites, struct site *site, const struct rate_set *rates,
+                    tick_us now);
+/**
+ * The right to say MAIL once to a site. The caller holds the site. ERR_OK: yours until
+ * site_mail_done(). ERR_AGAIN: there is none now; wake() follows. `waiting`: how many would help.
+ */
+enum err site_mail_acquire(struct site_set *sites, struct site *site, int64_t rank,
+                           uint32_t waiting, tick_us now) MUST_CHECK;
+/** A right is over. `was_used`: MAIL was sent, and has surely arrived by now or never will: from
+ * this moment on it is counted. */
+void site_mail_done(struct site_set *sites, struct site *site, bool was_used, tick_us now);
+
 /** An attempt got a connection that spoke SMTP (ok), or every host of the site failed (not ok):
  * ends, starts or lengthens the pause. */
 void site_outcome(struct site_set *sites, struct site *site, bool is_ok, tick_us now);
@@ -121,8 +143,14 @@ struct site_view { /* for `status` and `queue show` */
     uint32_t slots_held, slots_used, connection_max;
     tick_us paused_until;
     uint32_t failures;
+    struct rate_set rates; /* as this shard's configuration has them */
+    bool is_home;          /* then what follows is of all shards */
+    uint32_t mail_out;     /* rights that are out */
+    struct rate binding;   /* the rate with the least room; count 0: none */
+    uint32_t binding_used; /* MAILs in that window now */
+    tick_us mail_next;     /* when the next right can be had, if nothing comes back */
 };
-/** Iterate: `*cursor` starts at 0; false at the end. */
+/** Iterate: `*cursor` starts at 0; false at the end. Only this view says what the home knows. */
 bool site_next(const struct site_set *sites, uint32_t *cursor, struct site_view *ret_view);
 struct site_view site_get_view(const struct site *site);
 /** CHECKs all invariants. For tests. */

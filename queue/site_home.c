@@ -27,7 +27,7 @@
 
 #define PAUSE_JITTER_PERMILLE 200u
 
-static struct site_home *home_get(const struct site_set *sites, struct site *site)
+struct site_home *site_home_get(const struct site_set *sites, struct site *site)
 {
     uint32_t count = sites->options.shard_count;
 
@@ -36,7 +36,19 @@ static struct site_home *home_get(const struct site_set *sites, struct site *sit
     site->home = calloc(1, sizeof(*site->home) + count * sizeof(site->home->shares[0]));
     CHECK(site->home != NULL);
     site->home->limit = site->limit;
+    site->home->site = site;
+    site->home->timer.kind = SITE_TIMER_HOME;
     return site->home;
+}
+
+void site_home_free(struct site_set *sites, struct site *site)
+{
+    if (site->home == NULL)
+        return;
+    wheel_cancel(&sites->wheel, &site->home->timer);
+    rate_limiter_fini(&site->home->mails);
+    free(site->home);
+    site->home = NULL;
 }
 
 /* ---- recall ---- */
@@ -281,7 +293,7 @@ static void home_on_return(struct site_set *sites, struct site *site,
 void site_home_receive(struct site_set *sites, struct site *site,
                        const struct site_message *message, tick_us now)
 {
-    struct site_home *home = home_get(sites, site);
+    struct site_home *home = site_home_get(sites, site);
 
     CHECK(site->key % sites->options.shard_count == sites->options.shard);
     home->shares[message->from_shard].is_known = true;
@@ -289,6 +301,8 @@ void site_home_receive(struct site_set *sites, struct site *site,
         home_on_want(sites, site, message, now);
     else if (message->kind == SITE_MESSAGE_RETURN)
         home_on_return(sites, site, message, now);
+    else if (message->kind != SITE_MESSAGE_OUTCOME)
+        site_home_mail_receive(sites, site, message, now);
     else if (message->count > 0)
         home_on_failure(sites, site, now);
     else
@@ -304,7 +318,7 @@ bool site_home_is_idle(const struct site_set *sites, const struct site *site)
         if (share->want > 0 || (share->out > 0 && i != sites->options.shard))
             return false;
     }
-    return true;
+    return site_home_mail_is_idle(sites, site);
 }
 
 void site_home_verify(const struct site_set *sites, const struct site *site)
@@ -322,4 +336,5 @@ void site_home_verify(const struct site_set *sites, const struct site *site)
     CHECK(out == home->out_total);
     CHECK(want == 0 || home->out_total >= home->limit); /* nobody waits beside a free slot */
     CHECK(home->shares[sites->options.shard].out == site->held);
+    site_home_mail_verify(sites, site);
 }

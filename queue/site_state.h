@@ -13,11 +13,13 @@
  * Inside of the sites; only site*.c include this.
  *   site.c        the table, a shard's own slots, timers
  *   site_home.c   the home's side: who has how many, who waits, the pause
+ *   site_rate.c   rights to say MAIL: a shard's own
+ *   site_home_rate.c   the home's side of them: the windows, who has how many, who waits
  *   site_host.c   keys, and the memory of dead hosts
  *   site_view.c   what people see, and all invariants
  */
 
-enum site_timer_kind { SITE_TIMER_LEASE = 1, SITE_TIMER_PAUSE };
+enum site_timer_kind { SITE_TIMER_LEASE = 1, SITE_TIMER_PAUSE, SITE_TIMER_MAIL, SITE_TIMER_HOME };
 
 /* What the home knows of one shard. */
 struct site_share {
@@ -29,12 +31,21 @@ struct site_share {
     int64_t recall_rank;
     bool is_known;       /* has ever written: hears of pauses */
     bool is_told_scarce; /* since its last grant */
+    uint32_t mail_out;   /* rights leased to it; over only when its MAIL_RETURN is in */
+    uint32_t mail_want;  /* rights it waits for */
+    uint32_t mail_given; /* of these, in the present round */
+    int64_t mail_rank;
 };
 
 struct site_home {
+    struct site *site;
     uint32_t limit, out_total;
     uint32_t failures; /* pauses in a row */
     tick_us paused_until;
+    struct rate_set rates;      /* as they come, one by one; rates.count: how many there will be */
+    struct rate_limiter mails;  /* what was said */
+    uint32_t mail_out_total;    /* what may still be said */
+    struct wheel_timer timer;   /* somebody waits for room, or all is to be forgotten */
     struct site_share shares[]; /* by shard */
 };
 
@@ -57,6 +68,17 @@ struct site {
     uint32_t limit, holder, failures;
     tick_us paused_until;
     struct wheel_timer lease_timer, pause_timer;
+    struct rate_set rates;
+    bool is_mail_waiting;     /* a site_mail_acquire() said no and wake() has not followed yet */
+    bool is_home_told;        /* the home has our rates, and keeps them while it owes us */
+    uint32_t mail_held;       /* rights leased to this shard and at hand */
+    uint32_t mail_out;        /* with attempts; of these ... */
+    uint32_t mail_out_leased; /* ... so many by lease: the others began without a rate */
+    uint32_t mail_used;       /* of which the home does not know yet */
+    tick_us mail_used_at;     /* the last of them */
+    uint32_t mail_asked;      /* of our last MAIL_WANT, not granted yet */
+    int64_t mail_asked_rank, mail_rank;
+    struct wheel_timer mail_timer; /* armed while mail_held or mail_used > 0 */
     char label[SITE_LABEL_MAX + 1];
 };
 
@@ -92,6 +114,16 @@ struct site *site_find(const struct site_set *sites, uint64_t key);
 void site_post(struct site_set *sites, const struct site *site, uint32_t to_shard,
                const struct site_message *message);
 
+/** To its home. */
+void site_post_home(struct site_set *sites, const struct site *site,
+                    const struct site_message *message);
+/** Called at the end of everything that changes a site. */
+void site_review(struct site_set *sites, struct site *site);
+/** Handle what was said to ourselves: every public call that may have done so ends here. */
+void site_drain(struct site_set *sites, tick_us now);
+void site_waking_append(struct site_set *sites, struct site *site);
+void site_waking_remove(struct site_set *sites, struct site *site);
+
 /** Somebody, here or elsewhere, waits for it or has a connection: it must not be forgotten. */
 bool site_is_needed(const struct site_set *sites, const struct site *site);
 
@@ -102,5 +134,24 @@ void site_home_receive(struct site_set *sites, struct site *site,
 /** Nobody else has slots or waits for some. */
 bool site_home_is_idle(const struct site_set *sites, const struct site *site);
 void site_home_verify(const struct site_set *sites, const struct site *site);
+struct site_home *site_home_get(const struct site_set *sites, struct site *site);
+void site_home_free(struct site_set *sites, struct site *site);
+
+/* site_rate.c */
+void site_on_mail_grant(struct site_set *sites, struct site *site,
+                        const struct site_message *message, tick_us now);
+/** The lease ends: what is at hand goes back, what was used is told. */
+void site_on_mail_timer(struct site_set *sites, struct site *site, tick_us now);
+/** Nobody is left here who could use a right. */
+void site_mail_give_back(struct site_set *sites, struct site *site);
+void site_mail_verify(const struct site *site);
+
+/* site_home_rate.c */
+void site_home_mail_receive(struct site_set *sites, struct site *site,
+                            const struct site_message *message, tick_us now);
+void site_home_on_timer(struct site_set *sites, struct site *site, tick_us now);
+/** No right is out or wanted elsewhere, and all that was said is older than the windows. */
+bool site_home_mail_is_idle(const struct site_set *sites, const struct site *site);
+void site_home_mail_verify(const struct site_set *sites, const struct site *site);
 
 #endif

@@ -14,7 +14,23 @@ struct site_view site_get_view(const struct site *site)
         .connection_max = site->limit,
         .paused_until = site->paused_until,
         .failures = site->failures,
+        .rates = site->rates,
     };
+}
+
+static void view_add_home(const struct site_set *sites, struct site_home *home,
+                          struct site_view *view)
+{
+    tick_us now = sites->wheel.now;
+
+    view->is_home = true;
+    view->mail_out = home->mail_out_total;
+    const struct rate_window *binding = rate_limiter_binding(&home->mails, now);
+    if (binding == NULL)
+        return;
+    view->binding = binding->rate;
+    view->binding_used = binding->total;
+    view->mail_next = rate_limiter_next(&home->mails, home->mail_out_total, now);
 }
 
 bool site_next(const struct site_set *sites, uint32_t *cursor, struct site_view *ret_view)
@@ -26,6 +42,8 @@ bool site_next(const struct site_set *sites, uint32_t *cursor, struct site_view 
     if (site == NULL)
         return false;
     *ret_view = site_get_view(site);
+    if (site->home != NULL)
+        view_add_home(sites, site->home, ret_view);
     return true;
 }
 
@@ -35,9 +53,11 @@ static void site_verify(const struct site_set *sites, const struct site *site)
     CHECK(wheel_is_armed(&site->lease_timer) == (site->held > 0));
     CHECK(site->is_idle == !site_is_needed(sites, site));
     CHECK(!site->is_waiting || site->hold_count > 0);
-    CHECK(!site->is_waking || site->is_waiting);
+    CHECK(!site->is_mail_waiting || site->hold_count > 0);
+    CHECK(!site->is_waking || site->is_waiting || site->is_mail_waiting);
     if (site->is_waiting)
         CHECK(site->asked > 0 || site->is_waking || wheel_is_armed(&site->pause_timer));
+    site_mail_verify(site);
     site_home_verify(sites, site);
 }
 

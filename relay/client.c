@@ -38,9 +38,10 @@ static const uint32_t client_edges[CLIENT_STATE_COUNT] = {
     [CLIENT_STATE_FREE] = TO(STARTING),
     [CLIENT_STATE_STARTING] = TO(STARTING) | TO(CONNECTING) | TO(FREE),
     [CLIENT_STATE_CONNECTING] = TO(CONNECTING) | TO(ACTIVE) | TO(FREE),
-    [CLIENT_STATE_ACTIVE] = TO(IDLE) | TO(QUITTING) | TO(CONNECTING) | TO(FREE),
-    [CLIENT_STATE_IDLE] = TO(ACTIVE) | TO(QUITTING) | TO(FREE),
-    [CLIENT_STATE_QUITTING] = TO(CONNECTING) | TO(FREE),
+    [CLIENT_STATE_ACTIVE] = TO(IDLE) | TO(QUITTING) | TO(CONNECTING) | TO(GONE) | TO(FREE),
+    [CLIENT_STATE_IDLE] = TO(ACTIVE) | TO(QUITTING) | TO(GONE) | TO(FREE),
+    [CLIENT_STATE_QUITTING] = TO(CONNECTING) | TO(GONE) | TO(FREE),
+    [CLIENT_STATE_GONE] = TO(CONNECTING) | TO(FREE),
 };
 
 /* ---- kept connections ---- */
@@ -202,7 +203,7 @@ void client_free(struct client *client)
     for (uint32_t i = 0; i < client->options.connection_count_max; i++) {
         struct client_connection *connection = &client->connections[i];
 
-        if (connection->state > CLIENT_STATE_STARTING)
+        if (connection->state >= CLIENT_STATE_CONNECTING)
             stream_abort(&connection->stream);
         arena_fini(&connection->arena);
     }
@@ -310,7 +311,7 @@ void client_on_flow(struct client *client, const struct flow_event *event, tick_
     client->now = now;
     struct client_connection *connection = &client->connections[index];
     /* An event of a flow that was let go earlier in this round is nobody's. */
-    if (connection->state <= CLIENT_STATE_STARTING ||
+    if (connection->state < CLIENT_STATE_CONNECTING ||
         connection->stream.flow.index != event->flow.index ||
         connection->stream.flow.generation != event->flow.generation)
         return;

@@ -71,12 +71,13 @@ struct client_result {
 
 struct client_request {
     uint64_t user;
-    const struct settings_route *route; /* TLS level, AUTH; borrowed from the snapshot */
-    uint64_t site;                      /* key; opaque */
-    const struct mx_answer *hosts;      /* copied; already ordered, dead hosts last */
-    const struct envelope *envelope;    /* borrowed until on_result() */
-    const uint32_t *recipients;         /* indexes, borrowed until on_result() */
-    uint32_t recipient_count;           /* <= recipients_per_transaction_max */
+    const struct settings_route *route;   /* TLS level, AUTH; borrowed from the snapshot */
+    uint64_t site;                        /* key; opaque */
+    const struct mx_answer *hosts;        /* copied; already ordered, dead hosts last */
+    const struct envelope *envelope;      /* borrowed until on_result() */
+    const uint32_t *recipients;           /* indexes, borrowed until on_result() */
+    uint32_t recipient_count;             /* <= recipients_per_transaction_max */
+    uint32_t messages_per_connection_max; /* 0: as the settings say */
     /* Body as stored: whole in memory, by reference; kept until on_result(). */
     struct buf_queue *body;
     tick_us deadline; /* absolute, for the whole attempt */
@@ -95,6 +96,12 @@ struct client_options {
     /* A connection of `site` became idle and is kept: another delivery for the site may start at
      * once. */
     void (*on_idle)(void *context, uint64_t site);
+    /* Rights to say MAIL. Every request begins with one; another is asked for by may_mail() when
+     * MAIL is to be said once more, at another host: false ends the attempt. on_mail() tells that
+     * one is over: used, when the answer to MAIL is in or will never come, or not. Both may be
+     * NULL: no limit. */
+    bool (*may_mail)(void *context, uint64_t site);
+    void (*on_mail)(void *context, uint64_t site, bool was_used);
     /* Health of one host, for dead-host memory. */
     void (*on_host)(void *context, const struct flow_address *address, bool is_ok);
 };
@@ -112,8 +119,9 @@ bool client_uses_settings(const struct client *client, uint64_t serial);
 bool client_has_idle(struct client *client, const struct client_request *request);
 /**
  * Start. With client_has_idle() the kept connection is used and no slot is needed; otherwise the
- * caller has acquired one slot, which on_closed() returns. on_result() never comes inside this
- * call. Errors: ERR_LIMIT: nothing was started, the slot is still the caller's.
+ * caller has acquired one slot, which on_closed() returns. In both cases it has acquired a right to
+ * say MAIL, which on_mail() ends. on_result() never comes inside this call. Errors: ERR_LIMIT:
+ * nothing was started, slot and right are still the caller's.
  */
 enum err client_start(struct client *client, const struct client_request *request,
                       tick_us now) MUST_CHECK;

@@ -48,6 +48,7 @@ enum err client_attempt_init(struct client *client, struct client_connection *co
         .serial = client->settings->serial,
         .host_count = host_count,
         .is_line_start = true,
+        .has_mail_right = true,
         .results = arena_acquire(arena, count * sizeof(*attempt->results)),
         .pending = arena_acquire(arena, count * sizeof(*attempt->pending)),
         .hosts = arena_acquire(arena, host_count * sizeof(*attempt->hosts)),
@@ -62,6 +63,9 @@ enum err client_attempt_init(struct client *client, struct client_connection *co
     connection->site = request->site;
     connection->key = client_key(client, request->route);
     connection->has_request = true;
+    connection->use_max = request->messages_per_connection_max > 0
+                              ? request->messages_per_connection_max
+                              : client->settings->client.messages_per_connection_max;
     return ERR_OK;
 }
 
@@ -256,6 +260,7 @@ void client_attempt_failed(struct client *client, struct client_connection *conn
     struct smtpc_failure failure = connection->smtpc.failure;
 
     CHECK(connection->smtpc.state == SMTPC_STATE_FAILED);
+    client_attempt_mail_over(client, connection);
     client->stats.desynchronised += failure.is_broken && failure.scope == SMTP_SCOPE_PROTOCOL;
     if (!connection->has_request) {
         client_connection_leave(client, connection);
@@ -278,6 +283,29 @@ void client_attempt_failed(struct client *client, struct client_connection *conn
 
 /* ---- the transaction and the result ---- */
 
+void client_attempt_mail_over(struct client *client, struct client_connection *connection)
+{
+    if (!connection->has_request || !connection->attempt.is_mail_out)
+        return;
+    connection->attempt.is_mail_out = false;
+    if (client->options.on_mail != NULL)
+        client->options.on_mail(client->options.context, connection->site, true);
+}
+
+/* The right to one more MAIL. */
+static bool attempt_may_mail(struct client *client, struct client_connection *connection)
+{
+    struct client_attempt *attempt = &connection->attempt;
+
+    CHECK(!attempt->is_mail_out);
+    if (!attempt->has_mail_right && client->options.may_mail != NULL)
+        attempt->has_mail_right =
+            client->options.may_mail(client->options.context, connection->site);
+    else
+        attempt->has_mail_right = true;
+    return attempt->has_mail_right;
+}
+
 enum smtpc_event client_attempt_begin(struct client *client, struct client_connection *connection)
 {
     struct client_attempt *attempt = &connection->attempt;
@@ -294,6 +322,10 @@ enum smtpc_event client_attempt_begin(struct client *client, struct client_conne
         };
     }
     CHECK(count > 0); /* a transaction without one left is FINISHED, not FAILED */
+    if (!attempt_may_mail(client, connection)) {
+        failure_set(connection, SMTP_STAGE_MAIL, 5, SPAN_LITERAL("4.4.5 our own rate limit"));
+        return SMTPC_FINISHED;
+    }
     attempt->body_index = 0;
     attempt->is_line_start = true;
     attempt->was_attempted = true;
@@ -302,14 +334,19 @@ enum smtpc_event client_attempt_begin(struct client *client, struct client_conne
         attempt->connect_time = client->now - attempt->connect_started;
     connection->use_count++;
     client->stats.transactions++;
-    return smtpc_begin(&connection->smtpc, &(struct smtpc_transaction){
-                                               .envelope = request->envelope,
-                                               .body_size = request->body->size,
-                                               .recipients = attempt->pending,
-                                               .recipient_count = count,
-                                               .arena = &connection->arena,
-                                               .is_alone = request->is_alone,
-                                           });
+    enum smtpc_event event = smtpc_begin(&connection->smtpc, &(struct smtpc_transaction){
+                                                                 .envelope = request->envelope,
+                                                                 .body_size = request->body->size,
+                                                                 .recipients = attempt->pending,
+                                                                 .recipient_count = count,
+                                                                 .arena = &connection->arena,
+                                                                 .is_alone = request->is_alone,
+                                                             });
+    if (event != SMTPC_FINISHED) { /* else it was refused before a word was said */
+        attempt->is_mail_out = true;
+        attempt->has_mail_right = false;
+    }
+    return event;
 }
 
 /* Recipients that heard no reply of their own hear what ended the attempt. */
@@ -353,6 +390,10 @@ void client_attempt_finish(struct client *client, struct client_connection *conn
         snprintf(attempt->reason, sizeof(attempt->reason), "%s",
                  attempt->is_cancelled ? "the attempt was cancelled" : "no host has an address");
     results_complete(client, attempt);
+    client_attempt_mail_over(client, connection);
+    if (attempt->has_mail_right && client->options.on_mail != NULL)
+        client->options.on_mail(client->options.context, connection->site, false);
+    attempt->has_mail_right = false;
     if (attempt->transmit_started != 0)
         result.transmit_time = client->now - attempt->transmit_started;
     if (connection->state == CLIENT_STATE_ACTIVE)

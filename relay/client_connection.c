@@ -6,7 +6,8 @@
  *   ACTIVE -> IDLE -> ACTIVE              kept, and used again
  *   ACTIVE | IDLE -> QUITTING             QUIT said
  *   QUITTING -> CONNECTING | FREE         FIN, RST or CLIENT_QUIT_TIME
- *   any -> CONNECTING | FREE              reset
+ *   any -> CONNECTING | GONE              reset
+ *   GONE -> CONNECTING | FREE             after CLIENT_GONE_TIME
  *
  * Invariants
  *   1. Everything readable is fed before anything is written: octets that came too early are seen
@@ -28,6 +29,7 @@
 #define CLIENT_RECEIVE_LIMIT (32u * 1024)
 #define CLIENT_SEND_LIMIT    (256u * 1024)
 #define CLIENT_QUIT_TIME     TICK_S(2)
+#define CLIENT_GONE_TIME     TICK_MS(500) /* for a reset to arrive: the peer counts until then */
 
 /* A request keeps to the settings it began under: they live as long as its route. */
 static const struct settings_client *settings_of(const struct client *client,
@@ -170,8 +172,16 @@ static void connection_closed(struct client *client, struct client_connection *c
 
 static void connection_abort(struct client *client, struct client_connection *connection)
 {
+    bool is_peer_gone = stream_get_state(&connection->stream) == STREAM_PEER_CLOSED ||
+                        stream_error(&connection->stream) == ERR_PEER_RESET;
+
     stream_abort(&connection->stream);
-    connection_closed(client, connection);
+    if (is_peer_gone) {
+        connection_closed(client, connection);
+        return;
+    }
+    client_enter(client, connection, CLIENT_STATE_GONE);
+    wheel_arm(&client->wheel, &connection->timer, client->now + CLIENT_GONE_TIME);
 }
 
 static bool connection_drain(struct client *client, struct client_connection *connection)
@@ -244,7 +254,7 @@ static void connection_rest(struct client *client, struct client_connection *con
         return;
     }
     if (stream_get_state(&connection->stream) != STREAM_OPEN ||
-        connection->use_count >= settings->messages_per_connection_max ||
+        connection->use_count >= connection->use_max ||
         connection->attempt.serial != client->settings->serial) {
         client_connection_leave(client, connection);
         return;
@@ -346,8 +356,10 @@ static void connection_feed(struct client *client, struct client_connection *con
         return;
     enum smtpc_event event = smtpc_feed(&connection->smtpc, octets, &consumed);
     stream_consume(&connection->stream, consumed);
-    if (connection->has_request && connection->smtpc.transaction.answered > 0)
+    if (connection->has_request && connection->smtpc.transaction.answered > 0) {
         attempt->is_reused = false;
+        client_attempt_mail_over(client, connection);
+    }
     if (was_greeting && (connection->smtpc.state == SMTPC_STATE_EHLO ||
                          connection->smtpc.state == SMTPC_STATE_HELO)) {
         attempt->has_connected = true;
@@ -473,6 +485,9 @@ void client_connection_on_timer(struct client *client, struct client_connection 
         break;
     case CLIENT_STATE_IDLE:
         client_connection_leave(client, connection);
+        break;
+    case CLIENT_STATE_GONE:
+        connection_closed(client, connection);
         break;
     default:
         CHECK(connection->state == CLIENT_STATE_QUITTING);

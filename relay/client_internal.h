@@ -20,6 +20,7 @@
 #define CLIENT_STATES                                                                              \
     X(FREE)                                                                                        \
     X(STARTING)   /* a request whose first step waits for client_advance() */                      \
+    X(GONE)       /* reset by us: its slot waits until the peer must have seen it */               \
     X(CONNECTING) /* flow_connect() is under way */                                                \
     X(ACTIVE)     /* the engine speaks, with or without a request */                               \
     X(IDLE)       /* kept for the next request */                                                  \
@@ -45,6 +46,8 @@ struct client_attempt {
     bool has_fallen_back; /* one reconnection without an extension is all a request gets */
     bool is_reused;       /* on a kept connection that has not answered yet */
     bool has_connected, was_attempted, is_cancelled;
+    bool has_mail_right;            /* to say MAIL, unused */
+    bool is_mail_out;               /* MAIL was said, with the right to it, and is not answered */
     struct smtpc_failure failure;   /* the last one; text unused */
     char reason[CLIENT_REASON_MAX]; /* its text, with the host's name */
     tick_us connect_started, connect_time, transmit_started;
@@ -64,7 +67,7 @@ struct client_connection {
     char host[MX_NAME_MAX];
     struct flow_address peer, source;
     uint64_t id;
-    uint32_t use_count;
+    uint32_t use_count, use_max;
     bool has_request;
     struct stream stream; /* while CONNECTING and later */
     struct smtpc smtpc;
@@ -130,6 +133,8 @@ void client_attempt_unreachable(struct client *client, struct client_connection 
 void client_attempt_failed(struct client *client, struct client_connection *connection);
 /** Results are complete: tell. The connection is the caller's again. */
 void client_attempt_finish(struct client *client, struct client_connection *connection);
+/** A right to say MAIL that is out is over: the answer is in, or will never come. */
+void client_attempt_mail_over(struct client *client, struct client_connection *connection);
 /** The engine is ready: begin the transaction. Returns its first event. */
 enum smtpc_event client_attempt_begin(struct client *client, struct client_connection *connection);
 

@@ -4,6 +4,7 @@
 
 #include "dataplane/flow.h"
 #include "dns/dns.h"
+#include "queue/rate.h"
 
 /*
  * What the configuration means to the relay: one immutable snapshot. control/config makes it from
@@ -79,6 +80,23 @@ struct settings_route {
     uint32_t connection_max;          /* per site; 0: the default */
 };
 
+struct settings_site {     /* a rule of `sites`; 0, and no rate: as the rule for "*" */
+    const char *pattern;   /* of a domain, as a route's; NULL with a provider */
+    const char *provider;  /* its name; NULL with a pattern */
+    const char *const *mx; /* patterns of its mail exchangers' names */
+    uint32_t mx_count;
+    uint32_t connection_max, messages_per_connection_max, recipient_max;
+    struct rate_set rates;
+};
+
+/* What holds for one destination; 0, and no rate: nothing is said. */
+struct settings_site_limits {
+    const char *provider;        /* its site is the provider's; NULL: none */
+    char name[MX_NAME_MAX + 16]; /* tells its site from others at the same hosts, or "" */
+    uint32_t connection_max, messages_per_connection_max, recipient_max;
+    struct rate_set rates;
+};
+
 struct settings_client {
     const char *hello_name;
     struct flow_address source4, source6;    /* family NONE: any */
@@ -110,6 +128,8 @@ struct settings {
     const uint32_t *route_table; /* of settings_route_table_new(); NULL: routes are searched from
                                     end to end */
     uint32_t route_table_size;
+    const struct settings_site *sites; /* providers first, in the order of the file */
+    uint32_t site_count;
     struct settings_client client;
     struct mx_policy mx;
     tick_us retry_min, retry_max, message_lifetime; /* 5 min, 4 h (80 min ...), 5 d */
@@ -123,6 +143,12 @@ const struct settings_route *settings_route_find(const struct settings *settings
                                                  struct span domain);
 /** Index over the routes' patterns: heap, the snapshot's owner frees it. */
 uint32_t *settings_route_table_new(const struct settings *settings, uint32_t *ret_size);
+/** What is allowed to a domain with these mail exchangers: by the first provider that all of them
+ * belong to, else by the most specific pattern. */
+struct settings_site_limits settings_site_find(const struct settings *settings, struct span domain,
+                                               const struct mx_answer *answer);
+/** Is this the rule for "*"? */
+bool settings_site_is_default(const struct settings_site *rule);
 bool settings_relay_is_allowed(const struct settings *settings, const struct flow_address *client);
 
 #endif

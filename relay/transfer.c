@@ -245,6 +245,23 @@ static void transfer_on_connection_idle(void *context, uint64_t key)
     transfer_site_wake(transfer, site);
 }
 
+static bool transfer_on_may_mail(void *context, uint64_t key)
+{
+    struct transfer *transfer = context;
+    struct transfer_site *site = transfer_site_find(transfer, key);
+    CHECK(site != NULL);
+    return site_mail_acquire(transfer->sites, site->site, transfer->now.wall, 1,
+                             transfer->now.tick) == ERR_OK;
+}
+
+static void transfer_on_mail(void *context, uint64_t key, bool was_used)
+{
+    struct transfer *transfer = context;
+    struct transfer_site *site = transfer_site_find(transfer, key);
+    CHECK(site != NULL);
+    site_mail_done(transfer->sites, site->site, was_used, transfer->now.tick);
+}
+
 static void transfer_on_host(void *context, const struct flow_address *address, bool is_ok)
 {
     struct transfer *transfer = context;
@@ -399,6 +416,8 @@ struct transfer *transfer_new(const struct transfer_options *options,
         .on_result = transfer_job_on_result,
         .on_closed = transfer_on_connection_closed,
         .on_idle = transfer_on_connection_idle,
+        .may_mail = transfer_on_may_mail,
+        .on_mail = transfer_on_mail,
         .on_host = transfer_on_host,
     };
     transfer->client = client_new(&client, settings);

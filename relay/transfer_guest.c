@@ -116,8 +116,11 @@ static void transfer_on_handover_begin(struct transfer *transfer, struct handove
         return;
     }
     struct span domain = guest->envelope.recipients[handover->recipients[0]].domain;
-    transfer_job_new_guest(transfer, site, guest, settings_route_find(transfer->settings, domain),
-                           &body);
+    const struct settings_route *route = settings_route_find(transfer->settings, domain);
+    struct settings_site_limits limits =
+        settings_site_find(transfer->settings, domain, &handover->hosts);
+    transfer_site_limit(transfer, site, route, &limits);
+    transfer_job_new_guest(transfer, site, guest, route, &body);
     transfer_site_wake(transfer, site);
 }
 

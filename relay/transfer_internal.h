@@ -105,6 +105,7 @@ struct transfer_site {
     struct transfer_line_list lines; /* round robin */
     struct transfer_job_list ready;
     uint32_t connection_max;
+    uint32_t messages_per_connection_max, recipient_max; /* 0: as the settings say */
     uint32_t jobs, connections, reading, away;
     uint64_t read_memory;
 };
@@ -150,6 +151,10 @@ struct transfer {
 void transfer_lines_run(struct transfer *transfer);
 struct transfer_site *transfer_site_find(struct transfer *transfer, uint64_t key);
 struct transfer_site *transfer_site_get(struct transfer *transfer, uint64_t key, struct span label);
+/** The limits that the configuration has for it from now on. */
+void transfer_site_limit(struct transfer *transfer, struct transfer_site *site,
+                         const struct settings_route *route,
+                         const struct settings_site_limits *limits);
 void transfer_site_wake(struct transfer *transfer, struct transfer_site *site);
 void transfer_site_forget(struct transfer *transfer, struct transfer_site *site);
 void transfer_lines_free(struct transfer *transfer);

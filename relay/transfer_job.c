@@ -330,7 +330,8 @@ static struct client_request transfer_job_request(struct transfer *transfer,
                                                   const struct qmgr_view *view)
 {
     const struct settings_client *client = &job->settings->client;
-    uint32_t count_max = client->recipients_per_transaction_max;
+    uint32_t count_max = job->site->recipient_max > 0 ? job->site->recipient_max
+                                                      : client->recipients_per_transaction_max;
 
     return (struct client_request){
         .user = (uint64_t)(uintptr_t)job,
@@ -340,43 +341,75 @@ static struct client_request transfer_job_request(struct transfer *transfer,
         .envelope = view->envelope,
         .recipients = view->recipients,
         .recipient_count = view->recipient_count < count_max ? view->recipient_count : count_max,
+        .messages_per_connection_max = job->site->messages_per_connection_max,
         .body = job->read_size > 0 ? &job->read_body : view->body,
         .deadline = transfer->now.tick + client->attempt_timeout,
         .is_alone = (view->envelope->flags & ENVELOPE_IN_DOUBT) != 0,
     };
 }
 
-bool transfer_job_start(struct transfer *transfer, struct transfer_job *job)
+/* Deliveries of the site that would go now if they were allowed to. */
+static uint32_t transfer_site_waiting(const struct transfer_site *site)
+{
+    const struct transfer_line *line = TAILQ_FIRST(&site->lines);
+
+    return site->jobs + (line == NULL ? 0 : qmgr_line_due(line->line));
+}
+
+/* The right to say MAIL, besides the slot that a new connection has already. */
+static bool transfer_job_may_mail(struct transfer *transfer, struct transfer_job *job, int64_t rank,
+                                  bool has_slot)
+{
+    struct site *site = job->site->site;
+
+    if (site_mail_acquire(transfer->sites, site, rank, transfer_site_waiting(job->site),
+                          transfer->now.tick) == ERR_OK)
+        return true;
+    if (has_slot)
+        site_slot_return(transfer->sites, site, transfer->now.tick);
+    return false;
+}
+
+static void transfer_job_send(struct transfer *transfer, struct transfer_job *job,
+                              const struct client_request *request, bool is_new)
 {
     struct transfer_site *site = job->site;
-    struct qmgr_view view = transfer_job_view(transfer, job);
-    struct client_request request = transfer_job_request(transfer, job, &view);
-    bool is_new = !client_has_idle(transfer->client, &request);
 
-    CHECK(job->state == TRANSFER_JOB_READY);
-    if (is_new) {
-        enum err err = site_slot_acquire(transfer->sites, site->site, view.envelope->arrived,
-                                         site->jobs, transfer->now.tick);
-        if (err == ERR_TIMEOUT) {
-            transfer_job_put_back(transfer, job,
-                                  transfer_wall_of(transfer, site_paused_until(site->site)));
-            return true;
-        }
-        if (err != ERR_OK)
-            return transfer_job_send_away(transfer, job, &request);
-        site->connections++;
-    }
     TAILQ_REMOVE(&site->ready, job, link);
     job->state = TRANSFER_JOB_SENDING;
     job->started = transfer->now.wall;
-    if (client_start(transfer->client, &request, transfer->now.tick) != ERR_OK) {
-        if (is_new) {
-            site->connections--;
-            site_slot_return(transfer->sites, site->site, transfer->now.tick);
-        }
-        transfer_job_put_back(transfer, job,
-                              transfer->now.wall + (wall_us)TRANSFER_RESOLVE_RETRY_TIME);
+    site->connections += is_new;
+    if (client_start(transfer->client, request, transfer->now.tick) == ERR_OK)
+        return;
+    site_mail_done(transfer->sites, site->site, false, transfer->now.tick);
+    if (is_new) {
+        site->connections--;
+        site_slot_return(transfer->sites, site->site, transfer->now.tick);
     }
+    transfer_job_put_back(transfer, job, transfer->now.wall + (wall_us)TRANSFER_RESOLVE_RETRY_TIME);
+}
+
+bool transfer_job_start(struct transfer *transfer, struct transfer_job *job)
+{
+    struct site *site = job->site->site;
+    struct qmgr_view view = transfer_job_view(transfer, job);
+    struct client_request request = transfer_job_request(transfer, job, &view);
+    bool is_new = !client_has_idle(transfer->client, &request);
+    enum err err = ERR_OK;
+
+    CHECK(job->state == TRANSFER_JOB_READY);
+    if (is_new)
+        err = site_slot_acquire(transfer->sites, site, view.envelope->arrived, job->site->jobs,
+                                transfer->now.tick);
+    if (err == ERR_TIMEOUT) {
+        transfer_job_put_back(transfer, job, transfer_wall_of(transfer, site_paused_until(site)));
+        return true;
+    }
+    if (err != ERR_OK)
+        return transfer_job_send_away(transfer, job, &request);
+    if (!transfer_job_may_mail(transfer, job, view.envelope->arrived, is_new))
+        return false;
+    transfer_job_send(transfer, job, &request, is_new);
     return true;
 }
 

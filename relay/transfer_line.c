@@ -209,39 +209,57 @@ static void transfer_hosts_demote_dead(struct transfer *transfer, struct mx_answ
 }
 
 /* Domains of one site may have routes of their own: the one that came last decides. */
-static void transfer_site_limit(struct transfer *transfer, struct transfer_site *site,
-                                const struct settings_route *route)
+void transfer_site_limit(struct transfer *transfer, struct transfer_site *site,
+                         const struct settings_route *route,
+                         const struct settings_site_limits *limits)
 {
-    uint32_t limit =
-        route->connection_max > 0 ? route->connection_max : transfer->options.sites.connection_max;
-    if (site->connection_max == limit)
+    uint32_t connection_max = route->connection_max;
+
+    if (connection_max == 0)
+        connection_max = limits->connection_max;
+    if (connection_max == 0)
+        connection_max = transfer->options.sites.connection_max;
+    site->messages_per_connection_max = limits->messages_per_connection_max;
+    site->recipient_max = limits->recipient_max;
+    site_rates_set(transfer->sites, site->site, &limits->rates, transfer->now.tick);
+    if (site->connection_max == connection_max)
         return;
-    site->connection_max = limit;
-    site_limit_set(transfer->sites, site->site, limit, transfer->now.tick);
+    site->connection_max = connection_max;
+    site_limit_set(transfer->sites, site->site, connection_max, transfer->now.tick);
 }
 
 /* A host's name, and its port where a route gave it another than a mail exchanger's: servers on two
- * ports of one host fail, and are limited, each by itself. */
-static uint64_t transfer_site_key(const struct transfer *transfer, const struct mx_answer *answer)
+ * ports of one host fail, and are limited, each by itself. A provider is one site by its name
+ * alone. */
+static uint64_t transfer_site_key(const struct transfer *transfer, const struct mx_answer *answer,
+                                  const struct settings_site_limits *limits)
 {
     char texts[MX_HOST_MAX][MX_NAME_MAX + 6];
-    struct span names[MX_HOST_MAX];
+    struct span names[MX_HOST_MAX + 1];
+    uint32_t count = 0;
 
-    for (uint32_t i = 0; i < answer->host_count; i++) {
+    if (limits->name[0] != '\0')
+        names[count++] = span_from_text(limits->name);
+    for (uint32_t i = 0; i < answer->host_count && limits->provider == NULL; i++) {
         const struct mx_host *host = &answer->hosts[i];
-        names[i] = span_from_text(host->name);
-        if (host->port == transfer->settings->mx.port)
-            continue;
-        (void)snprintf(texts[i], sizeof(texts[i]), "%s:%u", host->name, host->port);
-        names[i] = span_from_text(texts[i]);
+        names[count] = span_from_text(host->name);
+        if (host->port != transfer->settings->mx.port) {
+            (void)snprintf(texts[i], sizeof(texts[i]), "%s:%u", host->name, host->port);
+            names[count] = span_from_text(texts[i]);
+        }
+        count++;
     }
-    return site_key((struct span){0}, names, answer->host_count);
+    return site_key((struct span){0}, names, count);
 }
 
 static void transfer_line_to_site(struct transfer *transfer, struct transfer_line *line)
 {
-    uint64_t key = transfer_site_key(transfer, &line->answer);
-    struct transfer_site *site = transfer_site_get(transfer, key, qmgr_line_domain(line->line));
+    struct span domain = qmgr_line_domain(line->line);
+    struct settings_site_limits limits =
+        settings_site_find(transfer->settings, domain, &line->answer);
+    uint64_t key = transfer_site_key(transfer, &line->answer, &limits);
+    struct span label = limits.provider == NULL ? domain : span_from_text(limits.provider);
+    struct transfer_site *site = transfer_site_get(transfer, key, label);
     if (site == NULL) {
         transfer_line_settle(
             transfer, line,
@@ -253,7 +271,7 @@ static void transfer_line_to_site(struct transfer *transfer, struct transfer_lin
                                        transfer->now.wall + (wall_us)TRANSFER_RESOLVE_RETRY_TIME});
         return;
     }
-    transfer_site_limit(transfer, site, line->route);
+    transfer_site_limit(transfer, site, line->route, &limits);
     qmgr_line_set_site(line->line, site_get_view(site->site).label);
     transfer_hosts_demote_dead(transfer, &line->answer);
     line->state = TRANSFER_LINE_AT_SITE;

@@ -52,6 +52,9 @@ struct connection {
 struct receiver {
     struct flow listener;
     struct receiver_mood mood;
+    uint32_t open, open_peak;
+    tick_us *mails; /* when each MAIL came */
+    uint32_t mail_count;
 };
 
 struct receivers {
@@ -87,6 +90,9 @@ static void connection_end(struct receivers *receivers, struct connection *conne
         flow_close(receivers->plane, connection->flow);
     sim_text_fini(&connection->input);
     sim_text_fini(&connection->content);
+    receivers->receivers[connection->receiver].open--;
+    ledger_trace(receivers->ledger, "receiver %u: connection %u is over", connection->receiver,
+                 (uint32_t)(connection - receivers->connections));
     *connection = (struct connection){0};
 }
 
@@ -241,8 +247,35 @@ static void on_hello(struct receivers *receivers, struct connection *connection)
     reply_queue(receivers, connection, text, false);
 }
 
+static void receiver_note_mail(const struct receivers *receivers, struct receiver *receiver)
+{
+    if (receiver->mail_count % 256 == 0) {
+        receiver->mails =
+            reallocarray(receiver->mails, receiver->mail_count + 256, sizeof(tick_us));
+        CHECK(receiver->mails != NULL);
+    }
+    receiver->mails[receiver->mail_count++] = net_sim_now(receivers->net);
+}
+
+struct receiver_peak receivers_peak(const struct receivers *receivers, uint32_t index,
+                                    tick_us window)
+{
+    const struct receiver *receiver = &receivers->receivers[index];
+    struct receiver_peak peak = {.connections = receiver->open_peak};
+    uint32_t first = 0;
+
+    CHECK(index < receivers->receiver_count);
+    for (uint32_t i = 0; i < receiver->mail_count; i++) {
+        while (receiver->mails[i] - receiver->mails[first] > window)
+            first++;
+        peak.mails = i - first + 1 > peak.mails ? i - first + 1 : peak.mails;
+    }
+    return peak;
+}
+
 static void on_mail(struct receivers *receivers, struct connection *connection, const char *line)
 {
+    receiver_note_mail(receivers, &receivers->receivers[connection->receiver]);
     if (connection->has_sender) {
         reply_queue(receivers, connection, "503 5.5.1 nested MAIL\r\n", false);
         return;
@@ -416,6 +449,12 @@ static void receiver_accept(struct receivers *receivers, uint32_t index)
             ERR_OK)
             return;
         *connection = (struct connection){.is_used = true, .flow = flow, .receiver = index};
+        struct receiver *receiver = &receivers->receivers[index];
+        receiver->open++;
+        ledger_trace(receivers->ledger, "receiver %u: connection %u, %u open", index, i,
+                     receiver->open);
+        if (receiver->open > receiver->open_peak)
+            receiver->open_peak = receiver->open;
         connection->idle_until = net_sim_now(receivers->net) + IDLE_TIME;
         if (receiver_judge(receivers, connection, RECEIVER_BANNER) == VERDICT_ACCEPT)
             reply_queue(receivers, connection, "220 next.example ESMTP\r\n", false);
@@ -532,6 +571,8 @@ void receivers_free(struct receivers *receivers)
         if (receivers->connections[i].is_used)
             connection_end(receivers, &receivers->connections[i], true);
     }
+    for (uint32_t i = 0; i < receivers->receiver_count; i++)
+        free(receivers->receivers[i].mails);
     flow_plane_free(receivers->plane);
     buf_pool_free(receivers->pool);
     free(receivers->connections);

@@ -10,6 +10,9 @@
  *      --false-sync                 planted bug: the disk acknowledges syncs and keeps nothing
  *      --tight-spool                a spool of eight small segments: often full
  *      --wire                       every party's network is the engine, over a simulated link
+ *      --limits                     two shards, much mail for few sites, limits that every server
+ *                                   counts: LIMIT_CONNECTIONS at a time, LIMIT_MAILS a minute
+ *      --loose-limits               the same, the relay being told of larger ones
  *      --must-fail                  with --seeds: good if at least one seed finds a violation
  *
  * A run has two phases. In the first, senders send, everything fails as the seed says, and the node
@@ -29,23 +32,25 @@
 #include "base/log.h"
 #include "tests/sim/sim_world.h"
 
-#define ROUND_MAX       20000000u
-#define BUSY_ROUND_FREE 200u   /* rounds in which no time passes */
-#define BUSY_ROUND_MAX  50000u /* rounds in which somebody has work at once */
-#define TURN_TIME       5u
-#define WORLD_WALL      1700000000000000ll
-#define CRASH_SPREAD    TICK_S(40)
-#define PHASE_ONE_MAX   TICK_S(4 * 3600)
-#define LIFETIME        TICK_S(3 * 3600)
-#define AFTER_LIFETIME  TICK_S(2 * 3600) /* a last attempt, and the way of its bounce */
-#define RESTART_TRY_MAX 100u
-#define SEGMENT_UNIT    (128u << 10)
-#define PARTY_COUNT     3u /* besides the shards: resolver, senders, receivers */
+#define ROUND_MAX         20000000u
+#define BUSY_ROUND_FREE   200u   /* rounds in which no time passes */
+#define BUSY_ROUND_MAX    50000u /* rounds in which somebody has work at once */
+#define TURN_TIME         5u
+#define WORLD_WALL        1700000000000000ll
+#define CRASH_SPREAD      TICK_S(40)
+#define PHASE_ONE_MAX     TICK_S(4 * 3600)
+#define LIFETIME          TICK_S(3 * 3600)
+#define AFTER_LIFETIME    TICK_S(2 * 3600) /* a last attempt, and the way of its bounce */
+#define RESTART_TRY_MAX   100u
+#define SEGMENT_UNIT      (128u << 10)
+#define LIMIT_CONNECTIONS 3u
+#define LIMIT_MAILS       100u
+#define PARTY_COUNT       3u /* besides the shards: resolver, senders, receivers */
 
 struct sim_options {
     uint64_t seed;
     uint32_t shard_count; /* 0: as the seed says */
-    bool has_false_sync, has_tight_spool, has_wire, is_traced;
+    bool has_false_sync, has_tight_spool, has_wire, has_limits, has_loose_limits, is_traced;
 };
 
 struct sim {
@@ -63,6 +68,7 @@ struct sim {
     uint32_t domain_count, receiver_count, crashes_left, lives;
     tick_us crash_at, restart_at;
     struct sim_text routes;
+    bool limits_reached; /* by some receiver, exactly */
 };
 
 /* ---- the world ---- */
@@ -95,6 +101,11 @@ static void world_network(struct sim *sim)
         .double_datagram = draw_often_zero(sim, 100000),
         .forge_datagram = draw_often_zero(sim, 100000),
     };
+    /* What was lost on the way the two ends count differently. */
+    if (sim->options.has_limits)
+        faults = (struct net_sim_faults){.latency_min = faults.latency_min,
+                                         .segment_max = faults.segment_max,
+                                         .window = faults.window};
     faults.latency_max = faults.latency_min + draw(sim, 40000);
     sim->net = net_sim_new(&(struct net_sim_options){.seed = rng_u64(&sim->rng),
                                                      .start = TICK_S(1),
@@ -118,7 +129,7 @@ static void world_disk(struct sim *sim)
 
 static struct receiver_mood mood_draw(struct sim *sim)
 {
-    return (struct receiver_mood){
+    struct receiver_mood mood = {
         .temporary = draw_often_zero(sim, 150000),
         .permanent = draw_often_zero(sim, 50000),
         .drop = draw_often_zero(sim, 60000),
@@ -128,6 +139,10 @@ static struct receiver_mood mood_draw(struct sim *sim)
         .has_chunking = draw(sim, 2) == 0,
         .has_pipelining = draw(sim, 3) != 0,
     };
+
+    if (sim->options.has_limits)
+        mood.silent = mood.slow = 0; /* a minute of a week would be left */
+    return mood;
 }
 
 /* d0.example ... : most have a server of some mood, a few have none, or no name, or are refused. */
@@ -165,8 +180,12 @@ static void world_parties(struct sim *sim)
     sim->zone = zone_new(sim->net, &resolver);
     zone_set_faults(sim->zone, draw_often_zero(sim, 100000), draw_often_zero(sim, 100000),
                     &sim->rng);
+    if (sim->options.has_limits) /* a host without an address is no part of a site */
+        zone_set_faults(sim->zone, 0, 0, &sim->rng);
     sim->receivers = receivers_new(sim->net, &sim->ledger, rng_u64(&sim->rng));
     sim->domain_count = 3 + draw(sim, SIM_DOMAIN_MAX - 2);
+    if (sim->options.has_limits)
+        sim->domain_count = 1 + draw(sim, 2);
     for (uint32_t i = 0; i < sim->domain_count; i++)
         world_domain(sim, i);
     /* A bounce that is refused for good is gone, as it must be: this server never does that. */
@@ -176,15 +195,20 @@ static void world_parties(struct sim *sim)
     sim->receiver_count++;
     (void)zone_add(sim->zone, "sender.example", "MX", "10 mx.sender.example", 60);
     (void)zone_add(sim->zone, "mx.sender.example", "A", "198.51.100.200", 60);
-    sim->senders =
-        senders_new(&(struct senders_options){.net = sim->net,
-                                              .ledger = &sim->ledger,
-                                              .seed = rng_u64(&sim->rng),
-                                              .relay = address_of(192, 0, 2, 1, SIM_PORT),
-                                              .sender_count = 1 + draw(sim, 12),
-                                              .messages_per_sender = 1 + draw(sim, 12),
-                                              .domain_count = sim->domain_count,
-                                              .start_spread = TICK_S(20)});
+    struct senders_options senders = {.net = sim->net,
+                                      .ledger = &sim->ledger,
+                                      .seed = rng_u64(&sim->rng),
+                                      .relay = address_of(192, 0, 2, 1, SIM_PORT),
+                                      .sender_count = 1 + draw(sim, 12),
+                                      .messages_per_sender = 1 + draw(sim, 12),
+                                      .domain_count = sim->domain_count,
+                                      .start_spread = TICK_S(20)};
+    if (sim->options.has_limits) {
+        senders.sender_count = 12;
+        senders.messages_per_sender = 20 + draw(sim, 20);
+        senders.start_spread = TICK_S(180);
+    }
+    sim->senders = senders_new(&senders);
 }
 
 static void world_config(struct sim *sim)
@@ -194,6 +218,8 @@ static void world_config(struct sim *sim)
     struct config_report report;
     struct sim_text text = {0};
 
+    if (sim->options.has_limits)
+        cores = 2;
     if (sim->options.shard_count > 0)
         cores = sim->options.shard_count;
     sim_text_format(&text,
@@ -209,6 +235,9 @@ static void world_config(struct sim *sim)
                     "client: {connections_per_site: %u}\n"
                     "cores: %u\n",
                     1 + draw(sim, 6), cores);
+    if (sim->options.has_limits)
+        sim_text_format(&text, "sites: [{match: \"*\", connections: %u, rate: %u/1m}]\n",
+                        LIMIT_CONNECTIONS, LIMIT_MAILS + (sim->options.has_loose_limits ? 1 : 0));
     if (sim->routes.size > 0)
         sim_text_format(&text, "routes:\n%s", sim->routes.data);
     config_report_init(&report, "configuration");
@@ -269,11 +298,11 @@ static void sim_init(struct sim *sim, const struct sim_options *options)
     world_config(sim);
     sim->ledger.lazy_time = sim->config->spool.lazy_time;
     sim->ledger.commit_deadline = sim->config->spool.commit_deadline;
-    sim->crashes_left = draw(sim, 4);
+    sim->crashes_left = sim->options.has_limits ? 0 : draw(sim, 4);
     sim->crash_at = net_sim_now(sim->net) + draw(sim, (uint32_t)CRASH_SPREAD);
     enum err err = world_start_node(sim);
     CHECK(err == ERR_OK);
-    if (draw(sim, 3) == 0) {
+    if (draw(sim, 3) == 0 && !sim->options.has_limits) {
         sim->ledger.has_disk_faults = true;
         disk_set_faults(sim, 200 + draw(sim, 3000));
     }
@@ -435,6 +464,21 @@ static void check_invariants(struct sim *sim)
     }
 }
 
+static void check_limits(struct sim *sim)
+{
+    for (uint32_t i = 0; sim->options.has_limits && i < sim->receiver_count; i++) {
+        struct receiver_peak peak = receivers_peak(sim->receivers, i, TICK_S(60));
+        ledger_trace(&sim->ledger, "receiver %u: at most %u connections, %u mails a minute", i,
+                     peak.connections, peak.mails);
+        if (peak.connections > LIMIT_CONNECTIONS)
+            ledger_violation(&sim->ledger, "receiver %u had %u connections at a time", i,
+                             peak.connections);
+        if (peak.mails > LIMIT_MAILS)
+            ledger_violation(&sim->ledger, "receiver %u had %u mails in a minute", i, peak.mails);
+        sim->limits_reached |= peak.connections == LIMIT_CONNECTIONS && peak.mails == LIMIT_MAILS;
+    }
+}
+
 /* From here on only what is wrong for good goes wrong. */
 static void world_heal(struct sim *sim)
 {
@@ -470,13 +514,15 @@ static uint32_t sim_play(const struct sim_options *options, uint64_t *ret_finger
     if (!queue_is_empty(&sim))
         ledger_violation(&sim.ledger, "%llu messages have not come to their end",
                          (unsigned long long)queue_count(&sim));
+    check_limits(&sim);
     ledger_settle(&sim.ledger);
     *ret_fingerprint = net_sim_fingerprint(sim.net);
     snprintf(ret_summary, summary_size,
-             "shards %u, messages %u, deliveries %u, bounces %u, again %u, deaths %u, %llu s",
+             "shards %u, messages %u, deliveries %u, bounces %u, again %u, deaths %u, %llu s%s",
              sim.config->cores, sim.ledger.count, sim.ledger.delivered, sim.ledger.bounced,
              sim.ledger.duplicates, sim.ledger.crash_count,
-             (unsigned long long)(net_sim_now(sim.net) / 1000000));
+             (unsigned long long)(net_sim_now(sim.net) / 1000000),
+             sim.limits_reached ? ", limits reached" : "");
     uint32_t violations = sim.ledger.violations;
     sim_fini(&sim);
     return violations;
@@ -554,6 +600,10 @@ static bool flag_take(const char *argument, struct sim_options *options, bool *m
         options->has_tight_spool = true;
     else if (strcmp(argument, "--wire") == 0)
         options->has_wire = true;
+    else if (strcmp(argument, "--limits") == 0)
+        options->has_limits = true;
+    else if (strcmp(argument, "--loose-limits") == 0)
+        options->has_limits = options->has_loose_limits = true;
     else if (strcmp(argument, "--trace") == 0)
         options->is_traced = true;
     else if (strcmp(argument, "--must-fail") == 0)

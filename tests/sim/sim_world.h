@@ -130,6 +130,13 @@ void receivers_listen(struct receivers *receivers, const struct flow_address *ad
                       const struct receiver_mood *mood);
 void receivers_set_mood(struct receivers *receivers, uint32_t index,
                         const struct receiver_mood *mood);
+/** What one server saw: connections at the same time, a connection being over when the relay's FIN
+ * or RST arrived or the server ended it; MAIL commands in any closed window of that length. */
+struct receiver_peak {
+    uint32_t connections, mails;
+};
+struct receiver_peak receivers_peak(const struct receivers *receivers, uint32_t index,
+                                    tick_us window);
 void receivers_turn(struct receivers *receivers);
 tick_us receivers_deadline(const struct receivers *receivers);
 

@@ -193,6 +193,10 @@ def answers_on_its_socket(_):
     expect(cli("queue", "list", "stat=waiting")[0] == 1)
     status, text = cli("queue", "summary", "--by", "domain")
     expect(status == 0 and re.search(r"^dead.example +1 +1 +0", text, re.M), text)
+    status, text = cli("site", "show", "dead.example")
+    expect(status == 0 and "dead.example" in text and "pauses for" in text and "no rate" in text, text)
+    status, text = cli("site", "show", "never.example")
+    expect(status == 0 and "no such site" in text, text)
     expect(cli("queue", "show", "x")[0] == 1)
     expect(cli("nothing")[0] == 2)
     kinds = [record["type"] for record in records()]

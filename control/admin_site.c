@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Looking at sites. The look runs on the shard's thread and fills at most SITE_SLICE rows a turn;
+ * they belong to the shard until its reply.
+ */
+#include "control/admin_site.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SITE_SLICE 1000u
+
+struct found_site {
+    struct site_view view;
+    char label[SITE_LABEL_MAX + 1]; /* the view's is the shard's */
+};
+
+struct found {
+    char name[SITE_LABEL_MAX + 1]; /* "": all */
+    tick_us now;
+    uint32_t count;
+    struct found_site sites[SITE_SLICE];
+};
+
+static void look_at_sites(struct shard_query *query, struct transfer *transfer, tick_us now)
+{
+    struct found *found = query->found;
+    uint32_t cursor = (uint32_t)query->cursor;
+    struct site_view view;
+
+    found->count = 0;
+    found->now = now;
+    while (found->count < SITE_SLICE) {
+        if (!site_next(transfer_sites(transfer), &cursor, &view)) {
+            query->cursor = UINT64_MAX;
+            return;
+        }
+        if (found->name[0] != '\0' &&
+            !span_is_equal_nocase(view.label, span_from_text(found->name)))
+            continue;
+        struct found_site *site = &found->sites[found->count++];
+        site->view = view;
+        memcpy(site->label, view.label.data, view.label.size);
+        site->label[view.label.size] = '\0';
+    }
+    query->cursor = cursor;
+}
+
+bool admin_site_prepare(const char *verb, const json_t *request, struct shard_query *query)
+{
+    const char *name = json_string_value(json_object_get(request, "id"));
+
+    if (strcmp(verb, "site show") != 0)
+        return false;
+    struct found *found = calloc(1, sizeof(*found));
+    query->kind = SHARD_QUERY_TRANSFER;
+    query->visit = look_at_sites;
+    query->found = found;
+    if (found != NULL && name != NULL)
+        memcpy(found->name, name, strnlen(name, SITE_LABEL_MAX));
+    return true;
+}
+
+void admin_site_end(struct shard_query *query)
+{
+    free(query->found);
+    query->found = NULL;
+}
+
+static void number_set(json_t *row, const char *name, uint64_t value)
+{
+    json_object_set_new(row, name, json_integer((json_int_t)value));
+}
+
+/* 0 when it is over, or never was. */
+static uint64_t time_left(tick_us until, tick_us now)
+{
+    return until > now && until != TICK_NEVER ? until - now : 0;
+}
+
+static json_t *site_row(const struct found_site *site, tick_us now)
+{
+    const struct site_view *view = &site->view;
+    char rates[RATE_TEXT_SIZE], key[32];
+    json_t *row = json_object();
+
+    snprintf(key, sizeof(key), "%016llx", (unsigned long long)view->key);
+    json_object_set_new(row, "site", json_string(site->label));
+    json_object_set_new(row, "key", json_string(key));
+    json_object_set_new(row, "home", json_boolean(view->is_home));
+    number_set(row, "connections", view->slots_used);
+    number_set(row, "connections_leased", view->slots_held);
+    number_set(row, "connections_max", view->connection_max);
+    json_object_set_new(row, "rates", json_string(rate_set_format(&view->rates, rates)));
+    number_set(row, "failures", view->failures);
+    number_set(row, "paused_us", time_left(view->paused_until, now));
+    if (view->binding.count > 0) {
+        struct rate_set binding = {.count = 1, .rates = {view->binding}};
+        json_object_set_new(row, "binding", json_string(rate_set_format(&binding, rates)));
+        number_set(row, "binding_used", view->binding_used);
+        number_set(row, "mails_out", view->mail_out);
+        number_set(row, "next_us", time_left(view->mail_next, now));
+    }
+    return row;
+}
+
+void admin_site_add(json_t *rows, const struct shard_query *query, uint32_t shard, uint32_t limit)
+{
+    const struct found *found = query->found;
+
+    for (uint32_t i = 0; i < found->count && json_array_size(rows) < limit; i++) {
+        json_t *row = site_row(&found->sites[i], found->now);
+        number_set(row, "core", shard);
+        json_array_append_new(rows, row);
+    }
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CONTROL_ADMIN_SITE_H
+#define CONTROL_ADMIN_SITE_H
+
+#include <jansson.h>
+
+#include "control/shard.h"
+
+/*
+ * `site show [NAME]` of the control socket: the sites each shard knows, their limits, what is used
+ * of them now, and which rate binds. A row is of one core; the row with "home": true knows of all.
+ */
+
+/** True when `verb` is one of them: the query is then ready to be sent, its memory allocated
+ * (`found` NULL when there was none). */
+bool admin_site_prepare(const char *verb, const json_t *request, struct shard_query *query);
+/** What the shard found, as rows, up to `limit` in all. */
+void admin_site_add(json_t *rows, const struct shard_query *query, uint32_t shard, uint32_t limit);
+/** Free what prepare allocated. */
+void admin_site_end(struct shard_query *query);
+
+#endif

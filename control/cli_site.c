@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sites as text for people: a line for each core that knows one, with what binds on its home's.
+ */
+#include <inttypes.h>
+
+#include "control/cli_print.h"
+
+static void site_row_print(const json_t *row, FILE *out)
+{
+    char text[CLI_SHOWN_SIZE], time[24];
+
+    fprintf(out, "%-4" PRId64 " %-30s %5" PRId64 " of %-6" PRId64, cli_number(row, NULL, "core"),
+            cli_shown(row, "site", text), cli_number(row, NULL, "connections"),
+            cli_number(row, NULL, "connections_max"));
+    fprintf(out, " %s", *cli_shown(row, "rates", text) == '\0' ? "no rate" : text);
+    if (*cli_shown(row, "binding", text) != '\0') {
+        fprintf(out, "; %s has %" PRId64 ", %" PRId64 " more on their way", text,
+                cli_number(row, NULL, "binding_used"), cli_number(row, NULL, "mails_out"));
+        if (cli_number(row, NULL, "next_us") > 0)
+            fprintf(out, ", the next in %s",
+                    cli_age_format(cli_number(row, NULL, "next_us"), time));
+    }
+    if (cli_number(row, NULL, "paused_us") > 0)
+        fprintf(out, "; pauses for %s after %" PRId64 " failures",
+                cli_age_format(cli_number(row, NULL, "paused_us"), time),
+                cli_number(row, NULL, "failures"));
+    fprintf(out, "\n");
+}
+
+void cli_site_show_print(const json_t *answer, wall_us now, FILE *out)
+{
+    const json_t *rows = json_object_get(answer, "rows");
+
+    (void)now;
+    if (json_array_size(rows) == 0) {
+        fprintf(out, "no such site is known: nothing was sent there lately\n");
+        return;
+    }
+    fprintf(out, "%-4s %-30s %15s %s\n", "CORE", "SITE", "CONNECTIONS", "RATES");
+    for (size_t i = 0; i < json_array_size(rows); i++)
+        site_row_print(json_array_get(rows, i), out);
+    if (json_is_true(json_object_get(answer, "has_more")))
+        fprintf(out, "... and more: --limit N\n");
+}

@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Rates of sites among shards: never more MAILs than allowed in any window, as the peer sees them
+ * come, whatever is delayed; and hardly fewer while there is mail.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "site_net.h"
+
+#define WEEK        TICK_S(604800)
+#define FLOW_MAX    64u
+#define HISTORY_MAX 2000000u
+
+static struct rate_set rates_of(const char *text)
+{
+    struct rate_set set = {0};
+
+    if (*text != '\0')
+        assert_int_equal(ERR_OK, rate_set_parse(span_from_text(text), &set));
+    return set;
+}
+
+static struct site *limited_site(struct net *net, uint32_t shard, uint32_t home, const char *rates)
+{
+    struct site *site = net_site(net, shard, home, 1);
+    struct rate_set set = rates_of(rates);
+
+    site_rates_set(net->shards[shard].sites, site, &set, net->now);
+    net_verify(net);
+    return site;
+}
+
+static enum err acquire(struct net *net, uint32_t shard, struct site *site)
+{
+    enum err err = site_mail_acquire(net->shards[shard].sites, site, 5, 1, net->now);
+
+    net_verify(net);
+    return err;
+}
+
+static void done(struct net *net, uint32_t shard, struct site *site, bool was_used)
+{
+    site_mail_done(net->shards[shard].sites, site, was_used, net->now);
+    net_verify(net);
+}
+
+static struct site_view view_at_home(struct net *net, uint32_t home)
+{
+    struct site_view view = {0};
+    uint32_t cursor = 0;
+
+    assert_true(site_next(net->shards[home].sites, &cursor, &view));
+    return view;
+}
+
+/* ---- rule by rule ---- */
+
+static void site_without_rates_is_free(void **state)
+{
+    struct net net;
+
+    (void)state;
+    net_init(&net, 2, 3, 10, 1);
+    struct site *site = limited_site(&net, 1, 0, "");
+    for (uint32_t i = 0; i < 1000; i++)
+        assert_int_equal(ERR_OK, acquire(&net, 1, site));
+    for (uint32_t i = 0; i < 1000; i++)
+        done(&net, 1, site, true);
+    assert_int_equal(0, net.sent);
+    net_fini(&net);
+}
+
+static void right_comes_back_behind_the_window(void **state)
+{
+    struct net net;
+
+    (void)state;
+    net_init(&net, 1, 3, 10, 1);
+    struct site *site = limited_site(&net, 0, 0, "2/1m");
+    assert_int_equal(ERR_OK, acquire(&net, 0, site));
+    assert_int_equal(ERR_OK, acquire(&net, 0, site));
+    assert_int_equal(ERR_AGAIN, acquire(&net, 0, site));
+    net_pass(&net, TICK_S(600)); /* as long as the answer is not in, it may come at any time */
+    assert_int_equal(0, net.shards[0].wakes);
+    done(&net, 0, site, true);
+    done(&net, 0, site, true);
+    assert_int_equal(2, view_at_home(&net, 0).binding_used);
+    assert_int_equal(net.now + TICK_S(60) + 1, view_at_home(&net, 0).mail_next);
+    net_pass(&net, TICK_S(60));
+    assert_int_equal(0, net.shards[0].wakes);
+    net_pass(&net, TICK_MS(2));
+    assert_int_equal(1, net.shards[0].wakes);
+    assert_int_equal(ERR_OK, acquire(&net, 0, site));
+    done(&net, 0, site, true);
+    net_fini(&net);
+}
+
+static void unused_right_is_free_at_once(void **state)
+{
+    struct net net;
+
+    (void)state;
+    net_init(&net, 1, 3, 10, 1);
+    struct site *site = limited_site(&net, 0, 0, "1/1h");
+    assert_int_equal(ERR_OK, acquire(&net, 0, site));
+    assert_int_equal(ERR_AGAIN, acquire(&net, 0, site));
+    done(&net, 0, site, false);
+    net_settle(&net);
+    assert_int_equal(1, net.shards[0].wakes);
+    assert_int_equal(ERR_OK, acquire(&net, 0, site));
+    net_fini(&net);
+}
+
+static void idle_rights_go_back_when_the_lease_ends(void **state)
+{
+    struct net net;
+
+    (void)state;
+    net_init(&net, 2, 3, 10, 1);
+    struct site *a = limited_site(&net, 1, 0, "1/1h"), *b = limited_site(&net, 0, 0, "1/1h");
+    assert_int_equal(ERR_AGAIN, acquire(&net, 1, a));
+    net_settle(&net);
+    assert_int_equal(1, net.shards[1].wakes); /* it has one, and does not use it */
+    assert_int_equal(ERR_AGAIN, acquire(&net, 0, b));
+    net_pass(&net, TICK_MS(900));
+    assert_int_equal(0, net.shards[0].wakes);
+    net_pass(&net, TICK_MS(200));
+    assert_int_equal(1, net.shards[0].wakes);
+    assert_int_equal(ERR_OK, acquire(&net, 0, b));
+    net_fini(&net);
+}
+
+static void released_site_gives_its_rights_back(void **state)
+{
+    struct net net;
+
+    (void)state;
+    net_init(&net, 2, 3, 10, 1);
+    struct site *site = limited_site(&net, 1, 0, "5/1h");
+    assert_int_equal(ERR_AGAIN, acquire(&net, 1, site));
+    net_settle(&net);
+    assert_int_equal(1, view_at_home(&net, 0).mail_out);
+    site_release(net.shards[1].sites, site);
+    net_settle(&net);
+    assert_int_equal(0, view_at_home(&net, 0).mail_out);
+    net_fini(&net);
+}
+
+static void rates_can_be_changed(void **state)
+{
+    static const struct {
+        const char *name, *next;
+        uint32_t more; /* rights to be had then, after 3 of 3/1h were used */
+    } cases[] = {{"raised", "5/1h", 2},
+                 {"lowered", "2/1h", 0},
+                 {"another window", "4/1d", 1},
+                 {"lifted", "", 20}};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct net net;
+        uint32_t more = 0;
+        print_message("# case: %s\n", cases[i].name);
+        net_init(&net, 2, 3, 10, 1);
+        struct site *site = limited_site(&net, 1, 0, "3/1h");
+        for (uint32_t j = 0; j < 3; j++) {
+            assert_int_equal(ERR_AGAIN, acquire(&net, 1, site));
+            net_settle(&net);
+            assert_int_equal(ERR_OK, acquire(&net, 1, site));
+            done(&net, 1, site, true);
+            net_settle(&net);
+        }
+        struct rate_set set = rates_of(cases[i].next);
+        site_rates_set(net.shards[1].sites, site, &set, net.now);
+        net_settle(&net);
+        for (; more < 20; more++) {
+            enum err err = acquire(&net, 1, site);
+            net_settle(&net);
+            if (err != ERR_OK && acquire(&net, 1, site) != ERR_OK)
+                break;
+            done(&net, 1, site, true);
+            net_settle(&net);
+        }
+        assert_int_equal(cases[i].more, more);
+        net_fini(&net);
+    }
+}
+
+/* Goal: a site whose windows are not over is remembered though nobody uses it and others press. */
+static void windows_outlive_disuse(void **state)
+{
+    struct net net;
+
+    (void)state;
+    net_init(&net, 1, 3, 4, 1);
+    struct site *site = limited_site(&net, 0, 0, "1/1h");
+    assert_int_equal(ERR_OK, acquire(&net, 0, site));
+    done(&net, 0, site, true);
+    site_release(net.shards[0].sites, site);
+    for (uint64_t i = 10; i < 30; i++)
+        site_release(net.shards[0].sites, net_site(&net, 0, 0, i));
+    net_pass(&net, TICK_S(3600));
+    site = limited_site(&net, 0, 0, "1/1h");
+    assert_int_equal(ERR_AGAIN, acquire(&net, 0, site));
+    site_release(net.shards[0].sites, site);
+    net_pass(&net, TICK_S(1));
+    for (uint64_t i = 10; i < 30; i++) /* but not for ever */
+        site_release(net.shards[0].sites, net_site(&net, 0, 0, i));
+    net_pass(&net, TICK_S(1));
+    assert_int_equal(TICK_NEVER, site_set_deadline(net.shards[0].sites));
+    net_fini(&net);
+}
+
+static void right_wanted_by_two_goes_to_the_older_mail(void **state)
+{
+    struct net net;
+
+    (void)state;
+    net_init(&net, 3, 3, 10, 1);
+    struct site *sites[3];
+    for (uint32_t i = 0; i < 3; i++)
+        sites[i] = limited_site(&net, i, 0, "1/1m");
+    assert_int_equal(ERR_OK, acquire(&net, 0, sites[0]));
+    done(&net, 0, sites[0], true);
+    assert_int_equal(ERR_AGAIN, site_mail_acquire(net.shards[1].sites, sites[1], 200, 1, net.now));
+    assert_int_equal(ERR_AGAIN, site_mail_acquire(net.shards[2].sites, sites[2], 100, 1, net.now));
+    net_settle(&net);
+    net_pass(&net, TICK_S(61));
+    assert_int_equal(0, net.shards[1].wakes);
+    assert_int_equal(1, net.shards[2].wakes);
+    net_fini(&net);
+}
+
+/* ---- traffic ---- */
+
+struct attempt { /* MAIL is said at `said` and reaches the peer at `arrives`; its answer is in at
+                    `answered` */
+    tick_us arrives, answered;
+    bool is_used;
+};
+
+static struct traffic {
+    struct net net;
+    struct rate_set rates;
+    struct site *sites[SHARDS_MAX];
+    struct attempt attempts[SHARDS_MAX][FLOW_MAX];
+    uint32_t counts[SHARDS_MAX];
+    tick_us arrivals[HISTORY_MAX];
+    uint32_t arrival_count;
+    bool is_night;
+} * traffic;
+
+static void serve(struct shard *shard, struct site *site)
+{
+    struct net *net = &traffic->net;
+    uint32_t *count = &traffic->counts[shard->number];
+
+    while (*count < (traffic->is_night ? 1 : FLOW_MAX)) {
+        if (site_mail_acquire(shard->sites, site, (int64_t)net->now, 8, net->now) != ERR_OK)
+            return;
+        tick_us arrives = net->now + 1000 + rng_below(&net->rng, 800000);
+        traffic->attempts[shard->number][(*count)++] = (struct attempt){
+            .arrives = arrives,
+            .answered = arrives + 1000 + rng_below(&net->rng, 200000),
+            .is_used = rng_below(&net->rng, 10) != 0,
+        };
+    }
+}
+
+static void attempts_end(uint32_t shard)
+{
+    struct net *net = &traffic->net;
+
+    for (uint32_t i = 0; i < traffic->counts[shard];) {
+        struct attempt attempt = traffic->attempts[shard][i];
+        if (attempt.answered > net->now) {
+            i++;
+            continue;
+        }
+        traffic->attempts[shard][i] = traffic->attempts[shard][--traffic->counts[shard]];
+        if (attempt.is_used) {
+            assert_true(traffic->arrival_count < HISTORY_MAX);
+            traffic->arrivals[traffic->arrival_count++] = attempt.arrives;
+        }
+        site_mail_done(net->shards[shard].sites, traffic->sites[shard], attempt.is_used, net->now);
+    }
+}
+
+static int tick_compare(const void *a, const void *b)
+{
+    tick_us left = *(const tick_us *)a, right = *(const tick_us *)b;
+
+    return (left > right) - (left < right);
+}
+
+/* The most MAILs that reached the peer in any closed window of this length. */
+static uint32_t peak_at_the_peer(tick_us window)
+{
+    uint32_t first = 0, peak = 0;
+
+    for (uint32_t i = 0; i < traffic->arrival_count; i++) {
+        while (traffic->arrivals[i] - traffic->arrivals[first] > window)
+            first++;
+        peak = i - first + 1 > peak ? i - first + 1 : peak;
+    }
+    return peak;
+}
+
+static void traffic_run(uint32_t shards, const char *rates, tick_us time, tick_us delay_max,
+                        bool has_nights, uint64_t seed)
+{
+    struct net *net = &traffic->net;
+
+    *traffic = (struct traffic){.rates = rates_of(rates)};
+    net_init(net, shards, 3, 10, seed);
+    net->delay_max = delay_max;
+    net->on_wake = serve;
+    for (uint32_t i = 0; i < shards; i++) {
+        traffic->sites[i] = net_site(net, i, 0, 1);
+        site_rates_set(net->shards[i].sites, traffic->sites[i], &traffic->rates, net->now);
+    }
+    for (tick_us end = net->now + time; net->now < end;) {
+        uint32_t busy = 0;
+        traffic->is_night = has_nights && net->now / TICK_S(3600) % 24 < 6;
+        for (uint32_t i = 0; i < shards; i++) {
+            attempts_end(i);
+            serve(&net->shards[i], traffic->sites[i]);
+            site_advance(net->shards[i].sites, net->now);
+            busy += traffic->counts[i];
+        }
+        net_deliver(net);
+        bool is_quiet = busy == 0 && net->flight_count == 0;
+        net->now += is_quiet ? TICK_MS(200) : 1 + rng_below(&net->rng, 60000);
+    }
+    net_verify(net);
+    qsort(traffic->arrivals, traffic->arrival_count, sizeof(traffic->arrivals[0]), tick_compare);
+    for (uint32_t i = 0; i < traffic->rates.count; i++) {
+        const struct rate *rate = &traffic->rates.rates[i];
+        uint32_t peak = peak_at_the_peer(rate->window);
+        print_message("# %u shards, %u in %llu s: peak %u, %u in all\n", shards, rate->count,
+                      (unsigned long long)(rate->window / TICK_S(1)), peak, traffic->arrival_count);
+        assert_true(peak <= rate->count);
+    }
+    net_fini(net);
+}
+
+static void traffic_of_every_kind_is_exact(void **state)
+{
+    static const struct {
+        uint32_t shards;
+        const char *rates;
+        tick_us delay;
+        uint32_t least; /* MAILs in 20 minutes */
+    } cases[] = {
+        {1, "100/1m", 0, 1800},
+        {2, "100/1m", 2000, 1750},
+        {2, "3/1m", 2000, 50},
+        {4, "100/1m", 50000, 1600},
+        {8, "1000/1m", 2000, 12000},
+        {2, "10/s", 1000, 4000},
+        {3, "5/2s, 100/1m", 400000, 1000},
+        {2, "50/s,max_burst=5", 1000, 1000},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        for (uint64_t seed = 1; seed <= 3; seed++) {
+            traffic_run(cases[i].shards, cases[i].rates, TICK_S(1200), cases[i].delay, false, seed);
+            assert_true(traffic->arrival_count >= cases[i].least);
+        }
+    }
+}
+
+/* Goal: a week of two shards in virtual time, nights quiet; three windows hold at the peer. */
+static void week_of_two_shards(void **state)
+{
+    (void)state;
+    traffic_run(2, "100/1m, 1000/1h, 8000/1d", WEEK, 2000, true, 4711);
+    assert_in_range(traffic->arrival_count, 7 * 8000 / 100 * 90, 8 * 8000);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(site_without_rates_is_free),
+        cmocka_unit_test(right_comes_back_behind_the_window),
+        cmocka_unit_test(unused_right_is_free_at_once),
+        cmocka_unit_test(idle_rights_go_back_when_the_lease_ends),
+        cmocka_unit_test(released_site_gives_its_rights_back),
+        cmocka_unit_test(rates_can_be_changed),
+        cmocka_unit_test(windows_outlive_disuse),
+        cmocka_unit_test(right_wanted_by_two_goes_to_the_older_mail),
+        cmocka_unit_test(traffic_of_every_kind_is_exact),
+        cmocka_unit_test(week_of_two_shards),
+    };
+
+    traffic = calloc(1, sizeof(*traffic));
+    CHECK(traffic != NULL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    free(traffic);
+    return failed;
+}

@@ -146,10 +146,9 @@ static json_t *text_new(const char *text, uint32_t size)
 static const char *state_name(const struct shard_queue_row *row)
 {
     static const char *const names[RECIPIENT_STATE_COUNT] = {
-        [RECIPIENT_DUE] = "waiting",
-        [RECIPIENT_DELIVERED] = "delivered",
-        [RECIPIENT_FAILED] = "failed",
-        [RECIPIENT_SETTLED] = "bounced",
+        [RECIPIENT_DUE] = "waiting",     [RECIPIENT_DELIVERED] = "delivered",
+        [RECIPIENT_FAILED] = "failed",   [RECIPIENT_SETTLED] = "bounced",
+        [RECIPIENT_RELAYED] = "relayed",
     };
 
     CHECK(row->state < RECIPIENT_STATE_COUNT);

@@ -330,6 +330,8 @@ static void sizes_check(struct config *config, struct config_report *report)
                         "is more than half of buffers.memory on each core");
     if (settings->retry_min > settings->retry_max)
         config_complain(report, config->retry_line, "retry.min", "is longer than retry.max");
+    if (settings->dsn_per_sender_max == 1)
+        config_complain(report, 0, "bounce.per_sender", "must be 0 or at least 2");
     if (settings->message_lifetime < settings->retry_min)
         config_complain(report, 0, "message_lifetime", "is shorter than retry.min");
 }

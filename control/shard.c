@@ -362,6 +362,9 @@ static struct transfer *shard_transfer_new(struct shard *shard)
                 .message_count_max = shard->options.message_count_max,
                 .body_memory_max = shard->options.body_memory_max,
                 .retry_min = settings->retry_min,
+                .delay_after = settings->dsn_delay_after,
+                .is_delay_unasked = settings->is_dsn_delay_unasked,
+                .dsn_per_sender_max = settings->dsn_per_sender_max,
                 .retry_max = settings->retry_max,
             },
         .sites =

@@ -18,7 +18,10 @@
  *        0 state u8          1 address_size u16    3 address, 1 to 512 octets
  *        then the domain, 0 to 255 octets; absent when it equals what follows the last '@' of the
  *        address
- *    6 to 255: unknown here, behind all others; kept verbatim and written back
+ *    6 ENVID (at most once)        1 to 100 octets
+ *    7 RECIPIENT_DSN (for recipients of which something was said, by rising index)
+ *        0 recipient_index u32    4 notify u8    5 ORCPT, 0 to 500 octets
+ *    8 to 255: unknown here, behind all others; kept verbatim and written back
  *
  * PROGRESS, types in rising order
  *    1 BASIC (first, once), 24 octets:
@@ -45,6 +48,7 @@
 #define BASIC_SIZE              49u
 #define BASIC_FLAGS_OFFSET      (TLV_HEADER_SIZE + 44u)
 #define RECIPIENT_FIXED_SIZE    3u
+#define RECIPIENT_DSN_SIZE      5u
 #define PROGRESS_BASIC_SIZE     24u
 #define PROGRESS_SETTLE_SIZE    11u
 #define PROGRESS_ATTEMPTS_LIMIT (1u << 30)
@@ -55,6 +59,8 @@ enum envelope_tlv {
     ENVELOPE_TLV_CLIENT,
     ENVELOPE_TLV_SOURCE_POOL,
     ENVELOPE_TLV_RECIPIENT,
+    ENVELOPE_TLV_ENVID,
+    ENVELOPE_TLV_RECIPIENT_DSN,
     ENVELOPE_TLV_KNOWN_END
 };
 
@@ -153,9 +159,20 @@ static bool text_is_valid(struct span text, uint32_t size_min, uint32_t size_max
     return text.size >= size_min && text.size <= size_max && text_is_clean(text);
 }
 
+/* NEVER stands alone (RFC 3461 section 4.1). */
+static bool notify_is_valid(uint8_t notify)
+{
+    const uint8_t others =
+        ENVELOPE_NOTIFY_SUCCESS | ENVELOPE_NOTIFY_FAILURE | ENVELOPE_NOTIFY_DELAY;
+
+    return notify == ENVELOPE_NOTIFY_NEVER || (notify & ~others) == 0;
+}
+
 static bool recipient_is_valid(const struct envelope_recipient *recipient)
 {
     return (uint32_t)recipient->state < RECIPIENT_STATE_COUNT &&
+           notify_is_valid(recipient->notify) &&
+           text_is_valid(recipient->orcpt, 0, ENVELOPE_ORCPT_SIZE_MAX) &&
            text_is_valid(recipient->address, 1, ENVELOPE_ADDRESS_SIZE_MAX) &&
            text_is_valid(recipient->domain, 1, ENVELOPE_DOMAIN_SIZE_MAX);
 }
@@ -167,6 +184,7 @@ bool envelope_is_valid(const struct envelope *envelope)
         return false;
     if (!text_is_valid(envelope->sender, 0, ENVELOPE_ADDRESS_SIZE_MAX) ||
         !text_is_valid(envelope->client, 0, ENVELOPE_CLIENT_SIZE_MAX) ||
+        !text_is_valid(envelope->envid, 0, ENVELOPE_ENVID_SIZE_MAX) ||
         !text_is_valid(envelope->source_pool, 0, ENVELOPE_POOL_SIZE_MAX))
         return false;
     if (envelope->recipient_count == 0 || envelope->recipient_count > ENVELOPE_RECIPIENT_MAX)
@@ -230,15 +248,24 @@ static uint32_t recipient_size(const struct envelope_recipient *recipient)
            recipient_written_domain(recipient).size;
 }
 
+static bool recipient_has_dsn(const struct envelope_recipient *recipient)
+{
+    return recipient->notify != 0 || recipient->orcpt.size > 0;
+}
+
 uint32_t envelope_encoded_size(const struct envelope *envelope)
 {
     uint32_t size = TLV_HEADER_SIZE + BASIC_SIZE + text_tlv_size(envelope->sender) +
                     text_tlv_size(envelope->client) + text_tlv_size(envelope->source_pool) +
-                    envelope->unknown.size;
+                    text_tlv_size(envelope->envid) + envelope->unknown.size;
 
     CHECK(envelope->recipient_count <= ENVELOPE_RECIPIENT_MAX);
-    for (uint32_t i = 0; i < envelope->recipient_count; i++)
-        size += TLV_HEADER_SIZE + recipient_size(&envelope->recipients[i]);
+    for (uint32_t i = 0; i < envelope->recipient_count; i++) {
+        const struct envelope_recipient *recipient = &envelope->recipients[i];
+        size += TLV_HEADER_SIZE + recipient_size(recipient);
+        if (recipient_has_dsn(recipient))
+            size += TLV_HEADER_SIZE + RECIPIENT_DSN_SIZE + recipient->orcpt.size;
+    }
     return size;
 }
 
@@ -253,6 +280,20 @@ static uint8_t *put_basic(uint8_t *to, const struct envelope *envelope)
     to = put(to, envelope->header_size, 4);
     to = put(to, envelope->flags, 4);
     return put(to, envelope->class, 1);
+}
+
+static uint8_t *put_recipient_dsns(uint8_t *to, const struct envelope *envelope)
+{
+    for (uint32_t i = 0; i < envelope->recipient_count; i++) {
+        const struct envelope_recipient *recipient = &envelope->recipients[i];
+        if (!recipient_has_dsn(recipient))
+            continue;
+        to = put_tlv(to, ENVELOPE_TLV_RECIPIENT_DSN, RECIPIENT_DSN_SIZE + recipient->orcpt.size);
+        to = put(to, i, 4);
+        to = put(to, recipient->notify, 1);
+        to = put_octets(to, recipient->orcpt);
+    }
+    return to;
 }
 
 void envelope_encode(const struct envelope *envelope, uint8_t *ret_data)
@@ -270,6 +311,8 @@ void envelope_encode(const struct envelope *envelope, uint8_t *ret_data)
         to = put_octets(to, recipient->address);
         to = put_octets(to, recipient_written_domain(recipient));
     }
+    to = put_text_tlv(to, ENVELOPE_TLV_ENVID, envelope->envid);
+    to = put_recipient_dsns(to, envelope);
     to = put_octets(to, envelope->unknown);
     CHECK(to == ret_data + envelope_encoded_size(envelope));
 }
@@ -338,13 +381,36 @@ static uint32_t tlv_count(struct span rest, uint8_t type_wanted)
     return count;
 }
 
-/* One TLV behind BASIC; `*place` is the type of the one before. */
-static bool envelope_decode_tlv(struct envelope *envelope, uint8_t type, struct span value,
-                                uint8_t *place)
+/* Where a decoding is: the type of the TLV before, and the least index that may come next. */
+struct decoding {
+    uint8_t type;
+    uint32_t dsn_index;
+};
+
+static bool recipient_dsn_decode(struct envelope *envelope, struct span value,
+                                 struct decoding *decoding)
 {
-    if (type < *place || (type == *place && type != ENVELOPE_TLV_RECIPIENT) || value.size == 0)
+    if (value.size < RECIPIENT_DSN_SIZE)
         return false;
-    *place = type;
+    uint32_t index = (uint32_t)get(value.data, 4);
+    if (index < decoding->dsn_index || index >= envelope->recipient_count)
+        return false;
+    struct envelope_recipient *recipient = &envelope->recipients[index];
+    recipient->notify = value.data[4];
+    recipient->orcpt = span_skip(value, RECIPIENT_DSN_SIZE);
+    decoding->dsn_index = index + 1;
+    return recipient_has_dsn(recipient);
+}
+
+/* One TLV behind BASIC. */
+static bool envelope_decode_tlv(struct envelope *envelope, uint8_t type, struct span value,
+                                struct decoding *decoding)
+{
+    bool is_repeatable = type == ENVELOPE_TLV_RECIPIENT || type == ENVELOPE_TLV_RECIPIENT_DSN;
+
+    if (type < decoding->type || (type == decoding->type && !is_repeatable) || value.size == 0)
+        return false;
+    decoding->type = type;
     switch (type) {
     case ENVELOPE_TLV_SENDER:
         envelope->sender = value;
@@ -355,6 +421,11 @@ static bool envelope_decode_tlv(struct envelope *envelope, uint8_t type, struct 
     case ENVELOPE_TLV_SOURCE_POOL:
         envelope->source_pool = value;
         return true;
+    case ENVELOPE_TLV_ENVID:
+        envelope->envid = value;
+        return true;
+    case ENVELOPE_TLV_RECIPIENT_DSN:
+        return recipient_dsn_decode(envelope, value, decoding);
     default:
         return recipient_decode(value, &envelope->recipients[envelope->recipient_count++]);
     }
@@ -362,7 +433,7 @@ static bool envelope_decode_tlv(struct envelope *envelope, uint8_t type, struct 
 
 static bool envelope_decode_known(struct span rest, struct envelope *envelope)
 {
-    uint8_t place = ENVELOPE_TLV_BASIC;
+    struct decoding decoding = {.type = ENVELOPE_TLV_BASIC};
 
     while (rest.size > 0) {
         struct span before = rest;
@@ -374,7 +445,7 @@ static bool envelope_decode_known(struct span rest, struct envelope *envelope)
             envelope->unknown = before;
             return true; /* what follows is judged by envelope_is_valid() */
         }
-        if (!envelope_decode_tlv(envelope, type, value, &place))
+        if (!envelope_decode_tlv(envelope, type, value, &decoding))
             return false;
     }
     return true;

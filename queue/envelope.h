@@ -34,6 +34,19 @@ enum envelope_flags {
     ENVELOPE_NO_FINAL_CRLF = 1u << 4, /* content does not end in CRLF (BDAT): DATA adds one */
     ENVELOPE_IS_DSN = 1u << 5,        /* made by us */
     ENVELOPE_IN_DOUBT = 1u << 6, /* an earlier attempt ended without the reply to the end of data */
+    ENVELOPE_RET_FULL = 1u << 7, /* RET=FULL: a failure returns the message whole */
+    ENVELOPE_RET_HEADERS = 1u << 8, /* RET=HDRS */
+    ENVELOPE_DELAY_TOLD = 1u << 9,  /* the sender has had the notice that it is delayed */
+};
+/* What a PROGRESS may set. */
+#define ENVELOPE_PROGRESS_FLAGS (ENVELOPE_IN_DOUBT | ENVELOPE_DELAY_TOLD)
+
+/* What the sender wants to be told of a recipient (NOTIFY, RFC 3461 section 4.1); 0: not said. */
+enum envelope_notify {
+    ENVELOPE_NOTIFY_NEVER = 1u << 0, /* alone */
+    ENVELOPE_NOTIFY_SUCCESS = 1u << 1,
+    ENVELOPE_NOTIFY_FAILURE = 1u << 2,
+    ENVELOPE_NOTIFY_DELAY = 1u << 3,
 };
 
 enum recipient_state {
@@ -41,13 +54,16 @@ enum recipient_state {
     RECIPIENT_DELIVERED, /* a next hop's 2xx; final */
     RECIPIENT_FAILED,    /* refused for good, or expired, or bounced by the operator: DSN owed */
     RECIPIENT_SETTLED,   /* its DSN is durable, or none is owed; final */
+    RECIPIENT_RELAYED,   /* a next hop's 2xx that ends the sender's view of it: a DSN is owed */
     RECIPIENT_STATE_COUNT
 };
 
 struct envelope_recipient {
     struct span address; /* exact octets between the angle brackets, source route stripped */
     struct span domain;  /* routing key: lower-case A-labels without final dot */
+    struct span orcpt;   /* ORCPT as it was said: type, ';', xtext; empty: not said */
     enum recipient_state state;
+    uint8_t notify; /* enum envelope_notify */
 };
 
 #define ENVELOPE_SIZE_MAX      (1u << 20)
@@ -58,6 +74,8 @@ struct envelope_recipient {
 #define ENVELOPE_POOL_SIZE_MAX   255u
 #define ENVELOPE_CLIENT_SIZE_MAX 1024u
 #define ENVELOPE_REPLY_SIZE_MAX  1000u
+#define ENVELOPE_ENVID_SIZE_MAX  100u /* RFC 3461 section 4.4 */
+#define ENVELOPE_ORCPT_SIZE_MAX  500u /* RFC 3461 section 4.2 */
 
 struct envelope {
     struct message_id id;
@@ -69,6 +87,7 @@ struct envelope {
     struct span source_pool; /* name; empty: the default */
     struct span sender;      /* exact octets; empty: null sender */
     struct span client;      /* "name [192.0.2.1]", printable: for records */
+    struct span envid;       /* ENVID as it was said, xtext; empty: not said */
     struct envelope_recipient *recipients;
     uint32_t recipient_count;
     struct span unknown; /* TLVs of a newer version, kept verbatim */
@@ -121,7 +140,7 @@ struct envelope_settle {
 struct envelope_progress {
     wall_us next_try;  /* 0: unchanged */
     uint32_t attempts; /* in all, after this one */
-    uint32_t flags;    /* envelope flags to set (ENVELOPE_IN_DOUBT) */
+    uint32_t flags;    /* envelope flags to set, of ENVELOPE_PROGRESS_FLAGS */
     uint32_t delivery; /* a recipient of the domain that next_try, attempts and last_reply speak of,
                           or ENVELOPE_DELIVERY_NONE */
     uint32_t dsn_runs; /* DSNs made for this message, with this one */

@@ -17,11 +17,11 @@
  *   any -> (none)        no recipient DUE is left  qmgr_delivery_free()
  *
  * Invariants (qmgr_verify() proves them)
- *   1. due and failed of a message count its recipients in these states; the message is gone as
- *      soon as both are 0.
+ *   1. due counts a message's recipients that are DUE, failed those FAILED or RELAYED; the message
+ *      is gone as soon as both are 0, and no DSN about it is under way.
  *   2. Every DUE recipient belongs to exactly one delivery, the one whose line has its domain.
- *   3. The expiry timer is armed until the message is expired. After that only ACTIVE deliveries
- *      and the owed DSN are left; both end by themselves.
+ *   3. The expiry timer is armed until the message is expired, for the notice of delay before
+ *      that. After it only ACTIVE deliveries and the owed DSN are left; both end by themselves.
  *   4. A work exists while there is a body, an ACTIVE delivery, a failure, or a DSN being made.
  *   5. Expiry is a monotonic deadline, computed once at insert from what is left of the lifetime:
  *      a jump of the wall clock afterwards moves nothing.
@@ -54,6 +54,7 @@ struct qmgr *qmgr_new(const struct qmgr_options *options, struct spool *spool, s
 {
     CHECK(options->message_count_max > 0);
     CHECK(options->retry_min > 0 && options->retry_min <= options->retry_max);
+    CHECK(options->dsn_per_sender_max != 1);
     uint32_t count_max = options->message_count_max;
     uint32_t message_buckets = bucket_count(count_max, QMGR_MESSAGE_BUCKETS_MAX);
     uint32_t line_buckets = bucket_count(count_max, QMGR_LINE_BUCKETS_MAX);
@@ -270,7 +271,7 @@ static void work_review(struct qmgr *qmgr, struct qmgr_work *work)
     }
     if (message->active > 0 || work->dsn_state == QMGR_DSN_REPORTED)
         return;
-    if (work->failures == NULL)
+    if (work->failures == NULL && !message->is_delay_owed)
         work_free(qmgr, work);
     else
         work_close(work);
@@ -278,7 +279,11 @@ static void work_review(struct qmgr *qmgr, struct qmgr_work *work)
 
 void qmgr_message_review(struct qmgr *qmgr, struct qmgr_message *message)
 {
-    if (message->due == 0 && message->failed == 0) {
+    bool is_reported = message->work != NULL && message->work->dsn_state == QMGR_DSN_REPORTED;
+
+    if (message->due == 0)
+        message->is_delay_owed = false;
+    if (message->due == 0 && message->failed == 0 && !is_reported) {
         struct spool_entry *entry = message->entry;
         qmgr_message_remove(qmgr, message);
         qmgr->stats.done++;
@@ -410,10 +415,9 @@ enum err qmgr_insert(struct qmgr *qmgr, const struct qmgr_insert *insert, struct
     qmgr_sender_join(qmgr, message, envelope->sender);
     qmgr_check_begin(qmgr, now);
     message->is_null_sender = envelope->sender.size == 0;
-    tick_us lifetime = (tick_us)(envelope->expires - envelope->arrived);
-    wheel_arm(&qmgr->wheel, &message->expiry, qmgr_tick_of(envelope->expires, lifetime, now));
 
     qmgr_recover_states(qmgr, message, insert);
+    qmgr_message_arm(qmgr, message, envelope, now);
     message_make_deliveries(qmgr, message, envelope);
     qmgr_recover_deliveries(qmgr, message, insert, now);
     message_schedule(qmgr, message, now);
@@ -432,9 +436,14 @@ static void qmgr_on_timer(struct qmgr *qmgr, struct wheel_timer *timer, struct t
         qmgr->stats.deliveries_waiting--;
         qmgr_line_push(qmgr, WHEEL_OWNER(timer, struct qmgr_delivery, timer), now.wall);
         return;
-    case QMGR_TIMER_EXPIRY:
-        qmgr_message_expire(qmgr, WHEEL_OWNER(timer, struct qmgr_message, expiry), now);
+    case QMGR_TIMER_EXPIRY: {
+        struct qmgr_message *message = WHEEL_OWNER(timer, struct qmgr_message, expiry);
+        if (message->is_delay_pending)
+            qmgr_message_delay(qmgr, message);
+        else
+            qmgr_message_expire(qmgr, message, now);
         return;
+    }
     case QMGR_TIMER_DSN:
         qmgr_dsn_timer(qmgr, WHEEL_OWNER(timer, struct qmgr_work, dsn_timer));
         return;

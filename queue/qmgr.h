@@ -40,6 +40,9 @@ struct qmgr_options {
     uint32_t message_count_max;
     uint64_t body_memory_max;     /* octets of bodies kept in memory for first attempts */
     tick_us retry_min, retry_max; /* exponential from min to max, doubling, +-20 % jitter */
+    tick_us delay_after;          /* the sender is told, once, of mail so old; 0: never */
+    bool is_delay_unasked;        /* also those who did not say NOTIFY=DELAY */
+    uint32_t dsn_per_sender_max;  /* DSNs for one sender in an hour; more wait; 0: no bound */
     void *context;
     /* All recipients of the message are DELIVERED or SETTLED: the message is gone after this call;
      * write DONE. */
@@ -117,7 +120,9 @@ bool qmgr_delivery_is_cancelled(const struct qmgr_delivery *delivery);
 
 struct qmgr_result { /* for one recipient */
     uint32_t recipient_index;
-    enum recipient_state state; /* DUE: retry; DELIVERED; FAILED: DSN owed */
+    /* DUE: retry; DELIVERED; RELAYED: likewise, and nobody else tells a sender who asked for it;
+     * FAILED. A DSN is owed for the last two, if the sender has a name and wants it. */
+    enum recipient_state state;
     struct span
         reply;     /* printable; kept for `queue show` and the DSN; at most 1,000 octets are kept */
     uint16_t code; /* SMTP reply code or 0 */
@@ -144,13 +149,16 @@ void qmgr_finish(struct qmgr *qmgr, struct qmgr_delivery *delivery,
 /* ---- the end of messages ---- */
 
 /**
- * A message that owes a DSN: it has FAILED recipients and no attempt is in flight. It is not
- * reported again until qmgr_dsn_written() or qmgr_dsn_failed(). NULL when there is none.
+ * A message that owes a DSN: it has FAILED or RELAYED recipients, or is late, and no attempt is in
+ * flight, and its sender may have one now. It is not reported again until qmgr_dsn_written() or
+ * qmgr_dsn_failed(). NULL when there is none.
  */
 struct qmgr_message *qmgr_dsn_next(struct qmgr *qmgr, struct tick_now now);
+enum qmgr_notice { QMGR_NOTICE_FAILED, QMGR_NOTICE_RELAYED, QMGR_NOTICE_DELAYED };
 /* What a DSN says of one recipient. */
 struct qmgr_failure {
     uint32_t recipient_index;
+    enum qmgr_notice notice;
     uint16_t code;
     uint8_t enhanced[3];
     struct span reply;
@@ -163,6 +171,7 @@ struct qmgr_dsn {
     const struct qmgr_failure *failures;
     uint32_t failure_count;
     uint32_t run; /* DSNs made for this message before: the DSN's id derives from (id, run) */
+    bool has_failed, has_delayed; /* among them, a FAILED, a DELAYED one */
     struct span progress; /* encoded PROGRESS that settles these failures, for spool_commit_dsn() */
     bool is_done;         /* nothing is left of the message after this DSN */
 };
@@ -184,6 +193,10 @@ struct qmgr_stats {
     uint32_t messages, deliveries_waiting, deliveries_ready, deliveries_active, lines;
     uint64_t inserted, delivered_recipients, failed_recipients, expired_recipients, deferrals, done;
     uint64_t progress_corrupt; /* PROGRESS payloads passed over at recovery */
+    uint64_t dsns,
+        dsns_capped; /* notices made durable, and those that had to wait for their turn */
+    uint64_t dsn_senders_forgotten; /* of whom the count was lost: too many senders at a time */
+    uint64_t delays_told, double_bounces; /* notices of delay; recipients of a DSN that failed */
     uint64_t body_memory;
     uint64_t checked, check_rounds; /* messages the watchman looked at; rounds over all of them */
     uint32_t stuck;                 /* without a next event, as he found: must be 0 */

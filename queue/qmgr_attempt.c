@@ -232,7 +232,7 @@ static void settling_add(struct qmgr *qmgr, struct settling *settling,
         .is_expired = failure->is_expired,
     };
     memcpy(settle->enhanced, failure->enhanced, sizeof(settle->enhanced));
-    if (recipient->state == RECIPIENT_FAILED)
+    if (recipient->state == RECIPIENT_FAILED || recipient->state == RECIPIENT_RELAYED)
         settle->reply = settling_reply(qmgr, settling, failure->reply);
 }
 
@@ -280,6 +280,9 @@ static void finish_result(struct qmgr *qmgr, struct qmgr_delivery *delivery,
         return;
     case RECIPIENT_DELIVERED:
         finish_delivered(qmgr, delivery, recipient);
+        break;
+    case RECIPIENT_RELAYED:
+        qmgr_recipient_relay(qmgr, delivery->message, recipient, &failure);
         break;
     default:
         CHECK(result->state == RECIPIENT_FAILED);

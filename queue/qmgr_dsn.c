@@ -1,25 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Failures, and the delivery status notification they are owed.
+ * What senders are owed: the delivery status notification.
  *
  * A recipient refused for good, or expired, is FAILED: somebody must be told, and until that is
  * durable the recipient is not settled. With a null sender there is nobody to tell (RFC 5321
- * section 4.5.5): it is SETTLED at once.
+ * section 4.5.5), and who said NOTIFY without FAILURE does not want to be told: it is SETTLED at
+ * once. A recipient that was taken by a hop without DSN is RELAYED if the sender asked for SUCCESS
+ * (RFC 3461 section 5.2.2), else DELIVERED at once. And a message may be late: its sender is told
+ * once, of the recipients that are DUE.
  *
  * DSN of a message                                  Edge done by
- *   NONE -> LISTED       failures, none in flight   qmgr_dsn_review()
+ *   NONE -> LISTED       owed, none in flight       qmgr_dsn_review()
  *   LISTED -> NONE       an attempt starts          qmgr_dsn_review()
  *   LISTED -> REPORTED   the transfer asks          qmgr_dsn_next()
+ *   LISTED -> DELAYED    the sender had its share   qmgr_dsn_next()
  *   REPORTED -> NONE     it is durable              qmgr_dsn_written()
  *   REPORTED -> DELAYED  its commit failed          qmgr_dsn_failed()
- *   DELAYED -> LISTED    retry_min later            qmgr_dsn_timer()
+ *   DELAYED -> LISTED    retry_min later, its turn  qmgr_dsn_timer()
  *
  * A DSN waits until no delivery of its message is ACTIVE, so that what fails together is told
  * together; recipients that wait for a retry do not delay it. Which failures it speaks of is fixed
  * when it is REPORTED; later ones get the next, with the next run number.
  *
  * A crash between the DSN's commit and our hearing of it changes nothing: the PROGRESS that settles
- * the failures, with the run number, is in that commit.
+ * the failures, or says that the delay was told, with the run number, is in that commit.
  */
 #include <stdlib.h>
 
@@ -46,6 +50,7 @@ static struct qmgr_failed *failed_new(const struct qmgr_failure *failure)
     *failed = (struct qmgr_failed){
         .recipient_index = failure->recipient_index,
         .code = failure->code,
+        .notice = (uint8_t)failure->notice,
         .is_expired = failure->is_expired,
         .reply_size = size,
     };
@@ -54,22 +59,102 @@ static struct qmgr_failed *failed_new(const struct qmgr_failure *failure)
     return failed;
 }
 
-void qmgr_recipient_fail(struct qmgr *qmgr, struct qmgr_message *message,
-                         struct envelope_recipient *recipient, const struct qmgr_failure *failure)
+static bool recipient_wants(const struct envelope_recipient *recipient, uint8_t what, bool unasked)
 {
-    CHECK(message->due > 0);
-    message->due--;
-    qmgr->stats.failed_recipients++;
-    if (message->is_null_sender) {
-        envelope_patch_state(message->encoded, recipient, RECIPIENT_SETTLED);
-        return;
-    }
-    envelope_patch_state(message->encoded, recipient, RECIPIENT_FAILED);
+    return recipient->notify == 0 ? unasked : (recipient->notify & what) != 0;
+}
+
+bool qmgr_recipient_wants_delay(const struct qmgr *qmgr, const struct envelope_recipient *recipient)
+{
+    return recipient_wants(recipient, ENVELOPE_NOTIFY_DELAY, qmgr->options.is_delay_unasked);
+}
+
+static void recipient_owe(struct qmgr *qmgr, struct qmgr_message *message,
+                          struct envelope_recipient *recipient, enum recipient_state state,
+                          const struct qmgr_failure *failure)
+{
+    envelope_patch_state(message->encoded, recipient, state);
     message->failed++;
     struct qmgr_work *work = qmgr_work_get(qmgr, message);
     struct qmgr_failed *failed = failed_new(failure);
     failed->next = work->failures;
     work->failures = failed;
+}
+
+void qmgr_recipient_fail(struct qmgr *qmgr, struct qmgr_message *message,
+                         struct envelope_recipient *recipient, const struct qmgr_failure *failure)
+{
+    CHECK(message->due > 0 && failure->notice == QMGR_NOTICE_FAILED);
+    message->due--;
+    qmgr->stats.failed_recipients++;
+    if ((envelope_basic_get(message->encoded).flags & ENVELOPE_IS_DSN) != 0)
+        qmgr->stats.double_bounces++;
+    if (!message->is_null_sender && recipient_wants(recipient, ENVELOPE_NOTIFY_FAILURE, true))
+        recipient_owe(qmgr, message, recipient, RECIPIENT_FAILED, failure);
+    else
+        envelope_patch_state(message->encoded, recipient, RECIPIENT_SETTLED);
+}
+
+void qmgr_recipient_relay(struct qmgr *qmgr, struct qmgr_message *message,
+                          struct envelope_recipient *recipient, const struct qmgr_failure *failure)
+{
+    struct qmgr_failure notice = *failure;
+
+    CHECK(message->due > 0);
+    message->due--;
+    qmgr->stats.delivered_recipients++;
+    notice.notice = QMGR_NOTICE_RELAYED;
+    if (!message->is_null_sender && recipient_wants(recipient, ENVELOPE_NOTIFY_SUCCESS, false))
+        recipient_owe(qmgr, message, recipient, RECIPIENT_RELAYED, &notice);
+    else
+        envelope_patch_state(message->encoded, recipient, RECIPIENT_DELIVERED);
+}
+
+/* ---- lateness ---- */
+
+/* Could a notice of delay ever be due for this message? */
+static bool message_wants_delay(const struct qmgr *qmgr, const struct qmgr_message *message,
+                                const struct envelope *envelope)
+{
+    tick_us lifetime = (tick_us)(envelope->expires - envelope->arrived);
+
+    if (qmgr->options.delay_after == 0 || qmgr->options.delay_after >= lifetime ||
+        message->is_null_sender || (envelope->flags & ENVELOPE_DELAY_TOLD) != 0)
+        return false;
+    for (uint32_t i = 0; i < envelope->recipient_count; i++) {
+        const struct envelope_recipient *recipient = &envelope->recipients[i];
+        if (recipient->state == RECIPIENT_DUE && qmgr_recipient_wants_delay(qmgr, recipient))
+            return true;
+    }
+    return false;
+}
+
+void qmgr_message_arm(struct qmgr *qmgr, struct qmgr_message *message,
+                      const struct envelope *envelope, struct tick_now now)
+{
+    tick_us lifetime = (tick_us)(envelope->expires - envelope->arrived);
+    tick_us deadline = qmgr_tick_of(envelope->expires, lifetime, now);
+
+    if (message_wants_delay(qmgr, message, envelope)) {
+        tick_us before = lifetime - qmgr->options.delay_after;
+        /* Both are counted from now: a jump of the wall clock later moves neither. */
+        message->is_delay_pending = deadline > now.tick + before;
+        message->is_delay_owed = !message->is_delay_pending;
+        if (message->is_delay_pending)
+            deadline -= before;
+    }
+    wheel_arm(&qmgr->wheel, &message->expiry, deadline);
+}
+
+void qmgr_message_delay(struct qmgr *qmgr, struct qmgr_message *message)
+{
+    struct envelope_basic basic = envelope_basic_get(message->encoded);
+    tick_us before = (tick_us)(basic.expires - basic.arrived) - qmgr->options.delay_after;
+
+    message->is_delay_pending = false;
+    message->is_delay_owed = true;
+    wheel_arm(&qmgr->wheel, &message->expiry, message->expiry.deadline + before);
+    qmgr_message_review(qmgr, message);
 }
 
 /* ---- the list of those that owe one ---- */
@@ -111,11 +196,11 @@ static void dsn_enter(struct qmgr *qmgr, struct qmgr_work *work, enum qmgr_dsn_s
 
 void qmgr_dsn_review(struct qmgr *qmgr, struct qmgr_message *message)
 {
-    struct qmgr_work *work = message->work;
+    bool is_owed = (message->failed > 0 || message->is_delay_owed) && message->active == 0;
 
-    if (work == NULL)
+    if (message->work == NULL && !is_owed)
         return;
-    bool is_owed = message->failed > 0 && message->active == 0;
+    struct qmgr_work *work = qmgr_work_get(qmgr, message);
     if (work->dsn_state == QMGR_DSN_NONE && is_owed)
         dsn_enter(qmgr, work, QMGR_DSN_LISTED);
     else if (work->dsn_state == QMGR_DSN_LISTED && !is_owed)
@@ -155,71 +240,46 @@ void qmgr_dsn_timer(struct qmgr *qmgr, struct qmgr_work *work)
 
 /* ---- for the transfer ---- */
 
+/* Has the sender's turn come? If not, the notification waits for it, and gathers what else fails.
+ * Nor is there one if all who wanted to hear of a delay have had their mail by now. */
+static bool dsn_is_admitted(struct qmgr *qmgr, struct qmgr_work *work, struct tick_now now)
+{
+    struct qmgr_message *message = work->message;
+    const struct envelope *envelope = qmgr_message_open(qmgr, message);
+
+    message->is_delay_owed = message->is_delay_owed && message_wants_delay(qmgr, message, envelope);
+    if (message->failed == 0 && !message->is_delay_owed) {
+        dsn_enter(qmgr, work, QMGR_DSN_NONE);
+        qmgr_message_review(qmgr, message);
+        return false;
+    }
+    if (work->is_dsn_granted)
+        return true;
+    tick_us turn = qmgr_dsn_reserve(qmgr, envelope->sender, now);
+    work->is_dsn_granted = true;
+    if (turn <= now.tick)
+        return true;
+    qmgr->stats.dsns_capped++;
+    dsn_enter(qmgr, work, QMGR_DSN_DELAYED);
+    wheel_arm(&qmgr->wheel, &work->dsn_timer, turn);
+    qmgr_message_review(qmgr, message);
+    return false;
+}
+
 struct qmgr_message *qmgr_dsn_next(struct qmgr *qmgr, struct tick_now now)
 {
     struct qmgr_work *work = qmgr->dsns.first;
 
-    (void)now;
+    while (work != NULL && !dsn_is_admitted(qmgr, work, now)) /* it left the list */
+        work = qmgr->dsns.first;
     if (work == NULL)
         return NULL;
     dsn_enter(qmgr, work, QMGR_DSN_REPORTED);
     for (struct qmgr_failed *failed = work->failures; failed != NULL; failed = failed->next)
         failed->is_reported = true;
+    work->is_dsn_delayed = work->message->is_delay_owed;
     qmgr_message_open(qmgr, work->message);
     return work->message;
-}
-
-/* The DSN's failures, in the order of the recipients, and the PROGRESS that settles them. */
-static void dsn_build_view(struct qmgr_work *work)
-{
-    uint32_t count = work->message->failed, filled = 0;
-    struct qmgr_failure *failures = arena_acquire(&work->arena, count * sizeof(*failures));
-    struct envelope_settle *settles = arena_acquire(&work->arena, count * sizeof(*settles));
-    struct qmgr_failure **by_index =
-        arena_acquire(&work->arena, work->envelope.recipient_count * sizeof(*by_index));
-
-    CHECK(failures != NULL && settles != NULL && by_index != NULL);
-    memset(by_index, 0, work->envelope.recipient_count * sizeof(*by_index));
-    for (const struct qmgr_failed *failed = work->failures; failed != NULL; failed = failed->next) {
-        if (!failed->is_reported)
-            continue;
-        CHECK(filled < count);
-        struct qmgr_failure *failure = &failures[filled++];
-        *failure = (struct qmgr_failure){
-            .recipient_index = failed->recipient_index,
-            .code = failed->code,
-            .enhanced = {failed->enhanced[0], failed->enhanced[1], failed->enhanced[2]},
-            .reply = span_of(failed->reply, failed->reply_size),
-            .is_expired = failed->is_expired,
-        };
-        by_index[failed->recipient_index] = failure;
-    }
-    struct qmgr_failure *sorted = arena_acquire(&work->arena, filled * sizeof(*sorted));
-    CHECK(sorted != NULL);
-    uint32_t place = 0;
-    for (uint32_t i = 0; i < work->envelope.recipient_count; i++) {
-        if (by_index[i] == NULL)
-            continue;
-        settles[place] = (struct envelope_settle){i, RECIPIENT_SETTLED, 0, {0}, false, {0}};
-        sorted[place++] = *by_index[i];
-    }
-    CHECK(place == filled && filled > 0);
-
-    struct envelope_progress progress = {
-        .delivery = ENVELOPE_DELIVERY_NONE,
-        .dsn_runs = work->message->dsn_runs + 1u,
-        .settles = settles,
-        .settle_count = filled,
-    };
-    uint32_t size = envelope_progress_encoded_size(&progress);
-    uint8_t *encoded = arena_acquire(&work->arena, size);
-    CHECK(encoded != NULL);
-    envelope_progress_encode(&progress, encoded);
-    work->dsn_failures = sorted;
-    work->dsn_failure_count = filled;
-    work->dsn_progress = span_of(encoded, size);
-    /* Said once: the commit is prepared from any of the views. */
-    work->is_dsn_last = work->message->due == 0 && count == filled;
 }
 
 struct qmgr_dsn qmgr_dsn_view(struct qmgr *qmgr, struct qmgr_message *message)
@@ -228,7 +288,10 @@ struct qmgr_dsn qmgr_dsn_view(struct qmgr *qmgr, struct qmgr_message *message)
 
     CHECK(work != NULL && work->dsn_state == QMGR_DSN_REPORTED && work->is_decoded);
     if (work->dsn_failure_count == 0)
-        dsn_build_view(work);
+        qmgr_dsn_view_build(qmgr, work);
+    bool has_failed = false;
+    for (uint32_t i = 0; i < work->dsn_failure_count; i++)
+        has_failed |= work->dsn_failures[i].notice == QMGR_NOTICE_FAILED;
     return (struct qmgr_dsn){
         .envelope = &work->envelope,
         .entry = message->entry,
@@ -236,6 +299,8 @@ struct qmgr_dsn qmgr_dsn_view(struct qmgr *qmgr, struct qmgr_message *message)
         .failures = work->dsn_failures,
         .failure_count = work->dsn_failure_count,
         .run = message->dsn_runs,
+        .has_failed = has_failed,
+        .has_delayed = work->is_dsn_delayed,
         .progress = work->dsn_progress,
         .is_done = work->is_dsn_last,
     };
@@ -245,7 +310,16 @@ static void dsn_close_view(struct qmgr *qmgr, struct qmgr_work *work, enum qmgr_
 {
     work->dsn_failures = NULL;
     work->dsn_failure_count = 0;
+    work->is_dsn_delayed = false;
     dsn_enter(qmgr, work, next);
+}
+
+static void dsn_delay_told(struct qmgr *qmgr, struct qmgr_work *work)
+{
+    work->envelope.flags |= ENVELOPE_DELAY_TOLD;
+    envelope_patch_flags(work->message->encoded, work->envelope.flags);
+    work->message->is_delay_owed = false;
+    qmgr->stats.delays_told++;
 }
 
 void qmgr_dsn_written(struct qmgr *qmgr, struct qmgr_message *message, struct tick_now now)
@@ -255,15 +329,22 @@ void qmgr_dsn_written(struct qmgr *qmgr, struct qmgr_message *message, struct ti
     (void)now;
     CHECK(work != NULL && work->dsn_state == QMGR_DSN_REPORTED && work->dsn_failure_count > 0);
     bool is_last = work->is_dsn_last;
+    uint32_t freed = failures_free(work, true), settled = 0;
     for (uint32_t i = 0; i < work->dsn_failure_count; i++) {
-        uint32_t index = work->dsn_failures[i].recipient_index;
-        envelope_patch_state(message->encoded, &work->envelope.recipients[index],
-                             RECIPIENT_SETTLED);
+        const struct qmgr_failure *failure = &work->dsn_failures[i];
+        if (failure->notice == QMGR_NOTICE_DELAYED)
+            continue;
+        envelope_patch_state(message->encoded, &work->envelope.recipients[failure->recipient_index],
+                             qmgr_notice_settles(failure->notice));
+        settled++;
     }
-    uint32_t freed = failures_free(work, true);
-    CHECK(freed == work->dsn_failure_count && message->failed >= freed);
+    CHECK(freed == settled && message->failed >= freed);
     message->failed = (uint16_t)(message->failed - freed);
     message->dsn_runs++;
+    qmgr->stats.dsns++;
+    work->is_dsn_granted = false;
+    if (work->is_dsn_delayed)
+        dsn_delay_told(qmgr, work);
     dsn_close_view(qmgr, work, QMGR_DSN_NONE);
     if (is_last) {
         CHECK(message->due == 0 && message->failed == 0);

@@ -4,11 +4,13 @@
  * oldest first.
  *
  * Rules
- *   1. States only move forward: DUE -> FAILED -> SETTLED, DUE -> DELIVERED. A PROGRESS that says
- *      otherwise is older than what is known, or damaged; that settle is passed over.
+ *   1. States only move forward: DUE -> FAILED -> SETTLED, DUE -> RELAYED -> DELIVERED, DUE ->
+ *      DELIVERED. A PROGRESS that says otherwise is older than what is known, or damaged; that
+ * settle is passed over.
  *   2. A payload that does not decode, or names a recipient the message does not have, costs at
  *      worst another attempt. It is counted, and the message lives.
- *   3. A FAILED recipient has its DSN still to come, with the reply that the PROGRESS kept.
+ *   3. A FAILED or RELAYED recipient has its DSN still to come, with the reply that the PROGRESS
+ *      kept.
  *   4. A next try further ahead than any retry of ours is pulled in: the wall clock was wrong then
  *      or is now.
  */
@@ -21,27 +23,38 @@ static bool progress_decode(struct qmgr *qmgr, struct span payload,
     return envelope_progress_decode(payload, &qmgr->scratch, ret_progress) == ERR_OK;
 }
 
-/* Of each FAILED recipient, the settle that said so; replies borrow from the payloads. */
+static bool owes(enum recipient_state state)
+{
+    return state == RECIPIENT_FAILED || state == RECIPIENT_RELAYED;
+}
+
+static bool may_follow(enum recipient_state state, enum recipient_state next)
+{
+    switch (state) {
+    case RECIPIENT_DUE:
+        return next != RECIPIENT_DUE;
+    case RECIPIENT_FAILED:
+        return next == RECIPIENT_FAILED || next == RECIPIENT_SETTLED;
+    case RECIPIENT_RELAYED:
+        return next == RECIPIENT_RELAYED || next == RECIPIENT_DELIVERED;
+    default:
+        return false;
+    }
+}
+
+/* Of each FAILED or RELAYED recipient, the settle that said so; replies borrow from the payloads.
+ */
 static void apply_settle(struct qmgr_message *message, struct envelope *envelope,
                          const struct envelope_settle *settle, struct envelope_settle *details)
 {
     struct envelope_recipient *recipient = &envelope->recipients[settle->recipient_index];
 
-    if (recipient->state != RECIPIENT_DUE && recipient->state != RECIPIENT_FAILED)
+    if (!may_follow(recipient->state, settle->state))
         return;
-    if (recipient->state == RECIPIENT_FAILED && settle->state == RECIPIENT_DELIVERED)
-        return;
-    switch (settle->state) {
-    case RECIPIENT_DELIVERED:
-    case RECIPIENT_SETTLED:
-        message->due--;
-        break;
-    case RECIPIENT_FAILED:
+    if (owes(settle->state))
         details[settle->recipient_index] = *settle;
-        break;
-    default:
-        return;
-    }
+    else
+        message->due--;
     envelope_patch_state(message->encoded, recipient, settle->state);
 }
 
@@ -52,7 +65,7 @@ static void apply_progress(struct qmgr *qmgr, struct qmgr_message *message,
     struct envelope *envelope = &message->work->envelope;
     bool is_foreign = false;
 
-    envelope->flags |= progress->flags & ENVELOPE_IN_DOUBT;
+    envelope->flags |= progress->flags & ENVELOPE_PROGRESS_FLAGS;
     envelope_patch_flags(message->encoded, envelope->flags);
     if (progress->dsn_runs > message->dsn_runs && progress->dsn_runs < UINT16_MAX)
         message->dsn_runs = (uint16_t)progress->dsn_runs;
@@ -65,14 +78,15 @@ static void apply_progress(struct qmgr *qmgr, struct qmgr_message *message,
     qmgr->stats.progress_corrupt += is_foreign;
 }
 
-/* Until here the FAILED count as due. */
-static void fail_recipients(struct qmgr *qmgr, struct qmgr_message *message,
-                            const struct envelope_settle *details)
+/* Until here those who owe a DSN count as due. */
+static void owe_recipients(struct qmgr *qmgr, struct qmgr_message *message,
+                           const struct envelope_settle *details)
 {
     struct envelope *envelope = &message->work->envelope;
 
     for (uint32_t i = 0; i < envelope->recipient_count; i++) {
-        if (envelope->recipients[i].state != RECIPIENT_FAILED)
+        enum recipient_state state = envelope->recipients[i].state;
+        if (!owes(state))
             continue;
         struct qmgr_failure failure = {.recipient_index = i};
         if (details != NULL) {
@@ -81,7 +95,10 @@ static void fail_recipients(struct qmgr *qmgr, struct qmgr_message *message,
             failure.reply = details[i].reply;
             memcpy(failure.enhanced, details[i].enhanced, sizeof(failure.enhanced));
         }
-        qmgr_recipient_fail(qmgr, message, &envelope->recipients[i], &failure);
+        if (state == RECIPIENT_FAILED)
+            qmgr_recipient_fail(qmgr, message, &envelope->recipients[i], &failure);
+        else
+            qmgr_recipient_relay(qmgr, message, &envelope->recipients[i], &failure);
     }
 }
 
@@ -93,8 +110,7 @@ void qmgr_recover_states(struct qmgr *qmgr, struct qmgr_message *message,
 
     for (uint32_t i = 0; i < envelope->recipient_count; i++) {
         enum recipient_state state = envelope->recipients[i].state;
-        message->due =
-            (uint16_t)(message->due + (state == RECIPIENT_DUE || state == RECIPIENT_FAILED));
+        message->due = (uint16_t)(message->due + (state == RECIPIENT_DUE || owes(state)));
     }
     if (insert->progress_count > 0) {
         uint64_t size = envelope->recipient_count * sizeof(*details);
@@ -109,7 +125,7 @@ void qmgr_recover_states(struct qmgr *qmgr, struct qmgr_message *message,
         else
             qmgr->stats.progress_corrupt++;
     }
-    fail_recipients(qmgr, message, details);
+    owe_recipients(qmgr, message, details);
 }
 
 static void apply_history(struct qmgr *qmgr, struct qmgr_delivery *delivery,

@@ -9,8 +9,8 @@
  *   LINES    site= source= class= state= older= younger=   the lines, and the deliveries of those
  *            whose counts say that something may match
  *   ALL      nothing, or state=failed      every message
- * What the way does not prove is asked of each delivery. Recipients that have FAILED are in no
- * line: DOMAIN and LINES do not see them.
+ * What the way does not prove is asked of each delivery. Recipients that have FAILED, or are
+ * RELAYED and wait for their notice, are in no line: DOMAIN and LINES do not see them.
  *
  * Invariants
  *   1. A step looks at no more than SCAN_LOOKS places, and stops when its matches are full; where
@@ -154,7 +154,9 @@ static uint32_t message_tell(const struct qmgr_filter *filter, struct qmgr_messa
     for (uint32_t i = from; i < envelope->recipient_count; i++) {
         const struct envelope_recipient *recipient = &envelope->recipients[i];
         bool is_due = recipient->state == RECIPIENT_DUE;
-        if (!is_due && (recipient->state != RECIPIENT_FAILED || only != NULL))
+        bool is_owed =
+            recipient->state == RECIPIENT_FAILED || recipient->state == RECIPIENT_RELAYED;
+        if (!is_due && (!is_owed || only != NULL))
             continue;
         if (only != NULL && !span_is_equal(qmgr_line_domain(only->line), recipient->domain))
             continue;

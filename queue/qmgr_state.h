@@ -16,6 +16,8 @@
  *   qmgr_attempt.c   take, view, finish, retries, expiry
  *   qmgr_dsn.c       failures and the DSN they are owed
  *   qmgr_check.c     the watchman: counts what has no next event
+ *   qmgr_dsn_view.c  what a DSN says, and the PROGRESS that goes with it
+ *   qmgr_dsn_share.c how many a sender gets
  *   qmgr_sender.c    messages by sender domain
  *   qmgr_scan.c      the operators' view: what matches a filter, and counts by group
  *   qmgr_recover.c   PROGRESS applied to a message that comes back
@@ -28,6 +30,8 @@
 #define QMGR_ARENA_SIZE_MAX (8u << 20)
 #define QMGR_WORK_SPARE_MAX 1024u
 #define QMGR_CLASS_COUNT    256u
+#define QMGR_SHARE_SETS     1024u
+#define QMGR_SHARE_WAYS     4u
 
 enum qmgr_timer_kind {
     QMGR_TIMER_RETRY = 1, /* of a delivery */
@@ -85,6 +89,8 @@ struct qmgr_message {
     uint16_t active, fresh; /* deliveries ACTIVE, and fresh */
     uint16_t dsn_runs;
     bool is_expired, is_null_sender;
+    bool is_delay_pending; /* `expiry` is armed for the notice of delay */
+    bool is_delay_owed;    /* it is late, and the sender was not told yet */
 };
 
 struct qmgr_failed {
@@ -92,6 +98,7 @@ struct qmgr_failed {
     uint32_t recipient_index;
     uint16_t code;
     uint8_t enhanced[3];
+    uint8_t notice;               /* enum qmgr_notice */
     bool is_expired, is_reported; /* reported: part of the DSN being made */
     uint32_t reply_size;
     uint8_t reply[];
@@ -106,7 +113,9 @@ struct qmgr_work {
     struct arena arena; /* the decoded envelope, and the DSN's arrays */
     struct envelope envelope;
     bool is_decoded;
-    bool is_dsn_last; /* the view said is_done */
+    bool is_dsn_last;    /* the view said is_done */
+    bool is_dsn_granted; /* its turn in the sender's share was reserved */
+    bool is_dsn_delayed; /* the view speaks of delayed recipients */
     uint8_t dsn_state;
     struct buf_queue body;
     struct qmgr_failed *failures;
@@ -124,6 +133,12 @@ struct qmgr_sender {
     struct qmgr_ages ages;
     uint32_t message_count;
     uint16_t name_size;
+};
+
+/* A sender's share of notifications, see qmgr_dsn_share.c. */
+struct qmgr_share {
+    uint64_t hash; /* 0: free */
+    tick_us next;  /* turn after those reserved, at an even pace */
 };
 
 enum qmgr_line_state { QMGR_LINE_IDLE, QMGR_LINE_READY, QMGR_LINE_PARKED };
@@ -188,6 +203,7 @@ struct qmgr {
     struct {
         struct qmgr_work *first, *last;
     } dsns;
+    struct qmgr_share shares[QMGR_SHARE_SETS][QMGR_SHARE_WAYS];
     struct qmgr_work *work_spare;
     uint32_t work_spare_count;
     struct buf_queue no_body;
@@ -256,9 +272,21 @@ void qmgr_delivery_recipients(struct qmgr_delivery *delivery, const struct envel
 void qmgr_message_expire(struct qmgr *qmgr, struct qmgr_message *message, struct tick_now now);
 
 /* qmgr_dsn.c */
-/** One recipient is refused for good: FAILED, or SETTLED when nobody can be told. */
+/** One recipient is refused for good: FAILED, or SETTLED when nobody wants to be told. */
 void qmgr_recipient_fail(struct qmgr *qmgr, struct qmgr_message *message,
                          struct envelope_recipient *recipient, const struct qmgr_failure *failure);
+/** One recipient was taken by a hop that tells nobody: RELAYED, or DELIVERED when nobody asked. */
+void qmgr_recipient_relay(struct qmgr *qmgr, struct qmgr_message *message,
+                          struct envelope_recipient *recipient, const struct qmgr_failure *failure);
+/** Mail that is to be told of when it is late has a timer for that in front of its expiry. Arms the
+ * one or the other. */
+void qmgr_message_arm(struct qmgr *qmgr, struct qmgr_message *message,
+                      const struct envelope *envelope, struct tick_now now);
+/** The timer of the notice came: it is owed, and the expiry is next. */
+void qmgr_message_delay(struct qmgr *qmgr, struct qmgr_message *message);
+/** Does anybody want to hear that this recipient's delivery takes long? */
+bool qmgr_recipient_wants_delay(const struct qmgr *qmgr,
+                                const struct envelope_recipient *recipient);
 /** List or unlist the message as one that owes a DSN. */
 void qmgr_dsn_review(struct qmgr *qmgr, struct qmgr_message *message);
 void qmgr_dsn_forget(struct qmgr *qmgr, struct qmgr_work *work);
@@ -289,6 +317,16 @@ struct span qmgr_sender_name(const struct qmgr_sender *sender);
 void qmgr_scans_skip_message(struct qmgr *qmgr, const struct qmgr_message *message);
 void qmgr_scans_skip_delivery(struct qmgr *qmgr, const struct qmgr_delivery *delivery);
 void qmgr_scans_skip_line(struct qmgr *qmgr, const struct qmgr_line *line);
+
+/* qmgr_dsn_view.c */
+/** The recipient's state once its notice is durable. */
+enum recipient_state qmgr_notice_settles(enum qmgr_notice notice);
+/** Fix what the DSN of a REPORTED work says. */
+void qmgr_dsn_view_build(struct qmgr *qmgr, struct qmgr_work *work);
+
+/* qmgr_dsn_share.c */
+/** When the next notification for this sender may go. */
+tick_us qmgr_dsn_reserve(struct qmgr *qmgr, struct span sender, struct tick_now now);
 
 /* qmgr_recover.c */
 /** States, flags and DSN runs from PROGRESS payloads; before deliveries are made. */

@@ -62,11 +62,12 @@ static void verify_work(const struct qmgr_work *work)
         reported += failed->is_reported;
     }
     CHECK(failures == message->failed);
-    CHECK((work->dsn_state == QMGR_DSN_REPORTED) == (reported > 0));
-    CHECK(work->dsn_failure_count == 0 || work->dsn_failure_count == reported);
+    CHECK((work->dsn_state == QMGR_DSN_REPORTED) == (reported > 0 || work->is_dsn_delayed));
+    CHECK(work->dsn_failure_count == 0 || work->dsn_failure_count >= reported);
     CHECK(wheel_is_armed(&work->dsn_timer) == (work->dsn_state == QMGR_DSN_DELAYED));
     CHECK(message->active == 0 || work->is_decoded);
-    CHECK(message->active > 0 || failures > 0 || !buf_queue_is_empty(&work->body));
+    CHECK(message->active > 0 || failures > 0 || message->is_delay_owed || work->is_dsn_delayed ||
+          !buf_queue_is_empty(&work->body));
     if (message->active > 0)
         CHECK(work->dsn_state != QMGR_DSN_LISTED);
 }
@@ -77,12 +78,16 @@ static bool verify_message(const struct qmgr_message *message, struct verify_cou
     const struct envelope *envelope = qmgr_message_envelope(message);
     struct verify_counts counts = {0};
     uint32_t due = 0, failed = 0;
+    bool is_reported = message->work != NULL && message->work->dsn_state == QMGR_DSN_REPORTED;
 
     for (uint32_t i = 0; i < envelope->recipient_count; i++) {
         due += envelope->recipients[i].state == RECIPIENT_DUE;
-        failed += envelope->recipients[i].state == RECIPIENT_FAILED;
+        failed += envelope->recipients[i].state == RECIPIENT_FAILED ||
+                  envelope->recipients[i].state == RECIPIENT_RELAYED;
     }
-    CHECK(message->due == due && message->failed == failed && due + failed > 0);
+    CHECK(message->due == due && message->failed == failed && (due + failed > 0 || is_reported));
+    CHECK(!message->is_delay_owed || (due > 0 && !message->is_delay_pending));
+    CHECK(!message->is_delay_pending || wheel_is_armed(&message->expiry));
     CHECK(message->is_null_sender == (envelope->sender.size == 0));
     CHECK(!message->is_null_sender || failed == 0);
     for (const struct qmgr_delivery *d = message->deliveries; d != NULL; d = d->next) {

@@ -410,7 +410,10 @@ uint32_t spool_poll(struct spool *spool, struct tick_now now, struct spool_event
 
 tick_us spool_deadline(const struct spool *spool)
 {
-    if (spool->event_count > 0)
+    /* A read that was asked for after this turn's poll is submitted by the next. */
+    bool has_reads = spool->reads_waiting != NULL && spool->reads_running < SPOOL_READS_MAX;
+
+    if (spool->event_count > 0 || has_reads)
         return spool->now.tick;
     return spool_batch_deadline(spool);
 }

@@ -316,8 +316,12 @@ enum smtpc_event client_attempt_begin(struct client *client, struct client_conne
         if (attempt->results[i].state != RECIPIENT_DUE)
             continue;
         attempt->results[i] = (struct client_recipient_result){.state = RECIPIENT_DUE};
+        const struct envelope_recipient *recipient =
+            &request->envelope->recipients[request->recipients[i]];
         attempt->pending[count++] = (struct smtpc_recipient){
-            .address = request->envelope->recipients[request->recipients[i]].address,
+            .address = recipient->address,
+            .orcpt = recipient->orcpt,
+            .notify = recipient->notify,
             .result = &attempt->results[i],
         };
     }

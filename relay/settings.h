@@ -134,7 +134,11 @@ struct settings {
     struct mx_policy mx;
     tick_us retry_min, retry_max, message_lifetime; /* 5 min, 4 h (80 min ...), 5 d */
     uint32_t dsn_header_size_max;                   /* octets of header quoted in a DSN; 50,000 */
-    uint64_t serial;                                /* of the snapshot */
+    uint32_t dsn_message_size_max;                  /* larger mail is not returned whole; 50,000 */
+    tick_us dsn_delay_after;                        /* 4 h; 0: no notices of delay */
+    bool is_dsn_delay_unasked;
+    uint32_t dsn_per_sender_max; /* in an hour; 0: no bound */
+    uint64_t serial;             /* of the snapshot */
 };
 
 /** Most specific route for a normalized domain: exact, then the longest "*." suffix, then "*".

@@ -27,6 +27,7 @@ enum smtpc_extension {
     SMTPC_STARTTLS = 1u << 6,
     SMTPC_AUTH_PLAIN = 1u << 7,
     SMTPC_AUTH_LOGIN = 1u << 8,
+    SMTPC_DSN = 1u << 9,
 };
 
 #define SMTPC_STATES                                                                               \
@@ -72,6 +73,8 @@ struct smtpc_options {
 
 struct smtpc_recipient {
     struct span address;
+    struct span orcpt; /* as in the envelope */
+    uint8_t notify;
     struct client_recipient_result *result; /* state DUE at the start */
     bool is_accepted;
 };
@@ -123,7 +126,8 @@ void smtpc_init(struct smtpc *session, const struct smtpc_options *options);
 /**
  * Consume octets of the server up to the next event.
  *
- * Spec:   RFC 5321, RFC 2920 (pipelining), RFC 3030 (BDAT), RFC 1870, 6152, 6531, 3207, 4954.
+ * Spec:   RFC 5321, RFC 2920 (pipelining), RFC 3030 (BDAT), RFC 1870, 3461, 6152, 6531, 3207,
+ * 4954.
  * Cost:   no allocation but texts of refusals from the transaction's arena.
  * Errors: SMTPC_FAILED, `failure` filled in, for everything the server does wrong.
  */

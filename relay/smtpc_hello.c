@@ -24,8 +24,13 @@ static const struct smtpc_keyword {
     const char *name;
     uint32_t extension;
 } smtpc_keywords[] = {
-    {"PIPELINING", SMTPC_PIPELINING}, {"SIZE", SMTPC_SIZE},         {"8BITMIME", SMTPC_8BITMIME},
-    {"SMTPUTF8", SMTPC_SMTPUTF8},     {"CHUNKING", SMTPC_CHUNKING}, {"STARTTLS", SMTPC_STARTTLS},
+    {"PIPELINING", SMTPC_PIPELINING},
+    {"SIZE", SMTPC_SIZE},
+    {"8BITMIME", SMTPC_8BITMIME},
+    {"SMTPUTF8", SMTPC_SMTPUTF8},
+    {"CHUNKING", SMTPC_CHUNKING},
+    {"STARTTLS", SMTPC_STARTTLS},
+    {"DSN", SMTPC_DSN},
 };
 
 /* The next word of `text`, which is shortened by it and the spaces in front. */

@@ -21,6 +21,7 @@
 #include "relay/smtpc_internal.h"
 
 #include "relay/judge.h"
+#include "relay/smtp_dsn.h"
 
 struct smtpc_outcome {
     enum recipient_state state;
@@ -29,6 +30,7 @@ struct smtpc_outcome {
     uint16_t code;
     uint8_t enhanced[3];
     struct span text; /* lives as long as the results */
+    bool is_dsn_passed_on;
 };
 
 /* ---- results ---- */
@@ -44,6 +46,7 @@ static void smtpc_result_set(struct smtpc_recipient *recipient, const struct smt
     result->code = outcome->code;
     memcpy(result->enhanced, outcome->enhanced, sizeof(result->enhanced));
     result->reply = outcome->text;
+    result->is_dsn_passed_on = outcome->is_dsn_passed_on;
 }
 
 /* What the reply just read means for whom it is about. Its text is copied once. */
@@ -215,6 +218,19 @@ enum smtpc_event smtpc_begin(struct smtpc *session, const struct smtpc_transacti
 
 /* ---- commands ---- */
 
+/* RFC 3461 section 5.2.1: what the sender said goes on as it was said. */
+static void smtpc_dsn_write(const struct envelope *envelope, struct smtpc_writer *writer)
+{
+    if ((envelope->flags & ENVELOPE_RET_FULL) != 0)
+        smtpc_put_text(writer, " RET=FULL");
+    else if ((envelope->flags & ENVELOPE_RET_HEADERS) != 0)
+        smtpc_put_text(writer, " RET=HDRS");
+    if (envelope->envid.size > 0) {
+        smtpc_put_text(writer, " ENVID=");
+        smtpc_put(writer, envelope->envid);
+    }
+}
+
 static void smtpc_mail_write(const struct smtpc *session, struct smtpc_writer *writer)
 {
     const struct smtpc_transaction *transaction = &session->transaction;
@@ -232,15 +248,29 @@ static void smtpc_mail_write(const struct smtpc *session, struct smtpc_writer *w
     if ((flags & (ENVELOPE_SMTPUTF8 | ENVELOPE_UTF8_NEEDED)) != 0 &&
         (session->extensions & SMTPC_SMTPUTF8) != 0)
         smtpc_put_text(writer, " SMTPUTF8");
+    if ((session->extensions & SMTPC_DSN) != 0)
+        smtpc_dsn_write(transaction->envelope, writer);
     smtpc_put_text(writer, "\r\n");
 }
 
 static void smtpc_rcpt_write(const struct smtpc *session, uint32_t index,
                              struct smtpc_writer *writer)
 {
+    const struct smtpc_recipient *recipient = &session->transaction.recipients[index];
+    bool has_dsn = (session->extensions & SMTPC_DSN) != 0;
+
     smtpc_put_text(writer, "RCPT TO:<");
-    smtpc_put(writer, session->transaction.recipients[index].address);
-    smtpc_put_text(writer, ">\r\n");
+    smtpc_put(writer, recipient->address);
+    smtpc_put_text(writer, ">");
+    if (has_dsn && recipient->notify != 0) {
+        smtpc_put_text(writer, " NOTIFY=");
+        smtpc_put(writer, smtp_notify_text(recipient->notify));
+    }
+    if (has_dsn && recipient->orcpt.size > 0) {
+        smtpc_put_text(writer, " ORCPT=");
+        smtpc_put(writer, recipient->orcpt);
+    }
+    smtpc_put_text(writer, "\r\n");
 }
 
 void smtpc_envelope_drain(struct smtpc *session, struct smtpc_writer *writer)
@@ -404,6 +434,7 @@ enum smtpc_event smtpc_on_end(struct smtpc *session)
     if (is_positive(session)) {
         struct smtpc_outcome outcome =
             smtpc_outcome_of_reply(session, SMTP_SCOPE_MESSAGE, RECIPIENT_DELIVERED);
+        outcome.is_dsn_passed_on = (session->extensions & SMTPC_DSN) != 0;
         smtpc_results_set_accepted(session, &outcome);
         return smtpc_finish(session, SMTPC_STATE_READY);
     }

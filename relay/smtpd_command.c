@@ -62,7 +62,7 @@ void smtpd_on_ehlo(struct smtpd_context *context, struct smtpd_session *session,
     session->is_esmtp = true;
     int size = snprintf(text, sizeof(text),
                         "250-%.255s\r\n250-PIPELINING\r\n250-SIZE %llu\r\n%s250-8BITMIME\r\n"
-                        "250-SMTPUTF8\r\n250-CHUNKING\r\n250 ENHANCEDSTATUSCODES\r\n",
+                        "250-SMTPUTF8\r\n250-CHUNKING\r\n250-DSN\r\n250 ENHANCEDSTATUSCODES\r\n",
                         session->settings->hostname,
                         (unsigned long long)session->listener->limits.message_size_max,
                         is_starttls_offered(session) ? "250-STARTTLS\r\n" : "");

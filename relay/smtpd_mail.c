@@ -3,25 +3,38 @@
  * MAIL and RCPT: paths, parameters, policy, and the envelope they fill.
  *
  * Parameters are read by a cursor that only moves forward: keyword, '=', value, space. A keyword
- * that was not announced is refused (RFC 5321 section 4.1.1.11: 555), also DSN's and AUTH's, which
- * are not offered.
+ * that was not announced is refused (RFC 5321 section 4.1.1.11: 555), also AUTH's, which is not
+ * offered. What DSN's parameters may say is in smtp_dsn.c; who has not said EHLO has not been
+ * offered them, but is not refused for that.
  *
  * Limits: recipient_max per message (452), twice as many RCPT commands (421), the durable
  * envelope's ENVELOPE_SIZE_MAX.
  */
 #include "relay/policy.h"
+#include "relay/smtp_dsn.h"
 #include "relay/smtpd_internal.h"
 
 /* What one recipient, and an envelope without recipients, take at most besides their text. */
-#define ENVELOPE_RECIPIENT_OVERHEAD 32u
+#define ENVELOPE_RECIPIENT_OVERHEAD 48u
 #define ENVELOPE_OVERHEAD           4096u
 #define RECIPIENT_CAPACITY_MIN      8u
 
-enum mail_parameters { MAIL_SIZE = 1, MAIL_BODY = 2, MAIL_SMTPUTF8 = 4 };
+enum path_parameters {
+    MAIL_SIZE = 1,
+    MAIL_BODY = 2,
+    MAIL_SMTPUTF8 = 4,
+    MAIL_RET = 8,
+    MAIL_ENVID = 16,
+    RCPT_NOTIFY = 32,
+    RCPT_ORCPT = 64
+};
 
-struct mail_arguments {
-    uint32_t seen; /* enum mail_parameters */
+struct path_arguments {
+    uint32_t seen; /* enum path_parameters */
     uint64_t size;
+    uint32_t ret;   /* of enum envelope_flags */
+    uint8_t notify; /* enum envelope_notify */
+    struct span envid, orcpt;
 };
 
 /* ---- parameters ---- */
@@ -78,8 +91,29 @@ static bool is_body_type(struct span value)
            span_is_equal_nocase(value, SPAN_LITERAL("7BIT"));
 }
 
+/* RFC 3461 section 4.3. */
+static bool ret_parse(struct span value, uint32_t *ret_flag)
+{
+    if (span_is_equal_nocase(value, SPAN_LITERAL("FULL")))
+        *ret_flag = ENVELOPE_RET_FULL;
+    else if (span_is_equal_nocase(value, SPAN_LITERAL("HDRS")))
+        *ret_flag = ENVELOPE_RET_HEADERS;
+    else
+        return false;
+    return true;
+}
+
+/* Each parameter at most once. */
+static enum smtpd_reply parameter_note(struct path_arguments *arguments, uint32_t which)
+{
+    if (arguments->seen & which)
+        return SMTPD_REPLY_ARGUMENT;
+    arguments->seen |= which;
+    return SMTPD_REPLY_OK;
+}
+
 static enum smtpd_reply mail_parameter(const struct parameter *parameter,
-                                       struct mail_arguments *arguments)
+                                       struct path_arguments *arguments)
 {
     uint32_t which;
 
@@ -97,17 +131,41 @@ static enum smtpd_reply mail_parameter(const struct parameter *parameter,
         which = MAIL_SMTPUTF8;
         if (parameter->has_value)
             return SMTPD_REPLY_ARGUMENT;
+    } else if (keyword_is(parameter, "RET")) {
+        which = MAIL_RET;
+        if (!parameter->has_value || !ret_parse(parameter->value, &arguments->ret))
+            return SMTPD_REPLY_ARGUMENT;
+    } else if (keyword_is(parameter, "ENVID")) {
+        which = MAIL_ENVID;
+        if (!parameter->has_value || !smtp_envid_is_valid(parameter->value))
+            return SMTPD_REPLY_ARGUMENT;
+        arguments->envid = parameter->value;
     } else {
         return SMTPD_REPLY_PARAMETER;
     }
-    if (arguments->seen & which)
-        return SMTPD_REPLY_ARGUMENT;
-    arguments->seen |= which;
-    return SMTPD_REPLY_OK;
+    return parameter_note(arguments, which);
 }
 
-/* RCPT knows no parameter: any well-formed one is unknown. */
-static enum smtpd_reply parameters_parse(struct span text, struct mail_arguments *arguments)
+static enum smtpd_reply rcpt_parameter(const struct parameter *parameter,
+                                       struct path_arguments *arguments)
+{
+    if (keyword_is(parameter, "NOTIFY")) {
+        if (!parameter->has_value ||
+            smtp_notify_parse(parameter->value, &arguments->notify) != ERR_OK)
+            return SMTPD_REPLY_ARGUMENT;
+        return parameter_note(arguments, RCPT_NOTIFY);
+    }
+    if (keyword_is(parameter, "ORCPT")) {
+        if (!parameter->has_value || !smtp_orcpt_is_valid(parameter->value))
+            return SMTPD_REPLY_ARGUMENT;
+        arguments->orcpt = parameter->value;
+        return parameter_note(arguments, RCPT_ORCPT);
+    }
+    return SMTPD_REPLY_PARAMETER;
+}
+
+static enum smtpd_reply parameters_parse(struct span text, bool is_mail,
+                                         struct path_arguments *arguments)
 {
     struct parameter parameter;
 
@@ -121,7 +179,7 @@ static enum smtpd_reply parameters_parse(struct span text, struct mail_arguments
         if (parameter_next(&text, &parameter) != ERR_OK)
             return SMTPD_REPLY_ARGUMENT;
         enum smtpd_reply reply =
-            arguments == NULL ? SMTPD_REPLY_PARAMETER : mail_parameter(&parameter, arguments);
+            is_mail ? mail_parameter(&parameter, arguments) : rcpt_parameter(&parameter, arguments);
         if (reply != SMTPD_REPLY_OK)
             return reply;
     }
@@ -158,7 +216,7 @@ static enum smtpd_reply path_parse(struct span argument, const char *keyword, ui
 
 static enum smtpd_reply mail_check(const struct smtpd_session *session,
                                    const struct smtp_address *address,
-                                   const struct mail_arguments *arguments)
+                                   const struct path_arguments *arguments)
 {
     /*= rfc6531#section-3.5
      * A non-ASCII address in a command without the SMTPUTF8 parameter: 553 (or 550). */
@@ -171,7 +229,7 @@ static enum smtpd_reply mail_check(const struct smtpd_session *session,
 
 static enum smtpd_reply mail_begin(struct smtpd_context *context, struct smtpd_session *session,
                                    const struct smtp_address *address,
-                                   const struct mail_arguments *arguments, struct tick_now now)
+                                   const struct path_arguments *arguments, struct tick_now now)
 {
     struct smtpd_transaction *transaction = smtpd_transaction_acquire(context);
 
@@ -179,13 +237,15 @@ static enum smtpd_reply mail_begin(struct smtpd_context *context, struct smtpd_s
         return SMTPD_REPLY_MEMORY;
     struct envelope *envelope = &transaction->envelope;
     envelope->sender = arena_copy(&transaction->arena, address->text);
-    if (envelope->sender.data == NULL && address->text.size > 0) {
+    envelope->envid = arena_copy(&transaction->arena, arguments->envid);
+    if ((envelope->sender.data == NULL && address->text.size > 0) ||
+        (envelope->envid.data == NULL && arguments->envid.size > 0)) {
         smtpd_transaction_release(context, transaction);
         return SMTPD_REPLY_MEMORY;
     }
     envelope->arrived = now.wall;
     envelope->body_size = arguments->size; /* as announced, until the end of data knows */
-    envelope->flags = arguments->seen & MAIL_SMTPUTF8 ? ENVELOPE_SMTPUTF8 : 0;
+    envelope->flags = arguments->ret | (arguments->seen & MAIL_SMTPUTF8 ? ENVELOPE_SMTPUTF8 : 0);
     transaction->is_utf8_address = address->is_utf8;
     transaction->encoded_size = ENVELOPE_OVERHEAD + address->text.size;
     transaction->deadline = now.tick + session->listener->limits.transaction_timeout;
@@ -198,7 +258,7 @@ void smtpd_on_mail(struct smtpd_context *context, struct smtpd_session *session,
                    const struct smtpd_line *line, struct tick_now now)
 {
     const struct settings_limits *limits = &session->listener->limits;
-    struct mail_arguments arguments = {0};
+    struct path_arguments arguments = {0};
     struct smtp_address address = {0};
     struct span rest = {0};
 
@@ -211,7 +271,7 @@ void smtpd_on_mail(struct smtpd_context *context, struct smtpd_session *session,
     enum smtpd_reply reply = path_parse(line->argument, "FROM:", SMTP_PATH_NULL_OK,
                                         SMTPD_REPLY_SENDER_SYNTAX, &address, &rest);
     if (reply == SMTPD_REPLY_OK)
-        reply = parameters_parse(rest, &arguments);
+        reply = parameters_parse(rest, true, &arguments);
     if (reply == SMTPD_REPLY_OK)
         reply = mail_check(session, &address, &arguments);
     if (reply == SMTPD_REPLY_OK)
@@ -244,11 +304,13 @@ static enum smtpd_reply rcpt_grow(struct smtpd_transaction *transaction)
 }
 
 static enum smtpd_reply rcpt_add(struct smtpd_session *session,
-                                 const struct policy_recipient *recipient)
+                                 const struct policy_recipient *recipient,
+                                 const struct path_arguments *arguments)
 {
     struct smtpd_transaction *transaction = session->transaction;
     struct envelope *envelope = &transaction->envelope;
-    uint32_t size = recipient->address.size + recipient->domain.size + ENVELOPE_RECIPIENT_OVERHEAD;
+    uint32_t size = recipient->address.size + recipient->domain.size + arguments->orcpt.size +
+                    ENVELOPE_RECIPIENT_OVERHEAD;
 
     if (transaction->encoded_size + size > ENVELOPE_SIZE_MAX)
         return SMTPD_REPLY_RECIPIENTS_MAX;
@@ -257,10 +319,16 @@ static enum smtpd_reply rcpt_add(struct smtpd_session *session,
         return reply;
     struct span address = arena_copy(&transaction->arena, recipient->address);
     struct span domain = arena_copy(&transaction->arena, recipient->domain);
-    if (address.data == NULL || domain.data == NULL)
+    struct span orcpt = arena_copy(&transaction->arena, arguments->orcpt);
+    if (address.data == NULL || domain.data == NULL ||
+        (orcpt.data == NULL && arguments->orcpt.size > 0))
         return SMTPD_REPLY_MEMORY;
     envelope->recipients[envelope->recipient_count++] =
-        (struct envelope_recipient){.address = address, .domain = domain, .state = RECIPIENT_DUE};
+        (struct envelope_recipient){.address = address,
+                                    .domain = domain,
+                                    .orcpt = orcpt,
+                                    .state = RECIPIENT_DUE,
+                                    .notify = arguments->notify};
     transaction->encoded_size += size;
     smtpd_enter(session, SMTPD_RCPT);
     return SMTPD_REPLY_RECIPIENT_OK;
@@ -268,7 +336,8 @@ static enum smtpd_reply rcpt_add(struct smtpd_session *session,
 
 /* Policy, then the envelope. */
 static enum smtpd_reply rcpt_judge(struct smtpd_session *session,
-                                   const struct smtp_address *address, const char **ret_text)
+                                   const struct smtp_address *address,
+                                   const struct path_arguments *arguments, const char **ret_text)
 {
     struct smtpd_transaction *transaction = session->transaction;
     uint32_t count_max = session->listener->limits.recipient_max;
@@ -291,7 +360,7 @@ static enum smtpd_reply rcpt_judge(struct smtpd_session *session,
     if (transaction->envelope.recipient_count >= count_max ||
         transaction->envelope.recipient_count >= ENVELOPE_RECIPIENT_MAX)
         return SMTPD_REPLY_RECIPIENTS_MAX;
-    enum smtpd_reply reply = rcpt_add(session, &recipient);
+    enum smtpd_reply reply = rcpt_add(session, &recipient, arguments);
     if (reply == SMTPD_REPLY_RECIPIENT_OK)
         transaction->is_utf8_address |= address->is_utf8;
     return reply;
@@ -301,6 +370,7 @@ void smtpd_on_rcpt(struct smtpd_context *context, struct smtpd_session *session,
                    const struct smtpd_line *line, struct tick_now now)
 {
     uint32_t count_max = session->listener->limits.recipient_max;
+    struct path_arguments arguments = {0};
     struct smtp_address address = {0};
     struct span rest = {0};
     const char *text = NULL;
@@ -313,9 +383,9 @@ void smtpd_on_rcpt(struct smtpd_context *context, struct smtpd_session *session,
     enum smtpd_reply reply = path_parse(line->argument, "TO:", SMTP_PATH_POSTMASTER_OK,
                                         SMTPD_REPLY_RECIPIENT_SYNTAX, &address, &rest);
     if (reply == SMTPD_REPLY_OK)
-        reply = parameters_parse(rest, NULL);
+        reply = parameters_parse(rest, false, &arguments);
     if (reply == SMTPD_REPLY_OK)
-        reply = rcpt_judge(session, &address, &text);
+        reply = rcpt_judge(session, &address, &arguments, &text);
     if (reply == SMTPD_REPLY_RECIPIENT_OK) {
         context->recipients_accepted += 1;
         smtpd_reply(context, session, reply);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What is owed to senders: a message with FAILED recipients gets one delivery status notification,
- * settled in the same commit.
+ * What is owed to senders: a message with FAILED or RELAYED recipients, or a late one, gets one
+ * delivery status notification, settled in the same commit.
  *
  *   qmgr_dsn_next() -> READING      the quoted header is no longer in memory
  *          |              |
@@ -17,8 +17,8 @@
  *   2. Failures are settled only by the commit that makes their DSN durable.
  *   3. If the DSN is in the queue already (recovered), only the settling is written.
  *
- * Limits: TRANSFER_DSN_ACTIVE_MAX at a time, dsn_header_size_max octets quoted. DSNs use the
- * spool's reserve.
+ * Limits: TRANSFER_DSN_ACTIVE_MAX at a time, dsn_header_size_max octets quoted, or a message of
+ * dsn_message_size_max. DSNs use the spool's reserve.
  */
 #include "relay/transfer_internal.h"
 
@@ -58,19 +58,31 @@ static void transfer_dsn_settle_only(struct transfer *transfer, struct transfer_
     transfer_dsn_free(transfer, dsn);
 }
 
-static enum err transfer_dsn_encode(struct transfer *transfer, struct transfer_dsn *dsn,
-                                    const struct qmgr_dsn *view, struct span header,
-                                    struct message_id id)
+static struct dsn_options transfer_dsn_options(const struct transfer *transfer)
 {
     const struct settings *settings = transfer->settings;
+
+    return (struct dsn_options){
+        .hostname = settings->hostname,
+        .postmaster = settings->postmaster,
+        .header_size_max = settings->dsn_header_size_max,
+        .message_size_max = settings->dsn_message_size_max,
+        .now = transfer->now.wall,
+        .lifetime = (wall_us)settings->message_lifetime,
+    };
+}
+
+static enum err transfer_dsn_encode(struct transfer *transfer, struct transfer_dsn *dsn,
+                                    const struct qmgr_dsn *view, struct span original,
+                                    struct message_id id)
+{
+    struct dsn_options options = transfer_dsn_options(transfer);
     struct arena arena;
     struct envelope envelope;
 
     arena_init(&arena, TRANSFER_DSN_ARENA_BLOCK, TRANSFER_DSN_ARENA_MAX);
-    enum err err =
-        dsn_build(view, settings->hostname, settings->postmaster, header,
-                  settings->dsn_header_size_max, transfer->now, (wall_us)settings->message_lifetime,
-                  transfer->options.plane->pool, &arena, &dsn->body, &envelope);
+    enum err err = dsn_build(view, &options, original, transfer->options.plane->pool, &arena,
+                             &dsn->body, &envelope);
     if (err == ERR_OK) {
         envelope.id = id;
         dsn->encoded_size = envelope_encoded_size(&envelope);
@@ -83,7 +95,7 @@ static enum err transfer_dsn_encode(struct transfer *transfer, struct transfer_d
 }
 
 static void transfer_dsn_commit(struct transfer *transfer, struct transfer_dsn *dsn,
-                                struct span header)
+                                struct span original)
 {
     struct qmgr_dsn view = qmgr_dsn_view(transfer->qmgr, dsn->message);
     struct message_id id = dsn_id(view.envelope->id, view.run);
@@ -92,7 +104,7 @@ static void transfer_dsn_commit(struct transfer *transfer, struct transfer_dsn *
         transfer_dsn_settle_only(transfer, dsn, &view);
         return;
     }
-    if (transfer_dsn_encode(transfer, dsn, &view, header, id) != ERR_OK) {
+    if (transfer_dsn_encode(transfer, dsn, &view, original, id) != ERR_OK) {
         transfer_dsn_fail(transfer, dsn);
         return;
     }
@@ -120,12 +132,12 @@ static void transfer_dsn_commit(struct transfer *transfer, struct transfer_dsn *
 static void transfer_dsn_commit_quoting(struct transfer *transfer, struct transfer_dsn *dsn,
                                         const struct buf_queue *octets, uint32_t size)
 {
-    uint8_t *header = malloc(size > 0 ? size : 1);
-    CHECK(header != NULL);
+    uint8_t *original = malloc(size > 0 ? size : 1);
+    CHECK(original != NULL);
     if (size > 0)
-        buf_queue_copy_out(octets, 0, header, size);
-    transfer_dsn_commit(transfer, dsn, span_of(header, size));
-    free(header);
+        buf_queue_copy_out(octets, 0, original, size);
+    transfer_dsn_commit(transfer, dsn, span_of(original, size));
+    free(original);
 }
 
 static void transfer_dsn_start(struct transfer *transfer, struct qmgr_message *message)
@@ -139,9 +151,8 @@ static void transfer_dsn_start(struct transfer *transfer, struct qmgr_message *m
     transfer->dsns_active++;
     LIST_INSERT_HEAD(&transfer->dsns, dsn, link);
 
-    uint32_t quoted = view.envelope->header_size;
-    if (quoted > transfer->settings->dsn_header_size_max)
-        quoted = transfer->settings->dsn_header_size_max;
+    struct dsn_options options = transfer_dsn_options(transfer);
+    uint32_t quoted = dsn_original_size(&view, &options);
     if (quoted == 0 || (view.body != NULL && !buf_queue_is_empty(view.body))) {
         transfer_dsn_commit_quoting(transfer, dsn, view.body, quoted);
         return;
@@ -154,7 +165,8 @@ static void transfer_dsn_on_read(struct transfer *transfer, struct transfer_dsn 
                                  struct spool_event *event)
 {
     if (event->err == ERR_OK || event->err == ERR_DISK_CORRUPT) {
-        /* A header that cannot be read is not quoted; the sender hears of the failure all the same.
+        /* An original that cannot be read is not quoted; the sender hears of the failure all the
+         * same.
          */
         uint32_t size = event->err == ERR_OK ? (uint32_t)event->octets.size : 0;
         transfer_dsn_commit_quoting(transfer, dsn, &event->octets, size);

@@ -48,6 +48,7 @@ static uint16_t transfer_record_kind(enum recipient_state state)
 {
     switch (state) {
     case RECIPIENT_DELIVERED:
+    case RECIPIENT_RELAYED:
         return RECORD_DELIVERY;
     case RECIPIENT_FAILED:
         return RECORD_BOUNCE;
@@ -423,6 +424,9 @@ static struct qmgr_result transfer_result_of(const struct qmgr_view *view, uint3
         .code = from->code,
     };
     memcpy(result.enhanced, from->enhanced, sizeof(result.enhanced));
+    /* RFC 3461 section 5.2.2: nobody behind this hop will tell the sender of a success. */
+    if (from->state == RECIPIENT_DELIVERED && !from->is_dsn_passed_on)
+        result.state = RECIPIENT_RELAYED;
     return result;
 }
 

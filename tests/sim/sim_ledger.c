@@ -124,7 +124,8 @@ struct ledger_message *ledger_message_new(struct ledger *ledger, struct rng *rng
     message->is_poisoned = rng_below(rng, 25) == 0;
     message->recipient_count = 1 + rng_below(rng, SIM_RECIPIENT_MAX);
     for (uint32_t i = 0; i < message->recipient_count; i++)
-        message->recipients[i].domain = rng_below(rng, domain_count);
+        message->recipients[i] = (struct ledger_recipient){.domain = rng_below(rng, domain_count),
+                                                           .wants_all = rng_below(rng, 3) == 0};
     return message;
 }
 
@@ -248,31 +249,50 @@ static void recipient_delivered(struct ledger *ledger, const struct ledger_messa
     ledger->delivered++;
 }
 
-/* Every "Final-Recipient: rfc822; ADDRESS" of a bounce. */
+static void notice_received(struct ledger *ledger, struct ledger_recipient *recipient,
+                            const char *address, const char *action)
+{
+    ledger_trace(ledger, "%s: %s", address, action);
+    if (strcmp(action, "failed") == 0) {
+        recipient->is_bounced = true;
+        ledger->bounced++;
+        return;
+    }
+    if (!recipient->wants_all)
+        ledger_violation(ledger, "unasked: %s is said to be %s", address, action);
+    if (strcmp(action, "relayed") != 0)
+        return;
+    if (recipient->delivered == 0)
+        ledger_violation(ledger, "untrue: %s is said to be relayed", address);
+    recipient->is_told = true;
+}
+
+/* Every "Final-Recipient: rfc822; ADDRESS" of a bounce, and the "Action:" behind it. */
 static void bounce_received(struct ledger *ledger, const struct sim_text *content)
 {
     static const char field[] = "Final-Recipient: rfc822;";
     const char *at = content->data;
 
     while ((at = strcasestr(at, field)) != NULL) {
-        char address[128];
+        char address[128], action[16];
         struct ledger_message *message;
         at += sizeof(field) - 1;
-        if (sscanf(at, " %127[^\r\n ]", address) != 1)
+        if (sscanf(at, " %127[^\r\n ]\r\nAction: %15[a-z]", address, action) != 2) {
+            ledger_violation(ledger, "a notice without an action");
             continue;
+        }
         struct ledger_recipient *recipient = address_find(ledger, address, &message);
-        ledger_trace(ledger, "bounce for %s", address);
         if (recipient == NULL) {
             ledger_violation(ledger, "a bounce names %s", address);
             continue;
         }
-        recipient->is_bounced = true;
-        ledger->bounced++;
+        notice_received(ledger, recipient, address, action);
     }
 }
 
 void ledger_on_delivery(struct ledger *ledger, const char *sender, char (*recipients)[128],
-                        uint32_t recipient_count, const struct sim_text *content)
+                        const bool *has_notify, uint32_t recipient_count,
+                        const struct sim_text *content)
 {
     for (uint32_t i = 0; i < recipient_count; i++) {
         struct ledger_message *message;
@@ -292,6 +312,9 @@ void ledger_on_delivery(struct ledger *ledger, const char *sender, char (*recipi
             ledger_violation(ledger, "damaged: %s got %u octets that were not sent", recipients[i],
                              content->size);
         recipient_delivered(ledger, message, recipient, recipients[i]);
+        recipient->passed_on += has_notify[i];
+        if (has_notify[i] && !recipient->wants_all)
+            ledger_violation(ledger, "invented: NOTIFY for %s", recipients[i]);
     }
 }
 
@@ -318,6 +341,9 @@ static void recipient_settle(struct ledger *ledger, const struct ledger_message 
         !recipient->is_bounced)
         ledger_violation(ledger, "lost: %s, accepted at %llu us", address,
                          (unsigned long long)message->answered);
+    if (message->fate == LEDGER_ACCEPTED && recipient->wants_all && recipient->delivered > 0 &&
+        recipient->passed_on == 0 && !recipient->is_told && !recipient->is_bounced)
+        ledger_violation(ledger, "untold: %s was relayed, its sender does not know", address);
     if (message->fate == LEDGER_ACCEPTED && !recipient->is_accepted && recipient->delivered > 0)
         ledger_violation(ledger, "resurrected: %s was refused at RCPT", address);
     if (message->fate == LEDGER_REFUSED && recipient->delivered > 0)

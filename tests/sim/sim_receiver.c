@@ -38,6 +38,7 @@ struct connection {
     struct sim_text input, content;
     char sender[128];
     char recipients[RCPT_MAX][128];
+    bool has_notify[RCPT_MAX];
     uint32_t recipient_count;
     bool has_sender, is_in_data;
     uint32_t chunk_left;
@@ -198,7 +199,7 @@ static void connection_delivered(struct receivers *receivers, struct connection 
     bool is_dropping = chance(receivers, mood_of(receivers, connection)->drop_after_reply);
 
     ledger_on_delivery(receivers->ledger, connection->sender, connection->recipients,
-                       connection->recipient_count, &connection->content);
+                       connection->has_notify, connection->recipient_count, &connection->content);
     for (uint32_t i = 0;
          i < connection->recipient_count && connection->confirmable_count < DELIVERY_MAX; i++)
         memcpy(connection->confirmable[connection->confirmable_count++], connection->recipients[i],
@@ -241,8 +242,8 @@ static void on_hello(struct receivers *receivers, struct connection *connection)
     if (receiver_judge(receivers, connection, RECEIVER_HELLO) != VERDICT_ACCEPT)
         return;
     snprintf(text, sizeof(text),
-             "250-next.example\r\n%s%s250-8BITMIME\r\n250 ENHANCEDSTATUSCODES\r\n",
-             mood->has_pipelining ? "250-PIPELINING\r\n" : "",
+             "250-next.example\r\n%s%s%s250-8BITMIME\r\n250 ENHANCEDSTATUSCODES\r\n",
+             mood->has_dsn ? "250-DSN\r\n" : "", mood->has_pipelining ? "250-PIPELINING\r\n" : "",
              mood->has_chunking ? "250-CHUNKING\r\n" : "");
     reply_queue(receivers, connection, text, false);
 }
@@ -296,6 +297,7 @@ static void on_rcpt(struct receivers *receivers, struct connection *connection, 
     }
     if (receiver_judge(receivers, connection, RECEIVER_RCPT) != VERDICT_ACCEPT)
         return;
+    connection->has_notify[connection->recipient_count] = strstr(line, " NOTIFY=") != NULL;
     if (address_take(line, connection->recipients[connection->recipient_count]))
         connection->recipient_count++;
     reply_queue(receivers, connection, "250 2.1.5 ok\r\n", false);

@@ -138,6 +138,7 @@ static struct receiver_mood mood_draw(struct sim *sim)
         .drop_after_reply = draw_often_zero(sim, 100000),
         .has_chunking = draw(sim, 2) == 0,
         .has_pipelining = draw(sim, 3) != 0,
+        .has_dsn = draw(sim, 2) == 0,
     };
 
     if (sim->options.has_limits)
@@ -232,6 +233,7 @@ static void world_config(struct sim *sim)
                     "queue: {body_memory: 16MiB}\n"
                     "retry: {min: 20s, max: 10m}\n"
                     "message_lifetime: 3h\n"
+                    "bounce: {delay_after: 20m, per_sender: 4}\n"
                     "client: {connections_per_site: %u}\n"
                     "cores: %u\n",
                     1 + draw(sim, 6), cores);

@@ -145,10 +145,12 @@ static struct ledger_message *message_of(struct senders *senders, uint32_t numbe
 static void sender_say_rcpt(struct senders *senders, struct sender *sender, uint32_t number,
                             uint32_t recipient)
 {
-    char address[64], line[128];
+    char address[64], line[160];
 
     ledger_address(message_of(senders, number), recipient, address);
-    snprintf(line, sizeof(line), "RCPT TO:<%s>\r\n", address);
+    bool wants_all = message_of(senders, number)->recipients[recipient].wants_all;
+    snprintf(line, sizeof(line), "RCPT TO:<%s>%s\r\n", address,
+             wants_all ? " NOTIFY=SUCCESS,FAILURE,DELAY" : "");
     sender_say(senders, sender, line, EXPECT_RCPT, number, recipient);
 }
 

@@ -37,12 +37,14 @@ enum ledger_fate {                    /* what the sender knows of its message */
 
 struct ledger_recipient {
     uint32_t domain;
-    bool is_accepted; /* its RCPT got 250 */
-    bool is_bounced;  /* a bounce that names it was taken by the sender's own server */
-    uint32_t delivered;
-    tick_us delivered_at; /* last time */
-    bool is_confirmed;    /* the relay surely read the receiver's 250 */
-    tick_us confirmed_at; /* first seen */
+    bool is_accepted;              /* its RCPT got 250 */
+    bool is_bounced;               /* a bounce that names it was taken by the sender's own server */
+    bool wants_all;                /* NOTIFY=SUCCESS,FAILURE,DELAY was said */
+    bool is_told;                  /* a notice said that it was relayed */
+    uint32_t delivered, passed_on; /* in all, and with NOTIFY */
+    tick_us delivered_at;          /* last time */
+    bool is_confirmed;             /* the relay surely read the receiver's 250 */
+    tick_us confirmed_at;          /* first seen */
 };
 
 struct ledger_message {
@@ -79,7 +81,8 @@ void ledger_address(const struct ledger_message *message, uint32_t recipient, ch
 /** A receiver took a message: `recipients` are addresses as given in RCPT. `is_sure`: the relay
  * will surely read the reply. */
 void ledger_on_delivery(struct ledger *ledger, const char *sender, char (*recipients)[128],
-                        uint32_t recipient_count, const struct sim_text *content);
+                        const bool *has_notify, uint32_t recipient_count,
+                        const struct sim_text *content);
 /** The relay has read the 250 of the delivery of this address. */
 void ledger_on_confirmed(struct ledger *ledger, const char *address);
 /** Everything has come to its end: check what was promised. */
@@ -120,7 +123,7 @@ enum receiver_stage {
 struct receiver_mood { /* chances per million, at every reply */
     uint32_t temporary, permanent, drop, silent, slow;
     uint32_t drop_after_reply; /* at the end of data: 250, then gone */
-    bool has_chunking, has_pipelining;
+    bool has_chunking, has_pipelining, has_dsn;
 };
 struct receivers;
 struct receivers *receivers_new(struct net_sim *net, struct ledger *ledger, uint64_t seed);

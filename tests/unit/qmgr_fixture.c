@@ -114,7 +114,7 @@ static uint32_t parse_recipients(const char *text, struct envelope_recipient *re
         const char *at = memrchr(text, '@', size);
         CHECK(at != NULL);
         struct span domain = span_of(at + 1, (uint32_t)(text + size - at - 1));
-        recipients[count++] = (struct envelope_recipient){address, domain, RECIPIENT_DUE};
+        recipients[count++] = (struct envelope_recipient){.address = address, .domain = domain};
         text += size;
         text += *text == ' ';
     }
@@ -130,6 +130,9 @@ struct envelope fixture_envelope(const struct fixture *fixture,
     tick_us lifetime = options->lifetime != 0 ? options->lifetime : TICK_S(5 * 86400);
 
     CHECK(recipients != NULL);
+    uint32_t count = parse_recipients(options->recipients, recipients);
+    for (uint32_t i = 0; i < count && options->notify != NULL; i++)
+        recipients[i].notify = options->notify[i];
     return (struct envelope){
         .id = {(uint64_t)arrived, options->id},
         .arrived = arrived,
@@ -141,7 +144,7 @@ struct envelope fixture_envelope(const struct fixture *fixture,
         .sender = span_from_text(options->sender != NULL ? options->sender : "a@x.example"),
         .client = SPAN_LITERAL("client.example [192.0.2.1]"),
         .recipients = recipients,
-        .recipient_count = parse_recipients(options->recipients, recipients),
+        .recipient_count = count,
     };
 }
 

@@ -33,6 +33,7 @@ struct message_options {
     const char *sender;     /* NULL: a@x.example; "": null sender */
     const char *recipients; /* addresses with a space between them */
     const char *pool;       /* NULL: default */
+    const uint8_t *notify;  /* NULL: nothing said; else one for each recipient */
     uint8_t class;
     wall_us arrived;  /* 0: now */
     tick_us lifetime; /* 0: 5 days */

@@ -142,6 +142,7 @@ static void drive_end(struct harness *harness)
     struct envelope *envelope =
         smtpd_end(&harness->context, &harness->session, harness->now, &sequence);
     CHECK(envelope->body_size == harness->open_size);
+    CHECK(envelope_is_valid(envelope));
     keep_message(harness, envelope, sequence);
     if (!harness->holds_commits)
         harness_commit(harness, sequence, 250);

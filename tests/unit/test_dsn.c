@@ -13,7 +13,7 @@
 
 #include "relay/dsn.h"
 
-#define TEXT_MAX 400000u
+#define TEXT_MAX 2000000u
 
 struct fixture {
     struct buf_pool *pool;
@@ -54,8 +54,11 @@ static void fixture_open(struct fixture *f)
         .enhanced = {5, 1, 1},
         .reply = SPAN_LITERAL("550 5.1.1 no such user"),
     };
-    f->dsn = (struct qmgr_dsn){
-        .envelope = &f->about, .failures = f->failures, .failure_count = 1, .run = 0};
+    f->dsn = (struct qmgr_dsn){.envelope = &f->about,
+                               .failures = f->failures,
+                               .failure_count = 1,
+                               .run = 0,
+                               .has_failed = true};
     f->text = malloc(TEXT_MAX);
     assert_non_null(f->text);
 }
@@ -102,9 +105,17 @@ static void check_form(const struct fixture *f, uint32_t size)
 
 static void build(struct fixture *f, struct span header, uint32_t header_size_max)
 {
-    assert_int_equal(ERR_OK, dsn_build(&f->dsn, "relay.example", "help@example.org", header,
-                                       header_size_max, now, 432000000000, f->pool, &f->arena,
-                                       &f->body, &f->envelope));
+    struct dsn_options options = {.hostname = "relay.example",
+                                  .postmaster = "help@example.org",
+                                  .header_size_max = header_size_max,
+                                  .message_size_max = 50000,
+                                  .now = now.wall,
+                                  .lifetime = 432000000000};
+
+    if (f->about.header_size == 0)
+        f->about.header_size = header.size;
+    assert_int_equal(
+        ERR_OK, dsn_build(&f->dsn, &options, header, f->pool, &f->arena, &f->body, &f->envelope));
     uint32_t size = (uint32_t)f->body.size;
     assert_true(size < TEXT_MAX);
     buf_queue_copy_out(&f->body, 0, f->text, size);
@@ -333,9 +344,148 @@ static void test_same_input_same_octets(void **state)
     fixture_close(&b);
 }
 
+/* What the sender's system said comes back, decoded, each in its place (RFC 3464 section 2). */
+static void test_what_the_sender_said(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_open(&f);
+    f.about.envid = SPAN_LITERAL("QQ+2B31+20x");
+    f.recipients[1].orcpt = SPAN_LITERAL("rfc822;B+2Bb@list.example");
+    build(&f, SPAN_LITERAL("Subject: hi\r\n\r\n"), 50000);
+    assert_has(&f,
+               "\r\n\r\nOriginal-Envelope-Id: QQ+31 x\r\nReporting-MTA: dns; relay.example\r\n");
+    assert_has(&f, "\r\n\r\nOriginal-Recipient: rfc822;B+b@list.example\r\n"
+                   "Final-Recipient: rfc822; b@y.example\r\n");
+    assert_int_equal(ENVELOPE_NOTIFY_NEVER, f.envelope.recipients[0].notify);
+    fixture_close(&f);
+}
+
+static void test_relayed_and_delayed(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_open(&f);
+    f.about.expires = 1794000000000000;
+    f.failures[0] = (struct qmgr_failure){.recipient_index = 0,
+                                          .notice = QMGR_NOTICE_RELAYED,
+                                          .code = 250,
+                                          .enhanced = {2, 0, 0},
+                                          .reply = SPAN_LITERAL("250 2.0.0 taken")};
+    f.failures[1] = (struct qmgr_failure){.recipient_index = 2,
+                                          .notice = QMGR_NOTICE_DELAYED,
+                                          .reply = SPAN_LITERAL("451 4.2.1 busy")};
+    f.dsn.failure_count = 2;
+    f.dsn.has_failed = false;
+    f.dsn.has_delayed = true;
+    f.about.flags = ENVELOPE_RET_FULL;
+    f.about.header_size = 15;
+    f.about.body_size = 21;
+    build(&f, SPAN_LITERAL("Subject: hi\r\n\r\nbody\r\n"), 50000);
+    assert_has(&f, "Subject: Delayed mail, delivery will be tried again\r\n");
+    assert_has(&f, "Final-Recipient: rfc822; a@y.example\r\nAction: relayed\r\nStatus: 2.1.9\r\n"
+                   "Diagnostic-Code: smtp; 250 2.0.0 taken\r\n");
+    assert_has(&f, "Final-Recipient: rfc822; c@y.example\r\nAction: delayed\r\nStatus: 4.2.1\r\n"
+                   "Diagnostic-Code: smtp; 451 4.2.1 busy\r\n"
+                   "Will-Retry-Until: Fri, 6 Nov 2026 21:20:00 +0000\r\n");
+    assert_has_not(&f, "body\r\n"); /* RFC 3461 section 4.3: FULL is about failures */
+    assert_has_not(&f, "failed");
+    f.dsn.failure_count = 1;
+    f.dsn.has_delayed = false;
+    buf_queue_fini(&f.body);
+    build(&f, SPAN_LITERAL("Subject: hi\r\n\r\nbody\r\n"), 50000);
+    assert_has(&f, "Subject: Mail was relayed\r\n");
+    fixture_close(&f);
+}
+
+/* RET=FULL: whole, octet for octet, or the header only where that cannot be. */
+static void test_return_of_the_message(void **state)
+{
+    static char long_line[1200];
+    static const struct {
+        const char *name, *original;
+        uint32_t flags;
+        int32_t missing; /* octets that could not be read */
+        bool is_whole;
+    } rows[] = {
+        {"asked", "Subject: hi\r\n\r\nbody\r\n.dot\r\n", ENVELOPE_RET_FULL, 0, true},
+        {"no final line end", "Subject: hi\r\n\r\nbody", ENVELOPE_RET_FULL, 0, true},
+        {"8-bit", "Subject: hi\r\n\r\nbody \xc3\xa9\r\n", ENVELOPE_RET_FULL, 0, true},
+        {"headers asked", "Subject: hi\r\n\r\nbody\r\n", ENVELOPE_RET_HEADERS, 0, false},
+        {"nothing asked", "Subject: hi\r\n\r\nbody\r\n", 0, 0, false},
+        {"cut", "Subject: hi\r\n\r\nbody\r\n", ENVELOPE_RET_FULL, 1, false},
+        {"long line", long_line, ENVELOPE_RET_FULL, 0, false},
+        {"bare LF", "Subject: hi\r\n\r\nbody\nbody\r\n", ENVELOPE_RET_FULL, 0, false},
+        {"bare CR", "Subject: hi\r\n\r\nbody\rbody\r\n", ENVELOPE_RET_FULL, 0, false},
+    };
+
+    (void)state;
+    memset(long_line, 'x', sizeof(long_line) - 1);
+    memcpy(long_line, "Subject: hi\r\n\r\nbody", 19);
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct fixture f;
+        struct span original = span_from_text(rows[i].original);
+
+        print_message("# case: %s\n", rows[i].name);
+        fixture_open(&f);
+        f.about.flags = rows[i].flags;
+        f.about.header_size = 15;
+        f.about.body_size = original.size;
+        original.size -= (uint32_t)rows[i].missing;
+        build(&f, original, 50000);
+        if (rows[i].is_whole) {
+            assert_has(&f, "Content-Type: message/rfc822\r\n");
+            assert_has(&f, rows[i].original);
+        } else {
+            assert_has(&f, "Content-Type: text/rfc822-headers\r\n\r\nSubject: hi\r\n");
+            assert_has_not(&f, "\r\nbody");
+        }
+        struct dsn_options options = {.header_size_max = 10, .message_size_max = original.size};
+        assert_int_equal(
+            (rows[i].flags & ENVELOPE_RET_FULL) != 0 && rows[i].missing == 0 ? original.size : 10,
+            dsn_original_size(&f.dsn, &options));
+        options.message_size_max--;
+        options.header_size_max = 16;
+        assert_int_equal(15, dsn_original_size(&f.dsn, &options));
+        fixture_close(&f);
+    }
+}
+
+/* Ten thousand failures with long replies make a notification of a few megabytes, not twenty. */
+static void test_many_failures(void **state)
+{
+    static struct envelope_recipient recipients[2000];
+    static struct qmgr_failure failures[2000];
+    static char reply[1000];
+    struct fixture f;
+
+    (void)state;
+    fixture_open(&f);
+    memset(reply, 'r', sizeof(reply));
+    memcpy(reply, "550 5.1.1 ", 10);
+    for (uint32_t i = 0; i < 2000; i++) {
+        recipients[i].address = SPAN_LITERAL("someone@y.example");
+        failures[i] = (struct qmgr_failure){
+            .recipient_index = i, .code = 550, .reply = span_of(reply, sizeof(reply))};
+    }
+    f.about.recipients = recipients;
+    f.about.recipient_count = 2000;
+    f.dsn.failures = failures;
+    f.dsn.failure_count = 2000;
+    build(&f, SPAN_LITERAL("Subject: hi\r\n\r\n"), 50000);
+    assert_true(f.body.size < 2000 * 500);
+    assert_int_equal(RECIPIENT_DUE, f.envelope.recipients[0].state);
+    fixture_close(&f);
+}
+
 /* Pool and arena run out at every point: an error, nothing leaks. */
 static void test_memory(void **state)
 {
+    static const struct dsn_options options = {
+        .hostname = "relay.example", .header_size_max = 1000, .now = 1, .lifetime = 1};
+
     (void)state;
     for (uint32_t count = 0; count < 3; count++) {
         struct fixture f;
@@ -343,15 +493,15 @@ static void test_memory(void **state)
             .data_size = 256, .count_max = 1 + count, .backing = BUF_BACKING_HEAP});
 
         fixture_open(&f);
-        assert_int_equal(ERR_MEMORY, dsn_build(&f.dsn, "relay.example", NULL, SPAN_LITERAL("\r\n"),
-                                               1000, now, 1, pool, &f.arena, &f.body, &f.envelope));
+        assert_int_equal(ERR_MEMORY, dsn_build(&f.dsn, &options, SPAN_LITERAL("\r\n"), pool,
+                                               &f.arena, &f.body, &f.envelope));
         buf_queue_fini(&f.body);
         assert_int_equal(0, buf_pool_in_use(pool));
         buf_pool_free(pool);
         struct arena small;
         arena_init(&small, 16, 32 + 16 * count);
-        assert_int_equal(ERR_MEMORY, dsn_build(&f.dsn, "relay.example", NULL, SPAN_LITERAL("\r\n"),
-                                               1000, now, 1, f.pool, &small, &f.body, &f.envelope));
+        assert_int_equal(ERR_MEMORY, dsn_build(&f.dsn, &options, SPAN_LITERAL("\r\n"), f.pool,
+                                               &small, &f.body, &f.envelope));
         arena_fini(&small);
         fixture_close(&f);
     }
@@ -368,6 +518,10 @@ int main(void)
         cmocka_unit_test(test_hostile_headers),
         cmocka_unit_test(test_ids),
         cmocka_unit_test(test_same_input_same_octets),
+        cmocka_unit_test(test_what_the_sender_said),
+        cmocka_unit_test(test_relayed_and_delayed),
+        cmocka_unit_test(test_return_of_the_message),
+        cmocka_unit_test(test_many_failures),
         cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests_name("dsn", tests, NULL, NULL);

@@ -21,12 +21,23 @@ static struct envelope_recipient sample_recipients[SAMPLE_RECIPIENTS];
 
 static struct envelope sample(void)
 {
-    sample_recipients[0] = (struct envelope_recipient){SPAN_LITERAL("b@y.example"),
-                                                       SPAN_LITERAL("y.example"), RECIPIENT_DUE};
+    sample_recipients[0] = (struct envelope_recipient){
+        .address = SPAN_LITERAL("b@y.example"),
+        .domain = SPAN_LITERAL("y.example"),
+        .notify = ENVELOPE_NOTIFY_SUCCESS | ENVELOPE_NOTIFY_DELAY,
+    };
     sample_recipients[1] = (struct envelope_recipient){
-        SPAN_LITERAL("\"a@b\"@Z.Example"), SPAN_LITERAL("z.example"), RECIPIENT_DELIVERED};
-    sample_recipients[2] = (struct envelope_recipient){SPAN_LITERAL("postmaster"),
-                                                       SPAN_LITERAL("w.example"), RECIPIENT_FAILED};
+        .address = SPAN_LITERAL("\"a@b\"@Z.Example"),
+        .domain = SPAN_LITERAL("z.example"),
+        .state = RECIPIENT_DELIVERED,
+    };
+    sample_recipients[2] = (struct envelope_recipient){
+        .address = SPAN_LITERAL("postmaster"),
+        .domain = SPAN_LITERAL("w.example"),
+        .orcpt = SPAN_LITERAL("rfc822;Bob+2B@w.example"),
+        .state = RECIPIENT_FAILED,
+        .notify = ENVELOPE_NOTIFY_NEVER,
+    };
     return (struct envelope){
         .id = {0x0123456789abcdefu, 0xfedcba9876543210u},
         .arrived = 1700000000000000,
@@ -38,9 +49,10 @@ static struct envelope sample(void)
         .source_pool = SPAN_LITERAL("bulk"),
         .sender = SPAN_LITERAL("a@x.example"),
         .client = SPAN_LITERAL("mail.x.example [192.0.2.1]"),
+        .envid = SPAN_LITERAL("QQ314159"),
         .recipients = sample_recipients,
         .recipient_count = SAMPLE_RECIPIENTS,
-        .unknown = SPAN_LITERAL("\x06\x02\0\0\0hi\xff\0\0\0\0"),
+        .unknown = SPAN_LITERAL("\x08\x02\0\0\0hi\xff\0\0\0\0"),
     };
 }
 
@@ -71,12 +83,15 @@ static void assert_envelope_equal(const struct envelope *a, const struct envelop
     assert_span_equal(a->source_pool, b->source_pool);
     assert_span_equal(a->sender, b->sender);
     assert_span_equal(a->client, b->client);
+    assert_span_equal(a->envid, b->envid);
     assert_span_equal(a->unknown, b->unknown);
     assert_int_equal(a->recipient_count, b->recipient_count);
     for (uint32_t i = 0; i < a->recipient_count; i++) {
         assert_span_equal(a->recipients[i].address, b->recipients[i].address);
         assert_span_equal(a->recipients[i].domain, b->recipients[i].domain);
         assert_int_equal(a->recipients[i].state, b->recipients[i].state);
+        assert_int_equal(a->recipients[i].notify, b->recipients[i].notify);
+        assert_span_equal(a->recipients[i].orcpt, b->recipients[i].orcpt);
     }
 }
 
@@ -111,14 +126,20 @@ static void encoding_is_as_specified(void **state)
         8, 7,  6, 5, 4, 3,   2,   1,   0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11, /* id */
         5, 0,  0, 0, 0, 0,   0,   0,   6,    1,    0,    0,    0,    0,    0,    0,    /* times */
         9, 0,  0, 0, 0, 0,   0,   0,   4,    0,    0,    0,    1,    0,    0,    0,
-        2,                                                    /* sizes, flags */
-        2, 3,  0, 0, 0, 'a', '@', 'x',                        /* SENDER */
-        5, 6,  0, 0, 0, 0,   3,   0,   'b',  '@',  'y',       /* RECIPIENT, domain shown */
-        5, 7,  0, 0, 0, 2,   3,   0,   'b',  '@',  'Y',  'y', /* RECIPIENT, domain written */
+        2,                                                          /* sizes, flags */
+        2, 3,  0, 0, 0, 'a', '@', 'x',                              /* SENDER */
+        5, 6,  0, 0, 0, 0,   3,   0,   'b',  '@',  'y',             /* RECIPIENT, domain shown */
+        5, 7,  0, 0, 0, 2,   3,   0,   'b',  '@',  'Y',  'y',       /* RECIPIENT, domain written */
+        6, 2,  0, 0, 0, 'i', 'd',                                   /* ENVID */
+        7, 8,  0, 0, 0, 1,   0,   0,   0,    12,   'u',  ';',  'b', /* RECIPIENT_DSN */
     };
     struct envelope_recipient recipients[2] = {
-        {SPAN_LITERAL("b@y"), SPAN_LITERAL("y"), RECIPIENT_DUE},
-        {SPAN_LITERAL("b@Y"), SPAN_LITERAL("y"), RECIPIENT_FAILED},
+        {.address = SPAN_LITERAL("b@y"), .domain = SPAN_LITERAL("y")},
+        {.address = SPAN_LITERAL("b@Y"),
+         .domain = SPAN_LITERAL("y"),
+         .orcpt = SPAN_LITERAL("u;b"),
+         .state = RECIPIENT_FAILED,
+         .notify = ENVELOPE_NOTIFY_FAILURE | ENVELOPE_NOTIFY_DELAY},
     };
     struct envelope envelope = {
         .id = {0x0102030405060708u, 0x1112131415161718u},
@@ -129,6 +150,7 @@ static void encoding_is_as_specified(void **state)
         .flags = 1,
         .class = 2,
         .sender = SPAN_LITERAL("a@x"),
+        .envid = SPAN_LITERAL("id"),
         .recipients = recipients,
         .recipient_count = 2,
     };
@@ -181,8 +203,9 @@ static void truncation_is_corrupt(void **state)
         free(copy);
         arena_reset(&arena);
     }
-    /* After each recipient, and between the two unknown TLVs. */
-    assert_int_equal(SAMPLE_RECIPIENTS + 1, valid);
+    /* After each recipient, the ENVID, what was said of two recipients, and between the two unknown
+     * TLVs. */
+    assert_int_equal(SAMPLE_RECIPIENTS + 4, valid);
     free(encoded);
     arena_fini(&arena);
 }
@@ -229,7 +252,7 @@ static struct span random_text(struct rng *rng, uint8_t *room, uint32_t size_min
 
 static void random_envelopes_come_back(void **state)
 {
-    static uint8_t room[8][1200];
+    static uint8_t room[8][1200], envid[1200], orcpt[8][1200];
     struct envelope_recipient recipients[5];
     struct arena arena;
     struct rng rng;
@@ -250,6 +273,7 @@ static void random_envelopes_come_back(void **state)
                                     random_text(&rng, room[0], 0, ENVELOPE_POOL_SIZE_MAX),
                                 .sender = random_text(&rng, room[1], 0, ENVELOPE_ADDRESS_SIZE_MAX),
                                 .client = random_text(&rng, room[2], 0, ENVELOPE_CLIENT_SIZE_MAX),
+                                .envid = random_text(&rng, envid, 0, ENVELOPE_ENVID_SIZE_MAX),
                                 .recipients = recipients,
                                 .recipient_count = 1 + rng_below(&rng, COUNT_OF(recipients)),
                             },
@@ -260,7 +284,10 @@ static void random_envelopes_come_back(void **state)
                 .address = random_text(&rng, room[3 + i], 1, i < 2 ? 6 : ENVELOPE_ADDRESS_SIZE_MAX),
                 .domain =
                     random_text(&rng, room[3 + i] + 600, 1, i < 2 ? 3 : ENVELOPE_DOMAIN_SIZE_MAX),
+                .orcpt = random_text(&rng, orcpt[i], 0, i < 2 ? 1 : ENVELOPE_ORCPT_SIZE_MAX),
                 .state = (enum recipient_state)rng_below(&rng, RECIPIENT_STATE_COUNT),
+                .notify = (uint8_t)(rng_below(&rng, 8) == 0 ? ENVELOPE_NOTIFY_NEVER
+                                                            : 2 * rng_below(&rng, 8)),
             };
         }
         uint32_t size;
@@ -278,7 +305,7 @@ static void random_envelopes_come_back(void **state)
 
 static uint8_t long_text[ENVELOPE_SIZE_MAX];
 
-enum bound_field { SENDER, CLIENT, POOL, ADDRESS, DOMAIN };
+enum bound_field { SENDER, CLIENT, POOL, ADDRESS, DOMAIN, ENVID, ORCPT };
 
 static void text_bounds_hold_on_both_sides(void **state)
 {
@@ -297,6 +324,12 @@ static void text_bounds_hold_on_both_sides(void **state)
         {"longest client", CLIENT, ENVELOPE_CLIENT_SIZE_MAX, NULL, true},
         {"client too long", CLIENT, ENVELOPE_CLIENT_SIZE_MAX + 1, NULL, false},
         {"client with LF", CLIENT, 9, "\n", false},
+        {"longest ENVID", ENVID, ENVELOPE_ENVID_SIZE_MAX, NULL, true},
+        {"ENVID too long", ENVID, ENVELOPE_ENVID_SIZE_MAX + 1, NULL, false},
+        {"ENVID with LF", ENVID, 9, "\n", false},
+        {"longest ORCPT", ORCPT, ENVELOPE_ORCPT_SIZE_MAX, NULL, true},
+        {"ORCPT too long", ORCPT, ENVELOPE_ORCPT_SIZE_MAX + 1, NULL, false},
+        {"ORCPT with CR", ORCPT, 9, "\r", false},
         {"default pool", POOL, 0, NULL, true},
         {"longest pool", POOL, ENVELOPE_POOL_SIZE_MAX, NULL, true},
         {"pool too long", POOL, ENVELOPE_POOL_SIZE_MAX + 1, NULL, false},
@@ -316,8 +349,13 @@ static void text_bounds_hold_on_both_sides(void **state)
     (void)state;
     for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
         struct envelope envelope = sample();
-        struct span *fields[] = {&envelope.sender, &envelope.client, &envelope.source_pool,
-                                 &sample_recipients[1].address, &sample_recipients[1].domain};
+        struct span *fields[] = {&envelope.sender,
+                                 &envelope.client,
+                                 &envelope.source_pool,
+                                 &sample_recipients[1].address,
+                                 &sample_recipients[1].domain,
+                                 &envelope.envid,
+                                 &sample_recipients[1].orcpt};
         memset(long_text, 'a', sizeof(long_text));
         if (rows[i].odd != NULL)
             long_text[4] = (uint8_t)rows[i].odd[0];
@@ -353,10 +391,17 @@ static void number_bounds_hold_on_both_sides(void **state)
     envelope.recipient_count = 0;
     assert_false(envelope_is_valid(&envelope));
     envelope = sample();
-    envelope.unknown = SPAN_LITERAL("\x05\0\0\0\0"); /* a known type among the unknown */
+    envelope.unknown = SPAN_LITERAL("\x07\0\0\0\0"); /* a known type among the unknown */
     assert_false(envelope_is_valid(&envelope));
-    envelope.unknown = SPAN_LITERAL("\x06\x01\0\0\0"); /* cut */
+    envelope.unknown = SPAN_LITERAL("\x08\x01\0\0\0"); /* cut */
     assert_false(envelope_is_valid(&envelope));
+    envelope = sample();
+    sample_recipients[0].notify = ENVELOPE_NOTIFY_NEVER | ENVELOPE_NOTIFY_DELAY;
+    assert_false(envelope_is_valid(&envelope));
+    sample_recipients[0].notify = 2 * ENVELOPE_NOTIFY_DELAY;
+    assert_false(envelope_is_valid(&envelope));
+    sample_recipients[0].notify = 2 * ENVELOPE_NOTIFY_DELAY - 2;
+    assert_true(envelope_is_valid(&envelope));
 }
 
 static void recipient_count_is_bounded(void **state)
@@ -369,9 +414,11 @@ static void recipient_count_is_bounded(void **state)
     (void)state;
     arena_init(&arena, 512, 1u << 20);
     for (uint32_t i = 0; i < COUNT_OF(many); i++)
-        many[i] = (struct envelope_recipient){SPAN_LITERAL("b@y"), SPAN_LITERAL("y"), 0};
+        many[i] = (struct envelope_recipient){.address = SPAN_LITERAL("b@y"),
+                                              .domain = SPAN_LITERAL("y")};
     envelope.recipients = many;
     envelope.recipient_count = ENVELOPE_RECIPIENT_MAX;
+    envelope.envid = (struct span){NULL, 0}; /* recipients last */
     envelope.unknown = (struct span){NULL, 0};
     assert_true(envelope_is_valid(&envelope));
     uint8_t *encoded = encode(&envelope, &size);
@@ -452,10 +499,28 @@ static void hostile_envelopes_are_corrupt(void **state)
          ERR_DISK_CORRUPT},
         {"empty sender written", SPAN_LITERAL(BASIC "\x02\0\0\0\0" RECIPIENT), ERR_DISK_CORRUPT},
         {"type 0", SPAN_LITERAL(BASIC "\0\0\0\0\0" RECIPIENT), ERR_DISK_CORRUPT},
-        {"unknown before recipient", SPAN_LITERAL(BASIC "\x06\0\0\0\0" RECIPIENT),
+        {"unknown before recipient", SPAN_LITERAL(BASIC "\x08\0\0\0\0" RECIPIENT),
          ERR_DISK_CORRUPT},
-        {"unknown last", SPAN_LITERAL(BASIC RECIPIENT "\x06\0\0\0\0"), ERR_OK},
-        {"length 2^32 - 1", SPAN_LITERAL(BASIC RECIPIENT "\x06\xff\xff\xff\xff"), ERR_DISK_CORRUPT},
+        {"unknown last", SPAN_LITERAL(BASIC RECIPIENT "\x08\0\0\0\0"), ERR_OK},
+        {"length 2^32 - 1", SPAN_LITERAL(BASIC RECIPIENT "\x08\xff\xff\xff\xff"), ERR_DISK_CORRUPT},
+        {"ENVID", SPAN_LITERAL(BASIC RECIPIENT "\x06\1\0\0\0a"), ERR_OK},
+        {"ENVID of nothing", SPAN_LITERAL(BASIC RECIPIENT "\x06\0\0\0\0"), ERR_DISK_CORRUPT},
+        {"ENVID twice", SPAN_LITERAL(BASIC RECIPIENT "\x06\1\0\0\0a\x06\1\0\0\0a"),
+         ERR_DISK_CORRUPT},
+        {"NOTIFY", SPAN_LITERAL(BASIC RECIPIENT "\x07\5\0\0\0\0\0\0\0\1"), ERR_OK},
+        {"NOTIFY of 5 octets less 1", SPAN_LITERAL(BASIC RECIPIENT "\x07\4\0\0\0\0\0\0\0"),
+         ERR_DISK_CORRUPT},
+        {"NOTIFY that says nothing", SPAN_LITERAL(BASIC RECIPIENT "\x07\5\0\0\0\0\0\0\0\0"),
+         ERR_DISK_CORRUPT},
+        {"NOTIFY with NEVER and more", SPAN_LITERAL(BASIC RECIPIENT "\x07\5\0\0\0\0\0\0\0\3"),
+         ERR_DISK_CORRUPT},
+        {"NOTIFY of nobody", SPAN_LITERAL(BASIC RECIPIENT "\x07\5\0\0\0\1\0\0\0\1"),
+         ERR_DISK_CORRUPT},
+        {"NOTIFY twice",
+         SPAN_LITERAL(BASIC RECIPIENT "\x07\5\0\0\0\0\0\0\0\1\x07\5\0\0\0\0\0\0\0\1"),
+         ERR_DISK_CORRUPT},
+        {"ORCPT with LF", SPAN_LITERAL(BASIC RECIPIENT "\x07\6\0\0\0\0\0\0\0\0\n"),
+         ERR_DISK_CORRUPT},
         {"domain written though shown", SPAN_LITERAL(BASIC "\x05\x07\0\0\0\0\x03\0b@yy"),
          ERR_DISK_CORRUPT},
         {"domain written", SPAN_LITERAL(BASIC "\x05\x07\0\0\0\0\x03\0b@Yy"), ERR_OK},
@@ -464,7 +529,8 @@ static void hostile_envelopes_are_corrupt(void **state)
         {"address longer than value", SPAN_LITERAL(BASIC "\x05\x06\0\0\0\0\x04\0b@y"),
          ERR_DISK_CORRUPT},
         {"address of nothing", SPAN_LITERAL(BASIC "\x05\x06\0\0\0\0\0\0b@y"), ERR_DISK_CORRUPT},
-        {"state 4", SPAN_LITERAL(BASIC "\x05\x06\0\0\0\x04\x03\0b@y"), ERR_DISK_CORRUPT},
+        {"state 4", SPAN_LITERAL(BASIC "\x05\x06\0\0\0\x04\x03\0b@y"), ERR_OK},
+        {"state 5", SPAN_LITERAL(BASIC "\x05\x06\0\0\0\x05\x03\0b@y"), ERR_DISK_CORRUPT},
         {"short recipient", SPAN_LITERAL(BASIC "\x05\x02\0\0\0\0\x03"), ERR_DISK_CORRUPT},
         {"LF in address", SPAN_LITERAL(BASIC "\x05\x06\0\0\0\0\x03\0\n@y"), ERR_DISK_CORRUPT},
     };

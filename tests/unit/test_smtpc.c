@@ -707,6 +707,73 @@ static void test_large_flight(void **state)
     arena_fini(&fixture.arena);
 }
 
+/* RFC 3461 section 5.2: what the sender said of notices goes to hosts that offer DSN, and only
+ * there; the result tells whether it went. */
+static void test_dsn_is_passed_on(void **state)
+{
+    static const struct {
+        const char *ehlo, *sent;
+        uint32_t flags, avoid;
+        bool is_passed_on;
+    } rows[] = {
+        {"250-y\r\n250-PIPELINING\r\n250 DSN\r\n",
+         "MAIL FROM:<a@x.example> RET=FULL ENVID=Q+2BQ\r\n"
+         "RCPT TO:<r0@y.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;R0@y.example\r\n"
+         "RCPT TO:<r1@y.example>\r\nDATA\r\n",
+         ENVELOPE_RET_FULL, 0, true},
+        {"250-y\r\n250-dsn\r\n250 PIPELINING\r\n",
+         "MAIL FROM:<a@x.example> RET=HDRS ENVID=Q+2BQ\r\n"
+         "RCPT TO:<r0@y.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;R0@y.example\r\n"
+         "RCPT TO:<r1@y.example>\r\nDATA\r\n",
+         ENVELOPE_RET_HEADERS, 0, true},
+        {"250-y\r\n250-DSNS\r\n250 PIPELINING\r\n",
+         "MAIL FROM:<a@x.example>\r\nRCPT TO:<r0@y.example>\r\nRCPT TO:<r1@y.example>\r\nDATA\r\n",
+         ENVELOPE_RET_FULL, 0, false},
+        {"250-y\r\n250-DSN\r\n250 PIPELINING\r\n",
+         "MAIL FROM:<a@x.example>\r\nRCPT TO:<r0@y.example>\r\nRCPT TO:<r1@y.example>\r\nDATA\r\n",
+         ENVELOPE_RET_FULL, SMTPC_DSN, false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        static const struct setup setup = {0};
+        struct fixture f;
+
+        fixture_init(&f, &setup);
+        f.session.options.avoid = rows[i].avoid;
+        feed(&f, SPAN_LITERAL("220 hi\r\n"), 100);
+        feed(&f, span_from_text(rows[i].ehlo), 100);
+        f.sent_size = 0;
+        f.envelope.sender = SPAN_LITERAL("a@x.example");
+        f.envelope.envid = SPAN_LITERAL("Q+2BQ");
+        f.envelope.flags = rows[i].flags;
+        memset(f.results, 0, sizeof(f.results));
+        f.recipients[0] = (struct smtpc_recipient){
+            .address = SPAN_LITERAL("r0@y.example"),
+            .orcpt = SPAN_LITERAL("rfc822;R0@y.example"),
+            .notify = ENVELOPE_NOTIFY_SUCCESS | ENVELOPE_NOTIFY_DELAY,
+            .result = &f.results[0],
+        };
+        f.recipients[1] = (struct smtpc_recipient){.address = SPAN_LITERAL("r1@y.example"),
+                                                   .result = &f.results[1]};
+        assert_int_equal(SMTPC_MORE, smtpc_begin(&f.session, &(struct smtpc_transaction){
+                                                                 .envelope = &f.envelope,
+                                                                 .recipients = f.recipients,
+                                                                 .recipient_count = 2,
+                                                                 .arena = &f.arena}));
+        drain(&f);
+        f.sent[f.sent_size] = '\0';
+        assert_string_equal(rows[i].sent, f.sent);
+        feed(&f, SPAN_LITERAL("250 ok\r\n250 ok\r\n550 5.1.1 no\r\n354 go\r\n"), 100);
+        smtpc_body_done(&f.session);
+        feed(&f, SPAN_LITERAL("250 done\r\n"), 100);
+        assert_int_equal(RECIPIENT_DELIVERED, f.results[0].state);
+        assert_int_equal(rows[i].is_passed_on, f.results[0].is_dsn_passed_on);
+        assert_false(f.results[1].is_dsn_passed_on);
+        arena_fini(&f.arena);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -719,6 +786,7 @@ int main(void)
         cmocka_unit_test(test_in_doubt),
         cmocka_unit_test(test_states_and_codes),
         cmocka_unit_test(test_large_flight),
+        cmocka_unit_test(test_dsn_is_passed_on),
     };
     return cmocka_run_group_tests_name("smtpc", tests, NULL, NULL);
 }

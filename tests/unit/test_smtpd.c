@@ -350,8 +350,16 @@ static void test_parameters(void **state)
         {"MAIL FROM:<a@b.example> =x", 501},
         {"MAIL FROM:<a@b.example> X=\"", 555},
         {"MAIL FROM:<a@b.example> AUTH=<+0A>", 555},
-        {"MAIL FROM:<a@b.example> RET=HDRS", 555},
-        {"MAIL FROM:<a@b.example> ENVID=a+00b", 555},
+        {"MAIL FROM:<a@b.example> RET=HDRS", 250},
+        {"MAIL FROM:<a@b.example> ret=full ENVID=QQ+2B314159", 250},
+        {"MAIL FROM:<> RET=FULL", 250},
+        {"MAIL FROM:<a@b.example> RET=HDRS RET=FULL", 501},
+        {"MAIL FROM:<a@b.example> RET=ALL", 501},
+        {"MAIL FROM:<a@b.example> RET", 501},
+        {"MAIL FROM:<a@b.example> ENVID", 501},
+        {"MAIL FROM:<a@b.example> ENVID=a ENVID=a", 501},
+        {"MAIL FROM:<a@b.example> ENVID=a+00b", 501},
+        {"MAIL FROM:<a@b.example> NOTIFY=NEVER", 555},
         {"MAIL FROM:<a@b.example>SIZE=1", 501},
         {"MAIL FROM:<a@b.example>x", 501},
         {"MAIL FROM:<a@b.example>,<c@d.example>", 501},
@@ -366,8 +374,17 @@ static void test_parameters(void **state)
         {"MAIL FROM:<\xc3\xa9@b.example> SMTPUTF8", 250},
         {"MAIL FROM:<\xff@b.example> SMTPUTF8", 501},
         {"RCPT TO:<b@served.example>", 250},
-        {"RCPT TO:<b@served.example> NOTIFY=NEVER", 555},
-        {"RCPT TO:<b@served.example> ORCPT=rfc822;a+0D+0Ab", 555},
+        {"RCPT TO:<b@served.example> NOTIFY=NEVER", 250},
+        {"RCPT TO:<b@served.example> notify=success,Failure,DELAY ORCPT=rfc822;b@served.example",
+         250},
+        {"RCPT TO:<b@served.example> ORCPT=utf-8;b\\x{E9}@served.example", 250},
+        {"RCPT TO:<b@served.example> NOTIFY=NEVER,DELAY", 501},
+        {"RCPT TO:<b@served.example> NOTIFY=NEVER NOTIFY=NEVER", 501},
+        {"RCPT TO:<b@served.example> NOTIFY", 501},
+        {"RCPT TO:<b@served.example> ORCPT", 501},
+        {"RCPT TO:<b@served.example> ORCPT=rfc822;a ORCPT=rfc822;a", 501},
+        {"RCPT TO:<b@served.example> ORCPT=rfc822;a+0D+0Ab", 501},
+        {"RCPT TO:<b@served.example> RET=FULL", 555},
         {"RCPT TO:<b@served.example>x", 501},
         {"RCPT TO:<>", 501},
         {"RCPT TO:<\xc3\xa9@served.example>", 553},
@@ -633,7 +650,7 @@ static void test_ehlo_reply(void **state)
     harness_clear(&harness);
     harness_send_text(&harness, E);
     assert_string_equal("250-relay.example\r\n250-PIPELINING\r\n250-SIZE 131072\r\n250-8BITMIME\r\n"
-                        "250-SMTPUTF8\r\n250-CHUNKING\r\n250 ENHANCEDSTATUSCODES\r\n",
+                        "250-SMTPUTF8\r\n250-CHUNKING\r\n250-DSN\r\n250 ENHANCEDSTATUSCODES\r\n",
                         harness.output);
     harness_fini(&harness);
 }

@@ -54,7 +54,7 @@ struct config_context {
 
 /* Elements of sequences: the line first, as the loader expects it. */
 struct config_listener {
-    uint32_t line, tls_line, limits_line;
+    uint32_t line, tls_line, limits_line, brakes_line;
     struct settings_listener settings;
     const char *certificate, *key, *self_signed;
 };

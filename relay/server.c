@@ -38,6 +38,7 @@ void server_on_flow(struct server *server, const struct flow_event *event, struc
 {
     uint32_t index = (uint32_t)event->user;
 
+    brake_set_time(server->brake, now.tick);
     CHECK((event->user & SERVER_FLOW_USER_MASK) == SERVER_FLOW_USER_TAG);
     if ((event->user & SERVER_LISTENER_USER) == SERVER_LISTENER_USER) {
         server_listener_on_flow(server, index, now);
@@ -138,6 +139,7 @@ void server_advance(struct server *server, struct tick_now now)
 {
     struct wheel_timer *timer;
 
+    brake_set_time(server->brake, now.tick);
     advance_handshakes(server, now);
     advance_greeting(server, now);
     advance_ready(server, now);
@@ -211,6 +213,9 @@ struct server *server_new(const struct server_options *options, const struct set
     for (uint32_t i = 0; i < SERVER_QUEUE_COUNT; i++)
         TAILQ_INIT(&server->queues[i]);
     smtpd_context_init(&server->smtpd, options->shard, options->records);
+    server->brake = brake_new(rng_u64(options->rng));
+    brake_set_time(server->brake, now.tick);
+    server->smtpd.brake = server->brake;
     wheel_init(&server->wheel, now.tick);
     server_listeners_make(server, settings);
     return server;
@@ -231,6 +236,7 @@ void server_free(struct server *server)
         server_session_free(server, session);
     }
     smtpd_context_fini(&server->smtpd);
+    brake_free(server->brake);
     for (uint32_t i = 0; i < server->block_count; i++)
         free(server->blocks[i]);
     free(server->blocks);
@@ -246,5 +252,6 @@ struct server_stats server_get_stats(const struct server *server)
     stats.messages_rejected = server->smtpd.messages_rejected;
     stats.recipients_accepted = server->smtpd.recipients_accepted;
     stats.recipients_rejected = server->smtpd.recipients_rejected;
+    stats.brakes = brake_get_stats(server->brake);
     return stats;
 }

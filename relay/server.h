@@ -3,6 +3,7 @@
 #define RELAY_SERVER_H
 
 #include "dataplane/flow.h"
+#include "relay/brake.h"
 #include "relay/record.h"
 #include "relay/settings.h"
 #include "relay/transfer.h"
@@ -53,6 +54,7 @@ struct server_stats {
     uint64_t sessions, refused, messages_accepted, messages_rejected, recipients_accepted,
         recipients_rejected, octets, tls_sessions, timeouts, desynchronised, reliefs;
     uint32_t open;
+    struct brake_stats brakes;
 };
 struct server_stats server_get_stats(const struct server *server);
 

@@ -56,6 +56,7 @@ struct server {
     struct server_listener *listeners;
     uint32_t listener_count;
     struct smtpd_context smtpd;
+    struct brake *brake;
     struct wheel wheel;
     struct server_session **blocks;
     uint32_t block_count;

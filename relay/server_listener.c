@@ -3,8 +3,8 @@
  * Listening sockets, what a reload does to them, and connections at the door.
  *
  * A listener is its address: one that is in the old settings and in the new keeps its socket, and
- * with it the connections in its backlog. Beyond session_max a client gets 421; without a
- * descriptor for it, or when flows are scarce, a RST.
+ * with it the connections in its backlog. Beyond session_max, or what its network may have
+ * (brake.h), a client gets 421; without a descriptor for it, or when flows are scarce, a RST.
  */
 #include <stdlib.h>
 
@@ -15,15 +15,15 @@
 #define LISTENER_LIMIT    1024u
 #define ACCEPTS_PER_EVENT 64u
 
-static void session_refuse(struct server *server, struct flow flow)
+static void session_refuse(struct server *server, struct flow flow, enum smtpd_reply reply)
 {
-    static const char line[] = "421 4.3.2 too many sessions, try later\r\n";
     struct stream stream;
 
     server->stats.refused += 1;
-    server->smtpd.replies[SMTPD_REPLY_SESSIONS_MAX] += 1;
+    server->smtpd.replies[reply] += 1;
     stream_init(&stream, server->options.plane, flow);
-    if (stream_write(&stream, SPAN_LITERAL(line)) == ERR_OK)
+    if (stream_write(&stream, smtpd_reply_line(reply)) == ERR_OK &&
+        stream_write(&stream, SPAN_LITERAL("\r\n")) == ERR_OK)
         stream_close(&stream);
     else
         stream_abort(&stream);
@@ -33,16 +33,29 @@ static void session_accept(struct server *server, const struct server_listener *
                            struct flow flow, const struct flow_address *peer, struct tick_now now)
 {
     uint32_t session_max = listener->settings->limits.session_max;
+    struct brake_client *brake;
+    bool is_first;
+
+    if (brake_connect(server->brake, listener->settings, peer,
+                      settings_relay_is_allowed(server->settings, peer), &brake,
+                      &is_first) != ERR_OK) {
+        if (is_first)
+            smtpd_record_refusal(&server->smtpd, peer, &listener->settings->address,
+                                 SMTPD_REPLY_BRAKE_CONNECTIONS, now);
+        session_refuse(server, flow, SMTPD_REPLY_BRAKE_CONNECTIONS);
+        return;
+    }
     struct server_session *session =
         server->stats.open < session_max ? server_session_new(server) : NULL;
-
     if (session == NULL) {
-        session_refuse(server, flow);
+        brake_disconnect(server->brake, brake);
+        session_refuse(server, flow, SMTPD_REPLY_SESSIONS_MAX);
         return;
     }
     struct smtpd_session_options options = {.settings = server->settings,
                                             .listener = listener->settings,
                                             .peer = *peer,
+                                            .brake = brake,
                                             .id = (uint64_t)server->options.shard << 48 |
                                                   ++server->session_id};
     struct flow_address ignored;

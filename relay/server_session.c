@@ -83,6 +83,7 @@ struct server_session *server_session_new(struct server *server)
 void server_session_free(struct server *server, struct server_session *session)
 {
     CHECK(!session->is_connected && session->intake == NULL);
+    brake_disconnect(server->brake, session->smtpd.brake);
     smtpd_fini(&server->smtpd, &session->smtpd);
     server_session_unqueue(server, session);
     wheel_cancel(&server->wheel, &session->timer);

@@ -46,9 +46,19 @@ struct settings_limits { /* of one listener's sessions; RFC 5321 section 4.5.3 s
     tick_us transaction_timeout;       /* MAIL to end of data; default 30 min */
 };
 
+/* What a client network may do, see brake.h; 0: no bound. */
+struct settings_brakes {
+    uint32_t connection_max, connections_per_minute, messages_per_minute, recipients_per_minute;
+    uint32_t refused_per_minute; /* recipients */
+    uint32_t errors_per_minute;
+    uint32_t ipv4_prefix, ipv6_prefix; /* bits that make a network; 32, 64 */
+    bool brakes_relay_clients;
+};
+
 struct settings_listener {
     struct flow_address address;
     struct settings_limits limits;
+    struct settings_brakes brakes;
     enum settings_bare_lf bare_lf;
     enum settings_long_lines long_lines;
     bool offer_starttls;           /* a certificate is configured */

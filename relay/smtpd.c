@@ -184,6 +184,7 @@ void smtpd_init(struct smtpd_session *session, const struct smtpd_session_option
         .listener = options->listener,
         .peer = options->peer,
         .local = options->local,
+        .brake = options->brake,
         .id = options->id,
         .is_relay_client = settings_relay_is_allowed(options->settings, &options->peer),
         .discard_left = 2 * limits->message_size_max,
@@ -417,5 +418,7 @@ enum err smtpd_feed_command(struct smtpd_context *context, struct smtpd_session 
     }
     if (session->error_count > limits->error_max && session->state != SMTPD_CLOSING)
         smtpd_dismiss(context, session, SMTPD_REPLY_ERRORS_MAX);
+    if (session->is_braked && session->state != SMTPD_CLOSING)
+        smtpd_dismiss(context, session, SMTPD_REPLY_BRAKE_ERRORS);
     return ERR_OK;
 }

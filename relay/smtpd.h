@@ -5,6 +5,7 @@
 #include "base/arena.h"
 #include "dataplane/flow.h"
 #include "queue/envelope.h"
+#include "relay/brake.h"
 #include "relay/record.h"
 #include "relay/settings.h"
 #include "relay/smtp_body.h"
@@ -97,6 +98,7 @@ struct smtpd_transaction {
 struct smtpd_context {
     uint32_t shard;
     struct record_sink records;
+    struct brake *brake; /* NULL: no client has one */
     struct smtpd_transaction *free;
     uint32_t free_count;
     uint8_t *output; /* what must be sent to the session in hand; the driver empties it */
@@ -112,6 +114,7 @@ struct smtpd_session {
     bool is_esmtp, is_tls, is_relay_client;
     bool is_tls_wanted;    /* STARTTLS was answered with 220 */
     bool is_skipping_line; /* the rest of an over-long command line */
+    bool is_braked;        /* its network had its share of errors */
     /* What this transaction attempt has seen; reset with the transaction. */
     struct {
         bool is_mail_seen, is_smtputf8;
@@ -127,7 +130,8 @@ struct smtpd_session {
     const struct settings *settings;
     const struct settings_listener *listener;
     struct flow_address peer, local;
-    char *hello_name; /* heap; NULL before EHLO */
+    struct brake_client *brake; /* borrowed; NULL: not braked */
+    char *hello_name;           /* heap; NULL before EHLO */
     const char *tls_version;
     uint64_t id;
 
@@ -150,6 +154,7 @@ struct smtpd_session_options {
     const struct settings *settings; /* and the listener in it: borrowed until smtpd_fini() */
     const struct settings_listener *listener;
     struct flow_address peer, local;
+    struct brake_client *brake; /* the driver's until smtpd_fini() */
     uint64_t id;
 };
 void smtpd_init(struct smtpd_session *session, const struct smtpd_session_options *options,
@@ -208,11 +213,17 @@ void smtpd_expire(struct smtpd_context *context, struct smtpd_session *session,
 /** End with a reply, now: shutdown, too many sessions. */
 void smtpd_dismiss(struct smtpd_context *context, struct smtpd_session *session,
                    enum smtpd_reply reply);
+/** The record of a client that was turned away at the door, without a session. */
+void smtpd_record_refusal(struct smtpd_context *context, const struct flow_address *peer,
+                          const struct flow_address *local, enum smtpd_reply reply,
+                          struct tick_now now);
 /** No transaction open and none pending. */
 bool smtpd_is_idle(const struct smtpd_session *session);
 /** The client is gone: drop the open transaction. Pending ones stay to be committed. */
 void smtpd_hang_up(struct smtpd_context *context, struct smtpd_session *session);
 const char *smtpd_state_name(enum smtpd_state state);
 uint16_t smtpd_reply_code(enum smtpd_reply reply);
+/** Without CRLF; static. */
+struct span smtpd_reply_line(enum smtpd_reply reply);
 
 #endif

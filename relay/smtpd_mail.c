@@ -212,6 +212,28 @@ static enum smtpd_reply path_parse(struct span argument, const char *keyword, ui
     }
 }
 
+/* ---- brakes ---- */
+
+/* May the client's network have one more of these in this minute? */
+static bool is_braked(struct smtpd_context *context, struct smtpd_session *session,
+                      enum brake_kind kind, bool *ret_is_first)
+{
+    *ret_is_first = false;
+    return session->brake != NULL &&
+           !brake_take(context->brake, session->brake, session->listener, kind, ret_is_first);
+}
+
+/* Braked clients come again and again: one record in a minute says enough. */
+static void braked_reply(struct smtpd_context *context, struct smtpd_session *session,
+                         enum smtpd_reply reply, bool is_first, struct span recipient,
+                         struct tick_now now)
+{
+    if (is_first)
+        smtpd_reject(context, session, reply, recipient, NULL, now);
+    else
+        smtpd_reply(context, session, reply);
+}
+
 /* ---- MAIL ---- */
 
 static enum smtpd_reply mail_check(const struct smtpd_session *session,
@@ -261,6 +283,7 @@ void smtpd_on_mail(struct smtpd_context *context, struct smtpd_session *session,
     struct path_arguments arguments = {0};
     struct smtp_address address = {0};
     struct span rest = {0};
+    bool is_first;
 
     session->attempt.is_mail_seen = true;
     if (limits->messages_per_session_max > 0 &&
@@ -274,6 +297,10 @@ void smtpd_on_mail(struct smtpd_context *context, struct smtpd_session *session,
         reply = parameters_parse(rest, true, &arguments);
     if (reply == SMTPD_REPLY_OK)
         reply = mail_check(session, &address, &arguments);
+    if (reply == SMTPD_REPLY_OK && is_braked(context, session, BRAKE_MESSAGES, &is_first)) {
+        braked_reply(context, session, SMTPD_REPLY_BRAKE_MESSAGES, is_first, (struct span){0}, now);
+        return;
+    }
     if (reply == SMTPD_REPLY_OK)
         reply = mail_begin(context, session, &address, &arguments, now);
     if (reply == SMTPD_REPLY_SENDER_OK)
@@ -335,9 +362,10 @@ static enum smtpd_reply rcpt_add(struct smtpd_session *session,
 }
 
 /* Policy, then the envelope. */
-static enum smtpd_reply rcpt_judge(struct smtpd_session *session,
+static enum smtpd_reply rcpt_judge(struct smtpd_context *context, struct smtpd_session *session,
                                    const struct smtp_address *address,
-                                   const struct path_arguments *arguments, const char **ret_text)
+                                   const struct path_arguments *arguments, const char **ret_text,
+                                   bool *ret_is_first)
 {
     struct smtpd_transaction *transaction = session->transaction;
     uint32_t count_max = session->listener->limits.recipient_max;
@@ -360,6 +388,8 @@ static enum smtpd_reply rcpt_judge(struct smtpd_session *session,
     if (transaction->envelope.recipient_count >= count_max ||
         transaction->envelope.recipient_count >= ENVELOPE_RECIPIENT_MAX)
         return SMTPD_REPLY_RECIPIENTS_MAX;
+    if (is_braked(context, session, BRAKE_RECIPIENTS, ret_is_first))
+        return SMTPD_REPLY_BRAKE_RECIPIENTS;
     enum smtpd_reply reply = rcpt_add(session, &recipient, arguments);
     if (reply == SMTPD_REPLY_RECIPIENT_OK)
         transaction->is_utf8_address |= address->is_utf8;
@@ -374,6 +404,7 @@ void smtpd_on_rcpt(struct smtpd_context *context, struct smtpd_session *session,
     struct smtp_address address = {0};
     struct span rest = {0};
     const char *text = NULL;
+    bool is_first = false;
 
     session->attempt.rcpt_count += 1;
     if (session->attempt.rcpt_count / 2 > count_max) {
@@ -385,13 +416,21 @@ void smtpd_on_rcpt(struct smtpd_context *context, struct smtpd_session *session,
     if (reply == SMTPD_REPLY_OK)
         reply = parameters_parse(rest, false, &arguments);
     if (reply == SMTPD_REPLY_OK)
-        reply = rcpt_judge(session, &address, &arguments, &text);
+        reply = rcpt_judge(context, session, &address, &arguments, &text, &is_first);
     if (reply == SMTPD_REPLY_RECIPIENT_OK) {
         context->recipients_accepted += 1;
         smtpd_reply(context, session, reply);
         return;
     }
     context->recipients_rejected += 1;
-    smtpd_reject(context, session, reply, address.text.size > 0 ? address.text : line->argument,
-                 text, now);
+    struct span recipient = address.text.size > 0 ? address.text : line->argument;
+    if (reply == SMTPD_REPLY_BRAKE_RECIPIENTS) {
+        braked_reply(context, session, reply, is_first, recipient, now);
+    } else if (smtpd_reply_code(reply) >= 500 &&
+               is_braked(context, session, BRAKE_REFUSED, &is_first)) {
+        braked_reply(context, session, SMTPD_REPLY_BRAKE_REFUSED, is_first, recipient, now);
+        smtpd_hang_up(context, session);
+    } else {
+        smtpd_reject(context, session, reply, recipient, text, now);
+    }
 }

@@ -86,8 +86,13 @@ void smtpd_reply_text(struct smtpd_context *context, struct smtpd_session *sessi
 static void count_reply(struct smtpd_context *context, struct smtpd_session *session,
                         enum smtpd_reply reply)
 {
+    bool is_error = smtpd_replies[reply].code >= 500, is_first;
+
     context->replies[reply] += 1;
-    session->error_count += smtpd_replies[reply].code >= 500;
+    session->error_count += is_error;
+    if (is_error && session->brake != NULL &&
+        !brake_take(context->brake, session->brake, session->listener, BRAKE_ERRORS, &is_first))
+        session->is_braked = true;
 }
 
 void smtpd_reply(struct smtpd_context *context, struct smtpd_session *session,
@@ -169,6 +174,28 @@ void smtpd_reject(struct smtpd_context *context, struct smtpd_session *session,
         text = line;
     }
     record_emit(context, session, session->transaction, RECORD_REJECTION, recipient, text, now);
+}
+
+void smtpd_record_refusal(struct smtpd_context *context, const struct flow_address *peer,
+                          const struct flow_address *local, enum smtpd_reply reply,
+                          struct tick_now now)
+{
+    const char *line = smtpd_replies[reply].line;
+    struct record record = {.kind = RECORD_REJECTION,
+                            .code = smtpd_replies[reply].code,
+                            .shard = context->shard,
+                            .time = now.wall,
+                            .source = *local,
+                            .peer = *peer};
+
+    parse_enhanced(line, record.enhanced);
+    record_text(record.text, sizeof(record.text), span_from_text(line));
+    context->records.emit(context->records.context, &record);
+}
+
+struct span smtpd_reply_line(enum smtpd_reply reply)
+{
+    return span_of(smtpd_replies[reply].line, smtpd_replies[reply].size);
 }
 
 void smtpd_reply_release(struct smtpd_context *context, struct smtpd_session *session,

@@ -19,6 +19,7 @@ static const struct {
     COUNTER("server.sessions", server.sessions),
     COUNTER("server.refused", server.refused),
     COUNTER("server.open", server.open),
+    COUNTER("server.braked", server.brakes.connections),
     COUNTER("server.accepted", server.messages_accepted),
     COUNTER("server.rejected", server.messages_rejected),
     COUNTER("server.timeouts", server.timeouts),

@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/rng.h"
 #include "relay/server_internal.h"
 #include "relay/tls_self_signed.h"
 
@@ -182,7 +183,10 @@ static void house_open(void)
     house.now = (struct tick_now){.tick = TICK_S(1000), .wall = 1700000000000000};
     house.record_count = 0;
     house.holds_commits = false;
-    struct server_options options = {.plane = house.plane, .records = {on_record, NULL}};
+    struct rng rng;
+    rng_init_seed(&rng, 1);
+    struct server_options options = {
+        .plane = house.plane, .rng = &rng, .records = {on_record, NULL}};
     house.server = server_new(&options, &house.settings, house.now);
     assert_int_equal(ERR_OK, server_listen(house.server, &index));
     struct flow_address local, peer;

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Inbound brakes: counts by (listener, client network), an IPv4 address or an IPv6 /64 unless
+ * configured otherwise.
+ *
+ * A minute begins with the first thing counted in it, for each kind by itself, and what is beyond
+ * its share is refused until it is over: never more than the limit in such a minute, never more
+ * than twice the limit in any. Refused recipients and errors are counted when they happen; a
+ * network that had its share of them is not let in any more until its minute is over.
+ *
+ * Invariants
+ *   1. A client with open connections has a place and keeps it; `idle` holds the others, the one
+ * not used for the longest time first, and that one is forgotten when a place is needed.
+ *   2. Settings are asked at every count: a reload takes effect at once, for open sessions with
+ * their own snapshot.
+ *
+ * Limits: BRAKE_PLACES networks. With connections from more at a time the others are not braked,
+ * and counted as untracked. Cost: a hash and a chain of a few places per connection; a comparison
+ * per message or recipient.
+ */
+#include "relay/brake.h"
+
+#include <stdlib.h>
+#include <sys/queue.h>
+
+#include "base/rng.h"
+#include "queue/keyed_hash.h"
+
+#define BRAKE_PLACES  8192u
+#define BRAKE_BUCKETS 8192u
+#define BRAKE_MINUTE  TICK_S(60)
+
+/* All octets count: no padding. */
+struct brake_key {
+    struct flow_address network, listener;
+};
+
+struct brake_client {
+    LIST_ENTRY(brake_client) chain; /* of its bucket; of `free` */
+    TAILQ_ENTRY(brake_client) link; /* in `idle` without connections */
+    struct brake_key key;
+    uint32_t connections;
+    struct {
+        tick_us since;
+        uint32_t count;
+        bool is_told; /* a refusal was reported in this minute */
+    } minutes[BRAKE_KIND_COUNT];
+};
+
+struct brake {
+    struct keyed_hash hash;
+    tick_us now;
+    struct brake_stats stats;
+    LIST_HEAD(, brake_client) buckets[BRAKE_BUCKETS], free;
+    TAILQ_HEAD(, brake_client) idle;
+    struct brake_client places[BRAKE_PLACES];
+};
+
+struct brake *brake_new(uint64_t seed)
+{
+    struct brake *brake = calloc(1, sizeof(*brake));
+    struct rng rng;
+
+    CHECK(brake != NULL);
+    rng_init_seed(&rng, seed);
+    brake->hash = (struct keyed_hash){{rng_u64(&rng), rng_u64(&rng)}};
+    TAILQ_INIT(&brake->idle);
+    for (uint32_t i = 0; i < BRAKE_PLACES; i++)
+        LIST_INSERT_HEAD(&brake->free, &brake->places[i], chain);
+    return brake;
+}
+
+void brake_free(struct brake *brake)
+{
+    free(brake);
+}
+
+void brake_set_time(struct brake *brake, tick_us now)
+{
+    brake->now = now;
+}
+
+struct brake_stats brake_get_stats(const struct brake *brake)
+{
+    return brake->stats;
+}
+
+/* ---- places ---- */
+
+/* IPv4 inside IPv6 is counted as IPv4. */
+static struct flow_address network_of(const struct flow_address *peer,
+                                      const struct settings_brakes *limits)
+{
+    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    struct flow_address network = {.family = peer->family};
+    uint32_t size = 4, bits = limits->ipv4_prefix;
+
+    memcpy(network.ip, peer->ip, sizeof(network.ip));
+    if (peer->family == FLOW_FAMILY_IP6 && memcmp(peer->ip, mapped, sizeof(mapped)) == 0) {
+        network = (struct flow_address){.family = FLOW_FAMILY_IP4};
+        memcpy(network.ip, peer->ip + sizeof(mapped), 4);
+    } else if (peer->family == FLOW_FAMILY_IP6) {
+        size = 16;
+        bits = limits->ipv6_prefix;
+    }
+    for (uint32_t i = 0; i < sizeof(network.ip); i++) {
+        uint32_t kept = i >= size || bits <= 8 * i ? 0 : bits - 8 * i;
+        if (kept < 8)
+            network.ip[i] &= (uint8_t)(0xff00u >> kept);
+    }
+    return network;
+}
+
+static uint32_t bucket_of(const struct brake *brake, const struct brake_key *key)
+{
+    return (uint32_t)(keyed_hash_octets(&brake->hash, span_of(key, sizeof(*key))) % BRAKE_BUCKETS);
+}
+
+static struct brake_client *client_find(struct brake *brake, const struct brake_key *key)
+{
+    struct brake_client *client;
+
+    LIST_FOREACH(client, &brake->buckets[bucket_of(brake, key)], chain)
+    {
+        if (memcmp(&client->key, key, sizeof(*key)) == 0)
+            return client;
+    }
+    return NULL;
+}
+
+/* A place for a new network, or NULL. */
+static struct brake_client *client_new(struct brake *brake, const struct brake_key *key)
+{
+    struct brake_client *client = LIST_FIRST(&brake->free);
+
+    if (client == NULL) {
+        client = TAILQ_FIRST(&brake->idle);
+        if (client == NULL)
+            return NULL;
+        TAILQ_REMOVE(&brake->idle, client, link);
+        brake->stats.forgotten++;
+        brake->stats.networks--;
+    }
+    LIST_REMOVE(client, chain);
+    *client = (struct brake_client){.key = *key};
+    LIST_INSERT_HEAD(&brake->buckets[bucket_of(brake, key)], client, chain);
+    TAILQ_INSERT_TAIL(&brake->idle, client, link);
+    brake->stats.networks++;
+    return client;
+}
+
+/* ---- counts ---- */
+
+static uint32_t limit_of(const struct settings_brakes *limits, enum brake_kind kind)
+{
+    switch (kind) {
+#define X(name, field)                                                                             \
+    case BRAKE_##name:                                                                             \
+        return limits->field;
+        BRAKE_KINDS
+#undef X
+    case BRAKE_KIND_COUNT:
+        break;
+    }
+    CHECK(false && "a brake kind");
+    return 0;
+}
+
+static void minute_review(const struct brake *brake, struct brake_client *client,
+                          enum brake_kind kind)
+{
+    if (brake->now < client->minutes[kind].since + BRAKE_MINUTE)
+        return;
+    client->minutes[kind].since = brake->now;
+    client->minutes[kind].count = 0;
+    client->minutes[kind].is_told = false;
+}
+
+static void refuse(struct brake *brake, struct brake_client *client, enum brake_kind kind,
+                   bool *ret_is_first)
+{
+    uint64_t *const counters[] = {
+        [BRAKE_CONNECTIONS] = &brake->stats.connections,
+        [BRAKE_CONNECTION_RATE] = &brake->stats.connection_rate,
+        [BRAKE_MESSAGES] = &brake->stats.messages,
+        [BRAKE_RECIPIENTS] = &brake->stats.recipients,
+        [BRAKE_REFUSED] = &brake->stats.refused,
+        [BRAKE_ERRORS] = &brake->stats.errors,
+    };
+
+    *counters[kind] += 1;
+    *ret_is_first = !client->minutes[kind].is_told;
+    client->minutes[kind].is_told = true;
+}
+
+/* Is the share of this minute used up? */
+static bool is_used_up(const struct brake *brake, struct brake_client *client,
+                       const struct settings_brakes *limits, enum brake_kind kind)
+{
+    uint32_t max = limit_of(limits, kind);
+
+    minute_review(brake, client, kind);
+    return max > 0 && client->minutes[kind].count >= max;
+}
+
+bool brake_take(struct brake *brake, struct brake_client *client,
+                const struct settings_listener *listener, enum brake_kind kind, bool *ret_is_first)
+{
+    *ret_is_first = false;
+    if (client == NULL)
+        return true;
+    if (is_used_up(brake, client, &listener->brakes, kind)) {
+        refuse(brake, client, kind, ret_is_first);
+        return false;
+    }
+    if (client->minutes[kind].count == 0)
+        client->minutes[kind].since = brake->now;
+    client->minutes[kind].count++;
+    return true;
+}
+
+/* ---- connections ---- */
+
+static bool has_limits(const struct settings_brakes *limits)
+{
+    for (enum brake_kind kind = 0; kind < BRAKE_KIND_COUNT; kind++) {
+        if (limit_of(limits, kind) > 0)
+            return true;
+    }
+    return false;
+}
+
+static bool connection_is_refused(struct brake *brake, struct brake_client *client,
+                                  const struct settings_listener *listener, bool *ret_is_first)
+{
+    static const enum brake_kind closed_by[] = {BRAKE_REFUSED, BRAKE_ERRORS};
+    const struct settings_brakes *limits = &listener->brakes;
+
+    minute_review(brake, client, BRAKE_CONNECTIONS); /* only when a refusal was told last */
+    if (limits->connection_max > 0 && client->connections >= limits->connection_max) {
+        refuse(brake, client, BRAKE_CONNECTIONS, ret_is_first);
+        return true;
+    }
+    for (uint32_t i = 0; i < COUNT_OF(closed_by); i++) {
+        if (is_used_up(brake, client, limits, closed_by[i])) {
+            refuse(brake, client, closed_by[i], ret_is_first);
+            return true;
+        }
+    }
+    return !brake_take(brake, client, listener, BRAKE_CONNECTION_RATE, ret_is_first);
+}
+
+enum err brake_connect(struct brake *brake, const struct settings_listener *listener,
+                       const struct flow_address *peer, bool is_relay_client,
+                       struct brake_client **ret_client, bool *ret_is_first)
+{
+    const struct settings_brakes *limits = &listener->brakes;
+    struct brake_key key = {.listener = listener->address};
+
+    *ret_client = NULL;
+    *ret_is_first = false;
+    if ((is_relay_client && !limits->brakes_relay_clients) || !has_limits(limits))
+        return ERR_OK;
+    key.network = network_of(peer, limits);
+    struct brake_client *client = client_find(brake, &key);
+    if (client == NULL)
+        client = client_new(brake, &key);
+    if (client == NULL) {
+        brake->stats.untracked++;
+        return ERR_OK;
+    }
+    if (client->connections == 0) { /* used now: last to be forgotten */
+        TAILQ_REMOVE(&brake->idle, client, link);
+        TAILQ_INSERT_TAIL(&brake->idle, client, link);
+    }
+    if (connection_is_refused(brake, client, listener, ret_is_first))
+        return ERR_REFUSED;
+    if (client->connections++ == 0)
+        TAILQ_REMOVE(&brake->idle, client, link);
+    *ret_client = client;
+    return ERR_OK;
+}
+
+void brake_disconnect(struct brake *brake, struct brake_client *client)
+{
+    if (client == NULL)
+        return;
+    CHECK(client->connections > 0);
+    if (--client->connections == 0)
+        TAILQ_INSERT_TAIL(&brake->idle, client, link);
+}

@@ -412,6 +412,21 @@ void assembly_send_all(struct assembly *assembly, enum shard_message_kind kind,
         assembly_send(assembly, i, kind, control);
 }
 
+void assembly_query(struct assembly *assembly, uint32_t shard, struct shard_query *query)
+{
+    CHECK(shard < assembly->count && !assembly->members[shard].is_started);
+    shard_query_run(assembly->members[shard].shard, query);
+}
+
+void assembly_join(struct assembly *assembly)
+{
+    for (uint32_t i = 0; i < assembly->count; i++) {
+        if (assembly->members[i].is_started)
+            pthread_join(assembly->members[i].thread, NULL);
+        assembly->members[i].is_started = false;
+    }
+}
+
 static void member_free(struct assembly_member *member)
 {
     if (member->is_started)

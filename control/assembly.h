@@ -39,6 +39,10 @@ void assembly_send(struct assembly *assembly, uint32_t shard, enum shard_message
                    const struct shard_control *control);
 void assembly_send_all(struct assembly *assembly, enum shard_message_kind kind,
                        const struct shard_control *control);
+/** Answer a query at once: before assembly_start(), or behind assembly_join(). */
+void assembly_query(struct assembly *assembly, uint32_t shard, struct shard_query *query);
+/** After every shard replied to DRAIN: its threads have ended. */
+void assembly_join(struct assembly *assembly);
 /** After every shard replied to DRAIN (or was never started): join the threads and free all. */
 void assembly_free(struct assembly *assembly);
 

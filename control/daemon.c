@@ -33,6 +33,7 @@
 
 #include "base/log.h"
 #include "control/admin.h"
+#include "control/keeper.h"
 #include "control/reload.h"
 
 #define DESCRIPTORS_BESIDE 256u /* files, eventfds, the control socket */
@@ -49,6 +50,7 @@ struct daemon {
     struct record_writer *records;
     struct assembly *assembly;
     struct admin *admin;
+    struct keeper *keeper;
     int epoll, signals;
     struct spool_recovery *recovery; /* being adopted */
     uint32_t adopter;                /* the shard that adopts now */
@@ -156,6 +158,13 @@ static void daemon_on_recovery(struct daemon *daemon)
         recovery_hand_on(daemon);
 }
 
+/* A shard that was told to drain may be gone before it reads another question. */
+static void daemon_on_keeper_reply(struct daemon *daemon)
+{
+    if (!daemon->is_draining)
+        keeper_on_reply(daemon->keeper, now_read());
+}
+
 static void daemon_on_message(struct daemon *daemon, const struct ring_message *message)
 {
     struct shard_control control;
@@ -171,6 +180,10 @@ static void daemon_on_message(struct daemon *daemon, const struct ring_message *
             recovery_hand_on(daemon);
         break;
     case SHARD_MESSAGE_QUERY:
+        if (keeper_owns(daemon->keeper, control.query)) {
+            daemon_on_keeper_reply(daemon);
+            break;
+        }
         admin_on_reply(daemon->admin, control.query, now_read());
         break;
     case SHARD_MESSAGE_DRAIN:
@@ -198,6 +211,8 @@ static int wait_ms(const struct daemon *daemon)
 {
     tick_us now = now_read(), deadline = admin_deadline(daemon->admin);
 
+    if (!daemon->is_draining && keeper_deadline(daemon->keeper) < deadline)
+        deadline = keeper_deadline(daemon->keeper);
     if (daemon->is_draining && daemon->drain_deadline < deadline)
         deadline = daemon->drain_deadline;
     if (deadline == TICK_NEVER)
@@ -224,6 +239,8 @@ static void daemon_turn(struct daemon *daemon)
     }
     daemon_on_mailbox(daemon);
     admin_run(daemon->admin, now_read());
+    if (!daemon->is_draining)
+        keeper_run(daemon->keeper, now_read());
 }
 
 static bool daemon_run(struct daemon *daemon)
@@ -329,6 +346,29 @@ static bool assembly_open(struct daemon *daemon)
     return false;
 }
 
+/* A shard whose thread does not run answers at once. */
+static void daemon_query_now(void *context, uint32_t shard, struct shard_query *query)
+{
+    struct daemon *daemon = context;
+
+    assembly_query(daemon->assembly, shard, query);
+}
+
+static bool keeper_open(struct daemon *daemon)
+{
+    struct keeper_options options = {
+        .directory = daemon->config->spool.directory,
+        .shard_count = daemon->config->cores,
+        .context = daemon,
+        .query = daemon_query,
+    };
+
+    if (keeper_new(&options, &daemon->keeper) != ERR_OK)
+        return false;
+    keeper_load(daemon->keeper, daemon_query_now);
+    return true;
+}
+
 static bool threads_start(struct daemon *daemon)
 {
     char why[ASSEMBLY_WHY_SIZE];
@@ -383,6 +423,9 @@ static void daemon_serve(struct daemon *daemon)
         log_line(LOG_WARNING, "event=stop: shutdown_timeout is over; the rest is on disk");
         daemon_leave(daemon);
     }
+    assembly_join(daemon->assembly);
+    keeper_finish(daemon->keeper, daemon_query_now);
+    keeper_free(daemon->keeper);
     bool is_recovering = assembly_is_recovering(daemon->assembly);
     if (!is_recovering)
         assembly_free(daemon->assembly);
@@ -398,7 +441,7 @@ static int daemon_main(struct daemon *daemon)
 {
     /* Listeners are opened last: who can connect to one finds the control socket as well. */
     bool is_open = records_open(daemon) && admin_open(daemon) && assembly_open(daemon) &&
-                   threads_start(daemon);
+                   keeper_open(daemon) && threads_start(daemon);
 
     /* A thread that runs already is ended by exit(); nothing has been accepted before this. */
     if (!is_open) {

@@ -170,6 +170,18 @@ void rate_limiter_add(struct rate_limiter *limiter, tick_us time, uint32_t count
         window_add(&limiter->windows[i], time, time, count);
 }
 
+void rate_limiter_restore(struct rate_limiter *limiter, tick_us length, tick_us first, tick_us last,
+                          uint32_t count, tick_us now)
+{
+    for (uint32_t i = 0; i < limiter->count; i++) {
+        struct rate_window *window = &limiter->windows[i];
+        if (window->rate.window != length)
+            continue;
+        window_add(window, first, last, count);
+        window_expire(window, now);
+    }
+}
+
 tick_us rate_limiter_next(struct rate_limiter *limiter, uint32_t out, tick_us now)
 {
     tick_us next = now;

@@ -74,6 +74,9 @@ uint32_t rate_limiter_room(struct rate_limiter *limiter, tick_us now);
 /** Events happened, at `time` at the latest. A time before that of the last call is taken for
  * that one. */
 void rate_limiter_add(struct rate_limiter *limiter, tick_us time, uint32_t count);
+/** Events of an earlier life, in the window of this length alone; in the order of `last`. */
+void rate_limiter_restore(struct rate_limiter *limiter, tick_us length, tick_us first, tick_us last,
+                          uint32_t count, tick_us now);
 /** The first moment at which there may be room for one besides `out` others: `now` when there is
  * already, TICK_NEVER when only fewer `out` can help. */
 tick_us rate_limiter_next(struct rate_limiter *limiter, uint32_t out, tick_us now);

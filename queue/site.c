@@ -74,8 +74,7 @@ void site_set_free(struct site_set *sites)
     free(sites);
 }
 
-/* The first call tells the wheel where time is. */
-static void sites_start(struct site_set *sites, tick_us now)
+void site_start(struct site_set *sites, tick_us now)
 {
     if (!sites->is_started)
         wheel_init(&sites->wheel, now);
@@ -327,8 +326,7 @@ static void site_forget(struct site_set *sites, struct site *site)
     slab_release(&sites->sites, site);
 }
 
-/* A new site; at site_count_max the least recently used idle ones make room. */
-static struct site *site_make(struct site_set *sites, uint64_t key)
+struct site *site_make(struct site_set *sites, uint64_t key)
 {
     while (sites->sites.in_use >= sites->options.site_count_max && !TAILQ_EMPTY(&sites->idle))
         site_forget(sites, TAILQ_FIRST(&sites->idle));
@@ -351,7 +349,7 @@ struct site *site_get(struct site_set *sites, uint64_t key, struct span label, t
 {
     struct site *site = site_find(sites, key);
 
-    sites_start(sites, now);
+    site_start(sites, now);
     if (site == NULL) {
         if (sites->sites.in_use >= sites->options.site_count_max && TAILQ_EMPTY(&sites->idle))
             return NULL;
@@ -435,7 +433,7 @@ void site_drain(struct site_set *sites, tick_us now)
 
 void site_receive(struct site_set *sites, const struct site_message *message, tick_us now)
 {
-    sites_start(sites, now);
+    site_start(sites, now);
     site_handle(sites, message, now);
     site_drain(sites, now);
 }
@@ -580,7 +578,7 @@ void site_advance(struct site_set *sites, tick_us now)
 {
     struct wheel_timer *timer;
 
-    sites_start(sites, now);
+    site_start(sites, now);
     while ((timer = wheel_expire_next(&sites->wheel, now)) != NULL) {
         site_on_timer(sites, timer, now);
         site_drain(sites, now);

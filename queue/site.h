@@ -28,6 +28,7 @@ enum site_message_kind {
     SITE_MESSAGE_RETURN,  /* to the home: count; waiting: slots of the last WANT still wanted */
     SITE_MESSAGE_OUTCOME, /* to the home: count 0: a connection spoke SMTP, 1: no host answers */
     SITE_MESSAGE_RATE,    /* to the home: rate number `waiting` of `count`: `limit` in `until` us */
+    SITE_MESSAGE_LABEL,   /* to the home: octets of `text` from `waiting` on, of `count` in all */
     SITE_MESSAGE_MAIL_WANT,   /* to the home: count rights to say MAIL, rank; limit, until: as
                                  MAIL_RETURN */
     SITE_MESSAGE_MAIL_RETURN, /* to the home: count rights unused; limit: used, by `until` at the
@@ -39,6 +40,7 @@ enum site_message_kind {
     SITE_MESSAGE_KIND_COUNT
 };
 #define SITE_HOLDER_NONE UINT32_MAX
+#define SITE_TEXT_SIZE   16u
 struct site_message {
     uint64_t key;
     uint32_t kind; /* enum site_message_kind */
@@ -49,6 +51,7 @@ struct site_message {
     tick_us until;    /* lease end; pause end */
     uint32_t limit;   /* connection_max as the asker's configuration has it */
     uint32_t holder;  /* GRANT: a shard with a slot when the site is scarce, or SITE_HOLDER_NONE */
+    char text[SITE_TEXT_SIZE]; /* LABEL */
 };
 _Static_assert(sizeof(struct site_message) <= 64, "fits the payload of a ring message");
 
@@ -153,6 +156,27 @@ struct site_view { /* for `status` and `queue show` */
 /** Iterate: `*cursor` starts at 0; false at the end. Only this view says what the home knows. */
 bool site_next(const struct site_set *sites, uint32_t *cursor, struct site_view *ret_view);
 struct site_view site_get_view(const struct site *site);
+/* ---- over a restart ---- */
+
+#define SITE_KEEP_WINDOW TICK_S(600)       /* windows of this length and more outlive the process */
+#define SITE_KEPT_MAX    (RATE_MAX * 133u) /* rows of one site, at most */
+
+struct site_kept { /* what a window of a site counted; times of the wall clock */
+    uint64_t key;
+    uint64_t window;
+    int64_t first, last;
+    uint32_t count, unused;
+};
+
+/** The next rows of the sites whose home we are. `*cursor` is 0 at first and UINT64_MAX at the end.
+ * CHECKs row_max >= SITE_KEPT_MAX. */
+uint32_t site_keep_next(struct site_set *sites, uint64_t *cursor, struct tick_now now,
+                        struct site_kept *rows, uint32_t row_max);
+/** Before the first mail: count again what an earlier process counted. Rows of other shards' sites,
+ * and rows that make no sense, are passed over; those of a window come in their old order. */
+void site_keep_restore(struct site_set *sites, const struct site_kept *rows, uint32_t count,
+                       struct tick_now now);
+
 /** CHECKs all invariants. For tests. */
 void site_set_verify(const struct site_set *sites);
 

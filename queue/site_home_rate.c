@@ -121,6 +121,19 @@ static void home_on_rate(struct site_home *home, const struct site_message *mess
         rate_limiter_set(&home->mails, &home->rates, now);
 }
 
+static void home_on_label(struct site *site, const struct site_message *message)
+{
+    CHECK(message->count <= SITE_LABEL_MAX && message->waiting < message->count);
+    uint32_t size = message->count - message->waiting;
+
+    if (site->label_size > 0)
+        return; /* it has one */
+    memcpy(site->label + message->waiting, message->text,
+           size < SITE_TEXT_SIZE ? size : SITE_TEXT_SIZE);
+    if (size <= SITE_TEXT_SIZE)
+        site->label_size = (uint8_t)message->count;
+}
+
 /* Rights end, and what was used is counted. A shard that used some before it heard of a rate
  * tells of more than it had. */
 static void home_on_end(struct site_home *home, struct site_share *share, uint32_t unused,
@@ -142,7 +155,9 @@ void site_home_mail_receive(struct site_set *sites, struct site *site,
     struct site_home *home = site->home;
     struct site_share *share = &home->shares[message->from_shard];
 
-    if (message->kind == SITE_MESSAGE_RATE) {
+    if (message->kind == SITE_MESSAGE_LABEL) {
+        home_on_label(site, message);
+    } else if (message->kind == SITE_MESSAGE_RATE) {
         home_on_rate(home, message, now);
     } else if (message->kind == SITE_MESSAGE_MAIL_WANT) {
         home_on_end(home, share, 0, message->limit, message->until);

@@ -2,7 +2,7 @@
 /*
  * Rates of sites, a shard's own side: rights to say MAIL.
  *
- *   RATE(i of n)        the rates as my configuration has them
+ *   RATE(i of n)        the rates as my configuration has them; before them LABEL, the site's name
  *   MAIL_WANT(n, rank)  n rights would help; so many were used since I told you last
  *   MAIL_GRANT(n)       n rights are yours for the time of a lease; your WANT is answered
  *   MAIL_RETURN(n)      n rights are yours again; so many were used, the last of them at that time
@@ -54,10 +54,26 @@ static void mail_home_may_forget(struct site *site)
         site->is_home_told = false;
 }
 
+/* For who asks the home what binds the site; the home may never have met it itself. */
+static void mail_tell_label(struct site_set *sites, const struct site *site)
+{
+    if (site->key % sites->options.shard_count == sites->options.shard)
+        return;
+    for (uint32_t from = 0; from < site->label_size; from += SITE_TEXT_SIZE) {
+        struct site_message message = {
+            .kind = SITE_MESSAGE_LABEL, .count = site->label_size, .waiting = from};
+        uint32_t size = site->label_size - from;
+        memcpy(message.text, site->label + from, size < SITE_TEXT_SIZE ? size : SITE_TEXT_SIZE);
+        site_post_home(sites, site, &message);
+    }
+}
+
 static void mail_tell_rates(struct site_set *sites, struct site *site)
 {
     uint32_t count = site->rates.count;
 
+    if (!site->is_home_told)
+        mail_tell_label(sites, site);
     for (uint32_t i = 0; i < (count > 0 ? count : 1); i++)
         site_post_home(sites, site,
                        &(struct site_message){.kind = SITE_MESSAGE_RATE,

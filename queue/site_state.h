@@ -16,6 +16,7 @@
  *   site_rate.c   rights to say MAIL: a shard's own
  *   site_home_rate.c   the home's side of them: the windows, who has how many, who waits
  *   site_host.c   keys, and the memory of dead hosts
+ *   site_keep.c   what outlives the process
  *   site_view.c   what people see, and all invariants
  */
 
@@ -114,6 +115,10 @@ struct site *site_find(const struct site_set *sites, uint64_t key);
 void site_post(struct site_set *sites, const struct site *site, uint32_t to_shard,
                const struct site_message *message);
 
+/** The first call tells the wheel where time is. */
+void site_start(struct site_set *sites, tick_us now);
+/** A new site; at site_count_max the least recently used idle ones make room. */
+struct site *site_make(struct site_set *sites, uint64_t key);
 /** To its home. */
 void site_post_home(struct site_set *sites, const struct site *site,
                     const struct site_message *message);

@@ -29,7 +29,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-PORT, SECOND_PORT, DEAD_PORT = free_port(), free_port(), free_port()
+PORT, SECOND_PORT, DEAD_PORT, HOP_PORT = free_port(), free_port(), free_port(), free_port()
 
 
 def path(name):
@@ -45,6 +45,7 @@ dns: {{resolvers: ["127.0.0.1:9"]}}
 routes:
   - {{match: dead.example, hosts: [{{host: 127.0.0.1, port: {DEAD_PORT}}}]}}
   - {{match: hole.example, via: discard}}
+  - {{match: hop.example, hosts: [{{host: 127.0.0.1, port: {HOP_PORT}}}]}}
 spool: {{directory: {path(spool)}, size: 128MB, segment: 4MiB, reserve: 4MiB}}
 buffers: {{memory: 64MiB}}
 queue: {{body_memory: 4MiB}}
@@ -133,7 +134,7 @@ def refuses_a_bad_configuration():
     config = write_config("bad.yaml", more="coers: 1\n")
     for arguments in ([DAEMON, "-c", config], [CLI, "check", config]):
         status, text = run(*arguments)
-        expect(status == 1 and config + ":14: unknown key \"coers\"" in text, text)
+        expect(status == 1 and config + ":15: unknown key \"coers\"" in text, text)
     status, text = run(DAEMON, "-c", path("missing.yaml"))
     expect(status == 1 and "cannot be read" in text, text)
 
@@ -206,7 +207,7 @@ def answers_on_its_socket(_):
 def reloads(daemon):
     write_config("relay.yaml", more="mx_port: 0\n")
     status, text = cli("reload")
-    expect(status == 1 and "relay.yaml:14: mx_port: expected a number" in text, text)
+    expect(status == 1 and "relay.yaml:15: mx_port: expected a number" in text, text)
     expect(is_open(PORT), "the old configuration went")
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
@@ -276,6 +277,47 @@ def has_its_mail_after_a_restart():
     expect(status == 0, status)
 
 
+def remembers_what_it_sent():
+    """One message an hour is one, though the relay stops in between, is killed, and comes back with other cores."""
+    more = 'sites: [{match: "*", rate: 1/1h}]\n'
+    with socket.create_server(("127.0.0.1", HOP_PORT)) as hop:
+        hop.settimeout(20)
+        daemon = Daemon(write_config("relay.yaml", spool="limited", more=more))
+        submit("a@hop.example")
+        submit("b@hop.example")
+        peer = hop.accept()[0]
+        talk = peer.makefile("rw", newline="\r\n")
+        for reply in "220 hop", "250 hop", "250 ok", "250 ok", "354 go on":
+            talk.write(reply + "\r\n")
+            talk.flush()
+            talk.readline()
+        while talk.readline() != ".\r\n":
+            pass
+        talk.write("250 ok\r\n")
+        talk.flush()
+        status, text = cli("site", "show", "hop.example")
+        expect(status == 0 and "1/1h has 1, 0 more on their way, the next in 59m" in text, text)
+        daemon.stop()
+        peer.close()
+        for number, cores in (signal.SIGTERM, 2), (signal.SIGKILL, 1):
+            daemon = Daemon(write_config("relay.yaml", spool="limited", cores=cores, more=more))
+            wait_until(lambda: len(queue_rows()) == 1, "recovered")
+            wait_until(lambda: "1/1h has 1, 0 more on their way" in cli("site", "show", "hop.example")[1],
+                       f"counted with {cores} cores")
+            time.sleep(2.5 if number == signal.SIGKILL else 0)
+            daemon.stop(number)
+        hop.settimeout(1)
+        with contextlib.suppress(TimeoutError):
+            hop.accept()
+            expect(False, "the second message was tried")
+    with open(path("limited/limits"), "r+b") as file:
+        file.seek(40)
+        file.write(b"x")
+    daemon = Daemon(path("relay.yaml"))
+    expect("is damaged" in daemon.log_text(), daemon.log_text())
+    daemon.stop()
+
+
 def stop_is_bounded():
     daemon = Daemon(write_config("relay.yaml", more="shutdown_timeout: 500ms\n"))
     client = smtplib.SMTP("127.0.0.1", PORT, timeout=20)
@@ -315,7 +357,7 @@ def main():
              makes_a_private_key]
     running = [tells_what_runs, refuses_a_second_on_the_same, answers_on_its_socket, reloads,
                bounds_reloads_by_open_sessions, rotates_records, resets_who_goes_on_sending, drains_on_sigterm]
-    after = [has_its_mail_after_a_restart, stop_is_bounded, leaves_descriptors_for_mail_that_goes_out]
+    after = [has_its_mail_after_a_restart, remembers_what_it_sent, stop_is_bounded, leaves_descriptors_for_mail_that_goes_out]
     print(f"1..{len(alone + running + after)}")
     daemon, failed = None, 0
     for number, test in enumerate(alone + running + after, 1):

@@ -150,6 +150,31 @@ static void released_site_gives_its_rights_back(void **state)
     net_fini(&net);
 }
 
+/* Goal: who asks the home by the site's name finds it, however long the name is. */
+static void home_hears_the_name(void **state)
+{
+    static const char *const names[] = {
+        "a", "sixteen.octets.x", "seventeen.octets.",
+        "a-name-of-more-than-sixty-three-octets-is-cut-at-its-sixty-third-one"};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        struct net net;
+        struct rate_set set = rates_of("5/1h");
+        struct span name = span_from_text(names[i]);
+        print_message("# case: %s\n", names[i]);
+        net_init(&net, 2, 3, 10, 1);
+        struct site *site = site_get(net.shards[1].sites, 2, name, net.now);
+        site_hold(site);
+        site_rates_set(net.shards[1].sites, site, &set, net.now);
+        assert_int_equal(ERR_AGAIN, acquire(&net, 1, site));
+        net_settle(&net);
+        assert_true(span_is_equal(view_at_home(&net, 0).label,
+                                  span_head(name, name.size < 63 ? name.size : 63)));
+        net_fini(&net);
+    }
+}
+
 static void rates_can_be_changed(void **state)
 {
     static const struct {
@@ -233,6 +258,113 @@ static void right_wanted_by_two_goes_to_the_older_mail(void **state)
     assert_int_equal(0, net.shards[1].wakes);
     assert_int_equal(1, net.shards[2].wakes);
     net_fini(&net);
+}
+
+/* ---- over a restart ---- */
+
+/* All rows of all shards. */
+static uint32_t rows_take(struct net *net, wall_us wall, struct site_kept rows[SITE_KEPT_MAX])
+{
+    struct site_kept found[SITE_KEPT_MAX];
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < net->shard_count; i++) {
+        for (uint64_t cursor = 0; cursor != UINT64_MAX;) {
+            uint32_t more = site_keep_next(net->shards[i].sites, &cursor,
+                                           (struct tick_now){net->now, wall}, found, SITE_KEPT_MAX);
+            memcpy(rows + count, found, more * sizeof(rows[0]));
+            count += more;
+        }
+    }
+    return count;
+}
+
+static void rows_restore(struct net *net, wall_us wall, const struct site_kept *rows,
+                         uint32_t count)
+{
+    for (uint32_t i = 0; i < net->shard_count; i++)
+        site_keep_restore(net->shards[i].sites, rows, count, (struct tick_now){net->now, wall});
+    net_verify(net);
+}
+
+static void use(struct net *net, uint32_t shard, struct site *site)
+{
+    if (acquire(net, shard, site) != ERR_OK) {
+        net_settle(net);
+        assert_int_equal(ERR_OK, acquire(net, shard, site));
+    }
+    done(net, shard, site, true);
+    net_settle(net);
+}
+
+/* Goal: what long windows counted holds in the next life, with another number of shards and another
+ * monotonic clock; short windows begin empty, and what was out counts as used. */
+static void long_windows_survive_a_restart(void **state)
+{
+    static struct site_kept rows[SITE_KEPT_MAX];
+    wall_us wall = 1700000000000000;
+    struct net net;
+
+    (void)state;
+    net_init(&net, 2, 3, 10, 1);
+    struct site *site = limited_site(&net, 1, 0, "3/1m, 4/1h");
+    use(&net, 1, site);
+    use(&net, 1, site);
+    assert_int_equal(ERR_AGAIN, acquire(&net, 1, site));
+    net_settle(&net);
+    assert_int_equal(ERR_OK, acquire(&net, 1, site)); /* out when the process ends */
+    uint32_t count = rows_take(&net, wall, rows);
+    assert_int_equal(2, count); /* the two at one time, and the one that is out */
+    net_fini(&net);
+
+    net_init(&net, 3, 3, 10, 1);
+    net.now = TICK_S(7000);
+    rows[0].key = rows[1].key = 3; /* as a key of shard 0 of three */
+    rows_restore(&net, wall + (wall_us)TICK_S(600), rows, count);
+    site = limited_site(&net, 1, 0, "3/1m, 4/1h");
+    use(&net, 1, site);
+    assert_int_equal(ERR_AGAIN, acquire(&net, 1, site));
+    net.shards[1].wakes = 0;
+    net_pass(&net, TICK_S(3600 - 601));
+    assert_int_equal(0, net.shards[1].wakes);
+    net_pass(&net, TICK_S(2)); /* the first life's are an hour old */
+    assert_int_equal(1, net.shards[1].wakes);
+    for (uint32_t i = 0; i < 3; i++)
+        use(&net, 1, site);
+    assert_int_equal(ERR_AGAIN, acquire(&net, 1, site));
+    net_fini(&net);
+}
+
+static void senseless_rows_are_passed_over(void **state)
+{
+    static const struct {
+        const char *name;
+        struct site_kept row;
+        uint32_t kept;
+    } cases[] = {
+        {"good", {7, TICK_S(600), 50, 60, 1, 0}, 1},
+        {"a short window", {7, TICK_S(600) - 1, 50, 60, 1, 0}, 0},
+        {"a window beyond all", {7, RATE_WINDOW_MAX + 1, 50, 60, 1, 0}, 0},
+        {"no event", {7, TICK_S(600), 50, 60, 0, 0}, 0},
+        {"more events than there may be", {7, TICK_S(600), 50, 60, RATE_COUNT_MAX + 1, 0}, 0},
+        {"in the future", {7, TICK_S(600), INT64_MAX, INT64_MAX, 1, 0}, 1},
+        {"before all time", {7, TICK_S(600), INT64_MIN / 2, INT64_MIN / 2, 1, 0}, 0},
+        {"ends before it begins", {7, TICK_S(600), 60, 50, 1, 0}, 1},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        static struct site_kept rows[SITE_KEPT_MAX];
+        struct net net;
+        print_message("# case: %s\n", cases[i].name);
+        net_init(&net, 1, 3, 10, 1);
+        net.now = TICK_S(1000);
+        rows_restore(&net, 100, &cases[i].row, 1);
+        assert_int_equal(cases[i].kept, rows_take(&net, 100, rows));
+        net_pass(&net, TICK_S(1000));
+        assert_int_equal(0, rows_take(&net, 100 + (wall_us)TICK_S(1000), rows));
+        net_fini(&net);
+    }
 }
 
 /* ---- traffic ---- */
@@ -391,9 +523,12 @@ int main(void)
         cmocka_unit_test(unused_right_is_free_at_once),
         cmocka_unit_test(idle_rights_go_back_when_the_lease_ends),
         cmocka_unit_test(released_site_gives_its_rights_back),
+        cmocka_unit_test(home_hears_the_name),
         cmocka_unit_test(rates_can_be_changed),
         cmocka_unit_test(windows_outlive_disuse),
         cmocka_unit_test(right_wanted_by_two_goes_to_the_older_mail),
+        cmocka_unit_test(long_windows_survive_a_restart),
+        cmocka_unit_test(senseless_rows_are_passed_over),
         cmocka_unit_test(traffic_of_every_kind_is_exact),
         cmocka_unit_test(week_of_two_shards),
     };

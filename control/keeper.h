@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CONTROL_KEEPER_H
+#define CONTROL_KEEPER_H
+
+#include "control/shard.h"
+
+/*
+ * Keeps what the long windows of sites have counted in a file, `limits` in the spool's directory,
+ * so that a restart forgets nothing: read before the shards start, written every KEEPER_TIME and
+ * once more when they have ended. Control thread only.
+ */
+#define KEEPER_TIME     TICK_S(2)
+#define KEEPER_ROWS_MAX 262144u
+
+struct keeper;
+
+struct keeper_options {
+    const char *directory;
+    uint32_t shard_count;
+    void *context;
+    /* Send to a shard; keeper_on_reply() follows. */
+    void (*query)(void *context, uint32_t shard, struct shard_query *query);
+};
+
+/** Errors: ERR_MEMORY. */
+enum err keeper_new(const struct keeper_options *options, struct keeper **ret_keeper) MUST_CHECK;
+void keeper_free(struct keeper *keeper);
+/**
+ * Read the file. A missing one is none; one that is damaged is said so in the log and taken for
+ * none. `run` answers a query at once (no shard runs yet).
+ */
+void keeper_load(struct keeper *keeper,
+                 void (*run)(void *context, uint32_t shard, struct shard_query *query));
+/** Begin another round when it is time. */
+void keeper_run(struct keeper *keeper, tick_us now);
+tick_us keeper_deadline(const struct keeper *keeper);
+/** Is this reply ours? */
+bool keeper_owns(const struct keeper *keeper, const struct shard_query *query);
+void keeper_on_reply(struct keeper *keeper, tick_us now);
+/** The last round, all shards having ended; `run` as in keeper_load(). */
+void keeper_finish(struct keeper *keeper,
+                   void (*run)(void *context, uint32_t shard, struct shard_query *query));
+
+#endif

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What windows of SITE_KEEP_WINDOW and more have counted, on its way over a restart.
+ *
+ * Each cell of a window becomes a row, its times those of the wall clock. A restored window has no
+ * number of its own: it only remembers, until a shard tells of the site's rates; then what it knows
+ * goes over to the window of the same length, or of the longest one known. Rows come to whichever
+ * shard is the site's home now.
+ *
+ * Rights that are out when rows are taken count as used: whether they were is not known.
+ *
+ * Invariant: a restored event is never forgotten earlier than the original would have been, as long
+ * as the wall clock does not jump; a time in the future is taken for now.
+ */
+#include "queue/site_state.h"
+
+/* ---- taking ---- */
+
+static wall_us wall_of(tick_us tick, struct tick_now now)
+{
+    return now.wall - (wall_us)(now.tick - tick);
+}
+
+static uint32_t window_keep(uint64_t key, const struct rate_window *window, uint32_t out,
+                            struct tick_now now, struct site_kept *rows)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < window->used; i++) {
+        const struct rate_cell *cell = &window->cells[(window->head + i) % window->capacity];
+        rows[count++] = (struct site_kept){.key = key,
+                                           .window = window->rate.window,
+                                           .first = wall_of(cell->first, now),
+                                           .last = wall_of(cell->last, now),
+                                           .count = cell->count};
+    }
+    if (out > 0)
+        rows[count++] = (struct site_kept){.key = key,
+                                           .window = window->rate.window,
+                                           .first = now.wall,
+                                           .last = now.wall,
+                                           .count = out};
+    return count;
+}
+
+static uint32_t site_keep(struct site *site, struct tick_now now, struct site_kept *rows)
+{
+    struct site_home *home = site->home;
+    uint32_t count = 0;
+
+    if (home == NULL)
+        return 0;
+    (void)rate_limiter_room(&home->mails, now.tick); /* what is over is not kept */
+    for (uint32_t i = 0; i < home->mails.count; i++) {
+        if (home->mails.windows[i].rate.window >= SITE_KEEP_WINDOW)
+            count += window_keep(site->key, &home->mails.windows[i], home->mail_out_total, now,
+                                 rows + count);
+    }
+    CHECK(count <= SITE_KEPT_MAX);
+    return count;
+}
+
+uint32_t site_keep_next(struct site_set *sites, uint64_t *cursor, struct tick_now now,
+                        struct site_kept *rows, uint32_t row_max)
+{
+    uint32_t count = 0;
+
+    CHECK(row_max >= SITE_KEPT_MAX);
+    while (count + SITE_KEPT_MAX <= row_max) {
+        struct site *site = slab_next(&sites->sites, cursor);
+        if (site == NULL) {
+            *cursor = UINT64_MAX;
+            break;
+        }
+        count += site_keep(site, now, rows + count);
+    }
+    return count;
+}
+
+/* ---- giving back ---- */
+
+static tick_us tick_of(wall_us wall, struct tick_now now)
+{
+    if (wall >= now.wall)
+        return now.tick;
+    tick_us age = (tick_us)(now.wall - wall);
+    return age < now.tick ? now.tick - age : 0;
+}
+
+/* As many windows as there may be; one that is there already stays as it is. */
+static void limiter_make_window(struct rate_limiter *limiter, tick_us length, tick_us now)
+{
+    struct rate_set set = {0};
+
+    for (uint32_t i = 0; i < limiter->count; i++)
+        set.rates[set.count++] = limiter->windows[i].rate;
+    for (uint32_t i = 0; i < set.count; i++) {
+        if (set.rates[i].window == length)
+            return;
+    }
+    if (rate_set_add(&set, (struct rate){RATE_COUNT_MAX, length}) != ERR_OK)
+        return;
+    rate_limiter_set(limiter, &set, now);
+}
+
+static void row_restore(struct site_set *sites, const struct site_kept *row, struct tick_now now)
+{
+    struct site *site = site_find(sites, row->key);
+
+    if (site == NULL && sites->sites.in_use >= sites->options.site_count_max)
+        return;
+    if (site == NULL)
+        site = site_make(sites, row->key);
+    struct site_home *home = site_home_get(sites, site);
+    limiter_make_window(&home->mails, row->window, now.tick);
+    rate_limiter_restore(&home->mails, row->window, tick_of(row->first, now),
+                         tick_of(row->last, now), row->count, now.tick);
+    site_home_on_timer(sites, site, now.tick);
+    site_review(sites, site);
+}
+
+void site_keep_restore(struct site_set *sites, const struct site_kept *rows, uint32_t count,
+                       struct tick_now now)
+{
+    site_start(sites, now.tick);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct site_kept *row = &rows[i];
+        if (row->key % sites->options.shard_count == sites->options.shard && row->count > 0 &&
+            row->count <= RATE_COUNT_MAX && row->window >= SITE_KEEP_WINDOW &&
+            row->window <= RATE_WINDOW_MAX)
+            row_restore(sites, row, now);
+    }
+    site_drain(sites, now.tick);
+}

@@ -12,11 +12,14 @@
  * Postfix's: seconds before the queue, in the queue, for the connection, for the transmission.
  * `session` and `id` are text, since JSON's numbers lose what is above 2^53. Further fields:
  * recipients (how many, of a reception), uncertain: true (the connection was lost before the reply
- * to the end of data, so the message may arrive twice), dsn: true (a bounce of ours).
+ * to the end of data, so the message may arrive twice), dsn: true (a bounce of ours), class (of a
+ * deferral, bounce or expiry: relay/bounce_class.h).
  *
  * Every line is valid UTF-8 and valid JSON, whatever octets a peer sent.
  */
 #include "control/record_json.h"
+
+#include "relay/bounce_class.h"
 
 #include <string.h>
 #include <time.h>
@@ -268,6 +271,19 @@ const char *record_kind_name(uint32_t kind)
     return kind < sizeof(names) / sizeof(names[0]) && names[kind] != NULL ? names[kind] : "unknown";
 }
 
+/* Why a recipient's mail was not taken. */
+static void put_class(struct cursor *cursor, const struct record *record)
+{
+    if (record->kind != RECORD_DEFERRAL && record->kind != RECORD_BOUNCE &&
+        record->kind != RECORD_EXPIRY)
+        return;
+    struct span text = span_of(record->text, (uint32_t)strnlen(record->text, sizeof(record->text)));
+    put_name(cursor, "class");
+    put_octet(cursor, '"');
+    put_text(cursor, bounce_class_name(bounce_classify(record->code, record->enhanced, text)));
+    put_octet(cursor, '"');
+}
+
 uint32_t record_json_format(const struct record *record, struct record_time *time, char *ret_text)
 {
     struct cursor cursor = {ret_text};
@@ -290,6 +306,7 @@ uint32_t record_json_format(const struct record *record, struct record_time *tim
     put_number_field(&cursor, "code", record->code);
     put_enhanced(&cursor, record->enhanced);
     put_string_field(&cursor, "text", record->text, sizeof(record->text));
+    put_class(&cursor, record);
     put_delays(&cursor, record);
     put_number_field(&cursor, "connection_use", record->connection_use);
     put_string_field(&cursor, "tls", record->tls, sizeof(record->tls));

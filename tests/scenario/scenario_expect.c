@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "relay/bounce_class.h"
 #include "tests/scenario/scenario.h"
 
 /* ---- counters ---- */
@@ -170,6 +171,10 @@ static bool record_field(const struct record *record, const char *field, char *r
         snprintf(ret_value, size, "%s", record->host);
     else if (strcmp(field, "text") == 0)
         snprintf(ret_value, size, "%s", record->text);
+    else if (strcmp(field, "class") == 0)
+        snprintf(ret_value, size, "%s",
+                 bounce_class_name(bounce_classify(record->code, record->enhanced,
+                                                   span_from_text(record->text))));
     else
         return false;
     return true;

@@ -106,6 +106,28 @@ static void test_empty_fields(void **state)
     json_decref(json);
 }
 
+/* Goal: what was not taken says why, in one word; what was taken does not. */
+static void test_class(void **state)
+{
+    static const struct {
+        uint16_t kind;
+        const char *class;
+    } cases[] = {{RECORD_BOUNCE, "bad-mailbox"}, {RECORD_DEFERRAL, "bad-mailbox"},
+                 {RECORD_EXPIRY, "bad-mailbox"}, {RECORD_DELIVERY, "(none)"},
+                 {RECORD_REJECTION, "(none)"},   {RECORD_RECEPTION, "(none)"}};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct record record = delivery;
+        record.kind = cases[i].kind;
+        record.code = 550;
+        memcpy(record.enhanced, (uint8_t[]){5, 1, 1}, 3);
+        json_t *json = parse(&record);
+        assert_string_equal(cases[i].class, text_of(json, "class"));
+        json_decref(json);
+    }
+}
+
 static void test_texts(void **state)
 {
     static const struct {
@@ -394,6 +416,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fields),
         cmocka_unit_test(test_empty_fields),
+        cmocka_unit_test(test_class),
         cmocka_unit_test(test_texts),
         cmocka_unit_test(test_longest_line),
         cmocka_unit_test(test_threads),

@@ -203,6 +203,7 @@ static void transfer_on_expired(void *context, const struct envelope *envelope,
         .time = transfer->now.wall,
         .id = envelope->id,
         .size = envelope->body_size,
+        .flags = envelope->flags & ENVELOPE_IS_DSN ? RECORD_IS_DSN : 0,
     };
     record_text(record.sender, sizeof(record.sender), envelope->sender);
     record_text(record.recipient, sizeof(record.recipient),

@@ -41,6 +41,8 @@
 #define PHASE_ONE_MAX     TICK_S(4 * 3600)
 #define LIFETIME          TICK_S(3 * 3600)
 #define AFTER_LIFETIME    TICK_S(2 * 3600) /* a last attempt, and the way of its bounce */
+#define ATTEMPT_TIME      TICK_S(30 * 60)  /* client.attempt_timeout */
+#define RESTART_TIME      TICK_S(60)       /* it may come while the relay is down */
 #define RESTART_TRY_MAX   100u
 #define SEGMENT_UNIT      (128u << 10)
 #define LIMIT_CONNECTIONS 3u
@@ -259,9 +261,19 @@ static void world_config(struct sim *sim)
     sim->config->spool.size = cores * (uint64_t)sim->config->spool.segment_size * segments;
 }
 
+/* Every recipient's end comes within the lifetime and the time of one attempt, whatever happens. A
+ * notification has a life of its own, which begins later than its id says. */
 static void record_drop(void *context, const struct record *record)
 {
     struct ledger *ledger = context;
+    bool is_end = record->kind == RECORD_DELIVERY || record->kind == RECORD_BOUNCE ||
+                  record->kind == RECORD_EXPIRY;
+    tick_us age = (tick_us)record->time - (tick_us)record->id.high;
+
+    if (is_end && (record->flags & RECORD_IS_DSN) == 0 &&
+        age > LIFETIME + ATTEMPT_TIME + RESTART_TIME)
+        ledger_violation(ledger, "late: %s ended after %llu s", record->recipient,
+                         (unsigned long long)(age / 1000000));
     ledger_trace(ledger, "record %u: %s %u %s", record->kind, record->recipient, record->code,
                  record->text);
 }

@@ -7,6 +7,9 @@
 #include <stdint.h>
 
 #define MUST_CHECK __attribute__((warn_unused_result))
+/* Not zeroed at entry, as other locals are (-ftrivial-auto-var-init=zero): for arrays that are
+ * written before they are read, and are so large that it costs. */
+#define UNINITIALIZED __attribute__((uninitialized))
 
 /* Always on, also in release builds: a violated CHECK is a bug in this program, never the peer's or
  * the disk's doing. */

@@ -295,7 +295,7 @@ static uint32_t shard_mailbox_run(struct shard *shard)
 
 tick_us shard_turn(struct shard *shard)
 {
-    struct flow_event events[SHARD_EVENT_BURST];
+    struct flow_event events[SHARD_EVENT_BURST] UNINITIALIZED;
 
     shard->now = tick_now_read(shard->options.clock);
     uint32_t event_count =

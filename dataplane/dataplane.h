@@ -25,6 +25,7 @@ struct dataplane_port_options {
     uint32_t address_count;
     struct flow_address gateway4, gateway6; /* family NONE: none */
     uint16_t mtu, vlan;
+    bool has_no_checksums; /* nic_eth.h: between two engines on one machine */
 };
 
 struct dataplane_options {

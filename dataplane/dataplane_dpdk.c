@@ -170,6 +170,7 @@ static enum err port_open(struct dataplane_dpdk *dpdk, uint32_t index, char why[
         .queue_count = options->core_count,
         .pools = pools,
         .mtu = options->ports[index].mtu,
+        .has_no_checksums = options->ports[index].has_no_checksums,
         .offloads = NIC_ETH_OFFLOADS_AUTO,
         .exception = options->ports[index].exception,
         .connect_time = CONNECT_TIME,

@@ -36,7 +36,7 @@ static tick_us patience(const struct load *load)
 static bool turn(struct load *load)
 {
     const struct tick_source *clock = tick_source_system();
-    struct flow_event events[LOAD_EVENTS];
+    struct flow_event events[LOAD_EVENTS] UNINITIALIZED;
 
     load->now = clock->monotonic(clock->context);
     uint32_t count = flow_poll(load->plane, load->now, events, LOAD_EVENTS);

@@ -10,7 +10,11 @@ Rows (medians of several rounds, everybody takes turns inside a round):
   wire.idle.memory                 engine's octets per idle connection, at a million
   wire.flood.KIND                  what honest requests keep of their rate under a flood (only with --floods: it takes a quarter of an hour)
   wire.smtp.10k                    the whole relay, durable, 10 KB, source and sink in one process on the other core; peer: the relay on kernel sockets
-Checksums are computed and verified in software. Huge pages are set up for the run when root may, and given back.
+Checksums are computed and verified in software, but for wire.bulk.N.unchecked. Huge pages are set up for the run when root may, and given back.
+
+A virtual machine's processors move about; how far apart they are (bench/wire/distance.c) decides what two cores can do with each other. It is
+measured before and after each figure: those taken with both within NEAR ns are one row, the others, if there are any, a second row, and what
+they are compared with was measured in the same state.
 """
 import json
 import os
@@ -28,6 +32,7 @@ CLIENT_ADDRESSES = 16
 HUGE_PAGES = '/proc/sys/vm/nr_hugepages'
 HUGE_PAGES_WANTED = 4096  # of 2 MB
 PORT = 5001
+NEAR = 150  # ns for a cache line to the other core and back
 
 lab = Lab('bench-wire')
 program = os.path.join(BUILD, 'bench/wire/angarium-wire-bench')
@@ -38,8 +43,8 @@ def on_core(core, arguments):
 
 
 def memif(role, mtu):
-    # a ring of 512 keeps the buffers under way in the second-level cache
-    return 'net_memif0,role=%s,socket=%s,socket-abstract=no,bsize=%d,rsize=9' % (role, lab.path('memif.sock'), 2048 if mtu <= 1500 else 9088)
+    # rings small enough that the buffers under way stay in the caches
+    return 'net_memif0,role=%s,socket=%s,socket-abstract=no,bsize=%d,rsize=%d' % (role, lab.path('memif.sock'), *((2048, 10) if mtu <= 1500 else (9088, 9)))
 
 
 def wire_arguments(role, mtu, addresses):
@@ -49,7 +54,7 @@ def wire_arguments(role, mtu, addresses):
     return arguments
 
 
-def pair(mode, plane, mtu=1500, streams=1, window=1 << 20, extra=(), seconds=SECONDS):
+def pair(mode, plane, mtu=1500, streams=1, window=512 << 10, extra=(), seconds=SECONDS):
     """Run server and client; returns both results."""
     options = ['--streams', streams, '--window', window, '--json'] + list(extra)
     if plane == 'wire':
@@ -79,7 +84,6 @@ def pair(mode, plane, mtu=1500, streams=1, window=1 << 20, extra=(), seconds=SEC
 def testpmd(mtu):
     """Frames per second that testpmd moves one way over the same memif."""
     size = mtu + 14
-    results = []
     processes = []
     for core, role, mode in ((0, 'server', 'rxonly'), (1, 'client', 'txonly')):
         command = [tool('dpdk-testpmd'), '--lcores', '0@%d,1@%d' % (core, core), '--in-memory', '--single-file-segments', '--no-pci', '--no-telemetry',
@@ -89,17 +93,17 @@ def testpmd(mtu):
                                           stderr=subprocess.STDOUT))
         lab.children.append(processes[-1])
         time.sleep(1)
-    time.sleep(SECONDS + 1)
-    for process in reversed(processes):
-        process.terminate()
-        process.wait(timeout=20)
-        lab.children.remove(process)
-    with open(lab.path('testpmd-server.log'), encoding='utf-8', errors='replace') as file:
-        for line in file:
-            if 'Rx-pps:' in line:
-                results.append(int(line.split()[1]))
-    results = [r for r in results if r > 0][1:-1] or [0]
-    return statistics.median(results)
+    def rates():
+        with open(lab.path('testpmd-server.log'), encoding='utf-8', errors='replace') as file:
+            return [int(line.split()[1]) for line in file if 'Rx-pps:' in line and not line.split()[1] == '0']
+    try:
+        wait_until(lambda: len(rates()) > SECONDS, 60, 'testpmd reports')
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(timeout=20)
+            lab.children.remove(process)
+    return statistics.median(rates()[1:])
 
 
 class HugePages:
@@ -126,26 +130,65 @@ class HugePages:
 
 # ---- rows ----
 
-BULK = (('wire.bulk.1500', 1500, 1), ('wire.bulk.1500.100', 1500, 100), ('wire.bulk.9000', 9000, 1), ('wire.bulk.9000.100', 9000, 100))
+BULK = (('wire.bulk.1500', 1500, 1, 512), ('wire.bulk.1500.100', 1500, 100, 64), ('wire.bulk.9000', 9000, 1, 512), ('wire.bulk.9000.100', 9000, 100, 64))
 IDLE_STREAMS = 1000000
+
+
+def distance():
+    """ns for a cache line from core 0 to core 1 and back."""
+    return float(subprocess.run([os.path.join(BUILD, 'bench/wire/angarium-core-distance'), '0', '1'], stdout=subprocess.PIPE, check=True).stdout)
+
+
+class Results:
+    """Figures by key, those with the cores near each other apart from the others."""
+
+    def __init__(self):
+        self.values = {True: {}, False: {}}
+        self.distances = {True: [], False: []}
+
+    def measure(self, key, function):
+        before = distance()
+        value = function()
+        after = distance()
+        is_near = max(before, after) < NEAR
+        self.distances[is_near] += [before, after]
+        self.values[is_near].setdefault(key, []).append(value)
+
+    def rows(self, bench, key, unit, conditions, peer, peer_key):
+        for is_near in (True, False):
+            mine, theirs = self.values[is_near].get(key), self.values[is_near].get(peer_key)
+            if mine:
+                where = '%s; cores %.0f ns apart, median of %d' % (conditions, statistics.median(self.distances[is_near]), len(mine))
+                yield row(bench, statistics.median(mine), unit, where, peer, statistics.median(theirs) if theirs else 0)
 
 
 def bulk_round(results):
     for mtu in (1500, 9000):
         # what testpmd's frames would carry as TCP payload with timestamps
-        results.setdefault(('testpmd', mtu), []).append(testpmd(mtu) * (mtu - 52) * 8 / 1e9)
-    for name, mtu, streams in BULK:
-        for plane in ('wire', 'host'):
-            server, _ = pair('bulk', plane, mtu, streams)
-            results.setdefault((name, plane), []).append(server['gbit_per_second'])
+        results.measure(('testpmd', mtu), lambda mtu=mtu: testpmd(mtu) * (mtu - 52) * 8 / 1e9)
+    for name, mtu, streams, window in BULK:
+        def bulk(plane, extra=(), mtu=mtu, streams=streams, window=window):
+            return pair('bulk', plane, mtu, streams, window << 10, extra)[0]['gbit_per_second']
+        results.measure((name, 'wire'), lambda bulk=bulk: bulk('wire'))
+        results.measure((name, 'host'), lambda bulk=bulk: bulk('host'))
+        if streams == 1:
+            results.measure((name, 'unchecked'), lambda bulk=bulk: bulk('wire', ['--no-checksums']))
+
+
+RATES = (('wire.connect', 'connect', 2000), ('wire.request', 'request', 10000))
 
 
 def rate_round(results):
-    for name, mode, streams in (('wire.connect', 'connect', 2000), ('wire.request', 'request', 10000)):
+    for name, mode, streams in RATES:
         for plane in ('wire', 'host'):
-            _, client = pair(mode, plane, streams=streams, window=16384, extra=['--flows', 200000])
-            results.setdefault((name, plane), []).append(client['operations_per_second'])
-            results.setdefault((name, plane, 'failures'), []).append(client['failures'])
+            def rate(mode=mode, streams=streams, plane=plane, name=name):
+                _, client = pair(mode, plane, streams=streams, window=16384, extra=['--flows', 200000])
+                failures[(name, plane)] = failures.get((name, plane), 0) + client['failures']
+                return client['operations_per_second']
+            results.measure((name, plane), rate)
+
+
+failures = {}
 
 
 def idle_figures():
@@ -159,19 +202,20 @@ def idle_figures():
 # ---- floods ----
 
 FLOODS = ('syn', 'syn-closed', 'ack', 'rst', 'fin', 'data', 'xmas', 'fragment', 'icmp', 'udp', 'sockstress', 'segments', 'tiny-mss')
-FLOOD_RATE = int(os.environ.get('ANGARIUM_BENCH_FLOOD', '1000000'))
+FLOOD_RATE = int(os.environ.get('ANGARIUM_BENCH_FLOOD', '1050000'))
+FLOOD_HONEST = 200000  # requests per second: a load that the server has room for
 
 
 def flood(kind, rate):
-    """Honest requests on 64 connections while the same port brings hostile frames; the server goes on for a minute afterwards."""
+    """Honest requests on 1,000 connections while the same port brings hostile frames; the server goes on for a minute afterwards."""
     target = '10.9.0.1:%d' % PORT
-    server = subprocess.Popen(on_core(0, [program, 'server', 'request', '--streams', 64, '--json', '--settle', 65] +
+    server = subprocess.Popen(on_core(0, [program, 'server', 'request', '--streams', 1000, '--json', '--idle', 10, '--settle', 65] +
                                       wire_arguments('server', 1500, ['10.9.0.1/16']) + ['--gateway', '10.9.1.1', target]),
                               stdout=subprocess.PIPE, stderr=open(lab.path('server.log'), 'ab'), encoding='utf-8')
     lab.children.append(server)
     time.sleep(1)
     client = subprocess.run(on_core(1, [os.path.join(BUILD, 'bench/wire/angarium-flood'), kind, 'request', memif('client', 1500), '10.9.1.1/16', target,
-                                        rate, SECONDS]), stdout=subprocess.PIPE, stderr=open(lab.path('client.log'), 'ab'), encoding='utf-8', timeout=120,
+                                        rate, SECONDS, FLOOD_HONEST]), stdout=subprocess.PIPE, stderr=open(lab.path('client.log'), 'ab'), encoding='utf-8', timeout=120,
                             check=True)
     server.terminate()
     output = server.communicate(timeout=120)[0].splitlines()
@@ -184,7 +228,7 @@ def flood_rows():
         client, usage, server = flood(kind, FLOOD_RATE)
         left = {name[4:]: value for name, value in usage.items() if value and name[4:] in
                 ('connections', 'half_open', 'time_wait', 'orphans', 'out_of_order_buffers', 'sent_segments', 'frames_waiting')}
-        yield row('wire.flood.' + kind, client['kept'], 'of honest requests', '%.0f hostile frames/s beside %.0f requests/s on 64 connections, one core each over '
+        yield row('wire.flood.' + kind, client['kept'], 'of honest requests', '%.0f hostile frames/s beside %.0f requests/s on 1,000 connections, one core each over '
                   'net_memif; most memory %d MB; in use a minute after: %s' % (client['frames_per_second'], client['before'], server['resident_max_kb'] // 1024,
                                                                               left or 'nothing'))
 
@@ -225,7 +269,7 @@ def smtp(plane):
 
 def smtp_round(results):
     for plane in ('wire', 'host'):
-        results.setdefault(('wire.smtp.10k', plane), []).append(smtp(plane))
+        results.measure(('wire.smtp.10k', plane), lambda plane=plane: smtp(plane))
 
 
 def row(bench, value, unit, conditions, peer=None, peer_value=None):
@@ -239,23 +283,23 @@ def rows():
     if '--floods' in sys.argv:
         yield from flood_rows()
         return
-    results = {}
+    results = Results()
     for _ in range(ROUNDS):
         bulk_round(results)
         rate_round(results)
         smtp_round(results)
-    median = {key: statistics.median(values) for key, values in results.items()}
-    common = 'two processes over net_memif, one core each, checksums computed and verified in software, median of %d' % ROUNDS
-    for name, mtu, streams in BULK:
-        where = '%s, MTU %d, %d stream%s' % (common, mtu, streams, '' if streams == 1 else 's')
-        yield row(name, median[(name, 'wire')], 'Gbit/s', where, 'testpmd', median[('testpmd', mtu)])
-        yield row(name, median[(name, 'wire')], 'Gbit/s', where + '; peer over loopback', 'kernel', median[(name, 'host')])
+    common = 'two processes over net_memif, one core each, '
+    checked = 'checksums computed and verified in software, '
+    for name, mtu, streams, window in BULK:
+        where = 'MTU %d, %d stream%s of %d KB' % (mtu, streams, '' if streams == 1 else 's', window)
+        yield from results.rows(name, (name, 'wire'), 'Gbit/s', common + checked + where, 'testpmd', ('testpmd', mtu))
+        yield from results.rows(name, (name, 'wire'), 'Gbit/s', common + checked + where + '; peer over loopback', 'kernel', (name, 'host'))
+        yield from results.rows(name + '.unchecked', (name, 'unchecked'), 'Gbit/s', common + 'no checksums, ' + where, 'testpmd', ('testpmd', mtu))
     for name, what in (('wire.connect', '2,000 at a time, 16 client addresses, timestamps, the server closes first'),
                        ('wire.request', '64 octets each way, 10,000 connections, one request at a time on each')):
-        yield row(name, median[(name, 'wire')], '/s', '%s; %s; failures %d' % (common, what, median[(name, 'wire', 'failures')]), 'kernel',
-                  median[(name, 'host')])
-    yield row('wire.smtp.10k', median[('wire.smtp.10k', 'wire')], 'msg/s', '10 KB, 100 sessions, plain, durable spool, 1 relay core (poll: busy), source and sink in '
-              'one process on the other, net_memif, median of %d' % ROUNDS, 'kernel', median[('wire.smtp.10k', 'host')])
+        yield from results.rows(name, (name, 'wire'), '/s', '%s%s%s; failures %d' % (common, checked, what, failures[(name, 'wire')]), 'kernel', (name, 'host'))
+    yield from results.rows('wire.smtp.10k', ('wire.smtp.10k', 'wire'), 'msg/s', '10 KB, 100 sessions, plain, durable spool, 1 relay core (poll: busy), source '
+                            'and sink in one process on the other, net_memif', 'kernel', ('wire.smtp.10k', 'host'))
     idle = idle_figures()
     for role in ('server', 'client'):
         yield row('wire.idle.memory.' + role, idle[role], 'octets', '%d connections of 16 client addresses, %s process, growth of resident memory per connection'

@@ -43,7 +43,8 @@ void wire_bench_client_begin(struct wire_bench *bench)
     uint8_t octets[1024];
 
     bench->streams = calloc(options->streams, sizeof(*bench->streams));
-    CHECK(bench->streams != NULL);
+    bench->waiting = calloc(options->streams, sizeof(*bench->waiting));
+    CHECK(bench->streams != NULL && bench->waiting != NULL);
     for (uint32_t i = 0; i < options->streams; i++)
         bench->streams[i].source = i;
     rng_fill(&bench->rng, octets, sizeof(octets));
@@ -58,6 +59,7 @@ void wire_bench_end(struct wire_bench *bench)
 {
     buf_queue_fini(&bench->payload);
     free(bench->streams);
+    free(bench->waiting);
 }
 
 /* ---- work ---- */
@@ -108,12 +110,41 @@ static void sample_next(struct wire_bench *bench)
         request_send(bench, &bench->streams[index]);
 }
 
+/* Its next request goes when the rate allows one. */
+static void stream_wait(struct wire_bench *bench, struct wire_bench_stream *stream)
+{
+    if (stream->is_waiting)
+        return;
+    stream->is_waiting = true;
+    bench->waiting[bench->waiting_count++] = (uint32_t)(stream - bench->streams);
+}
+
+/* What a server that stands still keeps us from sending is sent later, one request a stream. */
+static void requests_due(struct wire_bench *bench)
+{
+    if (bench->paced_since == 0)
+        bench->paced_since = bench->now;
+    uint64_t allowed = (bench->now - bench->paced_since) * bench->options->rate / TICK_S(1);
+
+    while (bench->paced_count < allowed && bench->waiting_count > 0) {
+        struct wire_bench_stream *stream = &bench->streams[bench->waiting[--bench->waiting_count]];
+
+        bench->paced_count++;
+        stream->is_waiting = false;
+        if (!flow_is_none(stream->flow))
+            request_send(bench, stream);
+    }
+}
+
 static void reply_done(struct wire_bench *bench, struct wire_bench_stream *stream)
 {
     operation_done(bench, stream);
     switch (bench->options->mode) {
     case WIRE_BENCH_REQUEST:
-        request_send(bench, stream);
+        if (bench->options->rate > 0)
+            stream_wait(bench, stream);
+        else
+            request_send(bench, stream);
         break;
     case WIRE_BENCH_IDLE:
         sample_next(bench);
@@ -147,7 +178,10 @@ static void stream_connected(struct wire_bench *bench, uint32_t index)
     case WIRE_BENCH_IDLE:
         break;
     default:
-        request_send(bench, stream);
+        if (bench->options->rate > 0)
+            stream_wait(bench, stream);
+        else
+            request_send(bench, stream);
         break;
     }
 }
@@ -187,6 +221,8 @@ void wire_bench_client_turn(struct wire_bench *bench)
 
     while (bench->to_open < options->streams && bench->opening < OPENING_MAX)
         stream_open(bench, bench->to_open++);
+    if (options->rate > 0)
+        requests_due(bench);
     if (options->mode != WIRE_BENCH_IDLE || bench->open < options->streams)
         return;
     while (bench->sampled < SAMPLED_MAX && bench->sampled < options->streams) {

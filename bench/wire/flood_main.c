@@ -4,7 +4,10 @@
  * that does honest work (requests of 64 octets on some connections, or bulk), and hostile frames
  * through the same port. The rate of the honest work is measured before, during and after.
  *
- *   angarium-flood KIND REQUEST|BULK DEVICE OUR-IP/BITS SERVER-IP:PORT RATE SECONDS
+ *   angarium-flood KIND request|bulk DEVICE OUR-IP/BITS SERVER-IP:PORT RATE SECONDS [REQUESTS]
+ *
+ * REQUESTS: honest ones per second; else as many as get through, which is what two saturated cores
+ * have left beside the flood and says little of the server.
  *
  * One line of JSON: honest work per second in each phase, frames sent per second.
  */
@@ -19,7 +22,7 @@
 #include "dataplane/wire/stack.h"
 
 #define MEMORY_MB   512u
-#define STREAMS     64u
+#define STREAMS     1000u
 #define EVENT_BURST 256u
 #define SETTLE_TIME TICK_S(1)
 
@@ -97,7 +100,7 @@ static struct flow_plane *stack_begin(struct setup *setup, const struct stack_ad
 static void turn(struct wire_bench *bench)
 {
     const struct tick_source *clock = tick_source_system();
-    struct flow_event events[EVENT_BURST];
+    struct flow_event events[EVENT_BURST] UNINITIALIZED;
 
     bench->now = clock->monotonic(clock->context);
     uint32_t count = flow_poll(bench->plane, bench->now, events, EVENT_BURST);
@@ -179,8 +182,9 @@ int main(int count, char **words)
     struct setup setup = {0};
     uint64_t bits, port;
 
-    if (count != 8)
-        fail("usage", "KIND request|bulk DEVICE OUR-IP/BITS SERVER-IP:PORT RATE SECONDS");
+    if (count != 8 && count != 9)
+        fail("usage",
+             "KIND request|bulk DEVICE OUR-IP/BITS SERVER-IP:PORT RATE SECONDS [REQUESTS]");
     struct flood_options flood = {.kind = flood_kind_of(words[1]), .seed = 4711};
     options.mode = strcmp(words[2], "bulk") == 0 ? WIRE_BENCH_BULK : WIRE_BENCH_REQUEST;
     struct stack_address ours = {.address = address_of(words[4], '/', &bits)};
@@ -190,6 +194,8 @@ int main(int count, char **words)
     memcpy(flood.target, options.peer.ip, 4);
     if (flood.kind == FLOOD_KIND_COUNT)
         fail(words[1], "no such flood");
+    if (count == 9)
+        options.rate = (uint32_t)number_of(words[8]);
 
     port_open(&setup, words[3]);
     flood.below = nic_eth_queue(setup.port, 0);

@@ -33,7 +33,9 @@ static const char usage[] =
     "  --flows N        at most                         --memory N, --buffer N, --port-memory N "
     "(octets)\n"
     "  --json           one line for programs           --counters     to standard error at the "
-    "end\n";
+    "end\n"
+    "  --no-checksums   neither computed nor verified, at both ends\n"
+    "  --idle N         server: reset connections on which nothing came for N seconds\n";
 
 static void on_signal(int number)
 {
@@ -144,6 +146,12 @@ static void option_apply(struct arguments *arguments, int letter, const char *va
     case 'c':
         options->has_counters = true;
         break;
+    case 'i':
+        options->idle = TICK_S(number_of(value));
+        break;
+    case 'n':
+        arguments->port.has_no_checksums = true;
+        break;
     default:
         usage_exit();
     }
@@ -170,12 +178,12 @@ static void options_finish(struct arguments *arguments)
 static void arguments_read(struct arguments *arguments, int count, char **words)
 {
     static const struct option names[] = {
-        {"device", 1, NULL, 'd'},  {"address", 1, NULL, 'a'}, {"gateway", 1, NULL, 'g'},
-        {"mtu", 1, NULL, 'm'},     {"streams", 1, NULL, 's'}, {"window", 1, NULL, 'w'},
-        {"seconds", 1, NULL, 't'}, {"warm-up", 1, NULL, 'u'}, {"flows", 1, NULL, 'f'},
-        {"memory", 1, NULL, 'M'},  {"buffer", 1, NULL, 'b'},  {"port-memory", 1, NULL, 'p'},
-        {"settle", 1, NULL, 'e'},  {"json", 0, NULL, 'j'},    {"counters", 0, NULL, 'c'},
-        {NULL, 0, NULL, 0}};
+        {"device", 1, NULL, 'd'},  {"address", 1, NULL, 'a'},      {"gateway", 1, NULL, 'g'},
+        {"mtu", 1, NULL, 'm'},     {"streams", 1, NULL, 's'},      {"window", 1, NULL, 'w'},
+        {"seconds", 1, NULL, 't'}, {"warm-up", 1, NULL, 'u'},      {"flows", 1, NULL, 'f'},
+        {"memory", 1, NULL, 'M'},  {"buffer", 1, NULL, 'b'},       {"port-memory", 1, NULL, 'p'},
+        {"settle", 1, NULL, 'e'},  {"json", 0, NULL, 'j'},         {"counters", 0, NULL, 'c'},
+        {"idle", 1, NULL, 'i'},    {"no-checksums", 0, NULL, 'n'}, {NULL, 0, NULL, 0}};
     static const char *const modes[] = {"bulk", "connect", "request", "idle"};
     struct wire_bench_options *options = &arguments->options;
     uint32_t mode = 0;
@@ -215,13 +223,15 @@ static uint64_t resident_octets(void)
 static void turn(struct wire_bench *bench)
 {
     const struct tick_source *clock = tick_source_system();
-    struct flow_event events[EVENT_BURST];
+    struct flow_event events[EVENT_BURST] UNINITIALIZED;
 
     bench->now = clock->monotonic(clock->context);
     uint64_t start = __rdtsc();
     uint32_t count = flow_poll(bench->plane, bench->now, events, EVENT_BURST);
     uint64_t polled = __rdtsc();
-    if (!bench->options->is_server && !bench->is_done)
+    if (bench->options->is_server)
+        wire_bench_server_turn(bench);
+    else if (!bench->is_done)
         wire_bench_client_turn(bench);
     for (uint32_t i = 0; i < count; i++) {
         if (bench->options->is_server)

@@ -32,7 +32,9 @@ struct wire_bench_options {
     uint32_t source_count;
     uint32_t streams;
     uint32_t window; /* receive and send limit of a flow, octets */
+    uint32_t rate;   /* request: per second over all streams; 0: as fast as replies come */
     tick_us warm_up, duration;
+    tick_us idle;   /* server: connections on which nothing came for so long are reset; 0: none */
     tick_us settle; /* server: how long it goes on after SIGTERM, for what is to end by itself */
     struct dataplane_options dataplane;
 };
@@ -53,19 +55,27 @@ struct wire_bench {
     struct wire_bench_result result;
     struct buf_queue payload; /* bulk: what is sent, again and again by reference */
     struct rng rng;
-    /* the client's connections: by user value */
+    /* the connections by user value: the client's, or with `idle` the server's */
     struct wire_bench_stream *streams;
     uint32_t open, to_open, opening, sampled; /* idle: how far the opening is */
+    /* With a rate: streams that wait for their turn, and how many requests the time so far allows.
+     * The server's: those that are free. */
+    uint32_t *waiting, waiting_count;
+    tick_us paced_since;
+    uint64_t paced_count;
+    uint32_t swept; /* server: the next stream to be looked at */
 };
 
 struct wire_bench_stream {
     struct flow flow;
     uint32_t got; /* octets of the reply so far */
     uint32_t source;
+    bool is_waiting; /* for its turn, see `waiting` */
     tick_us began;
 };
 
 /** One event on any flow. */
+void wire_bench_server_turn(struct wire_bench *bench);
 void wire_bench_server_event(struct wire_bench *bench, const struct flow_event *event);
 void wire_bench_client_event(struct wire_bench *bench, const struct flow_event *event);
 /** At the beginning of each turn: open what is to be opened. */

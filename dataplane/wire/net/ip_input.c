@@ -395,8 +395,8 @@ void net_input(struct stack *stack, struct stack_port *port, struct buf *buf)
 void net_input_burst(struct stack *stack, struct stack_port *port, struct buf *const *bufs,
                      uint32_t count)
 {
-    struct frame frames[NIC_BURST];
-    const struct tcb *tcbs[NIC_BURST];
+    struct frame frames[NIC_BURST] UNINITIALIZED;
+    const struct tcb *tcbs[NIC_BURST] UNINITIALIZED;
 
     CHECK(count <= NIC_BURST);
     for (uint32_t i = 0; i < count; i++) {

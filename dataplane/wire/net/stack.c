@@ -28,7 +28,7 @@
 
 static void port_poll(struct stack *stack, struct stack_port *port)
 {
-    struct buf *frames[NIC_BURST];
+    struct buf *frames[NIC_BURST] UNINITIALIZED;
     (void)STACK_STAGE(stack, RECEIVE);
     uint32_t count = nic_receive(port->nic, stack->now, frames, NIC_BURST);
 

@@ -35,8 +35,11 @@ struct nic_eth_options {
     uint16_t receive_descriptors, send_descriptors; /* 0: what suits the port */
     /* One per queue, on mempools: where received frames come from. */
     struct buf_pool *const *pools;
-    uint16_t mtu;          /* of IP packets; 0: 1500, or what the port takes */
-    uint32_t offloads;     /* wishes, enum nic_offloads, or NIC_ETH_OFFLOADS_AUTO */
+    uint16_t mtu;      /* of IP packets; 0: 1500, or what the port takes */
+    uint32_t offloads; /* wishes, enum nic_offloads, or NIC_ETH_OFFLOADS_AUTO */
+    /* Frames go to another engine on this machine and through memory alone: checksums are neither
+     * computed nor verified. The other end must be told the same. */
+    bool has_no_checksums;
     const char *exception; /* name of a TAP interface to make for what is not ours; NULL: none */
     tick_us connect_time;  /* how long the client of a memif waits for its server */
 };

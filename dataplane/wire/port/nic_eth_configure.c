@@ -19,6 +19,8 @@
 #define SEGMENTS_UNKNOWN  8u
 #define SEGMENTS_MAX      64u
 #define TSO_SIZE_MAX      65000u /* with headers below 64 KB, the limit of an IP packet */
+#define CHECKSUMS                                                                                  \
+    (NIC_TX_IP4_CHECKSUM | NIC_TX_TCP_CHECKSUM | NIC_TX_UDP_CHECKSUM | NIC_RX_CHECKSUM)
 #define RX_CHECKSUMS                                                                               \
     (RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM)
 
@@ -129,6 +131,9 @@ static enum err choose_offloads(struct nic_eth_port *port, struct nic_eth_setup 
     port->needs_prepare = (granted & (NIC_TX_IP4_CHECKSUM | NIC_TX_TCP_CHECKSUM |
                                       NIC_TX_UDP_CHECKSUM | NIC_TX_TSO)) != 0;
     port->frame_max = frame;
+    port->has_no_checksums = setup->options->has_no_checksums;
+    if (port->has_no_checksums) /* asked of the driver they are not: nobody computes them */
+        granted |= CHECKSUMS;
     for (uint32_t i = 0; i < port->queue_count; i++)
         port->queues[i].nic.offloads = granted;
     return ERR_OK;

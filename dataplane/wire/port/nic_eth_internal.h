@@ -68,8 +68,9 @@ struct nic_eth {
 struct nic_eth_port {
     uint16_t id;
     uint16_t queue_count;
-    bool needs_prepare; /* offloads were granted that rte_eth_tx_prepare() may have to finish */
-    bool is_gated;      /* see gate.h */
+    bool needs_prepare;    /* offloads were granted that rte_eth_tx_prepare() may have to finish */
+    bool has_no_checksums; /* received frames are good as they are */
+    bool is_gated;         /* see gate.h */
     bool is_started;
     uint32_t frame_max; /* octets, but for TSO */
     const struct nic_eth_driver *driver;

@@ -145,6 +145,11 @@ static uint32_t nic_eth_receive(struct nic *nic, tick_us now, struct buf **ret_f
     if (count == 0)
         return taken;
     count_by(&self->stats.received, count);
+    if (port->has_no_checksums) {
+        for (uint32_t i = 0; i < count; i++)
+            ret_frames[taken + i]->mbuf.ol_flags |=
+                RTE_MBUF_F_RX_IP_CKSUM_GOOD | RTE_MBUF_F_RX_L4_CKSUM_GOOD;
+    }
     if (self->is_judged)
         nic_eth_rss_judge(self, ret_frames + taken, count);
     return taken + count;

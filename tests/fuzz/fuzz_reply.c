@@ -62,6 +62,8 @@ static void begin(struct world *world)
     memset(world->results, 0, sizeof(world->results));
     for (uint32_t i = 0; i < world->recipient_count; i++)
         world->recipients[i] = (struct smtpc_recipient){.address = SPAN_LITERAL("b@y.example"),
+                                                        .orcpt = SPAN_LITERAL("rfc822;b+2Bc@y"),
+                                                        .notify = ENVELOPE_NOTIFY_SUCCESS,
                                                         .result = &world->results[i]};
     world->was_ended = false;
     world->is_running =

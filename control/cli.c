@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "control/cli_print.h"
+#include "control/cli_spool.h"
 #include "control/config.h"
 
 #define ANSWER_TIME_S 40
@@ -327,6 +328,13 @@ static enum status counters_verb(const struct cli *cli, const struct verb *verb)
     return STATUS_OK;
 }
 
+static enum status spool_verb(const struct cli *cli, const struct verb *verb)
+{
+    return cli_spool_run(verb->name, cli->operands, cli->operand_count, cli->is_json)
+               ? STATUS_OK
+               : STATUS_FAILED;
+}
+
 static enum status version_verb(const struct cli *cli, const struct verb *verb)
 {
     (void)cli;
@@ -355,6 +363,12 @@ static const struct verb verbs[] = {
      "frames of the engine as pcap, in the language of tcpdump", relay_verb, text_print},
     {"reload", 0, 0, "", "read the configuration again", relay_verb, text_print},
     {"check", 0, 1, "[FILE] | --reference", "check a configuration; print all options", check_verb,
+     NULL},
+    {"spool check", 1, 1, "DIR", "read every record of a spool that is not in use", spool_verb,
+     NULL},
+    {"spool stats", 1, 1, "DIR", "segments, records and space of it", spool_verb, NULL},
+    {"spool dump", 1, 2, "DIR [ID]", "its records, or those of one message", spool_verb, NULL},
+    {"spool adopt", 2, 2, "FROM TO", "move a dead host's segments into a relay's spool", spool_verb,
      NULL},
     {"version", 0, 0, "", "print the version", version_verb, NULL},
 };

@@ -143,7 +143,8 @@ struct spool_recovered {
  */
 enum err spool_recovery_run(struct disk *disk, struct spool_recovery **ret_recovery) MUST_CHECK;
 /** The epoch that new segments of this process must carry: one above all found. Fast: reads names
- * only. Call before any spool_new(). */
+ * and headers only. Call before any spool_new(). Errors: ERR_DISK_VERSION when a newer version
+ * wrote here: nothing may be started on this directory. */
 enum err spool_epoch_next(struct disk *disk, uint64_t *ret_epoch) MUST_CHECK;
 /** Share `index` of `count` of the segments passes to this spool; its live messages are reported
  * one by one, each entry then belongs to the spool. */

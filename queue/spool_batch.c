@@ -88,9 +88,11 @@ static void batch_submit(struct spool *spool, struct spool_batch *batch)
     struct spool_segment *segment = batch->segment;
     struct iovec vector[DISK_VECTOR_MAX];
     uint32_t count = 0, end = segment->used;
+    if (!segment->is_dirty)
+        batch->items.first->record.flags |= SPOOL_RECORD_AFTER_SYNC;
     for (struct spool_item *item = batch->items.first; item != NULL; item = item->next) {
         if (item->next == NULL)
-            item->record.flags = SPOOL_RECORD_LAST;
+            item->record.flags |= SPOOL_RECORD_LAST;
         spool_item_seal(item);
         count += spool_item_gather(item, item->offset - end, vector + count);
         end = item->offset + (uint32_t)sizeof(item->record) + item->record.payload_size;

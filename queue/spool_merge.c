@@ -256,6 +256,7 @@ static void group_merge(struct spool_recovery *recovery, struct group *group)
         recovery->segments[row->segment].is_damaged = true;
     }
     if (is_lost) {
+        recovery->messages_lost++;
         char text[MESSAGE_ID_TEXT_SIZE];
         log_line(LOG_ERROR, "spool message=%s is damaged and cannot be recovered",
                  message_id_format(group->rows[0].id, text));

@@ -62,10 +62,15 @@ bool spool_payload_is_valid(const struct spool_record *record, struct span paylo
     return SPOOL_HAS_BUG(NO_CHECKSUM) || record->payload_checksum == crc32c_update(0, payload);
 }
 
+/* What every version has in common. */
+static bool segment_header_is_sealed(const struct spool_segment_header *header)
+{
+    return header->magic == SPOOL_SEGMENT_MAGIC && header->checksum == header_checksum(header);
+}
+
 static bool segment_header_is_valid(const struct spool_segment_header *header)
 {
-    return header->magic == SPOOL_SEGMENT_MAGIC && header->version == SPOOL_VERSION &&
-           header->checksum == header_checksum(header) &&
+    return header->version >= SPOOL_VERSION_MIN && header->version <= SPOOL_VERSION &&
            header->segment_size >= SPOOL_SEGMENT_SIZE_MIN &&
            header->segment_size <= SPOOL_SEGMENT_SIZE_MAX &&
            header->segment_size % SPOOL_BLOCK_SIZE == 0;
@@ -76,7 +81,7 @@ void spool_segment_header_seal(struct spool_segment_header *header)
     header->magic = SPOOL_SEGMENT_MAGIC;
     header->version = SPOOL_VERSION;
     header->checksum = header_checksum(header);
-    CHECK(segment_header_is_valid(header));
+    CHECK(segment_header_is_sealed(header) && segment_header_is_valid(header));
 }
 
 enum err spool_segment_header_open(struct span octets, struct spool_segment_header *ret_header)
@@ -85,6 +90,10 @@ enum err spool_segment_header_open(struct span octets, struct spool_segment_head
     if (octets.size < sizeof(header))
         return ERR_DISK_CORRUPT;
     memcpy(&header, octets.data, sizeof(header));
+    if (!segment_header_is_sealed(&header))
+        return ERR_DISK_CORRUPT;
+    if (header.version > SPOOL_VERSION)
+        return ERR_DISK_VERSION;
     if (!segment_header_is_valid(&header))
         return ERR_DISK_CORRUPT;
     *ret_header = header;

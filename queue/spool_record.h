@@ -18,10 +18,17 @@
  * A batch is a row of records, each beginning at a multiple of 8, the last one marked
  * SPOOL_RECORD_LAST; zeros fill up the block behind it. A record is a header of 64 octets and
  * payload_size octets of payload. Reading a segment without an index ends at the first record that
- * is not valid.
+ * is not valid, unless a later batch begins with SPOOL_RECORD_AFTER_SYNC: then what is not valid
+ * was durable once, so that it is damage and not a torn end, and reading goes on.
  *
  * A header is trusted when its own checksum and the segment's salt fit: then so is payload_size.
  * The salt changes each time a segment is used anew, so that leftovers are never valid.
+ *
+ * Versions. Magic, version, their place and the checksum of the 64 octets stay as they are for
+ * ever. A program reads the version that it writes and the one before; segments are written anew in
+ * its own version as they are used again. It refuses a directory with a newer one, and changes
+ * nothing there: going back is possible as long as nothing was written, or when the spool was
+ * emptied first.
  *
  * Payloads
  *   BODY      octets of the message; `part` counts from 0
@@ -32,7 +39,8 @@
  *   VOID      empty: the record with this id, epoch and sequence was never acknowledged and is dead
  */
 #define SPOOL_BLOCK_SIZE       4096u
-#define SPOOL_VERSION          1u
+#define SPOOL_VERSION          1u /* written */
+#define SPOOL_VERSION_MIN      1u /* oldest that is read: the one before, once there is one */
 #define SPOOL_SEGMENT_MAGIC    0x4c4f4f50534e4741u /* "AGNSPOOL" */
 #define SPOOL_TRAILER_MAGIC    0x5845444e494e4741u /* "AGNINDEX" */
 #define SPOOL_RECORD_MAGIC     0x44434552u         /* "RECD" */
@@ -49,7 +57,10 @@ enum spool_record_type {
     SPOOL_RECORD_TYPE_END
 };
 
-enum spool_record_flags { SPOOL_RECORD_LAST = 1 };
+enum spool_record_flags {
+    SPOOL_RECORD_LAST = 1,
+    SPOOL_RECORD_AFTER_SYNC = 2 /* all before it in its segment was durable when it was written */
+};
 
 struct spool_segment_header {
     uint64_t magic;
@@ -137,7 +148,8 @@ enum err spool_record_open(struct span octets, uint64_t salt,
 bool spool_payload_is_valid(const struct spool_record *record, struct span payload);
 
 void spool_segment_header_seal(struct spool_segment_header *header);
-/** Errors: ERR_DISK_CORRUPT. `octets` are those of the whole file's front. */
+/** Errors: ERR_DISK_CORRUPT; ERR_DISK_VERSION when a newer version wrote it. `octets` are those of
+ * the whole file's front. */
 enum err spool_segment_header_open(struct span octets,
                                    struct spool_segment_header *ret_header) MUST_CHECK;
 

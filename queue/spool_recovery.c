@@ -8,8 +8,9 @@
  *
  * Invariants
  *   1. Nothing is written: a crash at any point, any number of times, changes nothing.
- *   2. What follows the first invalid record of an unsealed segment was never acknowledged: batches
- *      go to a segment one at a time.
+ *   2. What follows the first invalid record of an unsealed segment was never acknowledged, since
+ *      batches go to a segment one at a time; unless a later batch says that everything before it
+ *      was durable (segment_find_proof()). Damage of the last batch cannot be told from a torn end.
  *   3. A damaged segment costs its own messages, never the start: it is kept, reported and not
  *      used.
  *
@@ -25,8 +26,12 @@
 
 #define NAME_SUFFIX   ".spool"
 #define SCAN_AHEAD    8192u /* octets read with a header whose payload size is not known */
-#define LOCK_TRIES    200u  /* in all: two seconds */
+#define PROOF_CHUNK   (256u << 10)
+#define LOCK_TRIES    200u /* in all: two seconds */
 #define LOCK_PAUSE_NS 10000000
+
+/* A batch begins at most this far behind the beginning of the one before; and some more. */
+#define PROOF_SEARCH_MAX (2 * SPOOL_BATCH_SIZE_MAX)
 
 /* ---- names ---- */
 
@@ -159,36 +164,101 @@ static enum err segment_read_index(struct spool_recovery *recovery, uint32_t ind
     return err;
 }
 
-/* Take the rows record by record, up to the first that is not valid. Errors: ERR_DISK_IO. */
+/*
+ * What stands at `offset` is not valid. If a batch behind it was written when everything before it
+ * was durable, it is damage: true, and where that batch begins. If not, it is the torn end of what
+ * was being written at a crash, or nothing.
+ */
+static bool segment_find_proof(struct spool_recovery *recovery,
+                               const struct recovery_segment *segment, uint64_t offset,
+                               uint64_t *ret_offset)
+{
+    uint64_t at = spool_align(offset + 1, SPOOL_BLOCK_SIZE), end = at + PROOF_SEARCH_MAX;
+    uint8_t *chunk = malloc(PROOF_CHUNK);
+    uint32_t size = PROOF_CHUNK;
+    bool is_found = false;
+
+    CHECK(chunk != NULL);
+    if (end > segment->header.segment_size)
+        end = segment->header.segment_size;
+    for (; at < end && size == PROOF_CHUNK && !is_found; at += PROOF_CHUNK) {
+        if (disk_read(recovery->disk, segment->file, at, chunk, PROOF_CHUNK, &size) != ERR_OK)
+            break;
+        for (uint32_t i = 0; i < size && !is_found; i += SPOOL_BLOCK_SIZE) {
+            struct spool_record record;
+            is_found = spool_record_open(span_of(chunk + i, size - i), segment->header.salt,
+                                         &record) == ERR_OK &&
+                       record.flags & SPOOL_RECORD_AFTER_SYNC;
+            *ret_offset = at + i;
+        }
+    }
+    free(chunk);
+    return is_found;
+}
+
+static void recovery_add_record(struct spool_recovery *recovery, uint32_t index,
+                                const struct spool_record *record, uint64_t offset)
+{
+    struct spool_row row = {
+        .id = record->id,
+        .sequence = record->sequence,
+        .epoch = record->epoch,
+        .copy = record->copy,
+        .offset = (uint32_t)offset,
+        .payload_size = record->payload_size,
+        .type = record->type,
+    };
+    if (record->type != SPOOL_BODY)
+        recovery_add_row(recovery, index, &row);
+}
+
+/* The record at `*offset` is not valid: go on behind it if it is damage. A header that is valid
+ * tells where it ends, and which message it costs. False at the end of the log. */
+static bool segment_pass_damage(struct spool_recovery *recovery, uint32_t index, uint64_t *offset)
+{
+    struct recovery_segment *segment = &recovery->segments[index];
+    uint8_t octets[sizeof(struct spool_record)];
+    struct spool_record record;
+    uint64_t proof;
+
+    if (!segment_find_proof(recovery, segment, *offset, &proof))
+        return false;
+    segment->is_damaged = true;
+    log_line(LOG_ERROR, "spool segment=%s offset=%lu a record is damaged", segment->name, *offset);
+    bool has_header = read_exactly(recovery, segment, *offset, octets, sizeof(octets)) == ERR_OK &&
+                      spool_record_open(span_of(octets, sizeof(octets)), segment->header.salt,
+                                        &record) == ERR_OK &&
+                      spool_record_end(&record, *offset) <= proof;
+    if (has_header) {
+        recovery_add_record(recovery, index, &record, *offset);
+        proof = spool_record_end(&record, *offset);
+    }
+    *offset = proof;
+    return true;
+}
+
+/* Take the rows record by record, up to the end of the log. Errors: ERR_DISK_IO. */
 static enum err segment_read_records(struct spool_recovery *recovery, uint32_t index)
 {
     struct recovery_segment *segment = &recovery->segments[index];
     uint64_t offset = SPOOL_BLOCK_SIZE;
-    enum err err = ERR_OK;
-    while (err == ERR_OK && offset + sizeof(struct spool_record) <= segment->header.segment_size) {
+
+    while (offset + sizeof(struct spool_record) <= segment->header.segment_size) {
         segment->end = (uint32_t)offset;
         struct spool_record record;
         uint8_t *payload;
-        err = spool_recovery_read(recovery, index, (uint32_t)offset, SCAN_AHEAD, &record, &payload);
+        enum err err =
+            spool_recovery_read(recovery, index, (uint32_t)offset, SCAN_AHEAD, &record, &payload);
+        if (err == ERR_DISK_CORRUPT && segment_pass_damage(recovery, index, &offset))
+            continue;
         if (err != ERR_OK)
-            break;
+            return err == ERR_DISK_CORRUPT ? ERR_OK : err;
         free(payload);
-        if (record.type != SPOOL_BODY) {
-            struct spool_row row = {
-                .id = record.id,
-                .sequence = record.sequence,
-                .epoch = record.epoch,
-                .copy = record.copy,
-                .offset = (uint32_t)offset,
-                .payload_size = record.payload_size,
-                .type = record.type,
-            };
-            recovery_add_row(recovery, index, &row);
-        }
+        recovery_add_record(recovery, index, &record, offset);
         offset = spool_record_end(&record, offset);
         segment->end = (uint32_t)offset;
     }
-    return err == ERR_DISK_CORRUPT ? ERR_OK : err;
+    return ERR_OK;
 }
 
 static bool octets_are_zero(const uint8_t *octets, uint32_t size)
@@ -234,6 +304,7 @@ static bool segment_open(struct spool_recovery *recovery, struct recovery_segmen
     if (err != ERR_OK) {
         disk_close(disk, segment->file);
         segment->file = NULL;
+        recovery->segments_busy += err == ERR_DISK_LOCKED;
         if (name_epoch(segment->name) < recovery->epoch_newest)
             log_line(LOG_WARNING, "spool segment=%s lock=%s", segment->name, err_name(err));
         return false;
@@ -342,20 +413,25 @@ struct epoch_search {
     uint64_t epoch_max;
 };
 
-static void epoch_look(struct epoch_search *search, struct disk *disk, const char *name)
+/* Errors: ERR_DISK_VERSION. What cannot be read says nothing of epochs. */
+static enum err epoch_look(struct epoch_search *search, struct disk *disk, const char *name)
 {
     /* A segment used again by a later process keeps its name: look inside as well. */
     struct disk_file *file;
     if (disk_open(disk, name, DISK_OPEN_READ_ONLY, &file) != ERR_OK)
-        return;
+        return ERR_OK;
     uint8_t octets[sizeof(struct spool_segment_header)];
     struct spool_segment_header header;
     uint32_t size = 0;
-    if (disk_read(disk, file, 0, octets, sizeof(octets), &size) == ERR_OK &&
-        spool_segment_header_open(span_of(octets, size), &header) == ERR_OK &&
-        header.epoch > search->epoch_max)
+    enum err err = disk_read(disk, file, 0, octets, sizeof(octets), &size);
+    if (err == ERR_OK)
+        err = spool_segment_header_open(span_of(octets, size), &header);
+    if (err == ERR_OK && header.epoch > search->epoch_max)
         search->epoch_max = header.epoch;
+    if (err == ERR_DISK_VERSION)
+        log_line(LOG_ERROR, "spool segment=%s was written by a newer version", name);
     disk_close(disk, file);
+    return err == ERR_DISK_VERSION ? err : ERR_OK;
 }
 
 enum err spool_epoch_next(struct disk *disk, uint64_t *ret_epoch)
@@ -364,7 +440,7 @@ enum err spool_epoch_next(struct disk *disk, uint64_t *ret_epoch)
     enum err err = disk_list(disk, recovery_add_name, &search.names);
     search.epoch_max = search.names.epoch_newest;
     for (uint32_t i = 0; err == ERR_OK && i < search.names.segment_count; i++)
-        epoch_look(&search, disk, search.names.segments[i].name);
+        err = epoch_look(&search, disk, search.names.segments[i].name);
     free(search.names.segments);
     if (err == ERR_OK)
         *ret_epoch = search.epoch_max + 1;

@@ -51,6 +51,8 @@ struct spool_recovery {
     uint64_t row_count, row_capacity;
     struct recovery_message *messages; /* by id */
     uint32_t message_count, message_capacity;
+    uint32_t messages_lost; /* acknowledged, not finished, not readable */
+    uint32_t segments_busy; /* locked by somebody else */
 };
 
 /** Decide which messages live, read their MESSAGE and PROGRESS, and which segments belong together.

@@ -192,6 +192,36 @@ static void test_index_bit_flips(void **state)
 }
 
 /* An index that is sealed, but says what cannot be, is refused as well. */
+/* Goal: what is older than the one before is not ours, what is newer is refused as that. */
+static void test_versions(void **state)
+{
+    (void)state;
+    const struct {
+        const char *name;
+        uint32_t version;
+        enum err err;
+    } rows[] = {
+        {"none", 0, ERR_DISK_CORRUPT},
+        {"before the oldest that is read", SPOOL_VERSION_MIN - 1, ERR_DISK_CORRUPT},
+        {"the oldest that is read", SPOOL_VERSION_MIN, ERR_OK},
+        {"ours", SPOOL_VERSION, ERR_OK},
+        {"newer", SPOOL_VERSION + 1, ERR_DISK_VERSION},
+        {"newest", UINT32_MAX, ERR_DISK_VERSION},
+    };
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        print_message("# %s\n", rows[i].name);
+        struct spool_segment_header header = {.salt = SALT,
+                                              .epoch = 1,
+                                              .segment_size = SPOOL_SEGMENT_SIZE_MIN},
+                                    back;
+        spool_segment_header_seal(&header);
+        header.version = rows[i].version;
+        header.checksum = crc32c_update(0, span_of(&header, 60));
+        assert_int_equal(rows[i].err,
+                         spool_segment_header_open(span_of(&header, sizeof(header)), &back));
+    }
+}
+
 static void test_index_bounds(void **state)
 {
     (void)state;
@@ -275,6 +305,7 @@ int main(void)
         cmocka_unit_test(test_record_end),
         cmocka_unit_test(test_segment_header_bit_flips),
         cmocka_unit_test(test_index_bit_flips),
+        cmocka_unit_test(test_versions),
         cmocka_unit_test(test_index_bounds),
         cmocka_unit_test(test_message_bounds),
     };

@@ -1,0 +1,246 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""
+`angarium spool check|stats|dump|adopt` on the spool of a relay that has mail it cannot deliver. Arguments: angariumd, angarium. Prints TAP.
+"""
+import json
+import os
+import shutil
+import signal
+import smtplib
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+DAEMON, CLI = sys.argv[1:3]
+FOLDER = tempfile.mkdtemp(prefix="test_spool_cli.")
+MESSAGES = 5
+CHECKSUM_TABLE = []
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+PORT, DEAD_PORT = free_port(), free_port()
+
+
+def path(name):
+    return os.path.join(FOLDER, name)
+
+
+def expect(condition, text=""):
+    if not condition:
+        raise AssertionError(text)
+
+
+def wait_until(is_true, what, seconds=30):
+    end = time.monotonic() + seconds
+    while not is_true():
+        if time.monotonic() > end:
+            raise AssertionError("never happened: " + what)
+        time.sleep(0.05)
+
+
+def cli(*arguments):
+    done = subprocess.run((CLI, "-s", path("control.sock")) + arguments, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def queue_count():
+    status, text, _ = cli("status", "--json")
+    return json.loads(text)["queue"]["messages"] if status == 0 else -1
+
+
+class Relay:
+    running = []
+
+    def __init__(self, spool):
+        with open(path("relay.yaml"), "w", encoding="utf-8") as file:
+            file.write(f"""hostname: relay.example
+listen: [{{address: "127.0.0.1:{PORT}"}}]
+dns: {{resolvers: ["127.0.0.1:9"]}}
+routes: [{{match: "*", hosts: [{{host: 127.0.0.1, port: {DEAD_PORT}}}]}}]
+spool: {{directory: {path(spool)}, size: 128MB, segment: 4MiB, reserve: 4MiB}}
+buffers: {{memory: 64MiB}}
+queue: {{body_memory: 4MiB}}
+flows: 256
+control: {{socket: {path("control.sock")}}}
+""")
+        with open(path("log"), "ab") as log:
+            self.child = subprocess.Popen([DAEMON, "-c", path("relay.yaml")], stdout=log, stderr=log)
+        Relay.running.append(self.child)
+
+    def stop(self):
+        self.child.send_signal(signal.SIGTERM)
+        expect(self.child.wait(60) == 0, "the relay's end")
+
+    def refuses_to_start(self):
+        return self.child.wait(60) == 1
+
+
+def submit():
+    with smtplib.SMTP("127.0.0.1", PORT, timeout=20) as client:
+        for number in range(MESSAGES):
+            client.sendmail("sender@example.org", ["somebody@dead.example"], f"Subject: {number}\r\n\r\n" + "text\r\n" * 1000)
+
+
+def records(spool="spool", *more):
+    status, text, errors = cli("spool", "dump", path(spool), *more, "--json")
+    expect(status == 0, errors)
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def summary(spool="spool"):
+    status, text, errors = cli("spool", "check", path(spool), "--json")
+    return status, json.loads(text) if text else errors
+
+
+def checksum(octets):
+    """CRC-32C, as the format has it."""
+    if not CHECKSUM_TABLE:
+        for value in range(256):
+            for _ in range(8):
+                value = value >> 1 ^ (0x82f63b78 if value & 1 else 0)
+            CHECKSUM_TABLE.append(value)
+    value = 0xffffffff
+    for octet in octets:
+        value = value >> 8 ^ CHECKSUM_TABLE[(value ^ octet) & 255]
+    return value ^ 0xffffffff
+
+
+def a_running_relays_spool_is_left_alone():
+    relay = Relay("spool")
+    wait_until(lambda: queue_count() == 0, "the relay runs")
+    submit()
+    for verb in ("check", "stats", "dump"):
+        status, _, errors = cli("spool", verb, path("spool"))
+        expect(status == 1 and "a relay uses this spool" in errors, errors)
+    status, _, errors = cli("spool", "adopt", path("spool"), path("spool"))
+    expect(status == 1 and "a relay uses this spool" in errors, errors)
+    relay.stop()
+
+
+def check_finds_nothing_wrong():
+    status, counts = summary()
+    expect(status == 0, counts)
+    expect(counts["messages_live"] == MESSAGES and counts["messages_lost"] == 0, counts)
+    expect(counts["records"]["MESSAGE"] == MESSAGES and counts["records"]["damaged"] == 0, counts)
+    expect(MESSAGES * 6000 < counts["octets_live"] < counts["octets_total"], counts)
+
+
+def stats_tell_of_every_segment():
+    status, text, errors = cli("spool", "stats", path("spool"))
+    expect(status == 0, errors)
+    names = [name for name in os.listdir(path("spool")) if name.endswith(".spool")]
+    expect(all(name in text for name in names), text)
+    expect(f"messages   {MESSAGES} live, 0 lost" in text, text)
+
+
+def dump_has_the_records_of_one_message():
+    some = [record["id"] for record in records() if record["type"] == "MESSAGE"][0]
+    types = [record["type"] for record in records("spool", some)]
+    expect(types[:2] == ["BODY", "MESSAGE"] and set(types[2:]) <= {"PROGRESS"}, types)
+    status, _, errors = cli("spool", "dump", path("spool"), "x")
+    expect(status == 1 and "not the id of a message" in errors, errors)
+
+
+def damage_is_found_and_costs_its_own_message():
+    """In a segment without an index, which later batches prove to have been durable. A body that is damaged is found when it is read."""
+    for kind, offset, live in (("BODY", 64 + 100, MESSAGES), ("BODY", 20, MESSAGES), ("MESSAGE", 64 + 20, MESSAGES - 1), ("MESSAGE", 4, MESSAGES - 1)):
+        shutil.rmtree(path("copy"), ignore_errors=True)
+        shutil.copytree(path("spool"), path("copy"))
+        # Not the last record of the log: a torn end was never acknowledged, and is no damage.
+        record = [record for record in records("copy") if record["type"] == kind][0]
+        with open(os.path.join(path("copy"), record["segment"]), "r+b") as file:
+            file.seek(record["offset"] + offset)
+            octet = file.read(1)[0]
+            file.seek(record["offset"] + offset)
+            file.write(bytes([octet ^ 16]))
+        status, counts = summary("copy")
+        expect(status == 1 and counts["records"]["damaged"] == 1, (kind, offset, counts))
+        expect(counts["messages_live"] == live and counts["segments"]["damaged"] == 1, (kind, offset, counts))
+
+
+def a_newer_format_is_refused():
+    shutil.rmtree(path("newer"), ignore_errors=True)
+    shutil.copytree(path("spool"), path("newer"))
+    name = sorted(name for name in os.listdir(path("newer")) if name.endswith(".spool"))[0]
+    with open(os.path.join(path("newer"), name), "r+b") as file:
+        header = bytearray(file.read(60))
+        struct.pack_into("<I", header, 8, struct.unpack_from("<I", header, 8)[0] + 1)
+        file.seek(0)
+        file.write(bytes(header) + struct.pack("<I", checksum(header)))
+    status, errors = summary("newer")
+    expect(status == 1 and "newer version" in errors, errors)
+    before = {name: os.stat(os.path.join(path("newer"), name)).st_mtime_ns for name in os.listdir(path("newer"))}
+    expect(Relay("newer").refuses_to_start(), "a relay started on a newer spool")
+    after = {name: os.stat(os.path.join(path("newer"), name)).st_mtime_ns for name in os.listdir(path("newer"))}
+    expect(before == after, "something was written")
+    with open(path("log"), encoding="utf-8") as file:
+        expect("written by a newer version" in file.read())
+
+
+def adopt_moves_a_dead_hosts_mail():
+    relay = Relay("other")
+    wait_until(lambda: queue_count() == 0, "the other relay runs")
+    shutil.copytree(path("spool"), path("dead"))
+    status, text, errors = cli("spool", "adopt", path("dead"), path("other"))
+    expect(status == 0 and f"with {MESSAGES} messages moved" in text, text + errors)
+    expect(not [name for name in os.listdir(path("dead")) if name.endswith(".spool")], os.listdir(path("dead")))
+    relay.stop()
+    relay = Relay("other")
+    wait_until(lambda: queue_count() == MESSAGES, "the mail of the dead host")
+    relay.stop()
+
+
+def adopt_may_be_repeated():
+    """Broken off between its steps, it leaves the segment in both places: the next one only removes it."""
+    shutil.copytree(path("spool"), path("again"))
+    os.mkdir(path("target"))
+    saved = path("saved")
+    shutil.copytree(path("again"), saved)
+    expect(cli("spool", "adopt", path("again"), path("target"))[0] == 0)
+    names = sorted(os.listdir(path("target")))
+    for name in os.listdir(saved):
+        shutil.copy(os.path.join(saved, name), path("again"))
+    status, text, errors = cli("spool", "adopt", path("again"), path("target"))
+    expect(status == 0, text + errors)
+    expect(sorted(os.listdir(path("target"))) == names, os.listdir(path("target")))
+    status, counts = summary("target")
+    expect(status == 0 and counts["messages_live"] == MESSAGES, counts)
+
+
+def main():
+    tests = [a_running_relays_spool_is_left_alone, check_finds_nothing_wrong, stats_tell_of_every_segment, dump_has_the_records_of_one_message,
+             damage_is_found_and_costs_its_own_message, a_newer_format_is_refused, adopt_moves_a_dead_hosts_mail, adopt_may_be_repeated]
+    print(f"1..{len(tests)}")
+    failed = 0
+    for number, test in enumerate(tests, 1):
+        try:
+            test()
+            print(f"ok {number} - {test.__name__}", flush=True)
+        except Exception as error:  # a test that breaks is a test that fails
+            failed += 1
+            for line in f"{type(error).__name__}: {error}".splitlines():
+                print("#", line)
+            print(f"not ok {number} - {test.__name__}", flush=True)
+    for child in Relay.running:
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+    if failed:
+        with open(path("log"), encoding="utf-8", errors="replace") as file:
+            for line in file.read().splitlines()[-40:]:
+                print("#", line)
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -316,6 +316,12 @@ void spool_commit_dsn(struct spool *spool, struct spool_transaction *transaction
 {
     CHECK(about->state == SPOOL_ENTRY_LIVE);
     struct spool_entry *leader = transaction->entry;
+    if (SPOOL_HAS_BUG(DSN_AFTER_SETTLE) && is_done) {
+        about->state = SPOOL_ENTRY_FINISHING;
+        spool_item_queue(spool, spool_item_new(spool, SPOOL_DONE, about));
+        spool_commit(spool, transaction, envelope, token);
+        return;
+    }
     spool_entry_reference(leader); /* the rider's, from before the leader may fail */
     spool_commit(spool, transaction, envelope, token);
     if (leader->state == SPOOL_ENTRY_GONE) { /* refused at once */

@@ -179,6 +179,7 @@ enum err spool_message_open(struct span payload, struct spool_message *ret_messa
 #define SPOOL_BUG_VOID_IGNORED      3
 #define SPOOL_BUG_INDEX_BELIEVED    4 /* index and trailer are used without their checksums */
 #define SPOOL_BUG_REPLY_BEFORE_SYNC 5 /* a commit is told before it is on stable storage */
+#define SPOOL_BUG_DSN_AFTER_SETTLE  6 /* a message's end is written before the DSN that it owes */
 #ifndef SPOOL_BUG
 #define SPOOL_BUG SPOOL_BUG_NONE
 #endif

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -63,15 +64,16 @@ struct medium {
     char image[80]; /* of the file system; empty: an ordinary directory */
 };
 
-static struct medium medium_new(bool is_mounted)
+/* `size` of the file system, as truncate has it; NULL: an ordinary directory. */
+static struct medium medium_new(const char *size)
 {
     struct medium medium = {0};
     snprintf(medium.path, sizeof(medium.path), "/var/tmp/angarium-crash-XXXXXX");
     assert_non_null(mkdtemp(medium.path));
-    if (!is_mounted)
+    if (size == NULL)
         return medium;
     snprintf(medium.image, sizeof(medium.image), "%s.img", medium.path);
-    shell("truncate -s 96M %s && mkfs.ext4 -q -F %s", medium.image, medium.image);
+    shell("truncate -s %s %s && mkfs.ext4 -q -F %s", size, medium.image, medium.image);
     shell("mount -o loop %s %s", medium.image, medium.path);
     return medium;
 }
@@ -105,13 +107,25 @@ static bool can_cut_power(void)
 struct run {
     enum disk_kind kind;
     uint32_t rounds;
-    bool is_power_loss, is_unsafe;
+    bool is_power_loss, is_unsafe, must_fill;
+    const char *size; /* of a file system of its own; NULL: none */
     uint64_t seed;
 };
 
+/* Octets that the spool could still take. */
+static uint64_t medium_free_octets(const struct medium *medium)
+{
+    struct statvfs status;
+    assert_int_equal(0, statvfs(medium->path, &status));
+    return status.f_bavail * status.f_frsize;
+}
+
 static uint32_t run_rounds(const struct run *run)
 {
-    struct medium medium = medium_new(run->is_power_loss);
+    struct medium medium = medium_new(run->size);
+    if (run->must_fill) /* room for three segments and a half */
+        shell("fallocate -l %lu %s/ballast && sync -f %s",
+              medium_free_octets(&medium) - (3500u << 10), medium.path, medium.path);
     struct ledger *ledger = calloc(1, sizeof(*ledger));
     struct rng rng;
     assert_non_null(ledger);
@@ -146,7 +160,9 @@ static uint32_t run_rounds(const struct run *run)
     print_message("# %u rounds: %u acknowledged, %u finished, %u violations\n", run->rounds,
                   ledger->acknowledged, ledger->finished, ledger->violations);
     if (!run->is_unsafe)
-        assert_true(ledger->acknowledged > run->rounds && ledger->finished > 0);
+        assert_true(ledger->acknowledged > run->rounds && (run->must_fill || ledger->finished > 0));
+    if (run->must_fill) /* no segment more fits */
+        assert_true(medium_free_octets(&medium) < 1u << 20);
     uint32_t violations = ledger->violations;
     free(ledger);
     medium_free(&medium);
@@ -180,8 +196,29 @@ static void test_power_loss(void **state)
     struct run run = {.kind = DISK_KIND_AUTO,
                       .rounds = count_of("ANGARIUM_CUTS", 50, 2000),
                       .is_power_loss = true,
+                      .size = "96M",
                       .seed = seed_of()};
     assert_int_equal(0, run_rounds(&run));
+}
+
+/* The spool may grow to more than its file system has: what does not fit is refused, what was
+ * acknowledged stays, through kills and power losses. */
+static void test_full_file_system(void **state)
+{
+    (void)state;
+    if (!can_cut_power()) {
+        print_message("# a full file system needs root, a loop device, mount and mkfs.ext4\n");
+        skip();
+    }
+    for (uint32_t i = 0; i < 2; i++) {
+        struct run run = {.kind = DISK_KIND_AUTO,
+                          .rounds = count_of("ANGARIUM_CUTS", 20, 500) / 2,
+                          .is_power_loss = i == 1,
+                          .must_fill = true,
+                          .size = "96M",
+                          .seed = seed_of()};
+        assert_int_equal(0, run_rounds(&run));
+    }
 }
 
 /* Negative control: without its syncs the spool loses mail, and the ledger says so. */
@@ -195,6 +232,7 @@ static void test_power_loss_without_sync_is_caught(void **state)
     struct run run = {.kind = DISK_KIND_AUTO,
                       .rounds = 20,
                       .is_power_loss = true,
+                      .size = "96M",
                       .is_unsafe = true,
                       .seed = seed_of()};
     assert_true(run_rounds(&run) > 0);
@@ -205,6 +243,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_killed),
         cmocka_unit_test(test_power_loss),
+        cmocka_unit_test(test_full_file_system),
         cmocka_unit_test(test_power_loss_without_sync_is_caught),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -195,6 +195,8 @@ static enum err sim_unlink(struct disk *disk, const char *name)
 
 static void sim_directory_stable(struct disk_sim *sim)
 {
+    if (sim->is_false_sync || sim->is_false_directory_sync)
+        return;
     for (struct sim_file *file = sim->files; file != NULL; file = file->next)
         file->is_named_stable = file->is_named;
 }
@@ -205,8 +207,7 @@ static enum err sim_sync_directory(struct disk *disk)
     if (sim == NULL)
         return ERR_DISK_IO;
     TRY(sim_enter(sim, DISK_SIM_DIRECTORY));
-    if (!sim->is_false_sync)
-        sim_directory_stable(sim);
+    sim_directory_stable(sim);
     return ERR_OK;
 }
 
@@ -404,8 +405,7 @@ static enum err sim_finish_create(struct disk_sim *sim, struct sim_operation *op
         return err; /* a half made file stays */
     struct disk_file *handle = sim_handle_new(file);
     file->lock_holder = handle;
-    if (!sim->is_false_sync)
-        sim_directory_stable(sim);
+    sim_directory_stable(sim);
     *operation->ret_file = handle;
     return ERR_OK;
 }

@@ -96,6 +96,8 @@ enum err disk_sim_flip(struct disk_sim *sim, const char *name, uint64_t offset,
 
 /** Acknowledge syncs without making anything durable. */
 void disk_sim_plant_false_sync(struct disk_sim *sim, bool is_planted);
+/** The same for syncs of the directory only: names that were made are lost with the power. */
+void disk_sim_plant_false_directory_sync(struct disk_sim *sim, bool is_planted);
 
 struct disk_sim_stats {
     uint64_t writes, syncs, reads, octets_written, failures, crashes;

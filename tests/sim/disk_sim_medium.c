@@ -156,6 +156,11 @@ void disk_sim_plant_false_sync(struct disk_sim *sim, bool is_planted)
     sim->is_false_sync = is_planted;
 }
 
+void disk_sim_plant_false_directory_sync(struct disk_sim *sim, bool is_planted)
+{
+    sim->is_false_directory_sync = is_planted;
+}
+
 struct disk_sim_stats disk_sim_get_stats(const struct disk_sim *sim)
 {
     struct disk_sim_stats stats = sim->stats;

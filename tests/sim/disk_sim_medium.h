@@ -22,7 +22,7 @@ struct disk_sim {
     uint64_t calls, stop_at, fail_call;
     enum err fail_call_err;
     uint64_t stamp;
-    bool is_stopped, is_held, is_false_sync;
+    bool is_stopped, is_held, is_false_sync, is_false_directory_sync;
     struct disk_sim_stats stats;
 };
 

@@ -6,6 +6,7 @@
  *   acknowledged, not finished       present, with exactly its envelope and body, once
  *   finished, and known durable      absent, for ever
  *   finished a moment ago            either; if absent once, absent for ever
+ *   ended by its DSN                 it or the DSN, whatever of the commit is there
  *   refused in time                  absent, for ever (VOID)
  *   never committed                  absent
  *   commit under way                 either; if present, whole
@@ -117,6 +118,7 @@ struct world *world_new(const struct world_options *options)
     };
     world->sim = disk_sim_new(&disk);
     disk_sim_plant_false_sync(world->sim, options->is_false_sync);
+    disk_sim_plant_false_directory_sync(world->sim, options->is_false_directory_sync);
     struct buf_pool_options pool = {
         .data_size = 2048, .count_max = 100000, .backing = BUF_BACKING_HEAP};
     world->pool = buf_pool_new(&pool);
@@ -236,9 +238,23 @@ static void world_on_message(void *context, const struct spool_recovered *recove
     message->entry = recovered->entry;
 }
 
+/* A message that ends by a DSN ends with it, or not at all. */
+static void world_audit_dsn(struct world *world, const struct world_message *dsn)
+{
+    if (dsn->state != WORLD_COMMITTING || dsn->was_seen || dsn->dsn_about == 0 ||
+        dsn->dsn_progress > 0)
+        return;
+    const struct world_message *about = &world->messages[dsn->dsn_about - 1];
+    if (about->state == WORLD_FINISHING && !about->was_seen)
+        world_violation(world, "message %lu ended and its DSN %lu is lost", about->id.high,
+                        dsn->id.high);
+}
+
 /* Compare what is back with what must be, and learn which of the possible things happened. */
 static void world_audit(struct world *world)
 {
+    for (uint32_t i = 0; i < world->message_count; i++)
+        world_audit_dsn(world, &world->messages[i]);
     for (uint32_t i = 0; i < world->message_count; i++) {
         struct world_message *message = &world->messages[i];
         if (!message->was_seen && message->state == WORLD_LIVE)

@@ -49,6 +49,7 @@ struct world_options {
     tick_us latency_max;
     uint32_t live_max;  /* more live messages than that: some are finished first; 0: no bound */
     bool is_false_sync; /* planted: syncs are acknowledged without being done */
+    bool is_false_directory_sync; /* planted: those of the directory */
 };
 
 struct world {

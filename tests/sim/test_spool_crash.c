@@ -279,18 +279,30 @@ static void test_late_sync(void **state)
 }
 
 /* A planted bug must show in some seed. */
-static void test_bug_is_caught(void **state)
+static void check_bug_is_caught(bool is_of_directory)
 {
-    (void)state;
     for (uint64_t seed = 1; seed <= BUG_SEEDS; seed++) {
         struct world_options options = options_of(seed);
-        options.is_false_sync = SPOOL_BUG == SPOOL_BUG_NONE;
+        options.is_false_sync = SPOOL_BUG == SPOOL_BUG_NONE && !is_of_directory;
+        options.is_false_directory_sync = SPOOL_BUG == SPOOL_BUG_NONE && is_of_directory;
         uint32_t violations =
             SPOOL_BUG == SPOOL_BUG_VOID_IGNORED ? run_failures(seed) : run_lives(&options);
         if (violations > 0)
             return;
     }
     fail_msg("%u seeds did not show the planted bug", BUG_SEEDS);
+}
+
+static void test_bug_is_caught(void **state)
+{
+    (void)state;
+    check_bug_is_caught(false);
+}
+
+static void test_directory_sync_left_out_is_caught(void **state)
+{
+    (void)state;
+    check_bug_is_caught(true);
 }
 
 int main(void)
@@ -304,6 +316,7 @@ int main(void)
         cmocka_unit_test(test_power_loss_in_recovery),
         cmocka_unit_test(test_late_sync),
         cmocka_unit_test(test_bug_is_caught), /* syncs that do nothing */
+        cmocka_unit_test(test_directory_sync_left_out_is_caught),
     };
     const struct CMUnitTest planted[] = {
         cmocka_unit_test(test_bug_is_caught),

@@ -5,7 +5,7 @@
  * First a recovery is run, which says which messages live and where their records are; then every
  * segment is read record by record as far as a row of it, or a BODY of a live message, reaches.
  * What lies behind that was never acknowledged: it may be torn, and is not looked at. Behind a
- * header that is not valid the next one is looked for at the next block: a batch begins there.
+ * header that is not valid the next valid one is looked for.
  *
  * Invariants
  *   1. Nothing is written, and the segments are locked meanwhile: a relay that starts beside this
@@ -103,22 +103,18 @@ static void record_tell(struct inspection *inspection, struct spool_inspect_segm
 static void segment_walk(struct inspection *inspection, uint32_t index,
                          struct spool_inspect_segment *about)
 {
-    uint64_t offset = SPOOL_BLOCK_SIZE;
-    bool was_lost = false;
+    uint64_t offset = SPOOL_BLOCK_SIZE, end = inspection->ends[index];
 
-    while (offset + sizeof(struct spool_record) <= inspection->ends[index]) {
+    while (offset + sizeof(struct spool_record) <= end) {
         struct spool_inspect_record record = {.segment = about->name, .offset = (uint32_t)offset};
         if (record_read(inspection, index, offset, &record.record, &record.is_damaged)) {
-            was_lost = false;
             record_tell(inspection, about, &record);
             offset = spool_record_end(&record.record, offset);
             continue;
         }
         record.is_damaged = true;
-        if (!was_lost) /* invariant 2 */
-            record_tell(inspection, about, &record);
-        was_lost = true;
-        offset = spool_align(offset + 1, SPOOL_BLOCK_SIZE);
+        record_tell(inspection, about, &record);
+        offset = spool_recovery_find_record(inspection->recovery, index, offset, end);
     }
 }
 

@@ -49,7 +49,7 @@ struct spool_inspect_counts {
 /**
  * Read a whole spool directory, as a start would and then record by record.
  *
- * Bounds:     damage ends nothing: reading goes on at the next batch.
+ * Bounds:     damage ends nothing: reading goes on at the next record.
  * Errors:     ERR_DISK_VERSION when a newer relay wrote here, ERR_DISK_IO; counts then unchanged.
  */
 enum err spool_inspect(struct disk *disk, const struct spool_inspect_visitor *visitor,

@@ -196,6 +196,31 @@ static bool segment_find_proof(struct spool_recovery *recovery,
     return is_found;
 }
 
+uint64_t spool_recovery_find_record(struct spool_recovery *recovery, uint32_t index,
+                                    uint64_t offset, uint64_t end)
+{
+    const struct recovery_segment *segment = &recovery->segments[index];
+    const uint32_t header_size = (uint32_t)sizeof(struct spool_record);
+    uint64_t at = spool_align(offset + 1, 8), found = end;
+    uint8_t *chunk = malloc(PROOF_CHUNK);
+    uint32_t size = PROOF_CHUNK;
+
+    CHECK(chunk != NULL);
+    while (at + header_size <= end && found == end && size == PROOF_CHUNK) {
+        if (disk_read(recovery->disk, segment->file, at, chunk, PROOF_CHUNK, &size) != ERR_OK)
+            break;
+        for (uint32_t i = 0; i + header_size <= size && at + i < end && found == end; i += 8) {
+            struct spool_record record;
+            if (spool_record_open(span_of(chunk + i, header_size), segment->header.salt, &record) ==
+                ERR_OK)
+                found = at + i;
+        }
+        at += PROOF_CHUNK - header_size + 8; /* a header may lie across the end of a chunk */
+    }
+    free(chunk);
+    return found;
+}
+
 static void recovery_add_record(struct spool_recovery *recovery, uint32_t index,
                                 const struct spool_record *record, uint64_t offset)
 {
@@ -231,9 +256,10 @@ static bool segment_pass_damage(struct spool_recovery *recovery, uint32_t index,
                       spool_record_end(&record, *offset) <= proof;
     if (has_header) {
         recovery_add_record(recovery, index, &record, *offset);
-        proof = spool_record_end(&record, *offset);
+        *offset = spool_record_end(&record, *offset);
+    } else {
+        *offset = spool_recovery_find_record(recovery, index, *offset, proof);
     }
-    *offset = proof;
     return true;
 }
 

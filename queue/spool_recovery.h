@@ -66,4 +66,9 @@ enum err spool_recovery_read(struct spool_recovery *recovery, uint32_t segment, 
                              uint32_t payload_size_expected, struct spool_record *ret_record,
                              uint8_t **ret_payload) MUST_CHECK;
 
+/** The first valid header behind `offset` and before `end`, or `end`: where reading goes on behind
+ * damage. No mail can contain one: its sender would have to know the segment's salt. */
+uint64_t spool_recovery_find_record(struct spool_recovery *recovery, uint32_t index,
+                                    uint64_t offset, uint64_t end);
+
 #endif

@@ -107,6 +107,22 @@ static bool is_plain_ack(const struct tcb *tcb, const struct segment *segment)
            segment->header.options.sack_count == 0 && !(segment->flags & TCP_ECE);
 }
 
+/*
+ * RFC 7323 4.3: from the earliest segment that an ACK of ours has not answered. And from none whose
+ * acknowledgement was refused: a forger who guesses the window alone could set it so far ahead that
+ * PAWS refuses all that the peer sends (RFC 5961 5.2 is to keep such segments from counting).
+ */
+static void timestamp_take(struct stack *stack, struct tcb *tcb, const struct segment *segment)
+{
+    const struct tcp_options *options = &segment->header.options;
+
+    if (!(tcb->flags & TCB_HAS_TIMESTAMPS) || !options->has_timestamps ||
+        seq_gt(segment->header.sequence, tcb->last_ack_sent))
+        return;
+    tcb->ts_recent = options->timestamp_value;
+    tcb->ts_recent_at = now_ms(stack);
+}
+
 /* ESTABLISHED and later. False: dropped. */
 static bool input_ack(struct stack *stack, struct tcb *tcb, struct segment *segment)
 {
@@ -123,6 +139,7 @@ static bool input_ack(struct stack *stack, struct tcb *tcb, struct segment *segm
         tcp_challenge(stack, tcb);
         return false;
     }
+    timestamp_take(stack, tcb, segment);
     if (!is_plain_ack(tcb, segment)) {
         ack_take(stack, tcb, segment);
         return true;
@@ -143,6 +160,7 @@ static bool ack_syn_received(struct stack *stack, struct tcb *tcb, struct segmen
         tcp_send_reset_for(stack, segment);
         return false;
     }
+    timestamp_take(stack, tcb, segment);
     window_take(tcb, segment);
     tcp_connected(stack, tcb, acknowledgement);
     return true;
@@ -409,18 +427,6 @@ static bool check_timestamps(struct stack *stack, struct tcb *tcb, struct segmen
     return false;
 }
 
-/* RFC 7323 4.3: from the earliest segment that an ACK of ours has not answered. */
-static void timestamp_take(struct stack *stack, struct tcb *tcb, const struct segment *segment)
-{
-    const struct tcp_options *options = &segment->header.options;
-
-    if (!(tcb->flags & TCB_HAS_TIMESTAMPS) || !options->has_timestamps ||
-        seq_gt(segment->header.sequence, tcb->last_ack_sent))
-        return;
-    tcb->ts_recent = options->timestamp_value;
-    tcb->ts_recent_at = now_ms(stack);
-}
-
 /* ---- 3.10.7.4 ---- */
 
 static bool state_receives(const struct tcb *tcb)
@@ -446,7 +452,6 @@ static void input_synchronised(struct stack *stack, struct tcb *tcb, struct segm
         STACK_COUNT(stack, TCP_ACK_MISSING);
         return;
     }
-    timestamp_take(stack, tcb, segment);
     trim(stack, tcb, segment);
     if (!on_ack[tcb->state](stack, tcb, segment))
         return;
@@ -471,7 +476,6 @@ static bool input_fast(struct stack *stack, struct tcb *tcb, struct segment *seg
     if (tcb->flags & TCB_HAS_TIMESTAMPS) {
         if (!options->has_timestamps || seq_lt(options->timestamp_value, tcb->ts_recent))
             return false;
-        timestamp_take(stack, tcb, segment);
     }
     if (!input_ack(stack, tcb, segment))
         return true;

@@ -36,6 +36,8 @@ static const struct {
     COUNTER("queue.waiting", queue.deliveries_waiting),
     COUNTER("queue.active", queue.deliveries_active),
     COUNTER("queue.deferrals", queue.deferrals),
+    COUNTER("queue.notices", queue.dsns),
+    COUNTER("queue.double_bounces", queue.double_bounces),
     COUNTER("spool.live", spool.messages_live),
     COUNTER("spool.commits", spool.commits),
     COUNTER("spool.voids", spool.voids),

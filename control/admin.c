@@ -135,6 +135,9 @@ static void job_end(struct admin *admin)
 {
     struct admin_job *job = &admin->job;
 
+    if (job->query.kind == SHARD_QUERY_QUEUE_ACT && job->filter != NULL)
+        admin_order_log(&job->query, job->filter);
+    free(job->filter);
     admin_queue_end(&job->query);
     if (job->query.kind == SHARD_QUERY_TRANSFER)
         admin_site_end(&job->query);
@@ -151,6 +154,19 @@ static bool job_is_idle(const struct admin *admin)
     return admin->job.client == NULL && !admin->job.is_with_shard && !admin->job.is_capture;
 }
 
+/* Rises with time, so that orders before a restart, which may hold mail still, have other numbers.
+ */
+static uint32_t order_id_next(struct admin *admin)
+{
+    const struct tick_source *clock = tick_source_system();
+    uint32_t now = (uint32_t)(clock->wall(clock->context) / 1000000) & QMGR_ORDER_ID_MAX;
+    uint32_t ahead = (now - admin->order_last) & QMGR_ORDER_ID_MAX;
+    uint32_t next = ahead == 0 || ahead > QMGR_ORDER_ID_MAX / 2 ? admin->order_last + 1 : now;
+
+    admin->order_last = next == 0 || next > QMGR_ORDER_ID_MAX ? 1 : next;
+    return admin->order_last;
+}
+
 static void job_begin(struct admin *admin, struct admin_client *client)
 {
     struct admin_job *job = &admin->job;
@@ -161,12 +177,18 @@ static void job_begin(struct admin *admin, struct admin_client *client)
     }
     if (!job_prepare(admin, client))
         return;
+    if (job->query.kind == SHARD_QUERY_QUEUE_ACT) {
+        const char *filter = json_string_value(json_object_get(client->parsed, "filter"));
+        job->filter = strdup(filter == NULL ? "" : filter);
+        job->query.order->id = order_id_next(admin);
+    }
     job->client = client;
     job->answer = json_object();
     json_object_set_new(job->answer, "ok", json_true());
     if (job->query.kind == SHARD_QUERY_QUEUE_SUMMARY)
         job->groups = json_object();
-    else if (job->query.kind != SHARD_QUERY_STATUS && !job->is_capture)
+    else if (job->query.kind != SHARD_QUERY_STATUS && job->query.kind != SHARD_QUERY_QUEUE_ACT &&
+             !job->is_capture)
         job->rows = json_array();
     client->state = ADMIN_CLIENT_WORKING;
     job_ask(admin);
@@ -266,6 +288,8 @@ static void job_finish(struct admin *admin, tick_us now)
     }
     if (job->query.kind == SHARD_QUERY_QUEUE_SUMMARY)
         admin_summary_finish(job->answer, job->groups, job->query.by, job->limit);
+    else if (job->query.kind == SHARD_QUERY_QUEUE_ACT)
+        admin_order_finish(job->answer, &job->query);
     else if (job->is_stream)
         json_object_set_new(job->answer, "count", json_integer((json_int_t)job->row_count));
     else if (job->rows != NULL)
@@ -346,6 +370,8 @@ static bool job_add(struct admin *admin)
     case SHARD_QUERY_QUEUE_SUMMARY:
         admin_summary_add(job->groups, &job->query);
         return true;
+    case SHARD_QUERY_QUEUE_ACT:
+        return true; /* it adds up in the query */
     case SHARD_QUERY_QUEUE_LIST:
     case SHARD_QUERY_QUEUE_SHOW:
         return job_rows_add(admin);

@@ -46,13 +46,15 @@ struct admin_job {
     struct shard_query query;
     json_t *answer, *rows;
     json_t *groups; /* of a summary */
+    char *filter;   /* of an order: for the log */
     uint64_t limit, row_count;
 };
 
 struct admin {
     struct admin_options options;
     int epoll, listener;
-    uint64_t order_next;
+    uint64_t order_next; /* of requests */
+    uint32_t order_last; /* of operators */
     tick_us started;
     struct admin_client clients[ADMIN_CLIENT_MAX];
     struct admin_job job;

@@ -30,9 +30,9 @@ enum status { STATUS_OK = 0, STATUS_FAILED = 1, STATUS_USAGE = 2 };
 
 struct cli {
     const char *socket_path;
-    bool is_json, is_reference;
+    bool is_json, is_reference, is_dry_run;
     const char *limit; /* NULL: not given, as the next three */
-    const char *file, *count, *seconds, *by;
+    const char *file, *count, *seconds, *by, *reason, *duration;
     const char *operands[WORD_MAX]; /* behind the verb */
     uint32_t operand_count;
 };
@@ -263,6 +263,24 @@ static enum status list_verb(const struct cli *cli, const struct verb *verb)
     return request_run(cli, verb, request);
 }
 
+/* An order: the operands say which mail, or `all`. It runs until it is done, or we leave. */
+static enum status order_verb(const struct cli *cli, const struct verb *verb)
+{
+    json_t *request = request_new(cli, verb);
+    bool is_all = cli->operand_count == 1 && strcmp(cli->operands[0], "all") == 0;
+
+    if (is_all)
+        json_object_set_new(request, "all", json_true());
+    else
+        json_object_set_new(request, "filter", filter_join(cli));
+    if (cli->reason != NULL)
+        json_object_set_new(request, "reason", json_string(cli->reason));
+    if (cli->duration != NULL)
+        json_object_set_new(request, "duration", json_string(cli->duration));
+    json_object_set_new(request, "dry_run", json_boolean(cli->is_dry_run));
+    return request_run(cli, verb, request);
+}
+
 static void status_print(const json_t *answer, wall_us now, FILE *out)
 {
     (void)now;
@@ -352,6 +370,17 @@ static const struct verb verbs[] = {
      "mail that waits: id domain site source class state older younger sender sender_domain "
      "recipient",
      list_verb, cli_queue_list_print},
+    {"hold", 1, WORD_MAX, "TERM=VALUE...|all [--reason TEXT] [--duration TIME] [--dry-run]",
+     "no attempts until released, or for that time; prints the number of the order", order_verb,
+     cli_order_print},
+    {"release", 1, WORD_MAX, "TERM=VALUE...|all [--dry-run]",
+     "what is held may go; order=N: what that order holds", order_verb, cli_order_print},
+    {"retry", 1, WORD_MAX, "TERM=VALUE...|all [--dry-run]", "what waits is tried now", order_verb,
+     cli_order_print},
+    {"bounce", 1, WORD_MAX, "TERM=VALUE...|all --reason TEXT [--dry-run]",
+     "back to the sender, with the reason", order_verb, cli_order_print},
+    {"delete", 1, WORD_MAX, "TERM=VALUE...|all --reason TEXT [--dry-run]",
+     "gone, and nobody is told", order_verb, cli_order_print},
     {"queue show", 1, 1, "ID", "one message and its recipients", relay_verb, cli_queue_show_print},
     {"site show", 0, 1, "[NAME] [--limit N]",
      "sites: limits, what is used of them, which rate binds", relay_verb, cli_site_show_print},
@@ -403,12 +432,16 @@ static bool arguments_read(struct cli *cli, int count, char **arguments,
             cli->is_json = true;
         else if (strcmp(arguments[i], "--reference") == 0)
             cli->is_reference = true;
+        else if (strcmp(arguments[i], "--dry-run") == 0)
+            cli->is_dry_run = true;
         else if (option_take(arguments, count, &i, "-s", &cli->socket_path) ||
                  option_take(arguments, count, &i, "--limit", &cli->limit) ||
                  option_take(arguments, count, &i, "--file", &cli->file) ||
                  option_take(arguments, count, &i, "--count", &cli->count) ||
                  option_take(arguments, count, &i, "--seconds", &cli->seconds) ||
-                 option_take(arguments, count, &i, "--by", &cli->by))
+                 option_take(arguments, count, &i, "--by", &cli->by) ||
+                 option_take(arguments, count, &i, "--reason", &cli->reason) ||
+                 option_take(arguments, count, &i, "--duration", &cli->duration))
             continue;
         else if (arguments[i][0] != '-' && *word_count < WORD_MAX)
             words[(*word_count)++] = arguments[i];

@@ -100,6 +100,7 @@ static const struct {
     {"", "queue", "deliveries_active", "deliveries active", false},
     {"", "queue", "deliveries_ready", "ready", false},
     {"", "queue", "deliveries_waiting", "waiting", false},
+    {"", "queue", "deliveries_held", "held", false},
     {"watch", "queue", "check_rounds", "rounds over the queue", false},
     {"", "queue", "checked", "messages looked at", false},
     {"", "queue", "stuck", "without a next event", false},

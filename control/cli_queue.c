@@ -25,8 +25,10 @@ static const char *next_try_format(const json_t *row, wall_us now, char text[32]
     int64_t next = cli_number(row, NULL, "next_try_us");
     char age[24];
 
-    if (strcmp(json_string_value(json_object_get(row, "state")), "active") == 0)
-        return "active";
+    const char *state = json_string_value(json_object_get(row, "state"));
+
+    if (strcmp(state, "active") == 0 || (strcmp(state, "held") == 0 && next == INT64_MAX))
+        return state;
     if (next <= now)
         return "now";
     snprintf(text, 32, "in %s", cli_age_format(next - now, age));
@@ -97,7 +99,7 @@ void cli_queue_show_print(const json_t *answer, wall_us now, FILE *out)
         fprintf(out, "recipient  <%s>", cli_shown(row, "recipient", text));
         fprintf(out, ", %s", cli_shown(row, "state", text));
         fprintf(out, ", attempts %" PRId64, cli_number(row, NULL, "attempts"));
-        if (strcmp(text, "waiting") == 0)
+        if (strcmp(text, "waiting") == 0 || strcmp(text, "held") == 0)
             fprintf(out, ", next %s", next_try_format(row, now, next));
         if (*cli_shown(row, "site", text) != '\0')
             fprintf(out, ", site %s", text);
@@ -105,6 +107,27 @@ void cli_queue_show_print(const json_t *answer, wall_us now, FILE *out)
             fprintf(out, "\n           %s", text);
         fprintf(out, "\n");
     }
+}
+
+/* ---- orders ---- */
+
+void cli_order_print(const json_t *answer, wall_us now, FILE *out)
+{
+    int64_t matched = cli_number(answer, NULL, "matched"), done = cli_number(answer, NULL, "done");
+    int64_t in_flight = cli_number(answer, NULL, "in_flight");
+
+    (void)now;
+    if (json_is_true(json_object_get(answer, "dry_run"))) {
+        fprintf(out, "%" PRId64 " recipients match; nothing was done\n", matched);
+        return;
+    }
+    fprintf(out, "order %" PRId64 ": %" PRId64 " recipients match, %" PRId64 " done",
+            cli_number(answer, NULL, "order"), matched, done);
+    if (in_flight > 0)
+        fprintf(out, ", %" PRId64 " under way are asked to end", in_flight);
+    if (matched > done + in_flight)
+        fprintf(out, ", %" PRId64 " need nothing of the kind", matched - done - in_flight);
+    fprintf(out, "\n");
 }
 
 /* ---- summary: the table that qshape made known ---- */

@@ -266,6 +266,7 @@ const char *record_kind_name(uint32_t kind)
         [RECORD_RECEPTION] = "reception", [RECORD_DELIVERY] = "delivery",
         [RECORD_DEFERRAL] = "deferral",   [RECORD_BOUNCE] = "bounce",
         [RECORD_EXPIRY] = "expiry",       [RECORD_REJECTION] = "rejection",
+        [RECORD_ORDER] = "order",
     };
 
     return kind < sizeof(names) / sizeof(names[0]) && names[kind] != NULL ? names[kind] : "unknown";

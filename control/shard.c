@@ -134,6 +134,7 @@ void shard_query_run(struct shard *shard, struct shard_query *query)
     case SHARD_QUERY_QUEUE_LIST:
     case SHARD_QUERY_QUEUE_SHOW:
     case SHARD_QUERY_QUEUE_SUMMARY:
+    case SHARD_QUERY_QUEUE_ACT:
         shard_query_queue(transfer_queue(shard->transfer), shard->options.index, query, shard->now);
         break;
     case SHARD_QUERY_PLANE:

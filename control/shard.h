@@ -77,8 +77,9 @@ enum shard_query_kind {
     SHARD_QUERY_QUEUE_LIST,
     SHARD_QUERY_QUEUE_SHOW,
     SHARD_QUERY_QUEUE_SUMMARY,
-    SHARD_QUERY_PLANE,    /* a function of the asker's looks at the network plane */
-    SHARD_QUERY_TRANSFER, /* ... at the transfer */
+    SHARD_QUERY_QUEUE_ACT, /* an order, on what a filter finds */
+    SHARD_QUERY_PLANE,     /* a function of the asker's looks at the network plane */
+    SHARD_QUERY_TRANSFER,  /* ... at the transfer */
 };
 
 struct shard_status {
@@ -103,24 +104,29 @@ struct shard_queue_row { /* one recipient of one queued message */
     uint32_t attempts, shard;
     uint8_t state; /* enum recipient_state */
     uint8_t class;
-    bool is_active, is_ready;
+    bool is_active, is_ready, is_held;
+    uint32_t order; /* that holds it */
     char sender[256], recipient[256], domain[256], last_reply[256];
     char site[64], source[64];
 };
 
 /* Rows of one look: what a shard does for an operator in one turn. */
 #define SHARD_QUERY_ROWS_MAX 256u
+#define SHARD_QUERY_ACTS_MAX 64u /* recipients that an order is carried out on in one look */
 
 struct shard_query {
     enum shard_query_kind kind;
     struct message_id id;             /* SHOW */
-    const struct qmgr_filter *filter; /* LIST */
+    const struct qmgr_filter *filter; /* LIST, ACT */
     enum qmgr_group_by by;            /* SUMMARY */
+    struct qmgr_order *order;         /* ACT */
+    bool is_dry_run;                  /* ACT: only count what matches */
+    struct qmgr_acted acted;          /* ACT: added to */
     uint64_t cursor; /* all but STATUS: 0 at first; in and out; UINT64_MAX at the end */
     struct shard_queue_row *rows; /* LIST, SHOW: filled up to row_max */
     struct qmgr_group *groups;    /* SUMMARY: as rows */
     uint32_t row_max, row_count;  /* row_max: at most SHARD_QUERY_ROWS_MAX */
-    enum err err;                 /* LIST: the scan was given up for others */
+    enum err err;                 /* LIST, ACT: the scan was given up for others */
     struct shard_status status;   /* STATUS */
     void (*look)(struct shard_query *query, struct flow_plane *plane);                /* PLANE */
     void (*visit)(struct shard_query *query, struct transfer *transfer, tick_us now); /* TRANSFER */

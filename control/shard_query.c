@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a shard tells of its queue: rows and counts, written into the asker's memory. A list goes by
- * slices: the first look begins a scan whose handle is the query's cursor from then on.
+ * What a shard tells of its queue: rows and counts, written into the asker's memory. A list,
+ * and an order, go by slices: the first look begins a scan whose handle is the query's cursor from
+ * then on.
  */
 #include "control/shard_query.h"
 
@@ -19,6 +20,8 @@ static void row_fill(struct shard_queue_row *row, const struct envelope *envelop
         .state = (uint8_t)status->state,
         .is_active = status->is_active,
         .is_ready = status->is_ready,
+        .is_held = status->is_held,
+        .order = status->order,
         .class = envelope->class,
     };
     record_text(row->sender, sizeof(row->sender), envelope->sender);
@@ -30,18 +33,28 @@ static void row_fill(struct shard_queue_row *row, const struct envelope *envelop
     record_text(row->last_reply, sizeof(row->last_reply), status->last_reply);
 }
 
+/* One step of the query's scan, which the first look begins. Returns how many were found. */
+static uint32_t query_step(struct qmgr *queue, struct shard_query *query,
+                           struct qmgr_match *matches, uint32_t max, struct tick_now now)
+{
+    uint32_t count = 0;
+    bool is_done = true;
+
+    if (query->cursor == 0)
+        query->cursor = qmgr_scan_begin(queue, query->filter, now);
+    query->err = qmgr_scan_step(queue, query->cursor, matches, max, &count, &is_done, now);
+    if (is_done)
+        query->cursor = UINT64_MAX;
+    return count;
+}
+
 static void query_list(struct qmgr *queue, uint32_t shard, struct shard_query *query,
                        struct tick_now now)
 {
     struct qmgr_match matches[SHARD_QUERY_ROWS_MAX];
-    uint32_t count = 0;
-    bool is_done = true;
 
     CHECK(query->row_max <= SHARD_QUERY_ROWS_MAX);
-    if (query->cursor == 0)
-        query->cursor = qmgr_scan_begin(queue, query->filter, now);
-    query->err =
-        qmgr_scan_step(queue, query->cursor, matches, query->row_max, &count, &is_done, now);
+    uint32_t count = query_step(queue, query, matches, query->row_max, now);
     for (uint32_t i = 0; i < count; i++) {
         const struct envelope *envelope = qmgr_message_envelope(matches[i].message);
         uint32_t index = matches[i].recipient_index;
@@ -49,8 +62,17 @@ static void query_list(struct qmgr *queue, uint32_t shard, struct shard_query *q
             qmgr_recipient_status(&envelope->recipients[index], matches[i].delivery, now);
         row_fill(&query->rows[query->row_count++], envelope, index, &status, shard);
     }
-    if (is_done)
-        query->cursor = UINT64_MAX;
+}
+
+static void query_act(struct qmgr *queue, struct shard_query *query, struct tick_now now)
+{
+    struct qmgr_match matches[SHARD_QUERY_ACTS_MAX];
+    uint32_t count = query_step(queue, query, matches, SHARD_QUERY_ACTS_MAX, now);
+
+    if (query->is_dry_run)
+        query->acted.matched += count;
+    else
+        qmgr_act(queue, matches, count, query->order, &query->acted, now);
 }
 
 static void query_show(struct qmgr *queue, uint32_t shard, struct shard_query *query,
@@ -82,6 +104,8 @@ void shard_query_queue(struct qmgr *queue, uint32_t shard, struct shard_query *q
         query_list(queue, shard, query, now);
     else if (query->kind == SHARD_QUERY_QUEUE_SHOW)
         query_show(queue, shard, query, now);
+    else if (query->kind == SHARD_QUERY_QUEUE_ACT)
+        query_act(queue, query, now);
     else
         query->row_count =
             qmgr_groups(queue, query->by, &query->cursor, query->groups, query->row_max, now);

@@ -31,7 +31,8 @@
  *    3 SETTLE (0 to 10,000 times)
  *        0 recipient_index u32    4 state u8    5 code u16    7 enhanced u8[3]
  *       10 is_expired u8, 0 or 1 11 reply, 0 to 1,000 octets
- *    4 to 255: unknown here, behind all others; passed over
+ *    4 HOLD (at most once)         the delivery is held until next_try, by order u32, not 0
+ *    5 to 255: unknown here, behind all others; passed over
  *
  * Invariants
  *   1. One definition of valid for both directions: envelope_is_valid() and
@@ -51,6 +52,7 @@
 #define RECIPIENT_DSN_SIZE      5u
 #define PROGRESS_BASIC_SIZE     24u
 #define PROGRESS_SETTLE_SIZE    11u
+#define PROGRESS_HOLD_SIZE      4u
 #define PROGRESS_ATTEMPTS_LIMIT (1u << 30)
 
 enum envelope_tlv {
@@ -68,6 +70,7 @@ enum progress_tlv {
     PROGRESS_TLV_BASIC = 1,
     PROGRESS_TLV_LAST_REPLY,
     PROGRESS_TLV_SETTLE,
+    PROGRESS_TLV_HOLD,
     PROGRESS_TLV_KNOWN_END
 };
 
@@ -489,6 +492,8 @@ uint32_t envelope_progress_encoded_size(const struct envelope_progress *progress
 {
     uint32_t size = TLV_HEADER_SIZE + PROGRESS_BASIC_SIZE + text_tlv_size(progress->last_reply);
 
+    if (progress->hold_order > 0)
+        size += TLV_HEADER_SIZE + PROGRESS_HOLD_SIZE;
     CHECK(progress->settle_count <= ENVELOPE_RECIPIENT_MAX);
     for (uint32_t i = 0; i < progress->settle_count; i++)
         size += TLV_HEADER_SIZE + PROGRESS_SETTLE_SIZE + progress->settles[i].reply.size;
@@ -518,7 +523,18 @@ void envelope_progress_encode(const struct envelope_progress *progress, uint8_t 
     to = put_text_tlv(to, PROGRESS_TLV_LAST_REPLY, progress->last_reply);
     for (uint32_t i = 0; i < progress->settle_count; i++)
         to = put_settle(to, &progress->settles[i]);
+    if (progress->hold_order > 0)
+        to = put(put_tlv(to, PROGRESS_TLV_HOLD, PROGRESS_HOLD_SIZE), progress->hold_order,
+                 PROGRESS_HOLD_SIZE);
     CHECK(to == ret_data + envelope_progress_encoded_size(progress));
+}
+
+static bool hold_decode(struct span value, uint32_t *ret_order)
+{
+    if (value.size != PROGRESS_HOLD_SIZE)
+        return false;
+    *ret_order = (uint32_t)get(value.data, PROGRESS_HOLD_SIZE);
+    return *ret_order > 0; /* one spelling: absent when it is 0 */
 }
 
 static bool settle_decode(struct span value, struct envelope_settle *ret_settle)
@@ -555,7 +571,9 @@ static bool progress_decode_rest(struct span rest, struct envelope_settle *settl
         place = type;
         if (type == PROGRESS_TLV_LAST_REPLY)
             progress->last_reply = value;
-        else if (!settle_decode(value, &settles[progress->settle_count++]))
+        else if (type == PROGRESS_TLV_HOLD
+                     ? !hold_decode(value, &progress->hold_order)
+                     : !settle_decode(value, &settles[progress->settle_count++]))
             return false;
     }
     return true;

@@ -147,6 +147,8 @@ struct envelope_progress {
     struct span last_reply; /* printable, at most 1,000 octets; for `queue show` */
     const struct envelope_settle *settles;
     uint32_t settle_count;
+    uint32_t hold_order; /* the operator's order that holds this delivery, until next_try
+                            (INT64_MAX: until it is released); 0: it is not held */
 };
 /** Octets envelope_progress_encode() will need; it CHECKs envelope_progress_is_valid(). */
 uint32_t envelope_progress_encoded_size(const struct envelope_progress *progress);

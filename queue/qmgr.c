@@ -14,6 +14,8 @@
  *   READY -> ACTIVE      the transfer asks         qmgr_take()
  *   ACTIVE -> WAITING    deferred                  qmgr_finish()
  *   ACTIVE -> READY      rest of a batch, no slot  qmgr_finish()
+ *   any -> HELD          an operator holds it      qmgr_act(), qmgr_finish()
+ *   HELD -> READY        released, or its end came qmgr_act(), qmgr_advance()
  *   any -> (none)        no recipient DUE is left  qmgr_delivery_free()
  *
  * Invariants (qmgr_verify() proves them)
@@ -394,11 +396,18 @@ static void message_keep_body(struct qmgr *qmgr, struct qmgr_message *message,
     buf_queue_move(&message->work->body, body);
 }
 
-/* Recovery left the next try of each delivery in its timer's deadline; 0: now. */
+/* Recovery left the next try of each delivery in its timer's deadline; 0: now. What is HELD already
+ * has its order in the timer's kind. */
 static void message_schedule(struct qmgr *qmgr, struct qmgr_message *message, struct tick_now now)
 {
     for (struct qmgr_delivery *d = message->deliveries; d != NULL; d = d->next) {
-        if (d->timer.deadline > now.tick)
+        if (d->state == QMGR_HELD)
+            qmgr_delivery_hold(qmgr, d, qmgr_delivery_order(d),
+                               d->timer.deadline == TICK_NEVER
+                                   ? QMGR_HOLD_FOR_EVER
+                                   : now.wall + (wall_us)(d->timer.deadline - now.tick),
+                               now);
+        else if (d->timer.deadline > now.tick)
             qmgr_delivery_wait(qmgr, d, d->timer.deadline);
         else
             qmgr_line_push(qmgr, d, now.wall);
@@ -431,7 +440,7 @@ enum err qmgr_insert(struct qmgr *qmgr, const struct qmgr_insert *insert, struct
 
 static void qmgr_on_timer(struct qmgr *qmgr, struct wheel_timer *timer, struct tick_now now)
 {
-    switch ((enum qmgr_timer_kind)timer->kind) {
+    switch ((enum qmgr_timer_kind)(timer->kind & QMGR_TIMER_KIND_MASK)) {
     case QMGR_TIMER_RETRY:
         qmgr->stats.deliveries_waiting--;
         qmgr_line_push(qmgr, WHEEL_OWNER(timer, struct qmgr_delivery, timer), now.wall);
@@ -446,6 +455,10 @@ static void qmgr_on_timer(struct qmgr *qmgr, struct wheel_timer *timer, struct t
     }
     case QMGR_TIMER_DSN:
         qmgr_dsn_timer(qmgr, WHEEL_OWNER(timer, struct qmgr_work, dsn_timer));
+        return;
+    case QMGR_TIMER_HOLD:
+        qmgr->stats.deliveries_held--;
+        qmgr_line_push(qmgr, WHEEL_OWNER(timer, struct qmgr_delivery, timer), now.wall);
         return;
     case QMGR_TIMER_CHECK:
         qmgr_check_timer(qmgr, now);
@@ -518,10 +531,17 @@ struct qmgr_status qmgr_recipient_status(const struct envelope_recipient *recipi
     status.site = qmgr_line_site(delivery->line);
     status.is_active = delivery->state == QMGR_ACTIVE;
     status.is_ready = delivery->state == QMGR_READY;
+    status.is_held = delivery->state == QMGR_HELD;
     status.attempts = delivery->attempts;
     status.next_try = now.wall;
     if (delivery->state == QMGR_WAITING && delivery->timer.deadline > now.tick)
         status.next_try += (wall_us)(delivery->timer.deadline - now.tick);
+    if (status.is_held) {
+        status.order = qmgr_delivery_order(delivery);
+        status.next_try = wheel_is_armed(&delivery->timer)
+                              ? now.wall + (wall_us)(delivery->timer.deadline - now.tick)
+                              : QMGR_HOLD_FOR_EVER;
+    }
     if (delivery->last_reply != NULL)
         status.last_reply = span_of(delivery->last_reply->octets, delivery->last_reply->size);
     return status;

@@ -34,6 +34,25 @@ struct qmgr_message;
 struct qmgr_delivery;
 struct qmgr_line;
 
+/* What operators may want of mail. */
+enum qmgr_verb {
+    QMGR_VERB_HOLD,    /* no attempts until `until`, or until it is released; it still expires */
+    QMGR_VERB_RELEASE, /* of what is held */
+    QMGR_VERB_RETRY,   /* of what waits: now */
+    QMGR_VERB_BOUNCE,  /* failed for good, the sender is told */
+    QMGR_VERB_DELETE,  /* gone, nobody is told */
+    QMGR_VERB_COUNT
+};
+#define QMGR_REASON_SIZE   200u
+#define QMGR_ORDER_ID_MAX  ((1u << 22) - 1)
+#define QMGR_HOLD_FOR_EVER INT64_MAX
+struct qmgr_order {
+    enum qmgr_verb verb;
+    uint32_t id;                   /* 1 to QMGR_ORDER_ID_MAX */
+    wall_us until;                 /* HOLD */
+    char reason[QMGR_REASON_SIZE]; /* printable */
+};
+
 struct qmgr_options {
     /* For the sizes of tables, and for the door: what is durable already (recovered messages, DSNs,
      * what the door let in before these) is taken beyond it as well. */
@@ -52,6 +71,9 @@ struct qmgr_options {
     /* Recipients of this message expired (records); called once per recipient, before the DSN is
      * reported. */
     void (*on_expired)(void *context, const struct envelope *envelope, uint32_t recipient_index);
+    /* An operator's order is carried out on a recipient (records); may be NULL. */
+    void (*on_order)(void *context, const struct envelope *envelope, uint32_t recipient_index,
+                     const struct qmgr_order *order);
 };
 
 /** Heap; start-up. No memory at start ends the process. */
@@ -190,8 +212,10 @@ tick_us qmgr_deadline(const struct qmgr *qmgr);
 
 /* ---- operators ---- */
 struct qmgr_stats {
-    uint32_t messages, deliveries_waiting, deliveries_ready, deliveries_active, lines;
-    uint64_t inserted, delivered_recipients, failed_recipients, expired_recipients, deferrals, done;
+    uint32_t messages, deliveries_waiting, deliveries_ready, deliveries_active, deliveries_held,
+        lines;
+    uint64_t inserted, delivered_recipients, failed_recipients, expired_recipients, deferrals, done,
+        deleted_recipients;
     uint64_t progress_corrupt; /* PROGRESS payloads passed over at recovery */
     uint64_t dsns,
         dsns_capped; /* notices made durable, and those that had to wait for their turn */
@@ -208,7 +232,8 @@ struct qmgr_message *qmgr_find(struct qmgr *qmgr, struct message_id id);
 struct qmgr_message *qmgr_next(struct qmgr *qmgr, uint64_t *cursor);
 struct qmgr_status { /* of one recipient, for `queue show` */
     enum recipient_state state;
-    bool is_active, is_ready;
+    bool is_active, is_ready, is_held;
+    uint32_t order;           /* that holds it */
     struct span domain, site; /* where its delivery goes; the site may be unknown yet */
     uint32_t attempts;
     wall_us next_try;
@@ -249,6 +274,22 @@ enum err qmgr_scan_step(struct qmgr *qmgr, uint64_t handle, struct qmgr_match *r
                         struct tick_now now) MUST_CHECK;
 /** No effect on a handle that is gone. */
 void qmgr_scan_end(struct qmgr *qmgr, uint64_t handle);
+
+/** "hold" */
+const char *qmgr_verb_name(enum qmgr_verb verb);
+struct qmgr_acted { /* recipients */
+    uint64_t matched, done;
+    uint64_t in_flight; /* under way: asked to end; what they leave undelivered gets the order */
+};
+/**
+ * Carry out an order on what a scan step found, in the same turn. Adds to `*acted`; what is matched
+ * and neither done nor in flight was passed over (released though not held, failed already).
+ *
+ * A hold, release or retry acts on all recipients of a message at a domain together. The order of
+ * `matches` is changed.
+ */
+void qmgr_act(struct qmgr *qmgr, struct qmgr_match *matches, uint32_t count,
+              const struct qmgr_order *order, struct qmgr_acted *acted, struct tick_now now);
 
 enum qmgr_group_by {
     QMGR_BY_SITE, /* the domain, where the site is not known yet */

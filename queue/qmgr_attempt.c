@@ -25,9 +25,6 @@
 #define RETRY_JITTER_PERMILLE 200u
 /* A caller's retry_not_before further ahead than this is cut: the clock may have jumped. */
 #define RETRY_NOT_BEFORE_MAX TICK_S(7 * 86400)
-/* What a PROGRESS needs besides replies of settles: the header with its last reply, and each. */
-#define PROGRESS_FIXED_SIZE_MAX 2048u
-#define SETTLE_SIZE_MAX         16u
 
 /* ---- deliveries ---- */
 
@@ -56,6 +53,7 @@ static void delivery_deactivate(struct qmgr *qmgr, struct qmgr_delivery *deliver
     CHECK(delivery->state == QMGR_ACTIVE);
     if (delivery->active.recipients != &delivery->active.only)
         free(delivery->active.recipients);
+    free(delivery->active.wish);
     delivery->message->active--;
     delivery->line->active_count--;
     delivery->state = 0;
@@ -63,8 +61,7 @@ static void delivery_deactivate(struct qmgr *qmgr, struct qmgr_delivery *deliver
     qmgr->stats.deliveries_active--;
 }
 
-/* Out of heap or wheel, or no longer ACTIVE. */
-static void delivery_leave_state(struct qmgr *qmgr, struct qmgr_delivery *delivery)
+void qmgr_delivery_leave(struct qmgr *qmgr, struct qmgr_delivery *delivery)
 {
     switch (delivery->state) {
     case QMGR_WAITING:
@@ -74,6 +71,10 @@ static void delivery_leave_state(struct qmgr *qmgr, struct qmgr_delivery *delive
     case QMGR_READY:
         qmgr_line_remove(qmgr, delivery);
         break;
+    case QMGR_HELD:
+        wheel_cancel(&qmgr->wheel, &delivery->timer);
+        qmgr->stats.deliveries_held--;
+        break;
     case QMGR_ACTIVE:
         delivery_deactivate(qmgr, delivery);
         break;
@@ -82,7 +83,7 @@ static void delivery_leave_state(struct qmgr *qmgr, struct qmgr_delivery *delive
     }
 }
 
-static void delivery_not_fresh(struct qmgr_delivery *delivery)
+void qmgr_delivery_not_fresh(struct qmgr_delivery *delivery)
 {
     if (delivery->is_fresh)
         delivery->message->fresh--;
@@ -94,8 +95,8 @@ void qmgr_delivery_free(struct qmgr *qmgr, struct qmgr_delivery *delivery)
     struct qmgr_message *message = delivery->message;
     struct qmgr_line *line = delivery->line;
 
-    delivery_leave_state(qmgr, delivery);
-    delivery_not_fresh(delivery);
+    qmgr_delivery_leave(qmgr, delivery);
+    qmgr_delivery_not_fresh(delivery);
     if (delivery->prev != NULL)
         delivery->prev->next = delivery->next;
     else
@@ -147,6 +148,7 @@ struct qmgr_delivery *qmgr_take(struct qmgr *qmgr, struct qmgr_line *line, struc
 
     delivery->state = QMGR_ACTIVE;
     delivery->active.since = since;
+    delivery->active.wish = NULL;
     delivery->active.count = delivery->due_count;
     delivery->active.recipients = &delivery->active.only;
     if (delivery->due_count > 1) {
@@ -185,68 +187,7 @@ struct qmgr_view qmgr_delivery_view(struct qmgr *qmgr, struct qmgr_delivery *del
 
 bool qmgr_delivery_is_cancelled(const struct qmgr_delivery *delivery)
 {
-    return delivery->message->is_expired;
-}
-
-/* ---- settles: what a PROGRESS will say of recipients ---- */
-
-struct settling {
-    struct envelope_settle *settles;
-    uint32_t count, count_max;
-    uint32_t reply_room; /* octets of replies that still fit the record; the others are left out */
-};
-
-static struct settling settling_begin(struct qmgr *qmgr, uint32_t count_max)
-{
-    arena_reset(&qmgr->scratch);
-    struct settling settling = {
-        .count_max = count_max,
-        .reply_room = ENVELOPE_SIZE_MAX - PROGRESS_FIXED_SIZE_MAX - count_max * SETTLE_SIZE_MAX,
-    };
-    settling.settles = arena_acquire(&qmgr->scratch, count_max * sizeof(*settling.settles));
-    CHECK(settling.settles != NULL); /* far below the arena's bound */
-    return settling;
-}
-
-static struct span settling_reply(struct qmgr *qmgr, struct settling *settling, struct span text)
-{
-    uint8_t octets[ENVELOPE_REPLY_SIZE_MAX];
-    uint32_t size = qmgr_text_copy(text, octets);
-
-    if (size > settling->reply_room)
-        return (struct span){0};
-    settling->reply_room -= size;
-    return arena_copy(&qmgr->scratch, span_of(octets, size));
-}
-
-static void settling_add(struct qmgr *qmgr, struct settling *settling,
-                         const struct envelope_recipient *recipient,
-                         const struct qmgr_failure *failure)
-{
-    CHECK(settling->count < settling->count_max);
-    struct envelope_settle *settle = &settling->settles[settling->count++];
-    *settle = (struct envelope_settle){
-        .recipient_index = failure->recipient_index,
-        .state = recipient->state,
-        .code = failure->code,
-        .is_expired = failure->is_expired,
-    };
-    memcpy(settle->enhanced, failure->enhanced, sizeof(settle->enhanced));
-    if (recipient->state == RECIPIENT_FAILED || recipient->state == RECIPIENT_RELAYED)
-        settle->reply = settling_reply(qmgr, settling, failure->reply);
-}
-
-static void progress_write(struct qmgr *qmgr, struct qmgr_message *message,
-                           const struct settling *settling, struct envelope_progress *progress)
-{
-    progress->settles = settling->settles;
-    progress->settle_count = settling->count;
-    progress->dsn_runs = message->dsn_runs;
-    uint32_t size = envelope_progress_encoded_size(progress);
-    uint8_t *encoded = arena_acquire(&qmgr->scratch, size);
-    CHECK(encoded != NULL); /* settles, replies and record are bounded: they fit the arena */
-    envelope_progress_encode(progress, encoded);
-    spool_progress(qmgr->spool, message->entry, span_of(encoded, size));
+    return delivery->message->is_expired || delivery->active.wish != NULL;
 }
 
 /* ---- the end of an attempt ---- */
@@ -261,7 +202,7 @@ static void finish_delivered(struct qmgr *qmgr, struct qmgr_delivery *delivery,
 
 /* One recipient's result; a deferred one's reply goes to `*last_reply`. */
 static void finish_result(struct qmgr *qmgr, struct qmgr_delivery *delivery,
-                          const struct qmgr_result *result, struct settling *settling,
+                          const struct qmgr_result *result, struct qmgr_settling *settling,
                           struct span *last_reply)
 {
     struct envelope *envelope = &delivery->message->work->envelope;
@@ -290,7 +231,7 @@ static void finish_result(struct qmgr *qmgr, struct qmgr_delivery *delivery,
         break;
     }
     delivery->due_count--;
-    settling_add(qmgr, settling, recipient, &failure);
+    qmgr_settling_add(qmgr, settling, recipient, &failure);
 }
 
 static void delivery_set_reply(struct qmgr_delivery *delivery, struct span text)
@@ -311,12 +252,12 @@ static void delivery_count_attempt(struct qmgr_delivery *delivery, const struct 
         delivery->attempts++;
     delivery->last_attempt = now.wall;
     if (!finish->retry_now)
-        delivery_not_fresh(delivery);
+        qmgr_delivery_not_fresh(delivery);
 }
 
 /* Every recipient of the delivery that is still DUE has run out of time. */
 static void delivery_expire(struct qmgr *qmgr, struct qmgr_delivery *delivery,
-                            struct settling *settling)
+                            struct qmgr_settling *settling)
 {
     struct qmgr_message *message = delivery->message;
     struct envelope *envelope = &message->work->envelope;
@@ -332,7 +273,7 @@ static void delivery_expire(struct qmgr *qmgr, struct qmgr_delivery *delivery,
         failure.recipient_index = indexes[i];
         qmgr->options.on_expired(qmgr->options.context, envelope, indexes[i]);
         qmgr_recipient_fail(qmgr, message, &envelope->recipients[indexes[i]], &failure);
-        settling_add(qmgr, settling, &envelope->recipients[indexes[i]], &failure);
+        qmgr_settling_add(qmgr, settling, &envelope->recipients[indexes[i]], &failure);
     }
     free(indexes);
     delivery->due_count = 0;
@@ -371,16 +312,30 @@ static wall_us delivery_schedule(struct qmgr *qmgr, struct qmgr_delivery *delive
 
 /* The delivery goes where its recipients' states send it; `progress` hears of it. */
 static void delivery_conclude(struct qmgr *qmgr, struct qmgr_delivery *delivery,
-                              const struct qmgr_finish *finish, struct settling *settling,
+                              const struct qmgr_finish *finish, struct qmgr_settling *settling,
                               struct envelope_progress *progress, struct tick_now now)
 {
+    struct qmgr_wish *wish = delivery->active.wish;
+
+    delivery->active.wish = NULL;
     delivery_deactivate(qmgr, delivery);
     if (delivery->due_count > 0 && delivery->message->is_expired)
         delivery_expire(qmgr, delivery, settling);
+    else if (wish != NULL)
+        qmgr_wish_fulfil(qmgr, delivery, wish, settling);
+    bool is_held = wish != NULL && wish->order.verb == QMGR_VERB_HOLD;
     if (delivery->due_count == 0) {
+        free(wish);
         qmgr_delivery_free(qmgr, delivery);
         return;
     }
+    if (is_held) {
+        qmgr_delivery_hold(qmgr, delivery, wish->order.id, wish->order.until, now);
+        qmgr_progress_held(delivery, wish->order.id, wish->order.until, progress);
+        free(wish);
+        return;
+    }
+    free(wish);
     progress->next_try = delivery_schedule(qmgr, delivery, finish, now);
     progress->attempts = delivery->attempts;
     progress->delivery = delivery->first;
@@ -397,7 +352,7 @@ void qmgr_finish(struct qmgr *qmgr, struct qmgr_delivery *delivery,
     struct span last_reply = {0};
 
     CHECK(delivery->state == QMGR_ACTIVE && finish->result_count <= delivery->active.count);
-    struct settling settling = settling_begin(qmgr, delivery->active.count);
+    struct qmgr_settling settling = qmgr_settling_begin(qmgr, delivery->active.count);
     for (uint32_t i = 0; i < finish->result_count; i++)
         finish_result(qmgr, delivery, &finish->results[i], &settling, &last_reply);
     if (finish->is_in_doubt) {
@@ -409,9 +364,10 @@ void qmgr_finish(struct qmgr *qmgr, struct qmgr_delivery *delivery,
     delivery_count_attempt(delivery, finish, now);
     delivery_conclude(qmgr, delivery, finish, &settling, &progress, now);
 
-    bool has_news = settling.count > 0 || finish->was_attempted || finish->is_in_doubt;
+    bool has_news = settling.count > 0 || finish->was_attempted || finish->is_in_doubt ||
+                    progress.hold_order > 0;
     if (has_news && message->due + message->failed > 0)
-        progress_write(qmgr, message, &settling, &progress);
+        qmgr_progress_write(qmgr, message, &settling, &progress);
     qmgr_message_review(qmgr, message);
 }
 
@@ -424,7 +380,7 @@ void qmgr_message_expire(struct qmgr *qmgr, struct qmgr_message *message, struct
     (void)now;
     message->is_expired = true;
     qmgr_message_open(qmgr, message);
-    struct settling settling = settling_begin(qmgr, message->due);
+    struct qmgr_settling settling = qmgr_settling_begin(qmgr, message->due);
     struct qmgr_delivery *next;
     for (struct qmgr_delivery *delivery = message->deliveries; delivery != NULL; delivery = next) {
         next = delivery->next;
@@ -434,6 +390,6 @@ void qmgr_message_expire(struct qmgr *qmgr, struct qmgr_message *message, struct
         qmgr_delivery_free(qmgr, delivery);
     }
     if (settling.count > 0 && message->due + message->failed > 0)
-        progress_write(qmgr, message, &settling, &progress);
+        qmgr_progress_write(qmgr, message, &settling, &progress);
     qmgr_message_review(qmgr, message);
 }

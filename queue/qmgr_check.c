@@ -13,7 +13,7 @@
  *   2. it owes a notification only while that is listed, made, delayed or waits for an attempt;
  *   3. every recipient that is DUE belongs to a delivery, and each delivery waits with its timer
  *      armed, or stands in the heap of a line that is in the round or with the transfer, or is
- *      under way.
+ *      under way, or is held (and expires).
  *
  * Not here: proof of all structures (qmgr_verify.c), which no running relay can afford.
  */
@@ -37,7 +37,7 @@ static bool delivery_has_next_event(const struct qmgr_delivery *delivery)
                line->heap[delivery->ready.heap_index].delivery == delivery &&
                line->state != QMGR_LINE_IDLE;
     default:
-        return delivery->state == QMGR_ACTIVE;
+        return delivery->state == QMGR_ACTIVE || delivery->state == QMGR_HELD;
     }
 }
 

@@ -75,6 +75,16 @@ static bool class_read(struct span value, struct qmgr_filter *filter)
     return true;
 }
 
+static bool order_read(struct span value, struct qmgr_filter *filter)
+{
+    uint64_t number;
+
+    if (span_parse_u64(value, &number) != ERR_OK || number > UINT32_MAX)
+        return false;
+    filter->order = (uint32_t)number;
+    return true;
+}
+
 static bool is_null_sender(struct span value)
 {
     return span_is_equal(value, SPAN_LITERAL("<>"));
@@ -102,6 +112,7 @@ static const struct {
     {{(const uint8_t *)"ready", 5}, QMGR_FILTER_READY},
     {{(const uint8_t *)"waiting", 7}, QMGR_FILTER_WAITING},
     {{(const uint8_t *)"active", 6}, QMGR_FILTER_ACTIVE},
+    {{(const uint8_t *)"held", 4}, QMGR_FILTER_HELD},
     {{(const uint8_t *)"failed", 6}, QMGR_FILTER_FAILED},
 };
 
@@ -157,7 +168,7 @@ static tick_us time_unit_find(uint8_t letter)
 }
 
 /* One or more of digits and a unit. */
-static bool time_parse(struct span value, tick_us *ret_time)
+bool qmgr_filter_time_parse(struct span value, tick_us *ret_time)
 {
     tick_us total = 0;
 
@@ -184,12 +195,12 @@ static bool time_parse(struct span value, tick_us *ret_time)
 
 static bool older_read(struct span value, struct qmgr_filter *filter)
 {
-    return time_parse(value, &filter->older);
+    return qmgr_filter_time_parse(value, &filter->older);
 }
 
 static bool younger_read(struct span value, struct qmgr_filter *filter)
 {
-    return time_parse(value, &filter->younger);
+    return qmgr_filter_time_parse(value, &filter->younger);
 }
 
 /* ---- terms ---- */
@@ -205,12 +216,14 @@ static const struct {
     {"site", QMGR_FILTER_SITE, site_read, "a site's name"},
     {"source", QMGR_FILTER_SOURCE, source_read, "a source pool, or default"},
     {"class", QMGR_FILTER_CLASS, class_read, "a number from 0 to 255"},
-    {"state", QMGR_FILTER_STATE, state_read, "ready, waiting, active, failed, with commas between"},
+    {"state", QMGR_FILTER_STATE, state_read,
+     "ready, waiting, active, held, failed, with commas between"},
     {"older", QMGR_FILTER_OLDER, older_read, "a time such as 90s, 5m, 2h, 1d12h"},
     {"younger", QMGR_FILTER_YOUNGER, younger_read, "a time such as 90s, 5m, 2h, 1d12h"},
     {"sender", QMGR_FILTER_SENDER, sender_read, "an address, or <>"},
     {"sender_domain", QMGR_FILTER_SENDER_DOMAIN, sender_domain_read, "a domain, or <>"},
     {"recipient", QMGR_FILTER_RECIPIENT, recipient_read, "an address"},
+    {"order", QMGR_FILTER_ORDER, order_read, "the number of an order"},
 };
 
 static enum err term_apply(struct span term, struct qmgr_filter *filter,
@@ -235,7 +248,7 @@ static enum err term_apply(struct span term, struct qmgr_filter *filter,
     }
     (void)snprintf(ret_why, QMGR_FILTER_WHY_SIZE,
                    "expected TERM=VALUE: id domain site source class state older younger sender "
-                   "sender_domain recipient");
+                   "sender_domain recipient order");
     return ERR_CONFIG_VALUE;
 }
 

@@ -13,7 +13,8 @@
  *   site=NAME              the site, as `queue summary` calls it
  *   source=NAME            the source pool; `source=default` for mail without one
  *   class=N                the priority class, 0 to 255
- *   state=NAME[,NAME...]   ready, waiting, active, failed
+ *   state=NAME[,NAME...]   ready, waiting, active, held, failed
+ *   order=N                held by that order
  *   older=TIME, younger=TIME   since its arrival: 90s, 5m, 2h, 1d12h, 4w
  *   sender=ADDRESS         <> is the null sender
  *   sender_domain=NAME     <> is the null sender
@@ -34,13 +35,15 @@ enum qmgr_filter_term {
     QMGR_FILTER_SENDER = 1u << 8,
     QMGR_FILTER_SENDER_DOMAIN = 1u << 9,
     QMGR_FILTER_RECIPIENT = 1u << 10,
+    QMGR_FILTER_ORDER = 1u << 11,
 };
 
 enum qmgr_filter_state {
     QMGR_FILTER_READY = 1u << 0,
     QMGR_FILTER_WAITING = 1u << 1,
     QMGR_FILTER_ACTIVE = 1u << 2,
-    QMGR_FILTER_FAILED = 1u << 3, /* its notification is not written yet */
+    QMGR_FILTER_HELD = 1u << 3,   /* by an operator */
+    QMGR_FILTER_FAILED = 1u << 4, /* its notification is not written yet */
 };
 
 struct qmgr_filter_text {
@@ -52,6 +55,7 @@ struct qmgr_filter {
     uint32_t terms;  /* enum qmgr_filter_term */
     uint32_t states; /* enum qmgr_filter_state */
     uint8_t class;
+    uint32_t order;
     struct message_id id;
     tick_us older, younger;
     struct qmgr_filter_text domain, site, source, sender, sender_domain, recipient;
@@ -66,6 +70,9 @@ struct qmgr_filter {
  */
 enum err qmgr_filter_parse(struct span text, struct qmgr_filter *ret_filter,
                            char ret_why[QMGR_FILTER_WHY_SIZE]) MUST_CHECK;
+
+/** A time as filters have it: "90s", "1d12h"; at most ten years. False: it is none. */
+bool qmgr_filter_time_parse(struct span text, tick_us *ret_time);
 
 static inline bool qmgr_filter_has(const struct qmgr_filter *filter, uint32_t terms)
 {

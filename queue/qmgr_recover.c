@@ -11,10 +11,13 @@
  *      worst another attempt. It is counted, and the message lives.
  *   3. A FAILED or RELAYED recipient has its DSN still to come, with the reply that the PROGRESS
  *      kept.
- *   4. A next try further ahead than any retry of ours is pulled in: the wall clock was wrong then
+ *   4. What an operator holds stays held, until the end that he gave it.
+ *   5. A next try further ahead than any retry of ours is pulled in: the wall clock was wrong then
  *      or is now.
  */
 #include "queue/qmgr_state.h"
+
+#define HOLD_AHEAD_MAX TICK_S(3660ull * 86400)
 
 static bool progress_decode(struct qmgr *qmgr, struct span payload,
                             struct envelope_progress *ret_progress)
@@ -128,6 +131,21 @@ void qmgr_recover_states(struct qmgr *qmgr, struct qmgr_message *message,
     owe_recipients(qmgr, message, details);
 }
 
+/* message_schedule() makes it true. */
+static void apply_hold(struct qmgr_delivery *delivery, const struct envelope_progress *progress,
+                       struct tick_now now)
+{
+    delivery->timer.deadline = progress->next_try == QMGR_HOLD_FOR_EVER
+                                   ? TICK_NEVER
+                                   : qmgr_tick_of(progress->next_try, HOLD_AHEAD_MAX, now);
+    if (progress->hold_order > QMGR_ORDER_ID_MAX || delivery->timer.deadline <= now.tick) {
+        delivery->timer.deadline = 0; /* damaged, or over while we were away */
+        return;
+    }
+    delivery->state = QMGR_HELD;
+    delivery->timer.kind = progress->hold_order << QMGR_HOLD_ORDER_SHIFT;
+}
+
 static void apply_history(struct qmgr *qmgr, struct qmgr_delivery *delivery,
                           const struct envelope_progress *progress, struct tick_now now)
 {
@@ -142,6 +160,11 @@ static void apply_history(struct qmgr *qmgr, struct qmgr_delivery *delivery,
     if (progress->last_reply.size > 0) {
         qmgr_reply_release(delivery->last_reply);
         delivery->last_reply = qmgr_line_reply(delivery->line, progress->last_reply);
+    }
+    delivery->state = 0;
+    if (progress->hold_order > 0) {
+        apply_hold(delivery, progress, now);
+        return;
     }
     if (progress->next_try > 0)
         delivery->timer.deadline = qmgr_tick_of(progress->next_try, ahead_max, now);

@@ -6,8 +6,8 @@
  *   ONE      id=                           one look-up
  *   DOMAIN   domain=, recipient=           the deliveries of that domain
  *   SENDER   sender=, sender_domain=       the messages of that sender domain
- *   LINES    site= source= class= state= older= younger=   the lines, and the deliveries of those
- *            whose counts say that something may match
+ *   LINES    site= source= class= state= order= older= younger=   the lines, and the deliveries
+ *            of those whose counts say that something may match
  *   ALL      nothing, or state=failed      every message
  * What the way does not prove is asked of each delivery. Recipients that have FAILED, or are
  * RELAYED and wait for their notice, are in no line: DOMAIN and LINES do not see them.
@@ -76,7 +76,7 @@ static bool line_may_match(const struct qmgr_filter *filter, const struct qmgr_l
     uint32_t waiting = line->delivery_count - line->active_count - line->heap_count;
     uint32_t states = (line->heap_count > 0 ? QMGR_FILTER_READY : 0u) |
                       (line->active_count > 0 ? QMGR_FILTER_ACTIVE : 0u) |
-                      (waiting > 0 ? QMGR_FILTER_WAITING : 0u);
+                      (waiting > 0 ? QMGR_FILTER_WAITING | QMGR_FILTER_HELD : 0u);
 
     if (qmgr_filter_has(filter, QMGR_FILTER_STATE) && (states & filter->states) == 0)
         return false;
@@ -91,9 +91,13 @@ static bool delivery_matches(const struct qmgr_filter *filter, const struct qmgr
 {
     static const uint32_t bits[] = {[QMGR_WAITING] = QMGR_FILTER_WAITING,
                                     [QMGR_READY] = QMGR_FILTER_READY,
-                                    [QMGR_ACTIVE] = QMGR_FILTER_ACTIVE};
+                                    [QMGR_ACTIVE] = QMGR_FILTER_ACTIVE,
+                                    [QMGR_HELD] = QMGR_FILTER_HELD};
 
     if (qmgr_filter_has(filter, QMGR_FILTER_STATE) && (filter->states & bits[delivery->state]) == 0)
+        return false;
+    if (qmgr_filter_has(filter, QMGR_FILTER_ORDER) &&
+        (delivery->state != QMGR_HELD || qmgr_delivery_order(delivery) != filter->order))
         return false;
     return line_matches(filter, delivery->line);
 }
@@ -104,7 +108,7 @@ static bool failed_matches(const struct qmgr_filter *filter, const struct envelo
 {
     if (qmgr_filter_has(filter, QMGR_FILTER_STATE) && !(filter->states & QMGR_FILTER_FAILED))
         return false;
-    if (qmgr_filter_has(filter, QMGR_FILTER_SITE))
+    if (qmgr_filter_has(filter, QMGR_FILTER_SITE | QMGR_FILTER_ORDER))
         return false;
     if (qmgr_filter_has(filter, QMGR_FILTER_DOMAIN) &&
         !span_is_equal(recipient->domain, qmgr_filter_span(&filter->domain)))

@@ -15,6 +15,8 @@
  *   qmgr_line.c      lines: the table, what is due, the round
  *   qmgr_attempt.c   take, view, finish, retries, expiry
  *   qmgr_dsn.c       failures and the DSN they are owed
+ *   qmgr_settle.c    settles gathered for a PROGRESS
+ *   qmgr_act.c       orders of operators: hold, release, retry, bounce, delete
  *   qmgr_check.c     the watchman: counts what has no next event
  *   qmgr_dsn_view.c  what a DSN says, and the PROGRESS that goes with it
  *   qmgr_dsn_share.c how many a sender gets
@@ -37,6 +39,7 @@ enum qmgr_timer_kind {
     QMGR_TIMER_RETRY = 1, /* of a delivery */
     QMGR_TIMER_EXPIRY,    /* of a message */
     QMGR_TIMER_DSN,       /* of a work: the DSN's commit failed */
+    QMGR_TIMER_HOLD,      /* of a delivery; the bits from QMGR_HOLD_ORDER_SHIFT on: the order */
     QMGR_TIMER_CHECK      /* of the queue: a slice of the watchman's round */
 };
 
@@ -46,11 +49,21 @@ struct qmgr_reply {
     uint8_t octets[];
 };
 
-enum qmgr_delivery_state { QMGR_WAITING = 1, QMGR_READY, QMGR_ACTIVE };
+enum qmgr_delivery_state { QMGR_WAITING = 1, QMGR_READY, QMGR_ACTIVE, QMGR_HELD };
+
+#define QMGR_HOLD_ORDER_SHIFT 8u
+#define QMGR_TIMER_KIND_MASK  0xffu
+
+/* What an operator wants of a delivery that is under way, if its results leave anything to do. */
+struct qmgr_wish {
+    struct qmgr_order order;
+    uint32_t count; /* recipients it is about */
+    uint32_t recipients[];
+};
 
 struct qmgr_delivery {
     union {
-        struct wheel_timer timer; /* WAITING */
+        struct wheel_timer timer; /* WAITING; HELD: armed when the hold has an end */
         struct {
             wall_us since;
             uint32_t heap_index; /* in line->heap */
@@ -59,7 +72,8 @@ struct qmgr_delivery {
             wall_us since; /* of being ready */
             uint32_t *recipients;
             uint32_t count;
-            uint32_t only; /* what `recipients` points to when there is one */
+            uint32_t only;          /* what `recipients` points to when there is one */
+            struct qmgr_wish *wish; /* NULL: none */
         } active;
     };
     struct qmgr_message *message;
@@ -260,11 +274,46 @@ void qmgr_reply_release(struct qmgr_reply *reply);
 /** The text as this line's deliveries keep it; one reference is the caller's. */
 struct qmgr_reply *qmgr_line_reply(struct qmgr_line *line, struct span text);
 
+/* qmgr_settle.c */
+/* Settles being gathered: what one PROGRESS will say of recipients. */
+struct qmgr_settling {
+    struct envelope_settle *settles;
+    uint32_t count, count_max;
+    uint32_t reply_room; /* octets of replies that still fit the record; the others are left out */
+};
+
+struct qmgr_settling qmgr_settling_begin(struct qmgr *qmgr, uint32_t count_max);
+void qmgr_settling_add(struct qmgr *qmgr, struct qmgr_settling *settling,
+                       const struct envelope_recipient *recipient,
+                       const struct qmgr_failure *failure);
+void qmgr_progress_write(struct qmgr *qmgr, struct qmgr_message *message,
+                         const struct qmgr_settling *settling, struct envelope_progress *progress);
+
+/* qmgr_act.c */
+/** In no state: held from now on, until then, or until it is released (INT64_MAX). */
+void qmgr_delivery_hold(struct qmgr *qmgr, struct qmgr_delivery *delivery, uint32_t order,
+                        wall_us until, struct tick_now now);
+/** What PROGRESS says of a delivery that is held. */
+void qmgr_progress_held(const struct qmgr_delivery *delivery, uint32_t order, wall_us until,
+                        struct envelope_progress *ret_progress);
+/** The attempt is over: recipients that are still DUE get what was wished; holding is the caller's.
+ */
+void qmgr_wish_fulfil(struct qmgr *qmgr, struct qmgr_delivery *delivery,
+                      const struct qmgr_wish *wish, struct qmgr_settling *settling);
+/** The order that holds it; the delivery is HELD. */
+static inline uint32_t qmgr_delivery_order(const struct qmgr_delivery *delivery)
+{
+    return delivery->timer.kind >> QMGR_HOLD_ORDER_SHIFT;
+}
+
 /* qmgr_attempt.c */
 struct qmgr_delivery *qmgr_delivery_new(struct qmgr *qmgr, struct qmgr_message *message,
                                         struct qmgr_line *line, uint32_t first);
 /** Not READY, WAITING or ACTIVE any more: unlink it from message and line. */
 void qmgr_delivery_free(struct qmgr *qmgr, struct qmgr_delivery *delivery);
+/** Out of heap or wheel, or no longer ACTIVE. */
+void qmgr_delivery_leave(struct qmgr *qmgr, struct qmgr_delivery *delivery);
+void qmgr_delivery_not_fresh(struct qmgr_delivery *delivery);
 void qmgr_delivery_wait(struct qmgr *qmgr, struct qmgr_delivery *delivery, tick_us deadline);
 /** Indexes of its DUE recipients into ret_indexes, which has room for due_count. */
 void qmgr_delivery_recipients(struct qmgr_delivery *delivery, const struct envelope *envelope,

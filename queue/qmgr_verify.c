@@ -9,7 +9,7 @@
 #include "queue/qmgr_state.h"
 
 struct verify_counts {
-    uint32_t waiting, ready, active, fresh, due;
+    uint32_t waiting, ready, active, held, fresh, due;
 };
 
 static void verify_heap_entry(const struct qmgr_delivery *delivery)
@@ -44,10 +44,13 @@ static void verify_delivery(const struct qmgr_delivery *delivery, const struct e
     counts->waiting += delivery->state == QMGR_WAITING;
     counts->ready += delivery->state == QMGR_READY;
     counts->active += delivery->state == QMGR_ACTIVE;
+    counts->held += delivery->state == QMGR_HELD;
     if (delivery->state == QMGR_WAITING)
         CHECK(wheel_is_armed(&delivery->timer));
     else if (delivery->state == QMGR_READY)
         verify_heap_entry(delivery);
+    else if (delivery->state == QMGR_HELD)
+        CHECK(qmgr_delivery_order(delivery) > 0);
     else
         CHECK(delivery->state == QMGR_ACTIVE && delivery->active.count >= due);
 }
@@ -95,7 +98,7 @@ static bool verify_message(const struct qmgr_message *message, struct verify_cou
         verify_delivery(d, envelope, &counts);
     }
     CHECK(counts.due == due && counts.active == message->active && counts.fresh == message->fresh);
-    CHECK(!message->is_expired || counts.waiting + counts.ready == 0);
+    CHECK(!message->is_expired || counts.waiting + counts.ready + counts.held == 0);
     CHECK(message->work != NULL || (failed == 0 && counts.active == 0));
     if (message->work != NULL) {
         CHECK(message->work->message == message);
@@ -104,6 +107,7 @@ static bool verify_message(const struct qmgr_message *message, struct verify_cou
     total->waiting += counts.waiting;
     total->ready += counts.ready;
     total->active += counts.active;
+    total->held += counts.held;
     return qmgr_message_has_next_event(message);
 }
 
@@ -202,7 +206,8 @@ uint32_t qmgr_verify(const struct qmgr *qmgr)
     CHECK(total.waiting == qmgr->stats.deliveries_waiting);
     CHECK(total.ready == qmgr->stats.deliveries_ready);
     CHECK(total.active == qmgr->stats.deliveries_active);
-    CHECK(qmgr->deliveries.in_use == total.waiting + total.ready + total.active);
+    CHECK(total.held == qmgr->stats.deliveries_held);
+    CHECK(qmgr->deliveries.in_use == total.waiting + total.ready + total.active + total.held);
     CHECK(verify_lines(qmgr) == qmgr->deliveries.in_use);
     CHECK(body_memory == qmgr->stats.body_memory && body_memory <= qmgr->options.body_memory_max);
     verify_dsn_list(qmgr);

@@ -18,6 +18,7 @@ enum record_kind {
     RECORD_BOUNCE,
     RECORD_EXPIRY,
     RECORD_REJECTION, /* 4xx or 5xx to a client at MAIL, RCPT or end of data */
+    RECORD_ORDER,     /* an operator's order was carried out on a recipient; text says which */
 };
 
 struct record {

@@ -26,6 +26,7 @@
  */
 #include "relay/transfer_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -191,14 +192,11 @@ static void transfer_on_line_gone(void *context, void *user)
     CHECK(user == NULL); /* lines carry our pointer only while parked */
 }
 
-static void transfer_on_expired(void *context, const struct envelope *envelope,
-                                uint32_t recipient_index)
+/* The end, or a turn, of a recipient that no next hop decided. */
+static struct record transfer_own_record(const struct transfer *transfer,
+                                         const struct envelope *envelope, uint32_t recipient_index)
 {
-    struct transfer *transfer = context;
     struct record record = {
-        .kind = RECORD_EXPIRY,
-        .code = 0,
-        .enhanced = {4, 4, 7},
         .shard = transfer->options.shard,
         .time = transfer->now.wall,
         .id = envelope->id,
@@ -209,7 +207,30 @@ static void transfer_on_expired(void *context, const struct envelope *envelope,
     record_text(record.recipient, sizeof(record.recipient),
                 envelope->recipients[recipient_index].address);
     record_text(record.site, sizeof(record.site), envelope->recipients[recipient_index].domain);
+    return record;
+}
+
+static void transfer_on_expired(void *context, const struct envelope *envelope,
+                                uint32_t recipient_index)
+{
+    struct transfer *transfer = context;
+    struct record record = transfer_own_record(transfer, envelope, recipient_index);
+
+    record.kind = RECORD_EXPIRY;
+    memcpy(record.enhanced, (uint8_t[3]){4, 4, 7}, sizeof(record.enhanced));
     record_text(record.text, sizeof(record.text), SPAN_LITERAL("message lifetime ended"));
+    transfer->options.records.emit(transfer->options.records.context, &record);
+}
+
+static void transfer_on_order(void *context, const struct envelope *envelope,
+                              uint32_t recipient_index, const struct qmgr_order *order)
+{
+    struct transfer *transfer = context;
+    struct record record = transfer_own_record(transfer, envelope, recipient_index);
+
+    record.kind = RECORD_ORDER;
+    (void)snprintf(record.text, sizeof(record.text), "%s, order %u: %s",
+                   qmgr_verb_name(order->verb), order->id, order->reason);
     transfer->options.records.emit(transfer->options.records.context, &record);
 }
 
@@ -401,6 +422,7 @@ struct transfer *transfer_new(const struct transfer_options *options,
     queue.on_done = transfer_on_done;
     queue.on_line_gone = transfer_on_line_gone;
     queue.on_expired = transfer_on_expired;
+    queue.on_order = transfer_on_order;
     transfer->qmgr = qmgr_new(&queue, options->spool, options->rng, now);
 
     struct site_options sites = options->sites;

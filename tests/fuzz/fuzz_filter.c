@@ -25,7 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         CHECK(filter.terms == UINT32_MAX && why[0] != '\0' && strlen(why) < sizeof(why));
         return 0;
     }
-    CHECK(filter.terms < QMGR_FILTER_RECIPIENT << 1);
+    CHECK(filter.terms < QMGR_FILTER_ORDER << 1);
     CHECK(((filter.terms & QMGR_FILTER_STATE) != 0) == (filter.states != 0));
     CHECK(filter.states < QMGR_FILTER_FAILED << 1);
     check_text(&filter.domain, ENVELOPE_DOMAIN_SIZE_MAX);

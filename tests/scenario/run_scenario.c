@@ -169,6 +169,7 @@ static const struct {
     {"expect", scenario_expect},
     {"record", scenario_record},
     {"list", scenario_list},
+    {"order", scenario_order},
 };
 
 static bool statement_run(struct scenario *scenario, const char *line)

@@ -35,6 +35,7 @@ static const struct {
     COUNTER("queue.messages", queue.messages),
     COUNTER("queue.waiting", queue.deliveries_waiting),
     COUNTER("queue.active", queue.deliveries_active),
+    COUNTER("queue.held", queue.deliveries_held),
     COUNTER("queue.deferrals", queue.deferrals),
     COUNTER("queue.notices", queue.dsns),
     COUNTER("queue.double_bounces", queue.double_bounces),
@@ -58,7 +59,8 @@ static const struct {
     enum record_kind kind;
 } record_kinds[] = {{"reception", RECORD_RECEPTION}, {"delivery", RECORD_DELIVERY},
                     {"deferral", RECORD_DEFERRAL},   {"bounce", RECORD_BOUNCE},
-                    {"expiry", RECORD_EXPIRY},       {"rejection", RECORD_REJECTION}};
+                    {"expiry", RECORD_EXPIRY},       {"rejection", RECORD_REJECTION},
+                    {"order", RECORD_ORDER}};
 
 static uint16_t record_kind_find(const char *name)
 {

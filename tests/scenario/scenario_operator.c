@@ -75,3 +75,53 @@ bool scenario_list(struct scenario *scenario, const char *argument)
         return false;
     return scenario_fail(scenario, "expected list %s, got %llu", argument, listing.found);
 }
+
+/* ---- orders ---- */
+
+static bool verb_find(const char *name, enum qmgr_verb *ret_verb)
+{
+    for (uint32_t i = 0; i < QMGR_VERB_COUNT; i++) {
+        *ret_verb = (enum qmgr_verb)i;
+        if (strcmp(name, qmgr_verb_name(*ret_verb)) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void order_shard(struct node *node, uint32_t shard, struct shard_query *query)
+{
+    query->cursor = 0;
+    for (uint32_t i = 0; i < STEPS_MAX && query->cursor != UINT64_MAX; i++)
+        node_query(node, shard, query);
+}
+
+bool scenario_order(struct scenario *scenario, const char *argument)
+{
+    struct qmgr_order order = {.until = QMGR_HOLD_FOR_EVER, .reason = "because"};
+    struct qmgr_filter filter;
+    struct shard_query query = {.kind = SHARD_QUERY_QUEUE_ACT, .filter = &filter, .order = &order};
+    char verb[16], terms[1024], why[QMGR_FILTER_WHY_SIZE], duration[16] = "";
+    unsigned long long wanted = 0;
+    tick_us time;
+
+    if (sscanf(argument, "%u %15s %1023[^\n]", &order.id, verb, terms) != 3 ||
+        !verb_find(verb, &order.verb))
+        return scenario_fail(scenario, "order N VERB [DURATION] TERM=VALUE ... == M");
+    char *count = strstr(terms, "== "), *first = terms;
+    if (count == NULL || scenario->node == NULL)
+        return scenario_fail(scenario, "order N VERB [DURATION] TERM=VALUE ... == M");
+    wanted = strtoull(count + 3, NULL, 10);
+    *count = '\0';
+    if (sscanf(terms, "%15s", duration) == 1 && scenario_parse_time(duration, &time)) {
+        order.until = tick_now_read(net_sim_clock(scenario->net)).wall + (wall_us)time;
+        first = terms + strlen(duration);
+    }
+    if (qmgr_filter_parse(span_from_text(first), &filter, why) != ERR_OK)
+        return scenario_fail(scenario, "%s", why);
+    for (uint32_t i = 0; i < node_shard_count(scenario->node); i++)
+        order_shard(scenario->node, i, &query);
+    if (query.acted.matched == wanted)
+        return true;
+    return scenario_fail(scenario, "expected %llu to match, got %llu", wanted,
+                         (unsigned long long)query.acted.matched);
+}

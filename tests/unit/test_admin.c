@@ -92,6 +92,11 @@ static void shard_answer(void)
         query->groups[1] = (struct qmgr_group){.name = "\xff.example", .ages = {1}};
         query->row_count = world.shard == 1 ? 2 : 1;
         query->cursor = query->cursor == 0 ? 7 : UINT64_MAX;
+    } else if (query->kind == SHARD_QUERY_QUEUE_ACT) {
+        query->acted.matched += 3;
+        query->acted.done += query->is_dry_run ? 0 : 2;
+        query->acted.in_flight += query->is_dry_run ? 0 : 1;
+        query->cursor = query->cursor == 0 ? 7 : UINT64_MAX;
     } else {
         while (query->row_count < query->row_max && query->cursor < world.rows[world.shard])
             row_fill(&query->rows[query->row_count++], world.shard, (uint32_t)query->cursor++);
@@ -273,6 +278,67 @@ static void test_summary(void **state)
     json_decref(answer);
     answer = ask("{\"verb\":\"queue summary\",\"by\":\"moon\"}\n");
     assert_true(json_is_false(json_object_get(answer, "ok")));
+    json_decref(answer);
+}
+
+/* Goal: orders are refused unless they say which mail, and why when they end it. */
+static void test_orders_are_careful(void **state)
+{
+    static const struct {
+        const char *request, *error;
+    } cases[] = {
+        {"{\"verb\":\"hold\"}\n", "say which mail: terms, or all"},
+        {"{\"verb\":\"hold\",\"filter\":\"\"}\n", "say which mail: terms, or all"},
+        {"{\"verb\":\"hold\",\"filter\":\"class=1\",\"all\":true}\n",
+         "say which mail: terms, or all"},
+        {"{\"verb\":\"hold\",\"filter\":\"clas=1\"}\n", "expected TERM=VALUE: "},
+        {"{\"verb\":\"bounce\",\"all\":true}\n", "this ends mail: it wants a reason"},
+        {"{\"verb\":\"delete\",\"filter\":\"class=1\"}\n", "this ends mail: it wants a reason"},
+        {"{\"verb\":\"delete\",\"all\":true,\"reason\":\"\"}\n", "a reason is printable"},
+        {"{\"verb\":\"bounce\",\"all\":true,\"reason\":\"a\\nb\"}\n", "a reason is printable"},
+        {"{\"verb\":\"retry\",\"all\":true,\"duration\":\"5m\"}\n", "only a hold has a duration"},
+        {"{\"verb\":\"hold\",\"all\":true,\"duration\":\"0s\"}\n", "a duration is a time"},
+        {"{\"verb\":\"hold\",\"all\":true,\"duration\":\"soon\"}\n", "a duration is a time"},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(cases); i++) {
+        json_t *answer = ask(cases[i].request);
+        const char *error = json_string_value(json_object_get(answer, "error"));
+        print_message("# case: %s\n", cases[i].error);
+        assert_non_null(error);
+        assert_memory_equal(cases[i].error, error, strlen(cases[i].error));
+        json_decref(answer);
+    }
+    assert_int_equal(0, world.asked);
+}
+
+/* Goal: an order goes to all shards, is numbered and adds up; a dry run changes nothing. */
+static void test_orders_add_up(void **state)
+{
+    (void)state;
+    int fd = client_open();
+    client_send(fd, "{\"verb\":\"bounce\",\"filter\":\"domain=v\",\"reason\":\"gone\"}\n");
+    assert_int_equal(QMGR_VERB_BOUNCE, world.query->order->verb);
+    assert_string_equal("gone", world.query->order->reason);
+    assert_int_equal(QMGR_FILTER_DOMAIN, world.query->filter->terms);
+    json_t *answer = client_receive(fd);
+    json_int_t order = json_integer_value(json_object_get(answer, "order"));
+    assert_true(order > 0);
+    assert_int_equal(18, json_integer_value(json_object_get(answer, "matched")));
+    assert_int_equal(12, json_integer_value(json_object_get(answer, "done")));
+    assert_int_equal(6, json_integer_value(json_object_get(answer, "in_flight")));
+    assert_int_equal(6, world.asked);
+    json_decref(answer);
+    for (uint32_t i = 0; i < 3; i++) { /* every order has a number of its own */
+        answer = ask("{\"verb\":\"hold\",\"all\":true,\"duration\":\"1h\"}\n");
+        assert_true(json_integer_value(json_object_get(answer, "order")) > order);
+        order = json_integer_value(json_object_get(answer, "order"));
+        json_decref(answer);
+    }
+    answer = ask("{\"verb\":\"delete\",\"all\":true,\"dry_run\":true}\n");
+    assert_int_equal(18, json_integer_value(json_object_get(answer, "matched")));
+    assert_int_equal(0, json_integer_value(json_object_get(answer, "done")));
     json_decref(answer);
 }
 
@@ -601,6 +667,8 @@ int main(void)
         TEST(test_list_limits),
         TEST(test_list_filter),
         TEST(test_summary),
+        TEST(test_orders_are_careful),
+        TEST(test_orders_add_up),
         TEST(test_stream),
         TEST(test_stream_is_cancelled),
         TEST(test_walks_in_turn),

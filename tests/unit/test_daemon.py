@@ -198,10 +198,24 @@ def answers_on_its_socket(_):
     expect(status == 0 and "dead.example" in text and "pauses for" in text and "no rate" in text, text)
     status, text = cli("site", "show", "never.example")
     expect(status == 0 and "no such site" in text, text)
+    expect(cli("delete", "domain=dead.example")[0] == 1)  # without a reason
+    expect(cli("hold")[0] == 2)
+    status, text = cli("hold", "domain=dead.example", "--dry-run")
+    expect(status == 0 and text == "1 recipients match; nothing was done\n", text)
+    status, text = cli("hold", "domain=dead.example", "--reason", "a look first")
+    expect(status == 0 and re.match(r"order \d+: 1 recipients match, 1 done\n", text), text)
+    order = text.split()[1].rstrip(":")
+    status, text = cli("queue", "list", "order=" + order)
+    expect(status == 0 and " held " in text, text)
+    status, text = cli("queue", "show", rows[0]["id"])
+    expect(status == 0 and "<b@dead.example>, held, attempts 1, next held" in text, text)
+    status, text = cli("release", "order=" + order)
+    expect(status == 0 and "1 done" in text, text)
+    wait_until(lambda: any(record["type"] == "order" for record in records()), "the record of the order")
     expect(cli("queue", "show", "x")[0] == 1)
     expect(cli("nothing")[0] == 2)
     kinds = [record["type"] for record in records()]
-    expect(sorted(kinds) == ["deferral", "delivery", "reception", "reception"], kinds)
+    expect(set(kinds) == {"deferral", "delivery", "order", "reception"} and kinds.count("order") == 2, kinds)
 
 
 def reloads(daemon):

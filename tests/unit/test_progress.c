@@ -42,6 +42,7 @@ static struct envelope_progress sample_progress(void)
         .last_reply = SPAN_LITERAL("451 4.7.1 later"),
         .settles = sample_settles,
         .settle_count = COUNT_OF(sample_settles),
+        .hold_order = 4194303,
     };
 }
 
@@ -55,6 +56,7 @@ static void assert_progress_equal(const struct envelope_progress *a,
     assert_int_equal(a->dsn_runs, b->dsn_runs);
     assert_span_equal(a->last_reply, b->last_reply);
     assert_int_equal(a->settle_count, b->settle_count);
+    assert_int_equal(a->hold_order, b->hold_order);
     for (uint32_t i = 0; i < a->settle_count; i++) {
         const struct envelope_settle *x = &a->settles[i], *y = &b->settles[i];
         assert_int_equal(x->recipient_index, y->recipient_index);
@@ -81,7 +83,7 @@ static void progress_comes_back(void **state)
     assert_progress_equal(&progress, &back);
 
     /* TLVs of a newer version are passed over, broken ones are not. */
-    memcpy(octets + size, "\x04\x01\0\0\0x\xff\0\0\0\0", 11);
+    memcpy(octets + size, "\x05\x01\0\0\0x\xff\0\0\0\0", 11);
     assert_int_equal(ERR_OK, envelope_progress_decode(span_of(octets, size + 11), &arena, &back));
     assert_progress_equal(&progress, &back);
     for (uint32_t cut = size + 1; cut < size + 6; cut++)

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a PROGRESS will say of recipients: settles are gathered while a delivery is worked on, and
+ * written as one record. Replies that do not fit the record are left out of it, never the settle.
+ */
+#include "queue/qmgr_state.h"
+
+/* What a PROGRESS needs besides replies of settles: the header with its last reply, and each. */
+#define PROGRESS_FIXED_SIZE_MAX 2048u
+#define SETTLE_SIZE_MAX         16u
+
+struct qmgr_settling qmgr_settling_begin(struct qmgr *qmgr, uint32_t count_max)
+{
+    arena_reset(&qmgr->scratch);
+    struct qmgr_settling settling = {
+        .count_max = count_max,
+        .reply_room = ENVELOPE_SIZE_MAX - PROGRESS_FIXED_SIZE_MAX - count_max * SETTLE_SIZE_MAX,
+    };
+    settling.settles = arena_acquire(&qmgr->scratch, count_max * sizeof(*settling.settles));
+    CHECK(settling.settles != NULL); /* far below the arena's bound */
+    return settling;
+}
+
+static struct span settling_reply(struct qmgr *qmgr, struct qmgr_settling *settling,
+                                  struct span text)
+{
+    uint8_t octets[ENVELOPE_REPLY_SIZE_MAX];
+    uint32_t size = qmgr_text_copy(text, octets);
+
+    if (size > settling->reply_room)
+        return (struct span){0};
+    settling->reply_room -= size;
+    return arena_copy(&qmgr->scratch, span_of(octets, size));
+}
+
+void qmgr_settling_add(struct qmgr *qmgr, struct qmgr_settling *settling,
+                       const struct envelope_recipient *recipient,
+                       const struct qmgr_failure *failure)
+{
+    CHECK(settling->count < settling->count_max);
+    struct envelope_settle *settle = &settling->settles[settling->count++];
+    *settle = (struct envelope_settle){
+        .recipient_index = failure->recipient_index,
+        .state = recipient->state,
+        .code = failure->code,
+        .is_expired = failure->is_expired,
+    };
+    memcpy(settle->enhanced, failure->enhanced, sizeof(settle->enhanced));
+    if (recipient->state == RECIPIENT_FAILED || recipient->state == RECIPIENT_RELAYED)
+        settle->reply = settling_reply(qmgr, settling, failure->reply);
+}
+
+void qmgr_progress_write(struct qmgr *qmgr, struct qmgr_message *message,
+                         const struct qmgr_settling *settling, struct envelope_progress *progress)
+{
+    progress->settles = settling->settles;
+    progress->settle_count = settling->count;
+    progress->dsn_runs = message->dsn_runs;
+    uint32_t size = envelope_progress_encoded_size(progress);
+    uint8_t *encoded = arena_acquire(&qmgr->scratch, size);
+    CHECK(encoded != NULL); /* settles, replies and record are bounded: they fit the arena */
+    envelope_progress_encode(progress, encoded);
+    spool_progress(qmgr->spool, message->entry, span_of(encoded, size));
+}

@@ -5,7 +5,9 @@
  *
  * Invariants of the result
  *   1. Ports exist with the driver dpdk and only there.
- *   2. No address occurs twice; a gateway is on the network of an address of its port.
+ *   2. No device and no address occurs twice, and an address is one that a host can have. A gateway
+ *      is on the network of an address of its port, link-local, or anywhere where an address has no
+ *      network (/32, /128); it is no address of its port.
  *   3. A listener's address is the kernel's, a wildcard, or an address of a port; a source address
  *      is the kernel's or a port's.
  */
@@ -41,12 +43,56 @@ bool config_is_port_address(const struct config *config, const struct flow_addre
 
 /* ---- ports ---- */
 
+/* The network itself, or everybody on it: RFC 1122 3.2.1.3. RFC 3021: of two both are hosts. */
+static bool is_end_of_network(const struct flow_prefix *prefix)
+{
+    const uint8_t *ip = prefix->address.ip;
+    uint32_t host = (uint32_t)ip[0] << 24 | (uint32_t)ip[1] << 16 | (uint32_t)ip[2] << 8 | ip[3];
+
+    if (prefix->bits >= 31)
+        return false;
+    host &= UINT32_MAX >> prefix->bits;
+    return host == 0 || host == UINT32_MAX >> prefix->bits;
+}
+
+/* What the engine takes for its own: see ip_is_martian_source(). */
+static bool is_host(const struct flow_prefix *prefix)
+{
+    static const uint8_t zero[15], mapped[12] = {[10] = 0xff, [11] = 0xff};
+    const uint8_t *ip = prefix->address.ip;
+
+    if (prefix->address.family == FLOW_FAMILY_IP4)
+        return ip[0] != 0 && ip[0] < 224 && !is_end_of_network(prefix);
+    return ip[0] != 0xff && memcmp(ip, zero, sizeof(zero)) != 0 &&
+           memcmp(ip, mapped, sizeof(mapped)) != 0;
+}
+
+static bool is_link_local6(const struct flow_address *address)
+{
+    return address->family == FLOW_FAMILY_IP6 && address->ip[0] == 0xfe &&
+           (address->ip[1] & 0xc0) == 0x80;
+}
+
 static bool is_on_link(const struct config_port *port, const struct flow_address *gateway)
 {
     const struct flow_prefix *addresses = port->addresses.items;
 
     for (uint32_t i = 0; i < port->addresses.count; i++) {
-        if (flow_prefix_contains(&addresses[i], gateway))
+        uint8_t all = addresses[i].address.family == FLOW_FAMILY_IP4 ? 32 : 128;
+
+        if (flow_prefix_contains(&addresses[i], gateway) ||
+            (addresses[i].address.family == gateway->family && addresses[i].bits == all))
+            return true;
+    }
+    return is_link_local6(gateway);
+}
+
+static bool is_of_port(const struct config_port *port, const struct flow_address *address)
+{
+    const struct flow_prefix *addresses = port->addresses.items;
+
+    for (uint32_t i = 0; i < port->addresses.count; i++) {
+        if (ip_is_equal(&addresses[i].address, address))
             return true;
     }
     return false;
@@ -69,6 +115,10 @@ static void gateways_assemble(const struct config_port *port,
             config_complain(report, port->line, "dataplane.ports[].gateway",
                             "%s is on the network of none of the port's addresses",
                             flow_address_format_ip(&items[i], text));
+        if (is_of_port(port, &items[i]))
+            config_complain(report, port->line, "dataplane.ports[].gateway",
+                            "%s is an address of the port itself",
+                            flow_address_format_ip(&items[i], text));
         *into = items[i];
     }
 }
@@ -87,6 +137,10 @@ static void addresses_check(const struct config *config, const struct config_por
         if (is_twice)
             config_complain(report, port->line, "dataplane.ports[].addresses", "%s occurs twice",
                             flow_address_format_ip(&addresses[i].address, text));
+        if (!is_host(&addresses[i]))
+            config_complain(report, port->line, "dataplane.ports[].addresses",
+                            "%s/%u is no address of a host",
+                            flow_address_format_ip(&addresses[i].address, text), addresses[i].bits);
         if (dataplane_is_kernel(&config->dataplane, &addresses[i].address))
             config_complain(report, port->line, "dataplane.ports[].addresses",
                             "%s is reached through the kernel, as dataplane.kernel has it",
@@ -97,6 +151,22 @@ static void addresses_check(const struct config *config, const struct config_por
     }
     if (port->addresses.count == 0)
         config_complain(report, port->line, "dataplane.ports[].addresses", "must be given");
+}
+
+/* By its name: what follows a comma are the device's own options. */
+static void device_check(const struct config *config, const struct config_port *port,
+                         struct config_report *report)
+{
+    size_t size = port->device == NULL ? 0 : strcspn(port->device, ",");
+
+    for (uint32_t i = 0; i < config->dataplane.port_count; i++) {
+        const char *other = config->dataplane.ports[i].device;
+
+        if (size > 0 && other != NULL && strcspn(other, ",") == size &&
+            memcmp(other, port->device, size) == 0)
+            config_complain(report, port->line, "dataplane.ports[].device", "%.*s occurs twice",
+                            (int)size, port->device);
+    }
 }
 
 static enum err ports_assemble(struct config *config, struct config_report *report)
@@ -110,7 +180,8 @@ static enum err ports_assemble(struct config *config, struct config_report *repo
         return ERR_MEMORY;
     config->dataplane.ports = ports;
     for (uint32_t i = 0; i < count; i++) {
-        addresses_check(config, &items[i], report); /* against those before it */
+        device_check(config, &items[i], report); /* both against those before it */
+        addresses_check(config, &items[i], report);
         ports[i] = (struct dataplane_port_options){.device = items[i].device,
                                                    .exception = items[i].exception,
                                                    .addresses = items[i].addresses.items,

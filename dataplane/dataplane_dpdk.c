@@ -123,6 +123,9 @@ static enum err environment_start(const struct dataplane_options *options,
     };
     struct eal_report report;
 
+    if (eal.memory_mb > EAL_MEMORY_MB_MAX)
+        return fail(why, ERR_CONFIG_VALUE, "cannot start DPDK",
+                    "dataplane.memory and the buffers of all cores are more than 1 TiB");
     for (uint32_t i = 0; i < options->port_count; i++) {
         if (strncmp(options->ports[i].device, "net_", 4) != 0)
             pci[eal.pci_count++] = options->ports[i].device;

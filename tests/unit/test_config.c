@@ -100,6 +100,25 @@ static void test_default_denies_loopback(void **state)
 
 #define WIRE "dataplane: {driver: dpdk, kernel: [10.0.0.0/8], ports: ["
 
+/* Goal: the edges of what a port may have: first and last host of a network, networks of one and
+ * two, a link-local router, a router anywhere beside an address that stands alone. */
+static void test_port_edges(void **state)
+{
+    struct config *config = config_from(
+        WIRE "{device: d, addresses: [192.0.2.1/29, 192.0.2.6/29, \"2001:db8::1/64\"], "
+             "gateway: [\"fe80::1\"]}, "
+             "{device: e, addresses: [192.0.2.8/31, 192.0.2.11/31, 223.255.255.0/32, 1.0.0.1/8]}, "
+             "{device: d2, addresses: [192.0.2.15/32], gateway: [203.0.113.1]}]}\n");
+
+    (void)state;
+    if (config == NULL)
+        print_message("# %s\n", report.text);
+    assert_non_null(config);
+    assert_int_equal(0xfe, config->dataplane.ports[0].gateway6.ip[0]);
+    assert_int_equal(203, config->dataplane.ports[2].gateway4.ip[0]);
+    config_free(config);
+}
+
 /* Goal: ports come with what the file says of them; a wildcard listener is ourselves on all. */
 static void test_ports(void **state)
 {
@@ -333,6 +352,23 @@ static void test_mistakes(void **state)
         {"address on two ports",
          WIRE "{device: d, addresses: [192.0.2.1/24]}, {device: e, addresses: [192.0.2.1/24]}]}\n",
          "192.0.2.1 occurs twice"},
+        {"address of a group", WIRE "{device: d, addresses: [224.0.0.1/24]}]}\n",
+         "dataplane.ports[].addresses: 224.0.0.1/24 is no address of a host"},
+        {"address of a group, IPv6", WIRE "{device: d, addresses: [\"ff02::1/64\"]}]}\n",
+         "ff02::1/64 is no address of a host"},
+        {"address of the network", WIRE "{device: d, addresses: [192.0.2.0/24]}]}\n",
+         "192.0.2.0/24 is no address of a host"},
+        {"address of everybody on the network", WIRE "{device: d, addresses: [192.0.2.7/29]}]}\n",
+         "192.0.2.7/29 is no address of a host"},
+        {"IPv4 in IPv6", WIRE "{device: d, addresses: [\"::ffff:192.0.2.1/96\"]}]}\n",
+         "is no address of a host"},
+        {"gateway is ourselves",
+         WIRE "{device: d, addresses: [192.0.2.1/24], gateway: [192.0.2.1]}]}\n",
+         "dataplane.ports[].gateway: 192.0.2.1 is an address of the port itself"},
+        {"device twice",
+         WIRE "{device: \"d,a=1\", addresses: [192.0.2.1/24]}, {device: d, addresses: "
+              "[192.0.3.1/24]}]}\n",
+         "dataplane.ports[].device: d occurs twice"},
         {"address of the kernel's", WIRE "{device: d, addresses: [127.0.0.2/8]}]}\n",
          "127.0.0.2 is reached through the kernel"},
         {"IPv6 needs its MTU", WIRE "{device: d, mtu: 1279, addresses: [\"2001:db8::1/64\"]}]}\n",
@@ -451,11 +487,11 @@ static void test_restart_needed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),       cmocka_unit_test(test_default_denies_loopback),
-        cmocka_unit_test(test_ports),          cmocka_unit_test(test_full_file),
-        cmocka_unit_test(test_mistakes),       cmocka_unit_test(test_many_mistakes),
-        cmocka_unit_test(test_alias_bomb),     cmocka_unit_test(test_size_bound),
-        cmocka_unit_test(test_restart_needed),
+        cmocka_unit_test(test_defaults),      cmocka_unit_test(test_default_denies_loopback),
+        cmocka_unit_test(test_ports),         cmocka_unit_test(test_port_edges),
+        cmocka_unit_test(test_full_file),     cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_many_mistakes), cmocka_unit_test(test_alias_bomb),
+        cmocka_unit_test(test_size_bound),    cmocka_unit_test(test_restart_needed),
     };
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);
 }

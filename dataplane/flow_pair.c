@@ -10,7 +10,8 @@
  *
  * Idle turns, adaptive: the pair spins for SPIN_TIME after the last frame or event, then sleeps
  * SLEEP_MIN, twice as long each time, up to SLEEP_MAX: frames that arrive meanwhile wait in the
- * port's queue, so SLEEP_MAX times the line rate must fit there. Deadlines are kept to the
+ * port's queue, so SLEEP_MAX times the line rate must fit there. After QUIET_TIME with nothing at
+ * all it is SLEEP_QUIET: what begins then begins with handshakes. Deadlines are kept to the
  * microsecond of the kernel's timer.
  *
  * Invariants
@@ -26,6 +27,8 @@
 #define SPIN_TIME      200u
 #define SLEEP_MIN      50u
 #define SLEEP_MAX      1000u
+#define QUIET_TIME     TICK_S(1)
+#define SLEEP_QUIET    2000u
 
 struct pair {
     struct flow_plane plane; /* first */
@@ -345,7 +348,8 @@ static void pair_wait(struct flow_plane *plane, tick_us now, tick_us deadline)
         return;
     }
     tick_us sleep = until - now < pair->sleep ? until - now : pair->sleep;
-    pair->sleep = pair->sleep * 2 < SLEEP_MAX ? pair->sleep * 2 : SLEEP_MAX;
+    tick_us longest = now < pair->active + QUIET_TIME ? SLEEP_MAX : SLEEP_QUIET;
+    pair->sleep = pair->sleep * 2 < longest ? pair->sleep * 2 : longest;
     flow_wait(pair->host, now, now + sleep);
     pair->host_polled = 0; /* what ended the sleep may be the host's */
 }

@@ -440,6 +440,12 @@ static void test_adaptive_sleeps_longer_and_longer(void **state)
         flow_wait(fixture.pair, now + 200, TICK_NEVER);
         assert_int_equal(fixture.host->slept, expected[i]);
     }
+    /* A second of silence, and they double once more. */
+    flow_wait(fixture.pair, now + TICK_S(1) - 1, TICK_NEVER);
+    assert_int_equal(fixture.host->slept, 1000);
+    for (uint32_t i = 0; i < 3; i++)
+        flow_wait(fixture.pair, now + TICK_S(1), TICK_NEVER);
+    assert_int_equal(fixture.host->slept, 2000);
     /* A deadline of anybody ends it earlier. */
     flow_wait(fixture.pair, now + 200, now + 210);
     assert_int_equal(fixture.host->slept, 10);

@@ -27,7 +27,7 @@
 
 #include <stdlib.h>
 
-#define RANGES_MAX  128u
+#define RANGES_MAX  512u
 #define RANGES_MIN  4u
 #define BUFFERS_MAX 65536u
 

@@ -423,6 +423,15 @@ static bool option_take(char **arguments, int count, int *index, const char *nam
     return true;
 }
 
+/* Not given, or digits that are a number. */
+static bool is_number(const char *text)
+{
+    const size_t digits_max = 18;
+
+    return text == NULL || (*text != '\0' && strlen(text) <= digits_max &&
+                            text[strspn(text, "0123456789")] == '\0');
+}
+
 /* False: wrong usage. Words that are no options are the verb and its operands. */
 static bool arguments_read(struct cli *cli, int count, char **arguments,
                            const char *words[WORD_MAX], uint32_t *word_count)
@@ -448,7 +457,7 @@ static bool arguments_read(struct cli *cli, int count, char **arguments,
         else
             return false;
     }
-    return true;
+    return is_number(cli->limit) && is_number(cli->count) && is_number(cli->seconds);
 }
 
 /* How many of the words name this verb; 0: it is another one. */

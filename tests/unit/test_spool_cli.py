@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """
-`angarium spool check|stats|dump|adopt` on the spool of a relay that has mail it cannot deliver. Arguments: angariumd, angarium. Prints TAP.
+`angarium spool check|stats|dump|adopt`, and what is no number. On the spool of a relay that has mail it cannot deliver. Arguments: angariumd, angarium. Prints TAP.
 """
 import json
 import os
@@ -216,9 +216,19 @@ def adopt_may_be_repeated():
     expect(status == 0 and counts["messages_live"] == MESSAGES, counts)
 
 
+def numbers_are_numbers():
+    for words in (("flows", "--limit", "x"), ("flows", "--limit", "-1"), ("flows", "--limit", ""), ("flows", "--limit", "9" * 19),
+                  ("capture", "--file", path("pcap"), "--seconds", "-1"), ("capture", "--file", path("pcap"), "--count", "1e3")):
+        status, _, errors = cli(*words)
+        expect(status == 2 and errors.startswith("usage"), f"{words}: {status}: {errors}")
+    for number in ("0", "9" * 18):
+        status, _, errors = cli("flows", "--limit", number)
+        expect(status == 1 and "no relay at" in errors, errors)
+
+
 def main():
-    tests = [a_running_relays_spool_is_left_alone, check_finds_nothing_wrong, stats_tell_of_every_segment, dump_has_the_records_of_one_message,
-             damage_is_found_and_costs_its_own_message, a_newer_format_is_refused, adopt_moves_a_dead_hosts_mail, adopt_may_be_repeated]
+    tests = [numbers_are_numbers, a_running_relays_spool_is_left_alone, check_finds_nothing_wrong, stats_tell_of_every_segment,
+             dump_has_the_records_of_one_message, damage_is_found_and_costs_its_own_message, a_newer_format_is_refused, adopt_moves_a_dead_hosts_mail, adopt_may_be_repeated]
     print(f"1..{len(tests)}")
     failed = 0
     for number, test in enumerate(tests, 1):

@@ -81,8 +81,8 @@ def pair(mode, plane, mtu=1500, streams=1, window=512 << 10, extra=(), seconds=S
     return json.loads(output.splitlines()[-1]), json.loads(client.stdout.splitlines()[-1])
 
 
-def testpmd(mtu):
-    """Frames per second that testpmd moves one way over the same memif."""
+def testpmd_once(mtu):
+    """Frames per second of each second that testpmd moved some, one way; fewer than SECONDS when it died: its memif does now and then."""
     size = mtu + 14
     processes = []
     for core, role, mode in ((0, 'server', 'rxonly'), (1, 'client', 'txonly')):
@@ -93,17 +93,29 @@ def testpmd(mtu):
                                           stderr=subprocess.STDOUT))
         lab.children.append(processes[-1])
         time.sleep(1)
+
     def rates():
         with open(lab.path('testpmd-server.log'), encoding='utf-8', errors='replace') as file:
             return [int(line.split()[1]) for line in file if 'Rx-pps:' in line and not line.split()[1] == '0']
     try:
-        wait_until(lambda: len(rates()) > SECONDS, 60, 'testpmd reports')
-    finally:
-        for process in reversed(processes):
+        wait_until(lambda: len(rates()) > SECONDS or any(p.poll() is not None for p in processes), 20, 'testpmd reports')
+    except AssertionError:
+        pass
+    for process in reversed(processes):
+        if process.poll() is None:
             process.terminate()
             process.wait(timeout=20)
-            lab.children.remove(process)
-    return statistics.median(rates()[1:])
+        lab.children.remove(process)
+    return rates()[1:]
+
+
+def testpmd(mtu):
+    """Frames per second that testpmd moves one way over the same memif."""
+    for _ in range(4):
+        rates = testpmd_once(mtu)
+        if len(rates) >= SECONDS:
+            return statistics.median(rates)
+    raise AssertionError('testpmd moves nothing over memif')
 
 
 class HugePages:

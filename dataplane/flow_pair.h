@@ -10,7 +10,8 @@
  * `host`; everything else, listeners on any-addresses included, to `wire`.
  */
 enum flow_pair_poll {
-    FLOW_PAIR_ADAPTIVE, /* sleep when nothing happens, longer and longer, at most two milliseconds */
+    FLOW_PAIR_ADAPTIVE, /* sleep when nothing happens, longer and longer, at most two milliseconds
+                         */
     FLOW_PAIR_BUSY,     /* never sleep */
 };
 

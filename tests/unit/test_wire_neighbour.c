@@ -496,6 +496,49 @@ static void test_old_progress_does_not_confirm(void **state)
     fixture_free(fixture);
 }
 
+static void doubt(struct fixture *fixture, const struct family *family)
+{
+    struct flow_address address = fixture_address(family->peer, 0);
+
+    neigh_doubt(fixture->stack, &fixture->stack->ports[0], address.family, address.ip);
+}
+
+/* A doubt asks the place that is known, and what was heard before it does not answer. However many
+ * doubt, the question is asked once in five seconds. */
+static void test_doubt_asks_once_in_a_while(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(families); i++) {
+        const struct family *family = &families[i];
+        struct fixture *fixture = fixture_usual();
+        struct flow flow = make_reachable(fixture, family->peer);
+        struct flow_address address = fixture_address(family->peer, 0);
+        tick_us before = fixture->now;
+
+        fixture_advance(fixture, TICK_MS(10));
+        doubt(fixture, family);
+        assert_int_equal(NEIGH_PROBE, state_of(fixture, family->peer));
+        neigh_confirm(fixture->stack, &fixture->stack->ports[0], address.family, address.ip,
+                      before);
+        assert_int_equal(NEIGH_PROBE, state_of(fixture, family->peer));
+        hear(fixture, family, true, fixture_peer_mac, true);
+        assert_int_equal(NEIGH_REACHABLE, state_of(fixture, family->peer));
+        fixture_advance(fixture, TICK_S(5) - 1);
+        doubt(fixture, family);
+        assert_int_equal(NEIGH_REACHABLE, state_of(fixture, family->peer));
+        fixture_advance(fixture, 1);
+        doubt(fixture, family);
+        assert_int_equal(NEIGH_PROBE, state_of(fixture, family->peer));
+        /* Nobody is there: everybody is asked, though nothing more was sent. */
+        fixture_advance(fixture, TICK_S(3));
+        assert_int_equal(NEIGH_INCOMPLETE, state_of(fixture, family->peer));
+        doubt(fixture, family);
+        assert_int_equal(NEIGH_INCOMPLETE, state_of(fixture, family->peer));
+        flow_close(fixture->plane, flow);
+        fixture_free(fixture);
+    }
+}
+
 static void test_idle_is_forgotten(void **state)
 {
     struct fixture *fixture = fixture_usual();
@@ -522,6 +565,7 @@ int main(void)
         cmocka_unit_test(test_progress_extends),
         cmocka_unit_test(test_late_progress_counts_from_its_time),
         cmocka_unit_test(test_old_progress_does_not_confirm),
+        cmocka_unit_test(test_doubt_asks_once_in_a_while),
         cmocka_unit_test(test_idle_is_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,6 +13,11 @@
  *   (nothing) <----- FAILED        |           |                               | behind it
  *       time passed, or heard      +-----------+-------------------------------+
  *
+ * A connection whose segments stay unanswered doubts its next hop: REACHABLE and STALE become
+ * PROBE, so that a station that took over an address without a word is found within seconds and not
+ * when REACHABLE has run out. Hosts far away die more often than routers near by, so a next hop is
+ * asked for this reason once in DELAY_TIME.
+ *
  * neigh_enter() is the only writer of a state. A packet for a neighbour that is being asked for
  * waits with it, at most three, so that the first SYN of a connection is not lost.
  *
@@ -195,6 +200,20 @@ void neigh_confirm(struct stack *stack, struct stack_port *port, uint8_t family,
         neigh_enter(stack, neigh, NEIGH_REACHABLE);
         neigh->reachable_until -= stack->now - at;
     }
+}
+
+void neigh_doubt(struct stack *stack, struct stack_port *port, uint8_t family, const uint8_t ip[16])
+{
+    struct neigh *neigh = neigh_find(stack, port, family, ip);
+
+    if (neigh == NULL || (neigh->state != NEIGH_REACHABLE && neigh->state != NEIGH_STALE))
+        return; /* asked already, or about to be */
+    if (neigh->doubted_at > 0 && stack->now - neigh->doubted_at < DELAY_TIME)
+        return;
+    neigh->doubted_at = stack->now;
+    neigh->learnt_at = stack->now; /* only what is answered from now on counts for the old place */
+    neigh_enter(stack, neigh, NEIGH_PROBE);
+    neigh->is_used = true;
 }
 
 /* ---- what is heard ---- */

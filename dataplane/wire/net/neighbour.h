@@ -29,7 +29,8 @@ struct neigh {
     uint32_t bucket;
     struct wheel_timer timer;
     tick_us reachable_until; /* REACHABLE */
-    tick_us learnt_at;       /* when mac became what it is */
+    tick_us learnt_at;       /* from when on an answer says that mac is right */
+    tick_us doubted_at;      /* last neigh_doubt() that asked; 0: never */
     struct stack_port *port;
     uint8_t ip[16];
     uint8_t family, state; /* enum neigh_state */

@@ -242,6 +242,10 @@ enum err neigh_resolve(struct stack *stack, struct stack_port *port, uint8_t fam
  * needed for a while from then. Connections say destination_confirm(). */
 void neigh_confirm(struct stack *stack, struct stack_port *port, uint8_t family,
                    const uint8_t ip[16], tick_us at);
+/** What was sent by way of this next hop is not answered: it is asked whether it is there, at most
+ * once in five seconds. Connections say destination_doubt(). */
+void neigh_doubt(struct stack *stack, struct stack_port *port, uint8_t family,
+                 const uint8_t ip[16]);
 void neigh_input_arp(struct stack *stack, struct packet *packet);
 /** Neighbour solicitations and advertisements; checksum and hop limit already checked. */
 void neigh_input_nd(struct stack *stack, struct packet *packet, const struct nd_packet *nd);
@@ -289,6 +293,12 @@ uint16_t destination_mtu(struct stack *stack, struct destination *destination);
 static inline void destination_confirm(const struct stack *stack, struct destination *destination)
 {
     destination->confirmed_at = stack->now;
+}
+/** Segments of a connection to it stay unanswered, time and again: its next hop may have moved. */
+static inline void destination_doubt(struct stack *stack, const struct destination *destination)
+{
+    if (!destination->port->is_l3)
+        neigh_doubt(stack, destination->port, destination->family, destination->next_hop);
 }
 /** The way to `ip`: on a port's own prefix, else by its router. False: none. */
 bool stack_route(struct stack *stack, uint8_t family, const uint8_t ip[16],

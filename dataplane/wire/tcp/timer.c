@@ -108,16 +108,25 @@ static bool is_patient(struct stack *stack, struct tcb *tcb)
     return false;
 }
 
+/* One loss is the path's; two in a row may be a next hop that is somewhere else now. */
+static void doubt_from(struct stack *stack, const struct tcb *tcb, uint32_t unanswered)
+{
+    if (unanswered >= 2)
+        destination_doubt(stack, tcb->destination);
+}
+
 static bool on_rto(struct stack *stack, struct tcb *tcb)
 {
     if (tcb->state < TCP_ESTABLISHED) {
         tcb->flags |= TCB_SYN_DUE;
+        doubt_from(stack, tcb, tcb->syn_count);
         return true;
     }
     if (!is_patient(stack, tcb))
         return false;
     STACK_COUNT(stack, TCP_TIMEOUTS);
     tcp_recovery_on_rto(stack, tcb);
+    doubt_from(stack, tcb, tcb->rtt.backoff);
     tcp_pmtu_on_rto(stack, tcb);
     return true;
 }
@@ -128,6 +137,7 @@ static bool on_persist(struct stack *stack, struct tcb *tcb)
     if (!is_patient(stack, tcb))
         return false;
     tcp_rtt_back_off(&tcb->rtt, &stack->options.tcp);
+    doubt_from(stack, tcb, tcb->rtt.backoff);
     tcb->rtx_at = within_user_time(stack, tcb, stack->now + tcb->rtt.rto);
     if (tcb->snd_wnd > 0) {
         tcp_output_forced(stack, tcb);

@@ -159,6 +159,10 @@ static void device_check(const struct config *config, const struct config_port *
 {
     size_t size = port->device == NULL ? 0 : strcspn(port->device, ",");
 
+    /* DPDK would take what follows for arguments of its own. */
+    if (port->device != NULL && strpbrk(port->device, " \t\r\n") != NULL)
+        config_complain(report, port->line, "dataplane.ports[].device",
+                        "has a blank; arguments of a device follow commas");
     for (uint32_t i = 0; i < config->dataplane.port_count; i++) {
         const char *other = config->dataplane.ports[i].device;
 

@@ -369,6 +369,9 @@ static void test_mistakes(void **state)
          WIRE "{device: \"d,a=1\", addresses: [192.0.2.1/24]}, {device: d, addresses: "
               "[192.0.3.1/24]}]}\n",
          "dataplane.ports[].device: d occurs twice"},
+        {"device with a blank",
+         WIRE "{device: \"net_null0 --vdev=net_null1\", addresses: [192.0.2.1/24]}]}\n",
+         "dataplane.ports[].device: has a blank; arguments of a device follow commas"},
         {"address of the kernel's", WIRE "{device: d, addresses: [127.0.0.2/8]}]}\n",
          "127.0.0.2 is reached through the kernel"},
         {"IPv6 needs its MTU", WIRE "{device: d, mtu: 1279, addresses: [\"2001:db8::1/64\"]}]}\n",

@@ -102,7 +102,7 @@ def controls():
 
 # ---- seeing ----
 
-Syn = collections.namedtuple('Syn', 'when is_answer remote port sequence timestamp')
+Syn = collections.namedtuple('Syn', 'when is_answer remote remote_port port sequence timestamp')
 
 
 def syn_of(when, frame):
@@ -116,13 +116,13 @@ def syn_of(when, frame):
         return None
     if not frame[at + 13] & 2 or source not in (socket.inet_aton(ENGINE4), socket.inet_pton(socket.AF_INET6, ENGINE6)):
         return None
-    mine, _, sequence = struct.unpack('!HHI', frame[at:at + 8])
+    mine, theirs, sequence = struct.unpack('!HHI', frame[at:at + 8])
     options, timestamp = frame[at + 20:at + (frame[at + 12] >> 4) * 4], None
     while options and options[0] != 0:
         if options[0] == 8:
             timestamp, = struct.unpack('!I', options[2:6])
         options = options[1:] if options[0] == 1 else options[options[1]:]
-    return Syn(when, bool(frame[at + 13] & 16), remote, mine, sequence, timestamp)
+    return Syn(when, bool(frame[at + 13] & 16), remote, theirs, mine, sequence, timestamp)
 
 
 @contextlib.contextmanager
@@ -216,6 +216,9 @@ def server():
             link.kernel.ask(engine, PORT, COUNT, 16, 'SOURCE 1')
         syns = first_of_each(syns)
         assert len(syns) == COUNT and all(syn.is_answer for syn in syns), len(syns)
+        # the kernel may take a port again whose connection we closed first: the clocks of a tuple go on, as the next test wants
+        syns = list({(syn.remote, syn.remote_port): syn for syn in reversed(syns)}.values())
+        assert len(syns) > COUNT * 0.9, len(syns)
         verdict(sequence=judge_words([syn.sequence for syn in syns]), timestamps=judge_words(offsets(syns)))
 
 

@@ -78,6 +78,30 @@ static uint64_t time_left(tick_us until, tick_us now)
     return until > now && until != TICK_NEVER ? until - now : 0;
 }
 
+static const char *const learn_reasons[SITE_LEARN_REASON_COUNT] = {
+    [SITE_LEARN_START] = "few at first",
+    [SITE_LEARN_GROWN] = "more after successes",
+    [SITE_LEARN_REFUSED] = "halved after a refusal",
+    [SITE_LEARN_UNREACHABLE] = "one after no host answered",
+};
+
+/* What only the home knows. */
+static void home_add(json_t *row, const struct site_view *view, tick_us now)
+{
+    char rates[RATE_TEXT_SIZE];
+
+    number_set(row, "connections_allowed", view->allowed);
+    json_object_set_new(row, "allowed_reason", json_string(learn_reasons[view->allowed_reason]));
+    number_set(row, "allowed_for_us", now > view->allowed_since ? now - view->allowed_since : 0);
+    if (view->binding.count == 0)
+        return;
+    struct rate_set binding = {.count = 1, .rates = {view->binding}};
+    json_object_set_new(row, "binding", json_string(rate_set_format(&binding, rates)));
+    number_set(row, "binding_used", view->binding_used);
+    number_set(row, "mails_out", view->mail_out);
+    number_set(row, "next_us", time_left(view->mail_next, now));
+}
+
 static json_t *site_row(const struct found_site *site, tick_us now)
 {
     const struct site_view *view = &site->view;
@@ -94,13 +118,8 @@ static json_t *site_row(const struct found_site *site, tick_us now)
     json_object_set_new(row, "rates", json_string(rate_set_format(&view->rates, rates)));
     number_set(row, "failures", view->failures);
     number_set(row, "paused_us", time_left(view->paused_until, now));
-    if (view->binding.count > 0) {
-        struct rate_set binding = {.count = 1, .rates = {view->binding}};
-        json_object_set_new(row, "binding", json_string(rate_set_format(&binding, rates)));
-        number_set(row, "binding_used", view->binding_used);
-        number_set(row, "mails_out", view->mail_out);
-        number_set(row, "next_us", time_left(view->mail_next, now));
-    }
+    if (view->is_home)
+        home_add(row, view, now);
     return row;
 }
 

@@ -159,6 +159,7 @@ static struct shard_options member_options(struct assembly *assembly, uint32_t i
         .message_count_max = config->message_count_max / config->cores,
         .body_memory_max = config->body_memory / config->cores,
         .connection_max = config->connections_per_site,
+        .connection_start = config->connections_at_first,
         .outbound_max = flow_count(config) / 2,
         .inbound_flow_max = flow_count(config) - flow_count(config) / 4,
     };

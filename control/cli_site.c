@@ -14,6 +14,10 @@ static void site_row_print(const json_t *row, FILE *out)
             cli_shown(row, "site", text), cli_number(row, NULL, "connections"),
             cli_number(row, NULL, "connections_max"));
     fprintf(out, " %s", *cli_shown(row, "rates", text) == '\0' ? "no rate" : text);
+    if (cli_number(row, NULL, "connections_allowed") < cli_number(row, NULL, "connections_max") &&
+        *cli_shown(row, "allowed_reason", text) != '\0')
+        fprintf(out, "; %" PRId64 " now: %s, %s ago", cli_number(row, NULL, "connections_allowed"),
+                text, cli_age_format(cli_number(row, NULL, "allowed_for_us"), time));
     if (*cli_shown(row, "binding", text) != '\0') {
         fprintf(out, "; %s has %" PRId64 ", %" PRId64 " more on their way", text,
                 cli_number(row, NULL, "binding_used"), cli_number(row, NULL, "mails_out"));

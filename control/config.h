@@ -110,7 +110,8 @@ struct config {
     struct config_records records;
     struct dataplane_options dataplane; /* what the file decides of it */
     uint32_t cores;
-    uint32_t connections_per_site, message_count_max, buffer_size, flow_count_max;
+    uint32_t connections_per_site, connections_at_first, message_count_max;
+    uint32_t buffer_size, flow_count_max;
     uint32_t flow_count_allowed; /* not an option: by the descriptors at start; 0: all */
     uint64_t body_memory, buffer_memory;
     tick_us shutdown_timeout;

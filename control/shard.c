@@ -374,6 +374,7 @@ static struct transfer *shard_transfer_new(struct shard *shard)
                 .shard_count = shard->options.count,
                 .site_count_max = SHARD_SITE_COUNT_MAX,
                 .connection_max = shard->options.connection_max,
+                .connection_start = shard->options.connection_start,
                 .lease_time = SHARD_SITE_LEASE_TIME,
                 .host_dead_time = SHARD_HOST_DEAD_TIME,
                 .backoff_min = SHARD_SITE_BACKOFF_MIN,

@@ -34,6 +34,7 @@ struct shard_options {
     uint32_t message_count_max;
     uint64_t body_memory_max;
     uint32_t connection_max;   /* per (source, site) */
+    uint32_t connection_start; /* of these, while nothing is known of the site */
     uint32_t outbound_max;     /* outbound connections of this shard */
     uint32_t inbound_flow_max; /* flows in use, of all kinds, above which no session is taken */
 };

@@ -9,6 +9,8 @@
  *   RECALL(n, rank)    n slots are wanted by a shard whose mail waits since `rank`
  *   RETURN(n, m)       n slots are yours again, of my last WANT at most m are still wanted
  *   OUTCOME, PAUSE     a shard's experience with the site; the home's verdict, to all who asked
+ *   LEARN              whether successes are of interest, since fewer slots are given out than are
+ *                      configured (site_learn.c)
  *
  * A lease is exact on the safe side: a slot counts as given out until its RETURN is in, however
  * late. The home takes nothing back by the clock, since it could not know whether the connection is
@@ -43,6 +45,7 @@ struct site_set *site_set_new(const struct site_options *options, struct rng *rn
 
     CHECK(options->shard < options->shard_count);
     CHECK(options->site_count_max > 0 && options->connection_max > 0);
+    CHECK(options->connection_start > 0);
     CHECK(options->lease_time > 0 && options->host_dead_time > 0);
     CHECK(options->backoff_min > 0 && options->backoff_min <= options->backoff_max);
     struct site_set *sites = calloc(1, sizeof(*sites));
@@ -217,6 +220,8 @@ static void site_ask(struct site_set *sites, struct site *site, uint32_t waiting
     uint32_t count = waiting < site->limit ? waiting : site->limit;
     site->asked = count > 0 ? count : 1;
     site->asked_rank = site->waiting_rank;
+    if (site->held == 0) /* the home may have forgotten it */
+        site_label_tell(sites, site);
     site_post_home(sites, site,
                    &(struct site_message){.kind = SITE_MESSAGE_WANT,
                                           .count = site->asked,
@@ -241,6 +246,7 @@ static void site_wait_on(struct site_set *sites, struct site *site, tick_us now)
 static void site_on_grant(struct site_set *sites, struct site *site,
                           const struct site_message *message, tick_us now)
 {
+    site->is_learning = message->waiting > 0;
     site->is_scarce = message->holder != SITE_HOLDER_NONE;
     site->holder = message->holder;
     if (message->count == 0) {
@@ -336,6 +342,7 @@ struct site *site_make(struct site_set *sites, uint64_t key)
     site->key = key;
     site->limit = sites->options.connection_max;
     site->holder = SITE_HOLDER_NONE;
+    site->is_learning = true;
     site->lease_timer.kind = SITE_TIMER_LEASE;
     site->pause_timer.kind = SITE_TIMER_PAUSE;
     site->mail_timer.kind = SITE_TIMER_MAIL;
@@ -416,6 +423,8 @@ static void site_handle(struct site_set *sites, const struct site_message *messa
         site_on_recall(sites, site, message, now);
     else if (message->kind == SITE_MESSAGE_MAIL_GRANT)
         site_on_mail_grant(sites, site, message, now);
+    else if (message->kind == SITE_MESSAGE_LEARN)
+        site->is_learning = message->waiting > 0;
     else
         site_on_pause(sites, site, message, now);
     site_review(sites, site);
@@ -513,14 +522,26 @@ void site_limit_set(struct site_set *sites, struct site *site, uint32_t connecti
     site_review(sites, site);
 }
 
-void site_outcome(struct site_set *sites, struct site *site, bool is_ok, tick_us now)
+void site_outcome(struct site_set *sites, struct site *site, enum site_outcome outcome,
+                  tick_us began, tick_us now)
 {
-    if (is_ok && site->failures == 0 && site->paused_until == 0)
+    bool has_heard_of_pause = site->failures > 0 || site->paused_until != 0;
+    bool is_news = outcome == SITE_OUTCOME_OK ? site->is_learning : outcome != SITE_OUTCOME_NEUTRAL;
+
+    if (!is_news && !has_heard_of_pause)
         return; /* what everybody knows is not told */
     site_post_home(sites, site,
-                   &(struct site_message){.kind = SITE_MESSAGE_OUTCOME, .count = is_ok ? 0 : 1});
+                   &(struct site_message){.kind = SITE_MESSAGE_OUTCOME,
+                                          .count = outcome,
+                                          .waiting = has_heard_of_pause,
+                                          .until = began});
     site_drain(sites, now);
     site_review(sites, site);
+}
+
+bool site_has_excess(const struct site *site)
+{
+    return site->owed > 0 && site->owed_rank == INT64_MIN;
 }
 
 tick_us site_paused_until(const struct site *site)

@@ -17,8 +17,8 @@
  * The home also keeps the rates of the site, and grants the rights to say MAIL as leases (protocol
  * in site_rate.c): never more than n MAILs in any window, whichever shards say them.
  *
- * Also here: back-off of the site as a whole, and dead-host memory, so that one black hole slows
- * nobody else.
+ * Also here: back-off of the site as a whole, how many connections its answers allow
+ * (site_learn.c), and dead-host memory, so that one black hole slows nobody else.
  */
 struct site_set; /* one per shard */
 struct site;
@@ -26,17 +26,20 @@ struct site;
 enum site_message_kind {
     SITE_MESSAGE_WANT,    /* to the home: count, waiting, rank, limit */
     SITE_MESSAGE_RETURN,  /* to the home: count; waiting: slots of the last WANT still wanted */
-    SITE_MESSAGE_OUTCOME, /* to the home: count 0: a connection spoke SMTP, 1: no host answers */
+    SITE_MESSAGE_OUTCOME, /* to the home: count: enum site_outcome; until: when it began; waiting:
+                             the sender has heard of a pause */
     SITE_MESSAGE_RATE,    /* to the home: rate number `waiting` of `count`: `limit` in `until` us */
     SITE_MESSAGE_LABEL,   /* to the home: octets of `text` from `waiting` on, of `count` in all */
     SITE_MESSAGE_MAIL_WANT,   /* to the home: count rights to say MAIL, rank; limit, until: as
                                  MAIL_RETURN */
     SITE_MESSAGE_MAIL_RETURN, /* to the home: count rights unused; limit: used, by `until` at the
                                  latest */
-    SITE_MESSAGE_GRANT,       /* from the home: count, until; count 0: none soon, see holder */
+    SITE_MESSAGE_GRANT,       /* from the home: count, until; count 0: none soon, see holder;
+                                 waiting: as LEARN */
     SITE_MESSAGE_RECALL,      /* from the home: count, rank of who waits for them */
     SITE_MESSAGE_PAUSE,       /* from the home: until (0: none), count of failures in a row */
     SITE_MESSAGE_MAIL_GRANT,  /* from the home: count rights */
+    SITE_MESSAGE_LEARN,       /* from the home: waiting 1: successes are of interest, 0: no more */
     SITE_MESSAGE_KIND_COUNT
 };
 #define SITE_HOLDER_NONE UINT32_MAX
@@ -64,6 +67,8 @@ struct site_options {
     uint32_t shard, shard_count;
     uint32_t site_count_max;          /* idle sites are forgotten, least recently used first */
     uint32_t connection_max;          /* per (source, site), all shards together; default 20 */
+    uint32_t connection_start;        /* of a site that we know nothing of; at most connection_max
+                                         are used at once */
     tick_us lease_time;               /* a lease not renewed is free again */
     tick_us host_dead_time;           /* how long a host that failed to answer is tried last */
     tick_us backoff_min, backoff_max; /* site-wide pause after connection failures of all its hosts:
@@ -124,9 +129,18 @@ enum err site_mail_acquire(struct site_set *sites, struct site *site, int64_t ra
  * this moment on it is counted. */
 void site_mail_done(struct site_set *sites, struct site *site, bool was_used, tick_us now);
 
-/** An attempt got a connection that spoke SMTP (ok), or every host of the site failed (not ok):
- * ends, starts or lengthens the pause. */
-void site_outcome(struct site_set *sites, struct site *site, bool is_ok, tick_us now);
+enum site_outcome {
+    SITE_OUTCOME_OK,         /* a connection that spoke SMTP, and nothing against us */
+    SITE_OUTCOME_NEUTRAL,    /* one that spoke SMTP, and told nothing of what the site can take */
+    SITE_OUTCOME_REFUSED,    /* one that spoke SMTP: 421, or a refusal of its host or of us */
+    SITE_OUTCOME_UNREACHABLE /* every host of the site failed */
+};
+/** An attempt that `began` then is over: ends, starts or lengthens the pause, and says how many
+ * connections the site takes. */
+void site_outcome(struct site_set *sites, struct site *site, enum site_outcome outcome,
+                  tick_us began, tick_us now);
+/** There are more connections than are allowed by now: idle ones should be closed. */
+bool site_has_excess(const struct site *site);
 tick_us site_paused_until(const struct site *site);
 
 /** Dead-host memory: keyed by address and port (at most SITE_ADDRESS_MAX octets, opaque here). */
@@ -140,6 +154,14 @@ void site_receive(struct site_set *sites, const struct site_message *message, ti
 void site_advance(struct site_set *sites, tick_us now);
 tick_us site_set_deadline(const struct site_set *sites);
 
+enum site_learn_reason {
+    SITE_LEARN_START,       /* nothing is known: few at first */
+    SITE_LEARN_GROWN,       /* it took what it got */
+    SITE_LEARN_REFUSED,     /* halved by a refusal */
+    SITE_LEARN_UNREACHABLE, /* no host answered: one */
+    SITE_LEARN_REASON_COUNT
+};
+
 struct site_view { /* for `status` and `queue show` */
     uint64_t key;
     struct span label;
@@ -148,6 +170,9 @@ struct site_view { /* for `status` and `queue show` */
     uint32_t failures;
     struct rate_set rates; /* as this shard's configuration has them */
     bool is_home;          /* then what follows is of all shards */
+    uint32_t allowed;      /* connections at once, by what the site's answers taught */
+    enum site_learn_reason allowed_reason;
+    tick_us allowed_since;
     uint32_t mail_out;     /* rights that are out */
     struct rate binding;   /* the rate with the least room; count 0: none */
     uint32_t binding_used; /* MAILs in that window now */

@@ -35,8 +35,9 @@ struct site_home *site_home_get(const struct site_set *sites, struct site *site)
         return site->home;
     site->home = calloc(1, sizeof(*site->home) + count * sizeof(site->home->shares[0]));
     CHECK(site->home != NULL);
-    site->home->limit = site->limit;
+    site->home->configured = site->limit;
     site->home->site = site;
+    site_learn_init(sites, site->home, sites->wheel.now);
     site->home->timer.kind = SITE_TIMER_HOME;
     return site->home;
 }
@@ -138,7 +139,9 @@ static void tell_scarce(struct site_set *sites, struct site *site)
             continue;
         share->is_told_scarce = true;
         site_post(sites, site, i,
-                  &(struct site_message){.kind = SITE_MESSAGE_GRANT, .holder = holder});
+                  &(struct site_message){.kind = SITE_MESSAGE_GRANT,
+                                         .waiting = site->home->is_learning,
+                                         .holder = holder});
     }
 }
 
@@ -153,6 +156,7 @@ static void grant(struct site_set *sites, struct site *site, uint32_t shard, uin
     site_post(sites, site, shard,
               &(struct site_message){.kind = SITE_MESSAGE_GRANT,
                                      .count = count,
+                                     .waiting = site->home->is_learning,
                                      .until = now + sites->options.lease_time,
                                      .holder = SITE_HOLDER_NONE});
 }
@@ -175,7 +179,7 @@ static struct site_share *next_to_grant(const struct site_set *sites, struct sit
     return best;
 }
 
-static void home_balance(struct site_set *sites, struct site *site, tick_us now)
+void site_home_balance(struct site_set *sites, struct site *site, tick_us now)
 {
     struct site_home *home = site->home;
     struct site_share *share;
@@ -231,6 +235,31 @@ static tick_us pause_time(struct site_set *sites, uint32_t failures)
     return time / 1000 * permille + time % 1000;
 }
 
+/* ---- how many it takes ---- */
+
+static void tell_learning(struct site_set *sites, struct site *site, uint32_t shard)
+{
+    site_post(
+        sites, site, shard,
+        &(struct site_message){.kind = SITE_MESSAGE_LEARN, .waiting = site->home->is_learning});
+}
+
+/* What is allowed may have changed. */
+static void home_limit_review(struct site_set *sites, struct site *site, tick_us now)
+{
+    struct site_home *home = site->home;
+    bool was_learning = home->is_learning;
+
+    home->limit =
+        home->learned.allowed < home->configured ? home->learned.allowed : home->configured;
+    home->is_learning = home->learned.allowed < home->configured;
+    for (uint32_t i = 0; i < sites->options.shard_count && was_learning != home->is_learning; i++) {
+        if (home->shares[i].is_known)
+            tell_learning(sites, site, i);
+    }
+    site_home_balance(sites, site, now);
+}
+
 static void home_on_failure(struct site_set *sites, struct site *site, tick_us now)
 {
     struct site_home *home = site->home;
@@ -244,17 +273,37 @@ static void home_on_failure(struct site_set *sites, struct site *site, tick_us n
     tell_pause_to_all(sites, site);
 }
 
-static void home_on_success(struct site_set *sites, struct site *site, uint32_t from_shard)
+/* Some host spoke SMTP. */
+static void home_on_contact(struct site_set *sites, struct site *site,
+                            const struct site_message *message)
 {
     struct site_home *home = site->home;
 
     if (home->failures == 0) {
-        tell_pause(sites, site, from_shard); /* it knows something we forgot, or were told late */
+        if (message->waiting > 0) /* it knows something we forgot, or were told late */
+            tell_pause(sites, site, message->from_shard);
         return;
     }
     home->failures = 0;
     home->paused_until = 0;
     tell_pause_to_all(sites, site);
+}
+
+static void home_on_outcome(struct site_set *sites, struct site *site,
+                            const struct site_message *message, tick_us now)
+{
+    struct site_home *home = site->home;
+    enum site_outcome outcome = (enum site_outcome)message->count;
+
+    site_learn(sites, home, outcome, message->until, now);
+    if (outcome == SITE_OUTCOME_UNREACHABLE)
+        home_on_failure(sites, site, now);
+    else
+        home_on_contact(sites, site, message);
+    bool was_learning = home->is_learning;
+    home_limit_review(sites, site, now);
+    if (!was_learning && !home->is_learning && outcome == SITE_OUTCOME_OK)
+        tell_learning(sites, site, message->from_shard); /* it thinks that we care */
 }
 
 /* ---- messages ---- */
@@ -265,14 +314,15 @@ static void home_on_want(struct site_set *sites, struct site *site,
     struct site_home *home = site->home;
     struct site_share *share = &home->shares[message->from_shard];
 
-    home->limit = message->limit;
+    home->configured = message->limit;
+    home_limit_review(sites, site, now);
     if (home->paused_until > now) {
         tell_pause(sites, site, message->from_shard);
         return;
     }
     share->want = message->count;
     share->rank = message->rank;
-    home_balance(sites, site, now);
+    site_home_balance(sites, site, now);
 }
 
 static void home_on_return(struct site_set *sites, struct site *site,
@@ -287,7 +337,7 @@ static void home_on_return(struct site_set *sites, struct site *site,
     share->recalled -= share->recalled < message->count ? share->recalled : message->count;
     if (message->waiting < share->want)
         share->want = message->waiting;
-    home_balance(sites, site, now);
+    site_home_balance(sites, site, now);
 }
 
 void site_home_receive(struct site_set *sites, struct site *site,
@@ -295,18 +345,17 @@ void site_home_receive(struct site_set *sites, struct site *site,
 {
     struct site_home *home = site_home_get(sites, site);
 
+    site_learn_review(sites, home, now);
     CHECK(site->key % sites->options.shard_count == sites->options.shard);
     home->shares[message->from_shard].is_known = true;
     if (message->kind == SITE_MESSAGE_WANT)
         home_on_want(sites, site, message, now);
     else if (message->kind == SITE_MESSAGE_RETURN)
         home_on_return(sites, site, message, now);
-    else if (message->kind != SITE_MESSAGE_OUTCOME)
-        site_home_mail_receive(sites, site, message, now);
-    else if (message->count > 0)
-        home_on_failure(sites, site, now);
+    else if (message->kind == SITE_MESSAGE_OUTCOME)
+        home_on_outcome(sites, site, message, now);
     else
-        home_on_success(sites, site, message->from_shard);
+        site_home_mail_receive(sites, site, message, now);
 }
 
 bool site_home_is_idle(const struct site_set *sites, const struct site *site)
@@ -336,5 +385,6 @@ void site_home_verify(const struct site_set *sites, const struct site *site)
     CHECK(out == home->out_total);
     CHECK(want == 0 || home->out_total >= home->limit); /* nobody waits beside a free slot */
     CHECK(home->shares[sites->options.shard].out == site->held);
+    site_learn_verify(home);
     site_home_mail_verify(sites, site);
 }

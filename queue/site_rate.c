@@ -55,7 +55,7 @@ static void mail_home_may_forget(struct site *site)
 }
 
 /* For who asks the home what binds the site; the home may never have met it itself. */
-static void mail_tell_label(struct site_set *sites, const struct site *site)
+void site_label_tell(struct site_set *sites, const struct site *site)
 {
     if (site->key % sites->options.shard_count == sites->options.shard)
         return;
@@ -73,7 +73,7 @@ static void mail_tell_rates(struct site_set *sites, struct site *site)
     uint32_t count = site->rates.count;
 
     if (!site->is_home_told)
-        mail_tell_label(sites, site);
+        site_label_tell(sites, site);
     for (uint32_t i = 0; i < (count > 0 ? count : 1); i++)
         site_post_home(sites, site,
                        &(struct site_message){.kind = SITE_MESSAGE_RATE,

@@ -13,6 +13,7 @@
  * Inside of the sites; only site*.c include this.
  *   site.c        the table, a shard's own slots, timers
  *   site_home.c   the home's side: who has how many, who waits, the pause
+ *   site_learn.c  the home's side: how many the site takes
  *   site_rate.c   rights to say MAIL: a shard's own
  *   site_home_rate.c   the home's side of them: the windows, who has how many, who waits
  *   site_host.c   keys, and the memory of dead hosts
@@ -38,9 +39,24 @@ struct site_share {
     int64_t mail_rank;
 };
 
+/* How many connections the site takes, as far as its answers tell. */
+struct site_learned {
+    uint32_t allowed;   /* may be above what is configured, which then binds */
+    uint32_t threshold; /* below it every success adds one, from it on `allowed` successes do */
+    uint32_t successes; /* since the last step */
+    enum site_learn_reason reason;
+    tick_us since;     /* the last step */
+    tick_us decreased; /* the last step down; 0: never */
+    tick_us used;      /* the last word from a shard */
+};
+
 struct site_home {
     struct site *site;
-    uint32_t limit, out_total;
+    uint32_t configured; /* as the shards' configuration has it */
+    uint32_t limit;      /* of that, as many as are allowed now */
+    struct site_learned learned;
+    bool is_learning; /* fewer than are configured: told to the shards */
+    uint32_t out_total;
     uint32_t failures; /* pauses in a row */
     tick_us paused_until;
     struct rate_set rates;      /* as they come, one by one; rates.count: how many there will be */
@@ -58,7 +74,8 @@ struct site {
     struct site_home *home;        /* NULL: its home is elsewhere, or nobody asked yet */
     uint32_t hold_count;
     bool is_idle, is_waking, is_scarce;
-    bool is_waiting; /* an acquire said no and wake() has not followed yet */
+    bool is_learning; /* the home wants to hear of successes */
+    bool is_waiting;  /* an acquire said no and wake() has not followed yet */
     uint8_t label_size;
     uint32_t held, used; /* slots leased to this shard, and those with a connection */
     uint32_t asked;      /* slots of our last WANT that are not granted yet */
@@ -142,7 +159,24 @@ void site_home_verify(const struct site_set *sites, const struct site *site);
 struct site_home *site_home_get(const struct site_set *sites, struct site *site);
 void site_home_free(struct site_set *sites, struct site *site);
 
+/** Grant what is allowed by now, ask back what is not. */
+void site_home_balance(struct site_set *sites, struct site *site, tick_us now);
+
+/* site_learn.c */
+void site_learn_init(const struct site_set *sites, struct site_home *home, tick_us now);
+/** An attempt is over. The home's limit may change: balance. */
+void site_learn(const struct site_set *sites, struct site_home *home, enum site_outcome outcome,
+                tick_us began, tick_us now);
+/** A shard has written: what was learned long ago is forgotten. */
+void site_learn_review(const struct site_set *sites, struct site_home *home, tick_us now);
+/** What is true now, also when nobody has asked for long. */
+struct site_learned site_learned_now(const struct site_set *sites, const struct site_home *home,
+                                     tick_us now);
+void site_learn_verify(const struct site_home *home);
+
 /* site_rate.c */
+/** The home learns what the site is called. */
+void site_label_tell(struct site_set *sites, const struct site *site);
 void site_on_mail_grant(struct site_set *sites, struct site *site,
                         const struct site_message *message, tick_us now);
 /** The lease ends: what is at hand goes back, what was used is told. */

@@ -24,6 +24,10 @@ static void view_add_home(const struct site_set *sites, struct site_home *home,
     tick_us now = sites->wheel.now;
 
     view->is_home = true;
+    struct site_learned learned = site_learned_now(sites, home, now);
+    view->allowed = learned.allowed < home->configured ? learned.allowed : home->configured;
+    view->allowed_reason = learned.reason;
+    view->allowed_since = learned.since;
     view->mail_out = home->mail_out_total;
     const struct rate_window *binding = rate_limiter_binding(&home->mails, now);
     if (binding == NULL)

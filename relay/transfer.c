@@ -264,6 +264,8 @@ static void transfer_on_connection_idle(void *context, uint64_t key)
     struct transfer *transfer = context;
     struct transfer_site *site = transfer_site_find(transfer, key);
     CHECK(site != NULL);
+    if (site_has_excess(site->site))
+        client_close_idle(transfer->client, key, transfer->now.tick);
     transfer_site_wake(transfer, site);
 }
 

@@ -91,6 +91,7 @@ struct transfer_job {
     uint64_t read_size;
     bool is_cancel_sent;
     wall_us started;
+    tick_us started_tick;    /* SENDING */
     struct mx_answer answer; /* last: large, and copied only as far as it is filled */
 };
 TAILQ_HEAD(transfer_job_list, transfer_job);

@@ -379,6 +379,7 @@ static void transfer_job_send(struct transfer *transfer, struct transfer_job *jo
     TAILQ_REMOVE(&site->ready, job, link);
     job->state = TRANSFER_JOB_SENDING;
     job->started = transfer->now.wall;
+    job->started_tick = transfer->now.tick;
     site->connections += is_new;
     if (client_start(transfer->client, request, transfer->now.tick) == ERR_OK)
         return;
@@ -485,6 +486,31 @@ void transfer_job_settle(struct transfer *transfer, struct transfer_job *job,
     transfer_job_end(transfer, job);
 }
 
+/* A refusal that another message would meet too. What we refused ourselves is none. */
+static bool recipient_is_refused(const struct client_recipient_result *recipient)
+{
+    bool is_our_own = recipient->code == 0 && recipient->stage == SMTP_STAGE_MAIL &&
+                      recipient->enhanced[1] == 4 && recipient->enhanced[2] == 5;
+
+    return recipient->state == RECIPIENT_DUE && !recipient->retry_now && !is_our_own &&
+           (recipient->scope == SMTP_SCOPE_HOST || recipient->scope == SMTP_SCOPE_SOURCE);
+}
+
+/* What an attempt tells of its site. */
+static enum site_outcome transfer_outcome_of(const struct client_result *result)
+{
+    bool is_neutral = true;
+
+    if (!result->has_connected)
+        return SITE_OUTCOME_UNREACHABLE;
+    for (uint32_t i = 0; i < result->recipient_count; i++) {
+        if (recipient_is_refused(&result->recipients[i]))
+            return SITE_OUTCOME_REFUSED;
+        is_neutral = is_neutral && result->recipients[i].code == 0;
+    }
+    return is_neutral ? SITE_OUTCOME_NEUTRAL : SITE_OUTCOME_OK;
+}
+
 void transfer_job_on_result(void *context, const struct client_result *result)
 {
     struct transfer *transfer = context;
@@ -492,7 +518,8 @@ void transfer_job_on_result(void *context, const struct client_result *result)
 
     CHECK(job->state == TRANSFER_JOB_SENDING);
     if (result->was_attempted)
-        site_outcome(transfer->sites, job->site->site, result->has_connected, transfer->now.tick);
+        site_outcome(transfer->sites, job->site->site, transfer_outcome_of(result),
+                     job->started_tick, transfer->now.tick);
     if (job->guest == NULL) {
         transfer_job_settle(transfer, job, result);
         return;

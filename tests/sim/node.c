@@ -86,6 +86,7 @@ static enum err member_start(struct node *node, uint32_t index, uint64_t epoch)
         .message_count_max = config->message_count_max / node->count,
         .body_memory_max = config->body_memory / node->count,
         .connection_max = config->connections_per_site,
+        .connection_start = config->connections_at_first,
         .outbound_max = config->flow_count_max / 2,
         .inbound_flow_max = config->flow_count_max - config->flow_count_max / 4,
     };

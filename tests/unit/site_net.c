@@ -35,11 +35,11 @@ static void net_wake(void *context, struct site *site)
         shard->net->on_wake(shard, site);
 }
 
-void net_init(struct net *net, uint32_t shard_count, uint32_t connection_max,
-              uint32_t site_count_max, uint64_t seed)
+static void net_make(struct net *net, uint32_t shard_count, uint32_t connection_max,
+                     uint32_t connection_start, uint32_t site_count_max)
 {
     *net = (struct net){.now = TICK_S(100), .shard_count = shard_count};
-    rng_init_seed(&net->rng, seed);
+    rng_init_seed(&net->rng, 1);
     for (uint32_t i = 0; i < shard_count; i++) {
         net->shards[i] = (struct shard){.net = net, .number = i};
         struct site_options options = {
@@ -47,6 +47,7 @@ void net_init(struct net *net, uint32_t shard_count, uint32_t connection_max,
             .shard_count = shard_count,
             .site_count_max = site_count_max,
             .connection_max = connection_max,
+            .connection_start = connection_start,
             .lease_time = LEASE_TIME,
             .host_dead_time = TICK_S(60),
             .backoff_min = BACKOFF_MIN,
@@ -57,6 +58,19 @@ void net_init(struct net *net, uint32_t shard_count, uint32_t connection_max,
         };
         net->shards[i].sites = site_set_new(&options, &net->rng);
     }
+}
+
+void net_init(struct net *net, uint32_t shard_count, uint32_t connection_max,
+              uint32_t site_count_max, uint64_t seed)
+{
+    net_make(net, shard_count, connection_max, UINT32_MAX, site_count_max); /* all at once */
+    rng_init_seed(&net->rng, seed);
+}
+
+void net_init_learning(struct net *net, uint32_t shard_count, uint32_t connection_max,
+                       uint32_t connection_start)
+{
+    net_make(net, shard_count, connection_max, connection_start, 10);
 }
 
 void net_fini(struct net *net)

@@ -42,6 +42,9 @@ struct net {
 
 void net_init(struct net *net, uint32_t shard_count, uint32_t connection_max,
               uint32_t site_count_max, uint64_t seed);
+/** As net_init(), and sites that nothing is known of get so many connections. */
+void net_init_learning(struct net *net, uint32_t shard_count, uint32_t connection_max,
+                       uint32_t connection_start);
 void net_fini(struct net *net);
 /** All invariants on all shards. */
 void net_verify(struct net *net);

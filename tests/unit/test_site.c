@@ -225,7 +225,8 @@ static void scarce_site_names_its_holder(void **state)
 
 static void report(struct net *net, uint32_t shard, struct site *site, bool is_ok)
 {
-    site_outcome(net->shards[shard].sites, site, is_ok, net->now);
+    site_outcome(net->shards[shard].sites, site, is_ok ? SITE_OUTCOME_OK : SITE_OUTCOME_UNREACHABLE,
+                 net->now, net->now);
     net_settle(net);
 }
 
@@ -270,6 +271,8 @@ static void pause_doubles_and_success_ends_it(void **state)
     uint64_t sent = net.sent;
     report(&net, 1, b, true);
     assert_true(net.sent > sent);
+    for (uint32_t i = 0; i < 20; i++)
+        report(&net, 1, b, true); /* until all connections are allowed again */
     sent = net.sent;
     report(&net, 1, b, true); /* what everybody knows is not told */
     assert_int_equal(sent, net.sent);

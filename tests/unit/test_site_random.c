@@ -84,7 +84,8 @@ static void end_connections(uint32_t shard, uint32_t s)
         }
         demand->ends[i] = demand->ends[--demand->used];
         bool is_ok = !traffic->is_failing || rng_below(&net->rng, 50) != 0;
-        site_outcome(net->shards[shard].sites, demand->site, is_ok, net->now);
+        site_outcome(net->shards[shard].sites, demand->site,
+                     is_ok ? SITE_OUTCOME_OK : SITE_OUTCOME_UNREACHABLE, net->now, net->now);
         site_slot_return(net->shards[shard].sites, demand->site, net->now);
         serve(shard, s);
     }

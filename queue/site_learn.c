@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How many connections a site takes, learned by its home from what becomes of attempts.
+ *
+ * As a TCP sender learns the width of a path: begin with connection_start, one more for every
+ * success, so that a healthy site is at its limit within a few dozen messages. A refusal that is
+ * not about the mail (421, a scope of HOST or SOURCE) halves the number; from there on it takes as
+ * many successes as connections are allowed to add one. When no host answers, one connection tries;
+ * after it has, the number doubles up to half of what it was, and grows slowly above.
+ *
+ *   START -> GROWN       a success
+ *   any   -> REFUSED     a refusal:  allowed / 2
+ *   any   -> UNREACHABLE no host:    1
+ *   any   -> START       LEARN_TIME without a word from any shard
+ *
+ * Invariants (site_learn_verify())
+ *   1. 1 <= allowed; the home's limit is the smaller of allowed and configured.
+ *   2. A step down counts once: attempts that began before it saw the same trouble, and their
+ *      successes do not undo it either.
+ *
+ * Not here: the pause after failures (site_home.c), rates.
+ */
+#include "queue/site_state.h"
+
+#define LEARN_TIME TICK_S(900)
+
+void site_learn_init(const struct site_set *sites, struct site_home *home, tick_us now)
+{
+    home->learned = (struct site_learned){
+        .allowed = sites->options.connection_start,
+        .threshold = UINT32_MAX,
+        .reason = SITE_LEARN_START,
+        .since = now,
+        .used = now,
+    };
+    home->is_learning = home->learned.allowed < home->configured;
+    home->limit = home->is_learning ? home->learned.allowed : home->configured;
+}
+
+static void step(struct site_learned *learned, uint32_t allowed, enum site_learn_reason reason,
+                 tick_us now)
+{
+    learned->allowed = allowed > 0 ? allowed : 1;
+    learned->reason = reason;
+    learned->since = now;
+    learned->successes = 0;
+}
+
+static void learn_success(const struct site_home *home, struct site_learned *learned, tick_us now)
+{
+    if (learned->allowed >= home->configured)
+        return;
+    learned->successes++;
+    if (learned->allowed < learned->threshold || learned->successes >= learned->allowed)
+        step(learned, learned->allowed + 1, SITE_LEARN_GROWN, now);
+}
+
+static void learn_trouble(const struct site_home *home, struct site_learned *learned,
+                          bool is_reachable, tick_us now)
+{
+    uint32_t in_force = learned->allowed < home->configured ? learned->allowed : home->configured;
+
+    learned->threshold = in_force > 1 ? in_force / 2 : 1;
+    learned->decreased = now;
+    if (is_reachable)
+        step(learned, in_force / 2, SITE_LEARN_REFUSED, now);
+    else
+        step(learned, 1, SITE_LEARN_UNREACHABLE, now);
+}
+
+void site_learn(const struct site_set *sites, struct site_home *home, enum site_outcome outcome,
+                tick_us began, tick_us now)
+{
+    (void)sites;
+    if (outcome == SITE_OUTCOME_NEUTRAL || began < home->learned.decreased)
+        return;
+    if (outcome == SITE_OUTCOME_OK)
+        learn_success(home, &home->learned, now);
+    else
+        learn_trouble(home, &home->learned, outcome == SITE_OUTCOME_REFUSED, now);
+}
+
+static bool is_forgotten(const struct site_home *home, tick_us now)
+{
+    return home->out_total == 0 && now > home->learned.used &&
+           now - home->learned.used > LEARN_TIME;
+}
+
+void site_learn_review(const struct site_set *sites, struct site_home *home, tick_us now)
+{
+    if (is_forgotten(home, now))
+        site_learn_init(sites, home, now);
+    home->learned.used = now;
+}
+
+struct site_learned site_learned_now(const struct site_set *sites, const struct site_home *home,
+                                     tick_us now)
+{
+    struct site_home fresh = {.configured = home->configured};
+
+    if (!is_forgotten(home, now))
+        return home->learned;
+    site_learn_init(sites, &fresh, home->learned.used + LEARN_TIME);
+    return fresh.learned;
+}
+
+void site_learn_verify(const struct site_home *home)
+{
+    const struct site_learned *learned = &home->learned;
+
+    CHECK(learned->allowed > 0 && home->configured > 0 && learned->threshold > 0);
+    CHECK(home->limit ==
+          (learned->allowed < home->configured ? learned->allowed : home->configured));
+    CHECK(home->is_learning == (learned->allowed < home->configured));
+    CHECK(learned->decreased <= learned->since);
+}

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How many connections a site takes: growth, steps down, both bounds, forgetting. Virtual time.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "site_net.h"
+
+static struct site_view home_view(struct net *net, uint32_t home)
+{
+    struct site_view view = {0};
+    uint32_t cursor = 0;
+
+    while (site_next(net->shards[home].sites, &cursor, &view)) {
+        if (view.is_home)
+            return view;
+    }
+    fail_msg("the home knows no site");
+    return view;
+}
+
+/* An attempt that begins and ends a second later. */
+static void attempt(struct net *net, uint32_t shard, struct site *site, enum site_outcome outcome)
+{
+    tick_us began = net->now;
+
+    net_pass(net, TICK_S(1));
+    site_outcome(net->shards[shard].sites, site, outcome, began, net->now);
+    net_settle(net);
+}
+
+static void steps_follow_outcomes(void **state)
+{
+    static const struct {
+        const char *name;
+        const char *outcomes; /* + success, - refusal, x no host, 0 neutral */
+        uint32_t allowed;
+        enum site_learn_reason reason;
+    } rows[] = {
+        {"few at first", "", 2, SITE_LEARN_START},
+        {"one more for a success", "+", 3, SITE_LEARN_GROWN},
+        {"five short of the limit", "++++++++++++", 14, SITE_LEARN_GROWN},
+        {"at the limit", "+++++++++++++++", 16, SITE_LEARN_GROWN},
+        {"half", "++++++++++++++-", 8, SITE_LEARN_REFUSED},
+        {"a quarter", "++++++++++++++--", 4, SITE_LEARN_REFUSED},
+        {"never below one", "++++++++++++++--------", 1, SITE_LEARN_REFUSED},
+        {"not yet one more after a refusal", "++++++++++++++-+++++++", 8, SITE_LEARN_REFUSED},
+        {"as many successes as are allowed", "++++++++++++++-++++++++", 9, SITE_LEARN_GROWN},
+        {"from one to two", "-+", 2, SITE_LEARN_GROWN},
+        {"from one to not yet three", "-++", 2, SITE_LEARN_GROWN},
+        {"from one to three", "-+++", 3, SITE_LEARN_GROWN},
+        {"one when nobody answers", "++++++++++++++x", 1, SITE_LEARN_UNREACHABLE},
+        {"fast up to half of what it was", "++++++++++++++x+++++++", 8, SITE_LEARN_GROWN},
+        {"slowly above", "++++++++++++++x++++++++", 8, SITE_LEARN_GROWN},
+        {"nothing learned", "00+0", 3, SITE_LEARN_GROWN},
+    };
+    static const enum site_outcome outcomes[128] = {['+'] = SITE_OUTCOME_OK,
+                                                    ['0'] = SITE_OUTCOME_NEUTRAL,
+                                                    ['-'] = SITE_OUTCOME_REFUSED,
+                                                    ['x'] = SITE_OUTCOME_UNREACHABLE};
+
+    (void)state;
+    for (uint32_t shards = 1; shards <= 2; shards++) {
+        for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+            struct net net;
+            net_init_learning(&net, shards, 16, 2);
+            struct site *site = net_site(&net, shards - 1, 0, 1);
+            (void)net_acquire(&net, shards - 1, site, 5);
+            net_settle(&net);
+            for (const char *at = rows[i].outcomes; *at != '\0'; at++)
+                attempt(&net, shards - 1, site, outcomes[(uint8_t)*at]);
+            struct site_view view = home_view(&net, 0);
+            if (view.allowed != rows[i].allowed || view.allowed_reason != rows[i].reason)
+                fail_msg("%s: %u, reason %d", rows[i].name, view.allowed, view.allowed_reason);
+            net_fini(&net);
+        }
+    }
+}
+
+/* Slots are granted up to what is allowed, at once when that rises. */
+static void slots_follow_what_is_allowed(void **state)
+{
+    struct net net;
+
+    (void)state;
+    net_init_learning(&net, 2, 10, 2);
+    struct site *a = net_site(&net, 0, 0, 1), *b = net_site(&net, 1, 0, 1);
+    assert_int_equal(ERR_OK, net_acquire(&net, 0, a, 5));
+    assert_int_equal(ERR_OK, net_acquire(&net, 0, a, 5));
+    assert_int_equal(ERR_AGAIN, net_acquire(&net, 0, a, 5));
+    assert_int_equal(ERR_AGAIN, net_acquire(&net, 1, b, 6));
+    net_settle(&net);
+    uint32_t wakes = net.shards[0].wakes;
+    attempt(&net, 0, a, SITE_OUTCOME_OK);
+    assert_int_equal(wakes + 1, net.shards[0].wakes);
+    assert_int_equal(ERR_OK, net_acquire(&net, 0, a, 5));
+    assert_int_equal(ERR_AGAIN, net_acquire(&net, 0, a, 7));
+    attempt(&net, 0, a, SITE_OUTCOME_OK);
+    assert_int_equal(ERR_OK, net_acquire(&net, 1, b, 6)); /* the older one */
+    net_settle(&net);
+    assert_false(site_has_excess(a));
+    /* 4 in use, 2 allowed: those of `a` that are idle should be closed. */
+    attempt(&net, 1, b, SITE_OUTCOME_REFUSED);
+    assert_true(site_has_excess(a));
+    net_return(&net, 0, a);
+    net_settle(&net);
+    assert_int_equal(2, site_get_view(a).slots_held);
+    net_return(&net, 0, a);
+    net_settle(&net);
+    assert_int_equal(1, site_get_view(a).slots_held);
+    assert_false(site_has_excess(a));
+    net_fini(&net);
+}
+
+static void trouble_counts_once(void **state)
+{
+    struct net net;
+
+    (void)state;
+    net_init_learning(&net, 1, 16, 16);
+    struct site *site = net_site(&net, 0, 0, 1);
+    struct site_set *sites = net.shards[0].sites;
+    assert_int_equal(ERR_OK, net_acquire(&net, 0, site, 5));
+    tick_us began = net.now;
+    net_pass(&net, TICK_S(1));
+    site_outcome(sites, site, SITE_OUTCOME_REFUSED, began, net.now);
+    site_outcome(sites, site, SITE_OUTCOME_REFUSED, net.now - 1, net.now);
+    for (uint32_t i = 0; i < 20; i++)
+        site_outcome(sites, site, SITE_OUTCOME_OK, began, net.now);
+    assert_int_equal(8, home_view(&net, 0).allowed);
+    site_outcome(sites, site, SITE_OUTCOME_REFUSED, net.now, net.now);
+    assert_int_equal(4, home_view(&net, 0).allowed);
+    net_fini(&net);
+}
+
+static void idle_site_is_forgotten(void **state)
+{
+    struct net net;
+
+    (void)state;
+    net_init_learning(&net, 1, 16, 5);
+    struct site *site = net_site(&net, 0, 0, 1);
+    attempt(&net, 0, site, SITE_OUTCOME_REFUSED);
+    assert_int_equal(2, home_view(&net, 0).allowed);
+    net_pass(&net, TICK_S(900));
+    assert_int_equal(ERR_OK, net_acquire(&net, 0, site, 5));
+    assert_int_equal(2, home_view(&net, 0).allowed);
+    net_pass(&net, TICK_S(7200)); /* a connection is in use all the time */
+    assert_int_equal(2, home_view(&net, 0).allowed);
+    net_return(&net, 0, site);
+    net_pass(&net, TICK_S(60)); /* the lease ends, in its time */
+    net_pass(&net, TICK_S(901));
+    site_advance(net.shards[0].sites, net.now);
+    assert_int_equal(ERR_OK, net_acquire(&net, 0, site, 5));
+    assert_int_equal(5, home_view(&net, 0).allowed);
+    assert_int_equal(SITE_LEARN_START, home_view(&net, 0).allowed_reason);
+    net_fini(&net);
+}
+
+/* What is configured binds, whatever was learned; raised, it is approached step by step. */
+static void configuration_binds(void **state)
+{
+    struct net net;
+
+    (void)state;
+    net_init_learning(&net, 2, 4, 2);
+    struct site *site = net_site(&net, 1, 0, 1);
+    (void)net_acquire(&net, 1, site, 5);
+    net_settle(&net);
+    assert_int_equal(ERR_OK, net_acquire(&net, 1, site, 5));
+    for (uint32_t i = 0; i < 10; i++)
+        attempt(&net, 1, site, SITE_OUTCOME_OK);
+    assert_int_equal(4, home_view(&net, 0).allowed);
+    uint64_t sent = net.sent;
+    attempt(&net, 1, site, SITE_OUTCOME_OK); /* nobody wants to hear of it */
+    assert_int_equal(sent, net.sent);
+    site_limit_set(net.shards[1].sites, site, 8, net.now);
+    net_settle(&net);
+    assert_int_equal(4, home_view(&net, 0).allowed);
+    for (uint32_t i = 0; i < 10; i++)
+        attempt(&net, 1, site, SITE_OUTCOME_OK);
+    assert_int_equal(8, home_view(&net, 0).allowed);
+    site_limit_set(net.shards[1].sites, site, 3, net.now);
+    net_settle(&net);
+    assert_int_equal(3, home_view(&net, 0).allowed);
+    attempt(&net, 1, site, SITE_OUTCOME_REFUSED);
+    assert_int_equal(1, home_view(&net, 0).allowed);
+    net_fini(&net);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(steps_follow_outcomes),        cmocka_unit_test(trouble_counts_once),
+        cmocka_unit_test(slots_follow_what_is_allowed), cmocka_unit_test(idle_site_is_forgotten),
+        cmocka_unit_test(configuration_binds),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

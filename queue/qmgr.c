@@ -71,11 +71,16 @@ struct qmgr *qmgr_new(const struct qmgr_options *options, struct spool *spool, s
     slab_init(&qmgr->deliveries, sizeof(struct qmgr_delivery), UINT32_MAX, qmgr);
     slab_init(&qmgr->lines, sizeof(struct qmgr_line), UINT32_MAX, qmgr);
     slab_init(&qmgr->senders, sizeof(struct qmgr_sender), UINT32_MAX, qmgr);
+    slab_init(&qmgr->parts, sizeof(struct qmgr_part), UINT32_MAX, qmgr);
+    slab_init(&qmgr->shares, sizeof(struct qmgr_share), UINT32_MAX, qmgr);
     qmgr->message_buckets = calloc(message_buckets, sizeof(struct qmgr_message *));
     qmgr->line_buckets = calloc(line_buckets, sizeof(struct qmgr_line *));
     qmgr->sender_buckets = calloc(line_buckets, sizeof(struct qmgr_sender *));
+    qmgr->part_buckets = calloc(line_buckets, sizeof(struct qmgr_part *));
+    qmgr->share_buckets = calloc(line_buckets, sizeof(struct qmgr_share *));
     CHECK(qmgr->message_buckets != NULL && qmgr->line_buckets != NULL);
-    CHECK(qmgr->sender_buckets != NULL);
+    CHECK(qmgr->sender_buckets != NULL && qmgr->part_buckets != NULL);
+    CHECK(qmgr->share_buckets != NULL);
     qmgr->message_bucket_count = QMGR_MESSAGE_BUCKETS_MIN;
     qmgr->message_bucket_max = message_buckets;
     qmgr->message_mask = QMGR_MESSAGE_BUCKETS_MIN - 1;
@@ -319,11 +324,15 @@ void qmgr_free(struct qmgr *qmgr)
     slab_fini(&qmgr->deliveries);
     slab_fini(&qmgr->lines);
     slab_fini(&qmgr->senders);
+    slab_fini(&qmgr->parts);
+    slab_fini(&qmgr->shares);
     arena_fini(&qmgr->scratch);
     arena_fini(&qmgr->view_arena);
     free(qmgr->message_buckets);
     free(qmgr->line_buckets);
     free(qmgr->sender_buckets);
+    free(qmgr->part_buckets);
+    free(qmgr->share_buckets);
     free(qmgr);
 }
 

@@ -17,7 +17,8 @@
  * A *message* holds its encoded envelope, recipient states, spool entry and (while fresh, under a
  * cap) body. A *delivery* is one message to the recipients of one domain. Deliveries wait in a
  * *line* per (domain, source pool, class). Lines that have something due are handed out in turn
- * (round robin inside a class, lower class first), so that no line starves another.
+ * (round robin inside a class, lower class first), so that no line starves another; lines of one
+ * site are served in a *round*, by class and sender.
  *
  *   WAITING --due--> READY --qmgr_take()--> ACTIVE --qmgr_finish()--> WAITING (retry) | DONE
  *      \--- expiry timer (own wheel entry, independent of attempts) ---> EXPIRED (all due
@@ -110,8 +111,6 @@ struct span qmgr_line_domain(const struct qmgr_line *line);
 struct span qmgr_line_source_pool(const struct qmgr_line *line);
 /** Deliveries of this line that are due. */
 uint32_t qmgr_line_due(const struct qmgr_line *line);
-/** Arrival of its oldest due delivery: the rank for site slots. */
-int64_t qmgr_line_rank(const struct qmgr_line *line);
 /** The transfer's pointer, NULL at first. */
 void *qmgr_line_user(const struct qmgr_line *line);
 void qmgr_line_set_user(struct qmgr_line *line, void *user);
@@ -119,8 +118,38 @@ void qmgr_line_set_user(struct qmgr_line *line, void *user);
  * pointer is gone after this call, and on_line_gone was told. */
 void qmgr_line_return(struct qmgr *qmgr, struct qmgr_line *line, struct tick_now now);
 
-/** First due delivery of a parked line, now ACTIVE; NULL when there is none. */
+/** A due delivery of a parked line, now ACTIVE; NULL when there is none. Sender domains take turns;
+ * of each the oldest message goes first. */
 struct qmgr_delivery *qmgr_take(struct qmgr *qmgr, struct qmgr_line *line, struct tick_now now);
+
+/*
+ * A round: parked lines that are served together. The lowest class goes first, strictly; inside a
+ * class sender domains take turns, one delivery each; of a sender, its lines take turns; of a line
+ * and sender, the oldest message goes first.
+ */
+#define QMGR_ROUND_CLASS_COUNT 16u /* the last one stands for all that follow, too */
+struct qmgr_round;
+/** Heap. No memory ends the process. */
+struct qmgr_round *qmgr_round_new(void);
+/** CHECKs nothing: lines that are still in it must not be looked at again. */
+void qmgr_round_free(struct qmgr_round *round);
+/** A parked line comes to a round, and leaves it before it is given back. */
+void qmgr_round_join(struct qmgr *qmgr, struct qmgr_round *round, struct qmgr_line *line,
+                     struct tick_now now);
+void qmgr_round_leave(struct qmgr *qmgr, struct qmgr_line *line);
+/** The line whose delivery qmgr_round_take() would hand out; NULL: nothing is due. */
+struct qmgr_line *qmgr_round_next(const struct qmgr_round *round);
+/**
+ * The delivery whose turn it is, now ACTIVE; NULL when there is none. `*ret_rank` compares it with
+ * what waits in other rounds for the same site: the lower class first, then the sender who had no
+ * turn for the longest time.
+ */
+struct qmgr_delivery *qmgr_round_take(struct qmgr *qmgr, struct qmgr_round *round,
+                                      struct tick_now now, int64_t *ret_rank);
+/** Deliveries of its lines that are due. */
+uint32_t qmgr_round_due(const struct qmgr_round *round);
+/** The rank of a class's mail whose turn it is since then. */
+int64_t qmgr_rank(uint8_t class, wall_us since);
 
 /* What an attempt needs to know; borrowed until qmgr_finish(). */
 struct qmgr_view {

@@ -136,16 +136,11 @@ void qmgr_delivery_recipients(struct qmgr_delivery *delivery, const struct envel
 
 /* ---- take and view ---- */
 
-struct qmgr_delivery *qmgr_take(struct qmgr *qmgr, struct qmgr_line *line, struct tick_now now)
+void qmgr_delivery_activate(struct qmgr *qmgr, struct qmgr_delivery *delivery)
 {
-    (void)now; /* what is due was made READY by qmgr_advance() of this turn */
-    CHECK(line->state == QMGR_LINE_PARKED);
-    if (line->heap_count == 0)
-        return NULL;
-    struct qmgr_delivery *delivery = line->heap[0].delivery;
     wall_us since = delivery->ready.since;
-    qmgr_line_remove(qmgr, delivery);
 
+    qmgr_line_remove(qmgr, delivery);
     delivery->state = QMGR_ACTIVE;
     delivery->active.since = since;
     delivery->active.wish = NULL;
@@ -158,9 +153,18 @@ struct qmgr_delivery *qmgr_take(struct qmgr *qmgr, struct qmgr_line *line, struc
     const struct envelope *envelope = qmgr_message_open(qmgr, delivery->message);
     qmgr_delivery_recipients(delivery, envelope, delivery->active.recipients);
     delivery->message->active++;
-    line->active_count++;
+    delivery->line->active_count++;
     qmgr->stats.deliveries_active++;
     qmgr_dsn_review(qmgr, delivery->message);
+}
+
+struct qmgr_delivery *qmgr_take(struct qmgr *qmgr, struct qmgr_line *line, struct tick_now now)
+{
+    (void)now; /* what is due was made READY by qmgr_advance() of this turn */
+    CHECK(line->state == QMGR_LINE_PARKED);
+    struct qmgr_delivery *delivery = qmgr_fair_next(line);
+    if (delivery != NULL)
+        qmgr_delivery_activate(qmgr, delivery);
     return delivery;
 }
 

@@ -12,7 +12,7 @@
  *   1. its expiry is armed, or it is expired and an attempt or a notification will end it;
  *   2. it owes a notification only while that is listed, made, delayed or waits for an attempt;
  *   3. every recipient that is DUE belongs to a delivery, and each delivery waits with its timer
- *      armed, or stands in the heap of a line that is in the round or with the transfer, or is
+ *      armed, or has its place in a line that is to be handed out or is with the transfer, or is
  *      under way, or is held (and expires).
  *
  * Not here: proof of all structures (qmgr_verify.c), which no running relay can afford.
@@ -27,15 +27,11 @@
 
 static bool delivery_has_next_event(const struct qmgr_delivery *delivery)
 {
-    const struct qmgr_line *line = delivery->line;
-
     switch (delivery->state) {
     case QMGR_WAITING:
         return wheel_is_armed(&delivery->timer);
     case QMGR_READY:
-        return delivery->ready.heap_index < line->heap_count &&
-               line->heap[delivery->ready.heap_index].delivery == delivery &&
-               line->state != QMGR_LINE_IDLE;
+        return delivery->line->state != QMGR_LINE_IDLE && qmgr_fair_holds(delivery);
     default:
         return delivery->state == QMGR_ACTIVE || delivery->state == QMGR_HELD;
     }

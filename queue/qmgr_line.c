@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Lines: the mail of one (domain, source pool, class), and the round in which lines are handed out.
+ * Lines: the mail of one (domain, source pool, class), and the order in which they are handed out.
  *
  * Line                                            Edge done by
  *   IDLE -> READY       something became due      qmgr_line_push()
@@ -10,24 +10,18 @@
  *   PARKED -> IDLE      given back, none is due   qmgr_line_return()
  *   IDLE -> (none)      no delivery is left       qmgr_line_review()
  *
- * What is due in a line stands in a binary heap by the arrival of its message. Fresh mail arrives
- * in order, so putting it in is O(1) and a retry finds its place in O(log due).
+ * What is due in a line, and in which order it goes: qmgr_fair.c.
  *
- * The round: one list per class. The lowest class that has a READY line goes first, strictly: bulk
- * waits as long as transactional mail is due and lines of it are not PARKED. Inside a class a line
- * that is given back goes to the end.
+ * Lines are handed out from one list per class. The lowest class that has a READY line goes first,
+ * strictly. Inside a class a line that is given back goes to the end.
  *
  * Invariants
- *   1. A line is in the round exactly while it is READY, and READY only with a non-empty heap.
- *   2. heap[i].delivery->ready.heap_index == i; heap[(i - 1) / 2] arrived no later than heap[i].
- *   3. A line without deliveries exists only while it is PARKED.
+ *   1. A line is in such a list exactly while it is READY, and READY only while something is due.
+ *   2. A line without deliveries exists only while it is PARKED.
  */
 #include <stdlib.h>
 
 #include "queue/qmgr_state.h"
-
-#define HEAP_CAPACITY_MIN  4u
-#define HEAP_CAPACITY_KEEP 1024u /* an empty heap larger than this is given back */
 
 /* ---- replies ---- */
 
@@ -90,6 +84,7 @@ static struct qmgr_line *line_new(struct qmgr *qmgr, struct span domain, struct 
     memcpy(line->name, domain.data, domain.size);
     if (pool.size > 0)
         memcpy(line->name + domain.size, pool.data, pool.size);
+    TAILQ_INIT(&line->parts);
     line->domain_size = (uint8_t)domain.size;
     line->pool_size = (uint8_t)pool.size;
     return line;
@@ -146,7 +141,7 @@ void qmgr_line_free(struct qmgr *qmgr, struct qmgr_line *line)
 {
     struct qmgr_line **link = &qmgr->line_buckets[line->hash & qmgr->line_mask];
 
-    CHECK(line->delivery_count == 0 && line->heap_count == 0);
+    CHECK(line->delivery_count == 0 && line->ready_count == 0);
     if (line->user != NULL && qmgr->options.on_line_gone != NULL)
         qmgr->options.on_line_gone(qmgr->options.context, line->user);
     while (*link != line)
@@ -155,7 +150,6 @@ void qmgr_line_free(struct qmgr *qmgr, struct qmgr_line *line)
     qmgr_scans_skip_line(qmgr, line);
     qmgr_reply_release(line->last_reply);
     qmgr_ages_fini(&line->ages);
-    free(line->heap);
     free(line->name);
     free(line->site);
     slab_release(&qmgr->lines, line);
@@ -245,7 +239,7 @@ static void round_remove(struct qmgr *qmgr, struct qmgr_line *line)
 /* The only writer of line->state. */
 static void line_enter(struct qmgr *qmgr, struct qmgr_line *line, enum qmgr_line_state next)
 {
-    CHECK(next != QMGR_LINE_READY || line->heap_count > 0);
+    CHECK(next != QMGR_LINE_READY || line->ready_count > 0);
     if (line->state == QMGR_LINE_READY)
         round_remove(qmgr, line);
     line->state = (uint8_t)next;
@@ -271,63 +265,19 @@ struct qmgr_line *qmgr_line_next(struct qmgr *qmgr, struct tick_now now)
 void qmgr_line_return(struct qmgr *qmgr, struct qmgr_line *line, struct tick_now now)
 {
     (void)now;
-    CHECK(line->state == QMGR_LINE_PARKED);
-    line_enter(qmgr, line, line->heap_count > 0 ? QMGR_LINE_READY : QMGR_LINE_IDLE);
+    CHECK(line->state == QMGR_LINE_PARKED && line->round == NULL);
+    line_enter(qmgr, line, line->ready_count > 0 ? QMGR_LINE_READY : QMGR_LINE_IDLE);
     qmgr_line_review(qmgr, line);
 }
 
 /* ---- what is due ---- */
 
-static void heap_place(struct qmgr_line *line, uint32_t index, struct qmgr_due due)
-{
-    line->heap[index] = due;
-    due.delivery->ready.heap_index = index;
-}
-
-/* Put `due` at `index` or above it, where it belongs. */
-static void heap_rise(struct qmgr_line *line, uint32_t index, struct qmgr_due due)
-{
-    while (index > 0 && line->heap[(index - 1) / 2].arrived > due.arrived) {
-        heap_place(line, index, line->heap[(index - 1) / 2]);
-        index = (index - 1) / 2;
-    }
-    heap_place(line, index, due);
-}
-
-/* Put `due` at `index` or below it, where it belongs. */
-static void heap_sink(struct qmgr_line *line, uint32_t index, struct qmgr_due due)
-{
-    for (;;) { /* goes down one level a round */
-        uint32_t child = 2 * index + 1;
-        if (child + 1 < line->heap_count &&
-            line->heap[child + 1].arrived < line->heap[child].arrived)
-            child++;
-        if (child >= line->heap_count || line->heap[child].arrived >= due.arrived)
-            break;
-        heap_place(line, index, line->heap[child]);
-        index = child;
-    }
-    heap_place(line, index, due);
-}
-
-static void heap_reserve(struct qmgr_line *line)
-{
-    if (line->heap_count < line->heap_capacity)
-        return;
-    line->heap_capacity = line->heap_capacity == 0 ? HEAP_CAPACITY_MIN : line->heap_capacity * 2;
-    line->heap = realloc(line->heap, line->heap_capacity * sizeof(*line->heap));
-    CHECK(line->heap != NULL);
-}
-
 void qmgr_line_push(struct qmgr *qmgr, struct qmgr_delivery *delivery, wall_us since)
 {
     struct qmgr_line *line = delivery->line;
-    struct qmgr_due due = {envelope_basic_get(delivery->message->encoded).arrived, delivery};
 
-    heap_reserve(line);
     delivery->state = QMGR_READY;
-    delivery->ready.since = since;
-    heap_rise(line, line->heap_count++, due);
+    qmgr_fair_push(qmgr, delivery, since);
     qmgr->stats.deliveries_ready++;
     if (line->state == QMGR_LINE_IDLE)
         line_enter(qmgr, line, QMGR_LINE_READY);
@@ -336,36 +286,17 @@ void qmgr_line_push(struct qmgr *qmgr, struct qmgr_delivery *delivery, wall_us s
 void qmgr_line_remove(struct qmgr *qmgr, struct qmgr_delivery *delivery)
 {
     struct qmgr_line *line = delivery->line;
-    uint32_t index = delivery->ready.heap_index;
 
-    CHECK(delivery->state == QMGR_READY && line->heap[index].delivery == delivery);
-    struct qmgr_due last = line->heap[--line->heap_count];
-    if (index < line->heap_count) {
-        if (index > 0 && last.arrived < line->heap[(index - 1) / 2].arrived)
-            heap_rise(line, index, last);
-        else
-            heap_sink(line, index, last);
-    }
+    CHECK(delivery->state == QMGR_READY);
+    qmgr_fair_remove(qmgr, delivery);
     qmgr->stats.deliveries_ready--;
-    if (line->heap_count > 0)
-        return;
-    if (line->state == QMGR_LINE_READY)
+    if (line->ready_count == 0 && line->state == QMGR_LINE_READY)
         line_enter(qmgr, line, QMGR_LINE_IDLE);
-    if (line->heap_capacity > HEAP_CAPACITY_KEEP) {
-        free(line->heap);
-        line->heap = NULL;
-        line->heap_capacity = 0;
-    }
 }
 
 uint32_t qmgr_line_due(const struct qmgr_line *line)
 {
-    return line->heap_count;
-}
-
-int64_t qmgr_line_rank(const struct qmgr_line *line)
-{
-    return line->heap_count > 0 ? line->heap[0].arrived : INT64_MAX;
+    return line->ready_count;
 }
 
 void *qmgr_line_user(const struct qmgr_line *line)

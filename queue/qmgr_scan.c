@@ -73,8 +73,8 @@ static bool line_matches(const struct qmgr_filter *filter, const struct qmgr_lin
 static bool line_may_match(const struct qmgr_filter *filter, const struct qmgr_line *line,
                            struct tick_now now)
 {
-    uint32_t waiting = line->delivery_count - line->active_count - line->heap_count;
-    uint32_t states = (line->heap_count > 0 ? QMGR_FILTER_READY : 0u) |
+    uint32_t waiting = line->delivery_count - line->active_count - line->ready_count;
+    uint32_t states = (line->ready_count > 0 ? QMGR_FILTER_READY : 0u) |
                       (line->active_count > 0 ? QMGR_FILTER_ACTIVE : 0u) |
                       (waiting > 0 ? QMGR_FILTER_WAITING | QMGR_FILTER_HELD : 0u);
 

@@ -2,6 +2,8 @@
 #ifndef QUEUE_QMGR_STATE_H
 #define QUEUE_QMGR_STATE_H
 
+#include <sys/queue.h>
+
 #include "base/wheel.h"
 #include "queue/keyed_hash.h"
 #include "queue/qmgr.h"
@@ -12,7 +14,8 @@
  * Inside of the queue manager; only qmgr*.c include this. The files, each opening with its own
  * invariants:
  *   qmgr.c           insert, timers, the end of messages, statistics, look-ups
- *   qmgr_line.c      lines: the table, what is due, the round
+ *   qmgr_line.c      lines: the table, and the list in which they are handed out
+ *   qmgr_fair.c      what is due in a line, and whose turn it is
  *   qmgr_attempt.c   take, view, finish, retries, expiry
  *   qmgr_dsn.c       failures and the DSN they are owed
  *   qmgr_settle.c    settles gathered for a PROGRESS
@@ -32,8 +35,10 @@
 #define QMGR_ARENA_SIZE_MAX (8u << 20)
 #define QMGR_WORK_SPARE_MAX 1024u
 #define QMGR_CLASS_COUNT    256u
-#define QMGR_SHARE_SETS     1024u
-#define QMGR_SHARE_WAYS     4u
+#define QMGR_DSN_SHARE_SETS 1024u
+#define QMGR_DSN_SHARE_WAYS 4u
+/* Senders of one line that take turns by themselves; the others do together. */
+#define QMGR_FAIR_PARTS_MAX 1024u
 
 enum qmgr_timer_kind {
     QMGR_TIMER_RETRY = 1, /* of a delivery */
@@ -66,7 +71,9 @@ struct qmgr_delivery {
         struct wheel_timer timer; /* WAITING; HELD: armed when the hold has an end */
         struct {
             wall_us since;
-            uint32_t heap_index; /* in line->heap */
+            struct qmgr_delivery *up, *left, *right; /* see qmgr_fair.c */
+            uint8_t rank;
+            bool is_joint; /* in the part of the senders that have none of their own */
         } ready;
         struct {
             wall_us since; /* of being ready */
@@ -149,26 +156,46 @@ struct qmgr_sender {
     uint16_t name_size;
 };
 
-/* A sender's share of notifications, see qmgr_dsn_share.c. */
+/* The READY deliveries of one line from one sender domain; see qmgr_fair.c. */
+struct qmgr_part {
+    struct qmgr_part *hash_next;
+    TAILQ_ENTRY(qmgr_part) line_link;  /* of the line, in the order of their turns */
+    TAILQ_ENTRY(qmgr_part) share_link; /* of the share, likewise */
+    struct qmgr_line *line;
+    struct qmgr_sender *sender;         /* NULL: all that came when there were too many */
+    struct qmgr_share *share;           /* NULL: the line is in no round */
+    struct qmgr_delivery *first, *last; /* in order of arrival */
+    struct qmgr_delivery *root;         /* those that came late */
+};
+TAILQ_HEAD(qmgr_part_list, qmgr_part);
+
+/* One sender domain in one class of a round. */
 struct qmgr_share {
+    struct qmgr_share *hash_next;
+    TAILQ_ENTRY(qmgr_share) link; /* in *class */
+    struct qmgr_share_list *class;
+    struct qmgr_sender *sender;
+    struct qmgr_part_list parts;
+    wall_us since; /* when it came, or had its last turn */
+};
+TAILQ_HEAD(qmgr_share_list, qmgr_share);
+
+/* A sender's share of notifications, see qmgr_dsn_share.c. */
+struct qmgr_dsn_share {
     uint64_t hash; /* 0: free */
     tick_us next;  /* turn after those reserved, at an even pace */
 };
 
 enum qmgr_line_state { QMGR_LINE_IDLE, QMGR_LINE_READY, QMGR_LINE_PARKED };
 
-struct qmgr_due {
-    int64_t arrived;
-    struct qmgr_delivery *delivery;
-};
-
 struct qmgr_line {
     struct qmgr_line *next, *prev; /* in the round of its class while READY */
     struct qmgr_line *hash_next;
     void *user;
-    uint8_t *name;         /* domain, then source pool */
-    struct qmgr_due *heap; /* READY deliveries, oldest message first */
-    uint32_t heap_count, heap_capacity;
+    uint8_t *name;               /* domain, then source pool */
+    struct qmgr_part_list parts; /* READY deliveries */
+    struct qmgr_round *round;    /* that it is in, PARKED; NULL: none */
+    uint32_t ready_count, part_count;
     uint32_t delivery_count; /* in any state */
     uint32_t active_count;
     uint32_t hash;
@@ -204,10 +231,12 @@ struct qmgr {
     struct spool *spool;
     struct rng *rng;
     struct keyed_hash hash;
-    struct slab messages, deliveries, lines, senders;
+    struct slab messages, deliveries, lines, senders, parts, shares;
     struct qmgr_message **message_buckets;
     struct qmgr_line **line_buckets;
-    struct qmgr_sender **sender_buckets;               /* line_mask is theirs, too */
+    struct qmgr_sender **sender_buckets; /* line_mask is theirs, and that of the next two */
+    struct qmgr_part **part_buckets;
+    struct qmgr_share **share_buckets;
     uint32_t message_bucket_count, message_bucket_max; /* in use, and allocated */
     uint32_t message_mask, line_mask;
     struct {
@@ -217,7 +246,7 @@ struct qmgr {
     struct {
         struct qmgr_work *first, *last;
     } dsns;
-    struct qmgr_share shares[QMGR_SHARE_SETS][QMGR_SHARE_WAYS];
+    struct qmgr_dsn_share dsn_shares[QMGR_DSN_SHARE_SETS][QMGR_DSN_SHARE_WAYS];
     struct qmgr_work *work_spare;
     uint32_t work_spare_count;
     struct buf_queue no_body;
@@ -268,11 +297,22 @@ void qmgr_line_review(struct qmgr *qmgr, struct qmgr_line *line);
 void qmgr_line_free(struct qmgr *qmgr, struct qmgr_line *line);
 /** The delivery is READY from now on. */
 void qmgr_line_push(struct qmgr *qmgr, struct qmgr_delivery *delivery, wall_us since);
-/** A READY delivery leaves the heap; its state is the caller's to set. */
+/** A READY delivery is READY no more; its state is the caller's to set. */
 void qmgr_line_remove(struct qmgr *qmgr, struct qmgr_delivery *delivery);
 void qmgr_reply_release(struct qmgr_reply *reply);
 /** The text as this line's deliveries keep it; one reference is the caller's. */
 struct qmgr_reply *qmgr_line_reply(struct qmgr_line *line, struct span text);
+
+/* qmgr_fair.c */
+/** In and out of the order of its line; counts are the line's and the round's. */
+void qmgr_fair_push(struct qmgr *qmgr, struct qmgr_delivery *delivery, wall_us since);
+void qmgr_fair_remove(struct qmgr *qmgr, struct qmgr_delivery *delivery);
+/** The oldest delivery of the sender whose turn it is, who goes to the end; NULL: none is due. */
+struct qmgr_delivery *qmgr_fair_next(struct qmgr_line *line);
+/** Is this READY delivery where its line finds it? */
+bool qmgr_fair_holds(const struct qmgr_delivery *delivery);
+void qmgr_fair_verify(const struct qmgr_delivery *delivery);
+void qmgr_fair_verify_line(const struct qmgr_line *line);
 
 /* qmgr_settle.c */
 /* Settles being gathered: what one PROGRESS will say of recipients. */
@@ -311,7 +351,9 @@ struct qmgr_delivery *qmgr_delivery_new(struct qmgr *qmgr, struct qmgr_message *
                                         struct qmgr_line *line, uint32_t first);
 /** Not READY, WAITING or ACTIVE any more: unlink it from message and line. */
 void qmgr_delivery_free(struct qmgr *qmgr, struct qmgr_delivery *delivery);
-/** Out of heap or wheel, or no longer ACTIVE. */
+/** READY until now: ACTIVE. */
+void qmgr_delivery_activate(struct qmgr *qmgr, struct qmgr_delivery *delivery);
+/** Out of line or wheel, or no longer ACTIVE. */
 void qmgr_delivery_leave(struct qmgr *qmgr, struct qmgr_delivery *delivery);
 void qmgr_delivery_not_fresh(struct qmgr_delivery *delivery);
 void qmgr_delivery_wait(struct qmgr *qmgr, struct qmgr_delivery *delivery, tick_us deadline);

@@ -12,17 +12,6 @@ struct verify_counts {
     uint32_t waiting, ready, active, held, fresh, due;
 };
 
-static void verify_heap_entry(const struct qmgr_delivery *delivery)
-{
-    const struct qmgr_line *line = delivery->line;
-    uint32_t index = delivery->ready.heap_index;
-
-    CHECK(index < line->heap_count && line->heap[index].delivery == delivery);
-    CHECK(line->heap[index].arrived == envelope_basic_get(delivery->message->encoded).arrived);
-    CHECK(index == 0 || line->heap[(index - 1) / 2].arrived <= line->heap[index].arrived);
-    CHECK(line->state == QMGR_LINE_READY || line->state == QMGR_LINE_PARKED);
-}
-
 static void verify_delivery(const struct qmgr_delivery *delivery, const struct envelope *envelope,
                             struct verify_counts *counts)
 {
@@ -48,7 +37,7 @@ static void verify_delivery(const struct qmgr_delivery *delivery, const struct e
     if (delivery->state == QMGR_WAITING)
         CHECK(wheel_is_armed(&delivery->timer));
     else if (delivery->state == QMGR_READY)
-        verify_heap_entry(delivery);
+        qmgr_fair_verify(delivery);
     else if (delivery->state == QMGR_HELD)
         CHECK(qmgr_delivery_order(delivery) > 0);
     else
@@ -125,15 +114,18 @@ static uint32_t ages_total(const struct qmgr_ages *ages)
 
 static void verify_line_list(const struct qmgr_line *line)
 {
-    uint32_t count = 0, active = 0;
+    uint32_t count = 0, active = 0, ready = 0;
 
     for (const struct qmgr_delivery *d = line->first_delivery; d != NULL; d = d->line_next) {
         CHECK(d->line == line);
         CHECK(d->line_next == NULL ? line->last_delivery == d : d->line_next->line_prev == d);
         active += d->state == QMGR_ACTIVE;
+        ready += d->state == QMGR_READY;
         count++;
     }
     CHECK(count == line->delivery_count && active == line->active_count);
+    CHECK(ready == line->ready_count);
+    qmgr_fair_verify_line(line);
     CHECK(count == ages_total(&line->ages));
 }
 
@@ -166,7 +158,7 @@ static uint32_t verify_lines(const struct qmgr *qmgr)
     while ((line = slab_next(&qmgr->lines, &cursor)) != NULL) {
         CHECK(line->delivery_count > 0 || line->state == QMGR_LINE_PARKED);
         CHECK(line->state == QMGR_LINE_PARKED ||
-              (line->state == QMGR_LINE_READY) == (line->heap_count > 0));
+              (line->state == QMGR_LINE_READY) == (line->ready_count > 0));
         verify_line_list(line);
         ready += line->state == QMGR_LINE_READY;
         delivery_count += line->delivery_count;

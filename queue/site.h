@@ -50,7 +50,7 @@ struct site_message {
     uint32_t from_shard;
     uint32_t count;   /* slots; see kind */
     uint32_t waiting; /* WANT: deliveries waiting at the asker; see RETURN */
-    int64_t rank;     /* of its first: arrival, smaller first */
+    int64_t rank;     /* of its first: qmgr_rank(), smaller first */
     tick_us until;    /* lease end; pause end */
     uint32_t limit;   /* connection_max as the asker's configuration has it */
     uint32_t holder;  /* GRANT: a shard with a slot when the site is scarce, or SITE_HOLDER_NONE */

@@ -87,6 +87,7 @@ struct transfer_job {
     uint32_t holder;
     const struct settings *settings;
     const struct settings_route *route;
+    int64_t rank;               /* among all that wait for the site: qmgr_round_take() */
     struct buf_queue read_body; /* when the queue has it no longer */
     uint64_t read_size;
     bool is_cancel_sent;
@@ -103,7 +104,8 @@ struct transfer_site {
     bool is_woken;
     uint64_t key;
     struct site *site;
-    struct transfer_line_list lines; /* round robin */
+    struct transfer_line_list lines;
+    struct qmgr_round *round; /* the order in which their mail goes */
     struct transfer_job_list ready;
     uint32_t connection_max;
     uint32_t messages_per_connection_max, recipient_max; /* 0: as the settings say */
@@ -162,7 +164,7 @@ void transfer_lines_free(struct transfer *transfer);
 
 /* transfer_job.c */
 struct transfer_job *transfer_job_new(struct transfer *transfer, struct transfer_line *line,
-                                      struct qmgr_delivery *delivery);
+                                      struct qmgr_delivery *delivery, int64_t rank);
 /** Try to put a READY job on a connection. False: none to be had now; the job stays READY. */
 bool transfer_job_start(struct transfer *transfer, struct transfer_job *job);
 void transfer_job_on_read(struct transfer *transfer, struct transfer_job *job,

@@ -275,15 +275,17 @@ void transfer_job_new_guest(struct transfer *transfer, struct transfer_site *sit
 {
     struct transfer_job *job = transfer_job_alloc(transfer, site, route, &guest->handover->hosts);
     job->guest = guest;
+    job->rank = qmgr_rank(guest->envelope.class, transfer->now.wall);
     buf_queue_move(&job->read_body, body);
     transfer_job_make_ready(job);
 }
 
 struct transfer_job *transfer_job_new(struct transfer *transfer, struct transfer_line *line,
-                                      struct qmgr_delivery *delivery)
+                                      struct qmgr_delivery *delivery, int64_t rank)
 {
     struct transfer_job *job = transfer_job_alloc(transfer, line->site, line->route, &line->answer);
     job->delivery = delivery;
+    job->rank = rank;
     struct qmgr_view view = qmgr_delivery_view(transfer->qmgr, delivery);
     if ((view.body != NULL && !buf_queue_is_empty(view.body)) || view.envelope->body_size == 0) {
         transfer_job_make_ready(job);
@@ -352,18 +354,16 @@ static struct client_request transfer_job_request(struct transfer *transfer,
 /* Deliveries of the site that would go now if they were allowed to. */
 static uint32_t transfer_site_waiting(const struct transfer_site *site)
 {
-    const struct transfer_line *line = TAILQ_FIRST(&site->lines);
-
-    return site->jobs + (line == NULL ? 0 : qmgr_line_due(line->line));
+    return site->jobs + qmgr_round_due(site->round);
 }
 
 /* The right to say MAIL, besides the slot that a new connection has already. */
-static bool transfer_job_may_mail(struct transfer *transfer, struct transfer_job *job, int64_t rank,
+static bool transfer_job_may_mail(struct transfer *transfer, struct transfer_job *job,
                                   bool has_slot)
 {
     struct site *site = job->site->site;
 
-    if (site_mail_acquire(transfer->sites, site, rank, transfer_site_waiting(job->site),
+    if (site_mail_acquire(transfer->sites, site, job->rank, transfer_site_waiting(job->site),
                           transfer->now.tick) == ERR_OK)
         return true;
     if (has_slot)
@@ -401,7 +401,7 @@ bool transfer_job_start(struct transfer *transfer, struct transfer_job *job)
 
     CHECK(job->state == TRANSFER_JOB_READY);
     if (is_new)
-        err = site_slot_acquire(transfer->sites, site, view.envelope->arrived, job->site->jobs,
+        err = site_slot_acquire(transfer->sites, site, job->rank, job->site->jobs,
                                 transfer->now.tick);
     if (err == ERR_TIMEOUT) {
         transfer_job_put_back(transfer, job, transfer_wall_of(transfer, site_paused_until(site)));
@@ -409,7 +409,7 @@ bool transfer_job_start(struct transfer *transfer, struct transfer_job *job)
     }
     if (err != ERR_OK)
         return transfer_job_send_away(transfer, job, &request);
-    if (!transfer_job_may_mail(transfer, job, view.envelope->arrived, is_new))
+    if (!transfer_job_may_mail(transfer, job, is_new))
         return false;
     transfer_job_send(transfer, job, &request, is_new);
     return true;

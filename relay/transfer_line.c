@@ -11,8 +11,8 @@
  * looked at anew
  *
  * A site is served while it has a READY job or a line with due mail, and a connection can be had: a
- * kept one, or a slot. Lines take turns, one delivery each, so that a big domain does not starve a
- * small one at the same provider.
+ * kept one, or a slot. Whose delivery goes next is the order of a qmgr_round: by class, then sender
+ * domains in turn, wherever at the site their mail goes.
  *
  * Invariants
  *   1. A line handed out by the queue is in exactly one list here until qmgr_line_return().
@@ -60,6 +60,7 @@ struct transfer_site *transfer_site_get(struct transfer *transfer, uint64_t key,
     site->connection_max = site_get_view(limiter).connection_max;
     TAILQ_INIT(&site->lines);
     TAILQ_INIT(&site->ready);
+    site->round = qmgr_round_new();
     uint32_t bucket = transfer_site_bucket(key);
     site->hash_next = transfer->buckets[bucket];
     transfer->buckets[bucket] = site;
@@ -83,6 +84,7 @@ void transfer_site_forget(struct transfer *transfer, struct transfer_site *site)
         link = &(*link)->hash_next;
     *link = site->hash_next;
     site_release(transfer->sites, site->site);
+    qmgr_round_free(site->round);
     free(site);
 }
 
@@ -90,6 +92,11 @@ void transfer_site_forget(struct transfer *transfer, struct transfer_site *site)
 
 static void transfer_line_finish(struct transfer *transfer, struct transfer_line *line)
 {
+    if (line->state == TRANSFER_LINE_AT_SITE) {
+        TAILQ_REMOVE(&line->site->lines, line, link);
+        qmgr_round_leave(transfer->qmgr, line->line);
+    }
+    qmgr_line_set_user(line->line, NULL);
     qmgr_line_return(transfer->qmgr, line->line, transfer->now);
     CHECK(transfer->lines_active > 0);
     transfer->lines_active--;
@@ -277,6 +284,7 @@ static void transfer_line_to_site(struct transfer *transfer, struct transfer_lin
     line->state = TRANSFER_LINE_AT_SITE;
     line->site = site;
     TAILQ_INSERT_TAIL(&site->lines, line, link);
+    qmgr_round_join(transfer->qmgr, site->round, line->line, transfer->now);
     transfer_site_wake(transfer, site);
 }
 
@@ -351,30 +359,49 @@ static bool transfer_line_is_fresh(const struct transfer *transfer,
                                    const struct transfer_line *line)
 {
     return line->settings_serial == transfer->settings->serial &&
-           line->answer.valid_until > transfer->now.tick && qmgr_line_due(line->line) > 0;
+           line->answer.valid_until > transfer->now.tick;
+}
+
+/* A line comes up only while something is due in it. One that was emptied by anything else but its
+ * turn (expiry, an order) is found here: one line is looked at for each delivery that is taken. */
+static void transfer_site_sweep(struct transfer *transfer, struct transfer_site *site)
+{
+    struct transfer_line *line = TAILQ_FIRST(&site->lines);
+
+    if (line == NULL)
+        return;
+    if (qmgr_line_due(line->line) == 0) {
+        transfer_line_finish(transfer, line);
+        return;
+    }
+    TAILQ_REMOVE(&site->lines, line, link);
+    TAILQ_INSERT_TAIL(&site->lines, line, link);
 }
 
 /* The next delivery of the site's lines becomes a job. False: none. */
 static bool transfer_site_take(struct transfer *transfer, struct transfer_site *site)
 {
-    struct transfer_line *line;
+    struct qmgr_line *next;
+    int64_t rank;
 
     if (transfer->is_draining || site->reading >= TRANSFER_READ_AHEAD_MAX)
         return false;
-    while ((line = TAILQ_FIRST(&site->lines)) != NULL) {
-        TAILQ_REMOVE(&site->lines, line, link);
-        struct qmgr_delivery *delivery = NULL;
-        if (transfer_line_is_fresh(transfer, line))
-            delivery = qmgr_take(transfer->qmgr, line->line, transfer->now);
-        if (delivery == NULL) {
+    while ((next = qmgr_round_next(site->round)) != NULL) {
+        struct transfer_line *line = qmgr_line_user(next);
+        if (!transfer_line_is_fresh(transfer, line)) {
             transfer_line_finish(transfer, line);
             continue;
         }
-        line->site = site;
-        (void)transfer_job_new(transfer, line, delivery);
-        TAILQ_INSERT_TAIL(&site->lines, line, link);
+        struct qmgr_delivery *delivery =
+            qmgr_round_take(transfer->qmgr, site->round, transfer->now, &rank);
+        (void)transfer_job_new(transfer, line, delivery, rank);
+        if (qmgr_line_due(line->line) == 0)
+            transfer_line_finish(transfer, line);
+        transfer_site_sweep(transfer, site);
         return true;
     }
+    while (!TAILQ_EMPTY(&site->lines)) /* nothing is due in any of them */
+        transfer_line_finish(transfer, TAILQ_FIRST(&site->lines));
     return false;
 }
 
@@ -406,6 +433,7 @@ void transfer_lines_run(struct transfer *transfer)
         line = calloc(1, sizeof(*line));
         CHECK(line != NULL);
         line->line = due;
+        qmgr_line_set_user(due, line);
         transfer->lines_active++;
         transfer_line_resolve(transfer, line);
     }
@@ -417,24 +445,27 @@ void transfer_lines_run(struct transfer *transfer)
     }
 }
 
-static void transfer_line_list_free(struct transfer_line_list *list)
+static void transfer_line_list_free(struct transfer *transfer, struct transfer_line_list *list)
 {
     struct transfer_line *line;
     while ((line = TAILQ_FIRST(list)) != NULL) {
         TAILQ_REMOVE(list, line, link);
+        if (line->state == TRANSFER_LINE_AT_SITE)
+            qmgr_round_leave(transfer->qmgr, line->line);
         free(line);
     }
 }
 
 void transfer_lines_free(struct transfer *transfer)
 {
-    transfer_line_list_free(&transfer->resolving);
-    transfer_line_list_free(&transfer->woken);
+    transfer_line_list_free(transfer, &transfer->resolving);
+    transfer_line_list_free(transfer, &transfer->woken);
     for (uint32_t bucket = 0; bucket < TRANSFER_SITE_BUCKETS; bucket++) {
         struct transfer_site *site = transfer->buckets[bucket];
         while (site != NULL) {
             struct transfer_site *next = site->hash_next;
-            transfer_line_list_free(&site->lines);
+            transfer_line_list_free(transfer, &site->lines);
+            qmgr_round_free(site->round);
             site_release(transfer->sites, site->site);
             free(site);
             site = next;

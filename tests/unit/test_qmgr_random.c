@@ -209,21 +209,31 @@ static uint32_t lowest_ready_class(const struct model *m)
     return CLASSES;
 }
 
-/* Park another line, if one is ready; the class is found by the first delivery taken from it. */
-static void take_from(struct model *m, struct qmgr_line *line, uint32_t domain, uint32_t class)
+/* The READY delivery of the class to the domain that arrived first, of one sender. */
+static struct model_message *oldest_ready(struct model *m, uint32_t domain, uint32_t class,
+                                          bool is_null_sender)
 {
-    struct qmgr_delivery *handle = qmgr_take(m->f.qmgr, line, m->f.now);
-    struct model_message *oldest = NULL, *taken = NULL;
+    struct model_message *oldest = NULL;
 
     for (uint32_t i = 0; i < MESSAGES_LIVE_MAX; i++) {
         struct model_message *message = &m->messages[i];
         if (!message->is_live || message->class != class ||
-            message->deliveries[domain].state != READY)
+            message->is_null_sender != is_null_sender || message->deliveries[domain].state != READY)
             continue;
         if (oldest == NULL || message->arrived < oldest->arrived)
             oldest = message;
     }
-    assert_int_equal(oldest == NULL, handle == NULL);
+    return oldest;
+}
+
+/* Whose turn it is is another test's business. */
+static void take_from(struct model *m, struct qmgr_line *line, uint32_t domain, uint32_t class)
+{
+    struct qmgr_delivery *handle = qmgr_take(m->f.qmgr, line, m->f.now);
+    struct model_message *named = oldest_ready(m, domain, class, false);
+    struct model_message *unnamed = oldest_ready(m, domain, class, true), *taken = NULL;
+
+    assert_int_equal(named == NULL && unnamed == NULL, handle == NULL);
     if (handle == NULL)
         return;
     struct qmgr_view view = qmgr_delivery_view(m->f.qmgr, handle);
@@ -232,6 +242,8 @@ static void take_from(struct model *m, struct qmgr_line *line, uint32_t domain, 
             taken = &m->messages[i];
     }
     assert_non_null(taken);
+    const struct model_message *oldest = taken->is_null_sender ? unnamed : named;
+    assert_non_null(oldest);
     assert_int_equal(oldest->arrived, taken->arrived);
     assert_int_equal(READY, taken->deliveries[domain].state);
     assert_int_equal(taken->deliveries[domain].attempts, view.attempts);

@@ -89,6 +89,7 @@ struct mx_answer {
         is_loop; /* is_loop: worse preferences than our own were dropped (RFC 5321 section 5.1) */
     tick_us valid_until;
     uint32_t host_count;
+    uint32_t other_count; /* names behind these: mail exchangers without a usable address now */
     struct mx_host hosts[MX_HOST_MAX]; /* preference order, shuffled within */
     const char *reason;                /* static text for replies and records */
 };

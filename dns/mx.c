@@ -150,7 +150,7 @@ static void answer_no_name(tick_us now, struct mx_answer *ret_answer)
     ret_answer->verdict = MX_NOT_FOUND;
     ret_answer->is_stale = ret_answer->is_loop = false;
     ret_answer->valid_until = now;
-    ret_answer->host_count = 0;
+    ret_answer->host_count = ret_answer->other_count = 0;
     ret_answer->reason = "that is no domain name";
 }
 

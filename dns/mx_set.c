@@ -15,7 +15,9 @@
  *      the policy does not use; every host has at least one address and at most MX_ADDRESS_MAX.
  *   3. If one of a preference's hosts is ourselves, that preference and all worse ones are gone
  *      (RFC 5321 section 5.1).
- *   4. MX_OK has at least one host. Without one: TEMPORARY while some better host may still
+ *   4. hosts and others together have every name of the set, once: they say which site it is, and
+ *      that must not depend on what resolves at the moment.
+ *   5. MX_OK has at least one host. Without one: TEMPORARY while some better host may still
  *      resolve, else ALL_DENIED when something was denied, else TEMPORARY.
  *
  * Families alternate, IPv6 first (RFC 8305 section 4), each beginning at a random one of its own.
@@ -134,17 +136,45 @@ static void host_interleave(const struct filtered *filtered, struct rng *rng, st
     host->address_count = (uint8_t)used;
 }
 
-static void answer_add(struct mx_answer *answer, const uint8_t *packed, uint16_t port,
-                       const struct filtered *filtered, struct rng *rng)
+static struct mx_host *answer_name(struct mx_answer *answer, uint32_t index, const uint8_t *packed,
+                                   uint16_t port)
 {
-    struct mx_host *host = &answer->hosts[answer->host_count++];
+    struct mx_host *host = &answer->hosts[index];
 
     host->preference = host_preference(packed);
     host->port = port;
     host->weight = 0;
+    host->address_count = 0;
     memcpy(host->name, packed + HOST_SIZE, packed[3]);
     host->name[packed[3]] = '\0';
-    host_interleave(filtered, rng, host);
+    return host;
+}
+
+static void answer_add(struct mx_answer *answer, const uint8_t *packed, uint16_t port,
+                       const struct filtered *filtered, struct rng *rng)
+{
+    host_interleave(filtered, rng, answer_name(answer, answer->host_count, packed, port));
+    answer->host_count++;
+}
+
+static bool answer_has(const struct mx_answer *answer, const uint8_t *packed)
+{
+    struct span name = span_of(packed + HOST_SIZE, packed[3]);
+
+    for (uint32_t i = 0; i < answer->host_count; i++) {
+        if (span_is_equal(span_from_text(answer->hosts[i].name), name))
+            return true;
+    }
+    return false;
+}
+
+static void answer_add_others(struct mx_answer *answer, const uint8_t *const *packed,
+                              uint32_t count, uint16_t port)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (!answer_has(answer, packed[i]))
+            answer_name(answer, answer->host_count + answer->other_count++, packed[i], port);
+    }
 }
 
 /* RFC 5321 section 5.1: our own preference and all behind it are no way out. */
@@ -175,7 +205,7 @@ void mx_set_answer(struct span octets, const struct mx_policy *policy, uint16_t 
     ret_answer->verdict = octets.data[0];
     memcpy(&ret_answer->reason, octets.data + 8, sizeof(ret_answer->reason));
     ret_answer->is_loop = false;
-    ret_answer->host_count = 0;
+    ret_answer->host_count = ret_answer->other_count = 0;
     if (ret_answer->verdict != MX_OK)
         return;
 
@@ -193,8 +223,10 @@ void mx_set_answer(struct span octets, const struct mx_policy *policy, uint16_t 
         if (filtered.counts[MX_FAMILY_4] + filtered.counts[MX_FAMILY_6] > 0)
             answer_add(ret_answer, hosts[i], port, &filtered, rng);
     }
-    if (ret_answer->host_count > 0)
+    if (ret_answer->host_count > 0) {
+        answer_add_others(ret_answer, hosts, count, port);
         return;
+    }
     if (best_failed < own)
         answer_set(ret_answer, MX_TEMPORARY, "the mail hosts of the domain do not resolve now");
     else if (own != UINT32_MAX)

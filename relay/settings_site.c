@@ -36,7 +36,7 @@ static bool host_is_of(const struct settings_site *rule, struct span name)
 
 static bool provider_matches(const struct settings_site *rule, const struct mx_answer *answer)
 {
-    for (uint32_t i = 0; i < answer->host_count; i++) {
+    for (uint32_t i = 0; i < answer->host_count + answer->other_count; i++) {
         if (!host_is_of(rule, span_from_text(answer->hosts[i].name)))
             return false;
     }

@@ -244,7 +244,7 @@ static void transfer_job_make_ready(struct transfer_job *job)
 static void transfer_mx_answer_copy(struct mx_answer *to, const struct mx_answer *from)
 {
     memcpy(to, from, offsetof(struct mx_answer, hosts));
-    memcpy(to->hosts, from->hosts, from->host_count * sizeof(from->hosts[0]));
+    memcpy(to->hosts, from->hosts, (from->host_count + from->other_count) * sizeof(from->hosts[0]));
     to->reason = from->reason;
 }
 

@@ -163,12 +163,14 @@ static enum err transfer_route_resolve(struct transfer *transfer, struct transfe
                                        struct mx_answer *ret_answer)
 {
     const struct settings_route *route = line->route;
+    const struct settings_host *unresolved[MX_HOST_MAX];
+    uint32_t unresolved_count = 0;
     struct mx_answer one;
 
     *ret_answer = (struct mx_answer){.verdict = MX_TEMPORARY,
                                      .valid_until = transfer->now.tick + TICK_S(60),
                                      .reason = "no host of the route can be resolved now"};
-    for (uint32_t i = 0; i < route->host_count && ret_answer->host_count < MX_HOST_MAX; i++) {
+    for (uint32_t i = 0; i < route->host_count && i < MX_HOST_MAX; i++) {
         const struct settings_host *host = &route->hosts[i];
         struct mx_host *found = &ret_answer->hosts[ret_answer->host_count];
         if (host->address.family != FLOW_FAMILY_NONE) {
@@ -181,8 +183,10 @@ static enum err transfer_route_resolve(struct transfer *transfer, struct transfe
                                           (uint64_t)(uintptr_t)line, transfer->now, &one);
             if (err == ERR_AGAIN)
                 return err;
-            if (err != ERR_OK || one.verdict != MX_OK || one.host_count == 0)
+            if (err != ERR_OK || one.verdict != MX_OK || one.host_count == 0) {
+                unresolved[unresolved_count++] = host;
                 continue;
+            }
             *found = one.hosts[0];
         }
         found->port = host->port;
@@ -190,6 +194,12 @@ static enum err transfer_route_resolve(struct transfer *transfer, struct transfe
         ret_answer->host_count++;
         ret_answer->verdict = MX_OK;
     }
+    for (uint32_t i = 0; i < unresolved_count; i++) {
+        struct mx_host *other = &ret_answer->hosts[ret_answer->host_count + i];
+        *other = (struct mx_host){.port = unresolved[i]->port};
+        (void)snprintf(other->name, sizeof(other->name), "%s", unresolved[i]->name);
+    }
+    ret_answer->other_count = unresolved_count;
     transfer_hosts_shuffle(transfer, ret_answer);
     return ERR_OK;
 }
@@ -247,7 +257,8 @@ static uint64_t transfer_site_key(const struct transfer *transfer, const struct 
 
     if (limits->name[0] != '\0')
         names[count++] = span_from_text(limits->name);
-    for (uint32_t i = 0; i < answer->host_count && limits->provider == NULL; i++) {
+    uint32_t name_count = limits->provider == NULL ? answer->host_count + answer->other_count : 0;
+    for (uint32_t i = 0; i < name_count; i++) {
         const struct mx_host *host = &answer->hosts[i];
         names[count] = span_from_text(host->name);
         if (host->port != transfer->settings->mx.port) {

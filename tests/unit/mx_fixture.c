@@ -85,4 +85,8 @@ void answer_format(const struct mx_answer *answer, char *ret_text, size_t size)
                                      flow_address_format_ip(&host->addresses[j], ip));
         }
     }
+    for (uint32_t i = 0; i < answer->other_count; i++) {
+        used += (size_t)snprintf(ret_text + used, size - used, " +%s",
+                                 answer->hosts[answer->host_count + i].name);
+    }
 }

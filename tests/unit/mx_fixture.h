@@ -28,7 +28,7 @@ void pass(struct fixture *f, tick_us time);
 void settle(struct fixture *f);
 /** Look up to the end. */
 void look_up(struct fixture *f, const char *domain, struct mx_answer *ret_answer);
-/** "mx1.example=192.0.2.1,2001:db8::1 mx2.example=..." */
+/** "mx1.example=192.0.2.1,2001:db8::1 mx2.example=... +name without an address" */
 void answer_format(const struct mx_answer *answer, char *ret_text, size_t size);
 
 #define A    DNS_TYPE_A

@@ -153,6 +153,8 @@ static struct shard_options member_options(struct assembly *assembly, uint32_t i
                 .segment_spare_min = config->spool.spare_count,
                 .commit_deadline = config->spool.commit_deadline,
                 .lazy_time = config->spool.lazy_time,
+                .scrub_rate = (config->spool.scrub_rate + config->cores - 1) / config->cores,
+                .scrub_pause = config->spool.scrub_pause,
             },
         .epoch = epoch,
         .dns = dns,

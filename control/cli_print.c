@@ -120,6 +120,10 @@ static const struct {
     {"", "spool", "octets_max", "of at most", true},
     {"", "spool", "syncs", "flushes", false},
     {"", "spool", "sync_failures", "failed", false},
+    {"scrubber", "spool", "scrubbed_octets", "read", true},
+    {"", "spool", "scrub_rounds", "rounds", false},
+    {"", "spool", "damaged_messages", "damaged messages", false},
+    {"", "spool", "repaired_messages", "mended", false},
     {"dns", "dns", "hits", "cache hits", false},
     {"", "dns", "misses", "misses", false},
     {"", "dns", "timeouts", "time-outs", false},
@@ -131,6 +135,9 @@ static void warnings_print(const json_t *answer, FILE *out)
 {
     if (cli_number(answer, "spool", "is_failed") > 0)
         fprintf(out, "warning    the spool's disk has failed: new mail is answered 451\n");
+    if (cli_number(answer, "spool", "damaged_ranges") > 0)
+        fprintf(out,
+                "warning    octets in the spool have changed: see the log, suspect the disk\n");
     if (cli_number(answer, "spool", "is_full") > 0)
         fprintf(out, "warning    the spool is full: new mail is answered 452\n");
     if (cli_number(answer, "records", "dropped") > 0)

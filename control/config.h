@@ -77,7 +77,8 @@ struct config_spool {
     const char *directory;
     uint64_t size, reserve;
     uint32_t segment_size, spare_count;
-    tick_us commit_deadline, lazy_time;
+    tick_us commit_deadline, lazy_time, scrub_pause;
+    uint64_t scrub_rate;
     enum disk_kind method;
 };
 

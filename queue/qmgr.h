@@ -234,6 +234,10 @@ void qmgr_dsn_written(struct qmgr *qmgr, struct qmgr_message *message, struct ti
 /** Its commit failed: reported again after retry_min. */
 void qmgr_dsn_failed(struct qmgr *qmgr, struct qmgr_message *message, struct tick_now now);
 
+/** The disk has lost something of this message (enum spool_damage): it is written anew from memory,
+ * or, false, its undelivered recipients end now. True as well when it is gone already. */
+bool qmgr_damaged(struct qmgr *qmgr, struct message_id id, uint8_t damage, struct tick_now now);
+
 /** Timers: retries become due, messages expire (recipients FAILED with 4.4.7, is_expired; reported
  * through on_expired for records). */
 void qmgr_advance(struct qmgr *qmgr, struct tick_now now);

@@ -98,6 +98,8 @@ enum err spool_new(const struct spool_options *options, struct disk *disk, struc
     spool_list_init(&spool->pending);
     spool->reads_end = &spool->reads_waiting;
     spool->copy.io = (struct spool_io){SPOOL_IO_COPY, spool};
+    spool->repairs_end = &spool->repairs;
+    spool_scrub_init(spool);
     slab_init(&spool->entries, sizeof(struct spool_entry), UINT32_MAX, spool);
     enum err err = spool_segment_create_first(spool);
     if (err != ERR_OK) {
@@ -123,6 +125,7 @@ void spool_free(struct spool *spool)
     while (spool->transactions != NULL)
         spool_abort(spool, spool->transactions);
     spool_copy_fini(spool);
+    free(spool->scrub.block);
     spool_reads_free(spool);
     spool_batches_free(spool);
     spool_free_entries(spool);
@@ -384,6 +387,9 @@ static void spool_complete(struct spool *spool, const struct disk_completion *co
     case SPOOL_IO_COPY:
         spool_copy_completed(spool, completion->err, completion->size);
         break;
+    case SPOOL_IO_SCRUB:
+        spool_scrub_completed(spool, completion->err, completion->size);
+        break;
     }
 }
 
@@ -405,6 +411,7 @@ uint32_t spool_poll(struct spool *spool, struct tick_now now, struct spool_event
     spool_copy_advance(spool);
     spool_batch_start(spool);
     spool_reads_start(spool);
+    spool_scrub_advance(spool);
     uint32_t count = 0;
     for (; count < max && spool->event_count > 0; count++) {
         ret_events[count] = spool->events[spool->event_head];
@@ -421,14 +428,15 @@ tick_us spool_deadline(const struct spool *spool)
 
     if (spool->event_count > 0 || has_reads)
         return spool->now.tick;
-    return spool_batch_deadline(spool);
+    tick_us batch = spool_batch_deadline(spool), scrub = spool_scrub_deadline(spool);
+    return batch < scrub ? batch : scrub;
 }
 
 bool spool_is_idle(const struct spool *spool)
 {
     return spool->pending.first == NULL && spool->flight == NULL && spool->late == NULL &&
            spool->operations == 0 && spool->reads_running == 0 && spool->reads_waiting == NULL &&
-           !spool->copy.is_reading && spool->event_count == 0;
+           !spool->copy.is_reading && !spool->scrub.is_reading && spool->event_count == 0;
 }
 
 void spool_flush(struct spool *spool)

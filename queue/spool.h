@@ -34,6 +34,8 @@ struct spool_options {
     uint32_t segment_spare_min; /* pre-written segments kept ready, at least 1 */
     tick_us commit_deadline;    /* a sync later than this fails its batch (default 60 s) */
     tick_us lazy_time;          /* bound on the delay of PROGRESS and DONE (default 1 s) */
+    uint64_t scrub_rate;        /* octets read in a second to look for damage; 0: none */
+    tick_us scrub_pause;        /* between two rounds of that */
     struct buf_pool *pool;      /* for bodies read back */
     uint32_t shard;             /* part of new segments' names only */
     uint64_t epoch;             /* of this process: spool_epoch_next() */
@@ -42,6 +44,13 @@ struct spool_options {
 enum spool_event_kind {
     SPOOL_EVENT_COMMITTED, /* err, entry when ERR_OK */
     SPOOL_EVENT_READ,      /* err, octets */
+    SPOOL_EVENT_DAMAGED, /* id, damage: a live message, which may have ended meanwhile; no token */
+};
+
+enum spool_damage {
+    SPOOL_DAMAGE_ENVELOPE = 1,
+    SPOOL_DAMAGE_BODY = 2,
+    SPOOL_DAMAGE_PROGRESS = 4, /* costs another attempt after the next start */
 };
 
 struct spool_event {
@@ -50,6 +59,8 @@ struct spool_event {
     uint64_t token;
     struct spool_entry *entry;
     struct buf_queue octets; /* READ: owned by the receiver of the event */
+    struct message_id id;
+    uint8_t damage; /* enum spool_damage */
 };
 
 struct spool_stats {
@@ -57,6 +68,7 @@ struct spool_stats {
         recycled_segments, copied_messages, messages_live, messages_recovered, octets_used,
         octets_max;
     uint64_t sync_time_us_total; /* sum over syncs */
+    uint64_t scrub_rounds, scrubbed_octets, damaged_ranges, damaged_messages, repaired_messages;
     bool is_full, is_failed;
 };
 
@@ -112,6 +124,16 @@ void spool_read_body(struct spool *spool, struct spool_entry *entry, uint64_t of
                      uint64_t token);
 /** Read the envelope (as committed) back; ends in one READ event. */
 void spool_read_envelope(struct spool *spool, struct spool_entry *entry, uint64_t token);
+
+/**
+ * A live message is damaged on the disk, and this is what memory still has of it: write it anew.
+ * Records that can be read are taken from the disk all the same.
+ *
+ * Bounds:     `envelope` empty: there is none. `body` NULL or empty: none, else the whole body.
+ * Ownership:  both are copied (of the body, its references).
+ */
+void spool_repair(struct spool *spool, struct spool_entry *entry, struct span envelope,
+                  const struct buf_queue *body);
 
 /** Submit and reap; fills events. Call once per turn, until it returns fewer than max. */
 uint32_t spool_poll(struct spool *spool, struct tick_now now, struct spool_event *ret_events,

@@ -79,7 +79,7 @@ static void adopt_segment(struct adoption *adoption, uint32_t index)
         return;
     }
     struct spool_segment *segment =
-        spool_segment_adopt(spool, file, from->name, &from->header, from->is_sealed);
+        spool_segment_adopt(spool, file, from->name, &from->header, from->end, from->is_sealed);
     segment->holds += from->is_damaged;
     adoption->adopted[index] = segment->index;
 }

@@ -7,6 +7,7 @@
  * the end of the log. Taking the oldest first means that the segment is surely reusable afterwards,
  * and that each one freed takes a reference off younger ones. A retired segment is emptied as well,
  * as long as the disk works: what was acknowledged is read back and gets a second, healthy home.
+ * A message that is damaged is copied likewise, and what cannot be read is taken from memory.
  *
  * One message at a time, one record at a time; the copies travel in ordinary batches.
  *
@@ -95,14 +96,21 @@ static void copy_begin(struct spool *spool, struct spool_entry *entry)
     copy->bodies_placed = 0;
     copy->message = (struct spool_place){0};
     struct spool_place place = spool_entry_message(spool, entry);
-    copy->is_message_moved = place_is_in(&place, copy->victim);
-    for (uint32_t i = 0; i < entry->body_count; i++) {
+    copy->is_message_moved = copy->repair != NULL || place_is_in(&place, copy->victim);
+    for (uint32_t i = 0; !copy->is_message_moved && i < entry->body_count; i++) {
         place = spool_entry_place(spool, entry, i);
-        copy->is_message_moved |= place_is_in(&place, copy->victim);
+        copy->is_message_moved = place_is_in(&place, copy->victim);
     }
     copy->step = copy->is_message_moved ? 0 : entry->body_count + 1;
     copy->bodies = calloc(entry->body_count + 1, sizeof(*copy->bodies));
     CHECK(copy->bodies != NULL);
+}
+
+static void repair_free(struct spool *spool, struct spool_repair *repair)
+{
+    spool_entry_release(spool, repair->entry);
+    buf_queue_fini(&repair->body);
+    free(repair);
 }
 
 static void copy_finish(struct spool *spool)
@@ -119,6 +127,9 @@ static void copy_finish(struct spool *spool)
     copy->bodies = NULL;
     spool_entry_release(spool, copy->entry);
     copy->entry = NULL;
+    if (copy->repair != NULL)
+        repair_free(spool, copy->repair);
+    copy->repair = NULL;
 }
 
 /* Choose the record of the next step. False when there is none left. */
@@ -132,8 +143,8 @@ static bool copy_choose(const struct spool *spool, struct spool_copy *copy)
         }
         bool is_body = copy->step < entry->body_count;
         copy->source = spool_entry_place(spool, entry, is_body ? copy->step : copy->step - 1);
-        if (is_body ||
-            (copy->source.kind == SPOOL_PLACE_PROGRESS && place_is_in(&copy->source, copy->victim)))
+        if (is_body || (copy->repair == NULL && copy->source.kind == SPOOL_PLACE_PROGRESS &&
+                        place_is_in(&copy->source, copy->victim)))
             return true;
     }
     return false;
@@ -147,6 +158,32 @@ static void copy_read(struct spool *spool)
     copy->salt = spool->segments[copy->source.segment]->salt;
     copy->is_reading = true;
     spool_segment_read(spool, &copy->source, copy->block, &copy->io);
+}
+
+/* Queue a copy of the record at copy->source, whose header, if it is known, is `record`. */
+static void copy_queue_item(struct spool *spool, enum spool_record_type type,
+                            const struct spool_record *record, uint8_t *block, uint32_t block_size,
+                            uint32_t envelope_size)
+{
+    struct spool_copy *copy = &spool->copy;
+    struct spool_item *item = spool_item_new(spool, type, copy->entry);
+
+    item->is_copy = true;
+    item->source = copy->source;
+    item->envelope_size = envelope_size;
+    item->block = block;
+    item->block_size = item->record.payload_size = block_size;
+    if (record != NULL) {
+        item->record.part = record->part;
+        item->record.epoch = record->epoch;
+        item->record.sequence = record->sequence;
+        item->record.copy = record->copy + 1;
+    } else if (type == SPOOL_BODY) {
+        item->record.part = copy->step;
+    }
+    copy->items_queued++;
+    copy->step++;
+    spool_item_queue(spool, item);
 }
 
 /* A record was read: queue its copy. Errors: ERR_DISK_CORRUPT, nothing was queued. */
@@ -167,24 +204,61 @@ static enum err copy_queue(struct spool *spool, struct span octets)
     if (record.type == SPOOL_MESSAGE)
         TRY(spool_message_open(payload, &message, &extents, &envelope));
 
-    struct spool_item *item =
-        spool_item_new(spool, (enum spool_record_type)record.type, copy->entry);
-    item->is_copy = true;
-    item->source = copy->source;
-    item->envelope_size = message.envelope_size;
-    item->block_size = payload.size;
-    item->block = malloc(payload.size + 1);
-    CHECK(item->block != NULL);
-    memcpy(item->block, payload.data, payload.size);
-    item->record.payload_size = payload.size;
-    item->record.part = record.part;
-    item->record.epoch = record.epoch;
-    item->record.sequence = record.sequence;
-    item->record.copy = record.copy + 1;
-    copy->items_queued++;
-    copy->step++;
-    spool_item_queue(spool, item);
+    uint8_t *block = malloc(payload.size + 1);
+    CHECK(block != NULL);
+    memcpy(block, payload.data, payload.size);
+    copy_queue_item(spool, (enum spool_record_type)record.type, &record, block, payload.size,
+                    message.envelope_size);
     return ERR_OK;
+}
+
+/* Part number `part` of the body that memory has. */
+static void repair_body(const struct spool_copy *copy, uint32_t part, uint8_t *ret_data)
+{
+    uint64_t skip = 0;
+    uint32_t left = spool_entry_payload_size(copy->entry, part);
+
+    for (uint32_t i = 0; i < part; i++)
+        skip += spool_entry_payload_size(copy->entry, i);
+    for (uint32_t i = 0; i < copy->repair->body.count && left > 0; i++) {
+        struct span octets = buf_slice_span(buf_queue_get(&copy->repair->body, i));
+        uint32_t passed = skip < octets.size ? (uint32_t)skip : octets.size;
+        octets = span_skip(octets, passed);
+        octets = span_head(octets, octets.size < left ? octets.size : left);
+        skip -= passed;
+        if (octets.size > 0)
+            memcpy(ret_data, octets.data, octets.size);
+        ret_data += octets.size;
+        left -= octets.size;
+    }
+    CHECK(left == 0);
+}
+
+/* The record at copy->source cannot be read: take it from memory. A MESSAGE whose header is lost
+ * becomes newer than its PROGRESS, which its envelope has taken in. False: memory has it not. */
+static bool copy_queue_repair(struct spool *spool, struct span octets)
+{
+    struct spool_copy *copy = &spool->copy;
+    const struct spool_repair *repair = copy->repair;
+    bool is_body = copy->step < copy->entry->body_count;
+    struct spool_record record;
+
+    if (repair == NULL ||
+        (is_body ? repair->body.size != copy->entry->body_size : repair->envelope_size == 0))
+        return false;
+    uint32_t size = is_body ? copy->source.payload_size
+                            : spool_message_size(copy->entry->body_count, repair->envelope_size);
+    uint8_t *block = malloc(size + 1);
+    CHECK(block != NULL);
+    if (is_body)
+        repair_body(copy, copy->step, block);
+    else
+        memcpy(block + size - repair->envelope_size, repair->envelope, repair->envelope_size);
+    bool has_header = spool_record_open(octets, copy->salt, &record) == ERR_OK &&
+                      message_id_is_equal(record.id, copy->entry->id);
+    copy_queue_item(spool, is_body ? SPOOL_BODY : SPOOL_MESSAGE, has_header ? &record : NULL, block,
+                    size, is_body ? 0 : repair->envelope_size);
+    return true;
 }
 
 void spool_copy_completed(struct spool *spool, enum err err, uint32_t size)
@@ -193,8 +267,12 @@ void spool_copy_completed(struct spool *spool, enum err err, uint32_t size)
     CHECK(copy->is_reading);
     copy->is_reading = false;
     spool_segment_read_end(spool, &copy->source);
-    if (err == ERR_OK && copy->entry->state == SPOOL_ENTRY_LIVE && !copy->is_failed)
-        err = copy_queue(spool, span_of(copy->block, size));
+    struct span octets = span_of(copy->block, err == ERR_OK ? size : 0);
+    bool is_wanted = copy->entry->state == SPOOL_ENTRY_LIVE && !copy->is_failed;
+    if (err == ERR_OK && is_wanted)
+        err = copy_queue(spool, octets);
+    if (err != ERR_OK && is_wanted && copy_queue_repair(spool, octets))
+        err = ERR_OK;
     if (err != ERR_OK) {
         copy->is_failed = true;
         copy->entry->is_copy_refused = true;
@@ -256,6 +334,7 @@ static void copy_message_durable(struct spool *spool, const struct spool_item *i
     spool_entry_set_message(entry, &copy->message);
     copy->is_message_durable = true;
     spool->stats.copied_messages++;
+    spool->stats.repaired_messages += copy->repair != NULL;
 }
 
 static void copy_progress_durable(struct spool *spool, const struct spool_item *item)
@@ -323,6 +402,40 @@ static void copy_continue(struct spool *spool)
         copy_read(spool);
 }
 
+static void repair_begin(struct spool *spool)
+{
+    struct spool_repair *repair = spool->repairs;
+
+    spool->repairs = repair->next;
+    if (spool->repairs == NULL)
+        spool->repairs_end = &spool->repairs;
+    spool->copy.repair = repair;
+    copy_begin(spool, repair->entry);
+    copy_continue(spool);
+}
+
+void spool_repair(struct spool *spool, struct spool_entry *entry, struct span envelope,
+                  const struct buf_queue *body)
+{
+    CHECK(envelope.size <= ENVELOPE_SIZE_MAX);
+    if (entry->state != SPOOL_ENTRY_LIVE)
+        return; /* its end is on the way */
+    struct spool_repair *repair = calloc(1, sizeof(*repair) + envelope.size);
+    CHECK(repair != NULL);
+    repair->entry = entry;
+    spool_entry_reference(entry);
+    buf_queue_init(&repair->body);
+    for (uint32_t i = 0; body != NULL && i < body->count; i++) {
+        const struct buf_slice *slice = buf_queue_get(body, i);
+        buf_queue_append(&repair->body, slice->buf, slice->offset, slice->size);
+    }
+    repair->envelope_size = envelope.size;
+    if (envelope.size > 0)
+        memcpy(repair->envelope, envelope.data, envelope.size);
+    *spool->repairs_end = repair;
+    spool->repairs_end = &repair->next;
+}
+
 void spool_copy_advance(struct spool *spool)
 {
     struct spool_copy *copy = &spool->copy;
@@ -334,6 +447,10 @@ void spool_copy_advance(struct spool *spool)
     }
     if (spool->is_flushing || spool->failures_in_row > 0)
         return;
+    if (spool->repairs != NULL) {
+        repair_begin(spool);
+        return;
+    }
     /* Empty at last, the victim may be on its way to be used again. */
     if (copy->victim != NULL && copy->victim->state != SPOOL_SEGMENT_SEALED &&
         copy->victim->state != SPOOL_SEGMENT_RETIRED)
@@ -362,4 +479,11 @@ void spool_copy_fini(struct spool *spool)
     if (copy->entry != NULL)
         spool_entry_release(spool, copy->entry);
     copy->entry = NULL;
+    if (copy->repair != NULL)
+        repair_free(spool, copy->repair);
+    while (spool->repairs != NULL) {
+        struct spool_repair *repair = spool->repairs;
+        spool->repairs = repair->next;
+        repair_free(spool, repair);
+    }
 }

@@ -10,7 +10,8 @@
  * What the files of the spool share. spool.c is the way in and tells the whole story; spool_entry.c
  * keeps what is resident of a message, spool_item.c makes records, spool_batch.c writes them,
  * spool_segment.c keeps the segments and spool_place.c what needs them, spool_read.c reads back,
- * spool_copy.c copies survivors forward, spool_adopt.c takes recovered segments over.
+ * spool_copy.c copies survivors forward, spool_scrub.c looks for damage, spool_adopt.c takes
+ * recovered segments over.
  */
 #define SPOOL_SEGMENT_COUNT_MAX 8192u        /* of one spool: adopted and own */
 #define SPOOL_TRANSACTION_MAX   16384u       /* open at a time */
@@ -92,6 +93,7 @@ enum spool_io_kind {
     SPOOL_IO_SEGMENT,
     SPOOL_IO_READ,
     SPOOL_IO_COPY,
+    SPOOL_IO_SCRUB,
 };
 
 struct spool_io { /* its address is the token of the submission */
@@ -125,12 +127,15 @@ struct spool_segment {
     bool is_zero_sync; /* the zeroing operation under way is a sync */
     bool is_drained;   /* nothing more can be copied out of it */
     bool is_foreign;   /* created by an earlier process: may be removed when there are too many */
+    bool has_index;    /* SEALED: index and trailer are there */
+    bool is_end_known; /* SEALED: records end at `used`; if not, no later */
     uint32_t serial;   /* generation: unique in this spool, rising with age of content */
     uint32_t size;
-    uint32_t used;   /* append offset */
-    uint32_t zeroed; /* octets zeroed so far */
-    uint32_t holds;  /* records here that a live or unfinished message needs */
-    uint32_t reads;  /* under way: the file must stay open */
+    uint32_t used;        /* append offset */
+    uint32_t zeroed;      /* octets zeroed so far */
+    uint32_t holds;       /* records here that a live or unfinished message needs */
+    uint32_t reads;       /* under way: the file must stay open */
+    uint32_t ranges_told; /* damaged ones of this generation */
     uint64_t live_octets;
     uint64_t salt;
     struct disk_file *file;
@@ -192,9 +197,19 @@ struct spool_batch {
 
 /* ---- copying forward: one entry at a time, one record at a time ---- */
 
+/* A damaged message, and what memory has of it. */
+struct spool_repair {
+    struct spool_repair *next;
+    struct spool_entry *entry; /* referenced */
+    struct buf_queue body;     /* empty, or the whole body */
+    uint32_t envelope_size;    /* 0, or of the envelope */
+    uint8_t envelope[];
+};
+
 struct spool_copy {
     struct spool_io io;
     struct spool_segment *victim; /* NULL: none chosen */
+    struct spool_repair *repair;  /* what `entry` is copied for; NULL: for its victim */
     tick_us look_at;              /* for the next one */
     struct spool_entry *entry;    /* referenced; NULL: choose the next */
     bool is_reading, is_failed;
@@ -223,6 +238,44 @@ struct spool_read {
     uint64_t salt;
     uint8_t *block;
     struct buf_queue octets;
+};
+
+/* ---- scrubbing ---- */
+
+#define SPOOL_SCRUB_RANGES_MAX 8u
+
+struct spool_range { /* damaged octets of a segment */
+    uint32_t start, end;
+    bool is_certain;   /* whether a message needs them or not */
+    uint32_t messages; /* that need them */
+};
+
+enum spool_scrub_phase {
+    SPOOL_SCRUB_RECORDS,
+    SPOOL_SCRUB_TRAILER,
+    SPOOL_SCRUB_INDEX,
+    SPOOL_SCRUB_END,
+};
+
+struct spool_scrub {
+    struct spool_io io;
+    tick_us due; /* for the next read */
+    bool is_reading;
+    bool is_begun;    /* `segment` with this `serial` is in hand */
+    uint32_t segment; /* number */
+    uint32_t serial;
+    enum spool_scrub_phase phase;
+    uint32_t offset;        /* of the next read, and */
+    uint32_t wanted, asked; /* its size at least; the size of the last */
+    uint8_t *block;
+    uint32_t block_size;
+    struct spool_trailer trailer;
+    bool is_lost; /* from lost_from on there was no record */
+    uint32_t lost_from;
+    uint32_t ranges_seen; /* in this segment */
+    struct spool_range ranges[SPOOL_SCRUB_RANGES_MAX];
+    uint32_t range_count; /* whose messages are looked for */
+    uint64_t cursor;      /* over the entries */
 };
 
 struct spool_census { /* of the segments; taken anew when something changed */
@@ -270,6 +323,8 @@ struct spool {
     tick_us retry_at;
 
     struct spool_copy copy;
+    struct spool_repair *repairs, **repairs_end; /* that wait for the copier */
+    struct spool_scrub scrub;
     struct spool_read *reads_waiting, **reads_end;
     struct spool_read *reads_active;
     uint32_t reads_running;
@@ -379,11 +434,12 @@ uint64_t spool_room(const struct spool *spool);
 /* As spool_room(), with the segments that may be made when there is no other. */
 uint64_t spool_room_urgent(const struct spool *spool);
 
-/** Take a segment of an earlier process over: SEALED, its generation older than all own ones. */
+/** Take a segment of an earlier process over: SEALED, its generation older than all own ones. Its
+ * records end at `end`, or before it when it was sealed. */
 struct spool_segment *spool_segment_adopt(struct spool *spool, struct disk_file *file,
                                           const char *name,
-                                          const struct spool_segment_header *header,
-                                          bool is_zeroed);
+                                          const struct spool_segment_header *header, uint32_t end,
+                                          bool is_sealed);
 
 /* spool_copy.c */
 void spool_copy_advance(struct spool *spool);
@@ -395,6 +451,12 @@ void spool_copy_lost(struct spool *spool, struct spool_item *item);
 /** What was written to this segment since its last sync is lost. */
 void spool_copy_segment_lost(struct spool *spool, const struct spool_segment *segment);
 void spool_copy_fini(struct spool *spool);
+
+/* spool_scrub.c */
+void spool_scrub_init(struct spool *spool);
+void spool_scrub_advance(struct spool *spool);
+void spool_scrub_completed(struct spool *spool, enum err err, uint32_t size);
+tick_us spool_scrub_deadline(const struct spool *spool);
 
 /* spool_read.c */
 void spool_reads_start(struct spool *spool);

@@ -205,16 +205,19 @@ enum err spool_segment_create_first(struct spool *spool)
 
 struct spool_segment *spool_segment_adopt(struct spool *spool, struct disk_file *file,
                                           const char *name,
-                                          const struct spool_segment_header *header, bool is_zeroed)
+                                          const struct spool_segment_header *header, uint32_t end,
+                                          bool is_sealed)
 {
     CHECK(strlen(name) < DISK_NAME_SIZE_MAX);
     struct spool_segment *segment = segment_new(spool);
     segment_enter(segment, SPOOL_SEGMENT_SEALED);
     segment->file = file;
     memcpy(segment->name, name, strlen(name) + 1);
-    segment->size = segment->used = header->segment_size;
+    segment->size = header->segment_size;
+    segment->used = end;
     segment->salt = header->salt;
-    segment->is_zeroed = is_zeroed;
+    segment->is_zeroed = segment->has_index = is_sealed;
+    segment->is_end_known = !is_sealed;
     segment->is_foreign = true;
     segment->serial = ++spool->serial_adopted;
     return segment;
@@ -250,7 +253,7 @@ static void segment_stamped(struct spool_segment *segment)
     spool->stats.recycled_segments += segment->serial != 0;
     segment->serial = ++spool->serial;
     segment->used = SPOOL_BLOCK_SIZE;
-    segment->row_count = 0;
+    segment->row_count = segment->ranges_told = 0;
     segment->is_drained = segment->is_dirty = false;
     bool is_urgent = spool->active == NULL && spool->census.ready == 0;
     if (segment->is_zeroed || is_urgent || segment->is_foreign) {
@@ -278,6 +281,7 @@ static void segment_sealed(struct spool_segment *segment)
 {
     free(segment->block);
     segment->block = NULL;
+    segment->has_index = segment->is_end_known = true;
     segment_enter(segment, SPOOL_SEGMENT_SEALED);
 }
 

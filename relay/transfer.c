@@ -297,7 +297,14 @@ static void transfer_on_host(void *context, const struct flow_address *address, 
 static void transfer_on_spool_event(struct transfer *transfer, struct spool_event *event)
 {
     struct transfer_token *token = (struct transfer_token *)(uintptr_t)event->token;
+    char text[MESSAGE_ID_TEXT_SIZE];
 
+    if (event->kind == SPOOL_EVENT_DAMAGED) {
+        if (!qmgr_damaged(transfer->qmgr, event->id, event->damage, transfer->now))
+            log_line(LOG_ERROR, "event=damaged_message_ended message=%s",
+                     message_id_format(event->id, text));
+        return;
+    }
     switch (token->kind) {
     case TRANSFER_TOKEN_INTAKE:
         CHECK(event->kind == SPOOL_EVENT_COMMITTED);

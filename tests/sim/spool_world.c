@@ -281,6 +281,8 @@ static bool world_open_spools(struct world *world, uint32_t shard_count, struct 
             .segment_spare_min = 1,
             .commit_deadline = WORLD_COMMIT_DEADLINE,
             .lazy_time = WORLD_LAZY_TIME,
+            .scrub_rate = 8u << 20,
+            .scrub_pause = TICK_MS(500),
             .pool = world->pool,
             .shard = i,
             .epoch = epoch,
@@ -366,6 +368,11 @@ static void world_read(struct world *world, struct world_message *message,
 static void world_event(struct world *world, struct spool_event *event)
 {
     struct world_message *message = &world->messages[(uint32_t)event->token];
+    if (event->kind == SPOOL_EVENT_DAMAGED) { /* a disk that fails reads may look like that */
+        if (disk_sim_get_stats(world->sim).failures == 0)
+            world_violation(world, "message %lu: the scrubber saw damage", event->id.high);
+        return;
+    }
     if (event->kind == SPOOL_EVENT_COMMITTED)
         world_committed(world, message, event);
     else

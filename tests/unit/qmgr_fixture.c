@@ -22,6 +22,15 @@ void spool_progress(struct spool *spool, struct spool_entry *entry, struct span 
     entry->progress[entry->progress_count++] = span_of(copy, progress.size);
 }
 
+void spool_repair(struct spool *spool, struct spool_entry *entry, struct span envelope,
+                  const struct buf_queue *body)
+{
+    (void)spool;
+    entry->repairs++;
+    CHECK(entry->encoded_size == envelope.size);
+    entry->repaired_body_size = body->size;
+}
+
 static void on_done(void *context, struct spool_entry *entry)
 {
     struct fixture *fixture = context;

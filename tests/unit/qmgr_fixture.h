@@ -15,6 +15,8 @@ struct spool_entry {
     struct span *progress; /* oldest first */
     uint32_t progress_count;
     bool is_done; /* on_done came */
+    uint32_t repairs;
+    uint64_t repaired_body_size;
 };
 
 struct fixture {

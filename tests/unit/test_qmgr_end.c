@@ -47,6 +47,80 @@ static struct qmgr_status only_status(struct fixture *f, uint32_t recipient_inde
     return qmgr_message_status(message, recipient_index, f->now);
 }
 
+/* ---- damage ---- */
+
+static void buf_queue_of(struct buf_pool *pool, uint32_t size, struct buf_queue *ret_octets)
+{
+    struct buf *buf = buf_acquire(pool);
+    buf_queue_init(ret_octets);
+    buf_extend(buf, size);
+    buf_queue_append(ret_octets, buf, BUF_HEADROOM, size);
+    buf_release(buf);
+}
+
+/* What memory still has is written anew; what it has not ends, and its sender hears why. */
+static void damaged_message_is_mended_or_returned(void **state)
+{
+    static const struct row {
+        const char *name;
+        uint8_t damage;
+        bool has_body, is_mended, is_kept;
+    } rows[] = {
+        {"progress", SPOOL_DAMAGE_PROGRESS, false, false, true},
+        {"envelope", SPOOL_DAMAGE_ENVELOPE, false, true, true},
+        {"body in memory", SPOOL_DAMAGE_BODY, true, true, true},
+        {"both in memory", SPOOL_DAMAGE_BODY | SPOOL_DAMAGE_ENVELOPE, true, true, true},
+        {"body on the disk only", SPOOL_DAMAGE_BODY, false, false, false},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        struct fixture f;
+        struct spool_entry *entry;
+        struct buf_queue body;
+        struct buf_pool *pool =
+            buf_pool_new(&(struct buf_pool_options){.data_size = 512, .count_max = 4});
+
+        print_message("# %s\n", rows[i].name);
+        fixture_init(&f, NULL);
+        buf_queue_of(pool, 100, &body);
+        struct message_options options = {
+            .id = 7, .recipients = "a@v b@w", .body = rows[i].has_body ? &body : NULL};
+        assert_int_equal(ERR_OK, fixture_insert(&f, &options, &entry));
+        bool is_good = qmgr_damaged(f.qmgr, (struct message_id){(uint64_t)f.now.wall, 7},
+                                    rows[i].damage, f.now);
+        assert_sound(&f);
+        assert_int_equal(rows[i].is_kept, is_good);
+        assert_int_equal(rows[i].is_mended, entry->repairs);
+        assert_int_equal(rows[i].is_mended && rows[i].has_body ? 100 : 0,
+                         entry->repaired_body_size);
+        struct qmgr_message *message = qmgr_dsn_next(f.qmgr, f.now);
+        assert_int_equal(!rows[i].is_kept, message != NULL);
+        if (message != NULL) {
+            struct qmgr_dsn dsn = qmgr_dsn_view(f.qmgr, message);
+            assert_int_equal(2, dsn.failure_count);
+            assert_true(dsn.is_done);
+            assert_true(span_is_equal(SPAN_LITERAL("the stored message failed its checksum"),
+                                      dsn.failures[0].reply));
+            qmgr_dsn_failed(f.qmgr, message, f.now);
+        }
+        buf_queue_fini(&body);
+        fixture_fini(&f);
+        buf_pool_free(pool);
+    }
+}
+
+/* It may have ended since. */
+static void damage_of_a_message_that_is_gone(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    assert_true(qmgr_damaged(f.qmgr, (struct message_id){1, 1}, SPOOL_DAMAGE_BODY, f.now));
+    fixture_fini(&f);
+}
+
 /* ---- DSNs ---- */
 
 static void dsn_waits_for_what_is_in_flight_only(void **state)
@@ -325,6 +399,8 @@ static void committed_failures_are_reported(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(damaged_message_is_mended_or_returned),
+        cmocka_unit_test(damage_of_a_message_that_is_gone),
         cmocka_unit_test(dsn_waits_for_what_is_in_flight_only),
         cmocka_unit_test(attempt_takes_a_listed_dsn_back),
         cmocka_unit_test(failed_dsn_commit_is_reported_again),

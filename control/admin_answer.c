@@ -48,6 +48,8 @@ static const struct {
     FIELD(client, refused),
     FIELD(client, uncertain),
     FIELD(client, desynchronised),
+    FIELD(client, races),
+    FIELD(client, races_won),
     FIELD(client, tls_handshakes),
     FIELD(client, tls_failures),
     FIELD(queue, messages),

@@ -490,6 +490,11 @@ enum err site_slot_acquire(struct site_set *sites, struct site *site, int64_t ra
     return err;
 }
 
+bool site_slot_try(struct site_set *sites, struct site *site, tick_us now)
+{
+    return !site->is_waiting && site_slot_acquire(sites, site, INT64_MAX, 1, now) == ERR_OK;
+}
+
 void site_slot_return(struct site_set *sites, struct site *site, tick_us now)
 {
     CHECK(site->used > 0);

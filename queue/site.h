@@ -103,6 +103,9 @@ void site_release(struct site_set *sites, struct site *site);
  */
 enum err site_slot_acquire(struct site_set *sites, struct site *site, int64_t rank,
                            uint32_t waiting, tick_us now) MUST_CHECK;
+/** Likewise for what can do without: one that is free now, and that no mail waits for. After false
+ * wake() may follow. */
+bool site_slot_try(struct site_set *sites, struct site *site, tick_us now);
 void site_slot_return(struct site_set *sites, struct site *site, tick_us now);
 /** How many connections the caller's configuration allows this site, instead of connection_max. The
  * home goes by what it heard last; above a lowered limit slots come back as they are returned. */

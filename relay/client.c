@@ -6,6 +6,7 @@
  *
  *   client_attempt.c      a request: hosts, failures, result
  *   client_connection.c   a connection: engine, deadlines, end
+ *   client_race.c         the address families of a host, raced
  *   client_body.c         the body
  *
  * Invariants
@@ -36,8 +37,9 @@
 
 static const uint32_t client_edges[CLIENT_STATE_COUNT] = {
     [CLIENT_STATE_FREE] = TO(STARTING),
-    [CLIENT_STATE_STARTING] = TO(STARTING) | TO(CONNECTING) | TO(FREE),
-    [CLIENT_STATE_CONNECTING] = TO(CONNECTING) | TO(ACTIVE) | TO(FREE),
+    [CLIENT_STATE_STARTING] = TO(STARTING) | TO(CONNECTING) | TO(RACING) | TO(FREE),
+    [CLIENT_STATE_CONNECTING] = TO(CONNECTING) | TO(ACTIVE) | TO(GONE) | TO(FREE),
+    [CLIENT_STATE_RACING] = TO(CONNECTING) | TO(GONE) | TO(FREE),
     [CLIENT_STATE_ACTIVE] = TO(IDLE) | TO(QUITTING) | TO(CONNECTING) | TO(GONE) | TO(FREE),
     [CLIENT_STATE_IDLE] = TO(ACTIVE) | TO(QUITTING) | TO(GONE) | TO(FREE),
     [CLIENT_STATE_QUITTING] = TO(CONNECTING) | TO(GONE) | TO(FREE),
@@ -241,6 +243,22 @@ bool client_uses_settings(const struct client *client, uint64_t serial)
     return false;
 }
 
+struct client_connection *client_take(struct client *client)
+{
+    struct client_connection *connection = client->free;
+
+    CHECK(connection != NULL);
+    client->free = connection->next;
+    connection->next = NULL;
+    connection->peer = connection->source = (struct flow_address){0};
+    connection->host[0] = '\0';
+    connection->id = 0;
+    connection->use_count = 0;
+    client->stats.open++;
+    client_enter(client, connection, CLIENT_STATE_STARTING);
+    return connection;
+}
+
 /* ---- requests ---- */
 
 enum err client_start(struct client *client, const struct client_request *request, tick_us now)
@@ -258,14 +276,7 @@ enum err client_start(struct client *client, const struct client_request *reques
     if (connection == NULL || request->hosts->host_count == 0)
         return ERR_LIMIT;
     TRY(client_attempt_init(client, connection, request));
-    client->free = connection->next;
-    connection->next = NULL;
-    connection->peer = connection->source = (struct flow_address){0};
-    connection->host[0] = '\0';
-    connection->id = 0;
-    connection->use_count = 0;
-    client->stats.open++;
-    client_enter(client, connection, CLIENT_STATE_STARTING);
+    CHECK(client_take(client) == connection);
     client_attempt_connect(client, connection, false);
     return ERR_OK;
 }

@@ -103,6 +103,9 @@ struct client_options {
      * NULL: no limit. */
     bool (*may_mail)(void *context, uint64_t site);
     void (*on_mail)(void *context, uint64_t site, bool was_used);
+    /* Another slot of this site, for a connection over the other address family beside one that
+     * takes its time: true: it is the caller's until on_closed(). NULL: never. */
+    bool (*may_race)(void *context, uint64_t site);
     /* Health of one host, for dead-host memory. */
     void (*on_host)(void *context, const struct flow_address *address, bool is_ok);
 };
@@ -139,6 +142,7 @@ tick_us client_deadline(const struct client *client);
 struct client_stats {
     uint64_t connections, reused, transactions, accepted, deferred, refused, uncertain,
         desynchronised, tls_handshakes, tls_failures;
+    uint64_t races, races_won; /* connections over the other family begun; and sooner there */
     uint32_t open, idle;
 };
 struct client_stats client_get_stats(const struct client *client);

@@ -170,6 +170,8 @@ void client_attempt_unreachable(struct client *client, struct client_connection 
     failure_set(connection, SMTP_STAGE_CONNECT, 1, span_from_text(err_text(err)));
     if (!connection->attempt.is_cancelled)
         client->options.on_host(client->options.context, &connection->peer, false);
+    if (client_race_leader_failed(client, connection))
+        return;
     attempt_step(&connection->attempt, CLIENT_NEXT_ADDRESS);
     client_attempt_connect(client, connection, true);
 }

@@ -2,7 +2,7 @@
 /*
  * One outbound connection: the engine (smtpc.h) on one side, the stream on the other.
  *
- *   CONNECTING -> ACTIVE                  connected
+ *   CONNECTING -> ACTIVE                  connected (RACING: client_race.c)
  *   ACTIVE -> IDLE -> ACTIVE              kept, and used again
  *   ACTIVE | IDLE -> QUITTING             QUIT said
  *   QUITTING -> CONNECTING | FREE         FIN, RST or CLIENT_QUIT_TIME
@@ -85,15 +85,14 @@ static void step_arm(struct client *client, struct client_connection *connection
 
 /* ---- beginning ---- */
 
-enum err client_connection_open(struct client *client, struct client_connection *connection)
+enum err client_connection_dial(struct client *client, struct client_connection *connection,
+                                const struct settings_client *settings, tick_us deadline)
 {
-    const struct settings_client *settings = settings_of(client, connection);
     const struct flow_address *peer = &connection->peer;
     struct flow flow;
-    tick_us deadline = client->now + settings->connect_timeout;
 
-    if (connection->attempt.request.deadline < deadline)
-        deadline = connection->attempt.request.deadline;
+    if (client->now + settings->connect_timeout < deadline)
+        deadline = client->now + settings->connect_timeout;
     connection->source = peer->family == FLOW_FAMILY_IP6 ? settings->source6 : settings->source4;
     enum err err = flow_connect(client->options.plane,
                                 &(struct flow_connect_options){
@@ -111,9 +110,17 @@ enum err client_connection_open(struct client *client, struct client_connection 
     client->stats.connections++;
     connection->id = ++client->connection_id;
     connection->use_count = 0;
+    connection->step_deadline = deadline;
+    return ERR_OK;
+}
+
+enum err client_connection_open(struct client *client, struct client_connection *connection)
+{
+    TRY(client_connection_dial(client, connection, settings_of(client, connection),
+                               connection->attempt.request.deadline));
     connection->attempt.connect_started = client->now;
     client_enter(client, connection, CLIENT_STATE_CONNECTING);
-    wheel_arm(&client->wheel, &connection->timer, deadline);
+    wheel_arm(&client->wheel, &connection->timer, client_race_time(client, connection));
     return ERR_OK;
 }
 
@@ -125,7 +132,7 @@ static struct ssl_ctx_st *tls_context_of(const struct client_connection *connect
     return context != NULL ? context : attempt->settings->client.tls_may;
 }
 
-static void connection_connected(struct client *client, struct client_connection *connection)
+void client_connection_connected(struct client *client, struct client_connection *connection)
 {
     const struct settings_route *route = connection->attempt.request.route;
     struct flow_address peer;
@@ -144,6 +151,7 @@ static void connection_connected(struct client *client, struct client_connection
                                        .avoid = connection->attempt.avoid,
                                    });
     connection->step = UINT32_MAX;
+    client_connection_drive(client, connection);
 }
 
 void client_connection_reuse(struct client *client, struct client_connection *connection)
@@ -170,18 +178,24 @@ static void connection_closed(struct client *client, struct client_connection *c
         client_release(client, connection);
 }
 
+void client_connection_drop(struct client *client, struct client_connection *connection)
+{
+    stream_abort(&connection->stream);
+    client_enter(client, connection, CLIENT_STATE_GONE);
+    wheel_arm(&client->wheel, &connection->timer, client->now + CLIENT_GONE_TIME);
+}
+
 static void connection_abort(struct client *client, struct client_connection *connection)
 {
     bool is_peer_gone = stream_get_state(&connection->stream) == STREAM_PEER_CLOSED ||
                         stream_error(&connection->stream) == ERR_PEER_RESET;
 
-    stream_abort(&connection->stream);
     if (is_peer_gone) {
+        stream_abort(&connection->stream);
         connection_closed(client, connection);
-        return;
+    } else {
+        client_connection_drop(client, connection);
     }
-    client_enter(client, connection, CLIENT_STATE_GONE);
-    wheel_arm(&client->wheel, &connection->timer, client->now + CLIENT_GONE_TIME);
 }
 
 static bool connection_drain(struct client *client, struct client_connection *connection)
@@ -421,8 +435,8 @@ static void connecting_on_flow(struct client *client, struct client_connection *
     }
     if ((events & FLOW_CONNECTED) == 0)
         return;
-    connection_connected(client, connection);
-    client_connection_drive(client, connection);
+    client_race_end(client, connection);
+    client_connection_connected(client, connection);
 }
 
 void client_connection_on_flow(struct client *client, struct client_connection *connection,
@@ -433,6 +447,9 @@ void client_connection_on_flow(struct client *client, struct client_connection *
     switch (connection->state) {
     case CLIENT_STATE_CONNECTING:
         connecting_on_flow(client, connection, events);
+        break;
+    case CLIENT_STATE_RACING:
+        client_race_on_flow(client, connection, events);
         break;
     case CLIENT_STATE_ACTIVE:
         if (connection->smtpc.state == SMTPC_STATE_BODY && (events & FLOW_WRITABLE) != 0) {
@@ -458,6 +475,16 @@ void client_connection_on_flow(struct client *client, struct client_connection *
     }
 }
 
+static void connecting_on_timer(struct client *client, struct client_connection *connection)
+{
+    if (!connection->attempt.is_cancelled && client->now < connection->step_deadline) {
+        client_race_begin(client, connection);
+        return;
+    }
+    stream_abort(&connection->stream);
+    client_attempt_unreachable(client, connection, ERR_TIMEOUT);
+}
+
 static void active_on_timer(struct client *client, struct client_connection *connection)
 {
     if (connection->smtpc.state == SMTPC_STATE_READY && connection->has_request) {
@@ -477,8 +504,10 @@ void client_connection_on_timer(struct client *client, struct client_connection 
         client_attempt_connect(client, connection, true);
         break;
     case CLIENT_STATE_CONNECTING:
-        stream_abort(&connection->stream);
-        client_attempt_unreachable(client, connection, ERR_TIMEOUT);
+        connecting_on_timer(client, connection);
+        break;
+    case CLIENT_STATE_RACING:
+        client_race_on_timer(client, connection);
         break;
     case CLIENT_STATE_ACTIVE:
         active_on_timer(client, connection);

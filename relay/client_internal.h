@@ -11,7 +11,8 @@
 
 /*
  * Shared by client.c (requests in, kept connections, timers), client_connection.c (one connection
- * and its engine), client_attempt.c (one request and its hosts), client_body.c.
+ * and its engine), client_attempt.c (one request and its hosts), client_race.c (the families of a
+ * host), client_body.c.
  */
 #define CLIENT_BUCKETS       256u  /* of kept connections, by site */
 #define CLIENT_CLEAR_ENTRIES 1024u /* remembered hosts whose TLS failed */
@@ -22,6 +23,7 @@
     X(STARTING)   /* a request whose first step waits for client_advance() */                      \
     X(GONE)       /* reset by us: its slot waits until the peer must have seen it */               \
     X(CONNECTING) /* flow_connect() is under way */                                                \
+    X(RACING)     /* likewise, beside another connection and for its request */                    \
     X(ACTIVE)     /* the engine speaks, with or without a request */                               \
     X(IDLE)       /* kept for the next request */                                                  \
     X(QUITTING)   /* QUIT was sent: waiting for the peer's FIN */
@@ -71,7 +73,9 @@ struct client_connection {
     bool has_request;
     struct stream stream; /* while CONNECTING and later */
     struct smtpc smtpc;
-    struct arena arena; /* what belongs to the attempt */
+    struct client_connection *rival;  /* CONNECTING: who races; NULL: nobody */
+    struct client_connection *leader; /* RACING: against whom */
+    struct arena arena;               /* what belongs to the attempt */
     struct client_attempt attempt;
 };
 
@@ -96,6 +100,8 @@ struct client {
 /* client.c */
 void client_enter(struct client *client, struct client_connection *connection,
                   enum client_state next);
+/** A free connection, STARTING; CHECKs that there is one. */
+struct client_connection *client_take(struct client *client);
 /** The connection is gone and its slot with it: on_closed(). */
 void client_release(struct client *client, struct client_connection *connection);
 uint64_t client_key(const struct client *client, const struct settings_route *route);
@@ -105,6 +111,13 @@ void client_clear_host_remember(struct client *client, const struct flow_address
 /* client_connection.c */
 /** Begin to connect to `connection->peer`. */
 enum err client_connection_open(struct client *client, struct client_connection *connection);
+/** Begin to connect; the state and the timer for step_deadline are the caller's. */
+enum err client_connection_dial(struct client *client, struct client_connection *connection,
+                                const struct settings_client *settings, tick_us deadline);
+/** The flow is there: the engine begins. */
+void client_connection_connected(struct client *client, struct client_connection *connection);
+/** Reset a connection; its slot is free when the peer must have noticed. */
+void client_connection_drop(struct client *client, struct client_connection *connection);
 /** Put the request to a kept connection. */
 void client_connection_reuse(struct client *client, struct client_connection *connection);
 /** Read, speak, write, until there is nothing left to do now. */
@@ -137,6 +150,19 @@ void client_attempt_finish(struct client *client, struct client_connection *conn
 void client_attempt_mail_over(struct client *client, struct client_connection *connection);
 /** The engine is ready: begin the transaction. Returns its first event. */
 enum smtpc_event client_attempt_begin(struct client *client, struct client_connection *connection);
+
+/* client_race.c */
+/** When the timer of a connection that has begun to connect should ring: time for a rival, or
+ * step_deadline. */
+tick_us client_race_time(const struct client *client, struct client_connection *connection);
+/** It is time for a rival, if there is an address and a slot for it. */
+void client_race_begin(struct client *client, struct client_connection *leader);
+/** Let go of the rival, if there is one. */
+void client_race_end(struct client *client, struct client_connection *leader);
+/** connect() failed, the flow is gone. True: the rival has the request now, the leader is free. */
+bool client_race_leader_failed(struct client *client, struct client_connection *leader);
+void client_race_on_flow(struct client *client, struct client_connection *rival, uint32_t events);
+void client_race_on_timer(struct client *client, struct client_connection *rival);
 
 /* client_body.c */
 /** Hand over as much of the body as the connection should hold, at last the end of data. Errors:

@@ -121,7 +121,9 @@ struct settings_client {
     uint32_t messages_per_connection_max;    /* 100 */
     uint32_t recipients_per_transaction_max; /* 100 */
     enum settings_eight_bit eight_bit;
-    bool use_bdat;              /* where offered */
+    bool use_bdat;      /* where offered */
+    tick_us race_after; /* how long a connection over one address family is waited for alone; 0:
+                           for ever */
     struct ssl_ctx_st *tls_may; /* the opportunistic context: ignores openssl.cnf, takes old TLS */
 };
 

@@ -249,6 +249,18 @@ static void transfer_on_site_send(void *context, uint32_t to_shard,
     transfer->options.sites.send(transfer->options.sites.context, to_shard, message);
 }
 
+static bool transfer_may_race(void *context, uint64_t key)
+{
+    struct transfer *transfer = context;
+    struct transfer_site *site = transfer_site_find(transfer, key);
+
+    CHECK(site != NULL && site->connections > 0);
+    if (!site_slot_try(transfer->sites, site->site, transfer->now.tick))
+        return false;
+    site->connections++;
+    return true;
+}
+
 static void transfer_on_connection_closed(void *context, uint64_t key)
 {
     struct transfer *transfer = context;
@@ -447,6 +459,7 @@ struct transfer *transfer_new(const struct transfer_options *options,
         .context = transfer,
         .on_result = transfer_job_on_result,
         .on_closed = transfer_on_connection_closed,
+        .may_race = transfer_may_race,
         .on_idle = transfer_on_connection_idle,
         .may_mail = transfer_on_may_mail,
         .on_mail = transfer_on_mail,

@@ -59,6 +59,10 @@ struct client_case {
     uint32_t unheard;    /* bit n: host n + 1 refuses connections */
     tick_us attempt_time;
     tick_us ends_by; /* from the start; 0: whenever */
+    bool is_dual;    /* host 1 is the IPv6 and host 2 the IPv4 address of one host */
+    bool has_no_more_slots;
+    tick_us latency; /* of every octet, one way; 0: as it comes */
+    uint64_t races, races_won;
     struct mail mails[REQUESTS_MAX];
     /* Of each: its recipients ("ok 250", "failed 550", "due 0", "now 452"; by commas), then "in
      * doubt" or "unconnected". */
@@ -108,8 +112,13 @@ static tick_us now_of(const struct fixture *f)
     return net_sim_now(f->sim);
 }
 
-static struct flow_address address_of(uint32_t host)
+static struct flow_address address_of(const struct client_case *c, uint32_t host)
 {
+    if (c->is_dual && host == 1)
+        return (struct flow_address){
+            .family = FLOW_FAMILY_IP6,
+            .port = 25,
+            .ip = {0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}};
     return (struct flow_address){
         .family = FLOW_FAMILY_IP4, .port = 25, .ip = {198, 51, 100, (uint8_t)host}};
 }
@@ -171,11 +180,19 @@ static void on_idle(void *context, uint64_t site)
 static void on_host(void *context, const struct flow_address *address, bool is_ok)
 {
     struct fixture *f = context;
-    assert_int_equal(FLOW_FAMILY_IP4, address->family);
+    assert_int_equal(25, address->port);
     if (is_ok)
         f->hosts_good++;
     else
         f->hosts_bad++;
+}
+
+static bool may_race(void *context, uint64_t site)
+{
+    struct fixture *f = context;
+    assert_int_equal(SITE, site);
+    f->opened_slots += !f->c->has_no_more_slots;
+    return !f->c->has_no_more_slots;
 }
 
 /* The body in slices of `cut` octets that do not touch, or in as few as may be. */
@@ -447,6 +464,7 @@ static void settings_make(struct fixture *f)
     f->settings = (struct settings){
         .client = {.hello_name = "us.example",
                    .connect_timeout = TICK_S(30),
+                   .race_after = TICK_MS(250),
                    .greeting_timeout = TICK_S(300),
                    .command_timeout = TICK_S(300),
                    .data_init_timeout = TICK_S(120),
@@ -474,20 +492,20 @@ static void world_listen(struct fixture *f)
 {
     uint32_t count = f->c->hosts == 0 ? 1 : f->c->hosts;
 
-    f->hosts = (struct mx_answer){.verdict = MX_OK, .host_count = count};
+    f->hosts = (struct mx_answer){.verdict = MX_OK, .host_count = f->c->is_dual ? 1 : count};
     for (uint32_t i = 0; i < count; i++) {
-        struct mx_host *host = &f->hosts.hosts[i];
+        struct flow_address address = address_of(f->c, i + 1);
+        struct mx_host *host = &f->hosts.hosts[f->c->is_dual ? 0 : i];
         snprintf(host->name, sizeof(host->name), "mx%u.y.example", i + 1);
-        host->address_count = 1;
-        host->addresses[0] = address_of(i + 1);
+        host->addresses[host->address_count++] = address;
         if ((f->c->dead_hosts & 1u << i) != 0) {
-            struct flow_prefix prefix = {address_of(i + 1), 32};
+            struct flow_prefix prefix = {address, address.family == FLOW_FAMILY_IP6 ? 128 : 32};
             prefix.address.port = 0;
             net_sim_set_black_hole(f->sim, &prefix);
         } else if ((f->c->unheard & 1u << i) == 0) {
             assert_int_equal(ERR_OK,
                              flow_listen(f->world,
-                                         &(struct flow_listen_options){.address = address_of(i + 1),
+                                         &(struct flow_listen_options){.address = address,
                                                                        .backlog = 10,
                                                                        .user = LISTENER_TAG + i},
                                          &f->listeners[i]));
@@ -498,15 +516,19 @@ static void world_listen(struct fixture *f)
 static void fixture_open(struct fixture *f, const struct client_case *c, uint64_t seed)
 {
     *f = (struct fixture){.c = c, .may_start = true};
-    f->sim = net_sim_new(&(struct net_sim_options){
-        .seed = seed, .start = TICK_S(1000), .faults = net_sim_faults_none()});
+    struct net_sim_faults faults = net_sim_faults_none();
+    if (c->latency != 0)
+        faults.latency_min = faults.latency_max = c->latency;
+    f->sim = net_sim_new(
+        &(struct net_sim_options){.seed = seed, .start = TICK_S(1000), .faults = faults});
     f->pool = buf_pool_new(&(struct buf_pool_options){
         .data_size = 2048, .count_max = 4096, .backing = BUF_BACKING_HEAP});
     struct net_sim_plane_options plane = {
         .pool = f->pool,
         .flow_count_max = 64,
         .orphan_time = TICK_S(10),
-        .address4 = {.family = FLOW_FAMILY_IP4, .ip = {192, 0, 2, 1}}};
+        .address4 = {.family = FLOW_FAMILY_IP4, .ip = {192, 0, 2, 1}},
+        .address6 = {.family = FLOW_FAMILY_IP6, .ip = {0x20, 1, 0x0d, 0xb8, 1}}};
     f->plane = net_sim_plane_new(f->sim, &plane);
     plane.address4.ip[3] = 2;
     f->world = net_sim_plane_new(f->sim, &plane);
@@ -520,6 +542,7 @@ static void fixture_open(struct fixture *f, const struct client_case *c, uint64_
                                                     .on_result = on_result,
                                                     .on_closed = on_closed,
                                                     .on_idle = on_idle,
+                                                    .may_race = may_race,
                                                     .on_host = on_host},
                            &f->settings);
 }
@@ -568,6 +591,8 @@ static void run_case(const struct client_case *c)
         struct client_stats stats = client_get_stats(f.client);
         assert_int_equal(0, stats.open);
         assert_int_equal(0, stats.idle);
+        assert_int_equal(c->races, stats.races);
+        assert_int_equal(c->races_won, stats.races_won);
         if (c->tls_version != NULL)
             assert_string_equal(c->tls_version, f.tls_version == NULL ? "" : f.tls_version);
         fixture_close(&f);
@@ -904,6 +929,85 @@ static void test_hostile_servers(void **state)
     run_cases(hostile_cases, COUNT_OF(hostile_cases));
 }
 
+/* The two address families of a host. */
+#define DUAL .hosts = 2, .is_dual = true, .messages_max = 1
+static const struct client_case race_cases[] = {
+    {.name = "both answer soon: no race",
+     DUAL,
+     .mails = {X},
+     .expected = {"ok 250"},
+     .servers = {{1, {HELLO, ONE, "fin"}}},
+     .ends_by = TICK_S(1)},
+    {.name = "one family is a black hole: the other takes over",
+     DUAL,
+     .dead_hosts = 1,
+     .mails = {X},
+     .expected = {"ok 250"},
+     .servers = {{2, {HELLO, ONE, "fin"}}},
+     .races = 1,
+     .races_won = 1,
+     .ends_by = TICK_S(2)},
+    {.name = "no second slot: one after the other",
+     DUAL,
+     .dead_hosts = 1,
+     .has_no_more_slots = true,
+     .mails = {X},
+     .expected = {"ok 250"},
+     .servers = {{2, {HELLO, ONE, "fin"}}}},
+    {.name = "the first is there first: the rival is let go",
+     DUAL,
+     .latency = TICK_MS(300),
+     .mails = {X},
+     .expected = {"ok 250"},
+     .servers = {{1, {HELLO, ONE, "fin"}}, {2, {"220 hi", "rst"}}},
+     .races = 1},
+    {.name = "the first is refused while the rival is on its way",
+     DUAL,
+     .latency = TICK_MS(300),
+     .unheard = 1,
+     .mails = {X},
+     .expected = {"ok 250"},
+     .servers = {{2, {HELLO, ONE, "fin"}}},
+     .races = 1},
+    {.name = "the rival is refused: each address is tried once",
+     DUAL,
+     .dead_hosts = 1,
+     .unheard = 2,
+     .mails = {X},
+     .expected = {"due 0 unconnected"},
+     .races = 1,
+     .ends_by = TICK_S(31)},
+    {.name = "two black holes: no longer than the later of them",
+     DUAL,
+     .dead_hosts = 3,
+     .mails = {X},
+     .expected = {"due 0 unconnected"},
+     .races = 1,
+     .ends_by = TICK_S(31)},
+    {.name = "two black holes, and the attempt's time is over",
+     DUAL,
+     .dead_hosts = 3,
+     .attempt_time = TICK_S(10),
+     .mails = {X},
+     .expected = {"due 0 unconnected"},
+     .races = 1,
+     .ends_by = TICK_S(11)},
+    {.name = "the winner says 421: nothing is left",
+     DUAL,
+     .dead_hosts = 1,
+     .mails = {X},
+     .expected = {"due 421 unconnected"},
+     .servers = {{2, {"421 busy", "close"}}},
+     .races = 1,
+     .races_won = 1},
+};
+
+static void test_families_race(void **state)
+{
+    (void)state;
+    run_cases(race_cases, COUNT_OF(race_cases));
+}
+
 #define HELLO_TLS "220 hi", "C EHLO us.example", "250-y\r\n250 STARTTLS", "C STARTTLS"
 #define AFTER_TLS "tls", "C EHLO us.example", "250-y\r\n250 PIPELINING"
 
@@ -1237,6 +1341,7 @@ int main(void)
         cmocka_unit_test(test_good_servers),
         cmocka_unit_test(test_hosts),
         cmocka_unit_test(test_hostile_servers),
+        cmocka_unit_test(test_families_race),
         cmocka_unit_test(test_tls_levels),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_kept_connections_are_closed),

@@ -552,6 +552,26 @@ static bool settle_decode(struct span value, struct envelope_settle *ret_settle)
     return true;
 }
 
+bool envelope_progress_is_retry(struct span encoded, uint32_t *ret_delivery)
+{
+    struct span rest = encoded, value;
+    uint8_t type;
+
+    if (!tlv_next(&rest, &type, &value) || type != PROGRESS_TLV_BASIC ||
+        value.size != PROGRESS_BASIC_SIZE)
+        return false;
+    wall_us next_try = (wall_us)get(value.data, 8);
+    uint32_t flags = (uint32_t)get(value.data + 12, 4);
+    uint32_t delivery = (uint32_t)get(value.data + 16, 4);
+    while (rest.size > 0) {
+        if (!tlv_next(&rest, &type, &value) ||
+            (type != PROGRESS_TLV_LAST_REPLY && type != PROGRESS_TLV_HOLD))
+            return false;
+    }
+    *ret_delivery = delivery;
+    return next_try > 0 && flags == 0 && delivery != ENVELOPE_DELIVERY_NONE;
+}
+
 /* TLVs behind BASIC. `settles` has room for all. */
 static bool progress_decode_rest(struct span rest, struct envelope_settle *settles,
                                  struct envelope_progress *progress)

@@ -153,6 +153,11 @@ struct envelope_progress {
 /** Octets envelope_progress_encode() will need; it CHECKs envelope_progress_is_valid(). */
 uint32_t envelope_progress_encoded_size(const struct envelope_progress *progress);
 void envelope_progress_encode(const struct envelope_progress *progress, uint8_t *ret_data);
+/**
+ * Does it tell of one delivery only how often it was tried and when it is tried next? Whatever
+ * later one does the same for the delivery replaces it. False also for what does not decode.
+ */
+bool envelope_progress_is_retry(struct span encoded, uint32_t *ret_delivery);
 /** Within every bound, as envelope_is_valid(). */
 bool envelope_progress_is_valid(const struct envelope_progress *progress);
 /** As envelope_decode(). The recipient indexes are not checked against a message: the caller does.

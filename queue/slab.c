@@ -7,6 +7,7 @@
  *   1. Bit i of a block's `live` is set exactly while its object i is acquired.
  *   2. Every object that is not acquired is in the free list once.
  *   3. in_use is the number of set bits and at most count_max.
+ *   4. Bit i of `used` is set exactly while a bit of block i is.
  *
  * Under AddressSanitizer free objects are poisoned but for the link in their first octets, so that
  * use after release is seen.
@@ -27,6 +28,7 @@
 
 struct slab_block {
     struct slab *slab;
+    uint32_t number, live_count;
     uint64_t live[SLAB_LIVE_WORDS];
     _Alignas(16) uint8_t objects[];
 };
@@ -62,6 +64,7 @@ void slab_fini(struct slab *slab)
         free(slab->blocks[i]);
     }
     free(slab->blocks);
+    free(slab->used);
     *slab = (struct slab){0};
 }
 
@@ -80,13 +83,18 @@ static bool slab_grow(struct slab *slab)
         if (blocks == NULL)
             return false;
         slab->blocks = blocks;
+        uint64_t *used = realloc(slab->used, (capacity / 64 + 1) * sizeof(*used));
+        if (used == NULL)
+            return false;
+        slab->used = used;
         slab->block_capacity = capacity;
     }
     struct slab_block *block = aligned_alloc(SLAB_BLOCK_SIZE, SLAB_BLOCK_SIZE);
     if (block == NULL)
         return false;
-    block->slab = slab;
-    memset(block->live, 0, sizeof(block->live));
+    *block = (struct slab_block){.slab = slab, .number = slab->block_count};
+    if (slab->block_count % 64 == 0)
+        slab->used[slab->block_count / 64] = 0;
     slab->blocks[slab->block_count++] = block;
     for (uint32_t i = slab->per_block; i-- > 0;)
         slab_free_push(slab, block->objects + (size_t)i * slab->object_size);
@@ -103,6 +111,8 @@ void *slab_acquire(struct slab *slab)
     struct slab_block *block = slab_block_of(object);
     uint32_t index = slab_index_in(block, object);
     block->live[index / 64] |= 1ull << index % 64;
+    if (block->live_count++ == 0)
+        slab->used[block->number / 64] |= 1ull << block->number % 64;
     slab->in_use++;
     memset(object, 0, slab->object_size);
     return object;
@@ -116,6 +126,8 @@ void slab_release(struct slab *slab, void *object)
     CHECK(block->slab == slab && index < slab->per_block);
     CHECK(block->live[index / 64] >> index % 64 & 1);
     block->live[index / 64] &= ~(1ull << index % 64);
+    if (--block->live_count == 0)
+        slab->used[block->number / 64] &= ~(1ull << block->number % 64);
     slab->in_use--;
     slab_free_push(slab, object);
 }
@@ -125,15 +137,36 @@ void *slab_owner(const void *object)
     return slab_block_of(object)->slab->owner;
 }
 
+/* The first set bit at or behind `from`, below `count`; `count` when there is none. */
+static uint32_t bit_next(const uint64_t *words, uint32_t from, uint32_t count)
+{
+    while (from < count) {
+        uint64_t rest = words[from / 64] >> from % 64;
+        if (rest != 0) {
+            from += (uint32_t)__builtin_ctzll(rest);
+            return from < count ? from : count;
+        }
+        from = (from / 64 + 1) * 64;
+    }
+    return count;
+}
+
 void *slab_next(const struct slab *slab, uint64_t *cursor)
 {
-    for (; *cursor / slab->per_block < slab->block_count; ++*cursor) {
-        struct slab_block *block = slab->blocks[*cursor / slab->per_block];
-        uint32_t index = (uint32_t)(*cursor % slab->per_block);
-        if (block->live[index / 64] >> index % 64 & 1) {
-            ++*cursor;
+    for (;;) {
+        uint64_t number = *cursor / slab->per_block;
+        uint32_t at = number < slab->block_count
+                          ? bit_next(slab->used, (uint32_t)number, slab->block_count)
+                          : slab->block_count;
+        if (at > number)
+            *cursor = (uint64_t)at * slab->per_block;
+        if (at == slab->block_count)
+            return NULL;
+        struct slab_block *block = slab->blocks[at];
+        uint32_t index =
+            bit_next(block->live, (uint32_t)(*cursor % slab->per_block), slab->per_block);
+        *cursor = (uint64_t)at * slab->per_block + index + (index < slab->per_block);
+        if (index < slab->per_block)
             return block->objects + (size_t)index * slab->object_size;
-        }
     }
-    return NULL;
 }

@@ -18,7 +18,8 @@ struct slab {
     uint32_t in_use, count_max;
     void *owner; /* of all objects: slab_owner() */
     struct slab_block **blocks;
-    void *free; /* first free object; its first octets point to the next */
+    uint64_t *used; /* bit i: something lives in block i */
+    void *free;     /* first free object; its first octets point to the next */
 };
 
 /** `object_size` is SLAB_OBJECT_MIN to 4,096, and a multiple of 8. */
@@ -30,7 +31,8 @@ void *slab_acquire(struct slab *slab) MUST_CHECK;
 void slab_release(struct slab *slab, void *object);
 /** The owner of the slab that this object was acquired from. */
 void *slab_owner(const void *object);
-/** The next living object at or behind `*cursor`, which starts at 0; NULL at the end. */
+/** The next living object at or behind `*cursor`, which starts at 0; NULL at the end. Cost: what is
+ * free is passed over 64 objects, and 64 blocks, at a time. */
 void *slab_next(const struct slab *slab, uint64_t *cursor);
 
 #endif

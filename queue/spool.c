@@ -215,7 +215,6 @@ static void transaction_cut(struct spool *spool, struct spool_transaction *trans
     }
     item->record.payload_size = (uint32_t)item->body.size;
     item->record.part = entry->part_count++;
-    entry->body_size += item->body.size;
     entry->unwritten += item->body.size;
     spool_item_queue(spool, item);
 }
@@ -357,6 +356,7 @@ void spool_progress(struct spool *spool, struct spool_entry *entry, struct span 
     CHECK(entry->state == SPOOL_ENTRY_LIVE && progress.size <= ENVELOPE_SIZE_MAX);
     struct spool_item *item = item_progress(spool, entry, progress);
     item->is_lazy = true;
+    item->retry = spool_progress_retry(progress);
     spool_item_queue(spool, item);
 }
 

@@ -133,7 +133,6 @@ static bool adopt_bodies(const struct adoption *adoption, const struct recovery_
         entry->body_count++;
     }
     entry->part_count = entry->body_count;
-    entry->body_size = from->message.body_size;
     return true;
 }
 
@@ -145,8 +144,11 @@ static void adopt_others(const struct adoption *adoption, const struct recovery_
     struct spool_place place;
     for (uint32_t i = 0; i < from->progress_count; i++) {
         const struct recovery_row *row = &recovery->rows[from->progress_rows[i]];
-        if (adopt_place(adoption, row, SPOOL_PLACE_PROGRESS, &place))
-            spool_entry_add_place(entry, &place);
+        if (!adopt_place(adoption, row, SPOOL_PLACE_PROGRESS, &place))
+            continue;
+        spool_hold(adoption->spool, &place);
+        place.retry = spool_progress_retry(from->progress[i]);
+        spool_entry_add_place(entry, &place);
     }
     for (uint32_t i = 0; i < from->row_count; i++) {
         const struct recovery_row *row = &recovery->rows[from->first_row + i];
@@ -163,7 +165,7 @@ static void adopt_holds(struct spool *spool, struct spool_entry *entry, struct s
     spool_entry_set_message(entry, &message);
     for (uint32_t i = 0; i < entry->place_count; i++) {
         struct spool_place place = spool_entry_place(spool, entry, i);
-        if (place.kind == SPOOL_PLACE_OLD)
+        if (place.kind == SPOOL_PLACE_OLD || place.is_held)
             continue;
         spool_hold(spool, &place);
         spool_entry_set_place(entry, i, &place);

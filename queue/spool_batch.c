@@ -197,7 +197,21 @@ void spool_batch_start(struct spool *spool)
 
 /* ---- the end of a batch ---- */
 
-static void item_succeed(struct spool *spool, struct spool_item *item)
+static void progress_succeed(struct spool *spool, const struct spool_batch *batch,
+                             const struct spool_item *item)
+{
+    struct spool_place place = {
+        .serial = batch->segment->serial,
+        .segment = batch->segment->index,
+        .retry = item->retry,
+        .offset = item->offset,
+    };
+    if (item->entry->state == SPOOL_ENTRY_LIVE || item->entry->state == SPOOL_ENTRY_FINISHING)
+        spool_entry_supersede(spool, item->entry, &place);
+}
+
+static void item_succeed(struct spool *spool, const struct spool_batch *batch,
+                         struct spool_item *item)
 {
     struct spool_entry *entry = item->entry;
     if (item->is_copy) {
@@ -213,6 +227,8 @@ static void item_succeed(struct spool *spool, struct spool_item *item)
         spool_entry_end(spool, entry);
     } else if (item->record.type == SPOOL_VOID && item->failure != NULL) {
         item->failure->voids_left--;
+    } else if (item->record.type == SPOOL_PROGRESS && item->retry > 0) {
+        progress_succeed(spool, batch, item);
     }
 }
 
@@ -230,7 +246,7 @@ static void batch_succeed(struct spool *spool, struct spool_batch *batch)
     if (batch->messages > spool->stats.batch_messages_max)
         spool->stats.batch_messages_max = batch->messages;
     for (struct spool_item *item = batch->items.first; item != NULL; item = item->next)
-        item_succeed(spool, item);
+        item_succeed(spool, batch, item);
 }
 
 static struct spool_failure *failure_new(struct spool *spool, uint64_t token, enum err err)

@@ -243,8 +243,8 @@ static bool copy_queue_repair(struct spool *spool, struct span octets)
     bool is_body = copy->step < copy->entry->body_count;
     struct spool_record record;
 
-    if (repair == NULL ||
-        (is_body ? repair->body.size != copy->entry->body_size : repair->envelope_size == 0))
+    if (repair == NULL || (is_body ? repair->body.size != spool_entry_body_size(copy->entry)
+                                   : repair->envelope_size == 0))
         return false;
     uint32_t size = is_body ? copy->source.payload_size
                             : spool_message_size(copy->entry->body_count, repair->envelope_size);
@@ -259,6 +259,19 @@ static bool copy_queue_repair(struct spool *spool, struct span octets)
     copy_queue_item(spool, is_body ? SPOOL_BODY : SPOOL_MESSAGE, has_header ? &record : NULL, block,
                     size, is_body ? 0 : repair->envelope_size);
     return true;
+}
+
+/* The record at copy->source is not what it was: the queue mends or ends the message. */
+static void copy_tell_damage(struct spool *spool)
+{
+    const struct spool_copy *copy = &spool->copy;
+    struct spool_event *event = spool_event_add(spool, SPOOL_EVENT_DAMAGED, ERR_DISK_CORRUPT, 0);
+
+    event->id = copy->entry->id;
+    event->damage = copy->step < copy->entry->body_count    ? SPOOL_DAMAGE_BODY
+                    : copy->step == copy->entry->body_count ? SPOOL_DAMAGE_ENVELOPE
+                                                            : SPOOL_DAMAGE_PROGRESS;
+    spool->stats.damaged_messages++;
 }
 
 void spool_copy_completed(struct spool *spool, enum err err, uint32_t size)
@@ -276,6 +289,8 @@ void spool_copy_completed(struct spool *spool, enum err err, uint32_t size)
     if (err != ERR_OK) {
         copy->is_failed = true;
         copy->entry->is_copy_refused = true;
+        if (err == ERR_DISK_CORRUPT && copy->repair == NULL)
+            copy_tell_damage(spool);
     }
     free(copy->block);
     copy->block = NULL;
@@ -305,15 +320,17 @@ void spool_copy_placed(struct spool *spool, struct spool_item *item, struct spoo
 }
 
 /* Number of the place of this kind there. */
-static uint32_t entry_get(const struct spool *spool, const struct spool_entry *entry,
-                          enum spool_place_kind kind, const struct spool_place *place)
+static bool entry_find(const struct spool *spool, const struct spool_entry *entry,
+                       enum spool_place_kind kind, const struct spool_place *place,
+                       uint32_t *ret_index)
 {
     for (uint32_t i = entry->body_count; i < entry->place_count; i++) {
         struct spool_place other = spool_entry_place(spool, entry, i);
+        *ret_index = i;
         if (other.kind == kind && place_is_equal(&other, place))
-            return i;
+            return true;
     }
-    CHECK(false && "a place that was told");
+    return false;
 }
 
 /* Invariant 2: from now on the message is where its copy is. */
@@ -330,7 +347,10 @@ static void copy_message_durable(struct spool *spool, const struct spool_item *i
     struct spool_place old = spool_entry_message(spool, entry);
     spool_unhold(spool, &old);
     old.kind = SPOOL_PLACE_OLD;
-    spool_entry_set_place(entry, entry_get(spool, entry, SPOOL_PLACE_OLD, &copy->message), &old);
+    uint32_t index;
+    bool is_found = entry_find(spool, entry, SPOOL_PLACE_OLD, &copy->message, &index);
+    CHECK(is_found);
+    spool_entry_set_place(entry, index, &old);
     spool_entry_set_message(entry, &copy->message);
     copy->is_message_durable = true;
     spool->stats.copied_messages++;
@@ -339,10 +359,17 @@ static void copy_message_durable(struct spool *spool, const struct spool_item *i
 
 static void copy_progress_durable(struct spool *spool, const struct spool_item *item)
 {
-    uint32_t index = entry_get(spool, item->entry, SPOOL_PLACE_PROGRESS, &item->source);
+    struct spool_place target = item->target;
+    uint32_t index;
+
+    if (!entry_find(spool, item->entry, SPOOL_PLACE_PROGRESS, &item->source, &index)) {
+        spool_unhold(spool, &target); /* a newer one took its place meanwhile */
+        return;
+    }
     struct spool_place place = spool_entry_place(spool, item->entry, index);
+    target.retry = place.retry;
     spool_unhold(spool, &place);
-    spool_entry_set_place(item->entry, index, &item->target);
+    spool_entry_set_place(item->entry, index, &target);
 }
 
 void spool_copy_durable(struct spool *spool, const struct spool_item *item)
@@ -462,7 +489,8 @@ void spool_copy_advance(struct spool *spool)
     if (copy->victim == NULL)
         return;
     struct spool_entry *entry = copy_find_entry(copy->victim);
-    if (entry == NULL || spool_room(spool) < entry->body_size + 2 * spool->part_size_max) {
+    if (entry == NULL ||
+        spool_room(spool) < spool_entry_body_size(entry) + 2 * spool->part_size_max) {
         copy->victim->is_drained = true;
         copy->victim = NULL;
         return;

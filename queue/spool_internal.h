@@ -20,6 +20,9 @@
 #define SPOOL_PART_SLICES_MAX   512u         /* pieces of memory in one BODY record */
 #define SPOOL_EXTENT_COUNT_MAX  65535u       /* BODY records of one message */
 #define SPOOL_ENTRY_SIZE        72u          /* octets resident of each message */
+#define SPOOL_SPOTS_INLINE      2u
+#define SPOOL_RETRY_MAX         2047u /* deliveries of a message whose PROGRESS is replaced */
+#define SPOOL_RETRY_SIZE_MAX    2047u /* of such a PROGRESS */
 #define SPOOL_BATCH_SIZE_MAX    (4u << 20)
 #define SPOOL_READS_MAX         32u       /* disk reads outstanding; more wait their turn */
 #define SPOOL_RETRY_TIME        TICK_S(1) /* between attempts while the disk fails */
@@ -39,6 +42,7 @@ struct spool_place {
     uint16_t segment;
     uint8_t kind;
     uint8_t is_held; /* counted in the segment's holds */
+    uint16_t retry;  /* PROGRESS: 0, or delivery + 1 if the next one of the delivery replaces it */
     uint32_t offset;
     uint32_t payload_size;
 };
@@ -58,8 +62,8 @@ struct spool_spot { /* a place in one word: spool_entry.c */
 struct spool_entry {
     struct message_id id;
     struct spool_spot message;
-    union {                     /* body_count BODY places in the order of parts, then the others */
-        struct spool_spot spot; /* when there is one at most */
+    union { /* body_count BODY places in the order of parts, then the others */
+        struct spool_spot inlined[SPOOL_SPOTS_INLINE]; /* when there are no more */
         struct spool_spot *spots;
     };
     union {
@@ -68,7 +72,6 @@ struct spool_entry {
         };
         uint64_t unwritten; /* octets in BODY records that are still pending, before */
     };
-    uint64_t body_size;
     uint32_t place_count;
     uint32_t references; /* items, reads and the copier */
     uint16_t body_count;
@@ -167,6 +170,7 @@ struct spool_item {
     struct spool_failure *failure;
     bool is_copy; /* made by the copier */
     bool is_lazy;
+    uint16_t retry; /* PROGRESS: as in struct spool_place */
     uint64_t token; /* MESSAGE */
     tick_us queued_at;
     struct buf_queue body; /* BODY from a transaction */
@@ -353,6 +357,11 @@ void spool_entry_set_place(struct spool_entry *entry, uint32_t index,
 void spool_entry_add_place(struct spool_entry *entry, const struct spool_place *place);
 /** One that is no BODY place; the last one takes its number. */
 void spool_entry_remove_place(struct spool_entry *entry, uint32_t index);
+/** What struct spool_place says of a PROGRESS with this payload. */
+uint16_t spool_progress_retry(struct span progress);
+/** The PROGRESS at `newest`, which is durable, says all that older ones with its `retry` said. */
+void spool_entry_supersede(struct spool *spool, struct spool_entry *entry,
+                           const struct spool_place *newest);
 /** Payload of BODY record `part`. */
 uint32_t spool_entry_payload_size(const struct spool_entry *entry, uint32_t part);
 struct spool_place spool_entry_message(const struct spool *spool, const struct spool_entry *entry);

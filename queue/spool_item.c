@@ -141,7 +141,7 @@ static void item_encode_extents(struct spool *spool, struct spool_item *item)
     struct spool_message message = {
         .extent_count = count,
         .envelope_size = item->envelope_size,
-        .body_size = entry->body_size,
+        .body_size = spool_entry_body_size(entry),
     };
     CHECK(item->block_size == spool_message_size(count, item->envelope_size));
     memcpy(item->block, &message, sizeof(message));
@@ -204,6 +204,7 @@ void spool_item_place(struct spool *spool, struct spool_segment *segment, struct
         break;
     case SPOOL_PROGRESS:
         place.kind = SPOOL_PLACE_PROGRESS;
+        place.retry = item->retry;
         spool_hold(spool, &place);
         spool_entry_add_place(entry, &place);
         break;
@@ -255,6 +256,7 @@ struct spool_item *spool_item_again(struct spool *spool, const struct spool_item
     item->record.copy = lost->record.copy;
     item->record.payload_size = lost->record.payload_size;
     item->failure = lost->failure;
+    item->retry = lost->retry;
     item->source = lost->source;
     item->block_size = lost->block_size;
     if (lost->block_size > 0) {

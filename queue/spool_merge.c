@@ -5,7 +5,8 @@
  *   VOID      kills the one row with its id, epoch and sequence
  *   DONE      kills every MESSAGE of its id with a lower (epoch, sequence)
  *   MESSAGE   of those left, the highest (epoch, sequence, copy) that can be read whole counts
- *   PROGRESS  above that, each (epoch, sequence) once, in order
+ *   PROGRESS  above that, each (epoch, sequence) once, in order; of the attempts of one delivery
+ *             the last only
  *
  * The rules are the same whatever the order of segments and however many copies of a record exist.
  *
@@ -208,6 +209,30 @@ static void message_load_progress(struct spool_recovery *recovery, const struct 
     }
 }
 
+/* Of those that the next one of their delivery replaced, keep the last. */
+static void message_drop_superseded(struct recovery_message *message)
+{
+    uint64_t seen[SPOOL_RETRY_MAX / 64 + 1] = {0};
+    uint32_t kept = message->progress_count;
+
+    for (uint32_t i = message->progress_count; i-- > 0;) {
+        uint16_t retry = spool_progress_retry(message->progress[i]);
+        uint64_t bit = (uint64_t)1 << retry % 64;
+        if (retry > 0 && seen[retry / 64] & bit) {
+            free((void *)(uintptr_t)message->progress[i].data);
+            continue;
+        }
+        seen[retry / 64] |= bit;
+        message->progress[--kept] = message->progress[i];
+        message->progress_rows[kept] = message->progress_rows[i];
+    }
+    message->progress_count -= kept;
+    memmove(message->progress, message->progress + kept,
+            message->progress_count * sizeof(*message->progress));
+    memmove(message->progress_rows, message->progress_rows + kept,
+            message->progress_count * sizeof(*message->progress_rows));
+}
+
 static void recovery_add_message(struct spool_recovery *recovery,
                                  const struct recovery_message *message)
 {
@@ -248,6 +273,7 @@ static void group_merge(struct spool_recovery *recovery, struct group *group)
             .first_row = group->first, .row_count = group->count, .row = group->first + i};
         if (message_load(recovery, row, &message)) {
             message_load_progress(recovery, group, &message);
+            message_drop_superseded(&message);
             message_join(recovery, &message);
             recovery_add_message(recovery, &message);
             return;

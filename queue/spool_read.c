@@ -38,7 +38,8 @@ static struct spool_read *read_new(struct spool_entry *entry, uint64_t token)
 void spool_read_body(struct spool *spool, struct spool_entry *entry, uint64_t offset, uint32_t size,
                      uint64_t token)
 {
-    CHECK(offset <= entry->body_size && size <= entry->body_size - offset);
+    uint64_t body_size = spool_entry_body_size(entry);
+    CHECK(offset <= body_size && size <= body_size - offset);
     struct spool_read *read = read_new(entry, token);
     read->offset = offset;
     read->end = offset + size;

@@ -23,6 +23,7 @@
 #define WORLD_LAZY_TIME       TICK_MS(200)
 #define WORLD_TURNS_MAX       200000u
 #define WORLD_EVENTS          16u
+#define PROGRESS_SIZE_MAX     128u
 
 __attribute__((format(printf, 2, 3))) static void world_violation(struct world *world,
                                                                   const char *format, ...)
@@ -76,9 +77,57 @@ static uint64_t key_progress(const struct world_message *message, uint32_t numbe
     return message->id.low ^ (0x20000u + number);
 }
 
-static uint32_t progress_size(const struct world_message *message, uint32_t number)
+/* Two in three tell of an attempt of one of two deliveries: the next one of it replaces them. */
+static bool progress_is_retry(uint32_t number)
 {
-    return 20 + (uint32_t)(key_progress(message, number) * 0x9e3779b97f4a7c15u >> 58);
+    return number % 3 > 0;
+}
+
+static uint32_t progress_delivery(uint32_t number)
+{
+    return number / 3 % 2;
+}
+
+/* The payload of PROGRESS `number`; returns its size. */
+static uint32_t progress_make(const struct world_message *message, uint32_t number,
+                              uint8_t ret_data[PROGRESS_SIZE_MAX])
+{
+    uint64_t key = key_progress(message, number);
+    char reply[32];
+    if (!progress_is_retry(number)) {
+        uint32_t size = 20 + (uint32_t)(key * 0x9e3779b97f4a7c15u >> 58);
+        fill(ret_data, key, 0, size);
+        return size;
+    }
+    snprintf(reply, sizeof(reply), "451 %lx", key);
+    struct envelope_progress progress = {
+        .next_try = 1 + number,
+        .attempts = number,
+        .delivery = progress_delivery(number),
+        .last_reply = span_from_text(reply),
+    };
+    envelope_progress_encode(&progress, ret_data);
+    return envelope_progress_encoded_size(&progress);
+}
+
+static bool progress_is(const struct world_message *message, uint32_t number, struct span octets)
+{
+    uint8_t made[PROGRESS_SIZE_MAX];
+    return span_is_equal(octets, span_of(made, progress_make(message, number, made)));
+}
+
+/* Of those missing, those that one which is there has replaced. */
+static uint32_t progress_superseded(uint32_t missing, uint32_t present)
+{
+    uint32_t superseded = 0;
+    for (uint32_t i = 0; i < WORLD_PROGRESS_MAX; i++) {
+        for (uint32_t j = i + 1; j < WORLD_PROGRESS_MAX; j++) {
+            if (missing >> i & 1 && present >> j & 1 && progress_is_retry(i) &&
+                progress_is_retry(j) && progress_delivery(i) == progress_delivery(j))
+                superseded |= (uint32_t)1 << i;
+        }
+    }
+    return superseded;
 }
 
 /* ---- life ---- */
@@ -187,8 +236,7 @@ static void world_check_progress(struct world *world, struct world_message *mess
     for (uint32_t i = 0; i < recovered->progress_count; i++) {
         uint32_t number = next;
         while (number < message->progress_count &&
-               !(recovered->progress[i].size == progress_size(message, number) &&
-                 is_filled(recovered->progress[i], key_progress(message, number), 0)))
+               !progress_is(message, number, recovered->progress[i]))
             number++;
         if (number == message->progress_count) {
             world_violation(world, "message %lu: foreign or disordered PROGRESS %u",
@@ -200,6 +248,7 @@ static void world_check_progress(struct world *world, struct world_message *mess
     }
     uint32_t all = (uint32_t)(((uint64_t)1 << message->progress_durable) - 1);
     uint32_t missing = all & ~message->progress_void & ~durable;
+    missing &= ~progress_superseded(missing, durable);
     if (missing != 0)
         world_violation(world, "message %lu: durable PROGRESS %x are lost", message->id.high,
                         missing);
@@ -522,13 +571,13 @@ static void world_commit(struct world *world, struct world_message *message)
         spool_commit_dsn(spool, message->transaction, span, about->entry, (struct span){0}, true,
                          token);
     } else if (about->progress_count < WORLD_PROGRESS_MAX) {
-        uint8_t progress[128];
+        uint8_t progress[PROGRESS_SIZE_MAX];
         uint32_t number = about->progress_count++;
         message->dsn_about = (uint32_t)(about - world->messages) + 1;
         message->dsn_progress = number + 1;
-        fill(progress, key_progress(about, number), 0, progress_size(about, number));
-        spool_commit_dsn(spool, message->transaction, span, about->entry,
-                         span_of(progress, progress_size(about, number)), false, token);
+        uint32_t size = progress_make(about, number, progress);
+        spool_commit_dsn(spool, message->transaction, span, about->entry, span_of(progress, size),
+                         false, token);
     } else {
         spool_commit(spool, message->transaction, span, token);
     }
@@ -540,11 +589,10 @@ static void world_progress(struct world *world)
     struct world_message *message = world_pick(world, WORLD_LIVE);
     if (message == NULL || message->progress_count == WORLD_PROGRESS_MAX)
         return;
-    uint8_t progress[128];
+    uint8_t progress[PROGRESS_SIZE_MAX];
     uint32_t number = message->progress_count++;
-    fill(progress, key_progress(message, number), 0, progress_size(message, number));
-    spool_progress(world->spools[message->shard], message->entry,
-                   span_of(progress, progress_size(message, number)));
+    uint32_t size = progress_make(message, number, progress);
+    spool_progress(world->spools[message->shard], message->entry, span_of(progress, size));
 }
 
 static void world_read_some(struct world *world, struct world_message *message)

@@ -68,6 +68,38 @@ static void assert_progress_equal(const struct envelope_progress *a,
     }
 }
 
+static void retry_is_told_from_news(void **state)
+{
+    static const struct row {
+        const char *name;
+        struct envelope_progress progress;
+        bool is_retry;
+    } rows[] = {
+        {"retry", {.next_try = 1, .attempts = 2, .delivery = 7}, true},
+        {"with a reply", {.next_try = 1, .last_reply = {(const uint8_t *)"451", 3}}, true},
+        {"held", {.next_try = INT64_MAX, .hold_order = 9}, true},
+        {"no time", {.attempts = 2, .delivery = 7}, false},
+        {"in doubt", {.next_try = 1, .flags = ENVELOPE_IN_DOUBT}, false},
+        {"of no delivery", {.next_try = 1, .delivery = ENVELOPE_DELIVERY_NONE}, false},
+        {"settles", {.next_try = 1, .settles = sample_settles, .settle_count = 1}, false},
+    };
+    uint8_t octets[512];
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        uint32_t delivery = 1234, size = envelope_progress_encoded_size(&rows[i].progress);
+        print_message("# %s\n", rows[i].name);
+        envelope_progress_encode(&rows[i].progress, octets);
+        assert_int_equal(rows[i].is_retry,
+                         envelope_progress_is_retry(span_of(octets, size), &delivery));
+        if (rows[i].is_retry)
+            assert_int_equal(rows[i].progress.delivery, delivery);
+        assert_false(envelope_progress_is_retry(span_of(octets, size - 1), &delivery));
+        memcpy(octets + size, "\x05\x01\0\0\0x", 6); /* something that a newer version says */
+        assert_false(envelope_progress_is_retry(span_of(octets, size + 6), &delivery));
+    }
+}
+
 static void progress_comes_back(void **state)
 {
     struct envelope_progress progress = sample_progress(), back;
@@ -207,6 +239,7 @@ static void message_ids_have_one_spelling(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(retry_is_told_from_news),
         cmocka_unit_test(progress_comes_back),
         cmocka_unit_test(progress_damage_is_refused_or_canonical),
         cmocka_unit_test(progress_bounds_hold_on_both_sides),

@@ -15,8 +15,7 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 
-#include "queue/spool.h"
-#include "queue/spool_record.h"
+#include "queue/spool_internal.h"
 #include "tests/sim/disk_sim.h"
 
 #define SEGMENT_SIZE (512u << 10)
@@ -461,6 +460,53 @@ static void test_first_start_is_modest(void **state)
     fixture_end(fixture);
 }
 
+/* ---- attempts ---- */
+
+static void progress_of(struct fixture *fixture, uint32_t key, uint32_t delivery, uint32_t attempts)
+{
+    uint8_t encoded[200];
+    struct envelope_progress progress = {
+        .next_try = 1000 + attempts,
+        .attempts = attempts,
+        .delivery = delivery,
+        .last_reply = SPAN_LITERAL("451 4.7.1 try later"),
+    };
+    envelope_progress_encode(&progress, encoded);
+    spool_progress(fixture->spool, fixture->entries[key],
+                   span_of(encoded, envelope_progress_encoded_size(&progress)));
+}
+
+/* However often a delivery is tried, one PROGRESS of it is kept, in memory and for a start. */
+static void test_attempts_do_not_pile_up(void **state)
+{
+    (void)state;
+    struct fixture *fixture = fixture_new(DISK_KIND_AUTO, 128u << 10, 64 * (128u << 10));
+    assert_true(commit(fixture, 1, 100, 100, 4096));
+    wait_commits(fixture, 1);
+    for (uint32_t attempts = 1; attempts <= 40; attempts++) {
+        for (uint32_t delivery = 0; delivery < 3; delivery++)
+            progress_of(fixture, 1, delivery, attempts);
+        spool_progress(fixture->spool, fixture->entries[1], SPAN_LITERAL("something else"));
+        settle(fixture); /* flushes: each is durable by itself */
+        assert_int_equal(1 + 3 + attempts, fixture->entries[1]->place_count);
+    }
+    for (uint32_t i = 0; i < 3; i++) { /* many in one batch */
+        progress_of(fixture, 1, 1, 100 + i);
+        progress_of(fixture, 1, 2, 100 + i);
+    }
+    settle(fixture);
+    assert_int_equal(1 + 3 + 40, fixture->entries[1]->place_count);
+    close_spool(fixture);
+    recover(fixture);
+    assert_int_equal(1, fixture->recovered);
+    assert_int_equal(3 + 40, fixture->progress);
+    assert_int_equal(1 + 3 + 40, fixture->entries[1]->place_count);
+    progress_of(fixture, 1, 1, 200);
+    settle(fixture);
+    assert_int_equal(1 + 3 + 40, fixture->entries[1]->place_count);
+    fixture_end(fixture);
+}
+
 /* ---- on the simulated disk ---- */
 
 static tick_us sim_tick = TICK_S(1);
@@ -618,6 +664,7 @@ static void test_impossible_options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_attempts_do_not_pile_up),
         cmocka_unit_test(test_lives_thread),
         cmocka_unit_test(test_lives_uring),
         cmocka_unit_test(test_full_and_reserve),

@@ -46,6 +46,7 @@ static void assert_place(const struct spool_place *want, const struct spool_plac
     assert_int_equal(want->segment, got->segment);
     assert_int_equal(want->kind, got->kind);
     assert_int_equal(want->is_held, got->is_held);
+    assert_int_equal(want->retry, got->retry);
     assert_int_equal(want->offset, got->offset);
     assert_int_equal(want->payload_size, got->payload_size);
 }
@@ -78,6 +79,15 @@ static void test_places_are_kept(void **state)
           .segment = SPOOL_SEGMENT_COUNT_MAX - 1,
           .offset = SPOOL_SEGMENT_SIZE_MAX - 8,
           .payload_size = SPOOL_PAYLOAD_SIZE_MAX}},
+        {"least retry", {.serial = SERIAL, .kind = SPOOL_PLACE_PROGRESS, .is_held = 1, .retry = 1}},
+        {"largest retry",
+         {.serial = SERIAL,
+          .kind = SPOOL_PLACE_PROGRESS,
+          .is_held = 1,
+          .retry = SPOOL_RETRY_MAX,
+          .segment = SPOOL_SEGMENT_COUNT_MAX - 1,
+          .offset = SPOOL_SEGMENT_SIZE_MAX - 8,
+          .payload_size = SPOOL_RETRY_SIZE_MAX}},
         {"old, least", {.kind = SPOOL_PLACE_OLD}},
         {"old, of another generation",
          {.serial = UINT32_MAX, .kind = SPOOL_PLACE_OLD, .segment = SPOOL_SEGMENT_COUNT_MAX - 1}},

@@ -28,6 +28,7 @@
 #include "control/admin_plane.h"
 #include "control/admin_queue.h"
 #include "control/admin_site.h"
+#include "control/admin_site_order.h"
 
 #define ADMIN_ROW_MAX     10000u
 #define ADMIN_ROW_DEFAULT 100u
@@ -90,11 +91,29 @@ static bool job_refuse(struct admin *admin, struct admin_client *client, const c
     return false;
 }
 
+static bool job_prepare_site(struct admin *admin, struct admin_client *client, bool *ret_is_ready)
+{
+    char why[ADMIN_SITE_WHY_SIZE] = "no memory";
+    struct shard_query *query = &admin->job.query;
+    enum admin_site_kind kind =
+        admin_site_order_prepare(job_verb(client), client->parsed, query, why);
+
+    if (kind == ADMIN_SITE_NONE && !admin_site_prepare(job_verb(client), client->parsed, query))
+        return false;
+    *ret_is_ready = kind != ADMIN_SITE_REFUSED && query->found != NULL;
+    if (kind == ADMIN_SITE_REFUSED)
+        admin_site_order_end(query);
+    if (!*ret_is_ready)
+        admin_client_refuse(admin, client, why);
+    return true;
+}
+
 /* The query of a request. False: the client has been refused. */
 static bool job_prepare(struct admin *admin, struct admin_client *client)
 {
     struct admin_job *job = &admin->job;
     const char *verb = job_verb(client);
+    bool is_ready = true;
     char why[ADMIN_QUEUE_WHY_SIZE] = "unknown verb";
 
     job->query = (struct shard_query){.kind = SHARD_QUERY_STATUS};
@@ -105,9 +124,9 @@ static bool job_prepare(struct admin *admin, struct admin_client *client)
     if (admin_plane_prepare(verb, &job->query)) {
         if (job->query.found == NULL)
             return job_refuse(admin, client, "no memory");
-    } else if (admin_site_prepare(verb, client->parsed, &job->query)) {
-        if (job->query.found == NULL)
-            return job_refuse(admin, client, "no memory");
+    } else if (job_prepare_site(admin, client, &is_ready)) {
+        if (!is_ready)
+            return false;
     } else if (admin_queue_prepare(verb, client->parsed, &job->query, why) != ADMIN_QUEUE_READY) {
         admin_queue_end(&job->query);
         return job_refuse(admin, client, why);
@@ -139,7 +158,9 @@ static void job_end(struct admin *admin)
         admin_order_log(&job->query, job->filter);
     free(job->filter);
     admin_queue_end(&job->query);
-    if (job->query.kind == SHARD_QUERY_TRANSFER)
+    if (admin_site_order_owns(&job->query))
+        admin_site_order_end(&job->query);
+    else if (job->query.kind == SHARD_QUERY_TRANSFER)
         admin_site_end(&job->query);
     else if (!job->is_capture)
         admin_plane_end(&job->query);
@@ -182,13 +203,15 @@ static void job_begin(struct admin *admin, struct admin_client *client)
         job->filter = strdup(filter == NULL ? "" : filter);
         job->query.order->id = order_id_next(admin);
     }
+    if (admin_site_order_owns(&job->query))
+        admin_site_order_number(&job->query, order_id_next(admin));
     job->client = client;
     job->answer = json_object();
     json_object_set_new(job->answer, "ok", json_true());
     if (job->query.kind == SHARD_QUERY_QUEUE_SUMMARY)
         job->groups = json_object();
     else if (job->query.kind != SHARD_QUERY_STATUS && job->query.kind != SHARD_QUERY_QUEUE_ACT &&
-             !job->is_capture)
+             !job->is_capture && !admin_site_order_owns(&job->query))
         job->rows = json_array();
     client->state = ADMIN_CLIENT_WORKING;
     job_ask(admin);
@@ -296,6 +319,10 @@ static void job_finish(struct admin *admin, tick_us now)
         json_object_set(job->answer, "rows", job->rows);
     if (job->query.kind == SHARD_QUERY_QUEUE_SHOW && json_array_size(job->rows) == 0)
         admin_client_refuse(admin, client, "no such message in the queue");
+    else if (admin_site_order_owns(&job->query) &&
+             !admin_site_order_finish(job->answer, &job->query))
+        admin_client_refuse(admin, client,
+                            "no such site is known (angarium site show), or no such order");
     else
         admin_client_answer(admin, client, json_incref(job->answer));
     job_end(admin);
@@ -364,6 +391,8 @@ static bool job_add(struct admin *admin)
         job->row_count = json_array_size(job->rows);
         return true;
     case SHARD_QUERY_TRANSFER:
+        if (admin_site_order_owns(&job->query))
+            return true; /* it adds up in the query */
         admin_site_add(job->rows, &job->query, job->shard, (uint32_t)job->limit);
         job->row_count = json_array_size(job->rows);
         return true;

@@ -13,6 +13,7 @@
 struct found_site {
     struct site_view view;
     char label[SITE_LABEL_MAX + 1]; /* the view's is the shard's */
+    struct site_order *orders;      /* as are its orders; NULL: none */
 };
 
 struct found {
@@ -42,6 +43,12 @@ static void look_at_sites(struct shard_query *query, struct transfer *transfer, 
         site->view = view;
         memcpy(site->label, view.label.data, view.label.size);
         site->label[view.label.size] = '\0';
+        site->orders = NULL;
+        if (view.order_count > 0) {
+            site->orders = reallocarray(NULL, view.order_count, sizeof(*site->orders));
+            CHECK(site->orders != NULL);
+            memcpy(site->orders, view.orders, view.order_count * sizeof(*site->orders));
+        }
     }
     query->cursor = cursor;
 }
@@ -61,8 +68,17 @@ bool admin_site_prepare(const char *verb, const json_t *request, struct shard_qu
     return true;
 }
 
+static void orders_free(struct found *found)
+{
+    for (uint32_t i = 0; i < found->count; i++)
+        free(found->sites[i].orders);
+    found->count = 0;
+}
+
 void admin_site_end(struct shard_query *query)
 {
+    if (query->found != NULL)
+        orders_free(query->found);
     free(query->found);
     query->found = NULL;
 }
@@ -83,7 +99,38 @@ static const char *const learn_reasons[SITE_LEARN_REASON_COUNT] = {
     [SITE_LEARN_GROWN] = "more after successes",
     [SITE_LEARN_REFUSED] = "halved after a refusal",
     [SITE_LEARN_UNREACHABLE] = "one after no host answered",
+    [SITE_LEARN_ORDER] = "one after an order's end",
 };
+
+static json_t *order_row(const struct site_order *order, tick_us now)
+{
+    char rate[RATE_TEXT_SIZE];
+    struct rate_set rates = {.count = 1, .rates = {order->rate}};
+    json_t *row = json_object();
+
+    number_set(row, "order", order->id);
+    json_object_set_new(row, "does",
+                        json_string(order->kind == SITE_ORDER_SUSPEND ? "suspend" : "set"));
+    if (order->connection_max > 0)
+        number_set(row, "connections", order->connection_max);
+    if (order->rate.count > 0)
+        json_object_set_new(row, "rate", json_string(rate_set_format(&rates, rate)));
+    number_set(row, "left_us", time_left(order->until, now));
+    json_object_set_new(row, "given_us", json_integer(order->given));
+    json_object_set_new(row, "by", json_string(order->by));
+    json_object_set_new(row, "pattern", json_boolean(order->is_pattern));
+    json_object_set_new(row, "reason", json_string(order->reason));
+    return row;
+}
+
+static json_t *orders_array(const struct found_site *site, tick_us now)
+{
+    json_t *rows = json_array();
+
+    for (uint32_t i = 0; site->orders != NULL && i < site->view.order_count; i++)
+        json_array_append_new(rows, order_row(&site->orders[i], now));
+    return rows;
+}
 
 /* What only the home knows. */
 static void home_add(json_t *row, const struct site_view *view, tick_us now)
@@ -118,18 +165,23 @@ static json_t *site_row(const struct found_site *site, tick_us now)
     json_object_set_new(row, "rates", json_string(rate_set_format(&view->rates, rates)));
     number_set(row, "failures", view->failures);
     number_set(row, "paused_us", time_left(view->paused_until, now));
-    if (view->is_home)
+    json_object_set_new(row, "suspended",
+                        json_boolean(view->is_suspended && view->paused_until > now));
+    if (view->is_home) {
         home_add(row, view, now);
+        json_object_set_new(row, "orders", orders_array(site, now));
+    }
     return row;
 }
 
-void admin_site_add(json_t *rows, const struct shard_query *query, uint32_t shard, uint32_t limit)
+void admin_site_add(json_t *rows, struct shard_query *query, uint32_t shard, uint32_t limit)
 {
-    const struct found *found = query->found;
+    struct found *found = query->found;
 
     for (uint32_t i = 0; i < found->count && json_array_size(rows) < limit; i++) {
         json_t *row = site_row(&found->sites[i], found->now);
         number_set(row, "core", shard);
         json_array_append_new(rows, row);
     }
+    orders_free(found);
 }

@@ -15,7 +15,7 @@
  * (`found` NULL when there was none). */
 bool admin_site_prepare(const char *verb, const json_t *request, struct shard_query *query);
 /** What the shard found, as rows, up to `limit` in all. */
-void admin_site_add(json_t *rows, const struct shard_query *query, uint32_t shard, uint32_t limit);
+void admin_site_add(json_t *rows, struct shard_query *query, uint32_t shard, uint32_t limit);
 /** Free what prepare allocated. */
 void admin_site_end(struct shard_query *query);
 

@@ -281,6 +281,28 @@ static enum status order_verb(const struct cli *cli, const struct verb *verb)
     return request_run(cli, verb, request);
 }
 
+/* The first operand is a site, or an order's number; what is behind it are settings. */
+static enum status site_verb(const struct cli *cli, const struct verb *verb)
+{
+    json_t *request = request_new(cli, verb);
+    char settings[256];
+    size_t size = 0;
+
+    for (uint32_t i = 1; i < cli->operand_count && size < sizeof(settings); i++)
+        size += (size_t)snprintf(settings + size, sizeof(settings) - size, "%s%s", i > 1 ? " " : "",
+                                 cli->operands[i]);
+    json_object_set_new(request, "id", json_string(cli->operands[0]));
+    if (cli->operand_count > 1)
+        json_object_set_new(request, "settings",
+                            json_string(size < sizeof(settings) ? settings : "too long"));
+    if (cli->reason != NULL)
+        json_object_set_new(request, "reason", json_string(cli->reason));
+    if (cli->duration != NULL)
+        json_object_set_new(request, "duration", json_string(cli->duration));
+    json_object_set_new(request, "dry_run", json_boolean(cli->is_dry_run));
+    return request_run(cli, verb, request);
+}
+
 static void status_print(const json_t *answer, wall_us now, FILE *out)
 {
     (void)now;
@@ -384,6 +406,13 @@ static const struct verb verbs[] = {
     {"queue show", 1, 1, "ID", "one message and its recipients", relay_verb, cli_queue_show_print},
     {"site show", 0, 1, "[NAME] [--limit N]",
      "sites: limits, what is used of them, which rate binds", relay_verb, cli_site_show_print},
+    {"site suspend", 1, 1, "NAME --duration TIME --reason TEXT [--dry-run]",
+     "nothing goes there for that time; prints the number of the order", site_verb,
+     cli_site_order_print},
+    {"site set", 2, 3, "NAME connections=N rate=N/TIME --duration TIME --reason TEXT [--dry-run]",
+     "tighter limits for that time", site_verb, cli_site_order_print},
+    {"site resume", 1, 1, "NAME|ORDER [--dry-run]",
+     "what suspends the site, or that order, ends now", site_verb, cli_site_order_print},
     {"flows", 0, 0, "[--limit N]", "connections of the TCP engine", relay_verb, cli_flows_print},
     {"counters", 0, 0, "[--limit N] | --reference", "what engine and ports counted; all there are",
      counters_verb, cli_counters_print},

@@ -3,8 +3,26 @@
  * Sites as text for people: a line for each core that knows one, with what binds on its home's.
  */
 #include <inttypes.h>
+#include <string.h>
 
 #include "control/cli_print.h"
+
+static void site_order_row_print(const json_t *row, FILE *out)
+{
+    char text[CLI_SHOWN_SIZE], time[24];
+
+    fprintf(out, "       order %" PRId64 ":", cli_number(row, NULL, "order"));
+    if (strcmp(cli_shown(row, "does", text), "suspend") == 0)
+        fprintf(out, " suspended");
+    if (cli_number(row, NULL, "connections") > 0)
+        fprintf(out, " connections=%" PRId64, cli_number(row, NULL, "connections"));
+    if (*cli_shown(row, "rate", text) != '\0')
+        fprintf(out, " rate=%s", text);
+    fprintf(out, " for %s more", cli_age_format(cli_number(row, NULL, "left_us"), time));
+    fprintf(out, ", %s%s", json_is_true(json_object_get(row, "pattern")) ? "pattern " : "by ",
+            cli_shown(row, "by", text));
+    fprintf(out, ": %s\n", cli_shown(row, "reason", text));
+}
 
 static void site_row_print(const json_t *row, FILE *out)
 {
@@ -25,11 +43,32 @@ static void site_row_print(const json_t *row, FILE *out)
             fprintf(out, ", the next in %s",
                     cli_age_format(cli_number(row, NULL, "next_us"), time));
     }
-    if (cli_number(row, NULL, "paused_us") > 0)
+    if (json_is_true(json_object_get(row, "suspended")))
+        fprintf(out, "; suspended for %s",
+                cli_age_format(cli_number(row, NULL, "paused_us"), time));
+    else if (cli_number(row, NULL, "paused_us") > 0)
         fprintf(out, "; pauses for %s after %" PRId64 " failures",
                 cli_age_format(cli_number(row, NULL, "paused_us"), time),
                 cli_number(row, NULL, "failures"));
     fprintf(out, "\n");
+    const json_t *orders = json_object_get(row, "orders");
+    for (size_t i = 0; i < json_array_size(orders); i++)
+        site_order_row_print(json_array_get(orders, i), out);
+}
+
+void cli_site_order_print(const json_t *answer, wall_us now, FILE *out)
+{
+    int64_t matched = cli_number(answer, NULL, "matched"), done = cli_number(answer, NULL, "done");
+
+    (void)now;
+    if (json_is_true(json_object_get(answer, "dry_run"))) {
+        fprintf(out, "%" PRId64 " sites match; nothing was done\n", matched);
+        return;
+    }
+    if (cli_number(answer, NULL, "order") > 0)
+        fprintf(out, "order %" PRId64 ": ", cli_number(answer, NULL, "order"));
+    fprintf(out, "%" PRId64 " sites match, %" PRId64 " done%s\n", matched, done,
+            done < matched ? "; the others have too many orders or rates" : "");
 }
 
 void cli_site_show_print(const json_t *answer, wall_us now, FILE *out)

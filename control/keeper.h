@@ -5,12 +5,13 @@
 #include "control/shard.h"
 
 /*
- * Keeps what the long windows of sites have counted in a file, `limits` in the spool's directory,
- * so that a restart forgets nothing: read before the shards start, written every KEEPER_TIME and
- * once more when they have ended. Control thread only.
+ * Keeps what the long windows of sites have counted, and the orders of sites, in a file, `limits`
+ * in the spool's directory, so that a restart forgets nothing: read before the shards start,
+ * written every KEEPER_TIME and once more when they have ended. Control thread only.
  */
-#define KEEPER_TIME     TICK_S(2)
-#define KEEPER_ROWS_MAX 262144u
+#define KEEPER_TIME       TICK_S(2)
+#define KEEPER_ROWS_MAX   262144u
+#define KEEPER_ORDERS_MAX 65536u
 
 struct keeper;
 

@@ -11,6 +11,7 @@
  *   OUTCOME, PAUSE     a shard's experience with the site; the home's verdict, to all who asked
  *   LEARN              whether successes are of interest, since fewer slots are given out than are
  *                      configured (site_learn.c)
+ *   ORDER, SLOW        an order for the home to keep; that one slows the site (site_order.c)
  *
  * A lease is exact on the safe side: a slot counts as given out until its RETURN is in, however
  * late. The home takes nothing back by the clock, since it could not know whether the connection is
@@ -53,6 +54,8 @@ struct site_set *site_set_new(const struct site_options *options, struct rng *rn
     while (buckets < options->site_count_max && buckets < SITE_BUCKETS_MAX)
         buckets *= 2;
     sites->options = *options;
+    sites->drafts = calloc(options->shard_count, sizeof(*sites->drafts));
+    CHECK(sites->drafts != NULL);
     sites->rng = rng;
     sites->hash = (struct keyed_hash){{rng_u64(rng), rng_u64(rng)}};
     sites->buckets = calloc(buckets, sizeof(struct site *));
@@ -73,6 +76,7 @@ void site_set_free(struct site_set *sites)
     while ((site = slab_next(&sites->sites, &cursor)) != NULL)
         site_home_free(sites, site);
     slab_fini(&sites->sites);
+    free(sites->drafts);
     free(sites->buckets);
     free(sites);
 }
@@ -284,10 +288,16 @@ static void site_on_pause(struct site_set *sites, struct site *site,
 {
     site->failures = message->count;
     site->paused_until = message->until;
+    bool was_suspended = site->is_suspended;
+    site->is_suspended = message->waiting > 0 && site_is_paused(site, now);
     site->asked = 0; /* the home forgets who waits while the site pauses */
     if (site_is_paused(site, now)) {
         waking_remove_slot(sites, site);
         wheel_arm(&sites->wheel, &site->pause_timer, message->until);
+        if (site->is_suspended && !was_suspended && site->hold_count > 0) {
+            site->is_waiting = true; /* so that kept connections are closed */
+            site_waking_append(sites, site);
+        }
         return;
     }
     wheel_cancel(&sites->wheel, &site->pause_timer);
@@ -425,6 +435,8 @@ static void site_handle(struct site_set *sites, const struct site_message *messa
         site_on_mail_grant(sites, site, message, now);
     else if (message->kind == SITE_MESSAGE_LEARN)
         site->is_learning = message->waiting > 0;
+    else if (message->kind == SITE_MESSAGE_SLOW)
+        site_on_slow(sites, site, message);
     else
         site_on_pause(sites, site, message, now);
     site_review(sites, site);
@@ -554,6 +566,11 @@ tick_us site_paused_until(const struct site *site)
     return site->paused_until;
 }
 
+bool site_is_suspended(const struct site *site, tick_us now)
+{
+    return site->is_suspended && site_is_paused(site, now);
+}
+
 bool site_is_scarce(const struct site *site)
 {
     return site->is_scarce;
@@ -581,6 +598,12 @@ static void site_on_timer(struct site_set *sites, struct wheel_timer *timer, tic
     if (timer->kind == SITE_TIMER_MAIL) {
         site = WHEEL_OWNER(timer, struct site, mail_timer);
         site_on_mail_timer(sites, site, now);
+        site_review(sites, site);
+        return;
+    }
+    if (timer->kind == SITE_TIMER_ORDER) {
+        site = WHEEL_OWNER(timer, struct site_home, order_timer)->site;
+        site_orders_review(sites, site, now);
         site_review(sites, site);
         return;
     }

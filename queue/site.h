@@ -18,7 +18,8 @@
  * in site_rate.c): never more than n MAILs in any window, whichever shards say them.
  *
  * Also here: back-off of the site as a whole, how many connections its answers allow
- * (site_learn.c), and dead-host memory, so that one black hole slows nobody else.
+ * (site_learn.c), what operators and reply patterns impose for a time (site_order.c), and dead-host
+ * memory, so that one black hole slows nobody else.
  */
 struct site_set; /* one per shard */
 struct site;
@@ -30,6 +31,7 @@ enum site_message_kind {
                              the sender has heard of a pause */
     SITE_MESSAGE_RATE,    /* to the home: rate number `waiting` of `count`: `limit` in `until` us */
     SITE_MESSAGE_LABEL,   /* to the home: octets of `text` from `waiting` on, of `count` in all */
+    SITE_MESSAGE_ORDER,   /* to the home: octets of a struct site_order, from `waiting` on */
     SITE_MESSAGE_MAIL_WANT,   /* to the home: count rights to say MAIL, rank; limit, until: as
                                  MAIL_RETURN */
     SITE_MESSAGE_MAIL_RETURN, /* to the home: count rights unused; limit: used, by `until` at the
@@ -37,7 +39,10 @@ enum site_message_kind {
     SITE_MESSAGE_GRANT,       /* from the home: count, until; count 0: none soon, see holder;
                                  waiting: as LEARN */
     SITE_MESSAGE_RECALL,      /* from the home: count, rank of who waits for them */
-    SITE_MESSAGE_PAUSE,       /* from the home: until (0: none), count of failures in a row */
+    SITE_MESSAGE_PAUSE,       /* from the home: until (0: none), count of failures in a row;
+                                 waiting 1: suspended */
+    SITE_MESSAGE_SLOW,        /* from the home: MAIL needs a right; until: the shortest window, 0:
+                                 no more */
     SITE_MESSAGE_MAIL_GRANT,  /* from the home: count rights */
     SITE_MESSAGE_LEARN,       /* from the home: waiting 1: successes are of interest, 0: no more */
     SITE_MESSAGE_KIND_COUNT
@@ -54,7 +59,7 @@ struct site_message {
     tick_us until;    /* lease end; pause end */
     uint32_t limit;   /* connection_max as the asker's configuration has it */
     uint32_t holder;  /* GRANT: a shard with a slot when the site is scarce, or SITE_HOLDER_NONE */
-    char text[SITE_TEXT_SIZE]; /* LABEL */
+    char text[SITE_TEXT_SIZE]; /* LABEL, ORDER */
 };
 _Static_assert(sizeof(struct site_message) <= 64, "fits the payload of a ring message");
 
@@ -152,6 +157,60 @@ void site_host_report(struct site_set *sites, const void *address, uint32_t addr
 bool site_host_is_dead(const struct site_set *sites, const void *address, uint32_t address_size,
                        tick_us now);
 
+/* ---- orders ---- */
+
+#define SITE_ORDER_MAX       8u     /* of one site */
+#define SITE_ORDERS_MAX      10000u /* of the sites of one home shard */
+#define SITE_ORDER_TIME_MAX  (TICK_S(86400) * 31)
+#define SITE_ORDER_BY_SIZE   40u
+#define SITE_ORDER_TEXT_SIZE 176u
+
+enum site_order_kind { SITE_ORDER_SUSPEND, SITE_ORDER_SLOW, SITE_ORDER_KIND_COUNT };
+
+struct site_order {
+    uint32_t id;             /* for people, who cancel it by that; 1 and more */
+    uint8_t kind;            /* enum site_order_kind */
+    uint8_t steps;           /* SLOW with a rate: at the end it is doubled so often */
+    bool is_pattern;         /* of a pattern; lengthened when it is given again */
+    uint32_t connection_max; /* SLOW; 0: as it is */
+    struct rate rate;        /* SLOW; count 0: none more */
+    tick_us until, duration;
+    wall_us given;
+    char by[SITE_ORDER_BY_SIZE];       /* pattern's name, or who it was */
+    char reason[SITE_ORDER_TEXT_SIZE]; /* for people, printable */
+};
+_Static_assert(sizeof(struct site_order) % SITE_TEXT_SIZE == 0, "travels in whole pieces");
+
+/**
+ * The order is in force for this site, whose home is this shard, on all shards.
+ *
+ * Bounds:  CHECKs that it is valid: SLOW has connections or a rate, duration within
+ *          SITE_ORDER_TIME_MAX. One that is over already does nothing.
+ * Errors:  ERR_LIMIT: too many orders, sites or windows.
+ */
+enum err site_order_add(struct site_set *sites, uint64_t key, struct span label,
+                        const struct site_order *order, tick_us now) MUST_CHECK;
+/** From any shard: the same at the site's home, soon. One that finds no room there is counted. */
+void site_order_give(struct site_set *sites, struct site *site, const struct site_order *order,
+                     tick_us now);
+/** End the orders of a site of ours: that with this id (0: any), of these kinds (bits). How many
+ * there were. */
+uint32_t site_orders_cancel(struct site_set *sites, uint64_t key, uint32_t id, uint32_t kinds,
+                            tick_us now);
+/** No connection and no MAIL: not a pause, which kept connections do not mind. */
+bool site_is_suspended(const struct site *site, tick_us now);
+
+/* What an operator does to the sites of a name. */
+struct site_act {
+    char name[SITE_LABEL_MAX + 1];  /* label, or key in 16 hexadecimal digits; "": every site */
+    const struct site_order *order; /* given to them; NULL: orders are cancelled ... */
+    uint32_t id, kinds;             /* ... with this id (0: any), of these kinds (bits) */
+    bool is_dry_run;
+    uint32_t matched, done; /* sites, so far */
+};
+/** Some thousand sites whose home we are. `*cursor` begins at 0. False: that was the end. */
+bool site_act_step(struct site_set *sites, struct site_act *act, uint64_t *cursor, tick_us now);
+
 void site_receive(struct site_set *sites, const struct site_message *message, tick_us now);
 /** Timers: lease renewals and expiries, pauses. */
 void site_advance(struct site_set *sites, tick_us now);
@@ -162,6 +221,7 @@ enum site_learn_reason {
     SITE_LEARN_GROWN,       /* it took what it got */
     SITE_LEARN_REFUSED,     /* halved by a refusal */
     SITE_LEARN_UNREACHABLE, /* no host answered: one */
+    SITE_LEARN_ORDER,       /* an order has ended: one */
     SITE_LEARN_REASON_COUNT
 };
 
@@ -172,10 +232,13 @@ struct site_view { /* for `status` and `queue show` */
     tick_us paused_until;
     uint32_t failures;
     struct rate_set rates; /* as this shard's configuration has them */
+    bool is_suspended;     /* until paused_until */
     bool is_home;          /* then what follows is of all shards */
     uint32_t allowed;      /* connections at once, by what the site's answers taught */
     enum site_learn_reason allowed_reason;
     tick_us allowed_since;
+    const struct site_order *orders; /* in force; valid until the next call into the sites */
+    uint32_t order_count;
     uint32_t mail_out;     /* rights that are out */
     struct rate binding;   /* the rate with the least room; count 0: none */
     uint32_t binding_used; /* MAILs in that window now */
@@ -204,6 +267,22 @@ uint32_t site_keep_next(struct site_set *sites, uint64_t *cursor, struct tick_no
  * and rows that make no sense, are passed over; those of a window come in their old order. */
 void site_keep_restore(struct site_set *sites, const struct site_kept *rows, uint32_t count,
                        struct tick_now now);
+
+struct site_order_kept { /* an order; `until` of it is no time here */
+    uint64_t key;
+    wall_us until;
+    struct site_order order;
+    char label[SITE_LABEL_MAX + 1];
+};
+
+/** The next orders of the sites whose home we are; `*cursor` as for site_keep_next(). CHECKs
+ * row_max
+ * >= SITE_ORDER_MAX. */
+uint32_t site_keep_next_orders(struct site_set *sites, uint64_t *cursor, struct tick_now now,
+                               struct site_order_kept *rows, uint32_t row_max);
+/** Before the first mail: in force again, but what is over. As site_keep_restore(). */
+void site_keep_restore_orders(struct site_set *sites, const struct site_order_kept *rows,
+                              uint32_t count, struct tick_now now);
 
 /** CHECKs all invariants. For tests. */
 void site_set_verify(const struct site_set *sites);

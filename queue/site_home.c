@@ -18,8 +18,8 @@
  * Invariants
  *   1. out_total is the sum of all shares' out. A slot is granted only while out_total < limit.
  *   2. out falls only by that shard's RETURN.
- *   3. No want is kept while the site pauses: whoever wants then is told of the pause, and asks
- *      again when it ends.
+ *   3. No want is kept while the site pauses or is suspended: whoever wants then is told of the
+ * pause, and asks again when it ends.
  */
 #include <stdlib.h>
 
@@ -39,6 +39,7 @@ struct site_home *site_home_get(const struct site_set *sites, struct site *site)
     site->home->site = site;
     site_learn_init(sites, site->home, sites->wheel.now);
     site->home->timer.kind = SITE_TIMER_HOME;
+    site->home->order_timer.kind = SITE_TIMER_ORDER;
     return site->home;
 }
 
@@ -46,6 +47,7 @@ void site_home_free(struct site_set *sites, struct site *site)
 {
     if (site->home == NULL)
         return;
+    site_orders_free(sites, site->home);
     wheel_cancel(&sites->wheel, &site->home->timer);
     rate_limiter_fini(&site->home->mails);
     free(site->home);
@@ -207,12 +209,21 @@ void site_home_balance(struct site_set *sites, struct site *site, tick_us now)
 
 /* ---- the pause ---- */
 
+/* No slot is granted before. */
+static tick_us home_closed_until(const struct site_home *home)
+{
+    tick_us suspended = site_home_suspended_until(home);
+
+    return suspended > home->paused_until ? suspended : home->paused_until;
+}
+
 static void tell_pause(struct site_set *sites, struct site *site, uint32_t shard)
 {
     site_post(sites, site, shard,
               &(struct site_message){.kind = SITE_MESSAGE_PAUSE,
                                      .count = site->home->failures,
-                                     .until = site->home->paused_until});
+                                     .waiting = site_home_suspended_until(site->home) > 0,
+                                     .until = home_closed_until(site->home)});
 }
 
 static void tell_pause_to_all(struct site_set *sites, struct site *site)
@@ -249,15 +260,40 @@ static void home_limit_review(struct site_set *sites, struct site *site, tick_us
 {
     struct site_home *home = site->home;
     bool was_learning = home->is_learning;
+    uint32_t ordered = site_home_order_limit(home);
 
     home->limit =
         home->learned.allowed < home->configured ? home->learned.allowed : home->configured;
+    home->limit = ordered < home->limit ? ordered : home->limit;
     home->is_learning = home->learned.allowed < home->configured;
     for (uint32_t i = 0; i < sites->options.shard_count && was_learning != home->is_learning; i++) {
         if (home->shares[i].is_known)
             tell_learning(sites, site, i);
     }
     site_home_balance(sites, site, now);
+}
+
+static void tell_slow(struct site_set *sites, struct site *site, uint32_t shard)
+{
+    site_post(sites, site, shard,
+              &(struct site_message){.kind = SITE_MESSAGE_SLOW,
+                                     .until = site_home_slow_window(site->home)});
+}
+
+void site_home_orders_changed(struct site_set *sites, struct site *site, tick_us now)
+{
+    struct site_home *home = site->home;
+
+    site_home_rates_review(sites, site, now);
+    for (uint32_t i = 0; i < sites->options.shard_count; i++) {
+        if (home_closed_until(home) > now)
+            home->shares[i].want = 0;
+        if (home->shares[i].is_known || i == sites->options.shard) {
+            tell_slow(sites, site, i);
+            tell_pause(sites, site, i);
+        }
+    }
+    home_limit_review(sites, site, now);
 }
 
 static void home_on_failure(struct site_set *sites, struct site *site, tick_us now)
@@ -316,7 +352,9 @@ static void home_on_want(struct site_set *sites, struct site *site,
 
     home->configured = message->limit;
     home_limit_review(sites, site, now);
-    if (home->paused_until > now) {
+    if (site_home_slow_window(home) > 0) /* it may never have heard of it */
+        tell_slow(sites, site, message->from_shard);
+    if (home_closed_until(home) > now) {
         tell_pause(sites, site, message->from_shard);
         return;
     }
@@ -346,6 +384,7 @@ void site_home_receive(struct site_set *sites, struct site *site,
     struct site_home *home = site_home_get(sites, site);
 
     site_learn_review(sites, home, now);
+    site_orders_review(sites, site, now);
     CHECK(site->key % sites->options.shard_count == sites->options.shard);
     home->shares[message->from_shard].is_known = true;
     if (message->kind == SITE_MESSAGE_WANT)
@@ -354,6 +393,8 @@ void site_home_receive(struct site_set *sites, struct site *site,
         home_on_return(sites, site, message, now);
     else if (message->kind == SITE_MESSAGE_OUTCOME)
         home_on_outcome(sites, site, message, now);
+    else if (message->kind == SITE_MESSAGE_ORDER)
+        site_home_on_order(sites, site, message, now);
     else
         site_home_mail_receive(sites, site, message, now);
 }
@@ -362,6 +403,8 @@ bool site_home_is_idle(const struct site_set *sites, const struct site *site)
 {
     if (site->home == NULL)
         return true;
+    if (site->home->orders != NULL)
+        return false;
     for (uint32_t i = 0; i < sites->options.shard_count; i++) {
         const struct site_share *share = &site->home->shares[i];
         if (share->want > 0 || (share->out > 0 && i != sites->options.shard))
@@ -386,5 +429,6 @@ void site_home_verify(const struct site_set *sites, const struct site *site)
     CHECK(want == 0 || home->out_total >= home->limit); /* nobody waits beside a free slot */
     CHECK(home->shares[sites->options.shard].out == site->held);
     site_learn_verify(home);
+    site_orders_verify(home);
     site_home_mail_verify(sites, site);
 }

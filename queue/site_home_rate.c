@@ -13,6 +13,7 @@
  *   3. Who wants has the timer, or a right is out whose return it waits for.
  *   4. What was said is kept as long as a window is long: the site is not forgotten before.
  */
+#include "base/log.h"
 #include "queue/site_state.h"
 
 #define BATCH_MAX 16u
@@ -105,6 +106,29 @@ static void home_mail_balance(struct site_set *sites, struct site *site, tick_us
     home_timer_arm(sites, site, now);
 }
 
+/* What was restored is kept until a shard has told what there should be. */
+static void windows_set(struct site_home *home, tick_us now)
+{
+    struct rate_set known = {.count = home->mails.count}, wanted = home->told_rates;
+
+    for (uint32_t i = 0; i < known.count; i++) {
+        known.rates[i] = home->mails.windows[i].rate;
+        if (!home->has_told_rates && known.rates[i].count == RATE_COUNT_MAX)
+            wanted.rates[wanted.count++] = known.rates[i];
+    }
+    /* Orders that no longer fit, the configuration having more windows now, do not bind. */
+    if (site_home_order_rates_add(home, &wanted) != ERR_OK)
+        log_line(LOG_WARNING, "event=order_without_window reason=\"too many rates\"");
+    if (!rate_set_is_equal(&known, &wanted))
+        rate_limiter_set(&home->mails, &wanted, now);
+}
+
+void site_home_rates_review(struct site_set *sites, struct site *site, tick_us now)
+{
+    windows_set(site->home, now);
+    home_mail_balance(sites, site, now);
+}
+
 static void home_on_rate(struct site_home *home, const struct site_message *message, tick_us now)
 {
     CHECK(message->count <= RATE_MAX);
@@ -114,11 +138,9 @@ static void home_on_rate(struct site_home *home, const struct site_message *mess
         home->rates.rates[message->waiting] = (struct rate){message->limit, message->until};
     if (message->waiting + 1 < message->count)
         return;
-    struct rate_set known = {.count = home->mails.count};
-    for (uint32_t i = 0; i < known.count; i++)
-        known.rates[i] = home->mails.windows[i].rate;
-    if (!rate_set_is_equal(&known, &home->rates))
-        rate_limiter_set(&home->mails, &home->rates, now);
+    home->told_rates = home->rates;
+    home->has_told_rates = true;
+    windows_set(home, now);
 }
 
 static void home_on_label(struct site *site, const struct site_message *message)

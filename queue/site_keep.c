@@ -9,6 +9,9 @@
  *
  * Rights that are out when rows are taken count as used: whether they were is not known.
  *
+ * Orders are kept as they are, with their end on the wall clock; the clock of their rate begins
+ * anew.
+ *
  * Invariant: a restored event is never forgotten earlier than the original would have been, as long
  * as the wall clock does not jump; a time in the future is taken for now.
  */
@@ -131,4 +134,59 @@ void site_keep_restore(struct site_set *sites, const struct site_kept *rows, uin
             row_restore(sites, row, now);
     }
     site_drain(sites, now.tick);
+}
+
+/* ---- orders ---- */
+
+static uint32_t site_keep_orders(const struct site *site, struct tick_now now,
+                                 struct site_order_kept *rows)
+{
+    uint32_t count = 0;
+
+    if (site->home == NULL)
+        return 0;
+    const struct site_order *orders = site_home_orders(site->home, &count);
+    for (uint32_t i = 0; i < count; i++) {
+        tick_us left = orders[i].until > now.tick ? orders[i].until - now.tick : 0;
+        rows[i] = (struct site_order_kept){
+            .key = site->key, .until = now.wall + (wall_us)left, .order = orders[i]};
+        memcpy(rows[i].label, site->label, site->label_size);
+    }
+    return count;
+}
+
+uint32_t site_keep_next_orders(struct site_set *sites, uint64_t *cursor, struct tick_now now,
+                               struct site_order_kept *rows, uint32_t row_max)
+{
+    uint32_t count = 0;
+
+    CHECK(row_max >= SITE_ORDER_MAX);
+    while (count + SITE_ORDER_MAX <= row_max) {
+        const struct site *site = slab_next(&sites->sites, cursor);
+        if (site == NULL) {
+            *cursor = UINT64_MAX;
+            break;
+        }
+        count += site_keep_orders(site, now, rows + count);
+    }
+    return count;
+}
+
+void site_keep_restore_orders(struct site_set *sites, const struct site_order_kept *rows,
+                              uint32_t count, struct tick_now now)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const struct site_order_kept *row = &rows[i];
+        size_t label_size = strnlen(row->label, sizeof(row->label));
+        if (row->key % sites->options.shard_count != sites->options.shard ||
+            row->until <= now.wall || label_size > SITE_LABEL_MAX ||
+            !site_order_is_valid(&row->order))
+            continue;
+        tick_us left = (tick_us)(row->until - now.wall);
+        struct site_order order = row->order;
+        order.until = now.tick + (left < order.duration ? left : order.duration);
+        if (site_order_add(sites, row->key, span_of(row->label, (uint32_t)label_size), &order,
+                           now.tick) != ERR_OK)
+            sites->orders_refused++;
+    }
 }

@@ -11,6 +11,7 @@
  *   START -> GROWN       a success
  *   any   -> REFUSED     a refusal:  allowed / 2
  *   any   -> UNREACHABLE no host:    1
+ *   any   -> ORDER       an order has ended: 1
  *   any   -> START       LEARN_TIME without a word from any shard
  *
  * Invariants (site_learn_verify())
@@ -68,6 +69,15 @@ static void learn_trouble(const struct site_home *home, struct site_learned *lea
         step(learned, 1, SITE_LEARN_UNREACHABLE, now);
 }
 
+void site_learn_restart(struct site_home *home, tick_us now)
+{
+    uint32_t in_force =
+        home->learned.allowed < home->configured ? home->learned.allowed : home->configured;
+
+    home->learned.threshold = in_force > 1 ? in_force / 2 : 1;
+    step(&home->learned, 1, SITE_LEARN_ORDER, now);
+}
+
 void site_learn(const struct site_set *sites, struct site_home *home, enum site_outcome outcome,
                 tick_us began, tick_us now)
 {
@@ -109,8 +119,9 @@ void site_learn_verify(const struct site_home *home)
     const struct site_learned *learned = &home->learned;
 
     CHECK(learned->allowed > 0 && home->configured > 0 && learned->threshold > 0);
-    CHECK(home->limit ==
-          (learned->allowed < home->configured ? learned->allowed : home->configured));
+    uint32_t limit = learned->allowed < home->configured ? learned->allowed : home->configured;
+    uint32_t ordered = site_home_order_limit(home);
+    CHECK(home->limit == (ordered < limit ? ordered : limit));
     CHECK(home->is_learning == (learned->allowed < home->configured));
     CHECK(learned->decreased <= learned->since);
 }

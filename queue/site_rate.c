@@ -34,6 +34,8 @@ static tick_us mail_lease_time(const struct site *site)
 {
     tick_us time = site->rates.count == 0 ? MAIL_LEASE_MAX : site->rates.rates[0].window / 16;
 
+    if (site->slow_window > 0 && site->slow_window / 16 < time)
+        time = site->slow_window / 16;
     if (time > MAIL_LEASE_MAX)
         return MAIL_LEASE_MAX;
     return time < MAIL_LEASE_MIN ? MAIL_LEASE_MIN : time;
@@ -123,12 +125,18 @@ static void mail_ask(struct site_set *sites, struct site *site, uint32_t waiting
     site->mail_used = 0;
 }
 
-/* One at hand; a site without rates needs none. */
+/* A site without rates, and no order's, needs none. */
+static bool mail_needs_right(const struct site *site)
+{
+    return site->rates.count > 0 || site->slow_window > 0;
+}
+
+/* One at hand. */
 static bool mail_take(struct site *site)
 {
-    if (site->rates.count > 0 && site->mail_held == 0)
+    if (mail_needs_right(site) && site->mail_held == 0)
         return false;
-    if (site->rates.count > 0) {
+    if (mail_needs_right(site)) {
         site->mail_held--;
         site->mail_out_leased++;
     }
@@ -161,7 +169,7 @@ void site_mail_done(struct site_set *sites, struct site *site, bool was_used, ti
     bool was_leased = site->mail_out_leased > 0;
     if (was_leased)
         site->mail_out_leased--;
-    if (was_used && (was_leased || site->rates.count > 0)) {
+    if (was_used && (was_leased || mail_needs_right(site))) {
         site->mail_used++;
         site->mail_used_at = now;
     } else if (was_leased) {
@@ -184,10 +192,17 @@ void site_rates_set(struct site_set *sites, struct site *site, const struct rate
     site->rates = *rates;
     if (site->is_home_told)
         mail_tell_rates(sites, site);
-    if (site->is_mail_waiting && rates->count == 0)
+    if (site->is_mail_waiting && !mail_needs_right(site))
         site_waking_append(sites, site);
     site_drain(sites, now);
     site_review(sites, site);
+}
+
+void site_on_slow(struct site_set *sites, struct site *site, const struct site_message *message)
+{
+    site->slow_window = message->until;
+    if (site->is_mail_waiting && !mail_needs_right(site))
+        site_waking_append(sites, site);
 }
 
 void site_on_mail_grant(struct site_set *sites, struct site *site,

@@ -14,14 +14,22 @@
  *   site.c        the table, a shard's own slots, timers
  *   site_home.c   the home's side: who has how many, who waits, the pause
  *   site_learn.c  the home's side: how many the site takes
+ *   site_order.c  the home's side: what operators and patterns impose
  *   site_rate.c   rights to say MAIL: a shard's own
  *   site_home_rate.c   the home's side of them: the windows, who has how many, who waits
+ *   site_act.c    operators act on sites by name
  *   site_host.c   keys, and the memory of dead hosts
  *   site_keep.c   what outlives the process
  *   site_view.c   what people see, and all invariants
  */
 
-enum site_timer_kind { SITE_TIMER_LEASE = 1, SITE_TIMER_PAUSE, SITE_TIMER_MAIL, SITE_TIMER_HOME };
+enum site_timer_kind {
+    SITE_TIMER_LEASE = 1,
+    SITE_TIMER_PAUSE,
+    SITE_TIMER_MAIL,
+    SITE_TIMER_HOME,
+    SITE_TIMER_ORDER
+};
 
 /* What the home knows of one shard. */
 struct site_share {
@@ -59,7 +67,11 @@ struct site_home {
     uint32_t out_total;
     uint32_t failures; /* pauses in a row */
     tick_us paused_until;
+    struct site_orders *orders; /* NULL: none */
+    struct wheel_timer order_timer;
     struct rate_set rates;      /* as they come, one by one; rates.count: how many there will be */
+    struct rate_set told_rates; /* the last that were complete */
+    bool has_told_rates;
     struct rate_limiter mails;  /* what was said */
     uint32_t mail_out_total;    /* what may still be said */
     struct wheel_timer timer;   /* somebody waits for room, or all is to be forgotten */
@@ -74,8 +86,10 @@ struct site {
     struct site_home *home;        /* NULL: its home is elsewhere, or nobody asked yet */
     uint32_t hold_count;
     bool is_idle, is_waking, is_scarce;
-    bool is_learning; /* the home wants to hear of successes */
-    bool is_waiting;  /* an acquire said no and wake() has not followed yet */
+    bool is_suspended;   /* until paused_until */
+    tick_us slow_window; /* of an order's rate; 0: none. MAIL needs a right then */
+    bool is_learning;    /* the home wants to hear of successes */
+    bool is_waiting;     /* an acquire said no and wake() has not followed yet */
     uint8_t label_size;
     uint32_t held, used; /* slots leased to this shard, and those with a connection */
     uint32_t asked;      /* slots of our last WANT that are not granted yet */
@@ -121,6 +135,9 @@ struct site_set {
     TAILQ_HEAD(, site) idle, waking;
     uint32_t waking_count;
     struct wheel wheel;
+    uint32_t order_count;      /* of the sites whose home we are */
+    uint64_t orders_refused;   /* of other shards: no room */
+    struct site_order *drafts; /* by shard: an order on its way to us */
     uint32_t self_head, self_count;
     struct site_message self[SITE_SELF_QUEUE_MAX];
     struct site_dead dead[SITE_DEAD_MAX];
@@ -172,7 +189,30 @@ void site_learn_review(const struct site_set *sites, struct site_home *home, tic
 /** What is true now, also when nobody has asked for long. */
 struct site_learned site_learned_now(const struct site_set *sites, const struct site_home *home,
                                      tick_us now);
+/** Begin at one connection, fast up to half of what it was. */
+void site_learn_restart(struct site_home *home, tick_us now);
 void site_learn_verify(const struct site_home *home);
+
+/* site_order.c */
+tick_us site_home_suspended_until(const struct site_home *home);
+/** UINT32_MAX: none. */
+uint32_t site_home_order_limit(const struct site_home *home);
+/** The shortest window of an order's rate; 0: none. */
+tick_us site_home_slow_window(const struct site_home *home);
+enum err site_home_order_rates_add(const struct site_home *home, struct rate_set *set) MUST_CHECK;
+const struct site_order *site_home_orders(const struct site_home *home, uint32_t *ret_count);
+/** Orders that are over end. */
+void site_orders_review(struct site_set *sites, struct site *site, tick_us now);
+void site_home_on_order(struct site_set *sites, struct site *site,
+                        const struct site_message *message, tick_us now);
+void site_orders_free(struct site_set *sites, struct site_home *home);
+/** May come from a file. */
+bool site_order_is_valid(const struct site_order *order);
+void site_orders_verify(const struct site_home *home);
+
+/* site_home.c */
+/** Tell the shards, and balance. */
+void site_home_orders_changed(struct site_set *sites, struct site *site, tick_us now);
 
 /* site_rate.c */
 /** The home learns what the site is called. */
@@ -185,7 +225,11 @@ void site_on_mail_timer(struct site_set *sites, struct site *site, tick_us now);
 void site_mail_give_back(struct site_set *sites, struct site *site);
 void site_mail_verify(const struct site *site);
 
+void site_on_slow(struct site_set *sites, struct site *site, const struct site_message *message);
+
 /* site_home_rate.c */
+/** The windows are those that were told, and the orders'. */
+void site_home_rates_review(struct site_set *sites, struct site *site, tick_us now);
 void site_home_mail_receive(struct site_set *sites, struct site *site,
                             const struct site_message *message, tick_us now);
 void site_home_on_timer(struct site_set *sites, struct site *site, tick_us now);

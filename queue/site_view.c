@@ -15,6 +15,7 @@ struct site_view site_get_view(const struct site *site)
         .paused_until = site->paused_until,
         .failures = site->failures,
         .rates = site->rates,
+        .is_suspended = site->is_suspended,
     };
 }
 
@@ -28,6 +29,7 @@ static void view_add_home(const struct site_set *sites, struct site_home *home,
     view->allowed = learned.allowed < home->configured ? learned.allowed : home->configured;
     view->allowed_reason = learned.reason;
     view->allowed_since = learned.since;
+    view->orders = site_home_orders(home, &view->order_count);
     view->mail_out = home->mail_out_total;
     const struct rate_window *binding = rate_limiter_binding(&home->mails, now);
     if (binding == NULL)

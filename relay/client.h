@@ -97,11 +97,11 @@ struct client_options {
     /* A connection of `site` became idle and is kept: another delivery for the site may start at
      * once. */
     void (*on_idle)(void *context, uint64_t site);
-    /* Rights to say MAIL. Every request begins with one; another is asked for by may_mail() when
-     * MAIL is to be said once more, at another host: false ends the attempt. on_mail() tells that
-     * one is over: used, when the answer to MAIL is in or will never come, or not. Both may be
-     * NULL: no limit. */
-    bool (*may_mail)(void *context, uint64_t site);
+    /* Rights to say MAIL. Every request begins with one; may_mail() is asked before each MAIL, and
+     * without `has_right`, when it is to be said once more, at another host, it gives one: false
+     * ends the attempt. on_mail() tells that one is over: used, when the answer to MAIL is in or
+     * will never come, or not. Both may be NULL: no limit. */
+    bool (*may_mail)(void *context, uint64_t site, bool has_right);
     void (*on_mail)(void *context, uint64_t site, bool was_used);
     /* Another slot of this site, for a connection over the other address family beside one that
      * takes its time: true: it is the caller's until on_closed(). NULL: never. */

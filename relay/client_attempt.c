@@ -294,18 +294,20 @@ void client_attempt_mail_over(struct client *client, struct client_connection *c
         client->options.on_mail(client->options.context, connection->site, true);
 }
 
-/* The right to one more MAIL. */
+/* The right to one more MAIL. A right that we have is of no use while the site is suspended; then
+ * nothing was attempted. */
 static bool attempt_may_mail(struct client *client, struct client_connection *connection)
 {
     struct client_attempt *attempt = &connection->attempt;
+    bool may_mail = client->options.may_mail == NULL ||
+                    client->options.may_mail(client->options.context, connection->site,
+                                             attempt->has_mail_right);
 
     CHECK(!attempt->is_mail_out);
-    if (!attempt->has_mail_right && client->options.may_mail != NULL)
-        attempt->has_mail_right =
-            client->options.may_mail(client->options.context, connection->site);
-    else
-        attempt->has_mail_right = true;
-    return attempt->has_mail_right;
+    if (!may_mail && attempt->has_mail_right)
+        attempt->was_attempted = false;
+    attempt->has_mail_right = attempt->has_mail_right || may_mail;
+    return may_mail;
 }
 
 enum smtpc_event client_attempt_begin(struct client *client, struct client_connection *connection)

@@ -276,16 +276,18 @@ static void transfer_on_connection_idle(void *context, uint64_t key)
     struct transfer *transfer = context;
     struct transfer_site *site = transfer_site_find(transfer, key);
     CHECK(site != NULL);
-    if (site_has_excess(site->site))
+    if (site_has_excess(site->site) || site_is_suspended(site->site, transfer->now.tick))
         client_close_idle(transfer->client, key, transfer->now.tick);
     transfer_site_wake(transfer, site);
 }
 
-static bool transfer_on_may_mail(void *context, uint64_t key)
+static bool transfer_on_may_mail(void *context, uint64_t key, bool has_right)
 {
     struct transfer *transfer = context;
     struct transfer_site *site = transfer_site_find(transfer, key);
     CHECK(site != NULL);
+    if (has_right || site_is_suspended(site->site, transfer->now.tick))
+        return !site_is_suspended(site->site, transfer->now.tick);
     return site_mail_acquire(transfer->sites, site->site, transfer->now.wall, 1,
                              transfer->now.tick) == ERR_OK;
 }

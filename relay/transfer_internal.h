@@ -167,6 +167,8 @@ struct transfer_job *transfer_job_new(struct transfer *transfer, struct transfer
                                       struct qmgr_delivery *delivery, int64_t rank);
 /** Try to put a READY job on a connection. False: none to be had now; the job stays READY. */
 bool transfer_job_start(struct transfer *transfer, struct transfer_job *job);
+/** It ends as if it had not been taken, and is due again then (0: at once). */
+void transfer_job_put_back(struct transfer *transfer, struct transfer_job *job, wall_us not_before);
 void transfer_job_on_read(struct transfer *transfer, struct transfer_job *job,
                           struct spool_event *event);
 void transfer_job_new_guest(struct transfer *transfer, struct transfer_site *site,

@@ -215,8 +215,7 @@ static void transfer_job_end(struct transfer *transfer, struct transfer_job *job
 }
 
 /* The attempt never began: the delivery goes back, not counted. */
-static void transfer_job_put_back(struct transfer *transfer, struct transfer_job *job,
-                                  wall_us not_before)
+void transfer_job_put_back(struct transfer *transfer, struct transfer_job *job, wall_us not_before)
 {
     if (job->guest != NULL)
         transfer_guest_end(transfer, job->guest, NULL);
@@ -403,8 +402,10 @@ bool transfer_job_start(struct transfer *transfer, struct transfer_job *job)
     if (is_new)
         err = site_slot_acquire(transfer->sites, site, job->rank, job->site->jobs,
                                 transfer->now.tick);
-    if (err == ERR_TIMEOUT) {
-        transfer_job_put_back(transfer, job, transfer_wall_of(transfer, site_paused_until(site)));
+    if (err == ERR_TIMEOUT) { /* a suspension may be lifted at any time */
+        bool is_suspended = site_is_suspended(site, transfer->now.tick);
+        transfer_job_put_back(
+            transfer, job, is_suspended ? 0 : transfer_wall_of(transfer, site_paused_until(site)));
         return true;
     }
     if (err != ERR_OK)

@@ -416,10 +416,28 @@ static bool transfer_site_take(struct transfer *transfer, struct transfer_site *
     return false;
 }
 
+/* Lines of a suspended site stay where they are, so that its end, whenever that is, finds them;
+ * what was taken from them goes back. We are woken then. */
+static void transfer_site_rest(struct transfer *transfer, struct transfer_site *site)
+{
+    struct transfer_job *job;
+
+    client_close_idle(transfer->client, site->key, transfer->now.tick);
+    while ((job = TAILQ_FIRST(&site->ready)) != NULL)
+        transfer_job_put_back(transfer, job, 0);
+    enum err err =
+        site_slot_acquire(transfer->sites, site->site, transfer->now.wall, 1, transfer->now.tick);
+    CHECK(err == ERR_TIMEOUT);
+}
+
 static void transfer_site_serve(struct transfer *transfer, struct transfer_site *site)
 {
     for (;;) { /* every round starts a job or takes one; both run out */
         struct transfer_job *job = TAILQ_FIRST(&site->ready);
+        if (site_is_suspended(site->site, transfer->now.tick)) {
+            transfer_site_rest(transfer, site);
+            return;
+        }
         if (job != NULL) {
             if (!transfer_job_start(transfer, job))
                 return;

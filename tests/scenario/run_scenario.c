@@ -170,6 +170,7 @@ static const struct {
     {"record", scenario_record},
     {"list", scenario_list},
     {"order", scenario_order},
+    {"site", scenario_site},
 };
 
 static bool statement_run(struct scenario *scenario, const char *line)

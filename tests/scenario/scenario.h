@@ -114,6 +114,7 @@ bool scenario_counter(const struct scenario *scenario, const char *name, uint64_
 
 /* scenario_operator.c */
 bool scenario_list(struct scenario *scenario, const char *argument);
+bool scenario_site(struct scenario *scenario, const char *argument);
 bool scenario_order(struct scenario *scenario, const char *argument);
 
 #endif

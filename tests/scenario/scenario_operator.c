@@ -76,6 +76,73 @@ bool scenario_list(struct scenario *scenario, const char *argument)
     return scenario_fail(scenario, "expected list %s, got %llu", argument, listing.found);
 }
 
+/* ---- orders about sites ---- */
+
+static void site_shard_act(struct shard_query *query, struct transfer *transfer, tick_us now)
+{
+    if (!site_act_step(transfer_sites(transfer), query->found, &query->cursor, now))
+        query->cursor = UINT64_MAX;
+}
+
+static uint32_t site_shards_act(struct node *node, struct site_act *act)
+{
+    for (uint32_t i = 0; i < node_shard_count(node); i++) {
+        struct shard_query query = {
+            .kind = SHARD_QUERY_TRANSFER, .visit = site_shard_act, .found = act};
+        for (uint32_t step = 0; step < STEPS_MAX && query.cursor != UINT64_MAX; step++)
+            node_query(node, i, &query);
+    }
+    return act->matched;
+}
+
+static bool site_setting_take(const char *word, struct site_order *order)
+{
+    struct rate_set rates;
+
+    if (strncmp(word, "connections=", 12) == 0)
+        return rate_count_parse(span_from_text(word + 12), &order->connection_max) == ERR_OK;
+    if (strncmp(word, "rate=", 5) != 0 ||
+        rate_set_parse(span_from_text(word + 5), &rates) != ERR_OK)
+        return false;
+    order->rate = rates.rates[0];
+    return true;
+}
+
+bool scenario_site(struct scenario *scenario, const char *argument)
+{
+    struct site_order order = {.by = "operator", .reason = "because"};
+    struct site_act act = {.order = &order};
+    char verb[16], name[64], setting[64], time[16];
+    uint32_t wanted = 0;
+
+    if (scenario->node == NULL)
+        return scenario_fail(scenario, "site: the relay does not run");
+    tick_us now = tick_now_read(net_sim_clock(scenario->net)).tick;
+    if (sscanf(argument, "%u set %63s %63s %15s == %u", &order.id, name, setting, time, &wanted) ==
+        5) {
+        order.kind = SITE_ORDER_SLOW;
+        if (!site_setting_take(setting, &order))
+            return scenario_fail(scenario, "site: connections=N or rate=N/TIME");
+    } else if (sscanf(argument, "%u suspend %63s %15s == %u", &order.id, name, time, &wanted) !=
+               4) {
+        act = (struct site_act){.kinds = ~0u};
+        time[0] = '\0';
+        if (sscanf(argument, "%u %15s == %u", &act.id, verb, &wanted) != 3 ||
+            strcmp(verb, "resume") != 0)
+            return scenario_fail(scenario, "site N suspend NAME TIME | set NAME SETTING TIME | "
+                                           "resume == M");
+    }
+    if (act.order != NULL) {
+        memcpy(act.name, name, sizeof(act.name));
+        if (!scenario_parse_time(time, &order.duration))
+            return scenario_fail(scenario, "site: `%s` is no time", time);
+        order.until = now + order.duration;
+    }
+    uint32_t matched = site_shards_act(scenario->node, &act);
+    return matched == wanted ||
+           scenario_fail(scenario, "expected %u sites, got %u", wanted, matched);
+}
+
 /* ---- orders ---- */
 
 static bool verb_find(const char *name, enum qmgr_verb *ret_verb)

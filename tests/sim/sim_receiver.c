@@ -56,6 +56,7 @@ struct receiver {
     uint32_t open, open_peak;
     tick_us *mails; /* when each MAIL came */
     uint32_t mail_count;
+    tick_us quiet_from, quiet_until; /* its site is suspended */
 };
 
 struct receivers {
@@ -255,7 +256,18 @@ static void receiver_note_mail(const struct receivers *receivers, struct receive
             reallocarray(receiver->mails, receiver->mail_count + 256, sizeof(tick_us));
         CHECK(receiver->mails != NULL);
     }
-    receiver->mails[receiver->mail_count++] = net_sim_now(receivers->net);
+    tick_us now = net_sim_now(receivers->net);
+    receiver->mails[receiver->mail_count++] = now;
+    if (now >= receiver->quiet_from && now < receiver->quiet_until)
+        ledger_violation(receivers->ledger, "receiver %u: MAIL, though its site is suspended",
+                         (uint32_t)(receiver - receivers->receivers));
+}
+
+void receivers_set_quiet(struct receivers *receivers, uint32_t index, tick_us from, tick_us until)
+{
+    CHECK(index < receivers->receiver_count);
+    receivers->receivers[index].quiet_from = from;
+    receivers->receivers[index].quiet_until = until;
 }
 
 struct receiver_peak receivers_peak(const struct receivers *receivers, uint32_t index,

@@ -13,6 +13,8 @@
  *      --limits                     two shards, much mail for few sites, limits that every server
  *                                   counts: LIMIT_CONNECTIONS at a time, LIMIT_MAILS a minute
  *      --loose-limits               the same, the relay being told of larger ones
+ *      --suspends                   as --limits, and an operator suspends sites and resumes them
+ *      --deaf-suspends              the same, the relay not hearing of it
  *      --must-fail                  with --seeds: good if at least one seed finds a violation
  *
  * A run has two phases. In the first, senders send, everything fails as the seed says, and the node
@@ -47,12 +49,14 @@
 #define SEGMENT_UNIT      (128u << 10)
 #define LIMIT_CONNECTIONS 3u
 #define LIMIT_MAILS       100u
+#define SUSPEND_COUNT     20u
 #define PARTY_COUNT       3u /* besides the shards: resolver, senders, receivers */
 
 struct sim_options {
     uint64_t seed;
     uint32_t shard_count; /* 0: as the seed says */
     bool has_false_sync, has_tight_spool, has_wire, has_limits, has_loose_limits, is_traced;
+    bool has_suspends, is_deaf;
 };
 
 struct sim {
@@ -66,6 +70,8 @@ struct sim {
     struct ledger ledger;
     struct senders *senders;
     struct receivers *receivers;
+    struct sim_operator *operator; /* NULL: nobody */
+    struct sim_operator_options operator_options;
     struct receiver_mood bounce_mood;
     uint32_t domain_count, receiver_count, crashes_left, lives;
     tick_us crash_at, restart_at;
@@ -172,7 +178,7 @@ static void world_domain(struct sim *sim, uint32_t index)
     if (kind == 3) /* nobody listens */
         return;
     receivers_listen(sim->receivers, &address, &mood);
-    sim->receiver_count++;
+    memcpy(sim->operator_options.labels[sim->receiver_count++], domain, sizeof(domain));
 }
 
 static void world_parties(struct sim *sim)
@@ -195,7 +201,7 @@ static void world_parties(struct sim *sim)
     sim->bounce_mood = mood_draw(sim);
     sim->bounce_mood.permanent = 0;
     receivers_listen(sim->receivers, &bounces, &sim->bounce_mood);
-    sim->receiver_count++;
+    memcpy(sim->operator_options.labels[sim->receiver_count++], "sender.example", 15);
     (void)zone_add(sim->zone, "sender.example", "MX", "10 mx.sender.example", 60);
     (void)zone_add(sim->zone, "mx.sender.example", "A", "198.51.100.200", 60);
     struct senders_options senders = {.net = sim->net,
@@ -212,6 +218,18 @@ static void world_parties(struct sim *sim)
         senders.start_spread = TICK_S(180);
     }
     sim->senders = senders_new(&senders);
+}
+
+static void world_operator(struct sim *sim)
+{
+    if (!sim->options.has_suspends)
+        return;
+    sim->operator_options.receivers = sim->receivers;
+    sim->operator_options.receiver_count = sim->receiver_count;
+    sim->operator_options.seed = rng_u64(&sim->rng);
+    sim->operator_options.order_count = SUSPEND_COUNT;
+    sim->operator_options.is_deaf = sim->options.is_deaf;
+    sim->operator= sim_operator_new(&sim->operator_options);
 }
 
 static void world_config(struct sim *sim)
@@ -309,6 +327,7 @@ static void sim_init(struct sim *sim, const struct sim_options *options)
     sim->ledger =
         (struct ledger){.net = sim->net, .seed = options->seed, .is_traced = options->is_traced};
     world_parties(sim);
+    world_operator(sim);
     world_config(sim);
     sim->ledger.lazy_time = sim->config->spool.lazy_time;
     sim->ledger.commit_deadline = sim->config->spool.commit_deadline;
@@ -328,6 +347,8 @@ static void sim_fini(struct sim *sim)
         node_end(sim->node, NODE_KILL, &sim->rng);
     senders_free(sim->senders);
     receivers_free(sim->receivers);
+    if (sim->operator!= NULL)
+        sim_operator_free(sim->operator);
     zone_free(sim->zone);
     disk_sim_free(sim->disk);
     net_sim_free(sim->net);
@@ -389,6 +410,8 @@ static void sim_round(struct sim *sim)
     uint32_t order[NODE_SHARD_MAX + PARTY_COUNT];
 
     node_live(sim);
+    if (sim->operator!= NULL)
+        sim_operator_turn(sim->operator, sim->node, net_sim_now(sim->net));
     uint32_t count = PARTY_COUNT + (sim->node == NULL ? 0 : node_shard_count(sim->node));
     for (uint32_t i = 0; i < count; i++)
         order[i] = i;
@@ -416,6 +439,8 @@ static tick_us sim_deadline(const struct sim *sim)
     deadline = earlier(deadline, senders_deadline(sim->senders));
     deadline = earlier(deadline, receivers_deadline(sim->receivers));
     deadline = earlier(deadline, sim->node == NULL ? sim->restart_at : node_deadline(sim->node));
+    if (sim->operator!= NULL)
+        deadline = earlier(deadline, sim_operator_deadline(sim->operator));
     if (sim->node != NULL && sim->crashes_left > 0)
         deadline = earlier(deadline, sim->crash_at);
     return deadline;
@@ -532,9 +557,11 @@ static uint32_t sim_play(const struct sim_options *options, uint64_t *ret_finger
     ledger_settle(&sim.ledger);
     *ret_fingerprint = net_sim_fingerprint(sim.net);
     snprintf(ret_summary, summary_size,
-             "shards %u, messages %u, deliveries %u, bounces %u, again %u, deaths %u, %llu s%s",
+             "shards %u, messages %u, deliveries %u, bounces %u, again %u, deaths %u, "
+             "suspensions %u, %llu s%s",
              sim.config->cores, sim.ledger.count, sim.ledger.delivered, sim.ledger.bounced,
              sim.ledger.duplicates, sim.ledger.crash_count,
+             sim.operator== NULL ? 0 : sim_operator_suspended(sim.operator),
              (unsigned long long)(net_sim_now(sim.net) / 1000000),
              sim.limits_reached ? ", limits reached" : "");
     uint32_t violations = sim.ledger.violations;
@@ -618,6 +645,10 @@ static bool flag_take(const char *argument, struct sim_options *options, bool *m
         options->has_limits = true;
     else if (strcmp(argument, "--loose-limits") == 0)
         options->has_limits = options->has_loose_limits = true;
+    else if (strcmp(argument, "--suspends") == 0)
+        options->has_limits = options->has_suspends = true;
+    else if (strcmp(argument, "--deaf-suspends") == 0)
+        options->has_limits = options->has_suspends = options->is_deaf = true;
     else if (strcmp(argument, "--trace") == 0)
         options->is_traced = true;
     else if (strcmp(argument, "--must-fail") == 0)

@@ -140,7 +140,27 @@ struct receiver_peak {
 };
 struct receiver_peak receivers_peak(const struct receivers *receivers, uint32_t index,
                                     tick_us window);
+/** A MAIL that comes within that time is a violation. */
+void receivers_set_quiet(struct receivers *receivers, uint32_t index, tick_us from, tick_us until);
 void receivers_turn(struct receivers *receivers);
 tick_us receivers_deadline(const struct receivers *receivers);
+
+/* ---- the operator ---- */
+
+struct sim_operator;
+struct sim_operator_options {
+    struct receivers *receivers;
+    uint32_t receiver_count;
+    char labels[SIM_DOMAIN_MAX + 1][SITE_LABEL_MAX + 1]; /* of the receivers' sites */
+    uint64_t seed;
+    uint32_t order_count;
+    bool is_deaf; /* planted bug: the relay hears of no order */
+};
+struct sim_operator *sim_operator_new(const struct sim_operator_options *options);
+void sim_operator_free(struct sim_operator *operator);
+void sim_operator_turn(struct sim_operator *operator, struct node * node, tick_us now);
+tick_us sim_operator_deadline(const struct sim_operator *operator);
+/** How many suspensions there were. */
+uint32_t sim_operator_suspended(const struct sim_operator *operator);
 
 #endif

@@ -311,25 +311,70 @@ def remembers_what_it_sent():
         talk.flush()
         status, text = cli("site", "show", "hop.example")
         expect(status == 0 and "1/1h has 1, 0 more on their way, the next in 59m" in text, text)
+        operators_suspend_a_site()
         daemon.stop()
         peer.close()
         for number, cores in (signal.SIGTERM, 2), (signal.SIGKILL, 1):
             daemon = Daemon(write_config("relay.yaml", spool="limited", cores=cores, more=more))
             wait_until(lambda: len(queue_rows()) == 1, "recovered")
+            text = cli("site", "show", "hop.example")[1]
+            expect("suspended for 59m more, by operator: moved" in text, text)
+            cli("site", "resume", "hop.example")
             wait_until(lambda: "1/1h has 1, 0 more on their way" in cli("site", "show", "hop.example")[1],
                        f"counted with {cores} cores")
+            cli("site", "suspend", "hop.example", "--reason", "moved", "--duration", "1h")
             time.sleep(2.5 if number == signal.SIGKILL else 0)
             daemon.stop(number)
         hop.settimeout(1)
         with contextlib.suppress(TimeoutError):
             hop.accept()
             expect(False, "the second message was tried")
+    with open(path("limited/limits"), "r+b") as file: # as the first version wrote it
+        new = file.read()
+        file.seek(0)
+        file.write(new[:16] + b"1" + new[17:32] + new[40:40 + 40 * int.from_bytes(new[24:28], "little")])
+        file.truncate()
+    daemon = Daemon(path("relay.yaml"))
+    expect("suspended" not in cli("site", "show", "hop.example")[1])
+    wait_until(lambda: "1/1h has 1," in cli("site", "show", "hop.example")[1], "counted as by the first version")
+    daemon.stop()
     with open(path("limited/limits"), "r+b") as file:
         file.seek(40)
         file.write(b"x")
     daemon = Daemon(path("relay.yaml"))
     expect("is damaged" in daemon.log_text(), daemon.log_text())
     daemon.stop()
+
+
+def operators_suspend_a_site():
+    wrong = (("suspend", "hop.example", "--duration", "1h"), ("suspend", "hop.example", "--reason", "x"),
+             ("suspend", "hop.example", "--reason", "x", "--duration", "32d"), ("resume", "other.example"),
+             ("suspend", "other.example", "--reason", "x", "--duration", "1h"), ("resume", "12345"),
+             ("set", "hop.example", "--reason", "x", "--duration", "1h", "connections=0"),
+             ("set", "hop.example", "--reason", "x", "--duration", "1h", "rate=1/1m,2/1h"))
+    for arguments in wrong:
+        status, text = cli("site", *arguments)
+        expect(status == 1 and text.startswith("angarium: "), text)
+    suspend = ("site", "suspend", "hop.example", "--reason", "moved", "--duration", "1h")
+    status, text = cli(*suspend, "--dry-run")
+    expect(status == 0 and "1 sites match; nothing was done" in text, text)
+    status, text = cli("site", "show", "hop.example")
+    expect("suspended" not in text, text)
+    status, text = cli("site", "set", "hop.example", "connections=1", "rate=5/1m", "--reason", "slow", "--duration", "2h")
+    expect(status == 0 and ": 1 sites match, 1 done" in text, text)
+    number = text.split()[1].rstrip(":")
+    status, text = cli("site", "show", "hop.example")
+    expect(f"order {number}: connections=1 rate=5/1m for 1h more, by operator: slow" in text, text)
+    status, text = cli("site", "resume", number)
+    expect(status == 0 and "1 sites match, 1 done" in text, text)
+    for _ in range(2):
+        status, text = cli(*suspend)
+        expect(status == 0 and ": 1 sites match, 1 done" in text, text)
+    status, text = cli("site", "show", "hop.example")
+    expect(text.count("suspended for 59m more, by operator: moved") == 2, text)
+    status, text = cli("site", "resume", "hop.example")
+    expect(status == 0 and "1 sites match, 1 done" in text and "suspended" not in cli("site", "show")[1], text)
+    cli(*suspend)
 
 
 def stop_is_bounded():

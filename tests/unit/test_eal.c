@@ -186,6 +186,9 @@ static const struct refusal refusals[] = {
     {"a card and no huge pages wanted",
      {.memory_mb = MEMORY_MB, .huge = EAL_HUGE_NEVER, .pci_devices = cards, .pci_count = 1},
      "MB of huge pages are needed for a hardware port"},
+    {"more memory than the machine has",
+     {.memory_mb = EAL_MEMORY_MB_MAX, .huge = EAL_HUGE_NEVER},
+     "1048576 MB of memory are wanted and this machine has "},
     {"a second start", {.memory_mb = MEMORY_MB, .huge = EAL_HUGE_NEVER}, "already"},
 };
 

@@ -148,6 +148,13 @@ static enum err choose_memory(const struct eal_options *options, struct eal_repo
                  (unsigned long long)free_mb);
         return ERR_SYSTEM;
     }
+    uint64_t machine_mb = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) >> 20;
+    if (options->memory_mb > machine_mb) {
+        snprintf(report->error, sizeof(report->error),
+                 "%u MB of memory are wanted and this machine has %llu MB", options->memory_mb,
+                 (unsigned long long)machine_mb);
+        return ERR_SYSTEM;
+    }
     return ERR_OK;
 }
 

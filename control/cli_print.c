@@ -101,6 +101,7 @@ static const struct {
     {"", "queue", "deliveries_ready", "ready", false},
     {"", "queue", "deliveries_waiting", "waiting", false},
     {"", "queue", "deliveries_held", "held", false},
+    {"", "queue", "unreadable", "cannot be read", false},
     {"watch", "queue", "check_rounds", "rounds over the queue", false},
     {"", "queue", "checked", "messages looked at", false},
     {"", "queue", "stuck", "without a next event", false},

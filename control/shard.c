@@ -29,6 +29,7 @@
 #define SHARD_EVENT_BURST       128u
 #define SHARD_MESSAGE_BURST     64u
 #define SHARD_SETTINGS_PENDING  16u
+#define SHARD_WAITING_MAX       16u
 #define SHARD_HOUSEKEEPING_TIME TICK_MS(50) /* while draining or letting go of settings */
 #define SHARD_SITE_LEASE_TIME   TICK_S(30)
 #define SHARD_HOST_DEAD_TIME    TICK_S(300)
@@ -50,6 +51,8 @@ struct shard {
     uint64_t settings_oldest; /* oldest serial that may still be borrowed from */
     struct ring_message settings_replies[SHARD_SETTINGS_PENDING];
     uint32_t settings_reply_count;
+    struct ring_message waiting[SHARD_WAITING_MAX]; /* queries that a disk must answer first */
+    uint32_t waiting_count;
 
     bool is_draining, is_stopped;
     struct ring_message drain_reply;
@@ -220,13 +223,33 @@ static void shard_on_message(struct shard *shard, const struct ring_message *mes
         break;
     case SHARD_MESSAGE_QUERY:
         shard_query_run(shard, control.query);
-        shard_reply(shard, message);
+        if (control.query->is_waiting && shard->waiting_count < SHARD_WAITING_MAX)
+            shard->waiting[shard->waiting_count++] = *message;
+        else
+            shard_reply(shard, message);
         break;
     case SHARD_MESSAGE_DRAIN:
         shard->is_draining = true;
         shard->drain_reply = *message;
         break;
     }
+}
+
+/* Look again: reads may have ended in this turn. */
+static void shard_waiting_run(struct shard *shard)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < shard->waiting_count; i++) {
+        struct shard_control control;
+        memcpy(&control, shard->waiting[i].payload, sizeof(control));
+        shard_query_run(shard, control.query);
+        if (control.query->is_waiting)
+            shard->waiting[kept++] = shard->waiting[i];
+        else
+            shard_reply(shard, &shard->waiting[i]);
+    }
+    shard->waiting_count = kept;
 }
 
 static void shard_drain_run(struct shard *shard)
@@ -310,6 +333,8 @@ tick_us shard_turn(struct shard *shard)
     server_advance(shard->server, shard->now);
     if (shard->settings_reply_count > 0)
         shard_settings_let_go(shard);
+    if (shard->waiting_count > 0)
+        shard_waiting_run(shard);
     if (shard->is_draining)
         shard_drain_run(shard);
     flow_flush(shard->options.plane, shard->now.tick);

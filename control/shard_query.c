@@ -33,6 +33,21 @@ static void row_fill(struct shard_queue_row *row, const struct envelope *envelop
     record_text(row->last_reply, sizeof(row->last_reply), status->last_reply);
 }
 
+/* What is known of a message whose envelope cannot be read. */
+static void row_fill_unreadable(struct shard_queue_row *row, const struct qmgr_match *match,
+                                const struct qmgr_status *status, uint32_t shard)
+{
+    struct envelope_recipient recipient = {.address = SPAN_LITERAL("(unreadable)")};
+    struct envelope envelope = {
+        .id = qmgr_message_id(match->message),
+        .sender = SPAN_LITERAL("(unreadable)"),
+        .recipients = &recipient,
+        .recipient_count = 1,
+    };
+    envelope.arrived = (wall_us)envelope.id.high;
+    row_fill(row, &envelope, 0, status, shard);
+}
+
 /* One step of the query's scan, which the first look begins. Returns how many were found. */
 static uint32_t query_step(struct qmgr *queue, struct shard_query *query,
                            struct qmgr_match *matches, uint32_t max, struct tick_now now)
@@ -41,8 +56,11 @@ static uint32_t query_step(struct qmgr *queue, struct shard_query *query,
     bool is_done = true;
 
     if (query->cursor == 0)
-        query->cursor = qmgr_scan_begin(queue, query->filter, now);
+        query->cursor = query->kind == SHARD_QUERY_QUEUE_SHOW
+                            ? qmgr_show_begin(queue, query->id, now)
+                            : qmgr_scan_begin(queue, query->filter, now);
     query->err = qmgr_scan_step(queue, query->cursor, matches, max, &count, &is_done, now);
+    query->is_waiting = count == 0 && !is_done && qmgr_scan_is_waiting(queue, query->cursor);
     if (is_done)
         query->cursor = UINT64_MAX;
     return count;
@@ -51,16 +69,23 @@ static uint32_t query_step(struct qmgr *queue, struct shard_query *query,
 static void query_list(struct qmgr *queue, uint32_t shard, struct shard_query *query,
                        struct tick_now now)
 {
+    static const struct envelope_recipient unreadable = {.state = RECIPIENT_DUE};
     struct qmgr_match matches[SHARD_QUERY_ROWS_MAX];
 
     CHECK(query->row_max <= SHARD_QUERY_ROWS_MAX);
     uint32_t count = query_step(queue, query, matches, query->row_max, now);
     for (uint32_t i = 0; i < count; i++) {
-        const struct envelope *envelope = qmgr_message_envelope(matches[i].message);
-        uint32_t index = matches[i].recipient_index;
-        struct qmgr_status status =
-            qmgr_recipient_status(&envelope->recipients[index], matches[i].delivery, now);
-        row_fill(&query->rows[query->row_count++], envelope, index, &status, shard);
+        const struct qmgr_match *match = &matches[i];
+        struct shard_queue_row *row = &query->rows[query->row_count++];
+        if (match->is_unreadable) {
+            struct qmgr_status status = qmgr_recipient_status(&unreadable, match->delivery, now);
+            row_fill_unreadable(row, match, &status, shard);
+            continue;
+        }
+        const struct envelope *envelope = qmgr_message_envelope(match->message);
+        struct qmgr_status status = qmgr_recipient_status(
+            &envelope->recipients[match->recipient_index], match->delivery, now);
+        row_fill(row, envelope, match->recipient_index, &status, shard);
     }
 }
 
@@ -75,35 +100,12 @@ static void query_act(struct qmgr *queue, struct shard_query *query, struct tick
         qmgr_act(queue, matches, count, query->order, &query->acted, now);
 }
 
-static void query_show(struct qmgr *queue, uint32_t shard, struct shard_query *query,
-                       struct tick_now now)
-{
-    struct qmgr_message *message = qmgr_find(queue, query->id);
-
-    if (message == NULL) {
-        query->cursor = UINT64_MAX;
-        return;
-    }
-    const struct envelope *envelope = qmgr_message_envelope(message);
-    for (uint32_t i = (uint32_t)query->cursor;
-         i < envelope->recipient_count && query->row_count < query->row_max; i++) {
-        const struct envelope_recipient *recipient = &envelope->recipients[i];
-        struct qmgr_status status = qmgr_recipient_status(
-            recipient, qmgr_message_delivery(message, recipient->domain), now);
-        row_fill(&query->rows[query->row_count++], envelope, i, &status, shard);
-        query->cursor = i + 1;
-    }
-    if (query->cursor >= envelope->recipient_count)
-        query->cursor = UINT64_MAX;
-}
-
 void shard_query_queue(struct qmgr *queue, uint32_t shard, struct shard_query *query,
                        struct tick_now now)
 {
-    if (query->kind == SHARD_QUERY_QUEUE_LIST)
+    query->is_waiting = false;
+    if (query->kind == SHARD_QUERY_QUEUE_LIST || query->kind == SHARD_QUERY_QUEUE_SHOW)
         query_list(queue, shard, query, now);
-    else if (query->kind == SHARD_QUERY_QUEUE_SHOW)
-        query_show(queue, shard, query, now);
     else if (query->kind == SHARD_QUERY_QUEUE_ACT)
         query_act(queue, query, now);
     else

@@ -2,10 +2,10 @@
 /*
  * The queue manager: what waits for whom, until when.
  *
- * A message is its encoded envelope, patched in place, and three kinds of next event: the retry
- * timers of its deliveries, its expiry timer, and the DSN it owes. Millions wait at the price of
- * one message, one delivery and one encoded envelope each; everything else (decoded envelope, body,
- * failures) is in a `work` that exists while somebody works on the message.
+ * A message is an index of its envelope and three kinds of next event: the retry timers of its
+ * deliveries, its expiry timer, and the DSN it owes. Millions wait at the price of one message and
+ * one delivery each; everything else (envelope, body, failures) is in a `work` that exists while
+ * somebody works on the message.
  *
  * Delivery                                         Edge done by
  *   (none) -> READY      inserted, due             qmgr_insert() -> qmgr_line_push()
@@ -24,7 +24,8 @@
  *   2. Every DUE recipient belongs to exactly one delivery, the one whose line has its domain.
  *   3. The expiry timer is armed until the message is expired, for the notice of delay before
  *      that. After it only ACTIVE deliveries and the owed DSN are left; both end by themselves.
- *   4. A work exists while there is a body, an ACTIVE delivery, a failure, or a DSN being made.
+ *   4. A work exists while there is an envelope or a body, or one of them is being read, an ACTIVE
+ *      delivery, a failure, or a DSN being made.
  *   5. Expiry is a monotonic deadline, computed once at insert from what is left of the lifetime:
  *      a jump of the wall clock afterwards moves nothing.
  *
@@ -39,7 +40,6 @@
 #define QMGR_MESSAGE_BUCKETS_MIN 16u
 #define QMGR_MESSAGE_BUCKETS_MAX (1u << 24)
 #define QMGR_LINE_BUCKETS_MAX    (1u << 20)
-#define QMGR_WORK_ARENA_BLOCK    512u
 #define QMGR_SCRATCH_ARENA_BLOCK 16384u
 
 static uint32_t bucket_count(uint32_t wanted, uint32_t max)
@@ -112,14 +112,6 @@ static struct qmgr_work *work_new(struct qmgr *qmgr)
     return work;
 }
 
-static void work_close(struct qmgr_work *work)
-{
-    arena_reset(&work->arena);
-    work->is_decoded = false;
-    work->dsn_failures = NULL;
-    work->dsn_failure_count = 0;
-}
-
 static void work_release_body(struct qmgr *qmgr, struct qmgr_work *work)
 {
     CHECK(qmgr->stats.body_memory >= work->body.size);
@@ -131,7 +123,8 @@ static void work_free(struct qmgr *qmgr, struct qmgr_work *work)
 {
     qmgr_dsn_forget(qmgr, work);
     work_release_body(qmgr, work);
-    work_close(work);
+    qmgr_envelope_forget(qmgr, work);
+    work->pins = 0;
     work->message->work = NULL;
     work->message = NULL;
     if (qmgr->work_spare_count == QMGR_WORK_SPARE_MAX) {
@@ -153,25 +146,6 @@ struct qmgr_work *qmgr_work_get(struct qmgr *qmgr, struct qmgr_message *message)
     return message->work;
 }
 
-static enum err work_decode(struct qmgr_work *work)
-{
-    struct span encoded = span_of(work->message->encoded, work->message->encoded_size);
-
-    if (work->is_decoded)
-        return ERR_OK;
-    TRY(envelope_decode(encoded, &work->arena, &work->envelope));
-    work->is_decoded = true;
-    return ERR_OK;
-}
-
-struct envelope *qmgr_message_open(struct qmgr *qmgr, struct qmgr_message *message)
-{
-    struct qmgr_work *work = qmgr_work_get(qmgr, message);
-
-    CHECK(work_decode(work) == ERR_OK); /* it did at insert */
-    return &work->envelope;
-}
-
 /* ---- the table of messages ----
  *
  * Linear hashing: the table grows by one bucket with every message, by splitting one, so that no
@@ -179,19 +153,18 @@ struct envelope *qmgr_message_open(struct qmgr *qmgr, struct qmgr_message *messa
  * count - 2^k are split already: their messages are found by k + 1 bits of the hash.
  */
 
-static struct qmgr_message **message_bucket(const struct qmgr *qmgr, struct message_id id)
+static uint32_t message_hash(const struct qmgr *qmgr, struct message_id id)
 {
-    uint64_t hash = keyed_hash_octets(&qmgr->hash, span_of(&id, sizeof(id)));
-    uint64_t index = hash & (2ull * qmgr->message_mask + 1);
+    return (uint32_t)keyed_hash_octets(&qmgr->hash, span_of(&id, sizeof(id)));
+}
+
+static struct qmgr_message **message_bucket(const struct qmgr *qmgr, uint32_t hash)
+{
+    uint32_t index = hash & (2 * qmgr->message_mask + 1);
 
     if (index >= qmgr->message_bucket_count)
         index = hash & qmgr->message_mask;
     return &qmgr->message_buckets[index];
-}
-
-static struct message_id message_id_of(const struct qmgr_message *message)
-{
-    return envelope_basic_get(message->encoded).id;
 }
 
 static void message_table_grow(struct qmgr *qmgr)
@@ -204,7 +177,7 @@ static void message_table_grow(struct qmgr *qmgr)
     qmgr->message_buckets[index] = NULL;
     while (message != NULL) {
         struct qmgr_message *next = message->hash_next;
-        struct qmgr_message **bucket = message_bucket(qmgr, message_id_of(message));
+        struct qmgr_message **bucket = message_bucket(qmgr, message->hash);
         message->hash_next = *bucket;
         *bucket = message;
         message = next;
@@ -215,9 +188,11 @@ static void message_table_grow(struct qmgr *qmgr)
 
 struct qmgr_message *qmgr_find(struct qmgr *qmgr, struct message_id id)
 {
-    struct qmgr_message *message = *message_bucket(qmgr, id);
+    uint32_t hash = message_hash(qmgr, id);
+    struct qmgr_message *message = *message_bucket(qmgr, hash);
 
-    while (message != NULL && !message_id_is_equal(message_id_of(message), id))
+    while (message != NULL &&
+           (message->hash != hash || !message_id_is_equal(qmgr_message_id(message), id)))
         message = message->hash_next;
     return message;
 }
@@ -225,14 +200,15 @@ struct qmgr_message *qmgr_find(struct qmgr *qmgr, struct message_id id)
 static void message_link(struct qmgr *qmgr, struct qmgr_message *message, struct message_id id)
 {
     message_table_grow(qmgr);
-    struct qmgr_message **bucket = message_bucket(qmgr, id);
+    message->hash = message_hash(qmgr, id);
+    struct qmgr_message **bucket = message_bucket(qmgr, message->hash);
     message->hash_next = *bucket;
     *bucket = message;
 }
 
 static void message_unlink(struct qmgr *qmgr, struct qmgr_message *message)
 {
-    struct qmgr_message **link = message_bucket(qmgr, message_id_of(message));
+    struct qmgr_message **link = message_bucket(qmgr, message->hash);
 
     while (*link != message)
         link = &(*link)->hash_next;
@@ -249,9 +225,10 @@ void qmgr_message_remove(struct qmgr *qmgr, struct qmgr_message *message)
     qmgr_scans_skip_message(qmgr, message);
     qmgr_sender_leave(qmgr, message);
     message_unlink(qmgr, message);
+    qmgr->stats.unreadable -= message->is_unreadable;
     if (message->work != NULL)
         work_free(qmgr, message->work);
-    free(message->encoded);
+    free(message->states);
     slab_release(&qmgr->messages, message);
     if (qmgr->messages.in_use == 0)
         qmgr_check_end(qmgr);
@@ -271,17 +248,17 @@ static void work_review(struct qmgr *qmgr, struct qmgr_work *work)
 {
     const struct qmgr_message *message = work->message;
 
-    if (!buf_queue_is_empty(&work->body)) {
-        if (work_body_is_wanted(work))
-            return;
+    if (!buf_queue_is_empty(&work->body) && !work_body_is_wanted(work))
         work_release_body(qmgr, work);
-    }
+    if (!qmgr_envelope_is_wanted(qmgr, work))
+        qmgr_envelope_release(qmgr, work);
     if (message->active > 0 || work->dsn_state == QMGR_DSN_REPORTED)
         return;
-    if (work->failures == NULL && !message->is_delay_owed)
+    bool is_idle = buf_queue_is_empty(&work->body) && work->encoded == NULL && work->load == NULL;
+    if (is_idle && work->pins == 0 && work->failures == NULL && !message->is_delay_owed)
         work_free(qmgr, work);
-    else
-        work_close(work);
+    else if (work->encoded == NULL || message->fresh == 0)
+        qmgr_envelope_close(work);
 }
 
 void qmgr_message_review(struct qmgr *qmgr, struct qmgr_message *message)
@@ -320,6 +297,7 @@ void qmgr_free(struct qmgr *qmgr)
         arena_fini(&work->arena);
         free(work);
     }
+    qmgr_loads_free(qmgr);
     slab_fini(&qmgr->messages);
     slab_fini(&qmgr->deliveries);
     slab_fini(&qmgr->lines);
@@ -346,32 +324,55 @@ tick_us qmgr_tick_of(wall_us wall, tick_us ahead_max, struct tick_now now)
     return now.tick + (ahead < ahead_max ? ahead : ahead_max);
 }
 
+static enum err work_fill(struct qmgr *qmgr, struct qmgr_work *work,
+                          const struct qmgr_insert *insert)
+{
+    struct span encoded = insert->encoded;
+
+    if (insert->index != NULL) {
+        qmgr_recover_index(work, insert->index);
+        return ERR_OK;
+    }
+    if (encoded.size == 0)
+        return ERR_DISK_CORRUPT;
+    if (insert->is_new && qmgr_envelope_has_room(qmgr)) {
+        qmgr_envelope_keep(qmgr, work, encoded);
+        encoded = span_of(work->encoded, work->encoded_size);
+    }
+    return qmgr_envelope_decode(work, encoded);
+}
+
+static void message_describe(struct qmgr_message *message, const struct envelope *envelope)
+{
+    uint64_t lifetime_ms = (uint64_t)(envelope->expires - envelope->arrived + 999) / 1000;
+
+    message->arrived = envelope->arrived;
+    message->lifetime_ms = lifetime_ms < UINT32_MAX ? (uint32_t)lifetime_ms : UINT32_MAX;
+    message->recipient_count = (uint16_t)envelope->recipient_count;
+    message->flags = (uint16_t)envelope->flags;
+    message->is_null_sender = envelope->sender.size == 0;
+}
+
 /* A message with its envelope decoded, in no table yet. */
 static enum err message_new(struct qmgr *qmgr, const struct qmgr_insert *insert,
                             struct qmgr_message **ret_message)
 {
-    if (insert->encoded.size == 0)
-        return ERR_DISK_CORRUPT;
     struct qmgr_message *message = slab_acquire(&qmgr->messages);
     if (message == NULL)
         return ERR_LIMIT;
-    message->encoded = malloc(insert->encoded.size);
-    CHECK(message->encoded != NULL);
-    memcpy(message->encoded, insert->encoded.data, insert->encoded.size);
-    message->encoded_size = insert->encoded.size;
     message->entry = insert->entry;
     message->expiry.kind = QMGR_TIMER_EXPIRY;
 
     struct qmgr_work *work = qmgr_work_get(qmgr, message);
-    enum err err = work_decode(work);
+    enum err err = work_fill(qmgr, work, insert);
     if (err == ERR_OK && qmgr_find(qmgr, work->envelope.id) != NULL)
         err = ERR_DISK_CORRUPT; /* ids are unique: a second one is not a message of ours */
     if (err != ERR_OK) {
         work_free(qmgr, work);
-        free(message->encoded);
         slab_release(&qmgr->messages, message);
         return err;
     }
+    message_describe(message, &work->envelope);
     *ret_message = message;
     return ERR_OK;
 }
@@ -430,9 +431,10 @@ enum err qmgr_insert(struct qmgr *qmgr, const struct qmgr_insert *insert, struct
     TRY(message_new(qmgr, insert, &message));
     struct envelope *envelope = &message->work->envelope;
     message_link(qmgr, message, envelope->id);
-    qmgr_sender_join(qmgr, message, envelope->sender);
+    qmgr_sender_join(qmgr, message,
+                     insert->index != NULL ? insert->index->sender_domain
+                                           : qmgr_sender_domain_of(envelope->sender));
     qmgr_check_begin(qmgr, now);
-    message->is_null_sender = envelope->sender.size == 0;
 
     qmgr_recover_states(qmgr, message, insert);
     qmgr_message_arm(qmgr, message, envelope, now);
@@ -508,16 +510,6 @@ struct qmgr_message *qmgr_next(struct qmgr *qmgr, uint64_t *cursor)
     return slab_next(&qmgr->messages, cursor);
 }
 
-const struct envelope *qmgr_message_envelope(const struct qmgr_message *message)
-{
-    struct qmgr *qmgr = slab_owner(message);
-    struct span encoded = span_of(message->encoded, message->encoded_size);
-
-    arena_reset(&qmgr->view_arena);
-    CHECK(envelope_decode(encoded, &qmgr->view_arena, &qmgr->view_envelope) == ERR_OK);
-    return &qmgr->view_envelope;
-}
-
 const struct qmgr_delivery *qmgr_message_delivery(const struct qmgr_message *message,
                                                   struct span domain)
 {
@@ -561,7 +553,7 @@ struct qmgr_status qmgr_message_status(const struct qmgr_message *message, uint3
 {
     const struct envelope *envelope = qmgr_message_envelope(message);
 
-    CHECK(recipient_index < envelope->recipient_count);
+    CHECK(envelope != NULL && recipient_index < envelope->recipient_count);
     const struct envelope_recipient *recipient = &envelope->recipients[recipient_index];
     return qmgr_recipient_status(recipient, qmgr_message_delivery(message, recipient->domain), now);
 }

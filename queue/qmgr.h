@@ -4,7 +4,7 @@
 
 #include "base/buf.h"
 #include "base/rng.h"
-#include "queue/envelope.h"
+#include "queue/envelope_index.h"
 #include "queue/qmgr_ages.h"
 #include "queue/qmgr_filter.h"
 #include "queue/site.h"
@@ -14,11 +14,11 @@
  * The queue manager of one shard: what waits for whom, until when. Knows no SMTP and no DNS:
  * relay/transfer asks it for work and tells it outcomes.
  *
- * A *message* holds its encoded envelope, recipient states, spool entry and (while fresh, under a
- * cap) body. A *delivery* is one message to the recipients of one domain. Deliveries wait in a
- * *line* per (domain, source pool, class). Lines that have something due are handed out in turn
- * (round robin inside a class, lower class first), so that no line starves another; lines of one
- * site are served in a *round*, by class and sender.
+ * A *message* holds an index of its envelope, recipient states, its spool entry and (while fresh,
+ * under a cap) envelope and body. A *delivery* is one message to the recipients of one domain.
+ * Deliveries wait in a *line* per (domain, source pool, class). Lines that have something due are
+ * handed out in turn (round robin inside a class, lower class first), so that no line starves
+ * another; lines of one site are served in a *round*, by class and sender.
  *
  *   WAITING --due--> READY --qmgr_take()--> ACTIVE --qmgr_finish()--> WAITING (retry) | DONE
  *      \--- expiry timer (own wheel entry, independent of attempts) ---> EXPIRED (all due
@@ -58,7 +58,8 @@ struct qmgr_options {
     /* For the sizes of tables, and for the door: what is durable already (recovered messages, DSNs,
      * what the door let in before these) is taken beyond it as well. */
     uint32_t message_count_max;
-    uint64_t body_memory_max;     /* octets of bodies kept in memory for first attempts */
+    uint64_t body_memory_max;     /* octets of bodies kept in memory for first attempts; of
+                                     envelopes a quarter as much besides */
     tick_us retry_min, retry_max; /* exponential from min to max, doubling, +-20 % jitter */
     tick_us delay_after;          /* the sender is told, once, of mail so old; 0: never */
     bool is_delay_unasked;        /* also those who did not say NOTIFY=DELAY */
@@ -95,6 +96,9 @@ void qmgr_free(struct qmgr *qmgr);
  */
 struct qmgr_insert {
     struct span encoded;
+    const struct envelope_index *index; /* instead of `encoded`: recovery without envelopes */
+    bool is_new; /* accepted just now: the envelope is kept for the first attempt, if there is room
+                  */
     struct spool_entry *entry;
     struct buf_queue *body;
     const struct span *progress; /* recovery: PROGRESS payloads, oldest first */
@@ -119,8 +123,16 @@ void qmgr_line_set_user(struct qmgr_line *line, void *user);
 void qmgr_line_return(struct qmgr *qmgr, struct qmgr_line *line, struct tick_now now);
 
 /** A due delivery of a parked line, now ACTIVE; NULL when there is none. Sender domains take turns;
- * of each the oldest message goes first. */
+ * of each the oldest message goes first. If its envelope is not loaded yet, it is being read, and
+ * qmgr_loaded_next() tells when that has ended. */
 struct qmgr_delivery *qmgr_take(struct qmgr *qmgr, struct qmgr_line *line, struct tick_now now);
+bool qmgr_delivery_is_loaded(const struct qmgr_delivery *delivery);
+/** An ACTIVE delivery whose envelope was being read; NULL when there is none. `*ret_is_loaded`:
+ * there is a view of it now. If not, all the caller may do is to finish it as not attempted. */
+struct qmgr_delivery *qmgr_loaded_next(struct qmgr *qmgr, bool *ret_is_loaded);
+/** The caller's, while it is ACTIVE; NULL at first. */
+void *qmgr_delivery_user(const struct qmgr_delivery *delivery);
+void qmgr_delivery_set_user(struct qmgr_delivery *delivery, void *user);
 
 /*
  * A round: parked lines that are served together. The lowest class goes first, strictly; inside a
@@ -151,7 +163,14 @@ uint32_t qmgr_round_due(const struct qmgr_round *round);
 /** The rank of a class's mail whose turn it is since then. */
 int64_t qmgr_rank(uint8_t class, wall_us since);
 
-/* What an attempt needs to know; borrowed until qmgr_finish(). */
+/* The queue's own reads from the spool have tokens with this bit: no address of the caller's has
+ * it. Their READ events belong here. */
+#define QMGR_TOKEN_BIT 1ull
+bool qmgr_owns_token(uint64_t token);
+/** Takes the event's octets. */
+void qmgr_on_read(struct qmgr *qmgr, struct spool_event *event, struct tick_now now);
+
+/* What an attempt needs to know, once it is loaded; borrowed until qmgr_finish(). */
 struct qmgr_view {
     const struct envelope *envelope; /* decoded; recipients' states are the present ones */
     const uint32_t
@@ -235,7 +254,8 @@ void qmgr_dsn_written(struct qmgr *qmgr, struct qmgr_message *message, struct ti
 void qmgr_dsn_failed(struct qmgr *qmgr, struct qmgr_message *message, struct tick_now now);
 
 /** The disk has lost something of this message (enum spool_damage): it is written anew from memory,
- * or, false, its undelivered recipients end now. True as well when it is gone already. */
+ * or, false, its undelivered recipients end now. True as well when it is gone already, or when its
+ * envelope is read before they end. */
 bool qmgr_damaged(struct qmgr *qmgr, struct message_id id, uint8_t damage, struct tick_now now);
 
 /** Timers: retries become due, messages expire (recipients FAILED with 4.4.7, is_expired; reported
@@ -254,7 +274,9 @@ struct qmgr_stats {
         dsns_capped; /* notices made durable, and those that had to wait for their turn */
     uint64_t dsn_senders_forgotten; /* of whom the count was lost: too many senders at a time */
     uint64_t delays_told, double_bounces; /* notices of delay; recipients of a DSN that failed */
-    uint64_t body_memory;
+    uint64_t body_memory, envelope_memory;
+    uint64_t envelope_failures;     /* envelopes that could not be read back */
+    uint32_t unreadable;            /* messages of which that is so now */
     uint64_t checked, check_rounds; /* messages the watchman looked at; rounds over all of them */
     uint32_t stuck;                 /* without a next event, as he found: must be 0 */
 };
@@ -272,6 +294,9 @@ struct qmgr_status { /* of one recipient, for `queue show` */
     wall_us next_try;
     struct span last_reply;
 };
+struct message_id qmgr_message_id(const struct qmgr_message *message);
+/** With the present states; good until the next call. NULL while it is not in memory: a scan has
+ * it read. */
 const struct envelope *qmgr_message_envelope(const struct qmgr_message *message);
 struct qmgr_status qmgr_message_status(const struct qmgr_message *message, uint32_t recipient_index,
                                        struct tick_now now);
@@ -290,14 +315,16 @@ void qmgr_line_set_site(struct qmgr_line *line, struct span name);
 #define QMGR_SCAN_MAX 4u
 struct qmgr_match {
     struct qmgr_message *message;
-    struct qmgr_delivery *delivery; /* NULL: the recipient has FAILED */
+    struct qmgr_delivery *delivery; /* NULL: the recipient has FAILED, or is at its end */
     uint32_t recipient_index;
+    bool is_unreadable; /* its envelope: the match stands for the delivery as a whole */
 };
 /** A handle. At most QMGR_SCAN_MAX at once: one more ends the one that rested longest. */
 uint64_t qmgr_scan_begin(struct qmgr *qmgr, const struct qmgr_filter *filter, struct tick_now now);
 /**
- * The next recipients that match, at most `max`, good until anything else is called; there may be
- * none although more come. `*ret_is_done`: there are no more, and the handle is gone.
+ * The next recipients that match, at most `max`, good until anything else is called, with their
+ * envelopes in memory; there may be none although more come. `*ret_is_done`: there were no more,
+ * and the handle is gone.
  *
  * Cost:       a bounded look, whatever the size of the queue.
  * Errors:     ERR_STALE: others took its place, or it is done.
@@ -305,6 +332,10 @@ uint64_t qmgr_scan_begin(struct qmgr *qmgr, const struct qmgr_filter *filter, st
 enum err qmgr_scan_step(struct qmgr *qmgr, uint64_t handle, struct qmgr_match *ret_matches,
                         uint32_t max, uint32_t *ret_count, bool *ret_is_done,
                         struct tick_now now) MUST_CHECK;
+/** All recipients of one message, in any state, by qmgr_scan_step(). */
+uint64_t qmgr_show_begin(struct qmgr *qmgr, struct message_id id, struct tick_now now);
+/** Nothing will be found before an envelope was read: step again after a qmgr_on_read(). */
+bool qmgr_scan_is_waiting(struct qmgr *qmgr, uint64_t handle);
 /** No effect on a handle that is gone. */
 void qmgr_scan_end(struct qmgr *qmgr, uint64_t handle);
 

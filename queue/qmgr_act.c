@@ -89,7 +89,7 @@ static void recipient_end(struct qmgr *qmgr, struct qmgr_delivery *delivery, uin
     if (order->verb == QMGR_VERB_BOUNCE) {
         qmgr_recipient_fail(qmgr, message, recipient, &failure);
     } else {
-        envelope_patch_state(message->encoded, recipient, RECIPIENT_SETTLED);
+        qmgr_recipient_set(message, recipient, RECIPIENT_SETTLED);
         message->due--;
         qmgr->stats.deleted_recipients++;
     }
@@ -105,8 +105,9 @@ static bool verb_ends_recipients(enum qmgr_verb verb)
 void qmgr_wish_fulfil(struct qmgr *qmgr, struct qmgr_delivery *delivery,
                       const struct qmgr_wish *wish, struct qmgr_settling *settling)
 {
-    const struct envelope *envelope = &delivery->message->work->envelope;
-
+    if (!qmgr_envelope_is_here(delivery->message))
+        return; /* it could not be read: nobody can say who these are */
+    const struct envelope *envelope = qmgr_message_open(qmgr, delivery->message);
     for (uint32_t i = 0; i < wish->count; i++) {
         uint32_t index = wish->recipients[i];
         if (envelope->recipients[index].state != RECIPIENT_DUE)
@@ -170,11 +171,11 @@ static void act_move(struct qmgr *qmgr, struct qmgr_delivery *delivery,
 {
     struct qmgr_message *message = delivery->message;
     struct envelope_progress progress = {.delivery = ENVELOPE_DELIVERY_NONE};
-    const struct envelope *envelope = qmgr_message_open(qmgr, message);
 
-    for (uint32_t i = 0; i < group->count && qmgr->options.on_order != NULL; i++)
-        qmgr->options.on_order(qmgr->options.context, envelope, group->matches[i].recipient_index,
-                               order);
+    bool is_told = qmgr->options.on_order != NULL && qmgr_envelope_is_here(message);
+    for (uint32_t i = 0; i < group->count && is_told; i++)
+        qmgr->options.on_order(qmgr->options.context, qmgr_message_open(qmgr, message),
+                               group->matches[i].recipient_index, order);
     qmgr_delivery_leave(qmgr, delivery);
     if (order->verb == QMGR_VERB_HOLD) {
         qmgr_delivery_hold(qmgr, delivery, order->id, order->until, now);
@@ -187,6 +188,23 @@ static void act_move(struct qmgr *qmgr, struct qmgr_delivery *delivery,
     struct qmgr_settling settling = qmgr_settling_begin(qmgr, 0);
     if (order->verb != QMGR_VERB_RETRY)
         qmgr_progress_write(qmgr, message, &settling, &progress);
+}
+
+/* Nobody can say who its recipients are. When all that are DUE belong to this delivery they can be
+ * deleted all the same; nothing else can be done for them. */
+static void act_end_unreadable(struct qmgr *qmgr, struct qmgr_delivery *delivery,
+                               const struct qmgr_order *order, struct qmgr_acted *acted)
+{
+    struct qmgr_message *message = delivery->message;
+
+    if (order->verb != QMGR_VERB_DELETE || message->due != delivery->due_count)
+        return;
+    acted->done++; /* as it was told: by one match */
+    qmgr->stats.deleted_recipients += message->due;
+    qmgr_states_settle(message);
+    message->due = 0;
+    qmgr_delivery_free(qmgr, delivery);
+    qmgr_message_review(qmgr, message);
 }
 
 static void act_end(struct qmgr *qmgr, struct qmgr_delivery *delivery,
@@ -223,6 +241,10 @@ static void act_on_group(struct qmgr *qmgr, const struct act_group *group,
                          qmgr_delivery_order(delivery) == order->id; /* the rest of a large one */
     if (!act_applies(delivery, order->verb) && !is_held_by_it)
         return;
+    if (verb_ends_recipients(order->verb) && !qmgr_envelope_is_here(message)) {
+        act_end_unreadable(qmgr, delivery, order, acted);
+        return;
+    }
     if (verb_ends_recipients(order->verb))
         act_end(qmgr, delivery, group, order);
     else

@@ -3,7 +3,7 @@
  * Attempts: a delivery is taken, looked at, and ended; its recipients are settled, deferred or
  * expired. Every end of an attempt and every expiry goes the same way:
  *
- *   1. results are applied to the encoded envelope and gathered as settles;
+ *   1. results are applied to the states of recipients and gathered as settles;
  *   2. the delivery is freed (nothing DUE), expired (the message is) or scheduled;
  *   3. unless the message is at its end, one PROGRESS is written, lazily;
  *   4. qmgr_message_review() draws the conclusions for the message.
@@ -23,6 +23,8 @@
 #include "queue/qmgr_state.h"
 
 #define RETRY_JITTER_PERMILLE 200u
+/* So many expire at once that their envelopes must be read one after the other. */
+#define EXPIRY_LOAD_PAUSE TICK_MS(100)
 /* A caller's retry_not_before further ahead than this is cut: the clock may have jumped. */
 #define RETRY_NOT_BEFORE_MAX TICK_S(7 * 86400)
 
@@ -51,8 +53,11 @@ struct qmgr_delivery *qmgr_delivery_new(struct qmgr *qmgr, struct qmgr_message *
 static void delivery_deactivate(struct qmgr *qmgr, struct qmgr_delivery *delivery)
 {
     CHECK(delivery->state == QMGR_ACTIVE);
-    if (delivery->active.recipients != &delivery->active.only)
+    if (delivery->load == QMGR_LOAD_LISTED || delivery->load == QMGR_LOAD_FAILED)
+        qmgr_loaded_remove(qmgr, delivery);
+    if (delivery->load == QMGR_LOAD_DONE && delivery->active.recipients != &delivery->active.only)
         free(delivery->active.recipients);
+    delivery->load = QMGR_LOAD_DONE;
     free(delivery->active.wish);
     delivery->message->active--;
     delivery->line->active_count--;
@@ -144,18 +149,18 @@ void qmgr_delivery_activate(struct qmgr *qmgr, struct qmgr_delivery *delivery)
     delivery->state = QMGR_ACTIVE;
     delivery->active.since = since;
     delivery->active.wish = NULL;
-    delivery->active.count = delivery->due_count;
-    delivery->active.recipients = &delivery->active.only;
-    if (delivery->due_count > 1) {
-        delivery->active.recipients = malloc(delivery->due_count * sizeof(uint32_t));
-        CHECK(delivery->active.recipients != NULL);
-    }
-    const struct envelope *envelope = qmgr_message_open(qmgr, delivery->message);
-    qmgr_delivery_recipients(delivery, envelope, delivery->active.recipients);
+    delivery->active.user = NULL;
+    delivery->active.recipients = NULL;
+    delivery->active.count = 0;
     delivery->message->active++;
     delivery->line->active_count++;
     qmgr->stats.deliveries_active++;
     qmgr_dsn_review(qmgr, delivery->message);
+    qmgr_envelope_want(qmgr, delivery->message);
+    if (qmgr_envelope_is_here(delivery->message))
+        qmgr_delivery_loaded(qmgr, delivery);
+    else
+        delivery->load = QMGR_LOAD_WAITED;
 }
 
 struct qmgr_delivery *qmgr_take(struct qmgr *qmgr, struct qmgr_line *line, struct tick_now now)
@@ -168,12 +173,24 @@ struct qmgr_delivery *qmgr_take(struct qmgr *qmgr, struct qmgr_line *line, struc
     return delivery;
 }
 
+void *qmgr_delivery_user(const struct qmgr_delivery *delivery)
+{
+    CHECK(delivery->state == QMGR_ACTIVE);
+    return delivery->active.user;
+}
+
+void qmgr_delivery_set_user(struct qmgr_delivery *delivery, void *user)
+{
+    CHECK(delivery->state == QMGR_ACTIVE);
+    delivery->active.user = user;
+}
+
 struct qmgr_view qmgr_delivery_view(struct qmgr *qmgr, struct qmgr_delivery *delivery)
 {
     struct qmgr_work *work = delivery->message->work;
     bool has_body = !buf_queue_is_empty(&work->body);
 
-    CHECK(delivery->state == QMGR_ACTIVE && work->is_decoded);
+    CHECK(qmgr_delivery_is_loaded(delivery) && work->is_decoded);
     struct qmgr_view view = {
         .envelope = &work->envelope,
         .recipients = delivery->active.recipients,
@@ -199,7 +216,7 @@ bool qmgr_delivery_is_cancelled(const struct qmgr_delivery *delivery)
 static void finish_delivered(struct qmgr *qmgr, struct qmgr_delivery *delivery,
                              struct envelope_recipient *recipient)
 {
-    envelope_patch_state(delivery->message->encoded, recipient, RECIPIENT_DELIVERED);
+    qmgr_recipient_set(delivery->message, recipient, RECIPIENT_DELIVERED);
     delivery->message->due--;
     qmgr->stats.delivered_recipients++;
 }
@@ -264,7 +281,7 @@ static void delivery_expire(struct qmgr *qmgr, struct qmgr_delivery *delivery,
                             struct qmgr_settling *settling)
 {
     struct qmgr_message *message = delivery->message;
-    struct envelope *envelope = &message->work->envelope;
+    struct envelope *envelope = qmgr_message_open(qmgr, message);
     uint32_t count = delivery->due_count;
     uint32_t *indexes = malloc(count * sizeof(*indexes));
 
@@ -302,6 +319,8 @@ static wall_us delivery_schedule(struct qmgr *qmgr, struct qmgr_delivery *delive
 {
     tick_us deadline = qmgr_tick_of(finish->retry_not_before, RETRY_NOT_BEFORE_MAX, now);
 
+    if (delivery->message->is_unreadable && deadline < now.tick + qmgr->options.retry_min)
+        deadline = now.tick + qmgr->options.retry_min;
     if (finish->was_attempted && !finish->retry_now) {
         tick_us retry = now.tick + retry_delay(qmgr, delivery->attempts);
         deadline = deadline > retry ? deadline : retry;
@@ -351,17 +370,18 @@ void qmgr_finish(struct qmgr *qmgr, struct qmgr_delivery *delivery,
                  const struct qmgr_finish *finish, struct tick_now now)
 {
     struct qmgr_message *message = delivery->message;
-    struct envelope *envelope = &message->work->envelope;
     struct envelope_progress progress = {.delivery = ENVELOPE_DELIVERY_NONE};
     struct span last_reply = {0};
 
     CHECK(delivery->state == QMGR_ACTIVE && finish->result_count <= delivery->active.count);
-    struct qmgr_settling settling = qmgr_settling_begin(qmgr, delivery->active.count);
+    CHECK(delivery->load == QMGR_LOAD_DONE);
+    CHECK(delivery->active.recipients != NULL || (!finish->was_attempted && !finish->is_in_doubt));
+    struct qmgr_settling settling = qmgr_settling_begin(qmgr, delivery->due_count);
     for (uint32_t i = 0; i < finish->result_count; i++)
         finish_result(qmgr, delivery, &finish->results[i], &settling, &last_reply);
     if (finish->is_in_doubt) {
-        envelope->flags |= ENVELOPE_IN_DOUBT;
-        envelope_patch_flags(message->encoded, envelope->flags);
+        message->work->envelope.flags |= ENVELOPE_IN_DOUBT;
+        message->flags |= ENVELOPE_IN_DOUBT;
         progress.flags = ENVELOPE_IN_DOUBT;
     }
     delivery_set_reply(delivery, last_reply);
@@ -377,12 +397,27 @@ void qmgr_finish(struct qmgr *qmgr, struct qmgr_delivery *delivery,
 
 /* ---- expiry ---- */
 
+/* When its envelope is here: it says who is to be told. The message may be gone afterwards. */
+static void expire_later(struct qmgr *qmgr, struct qmgr_message *message, struct tick_now now)
+{
+    if (qmgr->load_count >= QMGR_LOADS_MAX) {
+        wheel_arm(&qmgr->wheel, &message->expiry, now.tick + EXPIRY_LOAD_PAUSE);
+        return;
+    }
+    message->is_expiry_owed = true;
+    qmgr_envelope_want(qmgr, message);
+}
+
 void qmgr_message_expire(struct qmgr *qmgr, struct qmgr_message *message, struct tick_now now)
 {
     struct envelope_progress progress = {.delivery = ENVELOPE_DELIVERY_NONE};
 
-    (void)now;
+    if (!qmgr_envelope_is_here(message)) {
+        expire_later(qmgr, message, now);
+        return;
+    }
     message->is_expired = true;
+    message->is_expiry_owed = false;
     qmgr_message_open(qmgr, message);
     struct qmgr_settling settling = qmgr_settling_begin(qmgr, message->due);
     struct qmgr_delivery *next;

@@ -9,7 +9,8 @@
  * nothing does.
  *
  * A message has its next event when (all must hold)
- *   1. its expiry is armed, or it is expired and an attempt or a notification will end it;
+ *   1. its expiry is armed, or its envelope is being read for that, or it is expired and an attempt
+ *      or a notification will end it;
  *   2. it owes a notification only while that is listed, made, delayed or waits for an attempt;
  *   3. every recipient that is DUE belongs to a delivery, and each delivery waits with its timer
  *      armed, or has its place in a line that is to be handed out or is with the transfer, or is
@@ -32,8 +33,10 @@ static bool delivery_has_next_event(const struct qmgr_delivery *delivery)
         return wheel_is_armed(&delivery->timer);
     case QMGR_READY:
         return delivery->line->state != QMGR_LINE_IDLE && qmgr_fair_holds(delivery);
+    case QMGR_ACTIVE:
+        return delivery->load != QMGR_LOAD_WAITED || qmgr_envelope_is_loading(delivery->message);
     default:
-        return delivery->state == QMGR_ACTIVE || delivery->state == QMGR_HELD;
+        return delivery->state == QMGR_HELD;
     }
 }
 
@@ -42,7 +45,8 @@ bool qmgr_message_has_next_event(const struct qmgr_message *message)
     uint8_t dsn_state = message->work == NULL ? QMGR_DSN_NONE : message->work->dsn_state;
     uint32_t due = 0;
 
-    if (!message->is_expired && !wheel_is_armed(&message->expiry))
+    if (!message->is_expired && !wheel_is_armed(&message->expiry) &&
+        !(message->is_expiry_owed && qmgr_envelope_is_loading(message)))
         return false;
     if (message->failed > 0 && message->active == 0 && dsn_state == QMGR_DSN_NONE)
         return false;
@@ -63,7 +67,7 @@ static void stuck_report(struct qmgr *qmgr, const struct qmgr_message *message)
     if (qmgr->check.stuck++ >= CHECK_LOGS_MAX)
         return;
     log_line(LOG_ERROR, "event=message_without_next_event id=%s (please report this)",
-             message_id_format(envelope_basic_get(message->encoded).id, id));
+             message_id_format(qmgr_message_id(message), id));
 }
 
 /* False: the round is done. */

@@ -4,14 +4,18 @@
  *
  *   progress         nothing to do: it costs another attempt, if there is a restart before the end
  *   what memory has  is written anew (spool_repair())
- *   anything else    the message ends as if an operator had bounced it: its sender hears of it, and
- *                    what is under way may still succeed
+ *   the body         the message ends as if an operator had bounced it: its sender hears of it, and
+ *                    what is under way may still succeed. Its envelope is read first when it is not
+ *                    here.
+ *   the envelope     when it is not in memory, the message is unreadable: it is tried again, as
+ *                    qmgr_envelope.c has it, until its envelope is read or it is deleted
  *
  * Not here: how damage is found (spool_scrub.c). An attempt that finds it first fails the delivery
  * by itself.
  */
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "queue/qmgr_state.h"
 
 static void message_mend(struct qmgr *qmgr, struct qmgr_message *message,
@@ -53,19 +57,42 @@ static void message_give_up(struct qmgr *qmgr, struct qmgr_message *message,
     free(matches);
 }
 
+void qmgr_damage_settle(struct qmgr *qmgr, struct qmgr_message *message, struct tick_now now)
+{
+    struct message_id id = qmgr_message_id(message);
+    char text[MESSAGE_ID_TEXT_SIZE];
+
+    message->is_body_lost = false;
+    if (!buf_queue_is_empty(&message->work->body)) {
+        message_mend(qmgr, message, qmgr_message_open(qmgr, message));
+        qmgr_message_review(qmgr, message);
+        return;
+    }
+    log_line(LOG_ERROR, "event=damaged_message_ended message=%s", message_id_format(id, text));
+    message->work->pins++; /* until all its deliveries have ended */
+    message_give_up(qmgr, message, qmgr_message_open(qmgr, message), now);
+    if (qmgr_find(qmgr, id) == NULL)
+        return;
+    message->work->pins--;
+    qmgr_message_review(qmgr, message);
+}
+
 bool qmgr_damaged(struct qmgr *qmgr, struct message_id id, uint8_t damage, struct tick_now now)
 {
     struct qmgr_message *message = qmgr_find(qmgr, id);
 
     if (message == NULL || damage == SPOOL_DAMAGE_PROGRESS)
         return true;
-    const struct envelope *envelope = qmgr_message_open(qmgr, message);
-    bool is_whole = !(damage & SPOOL_DAMAGE_BODY) || !buf_queue_is_empty(&message->work->body);
-    if (is_whole) {
-        message_mend(qmgr, message, envelope);
-        qmgr_message_review(qmgr, message);
-    } else {
-        message_give_up(qmgr, message, envelope, now);
+    if (!qmgr_envelope_is_here(message)) {
+        message->is_body_lost = (damage & SPOOL_DAMAGE_BODY) != 0;
+        qmgr_envelope_want(qmgr, message);
+        return true;
     }
-    return is_whole;
+    if (damage & SPOOL_DAMAGE_BODY && buf_queue_is_empty(&message->work->body)) {
+        qmgr_damage_settle(qmgr, message, now);
+        return false;
+    }
+    message_mend(qmgr, message, qmgr_message_open(qmgr, message));
+    qmgr_message_review(qmgr, message);
+    return true;
 }

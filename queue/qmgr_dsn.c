@@ -29,6 +29,8 @@
 
 #include "queue/qmgr_state.h"
 
+#define DSN_READ_AHEAD 16u /* envelopes of those that are next */
+
 uint32_t qmgr_text_copy(struct span text, uint8_t *ret_octets)
 {
     uint32_t size = text.size < ENVELOPE_REPLY_SIZE_MAX ? text.size : ENVELOPE_REPLY_SIZE_MAX;
@@ -73,7 +75,7 @@ static void recipient_owe(struct qmgr *qmgr, struct qmgr_message *message,
                           struct envelope_recipient *recipient, enum recipient_state state,
                           const struct qmgr_failure *failure)
 {
-    envelope_patch_state(message->encoded, recipient, state);
+    qmgr_recipient_set(message, recipient, state);
     message->failed++;
     struct qmgr_work *work = qmgr_work_get(qmgr, message);
     struct qmgr_failed *failed = failed_new(failure);
@@ -87,12 +89,12 @@ void qmgr_recipient_fail(struct qmgr *qmgr, struct qmgr_message *message,
     CHECK(message->due > 0 && failure->notice == QMGR_NOTICE_FAILED);
     message->due--;
     qmgr->stats.failed_recipients++;
-    if ((envelope_basic_get(message->encoded).flags & ENVELOPE_IS_DSN) != 0)
+    if ((message->flags & ENVELOPE_IS_DSN) != 0)
         qmgr->stats.double_bounces++;
     if (!message->is_null_sender && recipient_wants(recipient, ENVELOPE_NOTIFY_FAILURE, true))
         recipient_owe(qmgr, message, recipient, RECIPIENT_FAILED, failure);
     else
-        envelope_patch_state(message->encoded, recipient, RECIPIENT_SETTLED);
+        qmgr_recipient_set(message, recipient, RECIPIENT_SETTLED);
 }
 
 void qmgr_recipient_relay(struct qmgr *qmgr, struct qmgr_message *message,
@@ -107,7 +109,7 @@ void qmgr_recipient_relay(struct qmgr *qmgr, struct qmgr_message *message,
     if (!message->is_null_sender && recipient_wants(recipient, ENVELOPE_NOTIFY_SUCCESS, false))
         recipient_owe(qmgr, message, recipient, RECIPIENT_RELAYED, &notice);
     else
-        envelope_patch_state(message->encoded, recipient, RECIPIENT_DELIVERED);
+        qmgr_recipient_set(message, recipient, RECIPIENT_DELIVERED);
 }
 
 /* ---- lateness ---- */
@@ -119,7 +121,8 @@ static bool message_wants_delay(const struct qmgr *qmgr, const struct qmgr_messa
     tick_us lifetime = (tick_us)(envelope->expires - envelope->arrived);
 
     if (qmgr->options.delay_after == 0 || qmgr->options.delay_after >= lifetime ||
-        message->is_null_sender || (envelope->flags & ENVELOPE_DELAY_TOLD) != 0)
+        message->lifetime_ms == UINT32_MAX || message->is_null_sender ||
+        (envelope->flags & ENVELOPE_DELAY_TOLD) != 0)
         return false;
     for (uint32_t i = 0; i < envelope->recipient_count; i++) {
         const struct envelope_recipient *recipient = &envelope->recipients[i];
@@ -148,8 +151,7 @@ void qmgr_message_arm(struct qmgr *qmgr, struct qmgr_message *message,
 
 void qmgr_message_delay(struct qmgr *qmgr, struct qmgr_message *message)
 {
-    struct envelope_basic basic = envelope_basic_get(message->encoded);
-    tick_us before = (tick_us)(basic.expires - basic.arrived) - qmgr->options.delay_after;
+    tick_us before = TICK_MS(message->lifetime_ms) - qmgr->options.delay_after;
 
     message->is_delay_pending = false;
     message->is_delay_owed = true;
@@ -266,12 +268,37 @@ static bool dsn_is_admitted(struct qmgr *qmgr, struct qmgr_work *work, struct ti
     return false;
 }
 
-struct qmgr_message *qmgr_dsn_next(struct qmgr *qmgr, struct tick_now now)
+/* The first one whose envelope is here; of some before it, it is being read. */
+static struct qmgr_work *dsn_first(struct qmgr *qmgr)
 {
     struct qmgr_work *work = qmgr->dsns.first;
 
+    for (uint32_t i = 0; work != NULL && i < DSN_READ_AHEAD; i++) {
+        struct qmgr_work *next = work->next;
+        qmgr_envelope_want(qmgr, work->message);
+        if (work->encoded != NULL)
+            return work;
+        work = next;
+    }
+    return NULL;
+}
+
+void qmgr_dsn_postpone(struct qmgr *qmgr, struct qmgr_message *message, struct tick_now now)
+{
+    struct qmgr_work *work = message->work;
+
+    if (work == NULL || work->dsn_state != QMGR_DSN_LISTED)
+        return;
+    dsn_enter(qmgr, work, QMGR_DSN_DELAYED);
+    wheel_arm(&qmgr->wheel, &work->dsn_timer, now.tick + qmgr->options.retry_min);
+}
+
+struct qmgr_message *qmgr_dsn_next(struct qmgr *qmgr, struct tick_now now)
+{
+    struct qmgr_work *work = dsn_first(qmgr);
+
     while (work != NULL && !dsn_is_admitted(qmgr, work, now)) /* it left the list */
-        work = qmgr->dsns.first;
+        work = dsn_first(qmgr);
     if (work == NULL)
         return NULL;
     dsn_enter(qmgr, work, QMGR_DSN_REPORTED);
@@ -317,7 +344,7 @@ static void dsn_close_view(struct qmgr *qmgr, struct qmgr_work *work, enum qmgr_
 static void dsn_delay_told(struct qmgr *qmgr, struct qmgr_work *work)
 {
     work->envelope.flags |= ENVELOPE_DELAY_TOLD;
-    envelope_patch_flags(work->message->encoded, work->envelope.flags);
+    work->message->flags |= ENVELOPE_DELAY_TOLD;
     work->message->is_delay_owed = false;
     qmgr->stats.delays_told++;
 }
@@ -334,8 +361,8 @@ void qmgr_dsn_written(struct qmgr *qmgr, struct qmgr_message *message, struct ti
         const struct qmgr_failure *failure = &work->dsn_failures[i];
         if (failure->notice == QMGR_NOTICE_DELAYED)
             continue;
-        envelope_patch_state(message->encoded, &work->envelope.recipients[failure->recipient_index],
-                             qmgr_notice_settles(failure->notice));
+        qmgr_recipient_set(message, &work->envelope.recipients[failure->recipient_index],
+                           qmgr_notice_settles(failure->notice));
         settled++;
     }
     CHECK(freed == settled && message->failed >= freed);

@@ -43,7 +43,7 @@ struct qmgr_round {
 
 static wall_us arrived_of(const struct qmgr_delivery *delivery)
 {
-    return envelope_basic_get(delivery->message->encoded).arrived;
+    return delivery->message->arrived;
 }
 
 /* ---- the tree ---- */

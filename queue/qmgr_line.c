@@ -174,7 +174,7 @@ void qmgr_line_join(struct qmgr_delivery *delivery)
         line->first_delivery = delivery;
     line->last_delivery = delivery;
     line->delivery_count++;
-    qmgr_ages_add(&line->ages, envelope_basic_get(delivery->message->encoded).arrived);
+    qmgr_ages_add(&line->ages, delivery->message->arrived);
 }
 
 void qmgr_line_leave(struct qmgr_delivery *delivery)
@@ -190,7 +190,7 @@ void qmgr_line_leave(struct qmgr_delivery *delivery)
     else
         line->last_delivery = delivery->line_prev;
     line->delivery_count--;
-    qmgr_ages_remove(&line->ages, envelope_basic_get(delivery->message->encoded).arrived);
+    qmgr_ages_remove(&line->ages, delivery->message->arrived);
 }
 
 struct span qmgr_line_site(const struct qmgr_line *line)

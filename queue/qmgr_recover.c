@@ -19,6 +19,41 @@
 
 #define HOLD_AHEAD_MAX TICK_S(3660ull * 86400)
 
+/* Only for the time of the insert: its addresses are empty. What it says of notifications is what
+ * one of the recipients may want. */
+void qmgr_recover_index(struct qmgr_work *work, const struct envelope_index *index)
+{
+    uint64_t size = index->recipient_count * sizeof(struct envelope_recipient);
+    struct envelope_recipient *recipients = arena_acquire(&work->arena, size);
+    uint8_t notify = index->notify & ENVELOPE_NOTIFY_DELAY;
+    uint32_t place = 0;
+
+    CHECK(recipients != NULL); /* far below the arena's bound */
+    if (notify == 0 && !index->is_notify_open)
+        notify = ENVELOPE_NOTIFY_FAILURE;
+    memset(recipients, 0, size);
+    for (uint32_t i = 0; i < index->run_count; i++) {
+        for (uint32_t j = 0; j < index->runs[i].count; j++, place++) {
+            recipients[place].domain = index->deliveries[index->runs[i].delivery].domain;
+            recipients[place].notify = notify;
+        }
+    }
+    CHECK(place == index->recipient_count);
+    work->envelope = (struct envelope){
+        .id = index->id,
+        .arrived = index->arrived,
+        .expires = index->expires,
+        .body_size = index->body_size,
+        .flags = index->flags,
+        .class = index->class,
+        .source_pool = index->source_pool,
+        .sender = index->is_null_sender ? (struct span){0} : SPAN_LITERAL("unknown"),
+        .recipients = recipients,
+        .recipient_count = index->recipient_count,
+    };
+    work->is_decoded = true;
+}
+
 static bool progress_decode(struct qmgr *qmgr, struct span payload,
                             struct envelope_progress *ret_progress)
 {
@@ -58,7 +93,7 @@ static void apply_settle(struct qmgr_message *message, struct envelope *envelope
         details[settle->recipient_index] = *settle;
     else
         message->due--;
-    envelope_patch_state(message->encoded, recipient, settle->state);
+    qmgr_recipient_set(message, recipient, settle->state);
 }
 
 static void apply_progress(struct qmgr *qmgr, struct qmgr_message *message,
@@ -69,7 +104,7 @@ static void apply_progress(struct qmgr *qmgr, struct qmgr_message *message,
     bool is_foreign = false;
 
     envelope->flags |= progress->flags & ENVELOPE_PROGRESS_FLAGS;
-    envelope_patch_flags(message->encoded, envelope->flags);
+    message->flags = (uint16_t)(message->flags | (progress->flags & ENVELOPE_PROGRESS_FLAGS));
     if (progress->dsn_runs > message->dsn_runs && progress->dsn_runs < UINT16_MAX)
         message->dsn_runs = (uint16_t)progress->dsn_runs;
     for (uint32_t i = 0; i < progress->settle_count; i++) {
@@ -83,7 +118,7 @@ static void apply_progress(struct qmgr *qmgr, struct qmgr_message *message,
 
 /* Until here those who owe a DSN count as due. */
 static void owe_recipients(struct qmgr *qmgr, struct qmgr_message *message,
-                           const struct envelope_settle *details)
+                           const struct envelope_settle *details, bool is_index)
 {
     struct envelope *envelope = &message->work->envelope;
 
@@ -91,6 +126,8 @@ static void owe_recipients(struct qmgr *qmgr, struct qmgr_message *message,
         enum recipient_state state = envelope->recipients[i].state;
         if (!owes(state))
             continue;
+        if (is_index) /* an index does not know who asked for what; it would not be owed if not */
+            envelope->recipients[i].notify = ENVELOPE_NOTIFY_SUCCESS | ENVELOPE_NOTIFY_FAILURE;
         struct qmgr_failure failure = {.recipient_index = i};
         if (details != NULL) {
             failure.code = details[i].code;
@@ -114,6 +151,8 @@ void qmgr_recover_states(struct qmgr *qmgr, struct qmgr_message *message,
     for (uint32_t i = 0; i < envelope->recipient_count; i++) {
         enum recipient_state state = envelope->recipients[i].state;
         message->due = (uint16_t)(message->due + (state == RECIPIENT_DUE || owes(state)));
+        if (state != RECIPIENT_DUE)
+            qmgr_recipient_set(message, &envelope->recipients[i], state);
     }
     if (insert->progress_count > 0) {
         uint64_t size = envelope->recipient_count * sizeof(*details);
@@ -128,7 +167,7 @@ void qmgr_recover_states(struct qmgr *qmgr, struct qmgr_message *message,
         else
             qmgr->stats.progress_corrupt++;
     }
-    owe_recipients(qmgr, message, details);
+    owe_recipients(qmgr, message, details, insert->index != NULL);
 }
 
 /* message_schedule() makes it true. */

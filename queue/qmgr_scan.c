@@ -12,13 +12,21 @@
  * What the way does not prove is asked of each delivery. Recipients that have FAILED, or are
  * RELAYED and wait for their notice, are in no line: DOMAIN and LINES do not see them.
  *
+ * A scan goes in two strides. The way finds places: messages, or deliveries, that match as far as
+ * the index knows. Their envelopes are read, QMGR_SCAN_PLACES ahead, and each is told when it is
+ * here: its recipients, if they match what only the envelope knows. A place whose envelope cannot
+ * be read is told as one recipient without an address, unless the filter asks for one.
+ *
  * Invariants
  *   1. A step looks at no more than SCAN_LOOKS places, and stops when its matches are full; where
- *      it stopped inside a message is kept by recipient.
+ *      it stopped inside a message is kept by recipient. It also stops where it would have to wait
+ *      for an envelope.
  *   2. What a scan looks at next lives: whoever frees a message, delivery or line moves the scans
  *      on first (qmgr_scans_skip_*()).
  *   3. A list is walked for as many steps as it was long when its walk began, so that mail that
  *      goes on arriving does not keep a scan going.
+ *   4. An envelope is pinned while its place is in `places`; what was told stays until the next
+ *      step, so that the caller may look at it.
  *
  * A handle is the place among `scans` and a generation: one that was given to somebody else, or
  * ended, is known as stale.
@@ -52,7 +60,7 @@ static bool message_matches(const struct qmgr_filter *filter, const struct qmgr_
     if (qmgr_filter_has(filter, QMGR_FILTER_SENDER_DOMAIN) &&
         !span_is_equal(qmgr_sender_name(message->sender), qmgr_filter_span(&filter->sender_domain)))
         return false;
-    return arrival_matches(filter, envelope_basic_get(message->encoded).arrived, now);
+    return arrival_matches(filter, message->arrived, now);
 }
 
 static bool line_matches(const struct qmgr_filter *filter, const struct qmgr_line *line)
@@ -144,97 +152,171 @@ static struct qmgr_delivery *delivery_of(const struct qmgr_message *message,
     return delivery;
 }
 
-/* Recipients of the message from `from` on, of one delivery or of all. Returns the index at which
- * there was no room any more, or the number of recipients. */
-static uint32_t message_tell(const struct qmgr_filter *filter, struct qmgr_message *message,
-                             struct qmgr_delivery *only, uint32_t from, struct scan_out *out)
+/* May a recipient in this state be told? */
+static bool state_is_told(const struct qmgr_scan *scan, enum recipient_state state, bool is_place)
 {
-    const struct envelope *envelope = qmgr_message_envelope(message);
-    struct qmgr_delivery *delivery = only;
+    if (state == RECIPIENT_DUE || scan->is_of_all_states)
+        return true;
+    return !is_place && (state == RECIPIENT_FAILED || state == RECIPIENT_RELAYED);
+}
+
+static bool recipient_matches(const struct qmgr_scan *scan, const struct envelope *envelope,
+                              const struct envelope_recipient *recipient,
+                              const struct qmgr_delivery *only)
+{
+    if (!state_is_told(scan, recipient->state, only != NULL))
+        return false;
+    if (only != NULL && !span_is_equal(qmgr_line_domain(only->line), recipient->domain))
+        return false;
+    if (qmgr_filter_has(&scan->filter, QMGR_FILTER_RECIPIENT) &&
+        !span_is_equal_nocase(recipient->address, qmgr_filter_span(&scan->filter.recipient)))
+        return false;
+    return recipient->state == RECIPIENT_DUE || failed_matches(&scan->filter, envelope, recipient);
+}
+
+/* Recipients of the place from `resume_from` on. True: all that match are told. */
+static bool envelope_tell(struct qmgr_scan *scan, const struct qmgr_place *place,
+                          struct scan_out *out)
+{
+    const struct envelope *envelope = qmgr_message_envelope(place->message);
+    struct qmgr_delivery *delivery = place->only;
+    const struct qmgr_filter *filter = &scan->filter;
 
     if (qmgr_filter_has(filter, QMGR_FILTER_SENDER) &&
         !span_is_equal_nocase(envelope->sender, qmgr_filter_span(&filter->sender)))
-        return envelope->recipient_count;
-    for (uint32_t i = from; i < envelope->recipient_count; i++) {
+        return true;
+    for (uint32_t i = scan->resume_from; i < envelope->recipient_count; i++) {
         const struct envelope_recipient *recipient = &envelope->recipients[i];
         bool is_due = recipient->state == RECIPIENT_DUE;
-        bool is_owed =
-            recipient->state == RECIPIENT_FAILED || recipient->state == RECIPIENT_RELAYED;
-        if (!is_due && (!is_owed || only != NULL))
+        if (!recipient_matches(scan, envelope, recipient, place->only))
             continue;
-        if (only != NULL && !span_is_equal(qmgr_line_domain(only->line), recipient->domain))
+        if (is_due && place->only == NULL)
+            delivery = delivery_of(place->message, recipient, delivery);
+        if (is_due && !delivery_matches(filter, delivery))
             continue;
-        if (qmgr_filter_has(filter, QMGR_FILTER_RECIPIENT) &&
-            !span_is_equal_nocase(recipient->address, qmgr_filter_span(&filter->recipient)))
-            continue;
-        if (is_due && only == NULL)
-            delivery = delivery_of(message, recipient, delivery);
-        if (is_due ? !delivery_matches(filter, delivery)
-                   : !failed_matches(filter, envelope, recipient))
-            continue;
-        if (out->count == out->max)
-            return i;
-        out->matches[out->count++] = (struct qmgr_match){message, is_due ? delivery : NULL, i};
+        if (out->count == out->max) {
+            scan->resume_from = i;
+            return false;
+        }
+        out->matches[out->count++] =
+            (struct qmgr_match){place->message, is_due ? delivery : NULL, i, false};
     }
-    return envelope->recipient_count;
+    return true;
 }
 
-/* True when the place is told in full, and the scan may go on to the next. */
-static bool place_tell(struct qmgr_scan *scan, struct qmgr_message *message,
-                       struct qmgr_delivery *only, struct scan_out *out, struct tick_now now)
+/* Of an envelope that cannot be read: each of its deliveries, by its first recipient. True: all
+ * that match are told. */
+static bool unreadable_tell(struct qmgr_scan *scan, const struct qmgr_place *place,
+                            struct scan_out *out)
 {
-    struct message_id id = envelope_basic_get(message->encoded).id;
-    uint32_t from = message_id_is_equal(id, scan->resume_id) ? scan->resume_from : 0;
+    const uint32_t asked = QMGR_FILTER_SENDER | QMGR_FILTER_RECIPIENT;
+    struct qmgr_delivery *delivery = place->only != NULL ? place->only : place->message->deliveries;
 
-    scan->resume_from = 0;
+    if (qmgr_filter_has(&scan->filter, asked))
+        return true;
+    for (uint32_t i = 0; delivery != NULL; delivery = delivery->next, i++) {
+        if (i >= scan->resume_from && delivery_matches(&scan->filter, delivery)) {
+            if (out->count == out->max) {
+                scan->resume_from = i;
+                return false;
+            }
+            out->matches[out->count++] =
+                (struct qmgr_match){place->message, delivery, delivery->first, true};
+        }
+        if (place->only != NULL)
+            break;
+    }
+    return true;
+}
+
+/* ---- places ---- */
+
+static void place_pin(struct qmgr *qmgr, struct qmgr_message *message)
+{
+    qmgr_work_get(qmgr, message)->pins++;
+    qmgr_envelope_want(qmgr, message);
+}
+
+static void place_unpin(struct qmgr *qmgr, struct qmgr_place *place)
+{
+    struct qmgr_message *message = place->message;
+
+    place->message = NULL;
+    if (message == NULL)
+        return;
+    CHECK(message->work != NULL && message->work->pins > 0);
+    message->work->pins--;
+    qmgr_message_review(qmgr, message);
+}
+
+static void place_add(struct qmgr *qmgr, struct qmgr_scan *scan, struct qmgr_message *message,
+                      struct qmgr_delivery *only, struct tick_now now)
+{
     if (!message_matches(&scan->filter, message, now))
-        return true;
-    uint32_t count = qmgr_message_envelope(message)->recipient_count;
-    uint32_t reached = message_tell(&scan->filter, message, only, from, out);
-    if (reached == count)
-        return true;
-    scan->resume_id = id;
-    scan->resume_from = reached;
-    return false;
+        return;
+    CHECK(scan->place_count < QMGR_SCAN_PLACES);
+    scan->places[scan->place_count++] = (struct qmgr_place){message, only};
+    place_pin(qmgr, message);
+}
+
+/* Those that the last step told. */
+static void places_release(struct qmgr *qmgr, struct qmgr_scan *scan, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        place_unpin(qmgr, &scan->places[i]);
+    scan->place_count -= count;
+    scan->told_count = 0;
+    memmove(scan->places, scan->places + count, scan->place_count * sizeof(scan->places[0]));
+}
+
+/* False: it must be waited for, or there is no room. */
+static bool place_tell(struct qmgr_scan *scan, const struct qmgr_place *place, struct scan_out *out)
+{
+    const struct qmgr_message *message = place->message;
+    bool is_told = true;
+
+    if (message != NULL && qmgr_envelope_is_here(message))
+        is_told = envelope_tell(scan, place, out);
+    else if (message != NULL && qmgr_envelope_is_loading(message))
+        return false;
+    else if (message != NULL)
+        is_told = unreadable_tell(scan, place, out);
+    if (is_told)
+        scan->resume_from = 0;
+    return is_told;
 }
 
 /* ---- ways ---- */
 
 /* Each looks at one place. False: there is none left. */
 
-static bool step_one(struct qmgr *qmgr, struct qmgr_scan *scan, struct scan_out *out,
-                     struct tick_now now)
+static bool step_one(struct qmgr *qmgr, struct qmgr_scan *scan, struct tick_now now)
 {
     struct qmgr_message *message = qmgr_find(qmgr, scan->filter.id);
 
-    return message != NULL && !place_tell(scan, message, NULL, out, now);
+    if (message != NULL)
+        place_add(qmgr, scan, message, NULL, now);
+    return false;
 }
 
-static bool step_all(struct qmgr *qmgr, struct qmgr_scan *scan, struct scan_out *out,
-                     struct tick_now now)
+static bool step_all(struct qmgr *qmgr, struct qmgr_scan *scan, struct tick_now now)
 {
-    uint64_t cursor = scan->cursor;
-    struct qmgr_message *message = slab_next(&qmgr->messages, &cursor);
+    struct qmgr_message *message = slab_next(&qmgr->messages, &scan->cursor);
 
-    if (message == NULL)
-        return false;
-    if (place_tell(scan, message, NULL, out, now))
-        scan->cursor = cursor;
-    return true;
+    if (message != NULL)
+        place_add(qmgr, scan, message, NULL, now);
+    return message != NULL;
 }
 
-static bool step_sender(struct qmgr *qmgr, struct qmgr_scan *scan, struct scan_out *out,
-                        struct tick_now now)
+static bool step_sender(struct qmgr *qmgr, struct qmgr_scan *scan, struct tick_now now)
 {
     struct qmgr_message *message = scan->message;
 
-    (void)qmgr;
     if (message == NULL || scan->left == 0)
         return false;
-    if (place_tell(scan, message, NULL, out, now)) {
-        scan->message = message->sender_next;
-        scan->left--;
-    }
+    scan->message = message->sender_next;
+    scan->left--;
+    place_add(qmgr, scan, message, NULL, now);
     return true;
 }
 
@@ -266,8 +348,7 @@ static bool line_find_next(struct qmgr *qmgr, struct qmgr_scan *scan, struct tic
     return true;
 }
 
-static bool step_lines(struct qmgr *qmgr, struct qmgr_scan *scan, struct scan_out *out,
-                       struct tick_now now)
+static bool step_lines(struct qmgr *qmgr, struct qmgr_scan *scan, struct tick_now now)
 {
     struct qmgr_delivery *delivery = scan->delivery;
 
@@ -275,16 +356,14 @@ static bool step_lines(struct qmgr *qmgr, struct qmgr_scan *scan, struct scan_ou
         scan->line = NULL;
         return line_find_next(qmgr, scan, now);
     }
-    if (!delivery_matches(&scan->filter, delivery) ||
-        place_tell(scan, delivery->message, delivery, out, now)) {
-        scan->delivery = delivery->line_next;
-        scan->left--;
-    }
+    scan->delivery = delivery->line_next;
+    scan->left--;
+    if (delivery_matches(&scan->filter, delivery))
+        place_add(qmgr, scan, delivery->message, delivery, now);
     return true;
 }
 
-static bool (*const steps[])(struct qmgr *qmgr, struct qmgr_scan *scan, struct scan_out *out,
-                             struct tick_now now) = {
+static bool (*const steps[])(struct qmgr *qmgr, struct qmgr_scan *scan, struct tick_now now) = {
     [SCAN_ONE] = step_one,     [SCAN_DOMAIN] = step_lines, [SCAN_SENDER] = step_sender,
     [SCAN_LINES] = step_lines, [SCAN_ALL] = step_all,
 };
@@ -340,6 +419,13 @@ static void scan_plan(struct qmgr *qmgr, struct qmgr_scan *scan)
     }
 }
 
+static void scan_close(struct qmgr *qmgr, struct qmgr_scan *scan)
+{
+    places_release(qmgr, scan, scan->place_count);
+    scan->is_used = false;
+    qmgr->scan_count--;
+}
+
 static struct qmgr_scan *scan_choose(struct qmgr *qmgr)
 {
     struct qmgr_scan *oldest = &qmgr->scans[0];
@@ -351,7 +437,7 @@ static struct qmgr_scan *scan_choose(struct qmgr *qmgr)
         if (scan->touched < oldest->touched)
             oldest = scan;
     }
-    qmgr->scan_count--;
+    scan_close(qmgr, oldest);
     return oldest;
 }
 
@@ -360,11 +446,23 @@ uint64_t qmgr_scan_begin(struct qmgr *qmgr, const struct qmgr_filter *filter, st
     struct qmgr_scan *scan = scan_choose(qmgr);
     uint32_t generation = scan->generation + 1;
 
-    *scan = (struct qmgr_scan){
-        .is_used = true, .generation = generation, .touched = now.tick, .filter = *filter};
+    *scan = (struct qmgr_scan){.is_used = true,
+                               .has_more = true,
+                               .generation = generation,
+                               .touched = now.tick,
+                               .filter = *filter};
     qmgr->scan_count++;
     scan_plan(qmgr, scan);
     return (uint64_t)generation << 32 | (uint64_t)(scan - qmgr->scans);
+}
+
+uint64_t qmgr_show_begin(struct qmgr *qmgr, struct message_id id, struct tick_now now)
+{
+    struct qmgr_filter filter = {.terms = QMGR_FILTER_ID, .id = id};
+    uint64_t handle = qmgr_scan_begin(qmgr, &filter, now);
+
+    qmgr->scans[(uint32_t)handle].is_of_all_states = true;
+    return handle;
 }
 
 static struct qmgr_scan *scan_find(struct qmgr *qmgr, uint64_t handle)
@@ -381,10 +479,8 @@ void qmgr_scan_end(struct qmgr *qmgr, uint64_t handle)
 {
     struct qmgr_scan *scan = scan_find(qmgr, handle);
 
-    if (scan == NULL)
-        return;
-    scan->is_used = false;
-    qmgr->scan_count--;
+    if (scan != NULL)
+        scan_close(qmgr, scan);
 }
 
 enum err qmgr_scan_step(struct qmgr *qmgr, uint64_t handle, struct qmgr_match *ret_matches,
@@ -392,19 +488,36 @@ enum err qmgr_scan_step(struct qmgr *qmgr, uint64_t handle, struct qmgr_match *r
 {
     struct qmgr_scan *scan = scan_find(qmgr, handle);
     struct scan_out out = {.matches = ret_matches, .max = max};
-    bool has_more = true;
 
     CHECK(max > 0);
     if (scan == NULL)
         return ERR_STALE;
     scan->touched = now.tick;
-    for (uint32_t i = 0; i < SCAN_LOOKS && has_more && out.count < max; i++)
-        has_more = steps[scan->plan](qmgr, scan, &out, now);
-    if (!has_more)
-        qmgr_scan_end(qmgr, handle);
+    places_release(qmgr, scan, scan->told_count);
+    for (uint32_t looks = 0; out.count < max;) {
+        while (scan->has_more && scan->place_count < QMGR_SCAN_PLACES && looks++ < SCAN_LOOKS)
+            scan->has_more = steps[scan->plan](qmgr, scan, now);
+        if (scan->told_count == scan->place_count ||
+            !place_tell(scan, &scan->places[scan->told_count], &out))
+            break;
+        scan->told_count++;
+    }
+    /* What was told in this step is looked at before the next one: only that may be the last. */
+    *ret_is_done = out.count == 0 && !scan->has_more && scan->told_count == scan->place_count;
     *ret_count = out.count;
-    *ret_is_done = !has_more;
+    if (*ret_is_done)
+        qmgr_scan_end(qmgr, handle);
     return ERR_OK;
+}
+
+bool qmgr_scan_is_waiting(struct qmgr *qmgr, uint64_t handle)
+{
+    const struct qmgr_scan *scan = scan_find(qmgr, handle);
+
+    if (scan == NULL || scan->told_count == scan->place_count)
+        return false;
+    const struct qmgr_message *next = scan->places[scan->told_count].message;
+    return next != NULL && qmgr_envelope_is_loading(next);
 }
 
 /* ---- what a scan stands on goes ---- */
@@ -413,8 +526,17 @@ void qmgr_scans_skip_message(struct qmgr *qmgr, const struct qmgr_message *messa
 {
     for (uint32_t i = 0; i < QMGR_SCAN_MAX && qmgr->scan_count > 0; i++) {
         struct qmgr_scan *scan = &qmgr->scans[i];
-        if (scan->is_used && scan->message == message)
+        if (!scan->is_used)
+            continue;
+        if (scan->message == message)
             scan->message = message->sender_next;
+        for (uint32_t j = 0; j < scan->place_count; j++) {
+            if (scan->places[j].message != message)
+                continue;
+            scan->places[j] = (struct qmgr_place){0};
+            if (j == scan->told_count)
+                scan->resume_from = 0;
+        }
     }
 }
 
@@ -422,8 +544,18 @@ void qmgr_scans_skip_delivery(struct qmgr *qmgr, const struct qmgr_delivery *del
 {
     for (uint32_t i = 0; i < QMGR_SCAN_MAX && qmgr->scan_count > 0; i++) {
         struct qmgr_scan *scan = &qmgr->scans[i];
-        if (scan->is_used && scan->delivery == delivery)
+        if (!scan->is_used)
+            continue;
+        if (scan->delivery == delivery)
             scan->delivery = delivery->line_next;
+        for (uint32_t j = 0; j < scan->place_count; j++) {
+            if (scan->places[j].only != delivery)
+                continue;
+            delivery->message->work->pins--;
+            scan->places[j] = (struct qmgr_place){0};
+            if (j == scan->told_count)
+                scan->resume_from = 0;
+        }
     }
 }
 

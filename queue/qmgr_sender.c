@@ -9,13 +9,10 @@
 #include <ctype.h>
 #include <stdlib.h>
 
-#include "queue/qmgr_filter.h"
 #include "queue/qmgr_state.h"
 
-static struct span name_of(struct span sender, uint8_t name[ENVELOPE_ADDRESS_SIZE_MAX])
+static struct span name_of(struct span domain, uint8_t name[ENVELOPE_ADDRESS_SIZE_MAX])
 {
-    struct span domain = qmgr_sender_domain_of(sender);
-
     CHECK(domain.size <= ENVELOPE_ADDRESS_SIZE_MAX);
     for (uint32_t i = 0; i < domain.size; i++)
         name[i] = (uint8_t)tolower(domain.data[i]);
@@ -70,10 +67,10 @@ static void sender_free(struct qmgr *qmgr, struct qmgr_sender *sender)
     slab_release(&qmgr->senders, sender);
 }
 
-void qmgr_sender_join(struct qmgr *qmgr, struct qmgr_message *message, struct span address)
+void qmgr_sender_join(struct qmgr *qmgr, struct qmgr_message *message, struct span domain)
 {
     uint8_t octets[ENVELOPE_ADDRESS_SIZE_MAX];
-    struct span name = name_of(address, octets);
+    struct span name = name_of(domain, octets);
     struct qmgr_sender *sender = qmgr_sender_find(qmgr, name);
 
     if (sender == NULL)
@@ -86,7 +83,7 @@ void qmgr_sender_join(struct qmgr *qmgr, struct qmgr_message *message, struct sp
         sender->first = message;
     sender->last = message;
     sender->message_count++;
-    qmgr_ages_add(&sender->ages, envelope_basic_get(message->encoded).arrived);
+    qmgr_ages_add(&sender->ages, message->arrived);
 }
 
 void qmgr_sender_leave(struct qmgr *qmgr, struct qmgr_message *message)
@@ -101,7 +98,7 @@ void qmgr_sender_leave(struct qmgr *qmgr, struct qmgr_message *message)
         message->sender_next->sender_prev = message->sender_prev;
     else
         sender->last = message->sender_prev;
-    qmgr_ages_remove(&sender->ages, envelope_basic_get(message->encoded).arrived);
+    qmgr_ages_remove(&sender->ages, message->arrived);
     if (--sender->message_count == 0)
         sender_free(qmgr, sender);
 }

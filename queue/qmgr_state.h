@@ -14,6 +14,7 @@
  * Inside of the queue manager; only qmgr*.c include this. The files, each opening with its own
  * invariants:
  *   qmgr.c           insert, timers, the end of messages, statistics, look-ups
+ *   qmgr_envelope.c  envelopes: kept, read when needed, let go; states of recipients
  *   qmgr_line.c      lines: the table, and the list in which they are handed out
  *   qmgr_fair.c      what is due in a line, and whose turn it is
  *   qmgr_attempt.c   take, view, finish, retries, expiry
@@ -34,11 +35,25 @@
 /* Decoded envelope, failures and settles of the largest message fit. */
 #define QMGR_ARENA_SIZE_MAX (8u << 20)
 #define QMGR_WORK_SPARE_MAX 1024u
-#define QMGR_CLASS_COUNT    256u
-#define QMGR_DSN_SHARE_SETS 1024u
-#define QMGR_DSN_SHARE_WAYS 4u
+/* The first block of a work's arena: a decoded envelope of a few recipients. */
+#define QMGR_WORK_ARENA_BLOCK 512u
+#define QMGR_CLASS_COUNT      256u
+#define QMGR_DSN_SHARE_SETS   1024u
+#define QMGR_DSN_SHARE_WAYS   4u
 /* Senders of one line that take turns by themselves; the others do together. */
 #define QMGR_FAIR_PARTS_MAX 1024u
+/* Envelopes kept for first attempts may have one part in so many of the memory for bodies. */
+#define QMGR_ENVELOPE_SHARE 4u
+/* Envelopes being read when no more are read for expiries. */
+#define QMGR_LOADS_MAX 1024u
+
+/* Bugs planted on purpose, in test programs only: each must be caught. */
+#define QMGR_BUG_NONE             0
+#define QMGR_BUG_STATES_FORGOTTEN 1 /* an envelope that was read back is as it was committed */
+#ifndef QMGR_BUG
+#define QMGR_BUG QMGR_BUG_NONE
+#endif
+#define QMGR_HAS_BUG(bug) (QMGR_BUG == QMGR_BUG_##bug)
 
 enum qmgr_timer_kind {
     QMGR_TIMER_RETRY = 1, /* of a delivery */
@@ -55,6 +70,14 @@ struct qmgr_reply {
 };
 
 enum qmgr_delivery_state { QMGR_WAITING = 1, QMGR_READY, QMGR_ACTIVE, QMGR_HELD };
+
+/* The envelope of an ACTIVE delivery. */
+enum qmgr_load_state {
+    QMGR_LOAD_DONE,   /* here, and `recipients` are known */
+    QMGR_LOAD_WAITED, /* being read */
+    QMGR_LOAD_LISTED, /* the read has ended, the transfer is to hear of it */
+    QMGR_LOAD_FAILED, /* the same, and it failed */
+};
 
 #define QMGR_HOLD_ORDER_SHIFT 8u
 #define QMGR_TIMER_KIND_MASK  0xffu
@@ -77,10 +100,14 @@ struct qmgr_delivery {
         } ready;
         struct {
             wall_us since; /* of being ready */
-            uint32_t *recipients;
+            union {
+                uint32_t *recipients; /* once its envelope is here */
+                struct qmgr_delivery *loaded_next;
+            };
             uint32_t count;
             uint32_t only;          /* what `recipients` points to when there is one */
             struct qmgr_wish *wish; /* NULL: none */
+            void *user;
         } active;
     };
     struct qmgr_message *message;
@@ -93,26 +120,36 @@ struct qmgr_delivery {
     uint16_t first;     /* no recipient of this delivery stands before this index */
     uint16_t due_count; /* recipients DUE */
     uint8_t state;      /* enum qmgr_delivery_state */
+    uint8_t load;       /* enum qmgr_load_state, while ACTIVE */
     bool is_fresh;      /* no attempt has ended yet */
 };
 
 struct qmgr_message {
     struct wheel_timer expiry; /* armed until it is expired */
-    uint8_t *encoded;          /* the envelope; recipient states and flags are patched in place */
     struct spool_entry *entry;
     struct qmgr_delivery *deliveries;
-    struct qmgr_work *work; /* NULL while nothing is known but what is encoded */
+    struct qmgr_work *work; /* NULL while nobody works on it */
+    uint8_t *states;        /* of each recipient; NULL: all DUE */
     struct qmgr_message *hash_next;
     struct qmgr_sender *sender;
     struct qmgr_message *sender_next, *sender_prev; /* of the same sender domain */
-    uint32_t encoded_size;
+    wall_us arrived;
+    uint32_t hash;        /* of its id */
+    uint32_t lifetime_ms; /* for the notice of delay */
+    uint16_t recipient_count;
     uint16_t due, failed;   /* recipients DUE, and FAILED */
     uint16_t active, fresh; /* deliveries ACTIVE, and fresh */
     uint16_t dsn_runs;
-    bool is_expired, is_null_sender;
-    bool is_delay_pending; /* `expiry` is armed for the notice of delay */
-    bool is_delay_owed;    /* it is late, and the sender was not told yet */
+    uint16_t flags; /* enum envelope_flags, as they are now */
+    bool is_expired : 1;
+    bool is_expiry_owed : 1; /* its time is over, its envelope is being read for that */
+    bool is_null_sender : 1;
+    bool is_delay_pending : 1; /* `expiry` is armed for the notice of delay */
+    bool is_delay_owed : 1;    /* it is late, and the sender was not told yet */
+    bool is_unreadable : 1;    /* its envelope could not be read the last time */
+    bool is_body_lost : 1;     /* its recipients end as soon as its envelope was read */
 };
+_Static_assert(ENVELOPE_DELAY_TOLD <= UINT16_MAX, "flags fit");
 
 struct qmgr_failed {
     struct qmgr_failed *next;
@@ -127,11 +164,21 @@ struct qmgr_failed {
 
 enum qmgr_dsn_state { QMGR_DSN_NONE, QMGR_DSN_LISTED, QMGR_DSN_REPORTED, QMGR_DSN_DELAYED };
 
+/* An envelope being read; its address, and QMGR_TOKEN_BIT, is the spool's token. */
+struct qmgr_load {
+    struct qmgr_load *next, *prev;
+    struct qmgr_message *message; /* NULL: it is gone */
+};
+
 /* What a message needs only while it is worked on; the many that wait for a retry have none. */
 struct qmgr_work {
     struct qmgr_work *next, *prev; /* in the DSN list while LISTED; `next`: among the spare */
     struct qmgr_message *message;
-    struct arena arena; /* the decoded envelope, and the DSN's arrays */
+    uint8_t *encoded; /* the envelope as committed; NULL: not here */
+    uint32_t encoded_size;
+    uint32_t pins;          /* scans that look at its envelope */
+    struct qmgr_load *load; /* NULL: it is not being read */
+    struct arena arena;     /* the decoded envelope, and the DSN's arrays */
     struct envelope envelope;
     bool is_decoded;
     bool is_dsn_last;    /* the view said is_done */
@@ -209,6 +256,14 @@ struct qmgr_line {
     uint8_t site_size;
 };
 
+#define QMGR_SCAN_PLACES 64u
+
+/* Where something matches, as far as the index tells; its envelope is pinned. */
+struct qmgr_place {
+    struct qmgr_message *message; /* NULL: it is gone */
+    struct qmgr_delivery *only;   /* NULL: all recipients of the message */
+};
+
 /* One walk of an operator over what matches a filter; see qmgr_scan.c. */
 struct qmgr_scan {
     bool is_used;
@@ -221,8 +276,12 @@ struct qmgr_scan {
     struct qmgr_delivery *delivery; /* of that line: looked at next */
     struct qmgr_message *message;   /* of the sender: looked at next */
     uint32_t left;                  /* of the line's or sender's list when its walk began */
-    struct message_id resume_id;    /* the message whose recipients were not all told */
-    uint32_t resume_from;           /* the first of these; 0: none */
+    bool has_more;                  /* places to be found */
+    bool is_of_all_states;          /* also recipients that are at their end */
+    struct qmgr_place places[QMGR_SCAN_PLACES];
+    uint32_t place_count;
+    uint32_t told_count;  /* of these, told in full by the last step */
+    uint32_t resume_from; /* the first recipient of the next place that was not told */
     struct qmgr_filter filter;
 };
 
@@ -246,6 +305,11 @@ struct qmgr {
     struct {
         struct qmgr_work *first, *last;
     } dsns;
+    struct qmgr_load *loads;
+    uint32_t load_count;
+    struct {
+        struct qmgr_delivery *first, *last;
+    } loaded; /* ACTIVE ones of which the transfer is to hear */
     struct qmgr_dsn_share dsn_shares[QMGR_DSN_SHARE_SETS][QMGR_DSN_SHARE_WAYS];
     struct qmgr_work *work_spare;
     uint32_t work_spare_count;
@@ -268,8 +332,6 @@ struct qmgr {
 /* qmgr.c */
 /** The work of a message, made when it has none. */
 struct qmgr_work *qmgr_work_get(struct qmgr *qmgr, struct qmgr_message *message);
-/** Its envelope, decoded. */
-struct envelope *qmgr_message_open(struct qmgr *qmgr, struct qmgr_message *message);
 /**
  * Called at the end of everything that changes a message: ends it, or lists its DSN, lets go of its
  * body and work when they are of no more use. The message may be gone afterwards.
@@ -279,6 +341,44 @@ void qmgr_message_review(struct qmgr *qmgr, struct qmgr_message *message);
 void qmgr_message_remove(struct qmgr *qmgr, struct qmgr_message *message);
 /** Tick of a wall time, at most `ahead_max` after now and never before. */
 tick_us qmgr_tick_of(wall_us wall, tick_us ahead_max, struct tick_now now);
+
+/* qmgr_envelope.c */
+/** May it be looked into? */
+static inline bool qmgr_envelope_is_here(const struct qmgr_message *message)
+{
+    return message->work != NULL && message->work->encoded != NULL;
+}
+static inline bool qmgr_envelope_is_loading(const struct qmgr_message *message)
+{
+    return message->work != NULL && message->work->load != NULL;
+}
+/** Have it read, unless it is here or being read. The spool may answer within this call. */
+void qmgr_envelope_want(struct qmgr *qmgr, struct qmgr_message *message);
+/** The envelope, decoded, with the present states; it is here. */
+struct envelope *qmgr_message_open(struct qmgr *qmgr, struct qmgr_message *message);
+/** Decode as it was committed; `encoded` is borrowed until it is closed. */
+enum err qmgr_envelope_decode(struct qmgr_work *work, struct span encoded) MUST_CHECK;
+void qmgr_envelope_close(struct qmgr_work *work);
+/** Keep a copy of it. */
+void qmgr_envelope_keep(struct qmgr *qmgr, struct qmgr_work *work, struct span encoded);
+void qmgr_envelope_release(struct qmgr *qmgr, struct qmgr_work *work);
+/** Is there somebody for whom it stays? */
+bool qmgr_envelope_is_wanted(const struct qmgr *qmgr, const struct qmgr_work *work);
+/** May one more be kept for a first attempt? */
+bool qmgr_envelope_has_room(const struct qmgr *qmgr);
+/** Let go of it, whether it is here or being read: its message ends. */
+void qmgr_envelope_forget(struct qmgr *qmgr, struct qmgr_work *work);
+void qmgr_loads_free(struct qmgr *qmgr);
+enum recipient_state qmgr_recipient_state(const struct qmgr_message *message, uint32_t index);
+/** The only writer of a recipient's state, in the index and in its decoded envelope. */
+void qmgr_recipient_set(struct qmgr_message *message, struct envelope_recipient *recipient,
+                        enum recipient_state state);
+/** All that are DUE are SETTLED: of an envelope that cannot be read. */
+void qmgr_states_settle(struct qmgr_message *message);
+/** Recipients of an ACTIVE delivery, from the envelope that is here now. */
+void qmgr_delivery_loaded(struct qmgr *qmgr, struct qmgr_delivery *delivery);
+/** It leaves while the transfer has not heard of its envelope yet. */
+void qmgr_loaded_remove(struct qmgr *qmgr, struct qmgr_delivery *delivery);
 
 /* qmgr_line.c */
 struct qmgr_line *qmgr_line_find(const struct qmgr *qmgr, const struct envelope *envelope,
@@ -329,6 +429,11 @@ void qmgr_settling_add(struct qmgr *qmgr, struct qmgr_settling *settling,
 void qmgr_progress_write(struct qmgr *qmgr, struct qmgr_message *message,
                          const struct qmgr_settling *settling, struct envelope_progress *progress);
 
+/* qmgr_damage.c */
+/** The body is lost, the envelope is here: it is mended, or undelivered recipients end. The message
+ * may be gone afterwards. */
+void qmgr_damage_settle(struct qmgr *qmgr, struct qmgr_message *message, struct tick_now now);
+
 /* qmgr_act.c */
 /** In no state: held from now on, until then, or until it is released (INT64_MAX). */
 void qmgr_delivery_hold(struct qmgr *qmgr, struct qmgr_delivery *delivery, uint32_t order,
@@ -360,6 +465,7 @@ void qmgr_delivery_wait(struct qmgr *qmgr, struct qmgr_delivery *delivery, tick_
 /** Indexes of its DUE recipients into ret_indexes, which has room for due_count. */
 void qmgr_delivery_recipients(struct qmgr_delivery *delivery, const struct envelope *envelope,
                               uint32_t *ret_indexes);
+/** Its time is over; its envelope is read first when it is not here. */
 void qmgr_message_expire(struct qmgr *qmgr, struct qmgr_message *message, struct tick_now now);
 
 /* qmgr_dsn.c */
@@ -382,6 +488,8 @@ bool qmgr_recipient_wants_delay(const struct qmgr *qmgr,
 void qmgr_dsn_review(struct qmgr *qmgr, struct qmgr_message *message);
 void qmgr_dsn_forget(struct qmgr *qmgr, struct qmgr_work *work);
 void qmgr_dsn_timer(struct qmgr *qmgr, struct qmgr_work *work);
+/** Its envelope cannot be read: what is LISTED waits for another try. */
+void qmgr_dsn_postpone(struct qmgr *qmgr, struct qmgr_message *message, struct tick_now now);
 /** At most ENVELOPE_REPLY_SIZE_MAX octets of `text`, copied to `ret_octets`, control octets made
  * '?'. Returns how many. */
 uint32_t qmgr_text_copy(struct span text, uint8_t *ret_octets);
@@ -398,7 +506,7 @@ void qmgr_check_timer(struct qmgr *qmgr, struct tick_now now);
 uint32_t qmgr_check_stuck(const struct qmgr *qmgr);
 
 /* qmgr_sender.c */
-void qmgr_sender_join(struct qmgr *qmgr, struct qmgr_message *message, struct span address);
+void qmgr_sender_join(struct qmgr *qmgr, struct qmgr_message *message, struct span domain);
 void qmgr_sender_leave(struct qmgr *qmgr, struct qmgr_message *message);
 /** `name` in lower case. */
 struct qmgr_sender *qmgr_sender_find(const struct qmgr *qmgr, struct span name);
@@ -420,6 +528,8 @@ void qmgr_dsn_view_build(struct qmgr *qmgr, struct qmgr_work *work);
 tick_us qmgr_dsn_reserve(struct qmgr *qmgr, struct span sender, struct tick_now now);
 
 /* qmgr_recover.c */
+/** What an index tells, as an envelope without addresses. */
+void qmgr_recover_index(struct qmgr_work *work, const struct envelope_index *index);
 /** States, flags and DSN runs from PROGRESS payloads; before deliveries are made. */
 void qmgr_recover_states(struct qmgr *qmgr, struct qmgr_message *message,
                          const struct qmgr_insert *insert);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * All invariants of the queue manager's structures, restated from nothing but the encoded envelopes
- * and the links. A broken one is a bug and ends the process; a message without a next event is
- * counted, and the answer must be 0.
+ * All invariants of the queue manager's structures, restated from nothing but states of recipients,
+ * the envelopes that are in memory, and the links. A broken one is a bug and ends the process; a
+ * message without a next event is counted, and the answer must be 0.
  *
  * O(everything): for tests, and for an operator who wants to know.
  */
@@ -12,8 +12,8 @@ struct verify_counts {
     uint32_t waiting, ready, active, held, fresh, due;
 };
 
-static void verify_delivery(const struct qmgr_delivery *delivery, const struct envelope *envelope,
-                            struct verify_counts *counts)
+/* What only the envelope knows. */
+static void verify_recipients(const struct qmgr_delivery *delivery, const struct envelope *envelope)
 {
     struct span domain = qmgr_line_domain(delivery->line);
     uint32_t due = 0;
@@ -27,8 +27,24 @@ static void verify_delivery(const struct qmgr_delivery *delivery, const struct e
         CHECK(i >= delivery->first);
         due++;
     }
-    CHECK(due == delivery->due_count && due > 0);
-    counts->due += due;
+    CHECK(due == delivery->due_count);
+}
+
+static void verify_load(const struct qmgr_delivery *delivery)
+{
+    const struct qmgr_message *message = delivery->message;
+
+    if (delivery->load == QMGR_LOAD_WAITED)
+        CHECK(qmgr_envelope_is_loading(message) && !qmgr_envelope_is_here(message));
+    else if (delivery->load == QMGR_LOAD_DONE && delivery->active.recipients != NULL)
+        CHECK(delivery->active.count >= delivery->due_count && qmgr_envelope_is_here(message));
+}
+
+static void verify_delivery(const struct qmgr_delivery *delivery, struct verify_counts *counts)
+{
+    CHECK(delivery->due_count > 0 && delivery->first < delivery->message->recipient_count);
+    CHECK(delivery->state == QMGR_ACTIVE || delivery->load == QMGR_LOAD_DONE);
+    counts->due += delivery->due_count;
     counts->fresh += delivery->is_fresh;
     counts->waiting += delivery->state == QMGR_WAITING;
     counts->ready += delivery->state == QMGR_READY;
@@ -41,7 +57,7 @@ static void verify_delivery(const struct qmgr_delivery *delivery, const struct e
     else if (delivery->state == QMGR_HELD)
         CHECK(qmgr_delivery_order(delivery) > 0);
     else
-        CHECK(delivery->state == QMGR_ACTIVE && delivery->active.count >= due);
+        verify_load(delivery);
 }
 
 static void verify_work(const struct qmgr_work *work)
@@ -57,9 +73,12 @@ static void verify_work(const struct qmgr_work *work)
     CHECK((work->dsn_state == QMGR_DSN_REPORTED) == (reported > 0 || work->is_dsn_delayed));
     CHECK(work->dsn_failure_count == 0 || work->dsn_failure_count >= reported);
     CHECK(wheel_is_armed(&work->dsn_timer) == (work->dsn_state == QMGR_DSN_DELAYED));
-    CHECK(message->active == 0 || work->is_decoded);
+    CHECK(work->dsn_state != QMGR_DSN_REPORTED || work->is_decoded);
+    CHECK(!work->is_decoded || work->encoded != NULL);
+    CHECK(work->load == NULL || (work->encoded == NULL && work->load->message == message));
     CHECK(message->active > 0 || failures > 0 || message->is_delay_owed || work->is_dsn_delayed ||
-          !buf_queue_is_empty(&work->body));
+          !buf_queue_is_empty(&work->body) || work->encoded != NULL || work->load != NULL ||
+          work->pins > 0);
     if (message->active > 0)
         CHECK(work->dsn_state != QMGR_DSN_LISTED);
 }
@@ -72,19 +91,24 @@ static bool verify_message(const struct qmgr_message *message, struct verify_cou
     uint32_t due = 0, failed = 0;
     bool is_reported = message->work != NULL && message->work->dsn_state == QMGR_DSN_REPORTED;
 
-    for (uint32_t i = 0; i < envelope->recipient_count; i++) {
-        due += envelope->recipients[i].state == RECIPIENT_DUE;
-        failed += envelope->recipients[i].state == RECIPIENT_FAILED ||
-                  envelope->recipients[i].state == RECIPIENT_RELAYED;
+    for (uint32_t i = 0; i < message->recipient_count; i++) {
+        enum recipient_state state = qmgr_recipient_state(message, i);
+        due += state == RECIPIENT_DUE;
+        failed += state == RECIPIENT_FAILED || state == RECIPIENT_RELAYED;
+        CHECK(envelope == NULL || envelope->recipients[i].state == state);
     }
+    CHECK(envelope == NULL || envelope->recipient_count == message->recipient_count);
     CHECK(message->due == due && message->failed == failed && (due + failed > 0 || is_reported));
     CHECK(!message->is_delay_owed || (due > 0 && !message->is_delay_pending));
     CHECK(!message->is_delay_pending || wheel_is_armed(&message->expiry));
-    CHECK(message->is_null_sender == (envelope->sender.size == 0));
+    CHECK(envelope == NULL || message->is_null_sender == (envelope->sender.size == 0));
+    CHECK(!message->is_expiry_owed || (qmgr_envelope_is_loading(message) && !message->is_expired));
     CHECK(!message->is_null_sender || failed == 0);
     for (const struct qmgr_delivery *d = message->deliveries; d != NULL; d = d->next) {
         CHECK(d->message == message && (d->next == NULL || d->next->prev == d));
-        verify_delivery(d, envelope, &counts);
+        verify_delivery(d, &counts);
+        if (envelope != NULL)
+            verify_recipients(d, envelope);
     }
     CHECK(counts.due == due && counts.active == message->active && counts.fresh == message->fresh);
     CHECK(!message->is_expired || counts.waiting + counts.ready + counts.held == 0);
@@ -189,11 +213,12 @@ uint32_t qmgr_verify(const struct qmgr *qmgr)
     const struct qmgr_message *message;
     struct verify_counts total = {0};
     uint64_t cursor = 0, body_memory = 0;
-    uint32_t stuck = 0;
+    uint32_t stuck = 0, unreadable = 0;
 
     while ((message = slab_next(&qmgr->messages, &cursor)) != NULL) {
         stuck += !verify_message(message, &total);
         body_memory += message->work == NULL ? 0 : message->work->body.size;
+        unreadable += message->is_unreadable;
     }
     CHECK(total.waiting == qmgr->stats.deliveries_waiting);
     CHECK(total.ready == qmgr->stats.deliveries_ready);
@@ -202,6 +227,7 @@ uint32_t qmgr_verify(const struct qmgr *qmgr)
     CHECK(qmgr->deliveries.in_use == total.waiting + total.ready + total.active + total.held);
     CHECK(verify_lines(qmgr) == qmgr->deliveries.in_use);
     CHECK(body_memory == qmgr->stats.body_memory && body_memory <= qmgr->options.body_memory_max);
+    CHECK(unreadable == qmgr->stats.unreadable);
     verify_dsn_list(qmgr);
     verify_senders(qmgr);
     return stuck;

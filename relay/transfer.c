@@ -148,6 +148,7 @@ static void transfer_on_committed(struct transfer *transfer, struct transfer_int
     if (event->err == ERR_OK) {
         struct qmgr_insert insert = {
             .encoded = span_of(intake->encoded, intake->encoded_size),
+            .is_new = true,
             .entry = event->entry,
             .body = intake->is_kept && transfer_may_keep_body(transfer) ? &intake->body : NULL,
         };
@@ -311,12 +312,13 @@ static void transfer_on_host(void *context, const struct flow_address *address, 
 static void transfer_on_spool_event(struct transfer *transfer, struct spool_event *event)
 {
     struct transfer_token *token = (struct transfer_token *)(uintptr_t)event->token;
-    char text[MESSAGE_ID_TEXT_SIZE];
 
     if (event->kind == SPOOL_EVENT_DAMAGED) {
-        if (!qmgr_damaged(transfer->qmgr, event->id, event->damage, transfer->now))
-            log_line(LOG_ERROR, "event=damaged_message_ended message=%s",
-                     message_id_format(event->id, text));
+        (void)qmgr_damaged(transfer->qmgr, event->id, event->damage, transfer->now);
+        return;
+    }
+    if (qmgr_owns_token(event->token)) {
+        qmgr_on_read(transfer->qmgr, event, transfer->now);
         return;
     }
     switch (token->kind) {
@@ -331,6 +333,23 @@ static void transfer_on_spool_event(struct transfer *transfer, struct spool_even
     case TRANSFER_TOKEN_DSN:
         transfer_dsn_on_event(transfer, (struct transfer_dsn *)token, event);
         break;
+    case TRANSFER_TOKEN_LINE:
+        CHECK(false && "lines wait for envelopes only");
+    }
+}
+
+/* Deliveries that waited for their envelopes. */
+static void transfer_loaded_run(struct transfer *transfer)
+{
+    struct qmgr_delivery *delivery;
+    bool is_loaded;
+
+    while ((delivery = qmgr_loaded_next(transfer->qmgr, &is_loaded)) != NULL) {
+        struct transfer_token *token = qmgr_delivery_user(delivery);
+        if (token->kind == TRANSFER_TOKEN_LINE)
+            transfer_line_on_loaded(transfer, (struct transfer_line *)token, delivery, is_loaded);
+        else
+            transfer_job_on_loaded(transfer, (struct transfer_job *)token, is_loaded);
     }
 }
 
@@ -350,6 +369,7 @@ void transfer_run(struct transfer *transfer, struct tick_now now)
 {
     transfer->now = now;
     transfer_poll_spool(transfer);
+    transfer_loaded_run(transfer);
     client_advance(transfer->client, now.tick);
     site_advance(transfer->sites, now.tick);
     qmgr_advance(transfer->qmgr, now);
@@ -435,6 +455,7 @@ struct transfer *transfer_new(const struct transfer_options *options,
         (uint64_t)buf_pool_available(pool) * buf_pool_data_size(pool) / TRANSFER_READ_MEMORY_SHARE;
     TAILQ_INIT(&transfer->resolving);
     TAILQ_INIT(&transfer->woken);
+    TAILQ_INIT(&transfer->settling);
     TAILQ_INIT(&transfer->woken_sites);
     TAILQ_INIT(&transfer->jobs);
     TAILQ_INIT(&transfer->unread);
@@ -485,7 +506,8 @@ bool transfer_uses_settings(const struct transfer *transfer, uint64_t serial)
         if (job->settings->serial == serial)
             return true;
     }
-    return client_uses_settings(transfer->client, serial);
+    return transfer_lines_use_settings(transfer, serial) ||
+           client_uses_settings(transfer->client, serial);
 }
 
 void transfer_free(struct transfer *transfer)

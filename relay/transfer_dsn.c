@@ -186,6 +186,7 @@ static void transfer_dsn_on_committed(struct transfer *transfer, struct transfer
     qmgr_dsn_written(transfer->qmgr, dsn->message, transfer->now);
     struct qmgr_insert insert = {
         .encoded = span_of(dsn->encoded, dsn->encoded_size),
+        .is_new = true,
         .entry = event->entry,
         .body = &dsn->body,
     };

@@ -22,12 +22,19 @@
 #define TRANSFER_BODY_KEEP_MAX      (1u << 20) /* larger bodies are read back from the spool */
 #define TRANSFER_AWAY_MAX           4u
 #define TRANSFER_DSN_ACTIVE_MAX     64u
+#define TRANSFER_SETTLE_AHEAD_MAX   64u /* envelopes read at a time for a line that is settled */
 #define TRANSFER_CANCEL_SCAN_TIME   TICK_S(1)
 #define TRANSFER_RESOLVE_RETRY_TIME TICK_S(1) /* after our own bounds, not the peer's trouble */
 
-enum transfer_token_kind { TRANSFER_TOKEN_INTAKE, TRANSFER_TOKEN_JOB, TRANSFER_TOKEN_DSN };
+enum transfer_token_kind {
+    TRANSFER_TOKEN_INTAKE,
+    TRANSFER_TOKEN_JOB,
+    TRANSFER_TOKEN_DSN,
+    TRANSFER_TOKEN_LINE,
+};
 
-/* First member of everything that waits for the spool; its address is the spool token. */
+/* First member of everything that waits for the spool; its address is the spool token. What waits
+ * for the envelope of a delivery is the delivery's user. */
 struct transfer_token {
     enum transfer_token_kind kind;
 };
@@ -44,23 +51,42 @@ struct transfer_intake {
     uint8_t *encoded;
 };
 
-enum transfer_line_state { TRANSFER_LINE_RESOLVING, TRANSFER_LINE_WOKEN, TRANSFER_LINE_AT_SITE };
+enum transfer_line_state {
+    TRANSFER_LINE_RESOLVING,
+    TRANSFER_LINE_WOKEN,
+    TRANSFER_LINE_AT_SITE,
+    TRANSFER_LINE_SETTLING,
+};
+
+/* What ended a recipient's attempt without a next hop's reply. */
+struct transfer_verdict {
+    enum recipient_state state;
+    uint16_t code;
+    uint8_t enhanced[3];
+    const char *text;
+    bool was_attempted;
+    wall_us retry_not_before;
+};
 
 struct transfer_site;
 struct transfer_line {
+    struct transfer_token token;
     TAILQ_ENTRY(transfer_line)
-    link; /* in transfer->resolving, ->woken, or site->lines: as `state` says */
+    link; /* in transfer->resolving, ->woken, ->settling or site->lines: as `state` says */
     enum transfer_line_state state;
     struct qmgr_line *line;
     struct transfer_site *site; /* AT_SITE */
     uint64_t settings_serial;   /* route may be followed only while this is the present snapshot */
     const struct settings_route *route;
+    struct transfer_verdict verdict;       /* SETTLING: of all that was due */
+    uint32_t settle_count, settle_waiting; /* to be taken; taken, their envelopes being read */
     struct mx_answer answer;
 };
 TAILQ_HEAD(transfer_line_list, transfer_line);
 
 enum transfer_job_state {
-    TRANSFER_JOB_UNREAD, /* no memory to read its body into */
+    TRANSFER_JOB_LOADING, /* its envelope is being read */
+    TRANSFER_JOB_UNREAD,  /* no memory to read its body into */
     TRANSFER_JOB_READING,
     TRANSFER_JOB_READY,
     TRANSFER_JOB_SENDING,
@@ -135,7 +161,7 @@ struct transfer {
     struct client *client;
     struct tick_now
         now; /* of this turn: the clients' and sites' callbacks have no clock of their own */
-    struct transfer_line_list resolving, woken;
+    struct transfer_line_list resolving, woken, settling;
     struct transfer_site_list woken_sites;
     struct transfer_site *buckets[TRANSFER_SITE_BUCKETS];
     struct transfer_job_list jobs, unread;
@@ -162,6 +188,11 @@ void transfer_site_wake(struct transfer *transfer, struct transfer_site *site);
 void transfer_site_forget(struct transfer *transfer, struct transfer_site *site);
 void transfer_lines_free(struct transfer *transfer);
 
+/** The envelope of a delivery of a SETTLING line is here, or cannot be read. */
+void transfer_line_on_loaded(struct transfer *transfer, struct transfer_line *line,
+                             struct qmgr_delivery *delivery, bool is_loaded);
+bool transfer_lines_use_settings(const struct transfer *transfer, uint64_t serial);
+
 /* transfer_job.c */
 struct transfer_job *transfer_job_new(struct transfer *transfer, struct transfer_line *line,
                                       struct qmgr_delivery *delivery, int64_t rank);
@@ -169,6 +200,8 @@ struct transfer_job *transfer_job_new(struct transfer *transfer, struct transfer
 bool transfer_job_start(struct transfer *transfer, struct transfer_job *job);
 /** It ends as if it had not been taken, and is due again then (0: at once). */
 void transfer_job_put_back(struct transfer *transfer, struct transfer_job *job, wall_us not_before);
+/** Its envelope is here, or cannot be read. */
+void transfer_job_on_loaded(struct transfer *transfer, struct transfer_job *job, bool is_loaded);
 void transfer_job_on_read(struct transfer *transfer, struct transfer_job *job,
                           struct spool_event *event);
 void transfer_job_new_guest(struct transfer *transfer, struct transfer_site *site,
@@ -181,15 +214,6 @@ void transfer_job_on_result(void *context, const struct client_result *result);
 void transfer_jobs_scan(struct transfer *transfer);
 void transfer_jobs_free(struct transfer *transfer);
 
-/* What ended a recipient's attempt without a next hop's reply. */
-struct transfer_verdict {
-    enum recipient_state state;
-    uint16_t code;
-    uint8_t enhanced[3];
-    const char *text;
-    bool was_attempted;
-    wall_us retry_not_before;
-};
 /** Give every recipient of an active delivery the same fate, and write the records. */
 void transfer_delivery_settle(struct transfer *transfer, struct qmgr_delivery *delivery,
                               const struct transfer_verdict *verdict);

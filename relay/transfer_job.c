@@ -2,17 +2,18 @@
 /*
  * One delivery's attempt, from the queue's hand to the queue's hand.
  *
- *   transfer_job_new() -> UNREAD -> READING   the body is no longer in memory: read it from the
- *            |                         |      spool, once there is memory for it
- *            v                         |
- *          READY <---------------------+
+ *   transfer_job_new() -> LOADING             the envelope is not in memory: the queue reads it
+ *            |<--------------+
+ *            |-----> UNREAD -> READING          the body is no longer in memory: read it from the
+ *            v                    |             spool, once there is memory for it
+ *          READY <----------------+
  *            v
  *         SENDING                     transfer_job_start(): a kept connection, or a slot, was had
  *            v
  *        qmgr_finish(): results of the client
  *
- * From UNREAD, READING and READY a job can also end not attempted: site pauses, cancelled, no
- * memory.
+ * From LOADING, UNREAD, READING and READY a job can also end not attempted: it could not be read,
+ * site pauses, cancelled, no memory.
  *
  * Invariants
  *   1. Every delivery taken from the queue ends in exactly one qmgr_finish(), with at most one
@@ -279,22 +280,48 @@ void transfer_job_new_guest(struct transfer *transfer, struct transfer_site *sit
     transfer_job_make_ready(job);
 }
 
+/* Its envelope is here. */
+static void transfer_job_loaded(struct transfer *transfer, struct transfer_job *job)
+{
+    struct qmgr_view view = qmgr_delivery_view(transfer->qmgr, job->delivery);
+
+    if ((view.body != NULL && !buf_queue_is_empty(view.body)) || view.envelope->body_size == 0) {
+        transfer_job_make_ready(job);
+        return;
+    }
+    job->state = TRANSFER_JOB_UNREAD;
+    job->site->reading++;
+    TAILQ_INSERT_TAIL(&transfer->unread, job, link);
+    transfer_jobs_read(transfer);
+}
+
 struct transfer_job *transfer_job_new(struct transfer *transfer, struct transfer_line *line,
                                       struct qmgr_delivery *delivery, int64_t rank)
 {
     struct transfer_job *job = transfer_job_alloc(transfer, line->site, line->route, &line->answer);
     job->delivery = delivery;
     job->rank = rank;
-    struct qmgr_view view = qmgr_delivery_view(transfer->qmgr, delivery);
-    if ((view.body != NULL && !buf_queue_is_empty(view.body)) || view.envelope->body_size == 0) {
-        transfer_job_make_ready(job);
+    qmgr_delivery_set_user(delivery, job);
+    if (qmgr_delivery_is_loaded(delivery)) {
+        transfer_job_loaded(transfer, job);
         return job;
     }
-    job->state = TRANSFER_JOB_UNREAD;
+    job->state = TRANSFER_JOB_LOADING;
     job->site->reading++;
-    TAILQ_INSERT_TAIL(&transfer->unread, job, link);
-    transfer_jobs_read(transfer);
     return job;
+}
+
+void transfer_job_on_loaded(struct transfer *transfer, struct transfer_job *job, bool is_loaded)
+{
+    CHECK(job->state == TRANSFER_JOB_LOADING);
+    job->site->reading--;
+    if (is_loaded) {
+        transfer_job_loaded(transfer, job);
+        transfer_site_wake(transfer, job->site);
+        return;
+    }
+    job->state = TRANSFER_JOB_READING; /* as one whose body could not be read */
+    transfer_job_put_back(transfer, job, 0);
 }
 
 void transfer_job_on_read(struct transfer *transfer, struct transfer_job *job,

@@ -3,8 +3,8 @@
  * The hub of a shard, outbound half: the way of a line (the due mail of one domain) to its site.
  *
  *   qmgr_line_next() -> RESOLVING <-> WOKEN        route found, MX asked; the DNS wakes us
- *                          |   \--> settled and returned: discard, refuse, no such domain, DNS
- * trouble
+ *                          |   \--> SETTLING, then returned: discard, refuse, no such domain, DNS
+ *                          |        trouble; all that is due, as its envelopes come
  *                          v
  *                       AT_SITE                    waits its turn among the lines of its site
  *                          \--> qmgr_line_return() nothing due any more, or route and MX must be
@@ -103,18 +103,60 @@ static void transfer_line_finish(struct transfer *transfer, struct transfer_line
     free(line);
 }
 
-/* Every due delivery of the line gets the same fate. */
+/* Go on as far as no envelope must be waited for. The line is gone when all are settled. */
+static void transfer_line_settle_more(struct transfer *transfer, struct transfer_line *line)
+{
+    while (line->settle_count > 0 && line->settle_waiting < TRANSFER_SETTLE_AHEAD_MAX) {
+        struct qmgr_delivery *delivery = qmgr_take(transfer->qmgr, line->line, transfer->now);
+        line->settle_count = delivery == NULL ? 0 : line->settle_count - 1;
+        if (delivery == NULL)
+            break;
+        if (qmgr_delivery_is_loaded(delivery)) {
+            transfer_delivery_settle(transfer, delivery, &line->verdict);
+        } else {
+            qmgr_delivery_set_user(delivery, line);
+            line->settle_waiting++;
+        }
+    }
+    if (line->settle_waiting > 0)
+        return;
+    TAILQ_REMOVE(&transfer->settling, line, link);
+    transfer_line_finish(transfer, line);
+}
+
+/* Every due delivery of the line gets the same fate. The line is in no list. */
 static void transfer_line_settle(struct transfer *transfer, struct transfer_line *line,
                                  const struct transfer_verdict *verdict)
 {
-    uint32_t due = qmgr_line_due(line->line);
-    for (uint32_t i = 0; i < due; i++) {
-        struct qmgr_delivery *delivery = qmgr_take(transfer->qmgr, line->line, transfer->now);
-        if (delivery == NULL)
-            break;
-        transfer_delivery_settle(transfer, delivery, verdict);
+    line->state = TRANSFER_LINE_SETTLING;
+    line->verdict = *verdict;
+    line->settle_count = qmgr_line_due(line->line);
+    TAILQ_INSERT_TAIL(&transfer->settling, line, link);
+    transfer_line_settle_more(transfer, line);
+}
+
+void transfer_line_on_loaded(struct transfer *transfer, struct transfer_line *line,
+                             struct qmgr_delivery *delivery, bool is_loaded)
+{
+    CHECK(line->state == TRANSFER_LINE_SETTLING && line->settle_waiting > 0);
+    line->settle_waiting--;
+    if (is_loaded)
+        transfer_delivery_settle(transfer, delivery, &line->verdict);
+    else
+        qmgr_finish(transfer->qmgr, delivery, &(struct qmgr_finish){0}, transfer->now);
+    transfer_line_settle_more(transfer, line);
+}
+
+bool transfer_lines_use_settings(const struct transfer *transfer, uint64_t serial)
+{
+    const struct transfer_line *line;
+
+    TAILQ_FOREACH(line, &transfer->settling, link)
+    {
+        if (line->settings_serial == serial)
+            return true;
     }
-    transfer_line_finish(transfer, line);
+    return false;
 }
 
 static struct transfer_verdict transfer_mx_verdict(const struct mx_answer *answer)
@@ -461,6 +503,7 @@ void transfer_lines_run(struct transfer *transfer)
            (due = qmgr_line_next(transfer->qmgr, transfer->now)) != NULL) {
         line = calloc(1, sizeof(*line));
         CHECK(line != NULL);
+        line->token.kind = TRANSFER_TOKEN_LINE;
         line->line = due;
         qmgr_line_set_user(due, line);
         transfer->lines_active++;
@@ -489,6 +532,7 @@ void transfer_lines_free(struct transfer *transfer)
 {
     transfer_line_list_free(transfer, &transfer->resolving);
     transfer_line_list_free(transfer, &transfer->woken);
+    transfer_line_list_free(transfer, &transfer->settling);
     for (uint32_t bucket = 0; bucket < TRANSFER_SITE_BUCKETS; bucket++) {
         struct transfer_site *site = transfer->buckets[bucket];
         while (site != NULL) {

@@ -38,6 +38,7 @@ struct shard {
     struct rng rng;
     uint64_t entered, committed, refused, failed; /* messages */
     uint64_t retried;
+    uint32_t loading; /* attempts that wait for their envelopes */
     uint32_t buffer_next;
     tick_us ahead; /* of the queue manager's clock */
 };

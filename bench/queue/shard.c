@@ -239,8 +239,12 @@ bool shard_enter(struct shard *shard)
     return true;
 }
 
-static void shard_committed(struct shard *shard, const struct spool_event *event)
+static void shard_on_event(struct shard *shard, struct spool_event *event)
 {
+    if (qmgr_owns_token(event->token)) {
+        qmgr_on_read(shard->qmgr, event, shard_now(shard));
+        return;
+    }
     struct passage *passage = (struct passage *)(uintptr_t)event->token;
     shard->committed += event->err == ERR_OK;
     shard->failed += event->err != ERR_OK;
@@ -248,6 +252,7 @@ static void shard_committed(struct shard *shard, const struct spool_event *event
         spool_done(shard->spool, event->entry);
     } else if (event->err == ERR_OK) {
         struct qmgr_insert insert = {.encoded = span_of(passage->encoded, passage->size),
+                                     .is_new = true,
                                      .entry = event->entry};
         enum err err = qmgr_insert(shard->qmgr, &insert, shard_now(shard));
         if (err != ERR_OK)
@@ -261,7 +266,7 @@ void shard_turn(struct shard *shard)
     struct spool_event events[EVENTS_MAX];
     uint32_t count = spool_poll(shard->spool, real_now(), events, EVENTS_MAX);
     for (uint32_t i = 0; i < count; i++)
-        shard_committed(shard, &events[i]);
+        shard_on_event(shard, &events[i]);
     if (count > 0)
         return;
     struct pollfd event = {.fd = disk_eventfd(shard->disk), .events = POLLIN};
@@ -270,22 +275,43 @@ void shard_turn(struct shard *shard)
 
 /* ---- attempts ---- */
 
-static void line_attempt(struct shard *shard, struct qmgr_line *line, struct tick_now now)
+static void delivery_attempt(struct shard *shard, struct qmgr_delivery *delivery,
+                             struct tick_now now)
 {
     static const struct span reply = {(const uint8_t *)"451 4.7.1 Greylisted, try later", 31};
+    struct qmgr_view view = qmgr_delivery_view(shard->qmgr, delivery);
+    struct qmgr_result result = {.recipient_index = view.recipients[0],
+                                 .state = RECIPIENT_DUE,
+                                 .reply = reply,
+                                 .code = 451,
+                                 .enhanced = {4, 7, 1}};
+    struct qmgr_finish finish = {.results = &result, .result_count = 1, .was_attempted = true};
+    qmgr_finish(shard->qmgr, delivery, &finish, now);
+    shard->retried++;
+}
+
+static void line_attempt(struct shard *shard, struct qmgr_line *line, struct tick_now now)
+{
     struct qmgr_delivery *delivery;
     while ((delivery = qmgr_take(shard->qmgr, line, now)) != NULL) {
-        struct qmgr_view view = qmgr_delivery_view(shard->qmgr, delivery);
-        struct qmgr_result result = {.recipient_index = view.recipients[0],
-                                     .state = RECIPIENT_DUE,
-                                     .reply = reply,
-                                     .code = 451,
-                                     .enhanced = {4, 7, 1}};
-        struct qmgr_finish finish = {.results = &result, .result_count = 1, .was_attempted = true};
-        qmgr_finish(shard->qmgr, delivery, &finish, now);
-        shard->retried++;
+        if (qmgr_delivery_is_loaded(delivery))
+            delivery_attempt(shard, delivery, now);
+        else
+            shard->loading++;
     }
     qmgr_line_return(shard->qmgr, line, now);
+}
+
+/* Those whose envelopes have come. */
+static void loaded_attempt(struct shard *shard, struct tick_now now)
+{
+    struct qmgr_delivery *delivery;
+    bool is_loaded;
+    while ((delivery = qmgr_loaded_next(shard->qmgr, &is_loaded)) != NULL) {
+        CHECK(is_loaded);
+        shard->loading--;
+        delivery_attempt(shard, delivery, now);
+    }
 }
 
 void shard_attempt(struct shard *shard)
@@ -295,6 +321,10 @@ void shard_attempt(struct shard *shard)
     qmgr_advance(shard->qmgr, now);
     while ((line = qmgr_line_next(shard->qmgr, now)) != NULL)
         line_attempt(shard, line, now);
+    while (shard->loading > 0) {
+        shard_turn(shard);
+        loaded_attempt(shard, now);
+    }
 }
 
 /* ---- recovery ---- */

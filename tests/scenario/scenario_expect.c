@@ -36,6 +36,7 @@ static const struct {
     COUNTER("queue.waiting", queue.deliveries_waiting),
     COUNTER("queue.active", queue.deliveries_active),
     COUNTER("queue.held", queue.deliveries_held),
+    COUNTER("queue.unreadable", queue.unreadable),
     COUNTER("queue.deferrals", queue.deferrals),
     COUNTER("queue.notices", queue.dsns),
     COUNTER("queue.double_bounces", queue.double_bounces),

@@ -6,6 +6,7 @@
 #include "tests/scenario/scenario.h"
 
 #define STEPS_MAX 10000u
+#define NOT_YET   UINT64_MAX
 
 struct listing {
     struct qmgr_filter filter;
@@ -28,6 +29,10 @@ static uint64_t list_shard(struct node *node, uint32_t shard, const struct listi
         node_query(node, shard, &query);
         for (uint32_t row = 0; row < query.row_count; row++)
             found += scenario_matches(listing->reply, rows[row].last_reply);
+        if (query.is_waiting) { /* what it waits for is here when it is asked again */
+            found = NOT_YET;
+            break;
+        }
     }
     free(rows);
     return found;
@@ -38,8 +43,12 @@ static bool listing_is_met(const struct scenario *scenario, const void *argument
     struct listing *listing = (struct listing *)(uintptr_t)argument;
 
     listing->found = 0;
-    for (uint32_t i = 0; scenario->node != NULL && i < node_shard_count(scenario->node); i++)
-        listing->found += list_shard(scenario->node, i, listing);
+    for (uint32_t i = 0; scenario->node != NULL && i < node_shard_count(scenario->node); i++) {
+        uint64_t found = list_shard(scenario->node, i, listing);
+        if (found == NOT_YET)
+            return false;
+        listing->found += found;
+    }
     return listing->found == listing->wanted;
 }
 
@@ -155,18 +164,34 @@ static bool verb_find(const char *name, enum qmgr_verb *ret_verb)
     return false;
 }
 
-static void order_shard(struct node *node, uint32_t shard, struct shard_query *query)
+struct ordering {
+    struct shard_query query;
+    uint32_t shard; /* that carries it out now */
+};
+
+/* One after the other; false while a disk must answer first. */
+static bool ordering_is_done(const struct scenario *scenario, const void *argument)
 {
-    query->cursor = 0;
-    for (uint32_t i = 0; i < STEPS_MAX && query->cursor != UINT64_MAX; i++)
-        node_query(node, shard, query);
+    struct ordering *ordering = (struct ordering *)(uintptr_t)argument;
+
+    for (uint32_t i = 0; i < STEPS_MAX && ordering->shard < node_shard_count(scenario->node); i++) {
+        node_query(scenario->node, ordering->shard, &ordering->query);
+        if (ordering->query.is_waiting)
+            return false;
+        if (ordering->query.cursor != UINT64_MAX)
+            continue;
+        ordering->query.cursor = 0;
+        ordering->shard++;
+    }
+    return true;
 }
 
 bool scenario_order(struct scenario *scenario, const char *argument)
 {
     struct qmgr_order order = {.until = QMGR_HOLD_FOR_EVER, .reason = "because"};
     struct qmgr_filter filter;
-    struct shard_query query = {.kind = SHARD_QUERY_QUEUE_ACT, .filter = &filter, .order = &order};
+    struct ordering ordering = {
+        .query = {.kind = SHARD_QUERY_QUEUE_ACT, .filter = &filter, .order = &order}};
     char verb[16], terms[1024], why[QMGR_FILTER_WHY_SIZE], duration[16] = "";
     unsigned long long wanted = 0;
     tick_us time;
@@ -185,10 +210,10 @@ bool scenario_order(struct scenario *scenario, const char *argument)
     }
     if (qmgr_filter_parse(span_from_text(first), &filter, why) != ERR_OK)
         return scenario_fail(scenario, "%s", why);
-    for (uint32_t i = 0; i < node_shard_count(scenario->node); i++)
-        order_shard(scenario->node, i, &query);
-    if (query.acted.matched == wanted)
+    if (!scenario_run(scenario, scenario->patience, ordering_is_done, &ordering))
+        return scenario_fail(scenario, "the order is not carried out");
+    if (ordering.query.acted.matched == wanted)
         return true;
     return scenario_fail(scenario, "expected %llu to match, got %llu", wanted,
-                         (unsigned long long)query.acted.matched);
+                         (unsigned long long)ordering.query.acted.matched);
 }

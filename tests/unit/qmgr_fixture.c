@@ -31,6 +31,67 @@ void spool_repair(struct spool *spool, struct spool_entry *entry, struct span en
     entry->repaired_body_size = body->size;
 }
 
+struct message_id spool_entry_id(const struct spool_entry *entry)
+{
+    return entry->id;
+}
+
+static void read_end(struct fixture *fixture, struct spool_entry *entry, uint64_t token)
+{
+    struct spool_event event = {.kind = SPOOL_EVENT_READ,
+                                .err = entry->is_unreadable ? ERR_DISK_CORRUPT : ERR_OK,
+                                .token = token,
+                                .entry = entry};
+
+    buf_queue_init(&event.octets);
+    if (event.err == ERR_OK)
+        CHECK(buf_queue_append_copy(&event.octets, fixture->pool,
+                                    span_of(entry->encoded, entry->encoded_size)) == ERR_OK);
+    CHECK(qmgr_owns_token(token));
+    qmgr_on_read(fixture->qmgr, &event, fixture->now);
+}
+
+void spool_read_envelope(struct spool *spool, struct spool_entry *entry, uint64_t token)
+{
+    struct fixture *fixture = (struct fixture *)(void *)spool;
+
+    fixture->reads_total++;
+    if (!fixture->is_slow) {
+        read_end(fixture, entry, token);
+        return;
+    }
+    CHECK(fixture->read_count < FIXTURE_READS_MAX);
+    fixture->reads[fixture->read_count++] = (struct fixture_read){entry, token};
+}
+
+void fixture_reads_end(struct fixture *fixture, uint32_t count)
+{
+    CHECK(count <= fixture->read_count);
+    for (uint32_t i = 0; i < count; i++) {
+        struct fixture_read read = fixture->reads[0];
+        fixture->read_count--;
+        memmove(fixture->reads, fixture->reads + 1, fixture->read_count * sizeof(read));
+        read_end(fixture, read.entry, read.token);
+    }
+}
+
+struct qmgr_status fixture_status(struct fixture *fixture, const struct qmgr_message *message,
+                                  uint32_t recipient_index)
+{
+    uint64_t handle = qmgr_show_begin(fixture->qmgr, qmgr_message_id(message), fixture->now);
+    struct qmgr_match match;
+    uint32_t count = 0;
+    bool is_done;
+
+    CHECK(qmgr_scan_step(fixture->qmgr, handle, &match, 1, &count, &is_done, fixture->now) ==
+          ERR_OK);
+    if (qmgr_scan_is_waiting(fixture->qmgr, handle))
+        fixture_reads_end(fixture, fixture->read_count);
+    struct qmgr_status status = qmgr_message_status(message, recipient_index, fixture->now);
+    qmgr_scan_end(fixture->qmgr, handle);
+    return status;
+}
+
 static void on_done(void *context, struct spool_entry *entry)
 {
     struct fixture *fixture = context;
@@ -73,7 +134,9 @@ void fixture_init(struct fixture *fixture, const struct qmgr_options *options)
     fixture->options.on_line_gone = on_line_gone;
     fixture->options.on_expired = on_expired;
     rng_init_seed(&fixture->rng, 42);
-    fixture->qmgr = qmgr_new(&fixture->options, NULL, &fixture->rng, fixture->now);
+    fixture->pool = buf_pool_new(&(struct buf_pool_options){.data_size = 4096, .count_max = 1024});
+    fixture->qmgr =
+        qmgr_new(&fixture->options, (struct spool *)(void *)fixture, &fixture->rng, fixture->now);
 }
 
 static void entry_free(struct spool_entry *entry)
@@ -93,12 +156,15 @@ void fixture_fini(struct fixture *fixture)
         fixture->entries = entry->next;
         entry_free(entry);
     }
+    buf_pool_free(fixture->pool);
 }
 
 void fixture_restart(struct fixture *fixture)
 {
     qmgr_free(fixture->qmgr);
-    fixture->qmgr = qmgr_new(&fixture->options, NULL, &fixture->rng, fixture->now);
+    fixture->read_count = 0;
+    fixture->qmgr =
+        qmgr_new(&fixture->options, (struct spool *)(void *)fixture, &fixture->rng, fixture->now);
     for (struct spool_entry *entry = fixture->entries; entry != NULL; entry = entry->next) {
         if (!entry->is_done)
             CHECK(fixture_insert_entry(fixture, entry, NULL) == ERR_OK);
@@ -162,6 +228,7 @@ struct spool_entry *fixture_entry_new(struct fixture *fixture, const struct enve
     struct spool_entry *entry = calloc(1, sizeof(*entry));
 
     CHECK(entry != NULL);
+    entry->id = envelope->id;
     entry->encoded_size = envelope_encoded_size(envelope);
     entry->encoded = malloc(entry->encoded_size);
     CHECK(entry->encoded != NULL);
@@ -171,16 +238,35 @@ struct spool_entry *fixture_entry_new(struct fixture *fixture, const struct enve
     return entry;
 }
 
+static bool index_make(const struct spool_entry *entry, uint8_t octets[ENVELOPE_INDEX_SIZE_MAX],
+                       struct envelope_index *ret_index)
+{
+    struct arena arena;
+
+    arena_init(&arena, 4096, 1u << 24);
+    uint32_t size =
+        envelope_index_make(span_of(entry->encoded, entry->encoded_size), &arena, octets);
+    arena_fini(&arena);
+    return size > 0 && envelope_index_decode(span_of(octets, size), entry->id, ret_index) == ERR_OK;
+}
+
 enum err fixture_insert_entry(struct fixture *fixture, struct spool_entry *entry,
                               struct buf_queue *body)
 {
+    uint8_t octets[ENVELOPE_INDEX_SIZE_MAX];
+    struct envelope_index index;
     struct qmgr_insert insert = {
         .encoded = span_of(entry->encoded, entry->encoded_size),
+        .is_new = fixture->is_new,
         .entry = entry,
         .body = body,
         .progress = entry->progress,
         .progress_count = entry->progress_count,
     };
+    if (fixture->is_index_only && index_make(entry, octets, &index)) {
+        insert.encoded = (struct span){0};
+        insert.index = &index;
+    }
     return qmgr_insert(fixture->qmgr, &insert, fixture->now);
 }
 

@@ -10,14 +10,23 @@
  */
 struct spool_entry {
     struct spool_entry *next;
+    struct message_id id;
     uint8_t *encoded; /* as committed */
     uint32_t encoded_size;
     struct span *progress; /* oldest first */
     uint32_t progress_count;
-    bool is_done; /* on_done came */
+    bool is_done;       /* on_done came */
+    bool is_unreadable; /* its envelope */
     uint32_t repairs;
     uint64_t repaired_body_size;
 };
+
+/* A read of an envelope that has not ended. */
+struct fixture_read {
+    struct spool_entry *entry;
+    uint64_t token;
+};
+#define FIXTURE_READS_MAX 256u
 
 struct fixture {
     struct qmgr_options options;
@@ -26,6 +35,13 @@ struct fixture {
     struct tick_now now;
     struct spool_entry *entries;
     uint32_t done_count, line_gone_count, expired_count;
+    struct buf_pool *pool;
+    bool is_slow; /* reads end when fixture_reads_end() says so, else within the call */
+    struct fixture_read reads[FIXTURE_READS_MAX];
+    uint32_t read_count;
+    bool is_index_only; /* messages are inserted without their envelopes, if they have an index */
+    bool is_new;        /* messages are inserted as if just accepted */
+    uint64_t reads_total;
     void *line_gone_user;
     uint32_t expired_index; /* of the last one */
 };
@@ -46,6 +62,11 @@ void fixture_init(struct fixture *fixture, const struct qmgr_options *options);
 void fixture_fini(struct fixture *fixture);
 /** Forget the queue manager and bring back every message that is not done. */
 void fixture_restart(struct fixture *fixture);
+/** End the oldest `count` reads. */
+void fixture_reads_end(struct fixture *fixture, uint32_t count);
+/** As qmgr_message_status(), of an envelope that is read for it. */
+struct qmgr_status fixture_status(struct fixture *fixture, const struct qmgr_message *message,
+                                  uint32_t recipient_index);
 /** Both clocks forward, then the timers. */
 void fixture_pass(struct fixture *fixture, tick_us time);
 

@@ -48,7 +48,7 @@ static struct qmgr_status only_status(struct fixture *f, uint32_t recipient_inde
     uint64_t cursor = 0;
     struct qmgr_message *message = qmgr_next(f->qmgr, &cursor);
     assert_non_null(message);
-    return qmgr_message_status(message, recipient_index, f->now);
+    return fixture_status(f, message, recipient_index);
 }
 
 /* ---- the fast path ---- */

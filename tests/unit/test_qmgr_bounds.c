@@ -237,19 +237,19 @@ static void messages_are_found_and_walked(void **state)
         assert_int_equal(ERR_OK, fixture_insert(&f, &options, NULL));
     }
     while ((message = qmgr_next(f.qmgr, &cursor)) != NULL)
-        sum += qmgr_message_envelope(message)->id.low;
+        sum += qmgr_message_id(message).low;
     assert_int_equal(900 * 901 / 2, sum);
     for (uint64_t id = 1; id <= 900; id++) {
         struct message_id key = {(uint64_t)f.now.wall, id};
         message = qmgr_find(f.qmgr, key);
         assert_non_null(message);
-        assert_int_equal(id, qmgr_message_envelope(message)->id.low);
+        assert_int_equal(id, qmgr_message_id(message).low);
     }
     assert_null(qmgr_find(f.qmgr, (struct message_id){(uint64_t)f.now.wall, 901}));
     struct qmgr_delivery *delivery = fixture_take_one(&f);
     message =
         qmgr_find(f.qmgr, (struct message_id){(uint64_t)f.now.wall, delivery_id(&f, delivery)});
-    assert_true(qmgr_message_status(message, 0, f.now).is_active);
+    assert_true(fixture_status(&f, message, 0).is_active);
     fixture_fini(&f);
 }
 

@@ -44,7 +44,7 @@ static struct qmgr_status only_status(struct fixture *f, uint32_t recipient_inde
     uint64_t cursor = 0;
     struct qmgr_message *message = qmgr_next(f->qmgr, &cursor);
     assert_non_null(message);
-    return qmgr_message_status(message, recipient_index, f->now);
+    return fixture_status(f, message, recipient_index);
 }
 
 /* ---- damage ---- */
@@ -64,13 +64,16 @@ static void damaged_message_is_mended_or_returned(void **state)
     static const struct row {
         const char *name;
         uint8_t damage;
-        bool has_body, is_mended, is_kept;
+        bool is_new, has_body, is_mended, is_good, is_kept;
     } rows[] = {
-        {"progress", SPOOL_DAMAGE_PROGRESS, false, false, true},
-        {"envelope", SPOOL_DAMAGE_ENVELOPE, false, true, true},
-        {"body in memory", SPOOL_DAMAGE_BODY, true, true, true},
-        {"both in memory", SPOOL_DAMAGE_BODY | SPOOL_DAMAGE_ENVELOPE, true, true, true},
-        {"body on the disk only", SPOOL_DAMAGE_BODY, false, false, false},
+        {"progress", SPOOL_DAMAGE_PROGRESS, true, false, false, true, true},
+        {"envelope", SPOOL_DAMAGE_ENVELOPE, true, false, true, true, true},
+        {"body in memory", SPOOL_DAMAGE_BODY, true, true, true, true, true},
+        {"both in memory", SPOOL_DAMAGE_BODY | SPOOL_DAMAGE_ENVELOPE, true, true, true, true, true},
+        {"body on the disk only", SPOOL_DAMAGE_BODY, true, false, false, false, false},
+        {"nothing in memory", SPOOL_DAMAGE_BODY, false, false, false, true, false},
+        {"no envelope in memory", SPOOL_DAMAGE_BODY, false, true, true, true, true},
+        {"no envelope anywhere", SPOOL_DAMAGE_ENVELOPE, false, false, false, true, true},
     };
 
     (void)state;
@@ -83,14 +86,17 @@ static void damaged_message_is_mended_or_returned(void **state)
 
         print_message("# %s\n", rows[i].name);
         fixture_init(&f, NULL);
+        f.is_new = rows[i].is_new;
         buf_queue_of(pool, 100, &body);
         struct message_options options = {
             .id = 7, .recipients = "a@v b@w", .body = rows[i].has_body ? &body : NULL};
         assert_int_equal(ERR_OK, fixture_insert(&f, &options, &entry));
+        entry->is_unreadable = !rows[i].is_new && rows[i].damage == SPOOL_DAMAGE_ENVELOPE;
         bool is_good = qmgr_damaged(f.qmgr, (struct message_id){(uint64_t)f.now.wall, 7},
                                     rows[i].damage, f.now);
         assert_sound(&f);
-        assert_int_equal(rows[i].is_kept, is_good);
+        assert_int_equal(rows[i].is_good, is_good);
+        assert_int_equal(entry->is_unreadable, qmgr_get_stats(f.qmgr).unreadable);
         assert_int_equal(rows[i].is_mended, entry->repairs);
         assert_int_equal(rows[i].is_mended && rows[i].has_body ? 100 : 0,
                          entry->repaired_body_size);

@@ -149,10 +149,10 @@ static void relayed_recipients_survive_a_restart(void **state)
     assert_null(qmgr_dsn_next(f.qmgr, f.now));
     uint64_t cursor = 0;
     struct qmgr_message *message = qmgr_next(f.qmgr, &cursor);
-    assert_int_equal(RECIPIENT_DELIVERED, qmgr_message_status(message, 0, f.now).state);
-    assert_int_equal(RECIPIENT_SETTLED, qmgr_message_status(message, 1, f.now).state);
-    assert_int_equal(RECIPIENT_DELIVERED, qmgr_message_status(message, 2, f.now).state);
-    assert_int_equal(RECIPIENT_DUE, qmgr_message_status(message, 3, f.now).state);
+    assert_int_equal(RECIPIENT_DELIVERED, fixture_status(&f, message, 0).state);
+    assert_int_equal(RECIPIENT_SETTLED, fixture_status(&f, message, 1).state);
+    assert_int_equal(RECIPIENT_DELIVERED, fixture_status(&f, message, 2).state);
+    assert_int_equal(RECIPIENT_DUE, fixture_status(&f, message, 3).state);
     fixture_fini(&f);
 }
 

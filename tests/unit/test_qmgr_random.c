@@ -299,7 +299,7 @@ static void model_schedule(struct model *m, struct model_message *message, uint3
 
     while (message->domains[recipient] != domain || message->states[recipient] != RECIPIENT_DUE)
         recipient++;
-    struct qmgr_status status = qmgr_message_status(found, recipient, m->f.now);
+    struct qmgr_status status = fixture_status(&m->f, found, recipient);
     tick_us wait = (tick_us)(status.next_try - m->f.now.wall);
     bool backs_off = finish->was_attempted && !finish->retry_now;
     if (backs_off) {

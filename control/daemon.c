@@ -11,6 +11,8 @@
  * Mail left by an earlier run is found by a helper thread while new mail is taken already; then
  * each shard in turn adopts its share.
  *
+ * The service manager is told of every change, and kept content while every shard turns (notify.c).
+ *
  * SIGHUP: records open their file anew, and the configuration is read again; a file with a mistake
  * changes nothing.
  *
@@ -34,6 +36,7 @@
 #include "base/log.h"
 #include "control/admin.h"
 #include "control/keeper.h"
+#include "control/notify.h"
 #include "control/reload.h"
 
 #define DESCRIPTORS_BESIDE 256u /* files, eventfds, the control socket */
@@ -51,6 +54,7 @@ struct daemon {
     struct assembly *assembly;
     struct admin *admin;
     struct keeper *keeper;
+    struct notify *notify;
     int epoll, signals;
     struct spool_recovery *recovery; /* being adopted */
     uint32_t adopter;                /* the shard that adopts now */
@@ -89,6 +93,7 @@ static void daemon_drain(struct daemon *daemon)
              reload_current(&daemon->reload)->shutdown_timeout / TICK_S(1));
     daemon->is_draining = true;
     daemon->drain_deadline = now_read() + reload_current(&daemon->reload)->shutdown_timeout;
+    notify_stopping(daemon->notify, reload_current(&daemon->reload)->shutdown_timeout, now_read());
     assembly_send_all(daemon->assembly, SHARD_MESSAGE_DRAIN, &control);
 }
 
@@ -100,7 +105,9 @@ static bool daemon_reload(void *context, char ret_text[ADMIN_ERROR_SIZE])
         snprintf(ret_text, ADMIN_ERROR_SIZE, "the relay is being stopped");
         return false;
     }
+    notify_reloading(daemon->notify, now_read());
     bool is_ok = reload_run(&daemon->reload, ret_text);
+    notify_reloaded(daemon->notify, is_ok);
     log_text(is_ok ? LOG_INFO : LOG_ERROR, is_ok ? "event=reload" : "event=reload failed",
              ret_text);
     return is_ok;
@@ -136,9 +143,11 @@ static void recovery_hand_on(struct daemon *daemon)
     struct shard_control control = {.recovery = daemon->recovery};
 
     if (daemon->adopter < assembly_count(daemon->assembly)) {
+        notify_adoption_begin(daemon->notify, daemon->adopter, now_read());
         assembly_send(daemon->assembly, daemon->adopter, SHARD_MESSAGE_RECOVERED, &control);
         return;
     }
+    notify_adoption_end(daemon->notify);
     assembly_recovery_free(daemon->assembly);
     daemon->recovery = NULL;
     log_line(LOG_INFO, "event=recovered: mail of earlier runs is in the queue");
@@ -184,6 +193,10 @@ static void daemon_on_message(struct daemon *daemon, const struct ring_message *
             daemon_on_keeper_reply(daemon);
             break;
         }
+        if (notify_owns(daemon->notify, control.query)) {
+            notify_on_reply(daemon->notify, control.query);
+            break;
+        }
         admin_on_reply(daemon->admin, control.query, now_read());
         break;
     case SHARD_MESSAGE_DRAIN:
@@ -211,6 +224,8 @@ static int wait_ms(const struct daemon *daemon)
 {
     tick_us now = now_read(), deadline = admin_deadline(daemon->admin);
 
+    if (notify_deadline(daemon->notify) < deadline)
+        deadline = notify_deadline(daemon->notify);
     if (!daemon->is_draining && keeper_deadline(daemon->keeper) < deadline)
         deadline = keeper_deadline(daemon->keeper);
     if (daemon->is_draining && daemon->drain_deadline < deadline)
@@ -239,6 +254,7 @@ static void daemon_turn(struct daemon *daemon)
     }
     daemon_on_mailbox(daemon);
     admin_run(daemon->admin, now_read());
+    notify_run(daemon->notify, now_read());
     if (!daemon->is_draining)
         keeper_run(daemon->keeper, now_read());
 }
@@ -369,6 +385,17 @@ static bool keeper_open(struct daemon *daemon)
     return true;
 }
 
+static bool notify_open(struct daemon *daemon)
+{
+    struct notify_options options = {
+        .shard_count = daemon->config->cores,
+        .context = daemon,
+        .query = daemon_query,
+    };
+
+    return notify_new(&options, &daemon->notify) == ERR_OK;
+}
+
 static bool threads_start(struct daemon *daemon)
 {
     char why[ASSEMBLY_WHY_SIZE];
@@ -426,6 +453,7 @@ static void daemon_serve(struct daemon *daemon)
     assembly_join(daemon->assembly);
     keeper_finish(daemon->keeper, daemon_query_now);
     keeper_free(daemon->keeper);
+    notify_free(daemon->notify);
     bool is_recovering = assembly_is_recovering(daemon->assembly);
     if (!is_recovering)
         assembly_free(daemon->assembly);
@@ -441,7 +469,7 @@ static int daemon_main(struct daemon *daemon)
 {
     /* Listeners are opened last: who can connect to one finds the control socket as well. */
     bool is_open = records_open(daemon) && admin_open(daemon) && assembly_open(daemon) &&
-                   keeper_open(daemon) && threads_start(daemon);
+                   keeper_open(daemon) && notify_open(daemon) && threads_start(daemon);
 
     /* A thread that runs already is ended by exit(); nothing has been accepted before this. */
     if (!is_open) {
@@ -450,6 +478,7 @@ static int daemon_main(struct daemon *daemon)
         return EXIT_FAILURE;
     }
     tell_what_runs(daemon->config);
+    notify_ready(daemon->notify, now_read());
     daemon_serve(daemon);
     return EXIT_SUCCESS;
 }

@@ -32,6 +32,7 @@ LIBRARIES = {
     "yaml": ["control/config_parse.c"],
     "jansson": ["control/"],
     "idn2": ["dns/"],
+    "systemd/": ["control/notify"],
     "pcap": ["dataplane/wire/port/capture_filter"],
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]', re.MULTILINE)

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The service manager's view of the relay.
+ *
+ * A round asks every shard for its status, all at once. A shard answers in its turn, so a complete
+ * round proves that every turn moves, and that this thread does: then, and only then, the watchdog
+ * is fed. A shard that is stuck never answers; the round stays open, nothing is fed, and the
+ * manager kills and restarts the relay. What was acknowledged is on disk.
+ *
+ *   SILENT   -> IDLE      notify_ready()       no $NOTIFY_SOCKET: stays SILENT
+ *   IDLE     -> ASKING    round_begin()        every interval
+ *   ASKING   -> IDLE      notify_on_reply()    of the last shard; feeds
+ *   any      -> STOPPING  notify_stopping()    fed by time alone: the drain has a bound of its own
+ *
+ * Invariants
+ *   1. Outside STOPPING the watchdog is fed by a complete round, or while the only shard that is
+ *      missing is adopting mail, at most NOTIFY_ADOPTION_MAX long.
+ *   2. The query of a shard that has not replied is not touched.
+ *
+ * The interval is a quarter of the watchdog's time, so that three late rounds do no harm.
+ */
+#include "control/notify.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <systemd/sd-daemon.h>
+
+#include "base/log.h"
+
+#define ROUNDS_PER_WATCHDOG 4u
+#define STOP_SPARE_TIME     TICK_S(5) /* behind the drain: records, files, threads */
+#define NO_SHARD            UINT32_MAX
+
+enum notify_state { NOTIFY_SILENT, NOTIFY_IDLE, NOTIFY_ASKING, NOTIFY_STOPPING };
+
+struct notify_shard {
+    struct shard_query query;
+    bool is_asked;
+};
+
+struct notify {
+    struct notify_options options;
+    enum notify_state state;
+    tick_us watchdog; /* 0: the manager wants no keep-alive */
+    tick_us interval, next, asked;
+    bool is_told; /* that this round is late */
+    bool has_reload_failed;
+    uint32_t missing; /* shards that have not replied */
+    uint32_t adopter;
+    tick_us adoption_end;
+    struct notify_shard shards[];
+};
+
+static void feed(const struct notify *notify)
+{
+    if (notify->watchdog > 0)
+        (void)sd_notify(0, "WATCHDOG=1");
+}
+
+/* ---- rounds ---- */
+
+static void round_begin(struct notify *notify, tick_us now)
+{
+    notify->state = NOTIFY_ASKING;
+    notify->asked = now;
+    notify->is_told = false;
+    notify->missing = notify->options.shard_count;
+    for (uint32_t i = 0; i < notify->options.shard_count; i++) {
+        notify->shards[i] =
+            (struct notify_shard){.query.kind = SHARD_QUERY_STATUS, .is_asked = true};
+        notify->options.query(notify->options.context, i, &notify->shards[i].query);
+    }
+}
+
+static void round_end(struct notify *notify)
+{
+    uint64_t open = 0, messages = 0;
+
+    for (uint32_t i = 0; i < notify->options.shard_count; i++) {
+        open += notify->shards[i].query.status.server.open;
+        messages += notify->shards[i].query.status.queue.messages;
+    }
+    notify->state = NOTIFY_IDLE;
+    feed(notify);
+    (void)sd_notifyf(0, "STATUS=%" PRIu64 " sessions open, %" PRIu64 " messages in the queue%s%s",
+                     open, messages,
+                     notify->adopter != NO_SHARD ? "; taking over mail of earlier runs" : "",
+                     notify->has_reload_failed ? "; the last reload failed, see the log" : "");
+}
+
+static bool is_adopting(const struct notify *notify, tick_us now)
+{
+    return notify->adopter != NO_SHARD && now < notify->adoption_end && notify->missing == 1 &&
+           notify->shards[notify->adopter].is_asked;
+}
+
+/* The round is not complete, an interval or more after it began. */
+static void round_late(struct notify *notify, tick_us now)
+{
+    if (is_adopting(notify, now)) {
+        feed(notify);
+        return;
+    }
+    if (notify->is_told || notify->watchdog == 0 || now - notify->asked < notify->watchdog / 2)
+        return;
+    notify->is_told = true;
+    for (uint32_t i = 0; i < notify->options.shard_count; i++) {
+        if (notify->shards[i].is_asked)
+            log_line(LOG_ERROR,
+                     "event=stuck shard=%u: no turn for %" PRIu64
+                     " s; the watchdog is not fed until it moves",
+                     i, (now - notify->asked) / TICK_S(1));
+    }
+}
+
+void notify_run(struct notify *notify, tick_us now)
+{
+    if (now < notify_deadline(notify))
+        return;
+    notify->next = now + notify->interval;
+    if (notify->state == NOTIFY_IDLE)
+        round_begin(notify, now);
+    else if (notify->state == NOTIFY_ASKING)
+        round_late(notify, now);
+    else
+        feed(notify);
+}
+
+tick_us notify_deadline(const struct notify *notify)
+{
+    return notify->state == NOTIFY_SILENT ? TICK_NEVER : notify->next;
+}
+
+bool notify_owns(const struct notify *notify, const struct shard_query *query)
+{
+    for (uint32_t i = 0; i < notify->options.shard_count; i++) {
+        if (query == &notify->shards[i].query)
+            return true;
+    }
+    return false;
+}
+
+void notify_on_reply(struct notify *notify, struct shard_query *query)
+{
+    struct notify_shard *shard = NULL;
+
+    for (uint32_t i = 0; i < notify->options.shard_count; i++) {
+        if (query == &notify->shards[i].query)
+            shard = &notify->shards[i];
+    }
+    CHECK(shard != NULL && shard->is_asked && notify->missing > 0);
+    shard->is_asked = false;
+    notify->missing--;
+    if (notify->missing == 0 && notify->state == NOTIFY_ASKING)
+        round_end(notify);
+}
+
+void notify_adoption_begin(struct notify *notify, uint32_t shard, tick_us now)
+{
+    CHECK(shard < notify->options.shard_count);
+    notify->adopter = shard;
+    notify->adoption_end = now + NOTIFY_ADOPTION_MAX;
+}
+
+void notify_adoption_end(struct notify *notify)
+{
+    notify->adopter = NO_SHARD;
+}
+
+/* ---- changes ---- */
+
+void notify_ready(struct notify *notify, tick_us now)
+{
+    uint64_t watchdog = 0;
+
+    CHECK(notify->state == NOTIFY_SILENT);
+    if (getenv("NOTIFY_SOCKET") == NULL)
+        return;
+    if (sd_watchdog_enabled(0, &watchdog) > 0)
+        notify->watchdog = watchdog;
+    notify->interval = NOTIFY_INTERVAL_MAX;
+    if (notify->watchdog > 0 && notify->watchdog / ROUNDS_PER_WATCHDOG < notify->interval)
+        notify->interval = notify->watchdog / ROUNDS_PER_WATCHDOG;
+    notify->state = NOTIFY_IDLE;
+    notify->next = now;
+    (void)sd_notify(0, "READY=1\nSTATUS=serving");
+}
+
+void notify_reloading(struct notify *notify, tick_us now)
+{
+    if (notify->state != NOTIFY_SILENT)
+        (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, now);
+}
+
+void notify_reloaded(struct notify *notify, bool is_ok)
+{
+    notify->has_reload_failed = !is_ok;
+    if (notify->state != NOTIFY_SILENT)
+        (void)sd_notify(0, "READY=1");
+}
+
+void notify_stopping(struct notify *notify, tick_us bound, tick_us now)
+{
+    if (notify->state == NOTIFY_SILENT)
+        return;
+    notify->state = NOTIFY_STOPPING;
+    notify->next = now + notify->interval;
+    (void)sd_notifyf(
+        0, "STOPPING=1\nSTATUS=draining: no new mail is taken\nEXTEND_TIMEOUT_USEC=%" PRIu64,
+        bound + STOP_SPARE_TIME);
+    feed(notify);
+}
+
+/* ---- start and end ---- */
+
+enum err notify_new(const struct notify_options *options, struct notify **ret_notify)
+{
+    struct notify *notify =
+        calloc(1, sizeof(*notify) + options->shard_count * sizeof(notify->shards[0]));
+
+    if (notify == NULL)
+        return ERR_MEMORY;
+    notify->options = *options;
+    notify->adopter = NO_SHARD;
+    *ret_notify = notify;
+    return ERR_OK;
+}
+
+void notify_free(struct notify *notify)
+{
+    free(notify);
+}

@@ -98,6 +98,27 @@ struct config_site {
     struct option_list mx; /* const char * */
 };
 
+/* An element of sources. */
+struct config_source {
+    uint32_t line;
+    struct settings_source settings;
+    struct option_list addresses; /* struct flow_address */
+};
+
+/* An element of a pool's members. */
+struct config_member {
+    uint32_t line;
+    const char *source;
+    uint32_t weight;
+};
+
+/* An element of pools. */
+struct config_pool {
+    uint32_t line;
+    struct settings_pool settings;
+    struct option_list members; /* struct config_member */
+};
+
 struct config_records {
     const char *file; /* NULL: none */
     uint32_t buffer_count;
@@ -120,13 +141,16 @@ struct config {
     uint32_t log_level; /* enum log_severity: the words are in its order */
 
     /* As written: settings are derived from these. */
-    struct option_list listen;     /* struct config_listener */
-    struct option_list routes;     /* struct config_route */
-    struct option_list sites;      /* struct config_site */
+    struct option_list listen;  /* struct config_listener */
+    struct option_list routes;  /* struct config_route */
+    struct option_list sites;   /* struct config_site */
+    struct option_list sources; /* struct config_source */
+    struct option_list pools;   /* struct config_pool */
+    const char *default_pool;
     struct option_list relay_from; /* struct flow_prefix, as deny and allow */
     struct option_list deny, allow;
     struct option_list resolvers; /* struct flow_address, as the next two */
-    struct option_list own_addresses, client_source;
+    struct option_list own_addresses;
     struct option_list dataplane_kernel; /* struct flow_prefix */
     struct option_list dataplane_ports;  /* struct config_port */
     uint32_t dns_line, destinations_line, client_line, retry_line, bounce_line, spool_line,
@@ -159,6 +183,8 @@ enum err config_complete(struct config *config, struct config_report *report) MU
 enum err config_dataplane_assemble(struct config *config, struct config_report *report) MUST_CHECK;
 /** Part of config_assemble(): the rules of `sites`. Errors: ERR_MEMORY. */
 enum err config_sites_assemble(struct config *config, struct config_report *report) MUST_CHECK;
+/** Part of config_assemble(): sources and pools. Errors: ERR_MEMORY. */
+enum err config_sources_assemble(struct config *config, struct config_report *report) MUST_CHECK;
 /** Is this (port unused) an address of a port of the dataplane? */
 bool config_is_port_address(const struct config *config, const struct flow_address *address);
 

@@ -206,21 +206,6 @@ static enum err routes_assemble(struct config *config, struct config_report *rep
 
 /* ---- the rest ---- */
 
-static void sources_assemble(struct config *config, struct config_report *report)
-{
-    const struct flow_address *items = config->client_source.items;
-
-    for (uint32_t i = 0; i < config->client_source.count; i++) {
-        struct flow_address *into = items[i].family == FLOW_FAMILY_IP4
-                                        ? &config->settings.client.source4
-                                        : &config->settings.client.source6;
-        if (into->family != FLOW_FAMILY_NONE)
-            config_complain(report, config->client_line, "client.source",
-                            "two addresses of one family");
-        *into = items[i];
-    }
-}
-
 static void resolvers_assemble(struct config *config)
 {
     const struct flow_address *items = config->resolvers.items;
@@ -341,9 +326,9 @@ enum err config_assemble(struct config *config, struct config_report *report)
     TRY(listeners_assemble(config, report));
     TRY(routes_assemble(config, report));
     TRY(config_sites_assemble(config, report));
+    TRY(config_sources_assemble(config, report));
     TRY(config_dataplane_assemble(config, report));
     TRY(destinations_assemble(config, report));
-    sources_assemble(config, report);
     resolvers_assemble(config);
     sizes_check(config, report);
     message_sizes_check(config, report);

@@ -46,8 +46,11 @@ static enum err hostname_complete(struct config *config, struct config_report *r
                             "the name of this machine is no domain name: it must be given");
         settings->hostname = text_copy(config, normal);
     }
-    if (settings->client.hello_name == NULL)
-        settings->client.hello_name = settings->hostname;
+    struct settings_source *sources = (struct settings_source *)settings->sources;
+    for (uint32_t i = 0; i < settings->source_count; i++) {
+        if (sources[i].hello_name == NULL)
+            sources[i].hello_name = settings->hostname;
+    }
     return settings->hostname == NULL ? ERR_MEMORY : ERR_OK;
 }
 

@@ -218,7 +218,6 @@ static void driver_check(const struct config *config, struct config_report *repo
 static void places_check(const struct config *config, struct config_report *report)
 {
     const struct config_listener *listeners = config->listen.items;
-    const struct flow_address *sources = config->client_source.items;
     char text[FLOW_ADDRESS_TEXT_MAX];
 
     for (uint32_t i = 0; i < config->listen.count; i++) {
@@ -229,12 +228,22 @@ static void places_check(const struct config *config, struct config_report *repo
                             "%s is neither an address of a port nor the kernel's",
                             flow_address_format(address, text));
     }
-    for (uint32_t i = 0; i < config->client_source.count; i++) {
-        if (!config_is_port_address(config, &sources[i]) &&
-            !dataplane_is_kernel(&config->dataplane, &sources[i]))
-            config_complain(report, config->client_line, "client.source",
-                            "%s is neither an address of a port nor the kernel's",
-                            flow_address_format_ip(&sources[i], text));
+}
+
+static void sources_check(const struct config *config, struct config_report *report)
+{
+    const struct config_source *sources = config->sources.items;
+    char text[FLOW_ADDRESS_TEXT_MAX];
+
+    for (uint32_t i = 0; i < config->sources.count; i++) {
+        const struct flow_address *addresses = sources[i].addresses.items;
+        for (uint32_t j = 0; j < sources[i].addresses.count; j++) {
+            if (!config_is_port_address(config, &addresses[j]) &&
+                !dataplane_is_kernel(&config->dataplane, &addresses[j]))
+                config_complain(report, sources[i].line, "sources[].addresses",
+                                "%s is neither an address of a port nor the kernel's",
+                                flow_address_format_ip(&addresses[j], text));
+        }
     }
 }
 
@@ -251,7 +260,9 @@ enum err config_dataplane_assemble(struct config *config, struct config_report *
         return ERR_MEMORY;
     }
     driver_check(config, report);
-    if (config->dataplane.driver == DATAPLANE_DPDK)
+    if (config->dataplane.driver == DATAPLANE_DPDK) {
         places_check(config, report);
+        sources_check(config, report);
+    }
     return ERR_OK;
 }

@@ -22,6 +22,9 @@
 #define OWNER_HOST     struct config_host
 #define OWNER_PORT     struct config_port
 #define OWNER_SITE     struct config_site
+#define OWNER_SOURCE   struct config_source
+#define OWNER_POOL     struct config_pool
+#define OWNER_MEMBER   struct config_member
 
 #define RELOAD true
 #define START  false
@@ -60,6 +63,9 @@ static const uint32_t owner_sizes[OPTION_OWNER_COUNT] = {
     [OPTION_OWNER_HOST] = sizeof(struct config_host),
     [OPTION_OWNER_PORT] = sizeof(struct config_port),
     [OPTION_OWNER_SITE] = sizeof(struct config_site),
+    [OPTION_OWNER_SOURCE] = sizeof(struct config_source),
+    [OPTION_OWNER_POOL] = sizeof(struct config_pool),
+    [OPTION_OWNER_MEMBER] = sizeof(struct config_member),
 };
 
 uint32_t option_owner_size(enum option_owner owner)
@@ -284,9 +290,12 @@ const char *option_expectation(const struct option *option, char ret_text[OPTION
         words_format(option->choices, ret_text);
         break;
     case OPTION_TEXT:
+    case OPTION_WORD:
     case OPTION_PATH:
         snprintf(ret_text, OPTION_WHY_SIZE, "%s, at most %llu octets",
-                 option->kind == OPTION_TEXT ? "a line of text" : "a path",
+                 option->kind == OPTION_TEXT   ? "a line of text"
+                 : option->kind == OPTION_WORD ? "a name of letters, digits, `.`, `_`, `-`"
+                                               : "a path",
                  (unsigned long long)option->max);
         break;
     default:

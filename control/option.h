@@ -22,6 +22,7 @@ enum option_kind {
     OPTION_BOOL,     /* bool */
     OPTION_CHOICE,   /* one of the words; enum, or uint32_t: its position */
     OPTION_TEXT,     /* const char *: printable, no control characters */
+    OPTION_WORD,     /* const char *: a name of ours: letters (made small), digits, "._-" */
     OPTION_NAME,     /* const char *: a domain, made lower-case A-labels */
     OPTION_PATTERN,  /* const char *: a domain, "*." and a domain, or "*" */
     OPTION_HOST,     /* const char *: a domain or an address */
@@ -42,6 +43,9 @@ enum option_owner {
     OPTION_OWNER_HOST,
     OPTION_OWNER_PORT,
     OPTION_OWNER_SITE,
+    OPTION_OWNER_SOURCE,
+    OPTION_OWNER_POOL,
+    OPTION_OWNER_MEMBER,
     OPTION_OWNER_COUNT
 };
 

@@ -296,6 +296,22 @@ static enum err host_parse(struct span text, struct arena *arena, const char **r
     return *ret_text == NULL ? ERR_MEMORY : ERR_OK;
 }
 
+static enum err word_parse(struct span text, struct arena *arena, const char **ret_text)
+{
+    char word[64];
+
+    if (text.size >= sizeof(word))
+        return ERR_CONFIG_VALUE;
+    for (uint32_t i = 0; i < text.size; i++) {
+        uint8_t octet = text.data[i];
+        if (!isalnum(octet) && strchr("._-", octet) == NULL)
+            return ERR_CONFIG_VALUE;
+        word[i] = (char)tolower(octet);
+    }
+    *ret_text = text_keep(span_of(word, text.size), arena);
+    return *ret_text == NULL ? ERR_MEMORY : ERR_OK;
+}
+
 static enum err bool_parse(struct span text, uint64_t *ret_number)
 {
     if (span_is_equal(text, SPAN_LITERAL("true")) || span_is_equal(text, SPAN_LITERAL("yes")))
@@ -389,6 +405,8 @@ static enum err text_parse(const struct option *option, struct span text, struct
         return pattern_parse(text, arena, ret_text);
     case OPTION_HOST:
         return host_parse(text, arena, ret_text);
+    case OPTION_WORD:
+        return word_parse(text, arena, ret_text);
     default:
         *ret_text = text_keep(text, arena);
         return *ret_text == NULL ? ERR_MEMORY : ERR_OK;
@@ -400,6 +418,7 @@ static enum err value_parse(const struct option *option, struct span text, struc
 {
     switch (option->kind) {
     case OPTION_TEXT:
+    case OPTION_WORD:
     case OPTION_NAME:
     case OPTION_PATTERN:
     case OPTION_HOST:

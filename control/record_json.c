@@ -5,7 +5,7 @@
  *
  *   {"type":"delivery","time":"2026-11-23T22:17:47.123456Z","id":"...","session":"...",
  *    "sender":"a@x","recipient":"b@y","site":"y","host":"mx.y","peer":"192.0.2.1:25",
- *    "source":"198.51.100.7:40000","size":1234,"code":250,"enhanced":"2.0.0","text":"ok",
+ *    "source":"198.51.100.7:40000","source_name":"out1","size":1234,"code":250,"enhanced":"2.0.0","text":"ok",
  *    "delays":"0.01/0/0.12/0.3","connection_use":1,"tls":"TLSv1.3","attempts":1,"shard":0}
  *
  * Fields without a value are left out; type, time, id, sender, shard are always there. `delays` is
@@ -303,6 +303,7 @@ uint32_t record_json_format(const struct record *record, struct record_time *tim
     put_string_field(&cursor, "host", record->host, sizeof(record->host));
     put_address_field(&cursor, "peer", &record->peer);
     put_address_field(&cursor, "source", &record->source);
+    put_string_field(&cursor, "source_name", record->source_name, sizeof(record->source_name));
     put_number_field(&cursor, "size", record->size);
     put_number_field(&cursor, "code", record->code);
     put_enhanced(&cursor, record->enhanced);

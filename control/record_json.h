@@ -6,7 +6,7 @@
 
 /* A record's text fields have 696 octets in all; each may become six ("\u001f"), and the rest of
  * the line is less than 1,024. */
-#define RECORD_JSON_SIZE_MAX 5376u
+#define RECORD_JSON_SIZE_MAX 5632u
 
 /* The text of the second that was formatted last: records come in order, thousands a second. */
 struct record_time {

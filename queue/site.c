@@ -382,6 +382,13 @@ struct site *site_get(struct site_set *sites, uint64_t key, struct span label, t
     return site;
 }
 
+void site_set_source(struct site *site, struct span name)
+{
+    site->source_size = (uint8_t)(name.size < SITE_SOURCE_MAX ? name.size : SITE_SOURCE_MAX);
+    if (site->source_size > 0)
+        memcpy(site->source, name.data, site->source_size);
+}
+
 void site_hold(struct site *site)
 {
     site->hold_count++;

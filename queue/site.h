@@ -67,6 +67,7 @@ _Static_assert(sizeof(struct site_message) <= 64, "fits the payload of a ring me
 #define SITE_ADDRESS_MAX 32u   /* octets of an address in the dead-host memory */
 #define SITE_DEAD_MAX    4096u /* dead hosts remembered; the soonest to be tried again goes first */
 #define SITE_LABEL_MAX   63u   /* octets of a label that are kept */
+#define SITE_SOURCE_MAX  31u   /* octets of the name of a source */
 
 struct site_options {
     uint32_t shard, shard_count;
@@ -97,6 +98,8 @@ uint64_t site_key(struct span source, const struct span *hosts, uint32_t host_co
 /** Find or make. `label` (a domain, or provider name) is for people. NULL only when all
  * site_count_max sites are busy. */
 struct site *site_get(struct site_set *sites, uint64_t key, struct span label, tick_us now);
+/** The name of the source that the site is seen from, for people; "" at first. */
+void site_set_source(struct site *site, struct span name);
 /** Users keep a site alive between hold and release (waiting domains, connections). */
 void site_hold(struct site *site);
 void site_release(struct site_set *sites, struct site *site);
@@ -227,7 +230,7 @@ enum site_learn_reason {
 
 struct site_view { /* for `status` and `queue show` */
     uint64_t key;
-    struct span label;
+    struct span label, source;
     uint32_t slots_held, slots_used, connection_max;
     tick_us paused_until;
     uint32_t failures;

@@ -112,6 +112,8 @@ struct site {
     int64_t mail_asked_rank, mail_rank;
     struct wheel_timer mail_timer; /* armed while mail_held or mail_used > 0 */
     char label[SITE_LABEL_MAX + 1];
+    char source[SITE_SOURCE_MAX];
+    uint8_t source_size;
 };
 
 #define SITE_DEAD_WAYS 4u

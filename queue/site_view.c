@@ -9,6 +9,7 @@ struct site_view site_get_view(const struct site *site)
     return (struct site_view){
         .key = site->key,
         .label = span_of(site->label, site->label_size),
+        .source = span_of(site->source, site->source_size),
         .slots_held = site->held,
         .slots_used = site->used,
         .connection_max = site->limit,

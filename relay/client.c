@@ -106,15 +106,14 @@ static uint64_t digest_text(uint64_t sum, const char *text)
     return text == NULL ? digest(sum, "\1", 1) : digest(sum, text, strlen(text) + 1);
 }
 
-uint64_t client_key(const struct client *client, const struct settings_route *route)
+uint64_t client_key(const struct client_request *request)
 {
-    const struct settings_client *settings = &client->settings->client;
+    const struct settings_route *route = request->route;
     uint8_t level = (uint8_t)route->tls;
     uint64_t sum = digest(FNV_OFFSET, &level, 1);
 
     sum = digest(sum, &route->tls_client, sizeof(route->tls_client));
-    sum = digest(sum, &settings->source4, sizeof(settings->source4));
-    sum = digest(sum, &settings->source6, sizeof(settings->source6));
+    sum = digest_text(sum, request->source->name);
     sum = digest_text(sum, route->tls_name);
     sum = digest_text(sum, route->auth == NULL ? NULL : route->auth->user);
     return digest_text(sum, route->auth == NULL ? NULL : route->auth->password);
@@ -138,7 +137,7 @@ static bool request_has_host(const struct client_request *request,
 static struct client_connection *idle_find(struct client *client,
                                            const struct client_request *request)
 {
-    uint64_t key = client_key(client, request->route);
+    uint64_t key = client_key(request);
     struct client_connection *connection = *client_bucket(client, request->site);
 
     for (; connection != NULL; connection = connection->next) {

@@ -62,6 +62,7 @@ struct client_result {
     bool is_in_doubt; /* connection lost after the end of data was appended and before its reply */
     bool has_connected;     /* some host spoke SMTP to us: the site is alive */
     bool was_attempted;     /* false: no connection was tried (cancelled before) */
+    bool is_source_broken;  /* nothing can leave from the source's address: not this host's fault */
     char host[MX_NAME_MAX]; /* last host tried */
     struct flow_address peer, source;
     uint64_t connection; /* id for records */
@@ -73,6 +74,7 @@ struct client_result {
 struct client_request {
     uint64_t user;
     const struct settings_route *route;   /* TLS level, AUTH; borrowed from the snapshot */
+    const struct settings_source *source; /* where to connect from; borrowed likewise */
     uint64_t site;                        /* key; opaque */
     const struct mx_answer *hosts;        /* copied; already ordered, dead hosts last */
     const struct envelope *envelope;      /* borrowed until on_result() */

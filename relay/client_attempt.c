@@ -61,7 +61,7 @@ enum err client_attempt_init(struct client *client, struct client_connection *co
     memcpy(attempt->hosts, request->hosts->hosts, host_count * sizeof(*attempt->hosts));
     attempt->request.hosts = NULL; /* was copied */
     connection->site = request->site;
-    connection->key = client_key(client, request->route);
+    connection->key = client_key(request);
     connection->has_request = true;
     connection->use_max = request->messages_per_connection_max > 0
                               ? request->messages_per_connection_max
@@ -115,6 +115,12 @@ static bool attempt_find_address(struct client_connection *connection)
 
     while (attempt->host_index < attempt->host_count) {
         const struct mx_host *host = &attempt->hosts[attempt->host_index];
+        if (attempt->address_index < host->address_count &&
+            !settings_source_has_family(attempt->request.source,
+                                        host->addresses[attempt->address_index].family)) {
+            attempt->address_index++;
+            continue;
+        }
         if (attempt->address_index < host->address_count) {
             memcpy(connection->host, host->name, sizeof(connection->host));
             connection->peer = host->addresses[attempt->address_index];
@@ -128,7 +134,8 @@ static bool attempt_find_address(struct client_connection *connection)
 /* Nothing more may be tried, or nobody is left to try it for. */
 static bool attempt_is_over(const struct client *client, const struct client_attempt *attempt)
 {
-    if (attempt->is_cancelled || client->now >= attempt->request.deadline)
+    if (attempt->is_cancelled || attempt->is_source_broken ||
+        client->now >= attempt->request.deadline)
         return true;
     for (uint32_t i = 0; i < attempt->request.recipient_count; i++) {
         if (attempt->results[i].state == RECIPIENT_DUE)
@@ -153,6 +160,8 @@ void client_attempt_connect(struct client *client, struct client_connection *con
             return;
         }
         failure_set(connection, SMTP_STAGE_CONNECT, 1, span_from_text(err_text(err)));
+        attempt->is_source_broken =
+            err == ERR_SYSTEM && connection->source.family != FLOW_FAMILY_NONE;
         attempt_step(attempt, CLIENT_NEXT_ADDRESS);
     }
     if (!may_end) {
@@ -386,6 +395,7 @@ void client_attempt_finish(struct client *client, struct client_connection *conn
         .is_in_doubt = attempt->failure.is_in_doubt,
         .has_connected = attempt->has_connected,
         .was_attempted = attempt->was_attempted,
+        .is_source_broken = attempt->is_source_broken,
         .peer = connection->peer,
         .source = connection->source,
         .connection = connection->id,

@@ -86,14 +86,15 @@ static void step_arm(struct client *client, struct client_connection *connection
 /* ---- beginning ---- */
 
 enum err client_connection_dial(struct client *client, struct client_connection *connection,
-                                const struct settings_client *settings, tick_us deadline)
+                                const struct client_attempt *attempt)
 {
     const struct flow_address *peer = &connection->peer;
+    tick_us deadline = attempt->request.deadline;
     struct flow flow;
 
-    if (client->now + settings->connect_timeout < deadline)
-        deadline = client->now + settings->connect_timeout;
-    connection->source = peer->family == FLOW_FAMILY_IP6 ? settings->source6 : settings->source4;
+    if (client->now + attempt->settings->client.connect_timeout < deadline)
+        deadline = client->now + attempt->settings->client.connect_timeout;
+    connection->source = settings_source_address(attempt->request.source, peer->family);
     enum err err = flow_connect(client->options.plane,
                                 &(struct flow_connect_options){
                                     .remote = *peer,
@@ -116,8 +117,7 @@ enum err client_connection_dial(struct client *client, struct client_connection 
 
 enum err client_connection_open(struct client *client, struct client_connection *connection)
 {
-    TRY(client_connection_dial(client, connection, settings_of(client, connection),
-                               connection->attempt.request.deadline));
+    TRY(client_connection_dial(client, connection, &connection->attempt));
     connection->attempt.connect_started = client->now;
     client_enter(client, connection, CLIENT_STATE_CONNECTING);
     wheel_arm(&client->wheel, &connection->timer, client_race_time(client, connection));
@@ -142,7 +142,7 @@ void client_connection_connected(struct client *client, struct client_connection
         connection->source = (struct flow_address){0};
     client_enter(client, connection, CLIENT_STATE_ACTIVE);
     smtpc_init(&connection->smtpc, &(struct smtpc_options){
-                                       .hello_name = settings_of(client, connection)->hello_name,
+                                       .hello_name = connection->attempt.request.source->hello_name,
                                        .tls = route->tls,
                                        .has_tls = tls_context_of(connection) != NULL,
                                        .use_bdat = settings_of(client, connection)->use_bdat,

@@ -49,6 +49,7 @@ struct client_attempt {
     bool is_reused;       /* on a kept connection that has not answered yet */
     bool has_connected, was_attempted, is_cancelled;
     bool has_mail_right;            /* to say MAIL, unused */
+    bool is_source_broken;          /* see client_result */
     bool is_mail_out;               /* MAIL was said, with the right to it, and is not answered */
     struct smtpc_failure failure;   /* the last one; text unused */
     char reason[CLIENT_REASON_MAX]; /* its text, with the host's name */
@@ -104,16 +105,17 @@ void client_enter(struct client *client, struct client_connection *connection,
 struct client_connection *client_take(struct client *client);
 /** The connection is gone and its slot with it: on_closed(). */
 void client_release(struct client *client, struct client_connection *connection);
-uint64_t client_key(const struct client *client, const struct settings_route *route);
+uint64_t client_key(const struct client_request *request);
 bool client_is_clear_host(const struct client *client, const struct flow_address *address);
 void client_clear_host_remember(struct client *client, const struct flow_address *address);
 
 /* client_connection.c */
 /** Begin to connect to `connection->peer`. */
 enum err client_connection_open(struct client *client, struct client_connection *connection);
-/** Begin to connect; the state and the timer for step_deadline are the caller's. */
+/** Begin to connect for this attempt; the state and the timer for step_deadline are the caller's.
+ */
 enum err client_connection_dial(struct client *client, struct client_connection *connection,
-                                const struct settings_client *settings, tick_us deadline);
+                                const struct client_attempt *attempt);
 /** The flow is there: the engine begins. */
 void client_connection_connected(struct client *client, struct client_connection *connection);
 /** Reset a connection; its slot is free when the peer must have noticed. */

@@ -29,6 +29,14 @@ static struct mx_host *host_of(struct client_attempt *attempt)
     return &attempt->hosts[attempt->host_index];
 }
 
+/* May this address be raced against the present one? */
+static bool is_other_family(const struct client_connection *connection,
+                            const struct flow_address *address)
+{
+    return address->family != connection->peer.family &&
+           settings_source_has_family(connection->attempt.request.source, address->family);
+}
+
 /* The next address of the other family; address_count: there is none. */
 static uint32_t other_family(struct client_connection *connection)
 {
@@ -36,7 +44,7 @@ static uint32_t other_family(struct client_connection *connection)
     const struct mx_host *host = host_of(attempt);
     uint32_t i = attempt->address_index + 1;
 
-    while (i < host->address_count && host->addresses[i].family == connection->peer.family)
+    while (i < host->address_count && !is_other_family(connection, &host->addresses[i]))
         i++;
     return i < host->address_count ? i : host->address_count;
 }
@@ -93,8 +101,7 @@ void client_race_begin(struct client *client, struct client_connection *leader)
     rival->leader = leader;
     leader->rival = rival;
     client->stats.races++;
-    if (client_connection_dial(client, rival, &attempt->settings->client,
-                               attempt->request.deadline) == ERR_OK) {
+    if (client_connection_dial(client, rival, attempt) == ERR_OK) {
         client_enter(client, rival, CLIENT_STATE_RACING);
         wheel_arm(&client->wheel, &rival->timer, rival->step_deadline);
         return;

@@ -12,6 +12,7 @@
  */
 #include "relay/handover.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define HANDOVER_BODY_MAX (8u << 20)
@@ -39,6 +40,7 @@ enum err handover_new(uint32_t owner, void *owner_job, const struct client_reque
     handover->recipient_count = request->recipient_count;
     handover->recipients = handover_copy(request->recipients,
                                          request->recipient_count * sizeof(request->recipients[0]));
+    (void)snprintf(handover->source, sizeof(handover->source), "%s", request->source->name);
     memcpy(handover->label, label.data,
            label.size < MX_NAME_MAX - 1 ? label.size : MX_NAME_MAX - 1);
 

@@ -27,6 +27,7 @@ struct handover {
     void *owner_job; /* the owner's, untouched by the holder */
     uint64_t site;
     char label[MX_NAME_MAX]; /* of the site, for people */
+    char source[SETTINGS_SOURCE_NAME_MAX + 1];
     struct mx_answer hosts;
     uint8_t *encoded; /* envelope */
     uint32_t encoded_size;

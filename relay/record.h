@@ -40,6 +40,7 @@ struct record {
     char tls[24];             /* "TLSv1.3", empty: none */
     char host[96];            /* next hop's name, or client's EHLO name */
     char site[64];
+    char source_name[32]; /* of `source` */
     char sender[128];
     char recipient[128];
     char text[256]; /* reply text */

@@ -107,9 +107,28 @@ struct settings_site_limits {
     struct rate_set rates;
 };
 
-struct settings_client {
+#define SETTINGS_SOURCE_NAME_MAX 31u
+#define SETTINGS_MEMBER_MAX      64u
+
+struct settings_source { /* an address that mail leaves from */
+    const char *name;
     const char *hello_name;
-    struct flow_address source4, source6;    /* family NONE: any */
+    struct flow_address ip4, ip6; /* family NONE: not over it; both: as the system chooses */
+    bool is_implied;              /* nobody wrote it down */
+};
+
+struct settings_member {
+    uint32_t source; /* its number */
+    uint32_t weight; /* 1 to 1,000 */
+};
+
+struct settings_pool { /* sources that share mail */
+    const char *name;
+    const struct settings_member *members;
+    uint32_t member_count; /* 1 to SETTINGS_MEMBER_MAX */
+};
+
+struct settings_client {
     tick_us connect_timeout;                 /* 30 s */
     tick_us greeting_timeout;                /* 300 s */
     tick_us command_timeout;                 /* 300 s */
@@ -142,6 +161,10 @@ struct settings {
     uint32_t route_table_size;
     const struct settings_site *sites; /* providers first, in the order of the file */
     uint32_t site_count;
+    const struct settings_source *sources;
+    uint32_t source_count; /* at least 1 */
+    const struct settings_pool *pools;
+    uint32_t pool_count, default_pool;
     struct settings_client client;
     struct mx_policy mx;
     tick_us retry_min, retry_max, message_lifetime; /* 5 min, 4 h (80 min ...), 5 d */
@@ -163,6 +186,17 @@ uint32_t *settings_route_table_new(const struct settings *settings, uint32_t *re
  * belong to, else by the most specific pattern. */
 struct settings_site_limits settings_site_find(const struct settings *settings, struct span domain,
                                                const struct mx_answer *answer);
+/** The pool of this name (ASCII case ignored), or NULL. */
+const struct settings_pool *settings_pool_find(const struct settings *settings, struct span name);
+/** Where mail goes that asks for this pool: the default for "" and for one that is no more. */
+const struct settings_pool *settings_pool_of(const struct settings *settings, struct span name);
+const struct settings_source *settings_source_find(const struct settings *settings,
+                                                   struct span name);
+/** May hosts with addresses of this family be reached from it? */
+bool settings_source_has_family(const struct settings_source *source, enum flow_family family);
+/** What to connect from, to such a host; family NONE: any. */
+struct flow_address settings_source_address(const struct settings_source *source,
+                                            enum flow_family family);
 /** Is this the rule for "*"? */
 bool settings_site_is_default(const struct settings_site *rule);
 bool settings_relay_is_allowed(const struct settings *settings, const struct flow_address *client);

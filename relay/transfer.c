@@ -239,8 +239,11 @@ static void transfer_on_site_wake(void *context, struct site *site)
 {
     struct transfer *transfer = context;
     struct transfer_site *found = transfer_site_find(transfer, site_get_view(site).key);
-    if (found != NULL)
-        transfer_site_wake(transfer, found);
+    if (found == NULL)
+        return;
+    transfer_site_wake(transfer, found);
+    if (site_is_suspended(site, transfer->now.tick))
+        client_close_idle(transfer->client, found->key, transfer->now.tick);
 }
 
 static void transfer_on_site_send(void *context, uint32_t to_shard,
@@ -270,6 +273,7 @@ static void transfer_on_connection_closed(void *context, uint64_t key)
     site->connections--;
     site_slot_return(transfer->sites, site->site, transfer->now.tick);
     transfer_site_wake(transfer, site);
+    transfer_site_review(transfer, site);
 }
 
 static void transfer_on_connection_idle(void *context, uint64_t key)
@@ -277,9 +281,9 @@ static void transfer_on_connection_idle(void *context, uint64_t key)
     struct transfer *transfer = context;
     struct transfer_site *site = transfer_site_find(transfer, key);
     CHECK(site != NULL);
-    if (site_has_excess(site->site) || site_is_suspended(site->site, transfer->now.tick))
-        client_close_idle(transfer->client, key, transfer->now.tick);
     transfer_site_wake(transfer, site);
+    if (site_has_excess(site->site) || site_is_suspended(site->site, transfer->now.tick))
+        client_close_idle(transfer->client, key, transfer->now.tick); /* may forget the site */
 }
 
 static bool transfer_on_may_mail(void *context, uint64_t key, bool has_right)
@@ -377,7 +381,10 @@ void transfer_run(struct transfer *transfer, struct tick_now now)
         transfer_jobs_scan(transfer);
         transfer->cancel_scan = now.tick + TRANSFER_CANCEL_SCAN_TIME;
     }
+    if (source_advance(transfer->sources, now.tick))
+        transfer_places_wake(transfer);
     transfer_lines_run(transfer);
+    transfer_places_run(transfer);
     transfer_dsns_run(transfer);
 }
 
@@ -392,9 +399,10 @@ tick_us transfer_deadline(const struct transfer *transfer)
     deadline = tick_earlier(deadline, site_set_deadline(transfer->sites));
     deadline = tick_earlier(deadline, qmgr_deadline(transfer->qmgr));
     deadline = tick_earlier(deadline, spool_deadline(transfer->options.spool));
+    deadline = tick_earlier(deadline, source_deadline(transfer->sources));
     if (transfer->jobs_active > 0)
         deadline = tick_earlier(deadline, transfer->cancel_scan);
-    if (!TAILQ_EMPTY(&transfer->woken) || !TAILQ_EMPTY(&transfer->woken_sites))
+    if (!TAILQ_EMPTY(&transfer->woken) || !TAILQ_EMPTY(&transfer->woken_places))
         deadline = 0;
     return deadline;
 }
@@ -456,7 +464,7 @@ struct transfer *transfer_new(const struct transfer_options *options,
     TAILQ_INIT(&transfer->resolving);
     TAILQ_INIT(&transfer->woken);
     TAILQ_INIT(&transfer->settling);
-    TAILQ_INIT(&transfer->woken_sites);
+    TAILQ_INIT(&transfer->woken_places);
     TAILQ_INIT(&transfer->jobs);
     TAILQ_INIT(&transfer->unread);
     LIST_INIT(&transfer->receiving);
@@ -489,6 +497,7 @@ struct transfer *transfer_new(const struct transfer_options *options,
         .on_host = transfer_on_host,
     };
     transfer->client = client_new(&client, settings);
+    transfer->sources = source_set_new(settings);
     return transfer;
 }
 
@@ -496,6 +505,8 @@ void transfer_set_settings(struct transfer *transfer, const struct settings *set
 {
     transfer->settings = settings;
     client_set_settings(transfer->client, settings);
+    source_set_settings(transfer->sources, settings);
+    transfer_places_wake(transfer);
 }
 
 bool transfer_uses_settings(const struct transfer *transfer, uint64_t serial)
@@ -522,6 +533,9 @@ void transfer_free(struct transfer *transfer)
     client_free(transfer->client);
     transfer_jobs_free(transfer);
     transfer_lines_free(transfer);
+    transfer_places_free(transfer);
+    transfer_sites_free(transfer);
+    source_set_free(transfer->sources);
     qmgr_free(transfer->qmgr);
     site_set_free(transfer->sites);
     free(transfer);

@@ -31,9 +31,9 @@ static void transfer_handover_send(struct transfer *transfer, uint32_t to, enum 
 /* ---- owner ---- */
 
 bool transfer_job_send_away(struct transfer *transfer, struct transfer_job *job,
-                            const struct client_request *request)
+                            struct transfer_member *member, const struct client_request *request)
 {
-    struct transfer_site *site = job->site;
+    struct transfer_site *site = member->site;
     uint32_t holder = site_holder(site->site);
 
     if (job->guest != NULL || !site_is_scarce(site->site) || holder == transfer->options.shard ||
@@ -42,8 +42,9 @@ bool transfer_job_send_away(struct transfer *transfer, struct transfer_job *job,
     if (handover_new(transfer->options.shard, job, request, site_get_view(site->site).label,
                      &job->away) != ERR_OK)
         return false;
-    TAILQ_REMOVE(&site->ready, job, link);
+    TAILQ_REMOVE(&job->place->ready, job, link);
     job->state = TRANSFER_JOB_AWAY;
+    job->member = member;
     job->holder = holder;
     site->away++;
     transfer->handovers++;
@@ -62,7 +63,7 @@ static void transfer_on_handover_result(struct transfer *transfer, struct handov
     struct transfer_job *job = handover->owner_job;
 
     CHECK(job->state == TRANSFER_JOB_AWAY && job->away == handover);
-    job->site->away--;
+    job->member->site->away--;
     job->away = NULL;
     transfer_job_settle(transfer, job, &handover->result);
     handover_free(handover);
@@ -95,33 +96,40 @@ static struct transfer_guest *transfer_guest_new(struct handover *handover)
     return NULL;
 }
 
+/* Where it will be sent from; NULL: nowhere. */
+static struct transfer_place *transfer_guest_place(struct transfer *transfer,
+                                                   const struct transfer_guest *guest)
+{
+    const struct handover *handover = guest->handover;
+    struct span domain = guest->envelope.recipients[handover->recipients[0]].domain;
+    struct settings_site_limits limits =
+        settings_site_find(transfer->settings, domain, &handover->hosts);
+
+    if (transfer->is_draining)
+        return NULL;
+    return transfer_place_get_guest(transfer, handover,
+                                    settings_route_find(transfer->settings, domain), &limits);
+}
+
 static void transfer_on_handover_begin(struct transfer *transfer, struct handover *handover)
 {
-    struct transfer_site *site =
-        transfer->is_draining
-            ? NULL
-            : transfer_site_get(transfer, handover->site, span_from_text(handover->label));
-    struct transfer_guest *guest = site == NULL ? NULL : transfer_guest_new(handover);
+    struct transfer_guest *guest = transfer_guest_new(handover);
+    struct transfer_place *place = guest == NULL ? NULL : transfer_guest_place(transfer, guest);
     struct buf_queue body;
 
     buf_queue_init(&body);
-    if (guest == NULL ||
+    if (place == NULL ||
         buf_queue_append_copy(&body, transfer->options.plane->pool,
                               span_of(handover->body, (uint32_t)handover->body_size)) != ERR_OK) {
         if (guest != NULL)
             transfer_guest_free(guest);
-        if (site != NULL)
-            transfer_site_forget(transfer, site);
+        if (place != NULL)
+            transfer_place_review(transfer, place);
         transfer_guest_refuse(transfer, handover);
         return;
     }
-    struct span domain = guest->envelope.recipients[handover->recipients[0]].domain;
-    const struct settings_route *route = settings_route_find(transfer->settings, domain);
-    struct settings_site_limits limits =
-        settings_site_find(transfer->settings, domain, &handover->hosts);
-    transfer_site_limit(transfer, site, route, &limits);
-    transfer_job_new_guest(transfer, site, guest, route, &body);
-    transfer_site_wake(transfer, site);
+    transfer_job_new_guest(transfer, place, guest, place->route, &body);
+    transfer_place_wake(transfer, place);
 }
 
 void transfer_guest_end(struct transfer *transfer, struct transfer_guest *guest,

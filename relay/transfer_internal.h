@@ -5,12 +5,15 @@
 #include <sys/queue.h>
 
 #include "relay/handover.h"
+#include "relay/source.h"
 #include "relay/transfer.h"
 
 /*
  * Shared by the files of the transfer: transfer.c (hub and intake), transfer_line.c (a line's way
- * to its site), transfer_job.c (one delivery's attempt), transfer_dsn.c (what is owed to senders).
- * States are drawn in each file's opening comment.
+ * to its place), transfer_place.c (whose turn it is at a place, and from which source),
+ * transfer_site.c (what is known of a site seen from one source), transfer_job.c (one delivery's
+ * attempt), transfer_dsn.c (what is owed to senders). States are drawn in each file's opening
+ * comment.
  */
 #define TRANSFER_SITE_BUCKETS       4096u
 #define TRANSFER_READ_AHEAD_MAX     4u  /* bodies of one site being read or waiting for it */
@@ -54,7 +57,7 @@ struct transfer_intake {
 enum transfer_line_state {
     TRANSFER_LINE_RESOLVING,
     TRANSFER_LINE_WOKEN,
-    TRANSFER_LINE_AT_SITE,
+    TRANSFER_LINE_AT_PLACE,
     TRANSFER_LINE_SETTLING,
 };
 
@@ -68,15 +71,15 @@ struct transfer_verdict {
     wall_us retry_not_before;
 };
 
-struct transfer_site;
+struct transfer_place;
 struct transfer_line {
     struct transfer_token token;
     TAILQ_ENTRY(transfer_line)
-    link; /* in transfer->resolving, ->woken, ->settling or site->lines: as `state` says */
+    link; /* in transfer->resolving, ->woken, ->settling or place->lines: as `state` says */
     enum transfer_line_state state;
     struct qmgr_line *line;
-    struct transfer_site *site; /* AT_SITE */
-    uint64_t settings_serial;   /* route may be followed only while this is the present snapshot */
+    struct transfer_place *place; /* AT_PLACE */
+    uint64_t settings_serial; /* route may be followed only while this is the present snapshot */
     const struct settings_route *route;
     struct transfer_verdict verdict;       /* SETTLING: of all that was due */
     uint32_t settle_count, settle_waiting; /* to be taken; taken, their envelopes being read */
@@ -103,10 +106,11 @@ struct transfer_guest {
 
 struct transfer_job {
     struct transfer_token token;
-    TAILQ_ENTRY(transfer_job) link; /* in site->ready (READY), transfer->unread (UNREAD) */
+    TAILQ_ENTRY(transfer_job) link; /* in place->ready (READY), transfer->unread (UNREAD) */
     TAILQ_ENTRY(transfer_job) all;
     enum transfer_job_state state;
-    struct transfer_site *site;
+    struct transfer_place *place;
+    struct transfer_member *member; /* SENDING, AWAY: over which */
     struct qmgr_delivery *delivery; /* NULL for a guest */
     struct transfer_guest *guest;   /* NULL for our own */
     struct handover *away;          /* AWAY: held by shard `holder` */
@@ -123,22 +127,51 @@ struct transfer_job {
 };
 TAILQ_HEAD(transfer_job_list, transfer_job);
 
-/* What the transfer keeps per site while anything of ours is there. */
+/* What the transfer keeps of a site seen from one source, while anything of ours is there. */
 struct transfer_site {
     struct transfer_site *hash_next;
-    TAILQ_ENTRY(transfer_site) woken_link;
-    bool is_woken;
     uint64_t key;
     struct site *site;
+    TAILQ_HEAD(, transfer_member) members; /* of places that may send over it; the next first */
+    uint32_t connection_max;
+    uint32_t messages_per_connection_max, recipient_max; /* 0: as the settings say */
+    uint32_t connections, away;
+    bool is_mail_short; /* the right to say MAIL was missing when it was asked for last */
+};
+
+/* One source of a place's pool. */
+struct transfer_member {
+    TAILQ_ENTRY(transfer_member) link; /* in site->members, while `site` is known */
+    struct transfer_place *place;
+    struct transfer_site *site; /* NULL: not used there yet */
+    const struct settings_source *source;
+    uint32_t number; /* of the source */
+    uint64_t site_key;
+};
+
+/* Where the lines of one pool wait for one site, whichever source will take them. */
+struct transfer_place {
+    struct transfer_place *hash_next;
+    TAILQ_ENTRY(transfer_place) woken_link;
+    bool is_woken, is_guest;
+    uint64_t key, base; /* base: of the site, whatever the source */
+    const struct settings
+        *settings;   /* followed only while they are the present ones, or for jobs */
+    uint64_t serial; /* of `settings` */
+    const struct settings_route *route;
+    struct settings_site_limits limits;
+    char label[SITE_LABEL_MAX + 1];
     struct transfer_line_list lines;
     struct qmgr_round *round; /* the order in which their mail goes */
     struct transfer_job_list ready;
-    uint32_t connection_max;
-    uint32_t messages_per_connection_max, recipient_max; /* 0: as the settings say */
-    uint32_t jobs, connections, reading, away;
+    int64_t rank; /* of the job that waits for a connection; INT64_MAX: none does */
+    uint32_t jobs, reading;
     uint64_t read_memory;
+    uint32_t member_count;
+    struct source_turn *turns; /* behind the members */
+    struct transfer_member members[];
 };
-TAILQ_HEAD(transfer_site_list, transfer_site);
+TAILQ_HEAD(transfer_place_list, transfer_place);
 
 enum transfer_dsn_state { TRANSFER_DSN_READING, TRANSFER_DSN_COMMITTING };
 
@@ -161,9 +194,11 @@ struct transfer {
     struct client *client;
     struct tick_now
         now; /* of this turn: the clients' and sites' callbacks have no clock of their own */
+    struct source_set *sources;
     struct transfer_line_list resolving, woken, settling;
-    struct transfer_site_list woken_sites;
-    struct transfer_site *buckets[TRANSFER_SITE_BUCKETS];
+    struct transfer_place_list woken_places;
+    struct transfer_site *sites_by_key[TRANSFER_SITE_BUCKETS];
+    struct transfer_place *places_by_key[TRANSFER_SITE_BUCKETS];
     struct transfer_job_list jobs, unread;
     LIST_HEAD(, transfer_intake) receiving, committing;
     LIST_HEAD(, transfer_dsn) dsns;
@@ -178,14 +213,11 @@ struct transfer {
 
 /* transfer_line.c */
 void transfer_lines_run(struct transfer *transfer);
-struct transfer_site *transfer_site_find(struct transfer *transfer, uint64_t key);
-struct transfer_site *transfer_site_get(struct transfer *transfer, uint64_t key, struct span label);
-/** The limits that the configuration has for it from now on. */
-void transfer_site_limit(struct transfer *transfer, struct transfer_site *site,
-                         const struct settings_route *route,
-                         const struct settings_site_limits *limits);
-void transfer_site_wake(struct transfer *transfer, struct transfer_site *site);
-void transfer_site_forget(struct transfer *transfer, struct transfer_site *site);
+/** Back to the queue, from its place or from no list. */
+void transfer_line_finish(struct transfer *transfer, struct transfer_line *line);
+/** Its route and its hosts are still as they were found. */
+bool transfer_line_is_fresh(const struct transfer *transfer, const struct transfer_line *line);
+void transfer_line_list_free(struct transfer *transfer, struct transfer_line_list *list);
 void transfer_lines_free(struct transfer *transfer);
 
 /** The envelope of a delivery of a SETTLING line is here, or cannot be read. */
@@ -193,18 +225,72 @@ void transfer_line_on_loaded(struct transfer *transfer, struct transfer_line *li
                              struct qmgr_delivery *delivery, bool is_loaded);
 bool transfer_lines_use_settings(const struct transfer *transfer, uint64_t serial);
 
+/* transfer_site.c */
+struct transfer_site *transfer_site_find(struct transfer *transfer, uint64_t key);
+/** NULL: all sites are busy. */
+struct transfer_site *transfer_site_get(struct transfer *transfer, uint64_t key, struct span label,
+                                        struct span source);
+/** Of the site of these hosts, whatever the source. */
+uint64_t transfer_site_base(const struct transfer *transfer, const struct mx_answer *answer,
+                            const struct settings_site_limits *limits);
+/** Of that site, seen from one source. */
+uint64_t transfer_site_key(uint64_t base, const struct settings_source *source);
+/** The limits that the configuration has for it from now on. */
+void transfer_site_limit(struct transfer *transfer, struct transfer_site *site,
+                         const struct settings_route *route,
+                         const struct settings_site_limits *limits);
+/** The first rank of the jobs that wait for it, at whatever place. */
+int64_t transfer_site_rank(const struct transfer_site *site);
+/** Something of it became free: whoever waits for it gets a look. */
+void transfer_site_wake(struct transfer *transfer, struct transfer_site *site);
+/** Forget it if nothing is there any more. */
+void transfer_site_review(struct transfer *transfer, struct transfer_site *site);
+void transfer_sites_free(struct transfer *transfer);
+
+/* transfer_place.c */
+/** Find or make the place where a line of this pool waits for the site of its hosts; NULL: all
+ * sites are busy. */
+struct transfer_place *transfer_place_get(struct transfer *transfer, struct transfer_line *line,
+                                          const struct settings_site_limits *limits);
+/** The place of deliveries that other shards send over this source; NULL: there is no such source,
+ * or no room for its site. */
+struct transfer_place *transfer_place_get_guest(struct transfer *transfer,
+                                                const struct handover *handover,
+                                                const struct settings_route *route,
+                                                const struct settings_site_limits *limits);
+void transfer_place_wake(struct transfer *transfer, struct transfer_place *place);
+void transfer_places_wake(struct transfer *transfer);
+void transfer_places_run(struct transfer *transfer);
+void transfer_place_review(struct transfer *transfer, struct transfer_place *place);
+/** Deliveries of the place that would go now if they were allowed to. */
+uint32_t transfer_place_waiting(const struct transfer_place *place);
+void transfer_places_free(struct transfer *transfer);
+
 /* transfer_job.c */
 struct transfer_job *transfer_job_new(struct transfer *transfer, struct transfer_line *line,
                                       struct qmgr_delivery *delivery, int64_t rank);
-/** Try to put a READY job on a connection. False: none to be had now; the job stays READY. */
-bool transfer_job_start(struct transfer *transfer, struct transfer_job *job);
-/** It ends as if it had not been taken, and is due again then (0: at once). */
+/* How it went to start a job over one source. */
+enum transfer_try {
+    TRANSFER_TRY_STARTED,
+    TRANSFER_TRY_BUSY,   /* nothing to be had now: the site will wake us */
+    TRANSFER_TRY_PAUSED, /* the site pauses, seen from there, and will wake us */
+};
+/** Try to put a READY job on a connection of this member, whose site is known. */
+enum transfer_try transfer_job_try(struct transfer *transfer, struct transfer_job *job,
+                                   struct transfer_member *member);
+/** Hand a READY job to the shard that has the member's scarce slots. False: it stays READY. */
+bool transfer_job_try_away(struct transfer *transfer, struct transfer_job *job,
+                           struct transfer_member *member);
+/** Every recipient of our own READY job has the same fate, and the job ends. */
+void transfer_job_settle_all(struct transfer *transfer, struct transfer_job *job,
+                             const struct transfer_verdict *verdict);
+/** The attempt never began: the delivery goes back, not counted. */
 void transfer_job_put_back(struct transfer *transfer, struct transfer_job *job, wall_us not_before);
 /** Its envelope is here, or cannot be read. */
 void transfer_job_on_loaded(struct transfer *transfer, struct transfer_job *job, bool is_loaded);
 void transfer_job_on_read(struct transfer *transfer, struct transfer_job *job,
                           struct spool_event *event);
-void transfer_job_new_guest(struct transfer *transfer, struct transfer_site *site,
+void transfer_job_new_guest(struct transfer *transfer, struct transfer_place *place,
                             struct transfer_guest *guest, const struct settings_route *route,
                             struct buf_queue *body);
 /** Give a result to the queue, write records, end the job. */
@@ -222,7 +308,7 @@ void transfer_delivery_settle(struct transfer *transfer, struct qmgr_delivery *d
 /** Hand a READY job to the shard that holds a slot of its scarce site. False: not possible, it
  * stays READY. */
 bool transfer_job_send_away(struct transfer *transfer, struct transfer_job *job,
-                            const struct client_request *request);
+                            struct transfer_member *member, const struct client_request *request);
 /** Ask the holder of an AWAY job to end it early; its RESULT follows. */
 void transfer_job_recall(struct transfer *transfer, struct transfer_job *job);
 /** Answer the owner (NULL: not attempted) and free the guest. */

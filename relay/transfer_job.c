@@ -144,7 +144,7 @@ static void transfer_job_read(struct transfer *transfer, struct transfer_job *jo
     job->read_size = view.envelope->body_size;
     transfer->read_memory += job->read_size;
     transfer->reading_size += job->read_size;
-    job->site->read_memory += job->read_size;
+    job->place->read_memory += job->read_size;
     spool_read_body(transfer->options.spool, view.entry, 0, (uint32_t)view.envelope->body_size,
                     (uint64_t)(uintptr_t)job);
 }
@@ -188,34 +188,33 @@ static void transfer_jobs_read(struct transfer *transfer)
             transfer_pool_spare(transfer) < transfer->read_memory_max / TRANSFER_READ_SPARE_SHARE)
             return; /* a long list is not worth looking through */
         uint64_t size = qmgr_delivery_view(transfer->qmgr, job->delivery).envelope->body_size;
-        if (transfer_may_read(transfer, job->site->read_memory, size))
+        if (transfer_may_read(transfer, job->place->read_memory, size))
             transfer_job_read(transfer, job);
     }
 }
 
 static void transfer_job_end(struct transfer *transfer, struct transfer_job *job)
 {
-    struct transfer_site *site = job->site;
+    struct transfer_place *place = job->place;
 
     if (job->state == TRANSFER_JOB_READY)
-        TAILQ_REMOVE(&site->ready, job, link);
+        TAILQ_REMOVE(&place->ready, job, link);
     if (job->state == TRANSFER_JOB_UNREAD) {
         TAILQ_REMOVE(&transfer->unread, job, link);
-        site->reading--;
+        place->reading--;
     }
     TAILQ_REMOVE(&transfer->jobs, job, all);
     transfer->read_memory -= job->read_size;
-    site->read_memory -= job->read_size;
+    place->read_memory -= job->read_size;
     buf_queue_fini(&job->read_body);
-    CHECK(site->jobs > 0 && transfer->jobs_active > 0);
-    site->jobs--;
+    CHECK(place->jobs > 0 && transfer->jobs_active > 0);
+    place->jobs--;
     transfer->jobs_active--;
-    transfer_site_wake(transfer, site);
+    transfer_place_wake(transfer, place);
     free(job);
     transfer_jobs_read(transfer);
 }
 
-/* The attempt never began: the delivery goes back, not counted. */
 void transfer_job_put_back(struct transfer *transfer, struct transfer_job *job, wall_us not_before)
 {
     if (job->guest != NULL)
@@ -227,10 +226,11 @@ void transfer_job_put_back(struct transfer *transfer, struct transfer_job *job, 
     transfer_job_end(transfer, job);
 }
 
-static wall_us transfer_wall_of(const struct transfer *transfer, tick_us tick)
+void transfer_job_settle_all(struct transfer *transfer, struct transfer_job *job,
+                             const struct transfer_verdict *verdict)
 {
-    return tick > transfer->now.tick ? transfer->now.wall + (wall_us)(tick - transfer->now.tick)
-                                     : transfer->now.wall;
+    transfer_delivery_settle(transfer, job->delivery, verdict);
+    transfer_job_end(transfer, job);
 }
 
 /* ---- UNREAD, READING, READY ---- */
@@ -238,7 +238,7 @@ static wall_us transfer_wall_of(const struct transfer *transfer, tick_us tick)
 static void transfer_job_make_ready(struct transfer_job *job)
 {
     job->state = TRANSFER_JOB_READY;
-    TAILQ_INSERT_TAIL(&job->site->ready, job, link);
+    TAILQ_INSERT_TAIL(&job->place->ready, job, link);
 }
 
 static void transfer_mx_answer_copy(struct mx_answer *to, const struct mx_answer *from)
@@ -249,7 +249,7 @@ static void transfer_mx_answer_copy(struct mx_answer *to, const struct mx_answer
 }
 
 static struct transfer_job *transfer_job_alloc(struct transfer *transfer,
-                                               struct transfer_site *site,
+                                               struct transfer_place *place,
                                                const struct settings_route *route,
                                                const struct mx_answer *answer)
 {
@@ -257,23 +257,23 @@ static struct transfer_job *transfer_job_alloc(struct transfer *transfer,
     CHECK(job != NULL);
     memset(job, 0, offsetof(struct transfer_job, answer));
     job->token.kind = TRANSFER_TOKEN_JOB;
-    job->site = site;
+    job->place = place;
     job->settings = transfer->settings;
     job->route = route;
     job->started = transfer->now.wall;
     transfer_mx_answer_copy(&job->answer, answer);
     buf_queue_init(&job->read_body);
     TAILQ_INSERT_TAIL(&transfer->jobs, job, all);
-    site->jobs++;
+    place->jobs++;
     transfer->jobs_active++;
     return job;
 }
 
-void transfer_job_new_guest(struct transfer *transfer, struct transfer_site *site,
+void transfer_job_new_guest(struct transfer *transfer, struct transfer_place *place,
                             struct transfer_guest *guest, const struct settings_route *route,
                             struct buf_queue *body)
 {
-    struct transfer_job *job = transfer_job_alloc(transfer, site, route, &guest->handover->hosts);
+    struct transfer_job *job = transfer_job_alloc(transfer, place, route, &guest->handover->hosts);
     job->guest = guest;
     job->rank = qmgr_rank(guest->envelope.class, transfer->now.wall);
     buf_queue_move(&job->read_body, body);
@@ -290,7 +290,7 @@ static void transfer_job_loaded(struct transfer *transfer, struct transfer_job *
         return;
     }
     job->state = TRANSFER_JOB_UNREAD;
-    job->site->reading++;
+    job->place->reading++;
     TAILQ_INSERT_TAIL(&transfer->unread, job, link);
     transfer_jobs_read(transfer);
 }
@@ -298,7 +298,8 @@ static void transfer_job_loaded(struct transfer *transfer, struct transfer_job *
 struct transfer_job *transfer_job_new(struct transfer *transfer, struct transfer_line *line,
                                       struct qmgr_delivery *delivery, int64_t rank)
 {
-    struct transfer_job *job = transfer_job_alloc(transfer, line->site, line->route, &line->answer);
+    struct transfer_job *job =
+        transfer_job_alloc(transfer, line->place, line->route, &line->answer);
     job->delivery = delivery;
     job->rank = rank;
     qmgr_delivery_set_user(delivery, job);
@@ -307,17 +308,17 @@ struct transfer_job *transfer_job_new(struct transfer *transfer, struct transfer
         return job;
     }
     job->state = TRANSFER_JOB_LOADING;
-    job->site->reading++;
+    job->place->reading++;
     return job;
 }
 
 void transfer_job_on_loaded(struct transfer *transfer, struct transfer_job *job, bool is_loaded)
 {
     CHECK(job->state == TRANSFER_JOB_LOADING);
-    job->site->reading--;
+    job->place->reading--;
     if (is_loaded) {
         transfer_job_loaded(transfer, job);
-        transfer_site_wake(transfer, job->site);
+        transfer_place_wake(transfer, job->place);
         return;
     }
     job->state = TRANSFER_JOB_READING; /* as one whose body could not be read */
@@ -328,25 +329,23 @@ void transfer_job_on_read(struct transfer *transfer, struct transfer_job *job,
                           struct spool_event *event)
 {
     CHECK(job->state == TRANSFER_JOB_READING);
-    job->site->reading--;
+    job->place->reading--;
     transfer->reading_size -= job->read_size;
     if (event->err == ERR_OK) {
         buf_queue_move(&job->read_body, &event->octets);
         transfer_job_make_ready(job);
-        transfer_site_wake(transfer, job->site);
+        transfer_place_wake(transfer, job->place);
         return;
     }
     buf_queue_fini(&event->octets);
     if (event->err == ERR_DISK_CORRUPT) {
-        transfer_delivery_settle(
-            transfer, job->delivery,
-            &(struct transfer_verdict){RECIPIENT_FAILED,
-                                       554,
-                                       {5, 3, 0},
-                                       "the stored message failed its checksum",
-                                       true,
-                                       0});
-        transfer_job_end(transfer, job);
+        transfer_job_settle_all(transfer, job,
+                                &(struct transfer_verdict){RECIPIENT_FAILED,
+                                                           554,
+                                                           {5, 3, 0},
+                                                           "the stored message failed its checksum",
+                                                           true,
+                                                           0});
         return;
     }
     transfer_job_put_back(transfer, job, transfer->now.wall + (wall_us)TRANSFER_RESOLVE_RETRY_TIME);
@@ -356,54 +355,77 @@ void transfer_job_on_read(struct transfer *transfer, struct transfer_job *job,
 
 static struct client_request transfer_job_request(struct transfer *transfer,
                                                   struct transfer_job *job,
+                                                  const struct transfer_member *member,
                                                   const struct qmgr_view *view)
 {
     const struct settings_client *client = &job->settings->client;
-    uint32_t count_max = job->site->recipient_max > 0 ? job->site->recipient_max
-                                                      : client->recipients_per_transaction_max;
+    const struct transfer_site *site = member->site;
+    uint32_t count_max =
+        site->recipient_max > 0 ? site->recipient_max : client->recipients_per_transaction_max;
 
     return (struct client_request){
         .user = (uint64_t)(uintptr_t)job,
         .route = job->route,
-        .site = job->site->key,
+        .source = member->source,
+        .site = site->key,
         .hosts = &job->answer,
         .envelope = view->envelope,
         .recipients = view->recipients,
         .recipient_count = view->recipient_count < count_max ? view->recipient_count : count_max,
-        .messages_per_connection_max = job->site->messages_per_connection_max,
+        .messages_per_connection_max = site->messages_per_connection_max,
         .body = job->read_size > 0 ? &job->read_body : view->body,
         .deadline = transfer->now.tick + client->attempt_timeout,
         .is_alone = (view->envelope->flags & ENVELOPE_IN_DOUBT) != 0,
     };
 }
 
-/* Deliveries of the site that would go now if they were allowed to. */
-static uint32_t transfer_site_waiting(const struct transfer_site *site)
+/* The right to say MAIL. */
+static enum err transfer_job_may_mail(struct transfer *transfer, struct transfer_job *job,
+                                      struct transfer_site *site, int64_t rank)
 {
-    return site->jobs + qmgr_round_due(site->round);
+    enum err err = site_mail_acquire(transfer->sites, site->site, rank,
+                                     transfer_place_waiting(job->place), transfer->now.tick);
+
+    site->is_mail_short = err != ERR_OK;
+    return err;
 }
 
-/* The right to say MAIL, besides the slot that a new connection has already. */
-static bool transfer_job_may_mail(struct transfer *transfer, struct transfer_job *job,
-                                  bool has_slot)
+/*
+ * A slot, unless a kept connection will do, and the right to say MAIL. Where that was missing last
+ * time it is asked for first: a slot that cannot be used goes back, to be offered to the next who
+ * cannot use it, and with two sources each offer would make the other be asked for again.
+ */
+static enum err transfer_job_acquire(struct transfer *transfer, struct transfer_job *job,
+                                     struct transfer_site *site, bool needs_slot)
 {
-    struct site *site = job->site->site;
+    int64_t rank = transfer_site_rank(site);
+    bool is_mail_first = site->is_mail_short || !needs_slot;
+    enum err err = ERR_OK;
 
-    if (site_mail_acquire(transfer->sites, site, job->rank, transfer_site_waiting(job->site),
-                          transfer->now.tick) == ERR_OK)
-        return true;
-    if (has_slot)
-        site_slot_return(transfer->sites, site, transfer->now.tick);
-    return false;
+    if (is_mail_first)
+        TRY(transfer_job_may_mail(transfer, job, site, rank));
+    if (needs_slot)
+        err = site_slot_acquire(transfer->sites, site->site, rank, job->place->jobs,
+                                transfer->now.tick);
+    if (err != ERR_OK && is_mail_first)
+        site_mail_done(transfer->sites, site->site, false, transfer->now.tick);
+    if (err != ERR_OK || is_mail_first)
+        return err;
+    err = transfer_job_may_mail(transfer, job, site, rank);
+    if (err != ERR_OK)
+        site_slot_return(transfer->sites, site->site, transfer->now.tick);
+    return err;
 }
 
 static void transfer_job_send(struct transfer *transfer, struct transfer_job *job,
-                              const struct client_request *request, bool is_new)
+                              struct transfer_member *member, const struct client_request *request,
+                              bool is_new)
 {
-    struct transfer_site *site = job->site;
+    struct transfer_site *site = member->site;
 
-    TAILQ_REMOVE(&site->ready, job, link);
+    TAILQ_REMOVE(&job->place->ready, job, link);
     job->state = TRANSFER_JOB_SENDING;
+    job->member = member;
     job->started = transfer->now.wall;
     job->started_tick = transfer->now.tick;
     site->connections += is_new;
@@ -417,30 +439,28 @@ static void transfer_job_send(struct transfer *transfer, struct transfer_job *jo
     transfer_job_put_back(transfer, job, transfer->now.wall + (wall_us)TRANSFER_RESOLVE_RETRY_TIME);
 }
 
-bool transfer_job_start(struct transfer *transfer, struct transfer_job *job)
+enum transfer_try transfer_job_try(struct transfer *transfer, struct transfer_job *job,
+                                   struct transfer_member *member)
 {
-    struct site *site = job->site->site;
     struct qmgr_view view = transfer_job_view(transfer, job);
-    struct client_request request = transfer_job_request(transfer, job, &view);
+    struct client_request request = transfer_job_request(transfer, job, member, &view);
     bool is_new = !client_has_idle(transfer->client, &request);
-    enum err err = ERR_OK;
 
     CHECK(job->state == TRANSFER_JOB_READY);
-    if (is_new)
-        err = site_slot_acquire(transfer->sites, site, job->rank, job->site->jobs,
-                                transfer->now.tick);
-    if (err == ERR_TIMEOUT) { /* a suspension may be lifted at any time */
-        bool is_suspended = site_is_suspended(site, transfer->now.tick);
-        transfer_job_put_back(
-            transfer, job, is_suspended ? 0 : transfer_wall_of(transfer, site_paused_until(site)));
-        return true;
-    }
+    enum err err = transfer_job_acquire(transfer, job, member->site, is_new);
     if (err != ERR_OK)
-        return transfer_job_send_away(transfer, job, &request);
-    if (!transfer_job_may_mail(transfer, job, is_new))
-        return false;
-    transfer_job_send(transfer, job, &request, is_new);
-    return true;
+        return err == ERR_TIMEOUT ? TRANSFER_TRY_PAUSED : TRANSFER_TRY_BUSY;
+    transfer_job_send(transfer, job, member, &request, is_new);
+    return TRANSFER_TRY_STARTED;
+}
+
+bool transfer_job_try_away(struct transfer *transfer, struct transfer_job *job,
+                           struct transfer_member *member)
+{
+    struct qmgr_view view = transfer_job_view(transfer, job);
+    struct client_request request = transfer_job_request(transfer, job, member, &view);
+
+    return transfer_job_send_away(transfer, job, member, &request);
 }
 
 static struct qmgr_result transfer_result_of(const struct qmgr_view *view, uint32_t index,
@@ -471,6 +491,8 @@ static struct record transfer_record_of(struct transfer *transfer, const struct 
     record.connection_use = result->connection_use;
     record.peer = result->peer;
     record.source = result->source;
+    record_text(record.source_name, sizeof(record.source_name),
+                span_from_text(job->member->source->name));
     if (result->is_in_doubt)
         record.flags |= RECORD_UNCERTAIN;
     record_text(record.host, sizeof(record.host), span_from_text(result->host));
@@ -539,6 +561,18 @@ static enum site_outcome transfer_outcome_of(const struct client_result *result)
     return is_neutral ? SITE_OUTCOME_NEUTRAL : SITE_OUTCOME_OK;
 }
 
+/* What the attempt tells of the source. A member may have been there before a reload. */
+static void transfer_source_judge(struct transfer *transfer, const struct transfer_member *member,
+                                  const struct client_result *result)
+{
+    if (member->place->serial != transfer->settings->serial)
+        return;
+    if (result->is_source_broken)
+        source_on_broken(transfer->sources, member->number, transfer->now.tick);
+    else if (result->has_connected)
+        source_on_connected(transfer->sources, member->number);
+}
+
 void transfer_job_on_result(void *context, const struct client_result *result)
 {
     struct transfer *transfer = context;
@@ -546,8 +580,9 @@ void transfer_job_on_result(void *context, const struct client_result *result)
 
     CHECK(job->state == TRANSFER_JOB_SENDING);
     if (result->was_attempted)
-        site_outcome(transfer->sites, job->site->site, transfer_outcome_of(result),
+        site_outcome(transfer->sites, job->member->site->site, transfer_outcome_of(result),
                      job->started_tick, transfer->now.tick);
+    transfer_source_judge(transfer, job->member, result);
     if (job->guest == NULL) {
         transfer_job_settle(transfer, job, result);
         return;

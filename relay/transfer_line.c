@@ -1,99 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The hub of a shard, outbound half: the way of a line (the due mail of one domain) to its site.
+ * The hub of a shard, outbound half: the way of a line (the due mail of one domain in one pool) to
+ * the place where it waits for its site.
  *
- *   qmgr_line_next() -> RESOLVING <-> WOKEN        route found, MX asked; the DNS wakes us
+ *   qmgr_line_next() -> RESOLVING <-> WOKEN    route found, MX asked; the DNS wakes us
  *                          |   \--> SETTLING, then returned: discard, refuse, no such domain, DNS
  *                          |        trouble; all that is due, as its envelopes come
  *                          v
- *                       AT_SITE                    waits its turn among the lines of its site
+ *                       AT_PLACE               waits its turn among the lines there
  *                          \--> qmgr_line_return() nothing due any more, or route and MX must be
- * looked at anew
- *
- * A site is served while it has a READY job or a line with due mail, and a connection can be had: a
- * kept one, or a slot. Whose delivery goes next is the order of a qmgr_round: by class, then sender
- * domains in turn, wherever at the site their mail goes.
+ *                               looked at anew
  *
  * Invariants
  *   1. A line handed out by the queue is in exactly one list here until qmgr_line_return().
- *   2. A transfer_site exists while it has lines, jobs or connections, and holds its struct site
- * for as long.
- *   3. A route pointer is followed only while the snapshot it came from is the present one
- * (settings_serial).
+ *   2. A route pointer is followed only while the snapshot it came from is the present one
+ *      (settings_serial).
  *
- * Limits: TRANSFER_READ_AHEAD_MAX bodies a site are read back ahead of a connection; memory for
- * them in transfer_job.c.
+ * Not here: who is served next, and over which source (transfer_place.c).
  */
 #include "relay/transfer_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-/* ---- sites ---- */
-
-static uint32_t transfer_site_bucket(uint64_t key)
-{
-    return (uint32_t)(key >> 32 ^ key) % TRANSFER_SITE_BUCKETS;
-}
-
-struct transfer_site *transfer_site_find(struct transfer *transfer, uint64_t key)
-{
-    struct transfer_site *site = transfer->buckets[transfer_site_bucket(key)];
-    while (site != NULL && site->key != key)
-        site = site->hash_next;
-    return site;
-}
-
-struct transfer_site *transfer_site_get(struct transfer *transfer, uint64_t key, struct span label)
-{
-    struct transfer_site *site = transfer_site_find(transfer, key);
-    if (site != NULL)
-        return site;
-    struct site *limiter = site_get(transfer->sites, key, label, transfer->now.tick);
-    if (limiter == NULL)
-        return NULL;
-    site_hold(limiter);
-    site = calloc(1, sizeof(*site));
-    CHECK(site != NULL);
-    site->key = key;
-    site->site = limiter;
-    site->connection_max = site_get_view(limiter).connection_max;
-    TAILQ_INIT(&site->lines);
-    TAILQ_INIT(&site->ready);
-    site->round = qmgr_round_new();
-    uint32_t bucket = transfer_site_bucket(key);
-    site->hash_next = transfer->buckets[bucket];
-    transfer->buckets[bucket] = site;
-    return site;
-}
-
-void transfer_site_wake(struct transfer *transfer, struct transfer_site *site)
-{
-    if (site->is_woken)
-        return;
-    site->is_woken = true;
-    TAILQ_INSERT_TAIL(&transfer->woken_sites, site, woken_link);
-}
-
-void transfer_site_forget(struct transfer *transfer, struct transfer_site *site)
-{
-    if (site->is_woken || site->jobs > 0 || site->connections > 0 || !TAILQ_EMPTY(&site->lines))
-        return;
-    struct transfer_site **link = &transfer->buckets[transfer_site_bucket(site->key)];
-    while (*link != site)
-        link = &(*link)->hash_next;
-    *link = site->hash_next;
-    site_release(transfer->sites, site->site);
-    qmgr_round_free(site->round);
-    free(site);
-}
-
 /* ---- lines ---- */
 
-static void transfer_line_finish(struct transfer *transfer, struct transfer_line *line)
+void transfer_line_finish(struct transfer *transfer, struct transfer_line *line)
 {
-    if (line->state == TRANSFER_LINE_AT_SITE) {
-        TAILQ_REMOVE(&line->site->lines, line, link);
+    if (line->state == TRANSFER_LINE_AT_PLACE) {
+        TAILQ_REMOVE(&line->place->lines, line, link);
         qmgr_round_leave(transfer->qmgr, line->line);
     }
     qmgr_line_set_user(line->line, NULL);
@@ -267,60 +202,13 @@ static void transfer_hosts_demote_dead(struct transfer *transfer, struct mx_answ
         answer->hosts[alive_count + i] = dead[i];
 }
 
-/* Domains of one site may have routes of their own: the one that came last decides. */
-void transfer_site_limit(struct transfer *transfer, struct transfer_site *site,
-                         const struct settings_route *route,
-                         const struct settings_site_limits *limits)
+static void transfer_line_to_place(struct transfer *transfer, struct transfer_line *line)
 {
-    uint32_t connection_max = route->connection_max;
-
-    if (connection_max == 0)
-        connection_max = limits->connection_max;
-    if (connection_max == 0)
-        connection_max = transfer->options.sites.connection_max;
-    site->messages_per_connection_max = limits->messages_per_connection_max;
-    site->recipient_max = limits->recipient_max;
-    site_rates_set(transfer->sites, site->site, &limits->rates, transfer->now.tick);
-    if (site->connection_max == connection_max)
-        return;
-    site->connection_max = connection_max;
-    site_limit_set(transfer->sites, site->site, connection_max, transfer->now.tick);
-}
-
-/* A host's name, and its port where a route gave it another than a mail exchanger's: servers on two
- * ports of one host fail, and are limited, each by itself. A provider is one site by its name
- * alone. */
-static uint64_t transfer_site_key(const struct transfer *transfer, const struct mx_answer *answer,
-                                  const struct settings_site_limits *limits)
-{
-    char texts[MX_HOST_MAX][MX_NAME_MAX + 6];
-    struct span names[MX_HOST_MAX + 1];
-    uint32_t count = 0;
-
-    if (limits->name[0] != '\0')
-        names[count++] = span_from_text(limits->name);
-    uint32_t name_count = limits->provider == NULL ? answer->host_count + answer->other_count : 0;
-    for (uint32_t i = 0; i < name_count; i++) {
-        const struct mx_host *host = &answer->hosts[i];
-        names[count] = span_from_text(host->name);
-        if (host->port != transfer->settings->mx.port) {
-            (void)snprintf(texts[i], sizeof(texts[i]), "%s:%u", host->name, host->port);
-            names[count] = span_from_text(texts[i]);
-        }
-        count++;
-    }
-    return site_key((struct span){0}, names, count);
-}
-
-static void transfer_line_to_site(struct transfer *transfer, struct transfer_line *line)
-{
-    struct span domain = qmgr_line_domain(line->line);
     struct settings_site_limits limits =
-        settings_site_find(transfer->settings, domain, &line->answer);
-    uint64_t key = transfer_site_key(transfer, &line->answer, &limits);
-    struct span label = limits.provider == NULL ? domain : span_from_text(limits.provider);
-    struct transfer_site *site = transfer_site_get(transfer, key, label);
-    if (site == NULL) {
+        settings_site_find(transfer->settings, qmgr_line_domain(line->line), &line->answer);
+    struct transfer_place *place = transfer_place_get(transfer, line, &limits);
+
+    if (place == NULL) {
         transfer_line_settle(
             transfer, line,
             &(struct transfer_verdict){RECIPIENT_DUE,
@@ -331,14 +219,13 @@ static void transfer_line_to_site(struct transfer *transfer, struct transfer_lin
                                        transfer->now.wall + (wall_us)TRANSFER_RESOLVE_RETRY_TIME});
         return;
     }
-    transfer_site_limit(transfer, site, line->route, &limits);
-    qmgr_line_set_site(line->line, site_get_view(site->site).label);
+    qmgr_line_set_site(line->line, span_from_text(place->label));
     transfer_hosts_demote_dead(transfer, &line->answer);
-    line->state = TRANSFER_LINE_AT_SITE;
-    line->site = site;
-    TAILQ_INSERT_TAIL(&site->lines, line, link);
-    qmgr_round_join(transfer->qmgr, site->round, line->line, transfer->now);
-    transfer_site_wake(transfer, site);
+    line->state = TRANSFER_LINE_AT_PLACE;
+    line->place = place;
+    TAILQ_INSERT_TAIL(&place->lines, line, link);
+    qmgr_round_join(transfer->qmgr, place->round, line->line, transfer->now);
+    transfer_place_wake(transfer, place);
 }
 
 /* The line is in no list. */
@@ -388,7 +275,7 @@ static void transfer_line_resolve(struct transfer *transfer, struct transfer_lin
         return;
     }
     if (line->answer.verdict == MX_OK) {
-        transfer_line_to_site(transfer, line);
+        transfer_line_to_place(transfer, line);
         return;
     }
     struct transfer_verdict verdict = transfer_mx_verdict(&line->answer);
@@ -406,93 +293,15 @@ void transfer_on_dns(struct transfer *transfer, uint64_t user, struct tick_now n
     TAILQ_INSERT_TAIL(&transfer->woken, line, link);
 }
 
-/* ---- serving a site ---- */
-
-static bool transfer_line_is_fresh(const struct transfer *transfer,
-                                   const struct transfer_line *line)
+bool transfer_line_is_fresh(const struct transfer *transfer, const struct transfer_line *line)
 {
     return line->settings_serial == transfer->settings->serial &&
            line->answer.valid_until > transfer->now.tick;
 }
 
-/* A line comes up only while something is due in it. One that was emptied by anything else but its
- * turn (expiry, an order) is found here: one line is looked at for each delivery that is taken. */
-static void transfer_site_sweep(struct transfer *transfer, struct transfer_site *site)
-{
-    struct transfer_line *line = TAILQ_FIRST(&site->lines);
-
-    if (line == NULL)
-        return;
-    if (qmgr_line_due(line->line) == 0) {
-        transfer_line_finish(transfer, line);
-        return;
-    }
-    TAILQ_REMOVE(&site->lines, line, link);
-    TAILQ_INSERT_TAIL(&site->lines, line, link);
-}
-
-/* The next delivery of the site's lines becomes a job. False: none. */
-static bool transfer_site_take(struct transfer *transfer, struct transfer_site *site)
-{
-    struct qmgr_line *next;
-    int64_t rank;
-
-    if (transfer->is_draining || site->reading >= TRANSFER_READ_AHEAD_MAX)
-        return false;
-    while ((next = qmgr_round_next(site->round)) != NULL) {
-        struct transfer_line *line = qmgr_line_user(next);
-        if (!transfer_line_is_fresh(transfer, line)) {
-            transfer_line_finish(transfer, line);
-            continue;
-        }
-        struct qmgr_delivery *delivery =
-            qmgr_round_take(transfer->qmgr, site->round, transfer->now, &rank);
-        (void)transfer_job_new(transfer, line, delivery, rank);
-        if (qmgr_line_due(line->line) == 0)
-            transfer_line_finish(transfer, line);
-        transfer_site_sweep(transfer, site);
-        return true;
-    }
-    while (!TAILQ_EMPTY(&site->lines)) /* nothing is due in any of them */
-        transfer_line_finish(transfer, TAILQ_FIRST(&site->lines));
-    return false;
-}
-
-/* Lines of a suspended site stay where they are, so that its end, whenever that is, finds them;
- * what was taken from them goes back. We are woken then. */
-static void transfer_site_rest(struct transfer *transfer, struct transfer_site *site)
-{
-    struct transfer_job *job;
-
-    client_close_idle(transfer->client, site->key, transfer->now.tick);
-    while ((job = TAILQ_FIRST(&site->ready)) != NULL)
-        transfer_job_put_back(transfer, job, 0);
-    enum err err =
-        site_slot_acquire(transfer->sites, site->site, transfer->now.wall, 1, transfer->now.tick);
-    CHECK(err == ERR_TIMEOUT);
-}
-
-static void transfer_site_serve(struct transfer *transfer, struct transfer_site *site)
-{
-    for (;;) { /* every round starts a job or takes one; both run out */
-        struct transfer_job *job = TAILQ_FIRST(&site->ready);
-        if (site_is_suspended(site->site, transfer->now.tick)) {
-            transfer_site_rest(transfer, site);
-            return;
-        }
-        if (job != NULL) {
-            if (!transfer_job_start(transfer, job))
-                return;
-        } else if (!transfer_site_take(transfer, site)) {
-            return;
-        }
-    }
-}
-
 void transfer_lines_run(struct transfer *transfer)
 {
     struct transfer_line *line;
-    struct transfer_site *site;
 
     while ((line = TAILQ_FIRST(&transfer->woken)) != NULL) {
         TAILQ_REMOVE(&transfer->woken, line, link);
@@ -509,20 +318,14 @@ void transfer_lines_run(struct transfer *transfer)
         transfer->lines_active++;
         transfer_line_resolve(transfer, line);
     }
-    while ((site = TAILQ_FIRST(&transfer->woken_sites)) != NULL) {
-        TAILQ_REMOVE(&transfer->woken_sites, site, woken_link);
-        site->is_woken = false;
-        transfer_site_serve(transfer, site);
-        transfer_site_forget(transfer, site);
-    }
 }
 
-static void transfer_line_list_free(struct transfer *transfer, struct transfer_line_list *list)
+void transfer_line_list_free(struct transfer *transfer, struct transfer_line_list *list)
 {
     struct transfer_line *line;
     while ((line = TAILQ_FIRST(list)) != NULL) {
         TAILQ_REMOVE(list, line, link);
-        if (line->state == TRANSFER_LINE_AT_SITE)
+        if (line->state == TRANSFER_LINE_AT_PLACE)
             qmgr_round_leave(transfer->qmgr, line->line);
         free(line);
     }
@@ -533,15 +336,4 @@ void transfer_lines_free(struct transfer *transfer)
     transfer_line_list_free(transfer, &transfer->resolving);
     transfer_line_list_free(transfer, &transfer->woken);
     transfer_line_list_free(transfer, &transfer->settling);
-    for (uint32_t bucket = 0; bucket < TRANSFER_SITE_BUCKETS; bucket++) {
-        struct transfer_site *site = transfer->buckets[bucket];
-        while (site != NULL) {
-            struct transfer_site *next = site->hash_next;
-            transfer_line_list_free(transfer, &site->lines);
-            qmgr_round_free(site->round);
-            site_release(transfer->sites, site->site);
-            free(site);
-            site = next;
-        }
-    }
 }

@@ -31,7 +31,8 @@ relay_from: [127.0.0.0/8]
 dns: {resolvers: ["127.0.0.1:%d"]}
 mx_port: %d
 destinations: {allow: [127.0.0.0/8]}
-client: {source: [127.0.0.1], idle_timeout: 1s}
+sources: [{name: out, addresses: [127.0.0.1]}]
+client: {idle_timeout: 1s}
 retry: {min: 1s, max: 4s}
 '''
 

@@ -40,7 +40,8 @@ listen:
 relay_from: [127.0.0.0/8, 10.9.0.0/16, "fd09::/16"]
 dns: {resolvers: ["%(resolver)s"]}
 destinations: {allow: [10.9.0.0/16, "fd09::/16"]}
-client: {source: [10.9.0.2, "fd09::2"], idle_timeout: 1s}
+sources: [{name: out, addresses: [10.9.0.2, "fd09::2"]}]
+client: {idle_timeout: 1s}
 retry: {min: 1s, max: 4s}
 dataplane:
   driver: dpdk

@@ -166,6 +166,7 @@ static const struct {
     {"restart", on_restart},
     {"connect", scenario_connect},
     {"hop", scenario_hop},
+    {"source", scenario_source},
     {"expect", scenario_expect},
     {"record", scenario_record},
     {"list", scenario_list},

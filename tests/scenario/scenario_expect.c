@@ -174,6 +174,8 @@ static bool record_field(const struct record *record, const char *field, char *r
         snprintf(ret_value, size, "%s", record->recipient);
     else if (strcmp(field, "host") == 0)
         snprintf(ret_value, size, "%s", record->host);
+    else if (strcmp(field, "source") == 0)
+        snprintf(ret_value, size, "%s", record->source_name);
     else if (strcmp(field, "text") == 0)
         snprintf(ret_value, size, "%s", record->text);
     else if (strcmp(field, "class") == 0)

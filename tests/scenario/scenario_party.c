@@ -235,15 +235,50 @@ static bool hop_has_connection(const struct scenario *scenario, const void *argu
     return hop->has_connection;
 }
 
+/* Nothing leaves the relay from this address any more, or again. */
+bool scenario_source(struct scenario *scenario, const char *argument)
+{
+    const char *ip, *word;
+    size_t ip_size = word_take(&argument, &ip), size = word_take(&argument, &word);
+    struct flow_address address = {0};
+    bool is_gone = size == 4 && memcmp(word, "gone", 4) == 0;
+
+    if (flow_address_parse_ip(span_of(ip, (uint32_t)ip_size), &address) != ERR_OK ||
+        (!is_gone && (size != 4 || memcmp(word, "back", 4) != 0)))
+        return scenario_fail(scenario, "source IP gone|back");
+    net_sim_set_gone(scenario->net, &address, is_gone);
+    return true;
+}
+
+static bool accept_options_parse(const char *at, const char **name, size_t *name_size,
+                                 struct flow_address *from)
+{
+    const char *word, *value;
+    size_t size;
+
+    while ((size = word_take(&at, &word)) > 0) {
+        size_t value_size = word_take(&at, &value);
+        if (size == 2 && memcmp(word, "as", 2) == 0) {
+            *name = value;
+            *name_size = value_size;
+        } else if (size != 4 || memcmp(word, "from", 4) != 0 ||
+                   flow_address_parse_ip(span_of(value, (uint32_t)value_size), from) != ERR_OK) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool hop_accept(struct scenario *scenario, struct scenario_hop *hop, const char *argument)
 {
-    const char *word, *name = hop->name;
-    size_t size = word_take(&argument, &word), name_size = strlen(hop->name);
-    struct flow_address peer;
+    const char *name = hop->name;
+    size_t name_size = strlen(hop->name);
+    struct flow_address peer, from = {0};
+    char ip[FLOW_ADDRESS_TEXT_MAX];
     struct flow flow;
 
-    if (size == 2 && memcmp(word, "as", 2) == 0)
-        name_size = word_take(&argument, &name);
+    if (!accept_options_parse(argument, &name, &name_size, &from))
+        return scenario_fail(scenario, "accept [as NAME] [from IP]");
     do { /* a connection may be gone before it is accepted: then the next one counts */
         if (!scenario_run(scenario, scenario->patience, hop_has_connection, hop)) {
             if (scenario->has_failed)
@@ -256,7 +291,12 @@ static bool hop_accept(struct scenario *scenario, struct scenario_hop *hop, cons
     struct scenario_party *party = party_new(scenario, name, name_size);
     party->flow = flow;
     party->is_connected = true;
-    scenario_note(scenario, "%s accepts the relay's connection", party->name);
+    scenario_note(scenario, "%s accepts the relay's connection from %s", party->name,
+                  flow_address_format_ip(&peer, ip));
+    peer.port = 0;
+    if (from.family != FLOW_FAMILY_NONE && !flow_address_is_equal(&peer, &from))
+        return scenario_fail(scenario, "%s is connected from %s", party->name,
+                             flow_address_format_ip(&peer, ip));
     return true;
 }
 

@@ -113,6 +113,32 @@ void net_sim_set_black_hole(struct net_sim *sim, const struct flow_prefix *prefi
     sim->black_holes[sim->black_hole_count++] = *prefix;
 }
 
+/* Addresses of hosts: the port does not count. */
+static bool is_same_ip(const struct flow_address *a, const struct flow_address *b)
+{
+    return a->family == b->family && memcmp(a->ip, b->ip, sizeof(a->ip)) == 0;
+}
+
+bool net_sim_is_gone(const struct net_sim *sim, const struct flow_address *address)
+{
+    for (uint32_t i = 0; i < NET_SIM_GONE_MAX; i++) {
+        if (sim->gone[i].family != FLOW_FAMILY_NONE && is_same_ip(&sim->gone[i], address))
+            return true;
+    }
+    return false;
+}
+
+void net_sim_set_gone(struct net_sim *sim, const struct flow_address *address, bool is_gone)
+{
+    uint32_t place = 0;
+
+    while (place < NET_SIM_GONE_MAX && (is_gone ? sim->gone[place].family != FLOW_FAMILY_NONE
+                                                : !is_same_ip(&sim->gone[place], address)))
+        place++;
+    CHECK(place < NET_SIM_GONE_MAX);
+    sim->gone[place] = is_gone ? *address : (struct flow_address){0};
+}
+
 bool net_sim_is_black_hole(const struct net_sim *sim, const struct flow_address *address)
 {
     for (uint32_t i = 0; i < sim->black_hole_count; i++) {

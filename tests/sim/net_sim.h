@@ -50,6 +50,8 @@ void net_sim_advance(struct net_sim *sim, tick_us to);
 tick_us net_sim_deadline(struct net_sim *sim);
 /** Nobody answers there: SYNs and datagrams vanish; connections that exist go on. */
 void net_sim_set_black_hole(struct net_sim *sim, const struct flow_prefix *prefix);
+/** Nothing can leave from this address any more, or again. */
+void net_sim_set_gone(struct net_sim *sim, const struct flow_address *address, bool is_gone);
 /** A function of everything delivered so far: two runs are the same if it is. */
 uint64_t net_sim_fingerprint(const struct net_sim *sim);
 

@@ -10,6 +10,7 @@
 
 #define NET_SIM_PLANE_MAX      64u
 #define NET_SIM_BLACK_HOLE_MAX 16u
+#define NET_SIM_GONE_MAX       8u
 
 struct sim_plane;
 struct sim_flow;
@@ -96,6 +97,7 @@ struct net_sim {
     struct net_wire *wire; /* NULL: octets are moved here */
     struct flow_prefix black_holes[NET_SIM_BLACK_HOLE_MAX];
     uint32_t black_hole_count;
+    struct flow_address gone[NET_SIM_GONE_MAX]; /* family NONE: a free place */
 };
 
 static inline struct sim_plane *sim_plane_of(struct flow_plane *plane)
@@ -110,6 +112,7 @@ static inline struct sim_flow *sim_flow_of(struct flow_slot *slot)
 /* net_sim.c */
 tick_us net_sim_latency(struct net_sim *sim);
 bool net_sim_chance(struct net_sim *sim, uint32_t per_million);
+bool net_sim_is_gone(const struct net_sim *sim, const struct flow_address *address);
 bool net_sim_is_black_hole(const struct net_sim *sim, const struct flow_address *address);
 void net_sim_note(struct net_sim *sim, const void *octets, uint32_t size);
 /** The next live flow of this kind on any plane, in order of planes and slots; `*cursor` starts at

@@ -449,7 +449,7 @@ enum err sim_connect(struct flow_plane *base, const struct flow_connect_options 
 {
     struct sim_plane *plane = sim_plane_of(base);
 
-    if (options->remote.family == FLOW_FAMILY_UNIX)
+    if (options->remote.family == FLOW_FAMILY_UNIX || net_sim_is_gone(plane->sim, &options->source))
         return ERR_SYSTEM;
     struct flow_slot *slot = flow_core_slot_new(&plane->core, FLOW_SLOT_STREAM, options->user);
     if (slot == NULL)

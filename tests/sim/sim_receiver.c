@@ -33,7 +33,7 @@ struct reply {
 struct connection {
     bool is_used, is_silent;
     struct flow flow;
-    uint32_t receiver;
+    uint32_t receiver, source;
     tick_us idle_until;
     struct sim_text input, content;
     char sender[128];
@@ -50,12 +50,16 @@ struct connection {
     tick_us delivered_at;
 };
 
-struct receiver {
-    struct flow listener;
-    struct receiver_mood mood;
+struct receiver_count { /* of one source */
     uint32_t open, open_peak;
     tick_us *mails; /* when each MAIL came */
     uint32_t mail_count;
+};
+
+struct receiver {
+    struct flow listener;
+    struct receiver_mood mood;
+    struct receiver_count counts[SIM_SOURCE_COUNT + 1];
     tick_us quiet_from, quiet_until; /* its site is suspended */
 };
 
@@ -67,8 +71,15 @@ struct receivers {
     struct flow_plane *plane;
     struct receiver receivers[RECEIVER_MAX];
     uint32_t receiver_count;
+    bool has_sources; /* each connection is from one, and by its name */
     struct connection *connections;
 };
+
+static struct receiver_count *count_of(struct receivers *receivers,
+                                       const struct connection *connection)
+{
+    return &receivers->receivers[connection->receiver].counts[connection->source];
+}
 
 /* ---- replies ---- */
 
@@ -92,7 +103,7 @@ static void connection_end(struct receivers *receivers, struct connection *conne
         flow_close(receivers->plane, connection->flow);
     sim_text_fini(&connection->input);
     sim_text_fini(&connection->content);
-    receivers->receivers[connection->receiver].open--;
+    count_of(receivers, connection)->open--;
     ledger_trace(receivers->ledger, "receiver %u: connection %u is over", connection->receiver,
                  (uint32_t)(connection - receivers->connections));
     *connection = (struct connection){0};
@@ -249,18 +260,20 @@ static void on_hello(struct receivers *receivers, struct connection *connection)
     reply_queue(receivers, connection, text, false);
 }
 
-static void receiver_note_mail(const struct receivers *receivers, struct receiver *receiver)
+static void receiver_note_mail(struct receivers *receivers, const struct connection *connection)
 {
-    if (receiver->mail_count % 256 == 0) {
-        receiver->mails =
-            reallocarray(receiver->mails, receiver->mail_count + 256, sizeof(tick_us));
-        CHECK(receiver->mails != NULL);
+    const struct receiver *receiver = &receivers->receivers[connection->receiver];
+    struct receiver_count *count = count_of(receivers, connection);
+
+    if (count->mail_count % 256 == 0) {
+        count->mails = reallocarray(count->mails, count->mail_count + 256, sizeof(tick_us));
+        CHECK(count->mails != NULL);
     }
     tick_us now = net_sim_now(receivers->net);
-    receiver->mails[receiver->mail_count++] = now;
+    count->mails[count->mail_count++] = now;
     if (now >= receiver->quiet_from && now < receiver->quiet_until)
         ledger_violation(receivers->ledger, "receiver %u: MAIL, though its site is suspended",
-                         (uint32_t)(receiver - receivers->receivers));
+                         connection->receiver);
 }
 
 void receivers_set_quiet(struct receivers *receivers, uint32_t index, tick_us from, tick_us until)
@@ -271,24 +284,35 @@ void receivers_set_quiet(struct receivers *receivers, uint32_t index, tick_us fr
 }
 
 struct receiver_peak receivers_peak(const struct receivers *receivers, uint32_t index,
-                                    tick_us window)
+                                    uint32_t source, tick_us window)
 {
-    const struct receiver *receiver = &receivers->receivers[index];
-    struct receiver_peak peak = {.connections = receiver->open_peak};
+    CHECK(index < receivers->receiver_count && source <= SIM_SOURCE_COUNT);
+    const struct receiver_count *count = &receivers->receivers[index].counts[source];
+    struct receiver_peak peak = {.connections = count->open_peak};
     uint32_t first = 0;
 
-    CHECK(index < receivers->receiver_count);
-    for (uint32_t i = 0; i < receiver->mail_count; i++) {
-        while (receiver->mails[i] - receiver->mails[first] > window)
+    for (uint32_t i = 0; i < count->mail_count; i++) {
+        while (count->mails[i] - count->mails[first] > window)
             first++;
         peak.mails = i - first + 1 > peak.mails ? i - first + 1 : peak.mails;
     }
     return peak;
 }
 
+static void check_name(struct receivers *receivers, const struct connection *connection,
+                       const char *line)
+{
+    char name[32];
+
+    snprintf(name, sizeof(name), "out-%u.example", connection->source);
+    if (receivers->has_sources && strcmp(line + 5, name) != 0)
+        ledger_violation(receivers->ledger, "source %u calls itself %s", connection->source,
+                         line + 5);
+}
+
 static void on_mail(struct receivers *receivers, struct connection *connection, const char *line)
 {
-    receiver_note_mail(receivers, &receivers->receivers[connection->receiver]);
+    receiver_note_mail(receivers, connection);
     if (connection->has_sender) {
         reply_queue(receivers, connection, "503 5.5.1 nested MAIL\r\n", false);
         return;
@@ -345,6 +369,7 @@ static void connection_on_line(struct receivers *receivers, struct connection *c
     if (is_verb(line, "QUIT") || now > connection->delivered_at + CONFIRM_TIME)
         connection_confirm(receivers, connection);
     if (is_verb(line, "EHLO") || is_verb(line, "HELO")) {
+        check_name(receivers, connection, line);
         on_hello(receivers, connection);
     } else if (is_verb(line, "MAIL")) {
         on_mail(receivers, connection, line);
@@ -450,6 +475,22 @@ static void connection_read(struct receivers *receivers, struct connection *conn
 
 /* ---- turning ---- */
 
+static uint32_t source_number(struct receivers *receivers, const struct flow_address *peer)
+{
+    uint32_t number = peer->ip[3] - SIM_SOURCE_BASE;
+
+    if (peer->ip[3] <= SIM_SOURCE_BASE || number > SIM_SOURCE_COUNT)
+        number = 0;
+    if (receivers->has_sources && (number == 0 || number > SIM_SOURCE_OURS))
+        ledger_violation(receivers->ledger, "source %u is none of the pool's", number);
+    return number;
+}
+
+void receivers_expect_sources(struct receivers *receivers)
+{
+    receivers->has_sources = true;
+}
+
 static void receiver_accept(struct receivers *receivers, uint32_t index)
 {
     struct flow_address peer;
@@ -463,12 +504,13 @@ static void receiver_accept(struct receivers *receivers, uint32_t index)
             ERR_OK)
             return;
         *connection = (struct connection){.is_used = true, .flow = flow, .receiver = index};
-        struct receiver *receiver = &receivers->receivers[index];
-        receiver->open++;
-        ledger_trace(receivers->ledger, "receiver %u: connection %u, %u open", index, i,
-                     receiver->open);
-        if (receiver->open > receiver->open_peak)
-            receiver->open_peak = receiver->open;
+        connection->source = source_number(receivers, &peer);
+        struct receiver_count *count = count_of(receivers, connection);
+        count->open++;
+        ledger_trace(receivers->ledger, "receiver %u: connection %u from source %u, %u open", index,
+                     i, connection->source, count->open);
+        if (count->open > count->open_peak)
+            count->open_peak = count->open;
         connection->idle_until = net_sim_now(receivers->net) + IDLE_TIME;
         if (receiver_judge(receivers, connection, RECEIVER_BANNER) == VERDICT_ACCEPT)
             reply_queue(receivers, connection, "220 next.example ESMTP\r\n", false);
@@ -586,7 +628,8 @@ void receivers_free(struct receivers *receivers)
             connection_end(receivers, &receivers->connections[i], true);
     }
     for (uint32_t i = 0; i < receivers->receiver_count; i++)
-        free(receivers->receivers[i].mails);
+        for (uint32_t j = 0; j <= SIM_SOURCE_COUNT; j++)
+            free(receivers->receivers[i].counts[j].mails);
     flow_plane_free(receivers->plane);
     buf_pool_free(receivers->pool);
     free(receivers->connections);

@@ -15,6 +15,9 @@
  *      --loose-limits               the same, the relay being told of larger ones
  *      --suspends                   as --limits, and an operator suspends sites and resumes them
  *      --deaf-suspends              the same, the relay not hearing of it
+ *      --sources                    as --limits, from a pool of two of three sources: each has the
+ *                                   limits for itself, the third is never seen
+ *      --stray-source               the same, the relay being told that the third is in the pool
  *      --must-fail                  with --seeds: good if at least one seed finds a violation
  *
  * A run has two phases. In the first, senders send, everything fails as the seed says, and the node
@@ -57,6 +60,7 @@ struct sim_options {
     uint32_t shard_count; /* 0: as the seed says */
     bool has_false_sync, has_tight_spool, has_wire, has_limits, has_loose_limits, is_traced;
     bool has_suspends, is_deaf;
+    bool has_sources, has_stray_source;
 };
 
 struct sim {
@@ -214,7 +218,7 @@ static void world_parties(struct sim *sim)
                                       .start_spread = TICK_S(20)};
     if (sim->options.has_limits) {
         senders.sender_count = 12;
-        senders.messages_per_sender = 20 + draw(sim, 20);
+        senders.messages_per_sender = (20 + draw(sim, 20)) * (sim->options.has_sources ? 2 : 1);
         senders.start_spread = TICK_S(180);
     }
     sim->senders = senders_new(&senders);
@@ -230,6 +234,20 @@ static void world_operator(struct sim *sim)
     sim->operator_options.order_count = SUSPEND_COUNT;
     sim->operator_options.is_deaf = sim->options.is_deaf;
     sim->operator= sim_operator_new(&sim->operator_options);
+}
+
+/* The limits of --limits then go by site and source. */
+static void config_add_sources(const struct sim *sim, struct sim_text *text)
+{
+    uint32_t members = SIM_SOURCE_OURS + (sim->options.has_stray_source ? 1 : 0);
+
+    sim_text_format(text, "sources:\n");
+    for (uint32_t i = 1; i <= SIM_SOURCE_COUNT; i++)
+        sim_text_format(text, "  - {name: s%u, addresses: [192.0.2.%u], hello: out-%u.example}\n",
+                        i, SIM_SOURCE_BASE + i, i);
+    sim_text_format(text, "pools:\n  - name: default\n    members:\n");
+    for (uint32_t i = 1; i <= members; i++)
+        sim_text_format(text, "      - {source: s%u, weight: %u}\n", i, i);
 }
 
 static void world_config(struct sim *sim)
@@ -260,6 +278,8 @@ static void world_config(struct sim *sim)
     if (sim->options.has_limits)
         sim_text_format(&text, "sites: [{match: \"*\", connections: %u, rate: %u/1m}]\n",
                         LIMIT_CONNECTIONS, LIMIT_MAILS + (sim->options.has_loose_limits ? 1 : 0));
+    if (sim->options.has_sources)
+        config_add_sources(sim, &text);
     if (sim->routes.size > 0)
         sim_text_format(&text, "routes:\n%s", sim->routes.data);
     config_report_init(&report, "configuration");
@@ -329,6 +349,8 @@ static void sim_init(struct sim *sim, const struct sim_options *options)
     world_parties(sim);
     world_operator(sim);
     world_config(sim);
+    if (sim->options.has_sources)
+        receivers_expect_sources(sim->receivers);
     sim->ledger.lazy_time = sim->config->spool.lazy_time;
     sim->ledger.commit_deadline = sim->config->spool.commit_deadline;
     sim->crashes_left = sim->options.has_limits ? 0 : draw(sim, 4);
@@ -503,18 +525,26 @@ static void check_invariants(struct sim *sim)
     }
 }
 
+static void check_peak(struct sim *sim, uint32_t receiver, uint32_t source)
+{
+    struct receiver_peak peak = receivers_peak(sim->receivers, receiver, source, TICK_S(60));
+
+    ledger_trace(&sim->ledger, "receiver %u, source %u: at most %u connections, %u mails a minute",
+                 receiver, source, peak.connections, peak.mails);
+    if (peak.connections > LIMIT_CONNECTIONS)
+        ledger_violation(&sim->ledger, "receiver %u had %u connections at a time", receiver,
+                         peak.connections);
+    if (peak.mails > LIMIT_MAILS)
+        ledger_violation(&sim->ledger, "receiver %u had %u mails in a minute", receiver,
+                         peak.mails);
+    sim->limits_reached |= peak.connections == LIMIT_CONNECTIONS && peak.mails == LIMIT_MAILS;
+}
+
 static void check_limits(struct sim *sim)
 {
     for (uint32_t i = 0; sim->options.has_limits && i < sim->receiver_count; i++) {
-        struct receiver_peak peak = receivers_peak(sim->receivers, i, TICK_S(60));
-        ledger_trace(&sim->ledger, "receiver %u: at most %u connections, %u mails a minute", i,
-                     peak.connections, peak.mails);
-        if (peak.connections > LIMIT_CONNECTIONS)
-            ledger_violation(&sim->ledger, "receiver %u had %u connections at a time", i,
-                             peak.connections);
-        if (peak.mails > LIMIT_MAILS)
-            ledger_violation(&sim->ledger, "receiver %u had %u mails in a minute", i, peak.mails);
-        sim->limits_reached |= peak.connections == LIMIT_CONNECTIONS && peak.mails == LIMIT_MAILS;
+        for (uint32_t source = 0; source <= SIM_SOURCE_COUNT; source++)
+            check_peak(sim, i, source);
     }
 }
 
@@ -649,6 +679,10 @@ static bool flag_take(const char *argument, struct sim_options *options, bool *m
         options->has_limits = options->has_suspends = true;
     else if (strcmp(argument, "--deaf-suspends") == 0)
         options->has_limits = options->has_suspends = options->is_deaf = true;
+    else if (strcmp(argument, "--sources") == 0)
+        options->has_limits = options->has_sources = true;
+    else if (strcmp(argument, "--stray-source") == 0)
+        options->has_limits = options->has_sources = options->has_stray_source = true;
     else if (strcmp(argument, "--trace") == 0)
         options->is_traced = true;
     else if (strcmp(argument, "--must-fail") == 0)

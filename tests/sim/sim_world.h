@@ -133,15 +133,23 @@ void receivers_listen(struct receivers *receivers, const struct flow_address *ad
                       const struct receiver_mood *mood);
 void receivers_set_mood(struct receivers *receivers, uint32_t index,
                         const struct receiver_mood *mood);
-/** What one server saw: connections at the same time, a connection being over when the relay's FIN
- * or RST arrived or the server ended it; MAIL commands in any closed window of that length. */
+/* The relay's sources in a run with sources: 192.0.2.(SIM_SOURCE_BASE + n), by the name
+ * out-n.example, n from 1 on; those of its pool first. 0: any other address. */
+#define SIM_SOURCE_BASE  10u
+#define SIM_SOURCE_COUNT 3u
+#define SIM_SOURCE_OURS  2u /* in the pool */
+/** What one server saw of one source: connections at the same time, a connection being over when
+ * the relay's FIN or RST arrived or the server ended it; MAIL commands in any closed window of that
+ * length. */
 struct receiver_peak {
     uint32_t connections, mails;
 };
 struct receiver_peak receivers_peak(const struct receivers *receivers, uint32_t index,
-                                    tick_us window);
+                                    uint32_t source, tick_us window);
 /** A MAIL that comes within that time is a violation. */
 void receivers_set_quiet(struct receivers *receivers, uint32_t index, tick_us from, tick_us until);
+/** From now on whoever connects is one of the pool's sources, and says the name that it has. */
+void receivers_expect_sources(struct receivers *receivers);
 void receivers_turn(struct receivers *receivers);
 tick_us receivers_deadline(const struct receivers *receivers);
 

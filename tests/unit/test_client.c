@@ -80,6 +80,8 @@ struct server {
     tick_us waits_until;
 };
 
+static const struct settings_source us = {.name = "us", .hello_name = "us.example"};
+
 struct fixture {
     const struct client_case *c;
     struct net_sim *sim;
@@ -242,6 +244,7 @@ static void start_next(struct fixture *f)
         f->recipients[i].address = span_from_text(addresses[i]);
     struct client_request request = {
         .user = f->started,
+        .source = &us,
         .route = &f->route,
         .site = SITE,
         .hosts = &f->hosts,
@@ -462,8 +465,7 @@ static void world_run(struct fixture *f)
 static void settings_make(struct fixture *f)
 {
     f->settings = (struct settings){
-        .client = {.hello_name = "us.example",
-                   .connect_timeout = TICK_S(30),
+        .client = {.connect_timeout = TICK_S(30),
                    .race_after = TICK_MS(250),
                    .greeting_timeout = TICK_S(300),
                    .command_timeout = TICK_S(300),
@@ -1224,7 +1226,6 @@ static void test_new_settings_in_the_middle(void **state)
     }
     other = f.settings;
     other.serial = 2;
-    other.client.hello_name = "other.example";
     client_set_settings(f.client, &other);
     assert_true(client_uses_settings(f.client, 1));
     world_run(&f);
@@ -1250,6 +1251,7 @@ static void test_key_of_kept_connections(void **state)
     }
     static const uint32_t index = 0;
     struct client_request request = {.route = &f.route,
+                                     .source = &us,
                                      .site = SITE,
                                      .hosts = &f.hosts,
                                      .envelope = &f.envelope,
@@ -1268,6 +1270,10 @@ static void test_key_of_kept_connections(void **state)
         assert_false(client_has_idle(f.client, &request));
     }
     request.route = &f.route;
+    struct settings_source other = {.name = "other", .hello_name = "us.example"};
+    request.source = &other;
+    assert_false(client_has_idle(f.client, &request));
+    request.source = &us;
     request.site = SITE + 256;
     assert_false(client_has_idle(f.client, &request));
     request.site = SITE;
@@ -1293,6 +1299,7 @@ static void test_connection_limit(void **state)
     f.recipients[0].address = SPAN_LITERAL("r0@y.example");
     f.envelope.recipients = f.recipients;
     struct client_request request = {.route = &f.route,
+                                     .source = &us,
                                      .site = SITE,
                                      .hosts = &f.hosts,
                                      .envelope = &f.envelope,

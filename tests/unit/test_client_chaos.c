@@ -58,6 +58,8 @@ struct message {
     uint32_t results;
 };
 
+static const struct settings_source us = {.name = "us", .hello_name = "us.example"};
+
 struct fixture {
     struct net_sim *sim;
     struct buf_pool *pool;
@@ -394,6 +396,7 @@ static bool start_next(struct fixture *f)
     message_make(f, f->started);
     struct client_request request = {
         .user = f->started,
+        .source = &us,
         .route = &f->route,
         .site = 5,
         .hosts = &f->hosts,
@@ -474,8 +477,7 @@ static void fixture_open(struct fixture *f, uint64_t seed)
                                                                    .user = LISTENER_TAG + i},
                                      &f->listeners[i]));
     }
-    f->settings = (struct settings){.client = {.hello_name = "us.example",
-                                               .connect_timeout = TICK_S(30),
+    f->settings = (struct settings){.client = {.connect_timeout = TICK_S(30),
                                                .greeting_timeout = TICK_S(300),
                                                .command_timeout = TICK_S(300),
                                                .data_init_timeout = TICK_S(120),

@@ -124,7 +124,7 @@ static void test_ports(void **state)
 {
     struct config *config = config_from(
         "listen: [{address: 0.0.0.0:25}, {address: 10.1.1.1:25}, {address: \"[2001:db8::1]:25\"}]\n"
-        "client: {source: [192.0.2.2, \"2001:db8::1\"]}\n" WIRE
+        "sources: [{name: a, addresses: [192.0.2.2, \"2001:db8::1\"]}]\n" WIRE
         "{device: \"net_tap0,iface=x\", addresses: [192.0.2.1/24, 192.0.2.2/24, "
         "\"2001:db8::1/64\"], gateway: [192.0.2.254, \"2001:db8::ff\"], mtu: 1280, vlan: 4094, "
         "exception: up}, {device: \"0000:00:03.0\", addresses: [198.51.100.1/32]}]}\n");
@@ -182,7 +182,13 @@ static const char full[] =
     "  - {match: blackhole.example, via: discard}\n"
     "  - {match: bad.example, via: refuse, text: no such place}\n"
     "  - {match: \"*.test\", via: mx, connections: 3, tls: {level: none}}\n"
-    "client: {hello: out.example.org, source: [192.0.2.1, \"2001:db8::1\"], connect_timeout: 10s}\n"
+    "sources:\n"
+    "  - {name: Out-1, hello: out.example.org, addresses: [192.0.2.1, \"2001:db8::1\"]}\n"
+    "  - {name: out-2}\n"
+    "pools:\n"
+    "  - {name: bulk, members: [{source: out-2, weight: 1000}, {source: out-1}]}\n"
+    "  - {name: default, members: [{source: out-1}]}\n"
+    "client: {connect_timeout: 10s}\n"
     "retry: {min: 1m, max: 1h}\n"
     "message_lifetime: 4d\n"
     "spool: {directory: /spool, size: 4GB, segment: 32MB, reserve: 32MB}\n"
@@ -227,9 +233,19 @@ static void test_full_file(void **state)
     assert_int_equal(587, last->hosts[0].port);
     assert_int_equal(3, last->hosts[0].weight);
     assert_string_equal("u", last->auth->user);
-    assert_string_equal("out.example.org", settings->client.hello_name);
+    assert_int_equal(2, settings->source_count);
+    assert_string_equal("out-1", settings->sources[0].name);
+    assert_string_equal("out.example.org", settings->sources[0].hello_name);
     struct flow_address source = ip("2001:db8::1", 0);
-    assert_true(flow_address_is_equal(&source, &settings->client.source6));
+    assert_true(flow_address_is_equal(&source, &settings->sources[0].ip6));
+    assert_int_equal(FLOW_FAMILY_NONE, settings->sources[1].ip4.family);
+    assert_int_equal(2, settings->pool_count);
+    assert_int_equal(1, settings->pools[0].members[0].source);
+    assert_int_equal(1000, settings->pools[0].members[0].weight);
+    assert_int_equal(1, settings->pools[0].members[1].weight);
+    assert_string_equal("default", settings_pool_of(settings, SPAN_LITERAL(""))->name);
+    assert_string_equal("default", settings_pool_of(settings, SPAN_LITERAL("gone"))->name);
+    assert_string_equal("bulk", settings_pool_of(settings, SPAN_LITERAL("BULK"))->name);
     assert_int_equal(31997952, config->spool.segment_size); /* a multiple of 4 KiB */
     config_free(config);
 }
@@ -316,8 +332,43 @@ static void test_mistakes(void **state)
          "test.yaml:3: sites[]: has a rule in line 2 already"},
         {"rate without a window", "sites: [{match: \"*\", rate: 100}]\n",
          "sites[].rate: expected rates such as `100/10m`"},
-        {"two sources", "client: {source: [192.0.2.1, 192.0.2.2]}\n",
-         "test.yaml:1: client.source: two addresses of one family"},
+        {"two addresses of a source", "sources: [{name: a, addresses: [192.0.2.1, 192.0.2.2]}]\n",
+         "test.yaml:1: sources[].addresses: two addresses of one family"},
+        {"three addresses of a source",
+         "sources: [{name: a, addresses: [192.0.2.1, \"2001:db8::1\", \"2001:db8::2\"]}]\n",
+         "sources[].addresses: expected at most 2 elements"},
+        {"source without a name", "sources: [{hello: a.example}]\n",
+         "sources[].name: must be given"},
+        {"name of a source with a blank", "sources: [{name: \"a b\"}]\n",
+         "sources[].name: expected a name of letters, digits"},
+        {"name of a source of 32 octets", "sources: [{name: a2345678901234567890123456789012}]\n",
+         "at most 31 octets"},
+        {"source twice", "sources:\n- {name: a}\n- {name: A}\n",
+         "test.yaml:3: sources[].name: a is the name of a source in line 2 already"},
+        {"address of two sources",
+         "sources:\n- {name: a, addresses: [192.0.2.1]}\n- {name: b, addresses: [192.0.2.1]}\n",
+         "test.yaml:3: sources[].addresses: has an address of the source in line 2"},
+        {"pool twice",
+         "pools:\n- {name: p, members: [{source: default}]}\n"
+         "- {name: p, members: [{source: default}]}\n",
+         "test.yaml:3: pools[].name: p is the name of a pool in line 2 already"},
+        {"unknown member", "sources: [{name: a}]\npools:\n- name: p\n  members:\n  - {source: b}\n",
+         "test.yaml:5: pools[].members[].source: there is no source of that name"},
+        {"member twice",
+         "sources: [{name: a}]\npools:\n- name: p\n  members:\n  - {source: a}\n  - {source: a}\n",
+         "test.yaml:6: pools[].members[].source: is a member in line 5 already"},
+        {"pool without members", "pools:\n- {name: p}\n",
+         "test.yaml:2: pools[].members: must be given"},
+        {"weight of nothing", "pools: [{name: p, members: [{source: default, weight: 0}]}]\n",
+         "weight: expected a number from 1 to 1000"},
+        {"weight too large", "pools: [{name: p, members: [{source: default, weight: 1001}]}]\n",
+         "weight: expected a number from 1 to 1000"},
+        {"unknown default pool", "sources: [{name: a}]\ndefault_pool: p\n",
+         "test.yaml:2: default_pool: there is no pool named p"},
+        {"two default pools",
+         "sources: [{name: a}]\npools: [{name: default, members: [{source: a}]}, "
+         "{name: p, members: [{source: a}]}]\ndefault_pool: p\n",
+         "test.yaml:3: default_pool: there is a pool named default"},
         {"spool too small", "cores: 8\nspool: {size: 1GB, segment: 64MB, reserve: 64MB}\n",
          "test.yaml:2: spool.size: expected at least 2560MB"},
         {"lifetime", "hostname: a.example\nmessage_lifetime: 1m\n",
@@ -382,8 +433,9 @@ static void test_mistakes(void **state)
          "listen: [{address: 192.0.2.9:25}]\n" WIRE "{device: d, addresses: [192.0.2.1/24]}]}\n",
          "192.0.2.9:25 is neither an address of a port nor the kernel's"},
         {"source that is nowhere",
-         "client: {source: [192.0.2.9]}\n" WIRE "{device: d, addresses: [192.0.2.1/24]}]}\n",
-         "client.source: 192.0.2.9 is neither"},
+         "sources: [{name: a, addresses: [192.0.2.9]}]\n" WIRE
+         "{device: d, addresses: [192.0.2.1/24]}]}\n",
+         "test.yaml:1: sources[].addresses: 192.0.2.9 is neither"},
         {"message size", "buffers: {memory: 66000KB}\nqueue: {body_memory: 16MiB}\n",
          "buffers.memory: is too small to send a message"},
     };

@@ -14,6 +14,8 @@
 
 #define BODY_MAX (8u << 20)
 
+static const struct settings_source us = {.name = "us", .hello_name = "us.example"};
+
 struct fixture {
     struct buf_pool *pool;
     struct buf_queue body;
@@ -51,6 +53,7 @@ static void fixture_open(struct fixture *f, uint32_t body_size)
     };
     f->hosts.host_count = 1;
     f->request = (struct client_request){
+        .source = &us,
         .site = 77,
         .hosts = &f->hosts,
         .envelope = &f->envelope,

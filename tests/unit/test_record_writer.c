@@ -34,6 +34,7 @@ static const struct record delivery = {
     .size = 5000000000,
     .session = 0xfedcba9876543210,
     .source = {.family = FLOW_FAMILY_IP4, .port = 40000, .ip = {198, 51, 100, 7}},
+    .source_name = "out1",
     .peer = {.family = FLOW_FAMILY_IP4, .port = 25, .ip = {192, 0, 2, 1}},
     .delays_ms = {12, 1500, 0, 61000},
     .connection_use = 4,
@@ -78,6 +79,7 @@ static void test_fields(void **state)
     assert_string_equal("a@example.com", text_of(json, "sender"));
     assert_string_equal("192.0.2.1:25", text_of(json, "peer"));
     assert_string_equal("198.51.100.7:40000", text_of(json, "source"));
+    assert_string_equal("out1", text_of(json, "source_name"));
     assert_string_equal("2.0.0", text_of(json, "enhanced"));
     assert_string_equal("0.012/1.5/0/61", text_of(json, "delays"));
     assert_string_equal("TLSv1.3", text_of(json, "tls"));

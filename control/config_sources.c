@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `sources` and `pools`: names that occur once, addresses that belong to one source alone, members
+ * that exist.
+ *
+ * Without `sources` there is one, without an address; without `pools` there is one, of all sources
+ * with weight 1. Both are named "default".
+ *
+ * Invariants of the result
+ *   1. There is at least one source, and one pool; every pool has a member.
+ *   2. A pool named "default", if there is one, is the default pool: mail of the default pool is
+ *      shown under that name.
+ */
+#include <string.h>
+
+#include "control/config.h"
+
+#define NAME_DEFAULT "default"
+
+static enum err no_memory(struct config_report *report)
+{
+    config_complain(report, 0, "", "the configuration is too large");
+    return ERR_MEMORY;
+}
+
+/* ---- sources ---- */
+
+static void source_take_addresses(struct config_source *source, struct config_report *report)
+{
+    const struct flow_address *addresses = source->addresses.items;
+
+    for (uint32_t i = 0; i < source->addresses.count; i++) {
+        struct flow_address *into =
+            addresses[i].family == FLOW_FAMILY_IP4 ? &source->settings.ip4 : &source->settings.ip6;
+        if (into->family != FLOW_FAMILY_NONE)
+            config_complain(report, source->line, "sources[].addresses",
+                            "two addresses of one family");
+        *into = addresses[i];
+    }
+}
+
+static bool is_same_address(const struct flow_address *a, const struct flow_address *b)
+{
+    return a->family != FLOW_FAMILY_NONE && flow_address_is_equal(a, b);
+}
+
+static bool is_same_name(const char *a, const char *b)
+{
+    return a != NULL && b != NULL && strcmp(a, b) == 0; /* NULL: the parser has complained */
+}
+
+static void source_check(const struct config_source *source, const struct config_source *earlier,
+                         struct config_report *report)
+{
+    const struct settings_source *a = &source->settings, *b = &earlier->settings;
+
+    if (is_same_name(a->name, b->name))
+        config_complain(report, source->line, "sources[].name",
+                        "%s is the name of a source in line %u already", a->name, earlier->line);
+    if (is_same_address(&a->ip4, &b->ip4) || is_same_address(&a->ip6, &b->ip6))
+        config_complain(report, source->line, "sources[].addresses",
+                        "has an address of the source in line %u", earlier->line);
+}
+
+static enum err sources_make(struct config *config, struct config_report *report)
+{
+    struct config_source *items = config->sources.items;
+    uint32_t count = config->sources.count;
+    struct settings_source *sources =
+        arena_acquire(&config->arena, ((uint64_t)count + 1) * sizeof(*sources));
+
+    if (sources == NULL)
+        return no_memory(report);
+    for (uint32_t i = 0; i < count; i++) {
+        source_take_addresses(&items[i], report);
+        sources[i] = items[i].settings;
+        for (uint32_t j = 0; j < i; j++)
+            source_check(&items[i], &items[j], report);
+    }
+    if (count == 0)
+        sources[count++] = (struct settings_source){.name = NAME_DEFAULT, .is_implied = true};
+    config->settings.sources = sources;
+    config->settings.source_count = count;
+    return ERR_OK;
+}
+
+/* ---- pools ---- */
+
+static uint32_t source_number(const struct config *config, const char *name)
+{
+    uint32_t number = 0;
+
+    while (number < config->settings.source_count &&
+           !is_same_name(config->settings.sources[number].name, name))
+        number++;
+    return number;
+}
+
+static enum err members_make(struct config *config, struct config_pool *pool,
+                             struct config_report *report)
+{
+    const struct config_member *items = pool->members.items;
+    uint32_t count = pool->members.count;
+    struct settings_member *members =
+        arena_acquire(&config->arena, ((uint64_t)count + 1) * sizeof(*members));
+
+    if (members == NULL)
+        return no_memory(report);
+    for (uint32_t i = 0; i < count; i++) {
+        members[i] =
+            (struct settings_member){source_number(config, items[i].source), items[i].weight};
+        if (members[i].source == config->settings.source_count)
+            config_complain(report, items[i].line, "pools[].members[].source",
+                            "there is no source of that name");
+        for (uint32_t j = 0; j < i; j++) {
+            if (members[j].source == members[i].source)
+                config_complain(report, items[i].line, "pools[].members[].source",
+                                "is a member in line %u already", items[j].line);
+        }
+    }
+    if (count == 0)
+        config_complain(report, pool->line, "pools[].members", "must be given");
+    pool->settings.members = members;
+    pool->settings.member_count = count;
+    return ERR_OK;
+}
+
+static enum err pool_make_default(struct config *config, struct settings_pool *ret_pool,
+                                  struct config_report *report)
+{
+    uint32_t count = config->settings.source_count;
+    struct settings_member *members = arena_acquire(&config->arena, count * sizeof(*members));
+
+    if (members == NULL)
+        return no_memory(report);
+    if (count > SETTINGS_MEMBER_MAX) {
+        config_complain(report, 0, "sources", "more than %u need `pools`", SETTINGS_MEMBER_MAX);
+        count = SETTINGS_MEMBER_MAX;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        members[i] = (struct settings_member){i, 1};
+    *ret_pool = (struct settings_pool){NAME_DEFAULT, members, count};
+    return ERR_OK;
+}
+
+static uint32_t pool_number(const struct config *config, const char *name)
+{
+    uint32_t number = 0;
+
+    while (number < config->settings.pool_count &&
+           !is_same_name(config->settings.pools[number].name, name))
+        number++;
+    return number;
+}
+
+static void default_choose(struct config *config, struct config_report *report)
+{
+    uint32_t count = config->settings.pool_count;
+    uint32_t wanted = pool_number(config, config->default_pool);
+    uint32_t named = pool_number(config, NAME_DEFAULT);
+
+    if (config->default_pool != NULL && wanted == count)
+        config_complain(report, 0, "default_pool", "there is no pool named %s",
+                        config->default_pool);
+    else if (config->default_pool != NULL && named != count && named != wanted)
+        config_complain(report, 0, "default_pool",
+                        "there is a pool named default: it is the default");
+    config->settings.default_pool = wanted != count ? wanted : named != count ? named : 0;
+}
+
+static enum err pools_make(struct config *config, struct config_report *report)
+{
+    struct config_pool *items = config->pools.items;
+    uint32_t count = config->pools.count;
+    struct settings_pool *pools =
+        arena_acquire(&config->arena, ((uint64_t)count + 1) * sizeof(*pools));
+
+    if (pools == NULL)
+        return no_memory(report);
+    for (uint32_t i = 0; i < count; i++) {
+        TRY(members_make(config, &items[i], report));
+        pools[i] = items[i].settings;
+        for (uint32_t j = 0; j < i; j++) {
+            if (is_same_name(pools[i].name, pools[j].name))
+                config_complain(report, items[i].line, "pools[].name",
+                                "%s is the name of a pool in line %u already", pools[i].name,
+                                items[j].line);
+        }
+    }
+    if (count == 0)
+        TRY(pool_make_default(config, &pools[count++], report));
+    config->settings.pools = pools;
+    config->settings.pool_count = count;
+    default_choose(config, report);
+    return ERR_OK;
+}
+
+enum err config_sources_assemble(struct config *config, struct config_report *report)
+{
+    TRY(sources_make(config, report));
+    return pools_make(config, report);
+}

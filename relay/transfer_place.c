@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where the lines of one pool wait for one site, and which source takes what is next.
+ *
+ * A place is served while it has a READY job or a line with due mail, and one of its members can
+ * take it: the source may be used there, the site does not pause as seen from it, and a connection
+ * can be had - a kept one, or a slot - with the right to say MAIL. Lines take turns, one delivery
+ * each, so that a big domain does not starve a small one at the same provider. Members take turns
+ * by weight (source.h); who is busy is passed over, and catches up.
+ *
+ * While no member may be used nothing is taken from the lines: mail waits in the queue, without an
+ * attempt, until a site or a source wakes us. A READY job goes back then, to free its memory.
+ *
+ * Deliveries of other shards (transfer_guest.c) have places of their own, with one member: their
+ * owner has chosen the source already.
+ *
+ * Invariants
+ *   1. A place exists while it has lines or jobs; while it exists its members keep their sites.
+ *   2. Members and turns are those of the settings the place was made under. Under newer ones it
+ *      gives back its lines and its READY jobs, and lives until the rest have ended.
+ *   3. Who finds no member open has asked every pausing site to wake it.
+ *
+ * Limits: TRANSFER_READ_AHEAD_MAX bodies a place are read back ahead of a connection; memory for
+ * them in transfer_job.c.
+ */
+#include "relay/transfer_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define PLACE_RETRY_TIME TICK_S(60) /* for a job that only pausing members could take */
+
+/* ---- the table ---- */
+
+static struct transfer_place **place_bucket(struct transfer *transfer, uint64_t key)
+{
+    return &transfer->places_by_key[(uint32_t)(key >> 32 ^ key) % TRANSFER_SITE_BUCKETS];
+}
+
+static struct transfer_place *place_find(struct transfer *transfer, uint64_t key, bool is_guest)
+{
+    struct transfer_place *place = *place_bucket(transfer, key);
+    while (place != NULL && (place->key != key || place->is_guest != is_guest ||
+                             place->serial != transfer->settings->serial))
+        place = place->hash_next;
+    return place;
+}
+
+static struct transfer_place *place_new(struct transfer *transfer, uint64_t key, bool is_guest,
+                                        uint32_t member_count)
+{
+    size_t size = sizeof(struct transfer_place) + member_count * sizeof(struct transfer_member);
+    struct transfer_place *place = calloc(1, size + member_count * sizeof(struct source_turn));
+    struct transfer_place **bucket = place_bucket(transfer, key);
+
+    CHECK(place != NULL && member_count > 0 && member_count <= SETTINGS_MEMBER_MAX);
+    place->key = key;
+    place->is_guest = is_guest;
+    place->settings = transfer->settings;
+    place->serial = transfer->settings->serial;
+    place->rank = INT64_MAX;
+    place->member_count = member_count;
+    place->turns = (struct source_turn *)(void *)((uint8_t *)place + size);
+    TAILQ_INIT(&place->lines);
+    TAILQ_INIT(&place->ready);
+    place->round = qmgr_round_new();
+    place->hash_next = *bucket;
+    *bucket = place;
+    return place;
+}
+
+static void member_set(struct transfer_place *place, uint32_t index, uint32_t number,
+                       uint32_t weight, uint64_t site_key)
+{
+    place->members[index] = (struct transfer_member){.place = place,
+                                                     .source = &place->settings->sources[number],
+                                                     .number = number,
+                                                     .site_key = site_key};
+    place->turns[index].weight = weight;
+}
+
+/* What the members' sites are allowed from now on. */
+static void place_limit(struct transfer *transfer, struct transfer_place *place,
+                        const struct settings_route *route,
+                        const struct settings_site_limits *limits)
+{
+    place->route = route;
+    place->limits = *limits;
+    for (uint32_t i = 0; i < place->member_count; i++) {
+        if (place->members[i].site != NULL)
+            transfer_site_limit(transfer, place->members[i].site, route, limits);
+    }
+}
+
+/* The member's site, known from now on. False: all sites are busy. */
+static bool member_find_site(struct transfer *transfer, struct transfer_member *member)
+{
+    struct transfer_place *place = member->place;
+
+    if (member->site != NULL)
+        return true;
+    struct transfer_site *site =
+        transfer_site_get(transfer, member->site_key, span_from_text(place->label),
+                          span_from_text(member->source->is_implied ? "" : member->source->name));
+    if (site == NULL)
+        return false;
+    member->site = site;
+    TAILQ_INSERT_TAIL(&site->members, member, link);
+    transfer_site_limit(transfer, site, place->route, &place->limits);
+    return true;
+}
+
+void transfer_place_review(struct transfer *transfer, struct transfer_place *place)
+{
+    if (place->is_woken || place->jobs > 0 || !TAILQ_EMPTY(&place->lines))
+        return;
+    struct transfer_place **link = place_bucket(transfer, place->key);
+    while (*link != place)
+        link = &(*link)->hash_next;
+    *link = place->hash_next;
+    for (uint32_t i = 0; i < place->member_count; i++) {
+        struct transfer_site *site = place->members[i].site;
+        if (site == NULL)
+            continue;
+        TAILQ_REMOVE(&site->members, &place->members[i], link);
+        transfer_site_review(transfer, site);
+    }
+    qmgr_round_free(place->round);
+    free(place);
+}
+
+/* The site as it is called already, if it is known, gives its name to the place. */
+static bool place_begin(struct transfer *transfer, struct transfer_place *place, uint32_t first,
+                        struct span label)
+{
+    uint32_t size = label.size < SITE_LABEL_MAX ? label.size : SITE_LABEL_MAX;
+
+    memcpy(place->label, label.data, size);
+    if (!member_find_site(transfer, &place->members[first])) {
+        transfer_place_review(transfer, place);
+        return false;
+    }
+    struct span known = site_get_view(place->members[first].site->site).label;
+    memcpy(place->label, known.data, known.size);
+    place->label[known.size] = '\0';
+    return true;
+}
+
+static uint64_t place_key(uint64_t base, const struct settings_pool *pool)
+{
+    char text[20];
+
+    (void)snprintf(text, sizeof(text), "%016llx", (unsigned long long)base);
+    return site_key(span_from_text(pool->name), &(struct span){(const uint8_t *)text, 16}, 1);
+}
+
+static struct transfer_place *place_make(struct transfer *transfer,
+                                         const struct settings_pool *pool, uint64_t base,
+                                         const struct transfer_line *line,
+                                         const struct settings_site_limits *limits)
+{
+    struct transfer_place *place =
+        place_new(transfer, place_key(base, pool), false, pool->member_count);
+    uint32_t first = source_first_turn(transfer->sources, pool);
+    int64_t total = 0;
+
+    for (uint32_t i = 0; i < pool->member_count; i++) {
+        uint32_t number = pool->members[i].source;
+        member_set(place, i, number, pool->members[i].weight,
+                   transfer_site_key(base, &transfer->settings->sources[number]));
+        total += pool->members[i].weight;
+    }
+    place->turns[first].credit = total - place->turns[first].weight;
+    place_limit(transfer, place, line->route, limits);
+    struct span label =
+        limits->provider == NULL ? qmgr_line_domain(line->line) : span_from_text(limits->provider);
+    return place_begin(transfer, place, first, label) ? place : NULL;
+}
+
+struct transfer_place *transfer_place_get(struct transfer *transfer, struct transfer_line *line,
+                                          const struct settings_site_limits *limits)
+{
+    const struct settings_pool *pool =
+        settings_pool_of(transfer->settings, qmgr_line_source_pool(line->line));
+    uint64_t base = transfer_site_base(transfer, &line->answer, limits);
+    struct transfer_place *place = place_find(transfer, place_key(base, pool), false);
+
+    if (place == NULL)
+        return place_make(transfer, pool, base, line, limits);
+    place_limit(transfer, place, line->route, limits);
+    return place;
+}
+
+struct transfer_place *transfer_place_get_guest(struct transfer *transfer,
+                                                const struct handover *handover,
+                                                const struct settings_route *route,
+                                                const struct settings_site_limits *limits)
+{
+    struct transfer_place *place = place_find(transfer, handover->site, true);
+    const struct settings_source *source =
+        settings_source_find(transfer->settings, span_from_text(handover->source));
+
+    if (source == NULL)
+        return NULL;
+    if (place == NULL) {
+        place = place_new(transfer, handover->site, true, 1);
+        member_set(place, 0, (uint32_t)(source - transfer->settings->sources), 1, handover->site);
+        place_limit(transfer, place, route, limits);
+        return place_begin(transfer, place, 0, span_from_text(handover->label)) ? place : NULL;
+    }
+    place_limit(transfer, place, route, limits);
+    return place;
+}
+
+void transfer_place_wake(struct transfer *transfer, struct transfer_place *place)
+{
+    if (place->is_woken)
+        return;
+    place->is_woken = true;
+    TAILQ_INSERT_TAIL(&transfer->woken_places, place, woken_link);
+}
+
+void transfer_places_wake(struct transfer *transfer)
+{
+    for (uint32_t bucket = 0; bucket < TRANSFER_SITE_BUCKETS; bucket++) {
+        struct transfer_place *place = transfer->places_by_key[bucket];
+        for (; place != NULL; place = place->hash_next)
+            transfer_place_wake(transfer, place);
+    }
+}
+
+uint32_t transfer_place_waiting(const struct transfer_place *place)
+{
+    return place->jobs + qmgr_round_due(place->round);
+}
+
+/* ---- who may take it ---- */
+
+/* A site that pauses is asked to wake us; one that is suspended loses what is kept. */
+static bool member_is_open(struct transfer *transfer, const struct transfer_member *member)
+{
+    tick_us now = transfer->now.tick;
+
+    if (source_may_use(transfer->sources, member->number, member->site_key, now) == SOURCE_USE_NO)
+        return false;
+    if (member->site == NULL || site_paused_until(member->site->site) <= now)
+        return true;
+    if (site_is_suspended(member->site->site, now))
+        client_close_idle(transfer->client, member->site_key, now);
+    enum err err = site_slot_acquire(transfer->sites, member->site->site,
+                                     transfer_site_rank(member->site), 1, now);
+    CHECK(err == ERR_TIMEOUT);
+    return false;
+}
+
+static uint64_t place_open_members(struct transfer *transfer, const struct transfer_place *place)
+{
+    uint64_t mask = 0;
+
+    for (uint32_t i = 0; i < place->member_count; i++) {
+        if (member_is_open(transfer, &place->members[i]))
+            mask |= 1ull << i;
+    }
+    return mask;
+}
+
+static bool source_reaches(const struct settings_source *source, const struct mx_answer *answer)
+{
+    for (uint32_t i = 0; i < answer->host_count; i++) {
+        for (uint32_t j = 0; j < answer->hosts[i].address_count; j++) {
+            if (settings_source_has_family(source, answer->hosts[i].addresses[j].family))
+                return true;
+        }
+    }
+    return false;
+}
+
+static uint64_t place_reaching_members(const struct transfer_place *place,
+                                       const struct mx_answer *answer)
+{
+    uint64_t mask = 0;
+
+    for (uint32_t i = 0; i < place->member_count; i++) {
+        if (source_reaches(place->members[i].source, answer))
+            mask |= 1ull << i;
+    }
+    return mask;
+}
+
+/* ---- serving ---- */
+
+/* A line comes up only while something is due in it. One that was emptied by anything else but its
+ * turn (expiry, an order) is found here: one line is looked at for each delivery that is taken. */
+static void place_sweep(struct transfer *transfer, struct transfer_place *place)
+{
+    struct transfer_line *line = TAILQ_FIRST(&place->lines);
+
+    if (line == NULL)
+        return;
+    if (qmgr_line_due(line->line) == 0) {
+        transfer_line_finish(transfer, line);
+        return;
+    }
+    TAILQ_REMOVE(&place->lines, line, link);
+    TAILQ_INSERT_TAIL(&place->lines, line, link);
+}
+
+/* The next delivery of the place's lines becomes a job. False: none. */
+static bool place_take(struct transfer *transfer, struct transfer_place *place)
+{
+    struct qmgr_line *next;
+    int64_t rank;
+
+    if (transfer->is_draining || place->reading >= TRANSFER_READ_AHEAD_MAX)
+        return false;
+    while ((next = qmgr_round_next(place->round)) != NULL) {
+        struct transfer_line *line = qmgr_line_user(next);
+        if (!transfer_line_is_fresh(transfer, line)) {
+            transfer_line_finish(transfer, line);
+            continue;
+        }
+        struct qmgr_delivery *delivery =
+            qmgr_round_take(transfer->qmgr, place->round, transfer->now, &rank);
+        (void)transfer_job_new(transfer, line, delivery, rank);
+        if (qmgr_line_due(line->line) == 0)
+            transfer_line_finish(transfer, line);
+        place_sweep(transfer, place);
+        return true;
+    }
+    while (!TAILQ_EMPTY(&place->lines)) /* nothing is due in any of them */
+        transfer_line_finish(transfer, TAILQ_FIRST(&place->lines));
+    return false;
+}
+
+/* No source of the pool, whatever its state, has an address of a family that the hosts have. */
+static void job_settle_unreachable(struct transfer *transfer, struct transfer_job *job)
+{
+    if (job->guest == NULL)
+        transfer_job_settle_all(
+            transfer, job,
+            &(struct transfer_verdict){RECIPIENT_DUE,
+                                       451,
+                                       {4, 4, 1},
+                                       "no source of the pool has an address of their families",
+                                       true,
+                                       0});
+    else
+        transfer_job_put_back(transfer, job, 0);
+}
+
+static bool place_send_away(struct transfer *transfer, struct transfer_place *place,
+                            struct transfer_job *job, uint64_t busy)
+{
+    for (uint32_t i = 0; i < place->member_count; i++) {
+        if ((busy & 1ull << i) != 0 && transfer_job_try_away(transfer, job, &place->members[i]))
+            return true;
+    }
+    return false;
+}
+
+/* The member's next turn comes after those of other places at its site. */
+static void member_step_back(struct transfer_member *member)
+{
+    TAILQ_REMOVE(&member->site->members, member, link);
+    TAILQ_INSERT_TAIL(&member->site->members, member, link);
+}
+
+/* Start a READY job over the member whose turn it is, or the next that can take it. False: none can
+ * before it wakes us; `*ret_busy` are those that may be used, and have nothing free. */
+static bool place_try(struct transfer *transfer, struct transfer_place *place,
+                      struct transfer_job *job, uint64_t open, uint64_t *ret_busy)
+{
+    uint64_t busy = 0;
+
+    while ((open & ~busy) != 0) { /* each round makes a member busy, or closes it */
+        uint32_t next = source_turn_next(place->turns, place->member_count, open & ~busy);
+        struct transfer_member *member = &place->members[next];
+        enum transfer_try result = TRANSFER_TRY_PAUSED;
+        if (member_find_site(transfer, member))
+            result = transfer_job_try(transfer, job, member);
+        if (result == TRANSFER_TRY_STARTED) {
+            source_turn_taken(place->turns, place->member_count, open, next);
+            member_step_back(member);
+            return true;
+        }
+        if (result == TRANSFER_TRY_BUSY)
+            busy |= 1ull << next;
+        else
+            open &= ~(1ull << next);
+    }
+    *ret_busy = busy;
+    return false;
+}
+
+/* A READY job is started, sent away or ended. False: it waits until we are woken. */
+static bool place_start(struct transfer *transfer, struct transfer_place *place,
+                        struct transfer_job *job)
+{
+    uint64_t reaching = place_reaching_members(place, &job->answer), busy = 0;
+
+    if (reaching == 0) {
+        job_settle_unreachable(transfer, job);
+        return true;
+    }
+    uint64_t open = place_open_members(transfer, place);
+    if (place_try(transfer, place, job, open & reaching, &busy))
+        return true;
+    if (busy != 0)
+        return place_send_away(transfer, place, job, busy);
+    /* Those that pause wake us; with others open, the next job would be this one again. */
+    open = place_open_members(transfer, place);
+    transfer_job_put_back(transfer, job,
+                          open == 0 ? 0 : transfer->now.wall + (wall_us)PLACE_RETRY_TIME);
+    return true;
+}
+
+static void place_give_back(struct transfer *transfer, struct transfer_place *place)
+{
+    struct transfer_job *job;
+
+    while ((job = TAILQ_FIRST(&place->ready)) != NULL)
+        transfer_job_put_back(transfer, job, 0);
+    while (!TAILQ_EMPTY(&place->lines))
+        transfer_line_finish(transfer, TAILQ_FIRST(&place->lines));
+}
+
+/* One step. True: there may be more to do at once. */
+static bool place_serve(struct transfer *transfer, struct transfer_place *place)
+{
+    struct transfer_job *job = TAILQ_FIRST(&place->ready);
+    bool is_done = false;
+
+    if (place->serial != transfer->settings->serial) {
+        place_give_back(transfer, place);
+        return false;
+    }
+    place->rank = INT64_MAX;
+    if (job == NULL)
+        return !TAILQ_EMPTY(&place->lines) && place_open_members(transfer, place) != 0 &&
+               place_take(transfer, place);
+    place->rank = job->rank;
+    is_done = place_start(transfer, place, job);
+    if (is_done)
+        place->rank = INT64_MAX;
+    return is_done;
+}
+
+void transfer_places_run(struct transfer *transfer)
+{
+    struct transfer_place *place;
+
+    /* Places take turns, a step each: every step starts, takes or ends a job, and all run out. */
+    while ((place = TAILQ_FIRST(&transfer->woken_places)) != NULL) {
+        TAILQ_REMOVE(&transfer->woken_places, place, woken_link);
+        place->is_woken = false;
+        if (place_serve(transfer, place))
+            transfer_place_wake(transfer, place);
+        transfer_place_review(transfer, place);
+    }
+}
+
+void transfer_places_free(struct transfer *transfer)
+{
+    for (uint32_t bucket = 0; bucket < TRANSFER_SITE_BUCKETS; bucket++) {
+        struct transfer_place *place = transfer->places_by_key[bucket];
+        while (place != NULL) {
+            struct transfer_place *next = place->hash_next;
+            transfer_line_list_free(transfer, &place->lines);
+            qmgr_round_free(place->round);
+            free(place);
+            place = next;
+        }
+    }
+}

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the transfer keeps of a site as seen from one source: the limiter that it holds, and the
+ * connections and places that are there.
+ *
+ * The key of a site is made of the names of its hosts (or of a provider's name alone), and of the
+ * source's name: connections, rates, back-off and windows kept over a restart go by that key. The
+ * source that exists without `sources` adds nothing to it.
+ *
+ * Invariant: a site is kept while it has a connection or a place may send over it.
+ */
+#include "relay/transfer_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static uint32_t site_bucket(uint64_t key)
+{
+    return (uint32_t)(key >> 32 ^ key) % TRANSFER_SITE_BUCKETS;
+}
+
+struct transfer_site *transfer_site_find(struct transfer *transfer, uint64_t key)
+{
+    struct transfer_site *site = transfer->sites_by_key[site_bucket(key)];
+    while (site != NULL && site->key != key)
+        site = site->hash_next;
+    return site;
+}
+
+struct transfer_site *transfer_site_get(struct transfer *transfer, uint64_t key, struct span label,
+                                        struct span source)
+{
+    struct transfer_site *site = transfer_site_find(transfer, key);
+    if (site != NULL)
+        return site;
+    struct site *limiter = site_get(transfer->sites, key, label, transfer->now.tick);
+    if (limiter == NULL)
+        return NULL;
+    site_set_source(limiter, source);
+    site_hold(limiter);
+    site = calloc(1, sizeof(*site));
+    CHECK(site != NULL);
+    site->key = key;
+    site->site = limiter;
+    site->connection_max = site_get_view(limiter).connection_max;
+    TAILQ_INIT(&site->members);
+    uint32_t bucket = site_bucket(key);
+    site->hash_next = transfer->sites_by_key[bucket];
+    transfer->sites_by_key[bucket] = site;
+    return site;
+}
+
+/* Names, each with its port where a route gave it another than a mail exchanger's: servers on two
+ * ports of one host fail, and are limited, each by itself. */
+uint64_t transfer_site_base(const struct transfer *transfer, const struct mx_answer *answer,
+                            const struct settings_site_limits *limits)
+{
+    char texts[MX_HOST_MAX][MX_NAME_MAX + 6];
+    struct span names[MX_HOST_MAX + 1];
+    uint32_t count = 0;
+
+    if (limits->name[0] != '\0')
+        names[count++] = span_from_text(limits->name);
+    uint32_t name_count = limits->provider == NULL ? answer->host_count + answer->other_count : 0;
+    for (uint32_t i = 0; i < name_count; i++) {
+        const struct mx_host *host = &answer->hosts[i];
+        names[count] = span_from_text(host->name);
+        if (host->port != transfer->settings->mx.port) {
+            (void)snprintf(texts[i], sizeof(texts[i]), "%s:%u", host->name, host->port);
+            names[count] = span_from_text(texts[i]);
+        }
+        count++;
+    }
+    return site_key((struct span){0}, names, count);
+}
+
+uint64_t transfer_site_key(uint64_t base, const struct settings_source *source)
+{
+    char text[20];
+
+    if (source->is_implied)
+        return base;
+    (void)snprintf(text, sizeof(text), "%016llx", (unsigned long long)base);
+    return site_key(span_from_text(source->name), &(struct span){(const uint8_t *)text, 16}, 1);
+}
+
+/* Domains of one site may have routes of their own: the one that came last decides. */
+void transfer_site_limit(struct transfer *transfer, struct transfer_site *site,
+                         const struct settings_route *route,
+                         const struct settings_site_limits *limits)
+{
+    uint32_t connection_max = route->connection_max;
+
+    if (connection_max == 0)
+        connection_max = limits->connection_max;
+    if (connection_max == 0)
+        connection_max = transfer->options.sites.connection_max;
+    site->messages_per_connection_max = limits->messages_per_connection_max;
+    site->recipient_max = limits->recipient_max;
+    site_rates_set(transfer->sites, site->site, &limits->rates, transfer->now.tick);
+    if (site->connection_max == connection_max)
+        return;
+    site->connection_max = connection_max;
+    site_limit_set(transfer->sites, site->site, connection_max, transfer->now.tick);
+}
+
+void transfer_site_wake(struct transfer *transfer, struct transfer_site *site)
+{
+    struct transfer_member *member;
+
+    TAILQ_FOREACH(member, &site->members, link)
+    transfer_place_wake(transfer, member->place);
+}
+
+/* A shard asks for slots with one rank: two that took turns could make it give back what it has
+ * just been given, for ever. */
+int64_t transfer_site_rank(const struct transfer_site *site)
+{
+    const struct transfer_member *member;
+    int64_t rank = INT64_MAX;
+
+    TAILQ_FOREACH(member, &site->members, link)
+    rank = member->place->rank < rank ? member->place->rank : rank;
+    return rank;
+}
+
+void transfer_site_review(struct transfer *transfer, struct transfer_site *site)
+{
+    if (site->connections > 0 || !TAILQ_EMPTY(&site->members))
+        return;
+    struct transfer_site **link = &transfer->sites_by_key[site_bucket(site->key)];
+    while (*link != site)
+        link = &(*link)->hash_next;
+    *link = site->hash_next;
+    site_release(transfer->sites, site->site);
+    free(site);
+}
+
+void transfer_sites_free(struct transfer *transfer)
+{
+    for (uint32_t bucket = 0; bucket < TRANSFER_SITE_BUCKETS; bucket++) {
+        struct transfer_site *site = transfer->sites_by_key[bucket];
+        while (site != NULL) {
+            struct transfer_site *next = site->hash_next;
+            site_release(transfer->sites, site->site);
+            free(site);
+            site = next;
+        }
+    }
+}

@@ -32,7 +32,8 @@
 
 #include "base/log.h"
 
-#define RING_SIZE 512u
+#define RING_SIZE            512u
+#define RECOVERY_THREADS_MAX 8u
 
 struct assembly_member {
     struct assembly *assembly;
@@ -460,12 +461,22 @@ void assembly_free(struct assembly *assembly)
 
 /* ---- recovery ---- */
 
+/* As many as may run at a time, beside shards that have little to do yet. */
+static uint32_t recovery_threads(void)
+{
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return online < 1 ? 1 : online > RECOVERY_THREADS_MAX ? RECOVERY_THREADS_MAX : (uint32_t)online;
+}
+
 static void *recovery_main(void *argument)
 {
     struct assembly *assembly = argument;
     uint64_t one = 1;
+    struct spool_recovery_options options = {.threads = recovery_threads()};
 
-    assembly->recovery_err = spool_recovery_run(assembly->recovery_disk, &assembly->recovery);
+    assembly->recovery_err =
+        spool_recovery_run(assembly->recovery_disk, &options, &assembly->recovery);
     ssize_t size = write(assembly->recovery_eventfd, &one, sizeof(one));
     CHECK(size == sizeof(one));
     return NULL;

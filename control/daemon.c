@@ -9,7 +9,7 @@
  *   DRAINING  ->  (exit 0)   every shard has replied, or shutdown_timeout is over
  *
  * Mail left by an earlier run is found by a helper thread while new mail is taken already; then
- * each shard in turn adopts its share.
+ * each shard adopts its share, a slice each turn.
  *
  * The service manager is told of every change, and kept content while every shard turns (notify.c).
  *
@@ -57,7 +57,7 @@ struct daemon {
     struct notify *notify;
     int epoll, signals;
     struct spool_recovery *recovery; /* being adopted */
-    uint32_t adopter;                /* the shard that adopts now */
+    uint32_t adopted;                /* shards that have their share of it */
     bool is_draining;
     tick_us drain_deadline;
     uint32_t drained; /* shards */
@@ -142,12 +142,14 @@ static void recovery_hand_on(struct daemon *daemon)
 {
     struct shard_control control = {.recovery = daemon->recovery};
 
-    if (daemon->adopter < assembly_count(daemon->assembly)) {
-        notify_adoption_begin(daemon->notify, daemon->adopter, now_read());
-        assembly_send(daemon->assembly, daemon->adopter, SHARD_MESSAGE_RECOVERED, &control);
-        return;
-    }
-    notify_adoption_end(daemon->notify);
+    notify_adopting(daemon->notify, true);
+    for (uint32_t i = 0; i < assembly_count(daemon->assembly); i++)
+        assembly_send(daemon->assembly, i, SHARD_MESSAGE_RECOVERED, &control);
+}
+
+static void recovery_end(struct daemon *daemon)
+{
+    notify_adopting(daemon->notify, false);
     assembly_recovery_free(daemon->assembly);
     daemon->recovery = NULL;
     log_line(LOG_INFO, "event=recovered: mail of earlier runs is in the queue");
@@ -184,9 +186,9 @@ static void daemon_on_message(struct daemon *daemon, const struct ring_message *
         reload_on_reply(&daemon->reload, &control);
         break;
     case SHARD_MESSAGE_RECOVERED:
-        daemon->adopter += 1;
-        if (!daemon->is_draining)
-            recovery_hand_on(daemon);
+        daemon->adopted += 1;
+        if (daemon->adopted == assembly_count(daemon->assembly))
+            recovery_end(daemon);
         break;
     case SHARD_MESSAGE_QUERY:
         if (keeper_owns(daemon->keeper, control.query)) {

@@ -13,8 +13,7 @@
  *   any      -> STOPPING  notify_stopping()    fed by time alone: the drain has a bound of its own
  *
  * Invariants
- *   1. Outside STOPPING the watchdog is fed by a complete round, or while the only shard that is
- *      missing is adopting mail, at most NOTIFY_ADOPTION_MAX long.
+ *   1. Outside STOPPING the watchdog is fed by a complete round only.
  *   2. The query of a shard that has not replied is not touched.
  *
  * The interval is a quarter of the watchdog's time, so that three late rounds do no harm.
@@ -29,7 +28,6 @@
 
 #define ROUNDS_PER_WATCHDOG 4u
 #define STOP_SPARE_TIME     TICK_S(5) /* behind the drain: records, files, threads */
-#define NO_SHARD            UINT32_MAX
 
 enum notify_state { NOTIFY_SILENT, NOTIFY_IDLE, NOTIFY_ASKING, NOTIFY_STOPPING };
 
@@ -44,10 +42,8 @@ struct notify {
     tick_us watchdog; /* 0: the manager wants no keep-alive */
     tick_us interval, next, asked;
     bool is_told; /* that this round is late */
-    bool has_reload_failed;
+    bool has_reload_failed, is_adopting;
     uint32_t missing; /* shards that have not replied */
-    uint32_t adopter;
-    tick_us adoption_end;
     struct notify_shard shards[];
 };
 
@@ -84,23 +80,13 @@ static void round_end(struct notify *notify)
     feed(notify);
     (void)sd_notifyf(0, "STATUS=%" PRIu64 " sessions open, %" PRIu64 " messages in the queue%s%s",
                      open, messages,
-                     notify->adopter != NO_SHARD ? "; taking over mail of earlier runs" : "",
+                     notify->is_adopting ? "; taking over mail of earlier runs" : "",
                      notify->has_reload_failed ? "; the last reload failed, see the log" : "");
-}
-
-static bool is_adopting(const struct notify *notify, tick_us now)
-{
-    return notify->adopter != NO_SHARD && now < notify->adoption_end && notify->missing == 1 &&
-           notify->shards[notify->adopter].is_asked;
 }
 
 /* The round is not complete, an interval or more after it began. */
 static void round_late(struct notify *notify, tick_us now)
 {
-    if (is_adopting(notify, now)) {
-        feed(notify);
-        return;
-    }
     if (notify->is_told || notify->watchdog == 0 || now - notify->asked < notify->watchdog / 2)
         return;
     notify->is_told = true;
@@ -155,16 +141,9 @@ void notify_on_reply(struct notify *notify, struct shard_query *query)
         round_end(notify);
 }
 
-void notify_adoption_begin(struct notify *notify, uint32_t shard, tick_us now)
+void notify_adopting(struct notify *notify, bool is_adopting)
 {
-    CHECK(shard < notify->options.shard_count);
-    notify->adopter = shard;
-    notify->adoption_end = now + NOTIFY_ADOPTION_MAX;
-}
-
-void notify_adoption_end(struct notify *notify)
-{
-    notify->adopter = NO_SHARD;
+    notify->is_adopting = is_adopting;
 }
 
 /* ---- changes ---- */
@@ -221,7 +200,6 @@ enum err notify_new(const struct notify_options *options, struct notify **ret_no
     if (notify == NULL)
         return ERR_MEMORY;
     notify->options = *options;
-    notify->adopter = NO_SHARD;
     *ret_notify = notify;
     return ERR_OK;
 }

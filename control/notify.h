@@ -9,8 +9,7 @@
  * and that every shard still turns (the watchdog). Without $NOTIFY_SOCKET nothing is told and no
  * shard is asked. Control thread only.
  */
-#define NOTIFY_INTERVAL_MAX TICK_S(5)   /* between two looks at the shards */
-#define NOTIFY_ADOPTION_MAX TICK_S(600) /* the turn in which a shard adopts mail may take this */
+#define NOTIFY_INTERVAL_MAX TICK_S(5) /* between two looks at the shards */
 
 struct notify;
 
@@ -34,9 +33,8 @@ void notify_reloaded(struct notify *notify, bool is_ok);
 /** From now on shards are not asked any more, and the end comes within `bound`. */
 void notify_stopping(struct notify *notify, tick_us bound, tick_us now);
 
-/** This shard begins to adopt mail of an earlier run: one turn, which may be long. */
-void notify_adoption_begin(struct notify *notify, uint32_t shard, tick_us now);
-void notify_adoption_end(struct notify *notify);
+/** Shards are taking over mail of earlier runs, or have done so: the status says it. */
+void notify_adopting(struct notify *notify, bool is_adopting);
 
 /** Ask, feed or complain when it is time. */
 void notify_run(struct notify *notify, tick_us now);

@@ -26,6 +26,7 @@
 
 #include "control/shard_query.h"
 
+#define SHARD_ADOPTION_SLICE    64u /* messages of earlier runs in a turn */
 #define SHARD_EVENT_BURST       128u
 #define SHARD_MESSAGE_BURST     64u
 #define SHARD_SETTINGS_PENDING  16u
@@ -53,6 +54,9 @@ struct shard {
     uint32_t settings_reply_count;
     struct ring_message waiting[SHARD_WAITING_MAX]; /* queries that a disk must answer first */
     uint32_t waiting_count;
+
+    struct spool_adoption *adoption; /* of mail of earlier runs, a slice each turn */
+    struct ring_message adoption_reply;
 
     bool is_draining, is_stopped;
     struct ring_message drain_reply;
@@ -217,9 +221,10 @@ static void shard_on_message(struct shard *shard, const struct ring_message *mes
         shard_on_settings(shard, &control, message);
         break;
     case SHARD_MESSAGE_RECOVERED:
-        spool_recovery_adopt(control.recovery, shard->spool, shard->options.index,
-                             shard->options.count, shard_on_recovered_message, shard);
-        shard_reply(shard, message);
+        CHECK(shard->adoption == NULL);
+        shard->adoption = spool_adoption_new(control.recovery, shard->spool, shard->options.index,
+                                             shard->options.count);
+        shard->adoption_reply = *message;
         break;
     case SHARD_MESSAGE_QUERY:
         shard_query_run(shard, control.query);
@@ -250,6 +255,18 @@ static void shard_waiting_run(struct shard *shard)
             shard_reply(shard, &shard->waiting[i]);
     }
     shard->waiting_count = kept;
+}
+
+/* Mail of earlier runs, as much as leaves the turn short. A shard that is to stop leaves the rest
+ * on the disk. */
+static void shard_adopt_run(struct shard *shard)
+{
+    if (!shard->is_draining && spool_adoption_step(shard->adoption, SHARD_ADOPTION_SLICE,
+                                                   shard_on_recovered_message, shard))
+        return;
+    spool_adoption_free(shard->adoption);
+    shard->adoption = NULL;
+    shard_reply(shard, &shard->adoption_reply);
 }
 
 static void shard_drain_run(struct shard *shard)
@@ -331,6 +348,8 @@ tick_us shard_turn(struct shard *shard)
     dns_advance(shard->dns, shard->now);
     transfer_run(shard->transfer, shard->now);
     server_advance(shard->server, shard->now);
+    if (shard->adoption != NULL)
+        shard_adopt_run(shard);
     if (shard->settings_reply_count > 0)
         shard_settings_let_go(shard);
     if (shard->waiting_count > 0)
@@ -343,7 +362,8 @@ tick_us shard_turn(struct shard *shard)
     if (event_count + message_count > 0)
         shard->busy_us +=
             shard->options.clock->monotonic(shard->options.clock->context) - shard->now.tick;
-    if (event_count == SHARD_EVENT_BURST || message_count == SHARD_MESSAGE_BURST)
+    if (event_count == SHARD_EVENT_BURST || message_count == SHARD_MESSAGE_BURST ||
+        shard->adoption != NULL)
         return 0;
     return shard_deadline(shard);
 }
@@ -481,6 +501,8 @@ void shard_free(struct shard *shard)
     server_free(shard->server);
     transfer_free(shard->transfer);
     dns_free(shard->dns);
+    if (shard->adoption != NULL)
+        spool_adoption_free(shard->adoption);
     spool_free(shard->spool);
     free(shard);
 }

@@ -40,9 +40,11 @@
 
 #define SPOOL_OVERHEAD                                                                             \
     8192u /* of a message on the disk, besides body: headers, padding, envelope */
-#define SPOOL_REAP_MAX     64u
-#define SPOOL_SERIAL_OWN   (1u << 30) /* adopted generations are older than all own ones */
-#define SPOOL_EVENTS_FIRST 256u
+#define SPOOL_REAP_MAX      64u
+#define SPOOL_SCRATCH_BLOCK (16u << 10)
+#define SPOOL_SCRATCH_MAX   (4u << 20) /* an envelope of ENVELOPE_RECIPIENT_MAX, decoded */
+#define SPOOL_SERIAL_OWN    (1u << 30) /* adopted generations are older than all own ones */
+#define SPOOL_EVENTS_FIRST  256u
 
 /* ---- events ---- */
 
@@ -101,9 +103,11 @@ enum err spool_new(const struct spool_options *options, struct disk *disk, struc
     spool->repairs_end = &spool->repairs;
     spool_scrub_init(spool);
     slab_init(&spool->entries, sizeof(struct spool_entry), UINT32_MAX, spool);
+    arena_init(&spool->scratch, SPOOL_SCRATCH_BLOCK, SPOOL_SCRATCH_MAX);
     enum err err = spool_segment_create_first(spool);
     if (err != ERR_OK) {
         spool_segments_free(spool);
+        arena_fini(&spool->scratch);
         free(spool);
         return err;
     }
@@ -135,6 +139,7 @@ void spool_free(struct spool *spool)
     }
     spool_segments_free(spool);
     slab_fini(&spool->entries);
+    arena_fini(&spool->scratch);
     free(spool->events);
     free(spool);
 }
@@ -297,6 +302,7 @@ void spool_commit(struct spool *spool, struct spool_transaction *transaction, st
         spool_item_free(spool, item);
         return;
     }
+    spool_item_describe(spool, item, envelope);
     spool_item_queue(spool, item);
 }
 

@@ -153,23 +153,43 @@ struct spool_recovery; /* the merged result of scanning every segment of a direc
 /** One live message. Borrowed from the recovery. */
 struct spool_recovered {
     struct spool_entry *entry;   /* after adoption */
-    struct span envelope;        /* as committed */
+    struct span envelope;        /* as committed; empty: it was not read, there is an index */
+    struct span index;           /* of the envelope, encoded (envelope_index.h); may be empty */
     const struct span *progress; /* PROGRESS payloads, oldest first */
     uint32_t progress_count;
+};
+
+struct spool_recovery_options {
+    uint32_t threads;   /* that read; more than 1 only on a disk whose blocking calls are safe in
+                           several threads: a real one */
+    bool has_envelopes; /* read those too which have an index: much slower */
 };
 
 /**
  * Scan all segments that no other process has locked, merge by id, apply VOID. Blocking: a helper
  * thread's work, with a disk of its own; segments created by running spools of this process (newer
- * epoch) are left alone. Idempotent: writes nothing.
+ * epoch) are left alone. Idempotent: writes nothing. `options` NULL: one thread, with envelopes.
  */
-enum err spool_recovery_run(struct disk *disk, struct spool_recovery **ret_recovery) MUST_CHECK;
+enum err spool_recovery_run(struct disk *disk, const struct spool_recovery_options *options,
+                            struct spool_recovery **ret_recovery) MUST_CHECK;
 /** The epoch that new segments of this process must carry: one above all found. Fast: reads names
  * and headers only. Call before any spool_new(). Errors: ERR_DISK_VERSION when a newer version
  * wrote here: nothing may be started on this directory. */
 enum err spool_epoch_next(struct disk *disk, uint64_t *ret_epoch) MUST_CHECK;
-/** Share `index` of `count` of the segments passes to this spool; its live messages are reported
- * one by one, each entry then belongs to the spool. */
+/**
+ * Share `index` of `count` of the segments passes to this spool; its live messages are reported one
+ * by one, each entry then belongs to the spool. In slices: the shard goes on with its work between
+ * them.
+ */
+struct spool_adoption;
+struct spool_adoption *spool_adoption_new(struct spool_recovery *recovery, struct spool *spool,
+                                          uint32_t index, uint32_t count);
+/** The next `max` segments or messages. False: there are no more. */
+bool spool_adoption_step(struct spool_adoption *adoption, uint32_t max,
+                         void (*on_message)(void *context, const struct spool_recovered *message),
+                         void *context);
+void spool_adoption_free(struct spool_adoption *adoption);
+/** All of it at once. */
 void spool_recovery_adopt(struct spool_recovery *recovery, struct spool *spool, uint32_t index,
                           uint32_t count,
                           void (*on_message)(void *context, const struct spool_recovered *message),

@@ -3,8 +3,10 @@
  * Handing recovered segments and messages to the spools of this process.
  *
  * Groups of segments that belong together are dealt out to the shares by their number of live
- * messages. Every call computes the same deal, so that shares may be adopted in any order, by
+ * messages. Every adoption computes the same deal, so that shares may be adopted in any order, by
  * different threads, whatever the number of shards was before.
+ *
+ *   segments, one by one -> their references -> messages, one by one -> done
  *
  * Invariants
  *   1. A segment passes to exactly one spool: the recovery closes it, which frees its lock, and the
@@ -13,6 +15,7 @@
  *   2. An adopted segment is SEALED, older than every own one, and obeys the rules of
  *      spool_segment.c from then on: references are translated, damaged segments are held for ever.
  *   3. The recovery itself is only read, except for what belongs to this share.
+ *   4. Until all messages are there, every adopted segment is held: none is used again meanwhile.
  *
  * A file that never got a header is removed.
  */
@@ -21,18 +24,21 @@
 #include "base/log.h"
 #include "queue/spool_recovery.h"
 
-#define NOT_ADOPTED UINT32_MAX
+#define NOT_ADOPTED  UINT32_MAX
+#define PROGRESS_FEW 8u
 
-struct adoption {
+struct spool_adoption {
     struct spool_recovery *recovery;
     struct spool *spool;
     uint32_t *shares;  /* per segment */
     uint32_t *adopted; /* per segment: index in the spool, or NOT_ADOPTED */
     uint32_t index;
+    uint32_t segment, message; /* the next ones; segments come first */
+    bool is_over;
 };
 
 /* Which share every segment goes to: each group to the share with the fewest messages so far. */
-static void adoption_deal(struct adoption *adoption, uint32_t count)
+static void adoption_deal(struct spool_adoption *adoption, uint32_t count)
 {
     const struct spool_recovery *recovery = adoption->recovery;
     uint64_t *loads = calloc(count, sizeof(*loads));
@@ -53,7 +59,7 @@ static void adoption_deal(struct adoption *adoption, uint32_t count)
         adoption->shares[i] = adoption->shares[spool_recovery_root(recovery, i)];
 }
 
-static void adopt_segment(struct adoption *adoption, uint32_t index)
+static void adopt_segment(struct spool_adoption *adoption, uint32_t index)
 {
     struct spool *spool = adoption->spool;
     struct recovery_segment *from = &adoption->recovery->segments[index];
@@ -78,14 +84,16 @@ static void adopt_segment(struct adoption *adoption, uint32_t index)
         log_line(LOG_ERROR, "spool segment=%s adopt=%s", from->name, err_name(err));
         return;
     }
-    struct spool_segment *segment =
-        spool_segment_adopt(spool, file, from->name, &from->header, from->end, from->is_sealed);
-    segment->holds += from->is_damaged;
+    struct spool_segment *segment = spool_segment_adopt(spool, file, from->name, &from->header);
+    segment->used = from->end;
+    segment->is_zeroed = segment->has_index = from->is_sealed;
+    segment->is_end_known = from->is_end_known;
+    segment->holds += 1u + from->is_damaged; /* invariant 4 */
     adoption->adopted[index] = segment->index;
 }
 
 /* What an adopted segment refers to; a target that is not ours pins it for ever. */
-static void adopt_references(struct adoption *adoption, uint32_t index)
+static void adopt_references(struct spool_adoption *adoption, uint32_t index)
 {
     const struct recovery_segment *from = &adoption->recovery->segments[index];
     struct spool_segment *segment = adoption->spool->segments[adoption->adopted[index]];
@@ -100,7 +108,7 @@ static void adopt_references(struct adoption *adoption, uint32_t index)
     }
 }
 
-static bool adopt_place(const struct adoption *adoption, const struct recovery_row *row,
+static bool adopt_place(const struct spool_adoption *adoption, const struct recovery_row *row,
                         enum spool_place_kind kind, struct spool_place *ret_place)
 {
     uint32_t target = adoption->adopted[row->segment];
@@ -116,16 +124,18 @@ static bool adopt_place(const struct adoption *adoption, const struct recovery_r
     return true;
 }
 
-static bool adopt_bodies(const struct adoption *adoption, const struct recovery_message *from,
-                         struct spool_entry *entry)
+static bool adopt_bodies(const struct spool_adoption *adoption, const struct recovery_row *message,
+                         const struct recovery_content *content, struct spool_entry *entry)
 {
-    const struct spool_recovery *recovery = adoption->recovery;
-    for (uint32_t i = 0; i < from->message.extent_count; i++) {
+    for (uint32_t i = 0; i < content->message.extent_count; i++) {
         struct spool_body_extent extent;
-        memcpy(&extent, from->extents.data + i * sizeof(extent), sizeof(extent));
-        struct recovery_row row = {.offset = extent.offset, .payload_size = extent.size};
-        while (recovery->segments[row.segment].header.salt != extent.salt)
-            row.segment++;
+        uint32_t segment = 0;
+        memcpy(&extent, content->extents.data + i * sizeof(extent), sizeof(extent));
+        bool is_found = spool_recovery_find_segment(adoption->recovery, extent.salt,
+                                                    message->segment, &segment);
+        CHECK(is_found); /* the merge found it */
+        struct recovery_row row = {
+            .segment = (uint16_t)segment, .offset = extent.offset, .payload_size = extent.size};
         struct spool_place place;
         if (!adopt_place(adoption, &row, SPOOL_PLACE_BODY, &place))
             return false;
@@ -137,21 +147,17 @@ static bool adopt_bodies(const struct adoption *adoption, const struct recovery_
 }
 
 /* PROGRESS records, and the other MESSAGE records of this id, which its DONE must outlive. */
-static void adopt_others(const struct adoption *adoption, const struct recovery_message *from,
+static void adopt_others(const struct spool_adoption *adoption, const struct recovery_message *from,
                          struct spool_entry *entry)
 {
-    const struct spool_recovery *recovery = adoption->recovery;
-    struct spool_place place;
-    for (uint32_t i = 0; i < from->progress_count; i++) {
-        const struct recovery_row *row = &recovery->rows[from->progress_rows[i]];
-        if (!adopt_place(adoption, row, SPOOL_PLACE_PROGRESS, &place))
-            continue;
-        spool_hold(adoption->spool, &place);
-        place.retry = spool_progress_retry(from->progress[i]);
-        spool_entry_add_place(entry, &place);
-    }
     for (uint32_t i = 0; i < from->row_count; i++) {
-        const struct recovery_row *row = &recovery->rows[from->first_row + i];
+        const struct recovery_row *row = &adoption->recovery->rows[from->first_row + i];
+        struct spool_place place;
+        if (row->is_wanted && adopt_place(adoption, row, SPOOL_PLACE_PROGRESS, &place)) {
+            spool_hold(adoption->spool, &place);
+            place.retry = spool_progress_retry(span_of(row->detail, row->detail_size));
+            spool_entry_add_place(entry, &place);
+        }
         if (row->type == SPOOL_MESSAGE && from->first_row + i != from->row &&
             adopt_place(adoption, row, SPOOL_PLACE_OLD, &place))
             spool_entry_add_place(entry, &place);
@@ -173,15 +179,16 @@ static void adopt_holds(struct spool *spool, struct spool_entry *entry, struct s
 }
 
 /* The live message as an entry of the spool, or NULL when a segment of it went to somebody else. */
-static struct spool_entry *adopt_entry(const struct adoption *adoption,
-                                       const struct recovery_message *from)
+static struct spool_entry *adopt_entry(const struct spool_adoption *adoption,
+                                       const struct recovery_message *from,
+                                       const struct recovery_content *content)
 {
     struct spool *spool = adoption->spool;
     const struct recovery_row *row = &adoption->recovery->rows[from->row];
     struct spool_entry *entry = spool_entry_new(spool, row->id);
     struct spool_place place;
     if (!adopt_place(adoption, row, SPOOL_PLACE_MESSAGE, &place) ||
-        !adopt_bodies(adoption, from, entry)) {
+        !adopt_bodies(adoption, row, content, entry)) {
         spool_entry_end(spool, entry);
         return NULL;
     }
@@ -194,24 +201,123 @@ static struct spool_entry *adopt_entry(const struct adoption *adoption,
     return entry;
 }
 
-static void adopt_messages(const struct adoption *adoption,
-                           void (*on_message)(void *context, const struct spool_recovered *message),
-                           void *context)
+/* PROGRESS payloads that count, oldest first, for the call; they are few but for rare messages. */
+static struct span *adopt_progress(const struct spool_adoption *adoption,
+                                   const struct recovery_message *from,
+                                   struct span few[PROGRESS_FEW], uint32_t *ret_count)
+{
+    struct span *progress = few;
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < from->row_count; i++) {
+        const struct recovery_row *row = &adoption->recovery->rows[from->first_row + i];
+        if (!row->is_wanted)
+            continue;
+        if (count == PROGRESS_FEW && progress == few) {
+            progress = calloc(from->row_count, sizeof(*progress));
+            CHECK(progress != NULL);
+            memcpy(progress, few, PROGRESS_FEW * sizeof(*few));
+        }
+        progress[count++] = span_of(row->detail, row->detail_size);
+    }
+    *ret_count = count;
+    return progress;
+}
+
+static void adopt_message(const struct spool_adoption *adoption,
+                          const struct recovery_message *from,
+                          void (*on_message)(void *context, const struct spool_recovered *message),
+                          void *context)
+{
+    const struct recovery_row *row = &adoption->recovery->rows[from->row];
+    struct span few[PROGRESS_FEW];
+    struct recovery_content content;
+    bool is_open = spool_recovery_open(row, &content) == ERR_OK; /* the merge did it before */
+
+    CHECK(is_open);
+    struct spool_recovered message = {
+        .entry = adopt_entry(adoption, from, &content),
+        .envelope = content.envelope,
+        .index = content.index,
+    };
+    if (message.entry == NULL)
+        return;
+    struct span *progress = adopt_progress(adoption, from, few, &message.progress_count);
+    message.progress = progress;
+    on_message(context, &message);
+    if (progress != few)
+        free(progress);
+}
+
+/* ---- public ---- */
+
+struct spool_adoption *spool_adoption_new(struct spool_recovery *recovery, struct spool *spool,
+                                          uint32_t index, uint32_t count)
+{
+    CHECK(index < count);
+    struct spool_adoption *adoption = calloc(1, sizeof(*adoption));
+    CHECK(adoption != NULL);
+    *adoption = (struct spool_adoption){.recovery = recovery, .spool = spool, .index = index};
+    uint32_t segments = recovery->segment_count;
+    adoption->shares = calloc(segments + 1, sizeof(*adoption->shares));
+    adoption->adopted = malloc((segments + 1) * sizeof(*adoption->adopted));
+    CHECK(adoption->shares != NULL && adoption->adopted != NULL);
+    memset(adoption->adopted, 0xff, (segments + 1) * sizeof(*adoption->adopted));
+    adoption_deal(adoption, count);
+    return adoption;
+}
+
+static void adoption_refer(struct spool_adoption *adoption)
+{
+    for (uint32_t i = 0; i < adoption->recovery->segment_count; i++) {
+        if (adoption->adopted[i] != NOT_ADOPTED)
+            adopt_references(adoption, i);
+    }
+}
+
+/* Everything is held by those who need it. */
+static void adoption_end(struct spool_adoption *adoption)
+{
+    for (uint32_t i = 0; i < adoption->recovery->segment_count; i++) {
+        if (adoption->adopted[i] != NOT_ADOPTED)
+            adoption->spool->segments[adoption->adopted[i]]->holds--;
+    }
+    adoption->spool->is_census_due = true;
+    adoption->is_over = true;
+}
+
+bool spool_adoption_step(struct spool_adoption *adoption, uint32_t max,
+                         void (*on_message)(void *context, const struct spool_recovered *message),
+                         void *context)
 {
     const struct spool_recovery *recovery = adoption->recovery;
-    for (uint32_t i = 0; i < recovery->message_count; i++) {
-        const struct recovery_message *from = &recovery->messages[i];
-        if (adoption->shares[recovery->rows[from->row].segment] != adoption->index)
-            continue;
-        struct spool_recovered message = {
-            .entry = adopt_entry(adoption, from),
-            .envelope = from->envelope,
-            .progress = from->progress,
-            .progress_count = from->progress_count,
-        };
-        if (message.entry != NULL)
-            on_message(context, &message);
+
+    for (uint32_t i = 0; i < max && adoption->segment < recovery->segment_count; i++) {
+        uint32_t segment = adoption->segment++;
+        if (adoption->shares[segment] == adoption->index)
+            adopt_segment(adoption, segment);
+        if (adoption->segment == recovery->segment_count)
+            adoption_refer(adoption);
+        if (i + 1 == max)
+            return true;
     }
+    for (uint32_t i = 0; i < max && adoption->message < recovery->message_count; i++) {
+        const struct recovery_message *from = &recovery->messages[adoption->message++];
+        if (adoption->shares[recovery->rows[from->row].segment] == adoption->index)
+            adopt_message(adoption, from, on_message, context);
+    }
+    if (adoption->message < recovery->message_count)
+        return true;
+    if (!adoption->is_over)
+        adoption_end(adoption);
+    return false;
+}
+
+void spool_adoption_free(struct spool_adoption *adoption)
+{
+    free(adoption->shares);
+    free(adoption->adopted);
+    free(adoption);
 }
 
 void spool_recovery_adopt(struct spool_recovery *recovery, struct spool *spool, uint32_t index,
@@ -219,24 +325,9 @@ void spool_recovery_adopt(struct spool_recovery *recovery, struct spool *spool, 
                           void (*on_message)(void *context, const struct spool_recovered *message),
                           void *context)
 {
-    CHECK(index < count);
-    struct adoption adoption = {.recovery = recovery, .spool = spool, .index = index};
-    uint32_t segments = recovery->segment_count;
-    adoption.shares = calloc(segments + 1, sizeof(*adoption.shares));
-    adoption.adopted = malloc((segments + 1) * sizeof(*adoption.adopted));
-    CHECK(adoption.shares != NULL && adoption.adopted != NULL);
-    memset(adoption.adopted, 0xff, (segments + 1) * sizeof(*adoption.adopted));
-    adoption_deal(&adoption, count);
-    for (uint32_t i = 0; i < segments; i++) {
-        if (adoption.shares[i] == index)
-            adopt_segment(&adoption, i);
-    }
-    for (uint32_t i = 0; i < segments; i++) {
-        if (adoption.adopted[i] != NOT_ADOPTED)
-            adopt_references(&adoption, i);
-    }
-    adopt_messages(&adoption, on_message, context);
-    spool->is_census_due = true;
-    free(adoption.shares);
-    free(adoption.adopted);
+    struct spool_adoption *adoption = spool_adoption_new(recovery, spool, index, count);
+
+    while (spool_adoption_step(adoption, UINT32_MAX, on_message, context))
+        ;
+    spool_adoption_free(adoption);
 }

@@ -34,9 +34,9 @@ static const uint8_t batch_zeros[SPOOL_BLOCK_SIZE];
 /* ---- filling a batch ---- */
 
 struct batch_fill {
-    uint32_t pieces; /* one is kept for the padding at the end */
-    uint32_t rows;
-    uint32_t end; /* offset in the segment */
+    uint32_t pieces;        /* one is kept for the padding at the end */
+    uint32_t rows, details; /* for the index */
+    uint32_t end;           /* offset in the segment */
 };
 
 /* True if the item still goes into this batch. */
@@ -46,7 +46,9 @@ static bool batch_has_room(const struct spool_segment *segment, const struct bat
     uint64_t end = spool_align(fill->end, 8) + sizeof(item->record) + item->record.payload_size;
     uint64_t size = spool_align(end, SPOOL_BLOCK_SIZE) - segment->used;
     return fill->pieces + spool_item_pieces(item) < DISK_VECTOR_MAX &&
-           size <= SPOOL_BATCH_SIZE_MAX && size <= spool_segment_room(segment, fill->rows + 1);
+           size <= SPOOL_BATCH_SIZE_MAX &&
+           size <= spool_segment_room(segment, fill->rows + 1,
+                                      fill->details + spool_item_detail(item).size);
 }
 
 /* Move what fits from pending into the batch, in order, and give everything its place. */
@@ -73,6 +75,7 @@ static void batch_fill(struct spool *spool, struct spool_batch *batch)
         fill.pieces += spool_item_pieces(item);
         if (item->record.type != SPOOL_BODY) {
             fill.rows++;
+            fill.details += spool_item_detail(item).size;
             batch->is_synced = true;
         }
         batch->messages += item->record.type == SPOOL_MESSAGE && !item->is_copy;
@@ -97,7 +100,7 @@ static void batch_submit(struct spool *spool, struct spool_batch *batch)
         count += spool_item_gather(item, item->offset - end, vector + count);
         end = item->offset + (uint32_t)sizeof(item->record) + item->record.payload_size;
         if (item->record.type != SPOOL_BODY)
-            spool_segment_row(segment, &item->record, item->offset);
+            spool_segment_row(segment, &item->record, item->offset, spool_item_detail(item));
     }
     uint32_t start = segment->used;
     segment->used = (uint32_t)spool_align(end, SPOOL_BLOCK_SIZE);

@@ -165,6 +165,7 @@ static void copy_queue_item(struct spool *spool, enum spool_record_type type,
                             const struct spool_record *record, uint8_t *block, uint32_t block_size,
                             uint32_t envelope_size)
 {
+    struct span envelope = span_of(block + block_size - envelope_size, envelope_size);
     struct spool_copy *copy = &spool->copy;
     struct spool_item *item = spool_item_new(spool, type, copy->entry);
 
@@ -181,6 +182,8 @@ static void copy_queue_item(struct spool *spool, enum spool_record_type type,
     } else if (type == SPOOL_BODY) {
         item->record.part = copy->step;
     }
+    if (type == SPOOL_MESSAGE)
+        spool_item_describe(spool, item, envelope);
     copy->items_queued++;
     copy->step++;
     spool_item_queue(spool, item);

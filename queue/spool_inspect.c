@@ -39,29 +39,27 @@ static void reach(struct inspection *inspection, uint32_t segment, uint32_t offs
         inspection->octets_live[segment] += size;
 }
 
-static uint32_t segment_of_salt(const struct spool_recovery *recovery, uint64_t salt)
-{
-    uint32_t segment = 0;
-
-    while (recovery->segments[segment].header.salt != salt)
-        segment++; /* it is there: the merge found it */
-    return segment;
-}
-
 static void reach_message(struct inspection *inspection, const struct recovery_message *message)
 {
     const struct spool_recovery *recovery = inspection->recovery;
     const struct recovery_row *row = &recovery->rows[message->row];
+    struct recovery_content content;
+    bool is_open = spool_recovery_open(row, &content) == ERR_OK; /* the merge did it before */
 
+    CHECK(is_open);
     reach(inspection, row->segment, row->offset, row->payload_size, true);
-    for (uint32_t i = 0; i < message->progress_count; i++) {
-        row = &recovery->rows[message->progress_rows[i]];
-        reach(inspection, row->segment, row->offset, row->payload_size, true);
+    for (uint32_t i = message->first_row; i < message->first_row + message->row_count; i++) {
+        const struct recovery_row *progress = &recovery->rows[i];
+        if (progress->is_wanted)
+            reach(inspection, progress->segment, progress->offset, progress->payload_size, true);
     }
-    for (uint32_t i = 0; i < message->message.extent_count; i++) {
+    for (uint32_t i = 0; i < content.message.extent_count; i++) {
         struct spool_body_extent extent;
-        memcpy(&extent, message->extents.data + i * sizeof(extent), sizeof(extent));
-        reach(inspection, segment_of_salt(recovery, extent.salt), extent.offset, extent.size, true);
+        uint32_t segment = 0;
+        memcpy(&extent, content.extents.data + i * sizeof(extent), sizeof(extent));
+        bool is_found = spool_recovery_find_segment(recovery, extent.salt, row->segment, &segment);
+        CHECK(is_found);
+        reach(inspection, segment, extent.offset, extent.size, true);
     }
 }
 
@@ -144,7 +142,7 @@ static void inspect_all(struct inspection *inspection)
 {
     const struct spool_recovery *recovery = inspection->recovery;
 
-    for (uint64_t i = 0; i < recovery->row_count; i++)
+    for (uint32_t i = 0; i < recovery->row_count; i++)
         reach(inspection, recovery->rows[i].segment, recovery->rows[i].offset,
               recovery->rows[i].payload_size, false);
     for (uint32_t i = 0; i < recovery->message_count; i++)
@@ -163,7 +161,7 @@ enum err spool_inspect(struct disk *disk, const struct spool_inspect_visitor *vi
     uint64_t epoch;
 
     TRY(spool_epoch_next(disk, &epoch)); /* refuses a newer format */
-    TRY(spool_recovery_run(disk, &inspection.recovery));
+    TRY(spool_recovery_run(disk, NULL, &inspection.recovery));
     uint32_t count = inspection.recovery->segment_count + 1;
     inspection.ends = calloc(count, sizeof(*inspection.ends));
     inspection.octets_live = calloc(count, sizeof(*inspection.octets_live));

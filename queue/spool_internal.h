@@ -145,6 +145,8 @@ struct spool_segment {
     char name[DISK_NAME_SIZE_MAX];
     struct spool_row *rows; /* of the index to come; ACTIVE only */
     uint32_t row_count, row_capacity;
+    uint8_t *details;
+    uint32_t details_size, details_capacity;
     uint8_t *block;              /* header or index under way */
     struct spool_entry *entries; /* LIVE entries whose oldest record is here */
     /* Bit i: a DONE or VOID record here speaks of a MESSAGE in the present generation of segment i.
@@ -176,6 +178,8 @@ struct spool_item {
     struct buf_queue body; /* BODY from a transaction */
     uint8_t *block;        /* every other payload */
     uint32_t block_size, envelope_size;
+    uint8_t *detail; /* MESSAGE: for the index of its segment; NULL: none */
+    uint32_t detail_size;
     uint32_t offset;                   /* in the segment, when in a batch */
     struct spool_place source, target; /* of a copied PROGRESS; source: of a voided record */
     uint8_t padding[8]; /* zeros behind the record before, written with this header */
@@ -322,6 +326,7 @@ struct spool {
     uint32_t transaction_count;
     uint64_t promised;
     struct slab entries;
+    struct arena scratch; /* for the making of an index */
 
     uint32_t failures_in_row;
     tick_us retry_at;
@@ -380,6 +385,10 @@ uint32_t spool_item_pieces(const struct spool_item *item);
 /** A record that is not to be written any more: its message is gone, or its commit has failed. */
 bool spool_item_is_moot(const struct spool *spool, const struct spool_item *item);
 void spool_item_drop(struct spool *spool, struct spool_item *item);
+/** Make the detail of a MESSAGE, all but its extents. */
+void spool_item_describe(struct spool *spool, struct spool_item *item, struct span envelope);
+/** What the index of its segment keeps of it, once it has its place. */
+struct span spool_item_detail(const struct spool_item *item);
 /** Tell the message where its record is going to be. */
 void spool_item_place(struct spool *spool, struct spool_segment *segment, struct spool_item *item);
 /** Checksums; nothing changes after that. */
@@ -434,21 +443,21 @@ struct spool_segment *spool_segment_writable(struct spool *spool);
 void spool_segment_seal(struct spool *spool);
 void spool_segment_retire(struct spool *spool, struct spool_segment *segment);
 void spool_segment_row(struct spool_segment *segment, const struct spool_record *record,
-                       uint32_t offset);
-/** Octets that a batch with `rows_more` records for the index may take. */
-uint32_t spool_segment_room(const struct spool_segment *segment, uint32_t rows_more);
+                       uint32_t offset, struct span detail);
+/** Octets that a batch may take which has `rows_more` records, with `details_more` octets of
+ * details, for the index. */
+uint32_t spool_segment_room(const struct spool_segment *segment, uint32_t rows_more,
+                            uint32_t details_more);
 void spool_segments_free(struct spool *spool);
 /** Octets that can still become records. */
 uint64_t spool_room(const struct spool *spool);
 /* As spool_room(), with the segments that may be made when there is no other. */
 uint64_t spool_room_urgent(const struct spool *spool);
 
-/** Take a segment of an earlier process over: SEALED, its generation older than all own ones. Its
- * records end at `end`, or before it when it was sealed. */
+/** Take a segment of an earlier process over: SEALED, its generation older than all own ones. */
 struct spool_segment *spool_segment_adopt(struct spool *spool, struct disk_file *file,
                                           const char *name,
-                                          const struct spool_segment_header *header, uint32_t end,
-                                          bool is_sealed);
+                                          const struct spool_segment_header *header);
 
 /* spool_copy.c */
 void spool_copy_advance(struct spool *spool);

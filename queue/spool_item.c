@@ -18,6 +18,7 @@
 #include <stdlib.h>
 
 #include "queue/crc32c.h"
+#include "queue/envelope_index.h"
 #include "queue/spool_internal.h"
 
 void spool_list_init(struct spool_item_list *list)
@@ -86,6 +87,7 @@ void spool_item_free(struct spool *spool, struct spool_item *item)
 {
     buf_queue_fini(&item->body);
     free(item->block);
+    free(item->detail);
     if (item->entry != NULL)
         spool_entry_release(spool, item->entry);
     if (item->leader != NULL)
@@ -133,6 +135,36 @@ void spool_item_drop(struct spool *spool, struct spool_item *item)
     spool_item_free(spool, item);
 }
 
+static uint32_t item_extents_size(const struct spool_item *item)
+{
+    return item->block_size - item->envelope_size;
+}
+
+void spool_item_describe(struct spool *spool, struct spool_item *item, struct span envelope)
+{
+    uint8_t index[ENVELOPE_INDEX_SIZE_MAX];
+    uint32_t extents_size = item_extents_size(item);
+
+    CHECK(item->record.type == SPOOL_MESSAGE && item->detail == NULL);
+    if (extents_size > SPOOL_DETAIL_SIZE_MAX - sizeof(index))
+        return;
+    arena_reset(&spool->scratch);
+    uint32_t size = envelope_index_make(envelope, &spool->scratch, index);
+    item->detail_size = extents_size + size;
+    item->detail = malloc(item->detail_size);
+    CHECK(item->detail != NULL);
+    memcpy(item->detail + extents_size, index, size);
+}
+
+struct span spool_item_detail(const struct spool_item *item)
+{
+    if (item->detail != NULL)
+        return span_of(item->detail, item->detail_size);
+    if (item->record.type == SPOOL_PROGRESS && item->block_size <= SPOOL_DETAIL_SIZE_MAX)
+        return span_of(item->block, item->block_size);
+    return (struct span){0};
+}
+
 /* The extents in front of a MESSAGE's envelope: where its BODY records are, known only now. */
 static void item_encode_extents(struct spool *spool, struct spool_item *item)
 {
@@ -156,6 +188,8 @@ static void item_encode_extents(struct spool *spool, struct spool_item *item)
         };
         memcpy(item->block + sizeof(message) + i * sizeof(extent), &extent, sizeof(extent));
     }
+    if (item->detail != NULL)
+        memcpy(item->detail, item->block, item_extents_size(item));
 }
 
 /* A DONE in `segment` outlives every MESSAGE record of its message. */

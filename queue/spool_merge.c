@@ -12,11 +12,54 @@
  *
  * Segments that speak of the same message belong together: they must be adopted by one spool, which
  * then knows when each may be used again (refers, as in spool_segment.c).
+ *
+ * Rows are dealt into buckets by ranges of ids, so that several threads can sort and merge them, a
+ * bucket at a time. What a thread learns of segments it notes for itself; that is put together at
+ * the end. A MESSAGE whose index told enough is not read: if it is damaged, who reads it first
+ * finds out.
  */
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "queue/crew.h"
 #include "queue/spool_recovery.h"
+
+#define BUCKET_ROWS      4096u /* about so many to a bucket, as long as these are not too many */
+#define BUCKET_COUNT_MAX 256u
+#define SAMPLES          16u /* looked at for each border between buckets */
+
+struct merge_worker {
+    uint64_t *refers;  /* segment_count times `words` */
+    uint32_t *parents; /* union-find */
+    bool *is_damaged;  /* per segment */
+    uint32_t lost;
+    struct recovery_block *blocks; /* read here */
+};
+
+struct merge_bucket {
+    uint32_t start, count; /* rows */
+    struct recovery_message *messages;
+    uint32_t message_count, message_capacity;
+};
+
+struct merge {
+    struct spool_recovery *recovery;
+    uint32_t words;             /* of a bit for each segment */
+    struct message_id *borders; /* the first ids of all buckets but the first */
+    struct merge_bucket *buckets;
+    uint32_t bucket_count;
+    uint32_t *counts; /* per segment and bucket: rows; then where they go */
+    struct merge_worker workers[CREW_SIZE_MAX];
+};
+
+static int id_compare(struct message_id x, struct message_id y)
+{
+    if (x.high != y.high)
+        return x.high < y.high ? -1 : 1;
+    if (x.low != y.low)
+        return x.low < y.low ? -1 : 1;
+    return 0;
+}
 
 static int row_compare_key(const struct recovery_row *x, const struct recovery_row *y)
 {
@@ -30,10 +73,9 @@ static int row_compare_key(const struct recovery_row *x, const struct recovery_r
 static int row_compare(const void *a, const void *b)
 {
     const struct recovery_row *x = a, *y = b;
-    if (x->id.high != y->id.high)
-        return x->id.high < y->id.high ? -1 : 1;
-    if (x->id.low != y->id.low)
-        return x->id.low < y->id.low ? -1 : 1;
+    int id = id_compare(x->id, y->id);
+    if (id != 0)
+        return id;
     int key = row_compare_key(x, y);
     if (key != 0)
         return key;
@@ -51,44 +93,41 @@ uint32_t spool_recovery_root(const struct spool_recovery *recovery, uint32_t seg
     return segment;
 }
 
-static void segments_join(struct spool_recovery *recovery, uint32_t a, uint32_t b)
+static uint32_t parents_root(const uint32_t *parents, uint32_t segment)
 {
-    uint32_t root_a = spool_recovery_root(recovery, a), root_b = spool_recovery_root(recovery, b);
-    if (root_a < root_b)
-        recovery->segments[root_b].parent = root_a;
-    else
-        recovery->segments[root_a].parent = root_b;
-    /* Keep the paths short: both segments now hang below the root directly. */
+    while (parents[segment] != segment)
+        segment = parents[segment];
+    return segment;
+}
+
+static void parents_join(uint32_t *parents, uint32_t a, uint32_t b)
+{
+    uint32_t root_a = parents_root(parents, a), root_b = parents_root(parents, b);
     uint32_t root = root_a < root_b ? root_a : root_b;
-    recovery->segments[a].parent = recovery->segments[b].parent = root;
-}
 
-static void segments_prepare(struct spool_recovery *recovery)
-{
-    uint32_t words = recovery->segment_count / 64 + 1;
-    for (uint32_t i = 0; i < recovery->segment_count; i++) {
-        recovery->segments[i].parent = i;
-        recovery->segments[i].refers = calloc(words, sizeof(uint64_t));
-        CHECK(recovery->segments[i].refers != NULL);
-    }
-}
-
-static void segment_refer(struct spool_recovery *recovery, uint32_t from, uint32_t to)
-{
-    if (from != to)
-        recovery->segments[from].refers[to / 64] |= (uint64_t)1 << to % 64;
+    /* Keep the paths short: all four now hang below the root directly. */
+    parents[root_a] = parents[root_b] = parents[a] = parents[b] = root;
 }
 
 /* ---- one id ---- */
 
 struct group {
+    struct merge *merge;
+    struct merge_worker *worker;
     struct recovery_row *rows;
     uint32_t count;
     uint32_t first; /* index of rows[0] */
 };
 
+static void group_refer(const struct group *group, uint32_t from, uint32_t to)
+{
+    if (from != to)
+        group->worker->refers[from * (size_t)group->merge->words + to / 64] |= (uint64_t)1
+                                                                               << to % 64;
+}
+
 /* Apply VOID. Only a row with the same key can be its target. */
-static void group_void(struct spool_recovery *recovery, struct group *group)
+static void group_void(struct group *group)
 {
     for (uint32_t i = 0; i < group->count; i++) {
         if (group->rows[i].type != SPOOL_VOID || SPOOL_HAS_BUG(VOID_IGNORED))
@@ -98,7 +137,7 @@ static void group_void(struct spool_recovery *recovery, struct group *group)
                 row_compare_key(&group->rows[i], &group->rows[j]) != 0)
                 continue;
             group->rows[j].is_void = true;
-            segment_refer(recovery, group->rows[i].segment, group->rows[j].segment);
+            group_refer(group, group->rows[i].segment, group->rows[j].segment);
         }
     }
 }
@@ -114,23 +153,22 @@ static const struct recovery_row *group_find_done(const struct group *group)
 }
 
 /* Every DONE must outlive the MESSAGE rows below it, and all of them are one spool's business. */
-static void group_join(struct spool_recovery *recovery, const struct group *group)
+static void group_join(struct group *group)
 {
     bool has_message = false;
     for (uint32_t i = 0; i < group->count; i++) {
         has_message |= group->rows[i].type == SPOOL_MESSAGE;
         for (uint32_t j = 0; j < i && group->rows[i].type == SPOOL_DONE; j++) {
             if (group->rows[j].type == SPOOL_MESSAGE)
-                segment_refer(recovery, group->rows[i].segment, group->rows[j].segment);
+                group_refer(group, group->rows[i].segment, group->rows[j].segment);
         }
     }
     for (uint32_t i = 1; has_message && i < group->count; i++)
-        segments_join(recovery, group->rows[0].segment, group->rows[i].segment);
+        parents_join(group->worker->parents, group->rows[0].segment, group->rows[i].segment);
 }
 
-/* The segment with this salt; most often it is `hint`, the one with the MESSAGE. */
-static bool segment_find(const struct spool_recovery *recovery, uint64_t salt, uint32_t hint,
-                         uint32_t *ret_index)
+bool spool_recovery_find_segment(const struct spool_recovery *recovery, uint64_t salt,
+                                 uint32_t hint, uint32_t *ret_index)
 {
     if (recovery->segments[hint].header.salt == salt) {
         *ret_index = hint;
@@ -154,7 +192,7 @@ static bool extents_are_present(const struct spool_recovery *recovery, struct sp
         struct spool_body_extent extent;
         memcpy(&extent, extents.data + i * sizeof(extent), sizeof(extent));
         uint32_t segment;
-        if (!segment_find(recovery, extent.salt, home, &segment))
+        if (!spool_recovery_find_segment(recovery, extent.salt, home, &segment))
             return false;
         uint64_t end = (uint64_t)extent.offset + sizeof(struct spool_record) + extent.size;
         if (extent.offset < SPOOL_BLOCK_SIZE || extent.offset % 8 != 0 ||
@@ -164,147 +202,354 @@ static bool extents_are_present(const struct spool_recovery *recovery, struct sp
     return true;
 }
 
-/* Read the MESSAGE of this row. False when it, or a body record of it, is not there. */
-static bool message_load(struct spool_recovery *recovery, const struct recovery_row *row,
-                         struct recovery_message *ret_message)
+enum err spool_recovery_open(const struct recovery_row *row, struct recovery_content *ret_content)
 {
-    struct recovery_message message = *ret_message;
+    struct recovery_content content = {0};
+    struct span detail = span_of(row->detail, row->detail_size);
+
+    if (row->is_whole)
+        TRY(spool_message_open(detail, &content.message, &content.extents, &content.envelope));
+    else
+        TRY(spool_message_detail_open(detail, &content.message, &content.extents, &content.index));
+    *ret_content = content;
+    return ERR_OK;
+}
+
+/* Read the record of this row. False when it is not there. */
+static bool row_read(const struct group *group, struct recovery_row *row)
+{
     struct spool_record record;
-    if (spool_recovery_read(recovery, row->segment, row->offset, row->payload_size, &record,
-                            &message.payload) != ERR_OK)
+    struct recovery_block *block;
+
+    if (spool_recovery_read(group->merge->recovery, row->segment, row->offset, row->payload_size,
+                            &record, &block) != ERR_OK)
         return false;
-    if (record.type == SPOOL_MESSAGE && message_id_is_equal(record.id, row->id) &&
-        record.sequence == row->sequence && record.epoch == row->epoch &&
-        spool_message_open(span_of(message.payload, record.payload_size), &message.message,
-                           &message.extents, &message.envelope) == ERR_OK &&
-        extents_are_present(recovery, message.extents, row->segment)) {
-        *ret_message = message;
-        return true;
-    }
-    free(message.payload);
-    return false;
+    block->next = group->worker->blocks;
+    group->worker->blocks = block;
+    if (record.type != row->type || !message_id_is_equal(record.id, row->id) ||
+        record.sequence != row->sequence || record.epoch != row->epoch)
+        return false;
+    row->detail = block->octets;
+    row->detail_size = record.payload_size;
+    row->is_whole = true;
+    return true;
 }
 
-static void message_load_progress(struct spool_recovery *recovery, const struct group *group,
-                                  struct recovery_message *message)
+/* False when this MESSAGE, or a body record of it, is not there. */
+static bool message_load(const struct group *group, struct recovery_row *row,
+                         struct recovery_content *ret_content)
 {
-    message->progress = calloc(group->count, sizeof(*message->progress));
-    message->progress_rows = calloc(group->count, sizeof(*message->progress_rows));
-    CHECK(message->progress != NULL && message->progress_rows != NULL);
-    const struct recovery_row *last = &recovery->rows[message->row];
-    for (uint32_t i = message->row - group->first + 1; i < group->count; i++) {
-        const struct recovery_row *row = &group->rows[i];
-        if (row->type != SPOOL_PROGRESS || row->is_void || row_compare_key(last, row) >= 0)
-            continue;
-        struct spool_record record;
-        uint8_t *payload;
-        if (spool_recovery_read(recovery, row->segment, row->offset, row->payload_size, &record,
-                                &payload) != ERR_OK) {
-            recovery->segments[row->segment].is_damaged = true;
-            continue; /* a second delivery at worst */
-        }
-        message->progress_rows[message->progress_count] = group->first + i;
-        message->progress[message->progress_count++] = span_of(payload, record.payload_size);
-        last = row;
-    }
+    const struct spool_recovery *recovery = group->merge->recovery;
+    bool is_enough =
+        row->detail != NULL && spool_recovery_open(row, ret_content) == ERR_OK &&
+        (row->is_whole || (ret_content->index.size > 0 && !recovery->options.has_envelopes));
+
+    if (!is_enough && (!row_read(group, row) || spool_recovery_open(row, ret_content) != ERR_OK))
+        return false;
+    return extents_are_present(recovery, ret_content->extents, row->segment);
 }
 
-/* Of those that the next one of their delivery replaced, keep the last. */
-static void message_drop_superseded(struct recovery_message *message)
+/* The PROGRESS rows above the MESSAGE that count: from the last one back, each key once, and of
+ * what the next one of its delivery replaced the last. */
+static void message_want_progress(const struct group *group, uint32_t message)
 {
     uint64_t seen[SPOOL_RETRY_MAX / 64 + 1] = {0};
-    uint32_t kept = message->progress_count;
+    const struct recovery_row *last = NULL;
 
-    for (uint32_t i = message->progress_count; i-- > 0;) {
-        uint16_t retry = spool_progress_retry(message->progress[i]);
-        uint64_t bit = (uint64_t)1 << retry % 64;
-        if (retry > 0 && seen[retry / 64] & bit) {
-            free((void *)(uintptr_t)message->progress[i].data);
+    for (uint32_t i = group->count; i-- > message + 1;) {
+        struct recovery_row *row = &group->rows[i];
+        if (row->type != SPOOL_PROGRESS || row->is_void ||
+            row_compare_key(&group->rows[message], row) >= 0 ||
+            (last != NULL && row_compare_key(last, row) == 0))
             continue;
+        if (row->detail == NULL && !row_read(group, row)) {
+            group->worker->is_damaged[row->segment] = true;
+            continue; /* a second delivery at worst */
         }
+        last = row;
+        uint16_t retry = spool_progress_retry(span_of(row->detail, row->detail_size));
+        uint64_t bit = (uint64_t)1 << retry % 64;
+        row->is_wanted = retry == 0 || !(seen[retry / 64] & bit);
         seen[retry / 64] |= bit;
-        message->progress[--kept] = message->progress[i];
-        message->progress_rows[kept] = message->progress_rows[i];
     }
-    message->progress_count -= kept;
-    memmove(message->progress, message->progress + kept,
-            message->progress_count * sizeof(*message->progress));
-    memmove(message->progress_rows, message->progress_rows + kept,
-            message->progress_count * sizeof(*message->progress_rows));
 }
 
-static void recovery_add_message(struct spool_recovery *recovery,
-                                 const struct recovery_message *message)
+static void bucket_add_message(struct merge_bucket *bucket, const struct recovery_message *message)
 {
-    if (recovery->message_count == recovery->message_capacity) {
-        uint32_t capacity = recovery->message_capacity == 0 ? 256 : 2 * recovery->message_capacity;
-        recovery->messages = realloc(recovery->messages, capacity * sizeof(*recovery->messages));
-        CHECK(recovery->messages != NULL);
-        recovery->message_capacity = capacity;
+    if (bucket->message_count == bucket->message_capacity) {
+        bucket->message_capacity =
+            bucket->message_capacity == 0 ? 256 : 2 * bucket->message_capacity;
+        bucket->messages =
+            realloc(bucket->messages, bucket->message_capacity * sizeof(*bucket->messages));
+        CHECK(bucket->messages != NULL);
     }
-    recovery->messages[recovery->message_count++] = *message;
+    bucket->messages[bucket->message_count++] = *message;
 }
 
-static void message_join(struct spool_recovery *recovery, const struct recovery_message *message)
+static void message_join(const struct group *group, uint32_t home,
+                         const struct recovery_content *content)
 {
-    uint32_t home = recovery->rows[message->row].segment;
-    for (uint32_t i = 0; i < message->message.extent_count; i++) {
+    for (uint32_t i = 0; i < content->message.extent_count; i++) {
         struct spool_body_extent extent;
         uint32_t segment;
-        memcpy(&extent, message->extents.data + i * sizeof(extent), sizeof(extent));
-        CHECK(segment_find(recovery, extent.salt, home, &segment));
-        segments_join(recovery, home, segment);
+        memcpy(&extent, content->extents.data + i * sizeof(extent), sizeof(extent));
+        bool is_found =
+            spool_recovery_find_segment(group->merge->recovery, extent.salt, home, &segment);
+        CHECK(is_found);
+        if (segment != home)
+            parents_join(group->worker->parents, home, segment);
     }
 }
 
-static void group_merge(struct spool_recovery *recovery, struct group *group)
+static void group_tell_lost(const struct group *group)
 {
-    group_void(recovery, group);
-    group_join(recovery, group);
+    char text[MESSAGE_ID_TEXT_SIZE];
+
+    group->worker->lost++;
+    log_line(LOG_ERROR, "spool message=%s is damaged and cannot be recovered",
+             message_id_format(group->rows[0].id, text));
+}
+
+static void group_merge(struct group *group, struct merge_bucket *bucket)
+{
+    group_void(group);
+    group_join(group);
     const struct recovery_row *done = group_find_done(group);
     bool is_lost = false;
     for (uint32_t i = group->count; i-- > 0;) {
-        const struct recovery_row *row = &group->rows[i];
+        struct recovery_row *row = &group->rows[i];
+        struct recovery_content content;
         if (row->type != SPOOL_MESSAGE || row->is_void)
             continue;
         if (done != NULL && row_compare_key(row, done) < 0)
             return;
-        struct recovery_message message = {
-            .first_row = group->first, .row_count = group->count, .row = group->first + i};
-        if (message_load(recovery, row, &message)) {
-            message_load_progress(recovery, group, &message);
-            message_drop_superseded(&message);
-            message_join(recovery, &message);
-            recovery_add_message(recovery, &message);
+        if (message_load(group, row, &content)) {
+            message_want_progress(group, i);
+            message_join(group, row->segment, &content);
+            bucket_add_message(
+                bucket, &(struct recovery_message){group->first, group->count, group->first + i});
             return;
         }
         is_lost = true;
-        recovery->segments[row->segment].is_damaged = true;
+        group->worker->is_damaged[row->segment] = true;
     }
-    if (is_lost) {
-        recovery->messages_lost++;
-        char text[MESSAGE_ID_TEXT_SIZE];
-        log_line(LOG_ERROR, "spool message=%s is damaged and cannot be recovered",
-                 message_id_format(group->rows[0].id, text));
+    if (is_lost)
+        group_tell_lost(group);
+}
+
+/* ---- buckets ---- */
+
+static uint32_t bucket_of(const struct merge *merge, struct message_id id)
+{
+    uint32_t low = 0, high = merge->bucket_count - 1; /* borders below `low` are not above id */
+
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (id_compare(merge->borders[middle], id) <= 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static int border_compare(const void *a, const void *b)
+{
+    return id_compare(*(const struct message_id *)a, *(const struct message_id *)b);
+}
+
+/* Borders from samples of all segments, so that buckets come out much the same. */
+static void merge_draw_borders(struct merge *merge)
+{
+    const struct spool_recovery *recovery = merge->recovery;
+    uint32_t wanted = recovery->row_count / BUCKET_ROWS + 1;
+    merge->bucket_count = wanted < BUCKET_COUNT_MAX ? wanted : BUCKET_COUNT_MAX;
+    uint32_t step = recovery->row_count / (merge->bucket_count * SAMPLES) + 1, count = 0, at = 0;
+    struct message_id *samples = calloc(recovery->row_count / step + 1, sizeof(*samples));
+    merge->borders = calloc(merge->bucket_count, sizeof(*merge->borders));
+    CHECK(samples != NULL && merge->borders != NULL);
+    for (uint32_t i = 0; i < recovery->segment_count; i++) {
+        const struct recovery_segment *segment = &recovery->segments[i];
+        for (; at < segment->row_count; at += step)
+            samples[count++] = segment->rows[at].id;
+        at -= segment->row_count;
+    }
+    if (count > 0)
+        qsort(samples, count, sizeof(*samples), border_compare);
+    for (uint32_t i = 1; i < merge->bucket_count; i++)
+        merge->borders[i - 1] = samples[(uint64_t)i * count / merge->bucket_count];
+    free(samples);
+}
+
+static void segment_count_rows(void *context, uint32_t worker, uint32_t index)
+{
+    struct merge *merge = context;
+    const struct recovery_segment *segment = &merge->recovery->segments[index];
+    uint32_t *counts = merge->counts + (size_t)index * merge->bucket_count;
+
+    (void)worker;
+    for (uint32_t i = 0; i < segment->row_count; i++)
+        counts[bucket_of(merge, segment->rows[i].id)]++;
+}
+
+static void segment_deal_rows(void *context, uint32_t worker, uint32_t index)
+{
+    struct merge *merge = context;
+    struct recovery_segment *segment = &merge->recovery->segments[index];
+    uint32_t *places = merge->counts + (size_t)index * merge->bucket_count;
+
+    (void)worker;
+    for (uint32_t i = 0; i < segment->row_count; i++)
+        merge->recovery->rows[places[bucket_of(merge, segment->rows[i].id)]++] = segment->rows[i];
+    free(segment->rows);
+    segment->rows = NULL;
+}
+
+/* From counts to places: bucket by bucket, in each segment by segment. */
+static void merge_place(struct merge *merge)
+{
+    uint32_t at = 0;
+
+    for (uint32_t i = 0; i < merge->bucket_count; i++) {
+        merge->buckets[i].start = at;
+        for (uint32_t j = 0; j < merge->recovery->segment_count; j++) {
+            uint32_t *count = &merge->counts[(size_t)j * merge->bucket_count + i];
+            uint32_t place = at;
+            at += *count;
+            *count = place;
+        }
+        merge->buckets[i].count = at - merge->buckets[i].start;
+    }
+    CHECK(at == merge->recovery->row_count);
+}
+
+static void bucket_merge(void *context, uint32_t worker, uint32_t index)
+{
+    struct merge *merge = context;
+    struct merge_bucket *bucket = &merge->buckets[index];
+    struct recovery_row *rows = merge->recovery->rows + bucket->start;
+
+    if (bucket->count > 0)
+        qsort(rows, bucket->count, sizeof(*rows), row_compare);
+    for (uint32_t i = 0; i < bucket->count;) {
+        struct group group = {.merge = merge,
+                              .worker = &merge->workers[worker],
+                              .rows = &rows[i],
+                              .first = bucket->start + i};
+        for (; i < bucket->count && message_id_is_equal(rows[i].id, group.rows[0].id); i++)
+            group.count++;
+        group_merge(&group, bucket);
     }
 }
 
-void spool_merge(struct spool_recovery *recovery)
+/* ---- the whole ---- */
+
+static void workers_init(struct merge *merge)
 {
-    segments_prepare(recovery);
-    if (recovery->row_count > 0)
-        qsort(recovery->rows, recovery->row_count, sizeof(*recovery->rows), row_compare);
-    for (uint64_t i = 0; i < recovery->row_count;) {
-        struct group group = {.rows = &recovery->rows[i], .first = (uint32_t)i};
-        while (i < recovery->row_count &&
-               message_id_is_equal(recovery->rows[i].id, group.rows[0].id)) {
-            group.count++;
-            i++;
-        }
-        group_merge(recovery, &group);
+    uint32_t count = merge->recovery->segment_count;
+
+    merge->words = count / 64 + 1;
+    for (uint32_t i = 0; i < merge->recovery->options.threads; i++) {
+        struct merge_worker *worker = &merge->workers[i];
+        worker->refers = calloc((size_t)count * merge->words + 1, sizeof(*worker->refers));
+        worker->parents = calloc(count + 1, sizeof(*worker->parents));
+        worker->is_damaged = calloc(count + 1, sizeof(*worker->is_damaged));
+        CHECK(worker->refers != NULL && worker->parents != NULL && worker->is_damaged != NULL);
+        for (uint32_t j = 0; j < count; j++)
+            worker->parents[j] = j;
+    }
+}
+
+/* Put together what one worker learnt, and let it go. */
+static void worker_fini(struct merge *merge, struct merge_worker *worker, uint32_t *parents)
+{
+    struct spool_recovery *recovery = merge->recovery;
+
+    for (uint32_t i = 0; i < recovery->segment_count; i++) {
+        struct recovery_segment *segment = &recovery->segments[i];
+        for (uint32_t j = 0; j < merge->words; j++)
+            segment->refers[j] |= worker->refers[(size_t)i * merge->words + j];
+        segment->is_damaged |= worker->is_damaged[i];
+        parents_join(parents, i, worker->parents[i]);
+    }
+    recovery->messages_lost += worker->lost;
+    while (worker->blocks != NULL) {
+        struct recovery_block *block = worker->blocks;
+        worker->blocks = block->next;
+        block->next = recovery->segments[0].blocks;
+        recovery->segments[0].blocks = block;
+    }
+    free(worker->refers);
+    free(worker->parents);
+    free(worker->is_damaged);
+}
+
+static void merge_conclude(struct merge *merge)
+{
+    struct spool_recovery *recovery = merge->recovery;
+    uint32_t *parents = calloc(recovery->segment_count + 1, sizeof(*parents));
+
+    CHECK(parents != NULL);
+    for (uint32_t i = 0; i < recovery->segment_count; i++) {
+        parents[i] = i;
+        recovery->segments[i].refers = calloc(merge->words, sizeof(uint64_t));
+        CHECK(recovery->segments[i].refers != NULL);
+    }
+    for (uint32_t i = 0; i < recovery->options.threads; i++)
+        worker_fini(merge, &merge->workers[i], parents);
+    for (uint32_t i = 0; i < recovery->segment_count; i++)
+        recovery->segments[i].parent = parents_root(parents, i);
+    free(parents);
+}
+
+static void merge_collect(struct merge *merge)
+{
+    struct spool_recovery *recovery = merge->recovery;
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < merge->bucket_count; i++)
+        count += merge->buckets[i].message_count;
+    recovery->messages = calloc(count + (size_t)1, sizeof(*recovery->messages));
+    CHECK(recovery->messages != NULL);
+    for (uint32_t i = 0; i < merge->bucket_count; i++) {
+        struct merge_bucket *bucket = &merge->buckets[i];
+        if (bucket->message_count > 0)
+            memcpy(recovery->messages + recovery->message_count, bucket->messages,
+                   bucket->message_count * sizeof(*bucket->messages));
+        recovery->message_count += bucket->message_count;
+        free(bucket->messages);
     }
     for (uint32_t i = 0; i < recovery->message_count; i++) {
         uint32_t segment = recovery->rows[recovery->messages[i].row].segment;
         recovery->segments[spool_recovery_root(recovery, segment)].live++;
     }
+}
+
+void spool_merge(struct spool_recovery *recovery)
+{
+    struct merge merge = {.recovery = recovery};
+    uint32_t threads = recovery->options.threads;
+    uint64_t row_count = 0;
+
+    for (uint32_t i = 0; i < recovery->segment_count; i++)
+        row_count += recovery->segments[i].row_count;
+    CHECK(row_count < UINT32_MAX);
+    recovery->row_count = (uint32_t)row_count;
+    recovery->rows = malloc((row_count + 1) * sizeof(*recovery->rows));
+    CHECK(recovery->rows != NULL);
+    merge_draw_borders(&merge);
+    merge.buckets = calloc(merge.bucket_count, sizeof(*merge.buckets));
+    merge.counts =
+        calloc((size_t)merge.bucket_count * recovery->segment_count + 1, sizeof(*merge.counts));
+    CHECK(merge.buckets != NULL && merge.counts != NULL);
+    workers_init(&merge);
+    crew_run(threads, recovery->segment_count, segment_count_rows, &merge);
+    merge_place(&merge);
+    crew_run(threads, recovery->segment_count, segment_deal_rows, &merge);
+    crew_run(threads, merge.bucket_count, bucket_merge, &merge);
+    merge_conclude(&merge);
+    merge_collect(&merge);
+    free(merge.counts);
+    free(merge.buckets);
+    free(merge.borders);
 }

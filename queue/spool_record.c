@@ -103,20 +103,26 @@ enum err spool_segment_header_open(struct span octets, struct spool_segment_head
 static bool trailer_is_valid(const struct spool_trailer *trailer, uint64_t salt,
                              uint32_t segment_size)
 {
-    uint64_t rows_end =
-        trailer->index_offset + (uint64_t)trailer->row_count * sizeof(struct spool_row);
+    uint64_t index_end = trailer->index_offset + trailer->details_size +
+                         (uint64_t)trailer->row_count * sizeof(struct spool_row);
     return trailer->magic == SPOOL_TRAILER_MAGIC && trailer->salt == salt &&
            (SPOOL_HAS_BUG(INDEX_BELIEVED) || trailer->checksum == header_checksum(trailer)) &&
            trailer->index_offset >= SPOOL_BLOCK_SIZE &&
            trailer->index_offset % SPOOL_BLOCK_SIZE == 0 &&
-           rows_end <= segment_size - SPOOL_BLOCK_SIZE;
+           index_end <= segment_size - SPOOL_BLOCK_SIZE &&
+           trailer->log_end <= trailer->index_offset;
 }
 
-void spool_trailer_seal(struct spool_trailer *trailer, struct span rows)
+uint32_t spool_index_size(const struct spool_trailer *trailer)
 {
-    CHECK(rows.size == trailer->row_count * sizeof(struct spool_row));
+    return trailer->row_count * (uint32_t)sizeof(struct spool_row) + trailer->details_size;
+}
+
+void spool_trailer_seal(struct spool_trailer *trailer, struct span index)
+{
+    CHECK(index.size == spool_index_size(trailer));
     trailer->magic = SPOOL_TRAILER_MAGIC;
-    trailer->index_checksum = crc32c_update(0, rows);
+    trailer->index_checksum = crc32c_update(0, index);
     trailer->checksum = header_checksum(trailer);
 }
 
@@ -133,23 +139,31 @@ enum err spool_trailer_open(struct span octets, uint64_t salt, uint32_t segment_
     return ERR_OK;
 }
 
-enum err spool_rows_verify(const struct spool_trailer *trailer, struct span rows)
+static bool row_is_valid(const struct spool_row *row, const struct spool_trailer *trailer)
 {
-    CHECK(rows.size == trailer->row_count * sizeof(struct spool_row));
-    if (SPOOL_HAS_BUG(INDEX_BELIEVED))
-        return ERR_OK;
-    if (trailer->index_checksum != crc32c_update(0, rows))
+    uint64_t end = (uint64_t)row->offset + sizeof(struct spool_record) + row->payload_size;
+
+    return row->type > SPOOL_BODY && row->type < SPOOL_RECORD_TYPE_END &&
+           row->payload_size <= SPOOL_PAYLOAD_SIZE_MAX && row->offset >= SPOOL_BLOCK_SIZE &&
+           row->offset % 8 == 0 && end <= trailer->index_offset &&
+           row->detail_size <= SPOOL_DETAIL_SIZE_MAX;
+}
+
+enum err spool_index_verify(const struct spool_trailer *trailer, struct span index)
+{
+    uint64_t details_size = 0;
+
+    CHECK(index.size == spool_index_size(trailer));
+    if (!SPOOL_HAS_BUG(INDEX_BELIEVED) && trailer->index_checksum != crc32c_update(0, index))
         return ERR_DISK_CORRUPT;
     for (uint32_t i = 0; i < trailer->row_count; i++) {
         struct spool_row row;
-        memcpy(&row, rows.data + i * sizeof(row), sizeof(row));
-        uint64_t end = (uint64_t)row.offset + sizeof(struct spool_record) + row.payload_size;
-        if (row.type <= SPOOL_BODY || row.type >= SPOOL_RECORD_TYPE_END ||
-            row.payload_size > SPOOL_PAYLOAD_SIZE_MAX || row.offset < SPOOL_BLOCK_SIZE ||
-            row.offset % 8 != 0 || end > trailer->index_offset)
+        memcpy(&row, index.data + i * sizeof(row), sizeof(row));
+        if (!SPOOL_HAS_BUG(INDEX_BELIEVED) && !row_is_valid(&row, trailer))
             return ERR_DISK_CORRUPT;
+        details_size += row.detail_size;
     }
-    return ERR_OK;
+    return details_size == trailer->details_size ? ERR_OK : ERR_DISK_CORRUPT;
 }
 
 uint32_t spool_message_size(uint32_t extent_count, uint32_t envelope_size)
@@ -158,19 +172,20 @@ uint32_t spool_message_size(uint32_t extent_count, uint32_t envelope_size)
            extent_count * (uint32_t)sizeof(struct spool_body_extent) + envelope_size;
 }
 
-enum err spool_message_open(struct span payload, struct spool_message *ret_message,
-                            struct span *ret_extents, struct span *ret_envelope)
+/* Message, extents, and the rest, whatever that is. */
+static enum err message_split(struct span octets, struct spool_message *ret_message,
+                              struct span *ret_extents, struct span *ret_rest)
 {
     struct spool_message message;
-    if (payload.size < sizeof(message))
+    if (octets.size < sizeof(message))
         return ERR_DISK_CORRUPT;
-    memcpy(&message, payload.data, sizeof(message));
+    memcpy(&message, octets.data, sizeof(message));
     uint64_t extents_size = (uint64_t)message.extent_count * sizeof(struct spool_body_extent);
-    if (sizeof(message) + extents_size + message.envelope_size != payload.size)
+    if (sizeof(message) + extents_size > octets.size)
         return ERR_DISK_CORRUPT;
 
     struct span extents =
-        span_head(span_skip(payload, (uint32_t)sizeof(message)), (uint32_t)extents_size);
+        span_head(span_skip(octets, (uint32_t)sizeof(message)), (uint32_t)extents_size);
     uint64_t body_size = 0;
     for (uint32_t i = 0; i < message.extent_count; i++) {
         struct spool_body_extent extent;
@@ -183,6 +198,27 @@ enum err spool_message_open(struct span payload, struct spool_message *ret_messa
         return ERR_DISK_CORRUPT;
     *ret_message = message;
     *ret_extents = extents;
-    *ret_envelope = span_skip(payload, (uint32_t)(sizeof(message) + extents_size));
+    *ret_rest = span_skip(octets, (uint32_t)(sizeof(message) + extents_size));
     return ERR_OK;
+}
+
+enum err spool_message_open(struct span payload, struct spool_message *ret_message,
+                            struct span *ret_extents, struct span *ret_envelope)
+{
+    struct spool_message message;
+    struct span extents, envelope;
+
+    TRY(message_split(payload, &message, &extents, &envelope));
+    if (envelope.size != message.envelope_size)
+        return ERR_DISK_CORRUPT;
+    *ret_message = message;
+    *ret_extents = extents;
+    *ret_envelope = envelope;
+    return ERR_OK;
+}
+
+enum err spool_message_detail_open(struct span detail, struct spool_message *ret_message,
+                                   struct span *ret_extents, struct span *ret_index)
+{
+    return message_split(detail, ret_message, ret_extents, ret_index);
 }

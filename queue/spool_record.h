@@ -12,7 +12,8 @@
  *   0                        segment header, 64 octets, then zeros up to SPOOL_BLOCK_SIZE
  *   SPOOL_BLOCK_SIZE         batches, each beginning at a multiple of SPOOL_BLOCK_SIZE
  *   ...                      (nothing, or leftovers of an earlier generation of this segment)
- *   trailer.index_offset     index: rows of 48 octets          } only in a sealed segment
+ *   trailer.index_offset     index: rows of 48 octets, then    } only in a sealed segment
+ *                            their details                     }
  *   size - SPOOL_BLOCK_SIZE  trailer, 64 octets, then zeros    }
  *
  * A batch is a row of records, each beginning at a multiple of 8, the last one marked
@@ -23,6 +24,13 @@
  *
  * A header is trusted when its own checksum and the segment's salt fit: then so is payload_size.
  * The salt changes each time a segment is used anew, so that leftovers are never valid.
+ *
+ * The index has a row for each record but BODY. A row may have a detail, so that a start needs to
+ * read no record: details stand behind the rows, in their order, without gaps.
+ *   MESSAGE   struct spool_message, the extents, then the index of the envelope (opaque here:
+ *             envelope_index.c); that is empty when there is none, and the envelope is read
+ *   PROGRESS  the payload
+ * What has no detail is read.
  *
  * Versions. Magic, version, their place and the checksum of the 64 octets stay as they are for
  * ever. A program reads the version that it writes and the one before; segments are written anew in
@@ -39,12 +47,13 @@
  *   VOID      empty: the record with this id, epoch and sequence was never acknowledged and is dead
  */
 #define SPOOL_BLOCK_SIZE       4096u
-#define SPOOL_VERSION          1u /* written */
-#define SPOOL_VERSION_MIN      1u /* oldest that is read: the one before, once there is one */
+#define SPOOL_VERSION          2u                  /* written */
+#define SPOOL_VERSION_MIN      1u                  /* oldest that is read: rows without details */
 #define SPOOL_SEGMENT_MAGIC    0x4c4f4f50534e4741u /* "AGNSPOOL" */
 #define SPOOL_TRAILER_MAGIC    0x5845444e494e4741u /* "AGNINDEX" */
 #define SPOOL_RECORD_MAGIC     0x44434552u         /* "RECD" */
 #define SPOOL_PAYLOAD_SIZE_MAX (2u << 20)
+#define SPOOL_DETAIL_SIZE_MAX  2048u
 #define SPOOL_SEGMENT_SIZE_MIN (128u << 10)
 #define SPOOL_SEGMENT_SIZE_MAX (1u << 30)
 
@@ -113,7 +122,8 @@ struct spool_row { /* of the index: every record but BODY, in the order of the s
     uint32_t offset;
     uint32_t payload_size;
     uint8_t type;
-    uint8_t reserved[7];
+    uint8_t reserved[3];
+    uint32_t detail_size; /* 0: it has none */
 };
 _Static_assert(sizeof(struct spool_row) == 48, "file format");
 
@@ -122,8 +132,10 @@ struct spool_trailer {
     uint64_t salt;
     uint32_t index_offset;
     uint32_t row_count;
-    uint32_t index_checksum; /* CRC-32C of the rows */
-    uint8_t reserved[32];
+    uint32_t index_checksum; /* CRC-32C of rows and details */
+    uint32_t details_size;
+    uint32_t log_end; /* records end here; 0: unknown */
+    uint8_t reserved[24];
     uint32_t checksum; /* CRC-32C of the 60 octets before */
 };
 _Static_assert(sizeof(struct spool_trailer) == 64, "file format");
@@ -153,13 +165,17 @@ void spool_segment_header_seal(struct spool_segment_header *header);
 enum err spool_segment_header_open(struct span octets,
                                    struct spool_segment_header *ret_header) MUST_CHECK;
 
-void spool_trailer_seal(struct spool_trailer *trailer, struct span rows);
+/** `index` is rows and details. */
+void spool_trailer_seal(struct spool_trailer *trailer, struct span index);
 /** The trailer at the front of `octets`. Errors: ERR_DISK_CORRUPT unless it is sealed, of this salt
  * and within a segment of this size. */
 enum err spool_trailer_open(struct span octets, uint64_t salt, uint32_t segment_size,
                             struct spool_trailer *ret_trailer) MUST_CHECK;
-/** Errors: ERR_DISK_CORRUPT unless the rows are those of the trailer and every one is possible. */
-enum err spool_rows_verify(const struct spool_trailer *trailer, struct span rows) MUST_CHECK;
+/** Octets of rows and details. */
+uint32_t spool_index_size(const struct spool_trailer *trailer);
+/** Errors: ERR_DISK_CORRUPT unless rows and details are those of the trailer, and every one is
+ * possible. */
+enum err spool_index_verify(const struct spool_trailer *trailer, struct span index) MUST_CHECK;
 
 /** Octets of a MESSAGE payload. */
 uint32_t spool_message_size(uint32_t extent_count, uint32_t envelope_size);
@@ -169,6 +185,10 @@ uint32_t spool_message_size(uint32_t extent_count, uint32_t envelope_size);
  */
 enum err spool_message_open(struct span payload, struct spool_message *ret_message,
                             struct span *ret_extents, struct span *ret_envelope) MUST_CHECK;
+
+/** Split the detail of a MESSAGE likewise; `*ret_index` may be empty. */
+enum err spool_message_detail_open(struct span detail, struct spool_message *ret_message,
+                                   struct span *ret_extents, struct span *ret_index) MUST_CHECK;
 
 /* Bugs planted on purpose, one at a time, in test programs only: each must be caught. */
 #define SPOOL_BUG_NONE        0

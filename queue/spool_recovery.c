@@ -2,16 +2,13 @@
 /*
  * What a start finds in the spool directory.
  *
- * Every segment that nobody else has locked is opened, locked and read: a sealed one by its index,
- * any other record by record up to the first that is not valid. The rows of all segments are then
- * merged by id (spool_merge.c) and handed out to the shards (spool_adopt.c).
+ * Every segment that nobody else has locked is opened, locked and scanned (spool_scan.c), by
+ * several threads at a time. The rows of all segments are then merged by id (spool_merge.c) and
+ * handed out to the shards (spool_adopt.c).
  *
  * Invariants
  *   1. Nothing is written: a crash at any point, any number of times, changes nothing.
- *   2. What follows the first invalid record of an unsealed segment was never acknowledged, since
- *      batches go to a segment one at a time; unless a later batch says that everything before it
- *      was durable (segment_find_proof()). Damage of the last batch cannot be told from a torn end.
- *   3. A damaged segment costs its own messages, never the start: it is kept, reported and not
+ *   2. A damaged segment costs its own messages, never the start: it is kept, reported and not
  *      used.
  *
  * A segment with a header but no index costs reading it whole; one with an index, reading the
@@ -22,16 +19,12 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "queue/crew.h"
 #include "queue/spool_recovery.h"
 
 #define NAME_SUFFIX   ".spool"
-#define SCAN_AHEAD    8192u /* octets read with a header whose payload size is not known */
-#define PROOF_CHUNK   (256u << 10)
 #define LOCK_TRIES    200u /* in all: two seconds */
 #define LOCK_PAUSE_NS 10000000
-
-/* A batch begins at most this far behind the beginning of the one before; and some more. */
-#define PROOF_SEARCH_MAX (2 * SPOOL_BATCH_SIZE_MAX)
 
 /* ---- names ---- */
 
@@ -64,227 +57,6 @@ static void recovery_add_name(void *context, const char *name)
     memcpy(segment->name, name, strlen(name) + 1);
     if (name_epoch(name) > recovery->epoch_newest)
         recovery->epoch_newest = name_epoch(name);
-}
-
-/* ---- reading ---- */
-
-static enum err read_exactly(struct spool_recovery *recovery,
-                             const struct recovery_segment *segment, uint64_t offset,
-                             void *ret_data, uint32_t size)
-{
-    uint32_t got;
-    TRY(disk_read(recovery->disk, segment->file, offset, ret_data, size, &got));
-    return got == size ? ERR_OK : ERR_DISK_CORRUPT;
-}
-
-enum err spool_recovery_read(struct spool_recovery *recovery, uint32_t segment_index,
-                             uint32_t offset, uint32_t payload_size_expected,
-                             struct spool_record *ret_record, uint8_t **ret_payload)
-{
-    const struct recovery_segment *segment = &recovery->segments[segment_index];
-    const uint32_t header_size = (uint32_t)sizeof(struct spool_record);
-    uint32_t ahead = payload_size_expected < SPOOL_PAYLOAD_SIZE_MAX ? payload_size_expected
-                                                                    : SPOOL_PAYLOAD_SIZE_MAX;
-    uint32_t size = header_size + ahead, got;
-    struct spool_record record;
-    uint8_t *block = malloc(size);
-    CHECK(block != NULL);
-    enum err err = disk_read(recovery->disk, segment->file, offset, block, size, &got);
-    if (err == ERR_OK)
-        err = spool_record_open(span_of(block, got), segment->header.salt, &record);
-    if (err == ERR_OK &&
-        (uint64_t)offset + header_size + record.payload_size > segment->header.segment_size)
-        err = ERR_DISK_CORRUPT;
-    if (err == ERR_OK && got < header_size + record.payload_size) {
-        size = header_size + record.payload_size;
-        block = realloc(block, size);
-        CHECK(block != NULL);
-        err = read_exactly(recovery, segment, offset, block, size);
-    }
-    if (err == ERR_OK) {
-        memmove(block, block + header_size, record.payload_size);
-        if (!spool_payload_is_valid(&record, span_of(block, record.payload_size)))
-            err = ERR_DISK_CORRUPT;
-    }
-    if (err != ERR_OK) {
-        free(block);
-        return err;
-    }
-    *ret_record = record;
-    *ret_payload = block;
-    return ERR_OK;
-}
-
-static void recovery_add_row(struct spool_recovery *recovery, uint32_t segment,
-                             const struct spool_row *row)
-{
-    if (recovery->row_count == recovery->row_capacity) {
-        uint64_t capacity = recovery->row_capacity == 0 ? 1024 : 2 * recovery->row_capacity;
-        recovery->rows = realloc(recovery->rows, capacity * sizeof(*recovery->rows));
-        CHECK(recovery->rows != NULL);
-        recovery->row_capacity = capacity;
-    }
-    recovery->rows[recovery->row_count++] = (struct recovery_row){
-        .id = row->id,
-        .sequence = row->sequence,
-        .epoch = row->epoch,
-        .copy = row->copy,
-        .segment = segment,
-        .offset = row->offset,
-        .payload_size = row->payload_size,
-        .type = row->type,
-    };
-}
-
-/* ---- one segment ---- */
-
-/* Take the rows from the index. Errors: no valid index, nothing was taken. */
-static enum err segment_read_index(struct spool_recovery *recovery, uint32_t index)
-{
-    struct recovery_segment *segment = &recovery->segments[index];
-    uint32_t size = segment->header.segment_size;
-    uint8_t octets[sizeof(struct spool_trailer)];
-    struct spool_trailer trailer;
-    TRY(read_exactly(recovery, segment, size - SPOOL_BLOCK_SIZE, octets, sizeof(octets)));
-    TRY(spool_trailer_open(span_of(octets, sizeof(octets)), segment->header.salt, size, &trailer));
-
-    uint32_t rows_size = trailer.row_count * (uint32_t)sizeof(struct spool_row);
-    uint8_t *rows = malloc(rows_size + 1);
-    CHECK(rows != NULL);
-    enum err err = read_exactly(recovery, segment, trailer.index_offset, rows, rows_size);
-    if (err == ERR_OK)
-        err = spool_rows_verify(&trailer, span_of(rows, rows_size));
-    for (uint32_t i = 0; err == ERR_OK && i < trailer.row_count; i++) {
-        struct spool_row row;
-        memcpy(&row, rows + i * sizeof(row), sizeof(row));
-        recovery_add_row(recovery, index, &row);
-    }
-    free(rows);
-    segment->end = trailer.index_offset;
-    return err;
-}
-
-/*
- * What stands at `offset` is not valid. If a batch behind it was written when everything before it
- * was durable, it is damage: true, and where that batch begins. If not, it is the torn end of what
- * was being written at a crash, or nothing.
- */
-static bool segment_find_proof(struct spool_recovery *recovery,
-                               const struct recovery_segment *segment, uint64_t offset,
-                               uint64_t *ret_offset)
-{
-    uint64_t at = spool_align(offset + 1, SPOOL_BLOCK_SIZE), end = at + PROOF_SEARCH_MAX;
-    uint8_t *chunk = malloc(PROOF_CHUNK);
-    uint32_t size = PROOF_CHUNK;
-    bool is_found = false;
-
-    CHECK(chunk != NULL);
-    if (end > segment->header.segment_size)
-        end = segment->header.segment_size;
-    for (; at < end && size == PROOF_CHUNK && !is_found; at += PROOF_CHUNK) {
-        if (disk_read(recovery->disk, segment->file, at, chunk, PROOF_CHUNK, &size) != ERR_OK)
-            break;
-        for (uint32_t i = 0; i < size && !is_found; i += SPOOL_BLOCK_SIZE) {
-            struct spool_record record;
-            is_found = spool_record_open(span_of(chunk + i, size - i), segment->header.salt,
-                                         &record) == ERR_OK &&
-                       record.flags & SPOOL_RECORD_AFTER_SYNC;
-            *ret_offset = at + i;
-        }
-    }
-    free(chunk);
-    return is_found;
-}
-
-uint64_t spool_recovery_find_record(struct spool_recovery *recovery, uint32_t index,
-                                    uint64_t offset, uint64_t end)
-{
-    const struct recovery_segment *segment = &recovery->segments[index];
-    const uint32_t header_size = (uint32_t)sizeof(struct spool_record);
-    uint64_t at = spool_align(offset + 1, 8), found = end;
-    uint8_t *chunk = malloc(PROOF_CHUNK);
-    uint32_t size = PROOF_CHUNK;
-
-    CHECK(chunk != NULL);
-    while (at + header_size <= end && found == end && size == PROOF_CHUNK) {
-        if (disk_read(recovery->disk, segment->file, at, chunk, PROOF_CHUNK, &size) != ERR_OK)
-            break;
-        for (uint32_t i = 0; i + header_size <= size && at + i < end && found == end; i += 8) {
-            struct spool_record record;
-            if (spool_record_open(span_of(chunk + i, header_size), segment->header.salt, &record) ==
-                ERR_OK)
-                found = at + i;
-        }
-        at += PROOF_CHUNK - header_size + 8; /* a header may lie across the end of a chunk */
-    }
-    free(chunk);
-    return found;
-}
-
-static void recovery_add_record(struct spool_recovery *recovery, uint32_t index,
-                                const struct spool_record *record, uint64_t offset)
-{
-    struct spool_row row = {
-        .id = record->id,
-        .sequence = record->sequence,
-        .epoch = record->epoch,
-        .copy = record->copy,
-        .offset = (uint32_t)offset,
-        .payload_size = record->payload_size,
-        .type = record->type,
-    };
-    if (record->type != SPOOL_BODY)
-        recovery_add_row(recovery, index, &row);
-}
-
-/* The record at `*offset` is not valid: go on behind it if it is damage. A header that is valid
- * tells where it ends, and which message it costs. False at the end of the log. */
-static bool segment_pass_damage(struct spool_recovery *recovery, uint32_t index, uint64_t *offset)
-{
-    struct recovery_segment *segment = &recovery->segments[index];
-    uint8_t octets[sizeof(struct spool_record)];
-    struct spool_record record;
-    uint64_t proof;
-
-    if (!segment_find_proof(recovery, segment, *offset, &proof))
-        return false;
-    segment->is_damaged = true;
-    log_line(LOG_ERROR, "spool segment=%s offset=%lu a record is damaged", segment->name, *offset);
-    bool has_header = read_exactly(recovery, segment, *offset, octets, sizeof(octets)) == ERR_OK &&
-                      spool_record_open(span_of(octets, sizeof(octets)), segment->header.salt,
-                                        &record) == ERR_OK &&
-                      spool_record_end(&record, *offset) <= proof;
-    if (has_header) {
-        recovery_add_record(recovery, index, &record, *offset);
-        *offset = spool_record_end(&record, *offset);
-    } else {
-        *offset = spool_recovery_find_record(recovery, index, *offset, proof);
-    }
-    return true;
-}
-
-/* Take the rows record by record, up to the end of the log. Errors: ERR_DISK_IO. */
-static enum err segment_read_records(struct spool_recovery *recovery, uint32_t index)
-{
-    struct recovery_segment *segment = &recovery->segments[index];
-    uint64_t offset = SPOOL_BLOCK_SIZE;
-
-    while (offset + sizeof(struct spool_record) <= segment->header.segment_size) {
-        segment->end = (uint32_t)offset;
-        struct spool_record record;
-        uint8_t *payload;
-        enum err err =
-            spool_recovery_read(recovery, index, (uint32_t)offset, SCAN_AHEAD, &record, &payload);
-        if (err == ERR_DISK_CORRUPT && segment_pass_damage(recovery, index, &offset))
-            continue;
-        if (err != ERR_OK)
-            return err == ERR_DISK_CORRUPT ? ERR_OK : err;
-        free(payload);
-        recovery_add_record(recovery, index, &record, offset);
-        offset = spool_record_end(&record, offset);
-        segment->end = (uint32_t)offset;
-    }
-    return ERR_OK;
 }
 
 static bool octets_are_zero(const uint8_t *octets, uint32_t size)
@@ -374,29 +146,22 @@ static void recovery_open_all(struct spool_recovery *recovery)
         qsort(recovery->segments, kept, sizeof(*recovery->segments), segment_compare);
 }
 
-static void recovery_read_all(struct spool_recovery *recovery)
+static void scan_one(void *context, uint32_t worker, uint32_t index)
 {
-    for (uint32_t i = 0; i < recovery->segment_count; i++) {
-        struct recovery_segment *segment = &recovery->segments[i];
-        if (segment->is_blank || segment->is_damaged)
-            continue;
-        segment->is_sealed = segment_read_index(recovery, i) == ERR_OK;
-        enum err err = segment->is_sealed ? ERR_OK : segment_read_records(recovery, i);
-        if (err == ERR_OK)
-            continue;
-        segment->is_damaged = true;
-        log_line(LOG_ERROR, "spool segment=%s read=%s offset=%u", segment->name, err_name(err),
-                 segment->end);
-    }
+    (void)worker;
+    spool_recovery_scan(context, index);
 }
 
 /* ---- public ---- */
 
-enum err spool_recovery_run(struct disk *disk, struct spool_recovery **ret_recovery)
+enum err spool_recovery_run(struct disk *disk, const struct spool_recovery_options *options,
+                            struct spool_recovery **ret_recovery)
 {
+    static const struct spool_recovery_options usual = {.threads = 1, .has_envelopes = true};
     struct spool_recovery *recovery = calloc(1, sizeof(*recovery));
     CHECK(recovery != NULL);
     recovery->disk = disk;
+    recovery->options = options != NULL ? *options : usual;
     recovery->lock_tries_left = LOCK_TRIES;
     enum err err = disk_list(disk, recovery_add_name, recovery);
     if (err == ERR_OK && recovery->segment_count > SPOOL_RECOVERY_SEGMENTS_MAX)
@@ -407,27 +172,29 @@ enum err spool_recovery_run(struct disk *disk, struct spool_recovery **ret_recov
         return err;
     }
     recovery_open_all(recovery);
-    recovery_read_all(recovery);
+    crew_run(recovery->options.threads, recovery->segment_count, scan_one, recovery);
     spool_merge(recovery);
     *ret_recovery = recovery;
     return ERR_OK;
 }
 
+static void segment_forget(struct spool_recovery *recovery, struct recovery_segment *segment)
+{
+    if (segment->file != NULL)
+        disk_close(recovery->disk, segment->file);
+    free(segment->rows);
+    free(segment->refers);
+    while (segment->blocks != NULL) {
+        struct recovery_block *block = segment->blocks;
+        segment->blocks = block->next;
+        free(block);
+    }
+}
+
 void spool_recovery_free(struct spool_recovery *recovery)
 {
-    for (uint32_t i = 0; i < recovery->segment_count; i++) {
-        if (recovery->segments[i].file != NULL)
-            disk_close(recovery->disk, recovery->segments[i].file);
-        free(recovery->segments[i].refers);
-    }
-    for (uint32_t i = 0; i < recovery->message_count; i++) {
-        struct recovery_message *message = &recovery->messages[i];
-        for (uint32_t j = 0; j < message->progress_count; j++)
-            free((void *)(uintptr_t)message->progress[j].data);
-        free(message->progress);
-        free(message->progress_rows);
-        free(message->payload);
-    }
+    for (uint32_t i = 0; i < recovery->segment_count; i++)
+        segment_forget(recovery, &recovery->segments[i]);
     free(recovery->messages);
     free(recovery->rows);
     free(recovery->segments);

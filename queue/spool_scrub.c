@@ -202,7 +202,7 @@ static void check_trailer(struct spool *spool, struct span chunk)
     }
     scrub->phase = SPOOL_SCRUB_INDEX;
     scrub->offset = scrub->trailer.index_offset;
-    scrub->wanted = scrub->trailer.row_count * (uint32_t)sizeof(struct spool_row);
+    scrub->wanted = spool_index_size(&scrub->trailer);
 }
 
 static void check_index(struct spool *spool, struct span chunk)
@@ -210,8 +210,8 @@ static void check_index(struct spool *spool, struct span chunk)
     struct spool_scrub *scrub = &spool->scrub;
     const struct spool_segment *segment = spool->segments[scrub->segment];
 
-    if (chunk.size != scrub->trailer.row_count * sizeof(struct spool_row) ||
-        spool_rows_verify(&scrub->trailer, chunk) != ERR_OK)
+    if (chunk.size != spool_index_size(&scrub->trailer) ||
+        spool_index_verify(&scrub->trailer, chunk) != ERR_OK)
         range_add(spool, scrub->offset, segment->size, true);
     scrub->phase = SPOOL_SCRUB_END;
 }

@@ -205,8 +205,7 @@ enum err spool_segment_create_first(struct spool *spool)
 
 struct spool_segment *spool_segment_adopt(struct spool *spool, struct disk_file *file,
                                           const char *name,
-                                          const struct spool_segment_header *header, uint32_t end,
-                                          bool is_sealed)
+                                          const struct spool_segment_header *header)
 {
     CHECK(strlen(name) < DISK_NAME_SIZE_MAX);
     struct spool_segment *segment = segment_new(spool);
@@ -214,13 +213,21 @@ struct spool_segment *spool_segment_adopt(struct spool *spool, struct disk_file 
     segment->file = file;
     memcpy(segment->name, name, strlen(name) + 1);
     segment->size = header->segment_size;
-    segment->used = end;
     segment->salt = header->salt;
-    segment->is_zeroed = segment->has_index = is_sealed;
-    segment->is_end_known = !is_sealed;
     segment->is_foreign = true;
     segment->serial = ++spool->serial_adopted;
     return segment;
+}
+
+/* Sealed segments are many: they keep no index in memory. */
+static void segment_forget_rows(struct spool_segment *segment)
+{
+    free(segment->rows);
+    free(segment->details);
+    segment->rows = NULL;
+    segment->details = NULL;
+    segment->row_count = segment->row_capacity = 0;
+    segment->details_size = segment->details_capacity = 0;
 }
 
 /* ---- completions ---- */
@@ -253,7 +260,8 @@ static void segment_stamped(struct spool_segment *segment)
     spool->stats.recycled_segments += segment->serial != 0;
     segment->serial = ++spool->serial;
     segment->used = SPOOL_BLOCK_SIZE;
-    segment->row_count = segment->ranges_told = 0;
+    segment->ranges_told = 0;
+    segment_forget_rows(segment);
     segment->is_drained = segment->is_dirty = false;
     bool is_urgent = spool->active == NULL && spool->census.ready == 0;
     if (segment->is_zeroed || is_urgent || segment->is_foreign) {
@@ -288,6 +296,7 @@ static void segment_sealed(struct spool_segment *segment)
 void spool_segment_retire(struct spool *spool, struct spool_segment *segment)
 {
     segment_enter(segment, SPOOL_SEGMENT_RETIRED);
+    segment_forget_rows(segment);
     if (spool->active == segment)
         spool->active = NULL;
     spool->failures_in_row++;
@@ -324,20 +333,37 @@ void spool_segment_completed(struct spool *spool, struct spool_segment *segment,
 
 /* ---- writing ---- */
 
-static uint32_t segment_index_octets(uint32_t row_count)
+static uint32_t segment_index_octets(const struct spool_segment *segment, uint32_t rows_more,
+                                     uint32_t details_more)
 {
-    return (uint32_t)spool_align(row_count * sizeof(struct spool_row), SPOOL_BLOCK_SIZE);
+    uint64_t rows = (segment->row_count + (uint64_t)rows_more) * sizeof(struct spool_row);
+    return (uint32_t)spool_align(rows + segment->details_size + details_more, SPOOL_BLOCK_SIZE);
 }
 
-uint32_t spool_segment_room(const struct spool_segment *segment, uint32_t rows_more)
+uint32_t spool_segment_room(const struct spool_segment *segment, uint32_t rows_more,
+                            uint32_t details_more)
 {
-    uint32_t kept = SPOOL_BLOCK_SIZE + segment_index_octets(segment->row_count + rows_more);
+    uint32_t kept = SPOOL_BLOCK_SIZE + segment_index_octets(segment, rows_more, details_more);
     return segment->used + kept >= segment->size ? 0 : segment->size - segment->used - kept;
 }
 
-void spool_segment_row(struct spool_segment *segment, const struct spool_record *record,
-                       uint32_t offset)
+static void segment_add_detail(struct spool_segment *segment, struct span detail)
 {
+    if (segment->details_size + detail.size > segment->details_capacity) {
+        uint32_t capacity = 2 * segment->details_capacity + 4 * SPOOL_DETAIL_SIZE_MAX;
+        segment->details = realloc(segment->details, capacity);
+        CHECK(segment->details != NULL);
+        segment->details_capacity = capacity;
+    }
+    if (detail.size > 0)
+        memcpy(segment->details + segment->details_size, detail.data, detail.size);
+    segment->details_size += detail.size;
+}
+
+void spool_segment_row(struct spool_segment *segment, const struct spool_record *record,
+                       uint32_t offset, struct span detail)
+{
+    CHECK(detail.size <= SPOOL_DETAIL_SIZE_MAX);
     if (segment->row_count == segment->row_capacity) {
         uint32_t capacity = segment->row_capacity == 0 ? 256 : 2 * segment->row_capacity;
         segment->rows = realloc(segment->rows, capacity * sizeof(*segment->rows));
@@ -352,30 +378,34 @@ void spool_segment_row(struct spool_segment *segment, const struct spool_record 
         .offset = offset,
         .payload_size = record->payload_size,
         .type = record->type,
+        .detail_size = detail.size,
     };
+    segment_add_detail(segment, detail);
 }
 
 void spool_segment_seal(struct spool *spool)
 {
     struct spool_segment *segment = spool->active;
     CHECK(segment != NULL && !segment->is_dirty && spool->flight == NULL);
-    uint32_t octets = segment_index_octets(segment->row_count);
+    uint32_t octets = segment_index_octets(segment, 0, 0);
     uint32_t rows_size = segment->row_count * (uint32_t)sizeof(struct spool_row);
     CHECK(segment->used + octets + SPOOL_BLOCK_SIZE <= segment->size);
     segment->block = calloc(1, octets + SPOOL_BLOCK_SIZE);
     CHECK(segment->block != NULL);
     if (rows_size > 0)
         memcpy(segment->block, segment->rows, rows_size);
-    free(segment->rows); /* sealed segments are many */
-    segment->rows = NULL;
-    segment->row_capacity = 0;
+    if (segment->details_size > 0)
+        memcpy(segment->block + rows_size, segment->details, segment->details_size);
     struct spool_trailer trailer = {
         .salt = segment->salt,
         .index_offset = segment->size - SPOOL_BLOCK_SIZE - octets,
         .row_count = segment->row_count,
+        .details_size = segment->details_size,
+        .log_end = segment->used,
     };
-    spool_trailer_seal(&trailer, span_of(segment->block, rows_size));
+    spool_trailer_seal(&trailer, span_of(segment->block, spool_index_size(&trailer)));
     memcpy(segment->block + octets, &trailer, sizeof(trailer));
+    segment_forget_rows(segment);
 
     segment_enter(segment, SPOOL_SEGMENT_SEALING);
     spool->active = NULL;
@@ -531,7 +561,7 @@ void spool_segments_maintain(struct spool *spool)
 static uint64_t segments_room(const struct spool *spool, uint32_t creatable)
 {
     uint64_t capacity = spool->options.segment_size - 4 * SPOOL_BLOCK_SIZE;
-    uint64_t room = spool->active == NULL ? 0 : spool_segment_room(spool->active, 64);
+    uint64_t room = spool->active == NULL ? 0 : spool_segment_room(spool->active, 64, 0);
     const struct spool_census *census = &spool->census;
     return room + capacity * (census->ready + census->preparing + census->reusable + creatable);
 }
@@ -552,7 +582,7 @@ void spool_segments_free(struct spool *spool)
         struct spool_segment *segment = spool->segments[i];
         if (segment->file != NULL)
             disk_close(spool->disk, segment->file);
-        free(segment->rows);
+        segment_forget_rows(segment);
         free(segment->block);
         free(segment);
     }

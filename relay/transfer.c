@@ -172,7 +172,14 @@ void transfer_recovered(struct transfer *transfer, const struct spool_recovered 
         .progress = message->progress,
         .progress_count = message->progress_count,
     };
-    enum err err = qmgr_insert(transfer->qmgr, &insert, now);
+    struct envelope_index index;
+    enum err err = ERR_OK;
+    if (message->envelope.size == 0) { /* it was not read, and need not be yet */
+        err = envelope_index_decode(message->index, spool_entry_id(message->entry), &index);
+        insert.index = &index;
+    }
+    if (err == ERR_OK)
+        err = qmgr_insert(transfer->qmgr, &insert, now);
     if (err != ERR_OK)
         log_line(LOG_ERROR,
                  "event=recovered_message_not_queued reason=\"%s\" (it stays in the spool)",

@@ -133,7 +133,7 @@ void measure_start(const struct shard_options *options)
     struct disk *disk;
     struct spool_recovery *recovery;
     CHECK(disk_new(options->directory, DISK_KIND_THREAD, &disk) == ERR_OK);
-    CHECK(spool_recovery_run(disk, &recovery) == ERR_OK);
+    CHECK(spool_recovery_run(disk, NULL, &recovery) == ERR_OK);
     double scanned = seconds_now() - start;
     uint64_t found = shard_adopt(shard, recovery);
     double indexed = seconds_now() - start;

@@ -103,7 +103,7 @@ static bool adopt(const char *path, struct spool *spool,
     struct disk *disk;
     struct spool_recovery *recovery;
     CHECK(disk_new(path, DISK_KIND_THREAD, &disk) == ERR_OK);
-    bool is_read = spool_recovery_run(disk, &recovery) == ERR_OK;
+    bool is_read = spool_recovery_run(disk, NULL, &recovery) == ERR_OK;
     if (is_read) {
         spool_recovery_adopt(recovery, spool, 0, 1, on_message, context);
         spool_recovery_free(recovery);

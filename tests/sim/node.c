@@ -161,7 +161,8 @@ static enum err node_recover(struct node *node)
     struct ring_message message = {.kind = SHARD_MESSAGE_RECOVERED,
                                    .payload_size = sizeof(control)};
 
-    TRY(spool_recovery_run(node->recovery_disk, &node->recovery));
+    struct spool_recovery_options options = {.threads = 1};
+    TRY(spool_recovery_run(node->recovery_disk, &options, &node->recovery));
     node->is_scanned = true;
     control.recovery = node->recovery;
     memcpy(message.payload, &control, sizeof(control));

@@ -353,7 +353,7 @@ bool world_start(struct world *world, uint32_t shard_count)
     struct spool_recovery *recovery = NULL;
     uint64_t failures = disk_sim_get_stats(world->sim).failures;
     bool is_good = world_open_spools(world, shard_count, disk) &&
-                   spool_recovery_run(disk, &recovery) == ERR_OK;
+                   spool_recovery_run(disk, NULL, &recovery) == ERR_OK;
     for (uint32_t i = 0; is_good && i < shard_count; i++) {
         struct world_adoption adoption = {world, i};
         spool_recovery_adopt(recovery, world->spools[i], i, shard_count, world_on_message,

@@ -169,35 +169,19 @@ static void is_starved_by_one_stuck_shard(void **state)
     assert_true(is_fed());
 }
 
-static void waits_for_who_adopts(void **state)
+static void tells_of_adoption(void **state)
 {
     (void)state;
     notify_ready(notify, 0);
-    notify_adoption_begin(notify, 1, 0);
+    notify_adopting(notify, true);
+    hear();
     notify_run(notify, 0);
-    answer(0);
-    notify_run(notify, TICK_S(2));
-    assert_false(is_fed()); /* shard 2 has no excuse */
-    answer(2);
-    notify_run(notify, TICK_S(4));
-    assert_true(is_fed());
-    notify_run(notify, NOTIFY_ADOPTION_MAX - 1);
-    assert_true(is_fed());
-    notify_run(notify, NOTIFY_ADOPTION_MAX + TICK_S(2));
-    assert_false(is_fed());
-}
-
-static void has_no_excuse_when_adoption_is_over(void **state)
-{
-    (void)state;
-    notify_ready(notify, 0);
-    notify_adoption_begin(notify, 1, 0);
-    notify_adoption_end(notify);
-    notify_run(notify, 0);
-    answer(0);
-    answer(2);
-    notify_run(notify, TICK_S(2));
-    assert_false(is_fed());
+    answer_all();
+    assert_non_null(strstr(hear(), "; taking over mail of earlier runs\n"));
+    notify_adopting(notify, false);
+    notify_run(notify, 4 * WATCHDOG);
+    answer_all();
+    assert_null(strstr(hear(), "taking over"));
 }
 
 static void drains_on_time_alone(void **state)
@@ -252,8 +236,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(says_how_it_is, begin, end),
         cmocka_unit_test_setup_teardown(is_fed_by_complete_rounds_alone, begin, end),
         cmocka_unit_test_setup_teardown(is_starved_by_one_stuck_shard, begin, end),
-        cmocka_unit_test_setup_teardown(waits_for_who_adopts, begin, end),
-        cmocka_unit_test_setup_teardown(has_no_excuse_when_adoption_is_over, begin, end),
+        cmocka_unit_test_setup_teardown(tells_of_adoption, begin, end),
         cmocka_unit_test_setup_teardown(drains_on_time_alone, begin, end),
         cmocka_unit_test_setup_teardown(is_silent_without_a_manager, begin, end),
         cmocka_unit_test_setup_teardown(does_without_a_watchdog, begin, end),

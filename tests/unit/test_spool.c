@@ -234,7 +234,7 @@ static void recover(struct fixture *fixture)
     struct disk *disk;
     struct spool_recovery *recovery;
     assert_int_equal(ERR_OK, disk_new(fixture->path, DISK_KIND_THREAD, &disk));
-    assert_int_equal(ERR_OK, spool_recovery_run(disk, &recovery));
+    assert_int_equal(ERR_OK, spool_recovery_run(disk, NULL, &recovery));
     spool_recovery_adopt(recovery, fixture->spool, 0, 1, on_recovered, fixture);
     spool_recovery_free(recovery);
     disk_free(disk);
@@ -424,7 +424,7 @@ static void test_recovery_beside_a_running_spool(void **state)
         struct spool_recovery *recovery;
         struct disk *disk;
         assert_int_equal(ERR_OK, disk_new(fixture->path, DISK_KIND_THREAD, &disk));
-        assert_int_equal(ERR_OK, spool_recovery_run(disk, &recovery));
+        assert_int_equal(ERR_OK, spool_recovery_run(disk, NULL, &recovery));
         spool_recovery_adopt(recovery, fixture->spool, 0, 1, on_recovered, fixture);
         spool_recovery_free(recovery);
         disk_free(disk);

@@ -159,29 +159,37 @@ static enum err index_open(struct span trailer_octets, struct span rows)
 {
     struct spool_trailer trailer;
     TRY(spool_trailer_open(trailer_octets, SALT, SPOOL_SEGMENT_SIZE_MIN, &trailer));
-    if (rows.size != trailer.row_count * sizeof(struct spool_row))
+    if (rows.size != spool_index_size(&trailer))
         return ERR_DISK_CORRUPT;
-    return spool_rows_verify(&trailer, rows);
+    return spool_index_verify(&trailer, rows);
 }
 
 static void test_index_bit_flips(void **state)
 {
     (void)state;
-    struct spool_row rows[3] = {0};
+    struct {
+        struct spool_row rows[3];
+        uint8_t details[16];
+    } index = {.details = "details"};
     for (uint32_t i = 0; i < 3; i++)
-        rows[i] = (struct spool_row){
-            .id = {i, i}, .offset = SPOOL_BLOCK_SIZE, .payload_size = 100, .type = SPOOL_MESSAGE};
-    struct span rows_span = span_of(rows, sizeof(rows));
+        index.rows[i] = (struct spool_row){.id = {i, i},
+                                           .offset = SPOOL_BLOCK_SIZE,
+                                           .payload_size = 100,
+                                           .type = SPOOL_MESSAGE,
+                                           .detail_size = i < 2 ? 8 : 0};
+    struct span rows_span = span_of(&index, sizeof(index));
     struct spool_trailer trailer = {
         .salt = SALT,
         .index_offset = SPOOL_SEGMENT_SIZE_MIN - 2 * SPOOL_BLOCK_SIZE,
         .row_count = 3,
+        .details_size = sizeof(index.details),
+        .log_end = SPOOL_BLOCK_SIZE + 200,
     };
     spool_trailer_seal(&trailer, rows_span);
     struct span trailer_span = span_of(&trailer, sizeof(trailer));
     assert_int_equal(ERR_OK, index_open(trailer_span, rows_span));
-    uint8_t *parts[] = {(uint8_t *)&trailer, (uint8_t *)rows};
-    const uint32_t sizes[] = {sizeof(trailer), sizeof(rows)};
+    uint8_t *parts[] = {(uint8_t *)&trailer, (uint8_t *)&index};
+    const uint32_t sizes[] = {sizeof(trailer), sizeof(index)};
     for (uint32_t part = 0; part < 2; part++) {
         for (uint32_t bit = 0; bit < sizes[part] * 8; bit++) {
             parts[part][bit / 8] = (uint8_t)(parts[part][bit / 8] ^ 1u << bit % 8);
@@ -256,6 +264,43 @@ static void test_index_bounds(void **state)
     }
 }
 
+static void test_detail_bounds(void **state)
+{
+    (void)state;
+    const uint32_t end = SPOOL_SEGMENT_SIZE_MIN - 2 * SPOOL_BLOCK_SIZE;
+    const struct {
+        const char *name;
+        uint32_t detail_size, details_size, log_end;
+        enum err err;
+    } rows[] = {
+        {"one that is there", 8, 8, end, ERR_OK},
+        {"one that is not there", 8, 7, 0, ERR_DISK_CORRUPT},
+        {"one that is nobody's", 8, 9, 0, ERR_DISK_CORRUPT},
+        {"largest", SPOOL_DETAIL_SIZE_MAX, SPOOL_DETAIL_SIZE_MAX, 0, ERR_OK},
+        {"too large", SPOOL_DETAIL_SIZE_MAX + 1, SPOOL_DETAIL_SIZE_MAX + 1, 0, ERR_DISK_CORRUPT},
+        {"in the trailer", 8, 4096, 0, ERR_DISK_CORRUPT},
+        {"log that ends in the index", 0, 0, end + 1, ERR_DISK_CORRUPT},
+    };
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        print_message("# %s\n", rows[i].name);
+        struct {
+            struct spool_row row;
+            uint8_t details[4096];
+        } index = {.row = {.offset = 4096,
+                           .payload_size = 1,
+                           .type = SPOOL_MESSAGE,
+                           .detail_size = rows[i].detail_size}};
+        struct span span = span_of(&index, (uint32_t)sizeof(index.row) + rows[i].details_size);
+        struct spool_trailer trailer = {.salt = SALT,
+                                        .index_offset = end,
+                                        .row_count = 1,
+                                        .details_size = rows[i].details_size,
+                                        .log_end = rows[i].log_end};
+        spool_trailer_seal(&trailer, span);
+        assert_int_equal(rows[i].err, index_open(span_of(&trailer, sizeof(trailer)), span));
+    }
+}
+
 static void test_message_bounds(void **state)
 {
     (void)state;
@@ -307,6 +352,7 @@ int main(void)
         cmocka_unit_test(test_index_bit_flips),
         cmocka_unit_test(test_versions),
         cmocka_unit_test(test_index_bounds),
+        cmocka_unit_test(test_detail_bounds),
         cmocka_unit_test(test_message_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -284,7 +284,7 @@ static void check_start(struct world *world)
     open_spool(world, RATE);
     struct disk *disk = disk_sim_open(world->sim);
     struct spool_recovery *recovery;
-    assert_int_equal(ERR_OK, spool_recovery_run(disk, &recovery));
+    assert_int_equal(ERR_OK, spool_recovery_run(disk, NULL, &recovery));
     spool_recovery_adopt(recovery, world->spool, 0, 1, on_recovered, world);
     spool_recovery_free(recovery);
     disk_free(disk);

@@ -73,7 +73,7 @@ struct qmgr *qmgr_new(const struct qmgr_options *options, struct spool *spool, s
     slab_init(&qmgr->senders, sizeof(struct qmgr_sender), UINT32_MAX, qmgr);
     slab_init(&qmgr->parts, sizeof(struct qmgr_part), UINT32_MAX, qmgr);
     slab_init(&qmgr->shares, sizeof(struct qmgr_share), UINT32_MAX, qmgr);
-    qmgr->message_buckets = calloc(message_buckets, sizeof(struct qmgr_message *));
+    qmgr->message_buckets = calloc(message_buckets, sizeof(*qmgr->message_buckets));
     qmgr->line_buckets = calloc(line_buckets, sizeof(struct qmgr_line *));
     qmgr->sender_buckets = calloc(line_buckets, sizeof(struct qmgr_sender *));
     qmgr->part_buckets = calloc(line_buckets, sizeof(struct qmgr_part *));
@@ -158,7 +158,7 @@ static uint32_t message_hash(const struct qmgr *qmgr, struct message_id id)
     return (uint32_t)keyed_hash_octets(&qmgr->hash, span_of(&id, sizeof(id)));
 }
 
-static struct qmgr_message **message_bucket(const struct qmgr *qmgr, uint32_t hash)
+static uint32_t *message_bucket(const struct qmgr *qmgr, uint32_t hash)
 {
     uint32_t index = hash & (2 * qmgr->message_mask + 1);
 
@@ -167,19 +167,30 @@ static struct qmgr_message **message_bucket(const struct qmgr *qmgr, uint32_t ha
     return &qmgr->message_buckets[index];
 }
 
+static struct qmgr_message *message_at(const struct qmgr *qmgr, uint32_t ref)
+{
+    return slab_at(&qmgr->messages, ref);
+}
+
+static void message_push(struct qmgr *qmgr, struct qmgr_message *message)
+{
+    uint32_t *bucket = message_bucket(qmgr, message->hash);
+
+    message->hash_next = *bucket;
+    *bucket = slab_ref(message);
+}
+
 static void message_table_grow(struct qmgr *qmgr)
 {
     if (qmgr->messages.in_use <= qmgr->message_bucket_count ||
         qmgr->message_bucket_count == qmgr->message_bucket_max)
         return;
     uint32_t index = qmgr->message_bucket_count++ & qmgr->message_mask;
-    struct qmgr_message *message = qmgr->message_buckets[index];
-    qmgr->message_buckets[index] = NULL;
+    struct qmgr_message *message = message_at(qmgr, qmgr->message_buckets[index]);
+    qmgr->message_buckets[index] = 0;
     while (message != NULL) {
-        struct qmgr_message *next = message->hash_next;
-        struct qmgr_message **bucket = message_bucket(qmgr, message->hash);
-        message->hash_next = *bucket;
-        *bucket = message;
+        struct qmgr_message *next = message_at(qmgr, message->hash_next);
+        message_push(qmgr, message);
         message = next;
     }
     if (qmgr->message_bucket_count > 2 * qmgr->message_mask + 1)
@@ -189,11 +200,11 @@ static void message_table_grow(struct qmgr *qmgr)
 struct qmgr_message *qmgr_find(struct qmgr *qmgr, struct message_id id)
 {
     uint32_t hash = message_hash(qmgr, id);
-    struct qmgr_message *message = *message_bucket(qmgr, hash);
+    struct qmgr_message *message = message_at(qmgr, *message_bucket(qmgr, hash));
 
     while (message != NULL &&
            (message->hash != hash || !message_id_is_equal(qmgr_message_id(message), id)))
-        message = message->hash_next;
+        message = message_at(qmgr, message->hash_next);
     return message;
 }
 
@@ -201,17 +212,18 @@ static void message_link(struct qmgr *qmgr, struct qmgr_message *message, struct
 {
     message_table_grow(qmgr);
     message->hash = message_hash(qmgr, id);
-    struct qmgr_message **bucket = message_bucket(qmgr, message->hash);
-    message->hash_next = *bucket;
-    *bucket = message;
+    message_push(qmgr, message);
 }
 
 static void message_unlink(struct qmgr *qmgr, struct qmgr_message *message)
 {
-    struct qmgr_message **link = message_bucket(qmgr, message->hash);
+    uint32_t *link = message_bucket(qmgr, message->hash);
 
-    while (*link != message)
-        link = &(*link)->hash_next;
+    while (*link != slab_ref(message)) {
+        struct qmgr_message *other = message_at(qmgr, *link);
+        CHECK(other != NULL);
+        link = &other->hash_next;
+    }
     *link = message->hash_next;
 }
 
@@ -344,10 +356,13 @@ static enum err work_fill(struct qmgr *qmgr, struct qmgr_work *work,
 
 static void message_describe(struct qmgr_message *message, const struct envelope *envelope)
 {
-    uint64_t lifetime_ms = (uint64_t)(envelope->expires - envelope->arrived + 999) / 1000;
+    tick_us lifetime = (tick_us)(envelope->expires - envelope->arrived);
+    tick_us units = lifetime / QMGR_LIFETIME_UNIT + (lifetime % QMGR_LIFETIME_UNIT != 0);
 
+    if (units > QMGR_LIFETIME_MAX)
+        units = QMGR_LIFETIME_MAX;
+    message->expiry.kind = QMGR_TIMER_EXPIRY | (uint32_t)units << QMGR_LIFETIME_SHIFT;
     message->arrived = envelope->arrived;
-    message->lifetime_ms = lifetime_ms < UINT32_MAX ? (uint32_t)lifetime_ms : UINT32_MAX;
     message->recipient_count = (uint16_t)envelope->recipient_count;
     message->flags = (uint16_t)envelope->flags;
     message->is_null_sender = envelope->sender.size == 0;
@@ -361,7 +376,6 @@ static enum err message_new(struct qmgr *qmgr, const struct qmgr_insert *insert,
     if (message == NULL)
         return ERR_LIMIT;
     message->entry = insert->entry;
-    message->expiry.kind = QMGR_TIMER_EXPIRY;
 
     struct qmgr_work *work = qmgr_work_get(qmgr, message);
     enum err err = work_fill(qmgr, work, insert);
@@ -410,7 +424,7 @@ static void message_keep_body(struct qmgr *qmgr, struct qmgr_message *message,
  * has its order in the timer's kind. */
 static void message_schedule(struct qmgr *qmgr, struct qmgr_message *message, struct tick_now now)
 {
-    for (struct qmgr_delivery *d = message->deliveries; d != NULL; d = d->next) {
+    for (struct qmgr_delivery *d = message->deliveries; d != NULL; d = qmgr_delivery_next(d)) {
         if (d->state == QMGR_HELD)
             qmgr_delivery_hold(qmgr, d, qmgr_delivery_order(d),
                                d->timer.deadline == TICK_NEVER
@@ -516,7 +530,7 @@ const struct qmgr_delivery *qmgr_message_delivery(const struct qmgr_message *mes
     const struct qmgr_delivery *delivery = message->deliveries;
 
     while (delivery != NULL && !span_is_equal(qmgr_line_domain(delivery->line), domain))
-        delivery = delivery->next;
+        delivery = qmgr_delivery_next(delivery);
     return delivery;
 }
 

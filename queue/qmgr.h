@@ -179,7 +179,6 @@ struct qmgr_view {
     struct spool_entry *entry;
     struct buf_queue *body; /* empty: read it from the spool */
     uint32_t attempts;      /* before this one */
-    wall_us last_attempt;   /* 0: none */
     struct span last_reply;
     wall_us active_since; /* when it became due for this attempt: `delays` */
 };

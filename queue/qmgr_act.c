@@ -130,13 +130,13 @@ struct act_group {
 static void act_on_active(struct qmgr_delivery *delivery, const struct act_group *group,
                           const struct qmgr_order *order, struct qmgr_acted *acted)
 {
-    struct qmgr_wish *wish = delivery->active.wish;
+    struct qmgr_wish *wish = delivery->active.of->wish;
 
     if (order->verb == QMGR_VERB_RELEASE || order->verb == QMGR_VERB_RETRY) {
         if (wish == NULL || wish->order.verb != QMGR_VERB_HOLD)
             return;
         free(wish);
-        delivery->active.wish = NULL;
+        delivery->active.of->wish = NULL;
         acted->done += group->count;
         return;
     }
@@ -147,7 +147,7 @@ static void act_on_active(struct qmgr_delivery *delivery, const struct act_group
     wish->count = before + group->count;
     for (uint32_t i = 0; i < group->count; i++)
         wish->recipients[before + i] = group->matches[i].recipient_index;
-    delivery->active.wish = wish;
+    delivery->active.of->wish = wish;
     acted->in_flight += group->count;
 }
 

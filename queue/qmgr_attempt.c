@@ -40,9 +40,9 @@ struct qmgr_delivery *qmgr_delivery_new(struct qmgr *qmgr, struct qmgr_message *
     delivery->line = line;
     delivery->first = (uint16_t)first;
     delivery->is_fresh = true;
-    delivery->next = message->deliveries;
-    if (delivery->next != NULL)
-        delivery->next->prev = delivery;
+    delivery->next = slab_ref(message->deliveries);
+    if (message->deliveries != NULL)
+        message->deliveries->prev = slab_ref(delivery);
     message->deliveries = delivery;
     message->fresh++;
     line->newest = delivery;
@@ -55,10 +55,12 @@ static void delivery_deactivate(struct qmgr *qmgr, struct qmgr_delivery *deliver
     CHECK(delivery->state == QMGR_ACTIVE);
     if (delivery->load == QMGR_LOAD_LISTED || delivery->load == QMGR_LOAD_FAILED)
         qmgr_loaded_remove(qmgr, delivery);
-    if (delivery->load == QMGR_LOAD_DONE && delivery->active.recipients != &delivery->active.only)
-        free(delivery->active.recipients);
+    struct qmgr_active *active = delivery->active.of;
+    if (active->recipients != &active->only)
+        free(active->recipients);
+    free(active->wish);
+    free(active);
     delivery->load = QMGR_LOAD_DONE;
-    free(delivery->active.wish);
     delivery->message->active--;
     delivery->line->active_count--;
     delivery->state = 0;
@@ -102,12 +104,14 @@ void qmgr_delivery_free(struct qmgr *qmgr, struct qmgr_delivery *delivery)
 
     qmgr_delivery_leave(qmgr, delivery);
     qmgr_delivery_not_fresh(delivery);
-    if (delivery->prev != NULL)
-        delivery->prev->next = delivery->next;
+    struct qmgr_delivery *next = qmgr_delivery_next(delivery);
+    struct qmgr_delivery *prev = slab_peer(delivery, delivery->prev);
+    if (prev != NULL)
+        prev->next = delivery->next;
     else
-        message->deliveries = delivery->next;
-    if (delivery->next != NULL)
-        delivery->next->prev = delivery->prev;
+        message->deliveries = next;
+    if (next != NULL)
+        next->prev = delivery->prev;
     if (line->newest == delivery)
         line->newest = NULL;
     qmgr_reply_release(delivery->last_reply);
@@ -148,10 +152,8 @@ void qmgr_delivery_activate(struct qmgr *qmgr, struct qmgr_delivery *delivery)
     qmgr_line_remove(qmgr, delivery);
     delivery->state = QMGR_ACTIVE;
     delivery->active.since = since;
-    delivery->active.wish = NULL;
-    delivery->active.user = NULL;
-    delivery->active.recipients = NULL;
-    delivery->active.count = 0;
+    delivery->active.of = calloc(1, sizeof(*delivery->active.of));
+    CHECK(delivery->active.of != NULL);
     delivery->message->active++;
     delivery->line->active_count++;
     qmgr->stats.deliveries_active++;
@@ -176,13 +178,13 @@ struct qmgr_delivery *qmgr_take(struct qmgr *qmgr, struct qmgr_line *line, struc
 void *qmgr_delivery_user(const struct qmgr_delivery *delivery)
 {
     CHECK(delivery->state == QMGR_ACTIVE);
-    return delivery->active.user;
+    return delivery->active.of->user;
 }
 
 void qmgr_delivery_set_user(struct qmgr_delivery *delivery, void *user)
 {
     CHECK(delivery->state == QMGR_ACTIVE);
-    delivery->active.user = user;
+    delivery->active.of->user = user;
 }
 
 struct qmgr_view qmgr_delivery_view(struct qmgr *qmgr, struct qmgr_delivery *delivery)
@@ -193,12 +195,11 @@ struct qmgr_view qmgr_delivery_view(struct qmgr *qmgr, struct qmgr_delivery *del
     CHECK(qmgr_delivery_is_loaded(delivery) && work->is_decoded);
     struct qmgr_view view = {
         .envelope = &work->envelope,
-        .recipients = delivery->active.recipients,
-        .recipient_count = delivery->active.count,
+        .recipients = delivery->active.of->recipients,
+        .recipient_count = delivery->active.of->count,
         .entry = delivery->message->entry,
         .body = has_body ? &work->body : &qmgr->no_body,
         .attempts = delivery->attempts,
-        .last_attempt = delivery->last_attempt,
         .active_since = delivery->active.since,
     };
     if (delivery->last_reply != NULL)
@@ -208,7 +209,7 @@ struct qmgr_view qmgr_delivery_view(struct qmgr *qmgr, struct qmgr_delivery *del
 
 bool qmgr_delivery_is_cancelled(const struct qmgr_delivery *delivery)
 {
-    return delivery->message->is_expired || delivery->active.wish != NULL;
+    return delivery->message->is_expired || delivery->active.of->wish != NULL;
 }
 
 /* ---- the end of an attempt ---- */
@@ -264,14 +265,12 @@ static void delivery_set_reply(struct qmgr_delivery *delivery, struct span text)
     delivery->last_reply = reply;
 }
 
-static void delivery_count_attempt(struct qmgr_delivery *delivery, const struct qmgr_finish *finish,
-                                   struct tick_now now)
+static void delivery_count_attempt(struct qmgr_delivery *delivery, const struct qmgr_finish *finish)
 {
     if (!finish->was_attempted)
         return;
     if (delivery->attempts < UINT16_MAX)
         delivery->attempts++;
-    delivery->last_attempt = now.wall;
     if (!finish->retry_now)
         qmgr_delivery_not_fresh(delivery);
 }
@@ -338,9 +337,9 @@ static void delivery_conclude(struct qmgr *qmgr, struct qmgr_delivery *delivery,
                               const struct qmgr_finish *finish, struct qmgr_settling *settling,
                               struct envelope_progress *progress, struct tick_now now)
 {
-    struct qmgr_wish *wish = delivery->active.wish;
+    struct qmgr_wish *wish = delivery->active.of->wish;
 
-    delivery->active.wish = NULL;
+    delivery->active.of->wish = NULL;
     delivery_deactivate(qmgr, delivery);
     if (delivery->due_count > 0 && delivery->message->is_expired)
         delivery_expire(qmgr, delivery, settling);
@@ -373,9 +372,10 @@ void qmgr_finish(struct qmgr *qmgr, struct qmgr_delivery *delivery,
     struct envelope_progress progress = {.delivery = ENVELOPE_DELIVERY_NONE};
     struct span last_reply = {0};
 
-    CHECK(delivery->state == QMGR_ACTIVE && finish->result_count <= delivery->active.count);
+    CHECK(delivery->state == QMGR_ACTIVE && finish->result_count <= delivery->active.of->count);
     CHECK(delivery->load == QMGR_LOAD_DONE);
-    CHECK(delivery->active.recipients != NULL || (!finish->was_attempted && !finish->is_in_doubt));
+    CHECK(delivery->active.of->recipients != NULL ||
+          (!finish->was_attempted && !finish->is_in_doubt));
     struct qmgr_settling settling = qmgr_settling_begin(qmgr, delivery->due_count);
     for (uint32_t i = 0; i < finish->result_count; i++)
         finish_result(qmgr, delivery, &finish->results[i], &settling, &last_reply);
@@ -385,7 +385,7 @@ void qmgr_finish(struct qmgr *qmgr, struct qmgr_delivery *delivery,
         progress.flags = ENVELOPE_IN_DOUBT;
     }
     delivery_set_reply(delivery, last_reply);
-    delivery_count_attempt(delivery, finish, now);
+    delivery_count_attempt(delivery, finish);
     delivery_conclude(qmgr, delivery, finish, &settling, &progress, now);
 
     bool has_news = settling.count > 0 || finish->was_attempted || finish->is_in_doubt ||
@@ -422,7 +422,7 @@ void qmgr_message_expire(struct qmgr *qmgr, struct qmgr_message *message, struct
     struct qmgr_settling settling = qmgr_settling_begin(qmgr, message->due);
     struct qmgr_delivery *next;
     for (struct qmgr_delivery *delivery = message->deliveries; delivery != NULL; delivery = next) {
-        next = delivery->next;
+        next = qmgr_delivery_next(delivery);
         if (delivery->state == QMGR_ACTIVE)
             continue; /* its results win; what they leave DUE expires in qmgr_finish() */
         delivery_expire(qmgr, delivery, &settling);

@@ -52,7 +52,8 @@ bool qmgr_message_has_next_event(const struct qmgr_message *message)
         return false;
     if (message->is_expired && message->active == 0 && dsn_state == QMGR_DSN_NONE)
         return false;
-    for (const struct qmgr_delivery *d = message->deliveries; d != NULL; d = d->next) {
+    for (const struct qmgr_delivery *d = message->deliveries; d != NULL;
+         d = qmgr_delivery_next(d)) {
         if (!delivery_has_next_event(d))
             return false;
         due += d->due_count;

@@ -121,8 +121,8 @@ static bool message_wants_delay(const struct qmgr *qmgr, const struct qmgr_messa
     tick_us lifetime = (tick_us)(envelope->expires - envelope->arrived);
 
     if (qmgr->options.delay_after == 0 || qmgr->options.delay_after >= lifetime ||
-        message->lifetime_ms == UINT32_MAX || message->is_null_sender ||
-        (envelope->flags & ENVELOPE_DELAY_TOLD) != 0)
+        message->expiry.kind >> QMGR_LIFETIME_SHIFT == QMGR_LIFETIME_MAX ||
+        message->is_null_sender || (envelope->flags & ENVELOPE_DELAY_TOLD) != 0)
         return false;
     for (uint32_t i = 0; i < envelope->recipient_count; i++) {
         const struct envelope_recipient *recipient = &envelope->recipients[i];
@@ -151,7 +151,8 @@ void qmgr_message_arm(struct qmgr *qmgr, struct qmgr_message *message,
 
 void qmgr_message_delay(struct qmgr *qmgr, struct qmgr_message *message)
 {
-    tick_us before = TICK_MS(message->lifetime_ms) - qmgr->options.delay_after;
+    uint32_t lifetime = message->expiry.kind >> QMGR_LIFETIME_SHIFT;
+    tick_us before = lifetime * QMGR_LIFETIME_UNIT - qmgr->options.delay_after;
 
     message->is_delay_pending = false;
     message->is_delay_owed = true;

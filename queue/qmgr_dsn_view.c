@@ -109,7 +109,7 @@ void qmgr_dsn_view_build(struct qmgr *qmgr, struct qmgr_work *work)
     rows_add_failed(work, &rows);
     uint32_t failed = rows.count;
     struct qmgr_delivery *delivery = work->is_dsn_delayed ? message->deliveries : NULL;
-    for (; delivery != NULL; delivery = delivery->next)
+    for (; delivery != NULL; delivery = qmgr_delivery_next(delivery))
         rows_add_late(qmgr, work, delivery, &rows, &room);
 
     struct envelope_settle *settles = arena_acquire(&work->arena, (failed + 1) * sizeof(*settles));

@@ -231,10 +231,10 @@ void qmgr_loads_free(struct qmgr *qmgr)
 static void loaded_append(struct qmgr *qmgr, struct qmgr_delivery *delivery,
                           enum qmgr_load_state state)
 {
-    delivery->load = (uint8_t)state;
-    delivery->active.loaded_next = NULL;
+    delivery->load = state & 3;
+    delivery->active.of->loaded_next = NULL;
     if (qmgr->loaded.last != NULL)
-        qmgr->loaded.last->active.loaded_next = delivery;
+        qmgr->loaded.last->active.of->loaded_next = delivery;
     else
         qmgr->loaded.first = delivery;
     qmgr->loaded.last = delivery;
@@ -247,26 +247,27 @@ void qmgr_loaded_remove(struct qmgr *qmgr, struct qmgr_delivery *delivery)
     while (*link != delivery) {
         CHECK(*link != NULL);
         before = *link;
-        link = &before->active.loaded_next;
+        link = &before->active.of->loaded_next;
     }
-    *link = delivery->active.loaded_next;
+    *link = delivery->active.of->loaded_next;
     if (qmgr->loaded.last == delivery)
         qmgr->loaded.last = before;
-    delivery->active.recipients = NULL;
     delivery->load = QMGR_LOAD_DONE;
 }
 
 void qmgr_delivery_loaded(struct qmgr *qmgr, struct qmgr_delivery *delivery)
 {
+    struct qmgr_active *active = delivery->active.of;
+
     delivery->load = QMGR_LOAD_DONE;
-    delivery->active.recipients = &delivery->active.only;
-    delivery->active.count = delivery->due_count;
+    active->recipients = &active->only;
+    active->count = delivery->due_count;
     if (delivery->due_count > 1) {
-        delivery->active.recipients = malloc(delivery->due_count * sizeof(uint32_t));
-        CHECK(delivery->active.recipients != NULL);
+        active->recipients = malloc(delivery->due_count * sizeof(uint32_t));
+        CHECK(active->recipients != NULL);
     }
     qmgr_delivery_recipients(delivery, qmgr_message_open(qmgr, delivery->message),
-                             delivery->active.recipients);
+                             active->recipients);
 }
 
 struct qmgr_delivery *qmgr_loaded_next(struct qmgr *qmgr, bool *ret_is_loaded)
@@ -317,7 +318,7 @@ static enum err message_take(struct qmgr *qmgr, struct qmgr_message *message,
 static void deliveries_tell(struct qmgr *qmgr, struct qmgr_message *message,
                             enum qmgr_load_state state)
 {
-    for (struct qmgr_delivery *d = message->deliveries; d != NULL; d = d->next) {
+    for (struct qmgr_delivery *d = message->deliveries; d != NULL; d = qmgr_delivery_next(d)) {
         if (d->state == QMGR_ACTIVE && d->load == QMGR_LOAD_WAITED)
             loaded_append(qmgr, d, state);
     }

@@ -50,21 +50,21 @@ static wall_us arrived_of(const struct qmgr_delivery *delivery)
 
 static uint32_t rank_of(const struct qmgr_delivery *delivery)
 {
-    return delivery == NULL ? 0 : delivery->ready.rank;
+    return delivery == NULL ? 0 : delivery->rank;
 }
 
 /* The children are right: make the node so. Returns whether its rank is another now. */
 static bool tree_settle(struct qmgr_delivery *node)
 {
-    uint8_t before = node->ready.rank;
+    uint8_t before = node->rank;
 
     if (rank_of(node->ready.left) < rank_of(node->ready.right)) {
         struct qmgr_delivery *left = node->ready.left;
         node->ready.left = node->ready.right;
         node->ready.right = left;
     }
-    node->ready.rank = (uint8_t)(rank_of(node->ready.right) + 1);
-    return node->ready.rank != before;
+    node->rank = (uint8_t)(rank_of(node->ready.right) + 1);
+    return node->rank != before;
 }
 
 /* One tree of two; walks their right edges, of which none is longer than log2 of the nodes. */
@@ -96,7 +96,7 @@ static struct qmgr_delivery *tree_merge(struct qmgr_delivery *a, struct qmgr_del
 static void tree_add(struct qmgr_part *part, struct qmgr_delivery *delivery)
 {
     delivery->ready.up = delivery->ready.left = delivery->ready.right = NULL;
-    delivery->ready.rank = 1;
+    delivery->rank = 1;
     part->root = tree_merge(part->root, delivery);
 }
 
@@ -123,7 +123,7 @@ static void list_append(struct qmgr_part *part, struct qmgr_delivery *delivery)
 {
     delivery->ready.up = delivery->ready.right = NULL;
     delivery->ready.left = part->last;
-    delivery->ready.rank = 0;
+    delivery->rank = 0;
     if (part->last != NULL)
         part->last->ready.right = delivery;
     else
@@ -275,8 +275,7 @@ static void part_free(struct qmgr *qmgr, struct qmgr_part *part)
 
 static struct qmgr_part *part_of(const struct qmgr *qmgr, const struct qmgr_delivery *delivery)
 {
-    return part_find(qmgr, delivery->line,
-                     delivery->ready.is_joint ? NULL : delivery->message->sender);
+    return part_find(qmgr, delivery->line, delivery->is_joint ? NULL : delivery->message->sender);
 }
 
 static struct qmgr_delivery *part_oldest(const struct qmgr_part *part)
@@ -303,7 +302,7 @@ void qmgr_fair_push(struct qmgr *qmgr, struct qmgr_delivery *delivery, wall_us s
     if (part == NULL)
         part = part_new(qmgr, line, sender, since);
     delivery->ready.since = since;
-    delivery->ready.is_joint = sender == NULL;
+    delivery->is_joint = sender == NULL;
     if (part->last == NULL || arrived_of(delivery) >= arrived_of(part->last))
         list_append(part, delivery);
     else
@@ -319,7 +318,7 @@ void qmgr_fair_remove(struct qmgr *qmgr, struct qmgr_delivery *delivery)
     struct qmgr_part *part = part_of(qmgr, delivery);
 
     CHECK(part != NULL && line->ready_count > 0);
-    if (delivery->ready.rank == 0)
+    if (delivery->rank == 0)
         list_remove(part, delivery);
     else
         tree_remove(part, delivery);
@@ -433,7 +432,7 @@ bool qmgr_fair_holds(const struct qmgr_delivery *delivery)
 
     if (part == NULL)
         return false;
-    if (delivery->ready.rank > 0)
+    if (delivery->rank > 0)
         return up == NULL ? part->root == delivery
                           : up->ready.left == delivery || up->ready.right == delivery;
     const struct qmgr_delivery *left = delivery->ready.left;
@@ -445,12 +444,12 @@ void qmgr_fair_verify(const struct qmgr_delivery *delivery)
     const struct qmgr_delivery *left = delivery->ready.left, *right = delivery->ready.right;
 
     CHECK(qmgr_fair_holds(delivery));
-    if (delivery->ready.rank == 0) {
+    if (delivery->rank == 0) {
         CHECK(right == NULL || arrived_of(right) >= arrived_of(delivery));
         CHECK(right == NULL || right->ready.left == delivery);
         return;
     }
-    CHECK(rank_of(left) >= rank_of(right) && delivery->ready.rank == rank_of(right) + 1);
+    CHECK(rank_of(left) >= rank_of(right) && delivery->rank == rank_of(right) + 1);
     CHECK(left == NULL || arrived_of(left) >= arrived_of(delivery));
     CHECK(right == NULL || arrived_of(right) >= arrived_of(delivery));
 }

@@ -167,9 +167,9 @@ void qmgr_line_join(struct qmgr_delivery *delivery)
 {
     struct qmgr_line *line = delivery->line;
 
-    delivery->line_prev = line->last_delivery;
+    delivery->line_prev = slab_ref(line->last_delivery);
     if (line->last_delivery != NULL)
-        line->last_delivery->line_next = delivery;
+        line->last_delivery->line_next = slab_ref(delivery);
     else
         line->first_delivery = delivery;
     line->last_delivery = delivery;
@@ -181,14 +181,16 @@ void qmgr_line_leave(struct qmgr_delivery *delivery)
 {
     struct qmgr_line *line = delivery->line;
 
-    if (delivery->line_prev != NULL)
-        delivery->line_prev->line_next = delivery->line_next;
+    struct qmgr_delivery *next = qmgr_delivery_line_next(delivery);
+    struct qmgr_delivery *prev = slab_peer(delivery, delivery->line_prev);
+    if (prev != NULL)
+        prev->line_next = delivery->line_next;
     else
-        line->first_delivery = delivery->line_next;
-    if (delivery->line_next != NULL)
-        delivery->line_next->line_prev = delivery->line_prev;
+        line->first_delivery = next;
+    if (next != NULL)
+        next->line_prev = delivery->line_prev;
     else
-        line->last_delivery = delivery->line_prev;
+        line->last_delivery = prev;
     line->delivery_count--;
     qmgr_ages_remove(&line->ages, delivery->message->arrived);
 }

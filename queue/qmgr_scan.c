@@ -140,7 +140,7 @@ static struct qmgr_delivery *delivery_of(const struct qmgr_message *message,
                                          const struct envelope_recipient *recipient,
                                          struct qmgr_delivery *hint)
 {
-    struct qmgr_delivery *next = hint == NULL ? NULL : hint->prev;
+    struct qmgr_delivery *next = hint == NULL ? NULL : slab_peer(hint, hint->prev);
 
     if (hint != NULL && span_is_equal(qmgr_line_domain(hint->line), recipient->domain))
         return hint;
@@ -148,7 +148,7 @@ static struct qmgr_delivery *delivery_of(const struct qmgr_message *message,
         return next;
     struct qmgr_delivery *delivery = message->deliveries;
     while (!span_is_equal(qmgr_line_domain(delivery->line), recipient->domain))
-        delivery = delivery->next;
+        delivery = qmgr_delivery_next(delivery);
     return delivery;
 }
 
@@ -214,7 +214,7 @@ static bool unreadable_tell(struct qmgr_scan *scan, const struct qmgr_place *pla
 
     if (qmgr_filter_has(&scan->filter, asked))
         return true;
-    for (uint32_t i = 0; delivery != NULL; delivery = delivery->next, i++) {
+    for (uint32_t i = 0; delivery != NULL; delivery = qmgr_delivery_next(delivery), i++) {
         if (i >= scan->resume_from && delivery_matches(&scan->filter, delivery)) {
             if (out->count == out->max) {
                 scan->resume_from = i;
@@ -314,7 +314,7 @@ static bool step_sender(struct qmgr *qmgr, struct qmgr_scan *scan, struct tick_n
 
     if (message == NULL || scan->left == 0)
         return false;
-    scan->message = message->sender_next;
+    scan->message = qmgr_sender_next(message);
     scan->left--;
     place_add(qmgr, scan, message, NULL, now);
     return true;
@@ -356,7 +356,7 @@ static bool step_lines(struct qmgr *qmgr, struct qmgr_scan *scan, struct tick_no
         scan->line = NULL;
         return line_find_next(qmgr, scan, now);
     }
-    scan->delivery = delivery->line_next;
+    scan->delivery = qmgr_delivery_line_next(delivery);
     scan->left--;
     if (delivery_matches(&scan->filter, delivery))
         place_add(qmgr, scan, delivery->message, delivery, now);
@@ -529,7 +529,7 @@ void qmgr_scans_skip_message(struct qmgr *qmgr, const struct qmgr_message *messa
         if (!scan->is_used)
             continue;
         if (scan->message == message)
-            scan->message = message->sender_next;
+            scan->message = qmgr_sender_next(message);
         for (uint32_t j = 0; j < scan->place_count; j++) {
             if (scan->places[j].message != message)
                 continue;
@@ -547,7 +547,7 @@ void qmgr_scans_skip_delivery(struct qmgr *qmgr, const struct qmgr_delivery *del
         if (!scan->is_used)
             continue;
         if (scan->delivery == delivery)
-            scan->delivery = delivery->line_next;
+            scan->delivery = qmgr_delivery_line_next(delivery);
         for (uint32_t j = 0; j < scan->place_count; j++) {
             if (scan->places[j].only != delivery)
                 continue;

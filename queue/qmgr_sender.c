@@ -76,9 +76,9 @@ void qmgr_sender_join(struct qmgr *qmgr, struct qmgr_message *message, struct sp
     if (sender == NULL)
         sender = sender_new(qmgr, name);
     message->sender = sender;
-    message->sender_prev = sender->last;
+    message->sender_prev = slab_ref(sender->last);
     if (sender->last != NULL)
-        sender->last->sender_next = message;
+        sender->last->sender_next = slab_ref(message);
     else
         sender->first = message;
     sender->last = message;
@@ -90,14 +90,16 @@ void qmgr_sender_leave(struct qmgr *qmgr, struct qmgr_message *message)
 {
     struct qmgr_sender *sender = message->sender;
 
-    if (message->sender_prev != NULL)
-        message->sender_prev->sender_next = message->sender_next;
+    struct qmgr_message *next = qmgr_sender_next(message);
+    struct qmgr_message *prev = slab_peer(message, message->sender_prev);
+    if (prev != NULL)
+        prev->sender_next = message->sender_next;
     else
-        sender->first = message->sender_next;
-    if (message->sender_next != NULL)
-        message->sender_next->sender_prev = message->sender_prev;
+        sender->first = next;
+    if (next != NULL)
+        next->sender_prev = message->sender_prev;
     else
-        sender->last = message->sender_prev;
+        sender->last = prev;
     qmgr_ages_remove(&sender->ages, message->arrived);
     if (--sender->message_count == 0)
         sender_free(qmgr, sender);

@@ -81,6 +81,10 @@ enum qmgr_load_state {
 
 #define QMGR_HOLD_ORDER_SHIFT 8u
 #define QMGR_TIMER_KIND_MASK  0xffu
+/* The lifetime of a message, rounded up, for its notice of delay. */
+#define QMGR_LIFETIME_SHIFT 8u
+#define QMGR_LIFETIME_UNIT  TICK_MS(250)
+#define QMGR_LIFETIME_MAX   ((1u << (32 - QMGR_LIFETIME_SHIFT)) - 1)
 
 /* What an operator wants of a delivery that is under way, if its results leave anything to do. */
 struct qmgr_wish {
@@ -89,53 +93,54 @@ struct qmgr_wish {
     uint32_t recipients[];
 };
 
+/* What an ACTIVE delivery has besides. */
+struct qmgr_active {
+    uint32_t *recipients; /* once its envelope is here */
+    uint32_t count;
+    uint32_t only;          /* what `recipients` points to when there is one */
+    struct qmgr_wish *wish; /* NULL: none */
+    void *user;
+    struct qmgr_delivery *loaded_next;
+};
+
 struct qmgr_delivery {
     union {
         struct wheel_timer timer; /* WAITING; HELD: armed when the hold has an end */
         struct {
             wall_us since;
             struct qmgr_delivery *up, *left, *right; /* see qmgr_fair.c */
-            uint8_t rank;
-            bool is_joint; /* in the part of the senders that have none of their own */
         } ready;
         struct {
             wall_us since; /* of being ready */
-            union {
-                uint32_t *recipients; /* once its envelope is here */
-                struct qmgr_delivery *loaded_next;
-            };
-            uint32_t count;
-            uint32_t only;          /* what `recipients` points to when there is one */
-            struct qmgr_wish *wish; /* NULL: none */
-            void *user;
+            struct qmgr_active *of;
         } active;
     };
     struct qmgr_message *message;
     struct qmgr_line *line;
-    struct qmgr_delivery *next, *prev; /* of the message */
-    struct qmgr_delivery *line_next, *line_prev;
+    uint32_t next, prev;           /* of the message; references, as the next two */
+    uint32_t line_next, line_prev; /* of the line */
     struct qmgr_reply *last_reply; /* NULL: none */
-    wall_us last_attempt;
     uint16_t attempts;
     uint16_t first;     /* no recipient of this delivery stands before this index */
     uint16_t due_count; /* recipients DUE */
-    uint8_t state;      /* enum qmgr_delivery_state */
-    uint8_t load;       /* enum qmgr_load_state, while ACTIVE */
-    bool is_fresh;      /* no attempt has ended yet */
+    uint8_t rank;       /* READY; see qmgr_fair.c */
+    uint8_t state : 3;  /* enum qmgr_delivery_state */
+    uint8_t load : 2;   /* enum qmgr_load_state, while ACTIVE */
+    bool is_fresh : 1;  /* no attempt has ended yet */
+    bool is_joint : 1;  /* READY in the part of the senders that have none of their own */
 };
+_Static_assert(sizeof(struct qmgr_delivery) == 80, "resident for each delivery");
 
 struct qmgr_message {
-    struct wheel_timer expiry; /* armed until it is expired */
+    struct wheel_timer expiry; /* armed until it is expired; the lifetime is in its kind */
     struct spool_entry *entry;
     struct qmgr_delivery *deliveries;
     struct qmgr_work *work; /* NULL while nobody works on it */
     uint8_t *states;        /* of each recipient; NULL: all DUE */
-    struct qmgr_message *hash_next;
     struct qmgr_sender *sender;
-    struct qmgr_message *sender_next, *sender_prev; /* of the same sender domain */
     wall_us arrived;
-    uint32_t hash;        /* of its id */
-    uint32_t lifetime_ms; /* for the notice of delay */
+    uint32_t sender_next, sender_prev; /* of the same sender domain; references */
+    uint32_t hash, hash_next;          /* of its id; a reference */
     uint16_t recipient_count;
     uint16_t due, failed;   /* recipients DUE, and FAILED */
     uint16_t active, fresh; /* deliveries ACTIVE, and fresh */
@@ -149,6 +154,7 @@ struct qmgr_message {
     bool is_unreadable : 1;    /* its envelope could not be read the last time */
     bool is_body_lost : 1;     /* its recipients end as soon as its envelope was read */
 };
+_Static_assert(sizeof(struct qmgr_message) == 112, "resident for each message");
 _Static_assert(ENVELOPE_DELAY_TOLD <= UINT16_MAX, "flags fit");
 
 struct qmgr_failed {
@@ -291,7 +297,7 @@ struct qmgr {
     struct rng *rng;
     struct keyed_hash hash;
     struct slab messages, deliveries, lines, senders, parts, shares;
-    struct qmgr_message **message_buckets;
+    uint32_t *message_buckets; /* references */
     struct qmgr_line **line_buckets;
     struct qmgr_sender **sender_buckets; /* line_mask is theirs, and that of the next two */
     struct qmgr_part **part_buckets;
@@ -328,6 +334,19 @@ struct qmgr {
     struct qmgr_scan scans[QMGR_SCAN_MAX];
     uint32_t scan_count; /* in use */
 };
+
+static inline struct qmgr_delivery *qmgr_delivery_next(const struct qmgr_delivery *delivery)
+{
+    return slab_peer(delivery, delivery->next);
+}
+static inline struct qmgr_delivery *qmgr_delivery_line_next(const struct qmgr_delivery *delivery)
+{
+    return slab_peer(delivery, delivery->line_next);
+}
+static inline struct qmgr_message *qmgr_sender_next(const struct qmgr_message *message)
+{
+    return slab_peer(message, message->sender_next);
+}
 
 /* qmgr.c */
 /** The work of a message, made when it has none. */

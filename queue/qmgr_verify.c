@@ -36,8 +36,8 @@ static void verify_load(const struct qmgr_delivery *delivery)
 
     if (delivery->load == QMGR_LOAD_WAITED)
         CHECK(qmgr_envelope_is_loading(message) && !qmgr_envelope_is_here(message));
-    else if (delivery->load == QMGR_LOAD_DONE && delivery->active.recipients != NULL)
-        CHECK(delivery->active.count >= delivery->due_count && qmgr_envelope_is_here(message));
+    else if (delivery->load == QMGR_LOAD_DONE && delivery->active.of->recipients != NULL)
+        CHECK(delivery->active.of->count >= delivery->due_count && qmgr_envelope_is_here(message));
 }
 
 static void verify_delivery(const struct qmgr_delivery *delivery, struct verify_counts *counts)
@@ -104,8 +104,10 @@ static bool verify_message(const struct qmgr_message *message, struct verify_cou
     CHECK(envelope == NULL || message->is_null_sender == (envelope->sender.size == 0));
     CHECK(!message->is_expiry_owed || (qmgr_envelope_is_loading(message) && !message->is_expired));
     CHECK(!message->is_null_sender || failed == 0);
-    for (const struct qmgr_delivery *d = message->deliveries; d != NULL; d = d->next) {
-        CHECK(d->message == message && (d->next == NULL || d->next->prev == d));
+    for (const struct qmgr_delivery *d = message->deliveries; d != NULL;
+         d = qmgr_delivery_next(d)) {
+        CHECK(d->message == message &&
+              (d->next == 0 || qmgr_delivery_next(d)->prev == slab_ref(d)));
         verify_delivery(d, &counts);
         if (envelope != NULL)
             verify_recipients(d, envelope);
@@ -140,9 +142,11 @@ static void verify_line_list(const struct qmgr_line *line)
 {
     uint32_t count = 0, active = 0, ready = 0;
 
-    for (const struct qmgr_delivery *d = line->first_delivery; d != NULL; d = d->line_next) {
+    for (const struct qmgr_delivery *d = line->first_delivery; d != NULL;
+         d = qmgr_delivery_line_next(d)) {
         CHECK(d->line == line);
-        CHECK(d->line_next == NULL ? line->last_delivery == d : d->line_next->line_prev == d);
+        CHECK(d->line_next == 0 ? line->last_delivery == d
+                                : qmgr_delivery_line_next(d)->line_prev == slab_ref(d));
         active += d->state == QMGR_ACTIVE;
         ready += d->state == QMGR_READY;
         count++;
@@ -161,9 +165,10 @@ static void verify_senders(const struct qmgr *qmgr)
 
     while ((sender = slab_next(&qmgr->senders, &cursor)) != NULL) {
         uint32_t count = 0;
-        for (const struct qmgr_message *m = sender->first; m != NULL; m = m->sender_next) {
+        for (const struct qmgr_message *m = sender->first; m != NULL; m = qmgr_sender_next(m)) {
             CHECK(m->sender == sender);
-            CHECK(m->sender_next == NULL ? sender->last == m : m->sender_next->sender_prev == m);
+            CHECK(m->sender_next == 0 ? sender->last == m
+                                      : qmgr_sender_next(m)->sender_prev == slab_ref(m));
             count++;
         }
         CHECK(count > 0 && count == sender->message_count && count == ages_total(&sender->ages));

@@ -26,6 +26,8 @@
 #define SLAB_UNPOISON(data, size) ((void)(data), (void)(size))
 #endif
 
+_Static_assert(SLAB_LIVE_WORDS * 64 <= 1u << SLAB_REF_SHIFT, "the objects of a block have numbers");
+
 struct slab_block {
     struct slab *slab;
     uint32_t number, live_count;
@@ -77,6 +79,8 @@ static void slab_free_push(struct slab *slab, void *object)
 
 static bool slab_grow(struct slab *slab)
 {
+    if (slab->block_count == SLAB_BLOCKS_MAX)
+        return false;
     if (slab->block_count == slab->block_capacity) {
         uint32_t capacity = slab->block_capacity == 0 ? 16 : slab->block_capacity * 2;
         struct slab_block **blocks = realloc(slab->blocks, capacity * sizeof(*slab->blocks));
@@ -149,6 +153,29 @@ static uint32_t bit_next(const uint64_t *words, uint32_t from, uint32_t count)
         from = (from / 64 + 1) * 64;
     }
     return count;
+}
+
+uint32_t slab_ref(const void *object)
+{
+    if (object == NULL)
+        return 0;
+    const struct slab_block *block = slab_block_of(object);
+    return (block->number + 1) << SLAB_REF_SHIFT | slab_index_in(block, object);
+}
+
+void *slab_at(const struct slab *slab, uint32_t ref)
+{
+    uint32_t number = ref >> SLAB_REF_SHIFT, index = ref & ((1u << SLAB_REF_SHIFT) - 1);
+
+    if (ref == 0)
+        return NULL;
+    CHECK(number > 0 && number <= slab->block_count && index < slab->per_block);
+    return slab->blocks[number - 1]->objects + (size_t)index * slab->object_size;
+}
+
+void *slab_peer(const void *object, uint32_t ref)
+{
+    return ref == 0 ? NULL : slab_at(slab_block_of(object)->slab, ref);
 }
 
 void *slab_next(const struct slab *slab, uint64_t *cursor)

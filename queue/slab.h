@@ -11,6 +11,10 @@
 #define SLAB_BLOCK_SIZE 65536u
 #define SLAB_OBJECT_MIN 32u
 #define SLAB_LIVE_WORDS (SLAB_BLOCK_SIZE / SLAB_OBJECT_MIN / 64)
+/* A reference is the number of the block, and that of the object in it: half as large as a pointer,
+ * for links of which there are millions. 0 is that of NULL. */
+#define SLAB_REF_SHIFT  11u
+#define SLAB_BLOCKS_MAX ((1u << (32 - SLAB_REF_SHIFT)) - 1)
 
 struct slab_block;
 struct slab {
@@ -31,6 +35,11 @@ void *slab_acquire(struct slab *slab) MUST_CHECK;
 void slab_release(struct slab *slab, void *object);
 /** The owner of the slab that this object was acquired from. */
 void *slab_owner(const void *object);
+uint32_t slab_ref(const void *object);
+/** The object of that reference; NULL for 0. */
+void *slab_at(const struct slab *slab, uint32_t ref);
+/** The same, of the slab of this object. */
+void *slab_peer(const void *object, uint32_t ref);
 /** The next living object at or behind `*cursor`, which starts at 0; NULL at the end. Cost: what is
  * free is passed over 64 objects, and 64 blocks, at a time. */
 void *slab_next(const struct slab *slab, uint64_t *cursor);

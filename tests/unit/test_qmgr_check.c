@@ -57,7 +57,7 @@ static void retry_damage(struct fixture *f, struct qmgr_message *message)
     fixture_finish_all(f, delivery, RECIPIENT_DUE, "451 later");
     planted = message->deliveries;
     while (planted->state != QMGR_WAITING)
-        planted = planted->next;
+        planted = qmgr_delivery_next(planted);
     wheel_cancel(&f->qmgr->wheel, &planted->timer);
 }
 

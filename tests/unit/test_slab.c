@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A walk over a slab meets every object that lives, once, in any mixture of the living and the
- * free; a slab that was large and is nearly empty is walked quickly.
+ * free; a slab that was large and is nearly empty is walked quickly. References find their objects.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -101,11 +101,37 @@ static void test_free_objects_cost_nothing(void **state)
     slab_fini(&slab);
 }
 
+/* Objects and their references, over several blocks. */
+static void test_references_find_their_objects(void **state)
+{
+    static void *objects[COUNT];
+    struct slab slab;
+
+    (void)state;
+    slab_init(&slab, 40, COUNT, NULL);
+    assert_int_equal(0, slab_ref(NULL));
+    assert_null(slab_at(&slab, 0));
+    for (uint32_t i = 0; i < COUNT; i++) {
+        objects[i] = slab_acquire(&slab);
+        assert_non_null(objects[i]);
+    }
+    assert_true(slab.block_count > 2);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        uint32_t ref = slab_ref(objects[i]);
+        assert_int_not_equal(0, ref);
+        assert_ptr_equal(objects[i], slab_at(&slab, ref));
+        assert_ptr_equal(objects[i], slab_peer(objects[COUNT - 1 - i], ref));
+    }
+    assert_null(slab_peer(objects[0], 0));
+    slab_fini(&slab);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_walk_meets_what_lives),
         cmocka_unit_test(test_free_objects_cost_nothing),
+        cmocka_unit_test(test_references_find_their_objects),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

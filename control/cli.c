@@ -383,6 +383,8 @@ static enum status version_verb(const struct cli *cli, const struct verb *verb)
     return STATUS_OK;
 }
 
+static enum status help_verb(const struct cli *cli, const struct verb *verb);
+
 static const struct verb verbs[] = {
     {"status", 0, 0, "", "what the relay does and has done", relay_verb, status_print},
     {"queue summary", 0, 0, "[--by WHAT]",
@@ -429,17 +431,36 @@ static const struct verb verbs[] = {
     {"spool adopt", 2, 2, "FROM TO", "move a dead host's segments into a relay's spool", spool_verb,
      NULL},
     {"version", 0, 0, "", "print the version", version_verb, NULL},
+    {"help", 0, 0, "[--reference]", "this list; tab-separated for programs", help_verb, NULL},
 };
 
 /* ---- arguments ---- */
 
+static void usage_write(FILE *out)
+{
+    fprintf(out, "usage: angarium [-s SOCKET] VERB [--json]\n\n");
+    for (uint32_t i = 0; i < COUNT_OF(verbs); i++)
+        fprintf(out, "  %-10s %-20s %s\n", verbs[i].name, verbs[i].operands, verbs[i].help);
+    fprintf(out, "\nThe socket is -s, or $" SOCKET_VARIABLE ", or " SOCKET_DEFAULT ".\n");
+}
+
 static enum status usage(void)
 {
-    fprintf(stderr, "usage: angarium [-s SOCKET] VERB [--json]\n\n");
-    for (uint32_t i = 0; i < COUNT_OF(verbs); i++)
-        fprintf(stderr, "  %-10s %-20s %s\n", verbs[i].name, verbs[i].operands, verbs[i].help);
-    fprintf(stderr, "\nThe socket is -s, or $" SOCKET_VARIABLE ", or " SOCKET_DEFAULT ".\n");
+    usage_write(stderr);
     return STATUS_USAGE;
+}
+
+/* The manual page and the shell's completion are made from the reference. */
+static enum status help_verb(const struct cli *cli, const struct verb *verb)
+{
+    (void)verb;
+    if (!cli->is_reference) {
+        usage_write(stdout);
+        return STATUS_OK;
+    }
+    for (uint32_t i = 0; i < COUNT_OF(verbs); i++)
+        printf("%s\t%s\t%s\n", verbs[i].name, verbs[i].operands, verbs[i].help);
+    return STATUS_OK;
 }
 
 /* An option with its value, if there is one at `*index`, which then stands on the value. */

@@ -3,8 +3,8 @@
  * bench_queue: the queue of one shard, without sockets, on a real directory.
  *
  *   bench_queue accept DIR OCTETS SECONDS WINDOW [io_uring|thread]
- *   bench_queue fill DIR OCTETS MESSAGES [kill]
- *   bench_queue start DIR OCTETS
+ *   bench_queue fill DIR OCTETS MESSAGES
+ *   bench_queue start DIR OCTETS [kill]
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,17 +47,17 @@ int main(int count, char **arguments)
     }
     if (strcmp(verb, "fill") == 0 && count >= 5) {
         options.body_size = (uint32_t)number(arguments[3]);
-        measure_fill(&options, number(arguments[4]), count > 5);
+        measure_fill(&options, number(arguments[4]));
         return 0;
     }
     if (strcmp(verb, "start") == 0) {
         options.body_size = (uint32_t)number(arguments[3]);
-        measure_start(&options);
+        measure_start(&options, count > 4);
         return 0;
     }
     (void)fputs("usage: bench_queue accept DIR OCTETS SECONDS WINDOW [io_uring|thread]\n"
-                "       bench_queue fill DIR OCTETS MESSAGES [kill]\n"
-                "       bench_queue start DIR OCTETS\n",
+                "       bench_queue fill DIR OCTETS MESSAGES\n"
+                "       bench_queue start DIR OCTETS [kill]\n",
                 stderr);
     return 2;
 }

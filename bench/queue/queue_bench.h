@@ -55,8 +55,9 @@ void shard_turn(struct shard *shard);
 void shard_settle(struct shard *shard);
 /** Attempt everything that is due; each is deferred. */
 void shard_attempt(struct shard *shard);
-/** Adopt what a recovery found, into spool and queue manager. Returns how many messages. */
-uint64_t shard_adopt(struct shard *shard, struct spool_recovery *recovery);
+/** Adopt what a recovery found, into spool and queue manager, in slices, of which the longest took
+ * *ret_slice_max seconds. Returns how many messages. */
+uint64_t shard_adopt(struct shard *shard, struct spool_recovery *recovery, double *ret_slice_max);
 struct tick_now shard_now(const struct shard *shard);
 
 /** Processor seconds of this thread, and of the process with all its helpers. */
@@ -68,7 +69,7 @@ uint64_t memory_resident(void);
 
 /* The measurements; each prints one JSON object. */
 void measure_accept(const struct shard_options *options, double seconds, uint32_t window);
-void measure_fill(const struct shard_options *options, uint64_t count, bool is_killed);
-void measure_start(const struct shard_options *options);
+void measure_fill(const struct shard_options *options, uint64_t count);
+void measure_start(const struct shard_options *options, bool is_killed);
 
 #endif

@@ -15,11 +15,12 @@
 
 #include "bench/queue/queue_bench.h"
 
-#define SEGMENT_SIZE  (64u << 20) /* the daemon's defaults */
-#define SPARE_COUNT   2u
-#define ENVELOPE_SIZE 1024u
-#define EVENTS_MAX    256u
-#define LIFETIME_US   (5ll * 86400 * 1000000)
+#define SEGMENT_SIZE   (64u << 20) /* the daemon's defaults */
+#define SPARE_COUNT    2u
+#define ENVELOPE_SIZE  1024u
+#define EVENTS_MAX     256u
+#define ADOPTION_SLICE 64u /* as the daemon's shards do it */
+#define LIFETIME_US    (5ll * 86400 * 1000000)
 
 static void die(const char *what, enum err err)
 {
@@ -332,19 +333,36 @@ void shard_attempt(struct shard *shard)
 static void on_recovered(void *context, const struct spool_recovered *message)
 {
     struct shard *shard = context;
+    struct envelope_index index;
     struct qmgr_insert insert = {
         .encoded = message->envelope,
         .entry = message->entry,
         .progress = message->progress,
         .progress_count = message->progress_count,
     };
-    enum err err = qmgr_insert(shard->qmgr, &insert, shard_now(shard));
+    enum err err = ERR_OK;
+    if (message->envelope.size == 0) {
+        err = envelope_index_decode(message->index, spool_entry_id(message->entry), &index);
+        insert.index = &index;
+    }
+    if (err == ERR_OK)
+        err = qmgr_insert(shard->qmgr, &insert, shard_now(shard));
     if (err != ERR_OK)
         die("insert", err);
 }
 
-uint64_t shard_adopt(struct shard *shard, struct spool_recovery *recovery)
+uint64_t shard_adopt(struct shard *shard, struct spool_recovery *recovery, double *ret_slice_max)
 {
-    spool_recovery_adopt(recovery, shard->spool, 0, 1, on_recovered, shard);
+    struct spool_adoption *adoption = spool_adoption_new(recovery, shard->spool, 0, 1);
+    double slice_max = 0, start = seconds_now();
+    bool is_more = true;
+    while (is_more) {
+        is_more = spool_adoption_step(adoption, ADOPTION_SLICE, on_recovered, shard);
+        double end = seconds_now();
+        slice_max = end - start > slice_max ? end - start : slice_max;
+        start = end;
+    }
+    spool_adoption_free(adoption);
+    *ret_slice_max = slice_max;
     return spool_get_stats(shard->spool).messages_recovered;
 }

@@ -25,6 +25,7 @@
 
 #include "control/admin_answer.h"
 #include "control/admin_internal.h"
+#include "control/admin_pattern.h"
 #include "control/admin_plane.h"
 #include "control/admin_queue.h"
 #include "control/admin_site.h"
@@ -98,7 +99,8 @@ static bool job_prepare_site(struct admin *admin, struct admin_client *client, b
     enum admin_site_kind kind =
         admin_site_order_prepare(job_verb(client), client->parsed, query, why);
 
-    if (kind == ADMIN_SITE_NONE && !admin_site_prepare(job_verb(client), client->parsed, query))
+    if (kind == ADMIN_SITE_NONE && !admin_pattern_prepare(job_verb(client), query) &&
+        !admin_site_prepare(job_verb(client), client->parsed, query))
         return false;
     *ret_is_ready = kind != ADMIN_SITE_REFUSED && query->found != NULL;
     if (kind == ADMIN_SITE_REFUSED)
@@ -160,6 +162,8 @@ static void job_end(struct admin *admin)
     admin_queue_end(&job->query);
     if (admin_site_order_owns(&job->query))
         admin_site_order_end(&job->query);
+    else if (admin_pattern_owns(&job->query))
+        admin_pattern_end(&job->query);
     else if (job->query.kind == SHARD_QUERY_TRANSFER)
         admin_site_end(&job->query);
     else if (!job->is_capture)
@@ -211,7 +215,8 @@ static void job_begin(struct admin *admin, struct admin_client *client)
     if (job->query.kind == SHARD_QUERY_QUEUE_SUMMARY)
         job->groups = json_object();
     else if (job->query.kind != SHARD_QUERY_STATUS && job->query.kind != SHARD_QUERY_QUEUE_ACT &&
-             !job->is_capture && !admin_site_order_owns(&job->query))
+             !job->is_capture && !admin_site_order_owns(&job->query) &&
+             !admin_pattern_owns(&job->query))
         job->rows = json_array();
     client->state = ADMIN_CLIENT_WORKING;
     job_ask(admin);
@@ -309,7 +314,9 @@ static void job_finish(struct admin *admin, tick_us now)
         admin_status_finish(job->answer, admin->options.shard_count, now - admin->started,
                             admin->options.records == NULL ? NULL : &records);
     }
-    if (job->query.kind == SHARD_QUERY_QUEUE_SUMMARY)
+    if (admin_pattern_owns(&job->query))
+        admin_pattern_finish(job->answer, &job->query);
+    else if (job->query.kind == SHARD_QUERY_QUEUE_SUMMARY)
         admin_summary_finish(job->answer, job->groups, job->query.by, job->limit);
     else if (job->query.kind == SHARD_QUERY_QUEUE_ACT)
         admin_order_finish(job->answer, &job->query);
@@ -391,7 +398,7 @@ static bool job_add(struct admin *admin)
         job->row_count = json_array_size(job->rows);
         return true;
     case SHARD_QUERY_TRANSFER:
-        if (admin_site_order_owns(&job->query))
+        if (admin_site_order_owns(&job->query) || admin_pattern_owns(&job->query))
             return true; /* it adds up in the query */
         admin_site_add(job->rows, &job->query, job->shard, (uint32_t)job->limit);
         job->row_count = json_array_size(job->rows);

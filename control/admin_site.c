@@ -102,15 +102,26 @@ static const char *const learn_reasons[SITE_LEARN_REASON_COUNT] = {
     [SITE_LEARN_ORDER] = "one after an order's end",
 };
 
+static const char *const order_kinds[SITE_ORDER_KIND_COUNT] = {
+    [SITE_ORDER_SUSPEND] = "suspended",
+    [SITE_ORDER_SLOW] = "set",
+    [SITE_ORDER_SKIP_HOST] = "skips",
+    [SITE_ORDER_BOUNCE] = "returned",
+};
+
 static json_t *order_row(const struct site_order *order, tick_us now)
 {
-    char rate[RATE_TEXT_SIZE];
+    char rate[RATE_TEXT_SIZE], ip[FLOW_ADDRESS_TEXT_MAX];
     struct rate_set rates = {.count = 1, .rates = {order->rate}};
+    struct flow_address host;
     json_t *row = json_object();
 
     number_set(row, "order", order->id);
-    json_object_set_new(row, "does",
-                        json_string(order->kind == SITE_ORDER_SUSPEND ? "suspend" : "set"));
+    json_object_set_new(row, "does", json_string(order_kinds[order->kind]));
+    if (order->kind == SITE_ORDER_SKIP_HOST && order->host_size == sizeof(host)) {
+        memcpy(&host, order->host, sizeof(host));
+        json_object_set_new(row, "host", json_string(flow_address_format_ip(&host, ip)));
+    }
     if (order->connection_max > 0)
         number_set(row, "connections", order->connection_max);
     if (order->rate.count > 0)

@@ -415,6 +415,8 @@ static const struct verb verbs[] = {
      "tighter limits for that time", site_verb, cli_site_order_print},
     {"site resume", 1, 1, "NAME|ORDER [--dry-run]",
      "what suspends the site, or that order, ends now", site_verb, cli_site_order_print},
+    {"site patterns", 0, 0, "", "how often each reply pattern has matched since the last reload",
+     relay_verb, cli_site_patterns_print},
     {"flows", 0, 0, "[--limit N]", "connections of the TCP engine", relay_verb, cli_flows_print},
     {"counters", 0, 0, "[--limit N] | --reference", "what engine and ports counted; all there are",
      counters_verb, cli_counters_print},

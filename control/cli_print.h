@@ -11,6 +11,7 @@
  * peers sent is printed escaped: a terminal is no place for their octets. */
 void cli_status_print(const json_t *answer, FILE *out);
 void cli_site_show_print(const json_t *answer, wall_us now, FILE *out);
+void cli_site_patterns_print(const json_t *answer, wall_us now, FILE *out);
 void cli_site_order_print(const json_t *answer, wall_us now, FILE *out);
 void cli_flows_print(const json_t *answer, wall_us now, FILE *out);
 void cli_counters_print(const json_t *answer, wall_us now, FILE *out);

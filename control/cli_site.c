@@ -12,8 +12,10 @@ static void site_order_row_print(const json_t *row, FILE *out)
     char text[CLI_SHOWN_SIZE], time[24];
 
     fprintf(out, "       order %" PRId64 ":", cli_number(row, NULL, "order"));
-    if (strcmp(cli_shown(row, "does", text), "suspend") == 0)
-        fprintf(out, " suspended");
+    if (strcmp(cli_shown(row, "does", text), "set") != 0)
+        fprintf(out, " %s", text);
+    if (*cli_shown(row, "host", text) != '\0')
+        fprintf(out, " %s", text);
     if (cli_number(row, NULL, "connections") > 0)
         fprintf(out, " connections=%" PRId64, cli_number(row, NULL, "connections"));
     if (*cli_shown(row, "rate", text) != '\0')
@@ -85,4 +87,18 @@ void cli_site_show_print(const json_t *answer, wall_us now, FILE *out)
         site_row_print(json_array_get(rows, i), out);
     if (json_is_true(json_object_get(answer, "has_more")))
         fprintf(out, "... and more: --limit N\n");
+}
+
+void cli_site_patterns_print(const json_t *answer, wall_us now, FILE *out)
+{
+    const json_t *rows = json_object_get(answer, "rows");
+    char text[CLI_SHOWN_SIZE];
+
+    (void)now;
+    fprintf(out, "%-48s %10s %10s\n", "PATTERN", "MATCHES", "GIVEN UP");
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *row = json_array_get(rows, i);
+        fprintf(out, "%-48s %10" PRId64 " %10" PRId64 "\n", cli_shown(row, "name", text),
+                cli_number(row, NULL, "matches"), cli_number(row, NULL, "given_up"));
+    }
 }

@@ -9,15 +9,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static void config_free_one(struct config *config)
+{
+    for (struct config_context *c = config->contexts; c != NULL; c = c->next)
+        config->context_free(c->context);
+    reaction_set_free(config->reactions);
+    free((void *)config->settings.route_table); /* made once, read only since */
+    arena_fini(&config->arena);
+    free(config);
+}
+
 void config_free(struct config *config)
 {
     if (config == NULL)
         return;
-    for (struct config_context *c = config->contexts; c != NULL; c = c->next)
-        config->context_free(c->context);
-    free((void *)config->settings.route_table); /* made once, read only since */
-    arena_fini(&config->arena);
-    free(config);
+    if (config->more_patterns != NULL)
+        config_free_one(config->more_patterns);
+    config_free_one(config);
 }
 
 /* The one list of mappings that a reload does not take over. */

@@ -6,6 +6,7 @@
 #include "dataplane/dataplane.h"
 #include "dns/dns.h"
 #include "queue/disk.h"
+#include "relay/reaction.h"
 #include "relay/settings.h"
 
 /*
@@ -119,6 +120,14 @@ struct config_pool {
     struct option_list members; /* struct config_member */
 };
 
+/* An element of patterns. */
+struct config_pattern {
+    uint32_t line;
+    struct reaction_spec spec; /* stages and mx: by config_patterns_assemble() */
+    uint32_t stage;            /* the word's number */
+    struct option_list mx;     /* const char * */
+};
+
 struct config_records {
     const char *file; /* NULL: none */
     uint32_t buffer_count;
@@ -147,6 +156,9 @@ struct config {
     struct option_list sources; /* struct config_source */
     struct option_list pools;   /* struct config_pool */
     const char *default_pool;
+    struct option_list patterns;  /* struct config_pattern */
+    const char *patterns_file;    /* NULL: none */
+    struct config *more_patterns; /* what is in it: its `patterns` alone count */
     struct option_list relay_from; /* struct flow_prefix, as deny and allow */
     struct option_list deny, allow;
     struct option_list resolvers; /* struct flow_address, as the next two */
@@ -156,6 +168,7 @@ struct config {
     uint32_t dns_line, destinations_line, client_line, retry_line, bounce_line, spool_line,
         queue_line, buffers_line, dataplane_line, records_line, control_line, log_line;
 
+    struct reaction_set *reactions;
     struct config_context *contexts; /* newest first */
     void (*context_free)(struct ssl_ctx_st *context);
     struct arena arena;
@@ -182,6 +195,11 @@ enum err config_complete(struct config *config, struct config_report *report) MU
  * ERR_MEMORY. */
 enum err config_dataplane_assemble(struct config *config, struct config_report *report) MUST_CHECK;
 /** Part of config_assemble(): the rules of `sites`. Errors: ERR_MEMORY. */
+/** The text of `patterns_file`; before config_assemble(). */
+enum err config_patterns_parse(struct config *config, struct span text,
+                               struct config_report *report) MUST_CHECK;
+/** The set of rules. Complaints are in the report. */
+void config_patterns_assemble(struct config *config, struct config_report *report);
 enum err config_sites_assemble(struct config *config, struct config_report *report) MUST_CHECK;
 /** Part of config_assemble(): sources and pools. Errors: ERR_MEMORY. */
 enum err config_sources_assemble(struct config *config, struct config_report *report) MUST_CHECK;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A configuration from a file: read, parse, assemble, complete. On a mistake everything made so far
+ * A configuration from a file, and the file of patterns that it names: read, parse, assemble,
+ * complete. On a mistake everything made so far
  * is freed, and the report says what is wrong.
  */
 #include <errno.h>
@@ -38,6 +39,23 @@ static enum err file_read(const char *path, uint8_t **ret_text, uint32_t *ret_si
     return ERR_OK;
 }
 
+static enum err patterns_load(struct config *config, struct config_report *report)
+{
+    const char *file = report->file;
+    uint8_t *text = NULL;
+    uint32_t size;
+
+    if (config->patterns_file == NULL)
+        return ERR_OK;
+    report->file = config->patterns_file;
+    enum err err = file_read(config->patterns_file, &text, &size, report);
+    report->file = file;
+    if (err == ERR_OK)
+        err = config_patterns_parse(config, span_of(text, size), report);
+    free(text);
+    return err;
+}
+
 enum err config_load(const char *path, struct config **ret_config, struct config_report *report)
 {
     struct config *config = NULL;
@@ -49,7 +67,9 @@ enum err config_load(const char *path, struct config **ret_config, struct config
     free(text);
     if (err != ERR_OK)
         return err;
-    err = config_assemble(config, report);
+    err = patterns_load(config, report);
+    if (err == ERR_OK)
+        err = config_assemble(config, report);
     if (err == ERR_OK)
         err = config_complete(config, report);
     if (err != ERR_OK) {

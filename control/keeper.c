@@ -6,7 +6,7 @@
  *   u32 count, u32 crc32c of rows
  *   u32 count, u32 crc32c of orders
  *   count rows of struct site_kept         40 octets each, as this machine stores them
- *   count orders, struct site_order_kept   352 octets each
+ *   count orders, struct site_order_kept   400 octets each
  *
  * Version 1 ends with the rows and has neither number of orders; it is read, and replaced by the
  * next round.
@@ -48,7 +48,7 @@ struct keeper_header {
 #define KEEPER_HEADER_1 offsetof(struct keeper_header, order_count)
 _Static_assert(sizeof(struct keeper_header) == 40, "the file has no holes");
 _Static_assert(KEEPER_HEADER_1 == 32, "as it was");
-_Static_assert(sizeof(struct site_order_kept) == 352, "nor has an order");
+_Static_assert(sizeof(struct site_order_kept) == 400, "nor has an order");
 _Static_assert(sizeof(struct site_kept) == 40, "nor has a row");
 _Static_assert(KEEPER_SLICE >= SITE_KEPT_MAX, "a site fits");
 

@@ -25,6 +25,7 @@
 #define OWNER_SOURCE   struct config_source
 #define OWNER_POOL     struct config_pool
 #define OWNER_MEMBER   struct config_member
+#define OWNER_PATTERN  struct config_pattern
 
 #define RELOAD true
 #define START  false
@@ -66,6 +67,7 @@ static const uint32_t owner_sizes[OPTION_OWNER_COUNT] = {
     [OPTION_OWNER_SOURCE] = sizeof(struct config_source),
     [OPTION_OWNER_POOL] = sizeof(struct config_pool),
     [OPTION_OWNER_MEMBER] = sizeof(struct config_member),
+    [OPTION_OWNER_PATTERN] = sizeof(struct config_pattern),
 };
 
 uint32_t option_owner_size(enum option_owner owner)

@@ -442,6 +442,10 @@ static void site_handle(struct site_set *sites, const struct site_message *messa
         site_on_mail_grant(sites, site, message, now);
     else if (message->kind == SITE_MESSAGE_LEARN)
         site->is_learning = message->waiting > 0;
+    else if (message->kind == SITE_MESSAGE_SKIP_HOST)
+        site_on_skip_host(sites, message);
+    else if (message->kind == SITE_MESSAGE_DO_ORDER)
+        site_on_do_order(sites, site, message);
     else if (message->kind == SITE_MESSAGE_SLOW)
         site_on_slow(sites, site, message);
     else

@@ -21,6 +21,7 @@
  * (site_learn.c), what operators and reply patterns impose for a time (site_order.c), and dead-host
  * memory, so that one black hole slows nobody else.
  */
+struct site_order;
 struct site_set; /* one per shard */
 struct site;
 
@@ -43,6 +44,9 @@ enum site_message_kind {
                                  waiting 1: suspended */
     SITE_MESSAGE_SLOW,        /* from the home: MAIL needs a right; until: the shortest window, 0:
                                  no more */
+    SITE_MESSAGE_SKIP_HOST,   /* from the home: until (0: no more); count octets of an address, in
+                                 text, rank, limit, holder */
+    SITE_MESSAGE_DO_ORDER,    /* from the home: octets of a BOUNCE, as ORDER */
     SITE_MESSAGE_MAIL_GRANT,  /* from the home: count rights */
     SITE_MESSAGE_LEARN,       /* from the home: waiting 1: successes are of interest, 0: no more */
     SITE_MESSAGE_KIND_COUNT
@@ -87,6 +91,11 @@ struct site_options {
      * should call site_slot_acquire() for this site now, if it still has mail for it. Called by
      * site_advance() alone, once for every acquire that said no. */
     void (*wake)(void *context, struct site *site);
+    /* An order of a pattern begins here, at its home (for records), and BOUNCE on every shard with
+     * mail for the site, which is to carry it out (`is_home` false, also at home, behind the
+     * other call). Borrowed. NULL: nobody wants to know. */
+    void (*on_order)(void *context, struct span label, const struct site_order *order,
+                     bool is_home);
 };
 
 struct site_set *site_set_new(const struct site_options *options, struct rng *rng);
@@ -165,22 +174,34 @@ bool site_host_is_dead(const struct site_set *sites, const void *address, uint32
 #define SITE_ORDER_MAX       8u     /* of one site */
 #define SITE_ORDERS_MAX      10000u /* of the sites of one home shard */
 #define SITE_ORDER_TIME_MAX  (TICK_S(86400) * 31)
-#define SITE_ORDER_BY_SIZE   40u
+#define SITE_ORDER_BY_SIZE   48u
 #define SITE_ORDER_TEXT_SIZE 176u
 
-enum site_order_kind { SITE_ORDER_SUSPEND, SITE_ORDER_SLOW, SITE_ORDER_KIND_COUNT };
+enum site_order_kind {
+    SITE_ORDER_SUSPEND,
+    SITE_ORDER_SLOW,
+    SITE_ORDER_SKIP_HOST, /* its address is tried last */
+    SITE_ORDER_BOUNCE,    /* what is queued for the site goes back to its senders, once */
+    SITE_ORDER_KIND_COUNT
+};
 
 struct site_order {
     uint32_t id;             /* for people, who cancel it by that; 1 and more */
     uint8_t kind;            /* enum site_order_kind */
     uint8_t steps;           /* SLOW with a rate: at the end it is doubled so often */
     bool is_pattern;         /* of a pattern; lengthened when it is given again */
+    bool is_doubled;         /* SUSPEND: `duration` the first time, twice as long each time after */
     uint32_t connection_max; /* SLOW; 0: as it is */
+    uint16_t needed;         /* in force when it was given so often ... */
+    uint8_t host_size;       /* SKIP_HOST */
+    bool is_restored;        /* from an earlier process: it does not begin now */
     struct rate rate;        /* SLOW; count 0: none more */
+    tick_us needed_window;   /* ... within that time, from the first on */
     tick_us until, duration;
     wall_us given;
     char by[SITE_ORDER_BY_SIZE];       /* pattern's name, or who it was */
     char reason[SITE_ORDER_TEXT_SIZE]; /* for people, printable */
+    uint8_t host[SITE_ADDRESS_MAX];    /* SKIP_HOST: as site_host_report() has it */
 };
 _Static_assert(sizeof(struct site_order) % SITE_TEXT_SIZE == 0, "travels in whole pieces");
 

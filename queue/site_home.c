@@ -352,8 +352,10 @@ static void home_on_want(struct site_set *sites, struct site *site,
 
     home->configured = message->limit;
     home_limit_review(sites, site, now);
-    if (site_home_slow_window(home) > 0) /* it may never have heard of it */
+    if (home->orders != NULL) { /* it may never have heard of them */
         tell_slow(sites, site, message->from_shard);
+        site_orders_tell(sites, site, message->from_shard);
+    }
     if (home_closed_until(home) > now) {
         tell_pause(sites, site, message->from_shard);
         return;

@@ -84,6 +84,8 @@ void site_host_report(struct site_set *sites, const void *address, uint32_t addr
 
     CHECK(address_size > 0 && address_size <= SITE_ADDRESS_MAX);
     uint32_t place = dead_find(sites, key);
+    if (place != SITE_DEAD_MAX && sites->dead[place].is_ordered && sites->dead[place].until > now)
+        return;
     if (is_ok) {
         if (place != SITE_DEAD_MAX)
             sites->dead[place].until = 0;
@@ -91,10 +93,25 @@ void site_host_report(struct site_set *sites, const void *address, uint32_t addr
     }
     if (place == SITE_DEAD_MAX)
         place = dead_find_room(sites, key);
-    struct site_dead *dead = &sites->dead[place];
-    dead->until = now + sites->options.host_dead_time;
-    dead->size = (uint8_t)address_size;
-    memcpy(dead->address, address, address_size);
+    sites->dead[place] = (struct site_dead){.until = now + sites->options.host_dead_time,
+                                            .size = (uint8_t)address_size};
+    memcpy(sites->dead[place].address, address, address_size);
+}
+
+void site_host_skip(struct site_set *sites, const void *address, uint32_t address_size,
+                    tick_us until)
+{
+    struct span key = span_of(address, address_size);
+
+    CHECK(address_size > 0 && address_size <= SITE_ADDRESS_MAX);
+    uint32_t place = dead_find(sites, key);
+    if (place == SITE_DEAD_MAX && until == 0)
+        return;
+    if (place == SITE_DEAD_MAX)
+        place = dead_find_room(sites, key);
+    sites->dead[place] =
+        (struct site_dead){.until = until, .is_ordered = until > 0, .size = (uint8_t)address_size};
+    memcpy(sites->dead[place].address, address, address_size);
 }
 
 bool site_host_is_dead(const struct site_set *sites, const void *address, uint32_t address_size,

@@ -141,18 +141,20 @@ void site_keep_restore(struct site_set *sites, const struct site_kept *rows, uin
 static uint32_t site_keep_orders(const struct site *site, struct tick_now now,
                                  struct site_order_kept *rows)
 {
-    uint32_t count = 0;
+    uint32_t count = 0, kept = 0;
 
     if (site->home == NULL)
         return 0;
     const struct site_order *orders = site_home_orders(site->home, &count);
     for (uint32_t i = 0; i < count; i++) {
         tick_us left = orders[i].until > now.tick ? orders[i].until - now.tick : 0;
-        rows[i] = (struct site_order_kept){
+        if (orders[i].kind == SITE_ORDER_BOUNCE) /* it was carried out */
+            continue;
+        rows[kept] = (struct site_order_kept){
             .key = site->key, .until = now.wall + (wall_us)left, .order = orders[i]};
-        memcpy(rows[i].label, site->label, site->label_size);
+        memcpy(rows[kept++].label, site->label, site->label_size);
     }
-    return count;
+    return kept;
 }
 
 uint32_t site_keep_next_orders(struct site_set *sites, uint64_t *cursor, struct tick_now now,
@@ -179,11 +181,14 @@ void site_keep_restore_orders(struct site_set *sites, const struct site_order_ke
         const struct site_order_kept *row = &rows[i];
         size_t label_size = strnlen(row->label, sizeof(row->label));
         if (row->key % sites->options.shard_count != sites->options.shard ||
-            row->until <= now.wall || label_size > SITE_LABEL_MAX ||
-            !site_order_is_valid(&row->order))
+            row->until <= now.wall || row->order.kind == SITE_ORDER_BOUNCE ||
+            label_size > SITE_LABEL_MAX || !site_order_is_valid(&row->order))
             continue;
         tick_us left = (tick_us)(row->until - now.wall);
         struct site_order order = row->order;
+        order.is_doubled = false; /* its time is what is left */
+        order.needed = 0;
+        order.is_restored = true;
         order.until = now.tick + (left < order.duration ? left : order.duration);
         if (site_order_add(sites, row->key, span_of(row->label, (uint32_t)label_size), &order,
                            now.tick) != ERR_OK)

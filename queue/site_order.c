@@ -3,12 +3,17 @@
  * Orders: what operators and reply patterns impose on a site for a time, kept by its home.
  *
  *   SUSPEND   no connection, no MAIL. The shards hear of it as of a pause (PAUSE with `waiting`).
+ *   SKIP_HOST one address of the site is tried last, on all shards.
+ *   BOUNCE    the shards with mail for the site return it, once; until the order ends it is not
+ *             given again.
  *   SLOW      fewer connections, a rate more. The home's limit and windows are the tighter ones; a
  *             shard that has no rate hears (SLOW) that MAIL needs a right all the same.
  *
  * An order ends by its time, or is cancelled by its number. One of a pattern that is given again
- * while it holds is lengthened. From a shard to the home an order travels in pieces of
- * SITE_TEXT_SIZE octets (ORDER); all pieces of one come in a row.
+ * while it holds is lengthened; one that doubles is not, since what was under way when it came sees
+ * the same trouble: it lasts twice as long as the last when that is not BACK_OFF_MEMORY ago. One
+ * that needs several matches is counted until it has them. From a shard to the home an order
+ * travels in pieces of SITE_TEXT_SIZE octets (ORDER); all pieces of one come in a row.
  *
  * Afterwards the site ramps up: one connection, and more as it takes mail (site_learn.c); the rate
  * of an order with `steps` doubles for a quarter of its time at each of them, and then ends.
@@ -26,6 +31,9 @@
 #include <stdlib.h>
 
 #include "queue/site_state.h"
+
+#define BACK_OFF_MEMORY TICK_S(3600)
+#define BACK_OFF_MAX    TICK_S(4 * 3600)
 
 struct site_orders {
     uint32_t count;
@@ -102,6 +110,99 @@ static void timer_arm(struct site_set *sites, struct site_home *home)
         wheel_arm(&sites->wheel, &home->order_timer, first);
 }
 
+/* ---- what the shards do ---- */
+
+static void skip_host_tell(struct site_set *sites, const struct site *site, uint32_t shard,
+                           const struct site_order *order, tick_us until)
+{
+    struct site_message message = {
+        .kind = SITE_MESSAGE_SKIP_HOST, .count = order->host_size, .until = until};
+    const uint8_t *host = order->host;
+
+    memcpy(message.text, host, 16);
+    memcpy(&message.rank, host + 16, 8);
+    memcpy(&message.limit, host + 24, 4);
+    memcpy(&message.holder, host + 28, 4);
+    site_post(sites, site, shard, &message);
+}
+
+void site_on_skip_host(struct site_set *sites, const struct site_message *message)
+{
+    uint8_t host[SITE_ADDRESS_MAX];
+
+    memcpy(host, message->text, 16);
+    memcpy(host + 16, &message->rank, 8);
+    memcpy(host + 24, &message->limit, 4);
+    memcpy(host + 28, &message->holder, 4);
+    site_host_skip(sites, host, message->count, message->until);
+}
+
+void site_orders_tell(struct site_set *sites, const struct site *site, uint32_t shard)
+{
+    const struct site_orders *orders = site->home->orders;
+
+    for (uint32_t i = 0; orders != NULL && i < orders->count; i++) {
+        if (orders->orders[i].kind == SITE_ORDER_SKIP_HOST)
+            skip_host_tell(sites, site, shard, &orders->orders[i], orders->orders[i].until);
+    }
+}
+
+static void order_send(struct site_set *sites, const struct site *site, uint32_t shard,
+                       enum site_message_kind kind, const struct site_order *order)
+{
+    for (uint32_t from = 0; from < sizeof(*order); from += SITE_TEXT_SIZE) {
+        struct site_message message = {.kind = kind, .waiting = from};
+        memcpy(message.text, (const char *)order + from, SITE_TEXT_SIZE);
+        site_post(sites, site, shard, &message);
+    }
+}
+
+/* True: the draft is whole. */
+static bool order_take(struct site_order *draft, const struct site_message *message)
+{
+    CHECK(message->waiting <= sizeof(*draft) - SITE_TEXT_SIZE);
+    memcpy((char *)draft + message->waiting, message->text, SITE_TEXT_SIZE);
+    return message->waiting + SITE_TEXT_SIZE == sizeof(*draft);
+}
+
+static void order_do(struct site_set *sites, const struct site *site,
+                     const struct site_order *order)
+{
+    if (sites->options.on_order != NULL)
+        sites->options.on_order(sites->options.context, span_of(site->label, site->label_size),
+                                order, false);
+}
+
+void site_on_do_order(struct site_set *sites, const struct site *site,
+                      const struct site_message *message)
+{
+    struct site_order *draft = &sites->drafts[message->from_shard];
+
+    if (!order_take(draft, message))
+        return;
+    CHECK(site_order_is_valid(draft));
+    order_do(sites, site, draft);
+}
+
+/* An order begins. */
+static void order_begin(struct site_set *sites, struct site *site, const struct site_order *order)
+{
+    if (order->is_pattern && !order->is_restored && sites->options.on_order != NULL)
+        sites->options.on_order(sites->options.context, span_of(site->label, site->label_size),
+                                order, true);
+    for (uint32_t i = 0; i < sites->options.shard_count; i++) {
+        bool is_here = i == sites->options.shard;
+        if (!is_here && !site->home->shares[i].is_known)
+            continue;
+        if (order->kind == SITE_ORDER_SKIP_HOST)
+            skip_host_tell(sites, site, i, order, order->until);
+        else if (order->kind == SITE_ORDER_BOUNCE && is_here)
+            order_do(sites, site, order);
+        else if (order->kind == SITE_ORDER_BOUNCE)
+            order_send(sites, site, i, SITE_MESSAGE_DO_ORDER, order);
+    }
+}
+
 static void order_remove(struct site_set *sites, struct site_home *home, uint32_t index)
 {
     struct site_orders *orders = home->orders;
@@ -136,9 +237,10 @@ static bool order_step(struct site_order *order, tick_us now)
 }
 
 /* Those that are over, and with `id` that one. How many have ended. */
-static uint32_t orders_end(struct site_set *sites, struct site_home *home, uint32_t id,
-                           uint32_t kinds, tick_us now)
+static uint32_t orders_end(struct site_set *sites, struct site *site, uint32_t id, uint32_t kinds,
+                           tick_us now)
 {
+    struct site_home *home = site->home;
     uint32_t ended = 0, i = 0;
 
     while (home->orders != NULL && i < home->orders->count) {
@@ -146,6 +248,9 @@ static uint32_t orders_end(struct site_set *sites, struct site_home *home, uint3
         bool is_cancelled = (1u << order->kind & kinds) != 0 && (id == 0 || order->id == id);
         bool is_over = order->until <= now;
         if (is_cancelled || (is_over && !order_step(order, now))) {
+            for (uint32_t shard = 0;
+                 order->kind == SITE_ORDER_SKIP_HOST && shard < sites->options.shard_count; shard++)
+                skip_host_tell(sites, site, shard, order, 0);
             order_remove(sites, home, i);
             ended++;
         } else {
@@ -166,7 +271,7 @@ void site_orders_review(struct site_set *sites, struct site *site, tick_us now)
         is_due = is_due || home->orders->orders[i].until <= now;
     if (!is_due)
         return;
-    if (orders_end(sites, home, 0, 0, now) > 0)
+    if (orders_end(sites, site, 0, 0, now) > 0)
         site_learn_restart(home, now);
     timer_arm(sites, home);
     site_home_orders_changed(sites, site, now);
@@ -181,7 +286,7 @@ uint32_t site_orders_cancel(struct site_set *sites, uint64_t key, uint32_t id, u
     if (site == NULL || site->home == NULL || site->home->orders == NULL)
         return 0;
     site_orders_review(sites, site, now);
-    uint32_t ended = orders_end(sites, site->home, id, kinds, now);
+    uint32_t ended = orders_end(sites, site, id, kinds, now);
     if (ended > 0) {
         site_learn_restart(site->home, now);
         timer_arm(sites, site->home);
@@ -203,7 +308,8 @@ static struct site_order *order_place(struct site_set *sites, struct site_home *
     struct site_orders *orders = home->orders;
     for (uint32_t i = 0; i < orders->count && order->is_pattern; i++) {
         struct site_order *known = &orders->orders[i];
-        if (known->is_pattern && known->kind == order->kind && strcmp(known->by, order->by) == 0)
+        if (known->is_pattern && known->kind == order->kind && strcmp(known->by, order->by) == 0 &&
+            memcmp(known->host, order->host, sizeof(known->host)) == 0)
             return known;
     }
     if (orders->count == SITE_ORDER_MAX || sites->order_count >= SITE_ORDERS_MAX)
@@ -218,12 +324,61 @@ bool site_order_is_valid(const struct site_order *order)
     bool is_slow = order->connection_max > 0 || order->rate.count > 0;
 
     return order->id > 0 && order->kind < SITE_ORDER_KIND_COUNT &&
-           is_slow == (order->kind == SITE_ORDER_SLOW) && order->duration <= SITE_ORDER_TIME_MAX &&
-           order->rate.count <= RATE_COUNT_MAX &&
+           is_slow == (order->kind == SITE_ORDER_SLOW) && order->host_size <= SITE_ADDRESS_MAX &&
+           (order->host_size > 0) == (order->kind == SITE_ORDER_SKIP_HOST) &&
+           (!order->is_doubled || order->kind == SITE_ORDER_SUSPEND) &&
+           order->duration <= SITE_ORDER_TIME_MAX && order->rate.count <= RATE_COUNT_MAX &&
            (order->rate.count == 0 ||
             (order->rate.window >= RATE_WINDOW_MIN && order->rate.window <= RATE_WINDOW_MAX)) &&
            memchr(order->by, '\0', sizeof(order->by)) != NULL &&
            memchr(order->reason, '\0', sizeof(order->reason)) != NULL;
+}
+
+/* Has it been given often enough? */
+static bool order_is_due(struct site_home *home, const struct site_order *order, tick_us now)
+{
+    struct site_matches *free_place = &home->matches[0];
+
+    if (order->needed <= 1)
+        return true;
+    for (uint32_t i = 0; i < SITE_MATCHES_MAX; i++) {
+        struct site_matches *matches = &home->matches[i];
+        bool is_its = matches->count > 0 && strcmp(matches->by, order->by) == 0;
+        if (is_its && now - matches->since <= order->needed_window) {
+            if (++matches->count < order->needed)
+                return false;
+            matches->count = 0;
+            return true;
+        }
+        if (is_its ||
+            (free_place->count > 0 && (matches->count == 0 || matches->since < free_place->since)))
+            free_place = matches;
+        if (is_its)
+            break;
+    }
+    *free_place = (struct site_matches){.count = 1, .since = now};
+    memcpy(free_place->by, order->by, sizeof(free_place->by));
+    return false;
+}
+
+/* How long one that doubles lasts this time. */
+static void order_double(struct site_home *home, struct site_order *order, tick_us now)
+{
+    if (now > home->back_off_until && now - home->back_off_until > BACK_OFF_MEMORY)
+        home->back_offs = 0;
+    for (uint32_t i = 0; i < home->back_offs && order->duration < BACK_OFF_MAX; i++)
+        order->duration *= 2;
+    if (home->back_offs > 0 && order->duration > BACK_OFF_MAX)
+        order->duration = BACK_OFF_MAX;
+    home->back_offs += home->back_offs < 32;
+    order->until = now + order->duration;
+    home->back_off_until = order->until;
+}
+
+/* What lengthens nothing when it is given again. */
+static bool order_is_once(const struct site_order *order)
+{
+    return order->is_doubled || order->kind == SITE_ORDER_BOUNCE;
 }
 
 /* One whose windows do not fit is taken back. */
@@ -233,17 +388,25 @@ static enum err home_order_add(struct site_set *sites, struct site *site,
     struct site_home *home = site_home_get(sites, site);
 
     site_orders_review(sites, site, now);
+    if (!order_is_due(home, order, now))
+        return ERR_OK;
     struct site_order *place = order_place(sites, home, order);
-    bool has_place = place != NULL;
+    bool has_place = place != NULL, is_new = has_place && place->id == 0;
+    if (has_place && !is_new && order_is_once(order))
+        return ERR_OK;
     if (has_place) {
-        uint32_t id = place->id != 0 ? place->id : order->id;
+        uint32_t id = is_new ? order->id : place->id;
         *place = *order;
         place->id = id;
+        if (order->is_doubled)
+            order_double(home, place, now);
         struct rate_set set = home->told_rates;
         if (site_home_order_rates_add(home, &set) != ERR_OK) {
             order_remove(sites, home, (uint32_t)(place - home->orders->orders));
-            has_place = false;
+            has_place = is_new = false;
         }
+        if (is_new)
+            order_begin(sites, site, place);
     } else if (home->orders->count == 0) {
         free(home->orders);
         home->orders = NULL;
@@ -282,11 +445,7 @@ void site_order_give(struct site_set *sites, struct site *site, const struct sit
     }
     CHECK(site_order_is_valid(order));
     site_label_tell(sites, site);
-    for (uint32_t from = 0; from < sizeof(*order); from += SITE_TEXT_SIZE) {
-        struct site_message message = {.kind = SITE_MESSAGE_ORDER, .waiting = from};
-        memcpy(message.text, (const char *)order + from, SITE_TEXT_SIZE);
-        site_post(sites, site, home, &message);
-    }
+    order_send(sites, site, home, SITE_MESSAGE_ORDER, order);
     site_drain(sites, now);
 }
 
@@ -295,9 +454,7 @@ void site_home_on_order(struct site_set *sites, struct site *site,
 {
     struct site_order *draft = &sites->drafts[message->from_shard];
 
-    CHECK(message->waiting <= sizeof(*draft) - SITE_TEXT_SIZE);
-    memcpy((char *)draft + message->waiting, message->text, SITE_TEXT_SIZE);
-    if (message->waiting + SITE_TEXT_SIZE < sizeof(*draft))
+    if (!order_take(draft, message))
         return;
     CHECK(site_order_is_valid(draft));
     if (draft->until > now && home_order_add(sites, site, draft, now) != ERR_OK)

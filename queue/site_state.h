@@ -58,6 +58,14 @@ struct site_learned {
     tick_us used;      /* the last word from a shard */
 };
 
+/* An order that needs several matches, on its way there. */
+#define SITE_MATCHES_MAX 4u
+struct site_matches {
+    uint32_t count; /* 0: free */
+    tick_us since;
+    char by[SITE_ORDER_BY_SIZE];
+};
+
 struct site_home {
     struct site *site;
     uint32_t configured; /* as the shards' configuration has it */
@@ -68,6 +76,9 @@ struct site_home {
     uint32_t failures; /* pauses in a row */
     tick_us paused_until;
     struct site_orders *orders; /* NULL: none */
+    struct site_matches matches[SITE_MATCHES_MAX];
+    uint32_t back_offs; /* in a row */
+    tick_us back_off_until;
     struct wheel_timer order_timer;
     struct rate_set rates;      /* as they come, one by one; rates.count: how many there will be */
     struct rate_set told_rates; /* the last that were complete */
@@ -118,7 +129,8 @@ struct site {
 
 #define SITE_DEAD_WAYS 4u
 struct site_dead {
-    tick_us until; /* 0: free */
+    tick_us until;   /* 0: free */
+    bool is_ordered; /* whatever becomes of attempts there */
     uint8_t size;
     uint8_t address[SITE_ADDRESS_MAX];
 };
@@ -168,6 +180,11 @@ void site_waking_remove(struct site_set *sites, struct site *site);
 /** Somebody, here or elsewhere, waits for it or has a connection: it must not be forgotten. */
 bool site_is_needed(const struct site_set *sites, const struct site *site);
 
+/* site_host.c */
+/** The host is tried last until then; 0: no longer. */
+void site_host_skip(struct site_set *sites, const void *address, uint32_t address_size,
+                    tick_us until);
+
 /* site_home.c */
 /** A message for the home of this site, which is this shard. */
 void site_home_receive(struct site_set *sites, struct site *site,
@@ -207,6 +224,11 @@ const struct site_order *site_home_orders(const struct site_home *home, uint32_t
 void site_orders_review(struct site_set *sites, struct site *site, tick_us now);
 void site_home_on_order(struct site_set *sites, struct site *site,
                         const struct site_message *message, tick_us now);
+/** What a shard that may not know of them needs to. */
+void site_orders_tell(struct site_set *sites, const struct site *site, uint32_t shard);
+void site_on_skip_host(struct site_set *sites, const struct site_message *message);
+void site_on_do_order(struct site_set *sites, const struct site *site,
+                      const struct site_message *message);
 void site_orders_free(struct site_set *sites, struct site_home *home);
 /** May come from a file. */
 bool site_order_is_valid(const struct site_order *order);

@@ -71,6 +71,17 @@ struct client_result {
     const char *tls_version; /* NULL: clear */
 };
 
+/* A reply that refuses, and the host that gave it. */
+struct client_refusal {
+    uint64_t user; /* of the request */
+    enum smtp_stage stage;
+    uint16_t code;
+    uint8_t enhanced[3];
+    struct span text; /* code and text; printable */
+    const char *host;
+    struct flow_address peer;
+};
+
 struct client_request {
     uint64_t user;
     const struct settings_route *route;   /* TLS level, AUTH; borrowed from the snapshot */
@@ -108,6 +119,9 @@ struct client_options {
     /* Another slot of this site, for a connection over the other address family beside one that
      * takes its time: true: it is the caller's until on_closed(). NULL: never. */
     bool (*may_race)(void *context, uint64_t site);
+    /* A host has refused a request, or recipients of it; the same text is told once a host and
+     * attempt. Before on_result(); NULL: nobody wants to know. */
+    void (*on_refusal)(void *context, const struct client_refusal *refusal);
     /* Health of one host, for dead-host memory. */
     void (*on_host)(void *context, const struct flow_address *address, bool is_ok);
 };

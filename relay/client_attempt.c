@@ -87,6 +87,24 @@ static void failure_set(struct client_connection *connection, enum smtp_stage st
     reason_set(connection, text);
 }
 
+static void refusal_tell(struct client *client, struct client_connection *connection,
+                         enum smtp_stage stage, uint16_t code, const uint8_t enhanced[3],
+                         struct span text)
+{
+    struct client_refusal refusal = {
+        .user = connection->attempt.request.user,
+        .stage = stage,
+        .code = code,
+        .enhanced = {enhanced[0], enhanced[1], enhanced[2]},
+        .text = text,
+        .host = connection->host,
+        .peer = connection->peer,
+    };
+
+    if (client->options.on_refusal != NULL && code >= 400)
+        client->options.on_refusal(client->options.context, &refusal);
+}
+
 /* ---- hosts and addresses ---- */
 
 static void attempt_step(struct client_attempt *attempt, enum client_next next)
@@ -279,6 +297,7 @@ void client_attempt_failed(struct client *client, struct client_connection *conn
     }
     attempt->failure = failure;
     reason_set(connection, failure.text);
+    refusal_tell(client, connection, failure.stage, failure.code, failure.enhanced, failure.text);
     if (failure.stage == SMTP_STAGE_GREETING && !attempt->is_cancelled)
         client->options.on_host(client->options.context, &connection->peer, false);
     enum client_next next = next_after_failure(client, connection, &failure);
@@ -366,6 +385,22 @@ enum smtpc_event client_attempt_begin(struct client *client, struct client_conne
     return event;
 }
 
+/* What recipients heard themselves; one text after the other, each once. */
+static void results_tell_refusals(struct client *client, struct client_connection *connection)
+{
+    const struct client_attempt *attempt = &connection->attempt;
+    struct span told = {0};
+
+    for (uint32_t i = 0; i < attempt->request.recipient_count; i++) {
+        const struct client_recipient_result *result = &attempt->results[i];
+        if (result->state == RECIPIENT_DELIVERED || result->reply.size == 0 ||
+            span_is_equal(result->reply, told))
+            continue;
+        told = result->reply;
+        refusal_tell(client, connection, result->stage, result->code, result->enhanced, told);
+    }
+}
+
 /* Recipients that heard no reply of their own hear what ended the attempt. */
 static void results_complete(struct client *client, struct client_attempt *attempt)
 {
@@ -407,6 +442,7 @@ void client_attempt_finish(struct client *client, struct client_connection *conn
     if (attempt->reason[0] == '\0')
         snprintf(attempt->reason, sizeof(attempt->reason), "%s",
                  attempt->is_cancelled ? "the attempt was cancelled" : "no host has an address");
+    results_tell_refusals(client, connection);
     results_complete(client, attempt);
     client_attempt_mail_over(client, connection);
     if (attempt->has_mail_right && client->options.on_mail != NULL)

@@ -12,6 +12,7 @@
  * pointer by message, and the last shard to let go of it frees it.
  */
 struct ssl_ctx_st;
+struct reaction_set;
 
 enum settings_tls_level {
     SETTINGS_TLS_NONE,
@@ -165,6 +166,7 @@ struct settings {
     uint32_t source_count; /* at least 1 */
     const struct settings_pool *pools;
     uint32_t pool_count, default_pool;
+    const struct reaction_set *reactions; /* NULL: no patterns */
     struct settings_client client;
     struct mx_policy mx;
     tick_us retry_min, retry_max, message_lifetime; /* 5 min, 4 h (80 min ...), 5 d */

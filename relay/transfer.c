@@ -392,6 +392,7 @@ void transfer_run(struct transfer *transfer, struct tick_now now)
         transfer_places_wake(transfer);
     transfer_lines_run(transfer);
     transfer_places_run(transfer);
+    transfer_bounces_run(transfer);
     transfer_dsns_run(transfer);
 }
 
@@ -409,7 +410,8 @@ tick_us transfer_deadline(const struct transfer *transfer)
     deadline = tick_earlier(deadline, source_deadline(transfer->sources));
     if (transfer->jobs_active > 0)
         deadline = tick_earlier(deadline, transfer->cancel_scan);
-    if (!TAILQ_EMPTY(&transfer->woken) || !TAILQ_EMPTY(&transfer->woken_places))
+    if (!TAILQ_EMPTY(&transfer->woken) || !TAILQ_EMPTY(&transfer->woken_places) ||
+        transfer_has_bounces(transfer))
         deadline = 0;
     return deadline;
 }
@@ -474,6 +476,9 @@ struct transfer *transfer_new(const struct transfer_options *options,
     TAILQ_INIT(&transfer->woken_places);
     TAILQ_INIT(&transfer->jobs);
     TAILQ_INIT(&transfer->unread);
+    STAILQ_INIT(&transfer->bounces);
+    transfer->matcher = reaction_matcher_new();
+    reaction_matcher_use(transfer->matcher, settings->reactions);
     LIST_INIT(&transfer->receiving);
 
     struct qmgr_options queue = options->queue;
@@ -488,6 +493,7 @@ struct transfer *transfer_new(const struct transfer_options *options,
     sites.context = transfer;
     sites.send = transfer_on_site_send;
     sites.wake = transfer_on_site_wake;
+    sites.on_order = transfer_on_site_order;
     transfer->sites = site_set_new(&sites, options->rng);
 
     struct client_options client = {
@@ -502,6 +508,7 @@ struct transfer *transfer_new(const struct transfer_options *options,
         .may_mail = transfer_on_may_mail,
         .on_mail = transfer_on_mail,
         .on_host = transfer_on_host,
+        .on_refusal = transfer_on_refusal,
     };
     transfer->client = client_new(&client, settings);
     transfer->sources = source_set_new(settings);
@@ -511,6 +518,7 @@ struct transfer *transfer_new(const struct transfer_options *options,
 void transfer_set_settings(struct transfer *transfer, const struct settings *settings)
 {
     transfer->settings = settings;
+    reaction_matcher_use(transfer->matcher, settings->reactions);
     client_set_settings(transfer->client, settings);
     source_set_settings(transfer->sources, settings);
     transfer_places_wake(transfer);
@@ -545,6 +553,8 @@ void transfer_free(struct transfer *transfer)
     source_set_free(transfer->sources);
     qmgr_free(transfer->qmgr);
     site_set_free(transfer->sites);
+    transfer_bounces_free(transfer);
+    reaction_matcher_free(transfer->matcher);
     free(transfer);
 }
 

@@ -8,6 +8,7 @@
 #include "queue/spool.h"
 #include "relay/client.h"
 #include "relay/handover.h"
+#include "relay/reaction.h"
 #include "relay/record.h"
 #include "relay/settings.h"
 
@@ -89,6 +90,10 @@ bool transfer_drain(struct transfer *transfer, struct tick_now now);
 /** True while some attempt or kept connection still uses the snapshot with this serial. */
 bool transfer_uses_settings(const struct transfer *transfer, uint64_t serial);
 
+/** The patterns of the present settings; NULL: none. */
+const struct reaction_set *transfer_reactions(const struct transfer *transfer);
+/** How often pattern `index` of these has matched here. */
+struct reaction_stats transfer_reaction_stats(const struct transfer *transfer, uint32_t index);
 /** Deliveries sent to other shards' connections so far. */
 uint64_t transfer_handovers(const struct transfer *transfer);
 struct qmgr *transfer_queue(struct transfer *transfer);

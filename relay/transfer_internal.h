@@ -71,6 +71,7 @@ struct transfer_verdict {
     wall_us retry_not_before;
 };
 
+struct transfer_bounce; /* what a pattern returns to its senders */
 struct transfer_place;
 struct transfer_line {
     struct transfer_token token;
@@ -206,6 +207,9 @@ struct transfer {
     uint64_t read_memory, read_memory_max; /* octets */
     uint64_t reading_size;                 /* the part of read_memory that has not come yet */
     uint64_t handovers;
+    struct reaction_matcher *matcher;
+    STAILQ_HEAD(, transfer_bounce) bounces;
+    uint32_t bounce_count;
     tick_us drain_since;
     tick_us cancel_scan;
     bool is_draining;
@@ -284,7 +288,10 @@ bool transfer_job_try_away(struct transfer *transfer, struct transfer_job *job,
 /** Every recipient of our own READY job has the same fate, and the job ends. */
 void transfer_job_settle_all(struct transfer *transfer, struct transfer_job *job,
                              const struct transfer_verdict *verdict);
-/** The attempt never began: the delivery goes back, not counted. */
+/** Its message and recipients, its own or a guest's. */
+struct qmgr_view transfer_job_view(struct transfer *transfer, struct transfer_job *job);
+/** The attempt never began: the delivery goes back, not counted, and is due again then (0: at once).
+ */
 void transfer_job_put_back(struct transfer *transfer, struct transfer_job *job, wall_us not_before);
 /** Its envelope is here, or cannot be read. */
 void transfer_job_on_loaded(struct transfer *transfer, struct transfer_job *job, bool is_loaded);
@@ -303,6 +310,16 @@ void transfer_jobs_free(struct transfer *transfer);
 /** Give every recipient of an active delivery the same fate, and write the records. */
 void transfer_delivery_settle(struct transfer *transfer, struct qmgr_delivery *delivery,
                               const struct transfer_verdict *verdict);
+
+/* transfer_react.c */
+void transfer_on_refusal(void *context, const struct client_refusal *refusal);
+/** An order about a site begins; see struct site_options. */
+void transfer_on_site_order(void *context, struct span label, const struct site_order *order,
+                            bool is_home);
+/** The next slice of what is to be returned to its senders. */
+void transfer_bounces_run(struct transfer *transfer);
+bool transfer_has_bounces(const struct transfer *transfer);
+void transfer_bounces_free(struct transfer *transfer);
 
 /* transfer_guest.c */
 /** Hand a READY job to the shard that holds a slot of its scarce site. False: not possible, it

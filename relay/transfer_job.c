@@ -122,7 +122,7 @@ void transfer_delivery_settle(struct transfer *transfer, struct qmgr_delivery *d
     free(results);
 }
 
-static struct qmgr_view transfer_job_view(struct transfer *transfer, struct transfer_job *job)
+struct qmgr_view transfer_job_view(struct transfer *transfer, struct transfer_job *job)
 {
     if (job->guest == NULL)
         return qmgr_delivery_view(transfer->qmgr, job->delivery);

@@ -36,7 +36,8 @@ static void net_wake(void *context, struct site *site)
 }
 
 static void net_make(struct net *net, uint32_t shard_count, uint32_t connection_max,
-                     uint32_t connection_start, uint32_t site_count_max)
+                     uint32_t connection_start, uint32_t site_count_max,
+                     void (*on_order)(void *, struct span, const struct site_order *, bool))
 {
     *net = (struct net){.now = TICK_S(100), .shard_count = shard_count};
     rng_init_seed(&net->rng, 1);
@@ -55,6 +56,7 @@ static void net_make(struct net *net, uint32_t shard_count, uint32_t connection_
             .context = &net->shards[i],
             .send = net_send,
             .wake = net_wake,
+            .on_order = on_order,
         };
         net->shards[i].sites = site_set_new(&options, &net->rng);
     }
@@ -63,14 +65,20 @@ static void net_make(struct net *net, uint32_t shard_count, uint32_t connection_
 void net_init(struct net *net, uint32_t shard_count, uint32_t connection_max,
               uint32_t site_count_max, uint64_t seed)
 {
-    net_make(net, shard_count, connection_max, UINT32_MAX, site_count_max); /* all at once */
+    net_make(net, shard_count, connection_max, UINT32_MAX, site_count_max, NULL); /* all at once */
     rng_init_seed(&net->rng, seed);
 }
 
 void net_init_learning(struct net *net, uint32_t shard_count, uint32_t connection_max,
                        uint32_t connection_start)
 {
-    net_make(net, shard_count, connection_max, connection_start, 10);
+    net_make(net, shard_count, connection_max, connection_start, 10, NULL);
+}
+
+void net_init_telling(struct net *net, uint32_t shard_count,
+                      void (*on_order)(void *, struct span, const struct site_order *, bool))
+{
+    net_make(net, shard_count, 8, UINT32_MAX, 10, on_order);
 }
 
 void net_fini(struct net *net)

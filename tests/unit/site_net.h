@@ -45,6 +45,10 @@ void net_init(struct net *net, uint32_t shard_count, uint32_t connection_max,
 /** As net_init(), and sites that nothing is known of get so many connections. */
 void net_init_learning(struct net *net, uint32_t shard_count, uint32_t connection_max,
                        uint32_t connection_start);
+/** As net_init(), and told of orders. */
+void net_init_telling(struct net *net, uint32_t shard_count,
+                      void (*on_order)(void *context, struct span label,
+                                       const struct site_order *order, bool is_home));
 void net_fini(struct net *net);
 /** All invariants on all shards. */
 void net_verify(struct net *net);

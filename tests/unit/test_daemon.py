@@ -346,6 +346,37 @@ def remembers_what_it_sent():
     daemon.stop()
 
 
+def patterns_file_is_read():
+    """Patterns come from a file of their own, which a reload reads again; a mistake there has its name and line."""
+    with open(path("patterns.yaml"), "w", encoding="utf-8") as file:
+        file.write("patterns:\n- {name: busy, reply: too many, action: suspend}\n")
+    config = write_config("relay.yaml", more=f"patterns_file: {path('patterns.yaml')}\n"
+                          "patterns: [{name: first, reply: x, action: bounce}]\n")
+    daemon = Daemon(config)
+    status, text = cli("site", "patterns")
+    expect(status == 0 and text.index("first ") < text.index("busy "), text)
+    wrong = (("patterns:\n- {name: a, reply: x, action: bounce}\n- {name: b, reply: 'a(b', action: bounce}\n",
+              ":3: patterns[]: reply: missing closing parenthesis"),
+             ("\nhostname: a.example\n", ":2: hostname: does not belong here"),
+             ("patterns:\n- {name: first, reply: x, action: bounce}\n", ":2: patterns[]: name: another pattern has it"),
+             ("patterns: [\n", ": YAML: "))
+    for content, reason in wrong:
+        with open(path("patterns.yaml"), "w", encoding="utf-8") as file:
+            file.write(content)
+        for status, text in cli("reload"), run(CLI, "check", config):
+            expect(status == 1 and path("patterns.yaml") in text and reason in text, text)
+    expect("busy " in cli("site", "patterns")[1])
+    with open(path("patterns.yaml"), "w", encoding="utf-8") as file:
+        file.write("patterns:\n- {name: calm, reply: too many, action: suspend}\n")
+    status, text = cli("reload")
+    expect(status == 0, text)
+    wait_until(lambda: "calm " in cli("site", "patterns")[1] and "busy " not in cli("site", "patterns")[1], "reloaded")
+    daemon.stop()
+    os.unlink(path("patterns.yaml"))
+    status, text = run(CLI, "check", config)
+    expect(status == 1 and "patterns.yaml: cannot be read" in text, text)
+
+
 def operators_suspend_a_site():
     wrong = (("suspend", "hop.example", "--duration", "1h"), ("suspend", "hop.example", "--reason", "x"),
              ("suspend", "hop.example", "--reason", "x", "--duration", "32d"), ("resume", "other.example"),
@@ -416,7 +447,8 @@ def main():
              makes_a_private_key]
     running = [tells_what_runs, refuses_a_second_on_the_same, answers_on_its_socket, reloads,
                bounds_reloads_by_open_sessions, rotates_records, resets_who_goes_on_sending, drains_on_sigterm]
-    after = [has_its_mail_after_a_restart, remembers_what_it_sent, stop_is_bounded, leaves_descriptors_for_mail_that_goes_out]
+    after = [has_its_mail_after_a_restart, remembers_what_it_sent, patterns_file_is_read, stop_is_bounded,
+             leaves_descriptors_for_mail_that_goes_out]
     print(f"1..{len(alone + running + after)}")
     daemon, failed = None, 0
     for number, test in enumerate(alone + running + after, 1):

@@ -210,6 +210,138 @@ static void pattern_lengthens_its_order(void **state)
     net_fini(&net);
 }
 
+/* Twice as long each time, unless the last is long ago; what comes while it holds changes nothing.
+ */
+static void back_off_lasts_longer_each_time(void **state)
+{
+    static const uint32_t minutes[] = {10, 20, 40, 80, 160, 240, 240};
+    struct net net;
+
+    (void)state;
+    net_init(&net, 2, 8, 10, 1);
+    struct site *site = net_site(&net, 1, 0, 1);
+    for (uint32_t i = 0; i <= COUNT_OF(minutes); i++) {
+        bool is_forgotten = i == COUNT_OF(minutes);
+        if (is_forgotten)
+            net_pass(&net, TICK_S(3601));
+        struct site_order order = order_of(i + 1, &net, 10 * MINUTE);
+        order.is_pattern = order.is_doubled = true;
+        for (uint32_t again = 0; again < 3; again++)
+            site_order_give(net.shards[1].sites, site, &order, net.now);
+        net_settle(&net);
+        tick_us expected = (is_forgotten ? 10 : minutes[i]) * MINUTE;
+        assert_int_equal(1, home_view(&net).order_count);
+        assert_int_equal(net.now + expected, home_view(&net).orders[0].until);
+        net_pass(&net, expected + TICK_MS(1));
+        assert_int_equal(0, home_view(&net).order_count);
+    }
+    net_fini(&net);
+}
+
+static void order_waits_for_its_matches(void **state)
+{
+    static const struct {
+        const char *name;
+        uint32_t seconds[4]; /* when it is given; 0: no more */
+        bool is_in_force;
+    } rows[] = {
+        {"two", {1, 2}, false},
+        {"three", {1, 2, 60}, true},
+        {"at the end of the window", {1, 2, 61}, true},
+        {"behind the window", {1, 2, 62}, false},
+        {"behind the window once more", {1, 2, 62, 63}, false},
+        {"a new window", {1, 62, 63, 64}, true},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        struct net net;
+        net_init(&net, 2, 8, 10, 1);
+        struct site *site = net_site(&net, 0, 0, 1);
+        tick_us begun = net.now;
+        for (uint32_t n = 0; n < COUNT_OF(rows[i].seconds) && rows[i].seconds[n] > 0; n++) {
+            net_pass(&net, begun + TICK_S(rows[i].seconds[n]) - net.now);
+            struct site_order order = order_of(n + 1, &net, 10 * MINUTE), other = order;
+            order.is_pattern = other.is_pattern = true;
+            order.needed = other.needed = 3;
+            order.needed_window = other.needed_window = MINUTE;
+            other.by[0] = 'x'; /* is counted by itself */
+            site_order_give(net.shards[0].sites, site, &order, net.now);
+            if (n == 0)
+                site_order_give(net.shards[0].sites, site, &other, net.now);
+        }
+        if (rows[i].is_in_force != (home_view(&net).order_count == 1))
+            fail_msg("%s", rows[i].name);
+        net_fini(&net);
+    }
+}
+
+static uint32_t told_home, told_shards;
+
+static void on_order(void *context, struct span label, const struct site_order *order, bool is_home)
+{
+    (void)context;
+    assert_int_equal(12, label.size);
+    assert_string_equal("because", order->reason);
+    told_home += is_home;
+    told_shards += !is_home;
+}
+
+/* Every shard that has had to do with the site is told, once. */
+static void bounce_is_told_once(void **state)
+{
+    struct net net;
+
+    (void)state;
+    net_init_telling(&net, 3, on_order);
+    struct site *site = net_site(&net, 1, 0, 1);
+    (void)net_site(&net, 0, 0, 1);
+    (void)net_acquire(&net, 1, site, 5);
+    net_settle(&net);
+    for (uint32_t i = 0; i < 3; i++) {
+        struct site_order order = order_of(7 + i, &net, 10 * MINUTE);
+        order.kind = SITE_ORDER_BOUNCE;
+        order.is_pattern = true;
+        site_order_give(net.shards[1].sites, site, &order, net.now);
+        net_settle(&net);
+        assert_int_equal(i < 2 ? 1 : 2, told_home);
+        assert_int_equal(i < 2 ? 2 : 4, told_shards);
+        if (i == 1)
+            net_pass(&net, 11 * MINUTE);
+    }
+    net_fini(&net);
+}
+
+static void host_is_skipped_on_all_shards(void **state)
+{
+    static const uint8_t host[SITE_ADDRESS_MAX] = {1, 2, 3, [31] = 9}, other[4] = {1, 2, 3, 4};
+    struct net net;
+
+    (void)state;
+    net_init(&net, 2, 8, 10, 1);
+    struct site *a = net_site(&net, 0, 0, 1), *b = net_site(&net, 1, 0, 1);
+    struct site_set *sets[] = {net.shards[0].sites, net.shards[1].sites};
+    struct site_order order = order_of(7, &net, 10 * MINUTE);
+    order.kind = SITE_ORDER_SKIP_HOST;
+    order.is_pattern = true;
+    order.host_size = sizeof(host);
+    memcpy(order.host, host, sizeof(host));
+    site_order_give(sets[0], a, &order, net.now);
+    (void)net_acquire(&net, 1, b, 5); /* it hears of it now */
+    net_settle(&net);
+    for (uint32_t i = 0; i < 2; i++) {
+        site_host_report(sets[i], host, sizeof(host), true, net.now); /* changes nothing */
+        site_host_report(sets[i], host, sizeof(host), false, net.now);
+        assert_true(site_host_is_dead(sets[i], host, sizeof(host), net.now + 9 * MINUTE));
+        assert_false(site_host_is_dead(sets[i], host, sizeof(host), net.now + 10 * MINUTE));
+        assert_false(site_host_is_dead(sets[i], other, sizeof(other), net.now));
+    }
+    assert_int_equal(1, cancel(&net, 7, ~0u));
+    for (uint32_t i = 0; i < 2; i++)
+        assert_false(site_host_is_dead(sets[i], host, sizeof(host), net.now));
+    net_fini(&net);
+}
+
 static void orders_of_a_site_are_bounded(void **state)
 {
     struct net net;
@@ -341,6 +473,10 @@ int main(void)
         cmocka_unit_test(connections_are_set_within_the_configuration),
         cmocka_unit_test(rate_is_set_for_a_time),
         cmocka_unit_test(pattern_lengthens_its_order),
+        cmocka_unit_test(back_off_lasts_longer_each_time),
+        cmocka_unit_test(order_waits_for_its_matches),
+        cmocka_unit_test(bounce_is_told_once),
+        cmocka_unit_test(host_is_skipped_on_all_shards),
         cmocka_unit_test(orders_of_a_site_are_bounded),
         cmocka_unit_test(orders_outlive_a_restart),
         cmocka_unit_test(damaged_orders_are_passed_over),

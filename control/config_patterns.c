@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reply patterns: those of the configuration, then those of its `patterns_file`, become one set of
+ * rules. That file is a document of its own with the same list, `patterns`, and nothing else; it is
+ * parsed by the same rows, and what is wrong in it is said with its name and line.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "control/config.h"
+#include "relay/reaction.h"
+
+/* In the order of the words of `stage`. */
+static const uint32_t stages[] = {
+    0,
+    1u << SMTP_STAGE_GREETING,
+    1u << SMTP_STAGE_EHLO,
+    1u << SMTP_STAGE_STARTTLS,
+    1u << SMTP_STAGE_AUTH,
+    1u << SMTP_STAGE_MAIL,
+    1u << SMTP_STAGE_RCPT,
+    1u << SMTP_STAGE_DATA,
+    1u << SMTP_STAGE_BODY | 1u << SMTP_STAGE_END,
+};
+
+static void patterns_add(struct reaction_set *set, const struct option_list *list,
+                         struct config_report *report)
+{
+    char why[REACTION_WHY_SIZE];
+
+    for (uint32_t i = 0; i < list->count; i++) {
+        const struct config_pattern *pattern = (const struct config_pattern *)list->items + i;
+        struct reaction_spec spec = pattern->spec;
+        CHECK(pattern->stage < COUNT_OF(stages));
+        if (spec.name == NULL || spec.regex == NULL)
+            continue; /* complained of: it must be given */
+        spec.stages = stages[pattern->stage];
+        spec.mx = pattern->mx.items;
+        spec.mx_count = pattern->mx.count;
+        if (reaction_set_add(set, &spec, why) != ERR_OK)
+            config_complain(report, pattern->line, "patterns[]", "%s", why);
+    }
+}
+
+void config_patterns_assemble(struct config *config, struct config_report *report)
+{
+    const char *file = report->file;
+
+    config->reactions = reaction_set_new();
+    patterns_add(config->reactions, &config->patterns, report);
+    if (config->more_patterns != NULL) {
+        report->file = config->patterns_file;
+        patterns_add(config->reactions, &config->more_patterns->patterns, report);
+        report->file = file;
+    }
+    config->settings.reactions = config->reactions;
+}
+
+static void complain_of_others(struct config_report *report)
+{
+    for (uint32_t i = 0; i < option_count; i++) {
+        bool is_other = strchr(option_table[i].path, '.') == NULL &&
+                        strcmp(option_table[i].path, "patterns") != 0;
+        if (is_other && report->lines[i] > 0)
+            config_complain(report, report->lines[i], option_table[i].path,
+                            "does not belong here: only `patterns` does");
+    }
+}
+
+enum err config_patterns_parse(struct config *config, struct span text,
+                               struct config_report *report)
+{
+    const char *file = report->file;
+    uint32_t lines[CONFIG_OPTIONS_MAX];
+
+    memcpy(lines, report->lines, sizeof(lines));
+    memset(report->lines, 0, sizeof(lines));
+    report->file = config->patterns_file;
+    enum err err = config_parse(text, &config->more_patterns, report);
+    if (err == ERR_OK)
+        complain_of_others(report);
+    report->file = file;
+    memcpy(report->lines, lines, sizeof(lines));
+    return report->count > 0 ? ERR_CONFIG_SYNTAX : err;
+}

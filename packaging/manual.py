@@ -112,15 +112,27 @@ def configuration_page(reference, version):
     return lines + from_markdown(reference) + see_also(("angarium", 1), ("angariumd", 8))
 
 
-def load_page(usage, version):
-    head, options = [], []
+def load_options(usage):
+    """What a page of help says of options, as paragraphs with tags."""
+    lines = []
     for line in usage.splitlines():
-        (options if options or line.startswith("  -") else head).append(line)
+        match = re.match(r"  (?:(-\w), |    )(--[a-z-]+(?: \S+)?) +(.*)$", line)
+        if match:
+            lines += [".TP", ", ".join("\\fB" + escape(name) + "\\fR" for name in match.group(1, 2) if name), escape(match[3])]
+    return lines
+
+
+def load_page(overview, usages, version):
+    """Usages: by command."""
+    synopsis = [line.strip() for line in overview.splitlines() if line.startswith("  angarium-load")]
     lines = page("angarium-load", 1, "source and sink of mail, for measuring", version)
-    lines += [".SH SYNOPSIS", ".nf"] + [escape(line.replace("usage:", "").strip()) for line in head] + [".fi"]
+    lines += [".SH SYNOPSIS", ".nf"] + [escape(line) for line in synopsis] + [".fi"]
     lines += [".SH DESCRIPTION", "Sends mail as fast as it is asked to, or receives it, and tells what happened. With ledgers on both",
-              "sides it tells what was lost, doubled or damaged.", ".SH OPTIONS", ".nf"]
-    return lines + [escape(line.strip()) for line in options] + [".fi"] + see_also(("angariumd", 8))
+              "sides it tells what was lost, doubled or damaged. docs/load.md explains it."]
+    for command, usage in usages.items():
+        lines += [".SH OPTIONS OF " + command.upper()] + load_options(usage)
+    lines += [".SH EXIT STATUS", "0 done, 1 failed, or the ledger shows a loss, 2 wrong usage."]
+    return lines + see_also(("angariumd", 8))
 
 
 COMPLETION = """# SPDX-License-Identifier: Apache-2.0
@@ -163,7 +175,8 @@ def main():
         "angarium.1": cli_page(verbs, version),
         "angariumd.8": daemon_page(version),
         "angarium.yaml.5": configuration_page(printed(angarium, "check", "--reference"), version),
-        "angarium-load.1": load_page(printed(load, "-?"), version),
+        "angarium-load.1": load_page(printed(load, "--help"), {name: printed(load, name, "--help") for name in ("source", "sink", "both", "audit")},
+                                       version),
     }
     for name, lines in pages.items():
         with open(os.path.join(folder, name), "w", encoding="utf-8") as file:

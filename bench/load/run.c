@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The loop of source and sink: one plane, one thread, until each has what it was asked for. With
- * both and a duration instead of a number of messages, the source's end is the end.
+ * The loop of source and sink: one plane, one thread, until each has what it was asked for.
+ *
+ * The clock is read once a turn, after octets were received and before anything is made of them. So
+ * a time is taken too late by at most what the rest of a turn takes, for sending as for receiving:
+ * that time is measured as well ("own turn").
+ *
+ * With both in one process the source's end is the end, after everything that was acknowledged has
+ * arrived or drain_s is over.
  */
 #include "bench/load/load.h"
 
@@ -10,10 +16,19 @@
 struct load {
     const struct load_options *options;
     struct flow_plane *plane;
+    struct ledger *ledger;
     struct source *source; /* NULL: none, as the sink */
     struct sink *sink;
-    tick_us now;
+    struct load_time now;
+    tick_us source_end; /* 0: not yet */
 };
+
+static struct load_time time_read(void)
+{
+    const struct tick_source *clock = tick_source_system();
+
+    return (struct load_time){clock->monotonic(clock->context), clock->wall(clock->context)};
+}
 
 static void dispatch(struct load *load, const struct flow_event *event)
 {
@@ -23,58 +38,128 @@ static void dispatch(struct load *load, const struct flow_event *event)
         source_on_event(load->source, event, load->now);
 }
 
-static tick_us patience(const struct load *load)
+static void show(struct load *load, struct meter *meter)
 {
-    tick_us time = load->options->rate > 0 ? TICK_MS(1) : TICK_MS(50);
+    const struct meter_sample *sample = meter_tick(meter, load->now.tick);
 
-    if (load->sink != NULL && sink_patience(load->sink) < time)
-        time = sink_patience(load->sink);
-    return time;
+    if (sample != NULL && !load->options->is_quiet)
+        meter_print_sample(meter, sample, load->options->is_json);
+}
+
+static uint64_t recipients_missing(const struct load *load)
+{
+    uint64_t sent = source_meter(load->source)->counts[METER_RECIPIENTS];
+    uint64_t arrived = sink_meter(load->sink)->counts[METER_RECIPIENTS];
+
+    return sent > arrived ? sent - arrived : 0;
+}
+
+static bool is_drained(struct load *load)
+{
+    if (load->source_end == 0)
+        load->source_end = load->now.tick;
+    return recipients_missing(load) == 0 || load_is_stopping > 1 ||
+           load->now.tick >= load->source_end + TICK_S(load->options->drain_s);
+}
+
+static bool is_done(struct load *load, bool has_source_work, bool has_sink_work)
+{
+    if (load->source == NULL)
+        return !has_sink_work || load_is_stopping;
+    if (has_source_work)
+        return load_is_stopping > 1;
+    return load->sink == NULL || source_has_failed(load->source) || is_drained(load);
+}
+
+static tick_us deadline(const struct load *load)
+{
+    tick_us source = load->source == NULL ? TICK_NEVER : source_deadline(load->source);
+    tick_us sink = load->sink == NULL ? TICK_NEVER : sink_deadline(load->sink);
+
+    return source < sink ? source : sink;
+}
+
+static void measure_turn(struct load *load)
+{
+    tick_us turn = time_read().tick - load->now.tick;
+
+    if (load->source != NULL)
+        meter_latency(source_meter(load->source), METER_TURN, turn);
+    if (load->sink != NULL)
+        meter_latency(sink_meter(load->sink), METER_TURN, turn);
 }
 
 /* One turn. False: done. */
 static bool turn(struct load *load)
 {
-    const struct tick_source *clock = tick_source_system();
     struct flow_event events[LOAD_EVENTS] UNINITIALIZED;
+    uint32_t count = flow_poll(load->plane, time_read().tick, events, LOAD_EVENTS);
 
-    load->now = clock->monotonic(clock->context);
-    uint32_t count = flow_poll(load->plane, load->now, events, LOAD_EVENTS);
+    load->now = time_read();
     for (uint32_t i = 0; i < count; i++)
         dispatch(load, &events[i]);
     bool has_source_work = load->source != NULL && source_turn(load->source, load->now);
     bool has_sink_work = load->sink != NULL && sink_turn(load->sink, load->now);
-    flow_flush(load->plane, load->now);
+    if (load->ledger != NULL)
+        ledger_flush(load->ledger); /* before replies leave */
+    flow_flush(load->plane, load->now.tick);
     if (load->source != NULL)
-        source_print(load->source, load->now, false);
+        show(load, source_meter(load->source));
     if (load->sink != NULL)
-        sink_print(load->sink, load->now, false);
-    if (load->source != NULL && load->options->duration_s > 0)
-        has_sink_work = false;
-    bool is_done = !has_source_work && (!has_sink_work || load_is_stopping);
-    if (!is_done && count == 0)
-        flow_wait(load->plane, load->now, load->now + patience(load));
-    return !is_done;
+        show(load, sink_meter(load->sink));
+    if (is_done(load, has_source_work, has_sink_work))
+        return false;
+    if (count == 0)
+        flow_wait(load->plane, load->now.tick, deadline(load));
+    else
+        measure_turn(load);
+    return true;
 }
 
-static void load_loop(struct load *load)
+static void totals(struct load *load)
 {
-    while (turn(load))
-        continue;
-    if (load->source != NULL)
-        source_print(load->source, load->now, true);
-    if (load->sink != NULL)
-        sink_print(load->sink, load->now, true);
+    const struct load_options *options = load->options;
+    struct meter *source = load->source == NULL ? NULL : source_meter(load->source);
+    struct meter *sink = load->sink == NULL ? NULL : sink_meter(load->sink);
+
+    if (source != NULL) {
+        tick_us end = load->source_end > 0 ? load->source_end : load->now.tick;
+        meter_end(source, end);
+        meter_print_total(source, source->started, end, source_note(load->source),
+                          options->is_json);
+    }
+    if (sink != NULL) {
+        meter_end(sink, load->now.tick);
+        meter_print_total(sink, sink_began(load->sink), load->now.tick, "", options->is_json);
+    }
 }
 
-static enum err plane_new(const struct load_options *options, struct dataplane **ret_dataplane,
-                          struct flow_plane **ret_plane)
+/* The account of a process that knows both ends. False: something is wrong with it. */
+static bool settle(struct load *load)
+{
+    char *paths[] = {(char *)(uintptr_t)load->options->ledger_path};
+    struct audit_sum sum;
+
+    if (load->ledger == NULL || load->source == NULL || load->sink == NULL)
+        return true;
+    if (recipients_missing(load) > 0)
+        (void)fprintf(stderr, "angarium-load: %llu acknowledged recipients have not arrived\n",
+                      (unsigned long long)recipients_missing(load));
+    if (!audit_files(1, paths, load->options->recipients, &sum))
+        return false;
+    if (!load->options->is_json)
+        audit_print(&sum, false);
+    return audit_is_clean(&sum);
+}
+
+static enum err plane_new(const struct load_options *options, uint32_t flows,
+                          struct dataplane **ret_dataplane, struct flow_plane **ret_plane)
 {
     struct dataplane_options dataplane = {
         .driver = options->port_count > 0 ? DATAPLANE_DPDK : DATAPLANE_HOST,
         .poll = DATAPLANE_ADAPTIVE,
         .core_count = 1,
-        .flow_count_max = options->sessions * 4 + 16,
+        .flow_count_max = flows,
         .buffer_size = 16384,
         .buffer_memory = 1u << 30,
         .memory = 256u << 20,
@@ -91,26 +176,56 @@ static enum err plane_new(const struct load_options *options, struct dataplane *
     return err;
 }
 
-int load_run(const struct load_options *options, bool has_source, bool has_sink)
+/* Source, sink and ledger on the plane. False: told why. */
+static bool load_begin(struct load *load, bool has_source, bool has_sink)
 {
-    const struct tick_source *clock = tick_source_system();
-    struct load load = {.options = options, .now = clock->monotonic(clock->context)};
+    const struct load_options *options = load->options;
+
+    if (options->ledger_path != NULL && (load->ledger = ledger_open(options->ledger_path)) == NULL)
+        return false;
+    load->now = time_read();
+    if (has_sink && (load->sink = sink_new(options, load->plane, load->ledger, load->now)) == NULL)
+        return false;
+    return !has_source ||
+           (load->source = source_new(options, load->plane, load->ledger, load->now)) != NULL;
+}
+
+static bool load_finish(struct load *load)
+{
+    const struct load_options *options = load->options;
+    bool is_ok = load->source == NULL || !source_has_failed(load->source);
+
+    totals(load);
+    if (options->report_directory != NULL)
+        is_ok = load_report(options, load->source == NULL ? NULL : source_meter(load->source),
+                            load->sink == NULL ? NULL : sink_meter(load->sink)) &&
+                is_ok;
+    return settle(load) && is_ok;
+}
+
+int load_run(struct load_options *options, bool has_source, bool has_sink)
+{
+    uint32_t flows =
+        (has_source ? options->sessions * 2 : 0) + (has_sink ? options->sink_sessions * 2 : 0) + 64;
+    struct load load = {.options = options};
     struct dataplane *dataplane = NULL;
 
-    if (plane_new(options, &dataplane, &load.plane) != ERR_OK)
+    if (plane_new(options, flows, &dataplane, &load.plane) != ERR_OK)
         return 1;
     dataplane_thread_begin(dataplane);
-    if (has_source && (load.source = source_new(options, load.plane, load.now)) == NULL)
-        return 1;
-    if (has_sink && (load.sink = sink_new(options, load.plane, load.now)) == NULL)
-        return 1;
-    load_loop(&load);
+    bool is_ok = load_begin(&load, has_source, has_sink);
+    if (is_ok) {
+        while (turn(&load))
+            continue;
+        is_ok = load_finish(&load);
+    }
     if (load.source != NULL)
         source_free(load.source);
     if (load.sink != NULL)
         sink_free(load.sink);
+    ledger_close(load.ledger);
     dataplane_thread_end(dataplane);
     dataplane_core_free(dataplane, 0);
     dataplane_free(dataplane);
-    return 0;
+    return is_ok ? 0 : 1;
 }

@@ -1,330 +1,284 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The source: N sessions, each sending one message after the other, MAIL, RCPT and DATA in one
- * flight where PIPELINING is offered.
+ * The source: N sessions, each sending one message after the other.
  *
- *   CONNECTING -> BANNER -> HELLO -> ENVELOPE -> BODY -> (ENVELOPE | QUIT)
- *   any state  -> lost: the session reconnects while work is left
+ *   IDLE -> CONNECTING -> BANNER -> HELLO -> [STARTTLS -> HANDSHAKE -> HELLO] -> READY
+ *   READY -> ENVELOPE -> BODY -> READY ... -> QUIT      WAITING: READY, and the rate says not yet
+ *   any state -> lost: the session rests for LOAD_RETRY and reconnects while work is left
+ *
+ * Closed loop: a session sends its next message when the last was answered; the ramp lets sessions
+ * in one after another. Open loop: message k is meant to be sent at pace_due(k), whatever the peer
+ * does; whichever session is free takes it, and its latency counts from when it was meant to be
+ * sent, so that a peer who stalls cannot hide it by stalling the source.
  *
  * A message is counted when its end of data is answered. What was sent and not answered (connection
  * lost) is not sent again: the audit counts it as unknown.
+ *
+ * Bodies are sent by reference from one text. A buffer counts at most 65,535 references, so there
+ * is a copy of the text for every SOURCE_COPY_SESSIONS sessions: each holds a buffer's reference
+ * once, and an engine again for each frame not yet acknowledged.
  */
-#include "bench/load/load.h"
+#include "bench/load/source_internal.h"
 
 #include <stdlib.h>
-#include <string.h>
 
-#include "bench/load/source_session.h"
+/* ---- lists ---- */
 
-struct source {
-    const struct load_options *options;
-    struct flow_plane *plane;
-    struct source_session *sessions;
-    FILE *ledger;
-    uint64_t sequence, answered;
-    tick_us now, started, line_at;
-    struct load_stats stats, printed;
-    char domains[64][128];
-    uint32_t domain_count;
-};
-
-static bool source_has_work(const struct source *source)
+static void link_remove(struct source_session *session)
 {
-    const struct load_options *options = source->options;
-    if (load_is_stopping)
-        return false;
-    if (options->duration_s > 0)
-        return source->now < source->started + TICK_S(options->duration_s);
-    return source->sequence < options->messages;
-}
-
-static void source_split_domains(struct source *source)
-{
-    const char *text = source->options->domains;
-    while (*text != '\0' && source->domain_count < COUNT_OF(source->domains)) {
-        size_t size = strcspn(text, ",");
-        CHECK(size < sizeof(source->domains[0]));
-        memcpy(source->domains[source->domain_count], text, size);
-        source->domains[source->domain_count++][size] = '\0';
-        text += size + (text[size] == ',');
-    }
-    CHECK(source->domain_count > 0);
-}
-
-static void session_connect(struct source *source, struct source_session *session)
-{
-    struct flow_connect_options connect = {
-        .remote = source->options->target,
-        .deadline = source->now + TICK_S(30),
-        .receive_limit = 65536,
-        .send_limit = 1u << 20,
-        .user = (uint64_t)(session - source->sessions),
-    };
-    session->sent = 0;
-    session->is_open = flow_connect(source->plane, &connect, &session->flow) == ERR_OK;
-    session->state = SESSION_CONNECTING;
-    session->retry_at = source->now + TICK_MS(50);
-}
-
-static void session_write(struct source *source, struct source_session *session, const char *text,
-                          size_t size)
-{
-    struct span_mut room = flow_reserve(source->plane, session->flow, (uint32_t)size);
-    CHECK(room.data != NULL && size <= room.size);
-    memcpy(room.data, text, size);
-    flow_commit(source->plane, session->flow, (uint32_t)size);
-}
-
-static void session_send_envelope(struct source *source, struct source_session *session)
-{
-    char text[LOAD_LINE_MAX * 2];
-    const struct load_options *options = source->options;
-    size_t size = 0;
-
-    session->sequence = source->sequence++;
-    session->failed_code = 0;
-    session->replies_left = options->recipients + 2;
-    size += (size_t)snprintf(text, sizeof(text), "MAIL FROM:<%s>\r\n", options->sender);
-    for (uint32_t i = 0; i < options->recipients; i++) {
-        const char *domain = source->domains[(session->sequence + i) % source->domain_count];
-        size +=
-            (size_t)snprintf(text + size, sizeof(text) - size, "RCPT TO:<u%u@%s>\r\n", i, domain);
-        CHECK(size < sizeof(text) - 8);
-        if (size > 3500) {
-            session_write(source, session, text, size);
-            size = 0;
-        }
-    }
-    size += (size_t)snprintf(text + size, sizeof(text) - size, "DATA\r\n");
-    session_write(source, session, text, size);
-    session->state = SESSION_ENVELOPE;
-}
-
-static void session_send_body(struct source *source, struct source_session *session)
-{
-    char header[512];
-    const struct load_options *options = source->options;
-    uint32_t template_index = (uint32_t)(session->sequence % LOAD_TEMPLATE_COUNT);
-    struct span body = load_template(options->size, template_index);
-    int size =
-        snprintf(header, sizeof(header),
-                 "From: <%s>\r\nTo: undisclosed:;\r\nSubject: load\r\nX-Load: %llx-%llu %u\r\n\r\n",
-                 options->sender, (unsigned long long)options->run,
-                 (unsigned long long)session->sequence, template_index);
-    struct buf_queue octets;
-
-    buf_queue_init(&octets);
-    enum err err =
-        buf_queue_append_copy(&octets, source->plane->pool, span_of(header, (uint32_t)size));
-    if (err == ERR_OK)
-        err = buf_queue_append_copy(&octets, source->plane->pool, body);
-    if (err == ERR_OK)
-        err = buf_queue_append_copy(&octets, source->plane->pool, SPAN_LITERAL(".\r\n"));
-    CHECK(err == ERR_OK);
-    source->stats.octets += octets.size;
-    flow_append(source->plane, session->flow, &octets);
-    if (source->ledger != NULL)
-        (void)fprintf(source->ledger, "S %llx-%llu\n", (unsigned long long)options->run,
-                      (unsigned long long)session->sequence);
-    session->state = SESSION_BODY;
-}
-
-static void session_quit(struct source *source, struct source_session *session)
-{
-    session_write(source, session, "QUIT\r\n", 6);
-    session->state = SESSION_QUIT;
-}
-
-static void session_next(struct source *source, struct source_session *session)
-{
-    const struct load_options *options = source->options;
-    bool is_full =
-        options->messages_per_session > 0 && session->sent >= options->messages_per_session;
-
-    if (is_full || !source_has_work(source)) {
-        session_quit(source, session);
-    } else if (options->rate > 0 &&
-               source->sequence >= (source->now - source->started) * options->rate / 1000000u) {
-        session->state = SESSION_WAITING;
-    } else {
-        session_send_envelope(source, session);
-    }
-}
-
-static void session_ledger(struct source *source, const struct source_session *session, char kind,
-                           int code)
-{
-    if (source->ledger != NULL)
-        (void)fprintf(source->ledger, "%c %llx-%llu %d\n", kind,
-                      (unsigned long long)source->options->run,
-                      (unsigned long long)session->sequence, code);
-}
-
-static void session_count(struct source *source, struct source_session *session, char kind,
-                          int code)
-{
-    session_ledger(source, session, kind, code);
-    session->sent++;
-    source->answered++;
-    if (code < 400) {
-        source->stats.messages++;
-        source->stats.recipients += source->options->recipients;
-    } else if (code < 500) {
-        source->stats.tempfails++;
-    } else {
-        source->stats.permfails++;
-    }
-}
-
-/* Replies to MAIL, RCPT ..., DATA in order: 354 decides. */
-static void session_on_envelope_reply(struct source *source, struct source_session *session,
-                                      int code)
-{
-    if (code >= 400 && session->failed_code == 0)
-        session->failed_code = code;
-    if (--session->replies_left > 0)
+    if (!session->is_listed)
         return;
-    if (code == 354) {
-        session_send_body(source, session);
-        return;
-    }
-    session_count(source, session, 'F', session->failed_code);
-    session_write(source, session, "RSET\r\n", 6);
-    session->state = SESSION_RESET;
+    session->link.next->previous = session->link.previous;
+    session->link.previous->next = session->link.next;
+    session->is_listed = false;
 }
 
-static void session_on_reply(struct source *source, struct source_session *session, int code)
+/* In front of `place`: the end of the list, when that is the list itself. */
+static void link_insert(struct source_link *place, struct source_session *session)
 {
-    switch (session->state) {
-    case SESSION_BANNER:
-        session_write(source, session, "EHLO load.example\r\n", 19);
-        session->state = SESSION_HELLO;
-        break;
-    case SESSION_HELLO:
-    case SESSION_RESET:
-        session_next(source, session);
-        break;
-    case SESSION_ENVELOPE:
-        session_on_envelope_reply(source, session, code);
-        break;
-    case SESSION_BODY:
-        session_count(source, session, 'A', code);
-        session_next(source, session);
-        break;
-    default:
-        break;
-    }
+    CHECK(!session->is_listed);
+    session->link = (struct source_link){.next = place, .previous = place->previous};
+    place->previous->next = &session->link;
+    place->previous = &session->link;
+    session->is_listed = true;
 }
 
-static void session_lost(struct source *source, struct source_session *session)
+static struct source_session *list_first(const struct source_link *list)
 {
-    if (session->is_open)
-        flow_abort(source->plane, session->flow);
-    session->is_open = false;
-    if (session->state == SESSION_BODY)
-        source->stats.lost_connections++;
+    return list->next == list ? NULL : (struct source_session *)(void *)list->next;
+}
+
+/* The list stays in the order of retry_at. */
+void source_session_rest(struct source *source, struct source_session *session, bool is_soon)
+{
+    link_remove(session);
     session->state = SESSION_IDLE;
-    session->retry_at = source->now + TICK_MS(50);
+    session->retry_at = source->now.tick + (is_soon ? 0 : LOAD_RETRY);
+    link_insert(is_soon ? source->idle.next : &source->idle, session);
 }
 
-static void session_read(struct source *source, struct source_session *session)
+void source_session_wait(struct source *source, struct source_session *session)
 {
-    for (;;) {
-        struct span seen = flow_pull(source->plane, session->flow, LOAD_LINE_MAX);
-        const uint8_t *end = seen.size == 0 ? NULL : memchr(seen.data, '\n', seen.size);
-        if (end == NULL)
-            return;
-        uint32_t line_size = (uint32_t)(end - seen.data) + 1;
-        int code = line_size >= 5 ? (seen.data[0] - '0') * 100 + (seen.data[1] - '0') * 10 +
-                                        (seen.data[2] - '0')
-                                  : 0;
-        bool is_last = line_size >= 4 && seen.data[3] != '-';
-        flow_consume(source->plane, session->flow, line_size);
-        if (is_last)
-            session_on_reply(source, session, code);
+    session->state = SESSION_WAITING;
+    link_insert(&source->waiting, session);
+}
+
+/* ---- what is left to do ---- */
+
+static struct pace source_pace(const struct source *source)
+{
+    return (struct pace){.rate = source->options->rate, .ramp = TICK_S(source->options->ramp_s)};
+}
+
+bool source_has_work(const struct source *source)
+{
+    const struct load_options *options = source->options;
+
+    if (load_is_stopping || source->is_failed)
+        return false;
+    if (options->duration_s > 0 &&
+        source->now.tick >= source->started + TICK_S(options->duration_s))
+        return false;
+    return options->messages == 0 || source->sequence < options->messages;
+}
+
+static tick_us source_due(const struct source *source)
+{
+    struct pace pace = source_pace(source);
+
+    return source->started + pace_due(&pace, source->sequence);
+}
+
+bool source_is_due(const struct source *source)
+{
+    return source->options->rate <= 0 || source_due(source) <= source->now.tick;
+}
+
+void source_fail(struct source *source, const char *what, struct span detail)
+{
+    if (source->is_failed)
+        return;
+    source->is_failed = true;
+    (void)fprintf(stderr, "angarium-load source: %s%s", what, detail.size > 0 ? ": " : "");
+    for (uint32_t i = 0; i < detail.size && i < 200; i++)
+        (void)fputc(detail.data[i] >= ' ' && detail.data[i] <= '~' ? detail.data[i] : '?', stderr);
+    (void)fputc('\n', stderr);
+}
+
+/* Sessions that the ramp has let in by now. */
+static uint32_t sessions_allowed(const struct source *source)
+{
+    const struct load_options *options = source->options;
+    tick_us ramp = TICK_S(options->ramp_s), elapsed = source->now.tick - source->started;
+
+    if (options->rate > 0 || elapsed >= ramp)
+        return options->sessions;
+    return (uint32_t)((uint64_t)options->sessions * elapsed / ramp) + 1;
+}
+
+static void sessions_start(struct source *source)
+{
+    struct source_session *session;
+    uint32_t allowed = sessions_allowed(source);
+
+    while (source->session_started < allowed) {
+        session = &source->sessions[source->session_started++];
+        source_session_rest(source, session, true);
+    }
+    while (source_has_work(source) && (session = list_first(&source->idle)) != NULL &&
+           session->retry_at <= source->now.tick) {
+        link_remove(session);
+        source_session_connect(source, session);
     }
 }
 
-void source_on_event(struct source *source, const struct flow_event *event, tick_us now)
+static void messages_start(struct source *source)
 {
-    struct source_session *session = &source->sessions[event->user];
+    struct source_session *session;
 
-    source->now = now;
-    if (event->events & FLOW_CONNECTED) {
-        session->state = SESSION_BANNER;
-        source->stats.connections++;
-    }
-    if (event->events & FLOW_READABLE)
-        session_read(source, session);
-    if (event->events & (FLOW_PEER_CLOSED | FLOW_RESET | FLOW_FAILED)) {
-        if (event->events & FLOW_FAILED && !source->options->is_patient &&
-            source->stats.connections == 0) {
-            (void)fprintf(stderr, "source: cannot connect: %s\n",
-                          err_text(flow_error(source->plane, session->flow)));
-            exit(1);
-        }
-        session_lost(source, session);
+    while ((session = list_first(&source->waiting)) != NULL &&
+           (source_is_due(source) || !source_has_work(source))) {
+        link_remove(session);
+        session->since = source->now.tick;
+        session->state = SESSION_READY;
+        source_session_next(source, session);
     }
 }
 
-static uint32_t source_start_sessions(struct source *source)
+/* Who owes a reply for too long is let go. Looked at once a second. */
+static void sessions_expire(struct source *source)
 {
-    uint32_t busy = 0;
-    for (uint32_t i = 0; i < source->options->sessions; i++) {
+    tick_us patience = TICK_S(source->options->timeout_s);
+
+    for (uint32_t i = 0; i < source->session_started; i++) {
         struct source_session *session = &source->sessions[i];
-        if (!session->is_open && source_has_work(source) && source->now >= session->retry_at)
-            session_connect(source, session);
-        if (session->state == SESSION_WAITING)
-            session_next(source, session);
-        busy += session->is_open;
+        if (session->is_open && session->state > SESSION_CONNECTING &&
+            session->state != SESSION_WAITING && session->since + patience <= source->now.tick)
+            source_session_lost(source, session);
     }
-    return busy;
 }
 
-bool source_turn(struct source *source, tick_us now)
+static void source_end(struct source *source)
+{
+    const struct load_options *options = source->options;
+
+    source->is_over = true;
+    if (options->rate <= 0)
+        return;
+    struct pace pace = source_pace(source);
+    tick_us elapsed = source->now.tick - source->started;
+    if (options->duration_s > 0 && elapsed > TICK_S(options->duration_s))
+        elapsed = TICK_S(options->duration_s);
+    uint64_t due = pace_count(&pace, elapsed);
+    if (options->messages > 0 && due > options->messages)
+        due = options->messages;
+    if (due > source->sequence)
+        meter_count(source->meter, METER_UNSENT, due - source->sequence);
+}
+
+bool source_turn(struct source *source, struct load_time now)
+{
+    bool is_second = now.tick >= source->meter->line_at;
+
+    source->now = now;
+    if (is_second)
+        sessions_expire(source);
+    sessions_start(source);
+    messages_start(source);
+    if (!source->is_over && !source_has_work(source))
+        source_end(source);
+    return !source->is_failed && (source->meter->open > 0 || source_has_work(source));
+}
+
+tick_us source_deadline(const struct source *source)
+{
+    tick_us deadline = source->meter->line_at;
+    const struct source_session *idle = list_first(&source->idle);
+
+    if (!source_has_work(source))
+        return deadline;
+    if (idle != NULL && idle->retry_at < deadline)
+        deadline = idle->retry_at;
+    if (list_first(&source->waiting) != NULL && source->options->rate > 0 &&
+        source_due(source) < deadline)
+        deadline = source_due(source);
+    if (source->session_started < source->options->sessions &&
+        source->now.tick + TICK_MS(5) < deadline)
+        deadline = source->now.tick + TICK_MS(5);
+    return deadline;
+}
+
+void source_on_event(struct source *source, const struct flow_event *event, struct load_time now)
 {
     source->now = now;
-    return source_start_sessions(source) > 0 || source_has_work(source);
+    source_session_on_event(source, &source->sessions[event->user], event);
 }
 
-void source_print(struct source *source, tick_us now, bool is_total)
+struct meter *source_meter(struct source *source)
 {
-    if (is_total) {
-        load_print_line(source->options, "source-total", &source->stats, &(struct load_stats){0},
-                        (double)(now - source->started) / 1e6);
-    } else if (now >= source->line_at) {
-        if (!source->options->is_quiet)
-            load_print_line(source->options, "source", &source->stats, &source->printed, 1.0);
-        source->printed = source->stats;
-        source->line_at += TICK_S(1);
-    }
+    return source->meter;
 }
 
-struct source *source_new(const struct load_options *options, struct flow_plane *plane, tick_us now)
+const char *source_note(const struct source *source)
+{
+    return source->note;
+}
+
+bool source_has_failed(const struct source *source)
+{
+    return source->is_failed;
+}
+
+static bool source_tls_make(struct source *source)
+{
+    char why[256];
+
+    if (source->options->tls == LOAD_TLS_NONE ||
+        tls_client_context_new(false, NULL, &source->tls, why) == ERR_OK)
+        return true;
+    (void)fprintf(stderr, "angarium-load source: %s\n", why);
+    return false;
+}
+
+struct source *source_new(const struct load_options *options, struct flow_plane *plane,
+                          struct ledger *ledger, struct load_time now)
 {
     struct source *source = calloc(1, sizeof(*source));
-    CHECK(source != NULL);
 
+    CHECK(source != NULL);
     source->options = options;
     source->plane = plane;
-    if (options->ledger_path != NULL &&
-        (source->ledger = fopen(options->ledger_path, "a")) == NULL) {
-        perror(options->ledger_path);
-        free(source);
-        return NULL;
-    }
+    source->ledger = ledger;
+    source->domains = options->domains;
+    source->sender_domains = options->sender_domains;
+    source->sizes = options->sizes;
+    source->idle = (struct source_link){&source->idle, &source->idle};
+    source->waiting = (struct source_link){&source->waiting, &source->waiting};
+    source->now = now;
+    source->started = now.tick;
+    source->meter = meter_new("source", METER_MESSAGE, now.tick);
     source->sessions = calloc(options->sessions, sizeof(*source->sessions));
     CHECK(source->sessions != NULL);
-    source_split_domains(source);
-    source->now = source->started = now;
-    source->line_at = now + TICK_S(1);
+    rng_init_seed(&source->rng, options->seed);
+    if (!source_tls_make(source) || !source_texts_make(source)) {
+        source_free(source);
+        return NULL;
+    }
     return source;
 }
 
 void source_free(struct source *source)
 {
-    if (source->ledger != NULL)
-        (void)fclose(source->ledger);
+    for (uint32_t i = 0; i < source->session_started; i++) {
+        if (source->sessions[i].is_open)
+            stream_abort(&source->sessions[i].stream);
+    }
+    for (uint32_t i = 0; i < source->text_count; i++)
+        buf_queue_fini(&source->texts[i]);
+    free(source->texts);
+    free(source->plans);
     free(source->sessions);
+    tls_context_free(source->tls);
+    meter_free(source->meter);
     free(source);
 }

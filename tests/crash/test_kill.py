@@ -41,8 +41,8 @@ def kills():
     chance = random.Random(SEED)
     relay = lab.relay(CONFIG % (lab.nsd(ZONES), MX_PORT))
     sent, first, second = lab.path('sent'), lab.path('first'), lab.path('second')
-    sinks = [lab.load('sink', '-q', '-l', '6000', '-s', '400', '-L', first, '127.0.0.1:%d' % MX_PORT, log='first.log'),
-             lab.load('sink', '-q', '-l', '6000', '-s', '400', '-w', '20', '-4', '5', '-5', '0', '-L', second, '127.0.0.2:%d' % MX_PORT, log='second.log')]
+    sinks = [lab.load('sink', '-q', '-s', '400', '-L', first, '127.0.0.1:%d' % MX_PORT, log='first.log'),
+             lab.load('sink', '-q', '-s', '400', '-w', '20', '-4', '5', '-5', '0', '-L', second, '127.0.0.2:%d' % MX_PORT, log='second.log')]
     wait_until(lambda: can_connect('127.0.0.1', MX_PORT) and can_connect('127.0.0.2', MX_PORT), 5, 'the sinks listen')
     source = lab.load('source', '-q', '-p', '-t', '100000', '-s', '20', '-R', '1500', '-l', '6000', '-d', 'one.test,two.test', '-L', sent,
                       '127.0.0.1:%d' % relay.port, log='source.log')

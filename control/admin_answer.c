@@ -23,6 +23,7 @@ static const struct {
     FIELD(server, refused),
     FIELD(server, messages_accepted),
     FIELD(server, messages_rejected),
+    FIELD(server, pools_unknown),
     FIELD(server, recipients_accepted),
     FIELD(server, recipients_rejected),
     FIELD(server, octets),

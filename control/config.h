@@ -113,6 +113,14 @@ struct config_member {
     uint32_t weight;
 };
 
+/* An element of pool_rules. */
+struct config_pool_rule {
+    uint32_t line;
+    struct settings_pool_rule settings;
+    struct option_list listeners; /* struct flow_address */
+    struct option_list senders;   /* const char * */
+};
+
 /* An element of pools. */
 struct config_pool {
     uint32_t line;
@@ -156,15 +164,18 @@ struct config {
     struct option_list sources; /* struct config_source */
     struct option_list pools;   /* struct config_pool */
     const char *default_pool;
-    struct option_list patterns;  /* struct config_pattern */
-    const char *patterns_file;    /* NULL: none */
-    struct config *more_patterns; /* what is in it: its `patterns` alone count */
-    struct option_list relay_from; /* struct flow_prefix, as deny and allow */
+    struct option_list patterns;         /* struct config_pattern */
+    const char *patterns_file;           /* NULL: none */
+    struct config *more_patterns;        /* what is in it: its `patterns` alone count */
+    struct option_list pool_rules;       /* struct config_pool_rule */
+    struct option_list pool_header_from; /* struct flow_prefix */
+    struct option_list relay_from;       /* struct flow_prefix, as deny and allow */
     struct option_list deny, allow;
     struct option_list resolvers; /* struct flow_address, as the next two */
     struct option_list own_addresses;
     struct option_list dataplane_kernel; /* struct flow_prefix */
     struct option_list dataplane_ports;  /* struct config_port */
+    uint32_t pool_header_line;
     uint32_t dns_line, destinations_line, client_line, retry_line, bounce_line, spool_line,
         queue_line, buffers_line, dataplane_line, records_line, control_line, log_line;
 

@@ -195,8 +195,62 @@ static enum err pools_make(struct config *config, struct config_report *report)
     return ERR_OK;
 }
 
+/* ---- which pool ---- */
+
+static bool is_listener(const struct config *config, const struct flow_address *address)
+{
+    for (uint32_t i = 0; i < config->settings.listener_count; i++) {
+        if (flow_address_is_equal(&config->settings.listeners[i].address, address))
+            return true;
+    }
+    return false;
+}
+
+static void rule_check(const struct config *config, const struct config_pool_rule *rule,
+                       struct config_report *report)
+{
+    const struct flow_address *listeners = rule->listeners.items;
+    char text[FLOW_ADDRESS_TEXT_MAX];
+
+    if (rule->settings.pool != NULL &&
+        settings_pool_find(&config->settings, span_from_text(rule->settings.pool)) == NULL)
+        config_complain(report, rule->line, "pool_rules[].pool", "there is no pool named %s",
+                        rule->settings.pool);
+    for (uint32_t i = 0; i < rule->listeners.count; i++) {
+        if (!is_listener(config, &listeners[i]))
+            config_complain(report, rule->line, "pool_rules[].listeners",
+                            "%s is no address of `listen`",
+                            flow_address_format(&listeners[i], text));
+    }
+}
+
+static enum err rules_make(struct config *config, struct config_report *report)
+{
+    const struct config_pool_rule *items = config->pool_rules.items;
+    uint32_t count = config->pool_rules.count;
+    struct settings_pool_rule *rules =
+        arena_acquire(&config->arena, ((uint64_t)count + 1) * sizeof(*rules));
+
+    if (rules == NULL)
+        return no_memory(report);
+    for (uint32_t i = 0; i < count; i++) {
+        rule_check(config, &items[i], report);
+        rules[i] = (struct settings_pool_rule){.listeners = items[i].listeners.items,
+                                               .listener_count = items[i].listeners.count,
+                                               .senders = items[i].senders.items,
+                                               .sender_count = items[i].senders.count,
+                                               .pool = items[i].settings.pool};
+    }
+    config->settings.pool_rules = rules;
+    config->settings.pool_rule_count = count;
+    config->settings.pool_header_from = config->pool_header_from.items;
+    config->settings.pool_header_from_count = config->pool_header_from.count;
+    return ERR_OK;
+}
+
 enum err config_sources_assemble(struct config *config, struct config_report *report)
 {
     TRY(sources_make(config, report));
-    return pools_make(config, report);
+    TRY(pools_make(config, report));
+    return rules_make(config, report);
 }

@@ -16,16 +16,17 @@
 
 #include "control/config.h"
 
-#define OWNER_CONFIG   struct config
-#define OWNER_LISTENER struct config_listener
-#define OWNER_ROUTE    struct config_route
-#define OWNER_HOST     struct config_host
-#define OWNER_PORT     struct config_port
-#define OWNER_SITE     struct config_site
-#define OWNER_SOURCE   struct config_source
-#define OWNER_POOL     struct config_pool
-#define OWNER_MEMBER   struct config_member
-#define OWNER_PATTERN  struct config_pattern
+#define OWNER_CONFIG    struct config
+#define OWNER_LISTENER  struct config_listener
+#define OWNER_ROUTE     struct config_route
+#define OWNER_HOST      struct config_host
+#define OWNER_PORT      struct config_port
+#define OWNER_SITE      struct config_site
+#define OWNER_SOURCE    struct config_source
+#define OWNER_POOL      struct config_pool
+#define OWNER_MEMBER    struct config_member
+#define OWNER_PATTERN   struct config_pattern
+#define OWNER_POOL_RULE struct config_pool_rule
 
 #define RELOAD true
 #define START  false
@@ -68,6 +69,7 @@ static const uint32_t owner_sizes[OPTION_OWNER_COUNT] = {
     [OPTION_OWNER_POOL] = sizeof(struct config_pool),
     [OPTION_OWNER_MEMBER] = sizeof(struct config_member),
     [OPTION_OWNER_PATTERN] = sizeof(struct config_pattern),
+    [OPTION_OWNER_POOL_RULE] = sizeof(struct config_pool_rule),
 };
 
 uint32_t option_owner_size(enum option_owner owner)

@@ -250,6 +250,7 @@ struct server_stats server_get_stats(const struct server *server)
 
     stats.messages_accepted = server->smtpd.messages_accepted;
     stats.messages_rejected = server->smtpd.messages_rejected;
+    stats.pools_unknown = server->smtpd.pools_unknown;
     stats.recipients_accepted = server->smtpd.recipients_accepted;
     stats.recipients_rejected = server->smtpd.recipients_rejected;
     stats.brakes = brake_get_stats(server->brake);

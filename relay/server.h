@@ -51,8 +51,9 @@ tick_us server_deadline(const struct server *server);
 bool server_drain(struct server *server, struct tick_now now);
 
 struct server_stats {
-    uint64_t sessions, refused, messages_accepted, messages_rejected, recipients_accepted,
-        recipients_rejected, octets, tls_sessions, timeouts, desynchronised, reliefs;
+    uint64_t sessions, refused, messages_accepted, messages_rejected, pools_unknown,
+        recipients_accepted, recipients_rejected, octets, tls_sessions, timeouts, desynchronised,
+        reliefs;
     uint32_t open;
     struct brake_stats brakes;
 };

@@ -23,6 +23,7 @@ enum settings_tls_level {
 enum settings_bare_lf { SETTINGS_BARE_LF_REJECT, SETTINGS_BARE_LF_NORMALIZE };
 enum settings_long_lines { SETTINGS_LONG_LINES_PASS, SETTINGS_LONG_LINES_REJECT };
 enum settings_eight_bit { SETTINGS_EIGHT_BIT_SEND, SETTINGS_EIGHT_BIT_BOUNCE };
+enum settings_pool_unknown { SETTINGS_POOL_UNKNOWN_DEFAULT, SETTINGS_POOL_UNKNOWN_REFUSE };
 enum settings_route_kind {
     SETTINGS_ROUTE_MX,
     SETTINGS_ROUTE_HOSTS,
@@ -129,6 +130,14 @@ struct settings_pool { /* sources that share mail */
     uint32_t member_count; /* 1 to SETTINGS_MEMBER_MAX */
 };
 
+struct settings_pool_rule { /* the first that matches decides */
+    const struct flow_address *listeners;
+    uint32_t listener_count;    /* 0: any */
+    const char *const *senders; /* patterns of the sender's domain */
+    uint32_t sender_count;      /* 0: any, also none */
+    const char *pool;
+};
+
 struct settings_client {
     tick_us connect_timeout;                 /* 30 s */
     tick_us greeting_timeout;                /* 300 s */
@@ -167,6 +176,12 @@ struct settings {
     const struct settings_pool *pools;
     uint32_t pool_count, default_pool;
     const struct reaction_set *reactions; /* NULL: no patterns */
+    const struct settings_pool_rule *pool_rules;
+    uint32_t pool_rule_count;
+    const char *pool_header; /* field that names the pool; NULL: none does */
+    const struct flow_prefix *pool_header_from;
+    uint32_t pool_header_from_count;
+    enum settings_pool_unknown pool_unknown;
     struct settings_client client;
     struct mx_policy mx;
     tick_us retry_min, retry_max, message_lifetime; /* 5 min, 4 h (80 min ...), 5 d */
@@ -192,6 +207,13 @@ struct settings_site_limits settings_site_find(const struct settings *settings, 
 const struct settings_pool *settings_pool_find(const struct settings *settings, struct span name);
 /** Where mail goes that asks for this pool: the default for "" and for one that is no more. */
 const struct settings_pool *settings_pool_of(const struct settings *settings, struct span name);
+/** The pool that the rules have for mail that came in here from a sender of this domain. */
+const struct settings_pool *settings_pool_choose(const struct settings *settings,
+                                                 const struct flow_address *listener,
+                                                 struct span sender_domain);
+/** May this client name a pool? */
+bool settings_pool_header_is_allowed(const struct settings *settings,
+                                     const struct flow_address *client);
 const struct settings_source *settings_source_find(const struct settings *settings,
                                                    struct span name);
 /** May hosts with addresses of this family be reached from it? */
@@ -199,6 +221,9 @@ bool settings_source_has_family(const struct settings_source *source, enum flow_
 /** What to connect from, to such a host; family NONE: any. */
 struct flow_address settings_source_address(const struct settings_source *source,
                                             enum flow_family family);
+/** "*" matches every name, "*.example.org" those below it, others themselves; ASCII case ignored.
+ */
+bool settings_name_matches(const char *pattern, struct span name);
 /** Is this the rule for "*"? */
 bool settings_site_is_default(const struct settings_site *rule);
 bool settings_relay_is_allowed(const struct settings *settings, const struct flow_address *client);

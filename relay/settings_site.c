@@ -14,7 +14,7 @@
 
 #include <stdio.h>
 
-static bool name_matches(const char *pattern, struct span name)
+bool settings_name_matches(const char *pattern, struct span name)
 {
     struct span wanted = span_from_text(pattern);
 
@@ -28,7 +28,7 @@ static bool name_matches(const char *pattern, struct span name)
 static bool host_is_of(const struct settings_site *rule, struct span name)
 {
     for (uint32_t i = 0; i < rule->mx_count; i++) {
-        if (name_matches(rule->mx[i], name))
+        if (settings_name_matches(rule->mx[i], name))
             return true;
     }
     return false;
@@ -46,7 +46,7 @@ static bool provider_matches(const struct settings_site *rule, const struct mx_a
 /* An exact name counts most, then the longer pattern. */
 static uint32_t domain_score(const struct settings_site *rule, struct span domain)
 {
-    if (!name_matches(rule->pattern, domain))
+    if (!settings_name_matches(rule->pattern, domain))
         return 0;
     return rule->pattern[0] == '*' ? (uint32_t)strlen(rule->pattern) : UINT32_MAX;
 }

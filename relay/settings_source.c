@@ -19,6 +19,47 @@ const struct settings_pool *settings_pool_of(const struct settings *settings, st
     return pool != NULL ? pool : &settings->pools[settings->default_pool];
 }
 
+static bool rule_has_listener(const struct settings_pool_rule *rule,
+                              const struct flow_address *listener)
+{
+    for (uint32_t i = 0; i < rule->listener_count; i++) {
+        if (flow_address_is_equal(&rule->listeners[i], listener))
+            return true;
+    }
+    return rule->listener_count == 0;
+}
+
+static bool rule_has_sender(const struct settings_pool_rule *rule, struct span domain)
+{
+    for (uint32_t i = 0; i < rule->sender_count; i++) {
+        if (settings_name_matches(rule->senders[i], domain))
+            return true;
+    }
+    return rule->sender_count == 0;
+}
+
+const struct settings_pool *settings_pool_choose(const struct settings *settings,
+                                                 const struct flow_address *listener,
+                                                 struct span sender_domain)
+{
+    for (uint32_t i = 0; i < settings->pool_rule_count; i++) {
+        const struct settings_pool_rule *rule = &settings->pool_rules[i];
+        if (rule_has_listener(rule, listener) && rule_has_sender(rule, sender_domain))
+            return settings_pool_of(settings, span_from_text(rule->pool));
+    }
+    return settings_pool_of(settings, (struct span){0});
+}
+
+bool settings_pool_header_is_allowed(const struct settings *settings,
+                                     const struct flow_address *client)
+{
+    for (uint32_t i = 0; i < settings->pool_header_from_count; i++) {
+        if (flow_prefix_contains(&settings->pool_header_from[i], client))
+            return true;
+    }
+    return false;
+}
+
 const struct settings_source *settings_source_find(const struct settings *settings,
                                                    struct span name)
 {

@@ -9,6 +9,7 @@
 #include "relay/record.h"
 #include "relay/settings.h"
 #include "relay/smtp_body.h"
+#include "relay/smtp_strip.h"
 
 /*
  * The server side of SMTP as an engine: octets and the time go in, octets come out, and
@@ -77,8 +78,9 @@ struct smtpd_transaction {
     uint32_t recipient_capacity, encoded_size; /* at most, of the envelope */
     struct smtp_body body;
     struct smtp_header header;
-    uint64_t content_size;  /* of the client's content */
-    uint32_t received_size; /* of our own header field in front of it */
+    struct smtp_strip *strip; /* NULL: no field is to be taken out */
+    uint64_t content_size;    /* of the client's content */
+    uint32_t received_size;   /* of our own header field in front of it */
     tick_us deadline;
     uint16_t failure; /* enum smtpd_reply: the message is refused with it; 0: it is good so far */
     bool is_begun;    /* smtpd_begun() said yes */
@@ -106,6 +108,7 @@ struct smtpd_context {
     int64_t date_second; /* `date` is the text of this second */
     char date[40];
     uint64_t messages_accepted, messages_rejected, recipients_accepted, recipients_rejected;
+    uint64_t pools_unknown;              /* messages that asked for a pool that there is not */
     uint64_t replies[SMTPD_REPLY_COUNT]; /* by row */
 };
 

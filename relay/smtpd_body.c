@@ -33,6 +33,7 @@ static void body_begin(struct smtpd_session *session, bool is_data)
     smtp_body_init(&transaction->body, is_data, listener->bare_lf == SETTINGS_BARE_LF_NORMALIZE,
                    listener->limits.text_line_size_max, SMTP_BODY_BEST);
     smtp_header_init(&transaction->header);
+    smtpd_pool_begin(session);
 }
 
 /* ---- commands ---- */
@@ -138,7 +139,8 @@ static enum smtpd_reply content_judge(const struct smtpd_session *session)
         return SMTPD_REPLY_CONTENT_OCTETS;
     if ((flags & SMTP_BODY_LONG_LINE) && listener->long_lines == SETTINGS_LONG_LINES_REJECT)
         return SMTPD_REPLY_CONTENT_LINE;
-    if (transaction->content_size > listener->limits.message_size_max)
+    uint64_t taken = transaction->strip == NULL ? 0 : transaction->strip->size;
+    if (transaction->content_size + taken > listener->limits.message_size_max)
         return SMTPD_REPLY_SIZE_MAX;
     /*= rfc5321#section-6.3
      * Simple counting of the number of "Received:" header fields ... is an effective method of
@@ -159,7 +161,10 @@ static void content_add(struct smtpd_transaction *transaction, struct span octet
 static struct smtp_body_step content_scan(struct smtpd_session *session, struct span octets)
 {
     struct smtpd_transaction *transaction = session->transaction;
-    struct smtp_body_step step = smtp_body_scan(&transaction->body, octets);
+    bool has_field =
+        transaction->strip != NULL && !transaction->header.is_done && transaction->failure == 0;
+    struct smtp_body_step step = has_field ? smtpd_pool_scan(transaction, octets)
+                                           : smtp_body_scan(&transaction->body, octets);
 
     if (transaction->failure == 0) {
         content_add(transaction, span_head(octets, step.pass));
@@ -183,6 +188,8 @@ static void message_finish(struct smtpd_context *context, struct smtpd_session *
     struct smtpd_transaction *transaction = session->transaction;
 
     transaction->envelope.body_size = transaction->content_size + transaction->received_size;
+    if (transaction->failure == 0)
+        transaction->failure = (uint16_t)smtpd_pool_choose(context, session);
     if (transaction->failure == 0) {
         transaction->is_complete = true;
         return;
@@ -252,7 +259,7 @@ static void chunk_feed(struct smtpd_context *context, struct smtpd_session *sess
             (struct smtpd_body_step){.pass = scan.pass, .skip = scan.skip, .insert = scan.insert};
         session->chunk.left -= scan.pass + scan.skip;
         if (session->chunk.left == 0 && session->chunk.is_last && transaction->failure == 0) {
-            struct span rest = smtp_body_finish(&transaction->body);
+            struct span rest = smtpd_pool_finish(transaction, smtp_body_finish(&transaction->body));
             if (rest.size > 0) {
                 CHECK(step->insert.size == 0);
                 step->insert = rest;

@@ -8,6 +8,7 @@
 /*
  * Shared by the files of the engine: smtpd.c (states, lines, dispatch, deadlines), smtpd_command.c
  * (EHLO and the small commands), smtpd_mail.c (MAIL, RCPT), smtpd_body.c (DATA, BDAT, content),
+ * smtpd_pool.c (which pool a message is for),
  * smtpd_reply.c (replies and their order, records), smtpd_received.c (the trace field).
  */
 #define SMTPD_TRACE_SIZE_MAX 1024u
@@ -59,6 +60,16 @@ void smtpd_on_data(struct smtpd_context *context, struct smtpd_session *session,
                    const struct smtpd_line *line, struct tick_now now);
 void smtpd_on_bdat(struct smtpd_context *context, struct smtpd_session *session,
                    const struct smtpd_line *line, struct tick_now now);
+
+/* smtpd_pool.c */
+/** The field that names a pool is to be taken out of the message that begins. */
+void smtpd_pool_begin(struct smtpd_session *session);
+/** Scan a part of the header, from which the field is taken out. */
+struct smtp_body_step smtpd_pool_scan(struct smtpd_transaction *transaction, struct span octets);
+/** What is held back, and `rest` behind it, end the message. */
+struct span smtpd_pool_finish(struct smtpd_transaction *transaction, struct span rest);
+/** The message is whole: its pool is in the envelope. SMTPD_REPLY_OK, or why it is refused. */
+enum smtpd_reply smtpd_pool_choose(struct smtpd_context *context, struct smtpd_session *session);
 
 /* smtpd_reply.c */
 void smtpd_reply(struct smtpd_context *context, struct smtpd_session *session,

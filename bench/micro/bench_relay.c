@@ -10,6 +10,8 @@
 #include "relay/smtp_reply.h"
 #include "relay/smtpd.h"
 
+static const struct settings_pool the_pool = {.name = "default"};
+
 /* ---- commands ---- */
 
 struct session_context {
@@ -65,6 +67,8 @@ static void *session_set_up(void)
                                           .listener_count = 1,
                                           .relay_from = &context->clients,
                                           .relay_from_count = 1,
+                                          .pools = &the_pool,
+                                          .pool_count = 1,
                                           .routes = &context->route,
                                           .route_count = 1,
                                           .message_lifetime = TICK_S(432000)};

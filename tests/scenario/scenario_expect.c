@@ -23,6 +23,7 @@ static const struct {
     COUNTER("server.braked", server.brakes.connections),
     COUNTER("server.accepted", server.messages_accepted),
     COUNTER("server.rejected", server.messages_rejected),
+    COUNTER("server.pools_unknown", server.pools_unknown),
     COUNTER("server.timeouts", server.timeouts),
     COUNTER("server.desynchronised", server.desynchronised),
     COUNTER("client.connections", client.connections),

@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+static const struct settings_pool pool = {.name = "default"};
+
 static void on_record(void *opaque, const struct record *record)
 {
     struct harness *harness = opaque;
@@ -43,6 +45,9 @@ void harness_init(struct harness *harness)
                                           .listener_count = 1,
                                           .relay_from = &harness->relay_from,
                                           .relay_from_count = 1,
+                                          .pools = &pool,
+                                          .pool_count = 1,
+                                          .pool_header = "x-pool",
                                           .routes = harness->routes,
                                           .route_count = 4,
                                           .message_lifetime = TICK_S(432000)};

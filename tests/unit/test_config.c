@@ -188,6 +188,9 @@ static const char full[] =
     "pools:\n"
     "  - {name: bulk, members: [{source: out-2, weight: 1000}, {source: out-1}]}\n"
     "  - {name: default, members: [{source: out-1}]}\n"
+    "pool_rules:\n"
+    "  - {listeners: [\"127.0.0.1:2525\"], senders: [\"*.example.net\", example.net], pool: BULK}\n"
+    "pool_header: {name: X-Angarium-Pool, from: [10.0.0.0/8], unknown: refuse}\n"
     "client: {connect_timeout: 10s}\n"
     "retry: {min: 1m, max: 1h}\n"
     "message_lifetime: 4d\n"
@@ -246,6 +249,19 @@ static void test_full_file(void **state)
     assert_string_equal("default", settings_pool_of(settings, SPAN_LITERAL(""))->name);
     assert_string_equal("default", settings_pool_of(settings, SPAN_LITERAL("gone"))->name);
     assert_string_equal("bulk", settings_pool_of(settings, SPAN_LITERAL("BULK"))->name);
+    struct flow_address listener = ip("127.0.0.1", 2525), client = ip("10.255.255.255", 0);
+    assert_string_equal(
+        "bulk", settings_pool_choose(settings, &listener, SPAN_LITERAL("A.Example.Net"))->name);
+    assert_string_equal("default",
+                        settings_pool_choose(settings, &listener, SPAN_LITERAL(""))->name);
+    listener.port = 26;
+    assert_string_equal(
+        "default", settings_pool_choose(settings, &listener, SPAN_LITERAL("example.net"))->name);
+    assert_string_equal("x-angarium-pool", settings->pool_header);
+    assert_true(settings_pool_header_is_allowed(settings, &client));
+    client = ip("11.0.0.0", 0);
+    assert_false(settings_pool_header_is_allowed(settings, &client));
+    assert_int_equal(SETTINGS_POOL_UNKNOWN_REFUSE, settings->pool_unknown);
     assert_int_equal(31997952, config->spool.segment_size); /* a multiple of 4 KiB */
     config_free(config);
 }
@@ -381,6 +397,14 @@ static void test_mistakes(void **state)
          "weight: expected a number from 1 to 1000"},
         {"unknown default pool", "sources: [{name: a}]\ndefault_pool: p\n",
          "test.yaml:2: default_pool: there is no pool named p"},
+        {"rule for a pool that there is not", "pool_rules:\n- {pool: p}\n",
+         "test.yaml:2: pool_rules[].pool: there is no pool named p"},
+        {"rule for a listener that there is not",
+         "pool_rules:\n- {listeners: [\"192.0.2.9:25\"], pool: default}\n",
+         "test.yaml:2: pool_rules[].listeners: 192.0.2.9:25 is no address of `listen`"},
+        {"name of a header of 41 octets",
+         "pool_header: {name: a2345678901234567890123456789012345678901}\n",
+         "pool_header.name: expected a name of letters"},
         {"two default pools",
          "sources: [{name: a}]\npools: [{name: default, members: [{source: a}]}, "
          "{name: p, members: [{source: a}]}]\ndefault_pool: p\n",

@@ -30,6 +30,8 @@
 
 /* ---- the transfer ---- */
 
+static const struct settings_pool the_pool = {.name = "default"};
+
 struct transfer_intake {
     struct buf_queue body;
 };
@@ -163,6 +165,8 @@ static void make_settings(void)
     house.settings = (struct settings){.hostname = "relay.example",
                                        .listeners = house.listeners,
                                        .listener_count = 1,
+                                       .pools = &the_pool,
+                                       .pool_count = 1,
                                        .routes = house.routes,
                                        .route_count = 2,
                                        .message_lifetime = TICK_S(432000),

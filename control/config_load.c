@@ -39,6 +39,23 @@ static enum err file_read(const char *path, uint8_t **ret_text, uint32_t *ret_si
     return ERR_OK;
 }
 
+/* A relative path begins beside the configuration, so that both move together. */
+static enum err patterns_path_complete(struct config *config, const char *beside)
+{
+    const char *slash = strrchr(beside, '/');
+
+    if (config->patterns_file[0] == '/' || slash == NULL)
+        return ERR_OK;
+    size_t folder = (size_t)(slash - beside) + 1, size = strlen(config->patterns_file) + 1;
+    char *path = arena_acquire(&config->arena, folder + size);
+    if (path == NULL)
+        return ERR_MEMORY;
+    memcpy(path, beside, folder);
+    memcpy(path + folder, config->patterns_file, size);
+    config->patterns_file = path;
+    return ERR_OK;
+}
+
 static enum err patterns_load(struct config *config, struct config_report *report)
 {
     const char *file = report->file;
@@ -47,6 +64,10 @@ static enum err patterns_load(struct config *config, struct config_report *repor
 
     if (config->patterns_file == NULL)
         return ERR_OK;
+    if (patterns_path_complete(config, file) != ERR_OK) {
+        config_complain(report, 0, "", "the configuration is too large");
+        return ERR_MEMORY;
+    }
     report->file = config->patterns_file;
     enum err err = file_read(config->patterns_file, &text, &size, report);
     report->file = file;

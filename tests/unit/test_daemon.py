@@ -350,7 +350,7 @@ def patterns_file_is_read():
     """Patterns come from a file of their own, which a reload reads again; a mistake there has its name and line."""
     with open(path("patterns.yaml"), "w", encoding="utf-8") as file:
         file.write("patterns:\n- {name: busy, reply: too many, action: suspend}\n")
-    config = write_config("relay.yaml", more=f"patterns_file: {path('patterns.yaml')}\n"
+    config = write_config("relay.yaml", more="patterns_file: patterns.yaml\n"
                           "patterns: [{name: first, reply: x, action: bounce}]\n")
     daemon = Daemon(config)
     status, text = cli("site", "patterns")

@@ -267,7 +267,7 @@ static void work_review(struct qmgr *qmgr, struct qmgr_work *work)
     if (message->active > 0 || work->dsn_state == QMGR_DSN_REPORTED)
         return;
     bool is_idle = buf_queue_is_empty(&work->body) && work->encoded == NULL && work->load == NULL;
-    if (is_idle && work->pins == 0 && work->failures == NULL && !message->is_delay_owed)
+    if (is_idle && work->pins == 0 && work->dsn_state == QMGR_DSN_NONE && work->failures == NULL)
         work_free(qmgr, work);
     else if (work->encoded == NULL || message->fresh == 0)
         qmgr_envelope_close(work);

@@ -22,6 +22,9 @@
  * together; recipients that wait for a retry do not delay it. Which failures it speaks of is fixed
  * when it is REPORTED; later ones get the next, with the next run number.
  *
+ * Limits: while DSN_LATE_MAX are listed, mail that is only late is told at the end of its next
+ * attempt. Envelopes are read for the first DSN_READ_AHEAD.
+ *
  * A crash between the DSN's commit and our hearing of it changes nothing: the PROGRESS that settles
  * the failures, or says that the delay was told, with the run number, is in that commit.
  */
@@ -29,7 +32,8 @@
 
 #include "queue/qmgr_state.h"
 
-#define DSN_READ_AHEAD 16u /* envelopes of those that are next */
+#define DSN_LATE_MAX   1024u /* listed, when no more are listed that are only late */
+#define DSN_READ_AHEAD 16u   /* envelopes of those that are next */
 
 uint32_t qmgr_text_copy(struct span text, uint8_t *ret_octets)
 {
@@ -171,6 +175,7 @@ static void dsn_list_append(struct qmgr *qmgr, struct qmgr_work *work)
     else
         qmgr->dsns.first = work;
     qmgr->dsns.last = work;
+    qmgr->dsns.count++;
 }
 
 static void dsn_list_remove(struct qmgr *qmgr, struct qmgr_work *work)
@@ -183,6 +188,7 @@ static void dsn_list_remove(struct qmgr *qmgr, struct qmgr_work *work)
         work->next->prev = work->prev;
     else
         qmgr->dsns.last = work->prev;
+    qmgr->dsns.count--;
 }
 
 /* The only writer of work->dsn_state. */
@@ -197,9 +203,18 @@ static void dsn_enter(struct qmgr *qmgr, struct qmgr_work *work, enum qmgr_dsn_s
         dsn_list_append(qmgr, work);
 }
 
+/* A million messages that are late at the same time do not all need a work: those beyond the bound
+ * are told when their next attempt has ended. */
+static bool delay_has_room(const struct qmgr *qmgr, const struct qmgr_message *message)
+{
+    return qmgr->dsns.count < DSN_LATE_MAX ||
+           (message->work != NULL && message->work->dsn_state != QMGR_DSN_NONE);
+}
+
 void qmgr_dsn_review(struct qmgr *qmgr, struct qmgr_message *message)
 {
-    bool is_owed = (message->failed > 0 || message->is_delay_owed) && message->active == 0;
+    bool is_late = message->is_delay_owed && delay_has_room(qmgr, message);
+    bool is_owed = (message->failed > 0 || is_late) && message->active == 0;
 
     if (message->work == NULL && !is_owed)
         return;

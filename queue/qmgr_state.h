@@ -310,6 +310,7 @@ struct qmgr {
     uint64_t round_occupied[QMGR_CLASS_COUNT / 64];
     struct {
         struct qmgr_work *first, *last;
+        uint32_t count;
     } dsns;
     struct qmgr_load *loads;
     uint32_t load_count;

@@ -207,10 +207,14 @@ static uint32_t verify_lines(const struct qmgr *qmgr)
 
 static void verify_dsn_list(const struct qmgr *qmgr)
 {
+    uint32_t count = 0;
+
     for (const struct qmgr_work *work = qmgr->dsns.first; work != NULL; work = work->next) {
+        count++;
         CHECK(work->dsn_state == QMGR_DSN_LISTED);
         CHECK(work->next == NULL ? qmgr->dsns.last == work : work->next->prev == work);
     }
+    CHECK(count == qmgr->dsns.count);
 }
 
 uint32_t qmgr_verify(const struct qmgr *qmgr)

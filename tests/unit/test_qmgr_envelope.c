@@ -322,6 +322,49 @@ static void a_notification_waits_for_the_envelope(void **state)
     fixture_fini(&f);
 }
 
+static uint32_t tell_all(struct fixture *f)
+{
+    struct qmgr_message *message;
+    uint32_t count = 0;
+
+    while ((message = qmgr_dsn_next(f->qmgr, f->now)) != NULL) {
+        (void)qmgr_dsn_view(f->qmgr, message);
+        qmgr_dsn_written(f->qmgr, message, f->now);
+        count++;
+    }
+    return count;
+}
+
+/* Mail that is late at the same time: some is told now, the rest at the end of its next attempt. */
+static void late_mail_is_told_in_parts(void **state)
+{
+    const uint32_t messages = 1100, at_once = 1024;
+    struct qmgr_delivery *delivery;
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, &(struct qmgr_options){.message_count_max = messages,
+                                            .retry_min = TICK_S(300),
+                                            .retry_max = TICK_S(3600),
+                                            .delay_after = TICK_S(3600),
+                                            .is_delay_unasked = true});
+    for (uint64_t id = 1; id <= messages; id++)
+        assert_int_equal(
+            ERR_OK,
+            fixture_insert(&f, &(struct message_options){.id = id, .recipients = "a@y.example"},
+                           NULL));
+    fixture_pass(&f, TICK_S(3600) + TICK_MS(1));
+    assert_sound(&f);
+    assert_int_equal(at_once, tell_all(&f));
+    assert_sound(&f);
+    while ((delivery = fixture_take_one(&f)) != NULL)
+        fixture_finish_all(&f, delivery, RECIPIENT_DUE, "450 later");
+    assert_int_equal(messages - at_once, tell_all(&f));
+    assert_int_equal(messages, qmgr_get_stats(f.qmgr).delays_told);
+    assert_sound(&f);
+    fixture_fini(&f);
+}
+
 /* ---- recovery from an index ---- */
 
 static void index_and_envelope_make_the_same_queue(void **state)
@@ -484,6 +527,7 @@ int main(void)
         cmocka_unit_test(expiry_of_what_cannot_be_read_comes_again),
         cmocka_unit_test(expiry_and_an_attempt_share_a_read),
         cmocka_unit_test(a_notification_waits_for_the_envelope),
+        cmocka_unit_test(late_mail_is_told_in_parts),
         cmocka_unit_test(index_and_envelope_make_the_same_queue),
         cmocka_unit_test(a_scan_waits_for_envelopes),
         cmocka_unit_test(what_cannot_be_read_is_listed_and_can_be_deleted),

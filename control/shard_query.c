@@ -89,15 +89,30 @@ static void query_list(struct qmgr *queue, uint32_t shard, struct shard_query *q
     }
 }
 
+static void query_count(struct qmgr *queue, struct shard_query *query, struct tick_now now)
+{
+    uint64_t count = 0;
+    bool is_done = true;
+
+    if (query->cursor == 0)
+        query->cursor = qmgr_count_begin(queue, query->filter, now);
+    query->err = qmgr_count_step(queue, query->cursor, &count, &is_done, now);
+    query->is_waiting = count == 0 && !is_done && qmgr_scan_is_waiting(queue, query->cursor);
+    query->acted.matched += count;
+    if (is_done)
+        query->cursor = UINT64_MAX;
+}
+
 static void query_act(struct qmgr *queue, struct shard_query *query, struct tick_now now)
 {
     struct qmgr_match matches[SHARD_QUERY_ACTS_MAX];
-    uint32_t count = query_step(queue, query, matches, SHARD_QUERY_ACTS_MAX, now);
 
-    if (query->is_dry_run)
-        query->acted.matched += count;
-    else
-        qmgr_act(queue, matches, count, query->order, &query->acted, now);
+    if (query->is_dry_run) {
+        query_count(queue, query, now);
+        return;
+    }
+    uint32_t count = query_step(queue, query, matches, SHARD_QUERY_ACTS_MAX, now);
+    qmgr_act(queue, matches, count, query->order, &query->acted, now);
 }
 
 void shard_query_queue(struct qmgr *queue, uint32_t shard, struct shard_query *query,

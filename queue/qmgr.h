@@ -333,6 +333,11 @@ enum err qmgr_scan_step(struct qmgr *qmgr, uint64_t handle, struct qmgr_match *r
                         struct tick_now now) MUST_CHECK;
 /** All recipients of one message, in any state, by qmgr_scan_step(). */
 uint64_t qmgr_show_begin(struct qmgr *qmgr, struct message_id id, struct tick_now now);
+/** How many recipients match, step by step; reads only the envelopes it must. */
+uint64_t qmgr_count_begin(struct qmgr *qmgr, const struct qmgr_filter *filter, struct tick_now now);
+/** As qmgr_scan_step(). */
+enum err qmgr_count_step(struct qmgr *qmgr, uint64_t handle, uint64_t *ret_count, bool *ret_is_done,
+                         struct tick_now now) MUST_CHECK;
 /** Nothing will be found before an envelope was read: step again after a qmgr_on_read(). */
 bool qmgr_scan_is_waiting(struct qmgr *qmgr, uint64_t handle);
 /** No effect on a handle that is gone. */

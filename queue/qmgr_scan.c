@@ -17,6 +17,8 @@
  * here: its recipients, if they match what only the envelope knows. A place whose envelope cannot
  * be read is told as one recipient without an address, unless the filter asks for one.
  *
+ * Who only counts needs no envelope where the index says how many recipients match.
+ *
  * Invariants
  *   1. A step looks at no more than SCAN_LOOKS places, and stops when its matches are full; where
  *      it stopped inside a message is kept by recipient. It also stops where it would have to wait
@@ -249,11 +251,34 @@ static void place_unpin(struct qmgr *qmgr, struct qmgr_place *place)
     qmgr_message_review(qmgr, message);
 }
 
+/* What the index knows of a place: recipients that match. False: the envelope must be asked. */
+static bool place_count(const struct qmgr_scan *scan, const struct qmgr_message *message,
+                        const struct qmgr_delivery *only, uint64_t *ret_count)
+{
+    const uint32_t asked = QMGR_FILTER_SENDER | QMGR_FILTER_RECIPIENT;
+    uint64_t count = 0;
+
+    if (!scan->is_count || qmgr_filter_has(&scan->filter, asked) ||
+        (only == NULL && message->failed > 0))
+        return false;
+    const struct qmgr_delivery *delivery = only != NULL ? only : message->deliveries;
+    for (; delivery != NULL; delivery = only != NULL ? NULL : qmgr_delivery_next(delivery))
+        count += delivery_matches(&scan->filter, delivery) ? delivery->due_count : 0;
+    *ret_count = count;
+    return true;
+}
+
 static void place_add(struct qmgr *qmgr, struct qmgr_scan *scan, struct qmgr_message *message,
                       struct qmgr_delivery *only, struct tick_now now)
 {
+    uint64_t count;
+
     if (!message_matches(&scan->filter, message, now))
         return;
+    if (place_count(scan, message, only, &count)) {
+        scan->counted += count;
+        return;
+    }
     CHECK(scan->place_count < QMGR_SCAN_PLACES);
     scan->places[scan->place_count++] = (struct qmgr_place){message, only};
     place_pin(qmgr, message);
@@ -507,6 +532,29 @@ enum err qmgr_scan_step(struct qmgr *qmgr, uint64_t handle, struct qmgr_match *r
     *ret_count = out.count;
     if (*ret_is_done)
         qmgr_scan_end(qmgr, handle);
+    return ERR_OK;
+}
+
+uint64_t qmgr_count_begin(struct qmgr *qmgr, const struct qmgr_filter *filter, struct tick_now now)
+{
+    uint64_t handle = qmgr_scan_begin(qmgr, filter, now);
+
+    qmgr->scans[(uint32_t)handle].is_count = true;
+    return handle;
+}
+
+enum err qmgr_count_step(struct qmgr *qmgr, uint64_t handle, uint64_t *ret_count, bool *ret_is_done,
+                         struct tick_now now)
+{
+    struct qmgr_match matches[QMGR_SCAN_PLACES];
+    struct qmgr_scan *scan = scan_find(qmgr, handle);
+    uint32_t told;
+
+    if (scan == NULL)
+        return ERR_STALE;
+    scan->counted = 0;
+    TRY(qmgr_scan_step(qmgr, handle, matches, COUNT_OF(matches), &told, ret_is_done, now));
+    *ret_count = told + scan->counted;
     return ERR_OK;
 }
 

@@ -283,6 +283,8 @@ struct qmgr_scan {
     struct qmgr_message *message;   /* of the sender: looked at next */
     uint32_t left;                  /* of the line's or sender's list when its walk began */
     bool has_more;                  /* places to be found */
+    bool is_count;                  /* what the index can tell is counted, not told */
+    uint64_t counted;               /* recipients, by this step */
     bool is_of_all_states;          /* also recipients that are at their end */
     struct qmgr_place places[QMGR_SCAN_PLACES];
     uint32_t place_count;

@@ -492,6 +492,52 @@ static void what_cannot_be_read_is_listed_and_can_be_deleted(void **state)
     fixture_fini(&f);
 }
 
+static const struct {
+    const char *filter;
+    uint64_t count, reads;
+} counts[] = {
+    {"domain=y.example", 200, 0},
+    {"sender_domain=x.example", 300, 0},
+    {"state=ready", 300, 0},
+    {"", 300, 0},
+    {"recipient=a@y.example", 100, 100},
+    {"sender=a@x.example domain=z.example", 100, 100},
+};
+
+/* What only counts reads no envelope that it can do without. */
+static void counting_reads_only_what_it_must(void **state)
+{
+    char why[QMGR_FILTER_WHY_SIZE];
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(counts); i++) {
+        struct qmgr_filter filter;
+        struct fixture f;
+        uint64_t total = 0, found;
+        bool is_done = false;
+        print_message("# %s\n", counts[i].filter);
+        fixture_init(&f, NULL);
+        for (uint64_t id = 1; id <= 100; id++)
+            assert_int_equal(
+                ERR_OK,
+                fixture_insert(&f,
+                               &(struct message_options){
+                                   .id = id, .recipients = "a@y.example b@y.example c@z.example"},
+                               NULL));
+        assert_int_equal(ERR_OK, qmgr_filter_parse(span_from_text(counts[i].filter), &filter, why));
+        uint64_t handle = qmgr_count_begin(f.qmgr, &filter, f.now);
+        for (uint32_t step = 0; step < 100 && !is_done; step++) {
+            assert_int_equal(ERR_OK, qmgr_count_step(f.qmgr, handle, &found, &is_done, f.now));
+            total += found;
+        }
+        assert_true(is_done);
+        assert_int_equal(counts[i].count, total);
+        assert_int_equal(counts[i].reads, f.reads_total);
+        assert_sound(&f);
+        fixture_fini(&f);
+    }
+}
+
 static void a_message_may_end_while_a_scan_has_it(void **state)
 {
     struct qmgr_filter filter = {0};
@@ -532,6 +578,7 @@ int main(void)
         cmocka_unit_test(a_scan_waits_for_envelopes),
         cmocka_unit_test(what_cannot_be_read_is_listed_and_can_be_deleted),
         cmocka_unit_test(a_message_may_end_while_a_scan_has_it),
+        cmocka_unit_test(counting_reads_only_what_it_must),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,6 +13,7 @@
 
 #include "queue/crc32c.h"
 
+#define HEAD_PIECE         512u /* copied at a time: a header is seldom longer */
 #define CHECK_WANTED(sink) ((sink)->ledger != NULL || (sink)->options->is_checking)
 
 void sink_transaction_reset(struct sink_session *session)
@@ -63,13 +64,14 @@ static void keep(struct sink_session *session, struct span text)
     session->kept_size = needed;
 }
 
-/* The header's part of the text, taken into `head`; the rest is body. */
+/* The header's part of the text, or the beginning of it, taken into `head`. Returns the rest. */
 static struct span feed_head(struct sink_session *session, struct span text)
 {
     uint32_t from = session->head_size > 3 ? session->head_size - 3 : 0;
     uint32_t room = SINK_HEAD_SIZE - session->head_size;
     uint32_t size = text.size < room ? text.size : room;
 
+    size = size < HEAD_PIECE ? size : HEAD_PIECE;
     memcpy(session->head + session->head_size, text.data, size);
     const char *end = memmem(session->head + from, session->head_size + size - from, "\r\n\r\n", 4);
     if (end != NULL) {
@@ -89,7 +91,7 @@ void sink_message_feed(struct sink *sink, struct sink_session *session, struct s
     session->size += text.size;
     if (sink->options->keep_directory != NULL)
         keep(session, text);
-    if (session->is_head)
+    while (session->is_head && text.size > 0)
         text = feed_head(session, text);
     session->body_size += text.size;
     if (text.size > 0 && CHECK_WANTED(sink))

@@ -281,6 +281,7 @@ json_t *admin_queue_row(const struct shard_queue_row *row)
     json_object_set_new(json, "site", text_new(row->site, sizeof(row->site)));
     json_object_set_new(json, "source", text_new(row->source, sizeof(row->source)));
     json_object_set_new(json, "class", json_integer(row->class));
+    json_object_set_new(json, "class_name", json_string(row->class_name));
     json_object_set_new(json, "size", json_integer((json_int_t)row->size));
     json_object_set_new(json, "arrived_us", json_integer(row->arrived));
     json_object_set_new(json, "expires_us", json_integer(row->expires));

@@ -85,7 +85,7 @@ void cli_queue_show_print(const json_t *answer, wall_us now, FILE *out)
 
     fprintf(out, "id         %s\n", cli_shown(first, "id", text));
     fprintf(out, "sender     <%s>\n", cli_shown(first, "sender", text));
-    fprintf(out, "class      %" PRId64 "\n", cli_number(first, NULL, "class"));
+    fprintf(out, "class      %s\n", cli_shown(first, "class_name", text));
     if (*cli_shown(first, "source", text) != '\0')
         fprintf(out, "source     %s\n", text);
     fprintf(out, "size       %s\n",

@@ -136,6 +136,21 @@ struct config_pattern {
     struct option_list mx;     /* const char * */
 };
 
+/* An element of classes. */
+struct config_class {
+    uint32_t line;
+    const char *name;
+    uint32_t least;
+};
+
+/* An element of class_rules. */
+struct config_class_rule {
+    uint32_t line;
+    struct class_rule settings;
+    struct option_list listeners; /* struct flow_address */
+    const char *class;
+};
+
 struct config_records {
     const char *file; /* NULL: none */
     uint32_t buffer_count;
@@ -170,6 +185,8 @@ struct config {
     struct option_list pool_rules;       /* struct config_pool_rule */
     struct option_list pool_header_from; /* struct flow_prefix */
     struct option_list relay_from;       /* struct flow_prefix, as deny and allow */
+    struct option_list classes, class_rules;
+    const char *class_header, *class_default;
     struct option_list deny, allow;
     struct option_list resolvers; /* struct flow_address, as the next two */
     struct option_list own_addresses;
@@ -214,6 +231,8 @@ void config_patterns_assemble(struct config *config, struct config_report *repor
 enum err config_sites_assemble(struct config *config, struct config_report *report) MUST_CHECK;
 /** Part of config_assemble(): sources and pools. Errors: ERR_MEMORY. */
 enum err config_sources_assemble(struct config *config, struct config_report *report) MUST_CHECK;
+/** Part of config_assemble(): priority classes and their rules. Errors: ERR_MEMORY. */
+enum err config_classes_assemble(struct config *config, struct config_report *report) MUST_CHECK;
 /** Is this (port unused) an address of a port of the dataplane? */
 bool config_is_port_address(const struct config *config, const struct flow_address *address);
 

@@ -108,7 +108,7 @@ struct shard_queue_row { /* one recipient of one queued message */
     bool is_active, is_ready, is_held;
     uint32_t order; /* that holds it */
     char sender[256], recipient[256], domain[256], last_reply[256];
-    char site[64], source[64];
+    char site[64], source[64], class_name[QMGR_CLASS_NAME_SIZE];
 };
 
 /* Rows of one look: what a shard does for an operator in one turn. */

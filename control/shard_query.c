@@ -6,8 +6,9 @@
  */
 #include "control/shard_query.h"
 
-static void row_fill(struct shard_queue_row *row, const struct envelope *envelope,
-                     uint32_t recipient_index, const struct qmgr_status *status, uint32_t shard)
+static void row_fill(const struct qmgr *queue, struct shard_queue_row *row,
+                     const struct envelope *envelope, uint32_t recipient_index,
+                     const struct qmgr_status *status, uint32_t shard)
 {
     *row = (struct shard_queue_row){
         .id = envelope->id,
@@ -24,6 +25,7 @@ static void row_fill(struct shard_queue_row *row, const struct envelope *envelop
         .order = status->order,
         .class = envelope->class,
     };
+    (void)qmgr_class_name(queue, envelope->class, row->class_name);
     record_text(row->sender, sizeof(row->sender), envelope->sender);
     record_text(row->recipient, sizeof(row->recipient),
                 envelope->recipients[recipient_index].address);
@@ -34,8 +36,9 @@ static void row_fill(struct shard_queue_row *row, const struct envelope *envelop
 }
 
 /* What is known of a message whose envelope cannot be read. */
-static void row_fill_unreadable(struct shard_queue_row *row, const struct qmgr_match *match,
-                                const struct qmgr_status *status, uint32_t shard)
+static void row_fill_unreadable(const struct qmgr *queue, struct shard_queue_row *row,
+                                const struct qmgr_match *match, const struct qmgr_status *status,
+                                uint32_t shard)
 {
     struct envelope_recipient recipient = {.address = SPAN_LITERAL("(unreadable)")};
     struct envelope envelope = {
@@ -45,7 +48,7 @@ static void row_fill_unreadable(struct shard_queue_row *row, const struct qmgr_m
         .recipient_count = 1,
     };
     envelope.arrived = (wall_us)envelope.id.high;
-    row_fill(row, &envelope, 0, status, shard);
+    row_fill(queue, row, &envelope, 0, status, shard);
 }
 
 /* One step of the query's scan, which the first look begins. Returns how many were found. */
@@ -79,13 +82,13 @@ static void query_list(struct qmgr *queue, uint32_t shard, struct shard_query *q
         struct shard_queue_row *row = &query->rows[query->row_count++];
         if (match->is_unreadable) {
             struct qmgr_status status = qmgr_recipient_status(&unreadable, match->delivery, now);
-            row_fill_unreadable(row, match, &status, shard);
+            row_fill_unreadable(queue, row, match, &status, shard);
             continue;
         }
         const struct envelope *envelope = qmgr_message_envelope(match->message);
         struct qmgr_status status = qmgr_recipient_status(
             &envelope->recipients[match->recipient_index], match->delivery, now);
-        row_fill(row, envelope, match->recipient_index, &status, shard);
+        row_fill(queue, row, envelope, match->recipient_index, &status, shard);
     }
 }
 

@@ -30,6 +30,7 @@
  * Every message ends: qmgr_verify() counts messages that have no next event, which must always be
  * none.
  */
+#define QMGR_ROUND_CLASS_COUNT 16u /* the last one stands for all that follow, too */
 struct qmgr;
 struct qmgr_message;
 struct qmgr_delivery;
@@ -52,6 +53,14 @@ struct qmgr_order {
     uint32_t id;                   /* 1 to QMGR_ORDER_ID_MAX */
     wall_us until;                 /* HOLD */
     char reason[QMGR_REASON_SIZE]; /* printable */
+};
+
+/* What the priority classes are called, and what the later ones get at least. */
+#define QMGR_CLASS_NAME_SIZE 32u
+struct qmgr_classes {
+    const char *names[QMGR_ROUND_CLASS_COUNT]; /* each shorter than QMGR_CLASS_NAME_SIZE */
+    uint8_t least[QMGR_ROUND_CLASS_COUNT];     /* percent of the turns of a round */
+    uint32_t count;                            /* 0: classes have numbers only */
 };
 
 struct qmgr_options {
@@ -81,6 +90,11 @@ struct qmgr_options {
 /** Heap; start-up. No memory at start ends the process. */
 struct qmgr *qmgr_new(const struct qmgr_options *options, struct spool *spool, struct rng *rng,
                       struct tick_now now);
+/** From now on; borrowed until the next call. NULL: no names, and the lowest class goes first. */
+void qmgr_set_classes(struct qmgr *qmgr, const struct qmgr_classes *classes);
+/** "bulk", or the number of a class without a name. Returns ret_text. */
+const char *qmgr_class_name(const struct qmgr *qmgr, uint8_t class,
+                            char ret_text[QMGR_CLASS_NAME_SIZE]);
 /** Frees everything, parked lines and active deliveries too; calls no one back. */
 void qmgr_free(struct qmgr *qmgr);
 
@@ -135,14 +149,13 @@ void *qmgr_delivery_user(const struct qmgr_delivery *delivery);
 void qmgr_delivery_set_user(struct qmgr_delivery *delivery, void *user);
 
 /*
- * A round: parked lines that are served together. The lowest class goes first, strictly; inside a
- * class sender domains take turns, one delivery each; of a sender, its lines take turns; of a line
- * and sender, the oldest message goes first.
+ * A round: parked lines that are served together. The lowest class goes first, but for the turns
+ * that a later one gets at least; inside a class sender domains take turns, one delivery each; of a
+ * sender, its lines take turns; of a line and sender, the oldest message goes first.
  */
-#define QMGR_ROUND_CLASS_COUNT 16u /* the last one stands for all that follow, too */
 struct qmgr_round;
 /** Heap. No memory ends the process. */
-struct qmgr_round *qmgr_round_new(void);
+struct qmgr_round *qmgr_round_new(const struct qmgr *qmgr);
 /** CHECKs nothing: lines that are still in it must not be looked at again. */
 void qmgr_round_free(struct qmgr_round *round);
 /** A parked line comes to a round, and leaves it before it is given back. */

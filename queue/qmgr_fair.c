@@ -7,7 +7,9 @@
  * letters does not keep another's one waiting.
  *
  * Lines that are served together (all domains at one site) are in one round. There the lowest class
- * goes first; inside a class the shares take turns, one delivery each: a share is one sender domain
+ * goes first. One that is promised n percent earns n hundredths of a turn whenever somebody else
+ * has one, and goes first with a whole one; what it did not use is gone when nothing of it is left.
+ * Inside a class the shares take turns, one delivery each: a share is one sender domain
  * with all its parts in that round, which take turns in their share. So ten thousand domains at one
  * provider give a sender no more than one does.
  *
@@ -29,16 +31,20 @@
  * there are so many are one part together (`sender` NULL). Classes from QMGR_ROUND_CLASS_COUNT - 1
  * on are one in a round.
  */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "queue/qmgr_state.h"
 
+#define WHOLE_TURN       100u
 #define RANK_CLASS_SHIFT 54u /* microseconds since 1970 are below for five centuries */
 
 struct qmgr_round {
     struct qmgr_share_list classes[QMGR_ROUND_CLASS_COUNT];
-    uint32_t occupied; /* bit c: there is a share in class c */
-    uint32_t due;      /* deliveries */
+    const struct qmgr *qmgr;
+    uint32_t occupied;                      /* bit c: there is a share in class c */
+    uint32_t due;                           /* deliveries */
+    uint8_t earned[QMGR_ROUND_CLASS_COUNT]; /* hundredths of a turn */
 };
 
 static wall_us arrived_of(const struct qmgr_delivery *delivery)
@@ -212,8 +218,10 @@ static void share_leave(struct qmgr *qmgr, struct qmgr_part *part)
         link = &(*link)->hash_next;
     *link = share->hash_next;
     TAILQ_REMOVE(share->class, share, link);
-    if (TAILQ_EMPTY(share->class))
+    if (TAILQ_EMPTY(share->class)) {
         round->occupied &= ~(1u << (share->class - round->classes));
+        round->earned[share->class - round->classes] = 0;
+    }
     slab_release(&qmgr->shares, share);
 }
 
@@ -342,11 +350,12 @@ struct qmgr_delivery *qmgr_fair_next(struct qmgr_line *line)
 
 /* ---- rounds ---- */
 
-struct qmgr_round *qmgr_round_new(void)
+struct qmgr_round *qmgr_round_new(const struct qmgr *qmgr)
 {
     struct qmgr_round *round = calloc(1, sizeof(*round));
 
     CHECK(round != NULL);
+    round->qmgr = qmgr;
     for (uint32_t i = 0; i < QMGR_ROUND_CLASS_COUNT; i++)
         TAILQ_INIT(&round->classes[i]);
     return round;
@@ -380,11 +389,35 @@ void qmgr_round_leave(struct qmgr *qmgr, struct qmgr_line *line)
     line->round = NULL;
 }
 
+/* The lowest class, or the first behind it that has earned a turn. */
+static uint32_t round_class_next(const struct qmgr_round *round)
+{
+    for (uint32_t left = round->occupied & (round->occupied - 1); left != 0; left &= left - 1) {
+        if (round->earned[__builtin_ctz(left)] >= WHOLE_TURN)
+            return (uint32_t)__builtin_ctz(left);
+    }
+    return (uint32_t)__builtin_ctz(round->occupied);
+}
+
+static void round_earn(struct qmgr_round *round, uint32_t served)
+{
+    const struct qmgr_classes *classes = round->qmgr->classes;
+
+    if (round->earned[served] >= WHOLE_TURN)
+        round->earned[served] = (uint8_t)(round->earned[served] - WHOLE_TURN);
+    for (uint32_t left = round->occupied & (round->occupied - 1); left != 0 && classes != NULL;
+         left &= left - 1) {
+        uint32_t class = (uint32_t)__builtin_ctz(left);
+        if (round->earned[class] < WHOLE_TURN)
+            round->earned[class] = (uint8_t)(round->earned[class] + classes->least[class]);
+    }
+}
+
 static struct qmgr_share *round_share(const struct qmgr_round *round)
 {
     if (round->occupied == 0)
         return NULL;
-    return TAILQ_FIRST(&round->classes[__builtin_ctz(round->occupied)]);
+    return TAILQ_FIRST(&round->classes[round_class_next(round)]);
 }
 
 struct qmgr_line *qmgr_round_next(const struct qmgr_round *round)
@@ -403,7 +436,9 @@ struct qmgr_delivery *qmgr_round_take(struct qmgr *qmgr, struct qmgr_round *roun
         return NULL;
     struct qmgr_part *part = TAILQ_FIRST(&share->parts);
     struct qmgr_delivery *delivery = part_oldest(part);
-    *ret_rank = qmgr_rank(part->line->class, share->since);
+    /* A turn that was earned competes with those of the lowest class. */
+    *ret_rank = qmgr_rank((uint8_t)__builtin_ctz(round->occupied), share->since);
+    round_earn(round, (uint32_t)(share->class - round->classes));
     TAILQ_REMOVE(&share->parts, part, share_link);
     TAILQ_INSERT_TAIL(&share->parts, part, share_link);
     TAILQ_REMOVE(share->class, share, link);
@@ -421,6 +456,33 @@ uint32_t qmgr_round_due(const struct qmgr_round *round)
 int64_t qmgr_rank(uint8_t class, wall_us since)
 {
     return (int64_t) class << RANK_CLASS_SHIFT | (since & ((1ll << RANK_CLASS_SHIFT) - 1));
+}
+
+/* ---- names ---- */
+
+void qmgr_set_classes(struct qmgr *qmgr, const struct qmgr_classes *classes)
+{
+    CHECK(classes == NULL || classes->count <= QMGR_ROUND_CLASS_COUNT);
+    qmgr->classes = classes;
+}
+
+const char *qmgr_class_name(const struct qmgr *qmgr, uint8_t class,
+                            char ret_text[QMGR_CLASS_NAME_SIZE])
+{
+    if (qmgr->classes != NULL && class < qmgr->classes->count)
+        (void)snprintf(ret_text, QMGR_CLASS_NAME_SIZE, "%s", qmgr->classes->names[class]);
+    else
+        (void)snprintf(ret_text, QMGR_CLASS_NAME_SIZE, "%u", class);
+    return ret_text;
+}
+
+uint16_t qmgr_class_find(const struct qmgr *qmgr, struct span name)
+{
+    for (uint16_t i = 0; qmgr->classes != NULL && i < qmgr->classes->count; i++) {
+        if (span_is_equal_nocase(span_from_text(qmgr->classes->names[i]), name))
+            return i;
+    }
+    return QMGR_CLASS_COUNT;
 }
 
 /* ---- invariants ---- */

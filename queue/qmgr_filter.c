@@ -69,9 +69,12 @@ static bool class_read(struct span value, struct qmgr_filter *filter)
 {
     uint64_t number;
 
+    filter->class_name.size = 0;
+    if (value.data[0] < '0' || value.data[0] > '9')
+        return text_set(value, &filter->class_name);
     if (span_parse_u64(value, &number) != ERR_OK || number > UINT8_MAX)
         return false;
-    filter->class = (uint8_t)number;
+    filter->class = (uint16_t)number;
     return true;
 }
 
@@ -215,7 +218,7 @@ static const struct {
     {"domain", QMGR_FILTER_DOMAIN, domain_read, "a domain"},
     {"site", QMGR_FILTER_SITE, site_read, "a site's name"},
     {"source", QMGR_FILTER_SOURCE, source_read, "a source pool, or default"},
-    {"class", QMGR_FILTER_CLASS, class_read, "a number from 0 to 255"},
+    {"class", QMGR_FILTER_CLASS, class_read, "a name, or a number from 0 to 255"},
     {"state", QMGR_FILTER_STATE, state_read,
      "ready, waiting, active, held, failed, with commas between"},
     {"older", QMGR_FILTER_OLDER, older_read, "a time such as 90s, 5m, 2h, 1d12h"},

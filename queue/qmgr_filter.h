@@ -12,7 +12,7 @@
  *   domain=NAME            the domain that its delivery goes to
  *   site=NAME              the site, as `queue summary` calls it
  *   source=NAME            the source pool; `source=default` for mail without one
- *   class=N                the priority class, 0 to 255
+ *   class=NAME, class=N    the priority class, by its name or number (0 to 255)
  *   state=NAME[,NAME...]   ready, waiting, active, held, failed
  *   order=N                held by that order
  *   older=TIME, younger=TIME   since its arrival: 90s, 5m, 2h, 1d12h, 4w
@@ -54,11 +54,11 @@ struct qmgr_filter_text {
 struct qmgr_filter {
     uint32_t terms;  /* enum qmgr_filter_term */
     uint32_t states; /* enum qmgr_filter_state */
-    uint8_t class;
+    uint16_t class;  /* unless it has a name */
     uint32_t order;
     struct message_id id;
     tick_us older, younger;
-    struct qmgr_filter_text domain, site, source, sender, sender_domain, recipient;
+    struct qmgr_filter_text domain, site, source, sender, sender_domain, recipient, class_name;
 };
 
 #define QMGR_FILTER_WHY_SIZE 128u

@@ -477,6 +477,8 @@ uint64_t qmgr_scan_begin(struct qmgr *qmgr, const struct qmgr_filter *filter, st
                                .touched = now.tick,
                                .filter = *filter};
     qmgr->scan_count++;
+    if (scan->filter.class_name.size > 0)
+        scan->filter.class = qmgr_class_find(qmgr, qmgr_filter_span(&scan->filter.class_name));
     scan_plan(qmgr, scan);
     return (uint64_t)generation << 32 | (uint64_t)(scan - qmgr->scans);
 }
@@ -629,22 +631,16 @@ static void name_set(char *ret_name, struct span name, const char *when_empty)
     ret_name[name.size] = '\0';
 }
 
-static void line_group(const struct qmgr_line *line, enum qmgr_group_by by,
+static void line_group(const struct qmgr *qmgr, const struct qmgr_line *line, enum qmgr_group_by by,
                        struct qmgr_group *ret_group)
 {
-    static const char digits[] = "0123456789";
-    uint8_t class = line->class;
-    char number[4] = {digits[class / 100], digits[class / 10 % 10], digits[class % 10], '\0'};
+    char name[QMGR_CLASS_NAME_SIZE];
     struct span site = qmgr_line_site(line);
 
     if (by == QMGR_BY_SOURCE)
         name_set(ret_group->name, qmgr_line_source_pool(line), "default");
     else if (by == QMGR_BY_CLASS)
-        name_set(ret_group->name,
-                 span_from_text(number + (class < 10    ? 2
-                                          : class < 100 ? 1
-                                                        : 0)),
-                 "");
+        name_set(ret_group->name, span_from_text(qmgr_class_name(qmgr, line->class, name)), "");
     else if (by == QMGR_BY_SITE && site.size > 0)
         name_set(ret_group->name, site, "");
     else
@@ -668,7 +664,7 @@ uint32_t qmgr_groups(const struct qmgr *qmgr, enum qmgr_group_by by, uint64_t *c
         if (by == QMGR_BY_SENDER)
             name_set(ret_groups[count].name, qmgr_sender_name(sender), "<>");
         else
-            line_group(line, by, &ret_groups[count]);
+            line_group(qmgr, line, by, &ret_groups[count]);
         qmgr_ages_count(by == QMGR_BY_SENDER ? &sender->ages : &line->ages, now.wall,
                         ret_groups[count].ages);
     }

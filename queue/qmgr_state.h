@@ -319,6 +319,7 @@ struct qmgr {
     struct {
         struct qmgr_delivery *first, *last;
     } loaded; /* ACTIVE ones of which the transfer is to hear */
+    const struct qmgr_classes *classes; /* NULL: none */
     struct qmgr_dsn_share dsn_shares[QMGR_DSN_SHARE_SETS][QMGR_DSN_SHARE_WAYS];
     struct qmgr_work *work_spare;
     uint32_t work_spare_count;
@@ -426,6 +427,8 @@ void qmgr_reply_release(struct qmgr_reply *reply);
 struct qmgr_reply *qmgr_line_reply(struct qmgr_line *line, struct span text);
 
 /* qmgr_fair.c */
+/** The number of the class with this name; QMGR_CLASS_COUNT: none has. */
+uint16_t qmgr_class_find(const struct qmgr *qmgr, struct span name);
 /** In and out of the order of its line; counts are the line's and the round's. */
 void qmgr_fair_push(struct qmgr *qmgr, struct qmgr_delivery *delivery, wall_us since);
 void qmgr_fair_remove(struct qmgr *qmgr, struct qmgr_delivery *delivery);

@@ -120,7 +120,8 @@ static uint32_t body_scan(struct server *server, struct server_session *session,
             else
                 pieces[count++] =
                     (struct body_piece){step.pass, step.skip, step.insert, step.is_stored};
-            if (count == PIECES_MAX || smtpd_need(&session->smtpd) != SMTPD_NEED_BODY)
+            if (count == PIECES_MAX || step.is_borrowed ||
+                smtpd_need(&session->smtpd) != SMTPD_NEED_BODY)
                 return count;
         } while (rest.size > 0);
     }

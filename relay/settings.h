@@ -5,6 +5,7 @@
 #include "dataplane/flow.h"
 #include "dns/dns.h"
 #include "queue/rate.h"
+#include "relay/class.h"
 
 /*
  * What the configuration means to the relay: one immutable snapshot. control/config makes it from
@@ -184,6 +185,8 @@ struct settings {
     enum settings_pool_unknown pool_unknown;
     struct settings_client client;
     struct mx_policy mx;
+    struct class_settings classes;
+    struct header_names header; /* fields of a message that say something to us */
     tick_us retry_min, retry_max, message_lifetime; /* 5 min, 4 h (80 min ...), 5 d */
     uint32_t dsn_header_size_max;                   /* octets of header quoted in a DSN; 50,000 */
     uint32_t dsn_message_size_max;                  /* larger mail is not returned whole; 50,000 */

@@ -6,6 +6,7 @@
 #include "dataplane/flow.h"
 #include "queue/envelope.h"
 #include "relay/brake.h"
+#include "relay/header_reader.h"
 #include "relay/record.h"
 #include "relay/settings.h"
 #include "relay/smtp_body.h"
@@ -78,6 +79,7 @@ struct smtpd_transaction {
     uint32_t recipient_capacity, encoded_size; /* at most, of the envelope */
     struct smtp_body body;
     struct smtp_header header;
+    struct header_reader fields;
     struct smtp_strip *strip; /* NULL: no field is to be taken out */
     uint64_t content_size;    /* of the client's content */
     uint32_t received_size;   /* of our own header field in front of it */
@@ -185,7 +187,8 @@ enum err smtpd_feed_command(struct smtpd_context *context, struct smtpd_session 
 struct smtpd_body_step {
     uint32_t pass, skip;
     struct span insert;
-    bool is_stored; /* false: pass octets are to be dropped as well */
+    bool is_stored;   /* false: pass octets are to be dropped as well */
+    bool is_borrowed; /* `insert` is good until the next step only */
 };
 struct smtpd_body_step smtpd_feed_body(struct smtpd_context *context, struct smtpd_session *session,
                                        struct span octets, struct tick_now now);

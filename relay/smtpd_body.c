@@ -19,6 +19,7 @@
  *   2. After any end of a message, good or bad, nothing of its transaction is left in the session.
  *   3. Memory for a chunked message does not depend on the number of chunks.
  */
+#include "relay/class.h"
 #include "relay/smtpd_internal.h"
 
 /* A chunk without any MAIL before it: no pipelining client can mean it. */
@@ -34,6 +35,7 @@ static void body_begin(struct smtpd_session *session, bool is_data)
                    listener->limits.text_line_size_max, SMTP_BODY_BEST);
     smtp_header_init(&transaction->header);
     smtpd_pool_begin(session);
+    header_reader_init(&transaction->fields, &session->settings->header);
 }
 
 /* ---- commands ---- */
@@ -139,7 +141,8 @@ static enum smtpd_reply content_judge(const struct smtpd_session *session)
         return SMTPD_REPLY_CONTENT_OCTETS;
     if ((flags & SMTP_BODY_LONG_LINE) && listener->long_lines == SETTINGS_LONG_LINES_REJECT)
         return SMTPD_REPLY_CONTENT_LINE;
-    uint64_t taken = transaction->strip == NULL ? 0 : transaction->strip->size;
+    uint64_t taken = transaction->fields.cut_size;
+    taken += transaction->strip == NULL ? 0 : transaction->strip->size;
     if (transaction->content_size + taken > listener->limits.message_size_max)
         return SMTPD_REPLY_SIZE_MAX;
     /*= rfc5321#section-6.3
@@ -157,20 +160,24 @@ static void content_add(struct smtpd_transaction *transaction, struct span octet
         smtp_header_feed(&transaction->header, octets);
 }
 
-/* Scan a part of the message, keep count of it, and judge it. */
-static struct smtp_body_step content_scan(struct smtpd_session *session, struct span octets)
+/* Scan a part of the message, take what is for us out of its header, keep count of it, and judge
+ * it. */
+static struct smtp_body_step content_scan(struct smtpd_session *session, struct span octets,
+                                          bool *ret_is_borrowed)
 {
     struct smtpd_transaction *transaction = session->transaction;
-    bool has_field =
-        transaction->strip != NULL && !transaction->header.is_done && transaction->failure == 0;
-    struct smtp_body_step step = has_field ? smtpd_pool_scan(transaction, octets)
-                                           : smtp_body_scan(&transaction->body, octets);
 
-    if (transaction->failure == 0) {
-        content_add(transaction, span_head(octets, step.pass));
-        content_add(transaction, step.insert);
-        transaction->failure = (uint16_t)content_judge(session);
-    }
+    *ret_is_borrowed = false;
+    if (transaction->failure != 0)
+        return smtp_body_scan(&transaction->body, octets);
+    struct span part = span_head(octets, header_reader_wants(&transaction->fields, octets));
+    bool has_pool = transaction->strip != NULL && !transaction->header.is_done;
+    struct smtp_body_step step =
+        has_pool ? smtpd_pool_scan(transaction, part) : smtp_body_scan(&transaction->body, part);
+    step = header_reader_step(&transaction->fields, part, &step, ret_is_borrowed);
+    content_add(transaction, span_head(part, step.pass));
+    content_add(transaction, step.insert);
+    transaction->failure = (uint16_t)content_judge(session);
     return step;
 }
 
@@ -214,16 +221,31 @@ static void data_feed(struct smtpd_context *context, struct smtpd_session *sessi
                       struct span octets, struct tick_now now, struct smtpd_body_step *step)
 {
     struct smtpd_transaction *transaction = session->transaction;
-    struct smtp_body_step scan = content_scan(session, octets);
+    bool is_borrowed;
+    struct smtp_body_step scan = content_scan(session, octets, &is_borrowed);
 
     *step = (struct smtpd_body_step){.pass = scan.pass,
                                      .skip = scan.skip,
                                      .insert = scan.insert,
-                                     .is_stored = transaction->failure == 0};
+                                     .is_stored = transaction->failure == 0,
+                                     .is_borrowed = is_borrowed};
     if (!step->is_stored && !discard(context, session, scan.pass))
         return;
     if (scan.is_end)
         message_finish(context, session, now);
+}
+
+/* The last chunk is read: what was held back of the content comes behind it. */
+static void content_finish(struct smtpd_session *session, struct smtpd_body_step *step)
+{
+    struct smtpd_transaction *transaction = session->transaction;
+    struct span before = step->insert;
+
+    struct span rest = smtpd_pool_finish(transaction, smtp_body_finish(&transaction->body));
+    step->insert = header_reader_finish(&transaction->fields, before, rest);
+    step->is_borrowed = true;
+    content_add(transaction, span_skip(step->insert, before.size));
+    transaction->failure = (uint16_t)content_judge(session);
 }
 
 /* The chunk is read: reply, or verdict. */
@@ -254,19 +276,15 @@ static void chunk_feed(struct smtpd_context *context, struct smtpd_session *sess
     uint32_t size = octets.size > session->chunk.left ? (uint32_t)session->chunk.left : octets.size;
 
     if (session->chunk.refusal == SMTPD_REPLY_OK) {
-        struct smtp_body_step scan = content_scan(session, span_head(octets, size));
-        *step =
-            (struct smtpd_body_step){.pass = scan.pass, .skip = scan.skip, .insert = scan.insert};
+        bool is_borrowed;
+        struct smtp_body_step scan = content_scan(session, span_head(octets, size), &is_borrowed);
+        *step = (struct smtpd_body_step){.pass = scan.pass,
+                                         .skip = scan.skip,
+                                         .insert = scan.insert,
+                                         .is_borrowed = is_borrowed};
         session->chunk.left -= scan.pass + scan.skip;
-        if (session->chunk.left == 0 && session->chunk.is_last && transaction->failure == 0) {
-            struct span rest = smtpd_pool_finish(transaction, smtp_body_finish(&transaction->body));
-            if (rest.size > 0) {
-                CHECK(step->insert.size == 0);
-                step->insert = rest;
-                content_add(transaction, rest);
-            }
-            transaction->failure = (uint16_t)content_judge(session);
-        }
+        if (session->chunk.left == 0 && session->chunk.is_last && transaction->failure == 0)
+            content_finish(session, step);
         session->chunk.refusal = transaction->failure;
         step->is_stored = transaction->failure == 0;
     } else {
@@ -372,6 +390,13 @@ struct envelope *smtpd_end(struct smtpd_context *context, struct smtpd_session *
     uint64_t header_size = transaction->received_size + transaction->header.size;
     envelope->header_size = header_size > UINT32_MAX ? UINT32_MAX : (uint32_t)header_size;
     envelope->flags = envelope_flags(transaction);
+    envelope->class =
+        class_decide(&session->settings->classes, &(struct class_mail){
+                                                      .envelope = envelope,
+                                                      .fields = &transaction->fields,
+                                                      .listener = &session->listener->address,
+                                                      .is_relay_client = session->is_relay_client,
+                                                  });
     envelope->expires = envelope->arrived + (wall_us)session->settings->message_lifetime;
     session->transaction = NULL;
     transaction->sequence = ++session->sequence;

@@ -488,6 +488,7 @@ struct transfer *transfer_new(const struct transfer_options *options,
     queue.on_expired = transfer_on_expired;
     queue.on_order = transfer_on_order;
     transfer->qmgr = qmgr_new(&queue, options->spool, options->rng, now);
+    qmgr_set_classes(transfer->qmgr, &settings->classes.order);
 
     struct site_options sites = options->sites;
     sites.context = transfer;
@@ -519,6 +520,7 @@ void transfer_set_settings(struct transfer *transfer, const struct settings *set
 {
     transfer->settings = settings;
     reaction_matcher_use(transfer->matcher, settings->reactions);
+    qmgr_set_classes(transfer->qmgr, &settings->classes.order);
     client_set_settings(transfer->client, settings);
     source_set_settings(transfer->sources, settings);
     transfer_places_wake(transfer);

@@ -63,7 +63,7 @@ static struct transfer_place *place_new(struct transfer *transfer, uint64_t key,
     place->turns = (struct source_turn *)(void *)((uint8_t *)place + size);
     TAILQ_INIT(&place->lines);
     TAILQ_INIT(&place->ready);
-    place->round = qmgr_round_new();
+    place->round = qmgr_round_new(transfer->qmgr);
     place->hash_next = *bucket;
     *bucket = place;
     return place;

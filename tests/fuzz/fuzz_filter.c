@@ -33,6 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_text(&filter.sender_domain, ENVELOPE_DOMAIN_SIZE_MAX);
     check_text(&filter.source, ENVELOPE_ADDRESS_SIZE_MAX);
     check_text(&filter.sender, ENVELOPE_ADDRESS_SIZE_MAX);
+    check_text(&filter.class_name, ENVELOPE_ADDRESS_SIZE_MAX);
     check_text(&filter.recipient, ENVELOPE_ADDRESS_SIZE_MAX);
     return 0;
 }

@@ -272,6 +272,8 @@ static void world_config(struct sim *sim)
                     "retry: {min: 20s, max: 10m}\n"
                     "message_lifetime: 3h\n"
                     "bounce: {delay_after: 20m, per_sender: 4}\n"
+                    "classes: [{name: transactional}, {name: normal}, {name: bulk, least: 20}]\n"
+                    "class_default: normal\n"
                     "client: {connections_per_site: %u}\n"
                     "cores: %u\n",
                     1 + draw(sim, 6), cores);

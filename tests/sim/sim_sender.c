@@ -163,13 +163,27 @@ static void message_finished(struct senders *senders, struct sender *sender, uin
     sender->unanswered_ends++;
 }
 
+/* What the message consists of; every other one says its class, for the relay alone to see. */
+static void sender_content(struct senders *senders, uint32_t number, struct sim_text *ret_content)
+{
+    static const char *const classes[] = {"X-Angarium-Class: bulk\r\n", "",
+                                          "x-angarium-class:\r\n transactional\r\n", ""};
+    const char *field = classes[number % COUNT_OF(classes)];
+    struct sim_text content = {0};
+
+    ledger_content(senders->options.ledger, message_of(senders, number), &content);
+    sim_text_format(ret_content, "%s", field);
+    sim_text_add(ret_content, content.data, content.size);
+    sim_text_fini(&content);
+}
+
 static void sender_send_chunks(struct senders *senders, struct sender *sender, uint32_t number)
 {
     struct sim_text content = {0};
     char line[64];
     uint32_t at = 0;
 
-    ledger_content(senders->options.ledger, message_of(senders, number), &content);
+    sender_content(senders, number, &content);
     for (uint32_t i = 0; i < CHUNK_MAX; i++) {
         bool is_last = i == CHUNK_MAX - 1 || rng_below(&senders->rng, 2) == 0;
         uint32_t left = content.size - at;
@@ -191,7 +205,7 @@ static bool sender_send_content(struct senders *senders, struct sender *sender, 
     struct sim_text content = {0}, stuffed = {0};
     bool is_line_start = true;
 
-    ledger_content(senders->options.ledger, message_of(senders, number), &content);
+    sender_content(senders, number, &content);
     for (uint32_t i = 0; i < content.size; i++) {
         if (is_line_start && content.data[i] == '.')
             sim_text_add(&stuffed, ".", 1);

@@ -248,7 +248,7 @@ static void test_list_filter(void **state)
     assert_int_equal(QMGR_FILTER_DOMAIN | QMGR_FILTER_CLASS, world.query->filter->terms);
     json_decref(client_receive(fd));
     json_t *answer = ask("{\"verb\":\"queue list\",\"filter\":\"class=300\"}\n");
-    assert_string_equal("class= wants a number from 0 to 255",
+    assert_string_equal("class= wants a name, or a number from 0 to 255",
                         json_string_value(json_object_get(answer, "error")));
     json_decref(answer);
     answer = ask("{\"verb\":\"queue list\",\"filter\":7}\n");

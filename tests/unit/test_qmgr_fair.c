@@ -137,7 +137,7 @@ static void domains_of_a_site_are_one_share(void **state)
     }
     insert_from(&f, 1001, "a@small.example", "b@d7");
     insert_from(&f, 1002, "a@small.example", "b@other");
-    struct qmgr_round *round = qmgr_round_new();
+    struct qmgr_round *round = qmgr_round_new(f.qmgr);
     gather(&f, round);
     assert_int_equal(42, qmgr_round_due(round));
     assert_int_equal(1, round_take(&f, round));
@@ -165,7 +165,7 @@ static void lower_class_goes_first_whoever_sent_it(void **state)
     static const uint64_t expected[] = {6, 2, 5, 1, 7};
     for (uint32_t i = 0; i < COUNT_OF(messages); i++)
         insert(&f, &messages[i]);
-    struct qmgr_round *round = qmgr_round_new();
+    struct qmgr_round *round = qmgr_round_new(f.qmgr);
     gather(&f, round);
     for (uint32_t i = 0; i < COUNT_OF(expected); i++)
         assert_int_equal(expected[i], round_take(&f, round));
@@ -179,6 +179,62 @@ static void lower_class_goes_first_whoever_sent_it(void **state)
     fixture_fini(&f);
 }
 
+/* Goal: a later class gets the share of turns that it is promised, and no more. */
+static void later_classes_get_what_they_are_promised(void **state)
+{
+    static const struct {
+        const char *name;
+        uint8_t least[3];
+        const char *order; /* the class of each of the first turns */
+    } rows[] = {
+        {"nothing", {0, 0, 0}, "00000000000000000000"},
+        {"a tenth", {0, 0, 10}, "00000000002000000000"},
+        {"a quarter", {0, 25, 0}, "00001000100010001000"},
+        {"half", {0, 50, 0}, "00101010101010101010"},
+        {"all", {0, 100, 0}, "01111111111111111111"},
+        {"two", {0, 20, 20}, "00000120001200012000"},
+        {"of the first means nothing", {90, 0, 0}, "00000000000000000000"},
+    };
+    struct qmgr_classes classes = {.names = {"a", "b", "c"}, .count = 3};
+
+    (void)state;
+    for (uint32_t row = 0; row < COUNT_OF(rows); row++) {
+        struct fixture f;
+        fixture_init(&f, NULL);
+        memcpy(classes.least, rows[row].least, sizeof(rows[row].least));
+        qmgr_set_classes(f.qmgr, &classes);
+        for (uint32_t i = 0; i < 90; i++)
+            insert(&f, &(struct message_options){
+                           .id = i + 1, .recipients = "b@y", .class = (uint8_t)(i % 3)});
+        struct qmgr_round *round = qmgr_round_new(f.qmgr);
+        gather(&f, round);
+        for (uint32_t i = 0; rows[row].order[i] != '\0'; i++) {
+            char got = (char)('0' + (round_take(&f, round) - 1) % 3);
+            if (got != rows[row].order[i])
+                fail_msg("%s: turn %u is %c", rows[row].name, i, got);
+        }
+        round_end(&f, round);
+        fixture_fini(&f);
+    }
+}
+
+static void classes_have_names(void **state)
+{
+    static const struct qmgr_classes classes = {.names = {"first", "bulk"}, .count = 2};
+    struct fixture f;
+    char name[QMGR_CLASS_NAME_SIZE];
+
+    (void)state;
+    fixture_init(&f, NULL);
+    assert_string_equal("0", qmgr_class_name(f.qmgr, 0, name));
+    qmgr_set_classes(f.qmgr, &classes);
+    assert_string_equal("bulk", qmgr_class_name(f.qmgr, 1, name));
+    assert_string_equal("2", qmgr_class_name(f.qmgr, 2, name));
+    assert_int_equal(1, qmgr_class_find(f.qmgr, SPAN_LITERAL("BULK")));
+    assert_int_equal(QMGR_CLASS_COUNT, qmgr_class_find(f.qmgr, SPAN_LITERAL("2")));
+    fixture_fini(&f);
+}
+
 static void ranks_go_by_class_then_by_the_last_turn(void **state)
 {
     struct fixture f;
@@ -188,7 +244,7 @@ static void ranks_go_by_class_then_by_the_last_turn(void **state)
     fixture_init(&f, NULL);
     insert_from(&f, 1, "a@early.example", "b@y");
     insert_from(&f, 2, "a@early.example", "b@y");
-    struct qmgr_round *round = qmgr_round_new();
+    struct qmgr_round *round = qmgr_round_new(f.qmgr);
     gather(&f, round);
     fixture_pass(&f, TICK_S(1));
     insert_from(&f, 3, "a@late.example", "b@y");
@@ -223,7 +279,7 @@ static void too_many_senders_share_a_part(void **state)
     assert_int_equal(QMGR_FAIR_PARTS_MAX + 1, f.qmgr->parts.in_use);
     insert_from(&f, 5000, "a@s0.example", "b@y"); /* has one of its own already */
     assert_int_equal(QMGR_FAIR_PARTS_MAX + 1, f.qmgr->parts.in_use);
-    struct qmgr_round *round = qmgr_round_new();
+    struct qmgr_round *round = qmgr_round_new(f.qmgr);
     gather(&f, round);
     for (uint32_t i = 0; i < QMGR_FAIR_PARTS_MAX + 1; i++) {
         int64_t rank;
@@ -424,7 +480,7 @@ static void random_work_keeps_the_order(void **state)
         struct model *m = calloc(1, sizeof(*m));
         assert_non_null(m);
         fixture_init(&m->f, NULL);
-        m->round = qmgr_round_new();
+        m->round = qmgr_round_new(m->f.qmgr);
         rng_init_seed(&m->rng, seed);
         for (uint32_t i = 0; i < 600; i++) {
             ops[rng_below(&m->rng, COUNT_OF(ops))](m);
@@ -460,7 +516,7 @@ static void a_flood_delays_nobody_else(void **state)
         message.arrived = f.now.wall - (wall_us)(i * 7919ull % count); /* in a scattered order */
         insert(&f, &message);
     }
-    struct qmgr_round *round = qmgr_round_new();
+    struct qmgr_round *round = qmgr_round_new(f.qmgr);
     gather(&f, round);
     wall_us before = 0;
     for (uint32_t i = 0; i < 1000; i++) {
@@ -486,6 +542,8 @@ int main(void)
         cmocka_unit_test(a_share_is_a_domain),
         cmocka_unit_test(domains_of_a_site_are_one_share),
         cmocka_unit_test(lower_class_goes_first_whoever_sent_it),
+        cmocka_unit_test(later_classes_get_what_they_are_promised),
+        cmocka_unit_test(classes_have_names),
         cmocka_unit_test(ranks_go_by_class_then_by_the_last_turn),
         cmocka_unit_test(too_many_senders_share_a_part),
         cmocka_unit_test(random_work_keeps_the_order),

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reading and cutting out header fields in a stream.
+ *
+ *   START   at the beginning of a line: nothing is known of it
+ *   NAME    what came of it is held back: it may become the name of a field we look for
+ *   COLON   the whole name is there, and blanks behind it
+ *   VALUE   of a field that was found; passed or cut out, and kept as far as there is room
+ *   REST    of a line that is nothing to us, passed
+ *   EMPTY   a CR at the beginning of a line: the header ends here
+ *   DONE    behind the header, or nothing is looked for: nothing is done any more
+ *
+ *   START -octet of a name-> NAME -blank behind all of it-> COLON     NAME, COLON -":"-> VALUE
+ *   START, NAME, COLON -another octet-> REST      REST, VALUE -LF-> START -CR-> EMPTY -LF-> DONE
+ *   START -blank-> VALUE behind a field that was found, else REST
+ *
+ * Invariants
+ *   1. All that goes in comes out in its order, but for fields that are cut out, from the first
+ *      octet of the name to the end of the last continuation line.
+ *   2. What is held back is the beginning of a name, and blanks: at most HELD_MAX octets.
+ *   3. The split of the input changes nothing.
+ *   4. Of several fields of one name the first counts; all are cut out.
+ *
+ * As long as a line is undecided (START, NAME, COLON) octets come one at a time; for most lines
+ * that is the first one only.
+ */
+#include "relay/header_reader.h"
+
+#include <ctype.h>
+#include <string.h>
+
+#define HELD_MAX (HEADER_NAME_MAX + 4u)
+
+enum { START, NAME, COLON, VALUE, REST, EMPTY, DONE };
+
+void header_reader_init(struct header_reader *reader, const struct header_names *names)
+{
+    *reader = (struct header_reader){.names = names, .state = DONE};
+    for (uint32_t i = 0; names != NULL && i < HEADER_FIELD_COUNT; i++) {
+        const char *name = names->fields[i].name;
+        if (name == NULL)
+            continue;
+        CHECK(name[0] != '\0' && strlen(name) <= HEADER_NAME_MAX);
+        reader->state = START;
+    }
+}
+
+static bool is_blank(uint8_t octet)
+{
+    return octet == ' ' || octet == '\t';
+}
+
+static bool is_undecided(const struct header_reader *reader)
+{
+    return reader->state <= COLON || reader->state == EMPTY;
+}
+
+uint32_t header_reader_wants(const struct header_reader *reader, struct span octets)
+{
+    if (reader->state == DONE || octets.size == 0)
+        return octets.size;
+    if (is_undecided(reader))
+        return 1;
+    const uint8_t *end = memchr(octets.data, '\n', octets.size);
+    return end == NULL ? octets.size : (uint32_t)(end - octets.data) + 1;
+}
+
+/* ---- undecided ---- */
+
+static void value_add(struct header_reader *reader, uint8_t octet)
+{
+    struct header_value *value = &reader->values[reader->field];
+
+    if (!reader->is_first || value->is_too_long || octet == '\r' || octet == '\n')
+        return;
+    if (value->size == 0 && is_blank(octet))
+        return;
+    if (value->size == HEADER_VALUE_MAX)
+        value->is_too_long = !is_blank(octet);
+    else
+        value->octets[value->size++] = octet;
+}
+
+/* The fields whose names still fit with this octet behind what is held. */
+static uint32_t names_left(const struct header_reader *reader, uint8_t octet)
+{
+    uint32_t left = 0;
+
+    for (uint32_t i = 0; i < HEADER_FIELD_COUNT; i++) {
+        const char *name = reader->names->fields[i].name;
+        bool may_match = reader->held_size == 0 || (reader->matches >> i & 1);
+        if (name != NULL && may_match && name[reader->held_size] != '\0' &&
+            tolower((uint8_t)name[reader->held_size]) == tolower(octet))
+            left |= 1u << i;
+    }
+    return left;
+}
+
+/* The field whose whole name is held; HEADER_FIELD_COUNT: none. */
+static uint32_t name_found(const struct header_reader *reader)
+{
+    for (uint32_t i = 0; i < HEADER_FIELD_COUNT && reader->held_size > 0; i++) {
+        if ((reader->matches >> i & 1) && reader->names->fields[i].name[reader->held_size] == '\0')
+            return i;
+    }
+    return HEADER_FIELD_COUNT;
+}
+
+static bool is_cutting(const struct header_reader *reader)
+{
+    return reader->state == VALUE && reader->names->fields[reader->field].is_cut;
+}
+
+static void field_begin(struct header_reader *reader)
+{
+    reader->state = VALUE;
+    reader->is_in_field = true;
+    reader->is_first = !header_reader_has(reader, (enum header_field)reader->field);
+    reader->seen |= 1u << reader->field;
+}
+
+/* The state behind an octet at the beginning of a line. */
+static uint8_t line_begin(struct header_reader *reader, uint8_t octet)
+{
+    bool is_in_field = reader->is_in_field && is_blank(octet);
+
+    reader->is_in_field = is_in_field;
+    if (is_in_field) {
+        value_add(reader, octet);
+        return VALUE;
+    }
+    if (octet == '\r')
+        return EMPTY;
+    reader->matches = names_left(reader, octet);
+    return reader->matches != 0 ? NAME : REST;
+}
+
+static void name_go_on(struct header_reader *reader, uint8_t octet)
+{
+    uint32_t found = reader->state == COLON ? reader->field : name_found(reader);
+
+    if (found < HEADER_FIELD_COUNT && octet == ':') {
+        reader->field = (uint8_t)found;
+        field_begin(reader);
+        return;
+    }
+    if (found < HEADER_FIELD_COUNT && is_blank(octet) && reader->held_size < HELD_MAX) {
+        reader->field = (uint8_t)found;
+        reader->state = COLON;
+        return;
+    }
+    reader->matches = reader->state == COLON ? 0 : names_left(reader, octet);
+    if (reader->matches == 0)
+        reader->state = REST;
+}
+
+/* One octet; returns how many were put to `out`, the held ones among them. */
+static uint32_t octet_feed(struct header_reader *reader, uint8_t octet, uint8_t *out)
+{
+    uint32_t size = reader->held_size;
+
+    switch (reader->state) {
+    case START:
+        reader->state = line_begin(reader, octet);
+        break;
+    case NAME:
+    case COLON:
+        name_go_on(reader, octet);
+        break;
+    case EMPTY:
+        reader->state = octet == '\n' ? DONE : REST;
+        break;
+    default:
+        if (reader->state == VALUE)
+            value_add(reader, octet);
+        break;
+    }
+    if (reader->state == NAME || reader->state == COLON) {
+        reader->held[reader->held_size++] = octet;
+        return 0;
+    }
+    reader->held_size = 0;
+    bool is_cut = is_cutting(reader);
+    if (octet == '\n' && reader->state != DONE)
+        reader->state = START;
+    if (is_cut)
+        return 0;
+    memcpy(out, reader->held, size);
+    out[size] = octet;
+    return size + 1;
+}
+
+/* ---- steps ---- */
+
+/* Octets of a line that is decided. */
+static void run_feed(struct header_reader *reader, struct span octets)
+{
+    for (uint32_t i = 0; i < octets.size && reader->state == VALUE; i++)
+        value_add(reader, octets.data[i]);
+    if (octets.size > 0 && octets.data[octets.size - 1] == '\n')
+        reader->state = START;
+}
+
+struct smtp_body_step header_reader_step(struct header_reader *reader, struct span octets,
+                                         const struct smtp_body_step *scanned,
+                                         bool *ret_is_borrowed)
+{
+    struct span parts[2] = {span_head(octets, scanned->pass), scanned->insert};
+    struct smtp_body_step step = *scanned;
+    uint32_t size = 0;
+
+    *ret_is_borrowed = false;
+    if (reader->state == DONE)
+        return step;
+    if (!is_undecided(reader)) {
+        bool is_cut = is_cutting(reader);
+        run_feed(reader, parts[0]);
+        run_feed(reader, parts[1]);
+        if (is_cut) {
+            reader->cut_size += step.pass + step.insert.size;
+            step.skip += step.pass;
+            step.pass = 0;
+            step.insert = (struct span){0};
+        }
+        return step;
+    }
+    CHECK(parts[0].size + parts[1].size <= HEADER_PART_MAX);
+    for (uint32_t part = 0; part < COUNT_OF(parts); part++) {
+        for (uint32_t i = 0; i < parts[part].size; i++)
+            size += octet_feed(reader, parts[part].data[i], reader->out + size);
+    }
+    reader->cut_size += parts[0].size + parts[1].size;
+    reader->cut_size -= size;
+    step.skip += step.pass;
+    step.pass = 0;
+    step.insert = span_of(reader->out, size);
+    *ret_is_borrowed = size > 0;
+    return step;
+}
+
+struct span header_reader_finish(struct header_reader *reader, struct span before, struct span rest)
+{
+    uint32_t size = before.size;
+
+    CHECK(before.size <= HELD_MAX + HEADER_PART_MAX && rest.size <= HEADER_PART_MAX);
+    CHECK(before.size == 0 || reader->held_size == 0);
+    if (before.size > 0)
+        memmove(reader->out, before.data, before.size);
+    for (uint32_t i = 0; i < rest.size; i++)
+        size += octet_feed(reader, rest.data[i], reader->out + size);
+    memcpy(reader->out + size, reader->held, reader->held_size);
+    size += reader->held_size;
+    reader->state = DONE;
+    reader->held_size = 0;
+    return span_of(reader->out, size);
+}
+
+struct span header_reader_value(const struct header_reader *reader, enum header_field field)
+{
+    const struct header_value *value = &reader->values[field];
+    uint32_t size = value->is_too_long ? 0 : value->size;
+
+    while (size > 0 && is_blank(value->octets[size - 1]))
+        size--;
+    return span_of(value->octets, size);
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Any header in any pieces: the reader gives the same content and the same values as for one piece,
+ * what it cuts out is gone, and a second reading finds nothing more to cut. The first octet says
+ * how large the pieces are.
+ */
+#include <stdlib.h>
+
+#include "relay/header_reader.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static const struct header_names names = {
+    .fields = {[HEADER_CLASS] = {"X-Class", true},
+               [HEADER_LIST_UNSUBSCRIBE] = {"X-Class-List", false},
+               [HEADER_PRECEDENCE] = {"X", false}}};
+
+struct result {
+    struct header_reader reader;
+    uint8_t *content;
+    uint32_t size;
+};
+
+static void add(struct result *result, struct span octets)
+{
+    if (octets.size > 0)
+        memcpy(result->content + result->size, octets.data, octets.size);
+    result->size += octets.size;
+}
+
+static void read_through(struct span left, uint32_t piece, bool is_normalizing,
+                         struct result *result)
+{
+    struct span before = {0};
+    struct smtp_body body;
+    bool is_borrowed;
+
+    result->size = 0;
+    result->content = malloc(2ull * left.size + 16);
+    CHECK(result->content != NULL);
+    smtp_body_init(&body, false, is_normalizing, 1000, SMTP_BODY_BEST);
+    header_reader_init(&result->reader, &names);
+    while (left.size > 0) {
+        struct span part = span_head(left, left.size < piece ? left.size : piece);
+        part = span_head(part, header_reader_wants(&result->reader, part));
+        CHECK(part.size > 0);
+        struct smtp_body_step step = smtp_body_scan(&body, part);
+        step = header_reader_step(&result->reader, part, &step, &is_borrowed);
+        add(result, span_head(part, step.pass));
+        left = span_skip(left, step.pass + step.skip);
+        before = step.insert;
+        if (left.size > 0)
+            add(result, before);
+    }
+    add(result, header_reader_finish(&result->reader, before, smtp_body_finish(&body)));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct result whole, split, again;
+
+    if (size < 1 || size > 65536)
+        return 0;
+    struct span text = span_of(data + 1, (uint32_t)size - 1);
+    uint32_t piece = 1 + (data[0] & 0x7fu);
+    read_through(text, UINT32_MAX, data[0] & 0x80, &whole);
+    read_through(text, piece, data[0] & 0x80, &split);
+    CHECK(span_is_equal(span_of(whole.content, whole.size), span_of(split.content, split.size)));
+    for (uint32_t i = 0; i < HEADER_FIELD_COUNT; i++) {
+        CHECK(header_reader_has(&whole.reader, i) == header_reader_has(&split.reader, i));
+        CHECK(span_is_equal(header_reader_value(&whole.reader, i),
+                            header_reader_value(&split.reader, i)));
+    }
+    if (data[0] & 0x80) { /* else a bare LF or CR may begin a line for one reader only */
+        read_through(span_of(whole.content, whole.size), piece, true, &again);
+        CHECK(!header_reader_has(&again.reader, HEADER_CLASS));
+        free(again.content);
+    }
+    free(whole.content);
+    free(split.content);
+    return 0;
+}

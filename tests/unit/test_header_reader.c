@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Header fields that are for us: found, read, cut out, however they are written and wherever the
+ * stream is split; and nothing else is touched. Then which class a message belongs to.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "relay/class.h"
+
+#define N64 "x234567890123456789012345678901234567890123456789012345678901234"
+
+static const struct header_names names = {
+    .fields = {[HEADER_CLASS] = {"X-Class", true},
+               [HEADER_LIST_UNSUBSCRIBE] = {"X-Class-List", false},
+               [HEADER_PRECEDENCE] = {"Precedence", false}}};
+
+struct result {
+    struct header_reader reader;
+    char content[4096];
+    uint32_t size;
+};
+
+static void add(struct result *result, struct span octets)
+{
+    CHECK(result->size + octets.size < sizeof(result->content));
+    if (octets.size > 0)
+        memcpy(result->content + result->size, octets.data, octets.size);
+    result->size += octets.size;
+    result->content[result->size] = '\0';
+}
+
+/* As the session does it, in pieces of at most `piece` octets. */
+static void read_through(const struct header_names *look_for, const char *text, uint32_t piece,
+                         bool is_normalizing, struct result *result)
+{
+    struct span left = span_from_text(text), before = {0};
+    struct smtp_body body;
+    bool is_borrowed;
+
+    smtp_body_init(&body, false, is_normalizing, 1000, SMTP_BODY_BEST);
+    header_reader_init(&result->reader, look_for);
+    result->size = 0;
+    result->content[0] = '\0';
+    while (left.size > 0) {
+        struct span part = span_head(left, left.size < piece ? left.size : piece);
+        uint32_t wanted = header_reader_wants(&result->reader, part);
+        CHECK(wanted > 0 && wanted <= part.size);
+        part = span_head(part, wanted);
+        struct smtp_body_step step = smtp_body_scan(&body, part);
+        step = header_reader_step(&result->reader, part, &step, &is_borrowed);
+        add(result, span_head(part, step.pass));
+        left = span_skip(left, step.pass + step.skip);
+        before = step.insert;
+        if (left.size > 0)
+            add(result, before);
+    }
+    add(result, header_reader_finish(&result->reader, before, smtp_body_finish(&body)));
+}
+
+/* ---- the reader ---- */
+
+static const struct {
+    const char *name, *in, *out; /* out NULL: as it came in */
+    const char *class, *list;    /* NULL: no such field */
+    bool is_normalizing;
+} rows[] = {
+    {"nothing", "", NULL, NULL, NULL, false},
+    {"no header", "\r\nX-Class: a\r\n", NULL, NULL, NULL, false},
+    {"alone", "X-Class: bulk\r\n\r\nbody", "\r\nbody", "bulk", NULL, false},
+    {"between", "A: b\r\nX-Class: bulk\r\nC: d\r\n\r\n", "A: b\r\nC: d\r\n\r\n", "bulk", NULL,
+     false},
+    {"any case", "x-cLASS:BULK \t\r\n\r\n", "\r\n", "BULK", NULL, false},
+    {"blanks before the colon", "X-Class \t : a\r\n\r\n", "\r\n", "a", NULL, false},
+    {"folded", "X-Class:\r\n bulk\r\n\tmail\r\nA: b\r\n\r\n", "A: b\r\n\r\n", "bulk\tmail", NULL,
+     false},
+    {"folded twice cut", "X-Class: a\r\nX-Class: b\r\n c\r\n\r\n", "\r\n", "a", NULL, false},
+    {"first counts", "X-Class: a\r\nB: c\r\nX-Class: b\r\n\r\n", "B: c\r\n\r\n", "a", NULL, false},
+    {"empty value", "X-Class:\r\nX-Class: b\r\n\r\n", "\r\n", "", NULL, false},
+    {"name that goes on", "X-Classy: a\r\nX-Clas: b\r\n\r\n", NULL, NULL, NULL, false},
+    {"name that is longer and known", "X-Class-List: a\r\n\r\n", NULL, NULL, "a", false},
+    {"name that is longer and half known", "X-Class-Lis: a\r\n\r\n", NULL, NULL, NULL, false},
+    {"continuation of another", "A: b\r\n X-Class: a\r\n\r\n", NULL, NULL, NULL, false},
+    {"continuation of a kept one", "X-Class-List: a\r\n X-Class: b\r\n\r\n", NULL, NULL,
+     "a X-Class: b", false},
+    {"continuation of nothing", " X-Class: a\r\n\r\n", NULL, NULL, NULL, false},
+    {"in the body", "A: b\r\n\r\nX-Class: a\r\n", NULL, NULL, NULL, false},
+    {"no colon", "X-Class\r\nX-Class bulk\r\n\r\n", NULL, NULL, NULL, false},
+    {"ends in the name", "A: b\r\nX-Cla", NULL, NULL, NULL, false},
+    {"ends behind the name", "X-Class", NULL, NULL, NULL, false},
+    {"ends behind blanks", "X-Class  ", NULL, NULL, NULL, false},
+    {"ends in the value", "X-Class: bu", "", "bu", NULL, false},
+    {"ends in the line break", "X-Class: bu\r", "", "bu", NULL, false},
+    {"value at the bound", "X-Class: " N64 " \r\n\r\n", "\r\n", N64, NULL, false},
+    {"value beyond it", "X-Class: " N64 "5\r\n\r\n", "\r\n", "", NULL, false},
+    {"control octets", "X-Class: a\x01\r\n\r\n", "\r\n", "a\x01", NULL, false},
+    {"CR at the beginning of a line", "\rX-Class: a\r\n\r\n", NULL, NULL, NULL, false},
+    {"bare LF", "A: b\nX-Class: bulk\nC: d\n\nX-Class: a\n", "A: b\r\nC: d\r\n\r\nX-Class: a\r\n",
+     "bulk", NULL, true},
+    {"bare CR", "X-Class: a\rb\r\nX\r-Class: c\r\n\r\n", "X -Class: c\r\n\r\n", "a b", NULL, true},
+    {"CR at the end", "X-Class-List: a\r", "X-Class-List: a ", NULL, "a", true},
+};
+
+static void check_value(const char *name, const struct result *result, enum header_field field,
+                        const char *expected)
+{
+    struct span value = header_reader_value(&result->reader, field);
+
+    if (header_reader_has(&result->reader, field) != (expected != NULL) ||
+        !span_is_equal(value, span_from_text(expected != NULL ? expected : "")))
+        fail_msg("%s: value %.*s", name, (int)value.size, (const char *)value.data);
+}
+
+static void fields_are_found_wherever_the_stream_is_split(void **state)
+{
+    static struct result result;
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        const char *out = rows[i].out != NULL ? rows[i].out : rows[i].in;
+        for (uint32_t piece = 1; piece <= strlen(rows[i].in) + 1; piece++) {
+            read_through(&names, rows[i].in, piece, rows[i].is_normalizing, &result);
+            if (strcmp(result.content, out) != 0 || result.size != strlen(out))
+                fail_msg("%s by %u: %s", rows[i].name, piece, result.content);
+            check_value(rows[i].name, &result, HEADER_CLASS, rows[i].class);
+            check_value(rows[i].name, &result, HEADER_LIST_UNSUBSCRIBE, rows[i].list);
+        }
+    }
+}
+
+static void without_names_nothing_is_done(void **state)
+{
+    static const struct header_names none;
+    static struct result result;
+    const char *text = "X-Class: a\r\n\r\n";
+
+    (void)state;
+    read_through(&none, text, 100, false, &result);
+    assert_string_equal(text, result.content);
+    header_reader_init(&result.reader, NULL);
+    assert_int_equal(14, header_reader_wants(&result.reader, span_from_text(text)));
+}
+
+/* Goal: the longest name that may be configured, and blanks behind it, fit. */
+static void longest_name_is_found(void **state)
+{
+    static const struct header_names longest = {.fields = {[HEADER_CLASS] = {N64, true}}};
+    static struct result result;
+
+    (void)state;
+    assert_int_equal(HEADER_NAME_MAX, strlen(N64));
+    read_through(&longest, N64 "    : a\r\n\r\n", 7, false, &result);
+    assert_string_equal("\r\n", result.content);
+    read_through(&longest, N64 "     : a\r\n\r\n", 7, false, &result); /* a blank too many */
+    assert_string_equal(N64 "     : a\r\n\r\n", result.content);
+    read_through(&longest, N64 "5: a\r\n\r\n", 7, false, &result);
+    assert_string_equal(N64 "5: a\r\n\r\n", result.content);
+}
+
+/* ---- classes ---- */
+
+static const struct flow_address submission = {
+    .family = FLOW_FAMILY_IP4, .port = 587, .ip = {192, 0, 2, 1}};
+static const struct class_rule rules[] = {
+    {.sender = "news.example", .recipients_min = 3, .class = 2},
+    {.sender = "*.shop.example", .class = 0},
+    {.listeners = &submission, .listener_count = 1, .class = 0},
+    {.is_list_mail = true, .class = 2},
+    {.recipients_min = 100, .class = 2},
+};
+static const struct class_settings classes = {
+    .order = {.names = {"first", "normal", "bulk"}, .count = 3},
+    .unsaid = 1,
+    .rules = rules,
+    .rule_count = COUNT_OF(rules),
+};
+
+static void a_class_is_found_for_every_mail(void **state)
+{
+    static const struct header_names look_for = {
+        .fields = {[HEADER_CLASS] = {"X-Class", true},
+                   [HEADER_LIST_UNSUBSCRIBE] = {"List-Unsubscribe", false},
+                   [HEADER_PRECEDENCE] = {"Precedence", false}}};
+    static const struct {
+        const char *name, *sender, *header;
+        uint32_t recipients;
+        uint16_t port;
+        bool is_stranger;
+        uint8_t expected;
+    } mails[] = {
+        {"nothing said", "a@x.example", "", 1, 25, false, 1},
+        {"null sender", "", "", 1, 25, false, 1},
+        {"named", "a@x.example", "X-Class: BULK\r\n", 1, 25, false, 2},
+        {"named by a stranger", "a@x.example", "X-Class: first\r\n", 1, 25, true, 1},
+        {"named goes before rules", "a@s.shop.example", "X-Class: bulk\r\n", 1, 25, false, 2},
+        {"no such class", "a@x.example", "X-Class: fastest\r\n", 1, 25, false, 1},
+        {"no such class, a rule", "a@s.shop.example", "X-Class: 0\r\n", 1, 25, false, 0},
+        {"both of two terms", "a@news.example", "", 3, 25, false, 2},
+        {"one of two terms", "a@news.example", "", 2, 25, false, 1},
+        {"case of the sender", "a@NEWS.example", "", 3, 25, false, 2},
+        {"below a pattern", "a@b.c.shop.example", "", 1, 25, false, 0},
+        {"itself is not below", "a@shop.example", "", 1, 25, false, 1},
+        {"ends alike", "a@bad-news.example", "", 3, 25, false, 1},
+        {"at sign in quotes", "\"a@news.example\"@x.example", "", 3, 25, false, 1},
+        {"listener", "a@x.example", "", 1, 587, true, 0},
+        {"listener before list", "a@x.example", "Precedence: bulk\r\n", 1, 587, false, 0},
+        {"precedence bulk", "a@x.example", "Precedence: Bulk\r\n", 1, 25, false, 2},
+        {"precedence list", "a@x.example", "Precedence: list\r\n", 1, 25, false, 2},
+        {"precedence junk", "a@x.example", "Precedence: junk\r\n", 1, 25, false, 2},
+        {"other precedence", "a@x.example", "Precedence: first-class\r\n", 1, 25, false, 1},
+        {"unsubscribe", "a@x.example", "List-Unsubscribe:\r\n <mailto:a@b>\r\n", 1, 25, true, 2},
+        {"below the number", "a@x.example", "", 99, 25, false, 1},
+        {"at the number", "a@x.example", "", 100, 25, false, 2},
+    };
+    static struct result result;
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(mails); i++) {
+        struct envelope envelope = {.sender = span_from_text(mails[i].sender),
+                                    .recipient_count = mails[i].recipients};
+        struct flow_address listener = {
+            .family = FLOW_FAMILY_IP4, .port = mails[i].port, .ip = {192, 0, 2, 1}};
+        read_through(&look_for, mails[i].header, 4096, false, &result);
+        struct class_mail mail = {&envelope, &result.reader, &listener, !mails[i].is_stranger};
+        if (class_decide(&classes, &mail) != mails[i].expected)
+            fail_msg("%s", mails[i].name);
+        struct class_settings none = {.unsaid = 0};
+        assert_int_equal(0, class_decide(&none, &mail));
+    }
+    assert_int_equal(2, class_find(&classes, SPAN_LITERAL("Bulk")));
+    assert_int_equal(QMGR_ROUND_CLASS_COUNT, class_find(&classes, SPAN_LITERAL("")));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(fields_are_found_wherever_the_stream_is_split),
+        cmocka_unit_test(without_names_nothing_is_done),
+        cmocka_unit_test(longest_name_is_found),
+        cmocka_unit_test(a_class_is_found_for_every_mail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -2,13 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The relay is killed (SIGKILL) at random moments under load, again and again; a ledger on both sides says what became of every message.
 
+Every start has another number of cores; many are killed while they still look for the mail of the one before.
 Proven: nothing acknowledged is lost or damaged, nothing refused is delivered. Duplicates are allowed after a kill and are counted. The seed
 of the moments is printed; ANGARIUM_KILLS and ANGARIUM_SEED override count and seed.
 """
 import os
-import sys
 import random
+import re
 import subprocess
+import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../interop"))
@@ -44,14 +46,18 @@ def kills():
     sinks = [lab.load('sink', '-q', '-s', '400', '-L', first, '127.0.0.1:%d' % MX_PORT, log='first.log'),
              lab.load('sink', '-q', '-s', '400', '-w', '20', '-4', '5', '-5', '0', '-L', second, '127.0.0.2:%d' % MX_PORT, log='second.log')]
     wait_until(lambda: can_connect('127.0.0.1', MX_PORT) and can_connect('127.0.0.2', MX_PORT), 5, 'the sinks listen')
+    with open(relay.config, encoding='utf-8') as file:
+        relay_config = file.read()
     source = lab.load('source', '-q', '-p', '-t', '100000', '-s', '20', '-R', '1500', '-l', '6000', '-d', 'one.test,two.test', '-L', sent,
                       '127.0.0.1:%d' % relay.port, log='source.log')
     for _ in range(KILLS):
-        time.sleep(chance.uniform(0.05, 0.6))
+        time.sleep(chance.uniform(0.02, 0.35))
         relay.kill()
+        lab.write('relay.yaml', re.sub('cores: [0-9]+', 'cores: %d' % chance.randint(1, 3), relay_config))
         relay.start()
     time.sleep(1)
     lab.stop(source)
+    wait_until(relay.is_recovered, 20, 'the last start has found its mail')
     wait_until(lambda: relay.status()['queue']['messages'] == 0, 120, 'the queue empties')
     assert relay.status()['shards']['invariant_violations'] == 0
     relay.stop()

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -85,6 +86,30 @@ static void medium_free(const struct medium *medium)
     shell("rm -rf %s", medium->path);
 }
 
+/* What the test that runs now has made. */
+static struct medium medium_now;
+static pid_t writer_now;
+
+/* After every test: one that failed has left them behind. */
+static int run_end(void **state)
+{
+    (void)state;
+    if (writer_now > 0) {
+        kill(writer_now, SIGKILL);
+        waitpid(writer_now, NULL, 0);
+    }
+    writer_now = 0;
+    if (medium_now.path[0] != 0) {
+        if (medium_now.image[0] != 0) {
+            umount2(medium_now.path, MNT_DETACH);
+            unlink(medium_now.image);
+        }
+        shell("rm -rf --one-file-system %s", medium_now.path);
+    }
+    medium_now = (struct medium){0};
+    return 0;
+}
+
 /* The file system loses its power: whatever was not committed is gone. */
 static void medium_cut(const struct medium *medium)
 {
@@ -122,7 +147,7 @@ static uint64_t medium_free_octets(const struct medium *medium)
 
 static uint32_t run_rounds(const struct run *run)
 {
-    struct medium medium = medium_new(run->size);
+    struct medium medium = medium_now = medium_new(run->size);
     if (run->must_fill) /* room for three segments and a half */
         shell("fallocate -l %lu %s/ballast && sync -f %s",
               medium_free_octets(&medium) - (3500u << 10), medium.path, medium.path);
@@ -134,6 +159,7 @@ static uint32_t run_rounds(const struct run *run)
         int pipe, status;
         pid_t child = ledger_spawn(medium.path, run->kind, ledger->next, run->is_unsafe,
                                    run->seed + round, &pipe);
+        writer_now = child;
         tick_us now = tick_now_read(tick_source_system()).tick;
         ledger_listen(ledger, pipe, now + TICK_MS(5) + rng_below(&rng, TICK_MS(60)));
         if (run->is_power_loss) {
@@ -146,6 +172,7 @@ static uint32_t run_rounds(const struct run *run)
         kill(child, SIGKILL);
         if (!run->is_power_loss || WIFSTOPPED(status))
             assert_int_equal(child, waitpid(child, &status, 0));
+        writer_now = 0;
         ledger_listen(ledger, pipe, TICK_NEVER);
         close(pipe);
         if (run->is_power_loss) {
@@ -166,13 +193,14 @@ static uint32_t run_rounds(const struct run *run)
     uint32_t violations = ledger->violations;
     free(ledger);
     medium_free(&medium);
+    medium_now = (struct medium){0};
     return violations;
 }
 
 static void test_killed(void **state)
 {
     (void)state;
-    uint32_t rounds = count_of("ANGARIUM_KILLS", 50, 2000);
+    uint32_t rounds = count_of("ANGARIUM_KILLS", 50, 500);
     static const enum disk_kind kinds[] = {DISK_KIND_THREAD, DISK_KIND_URING};
     for (uint32_t i = 0; i < COUNT_OF(kinds); i++) {
         struct disk *disk;
@@ -194,7 +222,7 @@ static void test_power_loss(void **state)
         skip();
     }
     struct run run = {.kind = DISK_KIND_AUTO,
-                      .rounds = count_of("ANGARIUM_CUTS", 50, 2000),
+                      .rounds = count_of("ANGARIUM_CUTS", 50, 1000),
                       .is_power_loss = true,
                       .size = "96M",
                       .seed = seed_of()};
@@ -241,10 +269,10 @@ static void test_power_loss_without_sync_is_caught(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_power_loss),
-        cmocka_unit_test(test_full_file_system),
-        cmocka_unit_test(test_power_loss_without_sync_is_caught),
+        cmocka_unit_test_teardown(test_killed, run_end),
+        cmocka_unit_test_teardown(test_power_loss, run_end),
+        cmocka_unit_test_teardown(test_full_file_system, run_end),
+        cmocka_unit_test_teardown(test_power_loss_without_sync_is_caught, run_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -160,9 +160,10 @@ class Lab:
 
     # ---- the relay ----
 
-    def relay(self, text, name='relay', prefix=(), reach=can_connect):
-        """Start angariumd with this configuration (spool and sockets are added); returns an object with its ports and files."""
-        return Relay(self, text, name, prefix, reach)
+    def relay(self, text, name='relay', prefix=(), reach=can_connect, spool=''):
+        """Start angariumd with this configuration (spool and sockets are added); returns an object with its ports and files. `spool`: more
+        options of it."""
+        return Relay(self, text, name, prefix, reach, spool)
 
     def load(self, *arguments, log='load.log', prefix=()):
         return self.start(list(prefix) + [os.path.join(BUILD, 'bench/load/angarium-load')] + [str(a) for a in arguments], log)
@@ -240,7 +241,7 @@ class Postfix:
 
 
 class Relay:
-    def __init__(self, lab, text, name, prefix, reach):
+    def __init__(self, lab, text, name, prefix, reach, spool=''):
         self.lab, self.name, self.prefix, self.reach = lab, name, list(prefix), reach
         self.port = free_port()
         self.spool = lab.path(name + '-spool')
@@ -248,10 +249,10 @@ class Relay:
         self.socket = lab.path(name + '.sock')
         os.makedirs(self.spool, exist_ok=True)
         self.config = lab.write(name + '.yaml', text.replace('@PORT@', str(self.port)).replace('@FOLDER@', lab.folder) + '''
-spool: {directory: "%s"}
+spool: {directory: "%s"%s}
 records: {file: "%s"}
 control: {socket: "%s"}
-''' % (self.spool, self.records_file, self.socket))
+''' % (self.spool, ', ' + spool if spool else '', self.records_file, self.socket))
         self.child = None
         self.start()
 
@@ -260,6 +261,11 @@ control: {socket: "%s"}
         wait_until(lambda: self.child.poll() is not None or self.reach('127.0.0.1', self.port), 20, 'the relay listens')
         if self.child.poll() is not None:
             raise AssertionError('the relay ended with %s:\n%s' % (self.child.returncode, self.lab.log(self.name + '.log')))
+
+    def is_recovered(self):
+        """Is the mail that this start found in the queue?"""
+        log = self.lab.log(self.name + '.log')
+        return log.rfind('event=recovered:') > log.rfind('event=start ')
 
     def kill(self):
         return self.lab.stop(self.child, signal.SIGKILL)

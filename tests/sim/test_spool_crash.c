@@ -21,6 +21,7 @@
 #endif
 #define BUG_SEEDS 400u
 #define LIVES     6u
+#define SAMPLES   100u
 
 static struct world_options options_of(uint64_t seed)
 {
@@ -176,6 +177,31 @@ static void test_power_loss_at_every_call(void **state)
     }
 }
 
+/* Power fails, and fails again in the life after it, or while that one starts: points by chance. */
+static void test_power_loss_twice(void **state)
+{
+    (void)state;
+    uint64_t calls = count_calls(5, 200);
+    for (uint64_t sample = 1; sample <= SAMPLES; sample++) {
+        struct world *world = short_life(5);
+        rng_init_seed(&world->chance, sample);
+        uint64_t first = 1 + rng_below(&world->chance, (uint32_t)calls);
+        disk_sim_stop_at(world->sim, disk_sim_calls(world->sim) + first);
+        world_work(world, 200);
+        world_crash(world, false);
+        uint64_t second = 1 + rng_below(&world->chance, (uint32_t)calls);
+        disk_sim_stop_at(world->sim, disk_sim_calls(world->sim) + second);
+        if (world_start(world, shards_of(sample)))
+            world_work(world, 200);
+        revive(world, 2);
+        world_read_all(world);
+        revive(world, 1);
+        report(world, "sample", sample);
+        assert_int_equal(0, world->violations);
+        world_free(world);
+    }
+}
+
 /* Each disk call fails once; the life goes on, then power fails. */
 static void test_failure_of_every_call(void **state)
 {
@@ -278,6 +304,29 @@ static void test_late_sync(void **state)
     }
 }
 
+/* Every call takes up to five seconds: slow, and nothing else. */
+static void test_slow_disk(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        struct world_options options = options_of(seed);
+        options.latency_max = TICK_S(5);
+        struct world *world = world_new(&options);
+        assert_true(world_start(world, shards_of(seed)));
+        for (uint32_t i = 0; i < 15; i++) {
+            world_work(world, 10);
+            for (uint32_t j = 0; j < 20; j++)
+                world_turn(world, TICK_MS(500));
+        }
+        assert_true(world->commits > 10);
+        revive(world, shards_of(seed + 1));
+        world_read_all(world);
+        report(world, "slow disk", seed);
+        assert_int_equal(0, world->violations);
+        world_free(world);
+    }
+}
+
 /* A planted bug must show in some seed. */
 static void check_bug_is_caught(bool is_of_directory)
 {
@@ -311,10 +360,12 @@ int main(void)
         cmocka_unit_test(test_lives),
         cmocka_unit_test(test_churn),
         cmocka_unit_test(test_power_loss_at_every_call),
+        cmocka_unit_test(test_power_loss_twice),
         cmocka_unit_test(test_failure_of_every_call),
         cmocka_unit_test(test_failures_by_chance),
         cmocka_unit_test(test_power_loss_in_recovery),
         cmocka_unit_test(test_late_sync),
+        cmocka_unit_test(test_slow_disk),
         cmocka_unit_test(test_bug_is_caught), /* syncs that do nothing */
         cmocka_unit_test(test_directory_sync_left_out_is_caught),
     };

@@ -1,0 +1,206 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The relay as shipped on a disk that fails under load: full, read-only, dead, or with syncs that fail.
+
+Proven each time: the sender hears 4xx, what was accepted before goes on being delivered as far as the disk lets itself be read, and after the
+disk is well again nothing acknowledged is lost and nothing refused is delivered. Duplicates are allowed after a fault and are counted.
+
+The disk is a small ext4 on a loop device, so this needs root. How it fails:
+  full        it has less room than the spool may take; a sink that defers everything lets the spool grow
+  read-only   the file system finds an error of its own (trigger_fs_error in sysfs) and makes itself read-only
+  dead        EXT4_IOC_SHUTDOWN: every read, write and sync is EIO
+  bad syncs   the loop device's file is sparse on a file system that is full: writes go well, and the sync after them is an error
+"""
+import fcntl
+import os
+import smtplib
+import struct
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../interop"))
+from lab import BUILD, Lab, Skip, can_connect, free_port, wait_until
+
+lab = Lab('faults')
+EXT4_IOC_SHUTDOWN = 0x8004587d
+SPOOL = 'size: 512MiB, segment: 1MiB, reserve: 2MiB, commit_deadline: 2s'
+CONFIG = '''
+hostname: relay.test
+listen: [{address: "127.0.0.1:@PORT@"}]
+dns: {resolvers: ["127.0.0.1:53"]}
+destinations: {allow: [127.0.0.0/8]}
+routes: [{match: "*", hosts: [{host: 127.0.0.1, port: %d}]}]
+retry: {min: 1s, max: 2s}
+'''
+
+
+def shell(*arguments):
+    subprocess.run([str(a) for a in arguments], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def lines_of(path):
+    """The words of each whole line of a ledger that may just be beginning."""
+    try:
+        with open(path, encoding='ascii') as file:
+            return [line.split() for line in file if line.endswith('\n')]
+    except FileNotFoundError:
+        return []
+
+
+class Disk:
+    """An ext4 of so many octets on a loop device, mounted on the spool directory of `name`."""
+
+    def __init__(self, name, size, image=None):
+        if os.geteuid() != 0 or not os.path.exists('/dev/loop-control'):
+            raise Skip('needs root and loop devices')
+        self.path, self.image = lab.path(name), image or lab.path(name + '.img')
+        os.makedirs(self.path)
+        shell('truncate', '-s', size, self.image)
+        shell('mkfs.ext4', '-q', '-F', '-E', 'lazy_itable_init=0,lazy_journal_init=0,nodiscard', self.image)
+        self.mount()
+
+    def mount(self):
+        shell('mount', '-o', 'loop,errors=remount-ro', self.image, self.path)
+
+    def device(self):
+        return os.path.basename(subprocess.run(['findmnt', '-no', 'SOURCE', self.path], check=True, stdout=subprocess.PIPE,
+                                               encoding='ascii').stdout.strip())
+
+    def heal(self):
+        shell('umount', self.path)
+        subprocess.run(['e2fsck', '-fy', self.image], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.mount()
+
+    def close(self):
+        subprocess.run(['umount', self.path], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+class Trial:
+    """A relay on a disk, a sink behind it that defers for a while, a source before it."""
+
+    def __init__(self, name, disk, defer_seconds):
+        self.name, self.disk = name, disk
+        sink_port = free_port()
+        self.sent, self.got = lab.path(name + '.sent'), lab.path(name + '.got')
+        self.sink = lab.load('sink', '-q', '-l', '6000', '-s', '400', '-M', defer_seconds, '-L', self.got, '127.0.0.1:%d' % sink_port,
+                             log=name + '-sink.log')
+        wait_until(lambda: can_connect('127.0.0.1', sink_port), 5, 'the sink listens')
+        self.relay = lab.relay(CONFIG % sink_port, name=name, spool=SPOOL)
+        self.source = lab.load('source', '-q', '-p', '-t', '100000', '-s', '20', '-R', '3000', '-l', '6000', '-d', 'one.test', '-L', self.sent,
+                               '127.0.0.1:%d' % self.relay.port, log=name + '-source.log')
+
+    def spool(self):
+        return self.relay.status()['spool']
+
+    def answers(self):
+        """How often each code was heard so far."""
+        counts = {'250': 0, '451': 0, '452': 0}
+        for fields in lines_of(self.sent):
+            if len(fields) == 3 and fields[0] == 'A':
+                counts[fields[2]] = counts.get(fields[2], 0) + 1
+        return counts
+
+    def code(self):
+        """What a sender hears now: 250, or the 4xx to MAIL or to the end of data."""
+        with smtplib.SMTP('127.0.0.1', self.relay.port, timeout=20) as client:
+            try:
+                client.sendmail('', 'probe@probe.test', 'Subject: probe\r\n\r\nprobe\r\n')
+            except smtplib.SMTPResponseException as error:
+                return error.smtp_code
+            return 250
+
+    def hears_4xx(self):
+        return self.code() in (451, 452)
+
+    def arrived(self):
+        return sum(1 for fields in lines_of(self.got) if fields[0] == 'R')
+
+    def end(self):
+        lab.stop(self.source)
+        wait_until(lambda: self.relay.status()['queue']['messages'] == 0, 60, 'the queue empties')
+        self.relay.stop()
+        lab.stop(self.sink)
+        done = subprocess.run([os.path.join(BUILD, 'bench/load/angarium-load'), 'audit', self.sent, self.got], stdout=subprocess.PIPE, check=False,
+                              encoding='utf-8')
+        self.disk.close()
+        assert done.returncode == 0, done.stdout
+        return done.stdout.strip()
+
+
+def run_fault(trial, break_disk, mend_disk=lambda: None, can_read=True):
+    """Break the disk under load; then start again on a healthy one."""
+    try:
+        wait_until(lambda: trial.answers()['250'] > 500, 20, 'mail flows')
+        break_disk()
+        arrived = trial.arrived()
+        if can_read:
+            wait_until(lambda: trial.arrived() > arrived + 50, 20, 'what waits goes out')
+        lab.stop(trial.source)
+        assert trial.relay.status()['shards']['invariant_violations'] == 0
+        arrived = trial.arrived()
+        trial.relay.kill()
+        mend_disk()
+        trial.disk.heal()
+        trial.relay.start()
+        wait_until(trial.relay.is_recovered, 20, 'the second start has found its mail')
+        return '%d arrived before the start; ' % arrived + trial.end()
+    finally:
+        trial.relay.kill()
+        trial.disk.close()
+
+
+@lab.check('a full disk: 452, deliveries go on, mail is taken again, nothing is lost')
+def full():
+    disk = Disk('full-spool', '48M')
+    trial = Trial('full', disk, 4)
+    try:
+        wait_until(lambda: trial.spool()['is_full'], 30, 'the disk is full')
+        wait_until(lambda: trial.code() == 452, 1, 'senders hear 452')
+        taken, arrived = trial.answers()['250'], trial.arrived()
+        wait_until(lambda: trial.arrived() > arrived + 200, 20, 'what waits goes out')
+        wait_until(lambda: trial.answers()['250'] > taken + 200, 30, 'mail is taken again')
+        return trial.end()
+    finally:
+        trial.relay.kill()
+        disk.close()
+
+
+@lab.check('a file system that makes itself read-only under load: 4xx, deliveries go on')
+def read_only():
+    trial = Trial('readonly', Disk('readonly-spool', '160M'), 1)
+
+    def break_disk():
+        with open('/sys/fs/ext4/%s/trigger_fs_error' % trial.disk.device(), 'w', encoding='ascii') as file:
+            file.write('x')
+        wait_until(trial.hears_4xx, 20, 'senders hear 4xx')
+    return run_fault(trial, break_disk)
+
+
+@lab.check('a disk that dies under load, every call is EIO: 4xx')
+def dead():
+    trial = Trial('dead', Disk('dead-spool', '160M'), 1)
+
+    def break_disk():
+        directory = os.open(trial.disk.path, os.O_RDONLY)
+        fcntl.ioctl(directory, EXT4_IOC_SHUTDOWN, struct.pack('I', 2))
+        os.close(directory)
+        wait_until(trial.hears_4xx, 20, 'senders hear 4xx')
+    return run_fault(trial, break_disk, can_read=False)
+
+
+@lab.check('syncs that fail after writes that went well: nothing that was acknowledged is in them')
+def bad_syncs():
+    outer = Disk('outer', '120M')
+    ballast = os.path.join(outer.path, 'ballast')
+    try:
+        trial = Trial('badsync', Disk('badsync-spool', '400M', image=os.path.join(outer.path, 'inner.img')), 6)
+        free = os.statvfs(outer.path)
+        shell('fallocate', '-l', free.f_bavail * free.f_frsize - (10 << 20), ballast)
+        return run_fault(trial, lambda: wait_until(lambda: trial.spool()['sync_failures'] > 2, 30, 'syncs fail'), lambda: os.remove(ballast))
+    finally:
+        outer.close()
+
+
+if __name__ == '__main__':
+    lab.run()

@@ -164,7 +164,8 @@ bool audit_is_clean(const struct audit_sum *sum)
 
 void audit_print(const struct audit_sum *sum, bool is_json)
 {
-    (void)printf(is_json ? "{\"sent\":%llu,\"acknowledged\":%llu,\"delivered\":%llu,\"lost\":%llu,"
+    (void)printf(is_json ? "{\"what\":\"audit\",\"sent\":%llu,\"acknowledged\":%llu,\"delivered\":%"
+                           "llu,\"lost\":%llu,"
                            "\"duplicated\":%llu,\"damaged\":%llu,\"ghosts\":%llu,"
                            "\"deferred\":%llu,\"refused\":%llu,\"unknown\":%llu,"
                            "\"foreign\":%llu}\n"

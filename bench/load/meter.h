@@ -31,9 +31,10 @@ enum meter_count {
     METER_LOST,    /* connections lost with a message under way */
     METER_DAMAGED, /* sink: an octet changed */
     METER_CONNECTIONS,
-    METER_REFUSED, /* connections that ended before a message could be sent */
-    METER_UNSENT,  /* source with a rate: meant to be sent by the end, and not sent */
-    METER_SKEWED,  /* sink: stamped in the future; not in END_TO_END */
+    METER_REFUSED,   /* connections that ended before a message could be sent */
+    METER_UNSENT,    /* source with a rate: meant to be sent by the end, and not sent */
+    METER_NOT_TAKEN, /* source: recipients refused */
+    METER_SKEWED,    /* sink: stamped in the future; not in END_TO_END */
     METER_COUNT_COUNT
 };
 

@@ -35,6 +35,7 @@ static const char *const count_names[METER_COUNT_COUNT] = {
     [METER_CONNECTIONS] = "connections",
     [METER_REFUSED] = "refused_connections",
     [METER_UNSENT] = "unsent",
+    [METER_NOT_TAKEN] = "recipients_refused",
     [METER_SKEWED] = "skewed",
 };
 
@@ -175,12 +176,17 @@ void meter_print_total(const struct meter *meter, tick_us began, tick_us now, co
                  (unsigned long long)counts[METER_TEMPFAILS],
                  (unsigned long long)counts[METER_PERMFAILS],
                  (unsigned long long)counts[METER_LOST], (unsigned long long)counts[METER_REFUSED]);
-    if (counts[METER_UNSENT] > 0)
-        (void)printf("; due and not sent: %llu", (unsigned long long)counts[METER_UNSENT]);
-    if (counts[METER_DAMAGED] > 0)
-        (void)printf("; damaged: %llu", (unsigned long long)counts[METER_DAMAGED]);
-    if (counts[METER_SKEWED] > 0)
-        (void)printf("; stamped in the future: %llu", (unsigned long long)counts[METER_SKEWED]);
+    static const struct {
+        enum meter_count what;
+        const char *text;
+    } seldom[] = {{METER_NOT_TAKEN, "recipients refused"},
+                  {METER_UNSENT, "due and not sent"},
+                  {METER_DAMAGED, "damaged"},
+                  {METER_SKEWED, "stamped in the future"}};
+    for (size_t i = 0; i < COUNT_OF(seldom); i++) {
+        if (counts[seldom[i].what] > 0)
+            (void)printf("; %s: %llu", seldom[i].text, (unsigned long long)counts[seldom[i].what]);
+    }
     (void)putchar('\n');
     print_latencies(meter);
     (void)fflush(stdout);

@@ -147,8 +147,7 @@ static bool settle(struct load *load)
                       (unsigned long long)recipients_missing(load));
     if (!audit_files(1, paths, load->options->recipients, &sum))
         return false;
-    if (!load->options->is_json)
-        audit_print(&sum, false);
+    audit_print(&sum, load->options->is_json);
     return audit_is_clean(&sum);
 }
 

@@ -284,7 +284,7 @@ struct sink *sink_new(const struct load_options *options, struct flow_plane *pla
                       struct ledger *ledger, struct load_time now)
 {
     struct flow_listen_options listen = {.address = options->listen,
-                                         .backlog = 1024,
+                                         .backlog = 4096,
                                          .receive_limit = 1u << 20,
                                          .send_limit = 65536,
                                          .user = LOAD_SINK_USER};

@@ -158,11 +158,22 @@ static void sessions_expire(struct source *source)
     }
 }
 
+/* Who is not ready by now has no message to send any more. */
+static void sessions_abandon(struct source *source)
+{
+    for (uint32_t i = 0; i < source->session_started; i++) {
+        struct source_session *session = &source->sessions[i];
+        if (session->is_open && session->state < SESSION_READY)
+            source_session_lost(source, session);
+    }
+}
+
 static void source_end(struct source *source)
 {
     const struct load_options *options = source->options;
 
     source->is_over = true;
+    sessions_abandon(source);
     if (options->rate <= 0)
         return;
     struct pace pace = source_pace(source);

@@ -255,6 +255,7 @@ static void session_on_command(struct source *source, struct source_session *ses
     if (code >= 400 && session->failed_code == 0)
         session->failed_code = code;
     session->accepted += is_recipient && code < 300;
+    meter_count(source->meter, METER_NOT_TAKEN, is_recipient && code >= 400);
     session->commands_left--;
     if (session->commands_left > 0)
         return;

@@ -46,8 +46,9 @@ def check(title):
     return register
 
 
-def run(*arguments, status=0):
-    done = subprocess.run([LOAD] + [str(a) for a in arguments], capture_output=True, text=True, timeout=60, check=False)
+def run(*arguments, status=0, **environment):
+    done = subprocess.run([LOAD] + [str(a) for a in arguments], capture_output=True, text=True, timeout=60, check=False,
+                          env={**os.environ, **environment})
     expect(done.returncode == status, "%s: status %d\n%s%s" % (arguments, done.returncode, done.stdout, done.stderr))
     return done
 
@@ -208,7 +209,7 @@ REFUSED = [
 @check("what cannot be is refused, with the option's name, a reason, and where to look")
 def refusals():
     for arguments, reason in REFUSED:
-        done = run(*arguments, status=2)
+        done = run(*arguments, status=2, ASAN_OPTIONS="detect_leaks=0")  # which takes most of the time of so short a life
         expect(reason in done.stderr, "%s: %s" % (arguments, done.stderr))
         expect("--help" in done.stderr and done.stdout == "", str(arguments))
     sizes = path("sizes", "1k 5\n2x 1\n")
@@ -272,16 +273,17 @@ def modes():
         expect(source["messages"] == count == sink["messages"] and sink["damaged"] == 0, "%s: %s" % (name, totals))
         expect(source["recipients"] == sink["recipients"] and source["octets"] == sink["octets"], "%s: %s" % (name, totals))
         expect(sink["latency_us"]["end_to_end"]["count"] == count and sink["skewed"] == 0, "%s: %s" % (name, totals))
-        result = json.loads(run("audit", "-j", ledger).stdout)
+        result = totals["audit"]
         expect(result["delivered"] == count and result["lost"] + result["duplicated"] + result["ghosts"] == 0, "%s: %s" % (name, result))
 
 
 @check("refusals are counted on both sides, and nobody is lost or invented")
 def refused_messages():
     ledger = path("refused")
-    totals = both("-s", 5, "-m", 500, "-r", 2, "-l", 100, "-L", ledger, "-4", 20, "-5", 20, "--reject", "end:5:10", "--reject", "mail:4:5")
-    result = json.loads(run("audit", "-j", ledger).stdout)
-    expect(result["lost"] + result["ghosts"] + result["duplicated"] == 0 and result["refused"] > 20 and result["deferred"] > 20, str(result))
+    totals = both("-s", 5, "-m", 300, "-r", 2, "-l", 100, "-L", ledger, "-4", 20, "-5", 20, "--reject", "end:5:10", "--reject", "mail:4:5")
+    result = totals["audit"]
+    expect(result["lost"] + result["ghosts"] + result["duplicated"] == 0 and result["refused"] > 10 and result["deferred"] > 10, str(result))
+    expect(300 * 2 * 0.2 < totals["source-total"]["recipients_refused"] < 300 * 2 * 0.6, str(totals))
     expect(result["acknowledged"] == totals["source-total"]["messages"] == totals["sink-total"]["messages"], str(totals))
     expect(totals["source-total"]["recipients"] == totals["sink-total"]["recipients"], str(totals))
     again = both("-s", 1, "-m", 200, "-l", 100, "-4", 20, "-S", 7)["sink-total"]["tempfails"]
@@ -292,8 +294,7 @@ def refused_messages():
 def drops():
     for step in ("connect", "hello", "mail", "rcpt", "data", "body", "end", "taken"):
         ledger = path("drop-" + step)
-        both("-p", "-s", 3, "-m", 40, "-l", 100, "-L", ledger, "--drop", step + ":20")
-        result = json.loads(run("audit", "-j", ledger).stdout)
+        result = both("-p", "-s", 3, "-m", 40, "-l", 100, "-L", ledger, "--drop", step + ":20")["audit"]
         expect(result["lost"] + result["ghosts"] + result["damaged"] == 0, "%s: %s" % (step, result))
         expect((result["unknown"] > 0) == (step in ("body", "end", "taken")), "%s: %s" % (step, result))
         expect((result["delivered"] > result["acknowledged"]) == (step == "taken"), "%s: %s" % (step, result))
@@ -307,6 +308,16 @@ def no_omission():
     expect(latency["message"]["max"] > 400000 and latency["wait"]["max"] > 400000, str(latency))
     done = both("-s", 1, "-t", 1, "-R", 500, "-l", 100, "-w", 50)["source-total"]
     expect(400 < done["unsent"] < 500 and done["messages"] + done["unsent"] in range(495, 503), str(done))
+
+
+@check("closed loop: a ramp lets connections in one after the other; the end does not wait for those that hang")
+def ramp():
+    with Sink("--tarpit", 500) as sink:  # nobody ever gets ready
+        started = time.monotonic()
+        done = run("source", "-j", "-s", 10, "-t", 3, "--ramp", 2, "127.0.0.1:%d" % sink.port)
+        expect(time.monotonic() - started < 7, "it waited")
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        expect(rows[0]["open"] in range(4, 8) and rows[-1]["connections"] == 10 and rows[-1]["messages"] == 0, done.stdout)
 
 
 # ---- moods as a client sees them ----

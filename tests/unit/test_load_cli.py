@@ -387,6 +387,39 @@ def dialogues():
         client.close()
 
 
+@check("a message of the size that EHLO says is taken, one octet more is not, by DATA and by BDAT")
+def large():
+    size = 104857600
+    text = b"x" * 998 + b"\r\n"
+    with Sink("--chunking") as sink:
+        for extra, code in ((0, "250"), (1, "552")):
+            client = Client(sink.port)
+            client.reply()
+            expect("SIZE %d" % size in client.say("EHLO me\r\n"), "EHLO")
+            for command in ("MAIL FROM:<a@b>\r\n", "RCPT TO:<c@d>\r\n", "DATA\r\n"):
+                client.say(command)
+            rest = size + extra
+            while rest > 1048576:
+                client.socket.sendall(text * 1024)
+                rest -= 1024000
+            client.socket.sendall(b"y" * (rest - 2) + b"\r\n")
+            expect(client.say(".\r\n").startswith(code), "DATA of %d" % (size + extra))
+            expect(client.say("RSET\r\n").startswith("250"), "and goes on")
+            client.close()
+        for chunk, reply in (("BDAT %d\r\n" % (size + 1), "552"), ("BDAT 4\r\nabcdBDAT %d LAST\r\n" % (size - 3), "552"),
+                             ("BDAT 4294967297 LAST\r\n", "552"), ("BDAT 18446744073709551616 LAST\r\n", "501")):
+            client = Client(sink.port)
+            for command in ("EHLO me\r\n", "MAIL FROM:<a@b>\r\n", "RCPT TO:<c@d>\r\n", "NOOP\r\n"):
+                client.say(command)
+            client.reply()
+            said = client.say(chunk)
+            if chunk.startswith("BDAT 4\r"):
+                expect(said.startswith("250"), said)
+                said = client.reply()
+            expect(said.startswith(reply) and client.reply() == "", chunk + said)
+            client.close()
+
+
 # ---- the report ----
 
 @check("the report: a chart that is XML and has every second, figures that add up")

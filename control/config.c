@@ -14,6 +14,8 @@ static void config_free_one(struct config *config)
     for (struct config_context *c = config->contexts; c != NULL; c = c->next)
         config->context_free(c->context);
     reaction_set_free(config->reactions);
+    for (uint32_t i = 0; config->keys != NULL && i < config->settings.dkim_count; i++)
+        config->key_free(config->keys[i]);
     free((void *)config->settings.route_table); /* made once, read only since */
     arena_fini(&config->arena);
     free(config);

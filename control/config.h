@@ -11,8 +11,8 @@
 
 /*
  * The configuration: one immutable snapshot with all that the relay was told, made from YAML by
- * the rows of option.def. Everything it points to lives in its arena, except TLS contexts
- * and the index of routes, and is freed with it by config_free().
+ * the rows of option.def. Everything it points to lives in its arena, except TLS contexts, DKIM
+ * keys and the index of routes, and is freed with it by config_free().
  *
  *   config_parse()       text -> typed values with their lines; no files, no network
  *   config_assemble()    cross checks, derived values, what the relay sees (settings)
@@ -151,6 +151,17 @@ struct config_class_rule {
     const char *class;
 };
 
+/* An element of dkim. */
+struct config_dkim {
+    uint32_t line;
+    struct settings_dkim settings;
+    const char *key_file;
+    uint32_t canon;                              /* two bits: header, body; enum dkim_canon */
+    struct option_list match, headers, oversign; /* const char * */
+    struct option_list listeners;                /* struct flow_address */
+    struct option_list clients;                  /* struct flow_prefix */
+};
+
 struct config_records {
     const char *file; /* NULL: none */
     uint32_t buffer_count;
@@ -176,6 +187,7 @@ struct config {
     struct option_list listen;  /* struct config_listener */
     struct option_list routes;  /* struct config_route */
     struct option_list sites;   /* struct config_site */
+    struct option_list dkim;    /* struct config_dkim */
     struct option_list sources; /* struct config_source */
     struct option_list pools;   /* struct config_pool */
     const char *default_pool;
@@ -199,6 +211,8 @@ struct config {
     struct reaction_set *reactions;
     struct config_context *contexts; /* newest first */
     void (*context_free)(struct ssl_ctx_st *context);
+    struct dkim_key **keys; /* one for each of settings.dkim, NULL where it was not loaded */
+    void (*key_free)(struct dkim_key *key);
     struct arena arena;
 };
 
@@ -233,6 +247,8 @@ enum err config_sites_assemble(struct config *config, struct config_report *repo
 enum err config_sources_assemble(struct config *config, struct config_report *report) MUST_CHECK;
 /** Part of config_assemble(): priority classes and their rules. Errors: ERR_MEMORY. */
 enum err config_classes_assemble(struct config *config, struct config_report *report) MUST_CHECK;
+/** Part of config_assemble(): the rules of `dkim`, without their keys. Errors: ERR_MEMORY. */
+enum err config_dkim_assemble(struct config *config, struct config_report *report) MUST_CHECK;
 /** Is this (port unused) an address of a port of the dataplane? */
 bool config_is_port_address(const struct config *config, const struct flow_address *address);
 

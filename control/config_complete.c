@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "control/config.h"
+#include "relay/dkim.h"
 #include "relay/stream.h"
 #include "relay/tls_self_signed.h"
 
@@ -322,6 +323,28 @@ static enum err tls_complete(struct config *config, struct config_report *report
     return routes_complete(config, report);
 }
 
+/* ---- DKIM ---- */
+
+static enum err dkim_complete(struct config *config, struct config_report *report)
+{
+    struct settings_dkim *rules = (struct settings_dkim *)config->settings.dkim;
+    const struct config_dkim *written = config->dkim.items;
+    uint64_t size = (config->settings.dkim_count + 1ull) * sizeof(struct dkim_key *);
+    char why[DKIM_KEY_WHY_SIZE];
+
+    config->key_free = dkim_key_free;
+    config->keys = arena_acquire(&config->arena, size);
+    if (config->keys == NULL)
+        return ERR_MEMORY;
+    memset(config->keys, 0, size);
+    for (uint32_t i = 0; i < config->settings.dkim_count; i++) {
+        if (dkim_key_load(written[i].key_file, &config->keys[i], why) != ERR_OK)
+            config_complain(report, written[i].line, "dkim[].key", "%s", why);
+        rules[i].key = config->keys[i];
+    }
+    return ERR_OK;
+}
+
 enum err config_complete(struct config *config, struct config_report *report)
 {
     TRY(hostname_complete(config, report));
@@ -329,6 +352,7 @@ enum err config_complete(struct config *config, struct config_report *report)
     TRY(own_complete(config));
     resolvers_complete(config, report);
     TRY(tls_complete(config, report));
+    TRY(dkim_complete(config, report));
     config->settings.route_table =
         settings_route_table_new(&config->settings, &config->settings.route_table_size);
     return report->count > 0 ? ERR_CONFIG_VALUE : ERR_OK;

@@ -29,6 +29,7 @@
 #define OWNER_POOL_RULE  struct config_pool_rule
 #define OWNER_CLASS      struct config_class
 #define OWNER_CLASS_RULE struct config_class_rule
+#define OWNER_DKIM       struct config_dkim
 
 #define RELOAD true
 #define START  false
@@ -74,6 +75,7 @@ static const uint32_t owner_sizes[OPTION_OWNER_COUNT] = {
     [OPTION_OWNER_POOL_RULE] = sizeof(struct config_pool_rule),
     [OPTION_OWNER_CLASS] = sizeof(struct config_class),
     [OPTION_OWNER_CLASS_RULE] = sizeof(struct config_class_rule),
+    [OPTION_OWNER_DKIM] = sizeof(struct config_dkim),
 };
 
 uint32_t option_owner_size(enum option_owner owner)
@@ -113,6 +115,11 @@ bool option_is_list(const struct option *option)
     return option->kind >= OPTION_PREFIX_LIST;
 }
 
+bool option_is_text_list(const struct option *option)
+{
+    return option->kind == OPTION_PATTERN_LIST || option->kind == OPTION_FIELD_LIST;
+}
+
 bool option_is_prefix_list(const struct option *option)
 {
     return option->kind == OPTION_PREFIX_LIST || option->kind == OPTION_INTERFACE_LIST;
@@ -123,7 +130,7 @@ uint32_t option_element_size(const struct option *option)
     if (option->kind == OPTION_SEQUENCE)
         return option_owner_size(option->element);
     CHECK(option_is_list(option));
-    if (option->kind == OPTION_PATTERN_LIST)
+    if (option_is_text_list(option))
         return sizeof(const char *);
     return option_is_prefix_list(option) ? sizeof(struct flow_prefix) : sizeof(struct flow_address);
 }
@@ -197,7 +204,7 @@ enum err option_set_defaults(enum option_owner owner, struct arena *arena, void 
     return ERR_OK;
 }
 
-static bool pattern_list_differs(const struct option_list *left, const struct option_list *right)
+static bool text_list_differs(const struct option_list *left, const struct option_list *right)
 {
     const char *const *a = left->items, *const *b = right->items;
     bool differs = left->count != right->count;
@@ -214,9 +221,9 @@ bool option_differs(const struct option *option, const void *a, const void *b)
     const char *left_text, *right_text;
 
     CHECK(option->kind != OPTION_MAPPING && option->kind != OPTION_SEQUENCE);
-    if (option->kind == OPTION_PATTERN_LIST)
-        return pattern_list_differs((const struct option_list *)left,
-                                    (const struct option_list *)right);
+    if (option_is_text_list(option))
+        return text_list_differs((const struct option_list *)left,
+                                 (const struct option_list *)right);
     if (option_is_list(option)) {
         const struct option_list *l = (const struct option_list *)left;
         const struct option_list *r = (const struct option_list *)right;
@@ -279,6 +286,7 @@ const char *option_expectation(const struct option *option, char ret_text[OPTION
         [OPTION_HOST] = "a host name or an address",
         [OPTION_RATE] = "rates such as `100/10m` or `50/s, 1000/1m`, at most eight windows",
         [OPTION_PATTERN_LIST] = "a domain, \"*.\" and a domain, or \"*\"",
+        [OPTION_FIELD_LIST] = "the name of a header field: letters, digits and hyphens",
         [OPTION_ENDPOINT] = "address:port or [address]:port",
         [OPTION_PREFIX_LIST] = "a prefix such as 192.0.2.0/24 (no bits set behind it)",
         [OPTION_ENDPOINT_LIST] = "an address, address:port or [address]:port",

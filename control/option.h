@@ -34,6 +34,7 @@ enum option_kind {
     OPTION_IP_LIST,
     OPTION_INTERFACE_LIST, /* struct flow_prefix: an address of ours with the size of its network */
     OPTION_PATTERN_LIST,   /* const char *, as PATTERN */
+    OPTION_FIELD_LIST,     /* const char *: the name of a header field */
 };
 
 enum option_owner {
@@ -50,6 +51,7 @@ enum option_owner {
     OPTION_OWNER_POOL_RULE,
     OPTION_OWNER_CLASS,
     OPTION_OWNER_CLASS_RULE,
+    OPTION_OWNER_DKIM,
     OPTION_OWNER_COUNT
 };
 
@@ -91,6 +93,8 @@ const char *option_key(const struct option *option);
 /** Room for one more value of a list or sequence: octets per element. */
 uint32_t option_element_size(const struct option *option);
 bool option_is_list(const struct option *option);
+/** Its elements are const char *. */
+bool option_is_text_list(const struct option *option);
 /** Its elements are struct flow_prefix. */
 bool option_is_prefix_list(const struct option *option);
 

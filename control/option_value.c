@@ -22,6 +22,8 @@
 #include "dns/dns.h"
 #include "queue/rate.h"
 
+#define FIELD_NAME_MAX 64u
+
 struct unit {
     const char *name;
     uint64_t factor;
@@ -389,6 +391,20 @@ static enum err number_parse(const struct option *option, struct span text, uint
     return *ret_number < option->min || *ret_number > option->max ? ERR_CONFIG_VALUE : ERR_OK;
 }
 
+static enum err field_parse(struct span text, struct arena *arena, const char **ret_text)
+{
+    if (text.size == 0 || text.size > FIELD_NAME_MAX)
+        return ERR_CONFIG_VALUE;
+    for (uint32_t i = 0; i < text.size; i++) {
+        uint8_t octet = text.data[i];
+        bool is_letter = (octet | 0x20) >= 'a' && (octet | 0x20) <= 'z';
+        if (!is_letter && (octet < '0' || octet > '9') && octet != '-')
+            return ERR_CONFIG_VALUE;
+    }
+    *ret_text = text_keep(text, arena);
+    return *ret_text == NULL ? ERR_MEMORY : ERR_OK;
+}
+
 static enum err text_parse(const struct option *option, struct span text, struct arena *arena,
                            const char **ret_text)
 {
@@ -426,6 +442,8 @@ static enum err value_parse(const struct option *option, struct span text, struc
         return text_parse(option, text, arena, &ret_value->text);
     case OPTION_PATTERN_LIST:
         return pattern_parse(text, arena, &ret_value->text);
+    case OPTION_FIELD_LIST:
+        return field_parse(text, arena, &ret_value->text);
     case OPTION_RATE:
         return text.size == 0 ? ERR_OK : rate_set_parse(text, &ret_value->rates);
     case OPTION_ENDPOINT:
@@ -468,9 +486,9 @@ static void value_store(const struct option *option, const struct value *value, 
         uint32_t size = option_element_size(option);
         CHECK(index < list->count);
         memcpy((uint8_t *)list->items + (size_t)index * size,
-               option->kind == OPTION_PATTERN_LIST ? (const void *)&value->text
-               : option_is_prefix_list(option)     ? (const void *)&value->prefix
-                                                   : (const void *)&value->address,
+               option_is_text_list(option)     ? (const void *)&value->text
+               : option_is_prefix_list(option) ? (const void *)&value->prefix
+                                               : (const void *)&value->address,
                size);
     } else if (option->kind == OPTION_RATE) {
         memcpy(field, &value->rates, sizeof(value->rates));

@@ -21,7 +21,8 @@
  *    6 ENVID (at most once)        1 to 100 octets
  *    7 RECIPIENT_DSN (for recipients of which something was said, by rising index)
  *        0 recipient_index u32    4 notify u8    5 ORCPT, 0 to 500 octets
- *    8 to 255: unknown here, behind all others; kept verbatim and written back
+ *    8 PREFIX (at most once)       1 to 16,384 octets of header fields that go out ahead of the
+ * body 9 to 255: unknown here, behind all others; kept verbatim and written back
  *
  * PROGRESS, types in rising order
  *    1 BASIC (first, once), 24 octets:
@@ -63,6 +64,7 @@ enum envelope_tlv {
     ENVELOPE_TLV_RECIPIENT,
     ENVELOPE_TLV_ENVID,
     ENVELOPE_TLV_RECIPIENT_DSN,
+    ENVELOPE_TLV_PREFIX,
     ENVELOPE_TLV_KNOWN_END
 };
 
@@ -162,6 +164,35 @@ static bool text_is_valid(struct span text, uint32_t size_min, uint32_t size_max
     return text.size >= size_min && text.size <= size_max && text_is_clean(text);
 }
 
+/*
+ * Lines of tabs and printable ASCII that end in CRLF and do not begin with a dot: they mean the
+ * same after DATA and after BDAT, to servers with and without 8BITMIME. The first begins a field,
+ * no line is the empty one.
+ */
+static bool prefix_is_valid(struct span prefix)
+{
+    bool is_line_start = true;
+
+    if (prefix.size > ENVELOPE_PREFIX_SIZE_MAX)
+        return false;
+    for (uint32_t i = 0; i < prefix.size; i++) {
+        uint8_t octet = prefix.data[i];
+        bool is_space = octet == ' ' || octet == '\t';
+        if (octet == '\r') {
+            i++;
+            if (is_line_start || i == prefix.size || prefix.data[i] != '\n')
+                return false;
+            is_line_start = true;
+            continue;
+        }
+        if ((octet < ' ' && octet != '\t') || octet > '~' || (octet == '.' && is_line_start) ||
+            (is_space && i == 0))
+            return false;
+        is_line_start = false;
+    }
+    return is_line_start;
+}
+
 /* NEVER stands alone (RFC 3461 section 4.1). */
 static bool notify_is_valid(uint8_t notify)
 {
@@ -183,7 +214,8 @@ static bool recipient_is_valid(const struct envelope_recipient *recipient)
 bool envelope_is_valid(const struct envelope *envelope)
 {
     if (envelope->arrived < 0 || envelope->expires < envelope->arrived ||
-        envelope->header_size > envelope->body_size)
+        envelope->header_size > envelope->body_size ||
+        envelope->prefix.size > envelope->header_size || !prefix_is_valid(envelope->prefix))
         return false;
     if (!text_is_valid(envelope->sender, 0, ENVELOPE_ADDRESS_SIZE_MAX) ||
         !text_is_valid(envelope->client, 0, ENVELOPE_CLIENT_SIZE_MAX) ||
@@ -260,7 +292,8 @@ uint32_t envelope_encoded_size(const struct envelope *envelope)
 {
     uint32_t size = TLV_HEADER_SIZE + BASIC_SIZE + text_tlv_size(envelope->sender) +
                     text_tlv_size(envelope->client) + text_tlv_size(envelope->source_pool) +
-                    text_tlv_size(envelope->envid) + envelope->unknown.size;
+                    text_tlv_size(envelope->envid) + text_tlv_size(envelope->prefix) +
+                    envelope->unknown.size;
 
     CHECK(envelope->recipient_count <= ENVELOPE_RECIPIENT_MAX);
     for (uint32_t i = 0; i < envelope->recipient_count; i++) {
@@ -316,6 +349,7 @@ void envelope_encode(const struct envelope *envelope, uint8_t *ret_data)
     }
     to = put_text_tlv(to, ENVELOPE_TLV_ENVID, envelope->envid);
     to = put_recipient_dsns(to, envelope);
+    to = put_text_tlv(to, ENVELOPE_TLV_PREFIX, envelope->prefix);
     to = put_octets(to, envelope->unknown);
     CHECK(to == ret_data + envelope_encoded_size(envelope));
 }
@@ -426,6 +460,9 @@ static bool envelope_decode_tlv(struct envelope *envelope, uint8_t type, struct 
         return true;
     case ENVELOPE_TLV_ENVID:
         envelope->envid = value;
+        return true;
+    case ENVELOPE_TLV_PREFIX:
+        envelope->prefix = value;
         return true;
     case ENVELOPE_TLV_RECIPIENT_DSN:
         return recipient_dsn_decode(envelope, value, decoding);

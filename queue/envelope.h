@@ -76,6 +76,7 @@ struct envelope_recipient {
 #define ENVELOPE_REPLY_SIZE_MAX  1000u
 #define ENVELOPE_ENVID_SIZE_MAX  100u /* RFC 3461 section 4.4 */
 #define ENVELOPE_ORCPT_SIZE_MAX  500u /* RFC 3461 section 4.2 */
+#define ENVELOPE_PREFIX_SIZE_MAX 16384u
 
 struct envelope {
     struct message_id id;
@@ -88,15 +89,23 @@ struct envelope {
     struct span sender;      /* exact octets; empty: null sender */
     struct span client;      /* "name [192.0.2.1]", printable: for records */
     struct span envid;       /* ENVID as it was said, xtext; empty: not said */
+    struct span prefix;      /* header fields that go ahead of the stored body; counted in body_size
+                                and header_size */
     struct envelope_recipient *recipients;
     uint32_t recipient_count;
     struct span unknown; /* TLVs of a newer version, kept verbatim */
 };
 
+/** Octets of the body as it is stored: without the prefix. */
+static inline uint64_t envelope_stored_size(const struct envelope *envelope)
+{
+    return envelope->body_size - envelope->prefix.size;
+}
 /**
  * Within every bound: sizes above, 1 to ENVELOPE_RECIPIENT_MAX recipients, encoded at most
  * ENVELOPE_SIZE_MAX, 0 <= arrived <= expires, header_size <= body_size, no NUL, CR or LF in an
- * address or a name. Whoever makes an envelope from what a peer said asks this before it encodes.
+ * address or a name, a prefix of whole lines that neither dot-stuffing nor an eight-bit rule is
+ * about. Whoever makes an envelope from what a peer said asks this before it encodes.
  */
 bool envelope_is_valid(const struct envelope *envelope);
 /** Octets envelope_encode() will need. */

@@ -364,20 +364,22 @@ enum smtpc_event client_attempt_begin(struct client *client, struct client_conne
     }
     attempt->body_index = 0;
     attempt->is_line_start = true;
+    attempt->is_prefix_out = false;
     attempt->was_attempted = true;
     attempt->transmit_started = client->now;
     if (connection->use_count == 0)
         attempt->connect_time = client->now - attempt->connect_started;
     connection->use_count++;
     client->stats.transactions++;
-    enum smtpc_event event = smtpc_begin(&connection->smtpc, &(struct smtpc_transaction){
-                                                                 .envelope = request->envelope,
-                                                                 .body_size = request->body->size,
-                                                                 .recipients = attempt->pending,
-                                                                 .recipient_count = count,
-                                                                 .arena = &connection->arena,
-                                                                 .is_alone = request->is_alone,
-                                                             });
+    struct smtpc_transaction transaction = {
+        .envelope = request->envelope,
+        .body_size = request->body->size + request->envelope->prefix.size,
+        .recipients = attempt->pending,
+        .recipient_count = count,
+        .arena = &connection->arena,
+        .is_alone = request->is_alone,
+    };
+    enum smtpc_event event = smtpc_begin(&connection->smtpc, &transaction);
     if (event != SMTPC_FINISHED) { /* else it was refused before a word was said */
         attempt->is_mail_out = true;
         attempt->has_mail_right = false;

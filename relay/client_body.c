@@ -4,7 +4,7 @@
  *
  * After DATA: a line that begins with '.' gets another one in front (RFC 5321 section 4.5.2), a
  * missing final CRLF is added, and a line with a single dot ends it. After BDAT: the octets as they
- * are.
+ * are. The envelope's prefix goes first, a copy of it, as it is: it has no such lines.
  *
  * Invariants
  *   1. Slices without such lines go by reference, untouched. The others are copied with their dots:
@@ -58,6 +58,17 @@ static enum err slice_append_stuffed(struct client_connection *connection,
     return buf_queue_append_copy(queue, pool, span_skip(octets, start));
 }
 
+static enum err prefix_append(struct client_connection *connection, struct buf_queue *queue)
+{
+    struct client_attempt *attempt = &connection->attempt;
+
+    if (attempt->is_prefix_out)
+        return ERR_OK;
+    attempt->is_prefix_out = true;
+    return buf_queue_append_copy(queue, connection->stream.plane->pool,
+                                 attempt->request.envelope->prefix);
+}
+
 static enum err body_append(struct client_connection *connection, bool is_stuffed, uint64_t room,
                             struct buf_queue *queue)
 {
@@ -100,7 +111,9 @@ enum err client_body_send(struct client_connection *connection)
     if (unsent > CLIENT_BODY_WINDOW / 2)
         return ERR_OK;
     buf_queue_init(&queue);
-    enum err err = body_append(connection, is_stuffed, CLIENT_BODY_WINDOW - unsent, &queue);
+    enum err err = prefix_append(connection, &queue);
+    if (err == ERR_OK)
+        err = body_append(connection, is_stuffed, CLIENT_BODY_WINDOW - unsent, &queue);
     if (err == ERR_OK)
         stream_append(&connection->stream, &queue);
     buf_queue_fini(&queue);

@@ -56,6 +56,7 @@ struct client_attempt {
     tick_us connect_started, connect_time, transmit_started;
     uint32_t body_index; /* slices handed to the connection */
     bool is_line_start;  /* the next octet of the body begins a line */
+    bool is_prefix_out;  /* the envelope's prefix was handed to the connection */
 };
 
 struct client_connection {

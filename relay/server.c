@@ -20,9 +20,10 @@
  * The banner waits one turn so that octets which are there already are noticed: a client that
  * speaks first does not listen, and is refused.
  *
- * Limits: HANDSHAKE_STEPS_MAX steps of TLS handshakes in a turn; options.flow_max flows in use, of
- * all kinds: with more, clients are turned away at the door, so that mail can still go out.
- * Not here: runs (server_session.c), message octets (server_body.c), sockets (server_listener.c).
+ * Limits: HANDSHAKE_STEPS_MAX steps of TLS handshakes and SIGN_COST_MAX of signatures in a turn;
+ * options.flow_max flows in use, of all kinds: with more, clients are turned away at the door, so
+ * that mail can still go out. Not here: runs (server_session.c), message octets (server_body.c),
+ * sockets (server_listener.c).
  */
 #include "relay/server.h"
 
@@ -31,6 +32,7 @@
 #include "relay/server_internal.h"
 
 #define HANDSHAKE_STEPS_MAX 2u
+#define SIGN_COST_MAX       32u /* four signatures by RSA of 2,048 bits: dkim_signer_cost() */
 
 /* ---- the shard's turn ---- */
 
@@ -140,6 +142,7 @@ void server_advance(struct server *server, struct tick_now now)
     struct wheel_timer *timer;
 
     brake_set_time(server->brake, now.tick);
+    server->sign_left = SIGN_COST_MAX;
     advance_handshakes(server, now);
     advance_greeting(server, now);
     advance_ready(server, now);
@@ -253,6 +256,7 @@ struct server_stats server_get_stats(const struct server *server)
     stats.pools_unknown = server->smtpd.pools_unknown;
     stats.recipients_accepted = server->smtpd.recipients_accepted;
     stats.recipients_rejected = server->smtpd.recipients_rejected;
+    stats.dkim = server->smtpd.dkim;
     stats.brakes = brake_get_stats(server->brake);
     return stats;
 }

@@ -6,6 +6,7 @@
 #include "relay/brake.h"
 #include "relay/record.h"
 #include "relay/settings.h"
+#include "relay/smtpd.h"
 #include "relay/transfer.h"
 
 /*
@@ -54,7 +55,9 @@ struct server_stats {
     uint64_t sessions, refused, messages_accepted, messages_rejected, pools_unknown,
         recipients_accepted, recipients_rejected, octets, tls_sessions, timeouts, desynchronised,
         reliefs;
+    uint64_t sign_waits; /* messages that waited for their signatures until the next turn */
     uint32_t open;
+    struct smtpd_dkim_stats dkim;
     struct brake_stats brakes;
 };
 struct server_stats server_get_stats(const struct server *server);

@@ -76,6 +76,20 @@ void server_message_begin(struct server *server, struct server_session *session,
     body_append_copy(server, session, header, now);
 }
 
+bool server_message_sign(struct server *server, struct server_session *session, struct tick_now now)
+{
+    uint32_t cost = smtpd_sign_cost(&session->smtpd);
+
+    if (server->sign_left == 0) {
+        server->stats.sign_waits += 1;
+        server_session_enqueue(server, session, SERVER_QUEUE_READY);
+        return false;
+    }
+    server->sign_left -= cost < server->sign_left ? cost : server->sign_left;
+    smtpd_sign(&server->smtpd, &session->smtpd, now);
+    return true;
+}
+
 void server_message_end(struct server *server, struct server_session *session, struct tick_now now)
 {
     uint16_t sequence;

@@ -63,7 +63,8 @@ struct server {
     struct server_session_list sessions, free;
     struct server_session_queue queues[SERVER_QUEUE_COUNT];
     uint64_t session_id;
-    tick_us relief_at; /* server_bodies_relieve() not before */
+    uint32_t sign_left; /* of what signatures may cost in this turn */
+    tick_us relief_at;  /* server_bodies_relieve() not before */
     struct server_stats stats;
     bool is_draining;
 };
@@ -88,6 +89,9 @@ void server_session_flush(struct server *server, struct server_session *session)
 void server_message_begin(struct server *server, struct server_session *session,
                           struct tick_now now);
 void server_message_end(struct server *server, struct server_session *session, struct tick_now now);
+/** Make its signatures, if this turn has time for them. False: in the next one. */
+bool server_message_sign(struct server *server, struct server_session *session,
+                         struct tick_now now);
 /** Read message octets. True when something was done. */
 bool server_body_feed(struct server *server, struct server_session *session, struct tick_now now);
 /** When buffers are nearly used up: what messages in the middle have gathered goes to the disk. */

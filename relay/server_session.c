@@ -152,6 +152,8 @@ static bool session_step(struct server *server, struct server_session *session, 
     case SMTPD_NEED_BEGIN:
         server_message_begin(server, session, now);
         return true;
+    case SMTPD_NEED_SIGN:
+        return server_message_sign(server, session, now);
     case SMTPD_NEED_END:
         server_message_end(server, session, now);
         return true;

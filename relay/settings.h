@@ -14,6 +14,7 @@
  */
 struct ssl_ctx_st;
 struct reaction_set;
+struct dkim_key;
 
 enum settings_tls_level {
     SETTINGS_TLS_NONE,
@@ -31,6 +32,10 @@ enum settings_route_kind {
     SETTINGS_ROUTE_DISCARD,
     SETTINGS_ROUTE_REFUSE
 };
+
+enum settings_dkim_by { SETTINGS_DKIM_BY_FROM, SETTINGS_DKIM_BY_SENDER };
+enum settings_malformed { SETTINGS_MALFORMED_PASS, SETTINGS_MALFORMED_REJECT };
+enum dkim_canon { DKIM_SIMPLE, DKIM_RELAXED };
 
 struct settings_limits { /* of one listener's sessions; RFC 5321 section 4.5.3 sets the minima */
     uint32_t command_line_size_max; /* with CRLF; 512 to 4,096; default 2,048 (room for SMTPUTF8) */
@@ -110,6 +115,26 @@ struct settings_site_limits {
     struct rate_set rates;
 };
 
+/* A rule of `dkim`: which mail gets which signature; see dkim.h. */
+struct settings_dkim {
+    const char *domain, *selector; /* d=, s= */
+    const char *identity;          /* i=; NULL: none */
+    const struct dkim_key *key;    /* owned by the snapshot */
+    enum settings_dkim_by by;      /* whose domain `match` is about */
+    const char *const *match;      /* patterns, as a route's; none: `domain` and all below it */
+    uint32_t match_count;
+    const struct flow_address *listeners; /* none: all; port 0: any */
+    uint32_t listener_count;
+    const struct flow_prefix *clients; /* none: all of relay_from */
+    uint32_t client_count;
+    enum dkim_canon header_canon, body_canon;
+    const char *const *headers; /* names of fields that are signed */
+    uint32_t header_count;
+    const char *const *oversign; /* and those that must not be added */
+    uint32_t oversign_count;
+    uint32_t expire_s; /* 0: no x= */
+};
+
 #define SETTINGS_SOURCE_NAME_MAX 31u
 #define SETTINGS_MEMBER_MAX      64u
 
@@ -183,6 +208,9 @@ struct settings {
     const struct flow_prefix *pool_header_from;
     uint32_t pool_header_from_count;
     enum settings_pool_unknown pool_unknown;
+    const struct settings_dkim *dkim; /* in the order of the file */
+    uint32_t dkim_count;
+    enum settings_malformed dkim_malformed; /* mail that cannot be signed for its header */
     struct settings_client client;
     struct mx_policy mx;
     struct class_settings classes;

@@ -111,6 +111,7 @@ void smtpd_enter(struct smtpd_session *session, enum smtpd_state next)
 void smtpd_transaction_release(struct smtpd_context *context, struct smtpd_transaction *transaction)
 {
     free(transaction->held);
+    dkim_signer_free(transaction->dkim);
     if (context->free_count >= SMTPD_POOL_MAX) {
         arena_fini(&transaction->arena);
         free(transaction);
@@ -272,7 +273,7 @@ enum smtpd_need smtpd_need(const struct smtpd_session *session)
     if (is_waiting_for_begin(session))
         return SMTPD_NEED_BEGIN;
     if (session->transaction != NULL && session->transaction->is_complete)
-        return SMTPD_NEED_END;
+        return session->transaction->is_sign_due ? SMTPD_NEED_SIGN : SMTPD_NEED_END;
     if (session->state == SMTPD_DATA || session->chunk.is_active)
         return SMTPD_NEED_BODY;
     if (session->pending_count > limits->transactions_ahead_max ||

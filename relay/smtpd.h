@@ -6,6 +6,7 @@
 #include "dataplane/flow.h"
 #include "queue/envelope.h"
 #include "relay/brake.h"
+#include "relay/dkim.h"
 #include "relay/header_reader.h"
 #include "relay/record.h"
 #include "relay/settings.h"
@@ -56,6 +57,7 @@ enum smtpd_need {
     SMTPD_NEED_COMMAND,  /* smtpd_feed_command() */
     SMTPD_NEED_BODY,     /* smtpd_feed_body() */
     SMTPD_NEED_BEGIN,    /* transfer_begin(), then smtpd_begun() */
+    SMTPD_NEED_SIGN,     /* smtpd_sign(), now or as soon as there is time for smtpd_sign_cost() */
     SMTPD_NEED_END,      /* hand on the rest of the body, then smtpd_end() and transfer_end() */
     SMTPD_NEED_TLS,      /* send the output, start TLS, then smtpd_tls_started() */
     SMTPD_NEED_COMMIT,   /* nothing before the next smtpd_committed() */
@@ -67,6 +69,11 @@ enum smtpd_need {
 #define SMTPD_LINE_SIZE_MAX FLOW_PULL_MAX
 /* Held replies of one session; beyond it no command is read before a commit. */
 #define SMTPD_HELD_MAX 8192u
+
+/* Messages of clients that some rule is for, by what became of them, and signatures made. */
+struct smtpd_dkim_stats {
+    uint64_t messages, signatures, unmatched, malformed, oversized, failed;
+};
 
 /* A transaction from MAIL to the reply to its end of data; pending ones wait in their session's
  * list. Pooled in the context. */
@@ -88,6 +95,8 @@ struct smtpd_transaction {
     bool is_begun;    /* smtpd_begun() said yes */
     bool is_complete; /* the end of data was read and the message is good */
     bool is_utf8_address;
+    bool is_sign_due;         /* complete but for the signatures */
+    struct dkim_signer *dkim; /* NULL: not to be signed */
 
     /* The reply slot. */
     uint16_t sequence;
@@ -110,6 +119,7 @@ struct smtpd_context {
     int64_t date_second; /* `date` is the text of this second */
     char date[40];
     uint64_t messages_accepted, messages_rejected, recipients_accepted, recipients_rejected;
+    struct smtpd_dkim_stats dkim;
     uint64_t pools_unknown;              /* messages that asked for a pool that there is not */
     uint64_t replies[SMTPD_REPLY_COUNT]; /* by row */
 };
@@ -201,6 +211,10 @@ void smtpd_fail(struct smtpd_context *context, struct smtpd_session *session, en
                 struct tick_now now);
 /** The open message is (still) to be kept. */
 bool smtpd_is_storing(const struct smtpd_session *session);
+/** What smtpd_sign() will cost, see dkim_signer_cost(). */
+uint32_t smtpd_sign_cost(const struct smtpd_session *session);
+/** SMTPD_NEED_SIGN: make the signatures. If that fails, the message is refused for now. */
+void smtpd_sign(struct smtpd_context *context, struct smtpd_session *session, struct tick_now now);
 /** SMTPD_NEED_END: the message becomes pending. Returns its envelope, borrowed until committed;
  * *ret_sequence names it to smtpd_committed(). */
 struct envelope *smtpd_end(struct smtpd_context *context, struct smtpd_session *session,

@@ -4,7 +4,7 @@
  *
  *   RCPT --DATA--> DATA: NEED_BEGIN -> (354) NEED_BODY ... -> end of data -> verdict
  *   RCPT, CHUNKS --BDAT--> CHUNKS: NEED_BEGIN once -> NEED_BODY ... -> 250 | LAST -> verdict
- *   verdict: good -> NEED_END, pending, READY        bad -> its reply, READY
+ *   verdict: good -> (NEED_SIGN ->) NEED_END, pending, READY        bad -> its reply, READY
  *
  * A message that is bound to be refused (too big, forbidden octets, a loop, no room) is read to
  * its true end without being kept, so that the client reads the reply and does not try again. What
@@ -158,6 +158,8 @@ static void content_add(struct smtpd_transaction *transaction, struct span octet
     transaction->content_size += octets.size;
     if (!transaction->header.is_done)
         smtp_header_feed(&transaction->header, octets);
+    if (transaction->dkim != NULL)
+        dkim_signer_feed(transaction->dkim, octets);
 }
 
 /* Scan a part of the message, take what is for us out of its header, keep count of it, and judge
@@ -188,6 +190,37 @@ static enum smtpd_reply failure_reply(enum err err)
                                                                      : SMTPD_REPLY_STORAGE_ERROR;
 }
 
+/* ---- signatures ---- */
+
+/* A signer for the message, fed with our own field in front of it. Strangers have none. */
+static enum err signer_begin(const struct smtpd_session *session,
+                             struct smtpd_transaction *transaction)
+{
+    struct dkim_origin origin = {.listener = session->listener,
+                                 .client = &session->peer,
+                                 .sender = transaction->envelope.sender};
+
+    if (!session->is_relay_client || session->settings->dkim_count == 0)
+        return ERR_OK;
+    return dkim_signer_new(session->settings, &origin, &transaction->dkim);
+}
+
+/* The message is complete: is it signed, passed as it is, or refused? */
+static void signer_judge(struct smtpd_context *context, const struct smtpd_session *session,
+                         struct smtpd_transaction *transaction)
+{
+    enum dkim_verdict verdict = dkim_signer_finish(transaction->dkim);
+
+    transaction->is_sign_due = verdict == DKIM_SIGN;
+    context->dkim.unmatched += verdict == DKIM_UNMATCHED;
+    context->dkim.oversized += verdict == DKIM_OVERSIZED;
+    if (!dkim_is_malformed(verdict))
+        return;
+    context->dkim.malformed += 1;
+    if (session->settings->dkim_malformed == SETTINGS_MALFORMED_REJECT)
+        transaction->failure = SMTPD_REPLY_CONTENT_HEADER;
+}
+
 /* The message is at its end: make it pending, or refuse it. */
 static void message_finish(struct smtpd_context *context, struct smtpd_session *session,
                            struct tick_now now)
@@ -197,6 +230,8 @@ static void message_finish(struct smtpd_context *context, struct smtpd_session *
     transaction->envelope.body_size = transaction->content_size + transaction->received_size;
     if (transaction->failure == 0)
         transaction->failure = (uint16_t)smtpd_pool_choose(context, session);
+    if (transaction->failure == 0 && transaction->dkim != NULL)
+        signer_judge(context, session, transaction);
     if (transaction->failure == 0) {
         transaction->is_complete = true;
         return;
@@ -326,6 +361,8 @@ struct span smtpd_begun(struct smtpd_context *context, struct smtpd_session *ses
     CHECK(smtpd_need(session) == SMTPD_NEED_BEGIN);
     if (err == ERR_OK && text == NULL)
         err = ERR_MEMORY;
+    if (err == ERR_OK)
+        err = signer_begin(session, transaction);
     if (err != ERR_OK) {
         transaction->failure = (uint16_t)failure_reply(err);
         if (is_data) /* no 354 was given: there is nothing to read */
@@ -340,6 +377,8 @@ struct span smtpd_begun(struct smtpd_context *context, struct smtpd_session *ses
     struct span received = smtpd_received_format(context, session, client, id, now.wall, text);
     transaction->envelope.client = client;
     transaction->received_size = received.size;
+    if (transaction->dkim != NULL)
+        dkim_signer_feed(transaction->dkim, received);
     if (is_data)
         smtpd_reply(context, session, SMTPD_REPLY_DATA_GO);
     return received;
@@ -356,6 +395,33 @@ void smtpd_fail(struct smtpd_context *context, struct smtpd_session *session, en
         session->chunk.refusal = transaction->failure;
     if (transaction->is_complete)
         message_finish(context, session, now);
+}
+
+uint32_t smtpd_sign_cost(const struct smtpd_session *session)
+{
+    CHECK(smtpd_need(session) == SMTPD_NEED_SIGN);
+    return dkim_signer_cost(session->transaction->dkim);
+}
+
+void smtpd_sign(struct smtpd_context *context, struct smtpd_session *session, struct tick_now now)
+{
+    struct smtpd_transaction *transaction = session->transaction;
+    struct span fields = {0};
+    uint32_t count = 0;
+
+    CHECK(smtpd_need(session) == SMTPD_NEED_SIGN);
+    enum err err = dkim_signer_sign(transaction->dkim, now.wall, &fields, &count);
+    transaction->is_sign_due = false;
+    if (err == ERR_OK) {
+        transaction->envelope.prefix = fields;
+        context->dkim.messages += 1;
+        context->dkim.signatures += count;
+    } else if (err == ERR_LIMIT) { /* it would never fit: as a header that is too large */
+        context->dkim.oversized += 1;
+    } else {
+        context->dkim.failed += 1;
+        smtpd_fail(context, session, err, now);
+    }
 }
 
 /* ---- the end ---- */
@@ -387,7 +453,9 @@ struct envelope *smtpd_end(struct smtpd_context *context, struct smtpd_session *
     struct envelope *envelope = &transaction->envelope;
 
     CHECK(smtpd_need(session) == SMTPD_NEED_END);
-    uint64_t header_size = transaction->received_size + transaction->header.size;
+    uint64_t header_size =
+        envelope->prefix.size + transaction->received_size + transaction->header.size;
+    envelope->body_size += envelope->prefix.size;
     envelope->header_size = header_size > UINT32_MAX ? UINT32_MAX : (uint32_t)header_size;
     envelope->flags = envelope_flags(transaction);
     envelope->class =

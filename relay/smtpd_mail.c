@@ -16,7 +16,7 @@
 
 /* What one recipient, and an envelope without recipients, take at most besides their text. */
 #define ENVELOPE_RECIPIENT_OVERHEAD 48u
-#define ENVELOPE_OVERHEAD           4096u
+#define ENVELOPE_OVERHEAD           (4096u + ENVELOPE_PREFIX_SIZE_MAX)
 #define RECIPIENT_CAPACITY_MIN      8u
 
 enum path_parameters {

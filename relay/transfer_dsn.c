@@ -129,15 +129,27 @@ static void transfer_dsn_commit(struct transfer *transfer, struct transfer_dsn *
                      view.entry, view.progress, view.is_done, (uint64_t)(uintptr_t)dsn);
 }
 
+/* Quote `prefix`, and `size` octets of the stored body behind it. */
 static void transfer_dsn_commit_quoting(struct transfer *transfer, struct transfer_dsn *dsn,
-                                        const struct buf_queue *octets, uint32_t size)
+                                        struct span prefix, const struct buf_queue *octets,
+                                        uint32_t size)
 {
-    uint8_t *original = malloc(size > 0 ? size : 1);
+    uint8_t *original = malloc((uint64_t)prefix.size + size + 1);
     CHECK(original != NULL);
+    if (prefix.size > 0)
+        memcpy(original, prefix.data, prefix.size);
     if (size > 0)
-        buf_queue_copy_out(octets, 0, original, size);
-    transfer_dsn_commit(transfer, dsn, span_of(original, size));
+        buf_queue_copy_out(octets, 0, original + prefix.size, size);
+    transfer_dsn_commit(transfer, dsn, span_of(original, prefix.size + size));
     free(original);
+}
+
+/* The part of the envelope's prefix that is among the first `quoted` octets of the message. */
+static struct span transfer_dsn_prefix(const struct qmgr_dsn *view, uint32_t quoted)
+{
+    struct span prefix = view->envelope->prefix;
+
+    return quoted < prefix.size ? span_head(prefix, quoted) : prefix;
 }
 
 static void transfer_dsn_start(struct transfer *transfer, struct qmgr_message *message)
@@ -153,12 +165,14 @@ static void transfer_dsn_start(struct transfer *transfer, struct qmgr_message *m
 
     struct dsn_options options = transfer_dsn_options(transfer);
     uint32_t quoted = dsn_original_size(&view, &options);
-    if (quoted == 0 || (view.body != NULL && !buf_queue_is_empty(view.body))) {
-        transfer_dsn_commit_quoting(transfer, dsn, view.body, quoted);
+    struct span prefix = transfer_dsn_prefix(&view, quoted);
+    uint32_t stored = quoted - prefix.size;
+    if (stored == 0 || (view.body != NULL && !buf_queue_is_empty(view.body))) {
+        transfer_dsn_commit_quoting(transfer, dsn, prefix, view.body, stored);
         return;
     }
     dsn->state = TRANSFER_DSN_READING;
-    spool_read_body(transfer->options.spool, view.entry, 0, quoted, (uint64_t)(uintptr_t)dsn);
+    spool_read_body(transfer->options.spool, view.entry, 0, stored, (uint64_t)(uintptr_t)dsn);
 }
 
 static void transfer_dsn_on_read(struct transfer *transfer, struct transfer_dsn *dsn,
@@ -168,8 +182,11 @@ static void transfer_dsn_on_read(struct transfer *transfer, struct transfer_dsn 
         /* An original that cannot be read is not quoted; the sender hears of the failure all the
          * same.
          */
-        uint32_t size = event->err == ERR_OK ? (uint32_t)event->octets.size : 0;
-        transfer_dsn_commit_quoting(transfer, dsn, &event->octets, size);
+        struct qmgr_dsn view = qmgr_dsn_view(transfer->qmgr, dsn->message);
+        bool is_read = event->err == ERR_OK;
+        struct span prefix = is_read ? view.envelope->prefix : (struct span){0};
+        transfer_dsn_commit_quoting(transfer, dsn, prefix, &event->octets,
+                                    is_read ? (uint32_t)event->octets.size : 0);
     } else {
         transfer_dsn_fail(transfer, dsn);
     }

@@ -141,11 +141,11 @@ static void transfer_job_read(struct transfer *transfer, struct transfer_job *jo
     CHECK(job->state == TRANSFER_JOB_UNREAD);
     TAILQ_REMOVE(&transfer->unread, job, link);
     job->state = TRANSFER_JOB_READING;
-    job->read_size = view.envelope->body_size;
+    job->read_size = envelope_stored_size(view.envelope);
     transfer->read_memory += job->read_size;
     transfer->reading_size += job->read_size;
     job->place->read_memory += job->read_size;
-    spool_read_body(transfer->options.spool, view.entry, 0, (uint32_t)view.envelope->body_size,
+    spool_read_body(transfer->options.spool, view.entry, 0, (uint32_t)job->read_size,
                     (uint64_t)(uintptr_t)job);
 }
 
@@ -187,7 +187,8 @@ static void transfer_jobs_read(struct transfer *transfer)
         if (transfer->read_memory >= transfer->read_memory_max &&
             transfer_pool_spare(transfer) < transfer->read_memory_max / TRANSFER_READ_SPARE_SHARE)
             return; /* a long list is not worth looking through */
-        uint64_t size = qmgr_delivery_view(transfer->qmgr, job->delivery).envelope->body_size;
+        uint64_t size =
+            envelope_stored_size(qmgr_delivery_view(transfer->qmgr, job->delivery).envelope);
         if (transfer_may_read(transfer, job->place->read_memory, size))
             transfer_job_read(transfer, job);
     }
@@ -285,7 +286,8 @@ static void transfer_job_loaded(struct transfer *transfer, struct transfer_job *
 {
     struct qmgr_view view = qmgr_delivery_view(transfer->qmgr, job->delivery);
 
-    if ((view.body != NULL && !buf_queue_is_empty(view.body)) || view.envelope->body_size == 0) {
+    if ((view.body != NULL && !buf_queue_is_empty(view.body)) ||
+        envelope_stored_size(view.envelope) == 0) {
         transfer_job_make_ready(job);
         return;
     }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "tests/scenario/scenario.h"
+#include "tests/unit/dkim_fixture.h"
 
 #define WORLD_SEED    20231u
 #define WORLD_START   TICK_S(1)
@@ -20,6 +21,7 @@
 #define RELAY_IP4     "192.0.2.1"
 #define RELAY_IP6     "2001:db8::1"
 #define RESOLVER      "192.0.2.53"
+#define KEY_TOKEN     "@ed25519@"
 
 static const struct {
     const char *key, *line;
@@ -89,6 +91,24 @@ static bool config_has_key(const struct scenario *scenario, const char *key)
     return false;
 }
 
+/* The configuration as written, with a key's file for KEY_TOKEN. */
+static void config_add_lines(const struct scenario *scenario, struct scenario_text *text)
+{
+    const char *rest = scenario->config_lines.data, *token;
+    char path[DKIM_FIXTURE_PATH_SIZE];
+
+    if (rest == NULL)
+        return;
+    while ((token = strstr(rest, KEY_TOKEN)) != NULL) {
+        struct evp_pkey_st *key = dkim_fixture_ed25519();
+        scenario_text_append(text, rest, (size_t)(token - rest));
+        scenario_text_add(text, "%s", dkim_fixture_key_file(key, path));
+        dkim_fixture_key_free(key);
+        rest = token + strlen(KEY_TOKEN);
+    }
+    scenario_text_append(text, rest, strlen(rest));
+}
+
 static bool config_make(struct scenario *scenario)
 {
     struct scenario_text text = {0};
@@ -99,7 +119,7 @@ static bool config_make(struct scenario *scenario)
             scenario_text_add(&text, "%s\n", config_base[i].line);
     }
     scenario_text_add(&text, "cores: %u\n", scenario->shard_count);
-    scenario_text_append(&text, scenario->config_lines.data, scenario->config_lines.size);
+    config_add_lines(scenario, &text);
     config_report_init(&report, "configuration");
     enum err err =
         config_parse(span_of(text.data, (uint32_t)text.size), &scenario->config, &report);

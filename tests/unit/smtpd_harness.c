@@ -146,7 +146,7 @@ static void drive_end(struct harness *harness)
     }
     struct envelope *envelope =
         smtpd_end(&harness->context, &harness->session, harness->now, &sequence);
-    CHECK(envelope->body_size == harness->open_size);
+    CHECK(envelope_stored_size(envelope) == harness->open_size);
     CHECK(envelope_is_valid(envelope));
     keep_message(harness, envelope, sequence);
     if (!harness->holds_commits)
@@ -172,6 +172,10 @@ static void drive(struct harness *harness)
             break;
         case SMTPD_NEED_BEGIN:
             drive_begin(harness);
+            break;
+        case SMTPD_NEED_SIGN:
+            CHECK(smtpd_sign_cost(&harness->session) > 0);
+            smtpd_sign(&harness->context, &harness->session, harness->now);
             break;
         case SMTPD_NEED_END:
             drive_end(harness);

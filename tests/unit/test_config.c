@@ -98,6 +98,7 @@ static void test_default_denies_loopback(void **state)
     config_free(config);
 }
 
+#define DKIM "dkim: [{domain: a.example, selector: s, key: /k"
 #define WIRE "dataplane: {driver: dpdk, kernel: [10.0.0.0/8], ports: ["
 
 /* Goal: the edges of what a port may have: first and last host of a network, networks of one and
@@ -157,6 +158,57 @@ static void test_ports(void **state)
         assert_true(is_found);
     }
     config_free(config);
+}
+
+/* Goal: what is written becomes the relay's rules: From is signed whatever the list says, and the
+ * words for the canonical forms are header, then body. */
+static void test_dkim_rules(void **state)
+{
+    static const struct {
+        const char *word;
+        enum dkim_canon header, body;
+    } canons[] = {
+        {"simple/simple", DKIM_SIMPLE, DKIM_SIMPLE},
+        {"simple/relaxed", DKIM_SIMPLE, DKIM_RELAXED},
+        {"relaxed/simple", DKIM_RELAXED, DKIM_SIMPLE},
+        {"relaxed/relaxed", DKIM_RELAXED, DKIM_RELAXED},
+    };
+    char text[512];
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(canons); i++) {
+        snprintf(text, sizeof(text),
+                 "dkim:\n- {domain: A.example, selector: s_1.t-2, key: /k}\n- {domain: b.example, "
+                 "selector: \"2026\", key: /k, match: [\"*\", c.example], by: sender, clients: "
+                 "[10.0.0.0/8], listeners: [192.0.2.1], headers: [To, Received], oversign: [], "
+                 "identity: u.v-w+x_y@sub.b.example, expire: 1d, canonicalization: %s}\n",
+                 canons[i].word);
+        struct config *config = config_from(text);
+        if (config == NULL)
+            print_message("# %s\n", report.text);
+        assert_non_null(config);
+        assert_int_equal(2, config->settings.dkim_count);
+        const struct settings_dkim *first = &config->settings.dkim[0], *second = first + 1;
+        assert_string_equal("a.example", first->domain);
+        assert_string_equal("From", first->headers[0]);
+        assert_string_equal("Sender", first->headers[1]);
+        assert_int_equal(27, first->header_count);
+        assert_int_equal(6, first->oversign_count);
+        assert_int_equal(0, first->match_count + first->client_count + first->listener_count);
+        assert_int_equal(DKIM_RELAXED, first->header_canon);
+        assert_int_equal(SETTINGS_DKIM_BY_SENDER, second->by);
+        assert_string_equal("From", second->headers[0]);
+        assert_string_equal("To", second->headers[1]);
+        assert_int_equal(3, second->header_count);
+        assert_int_equal(0, second->oversign_count);
+        assert_int_equal(2, second->match_count);
+        assert_int_equal(1, second->client_count);
+        assert_int_equal(1, second->listener_count);
+        assert_int_equal(86400, second->expire_s);
+        assert_int_equal(canons[i].header, second->header_canon);
+        assert_int_equal(canons[i].body, second->body_canon);
+        config_free(config);
+    }
 }
 
 static const char full[] =
@@ -426,6 +478,35 @@ static void test_mistakes(void **state)
          "sources: [{name: a}]\npools: [{name: default, members: [{source: a}]}, "
          "{name: p, members: [{source: a}]}]\ndefault_pool: p\n",
          "test.yaml:3: default_pool: there is a pool named default"},
+        {"key without a file", "dkim:\n- {domain: a.example, selector: s}\n",
+         "test.yaml:2: dkim[].key: must be given"},
+        {"selector of two words", "dkim: [{domain: a.example, selector: s t, key: /k}]\n",
+         "dkim[].selector: expected letters, digits"},
+        {"selector with an empty label", "dkim: [{domain: a.example, selector: s..t, key: /k}]\n",
+         "dkim[].selector: expected letters, digits"},
+        {"selector that ends in a dot", "dkim: [{domain: a.example, selector: s., key: /k}]\n",
+         "dkim[].selector: expected letters, digits"},
+        {"selector that begins with a hyphen",
+         "dkim: [{domain: a.example, selector: -s, key: /k}]\n",
+         "dkim[].selector: expected letters, digits"},
+        {"identity elsewhere", DKIM ", identity: u@b.example}]\n",
+         "dkim[].identity: expected @a.example or user@a.example"},
+        {"identity of the end of a label", DKIM ", identity: \"@ba.example\"}]\n",
+         "dkim[].identity: expected @a.example"},
+        {"identity without a domain", DKIM ", identity: a.example}]\n",
+         "dkim[].identity: expected @a.example"},
+        {"identity that needs quoting", DKIM ", identity: \"a;b@a.example\"}]\n",
+         "dkim[].identity: expected @a.example"},
+        {"field name with a colon", DKIM ", headers: [\"From:\"]}]\n",
+         "dkim[].headers: expected the name of a header field: letters"},
+        {"field twice", DKIM ", headers: [From, To, from]}]\n",
+         "test.yaml:1: dkim[].headers: \"from\" is given twice"},
+        {"field that is removed on the way", DKIM ", headers: [Return-Path]}]\n",
+         "dkim[].headers: \"Return-Path\" changes on the way"},
+        {"field that is added on the way", DKIM ", oversign: [received]}]\n",
+         "dkim[].oversign: \"received\" changes on the way"},
+        {"signature that never was good", DKIM ", expire: 31536001s}]\n",
+         "dkim[].expire: expected a duration from 0 to 365d"},
         {"spool too small", "cores: 8\nspool: {size: 1GB, segment: 64MB, reserve: 64MB}\n",
          "test.yaml:2: spool.size: expected at least 2560MB"},
         {"lifetime", "hostname: a.example\nmessage_lifetime: 1m\n",
@@ -599,11 +680,12 @@ static void test_restart_needed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),      cmocka_unit_test(test_default_denies_loopback),
-        cmocka_unit_test(test_ports),         cmocka_unit_test(test_port_edges),
-        cmocka_unit_test(test_full_file),     cmocka_unit_test(test_mistakes),
-        cmocka_unit_test(test_many_mistakes), cmocka_unit_test(test_alias_bomb),
-        cmocka_unit_test(test_size_bound),    cmocka_unit_test(test_restart_needed),
+        cmocka_unit_test(test_defaults),       cmocka_unit_test(test_default_denies_loopback),
+        cmocka_unit_test(test_ports),          cmocka_unit_test(test_port_edges),
+        cmocka_unit_test(test_dkim_rules),     cmocka_unit_test(test_full_file),
+        cmocka_unit_test(test_mistakes),       cmocka_unit_test(test_many_mistakes),
+        cmocka_unit_test(test_alias_bomb),     cmocka_unit_test(test_size_bound),
+        cmocka_unit_test(test_restart_needed),
     };
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);
 }

@@ -52,7 +52,8 @@ static struct envelope sample(void)
         .envid = SPAN_LITERAL("QQ314159"),
         .recipients = sample_recipients,
         .recipient_count = SAMPLE_RECIPIENTS,
-        .unknown = SPAN_LITERAL("\x08\x02\0\0\0hi\xff\0\0\0\0"),
+        .prefix = SPAN_LITERAL("DKIM-Signature: v=1;\r\n\tb=x\r\n"),
+        .unknown = SPAN_LITERAL("\x09\x02\0\0\0hi\xff\0\0\0\0"),
     };
 }
 
@@ -84,6 +85,7 @@ static void assert_envelope_equal(const struct envelope *a, const struct envelop
     assert_span_equal(a->sender, b->sender);
     assert_span_equal(a->client, b->client);
     assert_span_equal(a->envid, b->envid);
+    assert_span_equal(a->prefix, b->prefix);
     assert_span_equal(a->unknown, b->unknown);
     assert_int_equal(a->recipient_count, b->recipient_count);
     for (uint32_t i = 0; i < a->recipient_count; i++) {
@@ -132,6 +134,7 @@ static void encoding_is_as_specified(void **state)
         5, 7,  0, 0, 0, 2,   3,   0,   'b',  '@',  'Y',  'y',       /* RECIPIENT, domain written */
         6, 2,  0, 0, 0, 'i', 'd',                                   /* ENVID */
         7, 8,  0, 0, 0, 1,   0,   0,   0,    12,   'u',  ';',  'b', /* RECIPIENT_DSN */
+        8, 4,  0, 0, 0, 'A', ':', 13,  10,                          /* PREFIX */
     };
     struct envelope_recipient recipients[2] = {
         {.address = SPAN_LITERAL("b@y"), .domain = SPAN_LITERAL("y")},
@@ -151,6 +154,7 @@ static void encoding_is_as_specified(void **state)
         .class = 2,
         .sender = SPAN_LITERAL("a@x"),
         .envid = SPAN_LITERAL("id"),
+        .prefix = SPAN_LITERAL("A:\r\n"),
         .recipients = recipients,
         .recipient_count = 2,
     };
@@ -203,9 +207,9 @@ static void truncation_is_corrupt(void **state)
         free(copy);
         arena_reset(&arena);
     }
-    /* After each recipient, the ENVID, what was said of two recipients, and between the two unknown
-     * TLVs. */
-    assert_int_equal(SAMPLE_RECIPIENTS + 4, valid);
+    /* After each recipient, the ENVID, what was said of two recipients, the prefix, and between the
+     * two unknown TLVs. */
+    assert_int_equal(SAMPLE_RECIPIENTS + 5, valid);
     free(encoded);
     arena_fini(&arena);
 }
@@ -365,6 +369,50 @@ static void text_bounds_hold_on_both_sides(void **state)
     }
 }
 
+/* Goal: whatever a damaged disk says, the prefix means the same in every way of sending it. */
+static void prefix_is_whole_lines(void **state)
+{
+    static const struct {
+        const char *name;
+        struct span prefix;
+        bool is_valid;
+    } rows[] = {
+        {"none", SPAN_LITERAL(""), true},
+        {"a field", SPAN_LITERAL("A: b\r\n"), true},
+        {"folded", SPAN_LITERAL("A: b\r\n c\r\n\td\r\n"), true},
+        {"two", SPAN_LITERAL("A: b\r\nB: c~\r\n"), true},
+        {"no end", SPAN_LITERAL("A: b"), false},
+        {"half an end", SPAN_LITERAL("A: b\r"), false},
+        {"LF alone", SPAN_LITERAL("A: b\n"), false},
+        {"CR alone", SPAN_LITERAL("A:\rb\r\n"), false},
+        {"an empty line", SPAN_LITERAL("A: b\r\n\r\n"), false},
+        {"only an empty line", SPAN_LITERAL("\r\n"), false},
+        {"a dot", SPAN_LITERAL("A: b\r\n.\r\n"), false},
+        {"a dot inside", SPAN_LITERAL("A: .b\r\n .\r\n"), true},
+        {"folded at first", SPAN_LITERAL(" b\r\n"), false},
+        {"NUL", SPAN_LITERAL("A: \0\r\n"), false},
+        {"an octet above 127", SPAN_LITERAL("A: \x80\r\n"), false},
+        {"DEL", SPAN_LITERAL("A: \x7f\r\n"), false},
+    };
+    static uint8_t text[ENVELOPE_PREFIX_SIZE_MAX + 1];
+    struct envelope envelope = sample();
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        envelope.prefix = rows[i].prefix;
+        if (envelope_is_valid(&envelope) != rows[i].is_valid)
+            fail_msg("%s", rows[i].name);
+    }
+    envelope.header_size = sizeof(text);
+    for (uint32_t excess = 0; excess < 2; excess++) {
+        uint32_t size = ENVELOPE_PREFIX_SIZE_MAX + excess;
+        memset(text, 'a', sizeof(text));
+        memcpy(text + size - 2, "\r\n", 2);
+        envelope.prefix = span_of(text, size);
+        assert_int_equal(excess == 0, envelope_is_valid(&envelope));
+    }
+}
+
 static void number_bounds_hold_on_both_sides(void **state)
 {
     struct envelope envelope = sample();
@@ -380,6 +428,12 @@ static void number_bounds_hold_on_both_sides(void **state)
     envelope.arrived = -1;
     assert_false(envelope_is_valid(&envelope));
     envelope = sample();
+    envelope.header_size = envelope.prefix.size;
+    assert_true(envelope_is_valid(&envelope));
+    assert_int_equal(envelope.body_size - envelope.header_size, envelope_stored_size(&envelope));
+    envelope.header_size--;
+    assert_false(envelope_is_valid(&envelope));
+    envelope = sample();
     envelope.body_size = envelope.header_size;
     assert_true(envelope_is_valid(&envelope));
     envelope.body_size--;
@@ -391,9 +445,9 @@ static void number_bounds_hold_on_both_sides(void **state)
     envelope.recipient_count = 0;
     assert_false(envelope_is_valid(&envelope));
     envelope = sample();
-    envelope.unknown = SPAN_LITERAL("\x07\0\0\0\0"); /* a known type among the unknown */
+    envelope.unknown = SPAN_LITERAL("\x08\0\0\0\0"); /* a known type among the unknown */
     assert_false(envelope_is_valid(&envelope));
-    envelope.unknown = SPAN_LITERAL("\x08\x01\0\0\0"); /* cut */
+    envelope.unknown = SPAN_LITERAL("\x09\x01\0\0\0"); /* cut */
     assert_false(envelope_is_valid(&envelope));
     envelope = sample();
     sample_recipients[0].notify = ENVELOPE_NOTIFY_NEVER | ENVELOPE_NOTIFY_DELAY;
@@ -499,10 +553,15 @@ static void hostile_envelopes_are_corrupt(void **state)
          ERR_DISK_CORRUPT},
         {"empty sender written", SPAN_LITERAL(BASIC "\x02\0\0\0\0" RECIPIENT), ERR_DISK_CORRUPT},
         {"type 0", SPAN_LITERAL(BASIC "\0\0\0\0\0" RECIPIENT), ERR_DISK_CORRUPT},
-        {"unknown before recipient", SPAN_LITERAL(BASIC "\x08\0\0\0\0" RECIPIENT),
+        {"unknown before recipient", SPAN_LITERAL(BASIC "\x09\0\0\0\0" RECIPIENT),
          ERR_DISK_CORRUPT},
-        {"unknown last", SPAN_LITERAL(BASIC RECIPIENT "\x08\0\0\0\0"), ERR_OK},
-        {"length 2^32 - 1", SPAN_LITERAL(BASIC RECIPIENT "\x08\xff\xff\xff\xff"), ERR_DISK_CORRUPT},
+        {"unknown last", SPAN_LITERAL(BASIC RECIPIENT "\x09\0\0\0\0"), ERR_OK},
+        {"length 2^32 - 1", SPAN_LITERAL(BASIC RECIPIENT "\x09\xff\xff\xff\xff"), ERR_DISK_CORRUPT},
+        {"prefix of nothing", SPAN_LITERAL(BASIC RECIPIENT "\x08\0\0\0\0"), ERR_DISK_CORRUPT},
+        {"prefix beyond the header", SPAN_LITERAL(BASIC RECIPIENT "\x08\4\0\0\0A:\r\n"),
+         ERR_DISK_CORRUPT},
+        {"prefix before ENVID", SPAN_LITERAL(BASIC RECIPIENT "\x08\4\0\0\0A:\r\n\x06\1\0\0\0a"),
+         ERR_DISK_CORRUPT},
         {"ENVID", SPAN_LITERAL(BASIC RECIPIENT "\x06\1\0\0\0a"), ERR_OK},
         {"ENVID of nothing", SPAN_LITERAL(BASIC RECIPIENT "\x06\0\0\0\0"), ERR_DISK_CORRUPT},
         {"ENVID twice", SPAN_LITERAL(BASIC RECIPIENT "\x06\1\0\0\0a\x06\1\0\0\0a"),
@@ -577,6 +636,7 @@ int main(void)
         cmocka_unit_test(damage_is_refused_or_canonical),
         cmocka_unit_test(random_envelopes_come_back),
         cmocka_unit_test(text_bounds_hold_on_both_sides),
+        cmocka_unit_test(prefix_is_whole_lines),
         cmocka_unit_test(number_bounds_hold_on_both_sides),
         cmocka_unit_test(recipient_count_is_bounded),
         cmocka_unit_test(encoded_size_is_bounded),

@@ -112,6 +112,10 @@ static void test_choices(void **state)
         {"listen[]", "bare_lf", "normalize", SETTINGS_BARE_LF_NORMALIZE},
         {"listen[]", "long_lines", "pass", SETTINGS_LONG_LINES_PASS},
         {"listen[]", "long_lines", "reject", SETTINGS_LONG_LINES_REJECT},
+        {"dkim[]", "by", "from", SETTINGS_DKIM_BY_FROM},
+        {"dkim[]", "by", "sender", SETTINGS_DKIM_BY_SENDER},
+        {"", "dkim_malformed", "pass", SETTINGS_MALFORMED_PASS},
+        {"", "dkim_malformed", "reject", SETTINGS_MALFORMED_REJECT},
         {"routes[]", "via", "mx", SETTINGS_ROUTE_MX},
         {"routes[]", "via", "hosts", SETTINGS_ROUTE_HOSTS},
         {"routes[]", "via", "discard", SETTINGS_ROUTE_DISCARD},
@@ -290,6 +294,33 @@ static void test_endpoints(void **state)
     }
 }
 
+static void test_field_names(void **state)
+{
+    static const struct {
+        const char *text;
+        bool is_ok;
+    } cases[] = {
+        {"From", true}, {"X-1", true},       {"a", true},    {"", false},
+        {"a b", false}, {"a:", false},       {"a;", false},  {"a=b", false},
+        {"a\n", false}, {"\xc3\xa4", false}, {"a_b", false}, {"From ", false},
+    };
+    const struct option *headers = option_find("dkim[]", SPAN_LITERAL("headers"));
+    struct config_dkim rule = {0};
+    char name[66];
+
+    (void)state;
+    assert_int_equal(ERR_OK, option_list_begin(headers, 1, &arena, &rule, why));
+    for (uint32_t i = 0; i < COUNT_OF(cases); i++) {
+        print_message("# case: row %u\n", i);
+        enum err err = option_parse(headers, span_from_text(cases[i].text), &arena, &rule, 0, why);
+        assert_int_equal(cases[i].is_ok ? ERR_OK : ERR_CONFIG_VALUE, err);
+    }
+    memset(name, 'x', sizeof(name));
+    assert_int_equal(ERR_OK, option_parse(headers, span_of(name, 64), &arena, &rule, 0, why));
+    assert_int_equal(ERR_CONFIG_VALUE,
+                     option_parse(headers, span_of(name, 65), &arena, &rule, 0, why));
+}
+
 static void test_texts(void **state)
 {
     static const struct {
@@ -347,6 +378,7 @@ int main(void)
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_formats_are_read_back),
         cmocka_unit_test(test_endpoints),
+        cmocka_unit_test(test_field_names),
         cmocka_unit_test(test_texts),
     };
     arena_init(&arena, 4096, 1u << 20);

@@ -178,7 +178,7 @@ bool admin_site_order_finish(json_t *answer, const struct shard_query *query)
     const struct asked *asked = query->found;
     const struct site_act *act = &asked->act;
 
-    if (act->matched == 0)
+    if (act->matched == 0 && !act->is_known)
         return false;
     if (!act->is_dry_run)
         order_log(asked);

@@ -70,7 +70,10 @@ void cli_site_order_print(const json_t *answer, wall_us now, FILE *out)
     if (cli_number(answer, NULL, "order") > 0)
         fprintf(out, "order %" PRId64 ": ", cli_number(answer, NULL, "order"));
     fprintf(out, "%" PRId64 " sites match, %" PRId64 " done%s\n", matched, done,
-            done < matched ? "; the others have too many orders or rates" : "");
+            done < matched ? "; the others have too many orders or rates"
+            : matched == 0 && cli_number(answer, NULL, "order") > 0
+                ? "; it holds for those that come"
+                : "");
 }
 
 void cli_site_show_print(const json_t *answer, wall_us now, FILE *out)

@@ -55,7 +55,8 @@ struct site_set *site_set_new(const struct site_options *options, struct rng *rn
         buckets *= 2;
     sites->options = *options;
     sites->drafts = calloc(options->shard_count, sizeof(*sites->drafts));
-    CHECK(sites->drafts != NULL);
+    sites->standing = calloc(SITE_STANDING_MAX, sizeof(*sites->standing));
+    CHECK(sites->drafts != NULL && sites->standing != NULL);
     sites->rng = rng;
     sites->hash = (struct keyed_hash){{rng_u64(rng), rng_u64(rng)}};
     sites->buckets = calloc(buckets, sizeof(struct site *));
@@ -77,6 +78,7 @@ void site_set_free(struct site_set *sites)
         site_home_free(sites, site);
     slab_fini(&sites->sites);
     free(sites->drafts);
+    free(sites->standing);
     free(sites->buckets);
     free(sites);
 }

@@ -173,6 +173,7 @@ bool site_host_is_dead(const struct site_set *sites, const void *address, uint32
 
 #define SITE_ORDER_MAX       8u     /* of one site */
 #define SITE_ORDERS_MAX      10000u /* of the sites of one home shard */
+#define SITE_STANDING_MAX    32u    /* operators' orders for sites that come later */
 #define SITE_ORDER_TIME_MAX  (TICK_S(86400) * 31)
 #define SITE_ORDER_BY_SIZE   48u
 #define SITE_ORDER_TEXT_SIZE 176u
@@ -224,13 +225,18 @@ uint32_t site_orders_cancel(struct site_set *sites, uint64_t key, uint32_t id, u
 /** No connection and no MAIL: not a pause, which kept connections do not mind. */
 bool site_is_suspended(const struct site *site, tick_us now);
 
-/* What an operator does to the sites of a name. */
+/*
+ * What an operator does to the sites of a name: to those that are known, and an order also to those
+ * that become known before it ends, such as the same site seen from another source.
+ */
 struct site_act {
     char name[SITE_LABEL_MAX + 1];  /* label, or key in 16 hexadecimal digits; "": every site */
     const struct site_order *order; /* given to them; NULL: orders are cancelled ... */
     uint32_t id, kinds;             /* ... with this id (0: any), of these kinds (bits) */
     bool is_dry_run;
     uint32_t matched, done; /* sites, so far */
+    bool is_known;          /* the order stands, or has stood, for sites to come */
+    bool is_full;           /* too many stand already: none is given */
 };
 /** Some thousand sites whose home we are. `*cursor` begins at 0. False: that was the end. */
 bool site_act_step(struct site_set *sites, struct site_act *act, uint64_t *cursor, tick_us now);
@@ -293,15 +299,14 @@ void site_keep_restore(struct site_set *sites, const struct site_kept *rows, uin
                        struct tick_now now);
 
 struct site_order_kept { /* an order; `until` of it is no time here */
-    uint64_t key;
+    uint64_t key;        /* 0: for all sites of that label */
     wall_us until;
     struct site_order order;
     char label[SITE_LABEL_MAX + 1];
 };
 
 /** The next orders of the sites whose home we are; `*cursor` as for site_keep_next(). CHECKs
- * row_max
- * >= SITE_ORDER_MAX. */
+ * row_max >= SITE_ORDER_MAX + SITE_STANDING_MAX. */
 uint32_t site_keep_next_orders(struct site_set *sites, uint64_t *cursor, struct tick_now now,
                                struct site_order_kept *rows, uint32_t row_max);
 /** Before the first mail: in force again, but what is over. As site_keep_restore(). */

@@ -352,6 +352,7 @@ static void home_on_want(struct site_set *sites, struct site *site,
 
     home->configured = message->limit;
     home_limit_review(sites, site, now);
+    site_standing_apply(sites, site, now);
     if (home->orders != NULL) { /* it may never have heard of them */
         tell_slow(sites, site, message->from_shard);
         site_orders_tell(sites, site, message->from_shard);

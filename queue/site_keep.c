@@ -157,12 +157,27 @@ static uint32_t site_keep_orders(const struct site *site, struct tick_now now,
     return kept;
 }
 
+static uint32_t standing_keep(const struct site_set *sites, struct tick_now now,
+                              struct site_order_kept *rows)
+{
+    for (uint32_t i = 0; i < sites->standing_count; i++) {
+        const struct site_standing *standing = &sites->standing[i];
+        tick_us left = standing->order.until > now.tick ? standing->order.until - now.tick : 0;
+        rows[i] =
+            (struct site_order_kept){.until = now.wall + (wall_us)left, .order = standing->order};
+        memcpy(rows[i].label, standing->name, sizeof(standing->name));
+    }
+    return sites->standing_count;
+}
+
 uint32_t site_keep_next_orders(struct site_set *sites, uint64_t *cursor, struct tick_now now,
                                struct site_order_kept *rows, uint32_t row_max)
 {
     uint32_t count = 0;
 
-    CHECK(row_max >= SITE_ORDER_MAX);
+    CHECK(row_max >= SITE_ORDER_MAX + SITE_STANDING_MAX);
+    if (*cursor == 0 && sites->options.shard == 0) /* all shards have the same */
+        count = standing_keep(sites, now, rows);
     while (count + SITE_ORDER_MAX <= row_max) {
         const struct site *site = slab_next(&sites->sites, cursor);
         if (site == NULL) {
@@ -180,8 +195,9 @@ void site_keep_restore_orders(struct site_set *sites, const struct site_order_ke
     for (uint32_t i = 0; i < count; i++) {
         const struct site_order_kept *row = &rows[i];
         size_t label_size = strnlen(row->label, sizeof(row->label));
-        if (row->key % sites->options.shard_count != sites->options.shard ||
-            row->until <= now.wall || row->order.kind == SITE_ORDER_BOUNCE ||
+        bool is_ours =
+            row->key == 0 || row->key % sites->options.shard_count == sites->options.shard;
+        if (!is_ours || row->until <= now.wall || row->order.kind == SITE_ORDER_BOUNCE ||
             label_size > SITE_LABEL_MAX || !site_order_is_valid(&row->order))
             continue;
         tick_us left = (tick_us)(row->until - now.wall);
@@ -190,6 +206,11 @@ void site_keep_restore_orders(struct site_set *sites, const struct site_order_ke
         order.needed = 0;
         order.is_restored = true;
         order.until = now.tick + (left < order.duration ? left : order.duration);
+        bool is_taken = row->key == 0 && site_standing_add(sites, row->label, &order, now.tick);
+        if (row->key == 0) {
+            sites->orders_refused += !is_taken;
+            continue;
+        }
         if (site_order_add(sites, row->key, span_of(row->label, (uint32_t)label_size), &order,
                            now.tick) != ERR_OK)
             sites->orders_refused++;

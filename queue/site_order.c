@@ -382,7 +382,7 @@ static bool order_is_once(const struct site_order *order)
 }
 
 /* One whose windows do not fit is taken back. */
-static enum err home_order_add(struct site_set *sites, struct site *site,
+enum err site_home_order_add(struct site_set *sites, struct site *site,
                                const struct site_order *order, tick_us now)
 {
     struct site_home *home = site_home_get(sites, site);
@@ -424,7 +424,7 @@ enum err site_order_add(struct site_set *sites, uint64_t key, struct span label,
     struct site *site = site_get(sites, key, label, now);
     if (site == NULL)
         return ERR_LIMIT;
-    enum err err = order->until > now ? home_order_add(sites, site, order, now) : ERR_OK;
+    enum err err = order->until > now ? site_home_order_add(sites, site, order, now) : ERR_OK;
     site_drain(sites, now);
     site_review(sites, site);
     return err;
@@ -457,7 +457,7 @@ void site_home_on_order(struct site_set *sites, struct site *site,
     if (!order_take(draft, message))
         return;
     CHECK(site_order_is_valid(draft));
-    if (draft->until > now && home_order_add(sites, site, draft, now) != ERR_OK)
+    if (draft->until > now && site_home_order_add(sites, site, draft, now) != ERR_OK)
         sites->orders_refused++;
 }
 

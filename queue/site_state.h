@@ -83,6 +83,7 @@ struct site_home {
     struct rate_set rates;      /* as they come, one by one; rates.count: how many there will be */
     struct rate_set told_rates; /* the last that were complete */
     bool has_told_rates;
+    bool has_standing;          /* the orders that stood for it are its own */
     struct rate_limiter mails;  /* what was said */
     uint32_t mail_out_total;    /* what may still be said */
     struct wheel_timer timer;   /* somebody waits for room, or all is to be forgotten */
@@ -138,6 +139,12 @@ struct site_dead {
 /* Messages of a shard to itself. Handling one makes at most three, of which each makes fewer. */
 #define SITE_SELF_QUEUE_MAX 64u
 
+/* An operator's order for the sites of a name that become known while it holds. */
+struct site_standing {
+    struct site_order order;
+    char name[SITE_LABEL_MAX + 1];
+};
+
 struct site_set {
     struct site_options options;
     struct rng *rng;
@@ -149,8 +156,10 @@ struct site_set {
     TAILQ_HEAD(, site) idle, waking;
     uint32_t waking_count;
     struct wheel wheel;
-    uint32_t order_count;      /* of the sites whose home we are */
-    uint64_t orders_refused;   /* of other shards: no room */
+    uint32_t order_count;    /* of the sites whose home we are */
+    uint64_t orders_refused; /* of other shards: no room */
+    struct site_standing *standing;
+    uint32_t standing_count;
     struct site_order *drafts; /* by shard: an order on its way to us */
     uint32_t self_head, self_count;
     struct site_message self[SITE_SELF_QUEUE_MAX];
@@ -179,6 +188,13 @@ void site_waking_remove(struct site_set *sites, struct site *site);
 
 /** Somebody, here or elsewhere, waits for it or has a connection: it must not be forgotten. */
 bool site_is_needed(const struct site_set *sites, const struct site *site);
+
+/* site_act.c */
+/** A site that has just become known takes the orders that stand for its name. */
+void site_standing_apply(struct site_set *sites, struct site *site, tick_us now);
+/** False: too many. */
+bool site_standing_add(struct site_set *sites, const char *name, const struct site_order *order,
+                       tick_us now);
 
 /* site_host.c */
 /** The host is tried last until then; 0: no longer. */
@@ -229,6 +245,9 @@ void site_orders_tell(struct site_set *sites, const struct site *site, uint32_t 
 void site_on_skip_host(struct site_set *sites, const struct site_message *message);
 void site_on_do_order(struct site_set *sites, const struct site *site,
                       const struct site_message *message);
+/** One for a site that is to take it, besides what it has. */
+enum err site_home_order_add(struct site_set *sites, struct site *site,
+                             const struct site_order *order, tick_us now) MUST_CHECK;
 void site_orders_free(struct site_set *sites, struct site_home *home);
 /** May come from a file. */
 bool site_order_is_valid(const struct site_order *order);

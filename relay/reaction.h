@@ -23,6 +23,7 @@ enum reaction_action {
     REACTION_SLOW,
     REACTION_SKIP_MX,
     REACTION_BOUNCE,
+    REACTION_MOVE, /* suspend the site for the source that was refused, if its pool has another */
     REACTION_ACTION_COUNT
 };
 

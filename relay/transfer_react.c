@@ -110,7 +110,7 @@ void transfer_on_refusal(void *context, const struct client_refusal *refusal)
     };
 
     const struct reaction_spec *rule = reaction_find(transfer->matcher, &reply);
-    if (rule == NULL)
+    if (rule == NULL || (rule->action == REACTION_MOVE && job->place->member_count < 2))
         return;
     struct site_order order = order_of(transfer, rule, refusal);
     site_order_give(transfer->sites, job->member->site->site, &order, transfer->now.tick);

@@ -263,10 +263,11 @@ static void hello_make(const struct load_options *options, bool is_tls, char ret
 {
     (void)snprintf(ret_hello, 256,
                    "250-sink.example\r\n%s%s%s250-8BITMIME\r\n250-SMTPUTF8\r\n"
-                   "250-ENHANCEDSTATUSCODES\r\n250 SIZE 104857600\r\n",
+                   "250-ENHANCEDSTATUSCODES\r\n250 SIZE %u\r\n",
                    options->has_no_pipelining ? "" : "250-PIPELINING\r\n",
                    options->has_chunking ? "250-CHUNKING\r\n" : "",
-                   options->tls == LOAD_TLS_START && !is_tls ? "250-STARTTLS\r\n" : "");
+                   options->tls == LOAD_TLS_START && !is_tls ? "250-STARTTLS\r\n" : "",
+                   SINK_MESSAGE_MAX);
 }
 
 static void sessions_make(struct sink *sink)

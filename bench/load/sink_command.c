@@ -97,6 +97,13 @@ static bool on_data(struct sink *sink, struct sink_session *session, struct span
     return sink_answer(sink, session, MOOD_DATA, &verdict, "354 go on\r\n");
 }
 
+/* Whose octets cannot be told from commands is not listened to any more. */
+static bool refuse_chunk(struct sink *sink, struct sink_session *session, const char *reply)
+{
+    session->after = SINK_AFTER_CLOSE;
+    return answer(sink, session, MOOD_DATA, reply);
+}
+
 /* RFC 3030 section 2: the octets follow, whatever the reply will be. */
 static bool on_bdat(struct sink *sink, struct sink_session *session, struct span line)
 {
@@ -107,12 +114,10 @@ static bool on_bdat(struct sink *sink, struct sink_session *session, struct span
     while (digits < rest.size && rest.data[digits] > ' ')
         digits++;
     if (!sink->options->has_chunking || rest.size < 2 ||
-        span_parse_u64(span_of(rest.data + 1, digits - 1), &size) != ERR_OK ||
-        size > SINK_MESSAGE_MAX) {
-        (void)answer(sink, session, MOOD_DATA, "501 5.5.4 no chunk\r\n");
-        sink_session_end(sink, session, true);
-        return false;
-    }
+        span_parse_u64(span_of(rest.data + 1, digits - 1), &size) != ERR_OK)
+        return refuse_chunk(sink, session, "501 5.5.4 no chunk\r\n");
+    if (size > SINK_MESSAGE_MAX || session->size + size > SINK_MESSAGE_MAX)
+        return refuse_chunk(sink, session, "552 5.3.4 larger than EHLO said\r\n");
     struct span last = span_skip(rest, digits);
     session->is_last_chunk = last.size > 0 && line_is(span_skip(last, 1), "LAST");
     session->is_refusing = session->recipient_count == 0;

@@ -13,7 +13,7 @@
 #define SINK_HEAD_SIZE     16384u /* of a message: looked through for X-Load */
 #define SINK_REPLY_SIZE    512u
 #define SINK_RECIPIENT_MAX 1000u
-#define SINK_MESSAGE_MAX   (1u << 30)
+#define SINK_MESSAGE_MAX   104857600u /* octets, as EHLO says */
 
 enum sink_session_state {
     SINK_FREE,

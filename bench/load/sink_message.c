@@ -55,6 +55,8 @@ static void keep(struct sink_session *session, struct span text)
 {
     size_t needed = session->kept_size + text.size;
 
+    if (needed > SINK_MESSAGE_MAX)
+        return; /* it will be refused */
     if (needed > session->kept_capacity) {
         session->kept_capacity = needed * 2 + 4096;
         session->kept = realloc(session->kept, session->kept_capacity);
@@ -169,6 +171,8 @@ bool sink_message_end(struct sink *sink, struct sink_session *session)
     struct text_seen seen;
 
     session->state = SINK_COMMANDS;
+    if (session->size > SINK_MESSAGE_MAX) /* RFC 1870 section 6.3 */
+        verdict.reply = "552 5.3.4 larger than EHLO said\r\n";
     if (verdict.is_drop || verdict.reply != NULL) {
         sink_transaction_reset(session);
         return sink_answer(sink, session, MOOD_END, &verdict, NULL);

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 
-from lab import BUILD, ROOT, Lab, Skip, can_connect, free_port, tool, wait_until
+from lab import BUILD, LONG, ROOT, Lab, Skip, can_connect, free_port, tool, wait_until
 
 lab = Lab('load')
 COUNT = 60
@@ -164,6 +164,23 @@ def smtp_sink():
         total = json.loads(run_load('source', '-j', '-q', '-s', 10, '-m', 300, *options, '127.0.0.1:%d' % port).splitlines()[-1])
         assert total['messages'] == 300 and total['lost_connections'] == 0, total
         lab.stop(sink)
+
+
+@lab.check('source and sink on engines of their own, over DPDK memif: the ledger is clean')
+def memif():
+    if not LONG:
+        raise Skip('with --long only: DPDK takes seconds to begin and to end')
+
+    def port(role, address):
+        return ['-D', 'net_memif0,role=%s,socket=%s,socket-abstract=no,bsize=2048,rsize=10' % (role, lab.path('memif.sock')), '-A', address]
+    sent, got = lab.path('memif-sent'), lab.path('memif-got')
+    sink = lab.load('sink', '-j', '-q', '--chunking', '-L', got, *port('server', '10.9.0.1/16'), '10.9.0.1:2525', log='memif-sink.log')
+    wait_until(lambda: os.path.exists(lab.path('memif.sock')), 20, 'the port is there: ' + lab.log('memif-sink.log'))
+    run_load('source', '-q', '-s', 10, '-m', 1000, '-L', sent, '-p', *port('client', '10.9.1.1/16'), '10.9.0.1:2525')
+    run_load('source', '-q', '-s', 2, '-m', 20, '-l', '2M', '--chunking', '-L', sent, '-p', *port('client', '10.9.1.1/16'), '10.9.0.1:2525')
+    lab.stop(sink)
+    audit = json.loads(run_load('audit', '-j', sent, got))
+    assert audit['delivered'] == 1020 and audit['duplicated'] == 0, audit
 
 
 if __name__ == '__main__':

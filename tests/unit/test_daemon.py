@@ -380,12 +380,16 @@ def patterns_file_is_read():
 def operators_suspend_a_site():
     wrong = (("suspend", "hop.example", "--duration", "1h"), ("suspend", "hop.example", "--reason", "x"),
              ("suspend", "hop.example", "--reason", "x", "--duration", "32d"), ("resume", "other.example"),
-             ("suspend", "other.example", "--reason", "x", "--duration", "1h"), ("resume", "12345"),
+             ("suspend", "0123456789abcdef", "--reason", "x", "--duration", "1h"), ("resume", "12345"),
              ("set", "hop.example", "--reason", "x", "--duration", "1h", "connections=0"),
              ("set", "hop.example", "--reason", "x", "--duration", "1h", "rate=1/1m,2/1h"))
     for arguments in wrong:
         status, text = cli("site", *arguments)
         expect(status == 1 and text.startswith("angarium: "), text)
+    status, text = cli("site", "suspend", "other.example", "--reason", "early", "--duration", "1h")
+    expect(status == 0 and "0 sites match, 0 done; it holds for those that come" in text, text)
+    status, text = cli("site", "resume", text.split()[1].rstrip(":"))
+    expect(status == 0 and "0 sites match" in text, text)
     suspend = ("site", "suspend", "hop.example", "--reason", "moved", "--duration", "1h")
     status, text = cli(*suspend, "--dry-run")
     expect(status == 0 and "1 sites match; nothing was done" in text, text)

@@ -92,8 +92,7 @@ static const struct {
      "black listed."},
     {"gmx blocks us", "mx00.kundenserver.de", SMTP_STAGE_GREETING,
      "554 No SMTP service Bad DNS PTR resource record."},
-    {NULL, "mx00.gmx.net", SMTP_STAGE_RCPT,
-     "550 Requested action not taken: mailbox unavailable"},
+    {NULL, "mx00.gmx.net", SMTP_STAGE_RCPT, "550 Requested action not taken: mailbox unavailable"},
 
     {"comcast throttles us", "mx1.comcast.net", SMTP_STAGE_GREETING,
      "421 4.1.0 192.0.2.1 Throttled - try again later. #RL000010"},

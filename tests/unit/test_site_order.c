@@ -373,7 +373,7 @@ static void orders_of_a_site_are_bounded(void **state)
 
 static void orders_outlive_a_restart(void **state)
 {
-    struct site_order_kept rows[SITE_ORDER_MAX];
+    struct site_order_kept rows[SITE_ORDER_MAX + SITE_STANDING_MAX];
     uint64_t cursor = 0;
     struct net net;
 
@@ -417,7 +417,7 @@ static void damaged_orders_are_passed_over(void **state)
     struct site_order good = order_of(1, &net, MINUTE);
     struct site_order_kept rows[8];
     for (uint32_t i = 0; i < COUNT_OF(rows); i++)
-        rows[i] = (struct site_order_kept){.key = i, .until = 1000 + MINUTE, .order = good};
+        rows[i] = (struct site_order_kept){.key = i + 1, .until = 1000 + MINUTE, .order = good};
     rows[1].order.kind = SITE_ORDER_KIND_COUNT;
     rows[2].order.id = 0;
     rows[3].order.connection_max = 1; /* of a suspension */
@@ -465,6 +465,86 @@ static void operators_act_by_name(void **state)
     net_fini(&net);
 }
 
+static struct site_act suspension(const struct site_order *order, const char *name)
+{
+    struct site_act act = {.order = order};
+
+    memcpy(act.name, name, strlen(name));
+    return act;
+}
+
+static void act_everywhere(struct net *net, struct site_act *act)
+{
+    for (uint32_t i = 0; i < net->shard_count; i++) {
+        uint64_t cursor = 0;
+        assert_false(site_act_step(net->shards[i].sites, act, &cursor, net->now));
+    }
+    net_settle(net);
+}
+
+/* The site as another source sees it is another site of that name: it must not escape. */
+static void order_stands_for_sites_to_come(void **state)
+{
+    struct site_order_kept rows[SITE_ORDER_MAX + SITE_STANDING_MAX];
+    struct net net;
+
+    (void)state;
+    net_init(&net, 2, 8, 10, 1);
+    struct site *known = net_site(&net, 1, 0, 1);
+    (void)net_acquire(&net, 1, known, 5);
+    net_settle(&net);
+    struct site_order order = order_of(7, &net, 10 * MINUTE);
+    struct site_act act = suspension(&order, "SITE.example");
+    act_everywhere(&net, &act);
+    assert_int_equal(1, act.matched);
+    struct site *later = net_site(&net, 1, 0, 2);
+    assert_int_equal(ERR_AGAIN, net_acquire(&net, 1, later, 5));
+    net_settle(&net);
+    assert_true(site_is_suspended(known, net.now) && site_is_suspended(later, net.now));
+    assert_int_equal(ERR_TIMEOUT, net_acquire(&net, 1, later, 5));
+    uint64_t cursor = 0; /* of both sites, and for those to come */
+    struct tick_now now = {net.now, 1000};
+    assert_int_equal(
+        3, site_keep_next_orders(net.shards[0].sites, &cursor, now, rows, COUNT_OF(rows)));
+    struct site_act resume = {.id = 7, .kinds = ~0u};
+    act_everywhere(&net, &resume);
+    assert_true(resume.is_known && resume.done == 2);
+    struct site *last = net_site(&net, 1, 0, 3);
+    (void)net_acquire(&net, 1, last, 5);
+    net_settle(&net);
+    assert_int_equal(ERR_OK, net_acquire(&net, 1, last, 5));
+    net_fini(&net);
+
+    net_init(&net, 2, 8, 10, 1); /* after a restart */
+    for (uint32_t i = 0; i < 2; i++)
+        site_keep_restore_orders(net.shards[i].sites, rows, 3, now);
+    last = net_site(&net, 0, 1, 5);
+    (void)net_acquire(&net, 0, last, 5);
+    net_settle(&net);
+    assert_true(site_is_suspended(last, net.now));
+    net_fini(&net);
+}
+
+static void standing_orders_are_bounded(void **state)
+{
+    struct net net;
+
+    (void)state;
+    net_init(&net, 1, 8, 10, 1);
+    assert_int_equal(ERR_OK, net_acquire(&net, 0, net_site(&net, 0, 0, 1), 5));
+    for (uint32_t i = 1; i <= SITE_STANDING_MAX + 2; i++) {
+        if (i == SITE_STANDING_MAX + 2) /* the others have ended */
+            net_pass(&net, MINUTE + 1);
+        struct site_order order = order_of(i, &net, MINUTE);
+        struct site_act act =
+            suspension(&order, i == SITE_STANDING_MAX + 1 ? "site.example" : "x.example");
+        act_everywhere(&net, &act);
+        assert_int_equal(i == SITE_STANDING_MAX + 1, act.is_full);
+        assert_int_equal(0, act.done);
+    }
+    net_fini(&net);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -481,6 +561,8 @@ int main(void)
         cmocka_unit_test(orders_outlive_a_restart),
         cmocka_unit_test(damaged_orders_are_passed_over),
         cmocka_unit_test(operators_act_by_name),
+        cmocka_unit_test(order_stands_for_sites_to_come),
+        cmocka_unit_test(standing_orders_are_bounded),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,12 +3,14 @@
 A bare Debian 12 that systemd boots in a folder: mmdebstrap makes it, systemd-nspawn runs it, without a
 network of its own. What a test wants to install is fetched before it boots.
 """
+import glob
 import os
 import shutil
 import subprocess
 import tempfile
 import time
 
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SOURCES = "/etc/apt/sources.list.d/debian.sources"
 TOOLS = {"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container", "nsenter": "util-linux"}
 BASE = ["systemd", "systemd-sysv", "dbus", "python3", "python3-apt", "ca-certificates", "iproute2"]
@@ -22,6 +24,12 @@ def why_not():
     if missing:
         return "needs " + ", ".join(missing)
     return None if os.path.exists(SOURCES) else "needs " + SOURCES
+
+
+def packages():
+    """What script/package has built: the relay, the load."""
+    found = {os.path.basename(path).split("_")[0]: path for path in glob.glob(TOP + "/build-package/*.deb")}
+    return found["angarium"], found["angarium-load"]
 
 
 def run(*arguments, seconds=600, **more):

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 From nothing to a relay on a bare Debian 12 under a systemd of its own: the packages are built, installed,
-used, removed and purged. Minutes, and the network for Debian's packages. Prints TAP.
+used, removed and purged; then the playbook makes a relay of it. Minutes, and the network for Debian's
+packages. Arguments: parts of names of tests, none for all. Prints TAP.
 """
 import ctypes
 import glob
@@ -11,17 +12,14 @@ import os
 import sys
 import time
 
+import fleet
 import machine as machines
-from machine import Machine, must
+from machine import TOP, Machine, must, packages
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH = 0x4206, 0x4207, 17
 WALL = 0x40000000  # waitpid() for a thread
 SEND = ("import smtplib, sys; smtplib.SMTP('127.0.0.1', 2525, timeout=20).sendmail('a@sender.example', [sys.argv[1]], "
         "'Subject: x\\r\\n\\r\\nbody\\r\\n')")
-
-
-FETCHED = []  # packages that a test installs besides
 
 
 class Skip(Exception):
@@ -38,11 +36,6 @@ def wait_until(is_true, what, seconds=30):
     while not is_true():
         expect(time.monotonic() < end, "never happened: " + what)
         time.sleep(0.2)
-
-
-def packages():
-    found = {os.path.basename(path).split("_")[0]: path for path in glob.glob(TOP + "/build-package/*.deb")}
-    return found["angarium"], found["angarium-load"]
 
 
 def status_line(machine):
@@ -153,20 +146,23 @@ TESTS = [installs_and_runs, listens_on_loopback_alone, takes_mail, reloads, rest
          purge_takes_an_empty_spool]
 
 
+def why_not(test):
+    return machines.why_not() or (fleet.why_not() if test in fleet.TESTS or test is fleet.playbook_is_clean else None)
+
+
 def main():
-    reason = machines.why_not()
-    names = [builds_packages] + TESTS
-    print(f"1..{len(names)}")
-    if reason:
-        for number, test in enumerate(names, 1):
-            print(f"ok {number} - {test.__name__} # SKIP {reason}")
-        return 0
+    needs_machine = TESTS + fleet.TESTS
+    wanted = [test for test in [builds_packages, fleet.playbook_is_clean] + needs_machine
+              if not sys.argv[1:] or any(part in test.__name__ for part in sys.argv[1:]) or test is builds_packages]
+    print(f"1..{len(wanted)}")
     machine, failed = None, 0
     try:
-        for number, test in enumerate(names, 1):
+        for number, test in enumerate(wanted, 1):
             try:
-                if test in TESTS and machine is None:
-                    machine = Machine(list(packages()) + FETCHED)
+                if why_not(test):
+                    raise Skip(why_not(test))
+                if test in needs_machine and machine is None:
+                    machine = Machine(list(packages()) + fleet.FETCHED)
                     machine.boot()
                 test(machine)
                 print(f"ok {number} - {test.__name__}", flush=True)

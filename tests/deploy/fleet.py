@@ -18,6 +18,7 @@ CONFIGURATION = {
     "relay_from": ["127.0.0.0/8"],
     "dns": {"resolvers": ["127.0.0.1"]},
     "spool": {"directory": "/var/spool/angarium", "size": "1GB"},
+    "patterns_file": "/etc/angarium/patterns.yaml",
 }
 
 

@@ -225,6 +225,7 @@ static void shard_on_message(struct shard *shard, const struct ring_message *mes
         shard->adoption = spool_adoption_new(control.recovery, shard->spool, shard->options.index,
                                              shard->options.count);
         shard->adoption_reply = *message;
+        transfer_adopting(shard->transfer, true);
         break;
     case SHARD_MESSAGE_QUERY:
         shard_query_run(shard, control.query);
@@ -266,6 +267,7 @@ static void shard_adopt_run(struct shard *shard)
         return;
     spool_adoption_free(shard->adoption);
     shard->adoption = NULL;
+    transfer_adopting(shard->transfer, false);
     shard_reply(shard, &shard->adoption_reply);
 }
 

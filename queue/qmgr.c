@@ -379,8 +379,10 @@ static enum err message_new(struct qmgr *qmgr, const struct qmgr_insert *insert,
 
     struct qmgr_work *work = qmgr_work_get(qmgr, message);
     enum err err = work_fill(qmgr, work, insert);
-    if (err == ERR_OK && qmgr_find(qmgr, work->envelope.id) != NULL)
-        err = ERR_DISK_CORRUPT; /* ids are unique: a second one is not a message of ours */
+    /* Ids are unique: a second one is not a message of ours. What a start found was merged by id.
+     */
+    if (err == ERR_OK && insert->index == NULL && qmgr_find(qmgr, work->envelope.id) != NULL)
+        err = ERR_DISK_CORRUPT;
     if (err != ERR_OK) {
         work_free(qmgr, work);
         slab_release(&qmgr->messages, message);

@@ -162,6 +162,11 @@ static void transfer_on_committed(struct transfer *transfer, struct transfer_int
     transfer_intake_free(transfer, intake);
 }
 
+void transfer_adopting(struct transfer *transfer, bool is_adopting)
+{
+    transfer->is_adopting = is_adopting;
+}
+
 void transfer_recovered(struct transfer *transfer, const struct spool_recovered *message,
                         struct tick_now now)
 {

@@ -81,6 +81,9 @@ void transfer_on_handover(struct transfer *transfer, const struct handover_messa
 void transfer_run(struct transfer *transfer,
                   struct tick_now now); /* spool events, due lines, timers */
 tick_us transfer_deadline(const struct transfer *transfer);
+/** Recovered mail is coming, or all of it is here. Until then no notice is made: one that is owed
+ * may be among what comes. */
+void transfer_adopting(struct transfer *transfer, bool is_adopting);
 /** Recovered mail (adopted entries), one by one. */
 void transfer_recovered(struct transfer *transfer, const struct spool_recovered *message,
                         struct tick_now now);

@@ -212,7 +212,7 @@ struct transfer {
     uint32_t bounce_count;
     tick_us drain_since;
     tick_us cancel_scan;
-    bool is_draining;
+    bool is_draining, is_adopting;
 };
 
 /* transfer_line.c */
@@ -290,7 +290,8 @@ void transfer_job_settle_all(struct transfer *transfer, struct transfer_job *job
                              const struct transfer_verdict *verdict);
 /** Its message and recipients, its own or a guest's. */
 struct qmgr_view transfer_job_view(struct transfer *transfer, struct transfer_job *job);
-/** The attempt never began: the delivery goes back, not counted, and is due again then (0: at once).
+/** The attempt never began: the delivery goes back, not counted, and is due again then (0: at
+ * once).
  */
 void transfer_job_put_back(struct transfer *transfer, struct transfer_job *job, wall_us not_before);
 /** Its envelope is here, or cannot be read. */

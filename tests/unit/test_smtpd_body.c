@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/dkim_fixture.h"
 #include "tests/unit/smtpd_harness.h"
 
 #define E "EHLO client.example\r\n"
@@ -582,6 +583,66 @@ static void test_records(void **state)
     harness_fini(&harness);
 }
 
+/* ---- signatures ---- */
+
+/* Goal: the signature is over what is stored, whatever the way there changes: stuffed dots, line
+ * ends made anew, a field that is cut out, content held back until the end. */
+static void test_signed_is_what_is_stored(void **state)
+{
+    static const char *const names[] = {"From", "X-Class", "Subject"}, *const all[] = {"*"};
+    static const char *const dialogues[] = {
+        M R "DATA\r\nFrom: a@b.example\r\nSubject: x\r\n\r\n..\r\n..a\r\n b  \r\n\r\n.\r\n",
+        M R "DATA\r\nFrom: a@b.example\nX-Class: bulk\n more\nSubject: x\n\n\ra\n.b\n\r\n.\r\n",
+        M R "DATA\r\nX-Class: bulk\r\nFrom: a@b.example\r\n.\r\n",
+        M R "BDAT 21\r\nFrom: a@b.example\r\nX-BDAT 17 LAST\r\nClass: x\r\n\r\nend\r\r",
+    };
+    struct header_names header = {.fields[HEADER_CLASS] = {.name = "X-Class", .is_cut = true}};
+    struct evp_pkey_st *pkey = dkim_fixture_ed25519();
+    char path[DKIM_FIXTURE_PATH_SIZE], why[DKIM_KEY_WHY_SIZE];
+    struct settings_dkim rule = {.domain = "b.example",
+                                 .selector = "s",
+                                 .match = all,
+                                 .match_count = 1,
+                                 .header_canon = DKIM_SIMPLE,
+                                 .body_canon = DKIM_SIMPLE,
+                                 .headers = names,
+                                 .header_count = COUNT_OF(names)};
+    struct dkim_key *key;
+
+    (void)state;
+    assert_int_equal(ERR_OK, dkim_key_load(dkim_fixture_key_file(pkey, path), &key, why));
+    rule.key = key;
+    for (uint32_t i = 0; i < COUNT_OF(dialogues) * 3; i++) {
+        harness_init(&harness);
+        harness.settings.header = header;
+        harness.settings.dkim = &rule;
+        harness.settings.dkim_count = 1;
+        harness.listener.bare_lf = SETTINGS_BARE_LF_NORMALIZE;
+        harness.holds_commits = true; /* the prefix lives until then */
+        harness_connect(&harness, "10.0.0.1");
+        harness_send_text(&harness, E);
+        harness_send(&harness, span_from_text(dialogues[i / 3]), i % 3 == 0 ? 0 : i % 3 * 6 - 5);
+        if (harness.message_count != 1)
+            print_message("# dialogue %u: %s\n", i / 3, harness.output);
+        assert_int_equal(1, harness.message_count);
+        const struct harness_message *message = &harness.messages[0];
+        struct span prefix = message->envelope.prefix;
+        assert_true(prefix.size > 0);
+        assert_int_equal(prefix.size + message->size, message->envelope.body_size);
+        uint8_t *whole = malloc(prefix.size + message->size);
+        assert_non_null(whole);
+        memcpy(whole, prefix.data, prefix.size);
+        memcpy(whole + prefix.size, message->body, message->size);
+        assert_null(memmem(whole, prefix.size + message->size, "Class", 5));
+        assert_null(dkim_fixture_verify(span_of(whole, prefix.size + message->size), 0, pkey));
+        free(whole);
+        assert_int_equal(1, harness.context.dkim.messages);
+        harness_fini(&harness);
+    }
+    dkim_key_free(key);
+    dkim_fixture_key_free(pkey);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -599,6 +660,7 @@ int main(void)
         cmocka_unit_test(test_recipients_as_given),
         cmocka_unit_test(test_received),
         cmocka_unit_test(test_records),
+        cmocka_unit_test(test_signed_is_what_is_stored),
     };
     return cmocka_run_group_tests_name("smtpd body", tests, NULL, NULL);
 }

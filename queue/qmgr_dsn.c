@@ -299,14 +299,14 @@ static struct qmgr_work *dsn_first(struct qmgr *qmgr)
     return NULL;
 }
 
-void qmgr_dsn_postpone(struct qmgr *qmgr, struct qmgr_message *message, struct tick_now now)
+void qmgr_dsn_postpone(struct qmgr *qmgr, struct qmgr_message *message, tick_us until)
 {
     struct qmgr_work *work = message->work;
 
     if (work == NULL || work->dsn_state != QMGR_DSN_LISTED)
         return;
     dsn_enter(qmgr, work, QMGR_DSN_DELAYED);
-    wheel_arm(&qmgr->wheel, &work->dsn_timer, now.tick + qmgr->options.retry_min);
+    wheel_arm(&qmgr->wheel, &work->dsn_timer, until);
 }
 
 struct qmgr_message *qmgr_dsn_next(struct qmgr *qmgr, struct tick_now now)

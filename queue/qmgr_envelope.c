@@ -29,7 +29,8 @@
  *      expiry by being done, or by its timer being armed again, a notification by staying listed,
  *      or by its timer, a scan because it looks again.
  *   3. A read that fails loses nothing: the message is tried again retry_min later, for as long as
- *      it takes, and is counted as unreadable until its envelope was read.
+ *      it takes, and is counted as unreadable until its envelope was read. When there was no memory
+ *      for it, it is tried again a second later.
  *   4. A message may end while its envelope is read; the answer is then nobody's.
  *
  * Limits: QMGR_LOADS_MAX reads for expiries at a time, the others have their timers armed anew;
@@ -40,6 +41,9 @@
 
 #include "base/log.h"
 #include "queue/qmgr_state.h"
+
+#define MEMORY_PAUSE        TICK_S(1)
+#define UNREADABLE_LOGS_MAX 100u /* while there are so many, each further one is only counted */
 
 /* ---- states ---- */
 
@@ -337,22 +341,34 @@ static void message_loaded(struct qmgr *qmgr, struct qmgr_message *message, stru
         qmgr_message_review(qmgr, message);
 }
 
-/* Invariant 3. */
-static void message_load_failed(struct qmgr *qmgr, struct qmgr_message *message, enum err err,
-                                struct tick_now now)
+static void unreadable_set(struct qmgr *qmgr, struct qmgr_message *message, enum err err)
 {
     char id[MESSAGE_ID_TEXT_SIZE];
 
     qmgr->stats.envelope_failures++;
-    qmgr->stats.unreadable += !message->is_unreadable;
+    if (message->is_unreadable)
+        return;
     message->is_unreadable = true;
-    log_line(LOG_ERROR, "event=envelope_not_read id=%s reason=\"%s\" (it is tried again)",
-             message_id_format(qmgr_message_id(message), id), err_text(err));
+    if (qmgr->stats.unreadable++ < UNREADABLE_LOGS_MAX)
+        log_line(LOG_ERROR, "event=envelope_not_read id=%s reason=\"%s\" (it is tried again)",
+                 message_id_format(qmgr_message_id(message), id), err_text(err));
+}
+
+/* Invariant 3. That there was no memory for it says nothing of the disk. */
+static void message_load_failed(struct qmgr *qmgr, struct qmgr_message *message, enum err err,
+                                struct tick_now now)
+{
+    tick_us again = now.tick + MEMORY_PAUSE;
+
+    if (err != ERR_MEMORY) {
+        unreadable_set(qmgr, message, err);
+        again = now.tick + qmgr->options.retry_min;
+    }
     deliveries_tell(qmgr, message, QMGR_LOAD_FAILED);
     if (message->is_expiry_owed)
-        wheel_arm(&qmgr->wheel, &message->expiry, now.tick + qmgr->options.retry_min);
+        wheel_arm(&qmgr->wheel, &message->expiry, again);
     message->is_expiry_owed = false;
-    qmgr_dsn_postpone(qmgr, message, now);
+    qmgr_dsn_postpone(qmgr, message, again);
     qmgr_message_review(qmgr, message);
 }
 

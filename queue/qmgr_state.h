@@ -318,7 +318,7 @@ struct qmgr {
     uint32_t load_count;
     struct {
         struct qmgr_delivery *first, *last;
-    } loaded; /* ACTIVE ones of which the transfer is to hear */
+    } loaded;                           /* ACTIVE ones of which the transfer is to hear */
     const struct qmgr_classes *classes; /* NULL: none */
     struct qmgr_dsn_share dsn_shares[QMGR_DSN_SHARE_SETS][QMGR_DSN_SHARE_WAYS];
     struct qmgr_work *work_spare;
@@ -514,7 +514,7 @@ void qmgr_dsn_review(struct qmgr *qmgr, struct qmgr_message *message);
 void qmgr_dsn_forget(struct qmgr *qmgr, struct qmgr_work *work);
 void qmgr_dsn_timer(struct qmgr *qmgr, struct qmgr_work *work);
 /** Its envelope cannot be read: what is LISTED waits for another try. */
-void qmgr_dsn_postpone(struct qmgr *qmgr, struct qmgr_message *message, struct tick_now now);
+void qmgr_dsn_postpone(struct qmgr *qmgr, struct qmgr_message *message, tick_us until);
 /** At most ENVELOPE_REPLY_SIZE_MAX octets of `text`, copied to `ret_octets`, control octets made
  * '?'. Returns how many. */
 uint32_t qmgr_text_copy(struct span text, uint8_t *ret_octets);

@@ -324,7 +324,7 @@ void transfer_job_on_loaded(struct transfer *transfer, struct transfer_job *job,
         return;
     }
     job->state = TRANSFER_JOB_READING; /* as one whose body could not be read */
-    transfer_job_put_back(transfer, job, 0);
+    transfer_job_put_back(transfer, job, transfer->now.wall + (wall_us)TRANSFER_RESOLVE_RETRY_TIME);
 }
 
 void transfer_job_on_read(struct transfer *transfer, struct transfer_job *job,

@@ -78,7 +78,10 @@ void transfer_line_on_loaded(struct transfer *transfer, struct transfer_line *li
     if (is_loaded)
         transfer_delivery_settle(transfer, delivery, &line->verdict);
     else
-        qmgr_finish(transfer->qmgr, delivery, &(struct qmgr_finish){0}, transfer->now);
+        qmgr_finish(transfer->qmgr, delivery,
+                    &(struct qmgr_finish){.retry_not_before = transfer->now.wall +
+                                                              (wall_us)TRANSFER_RESOLVE_RETRY_TIME},
+                    transfer->now);
     transfer_line_settle_more(transfer, line);
 }
 

@@ -39,7 +39,9 @@ struct message_id spool_entry_id(const struct spool_entry *entry)
 static void read_end(struct fixture *fixture, struct spool_entry *entry, uint64_t token)
 {
     struct spool_event event = {.kind = SPOOL_EVENT_READ,
-                                .err = entry->is_unreadable ? ERR_DISK_CORRUPT : ERR_OK,
+                                .err = entry->has_no_memory   ? ERR_MEMORY
+                                       : entry->is_unreadable ? ERR_DISK_CORRUPT
+                                                              : ERR_OK,
                                 .token = token,
                                 .entry = entry};
 

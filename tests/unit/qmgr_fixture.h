@@ -17,6 +17,7 @@ struct spool_entry {
     uint32_t progress_count;
     bool is_done;       /* on_done came */
     bool is_unreadable; /* its envelope */
+    bool has_no_memory; /* to read it into */
     uint32_t repairs;
     uint64_t repaired_body_size;
 };

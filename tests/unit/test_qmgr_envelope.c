@@ -151,6 +151,42 @@ static void an_envelope_that_cannot_be_read_is_tried_again(void **state)
     fixture_fini(&f);
 }
 
+/* Nothing is wrong with the message: soon again, and not counted. */
+static void no_memory_for_an_envelope_is_a_matter_of_seconds(void **state)
+{
+    struct fixture f;
+    struct spool_entry *entry;
+    bool is_loaded = true;
+
+    (void)state;
+    insert_slow(&f, "a@y.example", &entry);
+    entry->has_no_memory = true;
+    struct qmgr_delivery *delivery = fixture_take_one(&f);
+    fixture_reads_end(&f, 1);
+    assert_ptr_equal(delivery, qmgr_loaded_next(f.qmgr, &is_loaded));
+    assert_false(is_loaded);
+    qmgr_finish(f.qmgr, delivery,
+                &(struct qmgr_finish){.retry_not_before = f.now.wall + (wall_us)TICK_S(1)}, f.now);
+    assert_int_equal(0, qmgr_get_stats(f.qmgr).unreadable);
+    assert_int_equal(0, qmgr_get_stats(f.qmgr).envelope_failures);
+    fixture_pass(&f, TICK_S(1) + TICK_MS(1));
+    assert_ptr_equal(delivery, fixture_take_one(&f));
+
+    fixture_pass(&f, TICK_S(5 * 86400)); /* it expires, and waits for the same read */
+    assert_int_equal(1, f.read_count);
+    fixture_reads_end(&f, 1);
+    assert_ptr_equal(delivery, qmgr_loaded_next(f.qmgr, &is_loaded));
+    qmgr_finish(f.qmgr, delivery, &(struct qmgr_finish){.retry_now = true}, f.now);
+    assert_int_equal(0, f.expired_count);
+    entry->has_no_memory = false;
+    fixture_pass(&f, TICK_S(1) + TICK_MS(1));
+    assert_int_equal(1, f.read_count);
+    fixture_reads_end(&f, 1);
+    assert_int_equal(1, f.expired_count);
+    assert_sound(&f);
+    fixture_fini(&f);
+}
+
 static void nothing_is_left_of_a_queue_that_ends_while_it_reads(void **state)
 {
     struct fixture f;
@@ -566,6 +602,7 @@ int main(void)
         cmocka_unit_test(one_read_serves_all_deliveries_of_a_message),
         cmocka_unit_test(states_are_applied_to_what_is_read),
         cmocka_unit_test(an_envelope_that_cannot_be_read_is_tried_again),
+        cmocka_unit_test(no_memory_for_an_envelope_is_a_matter_of_seconds),
         cmocka_unit_test(nothing_is_left_of_a_queue_that_ends_while_it_reads),
         cmocka_unit_test(a_new_envelope_is_kept_for_its_first_attempt),
         cmocka_unit_test(kept_envelopes_are_bounded),

@@ -14,6 +14,7 @@ struct counted {
 };
 
 struct counts {
+    uint64_t refused; /* orders */
     uint32_t count;
     struct counted rows[REACTION_RULE_MAX];
 };
@@ -37,6 +38,7 @@ static void add_counts(struct shard_query *query, struct transfer *transfer, tic
         row->stats.matches += stats.matches;
         row->stats.given_up += stats.given_up;
     }
+    counts->refused += site_orders_refused(transfer_sites(transfer));
     query->cursor = UINT64_MAX;
 }
 
@@ -65,6 +67,7 @@ void admin_pattern_finish(json_t *answer, const struct shard_query *query)
                                               (json_int_t)counts->rows[i].stats.matches, "given_up",
                                               (json_int_t)counts->rows[i].stats.given_up));
     json_object_set_new(answer, "rows", rows);
+    json_object_set_new(answer, "refused", json_integer((json_int_t)counts->refused));
 }
 
 void admin_pattern_end(struct shard_query *query)

@@ -104,4 +104,7 @@ void cli_site_patterns_print(const json_t *answer, wall_us now, FILE *out)
         fprintf(out, "%-48s %10" PRId64 " %10" PRId64 "\n", cli_shown(row, "name", text),
                 cli_number(row, NULL, "matches"), cli_number(row, NULL, "given_up"));
     }
+    if (cli_number(answer, NULL, "refused") > 0)
+        fprintf(out, "%" PRId64 " orders about sites found no room\n",
+                cli_number(answer, NULL, "refused"));
 }

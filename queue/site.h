@@ -218,6 +218,8 @@ enum err site_order_add(struct site_set *sites, uint64_t key, struct span label,
 /** From any shard: the same at the site's home, soon. One that finds no room there is counted. */
 void site_order_give(struct site_set *sites, struct site *site, const struct site_order *order,
                      tick_us now);
+/** Orders that found no room so far: of patterns, of other shards, of an earlier process. */
+uint64_t site_orders_refused(const struct site_set *sites);
 /** End the orders of a site of ours: that with this id (0: any), of these kinds (bits). How many
  * there were. */
 uint32_t site_orders_cancel(struct site_set *sites, uint64_t key, uint32_t id, uint32_t kinds,

@@ -383,7 +383,7 @@ static bool order_is_once(const struct site_order *order)
 
 /* One whose windows do not fit is taken back. */
 enum err site_home_order_add(struct site_set *sites, struct site *site,
-                               const struct site_order *order, tick_us now)
+                             const struct site_order *order, tick_us now)
 {
     struct site_home *home = site_home_get(sites, site);
 
@@ -428,6 +428,11 @@ enum err site_order_add(struct site_set *sites, uint64_t key, struct span label,
     site_drain(sites, now);
     site_review(sites, site);
     return err;
+}
+
+uint64_t site_orders_refused(const struct site_set *sites)
+{
+    return sites->orders_refused;
 }
 
 /* ---- from another shard ---- */

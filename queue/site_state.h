@@ -157,7 +157,7 @@ struct site_set {
     uint32_t waking_count;
     struct wheel wheel;
     uint32_t order_count;    /* of the sites whose home we are */
-    uint64_t orders_refused; /* of other shards: no room */
+    uint64_t orders_refused; /* no room */
     struct site_standing *standing;
     uint32_t standing_count;
     struct site_order *drafts; /* by shard: an order on its way to us */

@@ -355,6 +355,10 @@ static void orders_of_a_site_are_bounded(void **state)
         assert_int_equal(i <= SITE_ORDER_MAX ? ERR_OK : ERR_LIMIT,
                          site_order_add(sites, 1, (struct span){0}, &order, net.now));
     }
+    struct site_order ninth = order_of(9, &net, MINUTE);
+    assert_int_equal(0, site_orders_refused(sites));
+    site_order_give(sites, site, &ninth, net.now);
+    assert_int_equal(1, site_orders_refused(sites));
     net_pass(&net, MINUTE + 1);
     struct rate_set rates = {0}; /* as many windows as there may be */
     for (uint32_t i = 0; i < RATE_MAX; i++)

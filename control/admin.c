@@ -30,6 +30,7 @@
 #include "control/admin_queue.h"
 #include "control/admin_site.h"
 #include "control/admin_site_order.h"
+#include "control/admin_source.h"
 
 #define ADMIN_ROW_MAX     10000u
 #define ADMIN_ROW_DEFAULT 100u
@@ -110,6 +111,20 @@ static bool job_prepare_site(struct admin *admin, struct admin_client *client, b
     return true;
 }
 
+static bool job_prepare_source(struct admin *admin, struct admin_client *client, bool *ret_is_ready)
+{
+    char why[ADMIN_SOURCE_WHY_SIZE];
+    enum admin_source_kind kind =
+        admin_source_prepare(job_verb(client), client->parsed, &admin->job.query, why);
+
+    *ret_is_ready = kind == ADMIN_SOURCE_READY;
+    if (kind == ADMIN_SOURCE_REFUSED) {
+        admin_source_end(&admin->job.query);
+        admin_client_refuse(admin, client, why);
+    }
+    return kind != ADMIN_SOURCE_NONE;
+}
+
 /* The query of a request. False: the client has been refused. */
 static bool job_prepare(struct admin *admin, struct admin_client *client)
 {
@@ -127,6 +142,9 @@ static bool job_prepare(struct admin *admin, struct admin_client *client)
         if (job->query.found == NULL)
             return job_refuse(admin, client, "no memory");
     } else if (job_prepare_site(admin, client, &is_ready)) {
+        if (!is_ready)
+            return false;
+    } else if (job_prepare_source(admin, client, &is_ready)) {
         if (!is_ready)
             return false;
     } else if (admin_queue_prepare(verb, client->parsed, &job->query, why) != ADMIN_QUEUE_READY) {
@@ -162,6 +180,8 @@ static void job_end(struct admin *admin)
     admin_queue_end(&job->query);
     if (admin_site_order_owns(&job->query))
         admin_site_order_end(&job->query);
+    else if (admin_source_owns(&job->query))
+        admin_source_end(&job->query);
     else if (admin_pattern_owns(&job->query))
         admin_pattern_end(&job->query);
     else if (job->query.kind == SHARD_QUERY_TRANSFER)
@@ -216,7 +236,7 @@ static void job_begin(struct admin *admin, struct admin_client *client)
         job->groups = json_object();
     else if (job->query.kind != SHARD_QUERY_STATUS && job->query.kind != SHARD_QUERY_QUEUE_ACT &&
              !job->is_capture && !admin_site_order_owns(&job->query) &&
-             !admin_pattern_owns(&job->query))
+             !admin_pattern_owns(&job->query) && !admin_source_owns(&job->query))
         job->rows = json_array();
     client->state = ADMIN_CLIENT_WORKING;
     job_ask(admin);
@@ -326,6 +346,8 @@ static void job_finish(struct admin *admin, tick_us now)
         json_object_set(job->answer, "rows", job->rows);
     if (job->query.kind == SHARD_QUERY_QUEUE_SHOW && json_array_size(job->rows) == 0)
         admin_client_refuse(admin, client, "no such message in the queue");
+    else if (admin_source_owns(&job->query) && !admin_source_finish(job->answer, &job->query))
+        admin_client_refuse(admin, client, "no such source (angarium source show)");
     else if (admin_site_order_owns(&job->query) &&
              !admin_site_order_finish(job->answer, &job->query))
         admin_client_refuse(admin, client,
@@ -398,7 +420,8 @@ static bool job_add(struct admin *admin)
         job->row_count = json_array_size(job->rows);
         return true;
     case SHARD_QUERY_TRANSFER:
-        if (admin_site_order_owns(&job->query) || admin_pattern_owns(&job->query))
+        if (admin_site_order_owns(&job->query) || admin_pattern_owns(&job->query) ||
+            admin_source_owns(&job->query))
             return true; /* it adds up in the query */
         admin_site_add(job->rows, &job->query, job->shard, (uint32_t)job->limit);
         job->row_count = json_array_size(job->rows);

@@ -13,7 +13,8 @@
 struct found_site {
     struct site_view view;
     char label[SITE_LABEL_MAX + 1]; /* the view's is the shard's */
-    struct site_order *orders;      /* as are its orders; NULL: none */
+    char source[SITE_SOURCE_MAX + 1];
+    struct site_order *orders; /* as are its orders; NULL: none */
 };
 
 struct found {
@@ -43,6 +44,9 @@ static void look_at_sites(struct shard_query *query, struct transfer *transfer, 
         site->view = view;
         memcpy(site->label, view.label.data, view.label.size);
         site->label[view.label.size] = '\0';
+        if (view.source.size > 0)
+            memcpy(site->source, view.source.data, view.source.size);
+        site->source[view.source.size] = '\0';
         site->orders = NULL;
         if (view.order_count > 0) {
             site->orders = reallocarray(NULL, view.order_count, sizeof(*site->orders));
@@ -168,6 +172,7 @@ static json_t *site_row(const struct found_site *site, tick_us now)
 
     snprintf(key, sizeof(key), "%016llx", (unsigned long long)view->key);
     json_object_set_new(row, "site", json_string(site->label));
+    json_object_set_new(row, "source", json_string(site->source));
     json_object_set_new(row, "key", json_string(key));
     json_object_set_new(row, "home", json_boolean(view->is_home));
     number_set(row, "connections", view->slots_used);

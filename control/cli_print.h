@@ -13,6 +13,7 @@ void cli_status_print(const json_t *answer, FILE *out);
 void cli_site_show_print(const json_t *answer, wall_us now, FILE *out);
 void cli_site_patterns_print(const json_t *answer, wall_us now, FILE *out);
 void cli_site_order_print(const json_t *answer, wall_us now, FILE *out);
+void cli_source_print(const json_t *answer, wall_us now, FILE *out);
 void cli_flows_print(const json_t *answer, wall_us now, FILE *out);
 void cli_counters_print(const json_t *answer, wall_us now, FILE *out);
 void cli_queue_row_print(const json_t *row, wall_us now, FILE *out);

@@ -33,6 +33,8 @@ static void site_row_print(const json_t *row, FILE *out)
     fprintf(out, "%-4" PRId64 " %-30s %5" PRId64 " of %-6" PRId64, cli_number(row, NULL, "core"),
             cli_shown(row, "site", text), cli_number(row, NULL, "connections"),
             cli_number(row, NULL, "connections_max"));
+    if (*cli_shown(row, "source", text) != '\0')
+        fprintf(out, " from %s:", text);
     fprintf(out, " %s", *cli_shown(row, "rates", text) == '\0' ? "no rate" : text);
     if (cli_number(row, NULL, "connections_allowed") < cli_number(row, NULL, "connections_max") &&
         *cli_shown(row, "allowed_reason", text) != '\0')

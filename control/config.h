@@ -101,9 +101,10 @@ struct config_site {
 
 /* An element of sources. */
 struct config_source {
-    uint32_t line;
+    uint32_t line, warmup_line;
     struct settings_source settings;
     struct option_list addresses; /* struct flow_address */
+    struct option_list schedule;  /* uint32_t */
 };
 
 /* An element of a pool's members. */

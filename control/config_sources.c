@@ -62,6 +62,18 @@ static void source_check(const struct config_source *source, const struct config
                         "has an address of the source in line %u", earlier->line);
 }
 
+/* A warm-up is one more window of every site. */
+static void rates_check(const struct config *config, struct config_report *report)
+{
+    const struct config_site *sites = config->sites.items;
+
+    for (uint32_t i = 0; i < config->sites.count; i++) {
+        if (sites[i].settings.rates.count == RATE_MAX)
+            config_complain(report, sites[i].line, "sites[].rate",
+                            "expected one window less: a source warms up");
+    }
+}
+
 static enum err sources_make(struct config *config, struct config_report *report)
 {
     struct config_source *items = config->sources.items;
@@ -73,6 +85,10 @@ static enum err sources_make(struct config *config, struct config_report *report
         return no_memory(report);
     for (uint32_t i = 0; i < count; i++) {
         source_take_addresses(&items[i], report);
+        items[i].settings.warmup.schedule = items[i].schedule.items;
+        items[i].settings.warmup.day_count = items[i].schedule.count;
+        if (items[i].warmup_line > 0)
+            rates_check(config, report);
         sources[i] = items[i].settings;
         for (uint32_t j = 0; j < i; j++)
             source_check(&items[i], &items[j], report);

@@ -132,6 +132,8 @@ uint32_t option_element_size(const struct option *option)
     CHECK(option_is_list(option));
     if (option_is_text_list(option))
         return sizeof(const char *);
+    if (option->kind == OPTION_LIMIT_LIST)
+        return sizeof(uint32_t);
     return option_is_prefix_list(option) ? sizeof(struct flow_prefix) : sizeof(struct flow_address);
 }
 
@@ -281,6 +283,8 @@ const char *option_expectation(const struct option *option, char ret_text[OPTION
         [OPTION_MAPPING] = "a mapping",
         [OPTION_SEQUENCE] = "a list of mappings",
         [OPTION_BOOL] = "true or false",
+        [OPTION_DATE] = "a date such as 2026-11-26, not before 2000",
+        [OPTION_LIMIT_LIST] = "a number from 1 to 1000000000",
         [OPTION_NAME] = "a domain name",
         [OPTION_PATTERN] = "a domain, \"*.\" and a domain, or \"*\"",
         [OPTION_HOST] = "a host name or an address",

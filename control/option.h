@@ -19,6 +19,7 @@ enum option_kind {
     OPTION_DURATION, /* "5m", "20 minutes", "500ms"; tick_us */
     OPTION_SECONDS,  /* a duration kept in whole seconds; uint32_t */
     OPTION_LIMIT,    /* as COUNT, also "1,000", "1_000", "local:10" */
+    OPTION_DATE,     /* wall_us: "2026-11-26", its first moment, UTC */
     OPTION_BOOL,     /* bool */
     OPTION_CHOICE,   /* one of the words; enum, or uint32_t: its position */
     OPTION_TEXT,     /* const char *: printable, no control characters */
@@ -35,6 +36,7 @@ enum option_kind {
     OPTION_INTERFACE_LIST, /* struct flow_prefix: an address of ours with the size of its network */
     OPTION_PATTERN_LIST,   /* const char *, as PATTERN */
     OPTION_FIELD_LIST,     /* const char *: the name of a header field */
+    OPTION_LIMIT_LIST,     /* uint32_t, as LIMIT, from 1 on */
 };
 
 enum option_owner {

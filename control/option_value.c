@@ -16,6 +16,7 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "control/option.h"
@@ -52,7 +53,7 @@ static const struct unit size_units[] = {
 
 /* What a kind's parser made of the text: one of these, by kind. */
 struct value {
-    uint64_t number;
+    uint64_t number; /* or wall_us */
     const char *text;
     struct flow_address address;
     struct flow_prefix prefix;
@@ -364,6 +365,33 @@ static enum err limit_parse(struct span text, uint64_t *ret_number)
     return ERR_OK;
 }
 
+/* The first moment of a day of the calendar, UTC. */
+static enum err date_parse(struct span text, uint64_t *ret_number)
+{
+    char date[11], again[11] = "";
+    struct tm tm = {0};
+
+    if (text.size != sizeof(date) - 1)
+        return ERR_CONFIG_VALUE;
+    memcpy(date, text.data, text.size);
+    date[text.size] = '\0';
+    const char *end = strptime(date, "%Y-%m-%d", &tm);
+    if (end == NULL || *end != '\0' || tm.tm_year < 100)
+        return ERR_CONFIG_VALUE;
+    time_t seconds = timegm(&tm); /* the 30th of February becomes another day */
+    (void)strftime(again, sizeof(again), "%Y-%m-%d", &tm);
+    if (strcmp(again, date) != 0)
+        return ERR_CONFIG_VALUE;
+    *ret_number = (uint64_t)seconds * 1000000;
+    return ERR_OK;
+}
+
+static enum err limit_list_parse(struct span text, uint64_t *ret_number)
+{
+    TRY(limit_parse(text, ret_number));
+    return *ret_number == 0 || *ret_number > RATE_COUNT_MAX ? ERR_CONFIG_VALUE : ERR_OK;
+}
+
 static enum err number_parse(const struct option *option, struct span text, uint64_t *ret_number)
 {
     switch (option->kind) {
@@ -382,6 +410,8 @@ static enum err number_parse(const struct option *option, struct span text, uint
     case OPTION_SECONDS:
         TRY(seconds_parse(text, ret_number));
         break;
+    case OPTION_DATE:
+        return date_parse(text, ret_number);
     case OPTION_BOOL:
         return bool_parse(text, ret_number);
     default:
@@ -444,6 +474,8 @@ static enum err value_parse(const struct option *option, struct span text, struc
         return pattern_parse(text, arena, &ret_value->text);
     case OPTION_FIELD_LIST:
         return field_parse(text, arena, &ret_value->text);
+    case OPTION_LIMIT_LIST:
+        return limit_list_parse(text, &ret_value->number);
     case OPTION_RATE:
         return text.size == 0 ? ERR_OK : rate_set_parse(text, &ret_value->rates);
     case OPTION_ENDPOINT:
@@ -485,10 +517,12 @@ static void value_store(const struct option *option, const struct value *value, 
         struct option_list *list = (struct option_list *)field;
         uint32_t size = option_element_size(option);
         CHECK(index < list->count);
+        uint32_t number = (uint32_t)value->number;
         memcpy((uint8_t *)list->items + (size_t)index * size,
-               option_is_text_list(option)     ? (const void *)&value->text
-               : option_is_prefix_list(option) ? (const void *)&value->prefix
-                                               : (const void *)&value->address,
+               option_is_text_list(option)         ? (const void *)&value->text
+               : option->kind == OPTION_LIMIT_LIST ? (const void *)&number
+               : option_is_prefix_list(option)     ? (const void *)&value->prefix
+                                                   : (const void *)&value->address,
                size);
     } else if (option->kind == OPTION_RATE) {
         memcpy(field, &value->rates, sizeof(value->rates));

@@ -138,11 +138,21 @@ struct settings_dkim {
 #define SETTINGS_SOURCE_NAME_MAX 31u
 #define SETTINGS_MEMBER_MAX      64u
 
+enum settings_overflow { SETTINGS_OVERFLOW_POOL, SETTINGS_OVERFLOW_WAIT };
+
+struct settings_warmup {
+    const uint32_t *schedule; /* messages in any 24 hours, by day */
+    uint32_t day_count;       /* 0: it is warm */
+    wall_us start;            /* the first moment of the first day */
+    enum settings_overflow overflow;
+};
+
 struct settings_source { /* an address that mail leaves from */
     const char *name;
     const char *hello_name;
     struct flow_address ip4, ip6; /* family NONE: not over it; both: as the system chooses */
     bool is_implied;              /* nobody wrote it down */
+    struct settings_warmup warmup;
 };
 
 struct settings_member {
@@ -247,6 +257,13 @@ bool settings_pool_header_is_allowed(const struct settings *settings,
                                      const struct flow_address *client);
 const struct settings_source *settings_source_find(const struct settings *settings,
                                                    struct span name);
+#define SETTINGS_WARM UINT32_MAX
+#define SETTINGS_DAY  ((wall_us)TICK_S(86400))
+/** How many messages a source may send to one site in any 24 hours, as of this day: SETTINGS_WARM:
+ * any number; 0: its first day is to come. */
+uint32_t settings_warmup_limit(const struct settings_source *source, wall_us now);
+/** When that changes, for some source; INT64_MAX: never again. */
+wall_us settings_warmup_next(const struct settings *settings, wall_us now);
 /** May hosts with addresses of this family be reached from it? */
 bool settings_source_has_family(const struct settings_source *source, enum flow_family family);
 /** What to connect from, to such a host; family NONE: any. */

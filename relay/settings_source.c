@@ -70,6 +70,36 @@ const struct settings_source *settings_source_find(const struct settings *settin
     return NULL;
 }
 
+/* The day of the warm-up, from 0 on; below 0 before it. */
+static int64_t warmup_day(const struct settings_warmup *warmup, wall_us now)
+{
+    return now < warmup->start ? -1 : (now - warmup->start) / SETTINGS_DAY;
+}
+
+uint32_t settings_warmup_limit(const struct settings_source *source, wall_us now)
+{
+    int64_t day = warmup_day(&source->warmup, now);
+
+    if (source->warmup.day_count == 0 || day >= source->warmup.day_count)
+        return SETTINGS_WARM;
+    return day < 0 ? 0 : source->warmup.schedule[day];
+}
+
+wall_us settings_warmup_next(const struct settings *settings, wall_us now)
+{
+    wall_us next = INT64_MAX;
+
+    for (uint32_t i = 0; i < settings->source_count; i++) {
+        const struct settings_warmup *warmup = &settings->sources[i].warmup;
+        int64_t day = warmup_day(warmup, now);
+        if (warmup->day_count == 0 || day >= warmup->day_count)
+            continue;
+        wall_us change = warmup->start + (day + 1) * SETTINGS_DAY;
+        next = change < next ? change : next;
+    }
+    return next;
+}
+
 struct flow_address settings_source_address(const struct settings_source *source,
                                             enum flow_family family)
 {

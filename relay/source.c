@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sources of a shard: turns, and rests.
+ * Sources of a shard: turns, and which may be used.
  *
  * Turns. Every member that could have had a turn is credited its weight, and who had it pays all of
  * that: after any number of turns each has had its share to within one. Who is passed over while it
@@ -26,16 +26,10 @@
 
 struct source_state {
     char name[SETTINGS_SOURCE_NAME_MAX + 1];
-    tick_us until; /* broken: not before; 0: it is not */
+    tick_us suspended_until; /* 0: it is not */
+    tick_us broken_until;    /* likewise */
     uint32_t failures;
-    char reason[SOURCE_REASON_SIZE];
-};
-
-struct source_rest {
-    uint64_t site;
-    tick_us until;
-    uint32_t number;
-    char reason[SOURCE_REASON_SIZE];
+    char reason[SOURCE_REASON_SIZE]; /* of the suspension */
 };
 
 struct source_set {
@@ -43,8 +37,6 @@ struct source_set {
     struct source_state *states; /* by number */
     struct source_turn **firsts; /* by pool, then member */
     tick_us deadline;            /* the first end of anything below */
-    uint32_t rest_count;
-    struct source_rest rests[SOURCE_REST_MAX];
 };
 
 /* ---- turns ---- */
@@ -149,36 +141,16 @@ void source_set_free(struct source_set *sources)
     free(sources);
 }
 
-/* What was known of a source, under its new number; what is no more is forgotten. */
-static uint32_t state_move(const struct source_set *sources, uint32_t old,
-                           const struct settings *settings, struct source_state *states)
-{
-    for (uint32_t i = 0; i < settings->source_count; i++) {
-        if (strcmp(states[i].name, sources->states[old].name) != 0)
-            continue;
-        states[i] = sources->states[old];
-        return i;
-    }
-    return settings->source_count;
-}
-
 void source_set_settings(struct source_set *sources, const struct settings *settings)
 {
-    uint32_t old_count = sources->settings->source_count, kept = 0;
     struct source_state *states = states_new(settings);
-    uint32_t *numbers = calloc(old_count, sizeof(*numbers));
 
-    CHECK(numbers != NULL);
-    for (uint32_t i = 0; i < old_count; i++)
-        numbers[i] = state_move(sources, i, settings, states);
-    for (uint32_t i = 0; i < sources->rest_count; i++) {
-        struct source_rest rest = sources->rests[i];
-        rest.number = numbers[rest.number];
-        if (rest.number < settings->source_count)
-            sources->rests[kept++] = rest;
+    for (uint32_t i = 0; i < settings->source_count; i++) {
+        for (uint32_t old = 0; old < sources->settings->source_count; old++) {
+            if (strcmp(states[i].name, sources->states[old].name) == 0)
+                states[i] = sources->states[old];
+        }
     }
-    sources->rest_count = kept;
-    free(numbers);
     free(sources->states);
     firsts_free(sources);
     sources->states = states;
@@ -186,7 +158,7 @@ void source_set_settings(struct source_set *sources, const struct settings *sett
     sources->firsts = firsts_new(settings);
 }
 
-/* ---- rests ---- */
+/* ---- what may be used ---- */
 
 static void ends_at(struct source_set *sources, tick_us until)
 {
@@ -194,41 +166,36 @@ static void ends_at(struct source_set *sources, tick_us until)
         sources->deadline = until;
 }
 
-static struct source_rest *rest_find(struct source_set *sources, uint32_t number, uint64_t site)
+static struct source_state *state_find(struct source_set *sources, struct span name)
 {
-    for (uint32_t i = 0; i < sources->rest_count; i++) {
-        if (sources->rests[i].site == site && sources->rests[i].number == number)
-            return &sources->rests[i];
+    for (uint32_t i = 0; i < sources->settings->source_count; i++) {
+        if (span_is_equal_nocase(span_from_text(sources->states[i].name), name))
+            return &sources->states[i];
     }
     return NULL;
 }
 
-static struct source_rest *rest_new(struct source_set *sources)
+bool source_suspend(struct source_set *sources, struct span name, tick_us until, const char *reason)
 {
-    uint32_t soonest = 0;
+    struct source_state *state = state_find(sources, name);
 
-    if (sources->rest_count < SOURCE_REST_MAX)
-        return &sources->rests[sources->rest_count++];
-    for (uint32_t i = 1; i < sources->rest_count; i++) {
-        if (sources->rests[i].until < sources->rests[soonest].until)
-            soonest = i;
-    }
-    return &sources->rests[soonest];
+    if (state == NULL)
+        return false;
+    state->suspended_until = until;
+    (void)snprintf(state->reason, sizeof(state->reason), "%s", reason);
+    ends_at(sources, until);
+    return true;
 }
 
-void source_rest(struct source_set *sources, uint32_t number, uint64_t site, tick_us until,
-                 const char *reason)
+bool source_resume(struct source_set *sources, struct span name, tick_us now)
 {
-    struct source_rest *rest = rest_find(sources, number, site);
+    struct source_state *state = state_find(sources, name);
 
-    CHECK(number < sources->settings->source_count);
-    if (rest != NULL && rest->until >= until)
-        return;
-    if (rest == NULL)
-        rest = rest_new(sources);
-    *rest = (struct source_rest){.site = site, .until = until, .number = number};
-    (void)snprintf(rest->reason, sizeof(rest->reason), "%s", reason);
-    ends_at(sources, until);
+    if (state == NULL)
+        return false;
+    state->suspended_until = state->broken_until = 0;
+    ends_at(sources, now); /* whoever waits gets a look */
+    return true;
 }
 
 void source_on_broken(struct source_set *sources, uint32_t number, tick_us now)
@@ -236,14 +203,13 @@ void source_on_broken(struct source_set *sources, uint32_t number, tick_us now)
     struct source_state *state = &sources->states[number];
     tick_us time = BROKEN_MIN;
 
-    if (state->until > now)
+    if (state->broken_until > now)
         return; /* an attempt that began before */
     for (uint32_t i = 0; i < state->failures && time < BROKEN_MAX; i++)
         time *= 2;
     state->failures++;
-    state->until = now + (time < BROKEN_MAX ? time : BROKEN_MAX);
-    (void)snprintf(state->reason, sizeof(state->reason), "its address is not here");
-    ends_at(sources, state->until);
+    state->broken_until = now + (time < BROKEN_MAX ? time : BROKEN_MAX);
+    ends_at(sources, state->broken_until);
 }
 
 void source_on_connected(struct source_set *sources, uint32_t number)
@@ -251,43 +217,59 @@ void source_on_connected(struct source_set *sources, uint32_t number)
     sources->states[number].failures = 0;
 }
 
-enum source_use source_may_use(const struct source_set *sources, uint32_t number, uint64_t site,
-                               tick_us now)
+enum source_use source_may_use(const struct source_set *sources, uint32_t number, tick_us now)
 {
     CHECK(number < sources->settings->source_count);
-    if (sources->states[number].until > now)
-        return SOURCE_USE_NO;
-    for (uint32_t i = 0; i < sources->rest_count; i++) {
-        if (sources->rests[i].site == site && sources->rests[i].number == number &&
-            sources->rests[i].until > now)
-            return SOURCE_USE_NO;
+    const struct source_state *state = &sources->states[number];
+    return state->suspended_until > now || state->broken_until > now ? SOURCE_USE_NO
+                                                                     : SOURCE_USE_YES;
+}
+
+uint32_t source_count(const struct source_set *sources)
+{
+    return sources->settings->source_count;
+}
+
+struct source_view source_get_view(const struct source_set *sources, uint32_t number, tick_us now)
+{
+    CHECK(number < sources->settings->source_count);
+    const struct source_state *state = &sources->states[number];
+    struct source_view view = {.source = &sources->settings->sources[number],
+                               .is_suspended = state->suspended_until > now,
+                               .is_broken = state->broken_until > now,
+                               .failures = state->failures,
+                               .reason = ""};
+
+    if (view.is_suspended) {
+        view.until = state->suspended_until;
+        view.reason = state->reason;
+    } else if (view.is_broken) {
+        view.until = state->broken_until;
+        view.reason = "nothing leaves from its address";
     }
-    return SOURCE_USE_YES;
+    return view;
 }
 
 /* ---- time ---- */
 
+static tick_us end_of(struct source_set *sources, tick_us until, tick_us now)
+{
+    if (until <= now)
+        return 0;
+    ends_at(sources, until);
+    return until;
+}
+
 bool source_advance(struct source_set *sources, tick_us now)
 {
-    uint32_t kept = 0;
-
     if (now < sources->deadline)
         return false;
     sources->deadline = TICK_NEVER;
     for (uint32_t i = 0; i < sources->settings->source_count; i++) {
         struct source_state *state = &sources->states[i];
-        if (state->until <= now)
-            state->until = 0;
-        else
-            ends_at(sources, state->until);
+        state->suspended_until = end_of(sources, state->suspended_until, now);
+        state->broken_until = end_of(sources, state->broken_until, now);
     }
-    for (uint32_t i = 0; i < sources->rest_count; i++) {
-        if (sources->rests[i].until <= now)
-            continue;
-        sources->rests[kept++] = sources->rests[i];
-        ends_at(sources, sources->rests[i].until);
-    }
-    sources->rest_count = kept;
     return true;
 }
 

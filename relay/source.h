@@ -26,8 +26,7 @@ void source_turn_taken(struct source_turn *turns, uint32_t count, uint64_t mask,
 
 struct source_set;
 
-#define SOURCE_REASON_SIZE 128u
-#define SOURCE_REST_MAX    256u /* (source, site) pairs at rest; the soonest to end goes first */
+#define SOURCE_REASON_SIZE 200u
 
 enum source_use {
     SOURCE_USE_YES,
@@ -40,20 +39,31 @@ void source_set_free(struct source_set *sources);
 /** What is known stays with the names. The settings live until the next call. */
 void source_set_settings(struct source_set *sources, const struct settings *settings);
 
-/** May this source (by number) be used for the site of this key, as seen from it? */
-enum source_use source_may_use(const struct source_set *sources, uint32_t number, uint64_t site,
-                               tick_us now);
+/** May this source (by number) be used? At one site it may still be suspended or pause: site.h. */
+enum source_use source_may_use(const struct source_set *sources, uint32_t number, tick_us now);
 /** Which member of a pool has the first turn at a site that has had none. */
 uint32_t source_first_turn(struct source_set *sources, const struct settings_pool *pool);
 
-/** Pass a source over at one site, until then: whoever sends there takes another of the pool, or
- * waits. `reason` is for people. A rest that lasts longer already stays. */
-void source_rest(struct source_set *sources, uint32_t number, uint64_t site, tick_us until,
-                 const char *reason);
+/** An operator's word: not before that time. `reason` is for people. False: there is no such
+ * source. */
+bool source_suspend(struct source_set *sources, struct span name, tick_us until,
+                    const char *reason) MUST_CHECK;
+/** What suspends it, or makes it rest, ends now. False: there is no such source. */
+bool source_resume(struct source_set *sources, struct span name, tick_us now) MUST_CHECK;
 /** Nothing could leave from its address. */
 void source_on_broken(struct source_set *sources, uint32_t number, tick_us now);
 /** A connection came about. */
 void source_on_connected(struct source_set *sources, uint32_t number);
+
+struct source_view {
+    const struct settings_source *source;
+    bool is_suspended, is_broken;
+    tick_us until;      /* of that */
+    uint32_t failures;  /* rests in a row */
+    const char *reason; /* "" without one */
+};
+struct source_view source_get_view(const struct source_set *sources, uint32_t number, tick_us now);
+uint32_t source_count(const struct source_set *sources);
 
 /** True when something may be used again that could not be. */
 bool source_advance(struct source_set *sources, tick_us now);

@@ -395,6 +395,7 @@ void transfer_run(struct transfer *transfer, struct tick_now now)
     }
     if (source_advance(transfer->sources, now.tick))
         transfer_places_wake(transfer);
+    transfer_places_warm_up(transfer);
     transfer_lines_run(transfer);
     transfer_places_run(transfer);
     transfer_bounces_run(transfer);
@@ -406,6 +407,12 @@ static tick_us tick_earlier(tick_us a, tick_us b)
     return a < b ? a : b;
 }
 
+static tick_us transfer_tick_of(const struct transfer *transfer, wall_us wall)
+{
+    return wall <= transfer->now.wall ? transfer->now.tick
+                                      : transfer->now.tick + (tick_us)(wall - transfer->now.wall);
+}
+
 tick_us transfer_deadline(const struct transfer *transfer)
 {
     tick_us deadline = client_deadline(transfer->client);
@@ -413,6 +420,8 @@ tick_us transfer_deadline(const struct transfer *transfer)
     deadline = tick_earlier(deadline, qmgr_deadline(transfer->qmgr));
     deadline = tick_earlier(deadline, spool_deadline(transfer->options.spool));
     deadline = tick_earlier(deadline, source_deadline(transfer->sources));
+    if (transfer->warmup_next != INT64_MAX)
+        deadline = tick_earlier(deadline, transfer_tick_of(transfer, transfer->warmup_next));
     if (transfer->jobs_active > 0)
         deadline = tick_earlier(deadline, transfer->cancel_scan);
     if (!TAILQ_EMPTY(&transfer->woken) || !TAILQ_EMPTY(&transfer->woken_places) ||
@@ -518,6 +527,7 @@ struct transfer *transfer_new(const struct transfer_options *options,
     };
     transfer->client = client_new(&client, settings);
     transfer->sources = source_set_new(settings);
+    transfer->warmup_next = settings_warmup_next(settings, now.wall);
     return transfer;
 }
 
@@ -528,6 +538,7 @@ void transfer_set_settings(struct transfer *transfer, const struct settings *set
     qmgr_set_classes(transfer->qmgr, &settings->classes.order);
     client_set_settings(transfer->client, settings);
     source_set_settings(transfer->sources, settings);
+    transfer->warmup_next = settings_warmup_next(settings, transfer->now.wall);
     transfer_places_wake(transfer);
 }
 
@@ -578,6 +589,11 @@ struct qmgr *transfer_queue(struct transfer *transfer)
 struct site_set *transfer_sites(struct transfer *transfer)
 {
     return transfer->sites;
+}
+
+struct source_set *transfer_sources(struct transfer *transfer)
+{
+    return transfer->sources;
 }
 
 struct client *transfer_client(struct transfer *transfer)

@@ -11,6 +11,7 @@
 #include "relay/reaction.h"
 #include "relay/record.h"
 #include "relay/settings.h"
+#include "relay/source.h"
 
 /*
  * The hub of a shard: joins sessions, spool, queue, DNS, sites and outbound connections.
@@ -101,6 +102,7 @@ struct reaction_stats transfer_reaction_stats(const struct transfer *transfer, u
 uint64_t transfer_handovers(const struct transfer *transfer);
 struct qmgr *transfer_queue(struct transfer *transfer);
 struct site_set *transfer_sites(struct transfer *transfer);
+struct source_set *transfer_sources(struct transfer *transfer);
 struct client *transfer_client(struct transfer *transfer);
 
 #endif

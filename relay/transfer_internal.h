@@ -196,6 +196,7 @@ struct transfer {
     struct tick_now
         now; /* of this turn: the clients' and sites' callbacks have no clock of their own */
     struct source_set *sources;
+    wall_us warmup_next; /* when a source has another day of its warm-up */
     struct transfer_line_list resolving, woken, settling;
     struct transfer_place_list woken_places;
     struct transfer_site *sites_by_key[TRANSFER_SITE_BUCKETS];
@@ -241,7 +242,7 @@ uint64_t transfer_site_base(const struct transfer *transfer, const struct mx_ans
 uint64_t transfer_site_key(uint64_t base, const struct settings_source *source);
 /** The limits that the configuration has for it from now on. */
 void transfer_site_limit(struct transfer *transfer, struct transfer_site *site,
-                         const struct settings_route *route,
+                         const struct settings_source *source, const struct settings_route *route,
                          const struct settings_site_limits *limits);
 /** The first rank of the jobs that wait for it, at whatever place. */
 int64_t transfer_site_rank(const struct transfer_site *site);
@@ -265,6 +266,8 @@ struct transfer_place *transfer_place_get_guest(struct transfer *transfer,
 void transfer_place_wake(struct transfer *transfer, struct transfer_place *place);
 void transfer_places_wake(struct transfer *transfer);
 void transfer_places_run(struct transfer *transfer);
+/** Limits of sources that warm up follow the day. */
+void transfer_places_warm_up(struct transfer *transfer);
 void transfer_place_review(struct transfer *transfer, struct transfer_place *place);
 /** Deliveries of the place that would go now if they were allowed to. */
 uint32_t transfer_place_waiting(const struct transfer_place *place);

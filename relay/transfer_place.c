@@ -20,6 +20,9 @@
  *      gives back its lines and its READY jobs, and lives until the rest have ended.
  *   3. Who finds no member open has asked every pausing site to wake it.
  *
+ * Warm-up is a window of a day more at the member's sites, as large as the day has it; it changes
+ * at midnight, UTC (transfer_places_warm_up()).
+ *
  * Limits: TRANSFER_READ_AHEAD_MAX bodies a place are read back ahead of a connection; memory for
  * them in transfer_job.c.
  */
@@ -29,6 +32,7 @@
 #include <stdlib.h>
 
 #define PLACE_RETRY_TIME TICK_S(60) /* for a job that only pausing members could take */
+#define PLACE_TIED_TIME  TICK_S(20) /* for one that waits for one member, which is busy */
 
 /* ---- the table ---- */
 
@@ -88,7 +92,8 @@ static void place_limit(struct transfer *transfer, struct transfer_place *place,
     place->limits = *limits;
     for (uint32_t i = 0; i < place->member_count; i++) {
         if (place->members[i].site != NULL)
-            transfer_site_limit(transfer, place->members[i].site, route, limits);
+            transfer_site_limit(transfer, place->members[i].site, place->members[i].source, route,
+                                limits);
     }
 }
 
@@ -106,7 +111,7 @@ static bool member_find_site(struct transfer *transfer, struct transfer_member *
         return false;
     member->site = site;
     TAILQ_INSERT_TAIL(&site->members, member, link);
-    transfer_site_limit(transfer, site, place->route, &place->limits);
+    transfer_site_limit(transfer, site, member->source, place->route, &place->limits);
     return true;
 }
 
@@ -241,7 +246,8 @@ static bool member_is_open(struct transfer *transfer, const struct transfer_memb
 {
     tick_us now = transfer->now.tick;
 
-    if (source_may_use(transfer->sources, member->number, member->site_key, now) == SOURCE_USE_NO)
+    if (source_may_use(transfer->sources, member->number, now) == SOURCE_USE_NO ||
+        settings_warmup_limit(member->source, transfer->now.wall) == 0)
         return false;
     if (member->site == NULL || site_paused_until(member->site->site) <= now)
         return true;
@@ -285,6 +291,61 @@ static uint64_t place_reaching_members(const struct transfer_place *place,
             mask |= 1ull << i;
     }
     return mask;
+}
+
+/* ---- warm-up ---- */
+
+static bool member_makes_wait(const struct transfer *transfer, const struct transfer_member *member)
+{
+    return member->source->warmup.overflow == SETTINGS_OVERFLOW_WAIT &&
+           settings_warmup_limit(member->source, transfer->now.wall) != SETTINGS_WARM;
+}
+
+/*
+ * Those of the pool that may take this job: mail that falls to a source that makes it wait is tied
+ * to it, and it gets no other. What falls to whom is drawn by weight from the message's id, so that
+ * it is the same at every attempt.
+ */
+static uint64_t place_members_for(struct transfer *transfer, const struct transfer_place *place,
+                                  struct transfer_job *job, uint64_t reaching, bool *ret_is_tied)
+{
+    int64_t total = 0, point;
+    uint64_t waiting = 0;
+
+    *ret_is_tied = false;
+    for (uint32_t i = 0; i < place->member_count; i++) {
+        total += place->turns[i].weight;
+        if (member_makes_wait(transfer, &place->members[i]))
+            waiting |= 1ull << i;
+    }
+    if (waiting == 0 || place->is_guest)
+        return reaching;
+    struct message_id id = transfer_job_view(transfer, job).envelope->id;
+    point = (int64_t)((id.high ^ id.low) * 0x9e3779b97f4a7c15ull >> 33) % total;
+    uint32_t chosen = 0;
+    while (point >= place->turns[chosen].weight)
+        point -= place->turns[chosen++].weight;
+    *ret_is_tied = (reaching & waiting & 1ull << chosen) != 0;
+    if (*ret_is_tied)
+        return 1ull << chosen;
+    return (reaching & ~waiting) != 0 ? reaching & ~waiting : reaching;
+}
+
+void transfer_places_warm_up(struct transfer *transfer)
+{
+    if (transfer->now.wall < transfer->warmup_next)
+        return;
+    transfer->warmup_next = settings_warmup_next(transfer->settings, transfer->now.wall);
+    for (uint32_t bucket = 0; bucket < TRANSFER_SITE_BUCKETS; bucket++) {
+        struct transfer_place *place = transfer->places_by_key[bucket];
+        for (; place != NULL; place = place->hash_next) {
+            if (place->serial != transfer->settings->serial)
+                continue;
+            struct settings_site_limits limits = place->limits;
+            place_limit(transfer, place, place->route, &limits);
+            transfer_place_wake(transfer, place);
+        }
+    }
 }
 
 /* ---- serving ---- */
@@ -397,14 +458,20 @@ static bool place_start(struct transfer *transfer, struct transfer_place *place,
                         struct transfer_job *job)
 {
     uint64_t reaching = place_reaching_members(place, &job->answer), busy = 0;
+    bool is_tied;
 
     if (reaching == 0) {
         job_settle_unreachable(transfer, job);
         return true;
     }
+    reaching = place_members_for(transfer, place, job, reaching, &is_tied);
     uint64_t open = place_open_members(transfer, place);
     if (place_try(transfer, place, job, open & reaching, &busy))
         return true;
+    if (busy != 0 && is_tied) { /* the others need not wait with it */
+        transfer_job_put_back(transfer, job, transfer->now.wall + (wall_us)PLACE_TIED_TIME);
+        return true;
+    }
     if (busy != 0)
         return place_send_away(transfer, place, job, busy);
     /* Those that pause wake us; with others open, the next job would be this one again. */

@@ -86,10 +86,12 @@ uint64_t transfer_site_key(uint64_t base, const struct settings_source *source)
 
 /* Domains of one site may have routes of their own: the one that came last decides. */
 void transfer_site_limit(struct transfer *transfer, struct transfer_site *site,
-                         const struct settings_route *route,
+                         const struct settings_source *source, const struct settings_route *route,
                          const struct settings_site_limits *limits)
 {
     uint32_t connection_max = route->connection_max;
+    uint32_t warmup = settings_warmup_limit(source, transfer->now.wall);
+    struct rate_set rates = limits->rates;
 
     if (connection_max == 0)
         connection_max = limits->connection_max;
@@ -97,7 +99,11 @@ void transfer_site_limit(struct transfer *transfer, struct transfer_site *site,
         connection_max = transfer->options.sites.connection_max;
     site->messages_per_connection_max = limits->messages_per_connection_max;
     site->recipient_max = limits->recipient_max;
-    site_rates_set(transfer->sites, site->site, &limits->rates, transfer->now.tick);
+    if (warmup != SETTINGS_WARM && warmup > 0) {
+        enum err err = rate_set_add(&rates, (struct rate){warmup, (tick_us)SETTINGS_DAY});
+        CHECK(err == ERR_OK); /* the configuration leaves room for it */
+    }
+    site_rates_set(transfer->sites, site->site, &rates, transfer->now.tick);
     if (site->connection_max == connection_max)
         return;
     site->connection_max = connection_max;

@@ -102,7 +102,6 @@ bool scenario_parse_time(const char *text, tick_us *ret_time);
 void scenario_parties_turn(struct scenario *scenario);
 bool scenario_connect(struct scenario *scenario, const char *argument);
 bool scenario_hop(struct scenario *scenario, const char *argument);
-bool scenario_source(struct scenario *scenario, const char *argument);
 /** NAME> NAME< NAME closed ...; `name_size` octets of `line` are the name. */
 bool scenario_party_statement(struct scenario *scenario, const char *line, size_t name_size);
 
@@ -117,5 +116,6 @@ bool scenario_counter(const struct scenario *scenario, const char *name, uint64_
 bool scenario_list(struct scenario *scenario, const char *argument);
 bool scenario_site(struct scenario *scenario, const char *argument);
 bool scenario_order(struct scenario *scenario, const char *argument);
+bool scenario_source(struct scenario *scenario, const char *argument);
 
 #endif

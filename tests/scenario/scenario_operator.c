@@ -152,6 +152,59 @@ bool scenario_site(struct scenario *scenario, const char *argument)
            scenario_fail(scenario, "expected %u sites, got %u", wanted, matched);
 }
 
+/* ---- sources ---- */
+
+struct source_asked {
+    const char *name;
+    tick_us duration; /* 0: it is resumed */
+    uint32_t found;
+};
+
+static void source_visit(struct shard_query *query, struct transfer *transfer, tick_us now)
+{
+    struct source_asked *asked = query->found;
+    struct source_set *sources = transfer_sources(transfer);
+    struct span name = span_from_text(asked->name);
+
+    asked->found += asked->duration > 0
+                        ? source_suspend(sources, name, now + asked->duration, "because")
+                        : source_resume(sources, name, now);
+    query->cursor = UINT64_MAX;
+}
+
+static bool source_ask(struct scenario *scenario, struct source_asked *asked)
+{
+    uint32_t count = scenario->node == NULL ? 0 : node_shard_count(scenario->node);
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct shard_query query = {
+            .kind = SHARD_QUERY_TRANSFER, .visit = source_visit, .found = asked};
+        node_query(scenario->node, i, &query);
+    }
+    return (count > 0 && asked->found == count) ||
+           scenario_fail(scenario, "source: there is none named %s", asked->name);
+}
+
+/* IP gone|back: what the network says; NAME suspend TIME|resume: an operator. */
+bool scenario_source(struct scenario *scenario, const char *argument)
+{
+    char name[64] = "", verb[16] = "", time[16] = "";
+    struct source_asked asked = {.name = name};
+    struct flow_address address = {0};
+
+    (void)sscanf(argument, "%63s %15s %15s", name, verb, time);
+    if (flow_address_parse_ip(span_from_text(name), &address) == ERR_OK &&
+        (strcmp(verb, "gone") == 0 || strcmp(verb, "back") == 0)) {
+        net_sim_set_gone(scenario->net, &address, strcmp(verb, "gone") == 0);
+        return true;
+    }
+    if (strcmp(verb, "suspend") == 0 && scenario_parse_time(time, &asked.duration))
+        return source_ask(scenario, &asked);
+    if (strcmp(verb, "resume") == 0)
+        return source_ask(scenario, &asked);
+    return scenario_fail(scenario, "source IP gone|back, source NAME suspend TIME|resume");
+}
+
 /* ---- orders ---- */
 
 static bool verb_find(const char *name, enum qmgr_verb *ret_verb)

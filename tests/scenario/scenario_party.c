@@ -235,21 +235,6 @@ static bool hop_has_connection(const struct scenario *scenario, const void *argu
     return hop->has_connection;
 }
 
-/* Nothing leaves the relay from this address any more, or again. */
-bool scenario_source(struct scenario *scenario, const char *argument)
-{
-    const char *ip, *word;
-    size_t ip_size = word_take(&argument, &ip), size = word_take(&argument, &word);
-    struct flow_address address = {0};
-    bool is_gone = size == 4 && memcmp(word, "gone", 4) == 0;
-
-    if (flow_address_parse_ip(span_of(ip, (uint32_t)ip_size), &address) != ERR_OK ||
-        (!is_gone && (size != 4 || memcmp(word, "back", 4) != 0)))
-        return scenario_fail(scenario, "source IP gone|back");
-    net_sim_set_gone(scenario->net, &address, is_gone);
-    return true;
-}
-
 static bool accept_options_parse(const char *at, const char **name, size_t *name_size,
                                  struct flow_address *from)
 {

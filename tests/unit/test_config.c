@@ -236,7 +236,8 @@ static const char full[] =
     "  - {match: \"*.test\", via: mx, connections: 3, tls: {level: none}}\n"
     "sources:\n"
     "  - {name: Out-1, hello: out.example.org, addresses: [192.0.2.1, \"2001:db8::1\"]}\n"
-    "  - {name: out-2}\n"
+    "  - {name: out-2, warmup: {schedule: [1, 1_000, 1000000000], start: 2024-02-29, overflow: "
+    "wait}}\n"
     "pools:\n"
     "  - {name: bulk, members: [{source: out-2, weight: 1000}, {source: out-1}]}\n"
     "  - {name: default, members: [{source: out-1}]}\n"
@@ -294,6 +295,12 @@ static void test_full_file(void **state)
     struct flow_address source = ip("2001:db8::1", 0);
     assert_true(flow_address_is_equal(&source, &settings->sources[0].ip6));
     assert_int_equal(FLOW_FAMILY_NONE, settings->sources[1].ip4.family);
+    const struct settings_warmup *warmup = &settings->sources[1].warmup;
+    assert_int_equal(3, warmup->day_count);
+    assert_int_equal(1000, warmup->schedule[1]);
+    assert_int_equal(1000000000, warmup->schedule[2]);
+    assert_true(warmup->start == 1709164800000000);
+    assert_int_equal(SETTINGS_OVERFLOW_WAIT, warmup->overflow);
     assert_int_equal(2, settings->pool_count);
     assert_int_equal(1, settings->pools[0].members[0].source);
     assert_int_equal(1000, settings->pools[0].members[0].weight);
@@ -449,6 +456,28 @@ static void test_mistakes(void **state)
         {"address of two sources",
          "sources:\n- {name: a, addresses: [192.0.2.1]}\n- {name: b, addresses: [192.0.2.1]}\n",
          "test.yaml:3: sources[].addresses: has an address of the source in line 2"},
+        {"warm-up without days", "sources: [{name: a, warmup: {start: 2026-11-26}}]\n",
+         "sources[].warmup.schedule: must be given"},
+        {"warm-up with no days",
+         "sources: [{name: a, warmup: {schedule: [], start: 2026-11-26}}]\n",
+         "sources[].warmup.schedule: expected"},
+        {"warm-up without a beginning", "sources: [{name: a, warmup: {schedule: [1]}}]\n",
+         "sources[].warmup.start: must be given"},
+        {"day without mail", "sources: [{name: a, warmup: {schedule: [0], start: 2026-11-26}}]\n",
+         "schedule: expected a number from 1 to 1000000000, not \"0\""},
+        {"day with too much mail",
+         "sources: [{name: a, warmup: {schedule: [1000000001], start: 2026-11-26}}]\n",
+         "schedule: expected a number from 1 to 1000000000"},
+        {"day of no calendar", "sources: [{name: a, warmup: {schedule: [1], start: 2026-02-29}}]\n",
+         "start: expected a date such as 2026-11-26"},
+        {"date with a time", "sources: [{name: a, warmup: {schedule: [1], start: 2026-11-26 x}}]\n",
+         "start: expected a date"},
+        {"date before 2000", "sources: [{name: a, warmup: {schedule: [1], start: 1999-12-31}}]\n",
+         "start: expected a date"},
+        {"no window left for the warm-up",
+         "sources: [{name: a, warmup: {schedule: [1], start: 2026-11-26}}]\nsites:\n"
+         "- {match: \"*\", rate: \"1/1s, 1/2s, 1/3s, 1/4s, 1/5s, 1/6s, 1/7s, 1/8s\"}\n",
+         "test.yaml:3: sites[].rate: expected one window less"},
         {"pool twice",
          "pools:\n- {name: p, members: [{source: default}]}\n"
          "- {name: p, members: [{source: default}]}\n",

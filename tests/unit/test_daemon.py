@@ -377,6 +377,28 @@ def patterns_file_is_read():
     expect(status == 1 and "patterns.yaml: cannot be read" in text, text)
 
 
+def operators_suspend_a_source():
+    """A source is shown, suspended for a time, with a reason, and resumed, on all cores."""
+    daemon = Daemon(write_config("relay.yaml", more="sources:\n- {name: out1, addresses: [127.0.0.1], hello: out1.example}\n"
+                                 "- {name: out2, warmup: {schedule: [50, 100], start: 2999-01-01}}\n"))
+    status, text = cli("source", "show")
+    expect(status == 0 and "127.0.0.1" in text and "out1.example" in text and text.count("in use") >= 2, text)
+    expect("its warm-up has not begun" in text, text)
+    wrong = (("suspend", "out1", "--duration", "1h"), ("suspend", "out1", "--reason", "x"), ("resume", "out3"), ("show", "out3"),
+             ("suspend", "out1", "--reason", "x", "--duration", "32d"), ("suspend", "out3", "--reason", "x", "--duration", "1h"))
+    for arguments in wrong:
+        status, text = cli("source", *arguments)
+        expect(status == 1 and text.startswith("angarium: "), text)
+    suspend = ("source", "suspend", "OUT1", "--reason", "listed", "--duration", "1h")
+    expect("suspended" not in cli(*suspend, "--dry-run")[1])
+    status, text = cli(*suspend)
+    expect(status == 0 and "suspended for 1h more: listed" in text and "out2" not in text, text)
+    expect("suspended" in cli("source", "show", "out1")[1] and "event=source_order" in daemon.log_text())
+    status, text = cli("source", "resume", "out1")
+    expect(status == 0 and "in use" in text and "suspended" not in cli("source", "show")[1], text)
+    daemon.stop()
+
+
 def operators_suspend_a_site():
     wrong = (("suspend", "hop.example", "--duration", "1h"), ("suspend", "hop.example", "--reason", "x"),
              ("suspend", "hop.example", "--reason", "x", "--duration", "32d"), ("resume", "other.example"),
@@ -451,8 +473,8 @@ def main():
              makes_a_private_key]
     running = [tells_what_runs, refuses_a_second_on_the_same, answers_on_its_socket, reloads,
                bounds_reloads_by_open_sessions, rotates_records, resets_who_goes_on_sending, drains_on_sigterm]
-    after = [has_its_mail_after_a_restart, remembers_what_it_sent, patterns_file_is_read, stop_is_bounded,
-             leaves_descriptors_for_mail_that_goes_out]
+    after = [has_its_mail_after_a_restart, remembers_what_it_sent, patterns_file_is_read, operators_suspend_a_source,
+             stop_is_bounded, leaves_descriptors_for_mail_that_goes_out]
     print(f"1..{len(alone + running + after)}")
     daemon, failed = None, 0
     for number, test in enumerate(alone + running + after, 1):

@@ -124,6 +124,8 @@ static void test_choices(void **state)
         {"routes[].tls", "level", "may", SETTINGS_TLS_MAY},
         {"routes[].tls", "level", "encrypt", SETTINGS_TLS_ENCRYPT},
         {"routes[].tls", "level", "verify", SETTINGS_TLS_VERIFY},
+        {"sources[].warmup", "overflow", "pool", SETTINGS_OVERFLOW_POOL},
+        {"sources[].warmup", "overflow", "wait", SETTINGS_OVERFLOW_WAIT},
         {"pool_header", "unknown", "default", SETTINGS_POOL_UNKNOWN_DEFAULT},
         {"pool_header", "unknown", "refuse", SETTINGS_POOL_UNKNOWN_REFUSE},
         {"client", "eight_bit", "send", SETTINGS_EIGHT_BIT_SEND},

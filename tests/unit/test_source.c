@@ -101,37 +101,31 @@ static void test_first_turns(void **state)
 
 /* ---- rests ---- */
 
-/* Goal: a rest holds for its source and site alone, and until its time; a longer one stays. */
-static void test_rest_at_a_site(void **state)
+/* Goal: a suspension holds for its source alone, until its time or its end, whatever the case of
+ * the name. */
+static void test_suspension(void **state)
 {
     struct source_set *sources = source_set_new(&settings);
 
     (void)state;
     assert_true(source_deadline(sources) == TICK_NEVER);
-    source_rest(sources, 1, 77, 1000, "because");
-    source_rest(sources, 1, 77, 900, "sooner");
-    assert_int_equal(SOURCE_USE_NO, source_may_use(sources, 1, 77, 999));
-    assert_int_equal(SOURCE_USE_YES, source_may_use(sources, 1, 77, 1000));
-    assert_int_equal(SOURCE_USE_YES, source_may_use(sources, 1, 78, 999));
-    assert_int_equal(SOURCE_USE_YES, source_may_use(sources, 0, 77, 999));
-    assert_int_equal(1000, source_deadline(sources));
+    assert_false(source_suspend(sources, SPAN_LITERAL("d"), 1000, "because"));
+    assert_true(source_suspend(sources, SPAN_LITERAL("B"), 1000, "because"));
+    assert_int_equal(SOURCE_USE_NO, source_may_use(sources, 1, 999));
+    assert_int_equal(SOURCE_USE_YES, source_may_use(sources, 1, 1000));
+    assert_int_equal(SOURCE_USE_YES, source_may_use(sources, 0, 999));
+    struct source_view view = source_get_view(sources, 1, 999);
+    assert_true(view.is_suspended && !view.is_broken && view.until == 1000);
+    assert_string_equal("because", view.reason);
+    assert_false(source_get_view(sources, 1, 1000).is_suspended);
     assert_false(source_advance(sources, 999));
     assert_true(source_advance(sources, 1000));
     assert_true(source_deadline(sources) == TICK_NEVER);
-    source_set_free(sources);
-}
-
-/* Goal: at the bound of rests the one that ends first makes room. */
-static void test_rests_are_bounded(void **state)
-{
-    struct source_set *sources = source_set_new(&settings);
-
-    (void)state;
-    for (uint32_t i = 0; i <= SOURCE_REST_MAX; i++)
-        source_rest(sources, 0, i, 1000 + i, "because");
-    assert_int_equal(SOURCE_USE_YES, source_may_use(sources, 0, 0, 10));
-    assert_int_equal(SOURCE_USE_NO, source_may_use(sources, 0, 1, 10));
-    assert_int_equal(SOURCE_USE_NO, source_may_use(sources, 0, SOURCE_REST_MAX, 10));
+    assert_true(source_suspend(sources, SPAN_LITERAL("b"), 5000, "again"));
+    assert_true(source_resume(sources, SPAN_LITERAL("b"), 2000));
+    assert_int_equal(SOURCE_USE_YES, source_may_use(sources, 1, 2000));
+    assert_true(source_advance(sources, 2000)); /* who waits is woken */
+    assert_false(source_resume(sources, SPAN_LITERAL("d"), 2000));
     source_set_free(sources);
 }
 
@@ -149,10 +143,10 @@ static void test_broken_source(void **state)
         source_on_broken(sources, 2, now);
         source_on_broken(sources, 2, now + 1);
         assert_int_equal(end, source_deadline(sources));
-        assert_int_equal(SOURCE_USE_NO, source_may_use(sources, 2, 5, end - 1));
-        assert_int_equal(SOURCE_USE_YES, source_may_use(sources, 1, 5, end - 1));
+        assert_int_equal(SOURCE_USE_NO, source_may_use(sources, 2, end - 1));
+        assert_int_equal(SOURCE_USE_YES, source_may_use(sources, 1, end - 1));
         assert_true(source_advance(sources, end));
-        assert_int_equal(SOURCE_USE_YES, source_may_use(sources, 2, 5, end));
+        assert_int_equal(SOURCE_USE_YES, source_may_use(sources, 2, end));
         now = end;
     }
     source_on_connected(sources, 2);
@@ -173,14 +167,40 @@ static void test_reload(void **state)
 
     (void)state;
     source_on_broken(sources, 2, TICK_S(1));
-    source_rest(sources, 0, 77, TICK_S(30), "because");
-    source_rest(sources, 1, 77, TICK_S(30), "because");
+    assert_true(source_suspend(sources, SPAN_LITERAL("a"), TICK_S(30), "because"));
+    assert_true(source_suspend(sources, SPAN_LITERAL("b"), TICK_S(30), "because"));
     source_set_settings(sources, &next);
-    assert_int_equal(SOURCE_USE_NO, source_may_use(sources, 0, 5, TICK_S(10)));
-    assert_int_equal(SOURCE_USE_NO, source_may_use(sources, 1, 77, TICK_S(10)));
-    assert_int_equal(SOURCE_USE_YES, source_may_use(sources, 1, 78, TICK_S(10)));
+    assert_int_equal(2, source_count(sources));
+    assert_int_equal(SOURCE_USE_NO, source_may_use(sources, 0, TICK_S(10)));
+    assert_int_equal(SOURCE_USE_NO, source_may_use(sources, 1, TICK_S(10)));
     assert_true(source_advance(sources, TICK_S(62)));
+    assert_int_equal(SOURCE_USE_YES, source_may_use(sources, 0, TICK_S(62)));
     source_set_free(sources);
+}
+
+/* Goal: each day of a warm-up begins at its midnight, not a microsecond before. */
+static void test_warm_up(void **state)
+{
+    static const uint32_t schedule[] = {50, 100};
+    const wall_us start = 20000 * SETTINGS_DAY;
+    struct settings_source source = {
+        .name = "a", .warmup = {.schedule = schedule, .day_count = 2, .start = start}};
+    const struct settings warming = {.sources = &source, .source_count = 1};
+
+    (void)state;
+    assert_int_equal(0, settings_warmup_limit(&source, start - 1));
+    assert_int_equal(50, settings_warmup_limit(&source, start));
+    assert_int_equal(50, settings_warmup_limit(&source, start + SETTINGS_DAY - 1));
+    assert_int_equal(100, settings_warmup_limit(&source, start + SETTINGS_DAY));
+    assert_int_equal(100, settings_warmup_limit(&source, start + 2 * SETTINGS_DAY - 1));
+    assert_int_equal(SETTINGS_WARM, settings_warmup_limit(&source, start + 2 * SETTINGS_DAY));
+    assert_true(settings_warmup_next(&warming, start - 1) == start);
+    assert_true(settings_warmup_next(&warming, start) == start + SETTINGS_DAY);
+    assert_true(settings_warmup_next(&warming, start + 2 * SETTINGS_DAY - 1) ==
+                start + 2 * SETTINGS_DAY);
+    assert_true(settings_warmup_next(&warming, start + 2 * SETTINGS_DAY) == INT64_MAX);
+    source.warmup.day_count = 0;
+    assert_int_equal(SETTINGS_WARM, settings_warmup_limit(&source, start - 1));
 }
 
 int main(void)
@@ -190,8 +210,8 @@ int main(void)
         cmocka_unit_test(test_shares_are_exact),
         cmocka_unit_test(test_busy_one_catches_up),
         cmocka_unit_test(test_first_turns),
-        cmocka_unit_test(test_rest_at_a_site),
-        cmocka_unit_test(test_rests_are_bounded),
+        cmocka_unit_test(test_suspension),
+        cmocka_unit_test(test_warm_up),
         cmocka_unit_test(test_broken_source),
         cmocka_unit_test(test_reload),
     };

@@ -18,6 +18,9 @@
  * that client_close_idle() and client_set_settings() may meet a connection that is dead already.
  *   4. A host whose TLS failed under `may` is remembered for CLIENT_CLEAR_TIME; the table is
  *      direct-mapped: a collision forgets the older, which costs one more failed handshake.
+ *   5. At most half of the connections are strangers: at sites where nobody greeted us within
+ *      CLIENT_KNOWN_TIME, and not yet greeted themselves (client_has_room()). A site is forgotten
+ *      early where another takes its entry.
  *
  * Limits: connection_count_max (ERR_LIMIT beyond it); CLIENT_ARENA_MAX octets of refusals a
  * request.
@@ -27,6 +30,7 @@
 #include <stdlib.h>
 
 #define CLIENT_CLEAR_TIME    TICK_S(3600)
+#define CLIENT_KNOWN_TIME    TICK_S(3600)
 #define CLIENT_CANCEL_TIME   TICK_S(10) /* for the reply to an end of data that was sent */
 #define CLIENT_ARENA_BLOCK   4096u
 #define CLIENT_ARENA_MAX     (4u << 20)
@@ -175,6 +179,39 @@ void client_clear_host_remember(struct client *client, const struct flow_address
         (struct client_clear_entry){*address, client->now + CLIENT_CLEAR_TIME};
 }
 
+/* ---- sites that answer ---- */
+
+static bool site_is_known(const struct client *client, uint64_t site)
+{
+    const struct client_known *known = &client->known[site % CLIENT_KNOWN_ENTRIES];
+
+    return known->site == site && client->now < known->until;
+}
+
+static void stranger_set(struct client *client, struct client_connection *connection,
+                         bool is_stranger)
+{
+    client->strangers += is_stranger;
+    client->strangers -= connection->is_stranger;
+    connection->is_stranger = is_stranger;
+}
+
+void client_site_answered(struct client *client, struct client_connection *connection)
+{
+    client->known[connection->site % CLIENT_KNOWN_ENTRIES] =
+        (struct client_known){connection->site, client->now + CLIENT_KNOWN_TIME};
+    stranger_set(client, connection, false);
+}
+
+bool client_has_room(struct client *client, uint64_t site, tick_us now)
+{
+    client->now = now;
+    if (client->free == NULL)
+        return false;
+    return site_is_known(client, site) ||
+           client->strangers < (client->options.connection_count_max + 1) / 2;
+}
+
 /* ---- life ---- */
 
 struct client *client_new(const struct client_options *options, const struct settings *settings)
@@ -218,6 +255,7 @@ void client_release(struct client *client, struct client_connection *connection)
 
     CHECK(!connection->has_request);
     client_enter(client, connection, CLIENT_STATE_FREE);
+    stranger_set(client, connection, false);
     arena_fini(&connection->arena);
     connection->next = client->free;
     client->free = connection;
@@ -276,6 +314,7 @@ enum err client_start(struct client *client, const struct client_request *reques
         return ERR_LIMIT;
     TRY(client_attempt_init(client, connection, request));
     CHECK(client_take(client) == connection);
+    stranger_set(client, connection, !site_is_known(client, request->site));
     client_attempt_connect(client, connection, false);
     return ERR_OK;
 }

@@ -137,6 +137,9 @@ bool client_uses_settings(const struct client *client, uint64_t serial);
 /** Is a kept connection usable for this request? It is reserved by the client_start() that must
  * follow in the same turn. */
 bool client_has_idle(struct client *client, const struct client_request *request);
+/** Is there a connection for an attempt at this site? Half of all are kept for sites where somebody
+ * answered within the last hour, so that those that never do leave room for the others. */
+bool client_has_room(struct client *client, uint64_t site, tick_us now);
 /**
  * Start. With client_has_idle() the kept connection is used and no slot is needed; otherwise the
  * caller has acquired one slot, which on_closed() returns. In both cases it has acquired a right to

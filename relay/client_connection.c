@@ -377,6 +377,7 @@ static void connection_feed(struct client *client, struct client_connection *con
     if (was_greeting && (connection->smtpc.state == SMTPC_STATE_EHLO ||
                          connection->smtpc.state == SMTPC_STATE_HELO)) {
         attempt->has_connected = true;
+        client_site_answered(client, connection);
         client->options.on_host(client->options.context, &connection->peer, true);
     }
     connection_on_event(client, connection, event);

@@ -16,6 +16,7 @@
  */
 #define CLIENT_BUCKETS       256u  /* of kept connections, by site */
 #define CLIENT_CLEAR_ENTRIES 1024u /* remembered hosts whose TLS failed */
+#define CLIENT_KNOWN_ENTRIES 16384u
 #define CLIENT_REASON_MAX    512u
 
 #define CLIENT_STATES                                                                              \
@@ -73,6 +74,7 @@ struct client_connection {
     uint64_t id;
     uint32_t use_count, use_max;
     bool has_request;
+    bool is_stranger;     /* nobody has answered at its site lately, nor here yet */
     struct stream stream; /* while CONNECTING and later */
     struct smtpc smtpc;
     struct client_connection *rival;  /* CONNECTING: who races; NULL: nobody */
@@ -86,6 +88,12 @@ struct client_clear_entry {
     tick_us until;
 };
 
+/* A site where a server greeted us. */
+struct client_known {
+    uint64_t site;
+    tick_us until;
+};
+
 struct client {
     struct client_options options;
     const struct settings *settings;
@@ -96,6 +104,8 @@ struct client {
     struct client_connection *connections, *free;
     struct client_connection *idle[CLIENT_BUCKETS];
     struct client_clear_entry clear[CLIENT_CLEAR_ENTRIES];
+    struct client_known known[CLIENT_KNOWN_ENTRIES];
+    uint32_t strangers;           /* connections with is_stranger */
     uint8_t room[SMTPC_ROOM_MIN]; /* commands on their way into a connection */
 };
 
@@ -104,6 +114,8 @@ void client_enter(struct client *client, struct client_connection *connection,
                   enum client_state next);
 /** A free connection, STARTING; CHECKs that there is one. */
 struct client_connection *client_take(struct client *client);
+/** A server greeted us on this connection: its site is no stranger any more. */
+void client_site_answered(struct client *client, struct client_connection *connection);
 /** The connection is gone and its slot with it: on_closed(). */
 void client_release(struct client *client, struct client_connection *connection);
 uint64_t client_key(const struct client_request *request);

@@ -396,6 +396,10 @@ void transfer_run(struct transfer *transfer, struct tick_now now)
     if (source_advance(transfer->sources, now.tick))
         transfer_places_wake(transfer);
     transfer_places_warm_up(transfer);
+    if (transfer->crowded_until != 0 && now.tick >= transfer->crowded_until) {
+        transfer->crowded_until = 0;
+        transfer_places_wake(transfer);
+    }
     transfer_lines_run(transfer);
     transfer_places_run(transfer);
     transfer_bounces_run(transfer);
@@ -424,6 +428,8 @@ tick_us transfer_deadline(const struct transfer *transfer)
         deadline = tick_earlier(deadline, transfer_tick_of(transfer, transfer->warmup_next));
     if (transfer->jobs_active > 0)
         deadline = tick_earlier(deadline, transfer->cancel_scan);
+    if (transfer->crowded_until != 0)
+        deadline = tick_earlier(deadline, transfer->crowded_until);
     if (!TAILQ_EMPTY(&transfer->woken) || !TAILQ_EMPTY(&transfer->woken_places) ||
         transfer_has_bounces(transfer))
         deadline = 0;

@@ -213,6 +213,7 @@ struct transfer {
     uint32_t bounce_count;
     tick_us drain_since;
     tick_us cancel_scan;
+    tick_us crowded_until; /* 0: no place waits for a connection of the client */
     bool is_draining, is_adopting;
 };
 

@@ -449,6 +449,11 @@ enum transfer_try transfer_job_try(struct transfer *transfer, struct transfer_jo
     bool is_new = !client_has_idle(transfer->client, &request);
 
     CHECK(job->state == TRANSFER_JOB_READY);
+    if (is_new && !client_has_room(transfer->client, request.site, transfer->now.tick)) {
+        if (transfer->crowded_until == 0)
+            transfer->crowded_until = transfer->now.tick + TRANSFER_RESOLVE_RETRY_TIME;
+        return TRANSFER_TRY_BUSY;
+    }
     enum err err = transfer_job_acquire(transfer, job, member->site, is_new);
     if (err != ERR_OK)
         return err == ERR_TIMEOUT ? TRANSFER_TRY_PAUSED : TRANSFER_TRY_BUSY;

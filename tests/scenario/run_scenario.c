@@ -17,6 +17,7 @@
 #include "tests/scenario/scenario.h"
 
 #define LINE_MAX_SIZE 65536u
+#define DNS_ROWS_MAX  2000u
 
 /* ---- statements ---- */
 
@@ -43,21 +44,48 @@ static bool on_shards(struct scenario *scenario, const char *argument)
     return true;
 }
 
-static bool on_dns(struct scenario *scenario, const char *argument)
+static bool dns_add(struct scenario *scenario, const char *row)
 {
     char name[256], type[16];
     int used = 0;
 
+    if (sscanf(row, "%255s %15s %n", name, type, &used) != 2 || used == 0 ||
+        !zone_add(scenario->zone, name, type, row + used, scenario->ttl))
+        return scenario_fail(scenario, "dns NAME TYPE DATA");
+    return true;
+}
+
+/* "N ROW": N rows, in which `%n` is 1 to N. */
+static bool dns_add_many(struct scenario *scenario, const char *argument)
+{
+    char *row = NULL;
+    unsigned long count = strtoul(argument, &row, 10);
+    bool is_good = true;
+
+    if (count == 0 || count > DNS_ROWS_MAX || *row != ' ')
+        return scenario_fail(scenario, "dns *N NAME TYPE DATA");
+    for (uint32_t i = 1; i <= count && is_good; i++) {
+        struct scenario_text text = {0};
+        scenario_text_number(&text, row + 1, i);
+        is_good = dns_add(scenario, text.data);
+        free(text.data);
+    }
+    return is_good;
+}
+
+static bool on_dns(struct scenario *scenario, const char *argument)
+{
+    char name[256];
+
+    if (*argument == '*')
+        return dns_add_many(scenario, argument + 1);
     if (sscanf(argument, "clear %255s", name) == 1) {
         zone_clear(scenario->zone, name);
         return true;
     }
     if (sscanf(argument, "ttl %u", &scenario->ttl) == 1)
         return true;
-    if (sscanf(argument, "%255s %15s %n", name, type, &used) != 2 || used == 0 ||
-        !zone_add(scenario->zone, name, type, argument + used, scenario->ttl))
-        return scenario_fail(scenario, "dns NAME TYPE DATA");
-    return true;
+    return dns_add(scenario, argument);
 }
 
 static bool on_wait(struct scenario *scenario, const char *argument)

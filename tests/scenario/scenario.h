@@ -81,6 +81,8 @@ bool scenario_run(struct scenario *scenario, tick_us time,
 /* scenario_text.c */
 __attribute__((format(printf, 2, 3))) void scenario_text_add(struct scenario_text *text,
                                                              const char *format, ...);
+/** `pattern` with every `%n` replaced by the number. */
+void scenario_text_number(struct scenario_text *text, const char *pattern, uint32_t number);
 void scenario_text_append(struct scenario_text *text, const void *octets, size_t size);
 /** False, having noted why. */
 __attribute__((format(printf, 2, 3))) bool scenario_fail(struct scenario *scenario,

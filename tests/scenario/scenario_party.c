@@ -300,14 +300,21 @@ static bool party_send(struct scenario *scenario, struct scenario_party *party, 
     struct scenario_text octets = {0};
     struct buf_queue queue;
 
-    if (!scenario_unescape(text, &octets)) {
-        free(octets.data);
-        return scenario_fail(scenario, "an escape is not understood");
-    }
-    if (has_end)
-        scenario_text_append(&octets, "\r\n", 2);
     buf_queue_init(&queue);
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 1; i <= count; i++) {
+        struct scenario_text numbered = {0};
+        if (count > 1)
+            scenario_text_number(&numbered, text, i);
+        octets.size = 0;
+        bool is_good = scenario_unescape(count > 1 ? numbered.data : text, &octets);
+        free(numbered.data);
+        if (!is_good) {
+            free(octets.data);
+            buf_queue_fini(&queue);
+            return scenario_fail(scenario, "an escape is not understood");
+        }
+        if (has_end)
+            scenario_text_append(&octets, "\r\n", 2);
         enum err err = buf_queue_append_copy(&queue, scenario->pool,
                                              span_of(octets.data, (uint32_t)octets.size));
         CHECK(err == ERR_OK);

@@ -35,6 +35,18 @@ __attribute__((format(printf, 2, 0))) static void text_add_list(struct scenario_
     free(line);
 }
 
+void scenario_text_number(struct scenario_text *text, const char *pattern, uint32_t number)
+{
+    const char *at;
+
+    while ((at = strstr(pattern, "%n")) != NULL) {
+        scenario_text_append(text, pattern, (size_t)(at - pattern));
+        scenario_text_add(text, "%u", number);
+        pattern = at + 2;
+    }
+    scenario_text_append(text, pattern, strlen(pattern));
+}
+
 void scenario_text_add(struct scenario_text *text, const char *format, ...)
 {
     va_list list;

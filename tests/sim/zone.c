@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <strings.h>
 
-#define ROW_MAX        512u
+#define ROW_MAX        2048u
 #define ZONE_NAME_MAX  256u
 #define CNAME_MAX      10u
 #define ANSWER_SIZE    4000u

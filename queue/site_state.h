@@ -11,7 +11,8 @@
 
 /*
  * Inside of the sites; only site*.c include this.
- *   site.c        the table, a shard's own slots, timers
+ *   site.c        a shard's own slots, timers
+ *   site_table.c  the table
  *   site_home.c   the home's side: who has how many, who waits, the pause
  *   site_learn.c  the home's side: how many the site takes
  *   site_order.c  the home's side: what operators and patterns impose
@@ -167,25 +168,34 @@ struct site_set {
 };
 
 /* site.c */
-struct site *site_find(const struct site_set *sites, uint64_t key);
+/** Slots that are idle here are the home's again. */
+void site_give_back(struct site_set *sites, struct site *site, uint32_t count);
+
+static inline uint32_t site_home_shard(const struct site_set *sites, uint64_t key)
+{
+    return (uint32_t)(key % sites->options.shard_count);
+}
+
 /** Send to a shard; to ourselves through the queue that the public calls drain at their end. */
 void site_post(struct site_set *sites, const struct site *site, uint32_t to_shard,
                const struct site_message *message);
 
 /** The first call tells the wheel where time is. */
 void site_start(struct site_set *sites, tick_us now);
-/** A new site; at site_count_max the least recently used idle ones make room. */
-struct site *site_make(struct site_set *sites, uint64_t key);
 /** To its home. */
 void site_post_home(struct site_set *sites, const struct site *site,
                     const struct site_message *message);
-/** Called at the end of everything that changes a site. */
-void site_review(struct site_set *sites, struct site *site);
 /** Handle what was said to ourselves: every public call that may have done so ends here. */
 void site_drain(struct site_set *sites, tick_us now);
 void site_waking_append(struct site_set *sites, struct site *site);
 void site_waking_remove(struct site_set *sites, struct site *site);
 
+/* site_table.c */
+struct site *site_find(const struct site_set *sites, uint64_t key);
+/** A new site; at site_count_max the least recently used idle ones make room. */
+struct site *site_make(struct site_set *sites, uint64_t key);
+/** Called at the end of everything that changes a site. */
+void site_review(struct site_set *sites, struct site *site);
 /** Somebody, here or elsewhere, waits for it or has a connection: it must not be forgotten. */
 bool site_is_needed(const struct site_set *sites, const struct site *site);
 

@@ -198,18 +198,19 @@ bool source_resume(struct source_set *sources, struct span name, tick_us now)
     return true;
 }
 
-void source_on_broken(struct source_set *sources, uint32_t number, tick_us now)
+bool source_on_broken(struct source_set *sources, uint32_t number, tick_us now)
 {
     struct source_state *state = &sources->states[number];
     tick_us time = BROKEN_MIN;
 
     if (state->broken_until > now)
-        return; /* an attempt that began before */
+        return false; /* an attempt that began before */
     for (uint32_t i = 0; i < state->failures && time < BROKEN_MAX; i++)
         time *= 2;
     state->failures++;
     state->broken_until = now + (time < BROKEN_MAX ? time : BROKEN_MAX);
     ends_at(sources, state->broken_until);
+    return true;
 }
 
 void source_on_connected(struct source_set *sources, uint32_t number)

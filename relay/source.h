@@ -50,8 +50,8 @@ bool source_suspend(struct source_set *sources, struct span name, tick_us until,
                     const char *reason) MUST_CHECK;
 /** What suspends it, or makes it rest, ends now. False: there is no such source. */
 bool source_resume(struct source_set *sources, struct span name, tick_us now) MUST_CHECK;
-/** Nothing could leave from its address. */
-void source_on_broken(struct source_set *sources, uint32_t number, tick_us now);
+/** Nothing could leave from its address. True: from now on it rests. */
+bool source_on_broken(struct source_set *sources, uint32_t number, tick_us now);
 /** A connection came about. */
 void source_on_connected(struct source_set *sources, uint32_t number);
 

@@ -568,16 +568,33 @@ static enum site_outcome transfer_outcome_of(const struct client_result *result)
     return is_neutral ? SITE_OUTCOME_NEUTRAL : SITE_OUTCOME_OK;
 }
 
+/* For people and programs: a source rests. */
+static void transfer_source_record(struct transfer *transfer, const struct settings_source *source,
+                                   const struct flow_address *address)
+{
+    struct record record = {.kind = RECORD_ORDER,
+                            .shard = transfer->options.shard,
+                            .time = transfer->now.wall,
+                            .source = *address};
+
+    record_text(record.source_name, sizeof(record.source_name), span_from_text(source->name));
+    record_text(record.text, sizeof(record.text),
+                SPAN_LITERAL("source rests: nothing leaves from its address"));
+    transfer->options.records.emit(transfer->options.records.context, &record);
+}
+
 /* What the attempt tells of the source. A member may have been there before a reload. */
 static void transfer_source_judge(struct transfer *transfer, const struct transfer_member *member,
                                   const struct client_result *result)
 {
     if (member->place->serial != transfer->settings->serial)
         return;
-    if (result->is_source_broken)
-        source_on_broken(transfer->sources, member->number, transfer->now.tick);
-    else if (result->has_connected)
-        source_on_connected(transfer->sources, member->number);
+    if (!result->is_source_broken) {
+        if (result->has_connected)
+            source_on_connected(transfer->sources, member->number);
+    } else if (source_on_broken(transfer->sources, member->number, transfer->now.tick)) {
+        transfer_source_record(transfer, member->source, &result->source);
+    }
 }
 
 void transfer_job_on_result(void *context, const struct client_result *result)

@@ -140,8 +140,8 @@ static void test_broken_source(void **state)
     (void)state;
     for (uint32_t i = 0; i < COUNT_OF(minutes); i++) {
         tick_us end = now + TICK_S(60 * minutes[i]);
-        source_on_broken(sources, 2, now);
-        source_on_broken(sources, 2, now + 1);
+        assert_true(source_on_broken(sources, 2, now));
+        assert_false(source_on_broken(sources, 2, now + 1));
         assert_int_equal(end, source_deadline(sources));
         assert_int_equal(SOURCE_USE_NO, source_may_use(sources, 2, end - 1));
         assert_int_equal(SOURCE_USE_YES, source_may_use(sources, 1, end - 1));
@@ -150,7 +150,7 @@ static void test_broken_source(void **state)
         now = end;
     }
     source_on_connected(sources, 2);
-    source_on_broken(sources, 2, now);
+    assert_true(source_on_broken(sources, 2, now));
     assert_int_equal(now + TICK_S(60), source_deadline(sources));
     source_set_free(sources);
 }
@@ -166,7 +166,7 @@ static void test_reload(void **state)
     struct source_set *sources = source_set_new(&settings);
 
     (void)state;
-    source_on_broken(sources, 2, TICK_S(1));
+    assert_true(source_on_broken(sources, 2, TICK_S(1)));
     assert_true(source_suspend(sources, SPAN_LITERAL("a"), TICK_S(30), "because"));
     assert_true(source_suspend(sources, SPAN_LITERAL("b"), TICK_S(30), "because"));
     source_set_settings(sources, &next);

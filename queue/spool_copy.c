@@ -81,7 +81,7 @@ static struct spool_entry *copy_find_entry(const struct spool_segment *victim)
 {
     struct spool_entry *entry = victim->entries;
     while (entry != NULL && (entry->state != SPOOL_ENTRY_LIVE || entry->is_copy_refused))
-        entry = entry->next;
+        entry = spool_entry_next(victim->spool, entry);
     return entry;
 }
 

@@ -13,6 +13,8 @@
  *   0 to 48    OLD: serial (32 bits). Others: payload size (22 bits), offset / 8 (27 bits); of what
  *              is replaced, delivery + 1 (11 bits) and payload size (11 bits) share the 22
  *
+ * The lists of entries link by the reference into the slab, half as large as a pointer.
+ *
  * Invariants
  *   1. A place that is held needs no serial: its segment is not used again while it is held.
  *   2. The BODY places come first, in the order of parts; PROGRESS and OLD follow in any order.
@@ -248,7 +250,7 @@ void spool_entry_release(struct spool *spool, struct spool_entry *entry)
 
 void spool_entry_settle(struct spool *spool, struct spool_entry *entry)
 {
-    CHECK(entry->next == NULL && entry->prev == NULL);
+    CHECK(entry->next == 0 && entry->prev == 0);
     struct spool_place oldest = spool_entry_message(spool, entry);
     for (uint32_t i = 0; i < entry->place_count; i++) {
         struct spool_place place = spool_entry_place(spool, entry, i);
@@ -257,9 +259,10 @@ void spool_entry_settle(struct spool *spool, struct spool_entry *entry)
     }
     struct spool_segment *home = spool->segments[oldest.segment];
     entry->home = home->index;
-    entry->next = home->entries;
-    if (home->entries != NULL)
-        home->entries->prev = entry;
+    if (home->entries != NULL) {
+        entry->next = slab_ref(home->entries);
+        home->entries->prev = slab_ref(entry);
+    }
     home->entries = entry;
 }
 
@@ -269,15 +272,22 @@ void spool_entry_unlink(struct spool *spool, struct spool_entry *entry)
 
     if (entry->state != SPOOL_ENTRY_LIVE && entry->state != SPOOL_ENTRY_FINISHING)
         return; /* invariant 3 */
-    if (entry->prev == NULL && home->entries != entry)
+    if (entry->prev == 0 && home->entries != entry)
         return;
-    if (entry->prev != NULL)
-        entry->prev->next = entry->next;
+    struct spool_entry *next = slab_at(&spool->entries, entry->next);
+    struct spool_entry *prev = slab_at(&spool->entries, entry->prev);
+    if (prev != NULL)
+        prev->next = entry->next;
     else
-        home->entries = entry->next;
-    if (entry->next != NULL)
-        entry->next->prev = entry->prev;
-    entry->next = entry->prev = NULL;
+        home->entries = next;
+    if (next != NULL)
+        next->prev = entry->prev;
+    entry->next = entry->prev = 0;
+}
+
+struct spool_entry *spool_entry_next(const struct spool *spool, const struct spool_entry *entry)
+{
+    return slab_at(&spool->entries, entry->next);
 }
 
 static void entry_unhold(struct spool *spool, struct spool_entry *entry)

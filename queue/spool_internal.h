@@ -19,7 +19,7 @@
 #define SPOOL_PART_SIZE_MIN     4096u        /* of one that is not a message's last */
 #define SPOOL_PART_SLICES_MAX   512u         /* pieces of memory in one BODY record */
 #define SPOOL_EXTENT_COUNT_MAX  65535u       /* BODY records of one message */
-#define SPOOL_ENTRY_SIZE        72u          /* octets resident of each message */
+#define SPOOL_ENTRY_SIZE        64u          /* octets resident of each message */
 #define SPOOL_SPOTS_INLINE      2u
 #define SPOOL_RETRY_MAX         2047u /* deliveries of a message whose PROGRESS is replaced */
 #define SPOOL_RETRY_SIZE_MAX    2047u /* of such a PROGRESS */
@@ -67,8 +67,8 @@ struct spool_entry {
         struct spool_spot *spots;
     };
     union {
-        struct { /* in the list of its home segment, from LIVE on */
-            struct spool_entry *next, *prev;
+        struct { /* in the list of its home segment, from LIVE on: slab_ref() */
+            uint32_t next, prev;
         };
         uint64_t unwritten; /* octets in BODY records that are still pending, before */
     };
@@ -374,6 +374,8 @@ void spool_entry_set_message(struct spool_entry *entry, const struct spool_place
 /** Link into the list of the segment that has its oldest record. */
 void spool_entry_settle(struct spool *spool, struct spool_entry *entry);
 void spool_entry_unlink(struct spool *spool, struct spool_entry *entry);
+/** The one behind it in that list; NULL: there is none. */
+struct spool_entry *spool_entry_next(const struct spool *spool, const struct spool_entry *entry);
 
 /* spool_item.c */
 struct spool_item *spool_item_new(struct spool *spool, enum spool_record_type type,

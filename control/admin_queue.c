@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "dns/dns.h"
 
 #define GROUP_MAX    100000u
 #define GROUP_OTHERS "(others)"
@@ -127,11 +128,26 @@ static bool duration_take(const json_t *request, struct qmgr_order *order)
     return true;
 }
 
+/* A domain, as the queue has them. */
+static bool route_take(const json_t *request, struct qmgr_order *order)
+{
+    const char *text = json_string_value(json_object_get(request, "to"));
+    uint32_t size;
+
+    if (order->verb != QMGR_VERB_REROUTE)
+        return text == NULL;
+    if (text == NULL || dns_name_normalize(span_from_text(text), order->route, &size) != ERR_OK)
+        return false;
+    order->route[size] = '\0';
+    return true;
+}
+
 static enum admin_queue_kind order_take(const json_t *request, struct shard_query *query,
                                         char ret_why[ADMIN_QUEUE_WHY_SIZE])
 {
     struct qmgr_order *order = query->order;
-    bool is_end = order->verb == QMGR_VERB_BOUNCE || order->verb == QMGR_VERB_DELETE;
+    bool is_end = order->verb == QMGR_VERB_BOUNCE || order->verb == QMGR_VERB_DELETE ||
+                  order->verb == QMGR_VERB_REROUTE;
     bool is_all = json_is_true(json_object_get(request, "all"));
 
     query->is_dry_run = json_is_true(json_object_get(request, "dry_run"));
@@ -142,7 +158,11 @@ static enum admin_queue_kind order_take(const json_t *request, struct shard_quer
     if (!reason_take(request, order))
         return refuse(ret_why, "a reason is printable ASCII of at most 199 octets");
     if (is_end && *order->reason == '\0' && !query->is_dry_run)
-        return refuse(ret_why, "this ends mail: it wants a reason");
+        return refuse(ret_why, "this cannot be taken back: it wants a reason");
+    if (!route_take(request, order))
+        return refuse(ret_why, order->verb == QMGR_VERB_REROUTE
+                                   ? "say by which domain it goes: --to DOMAIN"
+                                   : "only what is rerouted goes to another domain");
     if (!duration_take(request, order))
         return refuse(ret_why, "a duration is a time such as 90s, 5m, 2h, 1d12h");
     if (order->until != QMGR_HOLD_FOR_EVER && order->verb != QMGR_VERB_HOLD)
@@ -204,6 +224,7 @@ static const struct {
     {"queue summary", prepare_summary, true}, {"hold", prepare_order, true},
     {"release", prepare_order, true},         {"retry", prepare_order, true},
     {"bounce", prepare_order, true},          {"delete", prepare_order, true},
+    {"reroute", prepare_order, true},
 };
 
 enum admin_queue_kind admin_queue_prepare(const char *verb, const json_t *request,

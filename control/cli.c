@@ -32,7 +32,7 @@ struct cli {
     const char *socket_path;
     bool is_json, is_reference, is_dry_run;
     const char *limit; /* NULL: not given, as the next three */
-    const char *file, *count, *seconds, *by, *reason, *duration;
+    const char *file, *count, *seconds, *by, *reason, *duration, *to;
     const char *operands[WORD_MAX]; /* behind the verb */
     uint32_t operand_count;
 };
@@ -277,6 +277,8 @@ static enum status order_verb(const struct cli *cli, const struct verb *verb)
         json_object_set_new(request, "reason", json_string(cli->reason));
     if (cli->duration != NULL)
         json_object_set_new(request, "duration", json_string(cli->duration));
+    if (cli->to != NULL)
+        json_object_set_new(request, "to", json_string(cli->to));
     json_object_set_new(request, "dry_run", json_boolean(cli->is_dry_run));
     return request_run(cli, verb, request);
 }
@@ -405,6 +407,8 @@ static const struct verb verbs[] = {
      "back to the sender, with the reason", order_verb, cli_order_print},
     {"delete", 1, WORD_MAX, "TERM=VALUE...|all --reason TEXT [--dry-run]",
      "gone, and nobody is told", order_verb, cli_order_print},
+    {"reroute", 1, WORD_MAX, "TERM=VALUE...|all --to DOMAIN --reason TEXT [--dry-run]",
+     "goes by the route and mail exchangers of another domain", order_verb, cli_order_print},
     {"queue show", 1, 1, "ID", "one message and its recipients", relay_verb, cli_queue_show_print},
     {"site show", 0, 1, "[NAME] [--limit N]",
      "sites: limits, what is used of them, which rate binds", relay_verb, cli_site_show_print},
@@ -508,7 +512,8 @@ static bool arguments_read(struct cli *cli, int count, char **arguments,
                  option_take(arguments, count, &i, "--seconds", &cli->seconds) ||
                  option_take(arguments, count, &i, "--by", &cli->by) ||
                  option_take(arguments, count, &i, "--reason", &cli->reason) ||
-                 option_take(arguments, count, &i, "--duration", &cli->duration))
+                 option_take(arguments, count, &i, "--duration", &cli->duration) ||
+                 option_take(arguments, count, &i, "--to", &cli->to))
             continue;
         else if (arguments[i][0] != '-' && *word_count < WORD_MAX)
             words[(*word_count)++] = arguments[i];

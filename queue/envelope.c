@@ -33,7 +33,8 @@
  *        0 recipient_index u32    4 state u8    5 code u16    7 enhanced u8[3]
  *       10 is_expired u8, 0 or 1 11 reply, 0 to 1,000 octets
  *    4 HOLD (at most once)         the delivery is held until next_try, by order u32, not 0
- *    5 to 255: unknown here, behind all others; passed over
+ *    5 ROUTE (at most once)        1 to 255 octets: the domain that the delivery is routed by
+ *    6 to 255: unknown here, behind all others; passed over
  *
  * Invariants
  *   1. One definition of valid for both directions: envelope_is_valid() and
@@ -73,6 +74,7 @@ enum progress_tlv {
     PROGRESS_TLV_LAST_REPLY,
     PROGRESS_TLV_SETTLE,
     PROGRESS_TLV_HOLD,
+    PROGRESS_TLV_ROUTE,
     PROGRESS_TLV_KNOWN_END
 };
 
@@ -245,7 +247,8 @@ bool envelope_progress_is_valid(const struct envelope_progress *progress)
     if (progress->next_try < 0 || progress->attempts > PROGRESS_ATTEMPTS_LIMIT ||
         progress->dsn_runs > PROGRESS_ATTEMPTS_LIMIT ||
         progress->settle_count > ENVELOPE_RECIPIENT_MAX ||
-        !text_is_valid(progress->last_reply, 0, ENVELOPE_REPLY_SIZE_MAX))
+        !text_is_valid(progress->last_reply, 0, ENVELOPE_REPLY_SIZE_MAX) ||
+        !text_is_valid(progress->route, 0, ENVELOPE_DOMAIN_SIZE_MAX))
         return false;
     if (progress->delivery >= ENVELOPE_RECIPIENT_MAX &&
         progress->delivery != ENVELOPE_DELIVERY_NONE)
@@ -527,7 +530,8 @@ enum err envelope_decode(struct span encoded, struct arena *arena, struct envelo
 
 uint32_t envelope_progress_encoded_size(const struct envelope_progress *progress)
 {
-    uint32_t size = TLV_HEADER_SIZE + PROGRESS_BASIC_SIZE + text_tlv_size(progress->last_reply);
+    uint32_t size = TLV_HEADER_SIZE + PROGRESS_BASIC_SIZE + text_tlv_size(progress->last_reply) +
+                    text_tlv_size(progress->route);
 
     if (progress->hold_order > 0)
         size += TLV_HEADER_SIZE + PROGRESS_HOLD_SIZE;
@@ -563,6 +567,7 @@ void envelope_progress_encode(const struct envelope_progress *progress, uint8_t 
     if (progress->hold_order > 0)
         to = put(put_tlv(to, PROGRESS_TLV_HOLD, PROGRESS_HOLD_SIZE), progress->hold_order,
                  PROGRESS_HOLD_SIZE);
+    to = put_text_tlv(to, PROGRESS_TLV_ROUTE, progress->route);
     CHECK(to == ret_data + envelope_progress_encoded_size(progress));
 }
 
@@ -602,7 +607,8 @@ bool envelope_progress_is_retry(struct span encoded, uint32_t *ret_delivery)
     uint32_t delivery = (uint32_t)get(value.data + 16, 4);
     while (rest.size > 0) {
         if (!tlv_next(&rest, &type, &value) ||
-            (type != PROGRESS_TLV_LAST_REPLY && type != PROGRESS_TLV_HOLD))
+            (type != PROGRESS_TLV_LAST_REPLY && type != PROGRESS_TLV_HOLD &&
+             type != PROGRESS_TLV_ROUTE))
             return false;
     }
     *ret_delivery = delivery;
@@ -628,6 +634,8 @@ static bool progress_decode_rest(struct span rest, struct envelope_settle *settl
         place = type;
         if (type == PROGRESS_TLV_LAST_REPLY)
             progress->last_reply = value;
+        else if (type == PROGRESS_TLV_ROUTE)
+            progress->route = value;
         else if (type == PROGRESS_TLV_HOLD
                      ? !hold_decode(value, &progress->hold_order)
                      : !settle_decode(value, &settles[progress->settle_count++]))

@@ -61,10 +61,17 @@ enum recipient_state {
 struct envelope_recipient {
     struct span address; /* exact octets between the angle brackets, source route stripped */
     struct span domain;  /* routing key: lower-case A-labels without final dot */
+    struct span origin;  /* the domain as committed, where an operator chose another; else empty */
     struct span orcpt;   /* ORCPT as it was said: type, ';', xtext; empty: not said */
     enum recipient_state state;
     uint8_t notify; /* enum envelope_notify */
 };
+
+/* Recipients of one group are one delivery. */
+static inline struct span envelope_recipient_group(const struct envelope_recipient *recipient)
+{
+    return recipient->origin.size > 0 ? recipient->origin : recipient->domain;
+}
 
 #define ENVELOPE_SIZE_MAX      (1u << 20)
 #define ENVELOPE_RECIPIENT_MAX 10000u
@@ -156,6 +163,8 @@ struct envelope_progress {
     struct span last_reply; /* printable, at most 1,000 octets; for `queue show` */
     const struct envelope_settle *settles;
     uint32_t settle_count;
+    struct span route;   /* the delivery is routed by this domain, not by its recipients'; empty: by
+                            theirs. At most ENVELOPE_DOMAIN_SIZE_MAX octets, without NUL, CR, LF */
     uint32_t hold_order; /* the operator's order that holds this delivery, until next_try
                             (INT64_MAX: until it is released); 0: it is not held */
 };

@@ -403,8 +403,14 @@ static void message_make_deliveries(struct qmgr *qmgr, struct qmgr_message *mess
             continue;
         struct qmgr_line *line = qmgr_line_get(qmgr, envelope, recipient->domain);
         struct qmgr_delivery *delivery = line->newest;
+        if (delivery != NULL && delivery->message == message &&
+            !qmgr_delivery_has(delivery, envelope, recipient))
+            delivery = (struct qmgr_delivery *)(uintptr_t)qmgr_message_delivery(message, envelope,
+                                                                                recipient);
         if (delivery == NULL || delivery->message != message)
             delivery = qmgr_delivery_new(qmgr, message, line, i);
+        if (recipient->origin.size > 0)
+            qmgr_delivery_set_rerouted(qmgr, delivery);
         delivery->due_count++;
     }
 }
@@ -527,11 +533,12 @@ struct qmgr_message *qmgr_next(struct qmgr *qmgr, uint64_t *cursor)
 }
 
 const struct qmgr_delivery *qmgr_message_delivery(const struct qmgr_message *message,
-                                                  struct span domain)
+                                                  const struct envelope *envelope,
+                                                  const struct envelope_recipient *recipient)
 {
     const struct qmgr_delivery *delivery = message->deliveries;
 
-    while (delivery != NULL && !span_is_equal(qmgr_line_domain(delivery->line), domain))
+    while (delivery != NULL && !qmgr_delivery_has(delivery, envelope, recipient))
         delivery = qmgr_delivery_next(delivery);
     return delivery;
 }
@@ -555,9 +562,7 @@ struct qmgr_status qmgr_recipient_status(const struct envelope_recipient *recipi
         status.next_try += (wall_us)(delivery->timer.deadline - now.tick);
     if (status.is_held) {
         status.order = qmgr_delivery_order(delivery);
-        status.next_try = wheel_is_armed(&delivery->timer)
-                              ? now.wall + (wall_us)(delivery->timer.deadline - now.tick)
-                              : QMGR_HOLD_FOR_EVER;
+        status.next_try = qmgr_delivery_held_until(delivery, now);
     }
     if (delivery->last_reply != NULL)
         status.last_reply = span_of(delivery->last_reply->octets, delivery->last_reply->size);
@@ -571,5 +576,6 @@ struct qmgr_status qmgr_message_status(const struct qmgr_message *message, uint3
 
     CHECK(envelope != NULL && recipient_index < envelope->recipient_count);
     const struct envelope_recipient *recipient = &envelope->recipients[recipient_index];
-    return qmgr_recipient_status(recipient, qmgr_message_delivery(message, recipient->domain), now);
+    return qmgr_recipient_status(recipient, qmgr_message_delivery(message, envelope, recipient),
+                                 now);
 }

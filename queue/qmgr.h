@@ -43,6 +43,7 @@ enum qmgr_verb {
     QMGR_VERB_RETRY,   /* of what waits: now */
     QMGR_VERB_BOUNCE,  /* failed for good, the sender is told */
     QMGR_VERB_DELETE,  /* gone, nobody is told */
+    QMGR_VERB_REROUTE, /* goes by another domain from now on, and at once */
     QMGR_VERB_COUNT
 };
 #define QMGR_REASON_SIZE   200u
@@ -50,9 +51,10 @@ enum qmgr_verb {
 #define QMGR_HOLD_FOR_EVER INT64_MAX
 struct qmgr_order {
     enum qmgr_verb verb;
-    uint32_t id;                   /* 1 to QMGR_ORDER_ID_MAX */
-    wall_us until;                 /* HOLD */
-    char reason[QMGR_REASON_SIZE]; /* printable */
+    uint32_t id;                              /* 1 to QMGR_ORDER_ID_MAX */
+    wall_us until;                            /* HOLD */
+    char route[ENVELOPE_DOMAIN_SIZE_MAX + 1]; /* REROUTE: a routing key */
+    char reason[QMGR_REASON_SIZE];            /* printable */
 };
 
 /* What the priority classes are called, and what the later ones get at least. */
@@ -312,9 +314,10 @@ struct message_id qmgr_message_id(const struct qmgr_message *message);
 const struct envelope *qmgr_message_envelope(const struct qmgr_message *message);
 struct qmgr_status qmgr_message_status(const struct qmgr_message *message, uint32_t recipient_index,
                                        struct tick_now now);
-/** The delivery to that domain; NULL when nothing is DUE there. */
+/** The delivery of a recipient of its envelope; NULL when it is not DUE. */
 const struct qmgr_delivery *qmgr_message_delivery(const struct qmgr_message *message,
-                                                  struct span domain);
+                                                  const struct envelope *envelope,
+                                                  const struct envelope_recipient *recipient);
 struct qmgr_status qmgr_recipient_status(const struct envelope_recipient *recipient,
                                          const struct qmgr_delivery *delivery, struct tick_now now);
 /** What the site of this parked line is called: for people, and for filters. */

@@ -8,14 +8,15 @@
  *   RETRY     WAITING                      READY
  *   BOUNCE    recipients that are DUE      FAILED: their sender is told, with the reason
  *   DELETE    recipients that are DUE      SETTLED: nobody is told
+ *   REROUTE   anything but ACTIVE          goes by another domain, READY; what is HELD stays so
  *
  * Rules
  *   1. What is under way (ACTIVE) is asked to end, and its results win: a recipient that was
  *      delivered is delivered. What is left DUE when the attempt ends gets the order then: it
  *      waits as a `wish` of the delivery. A later order replaces an earlier wish, a release or a
  *      retry withdraws one to hold.
- *   2. HOLD, RELEASE, BOUNCE and DELETE are in the spool with the lazy records: after a crash at
- *      most the last second of orders is forgotten. A wish lives as long as the attempt.
+ *   2. HOLD, RELEASE, BOUNCE, DELETE and REROUTE are in the spool with the lazy records: after a
+ * crash at most the last second of orders is forgotten. A wish lives as long as the attempt.
  *   3. The expiry of what is HELD goes on: every message ends.
  *   4. Each recipient that an order is carried out on is reported once (on_order).
  */
@@ -28,8 +29,9 @@
 const char *qmgr_verb_name(enum qmgr_verb verb)
 {
     static const char *const names[QMGR_VERB_COUNT] = {
-        [QMGR_VERB_HOLD] = "hold",     [QMGR_VERB_RELEASE] = "release", [QMGR_VERB_RETRY] = "retry",
-        [QMGR_VERB_BOUNCE] = "bounce", [QMGR_VERB_DELETE] = "delete",
+        [QMGR_VERB_HOLD] = "hold",     [QMGR_VERB_RELEASE] = "release",
+        [QMGR_VERB_RETRY] = "retry",   [QMGR_VERB_BOUNCE] = "bounce",
+        [QMGR_VERB_DELETE] = "delete", [QMGR_VERB_REROUTE] = "reroute",
     };
 
     CHECK(verb < QMGR_VERB_COUNT);
@@ -51,20 +53,21 @@ void qmgr_delivery_hold(struct qmgr *qmgr, struct qmgr_delivery *delivery, uint3
     qmgr_delivery_not_fresh(delivery); /* its body is read back when its turn comes */
 }
 
-static void progress_of(const struct qmgr_delivery *delivery,
-                        struct envelope_progress *ret_progress)
+void qmgr_progress_of(const struct qmgr_delivery *delivery, struct envelope_progress *ret_progress)
 {
     ret_progress->delivery = delivery->first;
     ret_progress->attempts = delivery->attempts;
     if (delivery->last_reply != NULL)
         ret_progress->last_reply =
             span_of(delivery->last_reply->octets, delivery->last_reply->size);
+    if (delivery->is_rerouted)
+        ret_progress->route = qmgr_line_domain(delivery->line);
 }
 
 void qmgr_progress_held(const struct qmgr_delivery *delivery, uint32_t order, wall_us until,
                         struct envelope_progress *ret_progress)
 {
-    progress_of(delivery, ret_progress);
+    qmgr_progress_of(delivery, ret_progress);
     ret_progress->next_try = until;
     ret_progress->hold_order = order;
 }
@@ -160,6 +163,7 @@ static bool act_applies(const struct qmgr_delivery *delivery, enum qmgr_verb ver
         [QMGR_VERB_RETRY] = 1u << QMGR_WAITING,
         [QMGR_VERB_BOUNCE] = 1u << QMGR_WAITING | 1u << QMGR_READY | 1u << QMGR_HELD,
         [QMGR_VERB_DELETE] = 1u << QMGR_WAITING | 1u << QMGR_READY | 1u << QMGR_HELD,
+        [QMGR_VERB_REROUTE] = 1u << QMGR_WAITING | 1u << QMGR_READY | 1u << QMGR_HELD,
     };
     return states[verb] >> delivery->state & 1;
 }
@@ -176,13 +180,22 @@ static void act_move(struct qmgr *qmgr, struct qmgr_delivery *delivery,
     for (uint32_t i = 0; i < group->count && is_told; i++)
         qmgr->options.on_order(qmgr->options.context, qmgr_message_open(qmgr, message),
                                group->matches[i].recipient_index, order);
+    uint32_t hold_order = order->verb == QMGR_VERB_HOLD ? order->id : 0;
+    wall_us hold_until = order->until;
+    if (order->verb == QMGR_VERB_REROUTE && delivery->state == QMGR_HELD) {
+        hold_order = qmgr_delivery_order(delivery);
+        hold_until = qmgr_delivery_held_until(delivery, now);
+    }
     qmgr_delivery_leave(qmgr, delivery);
-    if (order->verb == QMGR_VERB_HOLD) {
-        qmgr_delivery_hold(qmgr, delivery, order->id, order->until, now);
-        qmgr_progress_held(delivery, order->id, order->until, &progress);
+    delivery->state = 0;
+    if (order->verb == QMGR_VERB_REROUTE)
+        qmgr_delivery_reroute(qmgr, delivery, span_from_text(order->route));
+    if (hold_order > 0) {
+        qmgr_delivery_hold(qmgr, delivery, hold_order, hold_until, now);
+        qmgr_progress_held(delivery, hold_order, hold_until, &progress);
     } else {
         qmgr_line_push(qmgr, delivery, now.wall);
-        progress_of(delivery, &progress);
+        qmgr_progress_of(delivery, &progress);
         progress.next_try = now.wall;
     }
     struct qmgr_settling settling = qmgr_settling_begin(qmgr, 0);
@@ -239,7 +252,9 @@ static void act_on_group(struct qmgr *qmgr, const struct act_group *group,
     }
     bool is_held_by_it = delivery->state == QMGR_HELD && order->verb == QMGR_VERB_HOLD &&
                          qmgr_delivery_order(delivery) == order->id; /* the rest of a large one */
-    if (!act_applies(delivery, order->verb) && !is_held_by_it)
+    bool is_there = order->verb == QMGR_VERB_REROUTE &&
+                    span_is_equal(qmgr_line_domain(delivery->line), span_from_text(order->route));
+    if (is_there || (!act_applies(delivery, order->verb) && !is_held_by_it))
         return;
     if (verb_ends_recipients(order->verb) && !qmgr_envelope_is_here(message)) {
         act_end_unreadable(qmgr, delivery, order, acted);

@@ -114,6 +114,7 @@ void qmgr_delivery_free(struct qmgr *qmgr, struct qmgr_delivery *delivery)
         next->prev = delivery->prev;
     if (line->newest == delivery)
         line->newest = NULL;
+    qmgr->rerouted -= delivery->is_rerouted;
     qmgr_reply_release(delivery->last_reply);
     qmgr_scans_skip_delivery(qmgr, delivery);
     qmgr_line_leave(delivery);
@@ -132,13 +133,12 @@ void qmgr_delivery_wait(struct qmgr *qmgr, struct qmgr_delivery *delivery, tick_
 void qmgr_delivery_recipients(struct qmgr_delivery *delivery, const struct envelope *envelope,
                               uint32_t *ret_indexes)
 {
-    struct span domain = qmgr_line_domain(delivery->line);
     uint32_t found = 0;
 
     for (uint32_t i = delivery->first; found < delivery->due_count; i++) {
         CHECK(i < envelope->recipient_count);
         const struct envelope_recipient *recipient = &envelope->recipients[i];
-        if (recipient->state == RECIPIENT_DUE && span_is_equal(recipient->domain, domain))
+        if (recipient->state == RECIPIENT_DUE && qmgr_delivery_has(delivery, envelope, recipient))
             ret_indexes[found++] = i;
     }
 }
@@ -232,7 +232,7 @@ static void finish_result(struct qmgr *qmgr, struct qmgr_delivery *delivery,
     CHECK(result->recipient_index < envelope->recipient_count);
     struct envelope_recipient *recipient = &envelope->recipients[result->recipient_index];
     CHECK(recipient->state == RECIPIENT_DUE);
-    CHECK(span_is_equal(recipient->domain, qmgr_line_domain(delivery->line)));
+    CHECK(qmgr_delivery_has(delivery, envelope, recipient));
     struct qmgr_failure failure = {
         .recipient_index = result->recipient_index, .code = result->code, .reply = result->reply};
     memcpy(failure.enhanced, result->enhanced, sizeof(failure.enhanced));
@@ -357,12 +357,13 @@ static void delivery_conclude(struct qmgr *qmgr, struct qmgr_delivery *delivery,
         free(wish);
         return;
     }
+    bool is_rerouted = wish != NULL && wish->order.verb == QMGR_VERB_REROUTE;
+    if (is_rerouted)
+        qmgr_delivery_reroute(qmgr, delivery, span_from_text(wish->order.route));
     free(wish);
-    progress->next_try = delivery_schedule(qmgr, delivery, finish, now);
-    progress->attempts = delivery->attempts;
-    progress->delivery = delivery->first;
-    if (delivery->last_reply != NULL)
-        progress->last_reply = span_of(delivery->last_reply->octets, delivery->last_reply->size);
+    const struct qmgr_finish at_once = {.retry_now = true};
+    progress->next_try = delivery_schedule(qmgr, delivery, is_rerouted ? &at_once : finish, now);
+    qmgr_progress_of(delivery, progress);
 }
 
 void qmgr_finish(struct qmgr *qmgr, struct qmgr_delivery *delivery,
@@ -389,7 +390,7 @@ void qmgr_finish(struct qmgr *qmgr, struct qmgr_delivery *delivery,
     delivery_conclude(qmgr, delivery, finish, &settling, &progress, now);
 
     bool has_news = settling.count > 0 || finish->was_attempted || finish->is_in_doubt ||
-                    progress.hold_order > 0;
+                    progress.hold_order > 0 || progress.route.size > 0;
     if (has_news && message->due + message->failed > 0)
         qmgr_progress_write(qmgr, message, &settling, &progress);
     qmgr_message_review(qmgr, message);

@@ -46,7 +46,7 @@ static void message_give_up(struct qmgr *qmgr, struct qmgr_message *message,
         const struct envelope_recipient *recipient = &envelope->recipients[i];
         if (recipient->state != RECIPIENT_DUE)
             continue;
-        const struct qmgr_delivery *delivery = qmgr_message_delivery(message, recipient->domain);
+        const struct qmgr_delivery *delivery = qmgr_message_delivery(message, envelope, recipient);
         matches[count++] = (struct qmgr_match){
             .message = message,
             .delivery = (struct qmgr_delivery *)(uintptr_t)delivery,

@@ -160,6 +160,7 @@ struct envelope *qmgr_message_open(struct qmgr *qmgr, struct qmgr_message *messa
     CHECK(err == ERR_OK); /* it did when it came */
     if (!QMGR_HAS_BUG(STATES_FORGOTTEN))
         states_apply(message, &work->envelope);
+    qmgr_routes_apply(message, &work->envelope, &work->arena);
     return &work->envelope;
 }
 
@@ -181,6 +182,7 @@ const struct envelope *qmgr_message_envelope(const struct qmgr_message *message)
     arena_reset(&qmgr->view_arena);
     CHECK(envelope_decode(encoded, &qmgr->view_arena, &qmgr->view_envelope) == ERR_OK);
     states_apply(message, &qmgr->view_envelope);
+    qmgr_routes_apply(message, &qmgr->view_envelope, &qmgr->view_arena);
     return &qmgr->view_envelope;
 }
 

@@ -128,6 +128,14 @@ struct qmgr_line *qmgr_line_get(struct qmgr *qmgr, const struct envelope *envelo
     return line;
 }
 
+struct qmgr_line *qmgr_line_get_beside(struct qmgr *qmgr, const struct qmgr_line *line,
+                                       struct span domain)
+{
+    struct envelope envelope = {.class = line->class, .source_pool = qmgr_line_source_pool(line)};
+
+    return qmgr_line_get(qmgr, &envelope, domain);
+}
+
 struct qmgr_line *qmgr_line_first(const struct qmgr *qmgr, struct span domain)
 {
     struct qmgr_line *line = qmgr->line_buckets[line_hash(qmgr, domain) & qmgr->line_mask];
@@ -167,6 +175,7 @@ void qmgr_line_join(struct qmgr_delivery *delivery)
 {
     struct qmgr_line *line = delivery->line;
 
+    delivery->line_next = 0;
     delivery->line_prev = slab_ref(line->last_delivery);
     if (line->last_delivery != NULL)
         line->last_delivery->line_next = slab_ref(delivery);

@@ -113,6 +113,8 @@ static void apply_progress(struct qmgr *qmgr, struct qmgr_message *message,
         else
             is_foreign = true;
     }
+    if (progress->route.size > 0 && progress->delivery < envelope->recipient_count)
+        qmgr_route_recover(message->work, progress->delivery, progress->route);
     qmgr->stats.progress_corrupt += is_foreign;
 }
 
@@ -219,9 +221,14 @@ void qmgr_recover_deliveries(struct qmgr *qmgr, struct qmgr_message *message,
         if (!progress_decode(qmgr, insert->progress[i], &progress) ||
             progress.delivery >= envelope->recipient_count)
             continue;
-        struct span domain = envelope->recipients[progress.delivery].domain;
-        struct qmgr_line *line = qmgr_line_find(qmgr, envelope, domain);
-        if (line != NULL && line->newest != NULL && line->newest->message == message)
-            apply_history(qmgr, line->newest, &progress, now);
+        const struct envelope_recipient *recipient = &envelope->recipients[progress.delivery];
+        struct qmgr_line *line = qmgr_line_find(qmgr, envelope, recipient->domain);
+        struct qmgr_delivery *delivery = line == NULL ? NULL : line->newest;
+        if (delivery != NULL && delivery->message == message &&
+            !qmgr_delivery_has(delivery, envelope, recipient))
+            delivery = (struct qmgr_delivery *)(uintptr_t)qmgr_message_delivery(message, envelope,
+                                                                                recipient);
+        if (delivery != NULL && delivery->message == message)
+            apply_history(qmgr, delivery, &progress, now);
     }
 }

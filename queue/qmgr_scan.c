@@ -139,17 +139,18 @@ struct scan_out {
 /* The delivery of a recipient that is DUE. Deliveries stand in the reverse order of their first
  * recipients, so that it is mostly the one found last or the one before that. */
 static struct qmgr_delivery *delivery_of(const struct qmgr_message *message,
+                                         const struct envelope *envelope,
                                          const struct envelope_recipient *recipient,
                                          struct qmgr_delivery *hint)
 {
     struct qmgr_delivery *next = hint == NULL ? NULL : slab_peer(hint, hint->prev);
 
-    if (hint != NULL && span_is_equal(qmgr_line_domain(hint->line), recipient->domain))
+    if (hint != NULL && qmgr_delivery_has(hint, envelope, recipient))
         return hint;
-    if (next != NULL && span_is_equal(qmgr_line_domain(next->line), recipient->domain))
+    if (next != NULL && qmgr_delivery_has(next, envelope, recipient))
         return next;
     struct qmgr_delivery *delivery = message->deliveries;
-    while (!span_is_equal(qmgr_line_domain(delivery->line), recipient->domain))
+    while (!qmgr_delivery_has(delivery, envelope, recipient))
         delivery = qmgr_delivery_next(delivery);
     return delivery;
 }
@@ -168,7 +169,7 @@ static bool recipient_matches(const struct qmgr_scan *scan, const struct envelop
 {
     if (!state_is_told(scan, recipient->state, only != NULL))
         return false;
-    if (only != NULL && !span_is_equal(qmgr_line_domain(only->line), recipient->domain))
+    if (only != NULL && !qmgr_delivery_has(only, envelope, recipient))
         return false;
     if (qmgr_filter_has(&scan->filter, QMGR_FILTER_RECIPIENT) &&
         !span_is_equal_nocase(recipient->address, qmgr_filter_span(&scan->filter.recipient)))
@@ -193,7 +194,7 @@ static bool envelope_tell(struct qmgr_scan *scan, const struct qmgr_place *place
         if (!recipient_matches(scan, envelope, recipient, place->only))
             continue;
         if (is_due && place->only == NULL)
-            delivery = delivery_of(place->message, recipient, delivery);
+            delivery = delivery_of(place->message, envelope, recipient, delivery);
         if (is_due && !delivery_matches(filter, delivery))
             continue;
         if (out->count == out->max) {
@@ -424,7 +425,7 @@ static void scan_plan(struct qmgr *qmgr, struct qmgr_scan *scan)
     struct span domain = qmgr_filter_span(&filter->domain);
     bool wants_failed = filter->states & QMGR_FILTER_FAILED;
 
-    if (domain.size == 0)
+    if (domain.size == 0 && qmgr->rerouted == 0) /* else it may wait under another domain */
         domain = recipient_domain(filter, octets);
     scan->plan = SCAN_ALL;
     if (qmgr_filter_has(filter, QMGR_FILTER_ID)) {

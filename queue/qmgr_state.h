@@ -26,6 +26,7 @@
  *   qmgr_dsn_share.c how many a sender gets
  *   qmgr_sender.c    messages by sender domain
  *   qmgr_scan.c      the operators' view: what matches a filter, and counts by group
+ *   qmgr_route.c     deliveries that go by another domain than that of their recipients
  *   qmgr_recover.c   PROGRESS applied to a message that comes back
  *   qmgr_verify.c    all invariants of these structures
  */
@@ -121,13 +122,14 @@ struct qmgr_delivery {
     uint32_t line_next, line_prev; /* of the line */
     struct qmgr_reply *last_reply; /* NULL: none */
     uint16_t attempts;
-    uint16_t first;     /* no recipient of this delivery stands before this index */
-    uint16_t due_count; /* recipients DUE */
-    uint8_t rank;       /* READY; see qmgr_fair.c */
-    uint8_t state : 3;  /* enum qmgr_delivery_state */
-    uint8_t load : 2;   /* enum qmgr_load_state, while ACTIVE */
-    bool is_fresh : 1;  /* no attempt has ended yet */
-    bool is_joint : 1;  /* READY in the part of the senders that have none of their own */
+    uint16_t first;       /* no recipient of this delivery stands before this index */
+    uint16_t due_count;   /* recipients DUE */
+    uint8_t rank;         /* READY; see qmgr_fair.c */
+    uint8_t state : 3;    /* enum qmgr_delivery_state */
+    uint8_t load : 2;     /* enum qmgr_load_state, while ACTIVE */
+    bool is_fresh : 1;    /* no attempt has ended yet */
+    bool is_rerouted : 1; /* its line is not that of its recipients' domain */
+    bool is_joint : 1;    /* READY in the part of the senders that have none of their own */
 };
 _Static_assert(sizeof(struct qmgr_delivery) == 80, "resident for each delivery");
 
@@ -306,6 +308,7 @@ struct qmgr {
     struct qmgr_share **share_buckets;
     uint32_t message_bucket_count, message_bucket_max; /* in use, and allocated */
     uint32_t message_mask, line_mask;
+    uint32_t rerouted; /* deliveries */
     struct {
         struct qmgr_line *first, *last;
     } round[QMGR_CLASS_COUNT];
@@ -408,6 +411,10 @@ struct qmgr_line *qmgr_line_find(const struct qmgr *qmgr, const struct envelope 
                                  struct span domain);
 struct qmgr_line *qmgr_line_get(struct qmgr *qmgr, const struct envelope *envelope,
                                 struct span domain);
+/** The line of that domain, of the same source pool and class as `line`; made when there is none.
+ */
+struct qmgr_line *qmgr_line_get_beside(struct qmgr *qmgr, const struct qmgr_line *line,
+                                       struct span domain);
 /** The first line of a domain, of any source pool and class; the others follow by hash_next,
  * between lines of other domains. */
 struct qmgr_line *qmgr_line_first(const struct qmgr *qmgr, struct span domain);
@@ -463,6 +470,8 @@ void qmgr_damage_settle(struct qmgr *qmgr, struct qmgr_message *message, struct 
 /** In no state: held from now on, until then, or until it is released (INT64_MAX). */
 void qmgr_delivery_hold(struct qmgr *qmgr, struct qmgr_delivery *delivery, uint32_t order,
                         wall_us until, struct tick_now now);
+/** What PROGRESS says of a delivery in any state. */
+void qmgr_progress_of(const struct qmgr_delivery *delivery, struct envelope_progress *ret_progress);
 /** What PROGRESS says of a delivery that is held. */
 void qmgr_progress_held(const struct qmgr_delivery *delivery, uint32_t order, wall_us until,
                         struct envelope_progress *ret_progress);
@@ -470,6 +479,15 @@ void qmgr_progress_held(const struct qmgr_delivery *delivery, uint32_t order, wa
  */
 void qmgr_wish_fulfil(struct qmgr *qmgr, struct qmgr_delivery *delivery,
                       const struct qmgr_wish *wish, struct qmgr_settling *settling);
+/** QMGR_HOLD_FOR_EVER: until it is released. The delivery is HELD. */
+static inline wall_us qmgr_delivery_held_until(const struct qmgr_delivery *delivery,
+                                               struct tick_now now)
+{
+    return wheel_is_armed(&delivery->timer)
+               ? now.wall + (wall_us)(delivery->timer.deadline - now.tick)
+               : QMGR_HOLD_FOR_EVER;
+}
+
 /** The order that holds it; the delivery is HELD. */
 static inline uint32_t qmgr_delivery_order(const struct qmgr_delivery *delivery)
 {
@@ -551,6 +569,20 @@ void qmgr_dsn_view_build(struct qmgr *qmgr, struct qmgr_work *work);
 /* qmgr_dsn_share.c */
 /** When the next notification for this sender may go. */
 tick_us qmgr_dsn_reserve(struct qmgr *qmgr, struct span sender, struct tick_now now);
+
+/* qmgr_route.c */
+/** Is the recipient, if it is DUE, one of this delivery? The envelope is the message's. */
+bool qmgr_delivery_has(const struct qmgr_delivery *delivery, const struct envelope *envelope,
+                       const struct envelope_recipient *recipient);
+/** Recipients of rerouted deliveries get the domain that they go by; its octets are the arena's. */
+void qmgr_routes_apply(const struct qmgr_message *message, struct envelope *envelope,
+                       struct arena *arena);
+/** Its line is not that of its recipients' domain. */
+void qmgr_delivery_set_rerouted(struct qmgr *qmgr, struct qmgr_delivery *delivery);
+/** Before deliveries are made: the group of recipient `first` goes by `domain`, which is copied. */
+void qmgr_route_recover(struct qmgr_work *work, uint32_t first, struct span domain);
+/** In no state: it goes by `domain` from now on. The line it was in may be gone afterwards. */
+void qmgr_delivery_reroute(struct qmgr *qmgr, struct qmgr_delivery *delivery, struct span domain);
 
 /* qmgr_recover.c */
 /** What an index tells, as an envelope without addresses. */

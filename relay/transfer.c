@@ -239,11 +239,13 @@ static void transfer_on_order(void *context, const struct envelope *envelope,
                               uint32_t recipient_index, const struct qmgr_order *order)
 {
     struct transfer *transfer = context;
+    char text[sizeof(order->route) + sizeof(order->reason) + 64];
     struct record record = transfer_own_record(transfer, envelope, recipient_index);
 
     record.kind = RECORD_ORDER;
-    (void)snprintf(record.text, sizeof(record.text), "%s, order %u: %s",
-                   qmgr_verb_name(order->verb), order->id, order->reason);
+    (void)snprintf(text, sizeof(text), "%s%s%s, order %u: %s", qmgr_verb_name(order->verb),
+                   order->route[0] != '\0' ? " to " : "", order->route, order->id, order->reason);
+    record_text(record.text, sizeof(record.text), span_from_text(text));
     transfer->options.records.emit(transfer->options.records.context, &record);
 }
 

@@ -253,6 +253,8 @@ bool scenario_order(struct scenario *scenario, const char *argument)
         !verb_find(verb, &order.verb))
         return scenario_fail(scenario, "order N VERB [DURATION] TERM=VALUE ... == M");
     char *count = strstr(terms, "== "), *first = terms;
+    if (order.verb == QMGR_VERB_REROUTE && sscanf(terms, "%255s", order.route) == 1)
+        first = terms + strlen(order.route);
     if (count == NULL || scenario->node == NULL)
         return scenario_fail(scenario, "order N VERB [DURATION] TERM=VALUE ... == M");
     wanted = strtoull(count + 3, NULL, 10);

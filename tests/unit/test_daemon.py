@@ -209,13 +209,20 @@ def answers_on_its_socket(_):
     expect(status == 0 and " held " in text, text)
     status, text = cli("queue", "show", rows[0]["id"])
     expect(status == 0 and "<b@dead.example>, held, attempts 1, next held" in text, text)
+    expect(cli("reroute", "domain=dead.example", "--reason", "x")[0] == 1)  # without a domain
+    expect(cli("reroute", "domain=dead.example", "--reason", "x", "--to", "a b")[0] == 1)
+    expect(cli("hold", "domain=dead.example", "--to", "x.example")[0] == 1)
+    status, text = cli("reroute", "domain=dead.example", "--to", "Other.Dead.Example.", "--reason", "moved")
+    expect(status == 0 and "1 recipients match, 1 done" in text, text)
+    status, text = cli("queue", "list", "order=" + order, "domain=other.dead.example")
+    expect(status == 0 and " held " in text, text)
     status, text = cli("release", "order=" + order)
     expect(status == 0 and "1 done" in text, text)
     wait_until(lambda: any(record["type"] == "order" for record in records()), "the record of the order")
     expect(cli("queue", "show", "x")[0] == 1)
     expect(cli("nothing")[0] == 2)
     kinds = [record["type"] for record in records()]
-    expect(set(kinds) == {"deferral", "delivery", "order", "reception"} and kinds.count("order") == 2, kinds)
+    expect(set(kinds) == {"deferral", "delivery", "order", "reception"} and kinds.count("order") == 3, kinds)
 
 
 def reloads(daemon):

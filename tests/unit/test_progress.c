@@ -43,6 +43,7 @@ static struct envelope_progress sample_progress(void)
         .settles = sample_settles,
         .settle_count = COUNT_OF(sample_settles),
         .hold_order = 4194303,
+        .route = SPAN_LITERAL("other.example"),
     };
 }
 
@@ -57,6 +58,7 @@ static void assert_progress_equal(const struct envelope_progress *a,
     assert_span_equal(a->last_reply, b->last_reply);
     assert_int_equal(a->settle_count, b->settle_count);
     assert_int_equal(a->hold_order, b->hold_order);
+    assert_span_equal(a->route, b->route);
     for (uint32_t i = 0; i < a->settle_count; i++) {
         const struct envelope_settle *x = &a->settles[i], *y = &b->settles[i];
         assert_int_equal(x->recipient_index, y->recipient_index);
@@ -78,6 +80,7 @@ static void retry_is_told_from_news(void **state)
         {"retry", {.next_try = 1, .attempts = 2, .delivery = 7}, true},
         {"with a reply", {.next_try = 1, .last_reply = {(const uint8_t *)"451", 3}}, true},
         {"held", {.next_try = INT64_MAX, .hold_order = 9}, true},
+        {"rerouted", {.next_try = 1, .route = {(const uint8_t *)"x", 1}}, true},
         {"no time", {.attempts = 2, .delivery = 7}, false},
         {"in doubt", {.next_try = 1, .flags = ENVELOPE_IN_DOUBT}, false},
         {"of no delivery", {.next_try = 1, .delivery = ENVELOPE_DELIVERY_NONE}, false},
@@ -95,7 +98,7 @@ static void retry_is_told_from_news(void **state)
         if (rows[i].is_retry)
             assert_int_equal(rows[i].progress.delivery, delivery);
         assert_false(envelope_progress_is_retry(span_of(octets, size - 1), &delivery));
-        memcpy(octets + size, "\x05\x01\0\0\0x", 6); /* something that a newer version says */
+        memcpy(octets + size, "\x06\x01\0\0\0x", 6); /* something that a newer version says */
         assert_false(envelope_progress_is_retry(span_of(octets, size + 6), &delivery));
     }
 }
@@ -115,7 +118,7 @@ static void progress_comes_back(void **state)
     assert_progress_equal(&progress, &back);
 
     /* TLVs of a newer version are passed over, broken ones are not. */
-    memcpy(octets + size, "\x05\x01\0\0\0x\xff\0\0\0\0", 11);
+    memcpy(octets + size, "\x06\x01\0\0\0x\xff\0\0\0\0", 11);
     assert_int_equal(ERR_OK, envelope_progress_decode(span_of(octets, size + 11), &arena, &back));
     assert_progress_equal(&progress, &back);
     for (uint32_t cut = size + 1; cut < size + 6; cut++)

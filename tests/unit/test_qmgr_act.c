@@ -43,7 +43,8 @@ static void insert(struct fixture *f, uint64_t id, const char *sender, const cha
 static struct qmgr_acted act(struct fixture *f, enum qmgr_verb verb, const char *terms,
                              wall_us until)
 {
-    struct qmgr_order order = {.verb = verb, .id = 7, .until = until, .reason = "because"};
+    struct qmgr_order order = {
+        .verb = verb, .id = 7, .until = until, .route = "w", .reason = "because"};
     struct qmgr_filter filter;
     struct qmgr_match matches[4];
     struct qmgr_acted acted = {0};
@@ -93,6 +94,9 @@ static const struct {
     {QMGR_VERB_DELETE, NOW_READY, true, 0, 0, 0, 0, 0, 2},
     {QMGR_VERB_DELETE, NOW_WAITING, true, 0, 0, 0, 0, 0, 2},
     {QMGR_VERB_DELETE, NOW_HELD, true, 0, 0, 0, 0, 0, 2},
+    {QMGR_VERB_REROUTE, NOW_READY, true, 1, 0, 0, 1, 0, 0},
+    {QMGR_VERB_REROUTE, NOW_WAITING, true, 1, 0, 0, 1, 0, 0},
+    {QMGR_VERB_REROUTE, NOW_HELD, true, 0, 0, 1, 1, 0, 0},
 };
 
 static void every_verb_on_every_state(void **state)
@@ -301,6 +305,48 @@ static void null_sender_is_told_nothing(void **state)
     fixture_fini(&f);
 }
 
+static uint32_t matching(struct fixture *f, const char *terms)
+{
+    return (uint32_t)act(f, QMGR_VERB_RELEASE, terms, 0).matched;
+}
+
+/* Recipients of three domains, in turn, end in one line, as three deliveries. */
+static void rerouted_mail_keeps_its_recipients(void **state)
+{
+    struct fixture f;
+    (void)state;
+
+    for (uint32_t is_restarted = 0; is_restarted < 2; is_restarted++) {
+        begin(&f);
+        insert(&f, 1, NULL, "a@u b@v c@u d@w e@v");
+        assert_int_equal(2, act(&f, QMGR_VERB_REROUTE, "domain=u", 0).done);
+        assert_int_equal(2, act(&f, QMGR_VERB_REROUTE, "domain=v", 0).done);
+        assert_int_equal(0, act(&f, QMGR_VERB_REROUTE, "domain=w", 0).done); /* they are there */
+        if (is_restarted)
+            fixture_restart(&f);
+        assert_int_equal(5, matching(&f, "domain=w"));
+        assert_int_equal(0, matching(&f, "domain=u"));
+        assert_int_equal(1, matching(&f, "recipient=c@u"));
+        for (uint32_t i = 0; i < 3; i++) {
+            struct qmgr_delivery *delivery = fixture_take_one(&f);
+            assert_non_null(delivery);
+            struct qmgr_view view = qmgr_delivery_view(f.qmgr, delivery);
+            const struct envelope_recipient *first = &view.envelope->recipients[view.recipients[0]];
+            assert_int_equal('w', first->domain.data[0]);
+            uint8_t own = first->address.data[first->address.size - 1];
+            assert_int_equal(own == 'w' ? 1 : 2, view.recipient_count);
+            for (uint32_t j = 0; j < view.recipient_count; j++) {
+                struct span address = view.envelope->recipients[view.recipients[j]].address;
+                assert_int_equal(own, address.data[address.size - 1]);
+            }
+            fixture_finish_all(&f, delivery, RECIPIENT_DELIVERED, "250 ok");
+            assert_int_equal(0, qmgr_verify(f.qmgr));
+        }
+        assert_int_equal(1, f.done_count);
+        fixture_fini(&f);
+    }
+}
+
 /* All of many, while the scan walks over what it ends. */
 static void bulk_ends_all(void **state)
 {
@@ -332,6 +378,7 @@ int main(void)
         cmocka_unit_test(wish_to_hold_is_withdrawn),
         cmocka_unit_test(bounce_is_told_with_its_reason),
         cmocka_unit_test(null_sender_is_told_nothing),
+        cmocka_unit_test(rerouted_mail_keeps_its_recipients),
         cmocka_unit_test(bulk_ends_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -215,7 +215,8 @@ static void op_order(struct ledger *l)
                                           "recipient=a@x", "state=ready,waiting domain=y"};
     struct qmgr_order order = {.verb = (enum qmgr_verb)below(l, QMGR_VERB_COUNT),
                                .id = ++l->order,
-                               .until = l->f.now.wall + (wall_us)TICK_S(600)};
+                               .until = l->f.now.wall + (wall_us)TICK_S(600),
+                               .route = {(char)('w' + below(l, 4)), '\0'}};
     struct qmgr_match matches[8];
     struct qmgr_filter filter;
     char why[QMGR_FILTER_WHY_SIZE];

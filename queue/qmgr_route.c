@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Routes that an operator chose: a delivery goes by another domain than that of its recipients.
+ *
+ * What is committed never changes, so the envelope in the spool names the recipients' own domain
+ * for ever. The line that a delivery is in says by which domain it goes. Which recipients a
+ * delivery has is told by their group (envelope_recipient_group()): those whose committed domain is
+ * that of the delivery's first recipient. Every envelope that is decoded gets the domains of the
+ * lines, and keeps the committed ones as `origin`.
+ *
+ * Two deliveries of a message may come to stand in one line; they stay two.
+ *
+ * Invariant: a delivery whose line is not that of its recipients' domain is_rerouted; every
+ * PROGRESS that speaks of it names the domain, so that the last one tells enough.
+ */
+#include "queue/qmgr_state.h"
+
+bool qmgr_delivery_has(const struct qmgr_delivery *delivery, const struct envelope *envelope,
+                       const struct envelope_recipient *recipient)
+{
+    CHECK(delivery->first < envelope->recipient_count);
+    return span_is_equal(envelope_recipient_group(&envelope->recipients[delivery->first]),
+                         envelope_recipient_group(recipient));
+}
+
+static void recipient_route(struct envelope_recipient *recipient, struct span domain)
+{
+    if (recipient->origin.size == 0)
+        recipient->origin = recipient->domain;
+    recipient->domain = domain;
+}
+
+void qmgr_routes_apply(const struct qmgr_message *message, struct envelope *envelope,
+                       struct arena *arena)
+{
+    for (struct qmgr_delivery *d = message->deliveries; d != NULL; d = qmgr_delivery_next(d)) {
+        if (!d->is_rerouted)
+            continue;
+        struct span domain = arena_copy(arena, qmgr_line_domain(d->line));
+        CHECK(domain.size > 0); /* far below the arena's bound */
+        uint32_t left = d->due_count;
+        for (uint32_t i = d->first; left > 0; i++) {
+            CHECK(i < envelope->recipient_count);
+            struct envelope_recipient *recipient = &envelope->recipients[i];
+            if (recipient->state != RECIPIENT_DUE || !qmgr_delivery_has(d, envelope, recipient))
+                continue;
+            recipient_route(recipient, domain);
+            left--;
+        }
+    }
+}
+
+void qmgr_delivery_set_rerouted(struct qmgr *qmgr, struct qmgr_delivery *delivery)
+{
+    qmgr->rerouted += !delivery->is_rerouted;
+    delivery->is_rerouted = true;
+}
+
+void qmgr_route_recover(struct qmgr_work *work, uint32_t first, struct span domain)
+{
+    struct envelope *envelope = &work->envelope;
+    struct span group = envelope_recipient_group(&envelope->recipients[first]);
+    struct span copy = arena_copy(&work->arena, domain);
+
+    CHECK(copy.size > 0); /* far below the arena's bound */
+    for (uint32_t i = 0; i < envelope->recipient_count; i++) {
+        if (span_is_equal(envelope_recipient_group(&envelope->recipients[i]), group))
+            recipient_route(&envelope->recipients[i], copy);
+    }
+}
+
+void qmgr_delivery_reroute(struct qmgr *qmgr, struct qmgr_delivery *delivery, struct span domain)
+{
+    struct qmgr_line *before = delivery->line;
+    struct qmgr_message *message = delivery->message;
+
+    CHECK(delivery->state != QMGR_READY && delivery->state != QMGR_ACTIVE);
+    struct qmgr_line *line = qmgr_line_get_beside(qmgr, before, domain);
+    qmgr_scans_skip_delivery(qmgr, delivery);
+    if (before->newest == delivery)
+        before->newest = NULL;
+    qmgr_line_leave(delivery);
+    delivery->line = line;
+    qmgr_delivery_set_rerouted(qmgr, delivery);
+    qmgr_line_join(delivery);
+    qmgr_line_review(qmgr, before);
+    if (message->work != NULL && message->work->is_decoded)
+        qmgr_routes_apply(message, &message->work->envelope, &message->work->arena);
+}

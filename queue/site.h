@@ -31,7 +31,8 @@ enum site_message_kind {
     SITE_MESSAGE_OUTCOME, /* to the home: count: enum site_outcome; until: when it began; waiting:
                              the sender has heard of a pause */
     SITE_MESSAGE_RATE,    /* to the home: rate number `waiting` of `count`: `limit` in `until` us */
-    SITE_MESSAGE_LABEL,   /* to the home: octets of `text` from `waiting` on, of `count` in all */
+    SITE_MESSAGE_LABEL,   /* to the home: octets of `text` from `waiting` on, of `count` in all;
+                             limit 1: of the name of the source */
     SITE_MESSAGE_ORDER,   /* to the home: octets of a struct site_order, from `waiting` on */
     SITE_MESSAGE_MAIL_WANT,   /* to the home: count rights to say MAIL, rank; limit, until: as
                                  MAIL_RETURN */

@@ -145,15 +145,18 @@ static void home_on_rate(struct site_home *home, const struct site_message *mess
 
 static void home_on_label(struct site *site, const struct site_message *message)
 {
-    CHECK(message->count <= SITE_LABEL_MAX && message->waiting < message->count);
-    uint32_t size = message->count - message->waiting;
+    bool is_source = message->limit == 1;
+    char *text = is_source ? site->source : site->label;
+    uint8_t *text_size = is_source ? &site->source_size : &site->label_size;
 
-    if (site->label_size > 0)
+    CHECK(message->count <= (is_source ? SITE_SOURCE_MAX : SITE_LABEL_MAX) &&
+          message->waiting < message->count);
+    uint32_t size = message->count - message->waiting;
+    if (*text_size > 0)
         return; /* it has one */
-    memcpy(site->label + message->waiting, message->text,
-           size < SITE_TEXT_SIZE ? size : SITE_TEXT_SIZE);
+    memcpy(text + message->waiting, message->text, size < SITE_TEXT_SIZE ? size : SITE_TEXT_SIZE);
     if (size <= SITE_TEXT_SIZE)
-        site->label_size = (uint8_t)message->count;
+        *text_size = (uint8_t)message->count;
 }
 
 /* Rights end, and what was used is counted. A shard that used some before it heard of a rate

@@ -56,18 +56,27 @@ static void mail_home_may_forget(struct site *site)
         site->is_home_told = false;
 }
 
+static void text_tell(struct site_set *sites, const struct site *site, struct span text,
+                      bool is_source)
+{
+    for (uint32_t from = 0; from < text.size; from += SITE_TEXT_SIZE) {
+        struct site_message message = {.kind = SITE_MESSAGE_LABEL,
+                                       .count = text.size,
+                                       .waiting = from,
+                                       .limit = is_source ? 1 : 0};
+        uint32_t size = text.size - from;
+        memcpy(message.text, text.data + from, size < SITE_TEXT_SIZE ? size : SITE_TEXT_SIZE);
+        site_post_home(sites, site, &message);
+    }
+}
+
 /* For who asks the home what binds the site; the home may never have met it itself. */
 void site_label_tell(struct site_set *sites, const struct site *site)
 {
     if (site->key % sites->options.shard_count == sites->options.shard)
         return;
-    for (uint32_t from = 0; from < site->label_size; from += SITE_TEXT_SIZE) {
-        struct site_message message = {
-            .kind = SITE_MESSAGE_LABEL, .count = site->label_size, .waiting = from};
-        uint32_t size = site->label_size - from;
-        memcpy(message.text, site->label + from, size < SITE_TEXT_SIZE ? size : SITE_TEXT_SIZE);
-        site_post_home(sites, site, &message);
-    }
+    text_tell(sites, site, span_of(site->source, site->source_size), true);
+    text_tell(sites, site, span_of(site->label, site->label_size), false);
 }
 
 static void mail_tell_rates(struct site_set *sites, struct site *site)

@@ -150,7 +150,8 @@ static void released_site_gives_its_rights_back(void **state)
     net_fini(&net);
 }
 
-/* Goal: who asks the home by the site's name finds it, however long the name is. */
+/* Goal: who asks the home by the site's name finds it, and its source, however long the names are.
+ */
 static void home_hears_the_name(void **state)
 {
     static const char *const names[] = {
@@ -165,12 +166,15 @@ static void home_hears_the_name(void **state)
         print_message("# case: %s\n", names[i]);
         net_init(&net, 2, 3, 10, 1);
         struct site *site = site_get(net.shards[1].sites, 2, name, net.now);
+        site_set_source(site, name);
         site_hold(site);
         site_rates_set(net.shards[1].sites, site, &set, net.now);
         assert_int_equal(ERR_AGAIN, acquire(&net, 1, site));
         net_settle(&net);
         assert_true(span_is_equal(view_at_home(&net, 0).label,
                                   span_head(name, name.size < 63 ? name.size : 63)));
+        assert_true(span_is_equal(view_at_home(&net, 0).source,
+                                  span_head(name, name.size < 31 ? name.size : 31)));
         net_fini(&net);
     }
 }

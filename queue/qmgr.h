@@ -391,6 +391,24 @@ struct qmgr_group {
  * may come more than once: add up. Costs what there are lines, or senders; never a message. */
 uint32_t qmgr_groups(const struct qmgr *qmgr, enum qmgr_group_by by, uint64_t *cursor,
                      struct qmgr_group *ret_groups, uint32_t max, struct tick_now now);
+
+/* What waits for a site, or for a domain. */
+#define QMGR_NAME_SITES_MAX 8u
+struct qmgr_name_use {
+    struct qmgr_class_use {
+        uint64_t ready, active, waiting, held; /* deliveries */
+        uint64_t unseen;                       /* waiting or held: too many to look at each */
+        tick_us next_try;                      /* of what waits and was looked at */
+    } classes[QMGR_ROUND_CLASS_COUNT];         /* the last one stands for all that follow, too */
+    char sites[QMGR_NAME_SITES_MAX][SITE_LABEL_MAX + 1]; /* that the domain's mail goes to */
+    uint32_t site_count;
+};
+/** Add a slice of what goes to the site or domain of this name: `*cursor` starts at 0, UINT64_MAX
+ * at the end. A bounded look. */
+void qmgr_name_use_add(const struct qmgr *qmgr, struct span name, uint64_t *cursor,
+                       struct qmgr_name_use *use, tick_us now);
+/** The names and promised turns that are in force; NULL: none. */
+const struct qmgr_classes *qmgr_get_classes(const struct qmgr *qmgr);
 /** Invariants; returns how many messages have no next event (must be 0). */
 uint32_t qmgr_verify(const struct qmgr *qmgr);
 

@@ -466,6 +466,11 @@ void qmgr_set_classes(struct qmgr *qmgr, const struct qmgr_classes *classes)
     qmgr->classes = classes;
 }
 
+const struct qmgr_classes *qmgr_get_classes(const struct qmgr *qmgr)
+{
+    return qmgr->classes;
+}
+
 const char *qmgr_class_name(const struct qmgr *qmgr, uint8_t class,
                             char ret_text[QMGR_CLASS_NAME_SIZE])
 {

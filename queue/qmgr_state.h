@@ -28,6 +28,7 @@
  *   qmgr_scan.c      the operators' view: what matches a filter, and counts by group
  *   qmgr_route.c     deliveries that go by another domain than that of their recipients
  *   qmgr_recover.c   PROGRESS applied to a message that comes back
+ *   qmgr_name_use.c  what waits for one site or domain, for operators
  *   qmgr_verify.c    all invariants of these structures
  */
 

@@ -207,6 +207,17 @@ const struct rate_window *rate_limiter_binding(struct rate_limiter *limiter, tic
     return binding;
 }
 
+uint32_t rate_limiter_uses(struct rate_limiter *limiter, uint32_t out, tick_us now,
+                           struct rate_use ret_uses[RATE_MAX])
+{
+    for (uint32_t i = 0; i < limiter->count; i++) {
+        struct rate_window *window = &limiter->windows[i];
+        window_expire(window, now);
+        ret_uses[i] = (struct rate_use){window->rate, window->total, window_next(window, out, now)};
+    }
+    return limiter->count;
+}
+
 void rate_limiter_verify(const struct rate_limiter *limiter)
 {
     CHECK(limiter->count <= RATE_MAX);

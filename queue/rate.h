@@ -82,6 +82,14 @@ void rate_limiter_restore(struct rate_limiter *limiter, tick_us length, tick_us 
 tick_us rate_limiter_next(struct rate_limiter *limiter, uint32_t out, tick_us now);
 /** The window with the least room for more; NULL without a rate. */
 const struct rate_window *rate_limiter_binding(struct rate_limiter *limiter, tick_us now);
+struct rate_use {
+    struct rate rate;
+    uint32_t used;
+    tick_us next; /* as rate_limiter_next(), of this window alone */
+};
+/** What is used of each window, besides `out` others; how many windows there are. */
+uint32_t rate_limiter_uses(struct rate_limiter *limiter, uint32_t out, tick_us now,
+                           struct rate_use ret_uses[RATE_MAX]);
 /** CHECKs all invariants. For tests. */
 void rate_limiter_verify(const struct rate_limiter *limiter);
 

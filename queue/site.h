@@ -169,6 +169,9 @@ void site_host_report(struct site_set *sites, const void *address, uint32_t addr
                       bool is_ok, tick_us now);
 bool site_host_is_dead(const struct site_set *sites, const void *address, uint32_t address_size,
                        tick_us now);
+/** Until then; 0, or a time that is over: it is not. */
+tick_us site_host_dead_until(const struct site_set *sites, const void *address,
+                             uint32_t address_size);
 
 /* ---- orders ---- */
 
@@ -265,6 +268,7 @@ struct site_view { /* for `status` and `queue show` */
     tick_us paused_until;
     uint32_t failures;
     struct rate_set rates; /* as this shard's configuration has them */
+    uint32_t mail_held;    /* rights to say MAIL that are at hand at this shard */
     bool is_suspended;     /* until paused_until */
     bool is_home;          /* then what follows is of all shards */
     uint32_t allowed;      /* connections at once, by what the site's answers taught */
@@ -272,10 +276,12 @@ struct site_view { /* for `status` and `queue show` */
     tick_us allowed_since;
     const struct site_order *orders; /* in force; valid until the next call into the sites */
     uint32_t order_count;
-    uint32_t mail_out;     /* rights that are out */
-    struct rate binding;   /* the rate with the least room; count 0: none */
-    uint32_t binding_used; /* MAILs in that window now */
-    tick_us mail_next;     /* when the next right can be had, if nothing comes back */
+    uint32_t mail_out;              /* rights that are out */
+    struct rate binding;            /* the rate with the least room; count 0: none */
+    uint32_t binding_used;          /* MAILs in that window now */
+    tick_us mail_next;              /* when the next right can be had, if nothing comes back */
+    struct rate_use uses[RATE_MAX]; /* of each window, orders' too; as they are listed there */
+    uint32_t use_count;
 };
 /** Iterate: `*cursor` starts at 0; false at the end. Only this view says what the home knows. */
 bool site_next(const struct site_set *sites, uint32_t *cursor, struct site_view *ret_view);

@@ -114,11 +114,17 @@ void site_host_skip(struct site_set *sites, const void *address, uint32_t addres
     memcpy(sites->dead[place].address, address, address_size);
 }
 
-bool site_host_is_dead(const struct site_set *sites, const void *address, uint32_t address_size,
-                       tick_us now)
+tick_us site_host_dead_until(const struct site_set *sites, const void *address,
+                             uint32_t address_size)
 {
     CHECK(address_size > 0 && address_size <= SITE_ADDRESS_MAX);
     uint32_t place = dead_find(sites, span_of(address, address_size));
 
-    return place != SITE_DEAD_MAX && sites->dead[place].until > now;
+    return place != SITE_DEAD_MAX ? sites->dead[place].until : 0;
+}
+
+bool site_host_is_dead(const struct site_set *sites, const void *address, uint32_t address_size,
+                       tick_us now)
+{
+    return site_host_dead_until(sites, address, address_size) > now;
 }

@@ -16,6 +16,7 @@ struct site_view site_get_view(const struct site *site)
         .paused_until = site->paused_until,
         .failures = site->failures,
         .rates = site->rates,
+        .mail_held = site->mail_held,
         .is_suspended = site->is_suspended,
     };
 }
@@ -32,6 +33,7 @@ static void view_add_home(const struct site_set *sites, struct site_home *home,
     view->allowed_since = learned.since;
     view->orders = site_home_orders(home, &view->order_count);
     view->mail_out = home->mail_out_total;
+    view->use_count = rate_limiter_uses(&home->mails, home->mail_out_total, now, view->uses);
     const struct rate_window *binding = rate_limiter_binding(&home->mails, now);
     if (binding == NULL)
         return;

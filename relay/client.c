@@ -350,6 +350,18 @@ void client_close_idle(struct client *client, uint64_t site, tick_us now)
     }
 }
 
+uint32_t client_idle_count(const struct client *client, uint64_t site)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < CLIENT_BUCKETS; i++) {
+        const struct client_connection *connection = client->idle[i];
+        for (; connection != NULL; connection = connection->next)
+            count += connection->site == site;
+    }
+    return count;
+}
+
 /* ---- the shard's turn ---- */
 
 void client_on_flow(struct client *client, const struct flow_event *event, tick_us now)
@@ -383,5 +395,9 @@ tick_us client_deadline(const struct client *client)
 
 struct client_stats client_get_stats(const struct client *client)
 {
-    return client->stats;
+    struct client_stats stats = client->stats;
+
+    stats.open_max = client->options.connection_count_max;
+    stats.strangers = client->strangers;
+    return stats;
 }

@@ -154,6 +154,9 @@ void client_cancel(struct client *client, uint64_t user, tick_us now);
  * 0). */
 void client_close_idle(struct client *client, uint64_t site, tick_us now);
 
+/** Kept connections of a site that nothing uses now. */
+uint32_t client_idle_count(const struct client *client, uint64_t site);
+
 void client_on_flow(struct client *client, const struct flow_event *event, tick_us now);
 void client_advance(struct client *client, tick_us now);
 tick_us client_deadline(const struct client *client);
@@ -163,6 +166,8 @@ struct client_stats {
         desynchronised, tls_handshakes, tls_failures;
     uint64_t races, races_won; /* connections over the other family begun; and sooner there */
     uint32_t open, idle;
+    uint32_t open_max,
+        strangers; /* strangers: open ones at sites where nobody has answered lately */
 };
 struct client_stats client_get_stats(const struct client *client);
 

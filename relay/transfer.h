@@ -100,6 +100,26 @@ const struct reaction_set *transfer_reactions(const struct transfer *transfer);
 struct reaction_stats transfer_reaction_stats(const struct transfer *transfer, uint32_t index);
 /** Deliveries sent to other shards' connections so far. */
 uint64_t transfer_handovers(const struct transfer *transfer);
+
+/* What people see of the hub, apart from queue, sites, sources and client. */
+struct transfer_view {
+    const struct qmgr_options *queue; /* retries */
+    uint64_t read_memory, read_memory_max;
+    uint32_t flows; /* of the plane, of all kinds */
+};
+struct transfer_view transfer_get_view(const struct transfer *transfer);
+/* This shard's part of one site seen from one source. */
+#define TRANSFER_VIEW_HOST_MAX 8u
+struct transfer_site_view {
+    uint32_t idle;   /* connections that are kept, and free */
+    bool has_room;   /* client_has_room() */
+    uint32_t unread; /* deliveries that wait for memory to read their bodies into */
+    uint32_t away;   /* on other shards' connections */
+    uint32_t address_count, dead_count; /* of the hosts of mail that waits there: 0: none does */
+    struct flow_address dead[TRANSFER_VIEW_HOST_MAX]; /* the first of these: tried last */
+    tick_us dead_until[TRANSFER_VIEW_HOST_MAX];
+};
+struct transfer_site_view transfer_get_site_view(struct transfer *transfer, uint64_t key);
 struct qmgr *transfer_queue(struct transfer *transfer);
 struct site_set *transfer_sites(struct transfer *transfer);
 struct source_set *transfer_sources(struct transfer *transfer);

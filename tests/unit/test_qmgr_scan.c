@@ -294,6 +294,40 @@ static void groups_are_counted(void **state)
     fixture_fini(&f);
 }
 
+static struct qmgr_name_use name_use(const struct fixture *f, const char *name)
+{
+    struct qmgr_name_use use = {0};
+    uint64_t cursor = 0;
+
+    while (cursor != UINT64_MAX)
+        qmgr_name_use_add(f->qmgr, span_from_text(name), &cursor, &use, f->now.tick);
+    return use;
+}
+
+static void what_goes_to_a_name_is_counted(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    world_make(&f);
+    struct qmgr_name_use use = name_use(&f, "V");
+    assert_int_equal(1, use.classes[0].waiting);
+    assert_true(use.classes[0].next_try > f.now.tick);
+    assert_int_equal(0, use.classes[0].ready + use.classes[0].held + use.classes[0].unseen);
+    assert_int_equal(1, use.classes[3].ready);
+    assert_int_equal(1, use.site_count);
+    assert_string_equal("Site.Example", use.sites[0]);
+    use = name_use(&f, "site.example"); /* the other pool has no site yet */
+    assert_int_equal(1, use.classes[0].waiting);
+    assert_int_equal(0, use.classes[3].ready + use.site_count);
+    use = name_use(&f, "u");
+    assert_int_equal(1, use.classes[0].active);
+    assert_int_equal(0, use.classes[0].waiting + use.classes[0].unseen);
+    use = name_use(&f, "x");
+    assert_int_equal(0, use.classes[0].waiting + use.classes[0].ready + use.classes[0].active);
+    fixture_fini(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -304,6 +338,7 @@ int main(void)
         cmocka_unit_test(scans_are_bounded),
         cmocka_unit_test(step_is_bounded),
         cmocka_unit_test(groups_are_counted),
+        cmocka_unit_test(what_goes_to_a_name_is_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

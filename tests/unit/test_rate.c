@@ -201,6 +201,12 @@ static void next_says_when(void **state)
     assert_int_equal(60,
                      rate_limiter_binding(&limiter, start + TICK_S(11))->rate.window / TICK_S(1));
     assert_int_equal(start + TICK_S(60) + 1, rate_limiter_next(&limiter, 0, start + TICK_S(11)));
+    struct rate_use uses[RATE_MAX];
+    assert_int_equal(2, rate_limiter_uses(&limiter, 0, start + TICK_S(11), uses));
+    assert_int_equal(1, uses[0].used);
+    assert_int_equal(start + TICK_S(11), uses[0].next);
+    assert_int_equal(3, uses[1].used);
+    assert_int_equal(start + TICK_S(60) + 1, uses[1].next);
     rate_limiter_fini(&limiter);
 }
 

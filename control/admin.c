@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "control/admin_answer.h"
+#include "control/admin_explain.h"
 #include "control/admin_internal.h"
 #include "control/admin_pattern.h"
 #include "control/admin_plane.h"
@@ -101,6 +102,7 @@ static bool job_prepare_site(struct admin *admin, struct admin_client *client, b
         admin_site_order_prepare(job_verb(client), client->parsed, query, why);
 
     if (kind == ADMIN_SITE_NONE && !admin_pattern_prepare(job_verb(client), query) &&
+        !admin_explain_prepare(job_verb(client), client->parsed, query) &&
         !admin_site_prepare(job_verb(client), client->parsed, query))
         return false;
     *ret_is_ready = kind != ADMIN_SITE_REFUSED && query->found != NULL;
@@ -184,6 +186,8 @@ static void job_end(struct admin *admin)
         admin_source_end(&job->query);
     else if (admin_pattern_owns(&job->query))
         admin_pattern_end(&job->query);
+    else if (admin_explain_owns(&job->query))
+        admin_explain_end(&job->query);
     else if (job->query.kind == SHARD_QUERY_TRANSFER)
         admin_site_end(&job->query);
     else if (!job->is_capture)
@@ -236,7 +240,8 @@ static void job_begin(struct admin *admin, struct admin_client *client)
         job->groups = json_object();
     else if (job->query.kind != SHARD_QUERY_STATUS && job->query.kind != SHARD_QUERY_QUEUE_ACT &&
              !job->is_capture && !admin_site_order_owns(&job->query) &&
-             !admin_pattern_owns(&job->query) && !admin_source_owns(&job->query))
+             !admin_pattern_owns(&job->query) && !admin_source_owns(&job->query) &&
+             !admin_explain_owns(&job->query))
         job->rows = json_array();
     client->state = ADMIN_CLIENT_WORKING;
     job_ask(admin);
@@ -348,6 +353,9 @@ static void job_finish(struct admin *admin, tick_us now)
         admin_client_refuse(admin, client, "no such message in the queue");
     else if (admin_source_owns(&job->query) && !admin_source_finish(job->answer, &job->query))
         admin_client_refuse(admin, client, "no such source (angarium source show)");
+    else if (admin_explain_owns(&job->query) && !admin_explain_finish(job->answer, &job->query))
+        admin_client_refuse(
+            admin, client, "no such site or domain: nothing waits for it or was sent there lately");
     else if (admin_site_order_owns(&job->query) &&
              !admin_site_order_finish(job->answer, &job->query))
         admin_client_refuse(admin, client,
@@ -421,7 +429,7 @@ static bool job_add(struct admin *admin)
         return true;
     case SHARD_QUERY_TRANSFER:
         if (admin_site_order_owns(&job->query) || admin_pattern_owns(&job->query) ||
-            admin_source_owns(&job->query))
+            admin_source_owns(&job->query) || admin_explain_owns(&job->query))
             return true; /* it adds up in the query */
         admin_site_add(job->rows, &job->query, job->shard, (uint32_t)job->limit);
         job->row_count = json_array_size(job->rows);

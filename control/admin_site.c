@@ -138,13 +138,19 @@ static json_t *order_row(const struct site_order *order, tick_us now)
     return row;
 }
 
-static json_t *orders_array(const struct found_site *site, tick_us now)
+json_t *admin_site_orders(const struct site_order *orders, uint32_t count, tick_us now)
 {
     json_t *rows = json_array();
 
-    for (uint32_t i = 0; site->orders != NULL && i < site->view.order_count; i++)
-        json_array_append_new(rows, order_row(&site->orders[i], now));
+    for (uint32_t i = 0; orders != NULL && i < count; i++)
+        json_array_append_new(rows, order_row(&orders[i], now));
     return rows;
+}
+
+const char *admin_site_learn_reason(enum site_learn_reason reason)
+{
+    CHECK(reason < SITE_LEARN_REASON_COUNT);
+    return learn_reasons[reason];
 }
 
 /* What only the home knows. */
@@ -185,7 +191,8 @@ static json_t *site_row(const struct found_site *site, tick_us now)
                         json_boolean(view->is_suspended && view->paused_until > now));
     if (view->is_home) {
         home_add(row, view, now);
-        json_object_set_new(row, "orders", orders_array(site, now));
+        json_object_set_new(row, "orders",
+                            admin_site_orders(site->orders, site->view.order_count, now));
     }
     return row;
 }

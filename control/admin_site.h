@@ -16,6 +16,10 @@
 bool admin_site_prepare(const char *verb, const json_t *request, struct shard_query *query);
 /** What the shard found, as rows, up to `limit` in all. */
 void admin_site_add(json_t *rows, struct shard_query *query, uint32_t shard, uint32_t limit);
+/** Orders as rows; NULL: none. New reference. */
+json_t *admin_site_orders(const struct site_order *orders, uint32_t count, tick_us now);
+/** "few at first" */
+const char *admin_site_learn_reason(enum site_learn_reason reason);
 /** Free what prepare allocated. */
 void admin_site_end(struct shard_query *query);
 

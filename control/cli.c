@@ -305,6 +305,22 @@ static enum status site_verb(const struct cli *cli, const struct verb *verb)
     return request_run(cli, verb, request);
 }
 
+static json_t *explain_ask(const void *context, const char *verb, const char *id)
+{
+    json_t *request = json_pack("{ss,ss}", "verb", verb, "id", id);
+    json_t *answer = relay_ask(context, request);
+
+    json_decref(request);
+    return answer;
+}
+
+static enum status explain_verb(const struct cli *cli, const struct verb *verb)
+{
+    json_t *answer = cli_explain_gather(explain_ask, cli, cli->operands[0]);
+
+    return answer == NULL ? STATUS_FAILED : answer_print(cli, verb, answer);
+}
+
 static void status_print(const json_t *answer, wall_us now, FILE *out)
 {
     (void)now;
@@ -410,6 +426,9 @@ static const struct verb verbs[] = {
     {"reroute", 1, WORD_MAX, "TERM=VALUE...|all --to DOMAIN --reason TEXT [--dry-run]",
      "goes by the route and mail exchangers of another domain", order_verb, cli_order_print},
     {"queue show", 1, 1, "ID", "one message and its recipients", relay_verb, cli_queue_show_print},
+    {"explain", 1, 1, "ID|SITE|DOMAIN",
+     "why mail goes, or does not: every limit in force, and which one binds now", explain_verb,
+     cli_explain_print},
     {"site show", 0, 1, "[NAME] [--limit N]",
      "sites: limits, what is used of them, which rate binds", relay_verb, cli_site_show_print},
     {"site suspend", 1, 1, "NAME --duration TIME --reason TEXT [--dry-run]",

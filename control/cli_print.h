@@ -13,6 +13,7 @@ void cli_status_print(const json_t *answer, FILE *out);
 void cli_site_show_print(const json_t *answer, wall_us now, FILE *out);
 void cli_site_patterns_print(const json_t *answer, wall_us now, FILE *out);
 void cli_site_order_print(const json_t *answer, wall_us now, FILE *out);
+void cli_explain_print(const json_t *answer, wall_us now, FILE *out);
 void cli_source_print(const json_t *answer, wall_us now, FILE *out);
 void cli_flows_print(const json_t *answer, wall_us now, FILE *out);
 void cli_counters_print(const json_t *answer, wall_us now, FILE *out);
@@ -23,6 +24,14 @@ void cli_queue_summary_print(const json_t *answer, wall_us now, FILE *out);
 void cli_queue_list_print(const json_t *answer, wall_us now, FILE *out);
 void cli_queue_show_print(const json_t *answer, wall_us now, FILE *out);
 
+/**
+ * Everything that explains one message, site or domain: the relay is asked once for the message,
+ * and once for each site that mail goes to. The answer, which says "ok": false when something was
+ * refused; NULL when `ask` gave none.
+ */
+json_t *cli_explain_gather(json_t *(*ask)(const void *context, const char *verb, const char *id),
+                           const void *context, const char *operand);
+
 /** "45s", "5m", "3h", "2d": the largest unit that fits. Returns ret_text. */
 const char *cli_age_format(int64_t us, char ret_text[24]);
 /** "999", "10k", "1.5M": three digits. Returns ret_text. */
@@ -31,6 +40,8 @@ const char *cli_size_format(uint64_t octets, char ret_text[24]);
 /* ---- for those who print ---- */
 #define CLI_SHOWN_MAX  200u /* octets of a peer's text */
 #define CLI_SHOWN_SIZE (CLI_SHOWN_MAX * 4 + 1)
+/** One order about a site, of those in an answer, on a line. */
+void cli_site_order_row_print(const json_t *row, FILE *out);
 /** A number of the answer, or of a group in it (NULL: none); 0 when it is not there. */
 int64_t cli_number(const json_t *object, const char *group, const char *name);
 /** A text of the answer, fit for a terminal. */

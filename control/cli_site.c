@@ -7,7 +7,7 @@
 
 #include "control/cli_print.h"
 
-static void site_order_row_print(const json_t *row, FILE *out)
+void cli_site_order_row_print(const json_t *row, FILE *out)
 {
     char text[CLI_SHOWN_SIZE], time[24];
 
@@ -57,7 +57,7 @@ static void site_row_print(const json_t *row, FILE *out)
     fprintf(out, "\n");
     const json_t *orders = json_object_get(row, "orders");
     for (size_t i = 0; i < json_array_size(orders); i++)
-        site_order_row_print(json_array_get(orders, i), out);
+        cli_site_order_row_print(json_array_get(orders, i), out);
 }
 
 void cli_site_order_print(const json_t *answer, wall_us now, FILE *out)

@@ -291,6 +291,11 @@ def has_its_mail_after_a_restart():
     daemon = Daemon(write_config("relay.yaml", cores=2))
     wait_until(lambda: len(queue_rows()) == 1, "recovered")
     submit("c@dead.example")
+    wait_until(lambda: re.search(r"binds +site pauses for [0-9]+[sm] more after 1 failures", cli("explain", "dead.example")[1]),
+               "the site pauses")
+    status, text = cli("explain", [row["id"] for row in queue_rows() if row["recipient"] == "c@dead.example"][0])
+    expect(status == 0 and "deferred 1 times, pauses grow from" in text and "last reply: " in text, text)
+    expect(text.count("site       dead.example") == 1 and text.count("\ncore ") == 2, text)
     daemon.stop(signal.SIGKILL)
     daemon = Daemon(path("relay.yaml"))
     wait_until(lambda: len(queue_rows()) == 2, "recovered")
@@ -318,6 +323,7 @@ def remembers_what_it_sent():
         talk.flush()
         status, text = cli("site", "show", "hop.example")
         expect(status == 0 and "1/1h has 1, 0 more on their way, the next in 59m" in text, text)
+        explains_what_binds()
         operators_suspend_a_site()
         daemon.stop()
         peer.close()
@@ -391,6 +397,8 @@ def operators_suspend_a_source():
     status, text = cli("source", "show")
     expect(status == 0 and "127.0.0.1" in text and "out1.example" in text and text.count("in use") >= 2, text)
     expect("its warm-up has not begun" in text, text)
+    submit("e@dead.example")
+    wait_until(lambda: "site       dead.example from out1\n" in cli("explain", "dead.example")[1], "a site is seen from the source")
     wrong = (("suspend", "out1", "--duration", "1h"), ("suspend", "out1", "--reason", "x"), ("resume", "out3"), ("show", "out3"),
              ("suspend", "out1", "--reason", "x", "--duration", "32d"), ("suspend", "out3", "--reason", "x", "--duration", "1h"))
     for arguments in wrong:
@@ -401,9 +409,37 @@ def operators_suspend_a_source():
     status, text = cli(*suspend)
     expect(status == 0 and "suspended for 1h more: listed" in text and "out2" not in text, text)
     expect("suspended" in cli("source", "show", "out1")[1] and "event=source_order" in daemon.log_text())
+    text = cli("explain", "dead.example")[1]
+    expect(re.search(r"site +dead.example from out1\n +binds +source suspended for (59m|1h) more: listed\n", text), text)
     status, text = cli("source", "resume", "out1")
     expect(status == 0 and "in use" in text and "suspended" not in cli("source", "show")[1], text)
     daemon.stop()
+
+
+def explains_what_binds():
+    """A rate that is used up, mail whose turn it is and mail that is held, a suspended site, and what nobody knows."""
+    status, text = cli("explain", "HOP.example")
+    expect(status == 0 and re.search(r"binds +rate 1/1h: 1 of 1, the next in (59m|1h)\n", text), text)
+    expect(len(re.findall(r"limit +connections configured: 1 of 20\n", text)) == 1, text)
+    message = queue_rows()[0]["id"]
+    status, text = cli("hold", "domain=hop.example")
+    order = text.split()[1].rstrip(":")
+    wait_until(lambda: f"held by order {order} until it is released" in cli("explain", message)[1], "held")
+    expect("class 0: 0 ready, 0 active, 1 held, 0 waiting" in cli("explain", message)[1], text)
+    cli("release", "all")
+    wait_until(lambda: "its turn" in cli("explain", message)[1] or "due: 0 of" in cli("explain", message)[1], "released")
+    cli("site", "suspend", "hop.example", "--reason", "long", "--duration", "2h")
+    status, text = cli("explain", "hop.example")
+    expect(re.search(r"binds +site suspended for (1|2)h more\n", text) and re.search(r"also +rate 1/1h: 1 of 1", text), text)
+    cli("site", "resume", "hop.example")
+    status, text = cli("explain", message, "--json")
+    answer = json.loads(text)
+    expect(status == 0 and answer["explained"][0]["sites"][0]["binds"] == "rate", text)
+    expect(answer["recipients"][0]["id"] == message and answer["explained"][0]["goes_to"] == ["hop.example"], text)
+    status, text = cli("explain", "nobody.example")
+    expect(status == 1 and "no such site or domain" in text, text)
+    status, text = cli("explain", message[:-1] + ("0" if message[-1] != "0" else "1"))
+    expect(status == 1 and text.startswith("angarium: no such"), text)
 
 
 def operators_suspend_a_site():

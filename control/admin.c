@@ -266,19 +266,50 @@ static void job_resume(struct admin *admin)
 {
     admin->job = admin->parked;
     admin->parked = (struct admin_job){0};
-    if (!admin->job.is_blocked)
-        job_ask(admin);
+    job_ask(admin);
+}
+
+/* The client does not take what was found: others need not wait for that. */
+static void job_put_aside(struct admin *admin)
+{
+    struct admin_job *aside = malloc(sizeof(*aside));
+
+    CHECK(aside != NULL && admin->job.is_blocked && admin->job.client->aside == NULL);
+    *aside = admin->job;
+    admin->job.client->aside = aside;
+    admin->job = (struct admin_job){0};
+}
+
+static void job_take_up(struct admin *admin, struct admin_client *client)
+{
+    CHECK(job_is_idle(admin));
+    admin->job = *client->aside;
+    free(client->aside);
+    client->aside = NULL;
+}
+
+/* Whose walk was put aside, and may go on; NULL: nobody's. */
+static struct admin_client *client_ready_again(struct admin *admin)
+{
+    for (uint32_t i = 0; i < ADMIN_CLIENT_MAX && admin->parked.client == NULL; i++) {
+        struct admin_client *client = &admin->clients[i];
+        if (client->aside != NULL && !client->aside->is_blocked)
+            return client;
+    }
+    return NULL;
 }
 
 void admin_jobs_run(struct admin *admin)
 {
-    if (admin->job.is_blocked && admin->parked.client == NULL) { /* nothing of it is with a shard */
-        admin->parked = admin->job;
-        admin->job = (struct admin_job){0};
-    }
+    struct admin_client *next;
+
+    if (admin->job.is_blocked) /* nothing of it is with a shard */
+        job_put_aside(admin);
     for (uint32_t round = 0; round <= ADMIN_CLIENT_MAX && job_is_idle(admin); round++) {
-        struct admin_client *next = client_next(admin);
-        if (next != NULL) {
+        if ((next = client_ready_again(admin)) != NULL) {
+            job_take_up(admin, next);
+            job_ask(admin);
+        } else if ((next = client_next(admin)) != NULL) {
             job_begin(admin, next);
         } else {
             if (admin->parked.client != NULL)
@@ -291,24 +322,23 @@ void admin_jobs_run(struct admin *admin)
 /* The next slice, after those who want something short. */
 static void job_continue(struct admin *admin)
 {
-    if (admin->parked.client == NULL && admin_queue_is_walk(job_verb(admin->job.client))) {
+    if (admin->job.is_blocked) {
+        admin_jobs_run(admin);
+    } else if (admin->parked.client == NULL && admin_queue_is_walk(job_verb(admin->job.client))) {
         admin->parked = admin->job;
         admin->job = (struct admin_job){0};
         admin_jobs_run(admin);
-    } else if (!admin->job.is_blocked) {
+    } else {
         job_ask(admin);
     }
 }
 
 void admin_job_unblock(struct admin *admin, struct admin_client *client)
 {
-    if (admin->parked.client == client && admin->parked.is_blocked) {
-        admin->parked.is_blocked = false;
-        admin_jobs_run(admin);
-    } else if (admin->job.client == client && admin->job.is_blocked) {
-        admin->job.is_blocked = false;
-        job_continue(admin);
-    }
+    if (client->aside == NULL || !client->aside->is_blocked)
+        return;
+    client->aside->is_blocked = false;
+    admin_jobs_run(admin);
 }
 
 void admin_job_forget_client(struct admin *admin, const struct admin_client *client)
@@ -317,6 +347,14 @@ void admin_job_forget_client(struct admin *admin, const struct admin_client *cli
         admin->job.client = NULL;
         if (admin->job.is_blocked)
             job_end(admin);
+    }
+    if (client->aside != NULL) {
+        struct admin_job job = admin->job;
+        admin->job = *client->aside;
+        free(client->aside);
+        ((struct admin_client *)(uintptr_t)client)->aside = NULL;
+        job_end(admin);
+        admin->job = job;
     }
     if (admin->parked.client == client) {
         struct admin_job job = admin->job;

@@ -24,6 +24,7 @@ enum admin_client_state {
     ADMIN_CLIENT_WRITING
 };
 
+struct admin_job;
 struct admin_client {
     enum admin_client_state state;
     int fd;
@@ -34,6 +35,7 @@ struct admin_client {
     json_t *parsed; /* WAITING, WORKING */
     char *answer;   /* octets that are not all out */
     size_t answer_size, answer_sent;
+    struct admin_job *aside; /* its walk, while it has not taken what was found; NULL: none */
 };
 
 struct admin_job {

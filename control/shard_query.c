@@ -77,6 +77,8 @@ static void query_list(struct qmgr *queue, uint32_t shard, struct shard_query *q
 
     CHECK(query->row_max <= SHARD_QUERY_ROWS_MAX);
     uint32_t count = query_step(queue, query, matches, query->row_max, now);
+    const struct qmgr_message *opened = NULL;
+    const struct envelope *envelope = NULL;
     for (uint32_t i = 0; i < count; i++) {
         const struct qmgr_match *match = &matches[i];
         struct shard_queue_row *row = &query->rows[query->row_count++];
@@ -85,7 +87,9 @@ static void query_list(struct qmgr *queue, uint32_t shard, struct shard_query *q
             row_fill_unreadable(queue, row, match, &status, shard);
             continue;
         }
-        const struct envelope *envelope = qmgr_message_envelope(match->message);
+        if (match->message != opened)
+            envelope = qmgr_message_envelope(match->message);
+        opened = match->message;
         struct qmgr_status status = qmgr_recipient_status(
             &envelope->recipients[match->recipient_index], match->delivery, now);
         row_fill(queue, row, envelope, match->recipient_index, &status, shard);

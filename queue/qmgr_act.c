@@ -13,8 +13,8 @@
  * Rules
  *   1. What is under way (ACTIVE) is asked to end, and its results win: a recipient that was
  *      delivered is delivered. What is left DUE when the attempt ends gets the order then: it
- *      waits as a `wish` of the delivery. A later order replaces an earlier wish, a release or a
- *      retry withdraws one to hold.
+ *      waits as a `wish` of the delivery. Wishes are fulfilled as they were given; of several to
+ *      hold, or to reroute, the last; a release or a retry withdraws those to hold.
  *   2. HOLD, RELEASE, BOUNCE, DELETE and REROUTE are in the spool with the lazy records: after a
  * crash at most the last second of orders is forgotten. A wish lives as long as the attempt.
  *   3. The expiry of what is HELD goes on: every message ends.
@@ -105,20 +105,44 @@ static bool verb_ends_recipients(enum qmgr_verb verb)
     return verb == QMGR_VERB_BOUNCE || verb == QMGR_VERB_DELETE;
 }
 
-void qmgr_wish_fulfil(struct qmgr *qmgr, struct qmgr_delivery *delivery,
-                      const struct qmgr_wish *wish, struct qmgr_settling *settling)
+void qmgr_wishes_free(struct qmgr_wish *wishes)
 {
-    if (!qmgr_envelope_is_here(delivery->message))
-        return; /* it could not be read: nobody can say who these are */
+    while (wishes != NULL) {
+        struct qmgr_wish *next = wishes->next;
+        free(wishes);
+        wishes = next;
+    }
+}
+
+static void wish_fulfil(struct qmgr *qmgr, struct qmgr_delivery *delivery,
+                        const struct qmgr_wish *wish, struct qmgr_settling *settling)
+{
     const struct envelope *envelope = qmgr_message_open(qmgr, delivery->message);
+
     for (uint32_t i = 0; i < wish->count; i++) {
         uint32_t index = wish->recipients[i];
         if (envelope->recipients[index].state != RECIPIENT_DUE)
-            continue; /* the result won */
+            continue; /* the result won, or an order before this one */
         if (verb_ends_recipients(wish->order.verb))
             recipient_end(qmgr, delivery, index, &wish->order, settling);
         else if (qmgr->options.on_order != NULL)
             qmgr->options.on_order(qmgr->options.context, envelope, index, &wish->order);
+    }
+}
+
+void qmgr_wishes_fulfil(struct qmgr *qmgr, struct qmgr_delivery *delivery,
+                        const struct qmgr_wish *wishes, struct qmgr_settling *settling,
+                        const struct qmgr_wish **ret_hold, const struct qmgr_wish **ret_reroute)
+{
+    bool is_here = qmgr_envelope_is_here(delivery->message);
+
+    for (const struct qmgr_wish *wish = wishes; wish != NULL; wish = wish->next) {
+        if (wish->order.verb == QMGR_VERB_HOLD)
+            *ret_hold = wish;
+        if (wish->order.verb == QMGR_VERB_REROUTE)
+            *ret_reroute = wish;
+        if (is_here) /* else nobody can say who these are */
+            wish_fulfil(qmgr, delivery, wish, settling);
     }
 }
 
@@ -130,27 +154,46 @@ struct act_group {
     uint32_t count;
 };
 
+/* A release or a retry withdraws what was wished to be held. */
+static bool wishes_release(struct qmgr_wish **link)
+{
+    bool was_held = false;
+
+    while (*link != NULL) {
+        struct qmgr_wish *wish = *link;
+        if (wish->order.verb != QMGR_VERB_HOLD) {
+            link = &wish->next;
+            continue;
+        }
+        *link = wish->next;
+        free(wish);
+        was_held = true;
+    }
+    return was_held;
+}
+
 static void act_on_active(struct qmgr_delivery *delivery, const struct act_group *group,
                           const struct qmgr_order *order, struct qmgr_acted *acted)
 {
-    struct qmgr_wish *wish = delivery->active.of->wish;
+    struct qmgr_wish **link = &delivery->active.of->wishes;
 
     if (order->verb == QMGR_VERB_RELEASE || order->verb == QMGR_VERB_RETRY) {
-        if (wish == NULL || wish->order.verb != QMGR_VERB_HOLD)
-            return;
-        free(wish);
-        delivery->active.of->wish = NULL;
-        acted->done += group->count;
+        acted->done += wishes_release(link) ? group->count : 0;
         return;
     }
-    uint32_t before = wish != NULL && wish->order.id == order->id ? wish->count : 0;
-    wish = realloc(wish, sizeof(*wish) + (before + group->count) * sizeof(wish->recipients[0]));
+    while (*link != NULL && (*link)->order.id != order->id)
+        link = &(*link)->next;
+    uint32_t before = *link != NULL ? (*link)->count : 0;
+    struct qmgr_wish *next = *link != NULL ? (*link)->next : NULL;
+    struct qmgr_wish *wish =
+        realloc(*link, sizeof(*wish) + (before + group->count) * sizeof(wish->recipients[0]));
     CHECK(wish != NULL);
+    wish->next = next;
     wish->order = *order;
     wish->count = before + group->count;
     for (uint32_t i = 0; i < group->count; i++)
         wish->recipients[before + i] = group->matches[i].recipient_index;
-    delivery->active.of->wish = wish;
+    *link = wish;
     acted->in_flight += group->count;
 }
 

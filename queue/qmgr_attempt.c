@@ -58,7 +58,7 @@ static void delivery_deactivate(struct qmgr *qmgr, struct qmgr_delivery *deliver
     struct qmgr_active *active = delivery->active.of;
     if (active->recipients != &active->only)
         free(active->recipients);
-    free(active->wish);
+    qmgr_wishes_free(active->wishes);
     free(active);
     delivery->load = QMGR_LOAD_DONE;
     delivery->message->active--;
@@ -209,7 +209,7 @@ struct qmgr_view qmgr_delivery_view(struct qmgr *qmgr, struct qmgr_delivery *del
 
 bool qmgr_delivery_is_cancelled(const struct qmgr_delivery *delivery)
 {
-    return delivery->message->is_expired || delivery->active.of->wish != NULL;
+    return delivery->message->is_expired || delivery->active.of->wishes != NULL;
 }
 
 /* ---- the end of an attempt ---- */
@@ -337,33 +337,29 @@ static void delivery_conclude(struct qmgr *qmgr, struct qmgr_delivery *delivery,
                               const struct qmgr_finish *finish, struct qmgr_settling *settling,
                               struct envelope_progress *progress, struct tick_now now)
 {
-    struct qmgr_wish *wish = delivery->active.of->wish;
+    struct qmgr_wish *wishes = delivery->active.of->wishes;
+    const struct qmgr_wish *hold = NULL, *reroute = NULL;
+    const struct qmgr_finish at_once = {.retry_now = true};
 
-    delivery->active.of->wish = NULL;
+    delivery->active.of->wishes = NULL;
     delivery_deactivate(qmgr, delivery);
     if (delivery->due_count > 0 && delivery->message->is_expired)
         delivery_expire(qmgr, delivery, settling);
-    else if (wish != NULL)
-        qmgr_wish_fulfil(qmgr, delivery, wish, settling);
-    bool is_held = wish != NULL && wish->order.verb == QMGR_VERB_HOLD;
+    else
+        qmgr_wishes_fulfil(qmgr, delivery, wishes, settling, &hold, &reroute);
+    if (delivery->due_count > 0 && reroute != NULL)
+        qmgr_delivery_reroute(qmgr, delivery, span_from_text(reroute->order.route));
     if (delivery->due_count == 0) {
-        free(wish);
         qmgr_delivery_free(qmgr, delivery);
-        return;
+    } else if (hold != NULL) {
+        qmgr_delivery_hold(qmgr, delivery, hold->order.id, hold->order.until, now);
+        qmgr_progress_held(delivery, hold->order.id, hold->order.until, progress);
+    } else {
+        progress->next_try =
+            delivery_schedule(qmgr, delivery, reroute != NULL ? &at_once : finish, now);
+        qmgr_progress_of(delivery, progress);
     }
-    if (is_held) {
-        qmgr_delivery_hold(qmgr, delivery, wish->order.id, wish->order.until, now);
-        qmgr_progress_held(delivery, wish->order.id, wish->order.until, progress);
-        free(wish);
-        return;
-    }
-    bool is_rerouted = wish != NULL && wish->order.verb == QMGR_VERB_REROUTE;
-    if (is_rerouted)
-        qmgr_delivery_reroute(qmgr, delivery, span_from_text(wish->order.route));
-    free(wish);
-    const struct qmgr_finish at_once = {.retry_now = true};
-    progress->next_try = delivery_schedule(qmgr, delivery, is_rerouted ? &at_once : finish, now);
-    qmgr_progress_of(delivery, progress);
+    qmgr_wishes_free(wishes);
 }
 
 void qmgr_finish(struct qmgr *qmgr, struct qmgr_delivery *delivery,

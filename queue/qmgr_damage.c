@@ -18,15 +18,33 @@
 #include "base/log.h"
 #include "queue/qmgr_state.h"
 
+/* Written is the domain that was committed, not the one that an operator chose: by it deliveries
+ * know their recipients. */
+static struct envelope_recipient *recipients_committed(const struct envelope *envelope)
+{
+    uint64_t size = envelope->recipient_count * sizeof(*envelope->recipients);
+    struct envelope_recipient *recipients = malloc(size);
+
+    CHECK(recipients != NULL);
+    memcpy(recipients, envelope->recipients, size);
+    for (uint32_t i = 0; i < envelope->recipient_count; i++)
+        recipients[i].domain = envelope_recipient_group(&recipients[i]);
+    return recipients;
+}
+
 static void message_mend(struct qmgr *qmgr, struct qmgr_message *message,
                          const struct envelope *envelope)
 {
-    uint32_t size = envelope_encoded_size(envelope);
+    struct envelope committed = *envelope;
+
+    committed.recipients = recipients_committed(envelope);
+    uint32_t size = envelope_encoded_size(&committed);
     uint8_t *encoded = malloc(size);
     CHECK(encoded != NULL);
-    envelope_encode(envelope, encoded);
+    envelope_encode(&committed, encoded);
     spool_repair(qmgr->spool, message->entry, span_of(encoded, size), &message->work->body);
     free(encoded);
+    free(committed.recipients);
 }
 
 static void message_give_up(struct qmgr *qmgr, struct qmgr_message *message,

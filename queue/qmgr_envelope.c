@@ -112,6 +112,7 @@ void qmgr_envelope_keep(struct qmgr *qmgr, struct qmgr_work *work, struct span e
 void qmgr_envelope_close(struct qmgr_work *work)
 {
     arena_reset(&work->arena);
+    work->route = (struct span){0};
     work->is_decoded = false;
     work->dsn_failures = NULL;
     work->dsn_failure_count = 0;

@@ -30,23 +30,39 @@ static void recipient_route(struct envelope_recipient *recipient, struct span do
     recipient->domain = domain;
 }
 
+/* One copy of a domain serves all that go by it one after the other: deliveries may be rerouted
+ * again and again while the envelope stays decoded. */
+static struct span route_copy(struct arena *arena, struct span domain, struct span *last)
+{
+    if (!span_is_equal(*last, domain))
+        *last = arena_copy(arena, domain);
+    CHECK(last->size > 0); /* far below the arena's bound */
+    return *last;
+}
+
+static void delivery_route_apply(const struct qmgr_delivery *delivery, struct envelope *envelope,
+                                 struct span domain)
+{
+    uint32_t left = delivery->due_count;
+
+    for (uint32_t i = delivery->first; left > 0; i++) {
+        CHECK(i < envelope->recipient_count);
+        struct envelope_recipient *recipient = &envelope->recipients[i];
+        if (recipient->state != RECIPIENT_DUE || !qmgr_delivery_has(delivery, envelope, recipient))
+            continue;
+        recipient_route(recipient, domain);
+        left--;
+    }
+}
+
 void qmgr_routes_apply(const struct qmgr_message *message, struct envelope *envelope,
                        struct arena *arena)
 {
+    struct span last = {0};
+
     for (struct qmgr_delivery *d = message->deliveries; d != NULL; d = qmgr_delivery_next(d)) {
-        if (!d->is_rerouted)
-            continue;
-        struct span domain = arena_copy(arena, qmgr_line_domain(d->line));
-        CHECK(domain.size > 0); /* far below the arena's bound */
-        uint32_t left = d->due_count;
-        for (uint32_t i = d->first; left > 0; i++) {
-            CHECK(i < envelope->recipient_count);
-            struct envelope_recipient *recipient = &envelope->recipients[i];
-            if (recipient->state != RECIPIENT_DUE || !qmgr_delivery_has(d, envelope, recipient))
-                continue;
-            recipient_route(recipient, domain);
-            left--;
-        }
+        if (d->is_rerouted)
+            delivery_route_apply(d, envelope, route_copy(arena, qmgr_line_domain(d->line), &last));
     }
 }
 
@@ -60,9 +76,8 @@ void qmgr_route_recover(struct qmgr_work *work, uint32_t first, struct span doma
 {
     struct envelope *envelope = &work->envelope;
     struct span group = envelope_recipient_group(&envelope->recipients[first]);
-    struct span copy = arena_copy(&work->arena, domain);
+    struct span copy = route_copy(&work->arena, domain, &work->route);
 
-    CHECK(copy.size > 0); /* far below the arena's bound */
     for (uint32_t i = 0; i < envelope->recipient_count; i++) {
         if (span_is_equal(envelope_recipient_group(&envelope->recipients[i]), group))
             recipient_route(&envelope->recipients[i], copy);
@@ -84,6 +99,8 @@ void qmgr_delivery_reroute(struct qmgr *qmgr, struct qmgr_delivery *delivery, st
     qmgr_delivery_set_rerouted(qmgr, delivery);
     qmgr_line_join(delivery);
     qmgr_line_review(qmgr, before);
-    if (message->work != NULL && message->work->is_decoded)
-        qmgr_routes_apply(message, &message->work->envelope, &message->work->arena);
+    struct qmgr_work *work = message->work;
+    if (work != NULL && work->is_decoded)
+        delivery_route_apply(delivery, &work->envelope,
+                             route_copy(&work->arena, qmgr_line_domain(line), &work->route));
 }

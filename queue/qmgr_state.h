@@ -90,6 +90,7 @@ enum qmgr_load_state {
 
 /* What an operator wants of a delivery that is under way, if its results leave anything to do. */
 struct qmgr_wish {
+    struct qmgr_wish *next; /* given later */
     struct qmgr_order order;
     uint32_t count; /* recipients it is about */
     uint32_t recipients[];
@@ -99,8 +100,8 @@ struct qmgr_wish {
 struct qmgr_active {
     uint32_t *recipients; /* once its envelope is here */
     uint32_t count;
-    uint32_t only;          /* what `recipients` points to when there is one */
-    struct qmgr_wish *wish; /* NULL: none */
+    uint32_t only;            /* what `recipients` points to when there is one */
+    struct qmgr_wish *wishes; /* in the order in which they were given */
     void *user;
     struct qmgr_delivery *loaded_next;
 };
@@ -189,6 +190,7 @@ struct qmgr_work {
     struct qmgr_load *load; /* NULL: it is not being read */
     struct arena arena;     /* the decoded envelope, and the DSN's arrays */
     struct envelope envelope;
+    struct span route; /* in the arena: the domain that a delivery was rerouted to last */
     bool is_decoded;
     bool is_dsn_last;    /* the view said is_done */
     bool is_dsn_granted; /* its turn in the sender's share was reserved */
@@ -476,10 +478,12 @@ void qmgr_progress_of(const struct qmgr_delivery *delivery, struct envelope_prog
 /** What PROGRESS says of a delivery that is held. */
 void qmgr_progress_held(const struct qmgr_delivery *delivery, uint32_t order, wall_us until,
                         struct envelope_progress *ret_progress);
-/** The attempt is over: recipients that are still DUE get what was wished; holding is the caller's.
- */
-void qmgr_wish_fulfil(struct qmgr *qmgr, struct qmgr_delivery *delivery,
-                      const struct qmgr_wish *wish, struct qmgr_settling *settling);
+void qmgr_wishes_free(struct qmgr_wish *wishes);
+/** The attempt is over: recipients that are still DUE get what was wished. Returns the last wish to
+ * hold, and to reroute, which are the caller's to carry out; NULL: nobody wished that. */
+void qmgr_wishes_fulfil(struct qmgr *qmgr, struct qmgr_delivery *delivery,
+                        const struct qmgr_wish *wishes, struct qmgr_settling *settling,
+                        const struct qmgr_wish **ret_hold, const struct qmgr_wish **ret_reroute);
 /** QMGR_HOLD_FOR_EVER: until it is released. The delivery is HELD. */
 static inline wall_us qmgr_delivery_held_until(const struct qmgr_delivery *delivery,
                                                struct tick_now now)

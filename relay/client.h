@@ -46,6 +46,7 @@ enum smtp_stage {
 struct client_recipient_result {
     enum recipient_state state; /* DUE (try again), DELIVERED, FAILED */
     bool retry_now;             /* left over from a batch (452/552 too many recipients) */
+    bool is_told;               /* to on_refusal() */
     bool is_dsn_passed_on;      /* DELIVERED to a host that offered DSN: notices are its duty now */
     uint16_t code;
     uint8_t enhanced[3];

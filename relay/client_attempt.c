@@ -162,6 +162,20 @@ static bool attempt_is_over(const struct client *client, const struct client_att
     return true;
 }
 
+/* Nothing leaves from one of its addresses. While it has one of the other family it is not broken:
+ * this was an attempt like others. */
+static void source_judge(struct client_attempt *attempt, enum flow_family family, enum err err)
+{
+    enum flow_family other = family == FLOW_FAMILY_IP4 ? FLOW_FAMILY_IP6 : FLOW_FAMILY_IP4;
+
+    if (err != ERR_SYSTEM || family == FLOW_FAMILY_NONE)
+        return;
+    attempt->broken_families |= (uint8_t)(1u << family);
+    attempt->is_source_broken = !settings_source_has_family(attempt->request.source, other) ||
+                                (attempt->broken_families & 1u << other) != 0;
+    attempt->was_attempted = attempt->was_attempted || !attempt->is_source_broken;
+}
+
 void client_attempt_connect(struct client *client, struct client_connection *connection,
                             bool may_end)
 {
@@ -178,8 +192,7 @@ void client_attempt_connect(struct client *client, struct client_connection *con
             return;
         }
         failure_set(connection, SMTP_STAGE_CONNECT, 1, span_from_text(err_text(err)));
-        attempt->is_source_broken =
-            err == ERR_SYSTEM && connection->source.family != FLOW_FAMILY_NONE;
+        source_judge(attempt, connection->source.family, err);
         attempt_step(attempt, CLIENT_NEXT_ADDRESS);
     }
     if (!may_end) {
@@ -283,6 +296,26 @@ static enum client_next next_after_failure(struct client *client,
     return CLIENT_NEXT_HOST;
 }
 
+/* What recipients heard themselves; one text after the other, each once. */
+static void results_tell_refusals(struct client *client, struct client_connection *connection)
+{
+    const struct client_attempt *attempt = &connection->attempt;
+    const struct client_recipient_result *told = NULL;
+
+    for (uint32_t i = 0; i < attempt->request.recipient_count; i++) {
+        const struct client_recipient_result *result = &attempt->results[i];
+        if (result->state == RECIPIENT_DELIVERED || result->reply.size == 0 || result->is_told)
+            continue;
+        attempt->results[i].is_told = true;
+        if (told != NULL && told->code == result->code && told->stage == result->stage &&
+            memcmp(told->enhanced, result->enhanced, sizeof(told->enhanced)) == 0)
+            continue; /* large receivers put another number into each reply */
+        told = result;
+        refusal_tell(client, connection, result->stage, result->code, result->enhanced,
+                     result->reply);
+    }
+}
+
 void client_attempt_failed(struct client *client, struct client_connection *connection)
 {
     struct client_attempt *attempt = &connection->attempt;
@@ -297,6 +330,7 @@ void client_attempt_failed(struct client *client, struct client_connection *conn
     }
     attempt->failure = failure;
     reason_set(connection, failure.text);
+    results_tell_refusals(client, connection);
     refusal_tell(client, connection, failure.stage, failure.code, failure.enhanced, failure.text);
     if (failure.stage == SMTP_STAGE_GREETING && !attempt->is_cancelled)
         client->options.on_host(client->options.context, &connection->peer, false);
@@ -385,22 +419,6 @@ enum smtpc_event client_attempt_begin(struct client *client, struct client_conne
         attempt->has_mail_right = false;
     }
     return event;
-}
-
-/* What recipients heard themselves; one text after the other, each once. */
-static void results_tell_refusals(struct client *client, struct client_connection *connection)
-{
-    const struct client_attempt *attempt = &connection->attempt;
-    struct span told = {0};
-
-    for (uint32_t i = 0; i < attempt->request.recipient_count; i++) {
-        const struct client_recipient_result *result = &attempt->results[i];
-        if (result->state == RECIPIENT_DELIVERED || result->reply.size == 0 ||
-            span_is_equal(result->reply, told))
-            continue;
-        told = result->reply;
-        refusal_tell(client, connection, result->stage, result->code, result->enhanced, told);
-    }
 }
 
 /* Recipients that heard no reply of their own hear what ended the attempt. */

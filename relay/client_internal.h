@@ -51,6 +51,7 @@ struct client_attempt {
     bool has_connected, was_attempted, is_cancelled;
     bool has_mail_right;            /* to say MAIL, unused */
     bool is_source_broken;          /* see client_result */
+    uint8_t broken_families;        /* of the source: 1 << enum flow_family */
     bool is_mail_out;               /* MAIL was said, with the right to it, and is not answered */
     struct smtpc_failure failure;   /* the last one; text unused */
     char reason[CLIENT_REASON_MAX]; /* its text, with the host's name */

@@ -433,7 +433,7 @@ tick_us transfer_deadline(const struct transfer *transfer)
     if (transfer->crowded_until != 0)
         deadline = tick_earlier(deadline, transfer->crowded_until);
     if (!TAILQ_EMPTY(&transfer->woken) || !TAILQ_EMPTY(&transfer->woken_places) ||
-        transfer_has_bounces(transfer))
+        transfer_bounces_are_due(transfer))
         deadline = 0;
     return deadline;
 }

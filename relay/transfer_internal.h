@@ -324,6 +324,7 @@ void transfer_on_site_order(void *context, struct span label, const struct site_
 /** The next slice of what is to be returned to its senders. */
 void transfer_bounces_run(struct transfer *transfer);
 bool transfer_has_bounces(const struct transfer *transfer);
+bool transfer_bounces_are_due(const struct transfer *transfer);
 void transfer_bounces_free(struct transfer *transfer);
 
 /* transfer_guest.c */

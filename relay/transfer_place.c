@@ -303,11 +303,12 @@ static bool member_makes_wait(const struct transfer *transfer, const struct tran
 
 /*
  * Those of the pool that may take this job: mail that falls to a source that makes it wait is tied
- * to it, and it gets no other. What falls to whom is drawn by weight from the message's id, so that
- * it is the same at every attempt.
+ * to it while it is open, and it gets no other. What falls to whom is drawn by weight from the
+ * message's id, so that it is the same at every attempt.
  */
 static uint64_t place_members_for(struct transfer *transfer, const struct transfer_place *place,
-                                  struct transfer_job *job, uint64_t reaching, bool *ret_is_tied)
+                                  struct transfer_job *job, uint64_t open, uint64_t reaching,
+                                  bool *ret_is_tied)
 {
     int64_t total = 0, point;
     uint64_t waiting = 0;
@@ -318,14 +319,14 @@ static uint64_t place_members_for(struct transfer *transfer, const struct transf
         if (member_makes_wait(transfer, &place->members[i]))
             waiting |= 1ull << i;
     }
-    if (waiting == 0 || place->is_guest)
+    if (waiting == 0 || place->member_count == 1) /* a guest's, too */
         return reaching;
     struct message_id id = transfer_job_view(transfer, job).envelope->id;
     point = (int64_t)((id.high ^ id.low) * 0x9e3779b97f4a7c15ull >> 33) % total;
     uint32_t chosen = 0;
     while (point >= place->turns[chosen].weight)
         point -= place->turns[chosen++].weight;
-    *ret_is_tied = (reaching & waiting & 1ull << chosen) != 0;
+    *ret_is_tied = (open & reaching & waiting & 1ull << chosen) != 0;
     if (*ret_is_tied)
         return 1ull << chosen;
     return (reaching & ~waiting) != 0 ? reaching & ~waiting : reaching;
@@ -464,12 +465,16 @@ static bool place_start(struct transfer *transfer, struct transfer_place *place,
         job_settle_unreachable(transfer, job);
         return true;
     }
-    reaching = place_members_for(transfer, place, job, reaching, &is_tied);
     uint64_t open = place_open_members(transfer, place);
+    reaching = place_members_for(transfer, place, job, open, reaching, &is_tied);
     if (place_try(transfer, place, job, open & reaching, &busy))
         return true;
     if (busy != 0 && is_tied) { /* the others need not wait with it */
-        transfer_job_put_back(transfer, job, transfer->now.wall + (wall_us)PLACE_TIED_TIME);
+        bool is_mail_short = place->members[__builtin_ctzll(busy)].site->is_mail_short;
+        transfer_job_put_back(transfer, job,
+                              transfer->now.wall + (wall_us)(is_mail_short
+                                                                 ? PLACE_TIED_TIME
+                                                                 : TRANSFER_RESOLVE_RETRY_TIME));
         return true;
     }
     if (busy != 0)

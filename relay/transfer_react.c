@@ -110,7 +110,9 @@ void transfer_on_refusal(void *context, const struct client_refusal *refusal)
     };
 
     const struct reaction_spec *rule = reaction_find(transfer->matcher, &reply);
-    if (rule == NULL || (rule->action == REACTION_MOVE && job->place->member_count < 2))
+    if (rule == NULL ||
+        (rule->action == REACTION_MOVE &&
+         settings_pool_of(transfer->settings, view.envelope->source_pool)->member_count < 2))
         return;
     struct site_order order = order_of(transfer, rule, refusal);
     site_order_give(transfer->sites, job->member->site->site, &order, transfer->now.tick);
@@ -220,6 +222,14 @@ void transfer_bounces_run(struct transfer *transfer)
 bool transfer_has_bounces(const struct transfer *transfer)
 {
     return !STAILQ_EMPTY(&transfer->bounces);
+}
+
+/* Is there something to do now? An envelope that is being read wakes the shard. */
+bool transfer_bounces_are_due(const struct transfer *transfer)
+{
+    const struct transfer_bounce *bounce = STAILQ_FIRST(&transfer->bounces);
+
+    return bounce != NULL && !qmgr_scan_is_waiting(transfer->qmgr, bounce->scan);
 }
 
 void transfer_bounces_free(struct transfer *transfer)

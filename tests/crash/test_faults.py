@@ -83,7 +83,7 @@ class Trial:
         self.name, self.disk = name, disk
         sink_port = free_port()
         self.sent, self.got = lab.path(name + '.sent'), lab.path(name + '.got')
-        self.sink = lab.load('sink', '-q', '-l', '6000', '-s', '400', '-M', defer_seconds, '-L', self.got, '127.0.0.1:%d' % sink_port,
+        self.sink = lab.load('sink', '-q', '-s', '400', '-M', defer_seconds, '-L', self.got, '127.0.0.1:%d' % sink_port,
                              log=name + '-sink.log')
         wait_until(lambda: can_connect('127.0.0.1', sink_port), 5, 'the sink listens')
         self.relay = lab.relay(CONFIG % sink_port, name=name, spool=SPOOL)

@@ -39,10 +39,9 @@ static void read_index(struct span octets)
     struct spool_trailer trailer;
     if (spool_trailer_open(octets, SALT, SPOOL_SEGMENT_SIZE_MIN, &trailer) != ERR_OK)
         return;
-    struct span rows = span_skip(octets, sizeof(trailer));
-    uint64_t size = (uint64_t)trailer.row_count * sizeof(struct spool_row);
-    if (size <= rows.size)
-        (void)spool_rows_verify(&trailer, span_head(rows, (uint32_t)size));
+    struct span index = span_skip(octets, sizeof(trailer));
+    if (spool_index_size(&trailer) <= index.size)
+        (void)spool_index_verify(&trailer, span_head(index, spool_index_size(&trailer)));
 }
 
 /* Give the header at the front the magic, salt and checksum that make it readable. */

@@ -27,7 +27,10 @@ void spool_repair(struct spool *spool, struct spool_entry *entry, struct span en
 {
     (void)spool;
     entry->repairs++;
-    CHECK(entry->encoded_size == envelope.size);
+    entry->encoded = realloc(entry->encoded, envelope.size);
+    CHECK(entry->encoded != NULL);
+    memcpy(entry->encoded, envelope.data, envelope.size);
+    entry->encoded_size = envelope.size;
     entry->repaired_body_size = body->size;
 }
 

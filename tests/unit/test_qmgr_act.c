@@ -347,6 +347,32 @@ static void rerouted_mail_keeps_its_recipients(void **state)
     }
 }
 
+/* What is written anew names the committed domains, so that deliveries keep their recipients. */
+static void mended_mail_keeps_its_recipients(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    begin(&f);
+    f.is_new = true;
+    insert(&f, 1, NULL, "a@v b@w c@v d@w");
+    struct message_id id = {(uint64_t)f.now.wall, 1};
+    assert_int_equal(2, act(&f, QMGR_VERB_REROUTE, "domain=v", 0).done);
+    assert_true(qmgr_damaged(f.qmgr, id, SPOOL_DAMAGE_ENVELOPE, f.now));
+    defer_all(&f); /* from now on the envelope is read back */
+    assert_int_equal(4, act(&f, QMGR_VERB_RETRY, "", 0).done);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct qmgr_delivery *delivery = fixture_take_one(&f);
+        assert_non_null(delivery);
+        struct qmgr_view view = qmgr_delivery_view(f.qmgr, delivery);
+        assert_int_equal(2, view.recipient_count);
+        assert_int_equal(view.recipients[0] + 2, view.recipients[1]);
+        fixture_finish_all(&f, delivery, RECIPIENT_DELIVERED, "250 ok");
+    }
+    assert_int_equal(1, f.done_count);
+    fixture_fini(&f);
+}
+
 /* All of many, while the scan walks over what it ends. */
 static void bulk_ends_all(void **state)
 {
@@ -379,6 +405,7 @@ int main(void)
         cmocka_unit_test(bounce_is_told_with_its_reason),
         cmocka_unit_test(null_sender_is_told_nothing),
         cmocka_unit_test(rerouted_mail_keeps_its_recipients),
+        cmocka_unit_test(mended_mail_keeps_its_recipients),
         cmocka_unit_test(bulk_ends_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "control/admin_answer.h"
+#include "control/admin_cat.h"
 #include "control/admin_explain.h"
 #include "control/admin_internal.h"
 #include "control/admin_pattern.h"
@@ -153,8 +154,9 @@ static bool job_prepare(struct admin *admin, struct admin_client *client)
         admin_queue_end(&job->query);
         return job_refuse(admin, client, why);
     }
-    job->is_stream = job->query.kind == SHARD_QUERY_QUEUE_LIST &&
-                     json_is_true(json_object_get(client->parsed, "stream"));
+    job->is_stream = job->query.kind == SHARD_QUERY_QUEUE_CAT ||
+                     (job->query.kind == SHARD_QUERY_QUEUE_LIST &&
+                      json_is_true(json_object_get(client->parsed, "stream")));
     job->limit = job_limit(job, client);
     if (job->query.kind == SHARD_QUERY_QUEUE_LIST && job->limit < job->query.row_max)
         job->query.row_max = (uint32_t)job->limit;
@@ -383,11 +385,17 @@ static void job_finish(struct admin *admin, tick_us now)
         admin_summary_finish(job->answer, job->groups, job->query.by, job->limit);
     else if (job->query.kind == SHARD_QUERY_QUEUE_ACT)
         admin_order_finish(job->answer, &job->query);
+    else if (job->query.kind == SHARD_QUERY_QUEUE_CAT)
+        admin_cat_finish(job->answer, &job->query);
     else if (job->is_stream)
         json_object_set_new(job->answer, "count", json_integer((json_int_t)job->row_count));
     else if (job->rows != NULL)
         json_object_set(job->answer, "rows", job->rows);
-    if (job->query.kind == SHARD_QUERY_QUEUE_SHOW && json_array_size(job->rows) == 0)
+    bool is_nowhere =
+        job->query.kind == SHARD_QUERY_QUEUE_CAT
+            ? !admin_cat_is_over(&job->query)
+            : job->query.kind == SHARD_QUERY_QUEUE_SHOW && json_array_size(job->rows) == 0;
+    if (is_nowhere)
         admin_client_refuse(admin, client, "no such message in the queue");
     else if (admin_source_owns(&job->query) && !admin_source_finish(job->answer, &job->query))
         admin_client_refuse(admin, client, "no such source (angarium source show)");
@@ -453,6 +461,19 @@ static bool job_rows_add(struct admin *admin)
     return client->state == ADMIN_CLIENT_WORKING;
 }
 
+/* What a shard told of one message. False: as job_rows_add(). */
+static bool job_cat_add(struct admin *admin)
+{
+    struct admin_job *job = &admin->job;
+    struct admin_client *client = job->client;
+
+    if (!admin_cat_add(client, &job->query))
+        admin_client_close(admin, client);
+    else
+        job->is_blocked = !admin_client_push(admin, client);
+    return client->state == ADMIN_CLIENT_WORKING;
+}
+
 static bool job_add(struct admin *admin)
 {
     struct admin_job *job = &admin->job;
@@ -480,6 +501,8 @@ static bool job_add(struct admin *admin)
     case SHARD_QUERY_QUEUE_LIST:
     case SHARD_QUERY_QUEUE_SHOW:
         return job_rows_add(admin);
+    case SHARD_QUERY_QUEUE_CAT:
+        return job_cat_add(admin);
     }
     CHECK(false && "a kind of query");
 }
@@ -505,9 +528,12 @@ void admin_on_reply(struct admin *admin, struct shard_query *query, tick_us now)
         query->cursor = 0;
     }
     bool is_full = job->rows != NULL && job->row_count >= job->limit;
+    bool is_over = admin_cat_is_over(query) || job->shard == admin->options.shard_count;
     if (query->err != ERR_OK) {
-        admin_client_refuse(admin, job->client, "too many walks over the queue at once");
-    } else if (is_full || job->shard == admin->options.shard_count) {
+        admin_client_refuse(admin, job->client,
+                            query->cat != NULL ? query->cat->why
+                                               : "too many walks over the queue at once");
+    } else if (is_full || is_over) {
         json_object_set_new(job->answer, "has_more", json_boolean(is_full));
         job_finish(admin, now);
     } else {

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "control/admin_cat.h"
 #include "dns/dns.h"
 
 #define GROUP_MAX    100000u
@@ -73,6 +74,12 @@ static enum admin_queue_kind prepare_show(const json_t *request, struct shard_qu
     if (id == NULL || message_id_parse(span_from_text(id), &query->id) != ERR_OK)
         return refuse(ret_why, "this is no message id");
     return prepare_rows(query, ret_why);
+}
+
+static enum admin_queue_kind prepare_cat(const json_t *request, struct shard_query *query,
+                                         char ret_why[ADMIN_QUEUE_WHY_SIZE])
+{
+    return admin_cat_prepare(request, query, ret_why) ? ADMIN_QUEUE_READY : ADMIN_QUEUE_REFUSED;
 }
 
 static enum admin_queue_kind prepare_summary(const json_t *request, struct shard_query *query,
@@ -220,11 +227,11 @@ static const struct {
                                      char ret_why[ADMIN_QUEUE_WHY_SIZE]);
     bool is_walk;
 } verbs[] = {
-    {"queue list", prepare_list, true},       {"queue show", prepare_show, false},
-    {"queue summary", prepare_summary, true}, {"hold", prepare_order, true},
-    {"release", prepare_order, true},         {"retry", prepare_order, true},
-    {"bounce", prepare_order, true},          {"delete", prepare_order, true},
-    {"reroute", prepare_order, true},
+    {"queue list", prepare_list, true}, {"queue show", prepare_show, false},
+    {"queue cat", prepare_cat, true},   {"queue summary", prepare_summary, true},
+    {"hold", prepare_order, true},      {"release", prepare_order, true},
+    {"retry", prepare_order, true},     {"bounce", prepare_order, true},
+    {"delete", prepare_order, true},    {"reroute", prepare_order, true},
 };
 
 enum admin_queue_kind admin_queue_prepare(const char *verb, const json_t *request,
@@ -253,18 +260,19 @@ void admin_queue_end(struct shard_query *query)
     free(query->order);
     free(query->rows);
     free(query->groups);
+    free(query->cat);
     query->order = NULL;
     query->filter = NULL;
     query->rows = NULL;
     query->groups = NULL;
+    query->cat = NULL;
 }
 
 /* ---- rows ---- */
 
-/* Text of a peer: as it is where it is UTF-8, escaped where it is not. */
-static json_t *text_new(const char *text, uint32_t size)
+json_t *admin_queue_text(const char *text, uint32_t size)
 {
-    char escaped[2048];
+    char escaped[4 * ENVELOPE_CLIENT_SIZE_MAX + 1];
     uint32_t used = (uint32_t)strnlen(text, size);
     json_t *json = json_stringn(text, used);
 
@@ -273,7 +281,7 @@ static json_t *text_new(const char *text, uint32_t size)
     return json;
 }
 
-static const char *state_name(const struct shard_queue_row *row)
+const char *admin_queue_state(uint8_t state, bool is_held, bool is_active, bool is_ready)
 {
     static const char *const names[RECIPIENT_STATE_COUNT] = {
         [RECIPIENT_DUE] = "waiting",     [RECIPIENT_DELIVERED] = "delivered",
@@ -281,12 +289,12 @@ static const char *state_name(const struct shard_queue_row *row)
         [RECIPIENT_RELAYED] = "relayed",
     };
 
-    CHECK(row->state < RECIPIENT_STATE_COUNT);
-    if (row->state != RECIPIENT_DUE)
-        return names[row->state];
-    if (row->is_held)
+    CHECK(state < RECIPIENT_STATE_COUNT);
+    if (state != RECIPIENT_DUE)
+        return names[state];
+    if (is_held)
         return "held";
-    return row->is_active ? "active" : row->is_ready ? "ready" : "waiting";
+    return is_active ? "active" : is_ready ? "ready" : "waiting";
 }
 
 json_t *admin_queue_row(const struct shard_queue_row *row)
@@ -295,12 +303,15 @@ json_t *admin_queue_row(const struct shard_queue_row *row)
     json_t *json = json_object();
 
     json_object_set_new(json, "id", json_string(message_id_format(row->id, id)));
-    json_object_set_new(json, "state", json_string(state_name(row)));
-    json_object_set_new(json, "sender", text_new(row->sender, sizeof(row->sender)));
-    json_object_set_new(json, "recipient", text_new(row->recipient, sizeof(row->recipient)));
-    json_object_set_new(json, "domain", text_new(row->domain, sizeof(row->domain)));
-    json_object_set_new(json, "site", text_new(row->site, sizeof(row->site)));
-    json_object_set_new(json, "source", text_new(row->source, sizeof(row->source)));
+    json_object_set_new(
+        json, "state",
+        json_string(admin_queue_state(row->state, row->is_held, row->is_active, row->is_ready)));
+    json_object_set_new(json, "sender", admin_queue_text(row->sender, sizeof(row->sender)));
+    json_object_set_new(json, "recipient",
+                        admin_queue_text(row->recipient, sizeof(row->recipient)));
+    json_object_set_new(json, "domain", admin_queue_text(row->domain, sizeof(row->domain)));
+    json_object_set_new(json, "site", admin_queue_text(row->site, sizeof(row->site)));
+    json_object_set_new(json, "source", admin_queue_text(row->source, sizeof(row->source)));
     json_object_set_new(json, "class", json_integer(row->class));
     json_object_set_new(json, "class_name", json_string(row->class_name));
     json_object_set_new(json, "size", json_integer((json_int_t)row->size));
@@ -311,7 +322,8 @@ json_t *admin_queue_row(const struct shard_queue_row *row)
         json_object_set_new(json, "order", json_integer(row->order));
     json_object_set_new(json, "attempts", json_integer(row->attempts));
     json_object_set_new(json, "shard", json_integer(row->shard));
-    json_object_set_new(json, "last_reply", text_new(row->last_reply, sizeof(row->last_reply)));
+    json_object_set_new(json, "last_reply",
+                        admin_queue_text(row->last_reply, sizeof(row->last_reply)));
     return json;
 }
 

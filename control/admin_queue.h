@@ -24,6 +24,10 @@ void admin_queue_end(struct shard_query *query);
 bool admin_queue_is_walk(const char *verb);
 /** One recipient of a message. New reference. */
 json_t *admin_queue_row(const struct shard_queue_row *row);
+/** Text of a peer: as it is where it is UTF-8, escaped where it is not. New reference. */
+json_t *admin_queue_text(const char *text, uint32_t size);
+/** What a recipient's state is called; of one that is DUE the last three. */
+const char *admin_queue_state(uint8_t state, bool is_held, bool is_active, bool is_ready);
 /** Add what a shard counted to the object `groups`. */
 void admin_summary_add(json_t *groups, const struct shard_query *query);
 /** The largest `limit` groups, and the sums of all, into the answer. */

@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "control/cli_cat.h"
 #include "control/cli_print.h"
 #include "control/cli_spool.h"
 #include "control/config.h"
@@ -33,6 +34,7 @@ struct cli {
     bool is_json, is_reference, is_dry_run;
     const char *limit; /* NULL: not given, as the next three */
     const char *file, *count, *seconds, *by, *reason, *duration, *to;
+    const char *part;               /* of a message; NULL: all of it */
     const char *operands[WORD_MAX]; /* behind the verb */
     uint32_t operand_count;
 };
@@ -211,6 +213,8 @@ static enum status stream_print(const struct cli *cli, FILE *in)
     size_t capacity = 0;
     ssize_t size;
 
+    if (!cli->is_json)
+        cli_queue_header_print(stdout);
     while ((size = getline(&line, &capacity, in)) > 0) {
         json_t *answer = json_loadb(line, (size_t)size, 0, NULL);
         const json_t *row = json_object_get(answer, "row");
@@ -230,19 +234,18 @@ static enum status stream_print(const struct cli *cli, FILE *in)
     return status;
 }
 
-static enum status stream_run(const struct cli *cli, json_t *request)
+/* An answer of many lines, which `print` reads. Consumes the request. */
+static enum status stream_run(const struct cli *cli, json_t *request,
+                              enum status (*print)(const struct cli *cli, FILE *in))
 {
     int fd = relay_connect(cli->socket_path);
     FILE *in = fd < 0 ? NULL : fdopen(fd, "r");
     enum status status = STATUS_FAILED;
 
-    json_object_set_new(request, "stream", json_true());
     if (in == NULL || !request_send(fd, request)) {
         fprintf(stderr, "angarium: no relay at %s: %s\n", cli->socket_path, strerror(errno));
     } else {
-        if (!cli->is_json)
-            cli_queue_header_print(stdout);
-        status = stream_print(cli, in);
+        status = print(cli, in);
     }
     json_decref(request);
     if (in != NULL)
@@ -258,9 +261,28 @@ static enum status list_verb(const struct cli *cli, const struct verb *verb)
     long long limit = cli->limit == NULL ? 1 : atoll(cli->limit);
 
     json_object_set_new(request, "filter", filter_join(cli));
-    if (limit <= 0 || limit > LIST_WHOLE_MAX)
-        return stream_run(cli, request);
-    return request_run(cli, verb, request);
+    if (limit > 0 && limit <= LIST_WHOLE_MAX)
+        return request_run(cli, verb, request);
+    json_object_set_new(request, "stream", json_true());
+    return stream_run(cli, request, stream_print);
+}
+
+static enum status cat_print(const struct cli *cli, FILE *in)
+{
+    const struct tick_source *clock = tick_source_system();
+
+    return cli_cat_print(in, cli->is_json, clock->wall(clock->context), stdout) ? STATUS_OK
+                                                                                : STATUS_FAILED;
+}
+
+static enum status cat_verb(const struct cli *cli, const struct verb *verb)
+{
+    json_t *request = request_new(cli, verb);
+
+    json_object_set_new(request, "id", json_string(cli->operands[0]));
+    if (cli->part != NULL)
+        json_object_set_new(request, "part", json_string(cli->part));
+    return stream_run(cli, request, cat_print);
 }
 
 /* An order: the operands say which mail, or `all`. It runs until it is done, or we leave. */
@@ -426,6 +448,9 @@ static const struct verb verbs[] = {
     {"reroute", 1, WORD_MAX, "TERM=VALUE...|all --to DOMAIN --reason TEXT [--dry-run]",
      "goes by the route and mail exchangers of another domain", order_verb, cli_order_print},
     {"queue show", 1, 1, "ID", "one message and its recipients", relay_verb, cli_queue_show_print},
+    {"queue cat", 1, 1, "ID [--envelope | --header | --message]",
+     "one message as it is stored: its envelope, an empty line, its octets; or one of these",
+     cat_verb, NULL},
     {"explain", 1, 1, "ID|SITE|DOMAIN",
      "why mail goes, or does not: every limit in force, and which one binds now", explain_verb,
      cli_explain_print},
@@ -504,6 +529,18 @@ static bool option_take(char **arguments, int count, int *index, const char *nam
     return true;
 }
 
+/* `--header` and its like: which part of a message is meant. At most one of them. */
+static bool part_take(struct cli *cli, const char *argument)
+{
+    static const char *const parts[] = {"--envelope", "--header", "--message"};
+
+    for (uint32_t i = 0; i < COUNT_OF(parts) && cli->part == NULL; i++) {
+        if (strcmp(argument, parts[i]) == 0)
+            cli->part = parts[i] + 2;
+    }
+    return cli->part != NULL && strcmp(argument + 2, cli->part) == 0;
+}
+
 /* Not given, or digits that are a number. */
 static bool is_number(const char *text)
 {
@@ -533,6 +570,8 @@ static bool arguments_read(struct cli *cli, int count, char **arguments,
                  option_take(arguments, count, &i, "--reason", &cli->reason) ||
                  option_take(arguments, count, &i, "--duration", &cli->duration) ||
                  option_take(arguments, count, &i, "--to", &cli->to))
+            continue;
+        else if (arguments[i][0] == '-' && arguments[i][1] == '-' && part_take(cli, arguments[i]))
             continue;
         else if (arguments[i][0] != '-' && *word_count < WORD_MAX)
             words[(*word_count)++] = arguments[i];

@@ -24,6 +24,7 @@
 
 #include <stdlib.h>
 
+#include "control/shard_cat.h"
 #include "control/shard_query.h"
 
 #define SHARD_ADOPTION_SLICE    64u /* messages of earlier runs in a turn */
@@ -143,6 +144,9 @@ void shard_query_run(struct shard *shard, struct shard_query *query)
     case SHARD_QUERY_QUEUE_SUMMARY:
     case SHARD_QUERY_QUEUE_ACT:
         shard_query_queue(transfer_queue(shard->transfer), shard->options.index, query, shard->now);
+        break;
+    case SHARD_QUERY_QUEUE_CAT:
+        shard_query_cat(transfer_queue(shard->transfer), query, shard->now);
         break;
     case SHARD_QUERY_PLANE:
         query->look(query, shard->options.plane);

@@ -77,6 +77,7 @@ enum shard_query_kind {
     SHARD_QUERY_STATUS,
     SHARD_QUERY_QUEUE_LIST,
     SHARD_QUERY_QUEUE_SHOW,
+    SHARD_QUERY_QUEUE_CAT, /* one message as it is stored */
     SHARD_QUERY_QUEUE_SUMMARY,
     SHARD_QUERY_QUEUE_ACT, /* an order, on what a filter finds */
     SHARD_QUERY_PLANE,     /* a function of the asker's looks at the network plane */
@@ -121,6 +122,7 @@ struct shard_query {
     const struct qmgr_filter *filter; /* LIST, ACT */
     enum qmgr_group_by by;            /* SUMMARY */
     struct qmgr_order *order;         /* ACT */
+    struct shard_cat *cat;            /* CAT (control/shard_cat.h) */
     bool is_dry_run;                  /* ACT: only count what matches */
     struct qmgr_acted acted;          /* ACT: added to */
     uint64_t cursor; /* all but STATUS: 0 at first; in and out; UINT64_MAX at the end */

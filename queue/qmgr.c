@@ -310,6 +310,7 @@ void qmgr_free(struct qmgr *qmgr)
         free(work);
     }
     qmgr_loads_free(qmgr);
+    qmgr_pieces_free(qmgr);
     slab_fini(&qmgr->messages);
     slab_fini(&qmgr->deliveries);
     slab_fini(&qmgr->lines);

@@ -359,6 +359,20 @@ bool qmgr_scan_is_waiting(struct qmgr *qmgr, uint64_t handle);
 /** No effect on a handle that is gone. */
 void qmgr_scan_end(struct qmgr *qmgr, uint64_t handle);
 
+/*
+ * The stored body of a message (without the prefix that its envelope has), piece by piece, whatever
+ * becomes of the message meanwhile. Begun, it is being read until a qmgr_on_read(); then it must be
+ * ended.
+ */
+#define QMGR_PIECE_SIZE_MAX 262144u
+#define QMGR_PIECE_MAX      4u /* at once */
+/** Errors: ERR_STALE: no such message; ERR_DISK_CORRUPT: its body is shorter; ERR_LIMIT. */
+enum err qmgr_piece_begin(struct qmgr *qmgr, struct message_id id, uint64_t offset, uint32_t size,
+                          uint32_t *ret_piece) MUST_CHECK;
+bool qmgr_piece_is_reading(const struct qmgr *qmgr, uint32_t piece);
+/** Copies out what was asked for. Errors: ERR_STALE: the message ended; the spool's, ERR_MEMORY. */
+enum err qmgr_piece_end(struct qmgr *qmgr, uint32_t piece, uint8_t *ret_octets) MUST_CHECK;
+
 /** "hold" */
 const char *qmgr_verb_name(enum qmgr_verb verb);
 struct qmgr_acted { /* recipients */

@@ -382,6 +382,8 @@ bool qmgr_owns_token(uint64_t token)
 
 void qmgr_on_read(struct qmgr *qmgr, struct spool_event *event, struct tick_now now)
 {
+    if (qmgr_piece_on_read(event))
+        return;
     struct qmgr_load *load = (struct qmgr_load *)(uintptr_t)(event->token & ~QMGR_TOKEN_BIT);
     struct qmgr_message *message = load->message;
     enum err err = event->err;

@@ -26,6 +26,7 @@
  *   qmgr_dsn_share.c how many a sender gets
  *   qmgr_sender.c    messages by sender domain
  *   qmgr_scan.c      the operators' view: what matches a filter, and counts by group
+ *   qmgr_piece.c     bodies for operators, piece by piece
  *   qmgr_route.c     deliveries that go by another domain than that of their recipients
  *   qmgr_recover.c   PROGRESS applied to a message that comes back
  *   qmgr_name_use.c  what waits for one site or domain, for operators
@@ -267,6 +268,15 @@ struct qmgr_line {
     uint8_t site_size;
 };
 
+/* Octets of a body being read for an operator; its address, with two bits, is the spool's token. */
+enum qmgr_piece_state { QMGR_PIECE_FREE, QMGR_PIECE_READING, QMGR_PIECE_READ };
+struct qmgr_piece {
+    enum qmgr_piece_state state;
+    uint32_t size; /* asked for */
+    enum err err;
+    struct buf_queue octets;
+};
+
 #define QMGR_SCAN_PLACES 64u
 
 /* Where something matches, as far as the index tells; its envelope is pinned. */
@@ -343,6 +353,7 @@ struct qmgr {
     } check;
     struct qmgr_scan scans[QMGR_SCAN_MAX];
     uint32_t scan_count; /* in use */
+    struct qmgr_piece pieces[QMGR_PIECE_MAX];
 };
 
 static inline struct qmgr_delivery *qmgr_delivery_next(const struct qmgr_delivery *delivery)
@@ -408,6 +419,11 @@ void qmgr_states_settle(struct qmgr_message *message);
 void qmgr_delivery_loaded(struct qmgr *qmgr, struct qmgr_delivery *delivery);
 /** It leaves while the transfer has not heard of its envelope yet. */
 void qmgr_loaded_remove(struct qmgr *qmgr, struct qmgr_delivery *delivery);
+
+/* qmgr_piece.c */
+/** False: the read was for something else. Takes the event's octets. */
+bool qmgr_piece_on_read(struct spool_event *event);
+void qmgr_pieces_free(struct qmgr *qmgr);
 
 /* qmgr_line.c */
 struct qmgr_line *qmgr_line_find(const struct qmgr *qmgr, const struct envelope *envelope,

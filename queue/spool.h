@@ -118,8 +118,8 @@ uint64_t spool_entry_body_size(const struct spool_entry *entry);
 void spool_progress(struct spool *spool, struct spool_entry *entry, struct span progress);
 /** Lazily durable; consumes the entry. */
 void spool_done(struct spool *spool, struct spool_entry *entry);
-/** Read `size` body octets at `offset`; ends in one READ event. CHECKs the bounds. The entry must
- * stay alive until then. */
+/** Read `size` body octets at `offset`; ends in one READ event, with ERR_STALE if the message ended
+ * before all was read. CHECKs the bounds. */
 void spool_read_body(struct spool *spool, struct spool_entry *entry, uint64_t offset, uint32_t size,
                      uint64_t token);
 /** Read the envelope (as committed) back; ends in one READ event. */

@@ -8,7 +8,7 @@
  *   waiting -> reading a record -> ... -> READ event        read_next(), spool_read_completed()
  *
  * A segment is not used again while a record in it is read, so that a message may be copied forward
- * or end meanwhile.
+ * or end meanwhile. Once it has ended no further record of it is read: ERR_STALE.
  *
  * Limits: SPOOL_READS_MAX disk reads at a time, the others wait in order.
  */
@@ -104,7 +104,10 @@ static void read_next(struct spool *spool, struct spool_read *read)
         }
         CHECK(read->part < entry->body_count);
     }
-    read_submit(spool, read);
+    if (read->entry->state == SPOOL_ENTRY_GONE) /* others may have its segments already */
+        read_finish(spool, read, ERR_STALE);
+    else
+        read_submit(spool, read);
 }
 
 /* The payload of the record just read, if it is what it should be. */

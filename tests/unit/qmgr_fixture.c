@@ -39,34 +39,54 @@ struct message_id spool_entry_id(const struct spool_entry *entry)
     return entry->id;
 }
 
-static void read_end(struct fixture *fixture, struct spool_entry *entry, uint64_t token)
+uint64_t spool_entry_body_size(const struct spool_entry *entry)
 {
+    return entry->body.size;
+}
+
+static void read_end(struct fixture *fixture, const struct fixture_read *read)
+{
+    struct spool_entry *entry = read->entry;
     struct spool_event event = {.kind = SPOOL_EVENT_READ,
-                                .err = entry->has_no_memory   ? ERR_MEMORY
+                                .err = read->is_body          ? entry->body_err
+                                       : entry->has_no_memory ? ERR_MEMORY
                                        : entry->is_unreadable ? ERR_DISK_CORRUPT
                                                               : ERR_OK,
-                                .token = token,
+                                .token = read->token,
                                 .entry = entry};
+    struct span octets = read->is_body ? read->body : span_of(entry->encoded, entry->encoded_size);
 
     buf_queue_init(&event.octets);
     if (event.err == ERR_OK)
-        CHECK(buf_queue_append_copy(&event.octets, fixture->pool,
-                                    span_of(entry->encoded, entry->encoded_size)) == ERR_OK);
-    CHECK(qmgr_owns_token(token));
+        CHECK(buf_queue_append_copy(&event.octets, fixture->pool, octets) == ERR_OK);
+    CHECK(qmgr_owns_token(read->token));
     qmgr_on_read(fixture->qmgr, &event, fixture->now);
 }
 
-void spool_read_envelope(struct spool *spool, struct spool_entry *entry, uint64_t token)
+static void read_begin(struct spool *spool, const struct fixture_read *read)
 {
     struct fixture *fixture = (struct fixture *)(void *)spool;
 
     fixture->reads_total++;
     if (!fixture->is_slow) {
-        read_end(fixture, entry, token);
+        read_end(fixture, read);
         return;
     }
     CHECK(fixture->read_count < FIXTURE_READS_MAX);
-    fixture->reads[fixture->read_count++] = (struct fixture_read){entry, token};
+    fixture->reads[fixture->read_count++] = *read;
+}
+
+void spool_read_envelope(struct spool *spool, struct spool_entry *entry, uint64_t token)
+{
+    read_begin(spool, &(struct fixture_read){.entry = entry, .token = token});
+}
+
+void spool_read_body(struct spool *spool, struct spool_entry *entry, uint64_t offset, uint32_t size,
+                     uint64_t token)
+{
+    struct span body = span_head(span_skip(entry->body, (uint32_t)offset), size);
+
+    read_begin(spool, &(struct fixture_read){entry, token, true, body});
 }
 
 void fixture_reads_end(struct fixture *fixture, uint32_t count)
@@ -76,7 +96,7 @@ void fixture_reads_end(struct fixture *fixture, uint32_t count)
         struct fixture_read read = fixture->reads[0];
         fixture->read_count--;
         memmove(fixture->reads, fixture->reads + 1, fixture->read_count * sizeof(read));
-        read_end(fixture, read.entry, read.token);
+        read_end(fixture, &read);
     }
 }
 

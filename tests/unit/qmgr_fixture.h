@@ -20,12 +20,16 @@ struct spool_entry {
     bool has_no_memory; /* to read it into */
     uint32_t repairs;
     uint64_t repaired_body_size;
+    struct span body;  /* as stored: borrowed from the test */
+    enum err body_err; /* of reading it */
 };
 
-/* A read of an envelope that has not ended. */
+/* A read that has not ended: of an envelope, or of `body`. */
 struct fixture_read {
     struct spool_entry *entry;
     uint64_t token;
+    bool is_body;
+    struct span body;
 };
 #define FIXTURE_READS_MAX 256u
 

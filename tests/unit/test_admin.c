@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "control/admin.h"
+#include "control/shard_cat.h"
 
 #define SHARDS 3u
 
@@ -35,6 +36,8 @@ static struct world {
     struct shard_query *query;
     uint32_t asked; /* queries so far */
     bool reload_works;
+    uint32_t pieces; /* of the message that is printed */
+    const char *cat_fails;
 } world;
 
 static void on_query(void *context, uint32_t shard, struct shard_query *query)
@@ -69,6 +72,31 @@ static void row_fill(struct shard_queue_row *row, uint32_t shard, uint32_t numbe
     snprintf(row->last_reply, sizeof(row->last_reply), "451 later \"now\"");
 }
 
+/* Shard 1 has a message of `pieces` pieces. */
+static void cat_answer(struct shard_query *query, struct shard_cat *cat)
+{
+    cat->row_count = cat->octet_count = 0;
+    if (world.shard != 1 || query->id.high != 1) {
+        query->cursor = UINT64_MAX;
+        return;
+    }
+    if (cat->is_at_octets && world.cat_fails != NULL) {
+        query->err = ERR_DISK_CORRUPT;
+        cat->why = world.cat_fails;
+    } else if (cat->is_at_octets) {
+        memset(cat->octets, 'x', sizeof(cat->octets));
+        cat->octet_count = sizeof(cat->octets);
+        cat->offset += cat->octet_count;
+    } else {
+        cat->is_found = cat->is_at_octets = true;
+        cat->end = cat->has_body ? (uint64_t)world.pieces * SHARD_CAT_OCTETS_MAX : 0;
+        snprintf(cat->sender, sizeof(cat->sender), "\xff@x.example");
+        cat->flags = ENVELOPE_EIGHT_BIT | ENVELOPE_IN_DOUBT;
+        cat->row_count = cat->has_envelope;
+    }
+    query->cursor = cat->is_at_octets && cat->offset == cat->end ? UINT64_MAX : 7;
+}
+
 /* The shard that was asked answers. */
 static void shard_answer(void)
 {
@@ -87,6 +115,8 @@ static void shard_answer(void)
         if (query->id.high == 1 && world.shard == 0)
             row_fill(&query->rows[query->row_count++], 0, 0);
         query->cursor = UINT64_MAX;
+    } else if (query->kind == SHARD_QUERY_QUEUE_CAT) {
+        cat_answer(query, query->cat);
     } else if (query->kind == SHARD_QUERY_QUEUE_SUMMARY) {
         query->groups[0] = (struct qmgr_group){.name = "big.example", .ages = {3, 0, 1}};
         query->groups[1] = (struct qmgr_group){.name = "\xff.example", .ages = {1}};
@@ -461,6 +491,89 @@ static void test_show(void **state)
     json_decref(answer);
 }
 
+static int cat_open(uint32_t number, const char *more)
+{
+    char id[MESSAGE_ID_TEXT_SIZE], request[128];
+    int fd = client_open();
+
+    snprintf(request, sizeof(request), "{\"verb\":\"queue cat\",\"id\":\"%s\"%s}\n",
+             message_id_format((struct message_id){number, 7}, id), more);
+    client_send(fd, request);
+    return fd;
+}
+
+/* Lines of the whole answer, which is read slowly; the end of it is kept. */
+static uint32_t cat_read(int fd, char last[512])
+{
+    static char text[65536];
+    uint32_t lines = 0, asked_ahead = 0;
+    ssize_t got = 1;
+
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    for (uint32_t i = 0; i < 100000 && got != 0; i++) {
+        uint32_t asked = world.asked;
+        for (uint32_t j = 0; j < 100 && world.is_asked; j++)
+            shard_answer();
+        asked_ahead = world.asked - asked > asked_ahead ? world.asked - asked : asked_ahead;
+        got = read(fd, text, sizeof(text));
+        for (ssize_t j = 0; j < got; j++)
+            lines += text[j] == '\n';
+        if (got > 0)
+            snprintf(last, 512, "%.*s", got < 511 ? (int)got : 511,
+                     text + (got < 511 ? 0 : got - 511));
+        admin_run(world.admin, 0);
+    }
+    close(fd);
+    assert_in_range(asked_ahead, 0, 8); /* no faster than it is read */
+    return lines;
+}
+
+/* Goal: a message goes out piece by piece; the shards behind it are not asked. */
+static void test_cat(void **state)
+{
+    char last[512];
+
+    (void)state;
+    world.pieces = 12;
+    assert_int_equal(2 + 12, cat_read(cat_open(1, ""), last));
+    assert_non_null(strstr(last, "{\"ok\":true,\"has_more\":false,\"octets\":2359296}"));
+    assert_int_equal(2 + 12, world.asked);
+    assert_int_equal(12, cat_read(cat_open(1, ",\"part\":\"message\""), last));
+    assert_int_equal(2, cat_read(cat_open(1, ",\"part\":\"envelope\""), last));
+    assert_non_null(strstr(last, "\"sender\":\"\\\\xff@x.example\""));
+    assert_non_null(strstr(last, "\"flags\":[\"8-bit\",\"in doubt\"]"));
+    assert_int_equal(0, cat_read(cat_open(2, ""), last));
+    assert_non_null(strstr(last, "no such message in the queue"));
+    assert_int_equal(0, cat_read(cat_open(1, ",\"part\":\"tail\""), last));
+    assert_non_null(strstr(last, "which part?"));
+    world.cat_fails = "its body is damaged";
+    assert_int_equal(2, cat_read(cat_open(1, ""), last));
+    assert_non_null(strstr(last, "{\"ok\":false,\"error\":\"its body is damaged\"}"));
+}
+
+/* Goal: several messages go out at once; who does not read, or leaves halfway, holds up nobody. */
+static void test_cats_at_once(void **state)
+{
+    char last[512];
+    int gone = cat_open(1, ""), second = cat_open(1, ""), third = cat_open(1, "");
+
+    (void)state;
+    world.pieces = 8;
+    for (uint32_t i = 0; i < 100 && world.is_asked; i++)
+        shard_answer();
+    assert_false(world.is_asked); /* none of them reads */
+    json_t *answer = ask("{\"verb\":\"queue summary\"}\n");
+    assert_true(json_is_true(json_object_get(answer, "ok")));
+    json_decref(answer);
+    close(gone);
+    admin_run(world.admin, 0);
+    assert_int_equal(2 + 8, cat_read(second, last));
+    close(third);
+    admin_run(world.admin, 0);
+    assert_false(world.is_asked);
+    assert_int_equal(2 + 8, cat_read(cat_open(1, ""), last));
+}
+
 static void test_bad_requests(void **state)
 {
     static const struct {
@@ -474,6 +587,7 @@ static void test_bad_requests(void **state)
         {"{\"verb\":\"stop\"}\n", "unknown verb"},
         {"{\"verb\":\"queue show\"}\n", "this is no message id"},
         {"{\"verb\":\"queue show\",\"id\":\"x\"}\n", "this is no message id"},
+        {"{\"verb\":\"queue cat\",\"id\":\"x\"}\n", "this is no message id"},
         {"{\"verb\":\"reload\"}\n", "x.yaml:3: no \"y\""},
     };
 
@@ -674,6 +788,8 @@ int main(void)
         TEST(test_stream_is_cancelled),
         TEST(test_walks_in_turn),
         TEST(test_show),
+        TEST(test_cat),
+        TEST(test_cats_at_once),
         TEST(test_bad_requests),
         TEST(test_request_size),
         TEST(test_slow_request),

@@ -4,6 +4,7 @@
 The life of angariumd as its operator sees it: start, refusals at start, reload, rotation of records,
 control socket, stop, restart with mail in the spool. Arguments: angariumd, angarium. Prints TAP.
 """
+import base64
 import contextlib
 import json
 import os
@@ -223,6 +224,90 @@ def answers_on_its_socket(_):
     expect(cli("nothing")[0] == 2)
     kinds = [record["type"] for record in records()]
     expect(set(kinds) == {"deferral", "delivery", "order", "reception"} and kinds.count("order") == 3, kinds)
+
+
+def submit_octets(octets):
+    """By BDAT, so that nothing is stuffed or ended. Returns the id."""
+    with smtplib.SMTP("127.0.0.1", PORT, timeout=20) as client:
+        client.ehlo("client.example")
+        client.mail("s@example.org", ["BODY=8BITMIME", "ENVID=QQ314"])
+        client.rcpt("c@dead.example", ["NOTIFY=FAILURE,DELAY", "ORCPT=rfc822;c@old.example"])
+        client.send(b"BDAT %d LAST\r\n" % len(octets) + octets)
+        code, text = client.getreply()
+        expect(code == 250, text)
+        return text.decode().split()[-1]
+
+
+def cat(*arguments):
+    done = subprocess.run([CLI, "-s", path("control.sock"), "queue", "cat", *arguments], capture_output=True, timeout=60,
+                          check=False)
+    return done.returncode, done.stdout, done.stderr.decode()
+
+
+def prints_messages_as_they_are(_):
+    header = b"Subject: \xc3\xa4\r\n\r\n"
+    large = header + b".\xff\x1b[31m\r\n..\r\n" * (3 << 16)
+    for octets in (header + b".\r\n..x\r\n", header + b"no end", large):
+        number = submit_octets(octets)
+        status, raw, error = cat(number, "--message")
+        expect(status == 0 and error == "" and raw.startswith(b"Received: ") and raw.endswith(b"\r\n" + octets), error)
+        expect(raw[:-len(octets)].count(b"Received: ") == 1, raw[:999])
+    prints_each_part(number, raw)
+    prints_at_once_and_halfway(number, raw)
+    tells_of_a_damaged_body()
+    expect(cli("delete", "sender=s@example.org", "--reason", "test")[0] == 0)
+    status, raw, error = cat(number, "--message")
+    expect(status == 1 and raw == b"" and "no such message in the queue" in error, error)
+    expect(cat(number, "--header", "--envelope")[0] == 2)
+
+
+def prints_each_part(number, raw):
+    status, whole, error = cat(number)
+    envelope, _, rest = whole.partition(b"\n\n")
+    expect(status == 0 and rest == raw, error)
+    for part in ("id         " + number, "sender     <s@example.org>", "client     ", "envid      QQ314",
+                 f"size       {len(raw)}, header ", "flags      8-bit", "recipient  <c@dead.example>, ", ", to dead.example",
+                 "NOTIFY FAILURE, DELAY", "ORCPT rfc822;c@old.example"):
+        expect(part in envelope.decode(), envelope)
+    expect(cat(number, "--envelope")[1].startswith(b"id         " + number.encode()))
+    expect(cat(number, "--header")[1] == raw[:raw.index(b"\r\n\r\n") + 4])
+    lines = [json.loads(line) for line in cat(number, "--json")[1].splitlines()]
+    expect(b"".join(base64.b64decode(line["octets"]) for line in lines if "octets" in line) == raw)
+    expect(lines[0]["message"]["envid"] == "QQ314" and lines[1]["row"]["notify"] == ["FAILURE", "DELAY"], lines[:2])
+
+
+def prints_at_once_and_halfway(number, raw):
+    command = [CLI, "-s", path("control.sock"), "queue", "cat", number, "--message"]
+    files = [open(path(f"cat{i}"), "wb+") for i in range(2)]
+    children = [subprocess.Popen(command, stdout=file) for file in files]
+    for file, child in zip(files, children):
+        expect(child.wait(60) == 0)
+        file.seek(0)
+        expect(file.read() == raw)
+        file.close()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        expect(child.stdout.read(1000) == raw[:1000])
+        status, text = cli("status")  # it has not been read to its end: others do not wait for that
+        expect(status == 0, text)
+        child.kill()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        expect(child.stdout.read(1000) == raw[:1000])
+        expect(cli("delete", "id=" + number, "--reason", "test")[0] == 0)
+        _, error = child.communicate(timeout=60)
+        expect(child.returncode == 1 and b"has left the queue while it was read" in error, error)
+
+
+def tells_of_a_damaged_body():
+    mark = b"this octet will change: "
+    number = submit_octets(b"Subject: x\r\n\r\n" + mark * 10)
+    for name in os.listdir(path("spool")):
+        with open(os.path.join(path("spool"), name), "rb+") as file:
+            at = file.read().find(mark)
+            if at >= 0:
+                file.seek(at)
+                file.write(b"T")
+    status, raw, error = cat(number, "--message")
+    expect(status == 1 and raw == b"" and ("damaged" in error or "no such message" in error), error)
 
 
 def reloads(daemon):
@@ -514,7 +599,7 @@ def leaves_descriptors_for_mail_that_goes_out():
 def main():
     alone = [refuses_wrong_arguments, refuses_a_bad_configuration, checks_a_good_one,
              makes_a_private_key]
-    running = [tells_what_runs, refuses_a_second_on_the_same, answers_on_its_socket, reloads,
+    running = [tells_what_runs, refuses_a_second_on_the_same, answers_on_its_socket, prints_messages_as_they_are, reloads,
                bounds_reloads_by_open_sessions, rotates_records, resets_who_goes_on_sending, drains_on_sigterm]
     after = [has_its_mail_after_a_restart, remembers_what_it_sent, patterns_file_is_read, operators_suspend_a_source,
              stop_is_bounded, leaves_descriptors_for_mail_that_goes_out]

@@ -35,6 +35,7 @@ struct fixture {
     uint32_t commits;
     struct spool_event read; /* the last READ */
     bool has_read;
+    bool has_one_event; /* a turn: there are many reads at a time */
     uint32_t recovered, progress;
 };
 
@@ -85,7 +86,7 @@ static struct fixture *fixture_new(enum disk_kind kind, uint32_t segment_size, u
 static void turn(struct fixture *fixture)
 {
     struct spool_event events[8];
-    uint32_t count = spool_poll(fixture->spool, now(), events, 8);
+    uint32_t count = spool_poll(fixture->spool, now(), events, fixture->has_one_event ? 1 : 8);
     for (uint32_t i = 0; i < count; i++) {
         if (events[i].kind == SPOOL_EVENT_READ) {
             assert_false(fixture->has_read);
@@ -364,6 +365,41 @@ static void test_limits_of_a_message(void **state)
     wait_commits(fixture, 2);
     assert_int_equal(ERR_OK, fixture->errs[1]);
     assert_int_equal(ERR_LIMIT, fixture->errs[2]);
+    fixture_end(fixture);
+}
+
+/* Goal: when a message ends, reads of it that have not begun yet, or not ended, say so: its
+ * segments may be somebody else's. */
+static void test_reads_of_what_ends(void **state)
+{
+    const uint32_t reads = 3000;
+    uint32_t ended = 0, stale = 0;
+
+    (void)state;
+    struct fixture *fixture = fixture_new(DISK_KIND_AUTO, SEGMENT_SIZE, 16 * SEGMENT_SIZE);
+    assert_true(commit(fixture, 1, 15000, 100, 1)); /* several records */
+    wait_commits(fixture, 1);
+    fixture->has_one_event = true;
+    for (uint32_t i = 0; i < reads; i++)
+        spool_read_body(fixture->spool, fixture->entries[1], 0, 15000, 1);
+    spool_done(fixture->spool, fixture->entries[1]);
+    spool_flush(fixture->spool);
+    for (uint32_t i = 0; i < 100000 && ended < reads; i++) {
+        turn(fixture);
+        if (!fixture->has_read)
+            continue;
+        ended++;
+        if (fixture->read.err == ERR_OK) {
+            assert_int_equal(0, stale); /* it does not come back */
+            check_octets(fixture, 1, 0, 15000);
+            continue;
+        }
+        assert_int_equal(ERR_STALE, fixture->read.err);
+        fixture->has_read = false;
+        stale++;
+    }
+    assert_int_equal(reads, ended);
+    assert_in_range(stale, 1, reads);
     fixture_end(fixture);
 }
 
@@ -669,6 +705,7 @@ int main(void)
         cmocka_unit_test(test_lives_uring),
         cmocka_unit_test(test_full_and_reserve),
         cmocka_unit_test(test_limits_of_a_message),
+        cmocka_unit_test(test_reads_of_what_ends),
         cmocka_unit_test(test_abort_frees),
         cmocka_unit_test(test_lazy_records_are_written_in_time),
         cmocka_unit_test(test_recovery_beside_a_running_spool),

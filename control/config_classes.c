@@ -4,6 +4,7 @@
  * that.
  */
 #include <string.h>
+#include <strings.h>
 
 #include "control/config.h"
 
@@ -128,6 +129,11 @@ enum err config_classes_assemble(struct config *config, struct config_report *re
         classes->unsaid = class_named(config, report, 0, "class_default", config->class_default);
     if (config->class_header != NULL && !name_is_field(config->class_header))
         config_complain(report, 0, "class_header", "is no name of a header field");
+    else if (config->class_header != NULL && !config_is_own_field(config->class_header))
+        config_complain(report, 0, "class_header", "is cut out of mail: it must begin with X-");
+    else if (config->class_header != NULL && config->settings.pool_header != NULL &&
+             strcasecmp(config->class_header, config->settings.pool_header) == 0)
+        config_complain(report, 0, "class_header", "is `pool_header`, too");
     TRY(rules_take(config, report));
     header_take(config);
     return ERR_OK;

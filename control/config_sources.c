@@ -12,6 +12,7 @@
  *      shown under that name.
  */
 #include <string.h>
+#include <strings.h>
 
 #include "control/config.h"
 
@@ -264,8 +265,19 @@ static enum err rules_make(struct config *config, struct config_report *report)
     return ERR_OK;
 }
 
+/* What is cut out of everybody's mail must be nobody else's. */
+bool config_is_own_field(const char *name)
+{
+    return strncasecmp(name, "x-", 2) == 0 && name[2] != '\0';
+}
+
 enum err config_sources_assemble(struct config *config, struct config_report *report)
 {
+    const char *header = config->settings.pool_header;
+
+    if (header != NULL && header[0] != '\0' && !config_is_own_field(header))
+        config_complain(report, config->pool_header_line, "pool_header.name",
+                        "is cut out of mail: it must begin with X-");
     TRY(sources_make(config, report));
     TRY(pools_make(config, report));
     return rules_make(config, report);

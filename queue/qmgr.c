@@ -271,6 +271,9 @@ static void work_review(struct qmgr *qmgr, struct qmgr_work *work)
         work_free(qmgr, work);
     else if (work->encoded == NULL || message->fresh == 0)
         qmgr_envelope_close(work);
+    /* Of those who wait for their sender's turn there may be as many as there is mail. */
+    if (is_idle && work->dsn_state == QMGR_DSN_DELAYED && !work->is_decoded)
+        arena_fini(&work->arena);
 }
 
 void qmgr_message_review(struct qmgr *qmgr, struct qmgr_message *message)

@@ -228,6 +228,8 @@ static void shard_on_message(struct shard *shard, const struct ring_message *mes
         CHECK(shard->adoption == NULL);
         shard->adoption = spool_adoption_new(control.recovery, shard->spool, shard->options.index,
                                              shard->options.count);
+        qmgr_expect(transfer_queue(shard->transfer),
+                    spool_recovery_messages(control.recovery) / shard->options.count);
         shard->adoption_reply = *message;
         transfer_adopting(shard->transfer, true);
         break;

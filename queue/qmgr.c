@@ -37,6 +37,7 @@
 
 #include "queue/qmgr_state.h"
 
+#define SPLITS_AHEAD             32u /* buckets that one insert makes ahead of those that are to come */
 #define QMGR_MESSAGE_BUCKETS_MIN 16u
 #define QMGR_MESSAGE_BUCKETS_MAX (1u << 24)
 #define QMGR_LINE_BUCKETS_MAX    (1u << 20)
@@ -180,11 +181,8 @@ static void message_push(struct qmgr *qmgr, struct qmgr_message *message)
     *bucket = slab_ref(message);
 }
 
-static void message_table_grow(struct qmgr *qmgr)
+static void bucket_split(struct qmgr *qmgr)
 {
-    if (qmgr->messages.in_use <= qmgr->message_bucket_count ||
-        qmgr->message_bucket_count == qmgr->message_bucket_max)
-        return;
     uint32_t index = qmgr->message_bucket_count++ & qmgr->message_mask;
     struct qmgr_message *message = message_at(qmgr, qmgr->message_buckets[index]);
     qmgr->message_buckets[index] = 0;
@@ -195,6 +193,24 @@ static void message_table_grow(struct qmgr *qmgr)
     }
     if (qmgr->message_bucket_count > 2 * qmgr->message_mask + 1)
         qmgr->message_mask = 2 * qmgr->message_mask + 1;
+}
+
+/* What is known to come finds the table as large as it will be: to split a bucket that is empty
+ * costs next to nothing. */
+static void message_table_grow(struct qmgr *qmgr)
+{
+    uint32_t max = qmgr->message_bucket_max;
+    uint32_t expected = qmgr->message_expected < max ? qmgr->message_expected : max;
+
+    for (uint32_t i = 0; i < SPLITS_AHEAD && qmgr->message_bucket_count < expected; i++)
+        bucket_split(qmgr);
+    if (qmgr->messages.in_use > qmgr->message_bucket_count && qmgr->message_bucket_count < max)
+        bucket_split(qmgr);
+}
+
+void qmgr_expect(struct qmgr *qmgr, uint32_t count)
+{
+    qmgr->message_expected = qmgr->messages.in_use + count;
 }
 
 struct qmgr_message *qmgr_find(struct qmgr *qmgr, struct message_id id)

@@ -123,6 +123,9 @@ struct qmgr_insert {
 enum err qmgr_insert(struct qmgr *qmgr, const struct qmgr_insert *insert,
                      struct tick_now now) MUST_CHECK;
 
+/** About so many messages will be inserted soon: a hint, before recovered mail comes. */
+void qmgr_expect(struct qmgr *qmgr, uint32_t count);
+
 /* ---- work for the transfer ---- */
 
 /** Next line with something due, now PARKED on the caller's account; NULL when there is none. */

@@ -320,6 +320,7 @@ struct qmgr {
     struct qmgr_part **part_buckets;
     struct qmgr_share **share_buckets;
     uint32_t message_bucket_count, message_bucket_max; /* in use, and allocated */
+    uint32_t message_expected;                         /* see qmgr_expect() */
     uint32_t message_mask, line_mask;
     uint32_t rerouted; /* deliveries */
     struct {

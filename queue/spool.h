@@ -189,6 +189,8 @@ bool spool_adoption_step(struct spool_adoption *adoption, uint32_t max,
                          void (*on_message)(void *context, const struct spool_recovered *message),
                          void *context);
 void spool_adoption_free(struct spool_adoption *adoption);
+/** Messages in the recovery, for all shares. */
+uint32_t spool_recovery_messages(const struct spool_recovery *recovery);
 /** All of it at once. */
 void spool_recovery_adopt(struct spool_recovery *recovery, struct spool *spool, uint32_t index,
                           uint32_t count,

@@ -267,6 +267,11 @@ struct spool_adoption *spool_adoption_new(struct spool_recovery *recovery, struc
     return adoption;
 }
 
+uint32_t spool_recovery_messages(const struct spool_recovery *recovery)
+{
+    return recovery->message_count;
+}
+
 static void adoption_refer(struct spool_adoption *adoption)
 {
     for (uint32_t i = 0; i < adoption->recovery->segment_count; i++) {

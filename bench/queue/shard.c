@@ -354,6 +354,7 @@ static void on_recovered(void *context, const struct spool_recovered *message)
 uint64_t shard_adopt(struct shard *shard, struct spool_recovery *recovery, double *ret_slice_max)
 {
     struct spool_adoption *adoption = spool_adoption_new(recovery, shard->spool, 0, 1);
+    qmgr_expect(shard->qmgr, spool_recovery_messages(recovery));
     double slice_max = 0, start = seconds_now();
     bool is_more = true;
     while (is_more) {

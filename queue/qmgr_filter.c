@@ -70,6 +70,8 @@ static bool class_read(struct span value, struct qmgr_filter *filter)
     uint64_t number;
 
     filter->class_name.size = 0;
+    if (value.size == 0)
+        return false;
     if (value.data[0] < '0' || value.data[0] > '9')
         return text_set(value, &filter->class_name);
     if (span_parse_u64(value, &number) != ERR_OK || number > UINT8_MAX)

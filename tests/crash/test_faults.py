@@ -97,7 +97,7 @@ class Trial:
         """How often each code was heard so far."""
         counts = {'250': 0, '451': 0, '452': 0}
         for fields in lines_of(self.sent):
-            if len(fields) == 3 and fields[0] == 'A':
+            if len(fields) >= 3 and fields[0] == 'A':
                 counts[fields[2]] = counts.get(fields[2], 0) + 1
         return counts
 

@@ -30,6 +30,7 @@ static const struct {
      0},
     {"class beyond its type", "class=256", "class= wants", 0, 0, 0},
     {"class by name", "class=bulk", NULL, QMGR_FILTER_CLASS, 0, 0},
+    {"class of nothing", "class=", "class= wants", 0, 0, 0},
     {"class by number and name", "class=1bulk", "class= wants", 0, 0, 0},
     {"one state", "state=ready", NULL, QMGR_FILTER_STATE, QMGR_FILTER_READY, 0},
     {"all states", "state=ready,waiting,active,held,failed", NULL, QMGR_FILTER_STATE, 31, 0},

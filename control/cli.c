@@ -8,22 +8,18 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include "control/ask.h"
 #include "control/cli_cat.h"
 #include "control/cli_print.h"
 #include "control/cli_spool.h"
 #include "control/config.h"
 
-#define ANSWER_TIME_S 40
-#define WORD_MAX      32u
+#define WORD_MAX 32u
 #define LIST_WHOLE_MAX                                                                             \
     10000 /* rows of a list that is sorted; longer ones come as they are found                     \
            */
-#define ANSWER_SIZE_MAX (64u << 20)
 #define SOCKET_VARIABLE "ANGARIUM_SOCKET"
 #define SOCKET_DEFAULT  "/run/angarium/control.sock"
 
@@ -49,73 +45,16 @@ struct verb {
 
 /* ---- asking the relay ---- */
 
-static int relay_connect(const char *path)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    struct timeval patience = {.tv_sec = ANSWER_TIME_S};
-
-    if (strlen(path) >= sizeof(address.sun_path)) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    memcpy(address.sun_path, path, strlen(path));
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -1;
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-    if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0)
-        return fd;
-    int error = errno;
-    close(fd);
-    errno = error;
-    return -1;
-}
-
-static bool request_send(int fd, const json_t *request)
-{
-    char *text = json_dumps(request, JSON_COMPACT);
-    bool is_sent = text != NULL && dprintf(fd, "%s\n", text) > 0;
-
-    free(text);
-    return is_sent;
-}
-
-/* Everything until the relay closes. NULL with errno. */
-static json_t *answer_receive(int fd)
-{
-    char *text = NULL;
-    size_t size = 0, capacity = 0;
-    ssize_t got = 1;
-
-    while (got > 0 && size < ANSWER_SIZE_MAX) {
-        if (size == capacity) {
-            capacity = capacity == 0 ? 65536 : 2 * capacity;
-            char *larger = realloc(text, capacity);
-            if (larger == NULL)
-                break;
-            text = larger;
-        }
-        got = read(fd, text + size, capacity - size);
-        size += got > 0 ? (size_t)got : 0;
-    }
-    json_t *answer = got == 0 ? json_loadb(text, size, 0, NULL) : NULL;
-    if (got == 0 && answer == NULL)
-        errno = EPROTO; /* it closed without an answer */
-    free(text);
-    return answer;
-}
-
 /* NULL: told why. */
 static json_t *relay_ask(const struct cli *cli, const json_t *request)
 {
-    int fd = relay_connect(cli->socket_path);
+    int fd = ask_connect(cli->socket_path);
 
     if (fd < 0) {
         fprintf(stderr, "angarium: no relay at %s: %s\n", cli->socket_path, strerror(errno));
         return NULL;
     }
-    json_t *answer = request_send(fd, request) ? answer_receive(fd) : NULL;
+    json_t *answer = ask_send(fd, request) ? ask_receive(fd) : NULL;
     if (answer == NULL)
         fprintf(stderr, "angarium: no answer from %s: %s\n", cli->socket_path, strerror(errno));
     close(fd);
@@ -238,11 +177,11 @@ static enum status stream_print(const struct cli *cli, FILE *in)
 static enum status stream_run(const struct cli *cli, json_t *request,
                               enum status (*print)(const struct cli *cli, FILE *in))
 {
-    int fd = relay_connect(cli->socket_path);
+    int fd = ask_connect(cli->socket_path);
     FILE *in = fd < 0 ? NULL : fdopen(fd, "r");
     enum status status = STATUS_FAILED;
 
-    if (in == NULL || !request_send(fd, request)) {
+    if (in == NULL || !ask_send(fd, request)) {
         fprintf(stderr, "angarium: no relay at %s: %s\n", cli->socket_path, strerror(errno));
     } else {
         status = print(cli, in);

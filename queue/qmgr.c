@@ -37,17 +37,15 @@
 
 #include "queue/qmgr_state.h"
 
-#define SPLITS_AHEAD             32u /* buckets that one insert makes ahead of those that are to come */
-#define QMGR_MESSAGE_BUCKETS_MIN 16u
-#define QMGR_MESSAGE_BUCKETS_MAX (1u << 24)
+#define QMGR_LINE_BUCKETS_MIN    16u
 #define QMGR_LINE_BUCKETS_MAX    (1u << 20)
 #define QMGR_SCRATCH_ARENA_BLOCK 16384u
 
-static uint32_t bucket_count(uint32_t wanted, uint32_t max)
+static uint32_t line_bucket_count(uint32_t wanted)
 {
-    uint32_t count = QMGR_MESSAGE_BUCKETS_MIN;
+    uint32_t count = QMGR_LINE_BUCKETS_MIN;
 
-    while (count < wanted && count < max)
+    while (count < wanted && count < QMGR_LINE_BUCKETS_MAX)
         count *= 2;
     return count;
 }
@@ -58,9 +56,7 @@ struct qmgr *qmgr_new(const struct qmgr_options *options, struct spool *spool, s
     CHECK(options->message_count_max > 0);
     CHECK(options->retry_min > 0 && options->retry_min <= options->retry_max);
     CHECK(options->dsn_per_sender_max != 1);
-    uint32_t count_max = options->message_count_max;
-    uint32_t message_buckets = bucket_count(count_max, QMGR_MESSAGE_BUCKETS_MAX);
-    uint32_t line_buckets = bucket_count(count_max, QMGR_LINE_BUCKETS_MAX);
+    uint32_t line_buckets = line_bucket_count(options->message_count_max);
     struct qmgr *qmgr = calloc(1, sizeof(*qmgr));
     CHECK(qmgr != NULL);
 
@@ -74,17 +70,13 @@ struct qmgr *qmgr_new(const struct qmgr_options *options, struct spool *spool, s
     slab_init(&qmgr->senders, sizeof(struct qmgr_sender), UINT32_MAX, qmgr);
     slab_init(&qmgr->parts, sizeof(struct qmgr_part), UINT32_MAX, qmgr);
     slab_init(&qmgr->shares, sizeof(struct qmgr_share), UINT32_MAX, qmgr);
-    qmgr->message_buckets = calloc(message_buckets, sizeof(*qmgr->message_buckets));
+    qmgr_table_init(&qmgr->table, options->message_count_max);
     qmgr->line_buckets = calloc(line_buckets, sizeof(struct qmgr_line *));
     qmgr->sender_buckets = calloc(line_buckets, sizeof(struct qmgr_sender *));
     qmgr->part_buckets = calloc(line_buckets, sizeof(struct qmgr_part *));
     qmgr->share_buckets = calloc(line_buckets, sizeof(struct qmgr_share *));
-    CHECK(qmgr->message_buckets != NULL && qmgr->line_buckets != NULL);
-    CHECK(qmgr->sender_buckets != NULL && qmgr->part_buckets != NULL);
-    CHECK(qmgr->share_buckets != NULL);
-    qmgr->message_bucket_count = QMGR_MESSAGE_BUCKETS_MIN;
-    qmgr->message_bucket_max = message_buckets;
-    qmgr->message_mask = QMGR_MESSAGE_BUCKETS_MIN - 1;
+    CHECK(qmgr->line_buckets != NULL && qmgr->sender_buckets != NULL);
+    CHECK(qmgr->part_buckets != NULL && qmgr->share_buckets != NULL);
     qmgr->line_mask = line_buckets - 1;
     buf_queue_init(&qmgr->no_body);
     arena_init(&qmgr->scratch, QMGR_SCRATCH_ARENA_BLOCK, QMGR_ARENA_SIZE_MAX);
@@ -147,102 +139,6 @@ struct qmgr_work *qmgr_work_get(struct qmgr *qmgr, struct qmgr_message *message)
     return message->work;
 }
 
-/* ---- the table of messages ----
- *
- * Linear hashing: the table grows by one bucket with every message, by splitting one, so that no
- * insert ever pays for all. With mask = 2^k - 1 and 2^k <= count < 2^(k+1) buckets, those below
- * count - 2^k are split already: their messages are found by k + 1 bits of the hash.
- */
-
-static uint32_t message_hash(const struct qmgr *qmgr, struct message_id id)
-{
-    return (uint32_t)keyed_hash_octets(&qmgr->hash, span_of(&id, sizeof(id)));
-}
-
-static uint32_t *message_bucket(const struct qmgr *qmgr, uint32_t hash)
-{
-    uint32_t index = hash & (2 * qmgr->message_mask + 1);
-
-    if (index >= qmgr->message_bucket_count)
-        index = hash & qmgr->message_mask;
-    return &qmgr->message_buckets[index];
-}
-
-static struct qmgr_message *message_at(const struct qmgr *qmgr, uint32_t ref)
-{
-    return slab_at(&qmgr->messages, ref);
-}
-
-static void message_push(struct qmgr *qmgr, struct qmgr_message *message)
-{
-    uint32_t *bucket = message_bucket(qmgr, message->hash);
-
-    message->hash_next = *bucket;
-    *bucket = slab_ref(message);
-}
-
-static void bucket_split(struct qmgr *qmgr)
-{
-    uint32_t index = qmgr->message_bucket_count++ & qmgr->message_mask;
-    struct qmgr_message *message = message_at(qmgr, qmgr->message_buckets[index]);
-    qmgr->message_buckets[index] = 0;
-    while (message != NULL) {
-        struct qmgr_message *next = message_at(qmgr, message->hash_next);
-        message_push(qmgr, message);
-        message = next;
-    }
-    if (qmgr->message_bucket_count > 2 * qmgr->message_mask + 1)
-        qmgr->message_mask = 2 * qmgr->message_mask + 1;
-}
-
-/* What is known to come finds the table as large as it will be: to split a bucket that is empty
- * costs next to nothing. */
-static void message_table_grow(struct qmgr *qmgr)
-{
-    uint32_t max = qmgr->message_bucket_max;
-    uint32_t expected = qmgr->message_expected < max ? qmgr->message_expected : max;
-
-    for (uint32_t i = 0; i < SPLITS_AHEAD && qmgr->message_bucket_count < expected; i++)
-        bucket_split(qmgr);
-    if (qmgr->messages.in_use > qmgr->message_bucket_count && qmgr->message_bucket_count < max)
-        bucket_split(qmgr);
-}
-
-void qmgr_expect(struct qmgr *qmgr, uint32_t count)
-{
-    qmgr->message_expected = qmgr->messages.in_use + count;
-}
-
-struct qmgr_message *qmgr_find(struct qmgr *qmgr, struct message_id id)
-{
-    uint32_t hash = message_hash(qmgr, id);
-    struct qmgr_message *message = message_at(qmgr, *message_bucket(qmgr, hash));
-
-    while (message != NULL &&
-           (message->hash != hash || !message_id_is_equal(qmgr_message_id(message), id)))
-        message = message_at(qmgr, message->hash_next);
-    return message;
-}
-
-static void message_link(struct qmgr *qmgr, struct qmgr_message *message, struct message_id id)
-{
-    message_table_grow(qmgr);
-    message->hash = message_hash(qmgr, id);
-    message_push(qmgr, message);
-}
-
-static void message_unlink(struct qmgr *qmgr, struct qmgr_message *message)
-{
-    uint32_t *link = message_bucket(qmgr, message->hash);
-
-    while (*link != slab_ref(message)) {
-        struct qmgr_message *other = message_at(qmgr, *link);
-        CHECK(other != NULL);
-        link = &other->hash_next;
-    }
-    *link = message->hash_next;
-}
-
 /* ---- the end of messages ---- */
 
 void qmgr_message_remove(struct qmgr *qmgr, struct qmgr_message *message)
@@ -252,7 +148,7 @@ void qmgr_message_remove(struct qmgr *qmgr, struct qmgr_message *message)
     wheel_cancel(&qmgr->wheel, &message->expiry);
     qmgr_scans_skip_message(qmgr, message);
     qmgr_sender_leave(qmgr, message);
-    message_unlink(qmgr, message);
+    qmgr_table_unlink(qmgr, message);
     qmgr->stats.unreadable -= message->is_unreadable;
     if (message->work != NULL)
         work_free(qmgr, message->work);
@@ -338,7 +234,7 @@ void qmgr_free(struct qmgr *qmgr)
     slab_fini(&qmgr->shares);
     arena_fini(&qmgr->scratch);
     arena_fini(&qmgr->view_arena);
-    free(qmgr->message_buckets);
+    qmgr_table_fini(&qmgr->table);
     free(qmgr->line_buckets);
     free(qmgr->sender_buckets);
     free(qmgr->part_buckets);
@@ -472,16 +368,17 @@ enum err qmgr_insert(struct qmgr *qmgr, const struct qmgr_insert *insert, struct
 
     TRY(message_new(qmgr, insert, &message));
     struct envelope *envelope = &message->work->envelope;
-    message_link(qmgr, message, envelope->id);
+    qmgr_table_link(qmgr, message, envelope->id);
     qmgr_sender_join(qmgr, message,
                      insert->index != NULL ? insert->index->sender_domain
                                            : qmgr_sender_domain_of(envelope->sender));
     qmgr_check_begin(qmgr, now);
 
-    qmgr_recover_states(qmgr, message, insert);
+    struct qmgr_recalled recalled;
+    qmgr_recover_states(qmgr, message, insert, &recalled);
     qmgr_message_arm(qmgr, message, envelope, now);
     message_make_deliveries(qmgr, message, envelope);
-    qmgr_recover_deliveries(qmgr, message, insert, now);
+    qmgr_recover_deliveries(qmgr, message, insert, &recalled, now);
     message_schedule(qmgr, message, now);
     message_keep_body(qmgr, message, insert->body);
     qmgr->stats.inserted++;

@@ -145,11 +145,12 @@ static void owe_recipients(struct qmgr *qmgr, struct qmgr_message *message,
 }
 
 void qmgr_recover_states(struct qmgr *qmgr, struct qmgr_message *message,
-                         const struct qmgr_insert *insert)
+                         const struct qmgr_insert *insert, struct qmgr_recalled *ret_recalled)
 {
     struct envelope *envelope = &message->work->envelope;
     struct envelope_settle *details = NULL;
 
+    ret_recalled->is_all = false;
     for (uint32_t i = 0; i < envelope->recipient_count; i++) {
         enum recipient_state state = envelope->recipients[i].state;
         message->due = (uint16_t)(message->due + (state == RECIPIENT_DUE || owes(state)));
@@ -163,11 +164,15 @@ void qmgr_recover_states(struct qmgr *qmgr, struct qmgr_message *message,
         memset(details, 0, size);
     }
     for (uint32_t i = 0; i < insert->progress_count; i++) {
-        struct envelope_progress progress;
-        if (progress_decode(qmgr, insert->progress[i], &progress))
-            apply_progress(qmgr, message, &progress, details);
-        else
+        struct envelope_progress *progress = &ret_recalled->progress;
+        if (!progress_decode(qmgr, insert->progress[i], progress)) {
             qmgr->stats.progress_corrupt++;
+            continue;
+        }
+        apply_progress(qmgr, message, progress, details);
+        progress->settles = NULL; /* scratch */
+        progress->settle_count = 0;
+        ret_recalled->is_all = insert->progress_count == 1;
     }
     owe_recipients(qmgr, message, details, insert->index != NULL);
 }
@@ -211,24 +216,48 @@ static void apply_history(struct qmgr *qmgr, struct qmgr_delivery *delivery,
         delivery->timer.deadline = qmgr_tick_of(progress->next_try, ahead_max, now);
 }
 
-void qmgr_recover_deliveries(struct qmgr *qmgr, struct qmgr_message *message,
-                             const struct qmgr_insert *insert, struct tick_now now)
+static struct qmgr_delivery *delivery_find(struct qmgr *qmgr, struct qmgr_message *message,
+                                           const struct envelope_recipient *recipient)
+{
+    const struct envelope *envelope = &message->work->envelope;
+    struct qmgr_delivery *delivery = message->deliveries;
+
+    /* Most messages have one. Of many, the line knows which one is theirs. */
+    if (delivery != NULL && qmgr_delivery_has(delivery, envelope, recipient))
+        return delivery;
+    struct qmgr_line *line = qmgr_line_find(qmgr, envelope, recipient->domain);
+    delivery = line == NULL ? NULL : line->newest;
+    if (delivery != NULL && delivery->message == message &&
+        !qmgr_delivery_has(delivery, envelope, recipient))
+        delivery =
+            (struct qmgr_delivery *)(uintptr_t)qmgr_message_delivery(message, envelope, recipient);
+    return delivery != NULL && delivery->message == message ? delivery : NULL;
+}
+
+static void recover_delivery(struct qmgr *qmgr, struct qmgr_message *message,
+                             const struct envelope_progress *progress, struct tick_now now)
 {
     const struct envelope *envelope = &message->work->envelope;
 
+    if (progress->delivery >= envelope->recipient_count)
+        return;
+    struct qmgr_delivery *delivery =
+        delivery_find(qmgr, message, &envelope->recipients[progress->delivery]);
+    if (delivery != NULL)
+        apply_history(qmgr, delivery, progress, now);
+}
+
+void qmgr_recover_deliveries(struct qmgr *qmgr, struct qmgr_message *message,
+                             const struct qmgr_insert *insert, const struct qmgr_recalled *recalled,
+                             struct tick_now now)
+{
+    if (recalled->is_all) {
+        recover_delivery(qmgr, message, &recalled->progress, now);
+        return;
+    }
     for (uint32_t i = 0; i < insert->progress_count; i++) {
         struct envelope_progress progress;
-        if (!progress_decode(qmgr, insert->progress[i], &progress) ||
-            progress.delivery >= envelope->recipient_count)
-            continue;
-        const struct envelope_recipient *recipient = &envelope->recipients[progress.delivery];
-        struct qmgr_line *line = qmgr_line_find(qmgr, envelope, recipient->domain);
-        struct qmgr_delivery *delivery = line == NULL ? NULL : line->newest;
-        if (delivery != NULL && delivery->message == message &&
-            !qmgr_delivery_has(delivery, envelope, recipient))
-            delivery = (struct qmgr_delivery *)(uintptr_t)qmgr_message_delivery(message, envelope,
-                                                                                recipient);
-        if (delivery != NULL && delivery->message == message)
-            apply_history(qmgr, delivery, &progress, now);
+        if (progress_decode(qmgr, insert->progress[i], &progress))
+            recover_delivery(qmgr, message, &progress, now);
     }
 }

@@ -308,20 +308,30 @@ struct qmgr_scan {
     struct qmgr_filter filter;
 };
 
+#define QMGR_TABLE_LINKING 16u
+
+/* Messages by id: qmgr_table.c. */
+struct qmgr_table {
+    uint32_t *buckets;   /* references */
+    uint32_t count, max; /* in use, and allocated */
+    uint32_t mask;
+    uint32_t expected; /* see qmgr_expect() */
+    struct qmgr_message *linking[QMGR_TABLE_LINKING];
+    uint32_t linking_count;
+};
+
 struct qmgr {
     struct qmgr_options options;
     struct spool *spool;
     struct rng *rng;
     struct keyed_hash hash;
     struct slab messages, deliveries, lines, senders, parts, shares;
-    uint32_t *message_buckets; /* references */
+    struct qmgr_table table; /* of messages */
     struct qmgr_line **line_buckets;
     struct qmgr_sender **sender_buckets; /* line_mask is theirs, and that of the next two */
     struct qmgr_part **part_buckets;
     struct qmgr_share **share_buckets;
-    uint32_t message_bucket_count, message_bucket_max; /* in use, and allocated */
-    uint32_t message_expected;                         /* see qmgr_expect() */
-    uint32_t message_mask, line_mask;
+    uint32_t line_mask;
     uint32_t rerouted; /* deliveries */
     struct {
         struct qmgr_line *first, *last;
@@ -369,6 +379,13 @@ static inline struct qmgr_message *qmgr_sender_next(const struct qmgr_message *m
 {
     return slab_peer(message, message->sender_next);
 }
+
+/* qmgr_table.c */
+void qmgr_table_init(struct qmgr_table *table, uint32_t message_count_max);
+void qmgr_table_fini(struct qmgr_table *table);
+/** qmgr_find() finds it from now on. It is not in the table. */
+void qmgr_table_link(struct qmgr *qmgr, struct qmgr_message *message, struct message_id id);
+void qmgr_table_unlink(struct qmgr *qmgr, struct qmgr_message *message);
 
 /* qmgr.c */
 /** The work of a message, made when it has none. */
@@ -609,11 +626,17 @@ void qmgr_delivery_reroute(struct qmgr *qmgr, struct qmgr_delivery *delivery, st
 /* qmgr_recover.c */
 /** What an index tells, as an envelope without addresses. */
 void qmgr_recover_index(struct qmgr_work *work, const struct envelope_index *index);
+/** The PROGRESS of a message that has one, taken apart once; without its settles. */
+struct qmgr_recalled {
+    struct envelope_progress progress;
+    bool is_all; /* if not, there are several, or none is valid */
+};
 /** States, flags and DSN runs from PROGRESS payloads; before deliveries are made. */
 void qmgr_recover_states(struct qmgr *qmgr, struct qmgr_message *message,
-                         const struct qmgr_insert *insert);
+                         const struct qmgr_insert *insert, struct qmgr_recalled *ret_recalled);
 /** Attempts, last replies and next tries; after deliveries are made, all fresh and unscheduled. */
 void qmgr_recover_deliveries(struct qmgr *qmgr, struct qmgr_message *message,
-                             const struct qmgr_insert *insert, struct tick_now now);
+                             const struct qmgr_insert *insert, const struct qmgr_recalled *recalled,
+                             struct tick_now now);
 
 #endif

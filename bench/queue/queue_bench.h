@@ -40,7 +40,8 @@ struct shard {
     uint64_t retried;
     uint32_t loading; /* attempts that wait for their envelopes */
     uint32_t buffer_next;
-    tick_us ahead; /* of the queue manager's clock */
+    tick_us ahead;        /* of the queue manager's clock */
+    struct tick_now turn; /* of an adoption, as the daemon's shards read it once a turn */
 };
 
 /** Ends the process with a reason when the directory cannot be used. */

@@ -346,7 +346,7 @@ static void on_recovered(void *context, const struct spool_recovered *message)
         insert.index = &index;
     }
     if (err == ERR_OK)
-        err = qmgr_insert(shard->qmgr, &insert, shard_now(shard));
+        err = qmgr_insert(shard->qmgr, &insert, shard->turn);
     if (err != ERR_OK)
         die("insert", err);
 }
@@ -358,6 +358,7 @@ uint64_t shard_adopt(struct shard *shard, struct spool_recovery *recovery, doubl
     double slice_max = 0, start = seconds_now();
     bool is_more = true;
     while (is_more) {
+        shard->turn = shard_now(shard);
         is_more = spool_adoption_step(adoption, ADOPTION_SLICE, on_recovered, shard);
         double end = seconds_now();
         slice_max = end - start > slice_max ? end - start : slice_max;

@@ -203,6 +203,7 @@ void admin_order_finish(json_t *answer, const struct shard_query *query)
     json_object_set_new(answer, "matched", json_integer((json_int_t)acted->matched));
     json_object_set_new(answer, "done", json_integer((json_int_t)acted->done));
     json_object_set_new(answer, "in_flight", json_integer((json_int_t)acted->in_flight));
+    json_object_set_new(answer, "unreadable", json_integer((json_int_t)acted->unreadable));
 }
 
 void admin_order_log(const struct shard_query *query, const char *filter)

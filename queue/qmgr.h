@@ -336,6 +336,8 @@ struct qmgr_match {
     struct qmgr_delivery *delivery; /* NULL: the recipient has FAILED, or is at its end */
     uint32_t recipient_index;
     bool is_unreadable; /* its envelope: the match stands for the delivery as a whole */
+    bool is_whole;      /* all recipients of the delivery that are DUE match */
+    bool is_rest;       /* an earlier step told others of them */
 };
 /** A handle. At most QMGR_SCAN_MAX at once: one more ends the one that rested longest. */
 uint64_t qmgr_scan_begin(struct qmgr *qmgr, const struct qmgr_filter *filter, struct tick_now now);
@@ -380,14 +382,16 @@ enum err qmgr_piece_end(struct qmgr *qmgr, uint32_t piece, uint8_t *ret_octets) 
 const char *qmgr_verb_name(enum qmgr_verb verb);
 struct qmgr_acted { /* recipients */
     uint64_t matched, done;
-    uint64_t in_flight; /* under way: asked to end; what they leave undelivered gets the order */
+    uint64_t in_flight;  /* under way: asked to end; what they leave undelivered gets the order */
+    uint64_t unreadable; /* bounces and deletions of some recipients of an envelope that cannot be
+                            read: nobody can say who they are */
 };
 /**
  * Carry out an order on what a scan step found, in the same turn. Adds to `*acted`; what is matched
  * and neither done nor in flight was passed over (released though not held, failed already).
  *
- * A hold, release or retry acts on all recipients of a message at a domain together. The order of
- * `matches` is changed.
+ * A hold, release, retry or reroute acts on all recipients of a message at a domain together, as
+ * soon as the first of them is told. The order of `matches` is changed.
  */
 void qmgr_act(struct qmgr *qmgr, struct qmgr_match *matches, uint32_t count,
               const struct qmgr_order *order, struct qmgr_acted *acted, struct tick_now now);

@@ -148,11 +148,34 @@ void qmgr_wishes_fulfil(struct qmgr *qmgr, struct qmgr_delivery *delivery,
 
 /* ---- one delivery ---- */
 
-/* Recipients of one delivery that matched. */
+/* Recipients of one delivery that an order is about. */
 struct act_group {
-    const struct qmgr_match *matches;
+    struct qmgr_message *message;
+    struct qmgr_delivery *delivery;
+    uint32_t *recipients; /* NULL: nobody can say who they are */
     uint32_t count;
 };
+
+/* What is moved as a whole is counted as a whole, by the first step that tells of it. */
+static struct act_group group_make(const struct qmgr_match *matches, uint32_t count, bool is_move)
+{
+    struct act_group group = {matches[0].message, matches[0].delivery, NULL, count};
+    bool is_all = is_move && matches[0].is_whole;
+
+    if (is_all || matches[0].is_unreadable)
+        group.count = group.delivery->due_count;
+    if (matches[0].is_unreadable)
+        return group;
+    group.recipients = malloc(group.count * sizeof(*group.recipients));
+    CHECK(group.recipients != NULL);
+    if (is_all)
+        qmgr_delivery_recipients(group.delivery,
+                                 qmgr_message_open(slab_owner(group.message), group.message),
+                                 group.recipients);
+    for (uint32_t i = 0; i < count && !is_all; i++)
+        group.recipients[i] = matches[i].recipient_index;
+    return group;
+}
 
 /* A release or a retry withdraws what was wished to be held. */
 static bool wishes_release(struct qmgr_wish **link)
@@ -172,10 +195,11 @@ static bool wishes_release(struct qmgr_wish **link)
     return was_held;
 }
 
-static void act_on_active(struct qmgr_delivery *delivery, const struct act_group *group,
-                          const struct qmgr_order *order, struct qmgr_acted *acted)
+static void act_on_active(const struct act_group *group, const struct qmgr_order *order,
+                          struct qmgr_acted *acted)
 {
-    struct qmgr_wish **link = &delivery->active.of->wishes;
+    struct qmgr_wish **link = &group->delivery->active.of->wishes;
+    uint32_t added = group->recipients == NULL ? 0 : group->count;
 
     if (order->verb == QMGR_VERB_RELEASE || order->verb == QMGR_VERB_RETRY) {
         acted->done += wishes_release(link) ? group->count : 0;
@@ -186,13 +210,13 @@ static void act_on_active(struct qmgr_delivery *delivery, const struct act_group
     uint32_t before = *link != NULL ? (*link)->count : 0;
     struct qmgr_wish *next = *link != NULL ? (*link)->next : NULL;
     struct qmgr_wish *wish =
-        realloc(*link, sizeof(*wish) + (before + group->count) * sizeof(wish->recipients[0]));
+        realloc(*link, sizeof(*wish) + (before + added) * sizeof(wish->recipients[0]));
     CHECK(wish != NULL);
     wish->next = next;
     wish->order = *order;
-    wish->count = before + group->count;
-    for (uint32_t i = 0; i < group->count; i++)
-        wish->recipients[before + i] = group->matches[i].recipient_index;
+    wish->count = before + added;
+    for (uint32_t i = 0; i < added; i++)
+        wish->recipients[before + i] = group->recipients[i];
     *link = wish;
     acted->in_flight += group->count;
 }
@@ -212,17 +236,18 @@ static bool act_applies(const struct qmgr_delivery *delivery, enum qmgr_verb ver
 }
 
 /* Held, released or tried at once: the delivery as a whole. */
-static void act_move(struct qmgr *qmgr, struct qmgr_delivery *delivery,
-                     const struct act_group *group, const struct qmgr_order *order,
-                     struct tick_now now)
+static void act_move(struct qmgr *qmgr, const struct act_group *group,
+                     const struct qmgr_order *order, struct tick_now now)
 {
-    struct qmgr_message *message = delivery->message;
+    struct qmgr_message *message = group->message;
+    struct qmgr_delivery *delivery = group->delivery;
     struct envelope_progress progress = {.delivery = ENVELOPE_DELIVERY_NONE};
 
-    bool is_told = qmgr->options.on_order != NULL && qmgr_envelope_is_here(message);
+    bool is_told = qmgr->options.on_order != NULL && group->recipients != NULL &&
+                   qmgr_envelope_is_here(message);
     for (uint32_t i = 0; i < group->count && is_told; i++)
         qmgr->options.on_order(qmgr->options.context, qmgr_message_open(qmgr, message),
-                               group->matches[i].recipient_index, order);
+                               group->recipients[i], order);
     uint32_t hold_order = order->verb == QMGR_VERB_HOLD ? order->id : 0;
     wall_us hold_until = order->until;
     if (order->verb == QMGR_VERB_REROUTE && delivery->state == QMGR_HELD) {
@@ -246,33 +271,44 @@ static void act_move(struct qmgr *qmgr, struct qmgr_delivery *delivery,
         qmgr_progress_write(qmgr, message, &settling, &progress);
 }
 
-/* Nobody can say who its recipients are. When all that are DUE belong to this delivery they can be
- * deleted all the same; nothing else can be done for them. */
-static void act_end_unreadable(struct qmgr *qmgr, struct qmgr_delivery *delivery,
+/* Nobody can say who the recipients of its deliveries are, so it ends as a whole or not at all: all
+ * its deliveries match, and none is under way. Nobody can be told either: it is deleted only.
+ * `count` matches of it, each a delivery. The message is gone afterwards, or nothing was done. */
+static void act_end_unreadable(struct qmgr *qmgr, const struct qmgr_match *matches, uint32_t count,
                                const struct qmgr_order *order, struct qmgr_acted *acted)
 {
-    struct qmgr_message *message = delivery->message;
+    struct qmgr_message *message = matches[0].message;
+    uint32_t due = message->due, matched = 0, in_all = 0;
 
-    if (order->verb != QMGR_VERB_DELETE || message->due != delivery->due_count)
+    for (uint32_t i = 0; i < count; i++)
+        matched += matches[i].delivery->due_count;
+    for (struct qmgr_delivery *d = message->deliveries; d != NULL; d = qmgr_delivery_next(d))
+        in_all++;
+    acted->matched += matched;
+    if (order->verb != QMGR_VERB_DELETE || in_all != count || message->active > 0) {
+        acted->unreadable += matched;
         return;
-    acted->done++; /* as it was told: by one match */
-    qmgr->stats.deleted_recipients += message->due;
+    }
+    acted->done += due;
+    qmgr->stats.deleted_recipients += due;
     qmgr_states_settle(message);
     message->due = 0;
-    qmgr_delivery_free(qmgr, delivery);
+    while (message->deliveries != NULL)
+        qmgr_delivery_free(qmgr, message->deliveries);
     qmgr_message_review(qmgr, message);
 }
 
-static void act_end(struct qmgr *qmgr, struct qmgr_delivery *delivery,
-                    const struct act_group *group, const struct qmgr_order *order)
+static void act_end(struct qmgr *qmgr, const struct act_group *group,
+                    const struct qmgr_order *order)
 {
-    struct qmgr_message *message = delivery->message;
+    struct qmgr_message *message = group->message;
+    struct qmgr_delivery *delivery = group->delivery;
     struct envelope_progress progress = {.delivery = ENVELOPE_DELIVERY_NONE};
     struct qmgr_settling settling = qmgr_settling_begin(qmgr, group->count);
 
     qmgr_message_open(qmgr, message);
     for (uint32_t i = 0; i < group->count; i++)
-        recipient_end(qmgr, delivery, group->matches[i].recipient_index, order, &settling);
+        recipient_end(qmgr, delivery, group->recipients[i], order, &settling);
     if (delivery->due_count == 0)
         qmgr_delivery_free(qmgr, delivery);
     if (message->due + message->failed > 0)
@@ -283,32 +319,23 @@ static void act_on_group(struct qmgr *qmgr, const struct act_group *group,
                          const struct qmgr_order *order, struct qmgr_acted *acted,
                          struct tick_now now)
 {
-    struct qmgr_delivery *delivery = group->matches[0].delivery;
-    struct qmgr_message *message = group->matches[0].message;
+    struct qmgr_delivery *delivery = group->delivery;
 
     acted->matched += group->count;
-    if (delivery == NULL)
-        return; /* it has failed: its notification is on its way */
     if (delivery->state == QMGR_ACTIVE) {
-        act_on_active(delivery, group, order, acted);
+        act_on_active(group, order, acted);
         return;
     }
-    bool is_held_by_it = delivery->state == QMGR_HELD && order->verb == QMGR_VERB_HOLD &&
-                         qmgr_delivery_order(delivery) == order->id; /* the rest of a large one */
     bool is_there = order->verb == QMGR_VERB_REROUTE &&
                     span_is_equal(qmgr_line_domain(delivery->line), span_from_text(order->route));
-    if (is_there || (!act_applies(delivery, order->verb) && !is_held_by_it))
+    if (is_there || !act_applies(delivery, order->verb))
         return;
-    if (verb_ends_recipients(order->verb) && !qmgr_envelope_is_here(message)) {
-        act_end_unreadable(qmgr, delivery, order, acted);
-        return;
-    }
     if (verb_ends_recipients(order->verb))
-        act_end(qmgr, delivery, group, order);
+        act_end(qmgr, group, order);
     else
-        act_move(qmgr, delivery, group, order, now);
+        act_move(qmgr, group, order, now);
     acted->done += group->count;
-    qmgr_message_review(qmgr, message);
+    qmgr_message_review(qmgr, group->message);
 }
 
 /* Move what matches the first one's delivery to the front; returns how many these are. Recipients
@@ -327,13 +354,38 @@ static uint32_t group_gather(struct qmgr_match *matches, uint32_t count)
     return gathered;
 }
 
+/* How many matches of the same message follow one another. */
+static uint32_t message_count(const struct qmgr_match *matches, uint32_t count)
+{
+    uint32_t same = 1;
+
+    while (same < count && matches[same].message == matches[0].message)
+        same++;
+    return same;
+}
+
 void qmgr_act(struct qmgr *qmgr, struct qmgr_match *matches, uint32_t count,
               const struct qmgr_order *order, struct qmgr_acted *acted, struct tick_now now)
 {
+    bool is_move = !verb_ends_recipients(order->verb);
+    uint32_t gathered;
+
     CHECK(order->verb < QMGR_VERB_COUNT && order->id > 0);
-    for (uint32_t i = 0; i < count;) {
-        struct act_group group = {&matches[i], group_gather(&matches[i], count - i)};
+    for (uint32_t i = 0; i < count; i += gathered) {
+        if (!is_move && matches[i].delivery != NULL && !qmgr_envelope_is_here(matches[i].message)) {
+            gathered = message_count(&matches[i], count - i);
+            act_end_unreadable(qmgr, &matches[i], gathered, order, acted);
+            continue;
+        }
+        gathered = group_gather(&matches[i], count - i);
+        if (matches[i].delivery == NULL) { /* it has failed: its notification is on its way */
+            acted->matched += gathered;
+            continue;
+        }
+        if (is_move && matches[i].is_whole && matches[i].is_rest)
+            continue; /* it was counted, and moved if need be, by an earlier step */
+        struct act_group group = group_make(&matches[i], gathered, is_move);
         act_on_group(qmgr, &group, order, acted, now);
-        i += group.count;
+        free(group.recipients);
     }
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The operators' view: what matches a filter, in slices over many turns, and counts by group.
+ * The operators' view: what matches a filter, in slices over many turns.
  *
  * A scan takes the cheapest way that its filter allows:
  *   ONE      id=                           one look-up
@@ -40,94 +40,6 @@
 #define SCAN_LOOKS 256u
 
 enum qmgr_scan_plan { SCAN_ONE, SCAN_DOMAIN, SCAN_SENDER, SCAN_LINES, SCAN_ALL };
-
-/* ---- does it match? ---- */
-
-static wall_us wall_before(struct tick_now now, tick_us age)
-{
-    return now.wall > (wall_us)age ? now.wall - (wall_us)age : 0;
-}
-
-static bool arrival_matches(const struct qmgr_filter *filter, wall_us arrived, struct tick_now now)
-{
-    if (qmgr_filter_has(filter, QMGR_FILTER_OLDER) && arrived > wall_before(now, filter->older))
-        return false;
-    return !qmgr_filter_has(filter, QMGR_FILTER_YOUNGER) ||
-           arrived >= wall_before(now, filter->younger);
-}
-
-static bool message_matches(const struct qmgr_filter *filter, const struct qmgr_message *message,
-                            struct tick_now now)
-{
-    if (qmgr_filter_has(filter, QMGR_FILTER_SENDER_DOMAIN) &&
-        !span_is_equal(qmgr_sender_name(message->sender), qmgr_filter_span(&filter->sender_domain)))
-        return false;
-    return arrival_matches(filter, message->arrived, now);
-}
-
-static bool line_matches(const struct qmgr_filter *filter, const struct qmgr_line *line)
-{
-    if (qmgr_filter_has(filter, QMGR_FILTER_DOMAIN) &&
-        !span_is_equal(qmgr_line_domain(line), qmgr_filter_span(&filter->domain)))
-        return false;
-    if (qmgr_filter_has(filter, QMGR_FILTER_SITE) &&
-        !span_is_equal_nocase(qmgr_line_site(line), qmgr_filter_span(&filter->site)))
-        return false;
-    if (qmgr_filter_has(filter, QMGR_FILTER_SOURCE) &&
-        !span_is_equal_nocase(qmgr_line_source_pool(line), qmgr_filter_span(&filter->source)))
-        return false;
-    return !qmgr_filter_has(filter, QMGR_FILTER_CLASS) || line->class == filter->class;
-}
-
-/* By the counts of the line: may any of its deliveries match? */
-static bool line_may_match(const struct qmgr_filter *filter, const struct qmgr_line *line,
-                           struct tick_now now)
-{
-    uint32_t waiting = line->delivery_count - line->active_count - line->ready_count;
-    uint32_t states = (line->ready_count > 0 ? QMGR_FILTER_READY : 0u) |
-                      (line->active_count > 0 ? QMGR_FILTER_ACTIVE : 0u) |
-                      (waiting > 0 ? QMGR_FILTER_WAITING | QMGR_FILTER_HELD : 0u);
-
-    if (qmgr_filter_has(filter, QMGR_FILTER_STATE) && (states & filter->states) == 0)
-        return false;
-    wall_us from =
-        qmgr_filter_has(filter, QMGR_FILTER_YOUNGER) ? wall_before(now, filter->younger) : 0;
-    wall_us to =
-        qmgr_filter_has(filter, QMGR_FILTER_OLDER) ? wall_before(now, filter->older) : INT64_MAX;
-    return line_matches(filter, line) && qmgr_ages_may_hold(&line->ages, from, to);
-}
-
-static bool delivery_matches(const struct qmgr_filter *filter, const struct qmgr_delivery *delivery)
-{
-    static const uint32_t bits[] = {[QMGR_WAITING] = QMGR_FILTER_WAITING,
-                                    [QMGR_READY] = QMGR_FILTER_READY,
-                                    [QMGR_ACTIVE] = QMGR_FILTER_ACTIVE,
-                                    [QMGR_HELD] = QMGR_FILTER_HELD};
-
-    if (qmgr_filter_has(filter, QMGR_FILTER_STATE) && (filter->states & bits[delivery->state]) == 0)
-        return false;
-    if (qmgr_filter_has(filter, QMGR_FILTER_ORDER) &&
-        (delivery->state != QMGR_HELD || qmgr_delivery_order(delivery) != filter->order))
-        return false;
-    return line_matches(filter, delivery->line);
-}
-
-/* A recipient that has failed has no delivery any more. */
-static bool failed_matches(const struct qmgr_filter *filter, const struct envelope *envelope,
-                           const struct envelope_recipient *recipient)
-{
-    if (qmgr_filter_has(filter, QMGR_FILTER_STATE) && !(filter->states & QMGR_FILTER_FAILED))
-        return false;
-    if (qmgr_filter_has(filter, QMGR_FILTER_SITE | QMGR_FILTER_ORDER))
-        return false;
-    if (qmgr_filter_has(filter, QMGR_FILTER_DOMAIN) &&
-        !span_is_equal(recipient->domain, qmgr_filter_span(&filter->domain)))
-        return false;
-    if (qmgr_filter_has(filter, QMGR_FILTER_SOURCE) &&
-        !span_is_equal_nocase(envelope->source_pool, qmgr_filter_span(&filter->source)))
-        return false;
-    return !qmgr_filter_has(filter, QMGR_FILTER_CLASS) || envelope->class == filter->class;
-}
 
 /* ---- the recipients of one place ---- */
 
@@ -174,7 +86,21 @@ static bool recipient_matches(const struct qmgr_scan *scan, const struct envelop
     if (qmgr_filter_has(&scan->filter, QMGR_FILTER_RECIPIENT) &&
         !span_is_equal_nocase(recipient->address, qmgr_filter_span(&scan->filter.recipient)))
         return false;
-    return recipient->state == RECIPIENT_DUE || failed_matches(&scan->filter, envelope, recipient);
+    return recipient->state == RECIPIENT_DUE ||
+           qmgr_matches_failed(&scan->filter, envelope, recipient);
+}
+
+/* Was a recipient of this delivery told before the one at `from`? Its first is near `first`. */
+static bool delivery_was_told(const struct qmgr_scan *scan, const struct envelope *envelope,
+                              const struct qmgr_delivery *delivery, uint32_t from)
+{
+    for (uint32_t i = delivery->first; i < from; i++) {
+        const struct envelope_recipient *recipient = &envelope->recipients[i];
+        if (recipient->state == RECIPIENT_DUE &&
+            recipient_matches(scan, envelope, recipient, delivery))
+            return true;
+    }
+    return false;
 }
 
 /* Recipients of the place from `resume_from` on. True: all that match are told. */
@@ -184,25 +110,31 @@ static bool envelope_tell(struct qmgr_scan *scan, const struct qmgr_place *place
     const struct envelope *envelope = qmgr_message_envelope(place->message);
     struct qmgr_delivery *delivery = place->only;
     const struct qmgr_filter *filter = &scan->filter;
+    uint32_t from = scan->resume_from;
 
     if (qmgr_filter_has(filter, QMGR_FILTER_SENDER) &&
         !span_is_equal_nocase(envelope->sender, qmgr_filter_span(&filter->sender)))
         return true;
-    for (uint32_t i = scan->resume_from; i < envelope->recipient_count; i++) {
+    for (uint32_t i = from; i < envelope->recipient_count; i++) {
         const struct envelope_recipient *recipient = &envelope->recipients[i];
         bool is_due = recipient->state == RECIPIENT_DUE;
         if (!recipient_matches(scan, envelope, recipient, place->only))
             continue;
         if (is_due && place->only == NULL)
             delivery = delivery_of(place->message, envelope, recipient, delivery);
-        if (is_due && !delivery_matches(filter, delivery))
+        if (is_due && !qmgr_matches_delivery(filter, delivery))
             continue;
         if (out->count == out->max) {
             scan->resume_from = i;
             return false;
         }
-        out->matches[out->count++] =
-            (struct qmgr_match){place->message, is_due ? delivery : NULL, i, false};
+        out->matches[out->count++] = (struct qmgr_match){
+            .message = place->message,
+            .delivery = is_due ? delivery : NULL,
+            .recipient_index = i,
+            .is_rest = is_due && from > 0 && delivery_was_told(scan, envelope, delivery, from),
+            .is_whole = is_due && !qmgr_filter_has(filter, QMGR_FILTER_RECIPIENT),
+        };
     }
     return true;
 }
@@ -218,13 +150,16 @@ static bool unreadable_tell(struct qmgr_scan *scan, const struct qmgr_place *pla
     if (qmgr_filter_has(&scan->filter, asked))
         return true;
     for (uint32_t i = 0; delivery != NULL; delivery = qmgr_delivery_next(delivery), i++) {
-        if (i >= scan->resume_from && delivery_matches(&scan->filter, delivery)) {
+        if (i >= scan->resume_from && qmgr_matches_delivery(&scan->filter, delivery)) {
             if (out->count == out->max) {
                 scan->resume_from = i;
                 return false;
             }
-            out->matches[out->count++] =
-                (struct qmgr_match){place->message, delivery, delivery->first, true};
+            out->matches[out->count++] = (struct qmgr_match){.message = place->message,
+                                                             .delivery = delivery,
+                                                             .recipient_index = delivery->first,
+                                                             .is_unreadable = true,
+                                                             .is_whole = true};
         }
         if (place->only != NULL)
             break;
@@ -264,7 +199,7 @@ static bool place_count(const struct qmgr_scan *scan, const struct qmgr_message 
         return false;
     const struct qmgr_delivery *delivery = only != NULL ? only : message->deliveries;
     for (; delivery != NULL; delivery = only != NULL ? NULL : qmgr_delivery_next(delivery))
-        count += delivery_matches(&scan->filter, delivery) ? delivery->due_count : 0;
+        count += qmgr_matches_delivery(&scan->filter, delivery) ? delivery->due_count : 0;
     *ret_count = count;
     return true;
 }
@@ -274,7 +209,7 @@ static void place_add(struct qmgr *qmgr, struct qmgr_scan *scan, struct qmgr_mes
 {
     uint64_t count;
 
-    if (!message_matches(&scan->filter, message, now))
+    if (!qmgr_matches_message(&scan->filter, message, now))
         return;
     if (place_count(scan, message, only, &count)) {
         scan->counted += count;
@@ -366,7 +301,7 @@ static bool line_find_next(struct qmgr *qmgr, struct qmgr_scan *scan, struct tic
         scan->line_next = line_of_same_domain(line);
     if (line == NULL)
         return false;
-    if (!line_may_match(&scan->filter, line, now))
+    if (!qmgr_may_match_line(&scan->filter, line, now))
         return true;
     scan->line = line;
     scan->delivery = line->first_delivery;
@@ -384,7 +319,7 @@ static bool step_lines(struct qmgr *qmgr, struct qmgr_scan *scan, struct tick_no
     }
     scan->delivery = qmgr_delivery_line_next(delivery);
     scan->left--;
-    if (delivery_matches(&scan->filter, delivery))
+    if (qmgr_matches_delivery(&scan->filter, delivery))
         place_add(qmgr, scan, delivery->message, delivery, now);
     return true;
 }
@@ -619,55 +554,4 @@ void qmgr_scans_skip_line(struct qmgr *qmgr, const struct qmgr_line *line)
         if (scan->is_used && scan->line_next == line)
             scan->line_next = line_of_same_domain(line);
     }
-}
-
-/* ---- groups ---- */
-
-static void name_set(char *ret_name, struct span name, const char *when_empty)
-{
-    if (name.size == 0)
-        name = span_from_text(when_empty);
-    CHECK(name.size <= ENVELOPE_ADDRESS_SIZE_MAX);
-    memcpy(ret_name, name.data, name.size);
-    ret_name[name.size] = '\0';
-}
-
-static void line_group(const struct qmgr *qmgr, const struct qmgr_line *line, enum qmgr_group_by by,
-                       struct qmgr_group *ret_group)
-{
-    char name[QMGR_CLASS_NAME_SIZE];
-    struct span site = qmgr_line_site(line);
-
-    if (by == QMGR_BY_SOURCE)
-        name_set(ret_group->name, qmgr_line_source_pool(line), "default");
-    else if (by == QMGR_BY_CLASS)
-        name_set(ret_group->name, span_from_text(qmgr_class_name(qmgr, line->class, name)), "");
-    else if (by == QMGR_BY_SITE && site.size > 0)
-        name_set(ret_group->name, site, "");
-    else
-        name_set(ret_group->name, qmgr_line_domain(line), "");
-}
-
-uint32_t qmgr_groups(const struct qmgr *qmgr, enum qmgr_group_by by, uint64_t *cursor,
-                     struct qmgr_group *ret_groups, uint32_t max, struct tick_now now)
-{
-    const struct slab *slab = by == QMGR_BY_SENDER ? &qmgr->senders : &qmgr->lines;
-
-    for (uint32_t count = 0; count < max; count++) {
-        const void *place = slab_next(slab, cursor);
-        if (place == NULL) {
-            *cursor = UINT64_MAX;
-            return count;
-        }
-        const struct qmgr_sender *sender = place;
-        const struct qmgr_line *line = place;
-        memset(ret_groups[count].ages, 0, sizeof(ret_groups[count].ages));
-        if (by == QMGR_BY_SENDER)
-            name_set(ret_groups[count].name, qmgr_sender_name(sender), "<>");
-        else
-            line_group(qmgr, line, by, &ret_groups[count]);
-        qmgr_ages_count(by == QMGR_BY_SENDER ? &sender->ages : &line->ages, now.wall,
-                        ret_groups[count].ages);
-    }
-    return max;
 }

@@ -25,7 +25,9 @@
  *   qmgr_dsn_view.c  what a DSN says, and the PROGRESS that goes with it
  *   qmgr_dsn_share.c how many a sender gets
  *   qmgr_sender.c    messages by sender domain
- *   qmgr_scan.c      the operators' view: what matches a filter, and counts by group
+ *   qmgr_match.c     does it match a filter?
+ *   qmgr_scan.c      the operators' view: what matches a filter, in slices
+ *   qmgr_groups.c    counts by group
  *   qmgr_piece.c     bodies for operators, piece by piece
  *   qmgr_route.c     deliveries that go by another domain than that of their recipients
  *   qmgr_recover.c   PROGRESS applied to a message that comes back
@@ -593,6 +595,17 @@ void qmgr_sender_leave(struct qmgr *qmgr, struct qmgr_message *message);
 /** `name` in lower case. */
 struct qmgr_sender *qmgr_sender_find(const struct qmgr *qmgr, struct span name);
 struct span qmgr_sender_name(const struct qmgr_sender *sender);
+
+/* qmgr_match.c: each asks the terms that it knows about; all of them make the answer. */
+bool qmgr_matches_message(const struct qmgr_filter *filter, const struct qmgr_message *message,
+                          struct tick_now now);
+bool qmgr_matches_delivery(const struct qmgr_filter *filter, const struct qmgr_delivery *delivery);
+/** Of a recipient that has failed, and so has no delivery any more. */
+bool qmgr_matches_failed(const struct qmgr_filter *filter, const struct envelope *envelope,
+                         const struct envelope_recipient *recipient);
+/** By the counts of the line: may any of its deliveries match? */
+bool qmgr_may_match_line(const struct qmgr_filter *filter, const struct qmgr_line *line,
+                         struct tick_now now);
 
 /* qmgr_scan.c: what is about to be freed is nowhere looked at next. */
 void qmgr_scans_skip_message(struct qmgr *qmgr, const struct qmgr_message *message);

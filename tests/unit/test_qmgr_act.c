@@ -373,6 +373,69 @@ static void mended_mail_keeps_its_recipients(void **state)
     fixture_fini(&f);
 }
 
+/* More recipients than a step tells: what is moved is moved as a whole, and counted once. */
+static void large_deliveries_are_counted_whole(void **state)
+{
+    static const struct {
+        enum qmgr_verb verb;
+        const char *terms;
+        uint32_t matched, done;
+    } rows[] = {
+        {QMGR_VERB_REROUTE, "domain=v", 10, 10},
+        {QMGR_VERB_REROUTE, "", 20, 20},
+        {QMGR_VERB_HOLD, "state=ready", 20, 20},
+        {QMGR_VERB_HOLD, "sender_domain=x.example", 20, 20},
+        {QMGR_VERB_RELEASE, "", 20, 0},
+        {QMGR_VERB_BOUNCE, "domain=u", 10, 10},
+        {QMGR_VERB_HOLD, "recipient=d@v", 1, 1},
+    };
+    char recipients[256] = "";
+
+    (void)state;
+    for (uint32_t i = 0; i < 10; i++) {
+        size_t size = strlen(recipients);
+        snprintf(recipients + size, sizeof(recipients) - size, "%s%c@v %c@u", i > 0 ? " " : "",
+                 'a' + (int)i, 'a' + (int)i);
+    }
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        struct fixture f;
+        begin(&f);
+        insert(&f, 1, NULL, recipients);
+        print_message("# %s\n", rows[i].terms);
+        struct qmgr_acted acted = act(&f, rows[i].verb, rows[i].terms, QMGR_HOLD_FOR_EVER);
+        assert_int_equal(rows[i].matched, acted.matched);
+        assert_int_equal(rows[i].done, acted.done);
+        if (rows[i].verb == QMGR_VERB_HOLD && rows[i].done > 1) {
+            acted = act(&f, QMGR_VERB_RELEASE, "state=held", 0);
+            assert_int_equal(20, acted.done);
+        }
+        fixture_fini(&f);
+    }
+}
+
+/* Recipients of an envelope that cannot be read cannot be told apart: all of it, or nothing. */
+static void unreadable_mail_is_deleted_as_a_whole(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    begin(&f);
+    insert(&f, 1, NULL, "a@v b@w c@v");
+    f.entries->is_unreadable = true;
+    struct qmgr_acted acted = act(&f, QMGR_VERB_DELETE, "domain=v", 0);
+    assert_int_equal(2, acted.matched);
+    assert_int_equal(2, acted.unreadable);
+    assert_int_equal(0, acted.done);
+    acted = act(&f, QMGR_VERB_BOUNCE, "", 0);
+    assert_int_equal(3, acted.unreadable);
+    acted = act(&f, QMGR_VERB_HOLD, "domain=v", QMGR_HOLD_FOR_EVER);
+    assert_int_equal(2, acted.done);
+    acted = act(&f, QMGR_VERB_DELETE, "", 0);
+    assert_int_equal(3, acted.done);
+    assert_int_equal(1, f.done_count);
+    fixture_fini(&f);
+}
+
 /* All of many, while the scan walks over what it ends. */
 static void bulk_ends_all(void **state)
 {
@@ -406,6 +469,8 @@ int main(void)
         cmocka_unit_test(null_sender_is_told_nothing),
         cmocka_unit_test(rerouted_mail_keeps_its_recipients),
         cmocka_unit_test(mended_mail_keeps_its_recipients),
+        cmocka_unit_test(large_deliveries_are_counted_whole),
+        cmocka_unit_test(unreadable_mail_is_deleted_as_a_whole),
         cmocka_unit_test(bulk_ends_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -464,7 +464,7 @@ static void op_delete(struct model *m)
     struct message_id id = {(uint64_t)m->messages[index].arrived, m->messages[index].id};
     struct qmgr_message *message = qmgr_find(m->f.qmgr, id);
     assert_non_null(message);
-    struct qmgr_match match = {message, message->deliveries, 0, false};
+    struct qmgr_match match = {.message = message, .delivery = message->deliveries};
     qmgr_act(m->f.qmgr, &match, 1, &order, &acted, m->f.now);
     assert_int_equal(1, acted.done);
     model_unready(m, index, GONE);

@@ -192,13 +192,14 @@ static void op_finish(struct ledger *l)
 }
 
 /* What cannot be read is deleted without a word of who it was for. */
-static void act_one(struct ledger *l, struct qmgr_match *match, const struct qmgr_order *order)
+static void act_one(struct ledger *l, struct qmgr_match *match, uint32_t count,
+                    const struct qmgr_order *order)
 {
     uint64_t id = qmgr_message_id(match->message).low;
     struct qmgr_acted acted = {0};
     bool is_unreadable = match->is_unreadable;
 
-    qmgr_act(l->f.qmgr, match, 1, order, &acted, l->f.now);
+    qmgr_act(l->f.qmgr, match, count, order, &acted, l->f.now);
     if (!is_unreadable || order->verb != QMGR_VERB_DELETE || acted.done == 0)
         return;
     for (uint32_t i = 0; i < l->messages[id - 1].count; i++) {
@@ -232,8 +233,13 @@ static void op_order(struct ledger *l)
         if (qmgr_scan_step(l->f.qmgr, handle, matches, COUNT_OF(matches), &count, &is_done,
                            l->f.now) != ERR_OK)
             return;
-        for (uint32_t j = 0; j < count; j++)
-            act_one(l, &matches[j], &order);
+        for (uint32_t j = 0, same; j < count; j += same) {
+            for (same = 1; j + same < count; same++) {
+                if (matches[j + same].message != matches[j].message)
+                    break;
+            }
+            act_one(l, &matches[j], same, &order);
+        }
         if (qmgr_scan_is_waiting(l->f.qmgr, handle) && below(l, 3) == 0)
             return; /* the operator has left */
         if (qmgr_scan_is_waiting(l->f.qmgr, handle) && l->f.read_count > 0)

@@ -15,6 +15,7 @@
 #include "control/cli_print.h"
 #include "control/cli_spool.h"
 #include "control/config.h"
+#include "control/metrics.h"
 
 #define WORD_MAX 32u
 #define LIST_WHOLE_MAX                                                                             \
@@ -347,6 +348,15 @@ static enum status counters_verb(const struct cli *cli, const struct verb *verb)
     return STATUS_OK;
 }
 
+static enum status metrics_verb(const struct cli *cli, const struct verb *verb)
+{
+    (void)verb;
+    if (!cli->is_reference)
+        return STATUS_USAGE;
+    metrics_write_reference(stdout);
+    return STATUS_OK;
+}
+
 static enum status spool_verb(const struct cli *cli, const struct verb *verb)
 {
     return cli_spool_run(verb->name, cli->operands, cli->operand_count, cli->is_json)
@@ -413,6 +423,7 @@ static const struct verb verbs[] = {
     {"flows", 0, 0, "[--limit N]", "connections of the TCP engine", relay_verb, cli_flows_print},
     {"counters", 0, 0, "[--limit N] | --reference", "what engine and ports counted; all there are",
      counters_verb, cli_counters_print},
+    {"metrics", 0, 0, "--reference", "what /metrics tells, as a page", metrics_verb, NULL},
     {"capture stop", 0, 0, "", "end the capture", relay_verb, text_print},
     {"capture", 0, 1, "[FILTER] --file PATH [--count N] [--seconds N]",
      "frames of the engine as pcap, in the language of tcpdump", relay_verb, text_print},

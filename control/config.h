@@ -2,6 +2,7 @@
 #ifndef CONTROL_CONFIG_H
 #define CONTROL_CONFIG_H
 
+#include "control/http_access.h"
 #include "control/option.h"
 #include "dataplane/dataplane.h"
 #include "dns/dns.h"
@@ -168,6 +169,18 @@ struct config_records {
     uint32_t buffer_count;
 };
 
+/* Management over HTTP. */
+struct config_http {
+    uint32_t line, tls_line;
+    struct flow_address listen; /* port 0: not over TCP */
+    const char *socket;         /* as the next four: NULL: none */
+    const char *viewer_token_file, *admin_token_file;
+    const char *certificate_file, *key_file;
+    bool metrics_open;
+    struct http_access access;     /* what the files say */
+    const char *certificate, *key; /* PEM; NULL: no TLS */
+};
+
 struct config {
     uint32_t line; /* of the document's first key */
     struct settings settings;
@@ -182,6 +195,7 @@ struct config {
     uint64_t body_memory, buffer_memory;
     tick_us shutdown_timeout;
     const char *control_socket;
+    struct config_http http;
     uint32_t log_level; /* enum log_severity: the words are in its order */
 
     /* As written: settings are derived from these. */
@@ -252,6 +266,8 @@ enum err config_sources_assemble(struct config *config, struct config_report *re
 enum err config_classes_assemble(struct config *config, struct config_report *report) MUST_CHECK;
 /** Part of config_assemble(): the rules of `dkim`, without their keys. Errors: ERR_MEMORY. */
 enum err config_dkim_assemble(struct config *config, struct config_report *report) MUST_CHECK;
+/** Part of config_complete(): tokens, key and certificate of `http`. */
+void config_http_complete(struct config *config, struct config_report *report);
 /** Is this (port unused) an address of a port of the dataplane? */
 bool config_is_port_address(const struct config *config, const struct flow_address *address);
 

@@ -35,6 +35,7 @@
 
 #include "base/log.h"
 #include "control/admin.h"
+#include "control/http.h"
 #include "control/keeper.h"
 #include "control/notify.h"
 #include "control/reload.h"
@@ -53,6 +54,7 @@ struct daemon {
     struct record_writer *records;
     struct assembly *assembly;
     struct admin *admin;
+    struct http *http;
     struct keeper *keeper;
     struct notify *notify;
     int epoll, signals;
@@ -354,6 +356,17 @@ static bool admin_open(struct daemon *daemon)
     return false;
 }
 
+static bool http_open(struct daemon *daemon)
+{
+    char why[HTTP_WHY_SIZE];
+
+    if (http_new(&daemon->config->http, daemon->config->control_socket, &daemon->http, why) ==
+        ERR_OK)
+        return true;
+    log_line(LOG_FATAL, "%s", why);
+    return false;
+}
+
 static bool assembly_open(struct daemon *daemon)
 {
     char why[ASSEMBLY_WHY_SIZE];
@@ -433,6 +446,10 @@ static void tell_what_runs(const struct config *config)
     log_line(LOG_INFO, "spool=%s", config->spool.directory);
     log_line(LOG_INFO, "records=%s", config->records.file == NULL ? "none" : config->records.file);
     log_line(LOG_INFO, "control=%s", config->control_socket);
+    if (config->http.listen.port != 0)
+        log_line(LOG_INFO, "http=%s", flow_address_format(&config->http.listen, address));
+    if (config->http.socket != NULL)
+        log_line(LOG_INFO, "http=%s", config->http.socket);
 }
 
 /* Without unwinding: threads still run. What they had not finished is on disk as after a crash. */
@@ -465,18 +482,21 @@ static void daemon_serve(struct daemon *daemon)
     if (is_recovering)
         daemon_leave(daemon);
     admin_free(daemon->admin);
+    http_free(daemon->http);
 }
 
 static int daemon_main(struct daemon *daemon)
 {
     /* Listeners are opened last: who can connect to one finds the control socket as well. */
     bool is_open = records_open(daemon) && admin_open(daemon) && assembly_open(daemon) &&
-                   keeper_open(daemon) && notify_open(daemon) && threads_start(daemon);
+                   keeper_open(daemon) && notify_open(daemon) && http_open(daemon) &&
+                   threads_start(daemon);
 
     /* A thread that runs already is ended by exit(); nothing has been accepted before this. */
     if (!is_open) {
         if (daemon->admin != NULL)
             admin_free(daemon->admin);
+        http_free(daemon->http);
         return EXIT_FAILURE;
     }
     tell_what_runs(daemon->config);

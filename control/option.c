@@ -190,6 +190,8 @@ static enum err option_set_default(const struct option *option, struct arena *ar
         return ERR_OK;
     if (option_is_list(option) || option->kind == OPTION_SEQUENCE)
         return list_set_default(option, arena, object);
+    if (option->kind == OPTION_ENDPOINT && *option->default_text == '\0')
+        return ERR_OK; /* port 0: none */
     if (option->kind != OPTION_CHOICE || *option->default_text != '\0')
         return option_parse(option, span_from_text(option->default_text), arena, object, 0, why);
     memcpy((uint8_t *)object + option->offset, &none, sizeof(none));

@@ -27,7 +27,8 @@ ALSO_HEADER = {"control": ["dataplane/dataplane.h", "dataplane/dataplane_capture
 LIBRARIES = {
     "rte_": ["base/buf", "queue/ring", "dataplane/wire"],
     "ldns/": ["dns/codec.c"],
-    "openssl/": ["relay/tls", "relay/dkim_key.c", "relay/auth"],
+    "openssl/": ["relay/tls", "relay/dkim_key.c", "relay/auth", "control/http_access.c"],
+    "microhttpd": ["control/http"],
     "liburing": ["queue/disk_uring"],
     "yaml": ["control/config_parse.c"],
     "jansson": ["control/"],

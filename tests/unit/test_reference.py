@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-PAGES = (("check", "configuration.md"), ("counters", "counters.md"))
+PAGES = (("check", "configuration.md"), ("counters", "counters.md"), ("metrics", "metrics.md"))
 
 
 def is_up_to_date(program, verb, page):

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CONTROL_HTTP_H
+#define CONTROL_HTTP_H
+
+#include "control/config.h"
+
+/*
+ * The management interface over HTTP: the verbs of the control socket under /api/v1/, and /metrics
+ * for Prometheus. See http.c. Its threads are libmicrohttpd's; they carry no mail and never touch a
+ * shard: every question goes through the control socket, as the command line's do.
+ */
+#define HTTP_WHY_SIZE   512u
+#define HTTP_SITES_MAX  20u   /* sites with metrics of their own: those with the most mail */
+#define HTTP_BODY_MAX   4000u /* octets of a request: the control socket takes no longer ones */
+#define HTTP_CLIENT_MAX 64u   /* connections at a time, */
+#define HTTP_ASK_MAX    6u    /* and questions to the relay: the command line wants some, too */
+#define HTTP_IDLE_S     60u
+
+struct http;
+
+/** Nothing when neither `listen` nor `socket` is given: *ret_http is NULL then.
+ *
+ * Ownership: the configuration stays the caller's and outlives this.
+ * Errors:    ERR_SYSTEM, ERR_CONFIG_VALUE, with text in ret_why.
+ */
+enum err http_new(const struct config_http *config, const char *control_socket,
+                  struct http **ret_http, char ret_why[HTTP_WHY_SIZE]) MUST_CHECK;
+/** Takes no more requests, ends those under way. The control socket must still be served, or be
+ * closed: threads may be asking it. NULL is legal. */
+void http_free(struct http *http);
+
+#endif

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Tokens and roles. A verb that no row names is an order, and orders are the admin's: a verb that
+ * is added later is closed to viewers until somebody opens it. `capture` writes a file wherever it
+ * is told to, so it stays with those who can open the control socket.
+ */
+#include "control/http_access.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/crypto.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define TOKEN_MIN 16u
+
+static const struct {
+    const char *verb;
+    enum http_role role;
+} roles[] = {
+    {"status", HTTP_ROLE_VIEWER},        {"queue summary", HTTP_ROLE_VIEWER},
+    {"queue list", HTTP_ROLE_VIEWER},    {"queue show", HTTP_ROLE_VIEWER},
+    {"explain", HTTP_ROLE_VIEWER},       {"site show", HTTP_ROLE_VIEWER},
+    {"site patterns", HTTP_ROLE_VIEWER}, {"source show", HTTP_ROLE_VIEWER},
+    {"flows", HTTP_ROLE_VIEWER},         {"counters", HTTP_ROLE_VIEWER},
+    {"capture", HTTP_ROLE_NONE},         {"capture stop", HTTP_ROLE_NONE},
+};
+
+enum http_role http_access_needed(const char *verb)
+{
+    for (uint32_t i = 0; i < COUNT_OF(roles); i++) {
+        if (strcmp(roles[i].verb, verb) == 0)
+            return roles[i].role;
+    }
+    return HTTP_ROLE_ADMIN;
+}
+
+enum err http_token_read(const char *path, char ret_token[HTTP_TOKEN_SIZE])
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return ERR_SYSTEM;
+    ssize_t size = read(fd, ret_token, HTTP_TOKEN_SIZE);
+    int error = errno;
+    close(fd);
+    errno = error;
+    if (size < 0)
+        return ERR_SYSTEM;
+    size_t length = 0;
+    while (length < (size_t)size && ret_token[length] > ' ' && ret_token[length] < 0x7f)
+        length++;
+    bool is_line = length < (size_t)size ? ret_token[length] == '\n' : length < HTTP_TOKEN_SIZE;
+    if (!is_line || length < TOKEN_MIN || length >= HTTP_TOKEN_SIZE) {
+        OPENSSL_cleanse(ret_token, HTTP_TOKEN_SIZE);
+        return ERR_CONFIG_VALUE;
+    }
+    memset(ret_token + length, 0, HTTP_TOKEN_SIZE - length);
+    return ERR_OK;
+}
+
+/* Whole buffers are compared, so that neither content nor length of the true one shows in time. */
+static bool token_is(const char known[HTTP_TOKEN_SIZE], const char shown[HTTP_TOKEN_SIZE])
+{
+    return known[0] != '\0' && CRYPTO_memcmp(known, shown, HTTP_TOKEN_SIZE) == 0;
+}
+
+enum http_role http_access_of_field(const struct http_access *access, const char *field)
+{
+    static const char scheme[] = "Bearer ";
+    char shown[HTTP_TOKEN_SIZE] = "";
+
+    if (field == NULL || strncasecmp(field, scheme, strlen(scheme)) != 0)
+        return HTTP_ROLE_NONE;
+    field += strlen(scheme);
+    if (strlen(field) >= sizeof(shown))
+        return HTTP_ROLE_NONE;
+    memcpy(shown, field, strlen(field));
+    bool is_admin = token_is(access->admin, shown), is_viewer = token_is(access->viewer, shown);
+    OPENSSL_cleanse(shown, sizeof(shown));
+    if (is_admin)
+        return HTTP_ROLE_ADMIN;
+    return is_viewer ? HTTP_ROLE_VIEWER : HTTP_ROLE_NONE;
+}
+
+enum http_role http_access_of_peer(int fd)
+{
+    struct ucred peer;
+    socklen_t size = sizeof(peer);
+    int domain = 0;
+    socklen_t domain_size = sizeof(domain);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &domain_size) != 0 || domain != AF_UNIX ||
+        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
+        return HTTP_ROLE_NONE;
+    return peer.uid == 0 || peer.uid == geteuid() ? HTTP_ROLE_ADMIN : HTTP_ROLE_NONE;
+}

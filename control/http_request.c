@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/http_request.h"
+
+#include <microhttpd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define NUMBER_DIGITS_MAX 18u
+
+void http_body_add(struct http_body *body, const char *octets, size_t size)
+{
+    if (size > sizeof(body->octets) - body->size) {
+        body->is_too_large = true;
+        return;
+    }
+    memcpy(body->octets + body->size, octets, size);
+    body->size += (uint32_t)size;
+}
+
+bool http_request_verb(const char *path, char ret_verb[HTTP_VERB_MAX])
+{
+    size_t size = strlen(path);
+
+    if (size == 0 || size >= HTTP_VERB_MAX || path[0] == '/' || path[size - 1] == '/')
+        return false;
+    for (size_t i = 0; i <= size; i++) {
+        bool is_letter = (path[i] >= 'a' && path[i] <= 'z') || path[i] == '_' || path[i] == '-';
+        if (!is_letter && path[i] != '/' && path[i] != '\0')
+            return false;
+        ret_verb[i] = path[i] == '/' ? ' ' : path[i];
+    }
+    return true;
+}
+
+static bool is_one_of(const char *name, const char *const names[], size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool http_request_member(json_t *request, const char *name, const char *value)
+{
+    static const char *const numbers[] = {"limit", "count", "seconds"};
+    static const char *const truths[] = {"all", "stream", "dry_run"};
+    bool is_number = is_one_of(name, numbers, COUNT_OF(numbers));
+    json_t *member = NULL;
+
+    if (strcmp(name, "verb") == 0 || value == NULL)
+        return false;
+    if (is_one_of(name, truths, COUNT_OF(truths))) {
+        if (strcmp(value, "true") == 0 || strcmp(value, "false") == 0)
+            member = json_boolean(value[0] == 't');
+    } else if (!is_number) {
+        member = json_string(value); /* NULL when it is not UTF-8 */
+    } else if (*value != '\0' && strlen(value) <= NUMBER_DIGITS_MAX &&
+               value[strspn(value, "0123456789")] == '\0') {
+        member = json_integer(atoll(value));
+    }
+    return member != NULL && json_object_set_new(request, name, member) == 0;
+}
+
+static json_t *request_begin(const char *path, char ret_why[HTTP_REQUEST_WHY_SIZE])
+{
+    char verb[HTTP_VERB_MAX];
+
+    if (http_request_verb(path, verb))
+        return json_pack("{ss}", "verb", verb);
+    snprintf(ret_why, HTTP_REQUEST_WHY_SIZE, "the path names no verb: /api/v1/queue/list does");
+    return NULL;
+}
+
+struct query_context {
+    json_t *request;
+    char *why;
+    bool is_ok;
+};
+
+static enum MHD_Result on_member(void *context, enum MHD_ValueKind kind, const char *name,
+                                 const char *value)
+{
+    struct query_context *query = context;
+
+    (void)kind;
+    if (http_request_member(query->request, name, value))
+        return MHD_YES;
+    query->is_ok = false;
+    snprintf(query->why, HTTP_REQUEST_WHY_SIZE, "%.40s cannot have this value", name);
+    return MHD_NO;
+}
+
+json_t *http_request_from_query(const char *path, struct MHD_Connection *connection,
+                                char ret_why[HTTP_REQUEST_WHY_SIZE])
+{
+    struct query_context query = {request_begin(path, ret_why), ret_why, true};
+
+    if (query.request == NULL)
+        return NULL;
+    MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, on_member, &query);
+    if (query.is_ok)
+        return query.request;
+    json_decref(query.request);
+    return NULL;
+}
+
+json_t *http_request_parse(const char *path, const char *octets, size_t size,
+                           char ret_why[HTTP_REQUEST_WHY_SIZE])
+{
+    json_t *request = request_begin(path, ret_why);
+    json_error_t error;
+
+    if (request == NULL)
+        return NULL;
+    json_t *members =
+        size == 0 ? json_object() : json_loadb(octets, size, JSON_REJECT_DUPLICATES, &error);
+    if (!json_is_object(members)) {
+        snprintf(ret_why, HTTP_REQUEST_WHY_SIZE, "the body is not one JSON object: %.80s",
+                 members == NULL ? error.text : "it is something else");
+    } else if (json_object_get(members, "verb") != NULL) {
+        snprintf(ret_why, HTTP_REQUEST_WHY_SIZE, "the path names the verb, not the body");
+    } else {
+        json_object_update(request, members);
+        json_decref(members);
+        return request;
+    }
+    json_decref(members);
+    json_decref(request);
+    return NULL;
+}
+
+json_t *http_request_from_body(const char *path, struct MHD_Connection *connection,
+                               const struct http_body *body, char ret_why[HTTP_REQUEST_WHY_SIZE])
+{
+    static const char json[] = "application/json";
+    const char *type =
+        MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_TYPE);
+
+    if (type == NULL || strncasecmp(type, json, strlen(json)) != 0 ||
+        (type[strlen(json)] != '\0' && type[strlen(json)] != ';' && type[strlen(json)] != ' ')) {
+        snprintf(ret_why, HTTP_REQUEST_WHY_SIZE, "the Content-Type must be application/json");
+        return NULL;
+    }
+    return http_request_parse(path, body->octets, body->size, ret_why);
+}
+
+bool http_request_is_stream(const json_t *request)
+{
+    return json_is_true(json_object_get(request, "stream")) ||
+           strcmp(json_string_value(json_object_get(request, "verb")), "queue cat") == 0;
+}

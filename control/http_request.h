@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CONTROL_HTTP_REQUEST_H
+#define CONTROL_HTTP_REQUEST_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "control/http.h"
+
+/*
+ * A request over HTTP as the question that the control socket understands. The path names the verb:
+ * /api/v1/queue/list is "queue list". Everything here is judged by the relay once more; here it is
+ * made sure that it is one line of JSON of the right types.
+ */
+struct MHD_Connection;
+
+#define HTTP_API_PREFIX       "/api/v1/"
+#define HTTP_REQUEST_WHY_SIZE 128u
+#define HTTP_VERB_MAX         64u
+
+struct http_body {
+    uint32_t size;
+    bool is_too_large;
+    char octets[HTTP_BODY_MAX];
+};
+
+void http_body_add(struct http_body *body, const char *octets, size_t size);
+
+/** The verb that a path behind the prefix names. False: it cannot name one. */
+bool http_request_verb(const char *path, char ret_verb[HTTP_VERB_MAX]);
+/** One member of a question from text: limit, count and seconds are numbers, all, stream and
+ * dry_run are true or false, others text. False: it cannot be that. */
+bool http_request_member(json_t *request, const char *name, const char *value);
+
+/** The question, the caller's; NULL with text in ret_why. */
+json_t *http_request_from_query(const char *path, struct MHD_Connection *connection,
+                                char ret_why[HTTP_REQUEST_WHY_SIZE]);
+json_t *http_request_from_body(const char *path, struct MHD_Connection *connection,
+                               const struct http_body *body, char ret_why[HTTP_REQUEST_WHY_SIZE]);
+/** As http_request_from_body(), for a body known to be JSON. */
+json_t *http_request_parse(const char *path, const char *octets, size_t size,
+                           char ret_why[HTTP_REQUEST_WHY_SIZE]);
+/** Does its answer have many lines? */
+bool http_request_is_stream(const json_t *request);
+
+#endif

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/metrics.h"
+
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "base/check.h"
+
+#define NAME_SIZE 96u
+
+enum type { COUNTER, GAUGE };
+
+struct row {
+    const char *group, *name;
+    enum type type;
+    const char *help;
+};
+
+static const struct row rows[] = {
+#define STATUS(group, name, type, help) {#group, #name, type, help},
+#include "control/status.def"
+#undef STATUS
+    {"shards", "turns", COUNTER, "Turns of the shards' loops that did something."},
+    {"shards", "busy_us", COUNTER, "Time spent in them."},
+    {"shards", "invariant_violations", GAUGE, "As queue_stuck, as the shards know it; must be 0."},
+    {"shards", "handovers", COUNTER, "Deliveries that another shard's connection took."},
+    {"records", "written", COUNTER, "Records written."},
+    {"records", "dropped", COUNTER,
+     "Records lost: the file was too slow, or could not be written."},
+    {"records", "write_failures", COUNTER, "Writes of records that failed."},
+};
+
+static const struct row alone[] = {
+    {"", "cores", GAUGE, "Shards."},
+    {"", "uptime_s", GAUGE, "Time since the start."},
+};
+
+/* Does the number count in this unit? Then *size is cut to what is before it. */
+static bool unit_take(const char *name, size_t *size, const char *unit)
+{
+    size_t length = strlen(unit);
+
+    if (*size < length || memcmp(name + *size - length, unit, length) != 0)
+        return false;
+    *size -= length;
+    return true;
+}
+
+/* What one unit of the number is in the metric's: times are told in seconds. */
+static double name_make(const struct row *row, char ret_name[NAME_SIZE])
+{
+    size_t size = strlen(row->name);
+    double scale = 1;
+
+    (void)unit_take(row->name, &size, "_total");
+    if (unit_take(row->name, &size, "_us"))
+        scale = 1e-6;
+    bool is_time = scale < 1 || unit_take(row->name, &size, "_s");
+    snprintf(ret_name, NAME_SIZE, "angarium_%s%s%.*s%s%s", row->group,
+             row->group[0] == '\0' ? "" : "_", (int)size, row->name, is_time ? "_seconds" : "",
+             row->type == COUNTER ? "_total" : "");
+    for (char *c = ret_name; *c != '\0'; c++)
+        *c = *c == '.' ? '_' : *c;
+    return scale;
+}
+
+static const char *type_text(enum type type)
+{
+    return type == COUNTER ? "counter" : "gauge";
+}
+
+static void head_write(const char *name, enum type type, const char *help, FILE *out)
+{
+    fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type_text(type));
+}
+
+static void row_write(const struct row *row, const json_t *group, FILE *out)
+{
+    const json_t *value = json_object_get(group, row->name);
+    char name[NAME_SIZE];
+    double scale = name_make(row, name);
+
+    if (value == NULL)
+        return;
+    head_write(name, row->type, row->help, out);
+    if (scale < 1)
+        fprintf(out, "%s %.6f\n", name, (double)json_integer_value(value) * scale);
+    else
+        fprintf(out, "%s %" JSON_INTEGER_FORMAT "\n", name, json_integer_value(value));
+}
+
+/* A label's value: a quote, a backslash and the end of a line are written with a backslash. */
+static void label_write(const char *text, FILE *out)
+{
+    for (; *text != '\0'; text++) {
+        if (*text == '"' || *text == '\\')
+            fputc('\\', out);
+        if (*text == '\n')
+            fputs("\\n", out);
+        else
+            fputc(*text, out);
+    }
+}
+
+static const char sites_name[] = "angarium_queue_site_deliveries";
+static const char sites_help[] =
+    "Recipients that wait, for the sites with the most of them; \"\" has all others.";
+
+static void sites_write(const json_t *summary, FILE *out)
+{
+    json_int_t rest = json_integer_value(json_object_get(summary, "total"));
+    const json_t *site;
+    size_t index;
+
+    head_write(sites_name, GAUGE, sites_help, out);
+    json_array_foreach(json_object_get(summary, "rows"), index, site)
+    {
+        json_int_t count = json_integer_value(json_object_get(site, "total"));
+        const char *name = json_string_value(json_object_get(site, "name"));
+        if (name == NULL || name[0] == '\0')
+            continue;
+        fprintf(out, "%s{site=\"", sites_name);
+        label_write(name, out);
+        fprintf(out, "\"} %" JSON_INTEGER_FORMAT "\n", count);
+        rest -= count;
+    }
+    fprintf(out, "%s{site=\"\"} %" JSON_INTEGER_FORMAT "\n", sites_name, rest);
+}
+
+static const char build_name[] = "angarium_build_info";
+static const char build_help[] = "Always 1; the version is its label.";
+
+void metrics_write(const json_t *status, const json_t *sites, FILE *out)
+{
+    const char *version = json_string_value(json_object_get(status, "version"));
+
+    head_write(build_name, GAUGE, build_help, out);
+    fprintf(out, "%s{version=\"%s\"} 1\n", build_name, version == NULL ? "" : version);
+    for (uint32_t i = 0; i < COUNT_OF(alone); i++)
+        row_write(&alone[i], status, out);
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++)
+        row_write(&rows[i], json_object_get(status, rows[i].group), out);
+    sites_write(sites, out);
+}
+
+static void reference_row(const char *name, enum type type, const char *help, FILE *out)
+{
+    fprintf(out, "| `%s` | %s | %s |\n", name, type_text(type), help);
+}
+
+static void reference_rows(const struct row *list, uint32_t count, FILE *out)
+{
+    char name[NAME_SIZE];
+
+    for (uint32_t i = 0; i < count; i++) {
+        (void)name_make(&list[i], name);
+        reference_row(name, list[i].type, list[i].help, out);
+    }
+}
+
+void metrics_write_reference(FILE *out)
+{
+    fprintf(out,
+            "# Metrics\n\n<!-- Written by `angarium metrics --reference`. -->\n\n"
+            "What `/metrics` tells Prometheus (docs/http.md). Numbers are sums over the cores; "
+            "counters begin with the start of the relay.\nThe same numbers are in `angarium status "
+            "--json`, under group and name, times there in microseconds.\n\n"
+            "| metric | type | meaning |\n|---|---|---|\n");
+    reference_row(build_name, GAUGE, build_help, out);
+    reference_rows(alone, COUNT_OF(alone), out);
+    reference_rows(rows, COUNT_OF(rows), out);
+    reference_row("angarium_queue_site_deliveries{site}", GAUGE, sites_help, out);
+}

@@ -1,0 +1,214 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Management over HTTP against a running relay, with Python's client: roles, verbs, streams, metrics, and what hostile clients send."""
+import http.client
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lab import BUILD, Lab, can_connect, free_port, tool, wait_until  # pylint: disable=wrong-import-position
+
+lab = Lab('http')
+ADMIN, VIEWER = 'admin-token-of-24-signs-', 'viewer-token-of-24-signs'
+smtp, port = free_port(), free_port()
+MESSAGES = 3
+
+
+def angarium(*arguments):
+    return subprocess.run([os.path.join(BUILD, 'control/angarium'), '-s', lab.path('control'), *arguments], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, encoding='utf-8', timeout=60, check=False)
+
+
+class Local(http.client.HTTPConnection):
+    """Over the Unix socket."""
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(lab.path('http.sock'))
+
+
+def ask(path, method='GET', token=None, body=None, kind='application/json', connection=None):
+    connection = connection or http.client.HTTPConnection('127.0.0.1', port, timeout=60)
+    fields = {'Authorization': 'Bearer ' + token} if token else {}
+    if body is not None:
+        fields['Content-Type'] = kind
+    connection.request(method, path, body if body is None or isinstance(body, (bytes, str)) else json.dumps(body), fields)
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def start():
+    lab.write('admin', ADMIN + '\n')
+    lab.write('viewer', VIEWER + '\n')
+    config = lab.write('relay.yaml', '''
+hostname: relay.test
+listen: [{address: "127.0.0.1:%d"}]
+spool: {directory: "%s", size: 1GiB}
+control: {socket: "%s"}
+dns: {resolvers: ["127.0.0.1:%d"]}
+http: {listen: "127.0.0.1:%d", socket: "%s", admin_token_file: "%s", viewer_token_file: "%s"}
+''' % (smtp, lab.path('spool'), lab.path('control'), free_port(), port, lab.path('http.sock'), lab.path('admin'), lab.path('viewer')))
+    lab.start([os.path.join(BUILD, 'control/angariumd'), '-c', config], 'relay.log')
+    wait_until(lambda: can_connect('127.0.0.1', smtp), 20, 'the relay')
+    wait_until(lambda: can_connect('127.0.0.1', port), 20, 'http')
+
+
+def send():
+    with socket.create_connection(('127.0.0.1', smtp), 10) as client:
+        lines = client.makefile('rwb')
+        script = ['EHLO client.test'] + MESSAGES * ['MAIL FROM:<a@client.test>', 'RCPT TO:<b@far.test>', 'DATA', 'Subject: kept\r\n\r\ntext\r\n.'] + ['QUIT']
+        lines.readline()
+        for command in script:
+            lines.write(command.encode() + b'\r\n')
+            lines.flush()
+            while (line := lines.readline())[3:4] == b'-':
+                pass
+            assert line[:1] in b'23', (command, line)
+
+
+@lab.check('nobody is told anything without a token')
+def nobody():
+    for path in ('/metrics', '/api/v1/status', '/api/v1/queue/list', '/', '/api/v1/hold'):
+        for token in (None, 'x', VIEWER[:-1], VIEWER + 'x'):
+            status, text = ask(path, token=token)
+            assert status == 401 and json.loads(text)['ok'] is False, (path, token, status, text)
+
+
+@lab.check('a viewer reads numbers and lists, and neither reads mail nor gives orders')
+def viewer():
+    status, text = ask('/api/v1/queue/list?filter=domain%3Dfar.test&limit=2', token=VIEWER)
+    rows = json.loads(text)['rows']
+    assert status == 200 and len(rows) == 2 and rows[0]['recipient'] == 'b@far.test', text
+    assert ask('/api/v1/queue/show?id=' + rows[0]['id'], token=VIEWER)[0] == 200
+    assert ask('/api/v1/queue/cat?id=' + rows[0]['id'], token=VIEWER)[0] == 403
+    for verb in ('hold', 'reload', 'site/suspend', 'delete'):
+        assert ask('/api/v1/' + verb, 'POST', VIEWER, {'all': True})[0] == 403, verb
+    assert json.loads(ask('/api/v1/queue/list', token=VIEWER)[1])['rows'][0]['state'] != 'held'
+
+
+@lab.check('the admin gives orders by POST with JSON, and only so')
+def admin():
+    held = {'filter': 'domain=far.test', 'reason': 'test'}
+    assert ask('/api/v1/hold?filter=domain%3Dfar.test', token=ADMIN)[0] == 405
+    assert ask('/api/v1/hold', 'POST', ADMIN, json.dumps(held), 'text/plain')[0] == 400
+    assert ask('/api/v1/hold', 'POST', ADMIN, 'x=1')[0] == 400
+    status, text = ask('/api/v1/hold', 'POST', ADMIN, held)
+    assert status == 200 and json.loads(text)['matched'] == MESSAGES, text
+    listed = json.loads(angarium('queue', 'list', 'state=held', '--json').stdout)
+    assert len(listed['rows']) == MESSAGES, listed
+    status, text = ask('/api/v1/release', 'POST', ADMIN, {'all': True})
+    assert status == 200 and json.loads(text)['matched'] == MESSAGES, text
+    status, text = ask('/api/v1/nonsense', 'POST', ADMIN, {})
+    assert status == 400 and 'verb' in json.loads(text)['error'], text
+    assert ask('/api/v1/reload', 'POST', ADMIN, {})[0] == 200
+
+
+@lab.check('what writes files is not for HTTP')
+def capture():
+    path = lab.path('captured')
+    status, text = ask('/api/v1/capture', 'POST', ADMIN, {'file': path})
+    assert status == 403 and not os.path.exists(path), text
+
+
+@lab.check('mail and long lists come as a stream')
+def stream():
+    status, text = ask('/api/v1/queue/list?stream=true', token=VIEWER)
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert status == 200 and sum('row' in line for line in lines) == MESSAGES and lines[-1]['ok'] is True, text
+    wanted = lines[0]['row']['id']
+    status, text = ask('/api/v1/queue/cat', 'POST', ADMIN, {'id': wanted})
+    assert status == 200 and json.loads(text.splitlines()[-1])['ok'] is True, text
+
+
+@lab.check('over the Unix socket root and the relay\'s user need no token')
+def local():
+    assert ask('/api/v1/status', connection=Local('local'))[0] == 200
+    status, text = ask('/api/v1/hold', 'POST', body={'all': True, 'dry_run': True}, connection=Local('local'))
+    assert status == 200 and json.loads(text)['matched'] == MESSAGES, text
+    assert os.stat(lab.path('http.sock')).st_mode & 0o007 == 0
+
+
+@lab.check('metrics are well formed, no series twice, and they count what happened')
+def metrics():
+    status, text = ask('/metrics', token=VIEWER)
+    names = set()
+    for line in text.splitlines():
+        if line.startswith('#'):
+            continue
+        name, value = line.rsplit(' ', 1)
+        assert name not in names, 'twice: ' + name
+        names.add(name)
+        float(value)
+    assert status == 200 and len(names) > 100
+    assert 'angarium_server_messages_accepted_total %d\n' % MESSAGES in text
+    assert 'angarium_queue_messages %d\n' % MESSAGES in text
+
+
+@lab.check('requests that are cut off, too large or nonsense harm nobody')
+def hostile():
+    head = b'POST /api/v1/hold HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ' + ADMIN.encode() + b'\r\nContent-Type: application/json\r\n'
+    rows = (b'\0' * 4000, b'GET ' + b'/' * 100000 + b' HTTP/1.1\r\n\r\n', b'GET / HTTP/1.1\r\n' + b'X: y\r\n' * 10000 + b'\r\n',
+            head + b'Content-Length: 5000\r\n\r\n' + b'x' * 5000, head + b'Content-Length: 99999999999999999999\r\n\r\n',
+            head + b'Content-Length: 10\r\n\r\n{', head + b'Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n', b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
+    for octets in rows:
+        with socket.create_connection(('127.0.0.1', port), 5) as client:
+            try:
+                client.sendall(octets)
+                client.shutdown(socket.SHUT_WR)
+                client.settimeout(5)
+                said = client.recv(200)
+            except OSError:
+                said = b''
+            assert not said or b' 4' in said[:12] or b' 5' in said[:12], (octets[:60], said)
+    status, text = ask('/api/v1/hold', 'POST', ADMIN, '{"filter":"' + 'x' * 3990 + '"}')
+    assert status == 413, (status, text)
+    assert ask('/api/v1/status', token=VIEWER)[0] == 200
+
+
+@lab.check('idle connections and many askers leave the command line its place')
+def crowd():
+    idle = [socket.create_connection(('127.0.0.1', port), 5) for _ in range(70)]
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(ask('/api/v1/queue/summary?by=site', token=VIEWER, connection=Local('local'))[0]))
+               for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    assert angarium('status').returncode == 0
+    for thread in threads:
+        thread.join(60)
+    for client in idle:
+        client.close()
+    assert results and set(results) <= {200, 503}, results
+    wait_until(lambda: ask('/api/v1/status', token=VIEWER)[0] == 200, 10, 'a place over TCP')
+
+
+@lab.check('HTTPS beyond loopback, and nothing in the clear there')
+def tls():
+    key, certificate, secure = lab.path('key.pem'), lab.path('cert.pem'), free_port()
+    subprocess.run([tool('openssl'), 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', key, '-out', certificate,
+                    '-days', '2', '-subj', '/CN=relay.test'], check=True, stderr=subprocess.DEVNULL)
+    text = 'hostname: relay.test\nlisten: [{address: "127.0.0.1:%d"}]\nspool: {directory: "%s", size: 1GiB}\ncontrol: {socket: "%s"}\n' % (
+        free_port(), lab.path('spool2'), lab.path('control2')) + 'http: {listen: "0.0.0.0:%d", viewer_token_file: "%s"%s}\n'
+    refused = angarium('check', lab.write('bare.yaml', text % (secure, lab.path('viewer'), '')))
+    assert refused.returncode == 1 and 'bare.yaml:5: http.listen' in refused.stdout and 'tls' in refused.stdout, refused.stdout
+    config = lab.write('tls.yaml', text % (secure, lab.path('viewer'), ', tls: {certificate: "%s", key: "%s"}' % (certificate, key)))
+    child = lab.start([os.path.join(BUILD, 'control/angariumd'), '-c', config], 'tls.log')
+    wait_until(lambda: can_connect('127.0.0.1', secure), 20, 'https')
+    connection = http.client.HTTPSConnection('127.0.0.1', secure, timeout=20, context=ssl._create_unverified_context())  # pylint: disable=protected-access
+    assert ask('/metrics', token=VIEWER, connection=connection)[0] == 200
+    try:
+        status = ask('/metrics', token=VIEWER, connection=http.client.HTTPConnection('127.0.0.1', secure, timeout=10))[0]
+    except (OSError, http.client.HTTPException):
+        status = 0
+    assert status != 200
+    assert lab.stop(child) == 0
+
+
+start()
+send()
+sys.exit(lab.run())

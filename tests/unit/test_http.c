@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Management over HTTP without a server: who is what, which path is which verb, what becomes of
+ * text in a request, and the page of metrics.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "control/http_access.h"
+#include "control/http_request.h"
+#include "control/metrics.h"
+
+static const char viewer[] = "viewer-token-of-24-signs";
+static const char admin[] = "admin-token-of-23-signs";
+
+static struct http_access access_of(const char *viewer_token, const char *admin_token)
+{
+    struct http_access access = {0};
+
+    strcpy(access.viewer, viewer_token);
+    strcpy(access.admin, admin_token);
+    return access;
+}
+
+/* Goal: a whole token of the right scheme brings its role, and nothing else brings any. */
+static void test_field(void **state)
+{
+    static char longest[HTTP_TOKEN_SIZE + 16] = "Bearer ";
+    struct http_access access = access_of(viewer, admin), nobody = {0};
+    const struct {
+        const char *field;
+        enum http_role role;
+    } rows[] = {
+        {NULL, HTTP_ROLE_NONE},
+        {"", HTTP_ROLE_NONE},
+        {"Bearer ", HTTP_ROLE_NONE},
+        {"Bearer viewer-token-of-24-signs", HTTP_ROLE_VIEWER},
+        {"bearer viewer-token-of-24-signs", HTTP_ROLE_VIEWER},
+        {"Bearer admin-token-of-23-signs", HTTP_ROLE_ADMIN},
+        {"Bearer admin-token-of-23-sign", HTTP_ROLE_NONE},
+        {"Bearer admin-token-of-23-signs ", HTTP_ROLE_NONE},
+        {"Bearer  admin-token-of-23-signs", HTTP_ROLE_NONE},
+        {"Basic admin-token-of-23-signs", HTTP_ROLE_NONE},
+        {"admin-token-of-23-signs", HTTP_ROLE_NONE},
+        {longest, HTTP_ROLE_NONE},
+    };
+
+    (void)state;
+    memset(longest + 7, 'x', HTTP_TOKEN_SIZE);
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
+        assert_int_equal(rows[i].role, http_access_of_field(&access, rows[i].field));
+    assert_int_equal(HTTP_ROLE_NONE, http_access_of_field(&nobody, "Bearer "));
+}
+
+/* Goal: the first line of a file is a token only as documented, at both ends of its length. */
+static void test_token_file(void **state)
+{
+    static char longest[HTTP_TOKEN_SIZE + 8], too_long[HTTP_TOKEN_SIZE + 8];
+    const struct {
+        const char *text;
+        enum err err;
+    } rows[] = {
+        {"0123456789abcdef", ERR_OK},
+        {"0123456789abcdef\n", ERR_OK},
+        {"0123456789abcdef\nmore", ERR_OK},
+        {"0123456789abcde\n", ERR_CONFIG_VALUE},
+        {"0123456789abcdef \n", ERR_CONFIG_VALUE},
+        {"0123456789abc def\n", ERR_CONFIG_VALUE},
+        {"0123456789abcdef\r\n", ERR_CONFIG_VALUE},
+        {"0123456789abcd\xc3\xa9\n", ERR_CONFIG_VALUE},
+        {"", ERR_CONFIG_VALUE},
+        {longest, ERR_OK},
+        {too_long, ERR_CONFIG_VALUE},
+    };
+    char path[] = "/tmp/angarium-token-XXXXXX", token[HTTP_TOKEN_SIZE];
+    int fd = mkstemp(path);
+
+    (void)state;
+    assert_true(fd >= 0);
+    memset(longest, 'x', HTTP_TOKEN_SIZE - 1);
+    memset(too_long, 'x', HTTP_TOKEN_SIZE);
+    strcat(longest, "\n");
+    strcat(too_long, "\n");
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        assert_int_equal(0, ftruncate(fd, 0));
+        assert_int_equal(strlen(rows[i].text), pwrite(fd, rows[i].text, strlen(rows[i].text), 0));
+        assert_int_equal(rows[i].err, http_token_read(path, token));
+        if (rows[i].err == ERR_OK) {
+            assert_int_equal(strcspn(rows[i].text, "\n"), strlen(token));
+            assert_memory_equal(rows[i].text, token, strlen(token));
+        }
+    }
+    close(fd);
+    unlink(path);
+    assert_int_equal(ERR_SYSTEM, http_token_read(path, token));
+}
+
+/* Goal: our own user is an admin over a Unix socket; a TCP socket says nothing of its peer. */
+static void test_peer(void **state)
+{
+    int pair[2], inet = socket(AF_INET, SOCK_STREAM, 0);
+
+    (void)state;
+    assert_int_equal(0, socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+    assert_int_equal(HTTP_ROLE_ADMIN, http_access_of_peer(pair[0]));
+    assert_int_equal(HTTP_ROLE_NONE, http_access_of_peer(inet));
+    assert_int_equal(HTTP_ROLE_NONE, http_access_of_peer(-1));
+    close(pair[0]);
+    close(pair[1]);
+    close(inet);
+}
+
+/* Goal: viewers read numbers, not mail; what writes a file is not for HTTP; a verb that nobody
+ * thought of is the admin's. */
+static void test_needed(void **state)
+{
+    (void)state;
+    assert_int_equal(HTTP_ROLE_VIEWER, http_access_needed("status"));
+    assert_int_equal(HTTP_ROLE_VIEWER, http_access_needed("queue list"));
+    assert_int_equal(HTTP_ROLE_ADMIN, http_access_needed("queue cat"));
+    assert_int_equal(HTTP_ROLE_ADMIN, http_access_needed("hold"));
+    assert_int_equal(HTTP_ROLE_ADMIN, http_access_needed("made later"));
+    assert_int_equal(HTTP_ROLE_NONE, http_access_needed("capture"));
+    assert_int_equal(HTTP_ROLE_NONE, http_access_needed("capture stop"));
+}
+
+/* Goal: a path names a verb letter by letter, or none. */
+static void test_verb(void **state)
+{
+    static char longest[HTTP_VERB_MAX], too_long[HTTP_VERB_MAX + 1];
+    const struct {
+        const char *path, *verb;
+    } rows[] = {
+        {"status", "status"},     {"queue/list", "queue list"},
+        {"site/set", "site set"}, {"", NULL},
+        {"/status", NULL},        {"queue/", NULL},
+        {"Queue/list", NULL},     {"queue list", NULL},
+        {"queue\nlist", NULL},    {"..", NULL},
+        {longest, longest},       {too_long, NULL},
+    };
+    char verb[HTTP_VERB_MAX];
+
+    (void)state;
+    memset(longest, 'a', sizeof(longest) - 1);
+    memset(too_long, 'a', sizeof(too_long) - 1);
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        assert_int_equal(rows[i].verb != NULL, http_request_verb(rows[i].path, verb));
+        if (rows[i].verb != NULL)
+            assert_string_equal(rows[i].verb, verb);
+    }
+}
+
+/* Goal: each member has its type, and what is not of it is refused. */
+static void test_member(void **state)
+{
+    const struct {
+        const char *name, *value, *json; /* NULL: refused */
+    } rows[] = {
+        {"filter", "domain=a.example older=2h", "\"domain=a.example older=2h\""},
+        {"filter", "a\"b\\\n", "\"a\\\"b\\\\\\n\""},
+        {"filter", "\xff", NULL},
+        {"filter", NULL, NULL},
+        {"limit", "0", "0"},
+        {"limit", "999999999999999999", "999999999999999999"},
+        {"limit", "1000000000000000000", NULL},
+        {"limit", "", NULL},
+        {"limit", "-1", NULL},
+        {"limit", "1x", NULL},
+        {"stream", "true", "true"},
+        {"dry_run", "false", "false"},
+        {"all", "1", NULL},
+        {"all", "", NULL},
+        {"verb", "hold", NULL},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        json_t *request = json_object();
+        assert_int_equal(rows[i].json != NULL,
+                         http_request_member(request, rows[i].name, rows[i].value));
+        if (rows[i].json != NULL) {
+            char *text =
+                json_dumps(json_object_get(request, rows[i].name), JSON_ENCODE_ANY | JSON_COMPACT);
+            assert_string_equal(rows[i].json, text);
+            free(text);
+        }
+        json_decref(request);
+    }
+}
+
+static void expect_refused(const char *path, const char *body)
+{
+    char why[HTTP_REQUEST_WHY_SIZE] = "";
+
+    assert_null(http_request_parse(path, body, strlen(body), why));
+    assert_true(why[0] != '\0' && strlen(why) < sizeof(why));
+}
+
+/* Goal: a body is one object, whose members stand beside the path's verb and never replace it. */
+static void test_body(void **state)
+{
+    char why[HTTP_REQUEST_WHY_SIZE];
+    static const char body[] = "{\"filter\": \"id=1\", \"reason\": \"x\"}";
+
+    (void)state;
+    json_t *request = http_request_parse("queue/list", body, strlen(body), why);
+    assert_string_equal("queue list", json_string_value(json_object_get(request, "verb")));
+    assert_string_equal("id=1", json_string_value(json_object_get(request, "filter")));
+    assert_false(http_request_is_stream(request));
+    json_decref(request);
+    request = http_request_parse("queue/cat", "", 0, why);
+    assert_true(http_request_is_stream(request));
+    json_decref(request);
+    expect_refused("", "{}");
+    expect_refused("hold", "{\"verb\": \"delete\"}");
+    expect_refused("hold", "[]");
+    expect_refused("hold", "1");
+    expect_refused("hold", "{");
+    expect_refused("hold", "{} {}");
+    expect_refused("hold", "{\"all\": true, \"all\": false}");
+}
+
+/* Goal: a body is kept to its last octet, or told to be too large. */
+static void test_body_bound(void **state)
+{
+    static struct http_body body;
+    static char octets[HTTP_BODY_MAX];
+
+    (void)state;
+    http_body_add(&body, octets, HTTP_BODY_MAX - 1);
+    http_body_add(&body, octets, 1);
+    assert_int_equal(HTTP_BODY_MAX, body.size);
+    assert_false(body.is_too_large);
+    http_body_add(&body, octets, 1);
+    assert_int_equal(HTTP_BODY_MAX, body.size);
+    assert_true(body.is_too_large);
+}
+
+static const char *metrics_of(json_t *status, json_t *sites)
+{
+    static char text[65536];
+    FILE *out = fmemopen(text, sizeof(text), "w");
+
+    metrics_write(status, sites, out);
+    fclose(out);
+    json_decref(status);
+    json_decref(sites);
+    return text;
+}
+
+/* Goal: names, types and units are Prometheus' customs; a label cannot break its line; sites beyond
+ * those named are counted together. */
+static void test_metrics(void **state)
+{
+    const char *text =
+        metrics_of(json_pack("{ss,si,si,s{si,si},s{sI},s{si}}", "version", "1.2", "cores", 2,
+                             "uptime_s", 7, "server", "sessions", 3, "open", 1, "spool",
+                             "sync_time_us_total", (json_int_t)2500000, "server2", "x", 1),
+                   json_pack("{si,s[{ss,si},{ss,si}]}", "total", 10, "rows", "name", "a\"\\\nb",
+                             "total", 4, "name", "c.example", "total", 1));
+    static const char *const wanted[] = {
+        "angarium_build_info{version=\"1.2\"} 1\n",
+        "# TYPE angarium_server_sessions_total counter\nangarium_server_sessions_total 3\n",
+        "# TYPE angarium_server_open gauge\nangarium_server_open 1\n",
+        "\nangarium_spool_sync_time_seconds_total 2.500000\n",
+        "\nangarium_uptime_seconds 7\n",
+        "\nangarium_cores 2\n",
+        "{site=\"a\\\"\\\\\\nb\"} 4\n",
+        "{site=\"c.example\"} 1\n",
+        "{site=\"\"} 5\n",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(wanted); i++)
+        assert_non_null(strstr(text, wanted[i]));
+    assert_null(strstr(text, "server2"));
+    assert_null(strstr(text, "angarium_dns_"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_field),   cmocka_unit_test(test_token_file),
+        cmocka_unit_test(test_peer),    cmocka_unit_test(test_needed),
+        cmocka_unit_test(test_verb),    cmocka_unit_test(test_member),
+        cmocka_unit_test(test_body),    cmocka_unit_test(test_body_bound),
+        cmocka_unit_test(test_metrics),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

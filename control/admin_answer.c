@@ -19,8 +19,10 @@ static const struct {
     size_t offset, size;
 } fields[] = {
 #define STATUS(group, name, type, help) FIELD(group, name),
+#define LATENCY(name, help)
 #include "control/status.def"
 #undef STATUS
+#undef LATENCY
 };
 
 static const struct {
@@ -31,6 +33,17 @@ static const struct {
     {"busy_us", offsetof(struct shard_status, busy_us), 8},
     {"invariant_violations", offsetof(struct shard_status, invariant_violations), 4},
     {"handovers", offsetof(struct shard_status, handovers), 8},
+};
+
+static const struct {
+    const char *name;
+    size_t offset;
+} latencies[] = {
+#define STATUS(group, name, type, help)
+#define LATENCY(name, help) {#name, offsetof(struct shard_status, latencies.name)},
+#include "control/status.def"
+#undef STATUS
+#undef LATENCY
 };
 
 static void number_add(json_t *object, const char *name, const void *field, size_t size)
@@ -54,6 +67,28 @@ static json_t *group_get(json_t *answer, const char *name)
     return group;
 }
 
+/* Of each bucket how many, and its top. */
+static void latency_add_to(json_t *group, const char *name, const struct latency *latency)
+{
+    json_t *object = group_get(group, name), *counts = json_object_get(object, "counts");
+
+    number_add(object, "sum_us", &latency->sum_us, sizeof(latency->sum_us));
+    if (counts == NULL) {
+        json_t *tops = json_array();
+        counts = json_array();
+        for (uint32_t i = 0; i < LATENCY_BUCKET_COUNT; i++) {
+            json_array_append_new(tops, json_integer((json_int_t)latency_bucket_top(i)));
+            json_array_append_new(counts, json_integer(0));
+        }
+        json_object_set_new(object, "bounds_us", tops);
+        json_object_set_new(object, "counts", counts);
+    }
+    for (uint32_t i = 0; i < LATENCY_BUCKET_COUNT; i++) {
+        json_int_t count = json_integer_value(json_array_get(counts, i));
+        json_array_set_new(counts, i, json_integer(count + (json_int_t)latency->counts[i]));
+    }
+}
+
 void admin_status_add(json_t *answer, const struct shard_status *status)
 {
     for (uint32_t i = 0; i < COUNT_OF(fields); i++)
@@ -62,6 +97,10 @@ void admin_status_add(json_t *answer, const struct shard_status *status)
     for (uint32_t i = 0; i < COUNT_OF(shard_fields); i++)
         number_add(group_get(answer, "shards"), shard_fields[i].name,
                    (const uint8_t *)status + shard_fields[i].offset, shard_fields[i].size);
+    for (uint32_t i = 0; i < COUNT_OF(latencies); i++)
+        latency_add_to(
+            group_get(answer, "latency"), latencies[i].name,
+            (const struct latency *)(const void *)((const uint8_t *)status + latencies[i].offset));
 }
 
 void admin_status_finish(json_t *answer, uint32_t shard_count, tick_us uptime,

@@ -154,6 +154,43 @@ static void warnings_print(const json_t *answer, FILE *out)
         fprintf(out, "warning    messages without a next event: please report this\n");
 }
 
+/* The time that so many of a thousand did not exceed; of a bucket its longest. */
+static const char *quantile_format(const json_t *latency, json_int_t parts, char ret_text[24])
+{
+    const json_t *counts = json_object_get(latency, "counts"), *count;
+    json_int_t total = 0, seen = 0, us = 0;
+    size_t index;
+
+    json_array_foreach(counts, index, count) total += json_integer_value(count);
+    json_array_foreach(counts, index, count)
+    {
+        seen += json_integer_value(count);
+        us = json_integer_value(json_array_get(json_object_get(latency, "bounds_us"), index));
+        if (seen * 1000 >= total * parts)
+            break;
+    }
+    if (us < 10000)
+        snprintf(ret_text, 24, "%.2f ms", (double)us / 1e3);
+    else if (us < 10000000)
+        snprintf(ret_text, 24, "%.0f ms", (double)us / 1e3);
+    else
+        cli_age_format(us, ret_text);
+    return total == 0 ? "-" : ret_text;
+}
+
+static void latencies_print(const json_t *answer, FILE *out)
+{
+    char half[24], most[24], all[24];
+    const char *name;
+    json_t *latency;
+
+    json_object_foreach(json_object_get(answer, "latency"), name, latency)
+    {
+        fprintf(out, "%-10s p50 %s, p99 %s, p99.9 %s\n", name, quantile_format(latency, 500, half),
+                quantile_format(latency, 990, most), quantile_format(latency, 999, all));
+    }
+}
+
 void cli_status_print(const json_t *answer, FILE *out)
 {
     char text[CLI_SHOWN_SIZE], age[24], size[24];
@@ -176,6 +213,7 @@ void cli_status_print(const json_t *answer, FILE *out)
             fprintf(out, "%" PRId64 " %s", value, status_rows[i].text);
     }
     fprintf(out, "\n");
+    latencies_print(answer, out);
     warnings_print(answer, out);
 }
 

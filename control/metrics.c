@@ -8,9 +8,10 @@
 
 #include "base/check.h"
 
-#define NAME_SIZE 96u
+#define NAME_SIZE   96u
+#define BOUND_FIRST 64
 
-enum type { COUNTER, GAUGE };
+enum type { COUNTER, GAUGE, HISTOGRAM };
 
 struct row {
     const char *group, *name;
@@ -20,8 +21,10 @@ struct row {
 
 static const struct row rows[] = {
 #define STATUS(group, name, type, help) {#group, #name, type, help},
+#define LATENCY(name, help)
 #include "control/status.def"
 #undef STATUS
+#undef LATENCY
     {"shards", "turns", COUNTER, "Turns of the shards' loops that did something."},
     {"shards", "busy_us", COUNTER, "Time spent in them."},
     {"shards", "invariant_violations", GAUGE, "As queue_stuck, as the shards know it; must be 0."},
@@ -68,7 +71,9 @@ static double name_make(const struct row *row, char ret_name[NAME_SIZE])
 
 static const char *type_text(enum type type)
 {
-    return type == COUNTER ? "counter" : "gauge";
+    static const char *const texts[] = {"counter", "gauge", "histogram"};
+
+    return texts[type];
 }
 
 static void head_write(const char *name, enum type type, const char *help, FILE *out)
@@ -89,6 +94,39 @@ static void row_write(const struct row *row, const json_t *group, FILE *out)
         fprintf(out, "%s %.6f\n", name, (double)json_integer_value(value) * scale);
     else
         fprintf(out, "%s %" JSON_INTEGER_FORMAT "\n", name, json_integer_value(value));
+}
+
+static const struct {
+    const char *name, *metric, *help;
+} latencies[] = {
+#define STATUS(group, name, type, help)
+#define LATENCY(name, help) {#name, "angarium_" #name "_seconds", help},
+#include "control/status.def"
+#undef STATUS
+#undef LATENCY
+};
+
+/* A bound for each power of two, from that of BOUND_FIRST microseconds on. */
+static void latency_write(const char *name, const char *help, const json_t *latency, FILE *out)
+{
+    const json_t *tops = json_object_get(latency, "bounds_us");
+    json_int_t total = 0, bound = BOUND_FIRST;
+    const json_t *count;
+    size_t index;
+
+    head_write(name, HISTOGRAM, help, out);
+    json_array_foreach(json_object_get(latency, "counts"), index, count)
+    {
+        total += json_integer_value(count);
+        if (json_integer_value(json_array_get(tops, index)) != bound - 1)
+            continue;
+        fprintf(out, "%s_bucket{le=\"%.6f\"} %" JSON_INTEGER_FORMAT "\n", name,
+                (double)bound * 1e-6, total);
+        bound *= 2;
+    }
+    fprintf(out, "%s_bucket{le=\"+Inf\"} %" JSON_INTEGER_FORMAT "\n", name, total);
+    fprintf(out, "%s_sum %.6f\n%s_count %" JSON_INTEGER_FORMAT "\n", name,
+            (double)json_integer_value(json_object_get(latency, "sum_us")) * 1e-6, name, total);
 }
 
 /* A label's value: a quote, a backslash and the end of a line are written with a backslash. */
@@ -142,6 +180,9 @@ void metrics_write(const json_t *status, const json_t *sites, FILE *out)
         row_write(&alone[i], status, out);
     for (uint32_t i = 0; i < COUNT_OF(rows); i++)
         row_write(&rows[i], json_object_get(status, rows[i].group), out);
+    for (uint32_t i = 0; i < COUNT_OF(latencies); i++)
+        latency_write(latencies[i].metric, latencies[i].help,
+                      json_object_get(json_object_get(status, "latency"), latencies[i].name), out);
     sites_write(sites, out);
 }
 
@@ -171,5 +212,7 @@ void metrics_write_reference(FILE *out)
     reference_row(build_name, GAUGE, build_help, out);
     reference_rows(alone, COUNT_OF(alone), out);
     reference_rows(rows, COUNT_OF(rows), out);
+    for (uint32_t i = 0; i < COUNT_OF(latencies); i++)
+        reference_row(latencies[i].metric, HISTOGRAM, latencies[i].help, out);
     reference_row("angarium_queue_site_deliveries{site}", GAUGE, sites_help, out);
 }

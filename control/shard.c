@@ -121,6 +121,7 @@ struct shard_status shard_get_status(const struct shard *shard)
         .busy_us = shard->busy_us,
         .uptime = shard->now.tick - shard->started,
         .handovers = transfer_handovers(shard->transfer),
+        .latencies = *transfer_get_latencies(shard->transfer),
     };
     status.invariant_violations = status.queue.stuck;
     if (shard->options.mailbox != NULL)

@@ -97,6 +97,7 @@ struct shard_status {
     uint32_t invariant_violations; /* messages without a next event, as the queue's watchman
                                       counts them; must be 0 */
     uint64_t handovers;            /* deliveries sent to another shard's connection */
+    struct transfer_latencies latencies;
 };
 
 struct shard_queue_row { /* one recipient of one queued message */

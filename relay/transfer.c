@@ -112,6 +112,7 @@ void transfer_end(struct transfer *transfer, struct transfer_intake *intake,
 {
     envelope->id = intake->id;
     intake->user = user;
+    intake->ended = transfer->now.tick;
     intake->encoded_size = envelope_encoded_size(envelope);
     intake->encoded = malloc(intake->encoded_size);
     CHECK(intake->encoded != NULL);
@@ -154,6 +155,7 @@ static void transfer_on_committed(struct transfer *transfer, struct transfer_int
         };
         enum err err = qmgr_insert(transfer->qmgr, &insert, transfer->now);
         CHECK(err == ERR_OK); /* the queue takes what is durable, and we encoded it ourselves */
+        latency_add(&transfer->latencies.accept, (int64_t)(transfer->now.tick - intake->ended));
     } else {
         code = event->err == ERR_DISK_FULL ? 452 : 451;
     }
@@ -582,6 +584,11 @@ void transfer_free(struct transfer *transfer)
     transfer_bounces_free(transfer);
     reaction_matcher_free(transfer->matcher);
     free(transfer);
+}
+
+const struct transfer_latencies *transfer_get_latencies(const struct transfer *transfer)
+{
+    return &transfer->latencies;
 }
 
 uint64_t transfer_handovers(const struct transfer *transfer)

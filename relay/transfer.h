@@ -2,6 +2,7 @@
 #ifndef RELAY_TRANSFER_H
 #define RELAY_TRANSFER_H
 
+#include "base/latency.h"
 #include "dns/dns.h"
 #include "queue/qmgr.h"
 #include "queue/site.h"
@@ -98,6 +99,14 @@ bool transfer_uses_settings(const struct transfer *transfer, uint64_t serial);
 const struct reaction_set *transfer_reactions(const struct transfer *transfer);
 /** How often pattern `index` of these has matched here. */
 struct reaction_stats transfer_reaction_stats(const struct transfer *transfer, uint32_t index);
+/* How long things took. */
+struct transfer_latencies {
+    struct latency accept;   /* from the last octet of a message to its durable record */
+    struct latency delivery; /* of one recipient: from the beginning of its message to the next
+                                hop's 2xx */
+    struct latency attempt;  /* from a delivery's turn to the end of its transaction */
+};
+const struct transfer_latencies *transfer_get_latencies(const struct transfer *transfer);
 /** Deliveries sent to other shards' connections so far. */
 uint64_t transfer_handovers(const struct transfer *transfer);
 

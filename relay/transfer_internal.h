@@ -50,6 +50,7 @@ struct transfer_intake {
     struct buf_queue body; /* kept for the first attempt, while small enough */
     bool is_kept;
     uint64_t user;
+    tick_us ended; /* its last octet had come */
     uint32_t encoded_size;
     uint8_t *encoded;
 };
@@ -207,6 +208,7 @@ struct transfer {
     uint32_t intakes, jobs_active, dsns_active, lines_active;
     uint64_t read_memory, read_memory_max; /* octets */
     uint64_t reading_size;                 /* the part of read_memory that has not come yet */
+    struct transfer_latencies latencies;
     uint64_t handovers;
     struct reaction_matcher *matcher;
     STAILQ_HEAD(, transfer_bounce) bounces;

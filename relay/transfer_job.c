@@ -81,6 +81,8 @@ static void transfer_record_emit(struct transfer *transfer, struct record *recor
                                  const struct qmgr_result *result)
 {
     record->kind = transfer_record_kind(result->state);
+    if (record->kind == RECORD_DELIVERY)
+        latency_add(&transfer->latencies.delivery, transfer->now.wall - (wall_us)record->id.high);
     record->code = result->code;
     memcpy(record->enhanced, result->enhanced, sizeof(record->enhanced));
     record_text(record->recipient, sizeof(record->recipient), recipient->address);
@@ -603,9 +605,12 @@ void transfer_job_on_result(void *context, const struct client_result *result)
     struct transfer_job *job = (struct transfer_job *)(uintptr_t)result->user;
 
     CHECK(job->state == TRANSFER_JOB_SENDING);
-    if (result->was_attempted)
+    if (result->was_attempted) {
+        latency_add(&transfer->latencies.attempt,
+                    (int64_t)(transfer->now.tick - job->started_tick));
         site_outcome(transfer->sites, job->member->site->site, transfer_outcome_of(result),
                      job->started_tick, transfer->now.tick);
+    }
     transfer_source_judge(transfer, job->member, result);
     if (job->guest == NULL) {
         transfer_job_settle(transfer, job, result);

@@ -256,6 +256,24 @@ static const char *metrics_of(json_t *status, json_t *sites)
     return text;
 }
 
+/* Goal: buckets add up, the last is all of them, bounds are powers of two. */
+static void test_metrics_latency(void **state)
+{
+    const char *text =
+        metrics_of(json_pack("{s{s{si,s[iiii],s[iiii]}}}", "latency", "accept", "sum_us", 500000,
+                             "bounds_us", 63, 79, 127, 255, "counts", 5, 1, 1, 2),
+                   json_object());
+
+    (void)state;
+    assert_non_null(strstr(text, "# TYPE angarium_accept_seconds histogram\n"
+                                 "angarium_accept_seconds_bucket{le=\"0.000064\"} 5\n"
+                                 "angarium_accept_seconds_bucket{le=\"0.000128\"} 7\n"
+                                 "angarium_accept_seconds_bucket{le=\"0.000256\"} 9\n"
+                                 "angarium_accept_seconds_bucket{le=\"+Inf\"} 9\n"
+                                 "angarium_accept_seconds_sum 0.500000\n"
+                                 "angarium_accept_seconds_count 9\n"));
+}
+
 /* Goal: names, types and units are Prometheus' customs; a label cannot break its line; sites beyond
  * those named are counted together. */
 static void test_metrics(void **state)
@@ -292,7 +310,7 @@ int main(void)
         cmocka_unit_test(test_peer),    cmocka_unit_test(test_needed),
         cmocka_unit_test(test_verb),    cmocka_unit_test(test_member),
         cmocka_unit_test(test_body),    cmocka_unit_test(test_body_bound),
-        cmocka_unit_test(test_metrics),
+        cmocka_unit_test(test_metrics), cmocka_unit_test(test_metrics_latency),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

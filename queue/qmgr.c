@@ -179,9 +179,11 @@ static void work_review(struct qmgr *qmgr, struct qmgr_work *work)
     if (message->active > 0 || work->dsn_state == QMGR_DSN_REPORTED)
         return;
     bool is_idle = buf_queue_is_empty(&work->body) && work->encoded == NULL && work->load == NULL;
-    if (is_idle && work->pins == 0 && work->dsn_state == QMGR_DSN_NONE && work->failures == NULL)
+    if (is_idle && work->pins == 0 && work->dsn_state == QMGR_DSN_NONE && work->failures == NULL) {
         work_free(qmgr, work);
-    else if (work->encoded == NULL || message->fresh == 0)
+        return;
+    }
+    if (work->encoded == NULL || message->fresh == 0)
         qmgr_envelope_close(work);
     /* Of those who wait for their sender's turn there may be as many as there is mail. */
     if (is_idle && work->dsn_state == QMGR_DSN_DELAYED && !work->is_decoded)

@@ -45,6 +45,35 @@ static void defer(struct fixture *f, struct qmgr_delivery *delivery,
     assert_sound(f);
 }
 
+/* ---- what is kept for work with a message ---- */
+
+/* More messages lose their first attempt at a time than have such things kept for reuse. */
+static void more_end_at_once_than_is_kept_for_reuse(void **state)
+{
+    struct qmgr_options options = {.message_count_max = 2000,
+                                   .body_memory_max = 8u << 20,
+                                   .retry_min = TICK_S(300),
+                                   .retry_max = TICK_S(3600)};
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, &options);
+    f.is_new = true;
+    for (uint64_t id = 1; id <= 1100; id++) {
+        struct message_options message = {.id = id, .recipients = "b@y"};
+        assert_int_equal(ERR_OK, fixture_insert(&f, &message, NULL));
+    }
+    struct qmgr_delivery *delivery;
+    uint32_t count = 0;
+    while ((delivery = fixture_take_one(&f)) != NULL) {
+        fixture_finish_all(&f, delivery, RECIPIENT_DUE, "451 later");
+        count++;
+    }
+    assert_int_equal(1100, count);
+    assert_sound(&f);
+    fixture_fini(&f);
+}
+
 /* ---- bodies ---- */
 
 static struct buf_pool *body_pool(void)
@@ -257,6 +286,7 @@ int main(void)
 {
     static int one_domain;
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(more_end_at_once_than_is_kept_for_reuse),
         cmocka_unit_test(body_is_kept_for_first_attempts),
         cmocka_unit_test(body_is_kept_for_a_dsn),
         cmocka_unit_test(body_memory_is_bounded),

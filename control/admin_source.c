@@ -29,6 +29,8 @@ struct found_source {
     uint64_t left;
     uint32_t failures, day_count, day, limit;
     char reason[SOURCE_REASON_SIZE];
+    struct source_rest rests[SOURCE_PART_COUNT]; /* those that are none have no cause */
+    tick_us now;
 };
 
 struct asked {
@@ -77,6 +79,8 @@ static void row_fill(struct found_source *row, const struct source_view *view, t
     if (row->limit > 0 && row->day_count > 0)
         row->day = (uint32_t)((wall - source->warmup.start) / SETTINGS_DAY) + 1;
     (void)snprintf(row->reason, sizeof(row->reason), "%s", view->reason);
+    memcpy(row->rests, view->rests, sizeof(row->rests));
+    row->now = now;
 }
 
 static void visit_sources(struct shard_query *query, struct transfer *transfer, tick_us now)
@@ -178,6 +182,45 @@ static void address_add(json_t *addresses, const struct flow_address *address)
         json_array_append_new(addresses, json_string(flow_address_format_ip(address, text)));
 }
 
+static json_int_t time_between(tick_us from, tick_us to)
+{
+    return to > from ? (json_int_t)(to - from) : 0;
+}
+
+static json_t *evidence_rows(const struct source_rest *rest, tick_us now)
+{
+    json_t *rows = json_array();
+
+    for (uint32_t i = 0; i < rest->evidence_count; i++) {
+        const struct source_evidence *evidence = &rest->evidence[i];
+        json_array_append_new(rows,
+                              json_pack("{ss,ss,sI}", "site", evidence->site, "said",
+                                        evidence->said, "ago_us", time_between(evidence->at, now)));
+    }
+    return rows;
+}
+
+/* Those in force, and those that are over and wait for an attempt that shows so. */
+static json_t *rest_rows(const struct found_source *found)
+{
+    static const char *const parts[SOURCE_PART_COUNT] = {"all", "IPv4", "IPv6"};
+    static const char *const causes[SOURCE_CAUSE_COUNT] = {"", "broken", "refused", "unreached"};
+    json_t *rows = json_array();
+
+    for (uint32_t i = 0; i < SOURCE_PART_COUNT; i++) {
+        const struct source_rest *rest = &found->rests[i];
+        if (rest->cause == SOURCE_WELL)
+            continue;
+        json_array_append_new(rows, json_pack("{ss,ss,sI,sI,si,si,so}", "part", parts[i], "cause",
+                                              causes[rest->cause], "since_us",
+                                              time_between(rest->since, found->now), "left_us",
+                                              time_between(found->now, rest->until), "times",
+                                              (int)rest->times, "sites", (int)rest->sites,
+                                              "evidence", evidence_rows(rest, found->now)));
+    }
+    return rows;
+}
+
 static json_t *source_row(const struct found_source *found)
 {
     json_t *addresses = json_array();
@@ -191,6 +234,7 @@ static json_t *source_row(const struct found_source *found)
     json_object_set_new(row, "left_us", json_integer((json_int_t)found->left));
     json_object_set_new(row, "failures", json_integer(found->failures));
     json_object_set_new(row, "reason", json_string(found->reason));
+    json_object_set_new(row, "rests", rest_rows(found));
     if (found->day_count > 0) {
         json_object_set_new(row, "warmup_day", json_integer(found->day));
         json_object_set_new(row, "warmup_days", json_integer(found->day_count));

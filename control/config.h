@@ -219,7 +219,7 @@ struct config {
     struct option_list own_addresses;
     struct option_list dataplane_kernel; /* struct flow_prefix */
     struct option_list dataplane_ports;  /* struct config_port */
-    uint32_t pool_header_line;
+    uint32_t pool_header_line, source_rest_line;
     uint32_t dns_line, destinations_line, client_line, retry_line, bounce_line, spool_line,
         queue_line, buffers_line, dataplane_line, records_line, control_line, log_line;
 

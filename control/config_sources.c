@@ -271,6 +271,15 @@ bool config_is_own_field(const char *name)
     return strncasecmp(name, "x-", 2) == 0 && name[2] != '\0';
 }
 
+static void rest_check(const struct config *config, struct config_report *report)
+{
+    const struct settings_source_rest *rest = &config->settings.source_rest;
+
+    if (rest->longest < rest->first)
+        config_complain(report, config->source_rest_line, "source_rest.longest",
+                        "is less than source_rest.first");
+}
+
 enum err config_sources_assemble(struct config *config, struct config_report *report)
 {
     const char *header = config->settings.pool_header;
@@ -278,6 +287,7 @@ enum err config_sources_assemble(struct config *config, struct config_report *re
     if (header != NULL && header[0] != '\0' && !config_is_own_field(header))
         config_complain(report, config->pool_header_line, "pool_header.name",
                         "is cut out of mail: it must begin with X-");
+    rest_check(config, report);
     TRY(sources_make(config, report));
     TRY(pools_make(config, report));
     return rules_make(config, report);

@@ -61,9 +61,12 @@ struct client_result {
         *recipients; /* one per recipient of the request, same order */
     uint32_t recipient_count;
     bool is_in_doubt; /* connection lost after the end of data was appended and before its reply */
-    bool has_connected;     /* some host spoke SMTP to us: the site is alive */
-    bool was_attempted;     /* false: no connection was tried (cancelled before) */
-    bool is_source_broken;  /* nothing can leave from the source's address: not this host's fault */
+    bool has_connected;    /* some host spoke SMTP to us: the site is alive */
+    bool was_attempted;    /* false: no connection was tried (cancelled before) */
+    bool is_source_broken; /* nothing can leave from the source's address: not this host's fault */
+    /* Of the families, 1 << enum flow_family: a connection came about; none did, or another was
+     * there first; nothing leaves from the source's address. */
+    uint8_t families_connected, families_failed, families_broken;
     char host[MX_NAME_MAX]; /* last host tried */
     struct flow_address peer, source;
     uint64_t connection; /* id for records */
@@ -81,12 +84,14 @@ struct client_refusal {
     struct span text; /* code and text; printable */
     const char *host;
     struct flow_address peer;
+    bool is_about_address; /* ours: judge_is_about_address() */
 };
 
 struct client_request {
     uint64_t user;
     const struct settings_route *route;   /* TLS level, AUTH; borrowed from the snapshot */
     const struct settings_source *source; /* where to connect from; borrowed likewise */
+    uint8_t families_avoided;             /* 1 << enum flow_family: not to be tried now */
     uint64_t site;                        /* key; opaque */
     const struct mx_answer *hosts;        /* copied; already ordered, dead hosts last */
     const struct envelope *envelope;      /* borrowed until on_result() */

@@ -26,6 +26,8 @@
 
 #include <stdio.h>
 
+#include "relay/judge.h"
+
 enum client_next {
     CLIENT_NEXT_END,
     CLIENT_NEXT_SAME, /* address, on a new connection */
@@ -99,6 +101,7 @@ static void refusal_tell(struct client *client, struct client_connection *connec
         .text = text,
         .host = connection->host,
         .peer = connection->peer,
+        .is_about_address = judge_is_about_address(stage, code, enhanced, text),
     };
 
     if (client->options.on_refusal != NULL && code >= 400)
@@ -126,6 +129,20 @@ static void results_forget_rest(struct client_attempt *attempt)
         attempt->results[i].retry_now = false;
 }
 
+bool client_attempt_has_family(const struct client_attempt *attempt, enum flow_family family)
+{
+    return (attempt->request.families_avoided & 1u << family) == 0 &&
+           settings_source_has_family(attempt->request.source, family);
+}
+
+/* A host that refuses has been reached; what we lack ourselves says nothing. */
+void client_attempt_family_failed(struct client_attempt *attempt, enum flow_family family,
+                                  enum err err)
+{
+    if (err == ERR_TIMEOUT || err == ERR_PEER_UNREACHABLE || err == ERR_SYSTEM)
+        attempt->families_failed |= (uint8_t)(1u << family);
+}
+
 /* The present address, or the first that exists behind it; false at the end. */
 static bool attempt_find_address(struct client_connection *connection)
 {
@@ -134,8 +151,7 @@ static bool attempt_find_address(struct client_connection *connection)
     while (attempt->host_index < attempt->host_count) {
         const struct mx_host *host = &attempt->hosts[attempt->host_index];
         if (attempt->address_index < host->address_count &&
-            !settings_source_has_family(attempt->request.source,
-                                        host->addresses[attempt->address_index].family)) {
+            !client_attempt_has_family(attempt, host->addresses[attempt->address_index].family)) {
             attempt->address_index++;
             continue;
         }
@@ -170,9 +186,9 @@ static void source_judge(struct client_attempt *attempt, enum flow_family family
 
     if (err != ERR_SYSTEM || family == FLOW_FAMILY_NONE)
         return;
-    attempt->broken_families |= (uint8_t)(1u << family);
-    attempt->is_source_broken = !settings_source_has_family(attempt->request.source, other) ||
-                                (attempt->broken_families & 1u << other) != 0;
+    attempt->families_broken |= (uint8_t)(1u << family);
+    attempt->is_source_broken =
+        !client_attempt_has_family(attempt, other) || (attempt->families_broken & 1u << other) != 0;
     attempt->was_attempted = attempt->was_attempted || !attempt->is_source_broken;
 }
 
@@ -192,6 +208,7 @@ void client_attempt_connect(struct client *client, struct client_connection *con
             return;
         }
         failure_set(connection, SMTP_STAGE_CONNECT, 1, span_from_text(err_text(err)));
+        client_attempt_family_failed(attempt, connection->peer.family, err);
         source_judge(attempt, connection->source.family, err);
         attempt_step(attempt, CLIENT_NEXT_ADDRESS);
     }
@@ -208,6 +225,7 @@ void client_attempt_unreachable(struct client *client, struct client_connection 
                                 enum err err)
 {
     failure_set(connection, SMTP_STAGE_CONNECT, 1, span_from_text(err_text(err)));
+    client_attempt_family_failed(&connection->attempt, connection->peer.family, err);
     if (!connection->attempt.is_cancelled)
         client->options.on_host(client->options.context, &connection->peer, false);
     if (client_race_leader_failed(client, connection))
@@ -451,6 +469,9 @@ void client_attempt_finish(struct client *client, struct client_connection *conn
         .has_connected = attempt->has_connected,
         .was_attempted = attempt->was_attempted,
         .is_source_broken = attempt->is_source_broken,
+        .families_connected = attempt->families_connected,
+        .families_failed = attempt->families_failed,
+        .families_broken = attempt->families_broken,
         .peer = connection->peer,
         .source = connection->source,
         .connection = connection->id,

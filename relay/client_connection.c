@@ -137,6 +137,8 @@ void client_connection_connected(struct client *client, struct client_connection
     const struct settings_route *route = connection->attempt.request.route;
     struct flow_address peer;
 
+    connection->attempt.families_connected |= (uint8_t)(1u << connection->peer.family);
+
     if (flow_addresses(client->options.plane, connection->stream.flow, &connection->source,
                        &peer) != ERR_OK)
         connection->source = (struct flow_address){0};

@@ -49,9 +49,9 @@ struct client_attempt {
     bool has_fallen_back; /* one reconnection without an extension is all a request gets */
     bool is_reused;       /* on a kept connection that has not answered yet */
     bool has_connected, was_attempted, is_cancelled;
-    bool has_mail_right;            /* to say MAIL, unused */
-    bool is_source_broken;          /* see client_result */
-    uint8_t broken_families;        /* of the source: 1 << enum flow_family */
+    bool has_mail_right;                                          /* to say MAIL, unused */
+    bool is_source_broken;                                        /* see client_result */
+    uint8_t families_connected, families_failed, families_broken; /* likewise */
     bool is_mail_out;               /* MAIL was said, with the right to it, and is not answered */
     struct smtpc_failure failure;   /* the last one; text unused */
     char reason[CLIENT_REASON_MAX]; /* its text, with the host's name */
@@ -155,6 +155,11 @@ enum err client_attempt_init(struct client *client, struct client_connection *co
  * attempt ends. `may_end` false: it ends in client_advance(). */
 void client_attempt_connect(struct client *client, struct client_connection *connection,
                             bool may_end);
+/** May hosts be tried over this family? */
+bool client_attempt_has_family(const struct client_attempt *attempt, enum flow_family family);
+/** No connection over this family came about: for `err`, or because another was there first. */
+void client_attempt_family_failed(struct client_attempt *attempt, enum flow_family family,
+                                  enum err err);
 /** connect() failed. */
 void client_attempt_unreachable(struct client *client, struct client_connection *connection,
                                 enum err err);

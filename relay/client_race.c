@@ -34,7 +34,7 @@ static bool is_other_family(const struct client_connection *connection,
                             const struct flow_address *address)
 {
     return address->family != connection->peer.family &&
-           settings_source_has_family(connection->attempt.request.source, address->family);
+           client_attempt_has_family(&connection->attempt, address->family);
 }
 
 /* The next address of the other family; address_count: there is none. */
@@ -157,10 +157,11 @@ bool client_race_leader_failed(struct client *client, struct client_connection *
     return true;
 }
 
-static void rival_failed(struct client *client, struct client_connection *rival)
+static void rival_failed(struct client *client, struct client_connection *rival, enum err err)
 {
     struct client_connection *leader = rival->leader;
 
+    client_attempt_family_failed(&leader->attempt, rival->peer.family, err);
     stream_abort(&rival->stream);
     client->options.on_host(client->options.context, &rival->peer, false);
     address_strike(host_of(&leader->attempt), leader->attempt.address_index + 1);
@@ -173,12 +174,13 @@ void client_race_on_flow(struct client *client, struct client_connection *rival,
     struct client_connection *leader = rival->leader;
 
     if ((events & (FLOW_FAILED | FLOW_RESET)) != 0) {
-        rival_failed(client, rival);
+        rival_failed(client, rival, flow_error(client->options.plane, rival->stream.flow));
         return;
     }
     if ((events & FLOW_CONNECTED) == 0)
         return;
     client->stats.races_won++;
+    client_attempt_family_failed(&leader->attempt, leader->peer.family, ERR_TIMEOUT);
     race_take_over(rival);
     client_enter(client, rival, CLIENT_STATE_CONNECTING);
     client_connection_drop(client, leader);
@@ -187,5 +189,5 @@ void client_race_on_flow(struct client *client, struct client_connection *rival,
 
 void client_race_on_timer(struct client *client, struct client_connection *rival)
 {
-    rival_failed(client, rival);
+    rival_failed(client, rival, ERR_TIMEOUT);
 }

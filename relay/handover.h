@@ -3,10 +3,13 @@
 #define RELAY_HANDOVER_H
 
 #include "relay/client.h"
+#include "relay/source.h"
 
 /*
  * A delivery that goes over another shard's connection, because its site has fewer slots than there
  * are shards with mail for it.
+ *
+ * The same road takes what shards tell each other of their sources (SOURCE), one message each.
  *
  * Two messages each way: BEGIN and CANCEL from the owner, exactly one RESULT from the holder. What
  * they carry is a pointer; the memory changes hands with it: the holder's from BEGIN to RESULT, the
@@ -14,11 +17,12 @@
  * shard: envelope and body are flat copies (such deliveries are rare by definition, and a copy is
  * what keeps pools unshared).
  */
-enum handover_kind { HANDOVER_BEGIN, HANDOVER_CANCEL, HANDOVER_RESULT };
+enum handover_kind { HANDOVER_BEGIN, HANDOVER_CANCEL, HANDOVER_RESULT, HANDOVER_SOURCE };
 
 struct handover_message {
     enum handover_kind kind;
     struct handover *handover;
+    struct source_news *news; /* SOURCE: heap, the receiver's from then on */
 };
 
 struct handover {

@@ -106,6 +106,16 @@ static const struct judge_row {
     {IN(MAIL) | IN_CONTENT, 400, 599, ANY, ANY, NULL, BLAME(MESSAGE), 0},
 };
 
+/* Of these, and of how greetings refuse: what speaks of the address itself. */
+static const char *const about_address[] = {
+    "spamhaus",      "blocklist",  "blacklist",  "block list", "black list",
+    "blocked using", "dnsbl",      "reputation", "your ip",    "client host",
+    "reverse dns",   "ptr record", NULL};
+/* The same words where they ask for nothing but patience. */
+static const char *const about_patience[] = {"greylist",   "graylist",   "throttl",
+                                             "rate limit", "rate-limit", "too fast",
+                                             "too many",   "try again",  NULL};
+
 static bool text_has_any(const char *text, const char *const *patterns)
 {
     for (uint32_t i = 0; patterns[i] != NULL; i++) {
@@ -115,12 +125,12 @@ static bool text_has_any(const char *text, const char *const *patterns)
     return false;
 }
 
-static void text_to_lower(const struct smtp_reply *reply, char ret_text[TEXT_SIZE])
+static void text_to_lower(struct span from, char ret_text[TEXT_SIZE])
 {
-    uint32_t size = reply->text_size < TEXT_SIZE - 1 ? reply->text_size : TEXT_SIZE - 1;
+    uint32_t size = from.size < TEXT_SIZE - 1 ? from.size : TEXT_SIZE - 1;
 
     for (uint32_t i = 0; i < size; i++) {
-        char octet = reply->text[i];
+        char octet = (char)from.data[i];
         ret_text[i] = octet >= 'A' && octet <= 'Z' ? (char)(octet + 'a' - 'A') : octet;
     }
     ret_text[size] = '\0';
@@ -144,7 +154,7 @@ struct judge_verdict judge_reply(enum smtp_stage stage, const struct smtp_reply 
     CHECK(stage < SMTP_STAGE_COUNT);
     CHECK(reply->code >= 200 && reply->code <= 599);
 
-    text_to_lower(reply, text);
+    text_to_lower(span_of(reply->text, reply->text_size), text);
     for (uint32_t i = 0; i < COUNT_OF(judge_rows) && row == NULL; i++) {
         const struct judge_row *candidate = &judge_rows[i];
         if ((candidate->stages & 1u << stage) == 0 || reply->code < candidate->code_min ||
@@ -161,4 +171,20 @@ struct judge_verdict judge_reply(enum smtp_stage stage, const struct smtp_reply 
         .is_permanent = is_about_mail && reply->code >= 500 && (row->flags & TOO_MANY) == 0,
         .is_too_many = (row->flags & TOO_MANY) != 0,
     };
+}
+
+bool judge_is_about_address(enum smtp_stage stage, uint16_t code, const uint8_t enhanced[3],
+                            struct span text)
+{
+    bool is_bare = enhanced[0] == 0, is_policy = enhanced[1] == SECURITY;
+    char lower[TEXT_SIZE];
+
+    if (code < 400 || code > 599 || code == 421 ||
+        (1u << stage & (IN(CONNECT) | IN(GREETING) | IN(EHLO) | IN_MAIL)) == 0)
+        return false;
+    if (!is_bare && is_policy && enhanced[2] == 25) /* RFC 7372: no reverse name */
+        return true;
+    text_to_lower(text, lower);
+    return (is_bare || is_policy) && text_has_any(lower, about_address) &&
+           !text_has_any(lower, about_patience);
 }

@@ -20,4 +20,11 @@ struct judge_verdict {
  */
 struct judge_verdict judge_reply(enum smtp_stage stage, const struct smtp_reply *reply);
 
+/**
+ * Does a refusal speak of the address that we come from - a list it is on, its reputation, its
+ * name - so that other sites may say the same? Not of how much we send, nor of mail.
+ */
+bool judge_is_about_address(enum smtp_stage stage, uint16_t code, const uint8_t enhanced[3],
+                            struct span text);
+
 #endif

@@ -192,6 +192,12 @@ struct settings_client {
     struct ssl_ctx_st *tls_may; /* the opportunistic context: ignores openssl.cnf, takes old TLS */
 };
 
+/* When what attempts tell makes a source rest: source_rest.c. */
+struct settings_source_rest {
+    uint32_t sites; /* that must tell so; 0: it takes more than that */
+    tick_us within, first, longest;
+};
+
 struct settings {
     const char *hostname; /* banner, Received, EHLO */
     const struct settings_listener *listeners;
@@ -209,6 +215,7 @@ struct settings {
     uint32_t site_count;
     const struct settings_source *sources;
     uint32_t source_count; /* at least 1 */
+    struct settings_source_rest source_rest;
     const struct settings_pool *pools;
     uint32_t pool_count, default_pool;
     const struct reaction_set *reactions; /* NULL: no patterns */

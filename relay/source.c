@@ -1,43 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sources of a shard: turns, and which may be used.
+ * Sources of a shard: turns, what operators say, and time. What attempts say is in source_rest.c.
  *
  * Turns. Every member that could have had a turn is credited its weight, and who had it pays all of
  * that: after any number of turns each has had its share to within one. Who is passed over while it
  * is busy keeps its credit, up to CREDIT_ROUNDS rounds, and catches up; who may not be used is not
  * credited at all. The first turn at a site goes round the pool by the same rule, so that a
  * thousand sites with one letter each do not all see the same source.
- *
- * Rests. A source is broken when nothing can leave from its address: it rests for BROKEN_MIN,
- * doubled by every failure that comes when the rest is over, up to BROKEN_MAX; a connection ends
- * that. A rest at one site ends at its time.
- *
- * What one shard learns the others learn for themselves, at the price of one attempt each that
- * never leaves.
  */
-#include "relay/source.h"
+#include "relay/source_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #define CREDIT_ROUNDS 2
-#define BROKEN_MIN    TICK_S(60)
-#define BROKEN_MAX    TICK_S(3600)
-
-struct source_state {
-    char name[SETTINGS_SOURCE_NAME_MAX + 1];
-    tick_us suspended_until; /* 0: it is not */
-    tick_us broken_until;    /* likewise */
-    uint32_t failures;
-    char reason[SOURCE_REASON_SIZE]; /* of the suspension */
-};
-
-struct source_set {
-    const struct settings *settings;
-    struct source_state *states; /* by number */
-    struct source_turn **firsts; /* by pool, then member */
-    tick_us deadline;            /* the first end of anything below */
-};
 
 /* ---- turns ---- */
 
@@ -141,6 +117,13 @@ void source_set_free(struct source_set *sources)
     free(sources);
 }
 
+void source_set_tell(struct source_set *sources, void *context,
+                     void (*tell)(void *context, const struct source_news *news))
+{
+    sources->context = context;
+    sources->tell = tell;
+}
+
 void source_set_settings(struct source_set *sources, const struct settings *settings)
 {
     struct source_state *states = states_new(settings);
@@ -160,13 +143,13 @@ void source_set_settings(struct source_set *sources, const struct settings *sett
 
 /* ---- what may be used ---- */
 
-static void ends_at(struct source_set *sources, tick_us until)
+void source_ends_at(struct source_set *sources, tick_us until)
 {
     if (until < sources->deadline)
         sources->deadline = until;
 }
 
-static struct source_state *state_find(struct source_set *sources, struct span name)
+struct source_state *source_state_find(struct source_set *sources, struct span name)
 {
     for (uint32_t i = 0; i < sources->settings->source_count; i++) {
         if (span_is_equal_nocase(span_from_text(sources->states[i].name), name))
@@ -177,53 +160,48 @@ static struct source_state *state_find(struct source_set *sources, struct span n
 
 bool source_suspend(struct source_set *sources, struct span name, tick_us until, const char *reason)
 {
-    struct source_state *state = state_find(sources, name);
+    struct source_state *state = source_state_find(sources, name);
 
     if (state == NULL)
         return false;
     state->suspended_until = until;
     (void)snprintf(state->reason, sizeof(state->reason), "%s", reason);
-    ends_at(sources, until);
+    source_ends_at(sources, until);
     return true;
 }
 
 bool source_resume(struct source_set *sources, struct span name, tick_us now)
 {
-    struct source_state *state = state_find(sources, name);
+    struct source_state *state = source_state_find(sources, name);
 
     if (state == NULL)
         return false;
-    state->suspended_until = state->broken_until = 0;
-    ends_at(sources, now); /* whoever waits gets a look */
+    state->suspended_until = 0;
+    source_rests_clear(state);
+    source_ends_at(sources, now); /* whoever waits gets a look */
     return true;
 }
 
-bool source_on_broken(struct source_set *sources, uint32_t number, tick_us now)
+/* All families that it has rest. */
+static bool is_cut_off(const struct source_set *sources, uint32_t number, tick_us now)
 {
-    struct source_state *state = &sources->states[number];
-    tick_us time = BROKEN_MIN;
+    const struct settings_source *source = &sources->settings->sources[number];
+    uint32_t resting = source_families_resting(sources, number, now);
 
-    if (state->broken_until > now)
-        return false; /* an attempt that began before */
-    for (uint32_t i = 0; i < state->failures && time < BROKEN_MAX; i++)
-        time *= 2;
-    state->failures++;
-    state->broken_until = now + (time < BROKEN_MAX ? time : BROKEN_MAX);
-    ends_at(sources, state->broken_until);
-    return true;
-}
-
-void source_on_connected(struct source_set *sources, uint32_t number)
-{
-    sources->states[number].failures = 0;
+    return (!settings_source_has_family(source, FLOW_FAMILY_IP4) ||
+            (resting & 1u << FLOW_FAMILY_IP4) != 0) &&
+           (!settings_source_has_family(source, FLOW_FAMILY_IP6) ||
+            (resting & 1u << FLOW_FAMILY_IP6) != 0);
 }
 
 enum source_use source_may_use(const struct source_set *sources, uint32_t number, tick_us now)
 {
     CHECK(number < sources->settings->source_count);
     const struct source_state *state = &sources->states[number];
-    return state->suspended_until > now || state->broken_until > now ? SOURCE_USE_NO
-                                                                     : SOURCE_USE_YES;
+    bool is_barred = state->suspended_until > now ||
+                     source_rest_holds(&state->rests[SOURCE_WHOLE], now) ||
+                     is_cut_off(sources, number, now);
+    return is_barred ? SOURCE_USE_NO : SOURCE_USE_YES;
 }
 
 uint32_t source_count(const struct source_set *sources)
@@ -231,34 +209,51 @@ uint32_t source_count(const struct source_set *sources)
     return sources->settings->source_count;
 }
 
+/* The rest that keeps it from being used; NULL: none does. Of two families: the shorter one. */
+static const struct source_rest *rest_in_force(const struct source_set *sources, uint32_t number,
+                                               tick_us now)
+{
+    const struct source_rest *rests = sources->states[number].rests;
+    const struct source_rest *ip4 = &rests[SOURCE_IP4], *ip6 = &rests[SOURCE_IP6];
+
+    if (source_rest_holds(&rests[SOURCE_WHOLE], now))
+        return &rests[SOURCE_WHOLE];
+    if (!is_cut_off(sources, number, now))
+        return NULL;
+    if (!source_rest_holds(ip4, now))
+        return ip6;
+    return source_rest_holds(ip6, now) && ip6->until < ip4->until ? ip6 : ip4;
+}
+
 struct source_view source_get_view(const struct source_set *sources, uint32_t number, tick_us now)
 {
     CHECK(number < sources->settings->source_count);
     const struct source_state *state = &sources->states[number];
+    const struct source_rest *rest = rest_in_force(sources, number, now);
     struct source_view view = {.source = &sources->settings->sources[number],
                                .is_suspended = state->suspended_until > now,
-                               .is_broken = state->broken_until > now,
-                               .failures = state->failures,
-                               .reason = ""};
+                               .is_broken = rest != NULL,
+                               .reason = "",
+                               .rests = state->rests};
 
     if (view.is_suspended) {
         view.until = state->suspended_until;
         view.reason = state->reason;
-    } else if (view.is_broken) {
-        view.until = state->broken_until;
-        view.reason = "nothing leaves from its address";
+    } else if (rest != NULL) {
+        view.until = rest->until > now ? rest->until : rest->probe_until;
+        view.reason = rest->reason;
+        view.failures = rest->times;
     }
     return view;
 }
 
 /* ---- time ---- */
 
-static tick_us end_of(struct source_set *sources, tick_us until, tick_us now)
+/* The next end of one, if it holds. */
+static void rest_await(struct source_set *sources, const struct source_rest *rest, tick_us now)
 {
-    if (until <= now)
-        return 0;
-    ends_at(sources, until);
-    return until;
+    if (source_rest_holds(rest, now))
+        source_ends_at(sources, rest->until > now ? rest->until : rest->probe_until);
 }
 
 bool source_advance(struct source_set *sources, tick_us now)
@@ -268,8 +263,12 @@ bool source_advance(struct source_set *sources, tick_us now)
     sources->deadline = TICK_NEVER;
     for (uint32_t i = 0; i < sources->settings->source_count; i++) {
         struct source_state *state = &sources->states[i];
-        state->suspended_until = end_of(sources, state->suspended_until, now);
-        state->broken_until = end_of(sources, state->broken_until, now);
+        if (state->suspended_until > now)
+            source_ends_at(sources, state->suspended_until);
+        else
+            state->suspended_until = 0;
+        for (uint32_t part = 0; part < SOURCE_PART_COUNT; part++)
+            rest_await(sources, &state->rests[part], now);
     }
     return true;
 }

@@ -7,8 +7,8 @@
 
 /*
  * The sources of one shard: whose turn it is, and which may not be used now, where and why. Knows
- * no mail and no connections: transfer_place.c asks before it lets a delivery go, and says how that
- * went.
+ * no mail and no connections: transfer_place.c asks before it lets a delivery go, and
+ * transfer_source.c says how that went.
  */
 
 /* ---- turns ---- */
@@ -26,11 +26,58 @@ void source_turn_taken(struct source_turn *turns, uint32_t count, uint64_t mask,
 
 struct source_set;
 
-#define SOURCE_REASON_SIZE 200u
+#define SOURCE_REASON_SIZE  200u
+#define SOURCE_SITE_SIZE    64u
+#define SOURCE_SAID_SIZE    128u
+#define SOURCE_EVIDENCE_MAX 4u /* of a rest; more sites are counted */
 
 enum source_use {
     SOURCE_USE_YES,
     SOURCE_USE_NO,
+};
+
+enum source_cause {
+    SOURCE_WELL,
+    SOURCE_BROKEN,    /* nothing leaves from its address */
+    SOURCE_REFUSED,   /* sites refuse it: the address, not the mail */
+    SOURCE_UNREACHED, /* it reaches nobody whom others reach */
+    SOURCE_CAUSE_COUNT
+};
+/* What of a source rests. */
+enum source_part { SOURCE_WHOLE, SOURCE_IP4, SOURCE_IP6, SOURCE_PART_COUNT };
+
+struct source_evidence {
+    tick_us at;
+    char site[SOURCE_SITE_SIZE]; /* as people call it */
+    char said[SOURCE_SAID_SIZE]; /* printable */
+};
+
+/* In force until `until`; from then on one attempt at a time may try, until one says that it is
+ * well. */
+struct source_rest {
+    enum source_cause cause; /* WELL: none */
+    tick_us since, until;
+    tick_us probe_until; /* nobody else may try before */
+    uint32_t times;      /* rests in a row */
+    tick_us ended;       /* WELL: when the last was over */
+    uint32_t sites;      /* that say so */
+    uint32_t evidence_count;
+    struct source_evidence evidence[SOURCE_EVIDENCE_MAX];
+    char reason[SOURCE_REASON_SIZE];
+};
+
+/* What one shard tells the others. */
+enum source_news_kind {
+    SOURCE_NEWS_REFUSED, /* `site` refuses the source: evidence[0] of `rest` */
+    SOURCE_NEWS_TAKEN,   /* `site` does no longer */
+    SOURCE_NEWS_REST     /* what a part of it does from now on */
+};
+struct source_news {
+    enum source_news_kind kind;
+    char name[SETTINGS_SOURCE_NAME_MAX + 1];
+    enum source_part part;
+    uint64_t site;
+    struct source_rest rest;
 };
 
 /** Heap; start-up. */
@@ -38,9 +85,19 @@ struct source_set *source_set_new(const struct settings *settings);
 void source_set_free(struct source_set *sources);
 /** What is known stays with the names. The settings live until the next call. */
 void source_set_settings(struct source_set *sources, const struct settings *settings);
+/** Who hears what the other shards should know; borrowed. */
+void source_set_tell(struct source_set *sources, void *context,
+                     void (*tell)(void *context, const struct source_news *news));
+/** What another shard told. */
+void source_on_news(struct source_set *sources, const struct source_news *news);
 
 /** May this source (by number) be used? At one site it may still be suspended or pause: site.h. */
 enum source_use source_may_use(const struct source_set *sources, uint32_t number, tick_us now);
+/** Families that rest, 1 << enum flow_family each. */
+uint32_t source_families_resting(const struct source_set *sources, uint32_t number, tick_us now);
+/** Does this site (of whatever source) refuse the source? Others of the pool come first there. */
+bool source_is_refused_at(const struct source_set *sources, uint32_t number, uint64_t site,
+                          tick_us now);
 /** Which member of a pool has the first turn at a site that has had none. */
 uint32_t source_first_turn(struct source_set *sources, const struct settings_pool *pool);
 
@@ -48,21 +105,55 @@ uint32_t source_first_turn(struct source_set *sources, const struct settings_poo
  * source. */
 bool source_suspend(struct source_set *sources, struct span name, tick_us until,
                     const char *reason) MUST_CHECK;
-/** What suspends it, or makes it rest, ends now. False: there is no such source. */
+/** What suspends it, or makes it rest, ends now, and what led to it is forgotten. False: there is
+ * no such source. */
 bool source_resume(struct source_set *sources, struct span name, tick_us now) MUST_CHECK;
-/** Nothing could leave from its address. True: from now on it rests. */
-bool source_on_broken(struct source_set *sources, uint32_t number, tick_us now);
+
+/* ---- what attempts tell ---- */
+
+/* Where an attempt went. */
+struct source_attempt {
+    uint32_t number;    /* of the source */
+    uint64_t site;      /* whatever the source */
+    const char *label;  /* of the site, for people */
+    tick_us began, now; /* `now`: when it told */
+};
+enum source_change { SOURCE_CHANGE_NONE, SOURCE_CHANGE_RESTS, SOURCE_CHANGE_WELL };
+
+/** An attempt begins, to hosts of these families (bits, as above; 0: over a kept connection): what
+ * has rested long enough is tried by it, and by no other for a while. */
+void source_on_attempt(struct source_set *sources, uint32_t number, uint32_t families, tick_us now);
+/** Nothing could leave from its address of that family. */
+enum source_change source_on_broken(struct source_set *sources, uint32_t number,
+                                    enum flow_family family, tick_us now);
 /** A connection came about. */
-void source_on_connected(struct source_set *sources, uint32_t number);
+enum source_change source_on_connected(struct source_set *sources,
+                                       const struct source_attempt *attempt,
+                                       enum flow_family family);
+/** None came about over that family; `said`: why not. */
+enum source_change source_on_unreached(struct source_set *sources,
+                                       const struct source_attempt *attempt,
+                                       enum flow_family family, struct span said);
+/** The site refuses the source, and said so. */
+enum source_change source_on_refused(struct source_set *sources,
+                                     const struct source_attempt *attempt, struct span said);
+/** The site has nothing against the source. */
+enum source_change source_on_taken(struct source_set *sources,
+                                   const struct source_attempt *attempt);
+
+/* ---- for people, and time ---- */
 
 struct source_view {
     const struct settings_source *source;
-    bool is_suspended, is_broken;
-    tick_us until;      /* of that */
-    uint32_t failures;  /* rests in a row */
-    const char *reason; /* "" without one */
+    bool is_suspended, is_broken;    /* is_broken: it may not be used, for what attempts told */
+    tick_us until;                   /* of that */
+    uint32_t failures;               /* rests in a row */
+    const char *reason;              /* "" without one */
+    const struct source_rest *rests; /* by part; valid until the next call */
 };
 struct source_view source_get_view(const struct source_set *sources, uint32_t number, tick_us now);
+/** Does the rest hold now, or is another shard's or attempt's try awaited? */
+bool source_rest_holds(const struct source_rest *rest, tick_us now);
 uint32_t source_count(const struct source_set *sources);
 
 /** True when something may be used again that could not be. */

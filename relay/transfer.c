@@ -537,6 +537,7 @@ struct transfer *transfer_new(const struct transfer_options *options,
     };
     transfer->client = client_new(&client, settings);
     transfer->sources = source_set_new(settings);
+    source_set_tell(transfer->sources, transfer, transfer_on_source_news);
     transfer->warmup_next = settings_warmup_next(settings, now.wall);
     return transfer;
 }

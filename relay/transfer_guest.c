@@ -24,7 +24,7 @@
 static void transfer_handover_send(struct transfer *transfer, uint32_t to, enum handover_kind kind,
                                    struct handover *handover)
 {
-    struct handover_message message = {kind, handover};
+    struct handover_message message = {.kind = kind, .handover = handover};
     transfer->options.send_handover(transfer->options.server, to, &message);
 }
 
@@ -163,6 +163,10 @@ void transfer_on_handover(struct transfer *transfer, const struct handover_messa
         break;
     case HANDOVER_RESULT:
         transfer_on_handover_result(transfer, message->handover);
+        break;
+    case HANDOVER_SOURCE:
+        source_on_news(transfer->sources, message->news);
+        free(message->news);
         break;
     }
 }

@@ -156,7 +156,7 @@ struct transfer_place {
     struct transfer_place *hash_next;
     TAILQ_ENTRY(transfer_place) woken_link;
     bool is_woken, is_guest;
-    uint64_t key, base; /* base: of the site, whatever the source */
+    uint64_t key, base; /* base: of the site, whatever the source and the pool */
     const struct settings
         *settings;   /* followed only while they are the present ones, or for jobs */
     uint64_t serial; /* of `settings` */
@@ -317,6 +317,24 @@ void transfer_jobs_free(struct transfer *transfer);
 /** Give every recipient of an active delivery the same fate, and write the records. */
 void transfer_delivery_settle(struct transfer *transfer, struct qmgr_delivery *delivery,
                               const struct transfer_verdict *verdict);
+
+/** What an attempt tells of its site. */
+enum site_outcome transfer_outcome_of(const struct client_result *result);
+
+/* transfer_source.c */
+/** A job goes: over a new connection, or a kept one. */
+void transfer_source_begin(struct transfer *transfer, const struct transfer_job *job, bool is_new);
+/** What the attempt tells of the source. */
+void transfer_source_judge(struct transfer *transfer, const struct transfer_job *job,
+                           const struct client_result *result);
+/** A reply speaks of the address, and not of mail. */
+void transfer_source_refused(struct transfer *transfer, const struct transfer_job *job,
+                             struct span text);
+/** May another source of the pool be used, and does the job's site not refuse it? */
+bool transfer_source_has_other(const struct transfer *transfer, const struct transfer_job *job,
+                               const struct settings_pool *pool);
+/** For the other shards. */
+void transfer_on_source_news(void *context, const struct source_news *news);
 
 /* transfer_react.c */
 void transfer_on_refusal(void *context, const struct client_refusal *refusal);

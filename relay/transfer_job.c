@@ -371,6 +371,8 @@ static struct client_request transfer_job_request(struct transfer *transfer,
         .user = (uint64_t)(uintptr_t)job,
         .route = job->route,
         .source = member->source,
+        .families_avoided =
+            (uint8_t)source_families_resting(transfer->sources, member->number, transfer->now.tick),
         .site = site->key,
         .hosts = &job->answer,
         .envelope = view->envelope,
@@ -433,6 +435,7 @@ static void transfer_job_send(struct transfer *transfer, struct transfer_job *jo
     job->started = transfer->now.wall;
     job->started_tick = transfer->now.tick;
     site->connections += is_new;
+    transfer_source_begin(transfer, job, is_new);
     if (client_start(transfer->client, request, transfer->now.tick) == ERR_OK)
         return;
     site_mail_done(transfer->sites, site->site, false, transfer->now.tick);
@@ -556,7 +559,7 @@ static bool recipient_is_refused(const struct client_recipient_result *recipient
 }
 
 /* What an attempt tells of its site. */
-static enum site_outcome transfer_outcome_of(const struct client_result *result)
+enum site_outcome transfer_outcome_of(const struct client_result *result)
 {
     bool is_neutral = true;
 
@@ -568,35 +571,6 @@ static enum site_outcome transfer_outcome_of(const struct client_result *result)
         is_neutral = is_neutral && result->recipients[i].code == 0;
     }
     return is_neutral ? SITE_OUTCOME_NEUTRAL : SITE_OUTCOME_OK;
-}
-
-/* For people and programs: a source rests. */
-static void transfer_source_record(struct transfer *transfer, const struct settings_source *source,
-                                   const struct flow_address *address)
-{
-    struct record record = {.kind = RECORD_ORDER,
-                            .shard = transfer->options.shard,
-                            .time = transfer->now.wall,
-                            .source = *address};
-
-    record_text(record.source_name, sizeof(record.source_name), span_from_text(source->name));
-    record_text(record.text, sizeof(record.text),
-                SPAN_LITERAL("source rests: nothing leaves from its address"));
-    transfer->options.records.emit(transfer->options.records.context, &record);
-}
-
-/* What the attempt tells of the source. A member may have been there before a reload. */
-static void transfer_source_judge(struct transfer *transfer, const struct transfer_member *member,
-                                  const struct client_result *result)
-{
-    if (member->place->serial != transfer->settings->serial)
-        return;
-    if (!result->is_source_broken) {
-        if (result->has_connected)
-            source_on_connected(transfer->sources, member->number);
-    } else if (source_on_broken(transfer->sources, member->number, transfer->now.tick)) {
-        transfer_source_record(transfer, member->source, &result->source);
-    }
 }
 
 void transfer_job_on_result(void *context, const struct client_result *result)
@@ -611,7 +585,7 @@ void transfer_job_on_result(void *context, const struct client_result *result)
         site_outcome(transfer->sites, job->member->site->site, transfer_outcome_of(result),
                      job->started_tick, transfer->now.tick);
     }
-    transfer_source_judge(transfer, job->member, result);
+    transfer_source_judge(transfer, job, result);
     if (job->guest == NULL) {
         transfer_job_settle(transfer, job, result);
         return;

@@ -6,7 +6,8 @@
  * take it: the source may be used there, the site does not pause as seen from it, and a connection
  * can be had - a kept one, or a slot - with the right to say MAIL. Lines take turns, one delivery
  * each, so that a big domain does not starve a small one at the same provider. Members take turns
- * by weight (source.h); who is busy is passed over, and catches up.
+ * by weight (source.h); who is busy is passed over, and catches up. Whom the site has refused, the
+ * source and not the mail, has no turn while another could take it.
  *
  * While no member may be used nothing is taken from the lines: mail waits in the queue, without an
  * attempt, until a site or a source wakes us. A READY job goes back then, to free its memory.
@@ -50,8 +51,8 @@ static struct transfer_place *place_find(struct transfer *transfer, uint64_t key
     return place;
 }
 
-static struct transfer_place *place_new(struct transfer *transfer, uint64_t key, bool is_guest,
-                                        uint32_t member_count)
+static struct transfer_place *place_new(struct transfer *transfer, uint64_t key, uint64_t base,
+                                        bool is_guest, uint32_t member_count)
 {
     size_t size = sizeof(struct transfer_place) + member_count * sizeof(struct transfer_member);
     struct transfer_place *place = calloc(1, size + member_count * sizeof(struct source_turn));
@@ -59,6 +60,7 @@ static struct transfer_place *place_new(struct transfer *transfer, uint64_t key,
 
     CHECK(place != NULL && member_count > 0 && member_count <= SETTINGS_MEMBER_MAX);
     place->key = key;
+    place->base = base;
     place->is_guest = is_guest;
     place->settings = transfer->settings;
     place->serial = transfer->settings->serial;
@@ -165,7 +167,7 @@ static struct transfer_place *place_make(struct transfer *transfer,
                                          const struct settings_site_limits *limits)
 {
     struct transfer_place *place =
-        place_new(transfer, place_key(base, pool), false, pool->member_count);
+        place_new(transfer, place_key(base, pool), base, false, pool->member_count);
     uint32_t first = source_first_turn(transfer->sources, pool);
     int64_t total = 0;
 
@@ -208,7 +210,8 @@ struct transfer_place *transfer_place_get_guest(struct transfer *transfer,
     if (source == NULL)
         return NULL;
     if (place == NULL) {
-        place = place_new(transfer, handover->site, true, 1);
+        uint64_t base = transfer_site_base(transfer, &handover->hosts, limits);
+        place = place_new(transfer, handover->site, base, true, 1);
         member_set(place, 0, (uint32_t)(source - transfer->settings->sources), 1, handover->site);
         place_limit(transfer, place, route, limits);
         return place_begin(transfer, place, 0, span_from_text(handover->label)) ? place : NULL;
@@ -270,11 +273,14 @@ static uint64_t place_open_members(struct transfer *transfer, const struct trans
     return mask;
 }
 
-static bool source_reaches(const struct settings_source *source, const struct mx_answer *answer)
+/* But for families of `resting`: 1 << enum flow_family. */
+static bool source_reaches(const struct settings_source *source, const struct mx_answer *answer,
+                           uint32_t resting)
 {
     for (uint32_t i = 0; i < answer->host_count; i++) {
         for (uint32_t j = 0; j < answer->hosts[i].address_count; j++) {
-            if (settings_source_has_family(source, answer->hosts[i].addresses[j].family))
+            enum flow_family family = answer->hosts[i].addresses[j].family;
+            if ((resting & 1u << family) == 0 && settings_source_has_family(source, family))
                 return true;
         }
     }
@@ -287,10 +293,30 @@ static uint64_t place_reaching_members(const struct transfer_place *place,
     uint64_t mask = 0;
 
     for (uint32_t i = 0; i < place->member_count; i++) {
-        if (source_reaches(place->members[i].source, answer))
+        if (source_reaches(place->members[i].source, answer, 0))
             mask |= 1ull << i;
     }
     return mask;
+}
+
+/* Of those that are open: over families that do not rest; and before those that the site refuses,
+ * the source and not the mail, the others. */
+static uint64_t place_fit_members(const struct transfer *transfer,
+                                  const struct transfer_place *place,
+                                  const struct mx_answer *answer, uint64_t open)
+{
+    uint64_t fit = 0, refused = 0;
+
+    for (uint32_t i = 0; i < place->member_count; i++) {
+        uint32_t number = place->members[i].number;
+        uint32_t resting = source_families_resting(transfer->sources, number, transfer->now.tick);
+        if ((open & 1ull << i) == 0 || !source_reaches(place->members[i].source, answer, resting))
+            continue;
+        fit |= 1ull << i;
+        if (source_is_refused_at(transfer->sources, number, place->base, transfer->now.tick))
+            refused |= 1ull << i;
+    }
+    return (fit & ~refused) != 0 ? fit & ~refused : fit;
 }
 
 /* ---- warm-up ---- */
@@ -465,7 +491,8 @@ static bool place_start(struct transfer *transfer, struct transfer_place *place,
         job_settle_unreachable(transfer, job);
         return true;
     }
-    uint64_t open = place_open_members(transfer, place);
+    uint64_t open =
+        place_fit_members(transfer, place, &job->answer, place_open_members(transfer, place));
     reaching = place_members_for(transfer, place, job, open, reaching, &is_tied);
     if (place_try(transfer, place, job, open & reaching, &busy))
         return true;

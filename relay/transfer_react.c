@@ -110,9 +110,13 @@ void transfer_on_refusal(void *context, const struct client_refusal *refusal)
     };
 
     const struct reaction_spec *rule = reaction_find(transfer->matcher, &reply);
-    if (rule == NULL ||
-        (rule->action == REACTION_MOVE &&
-         settings_pool_of(transfer->settings, view.envelope->source_pool)->member_count < 2))
+    if (refusal->is_about_address || (rule != NULL && rule->action == REACTION_MOVE))
+        transfer_source_refused(transfer, job, refusal->text);
+    const struct settings_pool *pool =
+        settings_pool_of(transfer->settings, view.envelope->source_pool);
+    if (rule == NULL || (rule->action == REACTION_MOVE && pool->member_count < 2) ||
+        (rule->action == REACTION_BOUNCE && refusal->is_about_address &&
+         transfer_source_has_other(transfer, job, pool)))
         return;
     struct site_order order = order_of(transfer, rule, refusal);
     site_order_give(transfer->sites, job->member->site->site, &order, transfer->now.tick);

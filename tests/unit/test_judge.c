@@ -107,6 +107,41 @@ static void test_judge_rows(void **state)
     }
 }
 
+/* Goal: what speaks of our address, also in a greeting; not what asks for patience, nor what a
+ * code says to be about something else. */
+static void test_about_address(void **state)
+{
+    static const struct {
+        enum smtp_stage stage;
+        uint16_t code;
+        uint8_t enhanced[3];
+        const char *text;
+        bool is_about;
+    } rows[] = {
+        {SMTP_STAGE_GREETING, 554, {0}, "554 blocked using zen.spamhaus.org", true},
+        {SMTP_STAGE_MAIL, 550, {5, 7, 1}, "550 5.7.1 poor Reputation", true},
+        {SMTP_STAGE_RCPT, 554, {5, 7, 1}, "554 5.7.1 Client host [192.0.2.1] blocked", true},
+        {SMTP_STAGE_RCPT, 450, {4, 7, 25}, "450 4.7.25 no", true},
+        {SMTP_STAGE_END, 554, {0}, "554 your IP is on a Blocklist", true},
+        {SMTP_STAGE_RCPT, 550, {5, 1, 1}, "550 5.1.1 no blacklist here", false},
+        {SMTP_STAGE_RCPT, 450, {4, 7, 1}, "450 4.7.1 client host: greylisted", false},
+        {SMTP_STAGE_MAIL, 450, {4, 7, 0}, "450 4.7.0 your IP sends too many", false},
+        {SMTP_STAGE_GREETING, 421, {0}, "421 reputation", false},
+        {SMTP_STAGE_AUTH, 535, {5, 7, 8}, "535 5.7.8 your ip", false},
+        {SMTP_STAGE_STARTTLS, 454, {0}, "454 blocklist", false},
+        {SMTP_STAGE_MAIL, 399, {0}, "399 blocklist", false},
+        {SMTP_STAGE_MAIL, 0, {4, 4, 1}, "4.4.1 blocklist", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        print_message("# case: %s\n", rows[i].text);
+        assert_int_equal(rows[i].is_about,
+                         judge_is_about_address(rows[i].stage, rows[i].code, rows[i].enhanced,
+                                                span_from_text(rows[i].text)));
+    }
+}
+
 /* The invariants, over every stage and code and a choice of enhanced codes and texts. */
 static void test_judge_invariants(void **state)
 {
@@ -159,6 +194,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_judge_rows),
+        cmocka_unit_test(test_about_address),
         cmocka_unit_test(test_judge_invariants),
     };
     return cmocka_run_group_tests_name("judge", tests, NULL, NULL);

@@ -9,7 +9,8 @@
 
 #include "relay/source.h"
 
-static const struct settings_source names[] = {{.name = "a"}, {.name = "b"}, {.name = "c"}};
+static const struct settings_source names[] = {
+    {.name = "a"}, {.name = "b"}, {.name = "c", .ip4 = {.family = FLOW_FAMILY_IP4}}};
 static const struct settings_member members[] = {{0, 3}, {1, 1}};
 static const struct settings_pool pools[] = {{"p", members, 2}};
 static const struct settings settings = {
@@ -140,8 +141,9 @@ static void test_broken_source(void **state)
     (void)state;
     for (uint32_t i = 0; i < COUNT_OF(minutes); i++) {
         tick_us end = now + TICK_S(60 * minutes[i]);
-        assert_true(source_on_broken(sources, 2, now));
-        assert_false(source_on_broken(sources, 2, now + 1));
+        assert_int_equal(SOURCE_CHANGE_RESTS, source_on_broken(sources, 2, FLOW_FAMILY_IP4, now));
+        assert_int_equal(SOURCE_CHANGE_NONE,
+                         source_on_broken(sources, 2, FLOW_FAMILY_IP4, now + 1));
         assert_int_equal(end, source_deadline(sources));
         assert_int_equal(SOURCE_USE_NO, source_may_use(sources, 2, end - 1));
         assert_int_equal(SOURCE_USE_YES, source_may_use(sources, 1, end - 1));
@@ -149,8 +151,12 @@ static void test_broken_source(void **state)
         assert_int_equal(SOURCE_USE_YES, source_may_use(sources, 2, end));
         now = end;
     }
-    source_on_connected(sources, 2);
-    assert_true(source_on_broken(sources, 2, now));
+    assert_int_equal(
+        SOURCE_CHANGE_WELL,
+        source_on_connected(sources, &(struct source_attempt){.number = 2, .label = "", .now = now},
+                            FLOW_FAMILY_IP4));
+    assert_int_equal(SOURCE_CHANGE_RESTS, source_on_broken(sources, 2, FLOW_FAMILY_IP4, now));
+    assert_true(source_advance(sources, now)); /* who waits was to look when it was well again */
     assert_int_equal(now + TICK_S(60), source_deadline(sources));
     source_set_free(sources);
 }
@@ -159,14 +165,15 @@ static void test_broken_source(void **state)
  * a name that is gone. */
 static void test_reload(void **state)
 {
-    static const struct settings_source next_names[] = {{.name = "c"}, {.name = "a"}};
+    static const struct settings_source next_names[] = {
+        {.name = "c", .ip4 = {.family = FLOW_FAMILY_IP4}}, {.name = "a"}};
     static const struct settings_pool next_pools[] = {{"p", members, 1}};
     static const struct settings next = {
         .sources = next_names, .source_count = 2, .pools = next_pools, .pool_count = 1};
     struct source_set *sources = source_set_new(&settings);
 
     (void)state;
-    assert_true(source_on_broken(sources, 2, TICK_S(1)));
+    assert_int_equal(SOURCE_CHANGE_RESTS, source_on_broken(sources, 2, FLOW_FAMILY_IP4, TICK_S(1)));
     assert_true(source_suspend(sources, SPAN_LITERAL("a"), TICK_S(30), "because"));
     assert_true(source_suspend(sources, SPAN_LITERAL("b"), TICK_S(30), "because"));
     source_set_settings(sources, &next);

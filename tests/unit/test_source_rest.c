@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* When sources rest for what their attempts tell, and when not. Stories: who did what, when, and
+ * what that led to. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "relay/source.h"
+
+#define IP4 1u << FLOW_FAMILY_IP4
+#define IP6 1u << FLOW_FAMILY_IP6
+
+static const struct settings_source names[] = {
+    {.name = "a", .ip4 = {.family = FLOW_FAMILY_IP4}},
+    {.name = "b", .ip4 = {.family = FLOW_FAMILY_IP4}},
+    {.name = "d", .ip4 = {.family = FLOW_FAMILY_IP4}, .ip6 = {.family = FLOW_FAMILY_IP6}},
+    {.name = "i", .is_implied = true}};
+static const struct settings_member members[] = {{0, 1}, {1, 1}};
+static const struct settings_pool pools[] = {{"p", members, 2}};
+static const struct settings settings = {
+    .sources = names,
+    .source_count = 4,
+    .pools = pools,
+    .pool_count = 1,
+    .source_rest = {3, TICK_S(600), TICK_S(300), TICK_S(4 * 3600)},
+};
+enum { A, B, D, I };
+
+enum what { TAKEN, REFUSED, UP4, UP6, DOWN4, DOWN6, BROKEN6, ATTEMPT, RESUME };
+struct step {
+    enum what what;
+    uint32_t source;
+    uint64_t site; /* 0: none; also the last step of a story, with `at` 0 */
+    uint32_t at;   /* seconds */
+    int32_t began; /* seconds before `at` */
+    enum source_change change;
+    bool is_used; /* afterwards */
+};
+#define NONE  SOURCE_CHANGE_NONE
+#define RESTS SOURCE_CHANGE_RESTS
+#define WELL  SOURCE_CHANGE_WELL
+
+static enum source_change step_do(struct source_set *sources, const struct step *step)
+{
+    struct source_attempt attempt = {.number = step->source,
+                                     .site = step->site,
+                                     .label = "site.example",
+                                     .began = TICK_S(step->at - (uint32_t)step->began),
+                                     .now = TICK_S(step->at)};
+    struct span said = SPAN_LITERAL("554 5.7.1 listed");
+
+    switch (step->what) {
+    case TAKEN:
+        return source_on_taken(sources, &attempt);
+    case REFUSED:
+        return source_on_refused(sources, &attempt, said);
+    case UP4:
+        return source_on_connected(sources, &attempt, FLOW_FAMILY_IP4);
+    case UP6:
+        return source_on_connected(sources, &attempt, FLOW_FAMILY_IP6);
+    case DOWN4:
+        return source_on_unreached(sources, &attempt, FLOW_FAMILY_IP4, said);
+    case DOWN6:
+        return source_on_unreached(sources, &attempt, FLOW_FAMILY_IP6, said);
+    case BROKEN6:
+        return source_on_broken(sources, step->source, FLOW_FAMILY_IP6, attempt.now);
+    case ATTEMPT:
+        source_on_attempt(sources, step->source, IP4 | IP6, attempt.now);
+        return NONE;
+    case RESUME:
+        assert_true(source_resume(sources, span_from_text(names[step->source].name), attempt.now));
+        return NONE;
+    }
+    return NONE;
+}
+
+#define STEPS_MAX 24
+static const struct story {
+    const char *name;
+    struct step steps[STEPS_MAX];
+} stories[] = {
+    {"three sites refuse: it rests; two do not do",
+     {{REFUSED, A, 1, 10, 0, NONE, true},
+      {REFUSED, A, 2, 20, 0, NONE, true},
+      {REFUSED, A, 3, 30, 0, RESTS, false},
+      {REFUSED, B, 3, 31, 0, NONE, true}}},
+    {"one large site refuses everything: nothing rests",
+     {{REFUSED, A, 1, 10, 0, NONE, true},
+      {REFUSED, A, 1, 11, 0, NONE, true},
+      {REFUSED, A, 1, 12, 0, NONE, true},
+      {REFUSED, A, 1, 13, 0, NONE, true}}},
+    {"within ten minutes, to the second",
+     {{REFUSED, A, 1, 10, 0, NONE, true},
+      {REFUSED, A, 2, 20, 0, NONE, true},
+      {REFUSED, A, 3, 611, 0, NONE, true},
+      {REFUSED, A, 2, 612, 0, NONE, true},
+      {REFUSED, A, 4, 1211, 0, RESTS, false}}},
+    {"on the second of the tenth minute",
+     {{REFUSED, A, 1, 10, 0, NONE, true},
+      {REFUSED, A, 2, 20, 0, NONE, true},
+      {REFUSED, A, 3, 610, 0, RESTS, false}}},
+    {"a site that takes mail again speaks against it no more",
+     {{REFUSED, A, 1, 10, 0, NONE, true},
+      {REFUSED, A, 2, 20, 0, NONE, true},
+      {TAKEN, A, 1, 25, 0, NONE, true},
+      {REFUSED, A, 3, 30, 0, NONE, true},
+      {REFUSED, A, 4, 31, 0, RESTS, false}}},
+    {"the source that the system chooses never rests as a whole",
+     {{REFUSED, I, 1, 10, 0, NONE, true},
+      {REFUSED, I, 2, 20, 0, NONE, true},
+      {REFUSED, I, 3, 30, 0, NONE, true}}},
+    {"five minutes, then one attempt, which ends it",
+     {{REFUSED, A, 1, 10, 0, NONE, true},
+      {REFUSED, A, 2, 10, 0, NONE, true},
+      {REFUSED, A, 3, 10, 0, RESTS, false},
+      {TAKEN, A, 9, 100, 91, NONE, false}, /* began before */
+      {TAKEN, A, 9, 309, 1, NONE, false},
+      {TAKEN, A, 8, 311, 2, NONE, true}, /* likewise, by a second */
+      {ATTEMPT, A, 0, 320, 0, NONE, false},
+      {TAKEN, A, 9, 321, 1, WELL, true}}},
+    {"the attempt is refused: twice as long",
+     {{REFUSED, A, 1, 10, 0, NONE, true},
+      {REFUSED, A, 2, 10, 0, NONE, true},
+      {REFUSED, A, 3, 10, 0, RESTS, false},
+      {ATTEMPT, A, 0, 310, 0, NONE, false},
+      {REFUSED, A, 1, 311, 1, RESTS, false},
+      {ATTEMPT, A, 0, 910, 0, NONE, false}, /* 599 s */
+      {ATTEMPT, A, 0, 911, 0, NONE, false},
+      {REFUSED, A, 1, 912, 1, RESTS, false}}},
+    {"an attempt that says nothing makes room for the next",
+     {{REFUSED, A, 1, 10, 0, NONE, true},
+      {REFUSED, A, 2, 10, 0, NONE, true},
+      {REFUSED, A, 3, 10, 0, RESTS, false},
+      {ATTEMPT, A, 0, 310, 0, NONE, false},
+      {ATTEMPT, A, 0, 429, 0, NONE, false},
+      {DOWN4, A, 7, 430, 0, NONE, true}}},
+    {"resumed, and what led to it is forgotten",
+     {{REFUSED, A, 1, 10, 0, NONE, true},
+      {REFUSED, A, 2, 10, 0, NONE, true},
+      {REFUSED, A, 3, 10, 0, RESTS, false},
+      {RESUME, A, 0, 11, 0, NONE, true},
+      {REFUSED, A, 1, 12, 0, NONE, true},
+      {REFUSED, A, 2, 12, 0, NONE, true},
+      {REFUSED, A, 3, 12, 0, RESTS, false}}},
+    {"it reaches nobody, another does",
+     {{UP4, B, 1, 1, 0, NONE, true},
+      {UP4, B, 2, 2, 0, NONE, true},
+      {UP4, A, 3, 3, 0, NONE, true}, /* itself, earlier */
+      {DOWN4, A, 1, 40, 30, NONE, true},
+      {DOWN4, A, 2, 41, 30, NONE, true},
+      {UP4, B, 4, 42, 0, NONE, true},
+      {DOWN4, A, 3, 43, 30, RESTS, false},
+      {ATTEMPT, A, 0, 343, 0, NONE, false},
+      {UP4, A, 3, 344, 1, WELL, true}}},
+    {"sites that nobody reached count for nothing",
+     {{UP4, B, 1, 1, 0, NONE, true},
+      {DOWN4, A, 11, 40, 30, NONE, true},
+      {DOWN4, A, 12, 41, 30, NONE, true},
+      {UP4, B, 4, 42, 0, NONE, true},
+      {DOWN4, A, 13, 43, 30, NONE, true},
+      {DOWN4, A, 14, 44, 30, NONE, true}}},
+    {"a network dead for all rests nobody, nor does its return",
+     {{UP4, A, 1, 1, 0, NONE, true},
+      {UP4, B, 2, 2, 0, NONE, true},
+      {UP4, A, 3, 3, 0, NONE, true},
+      {UP4, B, 4, 3, 0, NONE, true},
+      {DOWN4, A, 1, 40, 30, NONE, true},
+      {DOWN4, B, 1, 40, 30, NONE, true},
+      {DOWN4, A, 2, 41, 30, NONE, true},
+      {DOWN4, B, 2, 41, 30, NONE, true},
+      {DOWN4, A, 3, 42, 30, NONE, true},
+      {DOWN4, B, 3, 42, 30, NONE, true},
+      {DOWN4, A, 4, 43, 30, NONE, true},
+      {DOWN4, B, 4, 43, 30, NONE, true},
+      {UP4, B, 1, 60, 1, NONE, true},    /* it is back */
+      {DOWN4, A, 1, 61, 30, NONE, true}, /* began while it was dead */
+      {DOWN4, A, 2, 62, 30, NONE, true},
+      {DOWN4, A, 3, 63, 30, NONE, true}}},
+    {"IPv6 alone rests when it alone reaches nobody",
+     {{UP4, D, 1, 1, 0, NONE, true},
+      {DOWN6, D, 1, 1, 0, NONE, true},
+      {UP4, D, 2, 2, 0, NONE, true},
+      {DOWN6, D, 2, 2, 0, NONE, true},
+      {UP4, D, 3, 3, 0, NONE, true},
+      {DOWN6, D, 3, 3, 0, RESTS, true},
+      {UP6, D, 3, 400, 0, WELL, true}}},
+    {"an address of IPv6 that is gone leaves IPv4", {{BROKEN6, D, 0, 1, 0, RESTS, true}}},
+    {"both families: the source as a whole",
+     {{BROKEN6, D, 0, 1, 0, RESTS, true},
+      {UP4, B, 1, 1, 0, NONE, true},
+      {UP4, B, 2, 1, 0, NONE, true},
+      {UP4, B, 3, 1, 0, NONE, true},
+      {DOWN4, D, 1, 2, 0, NONE, true},
+      {DOWN4, D, 2, 3, 0, NONE, true},
+      {UP4, B, 3, 4, 0, NONE, true},
+      {DOWN4, D, 3, 5, 0, RESTS, false}}},
+};
+
+static void test_stories(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(stories); i++) {
+        struct source_set *sources = source_set_new(&settings);
+        print_message("# story: %s\n", stories[i].name);
+        for (uint32_t j = 0; j < STEPS_MAX && stories[i].steps[j].at > 0; j++) {
+            const struct step *step = &stories[i].steps[j];
+            enum source_use use = step->is_used ? SOURCE_USE_YES : SOURCE_USE_NO;
+            assert_int_equal(step->change, step_do(sources, step));
+            assert_int_equal(use, source_may_use(sources, step->source, TICK_S(step->at)));
+        }
+        source_set_free(sources);
+    }
+}
+
+static void refuse(struct source_set *sources, uint64_t site, tick_us now, enum source_change want)
+{
+    struct source_attempt attempt = {
+        .number = A, .site = site, .label = "x.example", .began = now, .now = now};
+
+    assert_int_equal(want, source_on_refused(sources, &attempt, SPAN_LITERAL("550 no\x1b")));
+}
+
+/* Goal: refused again at each try it rests twice as long, to the longest; an hour after the end,
+ * and as long as the last was, the next is short again. */
+static void test_rests_grow(void **state)
+{
+    static const uint32_t minutes[] = {5, 10, 20, 40, 80, 160, 240, 240};
+    struct source_set *sources = source_set_new(&settings);
+    tick_us now = TICK_S(1);
+
+    (void)state;
+    refuse(sources, 1, now, SOURCE_CHANGE_NONE);
+    refuse(sources, 2, now, SOURCE_CHANGE_NONE);
+    for (uint32_t i = 0; i < COUNT_OF(minutes); i++) {
+        refuse(sources, 3, now, SOURCE_CHANGE_RESTS);
+        tick_us end = now + TICK_S(60 * minutes[i]);
+        struct source_view view = source_get_view(sources, A, now);
+        assert_true(view.is_broken && view.until == end && view.failures == i + 1);
+        assert_true(view.rests[SOURCE_WHOLE].since == now);
+        assert_int_equal(SOURCE_USE_NO, source_may_use(sources, A, end - 1));
+        assert_int_equal(SOURCE_USE_YES, source_may_use(sources, A, end));
+        now = end;
+    }
+    struct source_attempt well = {.number = A, .site = 3, .label = "", .began = now, .now = now};
+    assert_int_equal(SOURCE_CHANGE_WELL, source_on_taken(sources, &well));
+    for (uint32_t i = 0; i < 2; i++) {
+        now += TICK_S(4 * 3600) + i; /* as long as the last; and more */
+        refuse(sources, 4, now, SOURCE_CHANGE_NONE);
+        refuse(sources, 5, now, SOURCE_CHANGE_NONE);
+        refuse(sources, 6, now, SOURCE_CHANGE_RESTS);
+        assert_true(source_get_view(sources, A, now).until - now ==
+                    (i == 0 ? TICK_S(4 * 3600) : TICK_S(300)));
+        now = source_get_view(sources, A, now).until;
+        well.began = well.now = now;
+        assert_int_equal(SOURCE_CHANGE_WELL, source_on_taken(sources, &well));
+    }
+    source_set_free(sources);
+}
+
+/* Goal: of twenty sites that take its mail three that refuse are too few, five are enough. */
+static void test_share(void **state)
+{
+    struct source_set *sources = source_set_new(&settings);
+
+    (void)state;
+    for (uint64_t site = 100; site < 120; site++) {
+        struct source_attempt attempt = {
+            .number = A, .site = site, .label = "", .began = 1, .now = TICK_S(1)};
+        assert_int_equal(SOURCE_CHANGE_NONE, source_on_taken(sources, &attempt));
+    }
+    for (uint64_t site = 1; site < 5; site++)
+        refuse(sources, site, TICK_S(2), SOURCE_CHANGE_NONE);
+    refuse(sources, 5, TICK_S(2), SOURCE_CHANGE_RESTS);
+    assert_int_equal(5, source_get_view(sources, A, TICK_S(2)).rests[SOURCE_WHOLE].sites);
+    source_set_free(sources);
+}
+
+/* Goal: sites = 0 rests nobody, but for an address that nothing leaves from. */
+static void test_switched_off(void **state)
+{
+    struct settings off = settings;
+    off.source_rest.sites = 0;
+    struct source_set *sources = source_set_new(&off);
+
+    (void)state;
+    for (uint64_t site = 1; site < 9; site++)
+        refuse(sources, site, TICK_S(2), SOURCE_CHANGE_NONE);
+    assert_int_equal(SOURCE_CHANGE_RESTS, source_on_broken(sources, A, FLOW_FAMILY_IP4, TICK_S(3)));
+    source_set_free(sources);
+}
+
+/* Goal: who refused what is remembered for an hour, and told to people: where, and in which
+ * words, without what terminals obey. */
+static void test_memory_of_refusals(void **state)
+{
+    struct source_set *sources = source_set_new(&settings);
+    tick_us end = TICK_S(1) + TICK_S(3600);
+
+    (void)state;
+    refuse(sources, 7, TICK_S(1), SOURCE_CHANGE_NONE);
+    assert_true(source_is_refused_at(sources, A, 7, end - 1));
+    assert_false(source_is_refused_at(sources, A, 7, end));
+    assert_false(source_is_refused_at(sources, A, 8, TICK_S(2)));
+    assert_false(source_is_refused_at(sources, B, 7, TICK_S(2)));
+    for (uint64_t site = 8; site < 8 + 64; site++) /* of the 65th the first goes */
+        refuse(sources, site, TICK_S(2), site == 9 ? SOURCE_CHANGE_RESTS : SOURCE_CHANGE_NONE);
+    assert_false(source_is_refused_at(sources, A, 7, TICK_S(3)));
+    assert_true(source_is_refused_at(sources, A, 71, TICK_S(3)));
+    const struct source_rest *rest = source_get_view(sources, A, TICK_S(3)).rests;
+    assert_int_equal(3, rest->sites);
+    assert_string_equal("x.example", rest->evidence[0].site);
+    assert_string_equal("550 no?", rest->evidence[0].said);
+    assert_non_null(strstr(rest->reason, "refused by 3 sites: x.example: 550 no?"));
+    source_set_free(sources);
+}
+
+/* ---- shards ---- */
+
+static void to_other(void *context, const struct source_news *news)
+{
+    source_on_news(context, news);
+}
+
+/* Goal: sites that refuse on two shards are counted together; the rest holds on both, and so do its
+ * try and its end. */
+static void test_shards(void **state)
+{
+    struct source_set *first = source_set_new(&settings), *second = source_set_new(&settings);
+    tick_us end = TICK_S(302);
+
+    (void)state;
+    source_set_tell(first, second, to_other);
+    source_set_tell(second, first, to_other);
+    refuse(first, 1, TICK_S(1), SOURCE_CHANGE_NONE);
+    refuse(second, 2, TICK_S(1), SOURCE_CHANGE_NONE);
+    assert_true(source_is_refused_at(first, A, 2, TICK_S(1)));
+    refuse(second, 3, TICK_S(2), SOURCE_CHANGE_RESTS);
+    assert_int_equal(SOURCE_USE_NO, source_may_use(first, A, end - 1));
+    assert_true(source_get_view(first, A, end - 1).until == end);
+    source_on_attempt(first, A, 0, end);
+    assert_int_equal(SOURCE_USE_NO, source_may_use(second, A, end + 1));
+    struct source_attempt well = {.number = A, .site = 1, .label = "", .began = end, .now = end};
+    assert_int_equal(SOURCE_CHANGE_WELL, source_on_taken(first, &well));
+    assert_int_equal(SOURCE_USE_YES, source_may_use(second, A, end + 1));
+    assert_false(source_is_refused_at(second, A, 1, end));
+    source_on_news(first, &(struct source_news){.name = "gone"}); /* another snapshot's */
+    source_set_free(first);
+    source_set_free(second);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_stories),
+        cmocka_unit_test(test_rests_grow),
+        cmocka_unit_test(test_share),
+        cmocka_unit_test(test_switched_off),
+        cmocka_unit_test(test_memory_of_refusals),
+        cmocka_unit_test(test_shards),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -27,7 +27,7 @@
 #include "control/shard_cat.h"
 #include "control/shard_query.h"
 
-#define SHARD_ADOPTION_SLICE    64u /* messages of earlier runs in a turn */
+#define SHARD_ADOPTION_SLICE    512u /* messages of earlier runs in a turn */
 #define SHARD_EVENT_BURST       128u
 #define SHARD_MESSAGE_BURST     64u
 #define SHARD_SETTINGS_PENDING  16u

@@ -24,8 +24,10 @@
 #include "base/log.h"
 #include "queue/spool_recovery.h"
 
-#define NOT_ADOPTED  UINT32_MAX
-#define PROGRESS_FEW 8u
+#define NOT_ADOPTED   UINT32_MAX
+#define PROGRESS_FEW  8u
+#define AHEAD_ROWS    16u /* messages whose rows are fetched into the cache ahead of their turn */
+#define AHEAD_DETAILS 8u  /* and whose details */
 
 struct spool_adoption {
     struct spool_recovery *recovery;
@@ -151,11 +153,11 @@ static void adopt_others(const struct spool_adoption *adoption, const struct rec
                          struct spool_entry *entry)
 {
     for (uint32_t i = 0; i < from->row_count; i++) {
-        const struct recovery_row *row = &adoption->recovery->rows[from->first_row + i];
+        const struct recovery_row *row = adoption->recovery->rows[from->first_row + i];
         struct spool_place place;
         if (row->is_wanted && adopt_place(adoption, row, SPOOL_PLACE_PROGRESS, &place)) {
             spool_hold(adoption->spool, &place);
-            place.retry = spool_progress_retry(span_of(row->detail, row->detail_size));
+            place.retry = row->retry;
             spool_entry_add_place(entry, &place);
         }
         if (row->type == SPOOL_MESSAGE && from->first_row + i != from->row &&
@@ -184,7 +186,7 @@ static struct spool_entry *adopt_entry(const struct spool_adoption *adoption,
                                        const struct recovery_content *content)
 {
     struct spool *spool = adoption->spool;
-    const struct recovery_row *row = &adoption->recovery->rows[from->row];
+    const struct recovery_row *row = adoption->recovery->rows[from->row];
     struct spool_entry *entry = spool_entry_new(spool, row->id);
     struct spool_place place;
     if (!adopt_place(adoption, row, SPOOL_PLACE_MESSAGE, &place) ||
@@ -210,7 +212,7 @@ static struct span *adopt_progress(const struct spool_adoption *adoption,
     uint32_t count = 0;
 
     for (uint32_t i = 0; i < from->row_count; i++) {
-        const struct recovery_row *row = &adoption->recovery->rows[from->first_row + i];
+        const struct recovery_row *row = adoption->recovery->rows[from->first_row + i];
         if (!row->is_wanted)
             continue;
         if (count == PROGRESS_FEW && progress == few) {
@@ -229,7 +231,7 @@ static void adopt_message(const struct spool_adoption *adoption,
                           void (*on_message)(void *context, const struct spool_recovered *message),
                           void *context)
 {
-    const struct recovery_row *row = &adoption->recovery->rows[from->row];
+    const struct recovery_row *row = adoption->recovery->rows[from->row];
     struct span few[PROGRESS_FEW];
     struct recovery_content content;
     bool is_open = spool_recovery_open(row, &content) == ERR_OK; /* the merge did it before */
@@ -247,6 +249,35 @@ static void adopt_message(const struct spool_adoption *adoption,
     on_message(context, &message);
     if (progress != few)
         free(progress);
+}
+
+static bool message_is_ours(const struct spool_adoption *adoption, uint32_t message)
+{
+    const struct recovery_message *from = &adoption->recovery->messages[message];
+    return adoption->shares[from->segment] == adoption->index;
+}
+
+/* Rows and details are as cold as millions of them are: what comes soon is fetched meanwhile. Two
+ * rows are a MESSAGE and the PROGRESS of its last attempt. */
+static void adoption_look_ahead(const struct spool_adoption *adoption)
+{
+    const struct spool_recovery *recovery = adoption->recovery;
+    const struct recovery_message *next;
+    uint32_t message = adoption->message + AHEAD_ROWS;
+
+    if (message >= recovery->message_count)
+        return;
+    if (message_is_ours(adoption, message)) {
+        next = &recovery->messages[message];
+        __builtin_prefetch(recovery->rows[next->first_row]);
+        __builtin_prefetch(recovery->rows[next->first_row + next->row_count - 1]);
+    }
+    message -= AHEAD_ROWS - AHEAD_DETAILS;
+    if (message_is_ours(adoption, message)) {
+        next = &recovery->messages[message];
+        __builtin_prefetch(recovery->rows[next->first_row]->detail);
+        __builtin_prefetch(recovery->rows[next->first_row + next->row_count - 1]->detail);
+    }
 }
 
 /* ---- public ---- */
@@ -307,9 +338,10 @@ bool spool_adoption_step(struct spool_adoption *adoption, uint32_t max,
             return true;
     }
     for (uint32_t i = 0; i < max && adoption->message < recovery->message_count; i++) {
-        const struct recovery_message *from = &recovery->messages[adoption->message++];
-        if (adoption->shares[recovery->rows[from->row].segment] == adoption->index)
-            adopt_message(adoption, from, on_message, context);
+        adoption_look_ahead(adoption);
+        uint32_t message = adoption->message++;
+        if (message_is_ours(adoption, message))
+            adopt_message(adoption, &recovery->messages[message], on_message, context);
     }
     if (adoption->message < recovery->message_count)
         return true;

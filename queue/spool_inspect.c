@@ -42,14 +42,14 @@ static void reach(struct inspection *inspection, uint32_t segment, uint32_t offs
 static void reach_message(struct inspection *inspection, const struct recovery_message *message)
 {
     const struct spool_recovery *recovery = inspection->recovery;
-    const struct recovery_row *row = &recovery->rows[message->row];
+    const struct recovery_row *row = recovery->rows[message->row];
     struct recovery_content content;
     bool is_open = spool_recovery_open(row, &content) == ERR_OK; /* the merge did it before */
 
     CHECK(is_open);
     reach(inspection, row->segment, row->offset, row->payload_size, true);
     for (uint32_t i = message->first_row; i < message->first_row + message->row_count; i++) {
-        const struct recovery_row *progress = &recovery->rows[i];
+        const struct recovery_row *progress = recovery->rows[i];
         if (progress->is_wanted)
             reach(inspection, progress->segment, progress->offset, progress->payload_size, true);
     }
@@ -143,8 +143,8 @@ static void inspect_all(struct inspection *inspection)
     const struct spool_recovery *recovery = inspection->recovery;
 
     for (uint32_t i = 0; i < recovery->row_count; i++)
-        reach(inspection, recovery->rows[i].segment, recovery->rows[i].offset,
-              recovery->rows[i].payload_size, false);
+        reach(inspection, recovery->rows[i]->segment, recovery->rows[i]->offset,
+              recovery->rows[i]->payload_size, false);
     for (uint32_t i = 0; i < recovery->message_count; i++)
         reach_message(inspection, &recovery->messages[i]);
     for (uint32_t i = 0; i < recovery->segment_count; i++)

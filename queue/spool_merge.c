@@ -13,20 +13,16 @@
  * Segments that speak of the same message belong together: they must be adopted by one spool, which
  * then knows when each may be used again (refers, as in spool_segment.c).
  *
- * Rows are dealt into buckets by ranges of ids, so that several threads can sort and merge them, a
- * bucket at a time. What a thread learns of segments it notes for itself; that is put together at
- * the end. A MESSAGE whose index told enough is not read: if it is damaged, who reads it first
- * finds out.
+ * Several threads do it, each a bucket of rows at a time (spool_deal.c). What a thread learns of
+ * segments it notes for itself; that is put together at the end. A MESSAGE whose index told enough
+ * is not read: if it is damaged, who reads it first finds out.
  */
 #include <stdlib.h>
 
 #include "base/log.h"
 #include "queue/crew.h"
+#include "queue/pages.h"
 #include "queue/spool_recovery.h"
-
-#define BUCKET_ROWS      4096u /* about so many to a bucket, as long as these are not too many */
-#define BUCKET_COUNT_MAX 256u
-#define SAMPLES          16u /* looked at for each border between buckets */
 
 struct merge_worker {
     uint64_t *refers;  /* segment_count times `words` */
@@ -36,30 +32,13 @@ struct merge_worker {
     struct recovery_block *blocks; /* read here */
 };
 
-struct merge_bucket {
-    uint32_t start, count; /* rows */
-    struct recovery_message *messages;
-    uint32_t message_count, message_capacity;
-};
-
 struct merge {
     struct spool_recovery *recovery;
-    uint32_t words;             /* of a bit for each segment */
-    struct message_id *borders; /* the first ids of all buckets but the first */
-    struct merge_bucket *buckets;
+    uint32_t words; /* of a bit for each segment */
+    struct recovery_bucket *buckets;
     uint32_t bucket_count;
-    uint32_t *counts; /* per segment and bucket: rows; then where they go */
     struct merge_worker workers[CREW_SIZE_MAX];
 };
-
-static int id_compare(struct message_id x, struct message_id y)
-{
-    if (x.high != y.high)
-        return x.high < y.high ? -1 : 1;
-    if (x.low != y.low)
-        return x.low < y.low ? -1 : 1;
-    return 0;
-}
 
 static int row_compare_key(const struct recovery_row *x, const struct recovery_row *y)
 {
@@ -72,8 +51,9 @@ static int row_compare_key(const struct recovery_row *x, const struct recovery_r
 
 static int row_compare(const void *a, const void *b)
 {
-    const struct recovery_row *x = a, *y = b;
-    int id = id_compare(x->id, y->id);
+    const struct recovery_row *x = *(struct recovery_row *const *)a;
+    const struct recovery_row *y = *(struct recovery_row *const *)b;
+    int id = spool_recovery_compare_ids(x->id, y->id);
     if (id != 0)
         return id;
     int key = row_compare_key(x, y);
@@ -114,7 +94,7 @@ static void parents_join(uint32_t *parents, uint32_t a, uint32_t b)
 struct group {
     struct merge *merge;
     struct merge_worker *worker;
-    struct recovery_row *rows;
+    struct recovery_row **rows;
     uint32_t count;
     uint32_t first; /* index of rows[0] */
 };
@@ -130,14 +110,14 @@ static void group_refer(const struct group *group, uint32_t from, uint32_t to)
 static void group_void(struct group *group)
 {
     for (uint32_t i = 0; i < group->count; i++) {
-        if (group->rows[i].type != SPOOL_VOID || SPOOL_HAS_BUG(VOID_IGNORED))
+        if (group->rows[i]->type != SPOOL_VOID || SPOOL_HAS_BUG(VOID_IGNORED))
             continue;
         for (uint32_t j = 0; j < group->count; j++) {
-            if (group->rows[j].type == SPOOL_VOID ||
-                row_compare_key(&group->rows[i], &group->rows[j]) != 0)
+            if (group->rows[j]->type == SPOOL_VOID ||
+                row_compare_key(group->rows[i], group->rows[j]) != 0)
                 continue;
-            group->rows[j].is_void = true;
-            group_refer(group, group->rows[i].segment, group->rows[j].segment);
+            group->rows[j]->is_void = true;
+            group_refer(group, group->rows[i]->segment, group->rows[j]->segment);
         }
     }
 }
@@ -146,8 +126,8 @@ static const struct recovery_row *group_find_done(const struct group *group)
 {
     const struct recovery_row *done = NULL;
     for (uint32_t i = 0; i < group->count; i++) {
-        if (group->rows[i].type == SPOOL_DONE && !group->rows[i].is_void)
-            done = &group->rows[i];
+        if (group->rows[i]->type == SPOOL_DONE && !group->rows[i]->is_void)
+            done = group->rows[i];
     }
     return done;
 }
@@ -157,14 +137,14 @@ static void group_join(struct group *group)
 {
     bool has_message = false;
     for (uint32_t i = 0; i < group->count; i++) {
-        has_message |= group->rows[i].type == SPOOL_MESSAGE;
-        for (uint32_t j = 0; j < i && group->rows[i].type == SPOOL_DONE; j++) {
-            if (group->rows[j].type == SPOOL_MESSAGE)
-                group_refer(group, group->rows[i].segment, group->rows[j].segment);
+        has_message |= group->rows[i]->type == SPOOL_MESSAGE;
+        for (uint32_t j = 0; j < i && group->rows[i]->type == SPOOL_DONE; j++) {
+            if (group->rows[j]->type == SPOOL_MESSAGE)
+                group_refer(group, group->rows[i]->segment, group->rows[j]->segment);
         }
     }
     for (uint32_t i = 1; has_message && i < group->count; i++)
-        parents_join(group->worker->parents, group->rows[0].segment, group->rows[i].segment);
+        parents_join(group->worker->parents, group->rows[0]->segment, group->rows[i]->segment);
 }
 
 bool spool_recovery_find_segment(const struct spool_recovery *recovery, uint64_t salt,
@@ -257,9 +237,9 @@ static void message_want_progress(const struct group *group, uint32_t message)
     const struct recovery_row *last = NULL;
 
     for (uint32_t i = group->count; i-- > message + 1;) {
-        struct recovery_row *row = &group->rows[i];
+        struct recovery_row *row = group->rows[i];
         if (row->type != SPOOL_PROGRESS || row->is_void ||
-            row_compare_key(&group->rows[message], row) >= 0 ||
+            row_compare_key(group->rows[message], row) >= 0 ||
             (last != NULL && row_compare_key(last, row) == 0))
             continue;
         if (row->detail == NULL && !row_read(group, row)) {
@@ -269,21 +249,10 @@ static void message_want_progress(const struct group *group, uint32_t message)
         last = row;
         uint16_t retry = spool_progress_retry(span_of(row->detail, row->detail_size));
         uint64_t bit = (uint64_t)1 << retry % 64;
+        row->retry = retry;
         row->is_wanted = retry == 0 || !(seen[retry / 64] & bit);
         seen[retry / 64] |= bit;
     }
-}
-
-static void bucket_add_message(struct merge_bucket *bucket, const struct recovery_message *message)
-{
-    if (bucket->message_count == bucket->message_capacity) {
-        bucket->message_capacity =
-            bucket->message_capacity == 0 ? 256 : 2 * bucket->message_capacity;
-        bucket->messages =
-            realloc(bucket->messages, bucket->message_capacity * sizeof(*bucket->messages));
-        CHECK(bucket->messages != NULL);
-    }
-    bucket->messages[bucket->message_count++] = *message;
 }
 
 static void message_join(const struct group *group, uint32_t home,
@@ -307,17 +276,26 @@ static void group_tell_lost(const struct group *group)
 
     group->worker->lost++;
     log_line(LOG_ERROR, "spool message=%s is damaged and cannot be recovered",
-             message_id_format(group->rows[0].id, text));
+             message_id_format(group->rows[0]->id, text));
 }
 
-static void group_merge(struct group *group, struct merge_bucket *bucket)
+/* The live messages of a bucket stand in front of the places of its rows, of which there are at
+ * least as many. */
+static void bucket_add_message(const struct merge *merge, struct recovery_bucket *bucket,
+                               const struct recovery_message *message)
+{
+    CHECK(bucket->message_count < bucket->row_count);
+    merge->recovery->messages[bucket->start + bucket->message_count++] = *message;
+}
+
+static void group_merge(struct group *group, struct recovery_bucket *bucket)
 {
     group_void(group);
     group_join(group);
     const struct recovery_row *done = group_find_done(group);
     bool is_lost = false;
     for (uint32_t i = group->count; i-- > 0;) {
-        struct recovery_row *row = &group->rows[i];
+        struct recovery_row *row = group->rows[i];
         struct recovery_content content;
         if (row->type != SPOOL_MESSAGE || row->is_void)
             continue;
@@ -326,8 +304,11 @@ static void group_merge(struct group *group, struct merge_bucket *bucket)
         if (message_load(group, row, &content)) {
             message_want_progress(group, i);
             message_join(group, row->segment, &content);
-            bucket_add_message(
-                bucket, &(struct recovery_message){group->first, group->count, group->first + i});
+            bucket_add_message(group->merge, bucket,
+                               &(struct recovery_message){.first_row = group->first,
+                                                          .row_count = group->count,
+                                                          .row = group->first + i,
+                                                          .segment = row->segment});
             return;
         }
         is_lost = true;
@@ -337,107 +318,22 @@ static void group_merge(struct group *group, struct merge_bucket *bucket)
         group_tell_lost(group);
 }
 
-/* ---- buckets ---- */
-
-static uint32_t bucket_of(const struct merge *merge, struct message_id id)
-{
-    uint32_t low = 0, high = merge->bucket_count - 1; /* borders below `low` are not above id */
-
-    while (low < high) {
-        uint32_t middle = (low + high) / 2;
-        if (id_compare(merge->borders[middle], id) <= 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-static int border_compare(const void *a, const void *b)
-{
-    return id_compare(*(const struct message_id *)a, *(const struct message_id *)b);
-}
-
-/* Borders from samples of all segments, so that buckets come out much the same. */
-static void merge_draw_borders(struct merge *merge)
-{
-    const struct spool_recovery *recovery = merge->recovery;
-    uint32_t wanted = recovery->row_count / BUCKET_ROWS + 1;
-    merge->bucket_count = wanted < BUCKET_COUNT_MAX ? wanted : BUCKET_COUNT_MAX;
-    uint32_t step = recovery->row_count / (merge->bucket_count * SAMPLES) + 1, count = 0, at = 0;
-    struct message_id *samples = calloc(recovery->row_count / step + 1, sizeof(*samples));
-    merge->borders = calloc(merge->bucket_count, sizeof(*merge->borders));
-    CHECK(samples != NULL && merge->borders != NULL);
-    for (uint32_t i = 0; i < recovery->segment_count; i++) {
-        const struct recovery_segment *segment = &recovery->segments[i];
-        for (; at < segment->row_count; at += step)
-            samples[count++] = segment->rows[at].id;
-        at -= segment->row_count;
-    }
-    if (count > 0)
-        qsort(samples, count, sizeof(*samples), border_compare);
-    for (uint32_t i = 1; i < merge->bucket_count; i++)
-        merge->borders[i - 1] = samples[(uint64_t)i * count / merge->bucket_count];
-    free(samples);
-}
-
-static void segment_count_rows(void *context, uint32_t worker, uint32_t index)
-{
-    struct merge *merge = context;
-    const struct recovery_segment *segment = &merge->recovery->segments[index];
-    uint32_t *counts = merge->counts + (size_t)index * merge->bucket_count;
-
-    (void)worker;
-    for (uint32_t i = 0; i < segment->row_count; i++)
-        counts[bucket_of(merge, segment->rows[i].id)]++;
-}
-
-static void segment_deal_rows(void *context, uint32_t worker, uint32_t index)
-{
-    struct merge *merge = context;
-    struct recovery_segment *segment = &merge->recovery->segments[index];
-    uint32_t *places = merge->counts + (size_t)index * merge->bucket_count;
-
-    (void)worker;
-    for (uint32_t i = 0; i < segment->row_count; i++)
-        merge->recovery->rows[places[bucket_of(merge, segment->rows[i].id)]++] = segment->rows[i];
-    free(segment->rows);
-    segment->rows = NULL;
-}
-
-/* From counts to places: bucket by bucket, in each segment by segment. */
-static void merge_place(struct merge *merge)
-{
-    uint32_t at = 0;
-
-    for (uint32_t i = 0; i < merge->bucket_count; i++) {
-        merge->buckets[i].start = at;
-        for (uint32_t j = 0; j < merge->recovery->segment_count; j++) {
-            uint32_t *count = &merge->counts[(size_t)j * merge->bucket_count + i];
-            uint32_t place = at;
-            at += *count;
-            *count = place;
-        }
-        merge->buckets[i].count = at - merge->buckets[i].start;
-    }
-    CHECK(at == merge->recovery->row_count);
-}
-
 static void bucket_merge(void *context, uint32_t worker, uint32_t index)
 {
     struct merge *merge = context;
-    struct merge_bucket *bucket = &merge->buckets[index];
-    struct recovery_row *rows = merge->recovery->rows + bucket->start;
+    struct recovery_bucket *bucket = &merge->buckets[index];
+    struct recovery_row **rows = merge->recovery->rows + bucket->start;
 
-    if (bucket->count > 0)
-        qsort(rows, bucket->count, sizeof(*rows), row_compare);
-    for (uint32_t i = 0; i < bucket->count;) {
+    if (bucket->row_count > 0)
+        qsort(rows, bucket->row_count, sizeof(*rows), row_compare);
+    for (uint32_t i = 0; i < bucket->row_count;) {
         struct group group = {.merge = merge,
                               .worker = &merge->workers[worker],
                               .rows = &rows[i],
                               .first = bucket->start + i};
-        for (; i < bucket->count && message_id_is_equal(rows[i].id, group.rows[0].id); i++)
-            group.count++;
+        while (i < bucket->row_count && message_id_is_equal(rows[i]->id, group.rows[0]->id))
+            i++;
+        group.count = bucket->start + i - group.first;
         group_merge(&group, bucket);
     }
 }
@@ -502,54 +398,36 @@ static void merge_conclude(struct merge *merge)
     free(parents);
 }
 
+/* Close the gaps between the buckets' messages. */
 static void merge_collect(struct merge *merge)
 {
     struct spool_recovery *recovery = merge->recovery;
-    uint32_t count = 0;
 
-    for (uint32_t i = 0; i < merge->bucket_count; i++)
-        count += merge->buckets[i].message_count;
-    recovery->messages = calloc(count + (size_t)1, sizeof(*recovery->messages));
-    CHECK(recovery->messages != NULL);
     for (uint32_t i = 0; i < merge->bucket_count; i++) {
-        struct merge_bucket *bucket = &merge->buckets[i];
-        if (bucket->message_count > 0)
-            memcpy(recovery->messages + recovery->message_count, bucket->messages,
-                   bucket->message_count * sizeof(*bucket->messages));
+        const struct recovery_bucket *bucket = &merge->buckets[i];
+        memmove(recovery->messages + recovery->message_count, recovery->messages + bucket->start,
+                bucket->message_count * sizeof(*recovery->messages));
         recovery->message_count += bucket->message_count;
-        free(bucket->messages);
     }
-    for (uint32_t i = 0; i < recovery->message_count; i++) {
-        uint32_t segment = recovery->rows[recovery->messages[i].row].segment;
-        recovery->segments[spool_recovery_root(recovery, segment)].live++;
-    }
+    for (uint32_t i = 0; i < recovery->message_count; i++)
+        recovery->segments[spool_recovery_root(recovery, recovery->messages[i].segment)].live++;
 }
 
 void spool_merge(struct spool_recovery *recovery)
 {
     struct merge merge = {.recovery = recovery};
-    uint32_t threads = recovery->options.threads;
     uint64_t row_count = 0;
 
     for (uint32_t i = 0; i < recovery->segment_count; i++)
         row_count += recovery->segments[i].row_count;
     CHECK(row_count < UINT32_MAX);
     recovery->row_count = (uint32_t)row_count;
-    recovery->rows = malloc((row_count + 1) * sizeof(*recovery->rows));
-    CHECK(recovery->rows != NULL);
-    merge_draw_borders(&merge);
-    merge.buckets = calloc(merge.bucket_count, sizeof(*merge.buckets));
-    merge.counts =
-        calloc((size_t)merge.bucket_count * recovery->segment_count + 1, sizeof(*merge.counts));
-    CHECK(merge.buckets != NULL && merge.counts != NULL);
+    recovery->rows = pages_new(row_count * sizeof(*recovery->rows));
+    recovery->messages = pages_new(row_count * sizeof(*recovery->messages));
+    merge.buckets = spool_deal(recovery, &merge.bucket_count);
     workers_init(&merge);
-    crew_run(threads, recovery->segment_count, segment_count_rows, &merge);
-    merge_place(&merge);
-    crew_run(threads, recovery->segment_count, segment_deal_rows, &merge);
-    crew_run(threads, merge.bucket_count, bucket_merge, &merge);
+    crew_run(recovery->options.threads, merge.bucket_count, bucket_merge, &merge);
     merge_conclude(&merge);
     merge_collect(&merge);
-    free(merge.counts);
     free(merge.buckets);
-    free(merge.borders);
 }

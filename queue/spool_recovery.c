@@ -20,6 +20,7 @@
 
 #include "base/log.h"
 #include "queue/crew.h"
+#include "queue/pages.h"
 #include "queue/spool_recovery.h"
 
 #define NAME_SUFFIX   ".spool"
@@ -146,10 +147,24 @@ static void recovery_open_all(struct spool_recovery *recovery)
         qsort(recovery->segments, kept, sizeof(*recovery->segments), segment_compare);
 }
 
+struct scan {
+    struct spool_recovery *recovery;
+    struct recovery_scratch scratch[CREW_SIZE_MAX];
+};
+
 static void scan_one(void *context, uint32_t worker, uint32_t index)
 {
-    (void)worker;
-    spool_recovery_scan(context, index);
+    struct scan *scan = context;
+    spool_recovery_scan(scan->recovery, index, &scan->scratch[worker]);
+}
+
+static void recovery_scan_all(struct spool_recovery *recovery)
+{
+    struct scan scan = {.recovery = recovery};
+
+    crew_run(recovery->options.threads, recovery->segment_count, scan_one, &scan);
+    for (uint32_t i = 0; i < recovery->options.threads; i++)
+        pages_free(scan.scratch[i].octets, scan.scratch[i].size);
 }
 
 /* ---- public ---- */
@@ -172,7 +187,7 @@ enum err spool_recovery_run(struct disk *disk, const struct spool_recovery_optio
         return err;
     }
     recovery_open_all(recovery);
-    crew_run(recovery->options.threads, recovery->segment_count, scan_one, recovery);
+    recovery_scan_all(recovery);
     spool_merge(recovery);
     *ret_recovery = recovery;
     return ERR_OK;
@@ -182,7 +197,10 @@ static void segment_forget(struct spool_recovery *recovery, struct recovery_segm
 {
     if (segment->file != NULL)
         disk_close(recovery->disk, segment->file);
-    free(segment->rows);
+    if (segment->pages_size > 0)
+        pages_free(segment->rows, segment->pages_size);
+    else
+        free(segment->rows);
     free(segment->refers);
     while (segment->blocks != NULL) {
         struct recovery_block *block = segment->blocks;
@@ -195,8 +213,8 @@ void spool_recovery_free(struct spool_recovery *recovery)
 {
     for (uint32_t i = 0; i < recovery->segment_count; i++)
         segment_forget(recovery, &recovery->segments[i]);
-    free(recovery->messages);
-    free(recovery->rows);
+    pages_free(recovery->messages, recovery->row_count * sizeof(*recovery->messages));
+    pages_free(recovery->rows, recovery->row_count * sizeof(*recovery->rows));
     free(recovery->segments);
     free(recovery);
 }

@@ -5,8 +5,8 @@
 #include "queue/spool_internal.h"
 
 /* What the scan of a spool directory found, between spool_recovery.c (which segments), spool_scan.c
- * (what is in them), spool_merge.c (which messages live) and spool_adopt.c (who gets them). Read
- * only after the scan. */
+ * (what is in them), spool_deal.c (rows by ranges of ids), spool_merge.c (which messages live) and
+ * spool_adopt.c (who gets them). Read only after the scan. */
 #define SPOOL_RECOVERY_SEGMENTS_MAX (SPOOL_SEGMENT_COUNT_MAX / 2)
 
 struct recovery_block {
@@ -21,13 +21,14 @@ struct recovery_segment {
     bool is_blank;   /* a file that never got a header: nothing to lose */
     bool is_damaged; /* something in it could not be read: never used again */
     bool is_sealed;
-    bool is_end_known;         /* records end at `end`; if not, no later */
-    uint32_t end;              /* records before this offset are valid */
-    uint32_t parent;           /* union-find: segments that must go to the same spool */
-    uint32_t live;             /* live messages of the group, at its root */
-    uint64_t *refers;          /* bit per segment, as in struct spool_segment */
-    struct recovery_row *rows; /* until they are gathered */
+    bool is_end_known; /* records end at `end`; if not, no later */
+    uint32_t end;      /* records before this offset are valid */
+    uint32_t parent;   /* union-find: segments that must go to the same spool */
+    uint32_t live;     /* live messages of the group, at its root */
+    uint64_t *refers;  /* bit per segment, as in struct spool_segment */
+    struct recovery_row *rows;
     uint32_t row_count, row_capacity;
+    size_t pages_size;             /* sealed: of rows and details, which are one piece; else 0 */
     struct recovery_block *blocks; /* that rows point into */
 };
 
@@ -39,6 +40,7 @@ struct recovery_row {
     uint32_t offset, payload_size;
     uint32_t detail_size;
     uint16_t segment;
+    uint16_t retry; /* of a PROGRESS that counts: as in struct spool_place */
     uint8_t type;
     bool is_void : 1;
     bool is_whole : 1;  /* the detail is the payload */
@@ -48,6 +50,12 @@ struct recovery_row {
 struct recovery_message {          /* live */
     uint32_t first_row, row_count; /* all rows of its id */
     uint32_t row;                  /* its MESSAGE */
+    uint32_t segment;              /* that has it */
+};
+
+struct recovery_bucket { /* of a range of ids */
+    uint32_t start, row_count;
+    uint32_t message_count; /* live */
 };
 
 struct spool_recovery {
@@ -57,9 +65,9 @@ struct spool_recovery {
     uint32_t lock_tries_left;          /* for locks that may go away */
     struct recovery_segment *segments; /* in the order of their generations */
     uint32_t segment_count, segment_capacity;
-    struct recovery_row *rows; /* by id, epoch, sequence, copy */
+    struct recovery_row **rows; /* by id, epoch, sequence, copy */
     uint32_t row_count;
-    struct recovery_message *messages; /* by id */
+    struct recovery_message *messages; /* by id; room for row_count */
     uint32_t message_count;
     uint32_t messages_lost; /* acknowledged, not finished, not readable */
     uint32_t segments_busy; /* locked by somebody else */
@@ -75,8 +83,14 @@ struct recovery_content {
 
 /* spool_scan.c */
 
+/* For one segment after the other. */
+struct recovery_scratch {
+    uint8_t *octets;
+    size_t size;
+};
 /** Take the rows of a segment: from its index, or record by record. */
-void spool_recovery_scan(struct spool_recovery *recovery, uint32_t segment);
+void spool_recovery_scan(struct spool_recovery *recovery, uint32_t segment,
+                         struct recovery_scratch *scratch);
 /** Read a record and check it; in one go when its payload has the size expected. Errors:
  * ERR_DISK_IO, ERR_DISK_CORRUPT. On success *ret_block, on the heap, holds the payload. */
 enum err spool_recovery_read(const struct spool_recovery *recovery, uint32_t segment,
@@ -87,6 +101,12 @@ enum err spool_recovery_read(const struct spool_recovery *recovery, uint32_t seg
  * damage. No mail can contain one: its sender would have to know the segment's salt. */
 uint64_t spool_recovery_find_record(const struct spool_recovery *recovery, uint32_t index,
                                     uint64_t offset, uint64_t end);
+
+/* spool_deal.c */
+
+/** Fill `rows`, bucket by bucket, and return the buckets, on the heap. */
+struct recovery_bucket *spool_deal(struct spool_recovery *recovery, uint32_t *ret_count);
+int spool_recovery_compare_ids(struct message_id x, struct message_id y);
 
 /* spool_merge.c */
 

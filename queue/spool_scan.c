@@ -16,6 +16,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "queue/pages.h"
 #include "queue/spool_recovery.h"
 
 #define SCAN_AHEAD  8192u /* octets read with a header whose payload size is not known */
@@ -94,53 +95,65 @@ static void segment_keep(struct recovery_segment *segment, struct recovery_block
 
 /* ---- a sealed segment ---- */
 
+/* Room for an index that is being read, the same for all of them that one thread reads. */
+static uint8_t *scratch_get(struct recovery_scratch *scratch, size_t size)
+{
+    if (scratch->octets == NULL || scratch->size < size) {
+        pages_free(scratch->octets, scratch->size);
+        scratch->size = size + size / 2;
+        scratch->octets = pages_new(scratch->size);
+    }
+    return scratch->octets;
+}
+
+/* Rows, and behind them their details: what the merge and the adoption look at. */
 static void segment_take_index(struct spool_recovery *recovery, uint32_t index,
                                const struct spool_trailer *trailer, const uint8_t *octets)
 {
-    const uint8_t *detail = octets + trailer->row_count * sizeof(struct spool_row);
+    struct recovery_segment *segment = &recovery->segments[index];
+    size_t rows_size = trailer->row_count * sizeof(struct recovery_row);
 
+    segment->pages_size = rows_size + trailer->details_size + 1;
+    segment->rows = pages_new(segment->pages_size);
+    segment->row_count = trailer->row_count;
+    uint8_t *detail = (uint8_t *)segment->rows + rows_size;
+    memcpy(detail, octets + trailer->row_count * sizeof(struct spool_row), trailer->details_size);
     for (uint32_t i = 0; i < trailer->row_count; i++) {
         struct spool_row row;
         memcpy(&row, octets + i * sizeof(row), sizeof(row));
-        segment_add_row(recovery, index,
-                        &(struct recovery_row){
-                            .id = row.id,
-                            .sequence = row.sequence,
-                            .epoch = row.epoch,
-                            .copy = row.copy,
-                            .offset = row.offset,
-                            .payload_size = row.payload_size,
-                            .detail = row.detail_size > 0 ? detail : NULL,
-                            .detail_size = row.detail_size,
-                            .type = row.type,
-                            .is_whole = row.type == SPOOL_PROGRESS,
-                        });
+        segment->rows[i] = (struct recovery_row){
+            .id = row.id,
+            .sequence = row.sequence,
+            .epoch = row.epoch,
+            .copy = row.copy,
+            .offset = row.offset,
+            .payload_size = row.payload_size,
+            .detail = row.detail_size > 0 ? detail : NULL,
+            .detail_size = row.detail_size,
+            .segment = (uint16_t)index,
+            .type = row.type,
+            .is_whole = row.type == SPOOL_PROGRESS,
+        };
         detail += row.detail_size;
     }
 }
 
 /* Take the rows from the index. Errors: no valid index, nothing was taken. */
-static enum err segment_read_index(struct spool_recovery *recovery, uint32_t index)
+static enum err segment_read_index(struct spool_recovery *recovery, uint32_t index,
+                                   struct recovery_scratch *scratch)
 {
     struct recovery_segment *segment = &recovery->segments[index];
     uint32_t size = segment->header.segment_size;
-    uint8_t octets[sizeof(struct spool_trailer)];
+    uint8_t end[sizeof(struct spool_trailer)];
     struct spool_trailer trailer;
-    TRY(read_exactly(recovery, segment, size - SPOOL_BLOCK_SIZE, octets, sizeof(octets)));
-    TRY(spool_trailer_open(span_of(octets, sizeof(octets)), segment->header.salt, size, &trailer));
+    TRY(read_exactly(recovery, segment, size - SPOOL_BLOCK_SIZE, end, sizeof(end)));
+    TRY(spool_trailer_open(span_of(end, sizeof(end)), segment->header.salt, size, &trailer));
 
     uint32_t index_size = spool_index_size(&trailer);
-    struct recovery_block *block = malloc(sizeof(*block) + index_size + 1);
-    CHECK(block != NULL);
-    enum err err = read_exactly(recovery, segment, trailer.index_offset, block->octets, index_size);
-    if (err == ERR_OK)
-        err = spool_index_verify(&trailer, span_of(block->octets, index_size));
-    if (err != ERR_OK) {
-        free(block);
-        return err;
-    }
-    segment_keep(segment, block);
-    segment_take_index(recovery, index, &trailer, block->octets);
+    uint8_t *octets = scratch_get(scratch, index_size);
+    TRY(read_exactly(recovery, segment, trailer.index_offset, octets, index_size));
+    TRY(spool_index_verify(&trailer, span_of(octets, index_size)));
+    segment_take_index(recovery, index, &trailer, octets);
     segment->is_end_known = trailer.log_end > 0;
     segment->end = segment->is_end_known ? trailer.log_end : trailer.index_offset;
     return ERR_OK;
@@ -287,13 +300,14 @@ static enum err segment_read_records(struct spool_recovery *recovery, uint32_t i
     return ERR_OK;
 }
 
-void spool_recovery_scan(struct spool_recovery *recovery, uint32_t index)
+void spool_recovery_scan(struct spool_recovery *recovery, uint32_t index,
+                         struct recovery_scratch *scratch)
 {
     struct recovery_segment *segment = &recovery->segments[index];
 
     if (segment->is_blank || segment->is_damaged)
         return;
-    segment->is_sealed = segment_read_index(recovery, index) == ERR_OK;
+    segment->is_sealed = segment_read_index(recovery, index, scratch) == ERR_OK;
     if (segment->is_sealed)
         return;
     segment->is_end_known = true;

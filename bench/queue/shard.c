@@ -19,7 +19,7 @@
 #define SPARE_COUNT    2u
 #define ENVELOPE_SIZE  1024u
 #define EVENTS_MAX     256u
-#define ADOPTION_SLICE 64u /* as the daemon's shards do it */
+#define ADOPTION_SLICE 512u /* as the daemon's shards do it */
 #define LIFETIME_US    (5ll * 86400 * 1000000)
 
 static void die(const char *what, enum err err)

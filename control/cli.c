@@ -14,6 +14,7 @@
 #include "control/cli_cat.h"
 #include "control/cli_print.h"
 #include "control/cli_spool.h"
+#include "control/cli_top.h"
 #include "control/config.h"
 #include "control/metrics.h"
 
@@ -297,6 +298,12 @@ static void text_print(const json_t *answer, wall_us now, FILE *out)
     fprintf(out, "%s\n", text == NULL ? "" : text);
 }
 
+static enum status top_verb(const struct cli *cli, const struct verb *verb)
+{
+    (void)verb;
+    return cli_top_run(cli->socket_path) ? STATUS_OK : STATUS_FAILED;
+}
+
 /* ---- what needs no relay ---- */
 
 static enum status check_verb(const struct cli *cli, const struct verb *verb)
@@ -376,6 +383,7 @@ static enum status help_verb(const struct cli *cli, const struct verb *verb);
 
 static const struct verb verbs[] = {
     {"status", 0, 0, "", "what the relay does and has done", relay_verb, status_print},
+    {"top", 0, 0, "", "the same, live, down to messages and why they wait", top_verb, NULL},
     {"queue summary", 0, 0, "[--by WHAT]",
      "how much waits how long, by site, domain, source, class, sender_domain", relay_verb,
      cli_queue_summary_print},

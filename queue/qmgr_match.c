@@ -30,13 +30,21 @@ bool qmgr_matches_message(const struct qmgr_filter *filter, const struct qmgr_me
     return arrival_matches(filter, message->arrived, now);
 }
 
+/* A domain that was not resolved yet stands for its site: so the summary calls it, too. */
+static struct span site_name(const struct qmgr_line *line)
+{
+    struct span site = qmgr_line_site(line);
+
+    return site.size > 0 ? site : qmgr_line_domain(line);
+}
+
 static bool line_matches(const struct qmgr_filter *filter, const struct qmgr_line *line)
 {
     if (qmgr_filter_has(filter, QMGR_FILTER_DOMAIN) &&
         !span_is_equal(qmgr_line_domain(line), qmgr_filter_span(&filter->domain)))
         return false;
     if (qmgr_filter_has(filter, QMGR_FILTER_SITE) &&
-        !span_is_equal_nocase(qmgr_line_site(line), qmgr_filter_span(&filter->site)))
+        !span_is_equal_nocase(site_name(line), qmgr_filter_span(&filter->site)))
         return false;
     if (qmgr_filter_has(filter, QMGR_FILTER_SOURCE) &&
         !span_is_equal_nocase(qmgr_line_source_pool(line), qmgr_filter_span(&filter->source)))

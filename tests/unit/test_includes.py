@@ -29,6 +29,7 @@ LIBRARIES = {
     "ldns/": ["dns/codec.c"],
     "openssl/": ["relay/tls", "relay/dkim_key.c", "relay/auth", "control/http_access.c"],
     "microhttpd": ["control/http"],
+    "ncurses": ["control/cli_top"],
     "liburing": ["queue/disk_uring"],
     "yaml": ["control/config_parse.c"],
     "jansson": ["control/"],

@@ -110,6 +110,8 @@ static const struct {
     {"class=1", ""},
     {"site=site.example", "r1@v r3@v "},
     {"site=other", ""},
+    {"site=w", "r2@w "}, /* not resolved: the domain stands for it */
+    {"site=V", "R4@v "}, /* the other pool has resolved it */
     {"older=30m", "r1@v r3@v r2@w "},
     {"older=2h", ""},
     {"older=30m state=ready", "r2@w "},

@@ -1,0 +1,206 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""`angarium top` on a terminal of 80 columns and 24 lines (pyte, a terminal in memory: a package of Debian, so its python3 runs this), against a running
+relay with mail that waits."""
+import fcntl
+import os
+import pty
+import select
+import signal
+import socket
+import struct
+import sys
+import termios
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lab import BUILD, Lab, Skip, can_connect, free_port, wait_until  # pylint: disable=wrong-import-position
+
+try:
+    import pyte
+except ImportError:
+    pyte = None
+
+lab = Lab('top')
+smtp = free_port()
+DOMAINS = {'far.test': 3, 'near.test': 2, 'mid.test': 1}
+UP, DOWN, ESCAPE = '\x1bOA', '\x1bOB', '\x1b'
+
+
+class Terminal:
+    """angarium top in a terminal of its own."""
+
+    def __init__(self, columns=80, lines=24, term='xterm'):
+        if pyte is None:
+            raise Skip('no python3-pyte')
+        self.screen = pyte.Screen(columns, lines)
+        self.stream = pyte.ByteStream(self.screen)
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.environ['TERM'] = term
+            os.execv(os.path.join(BUILD, 'control/angarium'), ['angarium', '-s', lab.path('control'), 'top'])
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack('HHHH', lines, columns, 0, 0))
+
+    def read(self, seconds=0.05):
+        if select.select([self.fd], [], [], seconds)[0]:
+            try:
+                octets = os.read(self.fd, 65536)
+            except OSError:
+                octets = b''
+            self.stream.feed(octets)
+
+    def shows(self, *texts):
+        def look():
+            self.read()
+            return all(any(text in line for line in self.screen.display) for text in texts)
+        wait_until(look, 10, repr(texts) + ' on\n' + '\n'.join(self.screen.display))
+
+    def press(self, keys):
+        os.write(self.fd, keys.encode())
+
+    def end(self, wanted):
+        """It ends by itself, with this exit status."""
+        for _ in range(250):
+            self.read(0.02)
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                break
+        else:
+            os.kill(self.pid, signal.SIGKILL)
+            _, status = os.waitpid(self.pid, 0)
+        os.close(self.fd)
+        assert os.waitstatus_to_exitcode(status) == wanted, (status, self.screen.display)
+
+
+def start_relay():
+    config = lab.write('relay.yaml', '''
+hostname: relay.test
+listen: [{address: "127.0.0.1:%d"}]
+spool: {directory: "%s", size: 1GiB}
+control: {socket: "%s"}
+dns: {resolvers: ["127.0.0.1:%d"]}
+''' % (smtp, lab.path('spool'), lab.path('control'), free_port()))
+    child = lab.start([os.path.join(BUILD, 'control/angariumd'), '-c', config], 'relay.log')
+    wait_until(lambda: can_connect('127.0.0.1', smtp), 20, 'the relay')
+    return child
+
+
+def send(domains):
+    with socket.create_connection(('127.0.0.1', smtp), 10) as client:
+        lines = client.makefile('rwb')
+        lines.readline()
+        script = ['EHLO client.test']
+        for domain, count in domains.items():
+            script += count * ['MAIL FROM:<a@client.test>', 'RCPT TO:<b@%s>' % domain, 'DATA', 'Subject: kept\r\n\r\ntext\r\n.']
+        for command in script + ['QUIT']:
+            lines.write(command.encode() + b'\r\n')
+            lines.flush()
+            while (line := lines.readline())[3:4] == b'-':
+                pass
+            assert line[:1] in b'23', (command, line)
+
+
+@lab.check('80 columns and 24 lines show traffic, queue, spool, times and who waits, the most first')
+def first_screen():
+    terminal = Terminal()
+    terminal.shows('angarium', 'in  ', 'msg/s', 'out ', 'queue', '6 msgs', 'spool', 'BY site', 'far.test', '? help')
+    rows = [line.split()[0] for line in terminal.screen.display[8:11]]
+    assert rows == ['far.test', 'near.test', 'mid.test'], rows
+    assert terminal.screen.display[3].rstrip().endswith('held') and terminal.screen.display[7].rstrip().endswith('older')
+    assert terminal.screen.display[1].rstrip().endswith('refuse/s') and terminal.screen.display[2].rstrip().endswith('expire/s')
+    terminal.press('q')
+    terminal.end(0)
+
+
+@lab.check('groups and their order are changed by a key')
+def groups():
+    terminal = Terminal()
+    terminal.shows('BY site, sorted by total')
+    terminal.press('s')
+    terminal.shows('sorted by age')
+    terminal.press('s')
+    terminal.shows('sorted by name')
+    assert [line.split()[0] for line in terminal.screen.display[8:11]] == ['far.test', 'mid.test', 'near.test']
+    for by in ('domain', 'source', 'class', 'sender_domain', 'site'):
+        terminal.press('b')
+        terminal.shows('BY %s,' % by)
+    terminal.press('q')
+    terminal.end(0)
+
+
+@lab.check('down to messages and to why they wait, and back')
+def drill():
+    terminal = Terminal()
+    terminal.shows('BY site', 'near.test')
+    terminal.press(DOWN + '\n')
+    terminal.shows('site=near.test', 'RECIPIENT', 'b@near.test')
+    assert not any('b@far.test' in line for line in terminal.screen.display)
+    terminal.press('\n')
+    terminal.shows('attempts', 'near.test')
+    terminal.press(ESCAPE)
+    terminal.shows('RECIPIENT')
+    terminal.press(ESCAPE)
+    terminal.shows('BY site')
+    terminal.press('e')
+    terminal.shows('near.test')
+    terminal.press('q')
+    terminal.end(0)
+
+
+@lab.check('it is live: mail that comes is shown, and paused it is not')
+def live():
+    terminal = Terminal()
+    terminal.shows('6 msgs')
+    terminal.press('p')
+    terminal.shows('PAUSED')
+    send({'new.test': 1})
+    time.sleep(1.2)
+    terminal.read()
+    assert any('6 msgs' in line for line in terminal.screen.display)
+    terminal.press('p')
+    terminal.shows('7 msgs', 'new.test')
+    terminal.press('q')
+    terminal.end(0)
+
+
+@lab.check('help, unknown keys, a small and a plain terminal')
+def small():
+    terminal = Terminal(40, 10, 'vt100')
+    terminal.shows('angarium', 'queue')
+    terminal.press('?')
+    terminal.shows('Up Down PgUp')
+    terminal.press('x')
+    terminal.press('\x01\x02z' + UP * 50 + DOWN * 50)
+    terminal.shows('BY site')
+    terminal.press('q')
+    terminal.end(0)
+
+
+@lab.check('the relay goes and comes back while one looks')
+def restart():
+    global relay  # pylint: disable=global-statement
+    terminal = Terminal()
+    terminal.shows('7 msgs')
+    lab.stop(relay)
+    terminal.shows('no answer from')
+    relay = start_relay()
+    terminal.shows('7 msgs', 'far.test')
+    wait_until(lambda: (terminal.read(), not any('no answer' in line for line in terminal.screen.display))[1], 10, 'the complaint to go')
+    terminal.press('q')
+    terminal.end(0)
+
+
+@lab.check('no relay, no terminal, an unknown terminal: told why')
+def refused():
+    import subprocess  # pylint: disable=import-outside-toplevel
+    done = subprocess.run([os.path.join(BUILD, 'control/angarium'), '-s', lab.path('control'), 'top'], stdin=subprocess.DEVNULL, capture_output=True,
+                          encoding='utf-8', timeout=20, check=False)
+    assert done.returncode == 1 and 'needs a terminal' in done.stderr, done
+    terminal = Terminal(term='never-heard-of')
+    terminal.shows('this terminal is not known')
+    terminal.end(1)
+
+
+relay = start_relay()
+send(DOMAINS)
+sys.exit(lab.run())

@@ -12,7 +12,7 @@
 
 #include "base/log.h"
 
-#define SUSPEND_TIME_MAX (TICK_S(86400) * 31)
+#define SUSPEND_TIME_MAX SOURCE_KEPT_TIME_MAX
 
 enum source_verb { SOURCE_SHOW, SOURCE_SUSPEND, SOURCE_RESUME, SOURCE_VERB_COUNT };
 static const char *const verbs[SOURCE_VERB_COUNT] = {

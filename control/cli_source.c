@@ -24,10 +24,12 @@ static void state_print(const json_t *row, FILE *out)
     char text[CLI_SHOWN_SIZE], time[24];
     bool is_suspended = json_is_true(json_object_get(row, "suspended"));
 
-    if (is_suspended || json_is_true(json_object_get(row, "broken")))
-        fprintf(out, " %s for %s more: %s", is_suspended ? "suspended" : "rests",
+    if (is_suspended)
+        fprintf(out, " suspended for %s more: %s",
                 cli_age_format(cli_number(row, NULL, "left_us"), time),
                 cli_shown(row, "reason", text));
+    else if (json_is_true(json_object_get(row, "broken")))
+        fprintf(out, " rests for %s more", cli_age_format(cli_number(row, NULL, "left_us"), time));
     else
         fprintf(out, " in use");
     if (json_object_get(row, "warmup_days") == NULL)

@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "control/keeper_source.h"
 #include "queue/crc32c.h"
 
 #define KEEPER_MAGIC     "angarium limits 2\n"
@@ -54,6 +55,7 @@ _Static_assert(KEEPER_SLICE >= SITE_KEPT_MAX, "a site fits");
 
 struct keeper {
     struct keeper_options options;
+    struct keeper_source *sources;
     struct shard_query query;
     bool is_under_way, was_empty;
     uint32_t shard;
@@ -83,6 +85,8 @@ static void take_slice(struct shard_query *query, struct transfer *transfer, tic
     struct keeper *keeper = query->found;
 
     keeper->slice_count = keeper->order_slice_count = 0;
+    if (query->cursor == 0)
+        keeper_source_take(keeper->sources, transfer_sources(transfer), now_of(now));
     if (keeper->is_at_orders)
         keeper->order_slice_count =
             site_keep_next_orders(transfer_sites(transfer), &query->cursor, now_of(now),
@@ -151,6 +155,7 @@ static void keeper_save(struct keeper *keeper)
 {
     char path[KEEPER_PATH_SIZE], beside[KEEPER_PATH_SIZE];
 
+    keeper_source_save(keeper->sources);
     bool is_empty = keeper->count == 0 && keeper->order_count == 0;
     if (is_empty && keeper->was_empty)
         return;
@@ -320,6 +325,11 @@ enum err keeper_new(const struct keeper_options *options, struct keeper **ret_ke
         return ERR_MEMORY;
     keeper->options = *options;
     keeper->was_empty = true;
+    keeper->sources = keeper_source_new(options->directory);
+    if (keeper->sources == NULL) {
+        free(keeper);
+        return ERR_MEMORY;
+    }
     *ret_keeper = keeper;
     return ERR_OK;
 }
@@ -327,6 +337,7 @@ enum err keeper_new(const struct keeper_options *options, struct keeper **ret_ke
 void keeper_free(struct keeper *keeper)
 {
     rows_clear(keeper);
+    keeper_source_free(keeper->sources);
     free(keeper);
 }
 
@@ -336,6 +347,7 @@ void keeper_load(struct keeper *keeper,
     char path[KEEPER_PATH_SIZE];
     struct stat status;
 
+    keeper_source_load(keeper->sources, keeper->options.shard_count, keeper->options.context, run);
     snprintf(path, sizeof(path), "%s/limits", keeper->options.directory);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)

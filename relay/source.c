@@ -165,6 +165,7 @@ bool source_suspend(struct source_set *sources, struct span name, tick_us until,
     if (state == NULL)
         return false;
     state->suspended_until = until;
+    memset(state->reason, 0, sizeof(state->reason));
     (void)snprintf(state->reason, sizeof(state->reason), "%s", reason);
     source_ends_at(sources, until);
     return true;

@@ -141,6 +141,33 @@ enum source_change source_on_refused(struct source_set *sources,
 enum source_change source_on_taken(struct source_set *sources,
                                    const struct source_attempt *attempt);
 
+/* ---- over a restart ---- */
+
+#define SOURCE_KEPT_SUSPENSION SOURCE_PART_COUNT
+
+struct source_kept { /* a suspension, or what makes a part rest; times of the wall clock */
+    char name[SETTINGS_SOURCE_NAME_MAX + 1];
+    uint8_t part; /* enum source_part, or SOURCE_KEPT_SUSPENSION */
+    uint8_t cause, evidence_count, reserved;
+    uint32_t times, sites, reserved_too;
+    wall_us since, until;
+    char reason[SOURCE_REASON_SIZE];
+    struct {
+        wall_us at;
+        char site[SOURCE_SITE_SIZE], said[SOURCE_SAID_SIZE];
+    } evidence[SOURCE_EVIDENCE_MAX];
+};
+#define SOURCE_KEPT_MAX      (SOURCE_PART_COUNT + 1u) /* rows of one source, at most */
+#define SOURCE_KEPT_TIME_MAX (TICK_S(86400) * 31)
+
+/** The rows of source `number`; how many. */
+uint32_t source_keep(const struct source_set *sources, uint32_t number, struct tick_now now,
+                     struct source_kept rows[SOURCE_KEPT_MAX]);
+/** Before the first mail: as it was. Rows of sources that are no more, that are over or make no
+ * sense are passed over. */
+void source_keep_restore(struct source_set *sources, const struct source_kept *rows, uint32_t count,
+                         struct tick_now now);
+
 /* ---- for people, and time ---- */
 
 struct source_view {

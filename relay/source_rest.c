@@ -454,7 +454,8 @@ enum source_change source_on_refused(struct source_set *sources,
         against >= settings->sites && against * (SHARE_MIN - 1) >= taken_count(sources, state, now);
     if (rest->cause == SOURCE_WELL && !is_enough)
         return SOURCE_CHANGE_NONE;
-    evidence_take(rest, state->refused, state->refused_count, since);
+    evidence_take(rest, state->refused, state->refused_count,
+                  rest->cause == SOURCE_WELL ? since : 0);
     return rest_begin(sources, state, SOURCE_WHOLE, SOURCE_REFUSED, now);
 }
 

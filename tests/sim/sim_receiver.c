@@ -18,6 +18,7 @@
 #define RCPT_MAX         200u
 #define DELIVERY_MAX     400u
 #define LISTENER_USER    0x10000u
+#define LIST_TIME        TICK_S(180)
 #define IDLE_TIME        TICK_S(1200)
 #define SLOW_MAX         TICK_S(400)
 #define CONFIRM_TIME     TICK_S(3)
@@ -72,6 +73,7 @@ struct receivers {
     struct receiver receivers[RECEIVER_MAX];
     uint32_t receiver_count;
     bool has_sources; /* each connection is from one, and by its name */
+    bool has_lists, is_misread;
     struct connection *connections;
 };
 
@@ -156,6 +158,15 @@ static void replies_send(struct receivers *receivers, struct connection *connect
 
 enum verdict { VERDICT_ACCEPT, VERDICT_TEMPORARY, VERDICT_PERMANENT, VERDICT_GONE };
 
+/* Is the other end on this server's list now? None is, or one. */
+static bool is_listed(const struct receivers *receivers, const struct connection *connection)
+{
+    uint64_t time = net_sim_now(receivers->net) / LIST_TIME;
+    uint64_t draw = (time * 31 + connection->receiver + 1) * 0x9e3779b97f4a7c15ull >> 32;
+
+    return receivers->has_lists && draw % (SIM_SOURCE_OURS + 2) + 1 == connection->source;
+}
+
 /* What the mood says at this stage; the refusal is queued, the connection ended, if that is it. */
 static enum verdict receiver_judge(struct receivers *receivers, struct connection *connection,
                                    enum receiver_stage stage)
@@ -168,6 +179,14 @@ static enum verdict receiver_judge(struct receivers *receivers, struct connectio
                                             "554 5.6.0 no\r\n", "554 5.6.0 no\r\n"};
     const struct receiver_mood *mood = mood_of(receivers, connection);
 
+    if (stage <= RECEIVER_RCPT && stage % 3 == connection->receiver % 3 &&
+        is_listed(receivers, connection)) {
+        reply_queue(receivers, connection,
+                    receivers->is_misread ? "550 5.1.1 who is that\r\n"
+                                          : "554 5.7.1 you are on a blocklist\r\n",
+                    false);
+        return VERDICT_PERMANENT;
+    }
     if (chance(receivers, mood->drop)) {
         ledger_trace(receivers->ledger, "receiver %u hangs up", connection->receiver);
         connection_end(receivers, connection, rng_below(&receivers->rng, 2) == 0);
@@ -489,6 +508,12 @@ static uint32_t source_number(struct receivers *receivers, const struct flow_add
 void receivers_expect_sources(struct receivers *receivers)
 {
     receivers->has_sources = true;
+}
+
+void receivers_keep_lists(struct receivers *receivers, bool is_misread)
+{
+    receivers->has_lists = true;
+    receivers->is_misread = is_misread;
 }
 
 static void receiver_accept(struct receivers *receivers, uint32_t index)

@@ -18,6 +18,9 @@
  *      --sources                    as --limits, from a pool of two of three sources: each has the
  *                                   limits for itself, the third is never seen
  *      --stray-source               the same, the relay being told that the third is in the pool
+ *      --lists                      as --sources, each server now and then having one of the two on
+ * a list: no mail comes back for that
+ *      --misread-lists              the same, the servers blaming the recipient
  *      --must-fail                  with --seeds: good if at least one seed finds a violation
  *
  * A run has two phases. In the first, senders send, everything fails as the seed says, and the node
@@ -61,6 +64,7 @@ struct sim_options {
     bool has_false_sync, has_tight_spool, has_wire, has_limits, has_loose_limits, is_traced;
     bool has_suspends, is_deaf;
     bool has_sources, has_stray_source;
+    bool has_lists, has_misread_lists;
 };
 
 struct sim {
@@ -155,6 +159,8 @@ static struct receiver_mood mood_draw(struct sim *sim)
 
     if (sim->options.has_limits)
         mood.silent = mood.slow = 0; /* a minute of a week would be left */
+    if (sim->options.has_lists)
+        mood.permanent = 0;
     return mood;
 }
 
@@ -164,7 +170,7 @@ static void world_domain(struct sim *sim, uint32_t index)
     struct flow_address address = address_of(198, 51, 100, (uint8_t)(index + 1), SIM_PORT);
     struct receiver_mood mood = mood_draw(sim);
     char domain[64], host[64], data[80], ip[FLOW_ADDRESS_TEXT_MAX];
-    uint32_t kind = draw(sim, 12);
+    uint32_t kind = sim->options.has_lists ? 4 : draw(sim, 12);
 
     snprintf(domain, sizeof(domain), "d%u.example", index);
     snprintf(host, sizeof(host), "mx%u.example", index);
@@ -199,6 +205,8 @@ static void world_parties(struct sim *sim)
     sim->domain_count = 3 + draw(sim, SIM_DOMAIN_MAX - 2);
     if (sim->options.has_limits)
         sim->domain_count = 1 + draw(sim, 2);
+    if (sim->options.has_lists)
+        sim->domain_count = 4 + draw(sim, SIM_DOMAIN_MAX - 4);
     for (uint32_t i = 0; i < sim->domain_count; i++)
         world_domain(sim, i);
     /* A bounce that is refused for good is gone, as it must be: this server never does that. */
@@ -248,6 +256,8 @@ static void config_add_sources(const struct sim *sim, struct sim_text *text)
     sim_text_format(text, "pools:\n  - name: default\n    members:\n");
     for (uint32_t i = 1; i <= members; i++)
         sim_text_format(text, "      - {source: s%u, weight: %u}\n", i, i);
+    if (sim->options.has_lists)
+        sim_text_format(text, "source_rest: {first: 20s, longest: 5m}\n");
 }
 
 static void world_config(struct sim *sim)
@@ -353,6 +363,8 @@ static void sim_init(struct sim *sim, const struct sim_options *options)
     world_config(sim);
     if (sim->options.has_sources)
         receivers_expect_sources(sim->receivers);
+    if (sim->options.has_lists)
+        receivers_keep_lists(sim->receivers, sim->options.has_misread_lists);
     sim->ledger.lazy_time = sim->config->spool.lazy_time;
     sim->ledger.commit_deadline = sim->config->spool.commit_deadline;
     sim->crashes_left = sim->options.has_limits ? 0 : draw(sim, 4);
@@ -542,6 +554,13 @@ static void check_peak(struct sim *sim, uint32_t receiver, uint32_t source)
     sim->limits_reached |= peak.connections == LIMIT_CONNECTIONS && peak.mails == LIMIT_MAILS;
 }
 
+/* Nothing else in this world makes mail come back. */
+static void check_lists(struct sim *sim)
+{
+    if (sim->options.has_lists && sim->ledger.bounced > 0)
+        ledger_violation(&sim->ledger, "%u came back while a source was well", sim->ledger.bounced);
+}
+
 static void check_limits(struct sim *sim)
 {
     for (uint32_t i = 0; sim->options.has_limits && i < sim->receiver_count; i++) {
@@ -586,6 +605,7 @@ static uint32_t sim_play(const struct sim_options *options, uint64_t *ret_finger
         ledger_violation(&sim.ledger, "%llu messages have not come to their end",
                          (unsigned long long)queue_count(&sim));
     check_limits(&sim);
+    check_lists(&sim);
     ledger_settle(&sim.ledger);
     *ret_fingerprint = net_sim_fingerprint(sim.net);
     snprintf(ret_summary, summary_size,
@@ -685,6 +705,11 @@ static bool flag_take(const char *argument, struct sim_options *options, bool *m
         options->has_limits = options->has_sources = true;
     else if (strcmp(argument, "--stray-source") == 0)
         options->has_limits = options->has_sources = options->has_stray_source = true;
+    else if (strcmp(argument, "--lists") == 0)
+        options->has_limits = options->has_sources = options->has_lists = true;
+    else if (strcmp(argument, "--misread-lists") == 0)
+        options->has_limits = options->has_sources = options->has_lists =
+            options->has_misread_lists = true;
     else if (strcmp(argument, "--trace") == 0)
         options->is_traced = true;
     else if (strcmp(argument, "--must-fail") == 0)

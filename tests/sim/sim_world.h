@@ -150,6 +150,9 @@ struct receiver_peak receivers_peak(const struct receivers *receivers, uint32_t 
 void receivers_set_quiet(struct receivers *receivers, uint32_t index, tick_us from, tick_us until);
 /** From now on whoever connects is one of the pool's sources, and says the name that it has. */
 void receivers_expect_sources(struct receivers *receivers);
+/** From now on each server has, for some minutes at a time, one of the pool's sources on a list,
+ * and refuses it. `is_misread`: in words that blame the recipient. */
+void receivers_keep_lists(struct receivers *receivers, bool is_misread);
 void receivers_turn(struct receivers *receivers);
 tick_us receivers_deadline(const struct receivers *receivers);
 

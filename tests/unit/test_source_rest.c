@@ -318,6 +318,83 @@ static void test_memory_of_refusals(void **state)
     source_set_free(sources);
 }
 
+/* ---- over a restart ---- */
+
+/* Goal: suspensions and rests go on in another process, whose clock has another beginning, with
+ * what was said; what is over by then does not suspend, and a rest that is over waits for its
+ * attempt. */
+static void test_restart(void **state)
+{
+    struct source_set *before = source_set_new(&settings), *after = source_set_new(&settings);
+    struct tick_now then = {TICK_S(1000), 5000 * SETTINGS_DAY}, now = then;
+    struct source_kept rows[SOURCE_KEPT_MAX], again[SOURCE_KEPT_MAX];
+
+    (void)state;
+    for (uint64_t site = 1; site < 4; site++)
+        refuse(before, site, then.tick, site == 3 ? SOURCE_CHANGE_RESTS : SOURCE_CHANGE_NONE);
+    assert_true(source_suspend(before, SPAN_LITERAL("a"), then.tick + TICK_S(100), "because"));
+    assert_int_equal(2, source_keep(before, A, then, rows));
+    assert_int_equal(0, source_keep(before, B, then, again));
+    now.tick = TICK_S(50); /* 99 s later, after a boot */
+    now.wall += TICK_S(99);
+    source_keep_restore(after, rows, 2, now);
+    struct source_view view = source_get_view(after, A, now.tick);
+    assert_true(view.is_suspended && view.is_broken && view.until == now.tick + TICK_S(1));
+    assert_string_equal("because", view.reason);
+    view = source_get_view(after, A, now.tick + TICK_S(1));
+    assert_true(!view.is_suspended && view.until == now.tick + TICK_S(201) && view.failures == 1);
+    assert_string_equal("550 no?", view.rests[SOURCE_WHOLE].evidence[0].said);
+    assert_int_equal(2, source_keep(after, A, now, again));
+    assert_memory_equal(rows[0].reason, again[0].reason, sizeof(rows[0].reason));
+    assert_true(rows[1].until == again[1].until);
+    source_set_free(after);
+
+    after = source_set_new(&settings);
+    now.wall = then.wall + TICK_S(400); /* all is over */
+    source_keep_restore(after, rows, 2, now);
+    view = source_get_view(after, A, now.tick);
+    assert_false(view.is_suspended || view.is_broken);
+    assert_int_equal(SOURCE_REFUSED, view.rests[SOURCE_WHOLE].cause);
+    source_on_attempt(after, A, 0, now.tick);
+    assert_int_equal(SOURCE_USE_NO, source_may_use(after, A, now.tick + 1));
+    source_set_free(after);
+    source_set_free(before);
+}
+
+/* Goal: rows that no writer made bar nothing. */
+static void test_rows_without_sense(void **state)
+{
+    struct tick_now now = {TICK_S(1000), 5000 * SETTINGS_DAY};
+    struct source_kept good = {.name = "a",
+                               .part = SOURCE_WHOLE,
+                               .cause = SOURCE_REFUSED,
+                               .until = now.wall + TICK_S(60),
+                               .evidence_count = 1};
+    static const char *const names_of_cases[] = {"good",   "part", "cause", "well",  "name",
+                                                 "reason", "said", "count", "month", "unknown"};
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(names_of_cases); i++) {
+        struct source_set *sources = source_set_new(&settings);
+        struct source_kept row = good;
+        print_message("# case: %s\n", names_of_cases[i]);
+        row.part = i == 1 ? SOURCE_KEPT_SUSPENSION + 1 : row.part;
+        row.cause = i == 2 ? SOURCE_CAUSE_COUNT : i == 3 ? SOURCE_WELL : row.cause;
+        if (i == 4)
+            memset(row.name, 'a', sizeof(row.name));
+        if (i == 5)
+            memset(row.reason, 'a', sizeof(row.reason));
+        if (i == 6)
+            row.evidence[0].said[0] = '\x1b';
+        row.evidence_count = i == 7 ? SOURCE_EVIDENCE_MAX + 1 : 1;
+        row.until += i == 8 ? (wall_us)SOURCE_KEPT_TIME_MAX : 0;
+        row.name[0] = i == 9 ? 'x' : row.name[0];
+        source_keep_restore(sources, &row, 1, now);
+        assert_int_equal(i == 0, source_get_view(sources, A, now.tick).is_broken);
+        source_set_free(sources);
+    }
+}
+
 /* ---- shards ---- */
 
 static void to_other(void *context, const struct source_news *news)
@@ -360,6 +437,8 @@ int main(void)
         cmocka_unit_test(test_share),
         cmocka_unit_test(test_switched_off),
         cmocka_unit_test(test_memory_of_refusals),
+        cmocka_unit_test(test_restart),
+        cmocka_unit_test(test_rows_without_sense),
         cmocka_unit_test(test_shards),
     };
 

@@ -9,7 +9,8 @@
  * A delivery that goes over another shard's connection, because its site has fewer slots than there
  * are shards with mail for it.
  *
- * The same road takes what shards tell each other of their sources (SOURCE), one message each.
+ * The same road takes what shards tell each other of their sources (SOURCE), in pieces that come
+ * in a row: nothing of it is lost, or owed, when the process ends.
  *
  * Two messages each way: BEGIN and CANCEL from the owner, exactly one RESULT from the holder. What
  * they carry is a pointer; the memory changes hands with it: the holder's from BEGIN to RESULT, the
@@ -17,13 +18,20 @@
  * shard: envelope and body are flat copies (such deliveries are rare by definition, and a copy is
  * what keeps pools unshared).
  */
+#define HANDOVER_PIECE 48u
+_Static_assert(sizeof(struct source_news) % HANDOVER_PIECE == 0, "travels in whole pieces");
+
 enum handover_kind { HANDOVER_BEGIN, HANDOVER_CANCEL, HANDOVER_RESULT, HANDOVER_SOURCE };
 
 struct handover_message {
     enum handover_kind kind;
-    struct handover *handover;
-    struct source_news *news; /* SOURCE: heap, the receiver's from then on */
+    uint32_t from, offset; /* SOURCE: the shard, and where in its struct source_news this is */
+    union {
+        struct handover *handover;
+        uint8_t piece[HANDOVER_PIECE];
+    };
 };
+_Static_assert(sizeof(struct handover_message) <= 64, "fits the payload of a ring message");
 
 struct handover {
     /* written by the owner before BEGIN */

@@ -537,6 +537,8 @@ struct transfer *transfer_new(const struct transfer_options *options,
     };
     transfer->client = client_new(&client, settings);
     transfer->sources = source_set_new(settings);
+    transfer->news_drafts = calloc(options->sites.shard_count, sizeof(*transfer->news_drafts));
+    CHECK(transfer->news_drafts != NULL);
     source_set_tell(transfer->sources, transfer, transfer_on_source_news);
     transfer->warmup_next = settings_warmup_next(settings, now.wall);
     return transfer;
@@ -580,6 +582,7 @@ void transfer_free(struct transfer *transfer)
     transfer_places_free(transfer);
     transfer_sites_free(transfer);
     source_set_free(transfer->sources);
+    free(transfer->news_drafts);
     qmgr_free(transfer->qmgr);
     site_set_free(transfer->sites);
     transfer_bounces_free(transfer);

@@ -165,8 +165,7 @@ void transfer_on_handover(struct transfer *transfer, const struct handover_messa
         transfer_on_handover_result(transfer, message->handover);
         break;
     case HANDOVER_SOURCE:
-        source_on_news(transfer->sources, message->news);
-        free(message->news);
+        transfer_source_on_piece(transfer, message);
         break;
     }
 }

@@ -197,7 +197,8 @@ struct transfer {
     struct tick_now
         now; /* of this turn: the clients' and sites' callbacks have no clock of their own */
     struct source_set *sources;
-    wall_us warmup_next; /* when a source has another day of its warm-up */
+    struct source_news *news_drafts; /* by shard: what it is telling */
+    wall_us warmup_next;             /* when a source has another day of its warm-up */
     struct transfer_line_list resolving, woken, settling;
     struct transfer_place_list woken_places;
     struct transfer_site *sites_by_key[TRANSFER_SITE_BUCKETS];
@@ -333,6 +334,8 @@ void transfer_source_refused(struct transfer *transfer, const struct transfer_jo
 /** May another source of the pool be used, and does the job's site not refuse it? */
 bool transfer_source_has_other(const struct transfer *transfer, const struct transfer_job *job,
                                const struct settings_pool *pool);
+/** Of what another shard tells. */
+void transfer_source_on_piece(struct transfer *transfer, const struct handover_message *message);
 /** For the other shards. */
 void transfer_on_source_news(void *context, const struct source_news *news);
 

@@ -5,12 +5,11 @@
  *
  * Invariants
  *   1. A member of a place of earlier settings tells nothing: its number may be another source's.
- *   2. News are copied for each shard, and theirs from then on.
+ *   2. News go to each shard in pieces, in a row; the last piece makes them whole.
  */
 #include "relay/transfer_internal.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "base/log.h"
 
@@ -160,11 +159,22 @@ void transfer_on_source_news(void *context, const struct source_news *news)
     for (uint32_t i = 0; i < transfer->options.sites.shard_count; i++) {
         if (i == transfer->options.shard)
             continue;
-        struct source_news *copy = malloc(sizeof(*copy));
-        CHECK(copy != NULL);
-        *copy = *news;
-        transfer->options.send_handover(
-            transfer->options.server, i,
-            &(struct handover_message){.kind = HANDOVER_SOURCE, .news = copy});
+        for (uint32_t from = 0; from < sizeof(*news); from += HANDOVER_PIECE) {
+            struct handover_message message = {
+                .kind = HANDOVER_SOURCE, .from = transfer->options.shard, .offset = from};
+            memcpy(message.piece, (const uint8_t *)news + from, HANDOVER_PIECE);
+            transfer->options.send_handover(transfer->options.server, i, &message);
+        }
     }
+}
+
+void transfer_source_on_piece(struct transfer *transfer, const struct handover_message *message)
+{
+    CHECK(message->from < transfer->options.sites.shard_count);
+    struct source_news *draft = &transfer->news_drafts[message->from];
+
+    CHECK(message->offset <= sizeof(*draft) - HANDOVER_PIECE);
+    memcpy((uint8_t *)draft + message->offset, message->piece, HANDOVER_PIECE);
+    if (message->offset + HANDOVER_PIECE == sizeof(*draft))
+        source_on_news(transfer->sources, draft);
 }

@@ -165,8 +165,11 @@ struct config_dkim {
 };
 
 struct config_records {
-    const char *file; /* NULL: none */
+    const char *file, *accounting; /* NULL: none */
     uint32_t buffer_count;
+    uint64_t rotate_size; /* as the next three: record_file.h */
+    tick_us rotate_time, sync_time;
+    uint32_t keep;
 };
 
 /* Management over HTTP. */

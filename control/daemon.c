@@ -38,6 +38,7 @@
 #include "control/http.h"
 #include "control/keeper.h"
 #include "control/notify.h"
+#include "control/record_csv.h"
 #include "control/reload.h"
 
 #define DESCRIPTORS_BESIDE 256u /* files, eventfds, the control socket */
@@ -322,18 +323,25 @@ static void descriptors_raise(struct config *config)
 
 static bool records_open(struct daemon *daemon)
 {
-    const struct config *config = daemon->config;
+    const struct config_records *config = &daemon->config->records;
+    struct record_file_options json = {config->file,        "",           config->rotate_size,
+                                       config->rotate_time, config->keep, config->sync_time};
+    struct record_file_options csv = json;
     struct record_writer_options options = {
-        .path = config->records.file,
-        .shard_count = config->cores,
-        .buffer_count = config->records.buffer_count,
+        .json = config->file == NULL ? NULL : &json,
+        .csv = config->accounting == NULL ? NULL : &csv,
+        .shard_count = daemon->config->cores,
+        .buffer_count = config->buffer_count,
     };
+    const char *path = "";
 
-    if (config->records.file == NULL)
+    csv.path = config->accounting;
+    csv.head = record_csv_head;
+    if (options.json == NULL && options.csv == NULL)
         return true;
-    if (record_writer_new(&options, &daemon->records) == ERR_OK)
+    if (record_writer_new(&options, &daemon->records, &path) == ERR_OK)
         return true;
-    log_line(LOG_FATAL, "cannot write records to %s: %s", config->records.file, strerror(errno));
+    log_line(LOG_FATAL, "cannot write records to %s: %s", path, strerror(errno));
     return false;
 }
 
@@ -445,6 +453,8 @@ static void tell_what_runs(const struct config *config)
                  settings->listeners[i].offer_starttls ? "yes" : "no");
     log_line(LOG_INFO, "spool=%s", config->spool.directory);
     log_line(LOG_INFO, "records=%s", config->records.file == NULL ? "none" : config->records.file);
+    if (config->records.accounting != NULL)
+        log_line(LOG_INFO, "accounting=%s", config->records.accounting);
     log_line(LOG_INFO, "control=%s", config->control_socket);
     if (config->http.listen.port != 0)
         log_line(LOG_INFO, "http=%s", flow_address_format(&config->http.listen, address));
@@ -464,8 +474,7 @@ static void daemon_serve(struct daemon *daemon)
 {
     if (!daemon_run(daemon)) {
         if (daemon->records != NULL && !record_writer_finish(daemon->records, RECORDS_STOP_SECONDS))
-            log_line(LOG_WARNING, "records=%s: some could not be written",
-                     daemon->config->records.file);
+            log_line(LOG_WARNING, "event=stop: some records could not be written");
         log_line(LOG_WARNING, "event=stop: shutdown_timeout is over; the rest is on disk");
         daemon_leave(daemon);
     }

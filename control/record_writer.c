@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The record writer: one ring per shard, one thread that empties them into one file.
+ * The record writer: one ring per shard, one thread that empties them into files (record_file.h).
  *
- *   shard --record_ring_push()--> ring --writer_drain()--> line buffer --writer_flush()--> file
+ *   shard --record_ring_push()--> ring --writer_drain()--> lines --writer_flush()--> files
  *
  * Invariants
  *   1. Each ring has one producer (its shard) and one consumer (the writer): tail is written by the
  *      producer alone, head by the consumer alone; each publishes with release and reads the
  *      other's with acquire.
  *   2. A shard never waits. A full ring drops the record and counts it.
- *   3. Written + dropped = emitted, once the writer is freed.
- *   4. Lines are whole: after a write that ended in the middle, the next one starts on a new line.
+ *   3. With one file of JSON, written + dropped = emitted, once the writer is freed.
  *
  * Sleep. The writer sets `is_asleep`, full fence (A), looks at the rings once more, then waits on
  * the eventfd. A producer publishes its tail, full fence (B), then looks at `is_asleep`. A pairs
@@ -20,7 +19,6 @@
 #include "control/record_writer.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdalign.h>
@@ -32,12 +30,12 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "control/record_csv.h"
 #include "control/record_json.h"
 
-#define LINE_BUFFER_SIZE (256u * 1024u)
-#define DRAIN_BURST      256u
-#define LINGER_MS        1
-#define CACHE_LINE       64
+#define DRAIN_BURST 256u
+#define LINGER_MS   1
+#define CACHE_LINE  64
 
 struct record_ring {
     alignas(CACHE_LINE) _Atomic uint64_t tail; /* producer */
@@ -49,22 +47,22 @@ struct record_ring {
     struct record_writer *writer;
 };
 
+enum format { FORMAT_JSON, FORMAT_CSV, FORMAT_COUNT };
+
 struct record_writer {
-    char *path;
     struct record_ring *rings;
     uint32_t ring_count;
-    int fd, eventfd;
+    int eventfd;
     pthread_t thread;
     bool is_finished; /* and joined */
     atomic_bool is_asleep, must_reopen, must_stop;
 
     /* the thread's own */
-    char *lines;
-    uint32_t lines_size, lines_count; /* octets, records */
-    bool is_torn;                     /* the last write ended in the middle of a line */
+    struct record_file files[FORMAT_COUNT];
+    bool has_file[FORMAT_COUNT];
     struct record_time time;
 
-    _Atomic uint64_t written, dropped_unwritten, write_failures;
+    _Atomic uint64_t written, lost, failures; /* of the files, for others to read */
 };
 
 /* ---- the shard's side ---- */
@@ -105,50 +103,53 @@ static void record_forget(void *context, const struct record *record)
 
 /* ---- the thread ---- */
 
-/* All octets, or false with errno; *ret_done octets were written. */
-static bool write_all(int fd, const char *octets, uint32_t size, uint32_t *ret_done)
+static tick_us tick_read(void)
 {
-    *ret_done = 0;
-    while (*ret_done < size) {
-        ssize_t got = write(fd, octets + *ret_done, size - *ret_done);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return false;
-        *ret_done += (uint32_t)got;
+    const struct tick_source *clock = tick_source_system();
+
+    return clock->monotonic(clock->context);
+}
+
+static void stats_publish(struct record_writer *writer)
+{
+    uint64_t written = 0, lost = 0, failures = 0;
+
+    for (uint32_t i = 0; i < FORMAT_COUNT; i++) {
+        written += writer->files[i].written;
+        lost += writer->files[i].lost;
+        failures += writer->files[i].failures;
     }
-    return true;
+    atomic_store_explicit(&writer->written, written, memory_order_relaxed);
+    atomic_store_explicit(&writer->lost, lost, memory_order_relaxed);
+    atomic_store_explicit(&writer->failures, failures, memory_order_relaxed);
 }
 
-static void writer_fail(struct record_writer *writer, uint32_t done)
+static void writer_flush(struct record_writer *writer, bool must_reopen)
 {
-    uint32_t whole = 0;
+    tick_us now = tick_read();
 
-    for (uint32_t i = 0; i < done; i++)
-        whole += writer->lines[i] == '\n';
-    writer->is_torn = writer->is_torn || (done > 0 && writer->lines[done - 1] != '\n');
-    atomic_fetch_add_explicit(&writer->written, whole, memory_order_relaxed);
-    atomic_fetch_add_explicit(&writer->dropped_unwritten, writer->lines_count - whole,
-                              memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&writer->write_failures, 1, memory_order_relaxed) == 0)
-        log_line(LOG_ERROR, "records file=%s error=\"%s\": records are being dropped", writer->path,
-                 strerror(errno));
+    for (uint32_t i = 0; i < FORMAT_COUNT; i++) {
+        if (writer->has_file[i] && must_reopen)
+            record_file_reopen(&writer->files[i], now);
+        else if (writer->has_file[i])
+            record_file_flush(&writer->files[i], now);
+    }
+    stats_publish(writer);
 }
 
-static void writer_flush(struct record_writer *writer)
+static void record_write(struct record_writer *writer, const struct record *record, tick_us now)
 {
-    uint32_t done;
+    struct record_file *json = &writer->files[FORMAT_JSON], *csv = &writer->files[FORMAT_CSV];
 
-    if (writer->lines_size == 0)
+    if (writer->has_file[FORMAT_JSON])
+        record_file_take(json,
+                         record_json_format(record, &writer->time,
+                                            record_file_room(json, RECORD_JSON_SIZE_MAX, now)));
+    if (!writer->has_file[FORMAT_CSV])
         return;
-    if (writer->is_torn && write_all(writer->fd, "\n", 1, &done))
-        writer->is_torn = false;
-    if (write_all(writer->fd, writer->lines, writer->lines_size, &done))
-        atomic_fetch_add_explicit(&writer->written, writer->lines_count, memory_order_relaxed);
-    else
-        writer_fail(writer, done);
-    writer->lines_size = 0;
-    writer->lines_count = 0;
+    uint32_t size = record_csv_format(record, record_file_room(csv, RECORD_CSV_SIZE_MAX, now));
+    if (size > 0)
+        record_file_take(csv, size);
 }
 
 static uint32_t ring_drain(struct record_writer *writer, struct record_ring *ring)
@@ -156,15 +157,13 @@ static uint32_t ring_drain(struct record_writer *writer, struct record_ring *rin
     uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
     uint64_t count = atomic_load_explicit(&ring->tail, memory_order_acquire) - head;
 
+    if (count == 0)
+        return 0;
     if (count > DRAIN_BURST)
         count = DRAIN_BURST;
-    for (uint64_t i = 0; i < count; i++) {
-        if (LINE_BUFFER_SIZE - writer->lines_size < RECORD_JSON_SIZE_MAX)
-            writer_flush(writer);
-        writer->lines_size += record_json_format(&ring->slots[(head + i) & ring->mask],
-                                                 &writer->time, writer->lines + writer->lines_size);
-        writer->lines_count++;
-    }
+    tick_us now = tick_read();
+    for (uint64_t i = 0; i < count; i++)
+        record_write(writer, &ring->slots[(head + i) & ring->mask], now);
     atomic_store_explicit(&ring->head, head + count, memory_order_release);
     return (uint32_t)count;
 }
@@ -179,25 +178,6 @@ static uint32_t writer_drain(struct record_writer *writer)
     return count;
 }
 
-static int file_open(const char *path)
-{
-    return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
-}
-
-static void writer_open_anew(struct record_writer *writer)
-{
-    int fd = file_open(writer->path);
-
-    if (fd < 0) {
-        log_line(LOG_ERROR, "records file=%s error=\"%s\": the old file is kept", writer->path,
-                 strerror(errno));
-        return;
-    }
-    close(writer->fd);
-    writer->fd = fd;
-    writer->is_torn = false;
-}
-
 static bool writer_has_work(const struct record_writer *writer)
 {
     for (uint32_t i = 0; i < writer->ring_count; i++) {
@@ -209,17 +189,34 @@ static bool writer_has_work(const struct record_writer *writer)
     return atomic_load(&writer->must_stop) || atomic_load(&writer->must_reopen);
 }
 
+/* Until a file is to be turned over or synced; -1: for as long as nothing comes. */
+static int wait_ms(const struct record_writer *writer)
+{
+    tick_us deadline = TICK_NEVER, now = tick_read();
+
+    for (uint32_t i = 0; i < FORMAT_COUNT; i++) {
+        if (writer->has_file[i] && record_file_deadline(&writer->files[i]) < deadline)
+            deadline = record_file_deadline(&writer->files[i]);
+    }
+    if (deadline == TICK_NEVER)
+        return -1;
+    if (deadline <= now)
+        return 0;
+    return deadline - now > TICK_S(3600) ? 3600000 : (int)((deadline - now) / 1000 + 1);
+}
+
 static void writer_sleep(struct record_writer *writer)
 {
     struct timespec linger = {.tv_nsec = LINGER_MS * 1000000l};
     struct pollfd wait = {.fd = writer->eventfd, .events = POLLIN};
     uint64_t count;
+    int patience = wait_ms(writer);
 
     nanosleep(&linger, NULL);
     atomic_store_explicit(&writer->is_asleep, true, memory_order_relaxed);
     atomic_thread_fence(memory_order_seq_cst); /* A, pairs with B in record_ring_push() */
     if (!writer_has_work(writer))
-        poll(&wait, 1, -1);
+        poll(&wait, 1, patience);
     atomic_store_explicit(&writer->is_asleep, false, memory_order_relaxed);
     ssize_t size = read(writer->eventfd, &count, sizeof(count));
     (void)size; /* EAGAIN: nobody had written */
@@ -236,11 +233,9 @@ static void *writer_main(void *argument)
         uint32_t count = writer_drain(writer);
         bool must_reopen = atomic_exchange(&writer->must_reopen, false);
         if (count == 0 || must_reopen)
-            writer_flush(writer);
-        if (must_reopen)
-            writer_open_anew(writer);
+            writer_flush(writer, must_reopen);
         if (must_stop && (count == 0 || --rounds_left == 0)) {
-            writer_flush(writer);
+            writer_flush(writer, false);
             return NULL;
         }
         if (count == 0)
@@ -269,32 +264,44 @@ static void rings_make(struct record_writer *writer, uint32_t buffer_count)
 
 static void writer_release(struct record_writer *writer)
 {
+    for (uint32_t i = 0; i < FORMAT_COUNT; i++) {
+        if (writer->has_file[i])
+            record_file_close(&writer->files[i]);
+    }
     for (uint32_t i = 0; i < writer->ring_count; i++)
         free(writer->rings[i].slots);
     free(writer->rings);
-    free(writer->lines);
-    free(writer->path);
-    if (writer->fd >= 0)
-        close(writer->fd);
     if (writer->eventfd >= 0)
         close(writer->eventfd);
     free(writer);
 }
 
+/* Open what is wanted; *ret_path: which could not be. */
+static enum err files_open(struct record_writer *writer,
+                           const struct record_writer_options *options, const char **ret_path)
+{
+    const struct record_file_options *wanted[FORMAT_COUNT] = {options->json, options->csv};
+
+    for (uint32_t i = 0; i < FORMAT_COUNT; i++) {
+        if (wanted[i] == NULL)
+            continue;
+        *ret_path = wanted[i]->path;
+        TRY(record_file_open(&writer->files[i], wanted[i]));
+        writer->has_file[i] = true;
+    }
+    return ERR_OK;
+}
+
 enum err record_writer_new(const struct record_writer_options *options,
-                           struct record_writer **ret_writer)
+                           struct record_writer **ret_writer, const char **ret_path)
 {
     struct record_writer *writer = calloc(1, sizeof(*writer));
 
     CHECK(writer != NULL && options->shard_count > 0 && options->buffer_count > 0);
     writer->ring_count = options->shard_count;
-    writer->path = strdup(options->path);
-    writer->lines = malloc(LINE_BUFFER_SIZE);
-    CHECK(writer->path != NULL && writer->lines != NULL);
     rings_make(writer, options->buffer_count);
     writer->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    writer->fd = file_open(writer->path);
-    if (writer->fd < 0 || writer->eventfd < 0 ||
+    if (files_open(writer, options, ret_path) != ERR_OK || writer->eventfd < 0 ||
         (errno = pthread_create(&writer->thread, NULL, writer_main, writer)) != 0) {
         int error = errno;
         writer_release(writer);
@@ -349,8 +356,8 @@ struct record_writer_stats record_writer_get_stats(const struct record_writer *w
 {
     struct record_writer_stats stats = {
         .written = atomic_load_explicit(&writer->written, memory_order_relaxed),
-        .dropped = atomic_load_explicit(&writer->dropped_unwritten, memory_order_relaxed),
-        .write_failures = atomic_load_explicit(&writer->write_failures, memory_order_relaxed),
+        .dropped = atomic_load_explicit(&writer->lost, memory_order_relaxed),
+        .write_failures = atomic_load_explicit(&writer->failures, memory_order_relaxed),
     };
 
     for (uint32_t i = 0; i < writer->ring_count; i++)

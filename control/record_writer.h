@@ -2,29 +2,31 @@
 #ifndef CONTROL_RECORD_WRITER_H
 #define CONTROL_RECORD_WRITER_H
 
+#include "control/record_file.h"
 #include "relay/record.h"
 
 /*
- * One thread that turns the records of all shards into JSON lines of one file. A shard's sink is
- * its own ring: emitting never waits; when the writer is slow, records are dropped and counted.
+ * One thread that turns the records of all shards into lines of files. A shard's sink is its own
+ * ring: emitting never waits; when the writer is slow, records are dropped and counted.
  */
 struct record_writer;
 
 struct record_writer_options {
-    const char *path; /* appended to; made with mode 0640 when missing. Borrowed. */
+    const struct record_file_options *json; /* a line of JSON for each; NULL: no such file */
+    const struct record_file_options *csv;  /* a line of PowerMTA's accounting; NULL: none */
     uint32_t shard_count;
     uint32_t buffer_count; /* records per shard; rounded up to a power of two */
 };
 
 struct record_writer_stats {
-    uint64_t written, dropped; /* records; dropped: ring full, or the write failed */
-    uint64_t write_failures;
+    uint64_t written, dropped; /* lines; dropped: ring full, or the write failed */
+    uint64_t write_failures;   /* and failures to turn over or to sync */
 };
 
-/** Opens the file and starts the thread. Errors: ERR_SYSTEM, errno says why. */
+/** Opens the files and starts the thread. Errors: ERR_SYSTEM, errno says why, *ret_path which. */
 enum err record_writer_new(const struct record_writer_options *options,
-                           struct record_writer **ret_writer) MUST_CHECK;
-/** Write what is in the rings, end the thread, close the file. No shard may emit any more. */
+                           struct record_writer **ret_writer, const char **ret_path) MUST_CHECK;
+/** Write what is in the rings, end the thread, close the files. No shard may emit any more. */
 void record_writer_free(struct record_writer *writer);
 /** Write what was emitted before this call, though shards may go on emitting, and end the thread.
  * False: not done within so many seconds. Only record_writer_free() may follow, after true. */
@@ -33,7 +35,7 @@ bool record_writer_finish(struct record_writer *writer, uint32_t seconds);
 struct record_sink record_writer_sink(struct record_writer *writer, uint32_t shard);
 /** A sink that takes everything and keeps nothing. */
 struct record_sink record_sink_none(void);
-/** Open the file anew before the next write (it was renamed). Any thread. */
+/** Open the files anew before the next write (they were renamed). Any thread. */
 void record_writer_reopen(struct record_writer *writer);
 /** Any thread. */
 struct record_writer_stats record_writer_get_stats(const struct record_writer *writer);

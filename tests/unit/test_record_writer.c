@@ -195,9 +195,12 @@ static const char *path_of(const char *name)
 
 static struct record_writer *writer_on(const char *path, uint32_t shards, uint32_t buffer_count)
 {
-    struct record_writer_options options = {path, shards, buffer_count};
+    struct record_file_options file = {.path = path, .head = ""};
+    struct record_writer_options options = {
+        .json = &file, .shard_count = shards, .buffer_count = buffer_count};
     struct record_writer *writer = NULL;
-    assert_int_equal(ERR_OK, record_writer_new(&options, &writer));
+    const char *which;
+    assert_int_equal(ERR_OK, record_writer_new(&options, &writer, &which));
     return writer;
 }
 
@@ -405,11 +408,16 @@ static void test_finish_while_emitting(void **state)
 
 static void test_file_that_cannot_be_made(void **state)
 {
-    struct record_writer_options options = {"/nonexistent/records", 1, 64};
+    struct record_file_options json = {.path = path_of("made"), .head = ""};
+    struct record_file_options csv = {.path = "/nonexistent/records", .head = ""};
+    struct record_writer_options options = {
+        .json = &json, .csv = &csv, .shard_count = 1, .buffer_count = 64};
     struct record_writer *writer = NULL;
+    const char *which = NULL;
 
     (void)state;
-    assert_int_equal(ERR_SYSTEM, record_writer_new(&options, &writer));
+    assert_int_equal(ERR_SYSTEM, record_writer_new(&options, &writer, &which));
+    assert_string_equal(csv.path, which);
     assert_null(writer);
 }
 
@@ -428,7 +436,7 @@ int main(void)
         cmocka_unit_test(test_finish_while_emitting),
         cmocka_unit_test(test_file_that_cannot_be_made),
     };
-    static const char *const names[] = {"threads", "fifo", "reopen", "reopen.1", "finish"};
+    static const char *const names[] = {"threads", "fifo", "reopen", "reopen.1", "finish", "made"};
 
     CHECK(mkdtemp(directory) != NULL);
     int failed = cmocka_run_group_tests_name("record_writer", tests, NULL, NULL);

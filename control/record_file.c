@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/record_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/log.h"
+
+#define PATH_SIZE (4096u + 16u)
+
+/* All octets, or false with errno; *ret_done octets were written. */
+static bool write_all(int fd, const char *octets, uint32_t size, uint32_t *ret_done)
+{
+    *ret_done = 0;
+    while (*ret_done < size) {
+        ssize_t got = write(fd, octets + *ret_done, size - *ret_done);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return false;
+        *ret_done += (uint32_t)got;
+    }
+    return true;
+}
+
+/* The first complaint of a kind is told, the rest is counted. */
+static void complain(struct record_file *file, const char *what)
+{
+    if (file->failures++ == 0)
+        log_line(LOG_ERROR, "records file=%s error=\"%s\": %s", file->options.path, strerror(errno),
+                 what);
+}
+
+/* Open, and begin it when it is empty. False with errno. */
+static bool file_begin(struct record_file *file)
+{
+    struct stat status = {0};
+    uint32_t head_size = (uint32_t)strlen(file->options.head), done = 0;
+    int fd = open(file->options.path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+
+    if (fd < 0)
+        return false;
+    if (file->fd >= 0)
+        close(file->fd);
+    file->fd = fd;
+    file->is_torn = false;
+    file->began = file->sync_since = 0;
+    file->is_regular = fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+    file->file_size = file->is_regular ? (uint64_t)status.st_size : 0;
+    if (file->file_size == 0 && head_size > 0 &&
+        !write_all(fd, file->options.head, head_size, &done))
+        complain(file, "it has no first line");
+    file->file_size += done;
+    return true;
+}
+
+enum err record_file_open(struct record_file *file, const struct record_file_options *options)
+{
+    *file = (struct record_file){.options = *options, .fd = -1};
+    file->lines = malloc(RECORD_FILE_BUFFER_SIZE);
+    CHECK(file->lines != NULL);
+    if (file_begin(file))
+        return ERR_OK;
+    int error = errno;
+    free(file->lines);
+    file->lines = NULL;
+    errno = error;
+    return ERR_SYSTEM;
+}
+
+static void file_sync(struct record_file *file)
+{
+    if (file->sync_since != 0 && fdatasync(file->fd) != 0 && errno != EINVAL)
+        complain(file, "what was written may not be on the disk");
+    file->sync_since = 0;
+}
+
+static const char *old_name(const struct record_file *file, uint32_t number, char name[PATH_SIZE])
+{
+    (void)snprintf(name, PATH_SIZE, "%s.%u", file->options.path, number);
+    return name;
+}
+
+/* NAME becomes NAME.1 and so on, the oldest first. What cannot be renamed is kept, and grows. */
+static void file_turn(struct record_file *file)
+{
+    char from[PATH_SIZE], to[PATH_SIZE];
+    uint32_t keep = file->options.keep;
+    bool is_moved;
+
+    file_sync(file);
+    for (uint32_t i = keep; i > 1; i--)
+        (void)rename(old_name(file, i - 1, from), old_name(file, i, to));
+    is_moved = keep == 0 ? unlink(file->options.path) == 0
+                         : rename(file->options.path, old_name(file, 1, to)) == 0;
+    if (!is_moved || !file_begin(file))
+        complain(file, "it could not be turned over");
+    file->began = 0; /* what could not be moved is tried again with the next lines */
+}
+
+static void lines_write(struct record_file *file, tick_us now)
+{
+    uint32_t done, whole = 0;
+
+    if (file->size == 0)
+        return;
+    if (file->is_torn && write_all(file->fd, "\n", 1, &done))
+        file->is_torn = false;
+    if (write_all(file->fd, file->lines, file->size, &done)) {
+        whole = file->count;
+    } else {
+        for (uint32_t i = 0; i < done; i++)
+            whole += file->lines[i] == '\n';
+        file->is_torn = file->is_torn || (done > 0 && file->lines[done - 1] != '\n');
+        complain(file, "records are being dropped");
+    }
+    file->written += whole;
+    file->lost += file->count - whole;
+    file->file_size += done;
+    if (file->began == 0)
+        file->began = now;
+    if (file->sync_since == 0 && file->options.sync_time > 0 && done > 0)
+        file->sync_since = now;
+    file->size = file->count = 0;
+}
+
+static bool is_turn_due(const struct record_file *file, tick_us now)
+{
+    if (!file->is_regular || file->began == 0)
+        return false; /* an empty file is not turned over */
+    if (file->options.rotate_size > 0 && file->file_size >= file->options.rotate_size)
+        return true;
+    return file->options.rotate_time > 0 && now >= file->began + file->options.rotate_time;
+}
+
+void record_file_flush(struct record_file *file, tick_us now)
+{
+    lines_write(file, now);
+    if (file->sync_since != 0 && now >= file->sync_since + file->options.sync_time)
+        file_sync(file);
+    if (is_turn_due(file, now))
+        file_turn(file);
+}
+
+tick_us record_file_deadline(const struct record_file *file)
+{
+    tick_us deadline = TICK_NEVER;
+
+    if (file->sync_since != 0)
+        deadline = file->sync_since + file->options.sync_time;
+    if (file->options.rotate_time > 0 && file->is_regular && file->began != 0 &&
+        file->began + file->options.rotate_time < deadline)
+        deadline = file->began + file->options.rotate_time;
+    return deadline;
+}
+
+char *record_file_room(struct record_file *file, uint32_t size_max, tick_us now)
+{
+    CHECK(size_max <= RECORD_FILE_BUFFER_SIZE);
+    if (RECORD_FILE_BUFFER_SIZE - file->size < size_max)
+        record_file_flush(file, now);
+    return file->lines + file->size;
+}
+
+void record_file_take(struct record_file *file, uint32_t size)
+{
+    file->size += size;
+    file->count++;
+}
+
+void record_file_reopen(struct record_file *file, tick_us now)
+{
+    record_file_flush(file, now);
+    file_sync(file);
+    if (!file_begin(file))
+        complain(file, "the old file is kept");
+}
+
+void record_file_close(struct record_file *file)
+{
+    const struct tick_source *clock = tick_source_system();
+
+    lines_write(file, clock->monotonic(clock->context));
+    file_sync(file);
+    close(file->fd);
+    free(file->lines);
+}

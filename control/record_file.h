@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CONTROL_RECORD_FILE_H
+#define CONTROL_RECORD_FILE_H
+
+#include "base/err.h"
+#include "base/tick.h"
+
+/*
+ * A file of lines that is appended to, and turned over: when it is large or old enough it becomes
+ * NAME.1, what was that NAME.2, and so on; the oldest goes. Its owner's thread alone; it blocks on
+ * the disk.
+ *
+ * Lines are whole: after a write that ended in the middle, the next one starts on a new line.
+ */
+#define RECORD_FILE_BUFFER_SIZE (256u * 1024u)
+
+struct record_file_options {
+    const char *path;     /* borrowed; made with mode 0640 when missing */
+    const char *head;     /* first line of every file, with its newline; "": none */
+    uint64_t rotate_size; /* octets beyond which it is turned over; 0: whatever its size */
+    tick_us rotate_time;  /* after its first line; 0: whatever its age */
+    uint32_t keep;        /* older files; 0: none is kept */
+    tick_us sync_time;    /* what is written is on the disk so soon; 0: when the system likes */
+};
+
+struct record_file {
+    struct record_file_options options;
+    int fd;
+    char *lines;
+    uint32_t size, count; /* of the buffer: octets, lines */
+    uint64_t file_size;
+    tick_us began;      /* its first line; 0: none yet */
+    tick_us sync_since; /* the oldest of what is written and not synced; 0: nothing is */
+    bool is_torn;       /* the last write ended in the middle of a line */
+    bool is_regular;    /* a pipe or a device is not turned over */
+    uint64_t written, lost, failures; /* lines, lines, writes */
+};
+
+/** Errors: ERR_SYSTEM with errno; nothing is left behind. */
+enum err record_file_open(struct record_file *file,
+                          const struct record_file_options *options) MUST_CHECK;
+/** Flushes. */
+void record_file_close(struct record_file *file);
+/** Room for one more line of at most `size_max` octets; flushes when there was none. The line is
+ * there with record_file_take(). CHECKs size_max <= RECORD_FILE_BUFFER_SIZE. */
+char *record_file_room(struct record_file *file, uint32_t size_max, tick_us now);
+void record_file_take(struct record_file *file, uint32_t size);
+/** Write what was taken, turn over and sync what is due. */
+void record_file_flush(struct record_file *file, tick_us now);
+/** When record_file_flush() has something to do without new lines; TICK_NEVER: it has not. */
+tick_us record_file_deadline(const struct record_file *file);
+/** Somebody else has moved the file: go on in a new one. */
+void record_file_reopen(struct record_file *file, tick_us now);
+
+#endif

@@ -308,6 +308,8 @@ json_t *admin_queue_row(const struct shard_queue_row *row)
         json, "state",
         json_string(admin_queue_state(row->state, row->is_held, row->is_active, row->is_ready)));
     json_object_set_new(json, "sender", admin_queue_text(row->sender, sizeof(row->sender)));
+    if (row->user[0] != '\0')
+        json_object_set_new(json, "user", admin_queue_text(row->user, sizeof(row->user)));
     json_object_set_new(json, "recipient",
                         admin_queue_text(row->recipient, sizeof(row->recipient)));
     json_object_set_new(json, "domain", admin_queue_text(row->domain, sizeof(row->domain)));

@@ -15,6 +15,7 @@
 #include "control/cli_print.h"
 #include "control/cli_spool.h"
 #include "control/cli_top.h"
+#include "control/cli_user.h"
 #include "control/config.h"
 #include "control/metrics.h"
 
@@ -329,6 +330,12 @@ static enum status check_verb(const struct cli *cli, const struct verb *verb)
     return STATUS_OK;
 }
 
+static enum status user_hash_verb(const struct cli *cli, const struct verb *verb)
+{
+    (void)cli, (void)verb;
+    return cli_user_hash(stdin, stdout) ? STATUS_OK : STATUS_FAILED;
+}
+
 /* docs/counters.md is this text; a test compares. */
 static void counters_reference_write(FILE *out)
 {
@@ -389,7 +396,7 @@ static const struct verb verbs[] = {
      cli_queue_summary_print},
     {"queue list", 0, WORD_MAX, "[TERM=VALUE...] [--limit N]",
      "mail that waits: id domain site source class state older younger sender sender_domain "
-     "recipient",
+     "recipient user",
      list_verb, cli_queue_list_print},
     {"hold", 1, WORD_MAX, "TERM=VALUE...|all [--reason TEXT] [--duration TIME] [--dry-run]",
      "no attempts until released, or for that time; prints the number of the order", order_verb,
@@ -444,6 +451,8 @@ static const struct verb verbs[] = {
     {"spool dump", 1, 2, "DIR [ID]", "its records, or those of one message", spool_verb, NULL},
     {"spool adopt", 2, 2, "FROM TO", "move a dead host's segments into a relay's spool", spool_verb,
      NULL},
+    {"user hash", 0, 0, "", "the hash of a password, read from standard input, for a users file",
+     user_hash_verb, NULL},
     {"version", 0, 0, "", "print the version", version_verb, NULL},
     {"help", 0, 0, "[--reference]", "this list; tab-separated for programs", help_verb, NULL},
 };

@@ -85,6 +85,8 @@ void cli_queue_show_print(const json_t *answer, wall_us now, FILE *out)
 
     fprintf(out, "id         %s\n", cli_shown(first, "id", text));
     fprintf(out, "sender     <%s>\n", cli_shown(first, "sender", text));
+    if (*cli_shown(first, "user", text) != '\0')
+        fprintf(out, "user       %s\n", text);
     fprintf(out, "class      %s\n", cli_shown(first, "class_name", text));
     if (*cli_shown(first, "source", text) != '\0')
         fprintf(out, "source     %s\n", text);

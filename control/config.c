@@ -16,6 +16,8 @@ static void config_free_one(struct config *config)
     reaction_set_free(config->reactions);
     for (uint32_t i = 0; config->keys != NULL && i < config->settings.dkim_count; i++)
         config->key_free(config->keys[i]);
+    if (config->auth_users != NULL)
+        config->auth_users_free(config->auth_users);
     free((void *)config->settings.route_table); /* made once, read only since */
     arena_fini(&config->arena);
     free(config);

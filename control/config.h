@@ -58,8 +58,11 @@ struct config_context {
 struct config_listener {
     uint32_t line, tls_line, limits_line, brakes_line;
     struct settings_listener settings;
+    uint32_t kind; /* enum config_kind */
     const char *certificate, *key, *self_signed;
 };
+
+enum config_kind { CONFIG_KIND_RELAY, CONFIG_KIND_SUBMISSION };
 
 struct config_host {
     uint32_t line;
@@ -222,7 +225,10 @@ struct config {
     struct option_list own_addresses;
     struct option_list dataplane_kernel; /* struct flow_prefix */
     struct option_list dataplane_ports;  /* struct config_port */
-    uint32_t pool_header_line, source_rest_line;
+    uint32_t pool_header_line, source_rest_line, auth_line;
+    const char *auth_users_file;   /* NULL: none */
+    struct auth_users *auth_users; /* what is in it */
+    void (*auth_users_free)(struct auth_users *users);
     uint32_t dns_line, destinations_line, client_line, retry_line, bounce_line, spool_line,
         queue_line, buffers_line, dataplane_line, records_line, control_line, log_line;
 
@@ -251,6 +257,10 @@ enum err config_assemble(struct config *config, struct config_report *report) MU
 /** Errors: ERR_CONFIG_VALUE, ERR_MEMORY. */
 enum err config_complete(struct config *config, struct config_report *report) MUST_CHECK;
 
+/** Part of config_assemble(): who logs in where. */
+void config_auth_assemble(struct config *config, struct config_report *report);
+/** Part of config_complete(): the users. Errors: ERR_MEMORY. */
+enum err config_auth_complete(struct config *config, struct config_report *report) MUST_CHECK;
 /** Part of config_assemble(): the ports, and whether listeners and sources fit them. Errors:
  * ERR_MEMORY. */
 enum err config_dataplane_assemble(struct config *config, struct config_report *report) MUST_CHECK;

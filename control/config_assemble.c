@@ -61,13 +61,14 @@ static void listener_check(struct config_listener *listener, struct config_repor
     else if (has_files && (listener->certificate == NULL || listener->key == NULL))
         config_complain(report, listener->tls_line, "listen[].tls", "`%s` must be given",
                         listener->key == NULL ? "key" : "certificate");
-    listener->settings.offer_starttls = true;
+    listener->settings.offer_starttls = !listener->settings.is_tls_implicit;
 }
 
 static enum err listeners_assemble(struct config *config, struct config_report *report)
 {
     if (config->listen.count == 0 && listen_set_default(config) != ERR_OK)
         return no_memory(report);
+    config_auth_assemble(config, report);
 
     struct config_listener *items = config->listen.items;
     uint32_t count = config->listen.count;

@@ -448,9 +448,11 @@ static void tell_what_runs(const struct config *config)
     log_line(LOG_INFO, "event=start version=%s hostname=%s cores=%u pid=%d", ANGARIUM_VERSION,
              settings->hostname, config->cores, (int)getpid());
     for (uint32_t i = 0; i < settings->listener_count; i++)
-        log_line(LOG_INFO, "listen=%s starttls=%s",
+        log_line(LOG_INFO, "listen=%s tls=%s",
                  flow_address_format(&settings->listeners[i].address, address),
-                 settings->listeners[i].offer_starttls ? "yes" : "no");
+                 settings->listeners[i].offer_starttls    ? "starttls"
+                 : settings->listeners[i].is_tls_implicit ? "implicit"
+                                                          : "none");
     log_line(LOG_INFO, "spool=%s", config->spool.directory);
     log_line(LOG_INFO, "records=%s", config->records.file == NULL ? "none" : config->records.file);
     if (config->records.accounting != NULL)

@@ -4,7 +4,7 @@
  * for each would be most of the work.
  *
  *   {"type":"delivery","time":"2026-11-23T22:17:47.123456Z","id":"...","session":"...",
- *    "sender":"a@x","recipient":"b@y","site":"y","host":"mx.y","peer":"192.0.2.1:25",
+ *    "sender":"a@x","user":"a","recipient":"b@y","site":"y","host":"mx.y","peer":"192.0.2.1:25",
  *    "source":"198.51.100.7:40000","source_name":"out1","size":1234,"code":250,"enhanced":"2.0.0","text":"ok",
  *    "delays":"0.01/0/0.12/0.3","connection_use":1,"tls":"TLSv1.3","attempts":1,"shard":0}
  *
@@ -297,6 +297,7 @@ uint32_t record_json_format(const struct record *record, struct record_time *tim
     put_session(&cursor, record->session);
     put_name(&cursor, "sender"); /* also when it is null: that says something */
     put_string(&cursor, record->sender, sizeof(record->sender));
+    put_string_field(&cursor, "user", record->user, sizeof(record->user));
     put_string_field(&cursor, "recipient", record->recipient, sizeof(record->recipient));
     put_number_field(&cursor, "recipients", record->recipient_count);
     put_string_field(&cursor, "site", record->site, sizeof(record->site));

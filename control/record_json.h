@@ -4,7 +4,7 @@
 
 #include "relay/record.h"
 
-/* A record's text fields have 696 octets in all; each may become six ("\u001f"), and the rest of
+/* A record's text fields have 760 octets in all; each may become six ("\u001f"), and the rest of
  * the line is less than 1,024. */
 #define RECORD_JSON_SIZE_MAX 5632u
 

@@ -453,6 +453,17 @@ static enum err shard_watch(struct shard *shard)
     return ERR_OK;
 }
 
+void shard_free(struct shard *shard)
+{
+    server_free(shard->server);
+    transfer_free(shard->transfer);
+    dns_free(shard->dns);
+    if (shard->adoption != NULL)
+        spool_adoption_free(shard->adoption);
+    spool_free(shard->spool);
+    free(shard);
+}
+
 enum err shard_new(const struct shard_options *options, struct shard **ret_shard)
 {
     struct shard *shard = calloc(1, sizeof(*shard));
@@ -494,8 +505,14 @@ enum err shard_new(const struct shard_options *options, struct shard **ret_shard
         .transfer = shard->transfer,
         .records = options->records,
         .flow_max = options->inbound_flow_max,
+        .is_auth_inline = options->is_auth_inline,
     };
     shard->server = server_new(&server, shard->settings, shard->now);
+    if (server_auth_eventfd(shard->server) >= 0 &&
+        flow_watch(options->plane, server_auth_eventfd(shard->server)) != ERR_OK) {
+        shard_free(shard);
+        return ERR_SYSTEM;
+    }
     *ret_shard = shard;
     return ERR_OK;
 }
@@ -503,15 +520,4 @@ enum err shard_new(const struct shard_options *options, struct shard **ret_shard
 enum err shard_listen(struct shard *shard, uint32_t *ret_index)
 {
     return server_listen(shard->server, ret_index);
-}
-
-void shard_free(struct shard *shard)
-{
-    server_free(shard->server);
-    transfer_free(shard->transfer);
-    dns_free(shard->dns);
-    if (shard->adoption != NULL)
-        spool_adoption_free(shard->adoption);
-    spool_free(shard->spool);
-    free(shard);
 }

@@ -36,6 +36,7 @@ struct shard_options {
     uint32_t connection_max;   /* per (source, site) */
     uint32_t connection_start; /* of these, while nothing is known of the site */
     uint32_t outbound_max;     /* outbound connections of this shard */
+    bool is_auth_inline;       /* passwords are checked without a thread: simulations */
     uint32_t inbound_flow_max; /* flows in use, of all kinds, above which no session is taken */
 };
 
@@ -109,7 +110,7 @@ struct shard_queue_row { /* one recipient of one queued message */
     uint8_t class;
     bool is_active, is_ready, is_held;
     uint32_t order; /* that holds it */
-    char sender[256], recipient[256], domain[256], last_reply[256];
+    char sender[256], recipient[256], domain[256], last_reply[256], user[256];
     char site[64], source[64], class_name[QMGR_CLASS_NAME_SIZE];
 };
 

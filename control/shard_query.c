@@ -27,6 +27,7 @@ static void row_fill(const struct qmgr *queue, struct shard_queue_row *row,
     };
     (void)qmgr_class_name(queue, envelope->class, row->class_name);
     record_text(row->sender, sizeof(row->sender), envelope->sender);
+    record_text(row->user, sizeof(row->user), envelope->user);
     record_text(row->recipient, sizeof(row->recipient),
                 envelope->recipients[recipient_index].address);
     record_text(row->domain, sizeof(row->domain), status->domain);

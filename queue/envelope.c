@@ -22,7 +22,9 @@
  *    7 RECIPIENT_DSN (for recipients of which something was said, by rising index)
  *        0 recipient_index u32    4 notify u8    5 ORCPT, 0 to 500 octets
  *    8 PREFIX (at most once)       1 to 16,384 octets of header fields that go out ahead of the
- * body 9 to 255: unknown here, behind all others; kept verbatim and written back
+ *                                  body
+ *    9 USER (at most once)         1 to 255 octets: who was logged in
+ *   10 to 255: unknown here, behind all others; kept verbatim and written back
  *
  * PROGRESS, types in rising order
  *    1 BASIC (first, once), 24 octets:
@@ -66,6 +68,7 @@ enum envelope_tlv {
     ENVELOPE_TLV_ENVID,
     ENVELOPE_TLV_RECIPIENT_DSN,
     ENVELOPE_TLV_PREFIX,
+    ENVELOPE_TLV_USER,
     ENVELOPE_TLV_KNOWN_END
 };
 
@@ -222,7 +225,8 @@ bool envelope_is_valid(const struct envelope *envelope)
     if (!text_is_valid(envelope->sender, 0, ENVELOPE_ADDRESS_SIZE_MAX) ||
         !text_is_valid(envelope->client, 0, ENVELOPE_CLIENT_SIZE_MAX) ||
         !text_is_valid(envelope->envid, 0, ENVELOPE_ENVID_SIZE_MAX) ||
-        !text_is_valid(envelope->source_pool, 0, ENVELOPE_POOL_SIZE_MAX))
+        !text_is_valid(envelope->source_pool, 0, ENVELOPE_POOL_SIZE_MAX) ||
+        !text_is_valid(envelope->user, 0, ENVELOPE_USER_SIZE_MAX))
         return false;
     if (envelope->recipient_count == 0 || envelope->recipient_count > ENVELOPE_RECIPIENT_MAX)
         return false;
@@ -296,7 +300,7 @@ uint32_t envelope_encoded_size(const struct envelope *envelope)
     uint32_t size = TLV_HEADER_SIZE + BASIC_SIZE + text_tlv_size(envelope->sender) +
                     text_tlv_size(envelope->client) + text_tlv_size(envelope->source_pool) +
                     text_tlv_size(envelope->envid) + text_tlv_size(envelope->prefix) +
-                    envelope->unknown.size;
+                    text_tlv_size(envelope->user) + envelope->unknown.size;
 
     CHECK(envelope->recipient_count <= ENVELOPE_RECIPIENT_MAX);
     for (uint32_t i = 0; i < envelope->recipient_count; i++) {
@@ -353,6 +357,7 @@ void envelope_encode(const struct envelope *envelope, uint8_t *ret_data)
     to = put_text_tlv(to, ENVELOPE_TLV_ENVID, envelope->envid);
     to = put_recipient_dsns(to, envelope);
     to = put_text_tlv(to, ENVELOPE_TLV_PREFIX, envelope->prefix);
+    to = put_text_tlv(to, ENVELOPE_TLV_USER, envelope->user);
     to = put_octets(to, envelope->unknown);
     CHECK(to == ret_data + envelope_encoded_size(envelope));
 }
@@ -466,6 +471,9 @@ static bool envelope_decode_tlv(struct envelope *envelope, uint8_t type, struct 
         return true;
     case ENVELOPE_TLV_PREFIX:
         envelope->prefix = value;
+        return true;
+    case ENVELOPE_TLV_USER:
+        envelope->user = value;
         return true;
     case ENVELOPE_TLV_RECIPIENT_DSN:
         return recipient_dsn_decode(envelope, value, decoding);

@@ -79,6 +79,7 @@ static inline struct span envelope_recipient_group(const struct envelope_recipie
     512u /* sender and recipients; RFC 5321 section 4.5.3.1.3 asks for 256 */
 #define ENVELOPE_DOMAIN_SIZE_MAX 255u
 #define ENVELOPE_POOL_SIZE_MAX   255u
+#define ENVELOPE_USER_SIZE_MAX   255u
 #define ENVELOPE_CLIENT_SIZE_MAX 1024u
 #define ENVELOPE_REPLY_SIZE_MAX  1000u
 #define ENVELOPE_ENVID_SIZE_MAX  100u /* RFC 3461 section 4.4 */
@@ -98,6 +99,7 @@ struct envelope {
     struct span envid;       /* ENVID as it was said, xtext; empty: not said */
     struct span prefix;      /* header fields that go ahead of the stored body; counted in body_size
                                 and header_size */
+    struct span user;        /* who was logged in; empty: nobody */
     struct envelope_recipient *recipients;
     uint32_t recipient_count;
     struct span unknown; /* TLVs of a newer version, kept verbatim */

@@ -110,6 +110,11 @@ static bool recipient_read(struct span value, struct qmgr_filter *filter)
     return text_set(value, &filter->recipient);
 }
 
+static bool user_read(struct span value, struct qmgr_filter *filter)
+{
+    return text_set(value, &filter->user);
+}
+
 static const struct {
     struct span name;
     uint32_t bit;
@@ -229,6 +234,7 @@ static const struct {
     {"sender_domain", QMGR_FILTER_SENDER_DOMAIN, sender_domain_read, "a domain, or <>"},
     {"recipient", QMGR_FILTER_RECIPIENT, recipient_read, "an address"},
     {"order", QMGR_FILTER_ORDER, order_read, "the number of an order"},
+    {"user", QMGR_FILTER_USER, user_read, "a user's name"},
 };
 
 static enum err term_apply(struct span term, struct qmgr_filter *filter,
@@ -253,7 +259,7 @@ static enum err term_apply(struct span term, struct qmgr_filter *filter,
     }
     (void)snprintf(ret_why, QMGR_FILTER_WHY_SIZE,
                    "expected TERM=VALUE: id domain site source class state older younger sender "
-                   "sender_domain recipient order");
+                   "sender_domain recipient order user");
     return ERR_CONFIG_VALUE;
 }
 

@@ -19,6 +19,7 @@
  *   sender=ADDRESS         <> is the null sender
  *   sender_domain=NAME     <> is the null sender
  *   recipient=ADDRESS
+ *   user=NAME              who was logged in when it came
  *
  * Names and addresses are compared without regard to case. A space inside double quotes belongs to
  * the address.
@@ -36,6 +37,7 @@ enum qmgr_filter_term {
     QMGR_FILTER_SENDER_DOMAIN = 1u << 9,
     QMGR_FILTER_RECIPIENT = 1u << 10,
     QMGR_FILTER_ORDER = 1u << 11,
+    QMGR_FILTER_USER = 1u << 12,
 };
 
 enum qmgr_filter_state {
@@ -58,7 +60,8 @@ struct qmgr_filter {
     uint32_t order;
     struct message_id id;
     tick_us older, younger;
-    struct qmgr_filter_text domain, site, source, sender, sender_domain, recipient, class_name;
+    struct qmgr_filter_text domain, site, source, sender, sender_domain, recipient, class_name,
+        user;
 };
 
 #define QMGR_FILTER_WHY_SIZE 128u

@@ -115,6 +115,9 @@ static bool envelope_tell(struct qmgr_scan *scan, const struct qmgr_place *place
     if (qmgr_filter_has(filter, QMGR_FILTER_SENDER) &&
         !span_is_equal_nocase(envelope->sender, qmgr_filter_span(&filter->sender)))
         return true;
+    if (qmgr_filter_has(filter, QMGR_FILTER_USER) &&
+        !span_is_equal_nocase(envelope->user, qmgr_filter_span(&filter->user)))
+        return true;
     for (uint32_t i = from; i < envelope->recipient_count; i++) {
         const struct envelope_recipient *recipient = &envelope->recipients[i];
         bool is_due = recipient->state == RECIPIENT_DUE;
@@ -144,7 +147,7 @@ static bool envelope_tell(struct qmgr_scan *scan, const struct qmgr_place *place
 static bool unreadable_tell(struct qmgr_scan *scan, const struct qmgr_place *place,
                             struct scan_out *out)
 {
-    const uint32_t asked = QMGR_FILTER_SENDER | QMGR_FILTER_RECIPIENT;
+    const uint32_t asked = QMGR_FILTER_SENDER | QMGR_FILTER_RECIPIENT | QMGR_FILTER_USER;
     struct qmgr_delivery *delivery = place->only != NULL ? place->only : place->message->deliveries;
 
     if (qmgr_filter_has(&scan->filter, asked))
@@ -191,7 +194,7 @@ static void place_unpin(struct qmgr *qmgr, struct qmgr_place *place)
 static bool place_count(const struct qmgr_scan *scan, const struct qmgr_message *message,
                         const struct qmgr_delivery *only, uint64_t *ret_count)
 {
-    const uint32_t asked = QMGR_FILTER_SENDER | QMGR_FILTER_RECIPIENT;
+    const uint32_t asked = QMGR_FILTER_SENDER | QMGR_FILTER_RECIPIENT | QMGR_FILTER_USER;
     uint64_t count = 0;
 
     if (!scan->is_count || qmgr_filter_has(&scan->filter, asked) ||

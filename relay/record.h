@@ -41,6 +41,7 @@ struct record {
     char host[96];            /* next hop's name, or client's EHLO name */
     char site[64];
     char source_name[32]; /* of `source` */
+    char user[64];        /* who is, or wants to be, logged in; empty: nobody */
     char sender[128];
     char recipient[128];
     char text[256]; /* reply text */

@@ -133,6 +133,13 @@ static void advance_handshakes(struct server *server, struct tick_now now)
         struct flow_event event = {.flow = session->stream.flow, .events = session->late_events};
         session->late_events = 0;
         stream_on_event(&session->stream, &event);
+        if (session->smtpd.state == SMTPD_CONNECTED &&
+            stream_get_state(&session->stream) == STREAM_OPEN) {
+            /* TLS came first: the banner's turn. */
+            session->accepted = now.tick;
+            server_session_enqueue(server, session, SERVER_QUEUE_GREETING);
+            continue;
+        }
         server_session_run(server, session, now);
     }
 }
@@ -143,6 +150,7 @@ void server_advance(struct server *server, struct tick_now now)
 
     brake_set_time(server->brake, now.tick);
     server->sign_left = SIGN_COST_MAX;
+    server_auth_advance(server, now);
     advance_handshakes(server, now);
     advance_greeting(server, now);
     advance_ready(server, now);
@@ -165,6 +173,8 @@ tick_us server_deadline(const struct server *server)
         !TAILQ_EMPTY(&server->queues[SERVER_QUEUE_HANDSHAKE]))
         return 0;
     tick_us deadline = wheel_deadline(&server->wheel);
+    if (server_auth_is_due(server->auth))
+        return 0;
     if (first != NULL && first->accepted + 1 < deadline)
         deadline = first->accepted + 1;
     return deadline;
@@ -219,6 +229,7 @@ struct server *server_new(const struct server_options *options, const struct set
     server->brake = brake_new(rng_u64(options->rng));
     brake_set_time(server->brake, now.tick);
     server->smtpd.brake = server->brake;
+    server->auth = server_auth_new(options->is_auth_inline);
     wheel_init(&server->wheel, now.tick);
     server_listeners_make(server, settings);
     return server;
@@ -238,6 +249,7 @@ void server_free(struct server *server)
         smtpd_forget_pending(&server->smtpd, &session->smtpd);
         server_session_free(server, session);
     }
+    server_auth_free(server->auth);
     smtpd_context_fini(&server->smtpd);
     brake_free(server->brake);
     for (uint32_t i = 0; i < server->block_count; i++)
@@ -257,6 +269,7 @@ struct server_stats server_get_stats(const struct server *server)
     stats.recipients_accepted = server->smtpd.recipients_accepted;
     stats.recipients_rejected = server->smtpd.recipients_rejected;
     stats.dkim = server->smtpd.dkim;
+    stats.auth = server->smtpd.auth;
     stats.brakes = brake_get_stats(server->brake);
     return stats;
 }

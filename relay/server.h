@@ -27,6 +27,7 @@ struct server_options {
     /* With so many flows in use on the plane, inbound and outbound, clients get a RST. 0: no bound.
      */
     uint32_t flow_max;
+    bool is_auth_inline; /* passwords are checked in the turn, not by a thread: simulations */
 };
 
 struct server *server_new(const struct server_options *options, const struct settings *settings,
@@ -40,6 +41,8 @@ enum err server_listen(struct server *server, uint32_t *ret_index) MUST_CHECK;
 void server_set_settings(struct server *server, const struct settings *settings,
                          struct tick_now now);
 /** True while some session still uses a snapshot with this serial. */
+/** An eventfd that is readable when a verdict on a password has come; -1: there is none. */
+int server_auth_eventfd(const struct server *server);
 bool server_uses_settings(const struct server *server, uint64_t serial);
 
 void server_on_flow(struct server *server, const struct flow_event *event, struct tick_now now);
@@ -58,6 +61,7 @@ struct server_stats {
     uint64_t sign_waits; /* messages that waited for their signatures until the next turn */
     uint32_t open;
     struct smtpd_dkim_stats dkim;
+    struct smtpd_auth_stats auth;
     struct brake_stats brakes;
 };
 struct server_stats server_get_stats(const struct server *server);

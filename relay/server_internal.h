@@ -11,7 +11,7 @@
 
 /*
  * Shared by the files of the server: server.c (turn and life), server_listener.c (sockets, new
- * sessions), server_session.c (runs), server_body.c (message octets).
+ * sessions), server_session.c (runs), server_body.c (message octets), server_auth.c (logins).
  */
 #define SERVER_LISTENER_USER    (SERVER_FLOW_USER_TAG | 1ull << 39)
 #define SERVER_BODY_PENDING_MAX (1u << 20)
@@ -45,6 +45,8 @@ _Static_assert(sizeof(struct server_session) <= 400, "all that an idle session c
 LIST_HEAD(server_session_list, server_session);
 TAILQ_HEAD(server_session_queue, server_session);
 
+struct server_auth; /* server_auth.c */
+
 struct server_listener {
     struct flow flow; /* none: not listening */
     const struct settings_listener *settings;
@@ -57,6 +59,7 @@ struct server {
     uint32_t listener_count;
     struct smtpd_context smtpd;
     struct brake *brake;
+    struct server_auth *auth;
     struct wheel wheel;
     struct server_session **blocks;
     uint32_t block_count;
@@ -82,6 +85,8 @@ void server_session_unqueue(struct server *server, struct server_session *sessio
 void server_session_run(struct server *server, struct server_session *session, struct tick_now now);
 /** Replies out, and close, free or wait. The session may be freed. */
 void server_session_settle(struct server *server, struct server_session *session);
+/** A client at a listener with implicit TLS: the handshake comes before the banner. */
+void server_session_tls_first(struct server *server, struct server_session *session);
 /** Write what the engine has said. */
 void server_session_flush(struct server *server, struct server_session *session);
 
@@ -98,6 +103,20 @@ bool server_body_feed(struct server *server, struct server_session *session, str
 void server_bodies_relieve(struct server *server, struct tick_now now);
 /** Abort the intake unless the engine still wants its message. */
 void server_intake_check(struct server *server, struct server_session *session);
+
+/* server_auth.c */
+/** Start-up. Inline: without a thread. */
+struct server_auth *server_auth_new(bool is_inline);
+void server_auth_free(struct server_auth *auth);
+/** There is something to do in the next turn. */
+bool server_auth_is_due(const struct server_auth *auth);
+/** SMTPD_NEED_AUTH: find out. */
+void server_auth_begin(struct server *server, struct server_session *session, struct tick_now now);
+/** Verdicts that have come. */
+void server_auth_advance(struct server *server, struct tick_now now);
+/** The verdict on a session's request, if it still waits for it. */
+void server_auth_tell(struct server *server, uint32_t index, uint64_t session_id, uint32_t number,
+                      enum auth_verdict verdict, struct tick_now now);
 
 /* server_listener.c */
 void server_listeners_make(struct server *server, const struct settings *settings);

@@ -63,10 +63,14 @@ static void session_accept(struct server *server, const struct server_listener *
         options.local = listener->settings->address;
     flow_set_user(server->options.plane, flow, SERVER_FLOW_USER_TAG | session->index);
     stream_init(&session->stream, server->options.plane, flow);
+    options.is_tls = listener->settings->is_tls_implicit;
     smtpd_init(&session->smtpd, &options, now);
     session->accepted = now.tick;
     server->stats.sessions += 1;
-    server_session_enqueue(server, session, SERVER_QUEUE_GREETING);
+    if (!options.is_tls)
+        server_session_enqueue(server, session, SERVER_QUEUE_GREETING);
+    else
+        server_session_tls_first(server, session);
     server_session_settle(server, session);
 }
 

@@ -118,10 +118,25 @@ static bool command_feed(struct server *server, struct server_session *session, 
         return false;
     struct span octets =
         stream_pull(&session->stream, readable < FLOW_PULL_MAX ? readable : FLOW_PULL_MAX);
+    bool has_secrets = smtpd_has_secrets(&session->smtpd);
     if (smtpd_feed_command(&server->smtpd, &session->smtpd, octets, now, &used) != ERR_OK)
         return false;
+    /* The buffers are ours, and go back to the pool as they are. */
+    if (has_secrets || smtpd_has_secrets(&session->smtpd))
+        explicit_bzero((void *)octets.data, used);
     stream_consume(&session->stream, used);
     return true;
+}
+
+void server_session_tls_first(struct server *server, struct server_session *session)
+{
+    if (stream_begin_tls_server(&session->stream, session->smtpd.listener->tls_server) == ERR_OK) {
+        server->stats.tls_sessions += 1;
+        return;
+    }
+    smtpd_hang_up(&server->smtpd, &session->smtpd);
+    stream_abort(&session->stream);
+    session->is_connected = false;
 }
 
 static bool tls_start(struct server *server, struct server_session *session, struct tick_now now)
@@ -159,6 +174,10 @@ static bool session_step(struct server *server, struct server_session *session, 
         return true;
     case SMTPD_NEED_TLS:
         return tls_start(server, session, now);
+    case SMTPD_NEED_AUTH:
+        server_auth_begin(server, session, now);
+        return false;
+    case SMTPD_NEED_VERDICT:
     case SMTPD_NEED_GREETING: /* in the next turn */
     case SMTPD_NEED_COMMIT:
     case SMTPD_NEED_CLOSE:
@@ -182,7 +201,10 @@ static void session_arm(struct server *server, struct server_session *session)
 /* What the flow is to report next. */
 static uint32_t session_wants(struct server_session *session)
 {
-    if (session->queue == SERVER_QUEUE_STALLED || smtpd_need(&session->smtpd) == SMTPD_NEED_COMMIT)
+    enum smtpd_need need = smtpd_need(&session->smtpd);
+
+    if (session->queue == SERVER_QUEUE_STALLED || need == SMTPD_NEED_COMMIT ||
+        need == SMTPD_NEED_VERDICT)
         return 0;
     if (stream_unsent(&session->stream) > UNSENT_MAX)
         return FLOW_SENT;
@@ -241,7 +263,8 @@ void server_session_run(struct server *server, struct server_session *session, s
         enum stream_state state = stream_get_state(&session->stream);
         enum smtpd_need need = smtpd_need(&session->smtpd);
         if (state == STREAM_FAILED || (state == STREAM_PEER_CLOSED &&
-                                       (need == SMTPD_NEED_COMMAND || need == SMTPD_NEED_BODY)))
+                                       (need == SMTPD_NEED_COMMAND || need == SMTPD_NEED_BODY ||
+                                        need == SMTPD_NEED_GREETING)))
             session_lost(server, session);
     }
     server_session_settle(server, session);

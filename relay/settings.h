@@ -5,6 +5,7 @@
 #include "dataplane/flow.h"
 #include "dns/dns.h"
 #include "queue/rate.h"
+#include "relay/auth.h"
 #include "relay/class.h"
 
 /*
@@ -69,7 +70,9 @@ struct settings_listener {
     struct settings_brakes brakes;
     enum settings_bare_lf bare_lf;
     enum settings_long_lines long_lines;
-    bool offer_starttls;           /* a certificate is configured */
+    enum auth_need auth;
+    bool is_tls_implicit;          /* from the first octet on (RFC 8314 section 3.3) */
+    bool offer_starttls;           /* a certificate is configured, and it is not implicit */
     struct ssl_ctx_st *tls_server; /* NULL without; owned by the snapshot */
 };
 
@@ -229,6 +232,7 @@ struct settings {
     uint32_t dkim_count;
     enum settings_malformed dkim_malformed; /* mail that cannot be signed for its header */
     struct settings_client client;
+    struct auth_settings auth;
     struct mx_policy mx;
     struct class_settings classes;
     struct header_names header; /* fields of a message that say something to us */

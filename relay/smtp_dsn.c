@@ -85,7 +85,7 @@ static uint8_t hex_value(uint8_t digit)
     return 16;
 }
 
-static bool xtext_is_valid(struct span text)
+bool smtp_xtext_is_valid(struct span text)
 {
     for (uint32_t i = 0; i < text.size; i++) {
         uint8_t octet = text.data[i];
@@ -105,7 +105,7 @@ static bool xtext_is_valid(struct span text)
 
 bool smtp_envid_is_valid(struct span value)
 {
-    return value.size <= ENVELOPE_ENVID_SIZE_MAX && xtext_is_valid(value);
+    return value.size <= ENVELOPE_ENVID_SIZE_MAX && smtp_xtext_is_valid(value);
 }
 
 /* An atom of RFC 5322 without the characters that xtext does not know. */
@@ -122,7 +122,8 @@ bool smtp_orcpt_is_valid(struct span value)
         type_size++;
     if (type_size == 0 || type_size == value.size || value.data[type_size] != ';')
         return false;
-    return value.size <= ENVELOPE_ORCPT_SIZE_MAX && xtext_is_valid(span_skip(value, type_size + 1));
+    return value.size <= ENVELOPE_ORCPT_SIZE_MAX &&
+           smtp_xtext_is_valid(span_skip(value, type_size + 1));
 }
 
 uint32_t smtp_xtext_decode(struct span value, uint8_t *ret_octets)

@@ -19,6 +19,8 @@ enum err smtp_notify_parse(struct span value, uint8_t *ret_notify) MUST_CHECK;
 /** As it is said in a command; empty when nothing was said. Static text. */
 struct span smtp_notify_text(uint8_t notify);
 
+/** Printable ASCII, not empty, with "+XX" for octets: RFC 3461 section 4. */
+bool smtp_xtext_is_valid(struct span text);
 /** ENVID: xtext of printable ASCII, 1 to ENVELOPE_ENVID_SIZE_MAX octets as encoded. */
 bool smtp_envid_is_valid(struct span value);
 /** ORCPT: an address type, ';', xtext of printable ASCII; at most ENVELOPE_ORCPT_SIZE_MAX octets.

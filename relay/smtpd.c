@@ -24,6 +24,7 @@
  */
 #include <stdlib.h>
 
+#include "relay/smtpd_auth.h"
 #include "relay/smtpd_internal.h"
 
 #define SMTPD_SKIP_MAX         65536u
@@ -67,6 +68,7 @@ static const struct smtpd_command {
     {"EHLO", IN(GREETED) | IN(READY), COMMAND_IS_JUNK | COMMAND_IS_LAST, smtpd_on_ehlo},
     {"HELO", IN(GREETED) | IN(READY), COMMAND_IS_JUNK | COMMAND_IS_LAST, smtpd_on_helo},
     {"STARTTLS", IN(READY), COMMAND_IS_LAST, smtpd_on_starttls},
+    {"AUTH", IN(READY), COMMAND_IS_LAST, smtpd_on_auth},
     {"NOOP", IN_ANY_COMMAND, COMMAND_IS_JUNK, smtpd_on_noop},
     {"VRFY", IN_ANY_COMMAND, COMMAND_IS_JUNK, smtpd_on_vrfy},
     {"HELP", IN_ANY_COMMAND, COMMAND_IS_JUNK, smtpd_on_help},
@@ -187,6 +189,7 @@ void smtpd_init(struct smtpd_session *session, const struct smtpd_session_option
         .local = options->local,
         .brake = options->brake,
         .id = options->id,
+        .is_tls = options->is_tls,
         .is_relay_client = settings_relay_is_allowed(options->settings, &options->peer),
         .discard_left = 2 * limits->message_size_max,
         .deadline = now.tick + limits->session_timeout,
@@ -220,6 +223,7 @@ void smtpd_fini(struct smtpd_context *context, struct smtpd_session *session)
     CHECK(session->pending == NULL);
     free(session->hello_name);
     session->hello_name = NULL;
+    smtpd_auth_fini(session);
 }
 
 void smtpd_dismiss(struct smtpd_context *context, struct smtpd_session *session,
@@ -245,6 +249,7 @@ void smtpd_tls_started(struct smtpd_context *context, struct smtpd_session *sess
     smtpd_enter(session, SMTPD_GREETED);
     free(session->hello_name);
     session->hello_name = NULL;
+    smtpd_auth_forget(session);
     session->is_esmtp = false;
     session->is_tls_wanted = false;
     session->is_tls = true;
@@ -279,7 +284,7 @@ enum smtpd_need smtpd_need(const struct smtpd_session *session)
     if (session->pending_count > limits->transactions_ahead_max ||
         session->held_size > SMTPD_HELD_MAX)
         return SMTPD_NEED_COMMIT;
-    return SMTPD_NEED_COMMAND;
+    return smtpd_auth_need(session);
 }
 
 tick_us smtpd_deadline(const struct smtpd_session *session)
@@ -299,17 +304,24 @@ tick_us smtpd_deadline(const struct smtpd_session *session)
 
 void smtpd_expire(struct smtpd_context *context, struct smtpd_session *session, struct tick_now now)
 {
-    if (now.tick >= smtpd_deadline(session))
+    if (now.tick >= smtpd_deadline(session) && !smtpd_auth_expire(context, session, now))
         smtpd_dismiss(context, session, SMTPD_REPLY_TIMEOUT);
 }
 
 /* ---- command lines ---- */
 
-static const struct smtpd_command *command_find(struct span verb)
+/* Where nobody logs in there is no AUTH. */
+static bool is_known(const struct smtpd_session *session, const struct smtpd_command *command)
+{
+    return command->on_command != smtpd_on_auth || session->listener->auth != AUTH_OFF;
+}
+
+static const struct smtpd_command *command_find(const struct smtpd_session *session,
+                                                struct span verb)
 {
     for (uint32_t i = 0; i < COUNT_OF(smtpd_commands); i++) {
         if (span_is_equal_nocase(verb, span_from_text(smtpd_commands[i].verb)))
-            return &smtpd_commands[i];
+            return is_known(session, &smtpd_commands[i]) ? &smtpd_commands[i] : NULL;
     }
     return NULL;
 }
@@ -361,7 +373,7 @@ static void execute(struct smtpd_context *context, struct smtpd_session *session
                     uint32_t behind, struct tick_now now)
 {
     struct smtpd_line line = line_split(text, behind);
-    const struct smtpd_command *command = command_find(line.verb);
+    const struct smtpd_command *command = command_find(session, line.verb);
 
     if (has_control_octet(text)) {
         refuse_line(context, session, text, SMTPD_REPLY_COMMAND_OCTETS);
@@ -401,6 +413,8 @@ enum err smtpd_feed_command(struct smtpd_context *context, struct smtpd_session 
     const struct settings_limits *limits = &session->listener->limits;
 
     CHECK(smtpd_need(session) == SMTPD_NEED_COMMAND);
+    if (smtpd_auth_is_asking(session) && !session->is_skipping_line)
+        return smtpd_auth_feed(context, session, octets, now, ret_used);
     if (octets.size == 0)
         return ERR_AGAIN;
 

@@ -5,6 +5,7 @@
 #include "base/arena.h"
 #include "dataplane/flow.h"
 #include "queue/envelope.h"
+#include "relay/auth.h"
 #include "relay/brake.h"
 #include "relay/dkim.h"
 #include "relay/header_reader.h"
@@ -60,6 +61,8 @@ enum smtpd_need {
     SMTPD_NEED_SIGN,     /* smtpd_sign(), now or as soon as there is time for smtpd_sign_cost() */
     SMTPD_NEED_END,      /* hand on the rest of the body, then smtpd_end() and transfer_end() */
     SMTPD_NEED_TLS,      /* send the output, start TLS, then smtpd_tls_started() */
+    SMTPD_NEED_AUTH,     /* smtpd_auth_take(), and find out */
+    SMTPD_NEED_VERDICT,  /* nothing before smtpd_auth_verdict() */
     SMTPD_NEED_COMMIT,   /* nothing before the next smtpd_committed() */
     SMTPD_NEED_CLOSE,    /* send the output and close */
 };
@@ -74,6 +77,13 @@ enum smtpd_need {
 struct smtpd_dkim_stats {
     uint64_t messages, signatures, unmatched, malformed, oversized, failed;
 };
+
+/* Logins, by their verdict. */
+struct smtpd_auth_stats {
+    uint64_t accepted, rejected, unavailable;
+};
+
+struct smtpd_auth; /* smtpd_auth.c */
 
 /* A transaction from MAIL to the reply to its end of data; pending ones wait in their session's
  * list. Pooled in the context. */
@@ -120,6 +130,7 @@ struct smtpd_context {
     char date[40];
     uint64_t messages_accepted, messages_rejected, recipients_accepted, recipients_rejected;
     struct smtpd_dkim_stats dkim;
+    struct smtpd_auth_stats auth;
     uint64_t pools_unknown;              /* messages that asked for a pool that there is not */
     uint64_t replies[SMTPD_REPLY_COUNT]; /* by row */
 };
@@ -149,6 +160,7 @@ struct smtpd_session {
     char *hello_name;           /* heap; NULL before EHLO */
     const char *tls_version;
     uint64_t id;
+    struct smtpd_auth *auth; /* NULL: the client has not tried to log in */
 
     struct smtpd_transaction *transaction; /* NULL outside */
     struct smtpd_transaction *pending, *pending_last;
@@ -171,6 +183,7 @@ struct smtpd_session_options {
     struct flow_address peer, local;
     struct brake_client *brake; /* the driver's until smtpd_fini() */
     uint64_t id;
+    bool is_tls; /* from its first octet on */
 };
 void smtpd_init(struct smtpd_session *session, const struct smtpd_session_options *options,
                 struct tick_now now);
@@ -224,6 +237,20 @@ void smtpd_committed(struct smtpd_context *context, struct smtpd_session *sessio
                      uint16_t sequence, uint16_t code, struct message_id id, struct tick_now now);
 void smtpd_tls_started(struct smtpd_context *context, struct smtpd_session *session,
                        const char *tls_version, struct tick_now now);
+
+/**
+ * SMTPD_NEED_AUTH: who wants to log in. From now on the session waits for a verdict on *ret_number;
+ * after auth.timeout it answers 454 by itself. Borrowed until the next call on this session.
+ */
+struct auth_request smtpd_auth_take(struct smtpd_session *session, struct tick_now now,
+                                    uint32_t *ret_number);
+/** The verdict. One on a number that is not waited for any more is ignored. */
+void smtpd_auth_verdict(struct smtpd_context *context, struct smtpd_session *session,
+                        uint32_t number, enum auth_verdict verdict, struct tick_now now);
+/** What was read, or is read next, is a password. */
+bool smtpd_has_secrets(const struct smtpd_session *session);
+/** Who is logged in; empty: nobody. */
+struct span smtpd_user(const struct smtpd_session *session);
 
 /** Time of the next smtpd_expire(). */
 tick_us smtpd_deadline(const struct smtpd_session *session);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "relay/smtpd_auth.h"
 #include "relay/smtpd_internal.h"
 
 /* Host names and address literals, and what careless clients make of them ('_'); nothing that
@@ -54,18 +55,19 @@ static bool is_starttls_offered(const struct smtpd_session *session)
 void smtpd_on_ehlo(struct smtpd_context *context, struct smtpd_session *session,
                    const struct smtpd_line *line, struct tick_now now)
 {
-    char text[768];
+    char text[832], offer[64] = "";
 
     (void)now;
     if (!take_hello(context, session, line->argument))
         return;
     session->is_esmtp = true;
+    (void)smtpd_auth_offer(context, session, offer);
     int size = snprintf(text, sizeof(text),
-                        "250-%.255s\r\n250-PIPELINING\r\n250-SIZE %llu\r\n%s250-8BITMIME\r\n"
+                        "250-%.255s\r\n250-PIPELINING\r\n250-SIZE %llu\r\n%s%s250-8BITMIME\r\n"
                         "250-SMTPUTF8\r\n250-CHUNKING\r\n250-DSN\r\n250 ENHANCEDSTATUSCODES\r\n",
                         session->settings->hostname,
                         (unsigned long long)session->listener->limits.message_size_max,
-                        is_starttls_offered(session) ? "250-STARTTLS\r\n" : "");
+                        is_starttls_offered(session) ? "250-STARTTLS\r\n" : "", offer);
     CHECK(size > 0 && (size_t)size < sizeof(text));
     smtpd_reply_text(context, session, span_of(text, (uint32_t)size));
 }

@@ -8,7 +8,7 @@
 /*
  * Shared by the files of the engine: smtpd.c (states, lines, dispatch, deadlines), smtpd_command.c
  * (EHLO and the small commands), smtpd_mail.c (MAIL, RCPT), smtpd_body.c (DATA, BDAT, content),
- * smtpd_pool.c (which pool a message is for),
+ * smtpd_pool.c (which pool a message is for), smtpd_auth.c (users who log in),
  * smtpd_reply.c (replies and their order, records), smtpd_received.c (the trace field).
  */
 #define SMTPD_TRACE_SIZE_MAX 1024u
@@ -48,6 +48,13 @@ void smtpd_on_starttls(struct smtpd_context *context, struct smtpd_session *sess
                        const struct smtpd_line *line, struct tick_now now);
 void smtpd_on_http(struct smtpd_context *context, struct smtpd_session *session,
                    const struct smtpd_line *line, struct tick_now now);
+
+/* smtpd_auth.c; more in smtpd_auth.h */
+/** A verdict did not come in its time. False: none is waited for. */
+bool smtpd_auth_expire(struct smtpd_context *context, struct smtpd_session *session,
+                       struct tick_now now);
+/** Who wants to be logged in, or is; for records. */
+struct span smtpd_auth_candidate(const struct smtpd_session *session);
 
 /* smtpd_mail.c */
 void smtpd_on_mail(struct smtpd_context *context, struct smtpd_session *session,

@@ -3,7 +3,7 @@
  * MAIL and RCPT: paths, parameters, policy, and the envelope they fill.
  *
  * Parameters are read by a cursor that only moves forward: keyword, '=', value, space. A keyword
- * that was not announced is refused (RFC 5321 section 4.1.1.11: 555), also AUTH's, which is not
+ * that was not announced is refused (RFC 5321 section 4.1.1.11: 555), also AUTH's where it is not
  * offered. What DSN's parameters may say is in smtp_dsn.c; who has not said EHLO has not been
  * offered them, but is not refused for that.
  *
@@ -12,6 +12,7 @@
  */
 #include "relay/policy.h"
 #include "relay/smtp_dsn.h"
+#include "relay/smtpd_auth.h"
 #include "relay/smtpd_internal.h"
 
 /* What one recipient, and an envelope without recipients, take at most besides their text. */
@@ -26,7 +27,8 @@ enum path_parameters {
     MAIL_RET = 8,
     MAIL_ENVID = 16,
     RCPT_NOTIFY = 32,
-    RCPT_ORCPT = 64
+    RCPT_ORCPT = 64,
+    MAIL_AUTH = 128
 };
 
 struct path_arguments {
@@ -112,7 +114,8 @@ static enum smtpd_reply parameter_note(struct path_arguments *arguments, uint32_
     return SMTPD_REPLY_OK;
 }
 
-static enum smtpd_reply mail_parameter(const struct parameter *parameter,
+static enum smtpd_reply mail_parameter(const struct smtpd_session *session,
+                                       const struct parameter *parameter,
                                        struct path_arguments *arguments)
 {
     uint32_t which;
@@ -140,6 +143,10 @@ static enum smtpd_reply mail_parameter(const struct parameter *parameter,
         if (!parameter->has_value || !smtp_envid_is_valid(parameter->value))
             return SMTPD_REPLY_ARGUMENT;
         arguments->envid = parameter->value;
+    } else if (keyword_is(parameter, "AUTH") && session->listener->auth != AUTH_OFF) {
+        which = MAIL_AUTH;
+        if (!parameter->has_value || !smtpd_auth_parameter_is_good(session, parameter->value))
+            return SMTPD_REPLY_ARGUMENT;
     } else {
         return SMTPD_REPLY_PARAMETER;
     }
@@ -164,8 +171,8 @@ static enum smtpd_reply rcpt_parameter(const struct parameter *parameter,
     return SMTPD_REPLY_PARAMETER;
 }
 
-static enum smtpd_reply parameters_parse(struct span text, bool is_mail,
-                                         struct path_arguments *arguments)
+static enum smtpd_reply parameters_parse(const struct smtpd_session *session, struct span text,
+                                         bool is_mail, struct path_arguments *arguments)
 {
     struct parameter parameter;
 
@@ -178,8 +185,8 @@ static enum smtpd_reply parameters_parse(struct span text, bool is_mail,
         }
         if (parameter_next(&text, &parameter) != ERR_OK)
             return SMTPD_REPLY_ARGUMENT;
-        enum smtpd_reply reply =
-            is_mail ? mail_parameter(&parameter, arguments) : rcpt_parameter(&parameter, arguments);
+        enum smtpd_reply reply = is_mail ? mail_parameter(session, &parameter, arguments)
+                                         : rcpt_parameter(&parameter, arguments);
         if (reply != SMTPD_REPLY_OK)
             return reply;
     }
@@ -246,6 +253,8 @@ static enum smtpd_reply mail_check(const struct smtpd_session *session,
         return SMTPD_REPLY_ADDRESS_UTF8;
     if (arguments->size > session->listener->limits.message_size_max)
         return SMTPD_REPLY_SIZE_MAX;
+    if (!smtpd_auth_owns(session, address))
+        return SMTPD_REPLY_SENDER_NOT_OWN;
     return SMTPD_REPLY_OK;
 }
 
@@ -260,7 +269,9 @@ static enum smtpd_reply mail_begin(struct smtpd_context *context, struct smtpd_s
     struct envelope *envelope = &transaction->envelope;
     envelope->sender = arena_copy(&transaction->arena, address->text);
     envelope->envid = arena_copy(&transaction->arena, arguments->envid);
-    if ((envelope->sender.data == NULL && address->text.size > 0) ||
+    envelope->user = arena_copy(&transaction->arena, smtpd_user(session));
+    if ((envelope->user.data == NULL && smtpd_user(session).size > 0) ||
+        (envelope->sender.data == NULL && address->text.size > 0) ||
         (envelope->envid.data == NULL && arguments->envid.size > 0)) {
         smtpd_transaction_release(context, transaction);
         return SMTPD_REPLY_MEMORY;
@@ -291,10 +302,12 @@ void smtpd_on_mail(struct smtpd_context *context, struct smtpd_session *session,
         smtpd_dismiss(context, session, SMTPD_REPLY_MESSAGES_MAX);
         return;
     }
-    enum smtpd_reply reply = path_parse(line->argument, "FROM:", SMTP_PATH_NULL_OK,
-                                        SMTPD_REPLY_SENDER_SYNTAX, &address, &rest);
+    enum smtpd_reply reply = smtpd_auth_mail_check(session);
     if (reply == SMTPD_REPLY_OK)
-        reply = parameters_parse(rest, true, &arguments);
+        reply = path_parse(line->argument, "FROM:", SMTP_PATH_NULL_OK, SMTPD_REPLY_SENDER_SYNTAX,
+                           &address, &rest);
+    if (reply == SMTPD_REPLY_OK)
+        reply = parameters_parse(session, rest, true, &arguments);
     if (reply == SMTPD_REPLY_OK)
         reply = mail_check(session, &address, &arguments);
     if (reply == SMTPD_REPLY_OK && is_braked(context, session, BRAKE_MESSAGES, &is_first)) {
@@ -414,7 +427,7 @@ void smtpd_on_rcpt(struct smtpd_context *context, struct smtpd_session *session,
     enum smtpd_reply reply = path_parse(line->argument, "TO:", SMTP_PATH_POSTMASTER_OK,
                                         SMTPD_REPLY_RECIPIENT_SYNTAX, &address, &rest);
     if (reply == SMTPD_REPLY_OK)
-        reply = parameters_parse(rest, false, &arguments);
+        reply = parameters_parse(session, rest, false, &arguments);
     if (reply == SMTPD_REPLY_OK)
         reply = rcpt_judge(context, session, &address, &arguments, &text, &is_first);
     if (reply == SMTPD_REPLY_RECIPIENT_OK) {

@@ -16,9 +16,14 @@
 /* Keywords of RFC 3848 and RFC 6531 section 4.3. */
 static const char *protocol_name(const struct smtpd_session *session)
 {
+    bool has_user = smtpd_user(session).size > 0;
+
     if (session->transaction != NULL &&
         (session->transaction->envelope.flags & ENVELOPE_SMTPUTF8) != 0)
-        return session->is_tls ? "UTF8SMTPS" : "UTF8SMTP";
+        return has_user ? (session->is_tls ? "UTF8SMTPSA" : "UTF8SMTPA")
+                        : (session->is_tls ? "UTF8SMTPS" : "UTF8SMTP");
+    if (has_user)
+        return session->is_tls ? "ESMTPSA" : "ESMTPA";
     if (session->is_tls)
         return "ESMTPS";
     return session->is_esmtp ? "ESMTP" : "SMTP";

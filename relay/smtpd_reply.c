@@ -151,6 +151,8 @@ static void record_emit(struct smtpd_context *context, const struct smtpd_sessio
         record_text(record.host, sizeof(record.host), span_from_text(session->hello_name));
     if (session->is_tls && session->tls_version != NULL)
         record_text(record.tls, sizeof(record.tls), span_from_text(session->tls_version));
+    record_text(record.user, sizeof(record.user),
+                transaction != NULL ? transaction->envelope.user : smtpd_auth_candidate(session));
     context->records.emit(context->records.context, &record);
 }
 

@@ -195,8 +195,6 @@ static enum err stream_start_tls(struct stream *stream, struct tlsio_options *op
 {
     CHECK(stream->tls == NULL);
     CHECK(options->context != NULL);
-    if (flow_readable(stream->plane, stream->flow) > 0)
-        return ERR_PEER_SYNTAX;
     options->plane = stream->plane;
     options->flow = stream->flow;
     options->wanted = stream->wanted;
@@ -204,6 +202,13 @@ static enum err stream_start_tls(struct stream *stream, struct tlsio_options *op
 }
 
 enum err stream_start_tls_server(struct stream *stream, struct ssl_ctx_st *context)
+{
+    if (flow_readable(stream->plane, stream->flow) > 0)
+        return ERR_PEER_SYNTAX;
+    return stream_begin_tls_server(stream, context);
+}
+
+enum err stream_begin_tls_server(struct stream *stream, struct ssl_ctx_st *context)
 {
     struct tlsio_options options = {.context = context, .is_server = true};
 
@@ -215,6 +220,8 @@ enum err stream_start_tls_client(struct stream *stream, struct ssl_ctx_st *conte
 {
     struct tlsio_options options = {.context = context, .name = name, .verify = verify};
 
+    if (flow_readable(stream->plane, stream->flow) > 0)
+        return ERR_PEER_SYNTAX;
     return stream_start_tls(stream, &options);
 }
 

@@ -76,6 +76,9 @@ void stream_abort(struct stream *stream);
  * CVE-2011-0411): the caller refuses or aborts; ERR_MEMORY.
  */
 enum err stream_start_tls_server(struct stream *stream, struct ssl_ctx_st *context) MUST_CHECK;
+/** The same where no clear octet was ever expected (RFC 8314 section 3): what has been received is
+ * TLS already. Errors: ERR_MEMORY. */
+enum err stream_begin_tls_server(struct stream *stream, struct ssl_ctx_st *context) MUST_CHECK;
 /** `name`: SNI, and, with verify, the name the certificate must match; NULL for neither. */
 enum err stream_start_tls_client(struct stream *stream, struct ssl_ctx_st *context,
                                  const char *name, bool verify) MUST_CHECK;

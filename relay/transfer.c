@@ -219,6 +219,7 @@ static struct record transfer_own_record(const struct transfer *transfer,
         .flags = envelope->flags & ENVELOPE_IS_DSN ? RECORD_IS_DSN : 0,
     };
     record_text(record.sender, sizeof(record.sender), envelope->sender);
+    record_text(record.user, sizeof(record.user), envelope->user);
     record_text(record.recipient, sizeof(record.recipient),
                 envelope->recipients[recipient_index].address);
     record_text(record.site, sizeof(record.site), envelope->recipients[recipient_index].domain);

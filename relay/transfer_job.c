@@ -73,6 +73,7 @@ static struct record transfer_record_begin(const struct transfer *transfer,
     };
     record.delays_ms[0] = transfer_delay_ms((wall_us)envelope->id.high, view->active_since);
     record_text(record.sender, sizeof(record.sender), envelope->sender);
+    record_text(record.user, sizeof(record.user), envelope->user);
     return record;
 }
 

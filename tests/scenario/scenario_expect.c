@@ -20,6 +20,8 @@ static const struct {
     COUNTER("server.sessions", server.sessions),
     COUNTER("server.refused", server.refused),
     COUNTER("server.open", server.open),
+    COUNTER("server.logins", server.auth.accepted),
+    COUNTER("server.logins_rejected", server.auth.rejected),
     COUNTER("server.braked", server.brakes.connections),
     COUNTER("server.signed", server.dkim.messages),
     COUNTER("server.sign_waits", server.sign_waits),
@@ -174,6 +176,8 @@ static bool record_field(const struct record *record, const char *field, char *r
                  record->enhanced[2]);
     else if (strcmp(field, "sender") == 0)
         snprintf(ret_value, size, "%s", record->sender);
+    else if (strcmp(field, "user") == 0)
+        snprintf(ret_value, size, "%s", record->user);
     else if (strcmp(field, "recipient") == 0)
         snprintf(ret_value, size, "%s", record->recipient);
     else if (strcmp(field, "host") == 0)

@@ -22,6 +22,8 @@
 #define RELAY_IP6     "2001:db8::1"
 #define RESOLVER      "192.0.2.53"
 #define KEY_TOKEN     "@ed25519@"
+#define USERS_TOKEN   "@users@"
+#define USERS_HASH    "$5$rounds=1000$saltsalt$eKLZU9t9OoPWrqOQsoTIKG0aYkZ5rGOoOQhiIvoSWX2"
 
 static const struct {
     const char *key, *line;
@@ -91,20 +93,46 @@ static bool config_has_key(const struct scenario *scenario, const char *key)
     return false;
 }
 
-/* The configuration as written, with a key's file for KEY_TOKEN. */
+/* Everybody's password is "secret". */
+static const char users_text[] = "alice@sender.example:" USERS_HASH ":*@alias.example\n"
+                                 "bob@sender.example:" USERS_HASH "\n"
+                                 "dave@sender.example:!" USERS_HASH "\n"
+                                 "carol:" USERS_HASH "\n";
+
+/* A file for the token that is first in `text`; NULL: there is none. */
+static const char *config_file_make(const char *text, const char **ret_token, size_t *ret_size,
+                                    char ret_path[DKIM_FIXTURE_PATH_SIZE])
+{
+    const char *key = strstr(text, KEY_TOKEN), *users = strstr(text, USERS_TOKEN);
+
+    if (key != NULL && (users == NULL || key < users)) {
+        struct evp_pkey_st *pair = dkim_fixture_ed25519();
+        (void)dkim_fixture_key_file(pair, ret_path);
+        dkim_fixture_key_free(pair);
+        *ret_size = strlen(KEY_TOKEN);
+    } else if (users != NULL) {
+        dkim_fixture_file(users_text, sizeof(users_text) - 1, 0600, ret_path);
+        *ret_size = strlen(USERS_TOKEN);
+    } else {
+        return NULL;
+    }
+    *ret_token = key != NULL && (users == NULL || key < users) ? key : users;
+    return ret_path;
+}
+
+/* The configuration as written, with files for its tokens. */
 static void config_add_lines(const struct scenario *scenario, struct scenario_text *text)
 {
     const char *rest = scenario->config_lines.data, *token;
     char path[DKIM_FIXTURE_PATH_SIZE];
+    size_t size;
 
     if (rest == NULL)
         return;
-    while ((token = strstr(rest, KEY_TOKEN)) != NULL) {
-        struct evp_pkey_st *key = dkim_fixture_ed25519();
+    while (config_file_make(rest, &token, &size, path) != NULL) {
         scenario_text_append(text, rest, (size_t)(token - rest));
-        scenario_text_add(text, "%s", dkim_fixture_key_file(key, path));
-        dkim_fixture_key_free(key);
-        rest = token + strlen(KEY_TOKEN);
+        scenario_text_add(text, "%s", path);
+        rest = token + size;
     }
     scenario_text_append(text, rest, strlen(rest));
 }

@@ -89,6 +89,7 @@ static enum err member_start(struct node *node, uint32_t index, uint64_t epoch)
         .body_memory_max = config->body_memory / node->count,
         .connection_max = config->connections_per_site,
         .connection_start = config->connections_at_first,
+        .is_auth_inline = true,
         .outbound_max = config->flow_count_max / 2,
         .inbound_flow_max = config->flow_count_max - config->flow_count_max / 4,
     };

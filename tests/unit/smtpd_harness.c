@@ -3,6 +3,7 @@
 #include "tests/unit/smtpd_harness.h"
 
 #include <stdlib.h>
+#include <strings.h>
 
 static const struct settings_pool pool = {.name = "default"};
 
@@ -50,6 +51,7 @@ void harness_init(struct harness *harness)
                                           .pool_header = "x-pool",
                                           .routes = harness->routes,
                                           .route_count = 4,
+                                          .auth = {.failure_max = 3, .timeout = TICK_S(30)},
                                           .message_lifetime = TICK_S(432000)};
     harness->now = (struct tick_now){.tick = TICK_S(1000), .wall = 1700000000000000};
     harness->output[0] = '\0';
@@ -159,6 +161,29 @@ static void drive_end(struct harness *harness)
         harness_commit(harness, sequence, 250);
 }
 
+static void drive_auth(struct harness *harness)
+{
+    struct auth_request request =
+        smtpd_auth_take(&harness->session, harness->now, &harness->login_number);
+
+    CHECK(request.name.size > 0 && request.name.size <= AUTH_NAME_MAX);
+    CHECK(request.password.size > 0 && request.password.size <= AUTH_PASSWORD_MAX);
+    record_text(harness->login_name, sizeof(harness->login_name), request.name);
+    record_text(harness->login_password, sizeof(harness->login_password), request.password);
+    harness->login_verdict = AUTH_REJECTED;
+    if ((strcasecmp(harness->login_name, "alice") == 0 &&
+         strcmp(harness->login_password, "secret") == 0) ||
+        (strcasecmp(harness->login_name, "bob@served.example") == 0 &&
+         strcmp(harness->login_password, "pass word") == 0))
+        harness->login_verdict = AUTH_ACCEPTED;
+    if (strcmp(harness->login_name, "nobody") == 0)
+        harness->login_verdict = AUTH_UNAVAILABLE;
+    harness->login_count += 1;
+    if (!harness->holds_verdicts)
+        smtpd_auth_verdict(&harness->context, &harness->session, harness->login_number,
+                           harness->login_verdict, harness->now);
+}
+
 /* Everything that can be done with the input at hand. */
 static void drive(struct harness *harness)
 {
@@ -190,6 +215,10 @@ static void drive(struct harness *harness)
             take_output(harness);
             smtpd_tls_started(&harness->context, &harness->session, "TLSv1.3", harness->now);
             break;
+        case SMTPD_NEED_AUTH:
+            drive_auth(harness);
+            break;
+        case SMTPD_NEED_VERDICT:
         case SMTPD_NEED_COMMIT:
             has_progress = false;
             break;
@@ -203,6 +232,13 @@ static void drive(struct harness *harness)
         }
         take_output(harness);
     }
+}
+
+void harness_verdict(struct harness *harness)
+{
+    smtpd_auth_verdict(&harness->context, &harness->session, harness->login_number,
+                       harness->login_verdict, harness->now);
+    drive(harness);
 }
 
 void harness_connect(struct harness *harness, const char *ip)

@@ -36,6 +36,13 @@ struct harness {
     uint32_t output_size;
     bool is_closed;
 
+    /* Who checks passwords: "alice" has "secret", "bob@served.example" has "pass word"; "nobody"
+     * cannot be checked now. */
+    bool holds_verdicts; /* harness_verdict() is the test's business */
+    uint32_t login_count, login_number;
+    enum auth_verdict login_verdict;
+    char login_name[AUTH_NAME_MAX + 1], login_password[AUTH_PASSWORD_MAX + 1];
+
     /* The store. */
     enum err begin_err, body_err;
     bool holds_commits; /* harness_commit() is the test's business */
@@ -62,6 +69,8 @@ void harness_connect(struct harness *harness, const char *ip);
 void harness_send(struct harness *harness, struct span octets, uint32_t piece);
 void harness_send_text(struct harness *harness, const char *text);
 void harness_commit(struct harness *harness, uint16_t sequence, uint16_t code);
+/** The verdict that was held back. */
+void harness_verdict(struct harness *harness);
 /** The codes of all complete replies so far: "220 250 354". */
 const char *harness_codes(const struct harness *harness, char *ret_codes, uint32_t size);
 /** Forget the replies so far. */

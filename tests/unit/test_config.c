@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -34,6 +35,40 @@ static struct flow_address ip(const char *text, uint16_t port)
     assert_int_equal(ERR_OK, flow_address_parse_ip(span_from_text(text), &address));
     address.port = port;
     return address;
+}
+
+/* Goal: what a listener is for decides whether its clients log in, unless it is said. */
+static void test_logins(void **state)
+{
+    static const struct {
+        const char *listener;
+        enum auth_need need;
+        bool is_implicit, offers_starttls;
+    } rows[] = {
+        {"tls: {self_signed: /t}", AUTH_OFF, false, true},
+        {"tls: {self_signed: /t}, kind: relay, auth: optional", AUTH_OPTIONAL, false, true},
+        {"tls: {self_signed: /t}, kind: submission", AUTH_REQUIRED, false, true},
+        {"tls: {self_signed: /t, implicit: true}, kind: submission", AUTH_REQUIRED, true, false},
+        {"kind: submission, auth: off", AUTH_OFF, false, false},
+    };
+    char text[300];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        snprintf(text, sizeof(text),
+                 "listen: [{address: \"192.0.2.1:587\", %s}]\nauth: {users_file: /u}\n",
+                 rows[i].listener);
+        struct config *config = config_from(text);
+        print_message("# case: %s\n", rows[i].listener);
+        assert_non_null(config);
+        const struct settings_listener *listener = &config->settings.listeners[0];
+        assert_int_equal(rows[i].need, listener->auth);
+        assert_int_equal(rows[i].is_implicit, listener->is_tls_implicit);
+        assert_int_equal(rows[i].offers_starttls, listener->offer_starttls);
+        assert_int_equal(3, config->settings.auth.failure_max);
+        assert_int_equal(TICK_S(30), config->settings.auth.timeout);
+        config_free(config);
+    }
 }
 
 /* Goal: an empty file is a configuration that relays for the same machine only. */
@@ -515,6 +550,14 @@ static void test_mistakes(void **state)
          "sources: [{name: a}]\npools: [{name: default, members: [{source: a}]}, "
          "{name: p, members: [{source: a}]}]\ndefault_pool: p\n",
          "test.yaml:3: default_pool: there is a pool named default"},
+        {"logins without users", "listen:\n- {address: \"192.0.2.1:587\", kind: submission}\n",
+         "test.yaml:2: listen[].auth: nobody can log in: `auth.users_file` is missing"},
+        {"logins in the clear",
+         "listen:\n- {address: \"192.0.2.1:587\", auth: optional}\nauth: {users_file: /u}\n",
+         "test.yaml:2: listen[].auth: needs `tls`: the password would travel in the clear"},
+        {"implicit TLS without a certificate",
+         "listen:\n- {address: \"192.0.2.1:465\", tls: {implicit: true}}\n",
+         "test.yaml:2: listen[].tls: expected `certificate` and `key`, or `self_signed`"},
         {"key without a file", "dkim:\n- {domain: a.example, selector: s}\n",
          "test.yaml:2: dkim[].key: must be given"},
         {"selector of two words", "dkim: [{domain: a.example, selector: s t, key: /k}]\n",
@@ -717,11 +760,17 @@ static void test_restart_needed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),       cmocka_unit_test(test_default_denies_loopback),
-        cmocka_unit_test(test_ports),          cmocka_unit_test(test_port_edges),
-        cmocka_unit_test(test_dkim_rules),     cmocka_unit_test(test_full_file),
-        cmocka_unit_test(test_mistakes),       cmocka_unit_test(test_many_mistakes),
-        cmocka_unit_test(test_alias_bomb),     cmocka_unit_test(test_size_bound),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_logins),
+        cmocka_unit_test(test_default_denies_loopback),
+        cmocka_unit_test(test_ports),
+        cmocka_unit_test(test_port_edges),
+        cmocka_unit_test(test_dkim_rules),
+        cmocka_unit_test(test_full_file),
+        cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_many_mistakes),
+        cmocka_unit_test(test_alias_bomb),
+        cmocka_unit_test(test_size_bound),
         cmocka_unit_test(test_restart_needed),
     };
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);

@@ -156,7 +156,7 @@ def makes_a_private_key():
 def tells_what_runs(daemon):
     wait_until(lambda: "control=" in daemon.log_text(), "told")
     text = daemon.log_text()
-    for part in (f"listen=127.0.0.1:{PORT} starttls=yes", "spool=" + path("spool"),
+    for part in (f"listen=127.0.0.1:{PORT} tls=starttls", "spool=" + path("spool"),
                  "records=" + path("records.json"), "control=" + path("control.sock")):
         expect(part in text, text)
 

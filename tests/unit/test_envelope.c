@@ -53,7 +53,8 @@ static struct envelope sample(void)
         .recipients = sample_recipients,
         .recipient_count = SAMPLE_RECIPIENTS,
         .prefix = SPAN_LITERAL("DKIM-Signature: v=1;\r\n\tb=x\r\n"),
-        .unknown = SPAN_LITERAL("\x09\x02\0\0\0hi\xff\0\0\0\0"),
+        .user = SPAN_LITERAL("alice"),
+        .unknown = SPAN_LITERAL("\x0a\x02\0\0\0hi\xff\0\0\0\0"),
     };
 }
 
@@ -85,6 +86,7 @@ static void assert_envelope_equal(const struct envelope *a, const struct envelop
     assert_span_equal(a->sender, b->sender);
     assert_span_equal(a->client, b->client);
     assert_span_equal(a->envid, b->envid);
+    assert_span_equal(a->user, b->user);
     assert_span_equal(a->prefix, b->prefix);
     assert_span_equal(a->unknown, b->unknown);
     assert_int_equal(a->recipient_count, b->recipient_count);
@@ -135,6 +137,7 @@ static void encoding_is_as_specified(void **state)
         6, 2,  0, 0, 0, 'i', 'd',                                   /* ENVID */
         7, 8,  0, 0, 0, 1,   0,   0,   0,    12,   'u',  ';',  'b', /* RECIPIENT_DSN */
         8, 4,  0, 0, 0, 'A', ':', 13,  10,                          /* PREFIX */
+        9, 2,  0, 0, 0, 'm', 'e',                                   /* USER */
     };
     struct envelope_recipient recipients[2] = {
         {.address = SPAN_LITERAL("b@y"), .domain = SPAN_LITERAL("y")},
@@ -155,6 +158,7 @@ static void encoding_is_as_specified(void **state)
         .sender = SPAN_LITERAL("a@x"),
         .envid = SPAN_LITERAL("id"),
         .prefix = SPAN_LITERAL("A:\r\n"),
+        .user = SPAN_LITERAL("me"),
         .recipients = recipients,
         .recipient_count = 2,
     };
@@ -207,9 +211,9 @@ static void truncation_is_corrupt(void **state)
         free(copy);
         arena_reset(&arena);
     }
-    /* After each recipient, the ENVID, what was said of two recipients, the prefix, and between the
-     * two unknown TLVs. */
-    assert_int_equal(SAMPLE_RECIPIENTS + 5, valid);
+    /* After each recipient, the ENVID, what was said of two recipients, the prefix, the user, and
+     * between the two unknown TLVs. */
+    assert_int_equal(SAMPLE_RECIPIENTS + 6, valid);
     free(encoded);
     arena_fini(&arena);
 }
@@ -256,7 +260,7 @@ static struct span random_text(struct rng *rng, uint8_t *room, uint32_t size_min
 
 static void random_envelopes_come_back(void **state)
 {
-    static uint8_t room[8][1200], envid[1200], orcpt[8][1200];
+    static uint8_t room[8][1200], envid[1200], user[1200], orcpt[8][1200];
     struct envelope_recipient recipients[5];
     struct arena arena;
     struct rng rng;
@@ -278,6 +282,7 @@ static void random_envelopes_come_back(void **state)
                                 .sender = random_text(&rng, room[1], 0, ENVELOPE_ADDRESS_SIZE_MAX),
                                 .client = random_text(&rng, room[2], 0, ENVELOPE_CLIENT_SIZE_MAX),
                                 .envid = random_text(&rng, envid, 0, ENVELOPE_ENVID_SIZE_MAX),
+                                .user = random_text(&rng, user, 0, ENVELOPE_USER_SIZE_MAX),
                                 .recipients = recipients,
                                 .recipient_count = 1 + rng_below(&rng, COUNT_OF(recipients)),
                             },
@@ -309,7 +314,7 @@ static void random_envelopes_come_back(void **state)
 
 static uint8_t long_text[ENVELOPE_SIZE_MAX];
 
-enum bound_field { SENDER, CLIENT, POOL, ADDRESS, DOMAIN, ENVID, ORCPT };
+enum bound_field { SENDER, CLIENT, POOL, ADDRESS, DOMAIN, ENVID, ORCPT, USER };
 
 static void text_bounds_hold_on_both_sides(void **state)
 {
@@ -334,6 +339,10 @@ static void text_bounds_hold_on_both_sides(void **state)
         {"longest ORCPT", ORCPT, ENVELOPE_ORCPT_SIZE_MAX, NULL, true},
         {"ORCPT too long", ORCPT, ENVELOPE_ORCPT_SIZE_MAX + 1, NULL, false},
         {"ORCPT with CR", ORCPT, 9, "\r", false},
+        {"nobody", USER, 0, NULL, true},
+        {"longest user", USER, ENVELOPE_USER_SIZE_MAX, NULL, true},
+        {"user too long", USER, ENVELOPE_USER_SIZE_MAX + 1, NULL, false},
+        {"user with LF", USER, 9, "\n", false},
         {"default pool", POOL, 0, NULL, true},
         {"longest pool", POOL, ENVELOPE_POOL_SIZE_MAX, NULL, true},
         {"pool too long", POOL, ENVELOPE_POOL_SIZE_MAX + 1, NULL, false},
@@ -359,7 +368,8 @@ static void text_bounds_hold_on_both_sides(void **state)
                                  &sample_recipients[1].address,
                                  &sample_recipients[1].domain,
                                  &envelope.envid,
-                                 &sample_recipients[1].orcpt};
+                                 &sample_recipients[1].orcpt,
+                                 &envelope.user};
         memset(long_text, 'a', sizeof(long_text));
         if (rows[i].odd != NULL)
             long_text[4] = (uint8_t)rows[i].odd[0];
@@ -445,9 +455,9 @@ static void number_bounds_hold_on_both_sides(void **state)
     envelope.recipient_count = 0;
     assert_false(envelope_is_valid(&envelope));
     envelope = sample();
-    envelope.unknown = SPAN_LITERAL("\x08\0\0\0\0"); /* a known type among the unknown */
+    envelope.unknown = SPAN_LITERAL("\x09\0\0\0\0"); /* a known type among the unknown */
     assert_false(envelope_is_valid(&envelope));
-    envelope.unknown = SPAN_LITERAL("\x09\x01\0\0\0"); /* cut */
+    envelope.unknown = SPAN_LITERAL("\x0a\x01\0\0\0"); /* cut */
     assert_false(envelope_is_valid(&envelope));
     envelope = sample();
     sample_recipients[0].notify = ENVELOPE_NOTIFY_NEVER | ENVELOPE_NOTIFY_DELAY;
@@ -473,6 +483,7 @@ static void recipient_count_is_bounded(void **state)
     envelope.recipients = many;
     envelope.recipient_count = ENVELOPE_RECIPIENT_MAX;
     envelope.envid = (struct span){NULL, 0}; /* recipients last */
+    envelope.user = (struct span){NULL, 0};
     envelope.unknown = (struct span){NULL, 0};
     assert_true(envelope_is_valid(&envelope));
     uint8_t *encoded = encode(&envelope, &size);
@@ -553,10 +564,10 @@ static void hostile_envelopes_are_corrupt(void **state)
          ERR_DISK_CORRUPT},
         {"empty sender written", SPAN_LITERAL(BASIC "\x02\0\0\0\0" RECIPIENT), ERR_DISK_CORRUPT},
         {"type 0", SPAN_LITERAL(BASIC "\0\0\0\0\0" RECIPIENT), ERR_DISK_CORRUPT},
-        {"unknown before recipient", SPAN_LITERAL(BASIC "\x09\0\0\0\0" RECIPIENT),
+        {"unknown before recipient", SPAN_LITERAL(BASIC "\x0a\0\0\0\0" RECIPIENT),
          ERR_DISK_CORRUPT},
-        {"unknown last", SPAN_LITERAL(BASIC RECIPIENT "\x09\0\0\0\0"), ERR_OK},
-        {"length 2^32 - 1", SPAN_LITERAL(BASIC RECIPIENT "\x09\xff\xff\xff\xff"), ERR_DISK_CORRUPT},
+        {"unknown last", SPAN_LITERAL(BASIC RECIPIENT "\x0a\0\0\0\0"), ERR_OK},
+        {"length 2^32 - 1", SPAN_LITERAL(BASIC RECIPIENT "\x0a\xff\xff\xff\xff"), ERR_DISK_CORRUPT},
         {"prefix of nothing", SPAN_LITERAL(BASIC RECIPIENT "\x08\0\0\0\0"), ERR_DISK_CORRUPT},
         {"prefix beyond the header", SPAN_LITERAL(BASIC RECIPIENT "\x08\4\0\0\0A:\r\n"),
          ERR_DISK_CORRUPT},

@@ -30,6 +30,7 @@ LIBRARIES = {
     "openssl/": ["relay/tls", "relay/dkim_key.c", "relay/auth", "control/http_access.c"],
     "microhttpd": ["control/http"],
     "ncurses": ["control/cli_top"],
+    "crypt.h": ["relay/auth", "control/cli_user.c"],
     "liburing": ["queue/disk_uring"],
     "yaml": ["control/config_parse.c"],
     "jansson": ["control/"],

@@ -35,6 +35,8 @@ static const struct {
     {"one state", "state=ready", NULL, QMGR_FILTER_STATE, QMGR_FILTER_READY, 0},
     {"all states", "state=ready,waiting,active,held,failed", NULL, QMGR_FILTER_STATE, 31, 0},
     {"an order", "order=4194303", NULL, QMGR_FILTER_ORDER, 0, 0},
+    {"a user", "user=alice@example.org", NULL, QMGR_FILTER_USER, 0, 0},
+    {"no user", "user=", "user= wants", 0, 0, 0},
     {"no number of an order", "order=x", "order= wants", 0, 0, 0},
     {"a state that is none", "state=ready,stuck", "state= wants", 0, 0, 0},
     {"no state", "state=", "state= wants", 0, 0, 0},

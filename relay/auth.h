@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef RELAY_AUTH_H
+#define RELAY_AUTH_H
+
+#include "base/err.h"
+#include "base/span.h"
+
+/*
+ * Users who log in (RFC 4954): words that the session engine, those who check passwords, and the
+ * configuration share.
+ */
+#define AUTH_NAME_MAX     255u   /* of a user */
+#define AUTH_PASSWORD_MAX 1024u  /* octets */
+#define AUTH_LINE_MAX     12288u /* a client's line of an exchange, with CRLF */
+#define AUTH_HASH_MAX     383u   /* of a password, as crypt(5) writes it */
+
+#define AUTH_MECHANISMS                                                                            \
+    X(PLAIN, "PLAIN") /* RFC 4616 */                                                               \
+    X(LOGIN, "LOGIN") /* never standardised, used by many */
+
+enum auth_mechanism {
+#define X(name, word) AUTH_##name,
+    AUTH_MECHANISMS
+#undef X
+        AUTH_MECHANISM_COUNT
+};
+
+enum auth_verdict {
+    AUTH_ACCEPTED,
+    AUTH_REJECTED,    /* wrong name or password: 535 */
+    AUTH_UNAVAILABLE, /* nobody can say now: 454 */
+};
+
+/* May clients log in at a listener? */
+enum auth_need { AUTH_OFF, AUTH_OPTIONAL, AUTH_REQUIRED };
+
+enum auth_plaintext { AUTH_PLAINTEXT_NEVER, AUTH_PLAINTEXT_LOOPBACK };
+
+struct auth_users;
+
+struct auth_settings {              /* part of struct settings */
+    const struct auth_users *users; /* NULL: none can log in; owned by the snapshot */
+    const char *domain;             /* of names without one; NULL: they have no address */
+    enum auth_plaintext plaintext;  /* logging in without TLS */
+    uint32_t failure_max;           /* of a connection */
+    uint64_t timeout;               /* microseconds to wait for a verdict */
+};
+
+/* Who wants to log in. Borrowed from the session, to be copied. */
+struct auth_request {
+    struct span name, password;
+};
+
+#endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef RELAY_SMTPD_AUTH_H
+#define RELAY_SMTPD_AUTH_H
+
+#include "relay/smtpd_internal.h"
+
+/*
+ * The AUTH command inside the session engine: what the other files of the engine ask of it. Its
+ * driver's calls are in smtpd.h.
+ */
+
+void smtpd_on_auth(struct smtpd_context *context, struct smtpd_session *session,
+                   const struct smtpd_line *line, struct tick_now now);
+/** The client's next line belongs to an exchange: smtpd_auth_feed() takes it. */
+bool smtpd_auth_is_asking(const struct smtpd_session *session);
+/** As smtpd_feed_command(). */
+enum err smtpd_auth_feed(struct smtpd_context *context, struct smtpd_session *session,
+                         struct span octets, struct tick_now now, uint32_t *ret_used) MUST_CHECK;
+/** What the driver owes an exchange; SMTPD_NEED_COMMAND: nothing. */
+enum smtpd_need smtpd_auth_need(const struct smtpd_session *session);
+/** For EHLO: "AUTH ..." as it is offered now; empty when it is not. */
+struct span smtpd_auth_offer(const struct smtpd_context *context,
+                             const struct smtpd_session *session, char ret_text[64]);
+/** May the client begin a transaction? SMTPD_REPLY_OK, or why not. */
+enum smtpd_reply smtpd_auth_mail_check(const struct smtpd_session *session);
+/** May it send under this address? */
+bool smtpd_auth_owns(const struct smtpd_session *session, const struct smtp_address *address);
+/** The parameter AUTH= of MAIL: offered, and well formed? */
+bool smtpd_auth_parameter_is_good(const struct smtpd_session *session, struct span value);
+/** Nobody is logged in any more. */
+void smtpd_auth_forget(struct smtpd_session *session);
+void smtpd_auth_fini(struct smtpd_session *session);
+
+#endif

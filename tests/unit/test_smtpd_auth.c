@@ -1,0 +1,490 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * AUTH in the session engine: dialogues, bounds of lines, names and passwords, what is forgotten,
+ * what may follow. Every dialogue is played whole line by line and in pieces: the replies are the
+ * same.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/base64.h"
+#include "tests/unit/smtpd_harness.h"
+
+#define E      "EHLO client.example\r\n"
+#define M      "MAIL FROM:<bob@served.example>\r\n"
+#define R      "RCPT TO:<x@elsewhere.example>\r\n"
+#define D      "DATA\r\n"
+#define BODY   "Subject: x\r\n\r\nhello\r\n.\r\n"
+#define ALICE  "AGFsaWNlAHNlY3JldA=="                     /* \0alice\0secret */
+#define WRONG  "AGFsaWNlAHdyb25n"                         /* \0alice\0wrong */
+#define BOB    "AGJvYkBzZXJ2ZWQuZXhhbXBsZQBwYXNzIHdvcmQ=" /* \0bob@served.example\0pass word */
+#define NOBODY "AG5vYm9keQB4"                             /* \0nobody\0x */
+
+static void prepare(struct harness *harness)
+{
+    harness_init(harness);
+    harness->listener.auth = AUTH_OPTIONAL;
+    harness->settings.auth.plaintext = AUTH_PLAINTEXT_LOOPBACK;
+}
+
+/* Line by line, as a client that waits for every reply; each in pieces of at most `piece`. */
+static void send_lines(struct harness *harness, const char *input, uint32_t piece)
+{
+    while (*input != '\0' && !harness->is_closed) {
+        const char *end = strstr(input, "\r\n");
+        uint32_t size = end == NULL ? (uint32_t)strlen(input) : (uint32_t)(end + 2 - input);
+        harness_send(harness, span_of(input, size), piece);
+        input += size;
+    }
+}
+
+/* Goal: each way through an exchange, and what it leaves behind. */
+static void test_dialogues(void **state)
+{
+    static const struct {
+        const char *name, *input, *codes;
+        bool is_closed;
+    } rows[] = {
+        {"PLAIN with the initial response", E "AUTH PLAIN " ALICE "\r\n", "220 250 235", false},
+        {"PLAIN asked for", E "AUTH PLAIN\r\n" ALICE "\r\n", "220 250 334 235", false},
+        {"small letters", E "auth plain " ALICE "\r\n", "220 250 235", false},
+        {"LOGIN", E "AUTH LOGIN\r\nYWxpY2U=\r\nc2VjcmV0\r\n", "220 250 334 334 235", false},
+        {"LOGIN with the name", E "AUTH LOGIN YWxpY2U=\r\nc2VjcmV0\r\n", "220 250 334 235", false},
+        {"wrong password", E "AUTH PLAIN " WRONG "\r\nNOOP\r\n", "220 250 535 250", false},
+        {"wrong, then right", E "AUTH PLAIN " WRONG "\r\nAUTH PLAIN " ALICE "\r\n",
+         "220 250 535 235", false},
+        {"cannot be checked", E "AUTH PLAIN " NOBODY "\r\nAUTH PLAIN " ALICE "\r\n",
+         "220 250 454 235", false},
+        {"three wrong ones end the session",
+         E "AUTH PLAIN " WRONG "\r\nAUTH PLAIN " WRONG "\r\nAUTH PLAIN " WRONG "\r\n",
+         "220 250 535 535 535 421", true},
+        {"cancelled", E "AUTH PLAIN\r\n*\r\nNOOP\r\n", "220 250 334 501 250", false},
+        {"cancelled, then another mechanism", E "AUTH LOGIN\r\n*\r\nAUTH PLAIN\r\n" ALICE "\r\n",
+         "220 250 334 501 334 235", false},
+        {"cancelled at the password", E "AUTH LOGIN\r\nYWxpY2U=\r\n*\r\nAUTH PLAIN " ALICE "\r\n",
+         "220 250 334 334 501 235", false},
+        {"no base64", E "AUTH PLAIN ????\r\nNOOP\r\n", "220 250 501 250", false},
+        {"base64 of 4n+3", E "AUTH PLAIN AGFsaWNlAHNlY3JldA=\r\n", "220 250 501", false},
+        {"base64 with blanks", E "AUTH PLAIN AGFsaWNl AHNlY3JldA==\r\n", "220 250 501", false},
+        {"base64 with octets behind the padding", E "AUTH PLAIN " ALICE "AAAA\r\n", "220 250 501",
+         false},
+        {"empty initial response", E "AUTH PLAIN =\r\n", "220 250 501", false},
+        {"empty response", E "AUTH PLAIN\r\n\r\n", "220 250 334 501", false},
+        {"one NUL", E "AUTH PLAIN AGFsaWNl\r\n", "220 250 501", false},
+        {"no NUL", E "AUTH PLAIN YWxpY2U=\r\n", "220 250 501", false},
+        {"three NULs", E "AUTH PLAIN AGFsaWNlAHNlAHQ=\r\n", "220 250 501", false},
+        {"no name", E "AUTH PLAIN AABzZWNyZXQ=\r\n", "220 250 501", false},
+        {"no password", E "AUTH PLAIN AGFsaWNlAA==\r\n", "220 250 501", false},
+        {"authzid of oneself", E "AUTH PLAIN YWxpY2UAYWxpY2UAc2VjcmV0\r\n", "220 250 235", false},
+        {"authzid of another", E "AUTH PLAIN Ym9iAGFsaWNlAHNlY3JldA==\r\n", "220 250 501", false},
+        {"line end in the name", E "AUTH PLAIN AGFsaQpjZQBzZWNyZXQ=\r\n", "220 250 501", false},
+        {"line end in the password", E "AUTH PLAIN AGFsaWNlAHNlYw0KcmV0\r\n", "220 250 501", false},
+        {"unknown mechanism", E "AUTH CRAM-MD5\r\nNOOP\r\n", "220 250 504 250", false},
+        {"no mechanism", E "AUTH\r\n", "220 250 501", false},
+        {"before EHLO", "AUTH PLAIN " ALICE "\r\n", "220 503", false},
+        {"after HELO", "HELO c\r\nAUTH PLAIN " ALICE "\r\n", "220 250 503", false},
+        {"twice", E "AUTH PLAIN " ALICE "\r\nAUTH PLAIN " ALICE "\r\n", "220 250 235 503", false},
+        {"inside a transaction", E "MAIL FROM:<a@b.example>\r\nAUTH PLAIN " ALICE "\r\n",
+         "220 250 250 503", false},
+        {"relays", E "AUTH PLAIN " BOB "\r\n" M R D BODY, "220 250 235 250 250 354 250", false},
+        {"strangers do not", E M R, "220 250 250 550", false},
+        {"RSET and EHLO forget nobody", E "AUTH PLAIN " BOB "\r\nRSET\r\n" E M R,
+         "220 250 235 250 250 250 250", false},
+        {"somebody else's address", E "AUTH PLAIN " BOB "\r\nMAIL FROM:<eve@served.example>\r\n" M,
+         "220 250 235 553 250", false},
+        {"case of an address", E "AUTH PLAIN " BOB "\r\nMAIL FROM:<Bob@Served.Example>\r\n",
+         "220 250 235 250", false},
+        {"null sender", E "AUTH PLAIN " BOB "\r\nMAIL FROM:<>\r\n", "220 250 235 250", false},
+        {"a name without a domain has no address",
+         E "AUTH PLAIN " ALICE "\r\nMAIL FROM:<alice@served.example>\r\n", "220 250 235 553",
+         false},
+        {"AUTH= of MAIL", E "MAIL FROM:<a@b.example> AUTH=<>\r\n", "220 250 250", false},
+        {"AUTH= in xtext", E "MAIL FROM:<a@b.example> AUTH=e+3Dmc2@example.com\r\n", "220 250 250",
+         false},
+        {"AUTH= with a line end", E "MAIL FROM:<a@b.example> AUTH=a+0Ab\r\n", "220 250 501", false},
+        {"AUTH= half encoded", E "MAIL FROM:<a@b.example> AUTH=a+0\r\n", "220 250 501", false},
+        {"AUTH= without a value", E "MAIL FROM:<a@b.example> AUTH\r\n", "220 250 501", false},
+        {"AUTH= twice", E "MAIL FROM:<a@b.example> AUTH=<> AUTH=<>\r\n", "220 250 501", false},
+        {"response with a bare LF", E "AUTH PLAIN\r\n" ALICE "\n", "220 250 334 500", true},
+    };
+    (void)state;
+    static struct harness harness;
+    char codes[4096];
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        print_message("# case: %s\n", rows[i].name);
+        for (uint32_t piece = 0; piece <= 30; piece += 1 + piece / 3) {
+            prepare(&harness);
+            harness_connect(&harness, "127.0.0.1");
+            send_lines(&harness, rows[i].input, piece);
+            assert_string_equal(rows[i].codes, harness_codes(&harness, codes, sizeof(codes)));
+            assert_int_equal(rows[i].is_closed, harness.is_closed);
+            harness_fini(&harness);
+        }
+    }
+}
+
+/* Goal: where AUTH is not to be used, and what is said instead. */
+static void test_offer(void **state)
+{
+    static const struct {
+        const char *name;
+        enum auth_need need;
+        enum auth_plaintext plaintext;
+        bool is_tls, has_starttls;
+        const char *ip, *input, *codes;
+        bool is_offered;
+    } rows[] = {
+        {"off", AUTH_OFF, 0, true, false, "192.0.2.1", E "AUTH PLAIN " ALICE "\r\n", "220 250 500",
+         false},
+        {"off: AUTH= is unknown", AUTH_OFF, 0, true, false, "192.0.2.1",
+         E "MAIL FROM:<a@b.example> AUTH=<>\r\n", "220 250 555", false},
+        {"TLS", AUTH_OPTIONAL, 0, true, false, "192.0.2.1", E "AUTH PLAIN " ALICE "\r\n",
+         "220 250 235", true},
+        {"in the clear", AUTH_OPTIONAL, 0, false, true, "192.0.2.1",
+         E "AUTH PLAIN " ALICE "\r\nMAIL FROM:<a@b.example> AUTH=<>\r\n", "220 250 530 501", false},
+        {"in the clear, from here", AUTH_OPTIONAL, 0, false, true, "127.0.0.1",
+         E "AUTH PLAIN " ALICE "\r\n", "220 250 530", false},
+        {"in the clear, from here, as configured", AUTH_OPTIONAL, AUTH_PLAINTEXT_LOOPBACK, false,
+         true, "127.0.0.1", E "AUTH PLAIN " ALICE "\r\n", "220 250 235", true},
+        {"the same over IPv6", AUTH_OPTIONAL, AUTH_PLAINTEXT_LOOPBACK, false, true, "::1",
+         E "AUTH PLAIN " ALICE "\r\n", "220 250 235", true},
+        {"in the clear, from elsewhere", AUTH_OPTIONAL, AUTH_PLAINTEXT_LOOPBACK, false, true,
+         "10.0.0.1", E "AUTH PLAIN " ALICE "\r\n", "220 250 530", false},
+        {"required", AUTH_REQUIRED, 0, true, false, "10.0.0.1", E M "AUTH PLAIN " BOB "\r\n" M,
+         "220 250 530 235 250", true},
+        {"required, TLS first", AUTH_REQUIRED, 0, false, true, "10.0.0.1", E M, "220 250 530",
+         false},
+        {"required and wrong", AUTH_REQUIRED, 0, true, false, "10.0.0.1",
+         E "AUTH PLAIN " WRONG "\r\n" M, "220 250 535 530", true},
+    };
+    (void)state;
+    static struct harness harness;
+    char codes[4096];
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        print_message("# case: %s\n", rows[i].name);
+        harness_init(&harness);
+        harness.listener.auth = rows[i].need;
+        harness.listener.offer_starttls = rows[i].has_starttls;
+        harness.settings.auth.plaintext = rows[i].plaintext;
+        harness_connect(&harness, rows[i].ip);
+        harness.session.is_tls = rows[i].is_tls;
+        send_lines(&harness, rows[i].input, 0);
+        assert_string_equal(rows[i].codes, harness_codes(&harness, codes, sizeof(codes)));
+        assert_int_equal(rows[i].is_offered,
+                         strstr(harness.output, "250-AUTH PLAIN LOGIN\r\n") != NULL);
+        harness_fini(&harness);
+    }
+}
+
+/* Goal: sent ahead of our answer, AUTH and its responses end the session. */
+static void test_nothing_is_sent_ahead(void **state)
+{
+    static const struct {
+        const char *name, *first, *input, *codes;
+    } rows[] = {
+        {"behind AUTH", E, "AUTH PLAIN " ALICE "\r\nNOOP\r\n", "220 250 554"},
+        {"response with AUTH", E, "AUTH PLAIN\r\n" ALICE "\r\n", "220 250 554"},
+        {"behind the response", E "AUTH PLAIN\r\n", ALICE "\r\nNOOP\r\n", "220 250 334 554"},
+        {"both responses of LOGIN", E "AUTH LOGIN\r\n", "YWxpY2U=\r\nc2VjcmV0\r\n",
+         "220 250 334 554"},
+    };
+    (void)state;
+    static struct harness harness;
+    char codes[4096];
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        print_message("# case: %s\n", rows[i].name);
+        prepare(&harness);
+        harness_connect(&harness, "127.0.0.1");
+        send_lines(&harness, rows[i].first, 0);
+        harness_send_text(&harness, rows[i].input);
+        assert_string_equal(rows[i].codes, harness_codes(&harness, codes, sizeof(codes)));
+        assert_true(harness.is_closed);
+        assert_int_equal(0, harness.login_count);
+        harness_fini(&harness);
+    }
+}
+
+/* The base64 of a message of `name_size` and `password_size` octets. */
+static char *plain_new(uint32_t name_size, uint32_t password_size)
+{
+    uint32_t size = name_size + password_size + 2;
+    uint8_t *message = malloc(size);
+    char *text = malloc(BASE64_SIZE(size) + 3);
+
+    memset(message, 'n', size);
+    memset(message + name_size + 2, 'p', password_size);
+    message[0] = message[name_size + 1] = '\0';
+    base64_encode(span_of(message, size), text);
+    memcpy(text + BASE64_SIZE(size), "\r\n", 3);
+    free(message);
+    return text;
+}
+
+/* Goal: names and passwords up to their bounds are taken, longer ones are not. */
+static void test_sizes(void **state)
+{
+    static const struct {
+        uint32_t name_size, password_size;
+        const char *codes;
+    } rows[] = {
+        {1, 1, "220 250 334 535"},
+        {AUTH_NAME_MAX, 1, "220 250 334 535"},
+        {AUTH_NAME_MAX + 1, 1, "220 250 334 501"},
+        {1, AUTH_PASSWORD_MAX, "220 250 334 535"},
+        {1, AUTH_PASSWORD_MAX + 1, "220 250 334 501"},
+        {1, 9000, "220 250 334 501"},
+    };
+    (void)state;
+    static struct harness harness;
+    char codes[4096];
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char *text = plain_new(rows[i].name_size, rows[i].password_size);
+        prepare(&harness);
+        harness_connect(&harness, "127.0.0.1");
+        send_lines(&harness, E "AUTH PLAIN\r\n", 0);
+        send_lines(&harness, text, 1000);
+        assert_string_equal(rows[i].codes, harness_codes(&harness, codes, sizeof(codes)));
+        harness_fini(&harness);
+        free(text);
+    }
+}
+
+/* Goal: a line of AUTH_LINE_MAX octets is read to its end, a longer one is refused, swallowed, and
+ * the session goes on. */
+static void test_line_size(void **state)
+{
+    static const struct {
+        uint32_t size, piece;
+        const char *codes;
+    } rows[] = {
+        {AUTH_LINE_MAX, 0, "220 250 334 501 250"},
+        {AUTH_LINE_MAX, 1, "220 250 334 501 250"},
+        {AUTH_LINE_MAX, 1024, "220 250 334 501 250"},
+        {AUTH_LINE_MAX + 1, 0, "220 250 334 500 250"},
+        {AUTH_LINE_MAX + 1, 1, "220 250 334 500 250"},
+        {AUTH_LINE_MAX + 1, 1024, "220 250 334 500 250"},
+        {3 * AUTH_LINE_MAX, 1000, "220 250 334 500 250"},
+    };
+    (void)state;
+    static struct harness harness;
+    char codes[4096];
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char *text = malloc(rows[i].size + 1);
+        memset(text, 'A', rows[i].size);
+        memcpy(text + rows[i].size - 2, "\r\n", 3);
+        prepare(&harness);
+        harness_connect(&harness, "127.0.0.1");
+        send_lines(&harness, E "AUTH PLAIN\r\n", 0);
+        send_lines(&harness, text, rows[i].piece);
+        send_lines(&harness, "NOOP\r\n", 0);
+        assert_string_equal(rows[i].codes, harness_codes(&harness, codes, sizeof(codes)));
+        assert_int_equal(rows[i].size > AUTH_LINE_MAX,
+                         strstr(harness.output, "500 5.5.6 ") != NULL);
+        harness_fini(&harness);
+        free(text);
+    }
+}
+
+/* Goal: while the verdict is out nothing is read; without one 454 follows, and one that comes after
+ * that changes nothing. */
+static void test_verdict_that_is_late(void **state)
+{
+    (void)state;
+    static struct harness harness;
+    char codes[4096];
+
+    prepare(&harness);
+    harness.holds_verdicts = true;
+    harness_connect(&harness, "127.0.0.1");
+    send_lines(&harness, E "AUTH PLAIN " ALICE "\r\n", 0);
+    assert_int_equal(SMTPD_NEED_VERDICT, smtpd_need(&harness.session));
+    assert_true(smtpd_has_secrets(&harness.session));
+    harness_send_text(&harness, "NOOP\r\n");
+    assert_string_equal("220 250", harness_codes(&harness, codes, sizeof(codes)));
+
+    harness.now.tick += TICK_S(30) - 1;
+    assert_true(smtpd_deadline(&harness.session) > harness.now.tick);
+    harness.now.tick += 1;
+    assert_int_equal(harness.now.tick, smtpd_deadline(&harness.session));
+    uint32_t late = harness.login_number;
+    smtpd_expire(&harness.context, &harness.session, harness.now);
+    assert_false(smtpd_has_secrets(&harness.session));
+    harness_send_text(&harness, "");
+    harness_verdict(&harness); /* on the request that was given up */
+    assert_string_equal("220 250 454 250", harness_codes(&harness, codes, sizeof(codes)));
+    assert_int_equal(0, smtpd_user(&harness.session).size);
+
+    send_lines(&harness, "AUTH PLAIN " WRONG "\r\n", 0);
+    assert_int_not_equal(late, harness.login_number);
+    smtpd_auth_verdict(&harness.context, &harness.session, late, AUTH_ACCEPTED, harness.now);
+    assert_int_equal(SMTPD_NEED_VERDICT, smtpd_need(&harness.session));
+    harness_verdict(&harness);
+    assert_string_equal("220 250 454 250 535", harness_codes(&harness, codes, sizeof(codes)));
+    harness_fini(&harness);
+}
+
+/* Goal: the reply to AUTH waits for the commit before it. */
+static void test_reply_waits_for_commit(void **state)
+{
+    (void)state;
+    static struct harness harness;
+    char codes[4096];
+
+    prepare(&harness);
+    harness.holds_commits = true;
+    harness_connect(&harness, "127.0.0.1");
+    send_lines(&harness,
+               E "MAIL FROM:<a@b.example>\r\nRCPT TO:<b@served.example>\r\n" D BODY
+                 "AUTH PLAIN " ALICE "\r\n",
+               0);
+    assert_string_equal("220 250 250 250 354", harness_codes(&harness, codes, sizeof(codes)));
+    harness_commit(&harness, harness.messages[0].sequence, 250);
+    assert_string_equal("220 250 250 250 354 250 235",
+                        harness_codes(&harness, codes, sizeof(codes)));
+    assert_int_equal(0, harness.messages[0].envelope.user.size);
+    harness_fini(&harness);
+}
+
+/* Goal: STARTTLS forgets who was logged in, and what that allowed (RFC 3207 section 4.2). */
+static void test_starttls_forgets(void **state)
+{
+    (void)state;
+    static struct harness harness;
+    char codes[4096];
+
+    prepare(&harness);
+    harness.listener.offer_starttls = true;
+    harness_connect(&harness, "127.0.0.1");
+    send_lines(&harness, E "AUTH PLAIN " BOB "\r\nSTARTTLS\r\n", 0);
+    assert_int_equal(0, smtpd_user(&harness.session).size);
+    assert_false(harness.session.is_relay_client);
+    send_lines(&harness, E M R "RSET\r\nAUTH PLAIN " BOB "\r\n" M R, 0);
+    assert_string_equal("220 250 235 220 250 250 550 250 235 250 250",
+                        harness_codes(&harness, codes, sizeof(codes)));
+    harness_fini(&harness);
+}
+
+/* Goal: failures are counted over the whole connection. */
+static void test_failures_survive_starttls(void **state)
+{
+    (void)state;
+    static struct harness harness;
+    char codes[4096];
+
+    prepare(&harness);
+    harness.listener.offer_starttls = true;
+    harness_connect(&harness, "127.0.0.1");
+    send_lines(&harness,
+               E "AUTH PLAIN " WRONG "\r\nAUTH PLAIN " WRONG "\r\nSTARTTLS\r\n" E
+                 "AUTH PLAIN " WRONG "\r\n",
+               0);
+    assert_string_equal("220 250 535 535 220 250 535 421",
+                        harness_codes(&harness, codes, sizeof(codes)));
+    assert_true(harness.is_closed);
+    harness_fini(&harness);
+}
+
+/* Goal: who was logged in is in the envelope, the trace and the records; passwords are nowhere. */
+static void test_traces(void **state)
+{
+    static const struct {
+        bool is_tls;
+        const char *mail, *with;
+    } rows[] = {
+        {false, "MAIL FROM:<bob@served.example>\r\n", " with ESMTPA id "},
+        {true, "MAIL FROM:<bob@served.example>\r\n", " with ESMTPSA id "},
+        {false, "MAIL FROM:<bob@served.example> SMTPUTF8\r\n", " with UTF8SMTPA id "},
+        {true, "MAIL FROM:<bob@served.example> SMTPUTF8\r\n", " with UTF8SMTPSA id "},
+    };
+    (void)state;
+    static struct harness harness;
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        prepare(&harness);
+        harness_connect(&harness, "127.0.0.1");
+        harness.session.is_tls = rows[i].is_tls;
+        send_lines(&harness, E "AUTH PLAIN " WRONG "\r\nAUTH PLAIN " BOB "\r\n", 0);
+        send_lines(&harness, rows[i].mail, 0);
+        send_lines(&harness, R D BODY, 0);
+        assert_int_equal(1, harness.message_count);
+        assert_non_null(strstr((const char *)harness.messages[0].body, rows[i].with));
+        assert_int_equal(2, harness.record_count);
+        assert_int_equal(RECORD_REJECTION, harness.records[0].kind);
+        assert_int_equal(535, harness.records[0].code);
+        assert_string_equal("alice", harness.records[0].user);
+        assert_string_equal("bob@served.example", harness.records[1].user);
+        for (uint32_t j = 0; j < 2; j++)
+            assert_null(memmem(&harness.records[j], sizeof(harness.records[j]), "wrong\0", 6));
+        harness_fini(&harness);
+    }
+}
+
+/* Goal: with auth.domain a bare name is an address there. */
+static void test_domain(void **state)
+{
+    (void)state;
+    static struct harness harness;
+    char codes[4096];
+
+    prepare(&harness);
+    harness.settings.auth.domain = "served.example";
+    harness_connect(&harness, "127.0.0.1");
+    send_lines(&harness,
+               E "AUTH PLAIN " ALICE "\r\n"
+                 "MAIL FROM:<alice@served.example>\r\nRSET\r\n"
+                 "MAIL FROM:<alice@sub.served.example>\r\n"
+                 "MAIL FROM:<bob@served.example>\r\n",
+               0);
+    assert_string_equal("220 250 235 250 250 553 553",
+                        harness_codes(&harness, codes, sizeof(codes)));
+    harness_fini(&harness);
+}
+
+/* Goal: every end of a session frees what an exchange holds (the sanitizer looks). */
+static void test_ends_in_every_step(void **state)
+{
+    static const char *const inputs[] = {
+        E "AUTH PLAIN\r\n",          E "AUTH PLAIN\r\nAGFs",          E "AUTH LOGIN\r\n",
+        E "AUTH LOGIN YWxpY2U=\r\n", E "AUTH LOGIN YWxpY2U=\r\nc2Vj", E "AUTH PLAIN " ALICE "\r\n",
+    };
+    (void)state;
+    static struct harness harness;
+
+    for (size_t i = 0; i < COUNT_OF(inputs); i++) {
+        prepare(&harness);
+        harness.holds_verdicts = true;
+        harness_connect(&harness, "127.0.0.1");
+        send_lines(&harness, inputs[i], 3);
+        assert_true(smtpd_has_secrets(&harness.session));
+        harness_fini(&harness);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_dialogues),
+        cmocka_unit_test(test_offer),
+        cmocka_unit_test(test_nothing_is_sent_ahead),
+        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_line_size),
+        cmocka_unit_test(test_verdict_that_is_late),
+        cmocka_unit_test(test_reply_waits_for_commit),
+        cmocka_unit_test(test_starttls_forgets),
+        cmocka_unit_test(test_failures_survive_starttls),
+        cmocka_unit_test(test_traces),
+        cmocka_unit_test(test_domain),
+        cmocka_unit_test(test_ends_in_every_step),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

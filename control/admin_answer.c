@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Answers of the control socket: what shards said, as JSON. Numbers of a status are rows of one
- * table, summed over the shards.
+ * table, summed over the shards; `per_core` has a few of them for each.
  */
 #include "control/admin_answer.h"
 
@@ -44,6 +44,25 @@ static const struct {
 #include "control/status.def"
 #undef STATUS
 #undef LATENCY
+};
+
+/* Of each shard by itself: how evenly they are loaded, and with what. */
+static const struct {
+    const char *name;
+    size_t offset, size;
+} core_fields[] = {
+#define CORE(name, field)                                                                          \
+    {                                                                                              \
+#name, offsetof(struct shard_status, field), sizeof(((struct shard_status *)NULL)->field)  \
+    }
+    CORE(turns, turns),
+    CORE(busy_us, busy_us),
+    CORE(sessions, server.open),
+    CORE(connections, client.open),
+    CORE(messages, server.messages_accepted),
+    CORE(deliveries, client.accepted),
+    CORE(queued, queue.messages),
+#undef CORE
 };
 
 static void number_add(json_t *object, const char *name, const void *field, size_t size)
@@ -89,6 +108,16 @@ static void latency_add_to(json_t *group, const char *name, const struct latency
     }
 }
 
+static json_t *core_row(const struct shard_status *status)
+{
+    json_t *row = json_object();
+
+    for (uint32_t i = 0; i < COUNT_OF(core_fields); i++)
+        number_add(row, core_fields[i].name, (const uint8_t *)status + core_fields[i].offset,
+                   core_fields[i].size);
+    return row;
+}
+
 void admin_status_add(json_t *answer, const struct shard_status *status)
 {
     for (uint32_t i = 0; i < COUNT_OF(fields); i++)
@@ -101,6 +130,9 @@ void admin_status_add(json_t *answer, const struct shard_status *status)
         latency_add_to(
             group_get(answer, "latency"), latencies[i].name,
             (const struct latency *)(const void *)((const uint8_t *)status + latencies[i].offset));
+    if (json_object_get(answer, "per_core") == NULL)
+        json_object_set_new(answer, "per_core", json_array());
+    json_array_append_new(json_object_get(answer, "per_core"), core_row(status));
 }
 
 void admin_status_finish(json_t *answer, uint32_t shard_count, tick_us uptime,

@@ -6,9 +6,12 @@
  *   GET  /metrics                    numbers for Prometheus
  *   GET  /api/v1/queue/list?limit=5  the verb "queue list"; what is behind the ? are its members
  *   POST /api/v1/queue/hold          a verb with its members as a JSON object
+ *   GET  /api/v1/role                what the asker may do
+ *   GET  /                           the dashboard: one page, made by control/dashboard/join.py
  *
  * Invariants
- *   1. Nothing but the page without data is answered to who has no role (http_access.h).
+ *   1. Nothing but the page without data, and that it has no role, is told to who has none
+ *      (http_access.h).
  *   2. Orders come by POST, as application/json, and with a token that no browser sends by itself:
  *      another site's page can give none.
  *   3. At most HTTP_ASK_MAX questions are with the relay; who would be one more waits, then hears
@@ -34,6 +37,7 @@
 
 #include "base/log.h"
 #include "control/ask.h"
+#include "control/dashboard_page.h"
 #include "control/http_request.h"
 #include "control/metrics.h"
 
@@ -56,18 +60,23 @@ struct stream {
 
 /* ---- answers ---- */
 
-static enum MHD_Result response_queue(struct MHD_Connection *connection, unsigned status,
-                                      struct MHD_Response *response, const char *type)
+static const char answer_policy[] = "default-src 'none'; frame-ancestors 'none'";
+
+/* `policy`: what a browser may do with it (Content-Security-Policy). */
+static enum MHD_Result response_queue_with(struct MHD_Connection *connection, unsigned status,
+                                           struct MHD_Response *response, const char *type,
+                                           const char *policy)
 {
     static const char *const fields[][2] = {
         {"Cache-Control", "no-store"},
         {"X-Content-Type-Options", "nosniff"},
-        {"Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"},
+        {"Referrer-Policy", "no-referrer"},
     };
 
     if (response == NULL)
         return MHD_NO;
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+    MHD_add_response_header(response, "Content-Security-Policy", policy);
     for (uint32_t i = 0; i < COUNT_OF(fields); i++)
         MHD_add_response_header(response, fields[i][0], fields[i][1]);
     if (status == MHD_HTTP_UNAUTHORIZED)
@@ -77,6 +86,12 @@ static enum MHD_Result response_queue(struct MHD_Connection *connection, unsigne
     enum MHD_Result result = MHD_queue_response(connection, status, response);
     MHD_destroy_response(response);
     return result;
+}
+
+static enum MHD_Result response_queue(struct MHD_Connection *connection, unsigned status,
+                                      struct MHD_Response *response, const char *type)
+{
+    return response_queue_with(connection, status, response, type, answer_policy);
 }
 
 /* Consumes `json`. */
@@ -215,6 +230,25 @@ static enum MHD_Result answer_metrics(struct http *http, struct MHD_Connection *
                           "text/plain; version=0.0.4; charset=utf-8");
 }
 
+/* It holds no data, so everybody may have it: it asks for a token, and then as everybody does. */
+static enum MHD_Result answer_page(struct MHD_Connection *connection)
+{
+    return response_queue_with(connection, MHD_HTTP_OK,
+                               MHD_create_response_from_buffer(sizeof(dashboard_page),
+                                                               (void *)(uintptr_t)dashboard_page,
+                                                               MHD_RESPMEM_PERSISTENT),
+                               "text/html; charset=utf-8", dashboard_policy);
+}
+
+/* Told to everybody: who asks knows it anyway, and a page can ask before it has a token. */
+static enum MHD_Result answer_role(struct MHD_Connection *connection, enum http_role role)
+{
+    static const char *const names[] = {
+        [HTTP_ROLE_NONE] = "none", [HTTP_ROLE_VIEWER] = "viewer", [HTTP_ROLE_ADMIN] = "admin"};
+
+    return answer_json(connection, MHD_HTTP_OK, json_pack("{sb,ss}", "ok", 1, "role", names[role]));
+}
+
 /* ---- requests ---- */
 
 static enum http_role role_of(const struct http *http, struct MHD_Connection *connection)
@@ -262,6 +296,10 @@ static enum MHD_Result serve(struct http *http, struct MHD_Connection *connectio
     enum http_role role = role_of(http, connection);
     bool is_metrics = strcmp(path, "/metrics") == 0;
 
+    if (strcmp(path, "/") == 0 && !is_post)
+        return answer_page(connection);
+    if (strcmp(path, HTTP_API_PREFIX "role") == 0 && !is_post)
+        return answer_role(connection, role);
     if (role == HTTP_ROLE_NONE && !(is_metrics && http->config->metrics_open))
         return answer_error(connection, MHD_HTTP_UNAUTHORIZED, "a token is needed");
     if (is_metrics)

@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Management over HTTP against a running relay, with Python's client: roles, verbs, streams, metrics, and what hostile clients send."""
+import base64
+import hashlib
 import http.client
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -81,10 +84,27 @@ def send():
 
 @lab.check('nobody is told anything without a token')
 def nobody():
-    for path in ('/metrics', '/api/v1/status', '/api/v1/queue/list', '/', '/api/v1/hold'):
+    for path in ('/metrics', '/api/v1/status', '/api/v1/queue/list', '/x', '/api/v1/hold'):
         for token in (None, 'x', VIEWER[:-1], VIEWER + 'x'):
             status, text = ask(path, token=token)
             assert status == 401 and json.loads(text)['ok'] is False, (path, token, status, text)
+    for token, role in ((None, 'none'), (VIEWER + 'x', 'none'), (VIEWER, 'viewer'), (ADMIN, 'admin')):
+        status, text = ask('/api/v1/role', token=token)
+        assert status == 200 and json.loads(text)['role'] == role, (token, text)
+
+
+@lab.check('the page is there for everybody, holds no data, and may do nothing but ask this relay')
+def dashboard():
+    connection = http.client.HTTPConnection('127.0.0.1', port, timeout=60)
+    connection.request('GET', '/')
+    answer = connection.getresponse()
+    text, policy = answer.read(), answer.getheader('Content-Security-Policy')
+    script = re.search(rb'<script>(.*)</script>', text, re.S).group(1)
+    digest = base64.b64encode(hashlib.sha256(script).digest()).decode()
+    assert answer.status == 200 and answer.getheader('Content-Type') == 'text/html; charset=utf-8' and answer.getheader('Cache-Control') == 'no-store'
+    assert "default-src 'none'; script-src 'sha256-%s'; " % digest in policy and 'unsafe' not in policy and 'http:' not in policy, policy
+    assert not re.search(rb'(src|href)="?(https?:)?//', text), 'it asks others'
+    assert ask('/', 'POST', ADMIN, {})[0] == 404
 
 
 @lab.check('a viewer reads numbers and lists, and neither reads mail nor gives orders')

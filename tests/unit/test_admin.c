@@ -221,6 +221,13 @@ static void test_status_is_summed(void **state)
     assert_int_equal(33, json_integer_value(json_object_get(server, "messages_accepted")));
     assert_int_equal(1, json_integer_value(json_object_get(spool, "is_full")));
     assert_int_equal(SHARDS, json_integer_value(json_object_get(answer, "cores")));
+    const json_t *cores = json_object_get(answer, "per_core");
+    assert_int_equal(SHARDS, json_array_size(cores));
+    for (uint32_t i = 0; i < SHARDS; i++) {
+        const json_t *core = json_array_get(cores, i);
+        assert_int_equal(10 + i, json_integer_value(json_object_get(core, "messages")));
+        assert_int_equal(1, json_integer_value(json_object_get(core, "queued")));
+    }
     assert_int_equal(SHARDS, world.asked);
     json_decref(answer);
 }

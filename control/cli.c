@@ -17,6 +17,7 @@
 #include "control/cli_top.h"
 #include "control/cli_user.h"
 #include "control/config.h"
+#include "control/config_show.h"
 #include "control/metrics.h"
 
 #define WORD_MAX 32u
@@ -336,6 +337,14 @@ static enum status user_hash_verb(const struct cli *cli, const struct verb *verb
     return cli_user_hash(stdin, stdout) ? STATUS_OK : STATUS_FAILED;
 }
 
+static enum status config_verb(const struct cli *cli, const struct verb *verb)
+{
+    const char *path = cli->operand_count > 0 ? cli->operands[0] : CONFIG_DEFAULT_PATH;
+
+    (void)verb;
+    return config_show(path, cli->is_json, stdout, stderr) ? STATUS_OK : STATUS_FAILED;
+}
+
 /* docs/counters.md is this text; a test compares. */
 static void counters_reference_write(FILE *out)
 {
@@ -445,6 +454,8 @@ static const struct verb verbs[] = {
     {"reload", 0, 0, "", "read the configuration again", relay_verb, text_print},
     {"check", 0, 1, "[FILE] | --reference", "check a configuration; print all options", check_verb,
      NULL},
+    {"config show", 0, 1, "[FILE]", "every option, its value, and where that comes from",
+     config_verb, NULL},
     {"spool check", 1, 1, "DIR", "read every record of a spool that is not in use", spool_verb,
      NULL},
     {"spool stats", 1, 1, "DIR", "segments, records and space of it", spool_verb, NULL},

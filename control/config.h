@@ -31,11 +31,21 @@
 /* What is wrong, for people: lines of "file:line: key: reason". */
 #define CONFIG_OPTIONS_MAX 256u /* rows of option.def, at most */
 
+/* Who asks which value each option has: told in the order of the file, defaults behind what a
+ * section gives. */
+#define CONFIG_PLACE_SIZE 160u /* "listen[1].limits.errors" */
+struct config_values {
+    void *context;
+    /* `text` as it is written, at `line`; line 0: the default. */
+    void (*on_value)(void *context, const char *place, struct span text, uint32_t line);
+};
+
 struct config_report {
     const char *file;
     uint32_t
         lines[CONFIG_OPTIONS_MAX]; /* by row, where the file has it; 0: nowhere, or in a list */
-    uint32_t count;                /* complaints; the first CONFIG_COMPLAINT_MAX are in the text */
+    const struct config_values *values; /* NULL: nobody asks */
+    uint32_t count; /* complaints; the first CONFIG_COMPLAINT_MAX are in the text */
     uint32_t size;
     char text[CONFIG_REPORT_SIZE];
 };

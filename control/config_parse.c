@@ -38,6 +38,7 @@ struct visit {
     void *object;
     enum option_owner owner;
     char section[OPTION_PATH_SIZE];
+    char place[CONFIG_PLACE_SIZE]; /* the section, with the numbers of elements */
 };
 
 struct walk {
@@ -138,11 +139,62 @@ static bool walk_push(struct walk *walk, const struct visit *visit)
     return true;
 }
 
-static void section_format(char section[OPTION_PATH_SIZE], const struct option *option)
+/* The section behind an option of `visit`, of a sequence its `index`-th element. */
+static void section_format(struct visit *next, const struct visit *visit,
+                           const struct option *option, uint32_t index)
 {
-    snprintf(section, OPTION_PATH_SIZE, "%s%s", option->path,
+    char number[16] = "";
+
+    if (option->kind == OPTION_SEQUENCE)
+        snprintf(number, sizeof(number), "[%u]", index);
+    snprintf(next->section, sizeof(next->section), "%s%s", option->path,
              option->kind == OPTION_SEQUENCE ? "[]" : "");
+    int size = snprintf(next->place, sizeof(next->place), "%s%s%s%s", visit->place,
+                        visit->place[0] == '\0' ? "" : ".", option_key(option), number);
+    CHECK(size < (int)sizeof(next->place));
 }
+
+/* ---- telling what there is ---- */
+
+static void value_tell(const struct walk *walk, const char *place, const char *key, int index,
+                       struct span text, uint32_t line)
+{
+    const struct config_values *values = walk->report->values;
+    char whole[CONFIG_PLACE_SIZE + OPTION_PATH_SIZE], number[16] = "";
+
+    if (values == NULL)
+        return;
+    if (index >= 0)
+        snprintf(number, sizeof(number), "[%d]", index);
+    snprintf(whole, sizeof(whole), "%s%s%s%s", place, place[0] == '\0' ? "" : ".", key, number);
+    values->on_value(values->context, whole, text, line);
+}
+
+/* What a section does not give: of a mapping, all that is below it. */
+static void default_tell(const struct walk *walk, const struct visit *visit,
+                         const struct option *option)
+{
+    size_t size = strlen(option->path);
+    size_t above = size - strlen(option_key(option));
+
+    if (walk->report->values == NULL || option->kind == OPTION_SEQUENCE)
+        return;
+    if (option->kind != OPTION_MAPPING && option->default_text != NULL) {
+        value_tell(walk, visit->place, option_key(option), -1, span_from_text(option->default_text),
+                   0);
+        return;
+    }
+    for (uint32_t i = 0; option->kind == OPTION_MAPPING && i < option_count; i++) {
+        const struct option *below = &option_table[i];
+        if (strncmp(below->path, option->path, size) == 0 && below->path[size] == '.' &&
+            strchr(below->path + size, '[') == NULL && below->kind != OPTION_MAPPING &&
+            below->kind != OPTION_SEQUENCE && below->default_text != NULL)
+            value_tell(walk, visit->place, below->path + above, -1,
+                       span_from_text(below->default_text), 0);
+    }
+}
+
+/* ---- the walk ---- */
 
 static void expected(struct walk *walk, const struct option *option, const yaml_node_t *node)
 {
@@ -163,6 +215,9 @@ static void walk_value(struct walk *walk, const struct visit *visit, const struc
     else if (option_parse(option, node_text(node), &walk->config->arena, visit->object, index,
                           why) != ERR_OK)
         config_complain(walk->report, node_line(node), option->path, "%s", why);
+    else
+        value_tell(walk, visit->place, option_key(option), option_is_list(option) ? (int)index : -1,
+                   node_text(node), node_line(node));
 }
 
 static uint32_t sequence_count(const yaml_node_t *node)
@@ -189,6 +244,8 @@ static void walk_list(struct walk *walk, const struct visit *visit, const struct
         return;
     }
     walk->visited += count;
+    if (count == 0)
+        value_tell(walk, visit->place, option_key(option), -1, SPAN_LITERAL("[]"), node_line(node));
     for (uint32_t i = 0; i < count; i++) {
         const yaml_node_t *element =
             is_single ? node : walk_node(walk, node->data.sequence.items.start[i]);
@@ -212,7 +269,7 @@ static bool walk_mapping(struct walk *walk, const struct visit *visit, const str
         expected(walk, option, node);
         return true;
     }
-    section_format(next.section, option);
+    section_format(&next, visit, option, 0);
     return walk_push(walk, &next);
 }
 
@@ -247,7 +304,7 @@ static bool walk_sequence(struct walk *walk, const struct visit *visit, const st
         if (option_set_defaults(option->element, &walk->config->arena, next.object) != ERR_OK)
             return false;
         memcpy(next.object, &line, sizeof(line));
-        section_format(next.section, option);
+        section_format(&next, visit, option, i);
         if (!walk_push(walk, &next))
             return false;
     }
@@ -319,6 +376,8 @@ static bool walk_visit(struct walk *walk, const struct visit *visit)
         const struct option *option = &option_table[i];
         if (option->default_text == NULL && !seen[i] && option_is_in(option, visit->section))
             config_complain(walk->report, node_line(visit->node), option->path, "must be given");
+        else if (!seen[i] && option_is_in(option, visit->section))
+            default_tell(walk, visit, option);
     }
     return true;
 }
@@ -327,8 +386,13 @@ static void walk_document(struct walk *walk)
 {
     const yaml_node_t *root = yaml_document_get_root_node(walk->document);
 
-    if (root == NULL || node_is_empty(root)) /* an empty file: every default */
+    if (root == NULL || node_is_empty(root)) { /* an empty file: every default */
+        for (uint32_t i = 0; i < option_count; i++) {
+            if (option_is_in(&option_table[i], ""))
+                default_tell(walk, &(struct visit){0}, &option_table[i]);
+        }
         return;
+    }
     if (root->type != YAML_MAPPING_NODE) {
         config_complain(walk->report, node_line(root), "", "expected `option: value` lines, not %s",
                         node_describe(root));

@@ -50,6 +50,7 @@ void config_patterns_assemble(struct config *config, struct config_report *repor
     patterns_add(config->reactions, &config->patterns, report);
     if (config->more_patterns != NULL) {
         report->file = config->patterns_file;
+        report->values = NULL; /* they are asked of the configuration's own options */
         patterns_add(config->reactions, &config->more_patterns->patterns, report);
         report->file = file;
     }
@@ -71,6 +72,7 @@ enum err config_patterns_parse(struct config *config, struct span text,
                                struct config_report *report)
 {
     const char *file = report->file;
+    const struct config_values *values = report->values;
     uint32_t lines[CONFIG_OPTIONS_MAX];
 
     memcpy(lines, report->lines, sizeof(lines));
@@ -80,6 +82,7 @@ enum err config_patterns_parse(struct config *config, struct span text,
     if (err == ERR_OK)
         complain_of_others(report);
     report->file = file;
+    report->values = values;
     memcpy(report->lines, lines, sizeof(lines));
     return report->count > 0 ? ERR_CONFIG_SYNTAX : err;
 }

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/config_show.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "control/config.h"
+
+struct row {
+    char *place, *text;
+    uint32_t line; /* 0: the default */
+};
+
+struct rows {
+    struct row *list;
+    size_t count, capacity;
+};
+
+static void on_value(void *context, const char *place, struct span text, uint32_t line)
+{
+    struct rows *rows = context;
+
+    if (rows->count == rows->capacity) {
+        rows->capacity = rows->capacity == 0 ? 256 : 2 * rows->capacity;
+        rows->list = reallocarray(rows->list, rows->capacity, sizeof(*rows->list));
+        CHECK(rows->list != NULL);
+    }
+    struct row *row = &rows->list[rows->count++];
+    row->place = strdup(place);
+    row->text = strndup((const char *)text.data, text.size);
+    row->line = line;
+    CHECK(row->place != NULL && row->text != NULL);
+}
+
+static int row_compare(const void *a, const void *b)
+{
+    return strverscmp(((const struct row *)a)->place, ((const struct row *)b)->place);
+}
+
+static void row_write(const struct row *row, const char *path, FILE *out)
+{
+    char shown[1024];
+    struct span text = span_from_text(row->text);
+
+    (void)log_escape(span_head(text, text.size < 250 ? text.size : 250), shown, sizeof(shown));
+    if (row->line == 0)
+        fprintf(out, "%-44s %-28s # default\n", row->place, shown);
+    else
+        fprintf(out, "%-44s %-28s # %s:%u\n", row->place, shown, path, row->line);
+}
+
+static void rows_write_json(const struct rows *rows, const char *path, FILE *out)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < rows->count; i++) {
+        const struct row *row = &rows->list[i];
+        json_t *json = json_pack("{ss,ss}", "option", row->place, "value", row->text);
+        if (row->line > 0)
+            json_object_set_new(json, "line", json_integer(row->line));
+        json_array_append_new(list, json);
+    }
+    json_t *answer = json_pack("{sb,ss,so}", "ok", 1, "file", path, "rows", list);
+    json_dumpf(answer, out, JSON_INDENT(2));
+    fprintf(out, "\n");
+    json_decref(answer);
+}
+
+static void rows_free(struct rows *rows)
+{
+    for (size_t i = 0; i < rows->count; i++) {
+        free(rows->list[i].place);
+        free(rows->list[i].text);
+    }
+    free(rows->list);
+}
+
+bool config_show(const char *path, bool is_json, FILE *out, FILE *complaints)
+{
+    struct rows rows = {0};
+    struct config_values values = {&rows, on_value};
+    struct config_report report;
+    struct config *config = NULL;
+
+    config_report_init(&report, path);
+    report.values = &values;
+    bool is_ok = config_load(path, &config, &report) == ERR_OK;
+    if (is_ok) {
+        config_free(config);
+        qsort(rows.list, rows.count, sizeof(*rows.list), row_compare);
+        if (is_json)
+            rows_write_json(&rows, path, out);
+        for (size_t i = 0; i < rows.count && !is_json; i++)
+            row_write(&rows.list[i], path, out);
+    } else {
+        fputs(report.text, complaints);
+    }
+    rows_free(&rows);
+    return is_ok;
+}

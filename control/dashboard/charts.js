@@ -11,7 +11,7 @@ const charts = [
   {id: 'octets', title: 'Octets per second', format: n => octets(n) + '/s', lines: [['received', 'received', '--accent'], ['sent', 'sent', '--second']]},
   {id: 'queue', title: 'Deliveries in the queue', format: brief, lines: [['waiting', 'waiting', '--accent'], ['ready', 'due', '--second'], ['held', 'held', '--warn']]},
   {id: 'trouble', title: 'Refused and deferred', format: perSecond, lines: [['deferrals', 'deferred', '--warn'], ['failures', 'failed', '--bad'], ['rejected', 'rejected', '--second']]},
-  {id: 'latency', title: 'Latency', format: duration, lines: [], choices: LATENCIES, chosen: 'delivery'},
+  {id: 'latency', title: 'Latency', format: duration, lines: [], choices: LATENCIES, chosen: 'delivery', isLogarithmic: true},
   {id: 'connections', title: 'Connections', format: brief, lines: [['sessions', 'clients', '--accent'], ['connections', 'next hops', '--second'], ['idle', 'idle', '--third']]},
   {id: 'load', title: 'Load of the cores', format: part => percent(part, 1), lines: [['loadMost', 'busiest', '--accent'], ['loadMean', 'mean', '--second']]},
   {id: 'flush', title: 'Time of a flush', format: duration, lines: [['flush', 'mean', '--accent']]},
@@ -40,19 +40,34 @@ function legendMake(chart) {
   }));
 }
 
+/* What is remembered, a minute at least. */
+function timeRange() {
+  const end = history.time.length > 0 ? history.time[history.time.length - 1] : Date.now() / 1000;
+  return [Math.max(end - HISTORY, Math.min(end - MINUTE, history.time.length > 0 ? history.time[0] : end)), end];
+}
+
+/* Whole powers of ten around what there is; of microseconds, a millisecond to a second if there is nothing. */
+const decades = (plot, low, high) => low > 0 && high > 0 ? [10 ** Math.floor(Math.log10(low)), 10 ** Math.ceil(Math.log10(high * 1.01))] : [1e3, 1e6];
+
+/* Powers of ten, or every other or third of them when there are many. */
+function powers(plot, axis, low, high) {
+  const first = Math.round(Math.log10(low)), count = Math.round(Math.log10(high)) - first, step = Math.ceil(count / 3) || 1;
+  return Array.from({length: Math.floor(count / step) + 1}, (_, i) => 10 ** (first + i * step));
+}
+
 function plotOptions(chart) {
   const axis = {stroke: colour('--muted'), font: '11px system-ui, sans-serif', grid: {stroke: colour('--line'), width: 1}, ticks: {show: false}};
   return {
-    width: Math.max(chart.place.clientWidth, 50), height: chart.place.clientHeight || PLOT_HEIGHT, padding: [8, 4, 0, 0],
+    width: Math.max(chart.place.clientWidth, 50), height: chart.place.clientHeight || PLOT_HEIGHT, padding: [8, 16, 0, 0],
     legend: {show: false},
     cursor: {y: false, drag: {x: false, y: false}, points: {size: 5}, sync: {key: 'time'}},
     scales: {
-      x: {time: true, range: () => { const end = history.time[history.time.length - 1] || 0; return [Math.max(end - HISTORY, Math.min(history.time[0] || 0, end - MINUTE)), end]; }},
-      y: {range: (plot, low, high) => [0, high > 0 ? high * 1.1 : 1]},
+      x: {time: true, range: timeRange},
+      y: chart.isLogarithmic ? {distr: 3, range: decades} : {range: (plot, low, high) => [0, high > 0 ? high * 1.1 : 1]},
     },
     axes: [
       {...axis, size: 22, space: 70, values: (plot, splits) => splits.map(at => clock(new Date(at * 1000)).slice(0, at % 60 === 0 ? 5 : 8))},
-      {...axis, size: 58, space: 28, values: (plot, splits) => splits.map(n => n === 0 ? '0' : chart.format(n).replace('/s', ''))},
+      {...axis, size: 58, space: 28, ...(chart.isLogarithmic ? {splits: powers, filter: (plot, splits) => splits} : {}), values: (plot, splits) => splits.map(n => n === 0 ? '0' : n === null ? '' : chart.format(n).replace('/s', ''))},
     ],
     series: [{}, ...chartLines(chart).map(([, label, paint]) => ({label, stroke: colour(paint), width: 1.5, points: {show: false}, spanGaps: false}))],
     hooks: {setCursor: [plot => legendShow(chart, plot.cursor.idx)]},

@@ -142,6 +142,7 @@ const views = {
     const first = answer.rows[0], body = [];
     const facts = [['From', sender(first)], ['Arrived', `${new Date(first.arrived_us / 1000).toLocaleString()}, ${age(first)} ago`], ['Expires', `in ${duration(first.expires_us - Date.now() * 1000)}`],
       ['Size', octets(first.size)], ['Class', first.class_name || String(first.class)], ['Source', first.source || 'default']];
+    if (first.user) facts.push(['Logged in as', first.user]);
     const list = element('dl');
     factsFill(list, facts);
     const table = element('table');

@@ -49,6 +49,8 @@ async function enter() {
   relay.role = role;
   if ($('ask-token').open) $('ask-token').close();
   $('leave').hidden = relay.token === '';
+  linkFound();
+  await statusAsk();
   drillFollow();
   refreshSoon();
 }
@@ -93,18 +95,20 @@ function failed(error) {
   }
 }
 
+async function statusAsk() {
+  try {
+    const status = await ask('status');
+    linkFound();
+    if (sample(status, Date.now() / 1000)) session.restarted = clock();
+    statusShow(status);
+  } catch (error) {
+    failed(error);
+  }
+}
+
 async function statusTurn() {
   const begun = performance.now();
-  if (relay.role !== null) {
-    try {
-      const status = await ask('status');
-      linkFound();
-      if (sample(status, Date.now() / 1000)) session.restarted = clock();
-      statusShow(status);
-    } catch (error) {
-      failed(error);
-    }
-  }
+  if (relay.role !== null) await statusAsk();
   setTimeout(statusTurn, Math.max(100, STATUS_MS - (performance.now() - begun)));
 }
 
@@ -166,7 +170,7 @@ function start() {
   actsStart();
   drillStart();
   enter();
-  statusTurn();
+  setTimeout(statusTurn, STATUS_MS);
   listsTurn();
 }
 

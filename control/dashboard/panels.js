@@ -20,7 +20,7 @@ const tiles = [
   ['In', () => brief(latest('accepted')) + '/s', s => `${brief(number(s, 'server.messages_accepted'))} since the start`],
   ['Delivered', () => brief(latest('delivered')) + '/s', s => `${brief(number(s, 'client.accepted'))} since the start`],
   ['In the queue', s => brief(number(s, 'queue.messages')), s => `${brief(number(s, 'queue.deliveries_active'))} under way, ${brief(number(s, 'queue.deliveries_held'))} held`],
-  ['Deferred', () => brief(latest('deferrals')) + '/s', () => `${percent(inLastMinute('queue.deferrals') || 0, (inLastMinute('queue.deferrals') || 0) + (inLastMinute('client.accepted') || 0))} of the last minute`],
+  ['Deferred', () => brief(latest('deferrals')) + '/s', () => `${percent(inLastMinute('queue.deferrals') || 0, (inLastMinute('queue.deferrals') || 0) + (inLastMinute('client.accepted') || 0))} in 1 m`],
   ['Clients', s => brief(number(s, 'server.open')), () => `${inMinute('server.refused')} turned away in 1 m`],
   ['Next hops', s => brief(number(s, 'client.open')), () => `${inMinute('flow.connect_failed')} failed in 1 m`],
   ['Busiest core', () => percent(latest('loadMost'), 1), s => `of ${s.cores}; mean ${percent(latest('loadMean'), 1)}`],

@@ -35,13 +35,14 @@ function scaled(n, step, units) {
 /* 12.3k: three digits, for what moves. */
 const brief = n => n !== null && Number.isFinite(n) && Math.abs(n) < 10000 && Math.abs(n) >= 100 ? exact(n) : scaled(n, 1000, ['', 'k', 'M', 'G', 'T']);
 const octets = n => scaled(n, 1000, [' B', ' kB', ' MB', ' GB', ' TB']);
-const percent = (part, of) => of > 0 ? (100 * part / of).toFixed(part > 0 && part / of < 0.0995 ? 1 : 0) + ' %' : '–';
+const percent = (part, of) => part !== null && of > 0 ? (100 * part / of).toFixed(part > 0 && part / of < 0.0995 ? 1 : 0) + ' %' : '–';
 
 /* Of microseconds, the two largest units: 3m 4s. */
 function duration(us) {
   if (us === null || us === undefined || !Number.isFinite(us)) return '–';
   if (us < 1000) return Math.round(us) + ' µs';
-  if (us < 10e6) return us < 10e3 ? (us / 1e3).toFixed(1) + ' ms' : us < 1e6 ? Math.round(us / 1e3) + ' ms' : (us / 1e6).toFixed(1) + ' s';
+  if (us < 1e6) return scaled(us, 1000, [' µs', ' ms']).replace(/\.0+ /, ' ');
+  if (us < 10e6) return (us / 1e6).toFixed(1).replace('.0', '') + ' s';
   const seconds = Math.round(us / 1e6);
   const parts = [[Math.floor(seconds / 86400), 'd'], [Math.floor(seconds / 3600) % 24, 'h'], [Math.floor(seconds / 60) % 60, 'm'], [seconds % 60, 's']];
   const first = parts.findIndex(([n]) => n > 0);

@@ -18,7 +18,8 @@ const acts = {
 const MAIL_ACTS = ['retry', 'hold', 'release', 'bounce', 'delete'];
 const TIME_WORDS = {'': 'until it is released', '15m': '15 minutes', '1h': 'an hour', '4h': '4 hours', '1d': 'a day', '7d': 'a week'};
 
-const acting = {verb: null, members: null, onDone: null};
+/* `number` tells one dialogue from the next: an order may outlive its own. */
+const acting = {number: 0, verb: null, members: null, onDone: null};
 
 function actButton(label, onclick, isDanger = false) {
   return element('button', {type: 'button', class: 'small' + (isDanger ? ' bad' : ''), onclick}, label);
@@ -56,21 +57,21 @@ const counted = (answer, verb) => verb.startsWith('source') ? `${answer.rows.len
   `${exact(answer.matched)} ${verb.startsWith('site') ? (answer.matched === 1 ? 'site and source' : 'sites and sources') : (answer.matched === 1 ? 'recipient' : 'recipients')}`;
 
 async function actCount() {
-  const verb = acting.verb;
+  const {number, verb} = acting;
   try {
     const answer = await order(verb, actMembers(true));
-    if (acting.verb !== verb) return;
+    if (acting.number !== number) return;
     $('act-count').textContent = `This is about ${counted(answer, verb)}.`;
     $('act-go').disabled = false;
   } catch (error) {
-    if (acting.verb === verb) $('act-error').textContent = error.message;
+    if (acting.number === number) $('act-error').textContent = error.message;
   }
 }
 
 /* members: id, or filter */
 function actAsk(verb, members, onDone = null) {
   const act = acts[verb];
-  Object.assign(acting, {verb, members, onDone});
+  Object.assign(acting, {number: acting.number + 1, verb, members, onDone});
   $('act-title').textContent = `${act.title}: ${members.id || members.filter}`;
   $('act-what').textContent = act.what;
   $('act-count').textContent = 'Counting …';
@@ -88,18 +89,28 @@ function actAsk(verb, members, onDone = null) {
   actCount();
 }
 
+function actSaid(verb, answer) {
+  said(`${acts[verb].title}: ${counted(answer, verb)}` + (answer.in_flight > 0 ? `, ${exact(answer.in_flight)} under way` : '') + (answer.order > 0 ? ` (order ${answer.order})` : ''));
+}
+
 async function actGo(event) {
-  const {verb, onDone} = acting;
+  const {number, verb, onDone} = acting, count = $('act-count').textContent;
   event.preventDefault();
   $('act-go').disabled = true;
   $('act-error').textContent = '';
+  $('act-count').textContent = 'Under way …';
   try {
     const answer = await order(verb, actMembers(false));
-    $('act').close();
-    said(`${acts[verb].title}: ${counted(answer, verb)}` + (answer.in_flight > 0 ? `, ${exact(answer.in_flight)} under way` : '') + (answer.order > 0 ? ` (order ${answer.order})` : ''));
+    if (acting.number === number) $('act').close();
+    actSaid(verb, answer);
     refreshSoon();
     if (onDone !== null) onDone();
   } catch (error) {
+    if (acting.number !== number) {
+      said(error.message);
+      return;
+    }
+    $('act-count').textContent = count;
     $('act-error').textContent = error.message;
     $('act-go').disabled = false;
   }
@@ -107,6 +118,6 @@ async function actGo(event) {
 
 function actsStart() {
   $('act').querySelector('form').addEventListener('submit', actGo);
-  $('act-cancel').addEventListener('click', () => $('act').close());
-  $('act').addEventListener('close', () => { acting.verb = null; });
+  $('act-cancel').addEventListener('click', () => $('act').close()); /* what is under way goes on */
+  $('act').addEventListener('close', () => { acting.number++; });
 }

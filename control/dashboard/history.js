@@ -80,16 +80,15 @@ function historyAdd(at, values) {
   for (const name of Object.keys(series)) history.values[name].shift();
 }
 
-/* True: the relay was restarted since the last sample. */
-function sample(status, at) {
+/* isGap: the relay could not be reached in between. True: it was restarted since the last sample. */
+function sample(status, at, isGap) {
   const {minute} = history;
   const last = minute.length === 0 ? null : minute[minute.length - 1];
   const isNew = last !== null && (last.status.pid !== status.pid || last.status.uptime_s > status.uptime_s);
-  const isGap = last !== null && at - last.at > 5;
   if (isNew) minute.length = 0;
   minute.push({at, status});
-  while (minute[0].at < at - MINUTE - 0.5) minute.shift();
-  if (isNew || isGap) historyAdd(at - 0.001, null);
+  while (minute.length > 2 && minute[0].at < at - MINUTE - 0.5) minute.shift();
+  if (last !== null && (isNew || isGap)) historyAdd(at - 0.001, null);
   const before = last === null || isNew || isGap || at - last.at <= 0 ? null : last;
   historyAdd(at, name => series[name](status, before === null ? null : before.status, before === null ? 0 : at - before.at));
   return isNew;

@@ -97,9 +97,9 @@ function failed(error) {
 
 async function statusAsk() {
   try {
-    const status = await ask('status');
+    const status = await ask('status'), wasLost = session.unreachable !== null;
     linkFound();
-    if (sample(status, Date.now() / 1000)) session.restarted = clock();
+    if (sample(status, Date.now() / 1000, wasLost)) session.restarted = clock();
     statusShow(status);
   } catch (error) {
     failed(error);
@@ -131,7 +131,7 @@ async function listsTurn() {
     try {
       await list.refresh();
     } catch (error) {
-      failed(error);
+      if (!(error instanceof Unreachable)) failed(error); /* else the status will tell, or the relay was busy */
     }
     const wait = Math.max(list.everyMs, 10 * (performance.now() - begun));
     if (list.due === Infinity) list.due = performance.now() + wait;

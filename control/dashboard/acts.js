@@ -5,18 +5,50 @@
 /* title: what the dialogue is called; reason: needed; durations: the first is preset, '' is for ever */
 const SUSPEND_TIMES = ['1h', '15m', '4h', '1d', '7d'];
 const acts = {
-  'site suspend': {title: 'Suspend', what: 'No mail goes to this site until then, or until it is resumed.', reason: true, durations: SUSPEND_TIMES},
+  'site suspend': {
+    title: 'Suspend',
+    what: 'No mail goes to this site until then, or until it is resumed.',
+    reason: true,
+    durations: SUSPEND_TIMES,
+  },
   'site resume': {title: 'Resume', what: 'Takes back what was ordered; one connection at first.'},
-  'source suspend': {title: 'Suspend', what: 'No mail goes from this source until then, or until it is resumed.', reason: true, durations: SUSPEND_TIMES},
+  'source suspend': {
+    title: 'Suspend',
+    what: 'No mail goes from this source until then, or until it is resumed.',
+    reason: true,
+    durations: SUSPEND_TIMES,
+  },
   'source resume': {title: 'Resume', what: 'Mail goes from this source again; a rest ends, too.'},
   retry: {title: 'Retry', what: 'What waits is tried now.', hasReason: true},
-  hold: {title: 'Hold', what: 'No attempt until it is released. It still grows older and expires.', hasReason: true, durations: ['', '1h', '4h', '1d', '7d']},
+  hold: {
+    title: 'Hold',
+    what: 'No attempt until it is released. It still grows older and expires.',
+    hasReason: true,
+    durations: ['', '1h', '4h', '1d', '7d'],
+  },
   release: {title: 'Release', what: 'What is held may go again.', hasReason: true},
-  bounce: {title: 'Bounce', what: 'Goes back to the senders, with the reason. This cannot be taken back.', reason: true, isDanger: true},
-  delete: {title: 'Delete', what: 'Is gone, and nobody is told. This cannot be taken back.', reason: true, isDanger: true},
+  bounce: {
+    title: 'Bounce',
+    what: 'Goes back to the senders, with the reason. This cannot be taken back.',
+    reason: true,
+    isDanger: true,
+  },
+  delete: {
+    title: 'Delete',
+    what: 'Is gone, and nobody is told. This cannot be taken back.',
+    reason: true,
+    isDanger: true,
+  },
 };
 const MAIL_ACTS = ['retry', 'hold', 'release', 'bounce', 'delete'];
-const TIME_WORDS = {'': 'until it is released', '15m': '15 minutes', '1h': 'an hour', '4h': '4 hours', '1d': 'a day', '7d': 'a week'};
+const TIME_WORDS = {
+  '': 'until it is released',
+  '15m': '15 minutes',
+  '1h': 'an hour',
+  '4h': '4 hours',
+  '1d': 'a day',
+  '7d': 'a week',
+};
 
 /* `number` tells one dialogue from the next: an order may outlive its own. */
 const acting = {number: 0, verb: null, members: null, onDone: null};
@@ -30,21 +62,28 @@ const kept = new Map();
 function buttonCell(key, label, onclick) {
   const known = kept.get(key);
   if (known === undefined || known.textContent !== label) kept.set(key, actButton(label, onclick));
-  return {text: kept.get(key), class: 'n'};
+  return right(kept.get(key));
 }
-const siteButtonCell = site => site.suspended.length > 0 ? buttonCell('site ' + site.name, 'Resume', () => actAsk('site resume', {id: site.name})) :
-  buttonCell('site ' + site.name, 'Suspend', () => actAsk('site suspend', {id: site.name}));
-const sourceButtonCell = source => source.suspended || source.rests.length > 0 ? buttonCell('source ' + source.source, 'Resume', () => actAsk('source resume', {id: source.source})) :
-  buttonCell('source ' + source.source, 'Suspend', () => actAsk('source suspend', {id: source.source}));
+const siteButtonCell = site =>
+  site.suspended.length > 0
+    ? buttonCell('site ' + site.name, 'Resume', () => actAsk('site resume', {id: site.name}))
+    : buttonCell('site ' + site.name, 'Suspend', () => actAsk('site suspend', {id: site.name}));
+const sourceButtonCell = source =>
+  source.suspended || source.rests.length > 0
+    ? buttonCell('source ' + source.source, 'Resume', () => actAsk('source resume', {id: source.source}))
+    : buttonCell('source ' + source.source, 'Suspend', () => actAsk('source suspend', {id: source.source}));
 
 function said(text) {
   $('said').textContent = text;
   clearTimeout(said.timer);
-  said.timer = setTimeout(() => { $('said').textContent = ''; }, 8000);
+  said.timer = setTimeout(() => {
+    $('said').textContent = '';
+  }, 8000);
 }
 
 function actMembers(isDry) {
-  const act = acts[acting.verb], members = {...acting.members};
+  const act = acts[acting.verb],
+    members = {...acting.members};
   const reason = $('act-reason').value.trim();
   if (reason !== '') members.reason = reason;
   else if (isDry && act.reason) members.reason = 'to be counted';
@@ -53,8 +92,12 @@ function actMembers(isDry) {
   return members;
 }
 
-const counted = (answer, verb) => verb.startsWith('source') ? `${answer.rows.length} core${answer.rows.length === 1 ? '' : 's'}` :
-  `${exact(answer.matched)} ${verb.startsWith('site') ? (answer.matched === 1 ? 'site and source' : 'sites and sources') : (answer.matched === 1 ? 'recipient' : 'recipients')}`;
+function counted(answer, verb) {
+  if (verb.startsWith('source')) return many(answer.rows.length, 'core');
+  return verb.startsWith('site')
+    ? many(answer.matched, 'site and source', 'sites and sources')
+    : many(answer.matched, 'recipient');
+}
 
 async function actCount() {
   const {number, verb} = acting;
@@ -80,7 +123,9 @@ function actAsk(verb, members, onDone = null) {
   $('act-reason').required = act.reason === true;
   $('act-reason-label').hidden = act.reason !== true && act.hasReason !== true;
   $('act-duration-label').hidden = act.durations === undefined;
-  $('act-duration').replaceChildren(...(act.durations || []).map(value => element('option', {value}, TIME_WORDS[value])));
+  $('act-duration').replaceChildren(
+    ...(act.durations || []).map(value => element('option', {value}, TIME_WORDS[value])),
+  );
   $('act-go').textContent = act.title;
   $('act-go').className = act.isDanger ? 'main danger' : 'main';
   $('act-go').disabled = true;
@@ -90,11 +135,16 @@ function actAsk(verb, members, onDone = null) {
 }
 
 function actSaid(verb, answer) {
-  said(`${acts[verb].title}: ${counted(answer, verb)}` + (answer.in_flight > 0 ? `, ${exact(answer.in_flight)} under way` : '') + (answer.order > 0 ? ` (order ${answer.order})` : ''));
+  said(
+    `${acts[verb].title}: ${counted(answer, verb)}` +
+      (answer.in_flight > 0 ? `, ${exact(answer.in_flight)} under way` : '') +
+      (answer.order > 0 ? ` (order ${answer.order})` : ''),
+  );
 }
 
 async function actGo(event) {
-  const {number, verb, onDone} = acting, count = $('act-count').textContent;
+  const {number, verb, onDone} = acting,
+    count = $('act-count').textContent;
   event.preventDefault();
   $('act-go').disabled = true;
   $('act-error').textContent = '';
@@ -119,5 +169,7 @@ async function actGo(event) {
 function actsStart() {
   $('act').querySelector('form').addEventListener('submit', actGo);
   $('act-cancel').addEventListener('click', () => $('act').close()); /* what is under way goes on */
-  $('act').addEventListener('close', () => { acting.number++; });
+  $('act').addEventListener('close', () => {
+    acting.number++;
+  });
 }

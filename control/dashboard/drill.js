@@ -29,15 +29,30 @@ function findOpen(text) {
 
 function limitText(limit) {
   const name = limit.limit + (limit.rate === undefined ? '' : ' ' + limit.rate);
-  const next = limit.bars && limit.next_us > 0 ? `, the next in ${duration(limit.next_us)}` : limit.bars && limit.max !== undefined ? ', the next as mail ends' : '';
+  const next =
+    limit.bars && limit.next_us > 0
+      ? `, the next in ${duration(limit.next_us)}`
+      : limit.bars && limit.max !== undefined
+        ? ', the next as mail ends'
+        : '';
   if (limit.max === undefined) return `${name} for ${duration(limit.next_us)} more`;
   const show = limit.limit === 'memory for bodies' ? octets : exact;
   return `${name}: ${show(limit.used)} of ${show(limit.max)}${next}`;
 }
 
 function orderLine(order, onDone) {
-  const settings = [order.connections === undefined ? '' : `${order.connections} connections`, order.rate || '', order.host || ''].filter(text => text !== '').join(', ');
-  const line = element('span', {}, `${ORDER_WORDS[order.does] || order.does}${settings === '' ? '' : ' ' + settings}: ${order.reason} (${order.by}, ${duration(order.left_us)} left) `);
+  const settings = [
+    order.connections === undefined ? '' : `${order.connections} connections`,
+    order.rate || '',
+    order.host || '',
+  ]
+    .filter(text => text !== '')
+    .join(', ');
+  const line = element(
+    'span',
+    {},
+    `${ORDER_WORDS[order.does] || order.does}${settings === '' ? '' : ' ' + settings}: ${order.reason} (${order.by}, ${duration(order.left_us)} left) `,
+  );
   if (isAdmin()) line.append(actButton('Take back', () => actAsk('site resume', {id: String(order.order)}, onDone)));
   return line;
 }
@@ -47,16 +62,30 @@ function explainedSite(site, onDone) {
   const binding = site.limits.filter(limit => limit.binds);
   for (const limit of binding) rows.push(['binds', element('b', {}, limitText(limit))]);
   if (binding.length === 0) rows.push(['binds', 'nothing: mail goes as it comes']);
-  for (const limit of site.limits.filter(one => !one.binds)) rows.push([limit.bars ? 'also' : 'limit', limitText(limit)]);
+  for (const limit of site.limits.filter(one => !one.binds))
+    rows.push([limit.bars ? 'also' : 'limit', limitText(limit)]);
   for (const order of site.orders) rows.push([`order ${order.order}`, orderLine(order, onDone)]);
   for (const host of site.dead) rows.push(['host', `${host.address} is tried last for ${duration(host.left_us)} more`]);
-  return element('div', {}, element('h3', {}, `${site.site} from ${site.source || 'default'}`),
-    element('div', {class: 'facts'}, ...rows.flatMap(([term, text]) => [element('span', {class: 'muted'}, term), element('span', {}, text)])));
+  return element(
+    'div',
+    {},
+    element('h3', {}, `${site.site} from ${site.source || 'default'}`),
+    element(
+      'div',
+      {class: 'facts'},
+      ...rows.flatMap(([term, text]) => [element('span', {class: 'muted'}, term), element('span', {}, text)]),
+    ),
+  );
 }
 
 function explainedMail(mail) {
-  return element('p', {class: 'muted'}, `${mail.class_name === String(mail.class) ? 'Mail' : 'Class ' + mail.class_name}: ${exact(mail.ready)} ready, ${exact(mail.active)} under way, ${exact(mail.held)} held, ${exact(mail.waiting)} waiting` +
-    (mail.next_us === undefined ? '' : `, the first in ${duration(mail.next_us)}`) + (mail.unseen > 0 ? `, ${exact(mail.unseen)} more` : ''));
+  return element(
+    'p',
+    {class: 'muted'},
+    `${mail.class_name === String(mail.class) ? 'Mail' : 'Class ' + mail.class_name}: ${exact(mail.ready)} ready, ${exact(mail.active)} under way, ${exact(mail.held)} held, ${exact(mail.waiting)} waiting` +
+      (mail.next_us === undefined ? '' : `, the first in ${duration(mail.next_us)}`) +
+      (mail.unseen > 0 ? `, ${exact(mail.unseen)} more` : ''),
+  );
 }
 
 /* Of a name, and of the sites that it leads to. */
@@ -78,34 +107,57 @@ async function explainMake(name, onDone) {
 /* ---- mail ---- */
 
 const age = row => duration(Date.now() * 1000 - row.arrived_us);
-const sender = row => row.sender === '' ? '<>' : row.sender;
+const sender = row => (row.sender === '' ? '<>' : row.sender);
 
 function mailTable(answer) {
   const table = element('table');
-  tableFill(table, ['recipient', 'state', {text: 'age', class: 'n'}, {text: 'tries', class: 'n'}, {text: 'next', class: 'n'}, 'last reply', 'sender'], answer.rows.map(row => ({
-    key: row.id + row.recipient,
-    cells: [{text: row.recipient, class: 'name'}, {text: row.state, class: 'still'}, {text: age(row), class: 'n'}, {text: exact(row.attempts), class: 'n'}, {text: row.state === 'waiting' ? nextTry(row.next_try_us) : '', class: 'n'},
-      {text: row.last_reply, class: 'reply mono'}, {text: sender(row), class: 'name'}],
-    open: () => drillTo('message', row.id),
-  })), 'No such mail in the queue.');
-  return [element('div', {class: 'scroll'}, table), element('p', {class: 'muted'}, answer.has_more ? `The first ${MAIL_ROWS}; there are more.` : '')];
+  tableFill(
+    table,
+    ['recipient', 'state', right('age'), right('tries'), right('next'), 'last reply', 'sender'],
+    answer.rows.map(row => ({
+      key: row.id + row.recipient,
+      cells: [
+        {text: row.recipient, class: 'name'},
+        {text: row.state, class: 'still'},
+        right(age(row)),
+        right(exact(row.attempts)),
+        right(row.state === 'waiting' ? nextTry(row.next_try_us) : ''),
+        {text: row.last_reply, class: 'reply mono'},
+        {text: sender(row), class: 'name'},
+      ],
+      open: () => drillTo('message', row.id),
+    })),
+    'No such mail in the queue.',
+  );
+  return [
+    element('div', {class: 'scroll'}, table),
+    element('p', {class: 'muted'}, answer.has_more ? `The first ${MAIL_ROWS}; there are more.` : ''),
+  ];
 }
 
 const STATES = {'': 'all', waiting: 'waiting', ready: 'due', active: 'under way', held: 'held'};
 
 function mailHead(title) {
   const head = element('div', {class: 'head'}, element('h3', {}, title));
-  head.append(switchMake('State', STATES, drill.state, state => { drill.state = state; drillShow(); }));
+  head.append(
+    switchMake('State', STATES, drill.state, state => {
+      drill.state = state;
+      drillShow();
+    }),
+  );
   return head;
 }
 
 function mailActs(filter) {
-  return MAIL_ACTS.map(verb => actButton(acts[verb].title + ' …', () => actAsk(verb, {filter}, drillShow), acts[verb].isDanger));
+  return MAIL_ACTS.map(verb =>
+    actButton(acts[verb].title + ' …', () => actAsk(verb, {filter}, drillShow), acts[verb].isDanger),
+  );
 }
 
 const terms = (...list) => list.filter(term => term !== '').join(' ');
 
-const listMail = filter => ask('queue list', {filter: terms(filter, drill.state === '' ? '' : 'state=' + drill.state), limit: MAIL_ROWS});
+const listMail = filter =>
+  ask('queue list', {filter: terms(filter, drill.state === '' ? '' : 'state=' + drill.state), limit: MAIL_ROWS});
 
 /* ---- what can be open ---- */
 
@@ -114,47 +166,103 @@ const views = {
   async site(name) {
     const filter = `site=${name}`;
     const explained = await explainMake(name, drillShow);
-    return {title: name, body: [...explained, mailHead('Mail'), ...mailTable(await listMail(filter))],
-      acts: [actButton('Suspend site …', () => actAsk('site suspend', {id: name}, drillShow)), actButton('Resume site …', () => actAsk('site resume', {id: name}, drillShow)), ...mailActs(filter)]};
+    return {
+      body: [...explained, mailHead('Mail'), ...mailTable(await listMail(filter))],
+      acts: [
+        actButton('Suspend site …', () => actAsk('site suspend', {id: name}, drillShow)),
+        actButton('Resume site …', () => actAsk('site resume', {id: name}, drillShow)),
+        ...mailActs(filter),
+      ],
+    };
   },
   async domain(name) {
     const filter = `domain=${name}`;
     const explained = await explainMake(name, drillShow);
-    return {title: name, body: [...explained, mailHead('Mail'), ...mailTable(await listMail(filter))], acts: mailActs(filter)};
+    return {body: [...explained, mailHead('Mail'), ...mailTable(await listMail(filter))], acts: mailActs(filter)};
   },
   async mail(filter) {
-    return {title: filter, body: [mailHead('Mail'), ...mailTable(await listMail(filter))], acts: mailActs(filter)};
+    return {body: [mailHead('Mail'), ...mailTable(await listMail(filter))], acts: mailActs(filter)};
   },
   async source(name) {
     const [source] = sourcesJoin((await ask('source show', {id: name})).rows);
-    const facts = [['State', sourceState(source).text, sourceState(source).class], ['Addresses', source.addresses.join(', ') || 'the host chooses'], ['Says in EHLO', source.hello]];
+    const facts = [
+      ['State', sourceState(source).text, sourceState(source).class],
+      ['Addresses', source.addresses.join(', ') || 'the host chooses'],
+      ['Says in EHLO', source.hello],
+    ];
     if (warmupText(source) !== '') facts.push(['Warm-up', warmupText(source)]);
-    const list = element('dl'), body = [list];
+    const list = element('dl'),
+      body = [list];
     factsFill(list, facts);
     for (const rest of source.rests || []) {
-      body.push(element('h3', {}, restText(rest)), element('p', {class: 'muted'}, `For ${duration(rest.since_us)}, time ${rest.times} in a row; ${rest.sites} site${rest.sites === 1 ? '' : 's'} said so`),
-        element('div', {class: 'facts'}, ...rest.evidence.flatMap(row => [element('span', {}, `${row.site}, ${duration(row.ago_us)} ago`), element('span', {class: 'mono'}, row.said)])));
+      body.push(
+        element('h3', {}, restText(rest)),
+        element(
+          'p',
+          {class: 'muted'},
+          `For ${duration(rest.since_us)}, time ${rest.times} in a row; ${many(rest.sites, 'site')} said so`,
+        ),
+        element(
+          'div',
+          {class: 'facts'},
+          ...rest.evidence.flatMap(row => [
+            element('span', {}, `${row.site}, ${duration(row.ago_us)} ago`),
+            element('span', {class: 'mono'}, row.said),
+          ]),
+        ),
+      );
     }
-    return {title: name, body, acts: [actButton('Suspend source …', () => actAsk('source suspend', {id: name}, drillShow)), actButton('Resume source …', () => actAsk('source resume', {id: name}, drillShow))]};
+    return {
+      body,
+      acts: [
+        actButton('Suspend source …', () => actAsk('source suspend', {id: name}, drillShow)),
+        actButton('Resume source …', () => actAsk('source resume', {id: name}, drillShow)),
+      ],
+    };
   },
   async message(id) {
     const answer = await ask('queue show', {id});
-    const first = answer.rows[0], body = [];
-    const facts = [['From', sender(first)], ['Arrived', `${new Date(first.arrived_us / 1000).toLocaleString()}, ${age(first)} ago`], ['Expires', `in ${duration(first.expires_us - Date.now() * 1000)}`],
-      ['Size', octets(first.size)], ['Class', first.class_name || String(first.class)], ['Source', first.source || 'default']];
+    const first = answer.rows[0],
+      body = [];
+    const facts = [
+      ['From', sender(first)],
+      ['Arrived', `${new Date(first.arrived_us / 1000).toLocaleString()}, ${age(first)} ago`],
+      ['Expires', `in ${duration(first.expires_us - Date.now() * 1000)}`],
+      ['Size', octets(first.size)],
+      ['Class', first.class_name || String(first.class)],
+      ['Source', first.source || 'default'],
+    ];
     if (first.user) facts.push(['Logged in as', first.user]);
     const list = element('dl');
     factsFill(list, facts);
     const table = element('table');
-    tableFill(table, ['recipient', 'state', {text: 'tries', class: 'n'}, {text: 'next', class: 'n'}, 'site', 'last reply'], answer.rows.map(row => ({
-      key: row.recipient, open: row.site === '' ? () => drillTo('domain', row.domain) : () => drillTo('site', row.site),
-      cells: [{text: row.recipient, class: 'name'}, {text: row.state + (row.order === undefined ? '' : ` by order ${row.order}`), class: 'still'}, {text: exact(row.attempts), class: 'n'},
-        {text: row.state === 'waiting' ? nextTry(row.next_try_us) : '', class: 'n'}, row.site || row.domain, {text: row.last_reply, class: 'reply mono'}],
-    })), '');
+    tableFill(
+      table,
+      ['recipient', 'state', right('tries'), right('next'), 'site', 'last reply'],
+      answer.rows.map(row => ({
+        key: row.recipient,
+        open: row.site === '' ? () => drillTo('domain', row.domain) : () => drillTo('site', row.site),
+        cells: [
+          {text: row.recipient, class: 'name'},
+          {text: row.state + (row.order === undefined ? '' : ` by order ${row.order}`), class: 'still'},
+          right(exact(row.attempts)),
+          right(row.state === 'waiting' ? nextTry(row.next_try_us) : ''),
+          row.site || row.domain,
+          {text: row.last_reply, class: 'reply mono'},
+        ],
+      })),
+      '',
+    );
     body.push(list, element('div', {class: 'scroll'}, table), element('h3', {}, 'Why it does not go'));
-    const names = [...new Set(answer.rows.filter(row => ['waiting', 'ready', 'active', 'held'].includes(row.state)).map(row => row.site || row.domain))];
-    for (const name of names.slice(0, EXPLAIN_SITES)) body.push(...await explainMake(name, drillShow));
-    return {title: id, body, acts: mailActs(`id=${id}`)};
+    const names = [
+      ...new Set(
+        answer.rows
+          .filter(row => ['waiting', 'ready', 'active', 'held'].includes(row.state))
+          .map(row => row.site || row.domain),
+      ),
+    ];
+    for (const name of names.slice(0, EXPLAIN_SITES)) body.push(...(await explainMake(name, drillShow)));
+    return {body, acts: mailActs(`id=${id}`)};
   },
 };
 
@@ -169,7 +277,8 @@ async function drillShow() {
     $('drill-body').replaceChildren(...view.body);
     document.querySelectorAll('#drill-body tbody').forEach(body => tabStop(body, null));
   } catch (error) {
-    if (drill.kind === kind && drill.name === name) $('drill-body').replaceChildren(element('p', {class: 'bad'}, error.message));
+    if (drill.kind === kind && drill.name === name)
+      $('drill-body').replaceChildren(element('p', {class: 'bad'}, error.message));
   }
 }
 
@@ -205,5 +314,8 @@ function drillStart() {
   window.addEventListener('hashchange', drillFollow);
   $('drill-back').addEventListener('click', () => window.history.back());
   $('drill-close').addEventListener('click', drillClose);
-  $('drill').addEventListener('cancel', event => { event.preventDefault(); drillClose(); });
+  $('drill').addEventListener('cancel', event => {
+    event.preventDefault();
+    drillClose();
+  });
 }

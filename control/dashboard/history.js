@@ -13,12 +13,19 @@ function number(status, path) {
   return value === undefined ? null : value;
 }
 
-const rate = path => (status, before, seconds) => before === null ? null : (number(status, path) - number(before, path)) / seconds;
-const rates = (...paths) => (status, before, seconds) => before === null ? null : sum(paths.map(path => number(status, path) - number(before, path))) / seconds;
+const rate = path => (status, before, seconds) =>
+  before === null ? null : (number(status, path) - number(before, path)) / seconds;
+const rates =
+  (...paths) =>
+  (status, before, seconds) =>
+    before === null ? null : sum(paths.map(path => number(status, path) - number(before, path))) / seconds;
 const gauge = path => status => number(status, path);
 
 /* Of each core, the part of the time that it was busy. */
-const loads = (status, before, seconds) => (status.per_core || []).map((core, i) => (core.busy_us - ((before.per_core || [])[i] || core).busy_us) / 1e6 / seconds);
+const loads = (status, before, seconds) =>
+  (status.per_core || []).map(
+    (core, i) => (core.busy_us - ((before.per_core || [])[i] || core).busy_us) / 1e6 / seconds,
+  );
 
 const LATENCIES = {accept: 'accept', delivery: 'delivery', attempt: 'attempt'};
 const QUANTILES = {p50: 0.5, p95: 0.95, p99: 0.99};
@@ -36,11 +43,18 @@ const series = {
   idle: gauge('client.idle'),
   deferrals: rate('queue.deferrals'),
   failures: rate('queue.failed_recipients'),
-  loadMost: (status, before, seconds) => before === null || loads(status, before, seconds).length === 0 ? null : Math.max(...loads(status, before, seconds)),
-  loadMean: (status, before, seconds) => before === null || loads(status, before, seconds).length === 0 ? null : sum(loads(status, before, seconds)) / status.cores,
+  loadMost: (status, before, seconds) =>
+    before === null || loads(status, before, seconds).length === 0 ? null : Math.max(...loads(status, before, seconds)),
+  loadMean: (status, before, seconds) =>
+    before === null || loads(status, before, seconds).length === 0
+      ? null
+      : sum(loads(status, before, seconds)) / status.cores,
   rejected: rates('server.messages_rejected', 'server.recipients_rejected'),
-  flush: (status, before) => before === null || number(status, 'spool.syncs') === number(before, 'spool.syncs') ? null :
-    (number(status, 'spool.sync_time_us_total') - number(before, 'spool.sync_time_us_total')) / (number(status, 'spool.syncs') - number(before, 'spool.syncs')),
+  flush: (status, before) =>
+    before === null || number(status, 'spool.syncs') === number(before, 'spool.syncs')
+      ? null
+      : (number(status, 'spool.sync_time_us_total') - number(before, 'spool.sync_time_us_total')) /
+        (number(status, 'spool.syncs') - number(before, 'spool.syncs')),
 };
 for (const name of Object.keys(LATENCIES)) {
   for (const [label, part] of Object.entries(QUANTILES)) series[name + label] = () => quantile(name, part);
@@ -49,23 +63,26 @@ for (const name of Object.keys(LATENCIES)) {
 const history = {
   time: [],
   values: Object.fromEntries(Object.keys(series).map(name => [name, []])),
-  minute: [], /* {at, status}: of the last minute, the newest last */
+  minute: [] /* {at, status}: of the last minute, the newest last */,
 };
 
 /* The newest status, and the oldest of the last minute with the seconds between them; null until there are two. */
 function lastMinute() {
   const {minute} = history;
   if (minute.length < 2) return null;
-  const first = minute[0], last = minute[minute.length - 1];
+  const first = minute[0],
+    last = minute[minute.length - 1];
   return {status: last.status, before: first.status, seconds: last.at - first.at};
 }
 
 /* Over the last minute: the time that this part of all did not exceed, in microseconds; null: nothing happened, or it is not told. */
 function quantile(name, part) {
   const span = lastMinute();
-  const now = span === null ? undefined : (span.status.latency || {})[name], before = span === null ? undefined : (span.before.latency || {})[name];
+  const now = span === null ? undefined : (span.status.latency || {})[name],
+    before = span === null ? undefined : (span.before.latency || {})[name];
   if (now === undefined || before === undefined) return null;
-  const counts = now.counts.map((count, i) => count - before.counts[i]), total = sum(counts);
+  const counts = now.counts.map((count, i) => count - before.counts[i]),
+    total = sum(counts);
   if (total === 0) return null;
   let seen = 0;
   const bucket = counts.findIndex(count => (seen += count) >= total * part);
@@ -90,7 +107,9 @@ function sample(status, at, isGap) {
   while (minute.length > 2 && minute[0].at < at - MINUTE - 0.5) minute.shift();
   if (last !== null && (isNew || isGap)) historyAdd(at - 0.001, null);
   const before = last === null || isNew || isGap || at - last.at <= 0 ? null : last;
-  historyAdd(at, name => series[name](status, before === null ? null : before.status, before === null ? 0 : at - before.at));
+  historyAdd(at, name =>
+    series[name](status, before === null ? null : before.status, before === null ? 0 : at - before.at),
+  );
   return isNew;
 }
 

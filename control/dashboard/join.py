@@ -12,7 +12,7 @@ import sys
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 STYLES = ('uplot.css', 'style.css')
-SCRIPTS = ('text.js', 'relay.js', 'history.js', 'charts.js', 'table.js', 'panels.js', 'acts.js', 'drill.js', 'main.js')
+SCRIPTS = ('text.js', 'relay.js', 'history.js', 'charts.js', 'table.js', 'panels.js', 'lists.js', 'acts.js', 'drill.js', 'main.js')
 
 
 def read(name):

@@ -97,7 +97,8 @@ function failed(error) {
 
 async function statusAsk() {
   try {
-    const status = await ask('status'), wasLost = session.unreachable !== null;
+    const status = await ask('status'),
+      wasLost = session.unreachable !== null;
     linkFound();
     if (sample(status, Date.now() / 1000, wasLost)) session.restarted = clock();
     statusShow(status);
@@ -114,8 +115,10 @@ async function statusTurn() {
 
 /* In turn; `due` is when each is wanted next. */
 const lists = [
-  {refresh: queueRefresh, everyMs: 2000, due: 0}, {refresh: sitesRefresh, everyMs: 3000, due: 0},
-  {refresh: sourcesRefresh, everyMs: 5000, due: 0}, {refresh: repliesRefresh, everyMs: 6000, due: 0},
+  {refresh: queueRefresh, everyMs: 2000, due: 0},
+  {refresh: sitesRefresh, everyMs: 3000, due: 0},
+  {refresh: sourcesRefresh, everyMs: 5000, due: 0},
+  {refresh: repliesRefresh, everyMs: 6000, due: 0},
   {refresh: drillRefresh, everyMs: 5000, due: 0},
 ];
 
@@ -125,7 +128,8 @@ function refreshSoon() {
 
 async function listsTurn() {
   for (const list of lists) {
-    if (relay.role === null || session.unreachable !== null || document.hidden || performance.now() < list.due) continue;
+    if (relay.role === null || session.unreachable !== null || document.hidden || performance.now() < list.due)
+      continue;
     const begun = performance.now();
     list.due = Infinity;
     try {
@@ -146,7 +150,8 @@ const keys = {'/': () => $('find').focus(), '?': () => $('help-text').showModal(
 function onKey(event) {
   const isText = event.target.closest('input, select, textarea') !== null;
   if (event.key === 'Escape' && event.target === $('find')) $('find').blur();
-  if (isText || event.ctrlKey || event.metaKey || event.altKey || document.querySelector('dialog[open]') !== null) return;
+  if (isText || event.ctrlKey || event.metaKey || event.altKey || document.querySelector('dialog[open]') !== null)
+    return;
   const act = keys[event.key];
   if (act === undefined) return;
   event.preventDefault();
@@ -162,8 +167,14 @@ function start() {
   dark.addEventListener('change', themeApply);
   $('theme').addEventListener('click', themeSwitch);
   $('help').addEventListener('click', keys['?']);
-  $('leave').addEventListener('click', () => { tokenKeep(''); location.reload(); });
-  $('goto').addEventListener('submit', event => { event.preventDefault(); findOpen($('find').value.trim()); });
+  $('leave').addEventListener('click', () => {
+    tokenKeep('');
+    location.reload();
+  });
+  $('goto').addEventListener('submit', event => {
+    event.preventDefault();
+    findOpen($('find').value.trim());
+  });
   $('ask-token').querySelector('form').addEventListener('submit', tokenTaken);
   $('ask-token').addEventListener('cancel', event => event.preventDefault());
   document.addEventListener('keydown', onKey);

@@ -23,7 +23,13 @@ async function request(path, options) {
   let answer, body;
   if (relay.token !== '') headers.Authorization = 'Bearer ' + relay.token;
   try {
-    answer = await fetch('/api/v1/' + path, {...options, headers, cache: 'no-store', credentials: 'omit', redirect: 'error'});
+    answer = await fetch('/api/v1/' + path, {
+      ...options,
+      headers,
+      cache: 'no-store',
+      credentials: 'omit',
+      redirect: 'error',
+    });
     body = await answer.json();
   } catch (error) {
     throw new Unreachable('the relay cannot be reached');
@@ -37,10 +43,17 @@ async function request(path, options) {
 /* ask('queue list', {filter: 'domain=example.org', limit: 5}) */
 function ask(verb, members = {}) {
   const query = new URLSearchParams(members).toString();
-  return request(verb.replaceAll(' ', '/') + (query === '' ? '' : '?' + query), {method: 'GET', signal: AbortSignal.timeout(ANSWER_TIME_MS)});
+  return request(verb.replaceAll(' ', '/') + (query === '' ? '' : '?' + query), {
+    method: 'GET',
+    signal: AbortSignal.timeout(ANSWER_TIME_MS),
+  });
 }
 
 /* It may take minutes, and would end where it is if we left. */
 function order(verb, members) {
-  return request(verb.replaceAll(' ', '/'), {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(members)});
+  return request(verb.replaceAll(' ', '/'), {
+    method: 'POST',
+    headers: {'Content-Type': 'application/json'},
+    body: JSON.stringify(members),
+  });
 }

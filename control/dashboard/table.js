@@ -15,10 +15,11 @@ function switchFill(group, choices, chosen, onChoice) {
     button.addEventListener('click', () => choose(key));
     return button;
   });
-  const mark = key => buttons.forEach(button => {
-    button.setAttribute('aria-checked', button.dataset.key === key ? 'true' : 'false');
-    button.tabIndex = button.dataset.key === key ? 0 : -1;
-  });
+  const mark = key =>
+    buttons.forEach(button => {
+      button.setAttribute('aria-checked', button.dataset.key === key ? 'true' : 'false');
+      button.tabIndex = button.dataset.key === key ? 0 : -1;
+    });
   function choose(key) {
     mark(key);
     onChoice(key);
@@ -37,6 +38,9 @@ function switchFill(group, choices, chosen, onChoice) {
   group.replaceChildren(...buttons);
 }
 
+/* A number. */
+const right = text => ({text, class: 'n'});
+
 /* A cell is text, an element, or {text, class, title, heat, bar}. */
 function cellFill(td, cell) {
   const made = cell instanceof Node || typeof cell !== 'object' || cell === null ? {text: cell} : cell;
@@ -53,7 +57,8 @@ function cellFill(td, cell) {
 }
 
 function barFill(td, part, text) {
-  if (td.querySelector('.bar') === null) td.replaceChildren(element('span', {class: 'bar', 'aria-hidden': 'true'}, element('i')), ' ', element('span'));
+  if (td.querySelector('.bar') === null)
+    td.replaceChildren(element('span', {class: 'bar', 'aria-hidden': 'true'}, element('i')), ' ', element('span'));
   td.querySelector('i').style.width = Math.min(100, Math.max(0, 100 * part)).toFixed(1) + '%';
   td.lastChild.textContent = text;
 }
@@ -70,10 +75,21 @@ function rowFill(tr, cells) {
 function tableFill(table, columns, rows, empty) {
   if (table.tHead === null || table.dataset.columns !== JSON.stringify(columns)) {
     table.dataset.columns = JSON.stringify(columns);
-    table.replaceChildren(element('thead', {}, element('tr', {}, ...columns.map(column => {
-      const made = typeof column === 'string' ? {text: column} : column;
-      return element('th', {scope: 'col', class: made.class, title: made.title}, made.text);
-    }))), element('tbody'));
+    table.replaceChildren(
+      element(
+        'thead',
+        {},
+        element(
+          'tr',
+          {},
+          ...columns.map(column => {
+            const made = typeof column === 'string' ? {text: column} : column;
+            return element('th', {scope: 'col', class: made.class, title: made.title}, made.text);
+          }),
+        ),
+      ),
+      element('tbody'),
+    );
   }
   const body = table.tBodies[0];
   const known = new Map([...body.rows].map(tr => [tr.dataset.key, tr]));
@@ -84,7 +100,8 @@ function tableFill(table, columns, rows, empty) {
     if (row.open && !tr.hasAttribute('tabindex')) tr.tabIndex = -1;
     return tr;
   });
-  if (wanted.length === 0) wanted.push(element('tr', {}, element('td', {class: 'empty', colspan: columns.length}, empty)));
+  if (wanted.length === 0)
+    wanted.push(element('tr', {}, element('td', {class: 'empty', colspan: columns.length}, empty)));
   const isSame = wanted.length === body.rows.length && wanted.every((tr, i) => tr === body.rows[i]);
   if (!isSame) {
     const focused = body.contains(document.activeElement) ? document.activeElement : null;
@@ -115,7 +132,8 @@ document.addEventListener('keydown', event => {
   const tr = event.target.closest('tbody tr[tabindex]');
   if (tr === null || event.target !== tr) return;
   if (event.key === 'Enter') tr.open();
-  const next = event.key === 'ArrowDown' ? tr.nextElementSibling : event.key === 'ArrowUp' ? tr.previousElementSibling : null;
+  const next =
+    event.key === 'ArrowDown' ? tr.nextElementSibling : event.key === 'ArrowUp' ? tr.previousElementSibling : null;
   if (next !== null && next.hasAttribute('tabindex')) {
     event.preventDefault();
     next.focus();

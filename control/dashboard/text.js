@@ -19,7 +19,7 @@ function element(name, properties = {}, ...children) {
 const whole = new Intl.NumberFormat('en', {maximumFractionDigits: 0});
 
 /* 12,345; for what is exact. */
-const exact = n => n === null || n === undefined || !Number.isFinite(n) ? '–' : whole.format(n);
+const exact = n => (n === null || n === undefined || !Number.isFinite(n) ? '–' : whole.format(n));
 
 function scaled(n, step, units) {
   if (n === null || n === undefined || !Number.isFinite(n)) return '–';
@@ -33,9 +33,13 @@ function scaled(n, step, units) {
 }
 
 /* 12.3k: three digits, for what moves. */
-const brief = n => n !== null && Number.isFinite(n) && Math.abs(n) < 10000 && Math.abs(n) >= 100 ? exact(n) : scaled(n, 1000, ['', 'k', 'M', 'G', 'T']);
+const brief = n =>
+  n !== null && Number.isFinite(n) && Math.abs(n) < 10000 && Math.abs(n) >= 100
+    ? exact(n)
+    : scaled(n, 1000, ['', 'k', 'M', 'G', 'T']);
 const octets = n => scaled(n, 1000, [' B', ' kB', ' MB', ' GB', ' TB']);
-const percent = (part, of) => part !== null && of > 0 ? (100 * part / of).toFixed(part > 0 && part / of < 0.0995 ? 1 : 0) + ' %' : '–';
+const percent = (part, of) =>
+  part !== null && of > 0 ? ((100 * part) / of).toFixed(part > 0 && part / of < 0.0995 ? 1 : 0) + ' %' : '–';
 
 /* Of microseconds, the two largest units: 3m 4s. */
 function duration(us) {
@@ -44,10 +48,20 @@ function duration(us) {
   if (us < 1e6) return scaled(us, 1000, [' µs', ' ms']).replace(/\.0+ /, ' ');
   if (us < 10e6) return (us / 1e6).toFixed(1).replace('.0', '') + ' s';
   const seconds = Math.round(us / 1e6);
-  const parts = [[Math.floor(seconds / 86400), 'd'], [Math.floor(seconds / 3600) % 24, 'h'], [Math.floor(seconds / 60) % 60, 'm'], [seconds % 60, 's']];
+  const parts = [
+    [Math.floor(seconds / 86400), 'd'],
+    [Math.floor(seconds / 3600) % 24, 'h'],
+    [Math.floor(seconds / 60) % 60, 'm'],
+    [seconds % 60, 's'],
+  ];
   const first = parts.findIndex(([n]) => n > 0);
-  return parts.slice(first, first + 2).filter(([n]) => n > 0).map(([n, unit]) => n + unit).join(' ');
+  return parts
+    .slice(first, first + 2)
+    .filter(([n]) => n > 0)
+    .map(([n, unit]) => n + unit)
+    .join(' ');
 }
 
+const many = (n, one, more = one + 's') => `${exact(n)} ${n === 1 ? one : more}`;
 const clock = (date = new Date()) => date.toTimeString().slice(0, 8);
 const sum = list => list.reduce((a, b) => a + b, 0);

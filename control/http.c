@@ -258,7 +258,8 @@ static enum http_role role_of(const struct http *http, struct MHD_Connection *co
     enum http_role role =
         info == NULL ? HTTP_ROLE_NONE : http_access_of_peer((int)info->connect_fd);
 
-    if (role != HTTP_ROLE_NONE)
+    if (role != HTTP_ROLE_NONE && http_access_host_is_local(MHD_lookup_connection_value(
+                                      connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST)))
         return role;
     return http_access_of_field(
         &http->config->access,

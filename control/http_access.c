@@ -97,3 +97,10 @@ enum http_role http_access_of_peer(int fd)
         return HTTP_ROLE_NONE;
     return peer.uid == 0 || peer.uid == geteuid() ? HTTP_ROLE_ADMIN : HTTP_ROLE_NONE;
 }
+
+bool http_access_host_is_local(const char *host)
+{
+    if (host == NULL || strchr(host, '.') == NULL)
+        return true;
+    return strncmp(host, "127.", 4) == 0 && host[strspn(host, "0123456789.:")] == '\0';
+}

@@ -2,6 +2,8 @@
 #ifndef CONTROL_HTTP_ACCESS_H
 #define CONTROL_HTTP_ACCESS_H
 
+#include <stdbool.h>
+
 #include "base/err.h"
 
 /*
@@ -27,6 +29,12 @@ enum err http_token_read(const char *path, char ret_token[HTTP_TOKEN_SIZE]) MUST
 enum http_role http_access_of_field(const struct http_access *access, const char *field);
 /** The role of the process at the other end of a connected Unix socket. */
 enum http_role http_access_of_peer(int fd);
+/**
+ * Is this Host field one that only a client of this machine sends? No field, a name without a dot,
+ * an address of loopback. A browser that is led here by another site's page over a forwarded Unix
+ * socket sends that site's name: nobody's place says that it may give orders.
+ */
+bool http_access_host_is_local(const char *host);
 /** What a verb of the control socket needs. HTTP_ROLE_NONE: it is not for HTTP. */
 enum http_role http_access_needed(const char *verb);
 

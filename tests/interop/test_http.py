@@ -158,6 +158,8 @@ def local():
     assert ask('/api/v1/status', connection=Local('local'))[0] == 200
     status, text = ask('/api/v1/hold', 'POST', body={'all': True, 'dry_run': True}, connection=Local('local'))
     assert status == 200 and json.loads(text)['matched'] == MESSAGES, text
+    assert ask('/api/v1/status', connection=Local('127.0.0.1'))[0] == 200
+    assert ask('/api/v1/status', connection=Local('evil.example'))[0] == 401, 'a page of another site, led here by its name'
     assert os.stat(lab.path('http.sock')).st_mode & 0o007 == 0
 
 

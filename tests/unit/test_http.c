@@ -118,6 +118,36 @@ static void test_peer(void **state)
     close(inet);
 }
 
+/* Goal: another site's name in Host is no client of this machine's, however it is dressed up. */
+static void test_host(void **state)
+{
+    static const struct {
+        const char *host;
+        bool is_local;
+    } cases[] = {
+        {NULL, true},
+        {"", true},
+        {"relay", true},
+        {"localhost:8025", true},
+        {"127.0.0.1", true},
+        {"127.0.0.1:8025", true},
+        {"[::1]:8025", true},
+        {"evil.example", false},
+        {"evil.example:8025", false},
+        {"127.0.0.1.evil.example", false},
+        {"127.evil", false},
+        {"localhost.", false},
+        {"192.0.2.1", false},
+        {"1270.0.0.1", false},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(cases); i++) {
+        if (http_access_host_is_local(cases[i].host) != cases[i].is_local)
+            fail_msg("%s", cases[i].host);
+    }
+}
+
 /* Goal: viewers read numbers, not mail; what writes a file is not for HTTP; a verb that nobody
  * thought of is the admin's. */
 static void test_needed(void **state)
@@ -306,11 +336,17 @@ static void test_metrics(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_field),   cmocka_unit_test(test_token_file),
-        cmocka_unit_test(test_peer),    cmocka_unit_test(test_needed),
-        cmocka_unit_test(test_verb),    cmocka_unit_test(test_member),
-        cmocka_unit_test(test_body),    cmocka_unit_test(test_body_bound),
-        cmocka_unit_test(test_metrics), cmocka_unit_test(test_metrics_latency),
+        cmocka_unit_test(test_field),
+        cmocka_unit_test(test_token_file),
+        cmocka_unit_test(test_peer),
+        cmocka_unit_test(test_host),
+        cmocka_unit_test(test_needed),
+        cmocka_unit_test(test_verb),
+        cmocka_unit_test(test_member),
+        cmocka_unit_test(test_body),
+        cmocka_unit_test(test_body_bound),
+        cmocka_unit_test(test_metrics),
+        cmocka_unit_test(test_metrics_latency),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -133,10 +133,24 @@ static const char *const *headers_complete(struct config *config, const struct c
 
 /* ---- rules ---- */
 
+static void listeners_check(const struct config *config, const struct config_dkim *rule,
+                            struct config_report *report)
+{
+    const struct flow_address *listeners = rule->listeners.items;
+    char text[FLOW_ADDRESS_TEXT_MAX];
+
+    for (uint32_t i = 0; i < rule->listeners.count; i++) {
+        if (!config_has_listener(config, &listeners[i]))
+            config_complain(report, rule->line, "dkim[].listeners", "%s is no address of `listen`",
+                            flow_address_format(&listeners[i], text));
+    }
+}
+
 static enum err rule_assemble(struct config *config, const struct config_dkim *rule,
                               struct settings_dkim *settings, struct config_report *report)
 {
     tags_check(rule, report);
+    listeners_check(config, rule, report);
     fields_check(rule, &rule->headers, "dkim[].headers", false, report);
     fields_check(rule, &rule->oversign, "dkim[].oversign", true, report);
     *settings = rule->settings;

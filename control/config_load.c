@@ -13,9 +13,8 @@
 #include "control/config.h"
 
 /* The whole file, one octet more than allowed at most, so that the parser sees that it is too
- * large. Ownership: *ret_text is the caller's to free. */
-static enum err file_read(const char *path, uint8_t **ret_text, uint32_t *ret_size,
-                          struct config_report *report)
+ * large. Ownership: *ret_text is the caller's to free. False: errno says why. */
+static bool file_read(const char *path, uint8_t **ret_text, uint32_t *ret_size)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     uint8_t *text = malloc(CONFIG_FILE_SIZE_MAX + 1);
@@ -27,16 +26,17 @@ static enum err file_read(const char *path, uint8_t **ret_text, uint32_t *ret_si
         size += got > 0 ? (uint32_t)got : 0;
     }
     if (fd < 0 || text == NULL || got < 0) {
-        config_complain(report, 0, "", "cannot be read: %s", strerror(errno));
+        int why = errno;
         free(text);
         if (fd >= 0)
             close(fd);
-        return ERR_NOT_FOUND;
+        errno = why;
+        return false;
     }
     close(fd);
     *ret_text = text;
     *ret_size = size;
-    return ERR_OK;
+    return true;
 }
 
 /* A relative path begins beside the configuration, so that both move together. */
@@ -58,21 +58,21 @@ static enum err patterns_path_complete(struct config *config, const char *beside
 
 static enum err patterns_load(struct config *config, struct config_report *report)
 {
-    const char *file = report->file;
     uint8_t *text = NULL;
     uint32_t size;
 
     if (config->patterns_file == NULL)
         return ERR_OK;
-    if (patterns_path_complete(config, file) != ERR_OK) {
+    if (patterns_path_complete(config, report->file) != ERR_OK) {
         config_complain(report, 0, "", "the configuration is too large");
         return ERR_MEMORY;
     }
-    report->file = config->patterns_file;
-    enum err err = file_read(config->patterns_file, &text, &size, report);
-    report->file = file;
-    if (err == ERR_OK)
-        err = config_patterns_parse(config, span_of(text, size), report);
+    if (!file_read(config->patterns_file, &text, &size)) {
+        config_complain(report, 0, "patterns_file", "%s cannot be read: %s", config->patterns_file,
+                        strerror(errno));
+        return ERR_NOT_FOUND;
+    }
+    enum err err = config_patterns_parse(config, span_of(text, size), report);
     free(text);
     return err;
 }
@@ -83,7 +83,10 @@ enum err config_load(const char *path, struct config **ret_config, struct config
     uint8_t *text;
     uint32_t size;
 
-    TRY(file_read(path, &text, &size, report));
+    if (!file_read(path, &text, &size)) {
+        config_complain(report, 0, "", "cannot be read: %s", strerror(errno));
+        return ERR_NOT_FOUND;
+    }
     enum err err = config_parse(span_of(text, size), &config, report);
     free(text);
     if (err != ERR_OK)

@@ -23,8 +23,19 @@ static const uint32_t stages[] = {
     1u << SMTP_STAGE_BODY | 1u << SMTP_STAGE_END,
 };
 
-static void patterns_add(struct reaction_set *set, const struct option_list *list,
-                         struct config_report *report)
+static bool is_provider(const struct config *config, const char *name)
+{
+    for (uint32_t i = 0; i < config->settings.site_count; i++) {
+        const char *provider = config->settings.sites[i].provider;
+        if (provider != NULL &&
+            span_is_equal_nocase(span_from_text(provider), span_from_text(name)))
+            return true;
+    }
+    return false;
+}
+
+static void patterns_add(const struct config *config, struct reaction_set *set,
+                         const struct option_list *list, struct config_report *report)
 {
     char why[REACTION_WHY_SIZE];
 
@@ -34,6 +45,9 @@ static void patterns_add(struct reaction_set *set, const struct option_list *lis
         CHECK(pattern->stage < COUNT_OF(stages));
         if (spec.name == NULL || spec.regex == NULL)
             continue; /* complained of: it must be given */
+        if (spec.provider != NULL && !is_provider(config, spec.provider))
+            config_complain(report, pattern->line, "patterns[].provider",
+                            "%s is no provider of `sites`", spec.provider);
         spec.stages = stages[pattern->stage];
         spec.mx = pattern->mx.items;
         spec.mx_count = pattern->mx.count;
@@ -47,11 +61,11 @@ void config_patterns_assemble(struct config *config, struct config_report *repor
     const char *file = report->file;
 
     config->reactions = reaction_set_new();
-    patterns_add(config->reactions, &config->patterns, report);
+    patterns_add(config, config->reactions, &config->patterns, report);
     if (config->more_patterns != NULL) {
         report->file = config->patterns_file;
         report->values = NULL; /* they are asked of the configuration's own options */
-        patterns_add(config->reactions, &config->more_patterns->patterns, report);
+        patterns_add(config, config->reactions, &config->more_patterns->patterns, report);
         report->file = file;
     }
     config->settings.reactions = config->reactions;

@@ -214,10 +214,13 @@ static enum err pools_make(struct config *config, struct config_report *report)
 
 /* ---- which pool ---- */
 
-static bool is_listener(const struct config *config, const struct flow_address *address)
+bool config_has_listener(const struct config *config, const struct flow_address *address)
 {
     for (uint32_t i = 0; i < config->settings.listener_count; i++) {
-        if (flow_address_is_equal(&config->settings.listeners[i].address, address))
+        struct flow_address listener = config->settings.listeners[i].address;
+        if (address->port == 0)
+            listener.port = 0;
+        if (flow_address_is_equal(&listener, address))
             return true;
     }
     return false;
@@ -234,7 +237,7 @@ static void rule_check(const struct config *config, const struct config_pool_rul
         config_complain(report, rule->line, "pool_rules[].pool", "there is no pool named %s",
                         rule->settings.pool);
     for (uint32_t i = 0; i < rule->listeners.count; i++) {
-        if (!is_listener(config, &listeners[i]))
+        if (!config_has_listener(config, &listeners[i]))
             config_complain(report, rule->line, "pool_rules[].listeners",
                             "%s is no address of `listen`",
                             flow_address_format(&listeners[i], text));

@@ -179,6 +179,7 @@ tick_us site_host_dead_until(const struct site_set *sites, const void *address,
 #define SITE_ORDERS_MAX      10000u /* of the sites of one home shard */
 #define SITE_STANDING_MAX    32u    /* operators' orders for sites that come later */
 #define SITE_ORDER_TIME_MAX  (TICK_S(86400) * 31)
+#define SITE_BACK_OFF_MAX    TICK_S(4 * 3600) /* what an order that doubles grows to */
 #define SITE_ORDER_BY_SIZE   48u
 #define SITE_ORDER_TEXT_SIZE 176u
 

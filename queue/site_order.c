@@ -33,7 +33,6 @@
 #include "queue/site_state.h"
 
 #define BACK_OFF_MEMORY TICK_S(3600)
-#define BACK_OFF_MAX    TICK_S(4 * 3600)
 
 struct site_orders {
     uint32_t count;
@@ -366,10 +365,10 @@ static void order_double(struct site_home *home, struct site_order *order, tick_
 {
     if (now > home->back_off_until && now - home->back_off_until > BACK_OFF_MEMORY)
         home->back_offs = 0;
-    for (uint32_t i = 0; i < home->back_offs && order->duration < BACK_OFF_MAX; i++)
+    for (uint32_t i = 0; i < home->back_offs && order->duration < SITE_BACK_OFF_MAX; i++)
         order->duration *= 2;
-    if (home->back_offs > 0 && order->duration > BACK_OFF_MAX)
-        order->duration = BACK_OFF_MAX;
+    if (home->back_offs > 0 && order->duration > SITE_BACK_OFF_MAX)
+        order->duration = SITE_BACK_OFF_MAX;
     home->back_offs += home->back_offs < 32;
     order->until = now + order->duration;
     home->back_off_until = order->until;

@@ -23,6 +23,8 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include "queue/site.h"
+
 #define MATCH_LIMIT   20000u
 #define DEPTH_LIMIT   500u
 #define HEAP_LIMIT    256u /* KiB */
@@ -212,6 +214,9 @@ static enum err spec_check(const struct reaction_set *set, const struct reaction
         return refuse(ret_why, "trigger and rate have one window");
     if (spec->trigger.count > 0 && spec->trigger.rates[0].count > UINT16_MAX)
         return refuse(ret_why, "trigger: expected at most 65535 matches");
+    if (spec->action == REACTION_BACK_OFF && spec->duration > SITE_BACK_OFF_MAX)
+        return refuse(ret_why,
+                      "duration: `back_off` takes 4h at most, since it doubles up to that");
     if (is_slow != (spec->rate.count > 0 || spec->connection_max > 0))
         return refuse(ret_why, "`slow` needs a rate or connections, and only that has them");
     return ERR_OK;

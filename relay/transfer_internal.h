@@ -199,6 +199,7 @@ struct transfer {
     struct source_set *sources;
     struct source_news *news_drafts; /* by shard: what it is telling */
     wall_us warmup_next;             /* when a source has another day of its warm-up */
+    wall_us warmup_seen; /* the clock when that was looked at last: it may be set back */
     struct transfer_line_list resolving, woken, settling;
     struct transfer_place_list woken_places;
     struct transfer_site *sites_by_key[TRANSFER_SITE_BUCKETS];

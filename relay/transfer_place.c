@@ -360,7 +360,10 @@ static uint64_t place_members_for(struct transfer *transfer, const struct transf
 
 void transfer_places_warm_up(struct transfer *transfer)
 {
-    if (transfer->now.wall < transfer->warmup_next)
+    bool is_set_back = transfer->now.wall < transfer->warmup_seen;
+
+    transfer->warmup_seen = transfer->now.wall;
+    if (transfer->now.wall < transfer->warmup_next && !is_set_back)
         return;
     transfer->warmup_next = settings_warmup_next(transfer->settings, transfer->now.wall);
     for (uint32_t bucket = 0; bucket < TRANSFER_SITE_BUCKETS; bucket++) {

@@ -101,6 +101,18 @@ static bool on_wait(struct scenario *scenario, const char *argument)
     return !scenario->has_failed;
 }
 
+static bool on_clock(struct scenario *scenario, const char *argument)
+{
+    tick_us time;
+
+    if (strncmp(argument, "back ", 5) != 0 || !scenario_parse_time(argument + 5, &time))
+        return scenario_fail(scenario, "clock back N(ms|s|m|h|d)");
+    if (!scenario_begin(scenario))
+        return false;
+    net_sim_set_back(scenario->net, time);
+    return true;
+}
+
 static bool on_patience(struct scenario *scenario, const char *argument)
 {
     if (!scenario_parse_time(argument, &scenario->patience))
@@ -182,23 +194,15 @@ static const struct {
     const char *word;
     bool (*on_statement)(struct scenario *scenario, const char *argument);
 } statements[] = {
-    {"goal", on_goal},
-    {"config", on_config},
-    {"shards", on_shards},
-    {"dns", on_dns},
-    {"wait", on_wait},
-    {"patience", on_patience},
-    {"disk", on_disk},
-    {"crash", on_crash},
-    {"kill", on_kill},
-    {"restart", on_restart},
-    {"connect", scenario_connect},
-    {"hop", scenario_hop},
-    {"source", scenario_source},
-    {"expect", scenario_expect},
-    {"record", scenario_record},
-    {"list", scenario_list},
-    {"order", scenario_order},
+    {"goal", on_goal},           {"config", on_config},
+    {"shards", on_shards},       {"dns", on_dns},
+    {"wait", on_wait},           {"clock", on_clock},
+    {"patience", on_patience},   {"disk", on_disk},
+    {"crash", on_crash},         {"kill", on_kill},
+    {"restart", on_restart},     {"connect", scenario_connect},
+    {"hop", scenario_hop},       {"source", scenario_source},
+    {"expect", scenario_expect}, {"record", scenario_record},
+    {"list", scenario_list},     {"order", scenario_order},
     {"site", scenario_site},
 };
 

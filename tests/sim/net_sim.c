@@ -41,6 +41,11 @@ static wall_us sim_wall(void *context)
     return sim->wall_offset + (wall_us)sim->now;
 }
 
+void net_sim_set_back(struct net_sim *sim, tick_us time)
+{
+    sim->wall_offset -= (wall_us)time;
+}
+
 struct net_sim_faults net_sim_faults_none(void)
 {
     return (struct net_sim_faults){

@@ -48,6 +48,8 @@ tick_us net_sim_now(const struct net_sim *sim);
 void net_sim_advance(struct net_sim *sim, tick_us to);
 /** The earliest time at which some plane has something to do; now, if one has already. */
 tick_us net_sim_deadline(struct net_sim *sim);
+/** The wall clock is set back; the other goes on. */
+void net_sim_set_back(struct net_sim *sim, tick_us time);
 /** Nobody answers there: SYNs and datagrams vanish; connections that exist go on. */
 void net_sim_set_black_hole(struct net_sim *sim, const struct flow_prefix *prefix);
 /** Nothing can leave from this address any more, or again. */

@@ -213,6 +213,7 @@ static void test_dkim_rules(void **state)
     (void)state;
     for (uint32_t i = 0; i < COUNT_OF(canons); i++) {
         snprintf(text, sizeof(text),
+                 "listen: [{address: \"192.0.2.1:25\"}]\n"
                  "dkim:\n- {domain: A.example, selector: s_1.t-2, key: /k}\n- {domain: b.example, "
                  "selector: \"2026\", key: /k, match: [\"*\", c.example], by: sender, clients: "
                  "[10.0.0.0/8], listeners: [192.0.2.1], headers: [To, Received], oversign: [], "
@@ -444,6 +445,18 @@ static void test_mistakes(void **state)
         {"rule for an unknown listener",
          "classes: [{name: a}]\nclass_rules: [{class: a, listeners: \"192.0.2.1:26\"}]\n",
          "class_rules[].listeners: is none of `listen`"},
+        {"signature for an unknown listener",
+         "dkim:\n- {domain: a.example, selector: s, key: /k, listeners: \"192.0.2.1:26\"}\n",
+         "test.yaml:2: dkim[].listeners: 192.0.2.1:26 is no address of `listen`"},
+        {"pattern for an unknown provider",
+         "sites: [{provider: big, mx: [b.example]}]\npatterns:\n"
+         "- {name: a, provider: bog, reply: x, action: suspend}\n",
+         "test.yaml:3: patterns[].provider: bog is no provider of `sites`"},
+        {"back-off for too long",
+         "patterns:\n- {name: a, reply: x, action: back_off, duration: 4h1s}\n",
+         "test.yaml:2: patterns[]: duration: `back_off` takes 4h at most"},
+        {"rest that is shorter than it begins", "source_rest: {first: 2h, longest: 1h}\n",
+         "source_rest.longest: is less than source_rest.first"},
         {"class field that is everybody's", "class_header: Received\n",
          "class_header: is cut out of mail: it must begin with X-"},
         {"class field that is the pool's", "class_header: x-p\npool_header: {name: X-P}\n",

@@ -73,7 +73,7 @@ const charts = [
       ['loadMean', 'mean', '--second'],
     ],
   },
-  {id: 'flush', title: 'Time of a flush', format: duration, lines: [['flush', 'mean', '--accent']]},
+  {id: 'flush', title: 'Time of a flush', top: 1000, format: duration, lines: [['flush', 'mean', '--accent']]},
 ];
 
 const chartLines = chart =>
@@ -143,7 +143,7 @@ function plotOptions(chart) {
       x: {time: true, range: timeRange},
       y: chart.isLogarithmic
         ? {distr: 3, range: decades}
-        : {range: (plot, low, high) => [0, high > 0 ? high * 1.1 : 1]},
+        : {range: (plot, low, high) => [0, high > 0 ? high * 1.1 : chart.top || 1]},
     },
     axes: [
       {

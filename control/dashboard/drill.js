@@ -110,7 +110,7 @@ const age = row => duration(Date.now() * 1000 - row.arrived_us);
 const sender = row => (row.sender === '' ? '<>' : row.sender);
 
 function mailTable(answer) {
-  const table = element('table');
+  const table = element('table', {class: 'cards'});
   tableFill(
     table,
     ['recipient', 'state', right('age'), right('tries'), right('next'), 'last reply', 'sender'],
@@ -229,13 +229,13 @@ const views = {
       ['Arrived', `${new Date(first.arrived_us / 1000).toLocaleString()}, ${age(first)} ago`],
       ['Expires', `in ${duration(first.expires_us - Date.now() * 1000)}`],
       ['Size', octets(first.size)],
-      ['Class', first.class_name || String(first.class)],
+      ...(first.class_name === String(first.class) ? [] : [['Class', first.class_name]]),
       ['Source', first.source || 'default'],
     ];
     if (first.user) facts.push(['Logged in as', first.user]);
     const list = element('dl');
     factsFill(list, facts);
-    const table = element('table');
+    const table = element('table', {class: 'cards'});
     tableFill(
       table,
       ['recipient', 'state', right('tries'), right('next'), 'site', 'last reply'],

@@ -63,9 +63,13 @@ function barFill(td, part, text) {
   td.lastChild.textContent = text;
 }
 
-function rowFill(tr, cells) {
+function rowFill(tr, cells, columns) {
   while (tr.cells.length > cells.length) tr.deleteCell(-1);
-  cells.forEach((cell, i) => cellFill(i < tr.cells.length ? tr.cells[i] : tr.insertCell(), cell));
+  cells.forEach((cell, i) => {
+    const td = i < tr.cells.length ? tr.cells[i] : tr.insertCell();
+    td.dataset.label = typeof columns[i] === 'string' ? columns[i] : columns[i].text;
+    cellFill(td, cell);
+  });
 }
 
 /*
@@ -95,7 +99,7 @@ function tableFill(table, columns, rows, empty) {
   const known = new Map([...body.rows].map(tr => [tr.dataset.key, tr]));
   const wanted = rows.map(row => {
     const tr = known.get(row.key) || element('tr', {'data-key': row.key});
-    rowFill(tr, row.cells);
+    rowFill(tr, row.cells, columns);
     tr.open = row.open;
     if (row.open && !tr.hasAttribute('tabindex')) tr.tabIndex = -1;
     return tr;

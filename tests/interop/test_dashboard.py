@@ -257,6 +257,7 @@ def phone():
             drill(name)
         browser.wait('document.documentElement.scrollWidth <= 360 && document.querySelector("#drill").scrollWidth <= 360', 5)
     close()
+    assert browser.run('getComputedStyle(document.querySelector("#sites td:last-child"), "::before").content') != 'none', 'rows are no cards'
     nameless = browser.run('''[...document.querySelectorAll("button, input, select")].filter(e => !(e.getAttribute("aria-label") || e.innerText || (e.labels && e.labels.length)))
         .map(e => e.outerHTML)''')
     assert nameless == [], nameless

@@ -282,7 +282,8 @@ enum err config_patterns_parse(struct config *config, struct span text,
 void config_patterns_assemble(struct config *config, struct config_report *report);
 enum err config_sites_assemble(struct config *config, struct config_report *report) MUST_CHECK;
 /** Part of config_assemble(): sources and pools. Errors: ERR_MEMORY. */
-/** Is this an address of `listen`, or without a port one of its hosts? After listeners were assembled. */
+/** Is this an address of `listen`, or without a port one of its hosts? After listeners were
+ * assembled. */
 bool config_has_listener(const struct config *config, const struct flow_address *address);
 /** A header field that this relay may cut out of mail: X-... */
 bool config_is_own_field(const char *name);

@@ -3,10 +3,12 @@
  * Inbound brakes: counts by (listener, client network), an IPv4 address or an IPv6 /64 unless
  * configured otherwise.
  *
- * A minute begins with the first thing counted in it, for each kind by itself, and what is beyond
- * its share is refused until it is over: never more than the limit in such a minute, never more
- * than twice the limit in any. Refused recipients and errors are counted when they happen; a
- * network that had its share of them is not let in any more until its minute is over.
+ * A minute is any minute, wherever it begins: what was counted counts for a minute from then on,
+ * for each kind by itself, and what is beyond the limit is refused. Limits up to WINDOW_CELLS
+ * remember each moment, larger ones the moments of CELL_TIME together, from the last of them on:
+ * never more than the limit in any minute, and 15 of 16 of it at least. Refused recipients and
+ * errors are counted when they happen; a network that had its share of them is not let in any more
+ * before there is room.
  *
  * Invariants
  *   1. A client with open connections has a place and keeps it; `idle` holds the others, the one
@@ -29,10 +31,24 @@
 #define BRAKE_PLACES  8192u
 #define BRAKE_BUCKETS 8192u
 #define BRAKE_MINUTE  TICK_S(60)
+#define WINDOW_CELLS  17u /* of CELL_TIME each there are no more in a minute */
+#define CELL_TIME     TICK_S(4)
 
 /* All octets count: no padding. */
 struct brake_key {
     struct flow_address network, listener;
+};
+
+struct brake_cell { /* what is forgotten together, a minute after the last of it */
+    tick_us last;
+    uint32_t span; /* us, from the first on */
+    uint32_t count;
+};
+
+struct brake_window {
+    tick_us told_until; /* a refusal was reported: no other before */
+    uint32_t total, head, used;
+    struct brake_cell cells[WINDOW_CELLS]; /* a ring, the oldest at `head` */
 };
 
 struct brake_client {
@@ -40,11 +56,7 @@ struct brake_client {
     TAILQ_ENTRY(brake_client) link; /* in `idle` without connections */
     struct brake_key key;
     uint32_t connections;
-    struct {
-        tick_us since;
-        uint32_t count;
-        bool is_told; /* a refusal was reported in this minute */
-    } minutes[BRAKE_KIND_COUNT];
+    struct brake_window windows[BRAKE_KIND_COUNT];
 };
 
 struct brake {
@@ -166,14 +178,33 @@ static uint32_t limit_of(const struct settings_brakes *limits, enum brake_kind k
     return 0;
 }
 
-static void minute_review(const struct brake *brake, struct brake_client *client,
-                          enum brake_kind kind)
+static void window_review(const struct brake *brake, struct brake_window *window)
 {
-    if (brake->now < client->minutes[kind].since + BRAKE_MINUTE)
-        return;
-    client->minutes[kind].since = brake->now;
-    client->minutes[kind].count = 0;
-    client->minutes[kind].is_told = false;
+    while (window->used > 0 && brake->now - window->cells[window->head].last >= BRAKE_MINUTE) {
+        window->total -= window->cells[window->head].count;
+        window->head = (window->head + 1) % WINDOW_CELLS;
+        window->used--;
+    }
+}
+
+/* Into the newest cell, where that is of this moment, or near enough for so many. */
+static void window_add(const struct brake *brake, struct brake_window *window, uint32_t max)
+{
+    uint32_t newest = (window->head + window->used + WINDOW_CELLS - 1) % WINDOW_CELLS;
+    struct brake_cell *cell = &window->cells[newest];
+    tick_us first = cell->last - cell->span;
+    tick_us span = max <= WINDOW_CELLS ? 1 : CELL_TIME;
+
+    if (window->used == 0 || (window->used < WINDOW_CELLS && brake->now - first >= span)) {
+        cell = &window->cells[(newest + 1) % WINDOW_CELLS];
+        *cell = (struct brake_cell){.last = brake->now};
+        first = brake->now;
+        window->used++;
+    }
+    cell->last = brake->now;
+    cell->span = brake->now - first < UINT32_MAX ? (uint32_t)(brake->now - first) : UINT32_MAX;
+    cell->count++;
+    window->total++;
 }
 
 static void refuse(struct brake *brake, struct brake_client *client, enum brake_kind kind,
@@ -189,18 +220,19 @@ static void refuse(struct brake *brake, struct brake_client *client, enum brake_
     };
 
     *counters[kind] += 1;
-    *ret_is_first = !client->minutes[kind].is_told;
-    client->minutes[kind].is_told = true;
+    *ret_is_first = brake->now >= client->windows[kind].told_until;
+    if (*ret_is_first)
+        client->windows[kind].told_until = brake->now + BRAKE_MINUTE;
 }
 
-/* Is the share of this minute used up? */
+/* Is the share of the last minute used up? */
 static bool is_used_up(const struct brake *brake, struct brake_client *client,
                        const struct settings_brakes *limits, enum brake_kind kind)
 {
     uint32_t max = limit_of(limits, kind);
 
-    minute_review(brake, client, kind);
-    return max > 0 && client->minutes[kind].count >= max;
+    window_review(brake, &client->windows[kind]);
+    return max > 0 && client->windows[kind].total >= max;
 }
 
 bool brake_take(struct brake *brake, struct brake_client *client,
@@ -213,9 +245,7 @@ bool brake_take(struct brake *brake, struct brake_client *client,
         refuse(brake, client, kind, ret_is_first);
         return false;
     }
-    if (client->minutes[kind].count == 0)
-        client->minutes[kind].since = brake->now;
-    client->minutes[kind].count++;
+    window_add(brake, &client->windows[kind], limit_of(&listener->brakes, kind));
     return true;
 }
 
@@ -236,7 +266,6 @@ static bool connection_is_refused(struct brake *brake, struct brake_client *clie
     static const enum brake_kind closed_by[] = {BRAKE_REFUSED, BRAKE_ERRORS};
     const struct settings_brakes *limits = &listener->brakes;
 
-    minute_review(brake, client, BRAKE_CONNECTIONS); /* only when a refusal was told last */
     if (limits->connection_max > 0 && client->connections >= limits->connection_max) {
         refuse(brake, client, BRAKE_CONNECTIONS, ret_is_first);
         return true;

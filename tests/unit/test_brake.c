@@ -114,6 +114,45 @@ static void test_shares_of_a_minute(void **state)
     }
 }
 
+/* Goal: never more than the limit in any minute, wherever it begins; of small limits the next is
+ * let in as soon as the first is a minute old, of large ones an even flow gets 15 of 16 at least.
+ */
+static void test_any_minute(void **state)
+{
+    static const uint32_t limits[] = {1, 2, 16, 17, 18, 60, 1000};
+    static const tick_us steps[] = {TICK_MS(7), TICK_MS(150)};
+    static tick_us taken[6000];
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(limits) * COUNT_OF(steps); i++) {
+        uint32_t limit = limits[i / COUNT_OF(steps)], count = 0;
+        tick_us step = steps[i % COUNT_OF(steps)];
+        struct settings_listener listener = listener_new("192.0.2.1");
+        struct brake *brake = brake_new(1);
+        struct brake_client *client;
+        bool is_first;
+
+        print_message("# case: %u, each %llu us\n", limit, (unsigned long long)step);
+        listener.brakes.messages_per_minute = limit;
+        brake_set_time(brake, START);
+        assert_true(connects(brake, &listener, "198.51.100.7", &client));
+        for (tick_us at = START; at < START + 5 * MINUTE; at += step) {
+            brake_set_time(brake, at);
+            if (brake_take(brake, client, &listener, BRAKE_MESSAGES, &is_first))
+                taken[count++] = at;
+        }
+        for (uint32_t j = limit; j < count; j++) {
+            assert_true(taken[j] - taken[j - limit] >= MINUTE);
+            if (limit <= 17)
+                assert_true(taken[j] - taken[j - limit] < MINUTE + step);
+        }
+        tick_us offered = 5 * MINUTE / step;
+        assert_true(count >= (5 * limit < offered ? 5 * limit : offered) * 15 / 16);
+        brake_disconnect(brake, client);
+        brake_free(brake);
+    }
+}
+
 static void test_connections_in_a_minute(void **state)
 {
     struct settings_listener listener = listener_new("192.0.2.1");
@@ -283,6 +322,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_connections_at_a_time),
         cmocka_unit_test(test_shares_of_a_minute),
+        cmocka_unit_test(test_any_minute),
         cmocka_unit_test(test_connections_in_a_minute),
         cmocka_unit_test(test_door_is_closed_to_the_bad),
         cmocka_unit_test(test_networks),

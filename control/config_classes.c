@@ -68,11 +68,11 @@ static void rule_check(const struct config *config, const struct config_class_ru
         if (found == settings->listener_count)
             config_complain(report, rule->line, "class_rules[].listeners", "is none of `listen`");
     }
-    if (rule->listeners.count == 0 && terms->sender == NULL && terms->recipients_min == 0 &&
-        !terms->is_list_mail)
+    if (rule->listeners.count == 0 && terms->sender == NULL && terms->user == NULL &&
+        terms->recipients_min == 0 && !terms->is_list_mail)
         config_complain(
             report, rule->line, "class_rules[]",
-            "says nothing: expected `listeners`, `sender`, `recipients` or `list_mail`");
+            "says nothing: expected `listeners`, `sender`, `user`, `recipients` or `list_mail`");
 }
 
 static enum err rules_take(struct config *config, struct config_report *report)

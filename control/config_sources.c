@@ -259,6 +259,7 @@ static enum err rules_make(struct config *config, struct config_report *report)
                                                .listener_count = items[i].listeners.count,
                                                .senders = items[i].senders.items,
                                                .sender_count = items[i].senders.count,
+                                               .user = items[i].settings.user,
                                                .pool = items[i].settings.pool};
     }
     config->settings.pool_rules = rules;

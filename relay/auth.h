@@ -4,6 +4,7 @@
 
 #include "base/err.h"
 #include "base/span.h"
+#include "queue/rate.h"
 
 /*
  * Users who log in (RFC 4954): words that the session engine, those who check passwords, and the
@@ -29,6 +30,7 @@ enum auth_verdict {
     AUTH_ACCEPTED,
     AUTH_REJECTED,    /* wrong name or password: 535 */
     AUTH_UNAVAILABLE, /* nobody can say now: 454 */
+    AUTH_LOCKED,      /* too many wrong ones before: not asked, 454 */
 };
 
 /* May clients log in at a listener? */
@@ -43,7 +45,10 @@ struct auth_settings {              /* part of struct settings */
     const char *domain;             /* of names without one; NULL: they have no address */
     enum auth_plaintext plaintext;  /* logging in without TLS */
     uint32_t failure_max;           /* of a connection */
-    uint64_t timeout;               /* microseconds to wait for a verdict */
+    /* Wrong passwords for one user from one network, and from one network in all. */
+    struct rate_set user_failures, network_failures;
+    struct rate_set messages, recipients; /* of each user, unless the file says otherwise */
+    uint64_t timeout;                     /* microseconds to wait for a verdict */
 };
 
 /* Who wants to log in. Borrowed from the session, to be copied. */

@@ -4,6 +4,7 @@
  *
  *   name:hash
  *   name:hash:address,address...
+ *   name:hash:address,address...:messages=100/1h,500/1d recipients=1000/1d
  *
  * name       up to 255 octets of UTF-8 without control characters, spaces and colons; ASCII case
  *            does not matter
@@ -12,6 +13,7 @@
  *            ($5$); `!` or `*` in front, or alone: the user is locked
  * address    that the user may send under: user@example.org, *@example.org, *@*.example.org, or *
  *            for all. A name that is an address is always the user's own.
+ * messages=, recipients=   rates (queue/rate.h) instead of those for all users
  *
  * All is kept in one arena, with an open-addressed table of names beside it. The table's hash needs
  * no key: its names are the operator's; what strangers ask for finds a chain or not.
@@ -231,6 +233,43 @@ static enum err hash_read(struct auth_users *users, struct span text, struct aut
     return ERR_OK;
 }
 
+/* ---- limits ---- */
+
+static enum err limit_read(struct auth_users *users, struct span word, struct auth_user *user,
+                           const struct complaint *complaint)
+{
+    static const struct span messages = {(const uint8_t *)"messages=", 9},
+                             recipients = {(const uint8_t *)"recipients=", 11};
+    bool is_messages = span_has_prefix_nocase(word, messages);
+    struct rate_set set;
+
+    if (!is_messages && !span_has_prefix_nocase(word, recipients))
+        return refuse(complaint, "expected messages=RATE or recipients=RATE");
+    if (rate_set_parse(span_skip(word, is_messages ? messages.size : recipients.size), &set) !=
+        ERR_OK)
+        return refuse(complaint, "expected a rate such as 100/1h or 100/1h,500/1d");
+    struct rate_set *kept = arena_acquire(&users->arena, sizeof(*kept));
+    if (kept == NULL)
+        return ERR_MEMORY;
+    *kept = set;
+    if (is_messages)
+        user->messages = kept;
+    else
+        user->recipients = kept;
+    return ERR_OK;
+}
+
+static enum err limits_read(struct auth_users *users, struct span text, struct auth_user *user,
+                            const struct complaint *complaint)
+{
+    while (text.size > 0) {
+        struct span word = part_take(&text, ' ');
+        if (word.size > 0)
+            TRY(limit_read(users, word, user, complaint));
+    }
+    return ERR_OK;
+}
+
 /* ---- lines ---- */
 
 static bool name_is_good(struct span name)
@@ -252,15 +291,17 @@ static enum err line_read(struct auth_users *users, struct span line,
     struct span name = part_take(&line, ':');
     struct span hash = part_take(&line, ':');
     struct span addresses = part_take(&line, ':');
+    struct span limits = part_take(&line, ':');
     if (!name_is_good(name))
         return refuse(complaint, "expected a name of up to 255 octets without spaces");
     if (line.size > 0)
-        return refuse(complaint, "expected name:hash or name:hash:addresses");
+        return refuse(complaint, "expected name:hash:addresses:limits");
     user.name = text_keep(&users->arena, name, true);
     if (user.name == NULL)
         return ERR_MEMORY;
     TRY(hash_read(users, hash, &user, complaint));
     TRY(addresses_read(users, name, addresses, &user, complaint));
+    TRY(limits_read(users, limits, &user, complaint));
     CHECK(users->count < users->capacity);
     users->items[users->count++] = user;
     return ERR_OK;

@@ -22,6 +22,7 @@ struct auth_user {
     const char *hash; /* NULL: locked */
     const struct auth_address *addresses;
     uint32_t address_count;
+    const struct rate_set *messages, *recipients; /* NULL: as for all */
 };
 
 /**

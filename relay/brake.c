@@ -100,8 +100,8 @@ struct brake_stats brake_get_stats(const struct brake *brake)
 /* ---- places ---- */
 
 /* IPv4 inside IPv6 is counted as IPv4. */
-static struct flow_address network_of(const struct flow_address *peer,
-                                      const struct settings_brakes *limits)
+struct flow_address brake_network_of(const struct flow_address *peer,
+                                     const struct settings_brakes *limits)
 {
     static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
     struct flow_address network = {.family = peer->family};
@@ -290,7 +290,7 @@ enum err brake_connect(struct brake *brake, const struct settings_listener *list
     *ret_is_first = false;
     if ((is_relay_client && !limits->brakes_relay_clients) || !has_limits(limits))
         return ERR_OK;
-    key.network = network_of(peer, limits);
+    key.network = brake_network_of(peer, limits);
     struct brake_client *client = client_find(brake, &key);
     if (client == NULL)
         client = client_new(brake, &key);

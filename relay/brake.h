@@ -57,6 +57,10 @@ void brake_disconnect(struct brake *brake, struct brake_client *client);
 bool brake_take(struct brake *brake, struct brake_client *client,
                 const struct settings_listener *listener, enum brake_kind kind, bool *ret_is_first);
 
+/** The network that a client is counted in; no octet of it is padding. */
+struct flow_address brake_network_of(const struct flow_address *peer,
+                                     const struct settings_brakes *limits);
+
 struct brake_stats brake_get_stats(const struct brake *brake);
 
 #endif

@@ -61,6 +61,8 @@ static bool rule_fits(const struct class_rule *rule, const struct class_mail *ma
         return false;
     if (rule->sender != NULL && !sender_fits(rule->sender, mail->envelope->sender))
         return false;
+    if (rule->user != NULL && !settings_user_matches(rule->user, mail->envelope->user))
+        return false;
     if (mail->envelope->recipient_count < rule->recipients_min)
         return false;
     return !rule->is_list_mail || is_list_mail(mail->fields);

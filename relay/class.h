@@ -14,6 +14,7 @@ struct class_rule { /* all that it says must be so; what it does not say is not 
     const struct flow_address *listeners; /* one of these */
     uint32_t listener_count;
     const char *sender;      /* "example.org", "*.example.org", or NULL */
+    const char *user;        /* as settings_user_matches() takes it, or NULL */
     uint32_t recipients_min; /* so many or more */
     bool is_list_mail;       /* List-Unsubscribe, or Precedence: bulk, list or junk */
     uint8_t class;

@@ -32,7 +32,8 @@
 #include "relay/server_internal.h"
 
 #define HANDSHAKE_STEPS_MAX 2u
-#define SIGN_COST_MAX       32u /* four signatures by RSA of 2,048 bits: dkim_signer_cost() */
+#define SERVER_USERS_MAX    8192u /* whose messages or recipients are counted, each by itself */
+#define SIGN_COST_MAX       32u   /* four signatures by RSA of 2,048 bits: dkim_signer_cost() */
 
 /* ---- the shard's turn ---- */
 
@@ -226,10 +227,12 @@ struct server *server_new(const struct server_options *options, const struct set
     for (uint32_t i = 0; i < SERVER_QUEUE_COUNT; i++)
         TAILQ_INIT(&server->queues[i]);
     smtpd_context_init(&server->smtpd, options->shard, options->records);
-    server->brake = brake_new(rng_u64(options->rng));
+    uint64_t seed = rng_u64(options->rng);
+    server->brake = brake_new(seed);
     brake_set_time(server->brake, now.tick);
     server->smtpd.brake = server->brake;
-    server->auth = server_auth_new(options->is_auth_inline);
+    server->smtpd.quota = tally_new(seed + 1, SERVER_USERS_MAX);
+    server->auth = server_auth_new(options->is_auth_inline, seed + 2);
     wheel_init(&server->wheel, now.tick);
     server_listeners_make(server, settings);
     return server;
@@ -250,6 +253,7 @@ void server_free(struct server *server)
         server_session_free(server, session);
     }
     server_auth_free(server->auth);
+    tally_free(server->smtpd.quota);
     smtpd_context_fini(&server->smtpd);
     brake_free(server->brake);
     for (uint32_t i = 0; i < server->block_count; i++)

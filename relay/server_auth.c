@@ -11,7 +11,12 @@
  * Unknown and locked users are checked as all others, against somebody else's hash, and refused
  * whatever comes of it: how long an answer takes does not tell who exists.
  *
- * Limits: AUTH_VERIFY_QUEUE logins under way; beyond that 454.
+ * Wrong passwords are counted by user and network, and by network: who had too many is told 454
+ * without being asked about, whatever the password. A stranger who tries a user's name locks out
+ * his own network, not the user's.
+ *
+ * Limits: AUTH_VERIFY_QUEUE logins under way; beyond that 454. Those under way are not counted yet:
+ * so many more may pass a limit. FAILURES_KNOWN_MAX users and networks are known.
  */
 #include <stdlib.h>
 
@@ -19,7 +24,18 @@
 #include "relay/auth_verify.h"
 #include "relay/server_internal.h"
 
+#define FAILURES_KNOWN_MAX 16384u
+#define KEY_NETWORK_SIZE   18u /* kind, family, address */
+
+/* kind, family, 16 octets of the network's address, the user's name in small letters. */
+struct failure_key {
+    uint32_t size;
+    uint8_t octets[KEY_NETWORK_SIZE + AUTH_NAME_MAX];
+};
+_Static_assert(KEY_NETWORK_SIZE + AUTH_NAME_MAX <= TALLY_KEY_MAX, "a tally takes it");
+
 struct login {
+    struct failure_key key;
     uint64_t session_id;
     uint32_t session_index, number;
     bool is_used;
@@ -28,21 +44,25 @@ struct login {
 
 struct server_auth {
     struct auth_verifier *verifier;
+    struct tally *failures;
     struct login logins[AUTH_VERIFY_QUEUE];
 };
 
-struct server_auth *server_auth_new(bool is_inline)
+struct server_auth *server_auth_new(bool is_inline, uint64_t seed)
 {
     struct server_auth *auth = calloc(1, sizeof(*auth));
 
     CHECK(auth != NULL); /* start-up */
     auth->verifier = auth_verifier_new(is_inline);
+    auth->failures = tally_new(seed, FAILURES_KNOWN_MAX);
     return auth;
 }
 
 void server_auth_free(struct server_auth *auth)
 {
     auth_verifier_free(auth->verifier);
+    tally_free(auth->failures);
+    explicit_bzero(auth->logins, sizeof(auth->logins));
     free(auth);
 }
 
@@ -57,6 +77,57 @@ bool server_auth_is_due(const struct server_auth *auth)
     return auth_verifier_eventfd(auth->verifier) < 0 && auth_verifier_is_busy(auth->verifier);
 }
 
+/* ---- failures ---- */
+
+static struct failure_key failure_key_of(const struct server_session *session, struct span name)
+{
+    struct flow_address network =
+        brake_network_of(&session->smtpd.peer, &session->smtpd.listener->brakes);
+    struct failure_key key = {.size = KEY_NETWORK_SIZE + name.size};
+
+    CHECK(name.size <= AUTH_NAME_MAX);
+    key.octets[1] = (uint8_t)network.family;
+    memcpy(key.octets + 2, network.ip, 16);
+    for (uint32_t i = 0; i < name.size; i++)
+        key.octets[KEY_NETWORK_SIZE + i] = name.data[i] >= 'A' && name.data[i] <= 'Z'
+                                               ? (uint8_t)(name.data[i] | 0x20)
+                                               : name.data[i];
+    return key;
+}
+
+static struct span user_key(struct failure_key *key)
+{
+    key->octets[0] = 'u';
+    return span_of(key->octets, key->size);
+}
+
+static struct span network_key(struct failure_key *key)
+{
+    key->octets[0] = 'n';
+    return span_of(key->octets, KEY_NETWORK_SIZE);
+}
+
+static bool is_locked(const struct server *server, struct failure_key *key, tick_us now)
+{
+    const struct auth_settings *settings = &server->settings->auth;
+    struct tally *failures = server->auth->failures;
+    bool is_first;
+
+    return !tally_has_room(failures, user_key(key), &settings->user_failures, now, &is_first) ||
+           !tally_has_room(failures, network_key(key), &settings->network_failures, now, &is_first);
+}
+
+static void failure_add(const struct server *server, struct failure_key *key, tick_us now)
+{
+    const struct auth_settings *settings = &server->settings->auth;
+    struct tally *failures = server->auth->failures;
+
+    tally_add(failures, user_key(key), &settings->user_failures, now);
+    tally_add(failures, network_key(key), &settings->network_failures, now);
+}
+
+/* ---- logins ---- */
+
 static struct login *login_new(struct server_auth *auth, uint32_t *ret_token)
 {
     for (uint32_t i = 0; i < COUNT_OF(auth->logins); i++) {
@@ -70,10 +141,13 @@ static struct login *login_new(struct server_auth *auth, uint32_t *ret_token)
 
 /* True: a verdict will come. */
 static bool file_ask(struct server *server, const struct auth_request *request, struct login *login,
-                     uint32_t token, enum auth_verdict *ret_verdict)
+                     uint32_t token, tick_us now, enum auth_verdict *ret_verdict)
 {
     const struct auth_users *users = server->settings->auth.users;
 
+    *ret_verdict = AUTH_LOCKED;
+    if (is_locked(server, &login->key, now))
+        return false;
     *ret_verdict = AUTH_UNAVAILABLE;
     if (users == NULL)
         return false;
@@ -107,11 +181,12 @@ void server_auth_begin(struct server *server, struct server_session *session, st
     struct auth_request request = smtpd_auth_take(&session->smtpd, now, &number);
     struct login *login = login_new(server->auth, &token);
     if (login != NULL) {
-        *login = (struct login){.session_id = session->smtpd.id,
+        *login = (struct login){.key = failure_key_of(session, request.name),
+                                .session_id = session->smtpd.id,
                                 .session_index = session->index,
                                 .number = number,
                                 .is_used = true};
-        login->is_used = file_ask(server, &request, login, token, &verdict);
+        login->is_used = file_ask(server, &request, login, token, now.tick, &verdict);
     }
     if (login == NULL || !login->is_used)
         server_auth_tell(server, session->index, session->smtpd.id, number, verdict, now);
@@ -126,8 +201,11 @@ void server_auth_advance(struct server *server, struct tick_now now)
     while (auth_verifier_poll(auth->verifier, &token, &is_match)) {
         struct login *login = &auth->logins[token];
         CHECK(token < COUNT_OF(auth->logins) && login->is_used);
+        bool is_accepted = is_match && !login->is_decoy;
         login->is_used = false;
+        if (!is_accepted)
+            failure_add(server, &login->key, now.tick);
         server_auth_tell(server, login->session_index, login->session_id, login->number,
-                         is_match && !login->is_decoy ? AUTH_ACCEPTED : AUTH_REJECTED, now);
+                         is_accepted ? AUTH_ACCEPTED : AUTH_REJECTED, now);
     }
 }

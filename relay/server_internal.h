@@ -106,7 +106,7 @@ void server_intake_check(struct server *server, struct server_session *session);
 
 /* server_auth.c */
 /** Start-up. Inline: without a thread. */
-struct server_auth *server_auth_new(bool is_inline);
+struct server_auth *server_auth_new(bool is_inline, uint64_t seed);
 void server_auth_free(struct server_auth *auth);
 /** There is something to do in the next turn. */
 bool server_auth_is_due(const struct server_auth *auth);

@@ -87,6 +87,16 @@ const struct settings_route *settings_route_find(const struct settings *settings
     return route != NULL ? route : &settings->routes[settings->route_count - 1];
 }
 
+bool settings_user_matches(const char *pattern, struct span user)
+{
+    struct span end = span_from_text(pattern);
+
+    if (end.size == 0 || end.data[0] != '*')
+        return user.size > 0 && span_is_equal_nocase(end, user);
+    end = span_skip(end, 1);
+    return user.size > end.size && span_is_equal_nocase(span_skip(user, user.size - end.size), end);
+}
+
 bool settings_relay_is_allowed(const struct settings *settings, const struct flow_address *client)
 {
     for (uint32_t i = 0; i < settings->relay_from_count; i++) {

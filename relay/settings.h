@@ -174,6 +174,7 @@ struct settings_pool_rule { /* the first that matches decides */
     uint32_t listener_count;    /* 0: any */
     const char *const *senders; /* patterns of the sender's domain */
     uint32_t sender_count;      /* 0: any, also none */
+    const char *user;           /* a pattern of who is logged in; NULL: anybody, also nobody */
     const char *pool;
 };
 
@@ -259,10 +260,11 @@ struct settings_site_limits settings_site_find(const struct settings *settings, 
 const struct settings_pool *settings_pool_find(const struct settings *settings, struct span name);
 /** Where mail goes that asks for this pool: the default for "" and for one that is no more. */
 const struct settings_pool *settings_pool_of(const struct settings *settings, struct span name);
-/** The pool that the rules have for mail that came in here from a sender of this domain. */
+/** The pool that the rules have for mail that came in here from a sender of this domain, by this
+ * user (empty: nobody is logged in). */
 const struct settings_pool *settings_pool_choose(const struct settings *settings,
                                                  const struct flow_address *listener,
-                                                 struct span sender_domain);
+                                                 struct span sender_domain, struct span user);
 /** May this client name a pool? */
 bool settings_pool_header_is_allowed(const struct settings *settings,
                                      const struct flow_address *client);
@@ -283,6 +285,9 @@ struct flow_address settings_source_address(const struct settings_source *source
 /** "*" matches every name, "*.example.org" those below it, others themselves; ASCII case ignored.
  */
 bool settings_name_matches(const char *pattern, struct span name);
+/** Is this user meant? "*": whoever is logged in; "*@example.org": whose name ends so; else the
+ * name itself; ASCII case ignored. Nobody (empty) is never meant. */
+bool settings_user_matches(const char *pattern, struct span user);
 /** Is this the rule for "*"? */
 bool settings_site_is_default(const struct settings_site *rule);
 bool settings_relay_is_allowed(const struct settings *settings, const struct flow_address *client);

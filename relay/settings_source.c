@@ -40,11 +40,12 @@ static bool rule_has_sender(const struct settings_pool_rule *rule, struct span d
 
 const struct settings_pool *settings_pool_choose(const struct settings *settings,
                                                  const struct flow_address *listener,
-                                                 struct span sender_domain)
+                                                 struct span sender_domain, struct span user)
 {
     for (uint32_t i = 0; i < settings->pool_rule_count; i++) {
         const struct settings_pool_rule *rule = &settings->pool_rules[i];
-        if (rule_has_listener(rule, listener) && rule_has_sender(rule, sender_domain))
+        bool is_user = rule->user == NULL || settings_user_matches(rule->user, user);
+        if (is_user && rule_has_listener(rule, listener) && rule_has_sender(rule, sender_domain))
             return settings_pool_of(settings, span_from_text(rule->pool));
     }
     return settings_pool_of(settings, (struct span){0});

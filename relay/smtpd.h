@@ -13,6 +13,7 @@
 #include "relay/settings.h"
 #include "relay/smtp_body.h"
 #include "relay/smtp_strip.h"
+#include "relay/tally.h"
 
 /*
  * The server side of SMTP as an engine: octets and the time go in, octets come out, and
@@ -80,7 +81,8 @@ struct smtpd_dkim_stats {
 
 /* Logins, by their verdict. */
 struct smtpd_auth_stats {
-    uint64_t accepted, rejected, unavailable;
+    uint64_t accepted, rejected, unavailable, locked;
+    uint64_t messages_refused, recipients_refused; /* beyond what a user may send */
 };
 
 struct smtpd_auth; /* smtpd_auth.c */
@@ -122,6 +124,7 @@ struct smtpd_context {
     uint32_t shard;
     struct record_sink records;
     struct brake *brake; /* NULL: no client has one */
+    struct tally *quota; /* of users; NULL: nobody has one */
     struct smtpd_transaction *free;
     uint32_t free_count;
     uint8_t *output; /* what must be sent to the session in hand; the driver empties it */

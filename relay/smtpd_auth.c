@@ -462,13 +462,15 @@ static bool log_in(struct smtpd_session *session)
 }
 
 static void on_rejected(struct smtpd_context *context, struct smtpd_session *session,
-                        struct tick_now now)
+                        bool is_locked, struct tick_now now)
 {
     struct smtpd_auth *auth = session->auth;
 
     auth->failure_count += 1;
-    context->auth.rejected += 1;
-    smtpd_reject(context, session, SMTPD_REPLY_AUTH_REJECTED, (struct span){0}, NULL, now);
+    context->auth.rejected += !is_locked;
+    context->auth.locked += is_locked;
+    smtpd_reject(context, session, is_locked ? SMTPD_REPLY_AUTH_LOCKED : SMTPD_REPLY_AUTH_REJECTED,
+                 (struct span){0}, NULL, now);
     if (auth->failure_count >= session->settings->auth.failure_max)
         smtpd_dismiss(context, session, SMTPD_REPLY_AUTH_FAILURES);
 }
@@ -487,8 +489,8 @@ void smtpd_auth_verdict(struct smtpd_context *context, struct smtpd_session *ses
         context->auth.accepted += 1;
         session->junk_count = 0;
         smtpd_reply(context, session, SMTPD_REPLY_AUTH_OK);
-    } else if (verdict == AUTH_REJECTED) {
-        on_rejected(context, session, now);
+    } else if (verdict == AUTH_REJECTED || verdict == AUTH_LOCKED) {
+        on_rejected(context, session, verdict == AUTH_LOCKED, now);
     } else {
         context->auth.unavailable += 1;
         smtpd_reject(context, session, SMTPD_REPLY_AUTH_UNAVAILABLE, (struct span){0}, NULL, now);
@@ -543,6 +545,46 @@ bool smtpd_auth_owns(const struct smtpd_session *session, const struct smtp_addr
     return auth->user != NULL &&
            auth_user_owns(auth->user, address->local_part,
                           span_of(address->domain_key, address->domain_key_size));
+}
+
+static const struct rate_set *quota_of(const struct smtpd_session *session, bool is_recipient)
+{
+    const struct auth_user *user = session->auth->user;
+    const struct rate_set *own = NULL;
+
+    if (user != NULL)
+        own = is_recipient ? user->recipients : user->messages;
+    if (own != NULL)
+        return own;
+    return is_recipient ? &session->settings->auth.recipients : &session->settings->auth.messages;
+}
+
+enum smtpd_reply smtpd_auth_quota(struct smtpd_context *context,
+                                  const struct smtpd_session *session, bool is_recipient,
+                                  struct tick_now now, bool *ret_is_first)
+{
+    struct span name = smtpd_user(session);
+    uint8_t key[AUTH_NAME_MAX + 1];
+
+    *ret_is_first = false;
+    if (name.size == 0 || context->quota == NULL)
+        return SMTPD_REPLY_OK;
+    const struct rate_set *rates = quota_of(session, is_recipient);
+    key[0] = is_recipient ? 'r' : 'm';
+    for (uint32_t i = 0; i < name.size; i++)
+        key[1 + i] =
+            name.data[i] >= 'A' && name.data[i] <= 'Z' ? name.data[i] | 0x20 : name.data[i];
+    struct span who = span_of(key, name.size + 1);
+    if (tally_has_room(context->quota, who, rates, now.tick, ret_is_first)) {
+        tally_add(context->quota, who, rates, now.tick);
+        return SMTPD_REPLY_OK;
+    }
+    if (!is_recipient) {
+        context->auth.messages_refused += 1;
+        return SMTPD_REPLY_QUOTA_MESSAGES;
+    }
+    context->auth.recipients_refused += 1;
+    return SMTPD_REPLY_QUOTA_RECIPIENTS;
 }
 
 /* xtext or <> (RFC 4954 section 5). What it says is another server's word for its user, and is not

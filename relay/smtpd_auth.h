@@ -25,6 +25,13 @@ struct span smtpd_auth_offer(const struct smtpd_context *context,
 enum smtpd_reply smtpd_auth_mail_check(const struct smtpd_session *session);
 /** May it send under this address? */
 bool smtpd_auth_owns(const struct smtpd_session *session, const struct smtp_address *address);
+/**
+ * Count a message, or a recipient, of the user, unless there were enough: then *ret_is_first tells
+ * whether it is the first one too many. SMTPD_REPLY_OK, or the refusal.
+ */
+enum smtpd_reply smtpd_auth_quota(struct smtpd_context *context,
+                                  const struct smtpd_session *session, bool is_recipient,
+                                  struct tick_now now, bool *ret_is_first);
 /** The parameter AUTH= of MAIL: offered, and well formed? */
 bool smtpd_auth_parameter_is_good(const struct smtpd_session *session, struct span value);
 /** Nobody is logged in any more. */

@@ -314,6 +314,13 @@ void smtpd_on_mail(struct smtpd_context *context, struct smtpd_session *session,
         braked_reply(context, session, SMTPD_REPLY_BRAKE_MESSAGES, is_first, (struct span){0}, now);
         return;
     }
+    if (reply == SMTPD_REPLY_OK) {
+        reply = smtpd_auth_quota(context, session, false, now, &is_first);
+        if (reply != SMTPD_REPLY_OK) {
+            braked_reply(context, session, reply, is_first, (struct span){0}, now);
+            return;
+        }
+    }
     if (reply == SMTPD_REPLY_OK)
         reply = mail_begin(context, session, &address, &arguments, now);
     if (reply == SMTPD_REPLY_SENDER_OK)
@@ -377,8 +384,8 @@ static enum smtpd_reply rcpt_add(struct smtpd_session *session,
 /* Policy, then the envelope. */
 static enum smtpd_reply rcpt_judge(struct smtpd_context *context, struct smtpd_session *session,
                                    const struct smtp_address *address,
-                                   const struct path_arguments *arguments, const char **ret_text,
-                                   bool *ret_is_first)
+                                   const struct path_arguments *arguments, struct tick_now now,
+                                   const char **ret_text, bool *ret_is_first)
 {
     struct smtpd_transaction *transaction = session->transaction;
     uint32_t count_max = session->listener->limits.recipient_max;
@@ -403,7 +410,10 @@ static enum smtpd_reply rcpt_judge(struct smtpd_context *context, struct smtpd_s
         return SMTPD_REPLY_RECIPIENTS_MAX;
     if (is_braked(context, session, BRAKE_RECIPIENTS, ret_is_first))
         return SMTPD_REPLY_BRAKE_RECIPIENTS;
-    enum smtpd_reply reply = rcpt_add(session, &recipient, arguments);
+    enum smtpd_reply reply = smtpd_auth_quota(context, session, true, now, ret_is_first);
+    if (reply != SMTPD_REPLY_OK)
+        return reply;
+    reply = rcpt_add(session, &recipient, arguments);
     if (reply == SMTPD_REPLY_RECIPIENT_OK)
         transaction->is_utf8_address |= address->is_utf8;
     return reply;
@@ -429,7 +439,7 @@ void smtpd_on_rcpt(struct smtpd_context *context, struct smtpd_session *session,
     if (reply == SMTPD_REPLY_OK)
         reply = parameters_parse(session, rest, false, &arguments);
     if (reply == SMTPD_REPLY_OK)
-        reply = rcpt_judge(context, session, &address, &arguments, &text, &is_first);
+        reply = rcpt_judge(context, session, &address, &arguments, now, &text, &is_first);
     if (reply == SMTPD_REPLY_RECIPIENT_OK) {
         context->recipients_accepted += 1;
         smtpd_reply(context, session, reply);
@@ -437,7 +447,7 @@ void smtpd_on_rcpt(struct smtpd_context *context, struct smtpd_session *session,
     }
     context->recipients_rejected += 1;
     struct span recipient = address.text.size > 0 ? address.text : line->argument;
-    if (reply == SMTPD_REPLY_BRAKE_RECIPIENTS) {
+    if (reply == SMTPD_REPLY_BRAKE_RECIPIENTS || reply == SMTPD_REPLY_QUOTA_RECIPIENTS) {
         braked_reply(context, session, reply, is_first, recipient, now);
     } else if (smtpd_reply_code(reply) >= 500 &&
                is_braked(context, session, BRAKE_REFUSED, &is_first)) {

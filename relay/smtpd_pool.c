@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Which pool a message is for: the field in its header that names one, if its client may, else the
- * rules, by listener and sender.
+ * rules, by listener, sender and user.
  *
  * The field is taken out of the header as it comes (smtp_strip.h), so that what is stored has never
  * had it, and all sizes are of what is stored. Octets that are taken out still count against the
@@ -91,8 +91,8 @@ enum smtpd_reply smtpd_pool_choose(struct smtpd_context *context, struct smtpd_s
     if (is_unknown && settings->pool_unknown == SETTINGS_POOL_UNKNOWN_REFUSE)
         return SMTPD_REPLY_POOL_UNKNOWN;
     if (pool == NULL)
-        pool =
-            settings_pool_choose(settings, &session->listener->address, sender_domain(transaction));
+        pool = settings_pool_choose(settings, &session->listener->address,
+                                    sender_domain(transaction), transaction->envelope.user);
     if (pool != &settings->pools[settings->default_pool])
         transaction->envelope.source_pool = span_from_text(pool->name);
     return SMTPD_REPLY_OK;

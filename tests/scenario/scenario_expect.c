@@ -22,6 +22,7 @@ static const struct {
     COUNTER("server.open", server.open),
     COUNTER("server.logins", server.auth.accepted),
     COUNTER("server.logins_rejected", server.auth.rejected),
+    COUNTER("server.logins_locked", server.auth.locked),
     COUNTER("server.braked", server.brakes.connections),
     COUNTER("server.signed", server.dkim.messages),
     COUNTER("server.sign_waits", server.sign_waits),

@@ -88,7 +88,10 @@ static void test_refused(void **state)
         {"alice:" HASH ":@example.org\n", "line 1: expected addresses"},
         {"alice:" HASH ":a@example..org\n", "line 1: expected addresses"},
         {"alice:" HASH ":a@b.example,,c@b.example\n", "line 1: expected addresses"},
-        {"alice:" HASH "::more\n", "line 1: expected name:hash"},
+        {"alice:" HASH "::more\n", "line 1: expected messages=RATE"},
+        {"alice:" HASH "::messages=\n", "line 1: expected a rate"},
+        {"alice:" HASH "::messages=1/1h recipients=0/1h\n", "line 1: expected a rate"},
+        {"alice:" HASH "::::\n", "line 1: expected name:hash:addresses:limits"},
         {"alice:" HASH "\nALICE:" HASH "\n", "\"alice\" is there twice"},
         {long_name, "line 1: expected a name"},
     };
@@ -105,6 +108,27 @@ static void test_refused(void **state)
         assert_null(users);
         assert_memory_equal(rows[i].why, why, strlen(rows[i].why));
     }
+}
+
+/* Goal: a user may have limits of its own. */
+static void test_limits(void **state)
+{
+    (void)state;
+    struct auth_users *users =
+        parse("a:" HASH "\nb:" HASH ":b@x.example:messages=10/1h,20/1d  recipients=5/1h\n"
+              "c:" HASH "::recipients=7/1d\n");
+    const struct auth_user *user = auth_users_find(users, SPAN_LITERAL("a"));
+
+    assert_null(user->messages);
+    assert_null(user->recipients);
+    user = auth_users_find(users, SPAN_LITERAL("b"));
+    assert_int_equal(2, user->messages->count);
+    assert_int_equal(20, user->messages->rates[1].count);
+    assert_int_equal(5, user->recipients->rates[0].count);
+    user = auth_users_find(users, SPAN_LITERAL("c"));
+    assert_null(user->messages);
+    assert_int_equal(TICK_S(86400), user->recipients->rates[0].window);
+    auth_users_free(users);
 }
 
 /* Goal: every method that is worth its time is taken, and a name of the greatest length. */
@@ -214,9 +238,10 @@ static void test_load(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_find),   cmocka_unit_test(test_many),  cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_bounds), cmocka_unit_test(test_decoy), cmocka_unit_test(test_owns),
-        cmocka_unit_test(test_load),
+        cmocka_unit_test(test_find),    cmocka_unit_test(test_many),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_decoy),   cmocka_unit_test(test_owns),
+        cmocka_unit_test(test_load),    cmocka_unit_test(test_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -346,12 +346,17 @@ static void test_full_file(void **state)
     assert_string_equal("bulk", settings_pool_of(settings, SPAN_LITERAL("BULK"))->name);
     struct flow_address listener = ip("127.0.0.1", 2525), client = ip("10.255.255.255", 0);
     assert_string_equal(
-        "bulk", settings_pool_choose(settings, &listener, SPAN_LITERAL("A.Example.Net"))->name);
-    assert_string_equal("default",
-                        settings_pool_choose(settings, &listener, SPAN_LITERAL(""))->name);
+        "bulk",
+        settings_pool_choose(settings, &listener, SPAN_LITERAL("A.Example.Net"), (struct span){0})
+            ->name);
+    assert_string_equal(
+        "default",
+        settings_pool_choose(settings, &listener, SPAN_LITERAL(""), (struct span){0})->name);
     listener.port = 26;
     assert_string_equal(
-        "default", settings_pool_choose(settings, &listener, SPAN_LITERAL("example.net"))->name);
+        "default",
+        settings_pool_choose(settings, &listener, SPAN_LITERAL("example.net"), (struct span){0})
+            ->name);
     assert_string_equal("x-angarium-pool", settings->pool_header);
     assert_true(settings_pool_header_is_allowed(settings, &client));
     client = ip("11.0.0.0", 0);

@@ -450,6 +450,58 @@ static void test_domain(void **state)
     harness_fini(&harness);
 }
 
+/* Goal: the message, and the recipient, beyond a user's rate is refused; a stranger has none. */
+static void test_quota(void **state)
+{
+    (void)state;
+    static struct harness harness;
+    char codes[4096];
+
+    prepare(&harness);
+    harness.context.quota = tally_new(1, 8);
+    assert_int_equal(ERR_OK, rate_set_parse(SPAN_LITERAL("2/1h"), &harness.settings.auth.messages));
+    assert_int_equal(ERR_OK,
+                     rate_set_parse(SPAN_LITERAL("3/1h"), &harness.settings.auth.recipients));
+    harness_connect(&harness, "127.0.0.1");
+    send_lines(&harness, E M "RSET\r\n" M "RSET\r\n" M "RSET\r\n", 0);
+    harness_clear(&harness);
+    send_lines(&harness, "AUTH PLAIN " BOB "\r\n" M R R "RSET\r\n" M R R "RSET\r\n" M, 0);
+    assert_string_equal("235 250 250 250 250 250 250 452 250 452",
+                        harness_codes(&harness, codes, sizeof(codes)));
+    assert_int_equal(1, harness.context.auth.messages_refused);
+    assert_int_equal(1, harness.context.auth.recipients_refused);
+    tally_free(harness.context.quota);
+    harness_fini(&harness);
+}
+
+/* Goal: whom a pattern of users means. */
+static void test_user_patterns(void **state)
+{
+    static const struct {
+        const char *pattern, *user;
+        bool is_match;
+    } rows[] = {
+        {"alice", "alice", true},
+        {"Alice", "aLICE", true},
+        {"alice", "alic", false},
+        {"alice", "", false},
+        {"*", "alice", true},
+        {"*", "", false},
+        {"*@example.org", "a@EXAMPLE.org", true},
+        {"*@example.org", "@example.org", false},
+        {"*@example.org", "a@b.example.org", false},
+        {"*@example.org", "example.org", false},
+        {"*.example.org", "a@b.example.org", true},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        print_message("# case: %s, %s\n", rows[i].pattern, rows[i].user);
+        assert_int_equal(rows[i].is_match,
+                         settings_user_matches(rows[i].pattern, span_from_text(rows[i].user)));
+    }
+}
+
 /* Goal: every end of a session frees what an exchange holds (the sanitizer looks). */
 static void test_ends_in_every_step(void **state)
 {
@@ -484,6 +536,8 @@ int main(void)
         cmocka_unit_test(test_failures_survive_starttls),
         cmocka_unit_test(test_traces),
         cmocka_unit_test(test_domain),
+        cmocka_unit_test(test_quota),
+        cmocka_unit_test(test_user_patterns),
         cmocka_unit_test(test_ends_in_every_step),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -128,6 +128,9 @@ def panels():
         browser.click('#queue-by button[data-key=%s]' % by)
         browser.wait('document.querySelector("#queue tbody tr[tabindex]") === null || document.querySelector("#queue").innerText.includes(%s)' % json.dumps(name))
     browser.click('#queue-by button[data-key=site]')
+    lists = [url for url in browser.requests if re.search('/(queue/list|queue/summary|site/show|source/show)', url)]
+    limits = [re.search(r'limit=(\d+)', url) for url in lists]
+    assert lists and all(limit and int(limit.group(1)) <= 200 for limit in limits), lists
 
 
 @lab.check('hostile replies and addresses stay text')

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The last ten minutes, a sample a second: what the page remembers, since the relay tells counters
- * and nothing of the past. Rates are differences of two samples; where the relay was restarted, or
- * could not be reached, there is a gap. */
+ * and nothing of the past. Rates are differences of two samples by the relay's own clock; where it
+ * was restarted, or could not be reached, there is a gap. */
 
 const HISTORY = 600; /* samples */
 const MINUTE = 60;
@@ -66,13 +66,16 @@ const history = {
   minute: [] /* {at, status}: of the last minute, the newest last */,
 };
 
+/* By the relay's clock: an answer may have waited on its way. */
+const secondsBetween = (before, now) => (now.uptime_us - before.uptime_us) / 1e6;
+
 /* The newest status, and the oldest of the last minute with the seconds between them; null until there are two. */
 function lastMinute() {
   const {minute} = history;
   if (minute.length < 2) return null;
   const first = minute[0],
     last = minute[minute.length - 1];
-  return {status: last.status, before: first.status, seconds: last.at - first.at};
+  return {status: last.status, before: first.status, seconds: secondsBetween(first.status, last.status)};
 }
 
 /* Over the last minute: the time that this part of all did not exceed, in microseconds; null: nothing happened, or it is not told. */
@@ -106,10 +109,8 @@ function sample(status, at, isGap) {
   minute.push({at, status});
   while (minute.length > 2 && minute[0].at < at - MINUTE - 0.5) minute.shift();
   if (last !== null && (isNew || isGap)) historyAdd(at - 0.001, null);
-  const before = last === null || isNew || isGap || at - last.at <= 0 ? null : last;
-  historyAdd(at, name =>
-    series[name](status, before === null ? null : before.status, before === null ? 0 : at - before.at),
-  );
+  const seconds = last === null || isNew || isGap ? 0 : secondsBetween(last.status, status);
+  historyAdd(at, name => series[name](status, seconds > 0 ? last.status : null, seconds));
   return isNew;
 }
 

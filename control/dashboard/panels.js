@@ -159,7 +159,7 @@ function coresShow(status) {
   const {minute} = history;
   const rows = status.per_core || [],
     from = minute[Math.max(0, minute.length - 4)],
-    seconds = minute[minute.length - 1].at - from.at;
+    seconds = secondsBetween(from.status, status);
   const change = (row, i, name) =>
     seconds > 0 && from.status.per_core && i < from.status.per_core.length
       ? (row[name] - from.status.per_core[i][name]) / seconds

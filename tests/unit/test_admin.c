@@ -221,6 +221,7 @@ static void test_status_is_summed(void **state)
     assert_int_equal(33, json_integer_value(json_object_get(server, "messages_accepted")));
     assert_int_equal(1, json_integer_value(json_object_get(spool, "is_full")));
     assert_int_equal(SHARDS, json_integer_value(json_object_get(answer, "cores")));
+    assert_true(json_is_integer(json_object_get(answer, "uptime_us")));
     const json_t *cores = json_object_get(answer, "per_core");
     assert_int_equal(SHARDS, json_array_size(cores));
     for (uint32_t i = 0; i < SHARDS; i++) {

@@ -8,8 +8,8 @@
 #include "control/admin_capture.h"
 
 /*
- * Shared by the files of the control socket: admin.c (jobs with the shards), admin_client.c
- * (clients and their octets).
+ * Shared by the files of the control socket: admin.c (start, turn and end), admin_job.c (jobs with
+ * the shards), admin_client.c (clients and their octets).
  */
 #define ADMIN_CLIENT_MAX  16u
 #define ADMIN_REQUEST_MAX 4096u
@@ -41,6 +41,7 @@ struct admin_client {
 struct admin_job {
     struct admin_client *client; /* NULL: no job, or its client has left */
     bool is_with_shard;
+    bool is_ending;  /* a walk that its client left is ended on its shard */
     bool is_capture; /* taps go on or off; its client may have left, or there never was one */
     bool is_stream;  /* rows go out as they are found */
     bool is_blocked; /* the client has not taken all that was found: no more is asked for */
@@ -52,6 +53,12 @@ struct admin_job {
     uint64_t limit, row_count;
 };
 
+/* A walk on a shard that nobody waits for any more. */
+struct admin_ending {
+    uint32_t shard;
+    uint64_t cursor;
+};
+
 struct admin {
     struct admin_options options;
     int epoll, listener;
@@ -61,6 +68,9 @@ struct admin {
     struct admin_client clients[ADMIN_CLIENT_MAX];
     struct admin_job job;
     struct admin_job parked; /* a walk over the queues that lets a short one go first */
+    struct admin_ending
+        endings[ADMIN_CLIENT_MAX]; /* more are left to the queue: others take over */
+    uint32_t ending_count;
     struct admin_capture capture;
 };
 
@@ -76,7 +86,11 @@ bool admin_client_push(struct admin *admin, struct admin_client *client) MUST_CH
 void admin_client_accept(struct admin *admin, tick_us now);
 void admin_client_event(struct admin *admin, struct admin_client *client, uint32_t events);
 
-/* admin.c */
+/* admin_job.c */
+/** A capture that reached a bound ends by itself. */
+void admin_jobs_capture(struct admin *admin, tick_us now);
+/** All jobs end with the relay. */
+void admin_jobs_end(struct admin *admin);
 /** A request is WAITING. */
 void admin_jobs_run(struct admin *admin);
 /** The client took all that was found, or it is about to be closed. */

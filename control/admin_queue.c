@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The queue on the control socket: list, show, summary, and orders.
+ * The queue on the control socket: list, show, summary. (Orders: admin_order.c.)
  *
  * A summary adds up what the shards count by line or sender; the groups stay here, at most
  * GROUP_MAX of them, what comes beyond is one group of its own.
@@ -13,7 +13,6 @@
 
 #include "base/log.h"
 #include "control/admin_cat.h"
-#include "dns/dns.h"
 
 #define GROUP_MAX    100000u
 #define GROUP_OTHERS "(others)"
@@ -39,9 +38,8 @@ static enum admin_queue_kind prepare_rows(struct shard_query *query,
     return query->rows != NULL ? ADMIN_QUEUE_READY : refuse(ret_why, "no memory");
 }
 
-/* False: refused. */
-static bool prepare_filter(const json_t *request, struct shard_query *query,
-                           char ret_why[ADMIN_QUEUE_WHY_SIZE])
+bool admin_queue_filter(const json_t *request, struct shard_query *query,
+                        char ret_why[ADMIN_QUEUE_WHY_SIZE])
 {
     const json_t *text = json_object_get(request, "filter");
     struct qmgr_filter *filter = calloc(1, sizeof(*filter));
@@ -61,8 +59,8 @@ static enum admin_queue_kind prepare_list(const json_t *request, struct shard_qu
                                           char ret_why[ADMIN_QUEUE_WHY_SIZE])
 {
     query->kind = SHARD_QUERY_QUEUE_LIST;
-    return prepare_filter(request, query, ret_why) ? prepare_rows(query, ret_why)
-                                                   : ADMIN_QUEUE_REFUSED;
+    return admin_queue_filter(request, query, ret_why) ? prepare_rows(query, ret_why)
+                                                       : ADMIN_QUEUE_REFUSED;
 }
 
 static enum admin_queue_kind prepare_show(const json_t *request, struct shard_query *query,
@@ -101,138 +99,16 @@ static enum admin_queue_kind prepare_summary(const json_t *request, struct shard
     return query->groups != NULL ? ADMIN_QUEUE_READY : refuse(ret_why, "no memory");
 }
 
-/* ---- orders ---- */
-
-/* It goes into records, notifications and the log: printable, and not long. */
-static bool reason_take(const json_t *request, struct qmgr_order *order)
-{
-    const char *reason = json_string_value(json_object_get(request, "reason"));
-
-    if (reason == NULL)
-        return true;
-    if (*reason == '\0' || strlen(reason) >= sizeof(order->reason))
-        return false;
-    for (const char *at = reason; *at != '\0'; at++) {
-        if (*at < ' ' || *at > '~')
-            return false;
-    }
-    (void)snprintf(order->reason, sizeof(order->reason), "%s", reason);
-    return true;
-}
-
-static bool duration_take(const json_t *request, struct qmgr_order *order)
-{
-    const struct tick_source *clock = tick_source_system();
-    const char *text = json_string_value(json_object_get(request, "duration"));
-    tick_us duration;
-
-    order->until = QMGR_HOLD_FOR_EVER;
-    if (text == NULL)
-        return true;
-    if (!qmgr_filter_time_parse(span_from_text(text), &duration) || duration == 0)
-        return false;
-    order->until = clock->wall(clock->context) + (wall_us)duration;
-    return true;
-}
-
-/* A domain, as the queue has them. */
-static bool route_take(const json_t *request, struct qmgr_order *order)
-{
-    const char *text = json_string_value(json_object_get(request, "to"));
-    uint32_t size;
-
-    if (order->verb != QMGR_VERB_REROUTE)
-        return text == NULL;
-    if (text == NULL || dns_name_normalize(span_from_text(text), order->route, &size) != ERR_OK)
-        return false;
-    order->route[size] = '\0';
-    return true;
-}
-
-static enum admin_queue_kind order_take(const json_t *request, struct shard_query *query,
-                                        char ret_why[ADMIN_QUEUE_WHY_SIZE])
-{
-    struct qmgr_order *order = query->order;
-    bool is_end = order->verb == QMGR_VERB_BOUNCE || order->verb == QMGR_VERB_DELETE ||
-                  order->verb == QMGR_VERB_REROUTE;
-    bool is_all = json_is_true(json_object_get(request, "all"));
-
-    query->is_dry_run = json_is_true(json_object_get(request, "dry_run"));
-    if (!prepare_filter(request, query, ret_why))
-        return ADMIN_QUEUE_REFUSED;
-    if (is_all == (query->filter->terms != 0))
-        return refuse(ret_why, "say which mail: terms, or all");
-    if (!reason_take(request, order))
-        return refuse(ret_why, "a reason is printable ASCII of at most 199 octets");
-    if (is_end && *order->reason == '\0' && !query->is_dry_run)
-        return refuse(ret_why, "this cannot be taken back: it wants a reason");
-    if (!route_take(request, order))
-        return refuse(ret_why, order->verb == QMGR_VERB_REROUTE
-                                   ? "say by which domain it goes: --to DOMAIN"
-                                   : "only what is rerouted goes to another domain");
-    if (!duration_take(request, order))
-        return refuse(ret_why, "a duration is a time such as 90s, 5m, 2h, 1d12h");
-    if (order->until != QMGR_HOLD_FOR_EVER && order->verb != QMGR_VERB_HOLD)
-        return refuse(ret_why, "only a hold has a duration");
-    return ADMIN_QUEUE_READY;
-}
-
-static enum admin_queue_kind prepare_order(const json_t *request, struct shard_query *query,
-                                           char ret_why[ADMIN_QUEUE_WHY_SIZE])
-{
-    const char *verb = json_string_value(json_object_get(request, "verb"));
-    uint32_t chosen = 0;
-
-    while (strcmp(verb, qmgr_verb_name((enum qmgr_verb)chosen)) != 0)
-        chosen++; /* it is a row of `verbs` */
-    query->kind = SHARD_QUERY_QUEUE_ACT;
-    query->order = calloc(1, sizeof(*query->order));
-    if (query->order == NULL)
-        return refuse(ret_why, "no memory");
-    query->order->verb = (enum qmgr_verb)chosen;
-    return order_take(request, query, ret_why);
-}
-
-void admin_order_finish(json_t *answer, const struct shard_query *query)
-{
-    const struct qmgr_acted *acted = &query->acted;
-
-    if (!query->is_dry_run)
-        json_object_set_new(answer, "order", json_integer(query->order->id));
-    json_object_set_new(answer, "dry_run", json_boolean(query->is_dry_run));
-    json_object_set_new(answer, "matched", json_integer((json_int_t)acted->matched));
-    json_object_set_new(answer, "done", json_integer((json_int_t)acted->done));
-    json_object_set_new(answer, "in_flight", json_integer((json_int_t)acted->in_flight));
-    json_object_set_new(answer, "unreadable", json_integer((json_int_t)acted->unreadable));
-}
-
-void admin_order_log(const struct shard_query *query, const char *filter)
-{
-    const struct qmgr_acted *acted = &query->acted;
-    char escaped[4096];
-
-    if (query->is_dry_run)
-        return;
-    log_line(LOG_INFO,
-             "event=order verb=%s order=%u filter=\"%s\" reason=\"%s\" matched=%llu done=%llu "
-             "in_flight=%llu",
-             qmgr_verb_name(query->order->verb), query->order->id,
-             log_escape(span_from_text(filter), escaped, sizeof(escaped)), query->order->reason,
-             (unsigned long long)acted->matched, (unsigned long long)acted->done,
-             (unsigned long long)acted->in_flight);
-}
-
 static const struct {
     const char *verb;
     enum admin_queue_kind (*prepare)(const json_t *request, struct shard_query *query,
                                      char ret_why[ADMIN_QUEUE_WHY_SIZE]);
     bool is_walk;
 } verbs[] = {
-    {"queue list", prepare_list, true}, {"queue show", prepare_show, false},
-    {"queue cat", prepare_cat, true},   {"queue summary", prepare_summary, true},
-    {"hold", prepare_order, true},      {"release", prepare_order, true},
-    {"retry", prepare_order, true},     {"bounce", prepare_order, true},
-    {"delete", prepare_order, true},    {"reroute", prepare_order, true},
+    {"queue list", prepare_list, true},
+    {"queue show", prepare_show, false},
+    {"queue cat", prepare_cat, true},
+    {"queue summary", prepare_summary, true},
 };
 
 enum admin_queue_kind admin_queue_prepare(const char *verb, const json_t *request,
@@ -258,11 +134,9 @@ bool admin_queue_is_walk(const char *verb)
 void admin_queue_end(struct shard_query *query)
 {
     free((void *)(uintptr_t)query->filter);
-    free(query->order);
     free(query->rows);
     free(query->groups);
     free(query->cat);
-    query->order = NULL;
     query->filter = NULL;
     query->rows = NULL;
     query->groups = NULL;

@@ -33,9 +33,8 @@ void admin_summary_add(json_t *groups, const struct shard_query *query);
 /** The largest `limit` groups, and the sums of all, into the answer. */
 void admin_summary_finish(json_t *answer, json_t *groups, enum qmgr_group_by by, uint64_t limit);
 
-/** What an order did, into the answer. */
-void admin_order_finish(json_t *answer, const struct shard_query *query);
-/** One line of the log for every order, however it ended. */
-void admin_order_log(const struct shard_query *query, const char *filter);
+/** Its filter, made. False: refused, and why. */
+bool admin_queue_filter(const json_t *request, struct shard_query *query,
+                        char ret_why[ADMIN_QUEUE_WHY_SIZE]);
 
 #endif

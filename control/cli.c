@@ -31,7 +31,7 @@ enum status { STATUS_OK = 0, STATUS_FAILED = 1, STATUS_USAGE = 2 };
 
 struct cli {
     const char *socket_path;
-    bool is_json, is_reference, is_dry_run;
+    bool is_json, is_reference, is_dry_run, is_keep;
     const char *limit; /* NULL: not given, as the next three */
     const char *file, *count, *seconds, *by, *reason, *duration, *to;
     const char *part;               /* of a message; NULL: all of it */
@@ -248,6 +248,17 @@ static enum status order_verb(const struct cli *cli, const struct verb *verb)
     return request_run(cli, verb, request);
 }
 
+/* What ends an order of any kind, by its number. */
+static enum status cancel_verb(const struct cli *cli, const struct verb *verb)
+{
+    json_t *request = request_new(cli, verb);
+
+    json_object_set_new(request, "id", json_string(cli->operands[0]));
+    json_object_set_new(request, "keep", json_boolean(cli->is_keep));
+    json_object_set_new(request, "dry_run", json_boolean(cli->is_dry_run));
+    return request_run(cli, verb, request);
+}
+
 /* The first operand is a site, or an order's number; what is behind it are settings. */
 static enum status site_verb(const struct cli *cli, const struct verb *verb)
 {
@@ -407,19 +418,32 @@ static const struct verb verbs[] = {
      "mail that waits: id domain site source class state older younger sender sender_domain "
      "recipient user",
      list_verb, cli_queue_list_print},
+    {"queue orders", 0, 0, "",
+     "orders that stand: for mail that comes until they end, and for sites", relay_verb,
+     cli_orders_print},
+    {"queue cancel", 1, 1, "ORDER [--keep] [--dry-run]",
+     "that order, of mail or of a site, ends now; what it held is released, but with --keep",
+     cancel_verb, cli_order_print},
     {"hold", 1, WORD_MAX, "TERM=VALUE...|all [--reason TEXT] [--duration TIME] [--dry-run]",
-     "no attempts until released, or for that time; prints the number of the order", order_verb,
-     cli_order_print},
+     "no attempts until released; with a duration until it is over, and for mail that comes till "
+     "then: hold domain=example.org --duration 2h",
+     order_verb, cli_order_print},
     {"release", 1, WORD_MAX, "TERM=VALUE...|all [--dry-run]",
      "what is held may go; order=N: what that order holds", order_verb, cli_order_print},
     {"retry", 1, WORD_MAX, "TERM=VALUE...|all [--dry-run]", "what waits is tried now", order_verb,
      cli_order_print},
-    {"bounce", 1, WORD_MAX, "TERM=VALUE...|all --reason TEXT [--dry-run]",
-     "back to the sender, with the reason", order_verb, cli_order_print},
-    {"delete", 1, WORD_MAX, "TERM=VALUE...|all --reason TEXT [--dry-run]",
-     "gone, and nobody is told", order_verb, cli_order_print},
-    {"reroute", 1, WORD_MAX, "TERM=VALUE...|all --to DOMAIN --reason TEXT [--dry-run]",
-     "goes by the route and mail exchangers of another domain", order_verb, cli_order_print},
+    {"bounce", 1, WORD_MAX, "TERM=VALUE...|all --reason TEXT [--duration TIME] [--dry-run]",
+     "back to the sender, with the reason; with a duration also what comes till then", order_verb,
+     cli_order_print},
+    {"delete", 1, WORD_MAX, "TERM=VALUE...|all --reason TEXT [--duration TIME] [--dry-run]",
+     "gone, and nobody is told; with a duration also what comes till then: delete "
+     "sender_domain=spam.example --duration 1d --reason spam",
+     order_verb, cli_order_print},
+    {"reroute", 1, WORD_MAX,
+     "TERM=VALUE...|all --to DOMAIN --reason TEXT [--duration TIME] [--dry-run]",
+     "goes by the route and mail exchangers of another domain; with a duration also what comes "
+     "till then",
+     order_verb, cli_order_print},
     {"queue show", 1, 1, "ID", "one message and its recipients", relay_verb, cli_queue_show_print},
     {"queue cat", 1, 1, "ID [--envelope | --header | --message]",
      "one message as it is stored: its envelope, an empty line, its octets; or one of these",
@@ -539,6 +563,8 @@ static bool arguments_read(struct cli *cli, int count, char **arguments,
             cli->is_reference = true;
         else if (strcmp(arguments[i], "--dry-run") == 0)
             cli->is_dry_run = true;
+        else if (strcmp(arguments[i], "--keep") == 0)
+            cli->is_keep = true;
         else if (option_take(arguments, count, &i, "-s", &cli->socket_path) ||
                  option_take(arguments, count, &i, "--limit", &cli->limit) ||
                  option_take(arguments, count, &i, "--file", &cli->file) ||
@@ -567,6 +593,9 @@ static uint32_t verb_match(const struct verb *verb, const char *const words[WORD
 
     if (count >= 1 && strcmp(verb->name, words[0]) == 0)
         return 1;
+    if (count >= 2 && verb->run == order_verb && strcmp(words[0], "queue") == 0 &&
+        strcmp(verb->name, words[1]) == 0)
+        return 2; /* `queue hold` is `hold` */
     if (count >= 2)
         snprintf(two, sizeof(two), "%s %s", words[0], words[1]);
     return count >= 2 && strcmp(verb->name, two) == 0 ? 2 : 0;

@@ -19,6 +19,7 @@ void cli_flows_print(const json_t *answer, wall_us now, FILE *out);
 void cli_counters_print(const json_t *answer, wall_us now, FILE *out);
 void cli_queue_row_print(const json_t *row, wall_us now, FILE *out);
 void cli_queue_header_print(FILE *out);
+void cli_orders_print(const json_t *answer, wall_us now, FILE *out);
 void cli_order_print(const json_t *answer, wall_us now, FILE *out);
 void cli_queue_summary_print(const json_t *answer, wall_us now, FILE *out);
 void cli_queue_list_print(const json_t *answer, wall_us now, FILE *out);

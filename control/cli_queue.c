@@ -111,34 +111,6 @@ void cli_queue_show_print(const json_t *answer, wall_us now, FILE *out)
     }
 }
 
-/* ---- orders ---- */
-
-void cli_order_print(const json_t *answer, wall_us now, FILE *out)
-{
-    int64_t matched = cli_number(answer, NULL, "matched"), done = cli_number(answer, NULL, "done");
-    int64_t in_flight = cli_number(answer, NULL, "in_flight");
-    int64_t unreadable = cli_number(answer, NULL, "unreadable");
-
-    (void)now;
-    if (json_is_true(json_object_get(answer, "dry_run"))) {
-        fprintf(out, "%" PRId64 " recipients match; nothing was done\n", matched);
-        return;
-    }
-    fprintf(out, "order %" PRId64 ": %" PRId64 " recipients match, %" PRId64 " done",
-            cli_number(answer, NULL, "order"), matched, done);
-    if (in_flight > 0)
-        fprintf(out, ", %" PRId64 " under way are asked to end", in_flight);
-    if (matched > done + in_flight + unreadable)
-        fprintf(out, ", %" PRId64 " need nothing of the kind",
-                matched - done - in_flight - unreadable);
-    fprintf(out, "\n");
-    if (unreadable > 0)
-        fprintf(out,
-                "%" PRId64 " are of mail whose addresses cannot be read: it can be held, and "
-                "deleted as a whole (delete id=ID), as nobody can say who is to be told\n",
-                unreadable);
-}
-
 /* ---- summary: the table that qshape made known ---- */
 
 static void ages_print(const json_t *ages, FILE *out)

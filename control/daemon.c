@@ -345,6 +345,14 @@ static bool records_open(struct daemon *daemon)
     return false;
 }
 
+/* An order that was answered is not forgotten. */
+static void daemon_changed(void *context)
+{
+    struct daemon *daemon = context;
+
+    keeper_hasten(daemon->keeper);
+}
+
 static bool admin_open(struct daemon *daemon)
 {
     struct admin_options options = {
@@ -354,6 +362,7 @@ static bool admin_open(struct daemon *daemon)
         .context = daemon,
         .query = daemon_query,
         .reload = daemon_reload,
+        .changed = daemon_changed,
     };
     enum err err = admin_new(&options, &daemon->admin);
 

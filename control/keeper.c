@@ -1,15 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The file of what limits remember: long windows, and orders.
+ * The file of what limits remember, and of what operators ordered: long windows, orders about
+ * sites, orders about mail that stand.
  *
- *   "angarium limits 2\n"                  18 octets, then 6 zeros
+ *   "angarium limits 3\n"                  18 octets, then 6 zeros
  *   u32 count, u32 crc32c of rows
  *   u32 count, u32 crc32c of orders
+ *   u32 count, u32 crc32c of standing orders
  *   count rows of struct site_kept         40 octets each, as this machine stores them
  *   count orders, struct site_order_kept   400 octets each
+ *   count standing orders, struct qmgr_standing   1,528 octets each
  *
- * Version 1 ends with the rows and has neither number of orders; it is read, and replaced by the
- * next round.
+ * Version 2 ends with the orders about sites, version 1 with the rows; neither has the numbers of
+ * what it has not. Both are read, and replaced by the next round.
+ *
+ * All shards have the same standing orders, but for what they did by them: that adds up, and is
+ * given back to the first shard.
  *
  * A round asks one shard after the other for its rows, in slices, and replaces the file as a whole:
  * written beside it, synced, renamed. A round without a row after one without a row writes nothing.
@@ -35,7 +41,8 @@
 #include "control/keeper_source.h"
 #include "queue/crc32c.h"
 
-#define KEEPER_MAGIC     "angarium limits 2\n"
+#define KEEPER_MAGIC     "angarium limits 3\n"
+#define KEEPER_MAGIC_2   "angarium limits 2\n"
 #define KEEPER_MAGIC_1   "angarium limits 1\n"
 #define KEEPER_SLICE     4096u
 #define KEEPER_ORDERS    64u
@@ -44,10 +51,12 @@
 struct keeper_header {
     char magic[24];
     uint32_t count, checksum;
-    uint32_t order_count, order_checksum; /* since version 2 */
+    uint32_t order_count, order_checksum;       /* since version 2 */
+    uint32_t standing_count, standing_checksum; /* since version 3 */
 };
 #define KEEPER_HEADER_1 offsetof(struct keeper_header, order_count)
-_Static_assert(sizeof(struct keeper_header) == 40, "the file has no holes");
+#define KEEPER_HEADER_2 offsetof(struct keeper_header, standing_count)
+_Static_assert(sizeof(struct keeper_header) == 48, "the file has no holes");
 _Static_assert(KEEPER_HEADER_1 == 32, "as it was");
 _Static_assert(sizeof(struct site_order_kept) == 400, "nor has an order");
 _Static_assert(sizeof(struct site_kept) == 40, "nor has a row");
@@ -58,6 +67,7 @@ struct keeper {
     struct keeper_source *sources;
     struct shard_query query;
     bool is_under_way, was_empty;
+    bool is_hastened; /* something has changed since the round began */
     uint32_t shard;
     tick_us next;
     uint32_t slice_count;
@@ -69,6 +79,8 @@ struct keeper {
     struct site_order_kept order_slice[KEEPER_ORDERS];
     uint32_t order_count, order_capacity;
     struct site_order_kept *orders;
+    uint32_t standing_count;
+    struct qmgr_standing standing[QMGR_STANDING_MAX];
 };
 
 /* ---- on the shards ---- */
@@ -80,6 +92,38 @@ static struct tick_now now_of(tick_us tick)
     return (struct tick_now){tick, clock->wall(clock->context)};
 }
 
+static void standing_add(struct keeper *keeper, const struct qmgr_standing *standing)
+{
+    for (uint32_t i = 0; i < keeper->standing_count; i++) {
+        struct qmgr_standing *known = &keeper->standing[i];
+        if (known->order.id != standing->order.id)
+            continue;
+        known->done_now += standing->done_now;
+        known->done_since += standing->done_since;
+        return;
+    }
+    if (keeper->standing_count < QMGR_STANDING_MAX)
+        keeper->standing[keeper->standing_count++] = *standing;
+}
+
+static void standing_take(struct keeper *keeper, struct qmgr *queue, struct tick_now now)
+{
+    const struct qmgr_standing *standing;
+
+    for (uint32_t i = 0; (standing = qmgr_standing_next(queue, &i, now)) != NULL;)
+        standing_add(keeper, standing);
+}
+
+static void standing_give_back(struct keeper *keeper, struct qmgr *queue, struct tick_now now)
+{
+    for (uint32_t i = 0; i < keeper->standing_count; i++) {
+        if (qmgr_standing_add(queue, &keeper->standing[i], now) != ERR_OK)
+            log_line(LOG_WARNING, "limits: order %u is damaged: it stands no more",
+                     keeper->standing[i].order.id);
+        keeper->standing[i].done_now = keeper->standing[i].done_since = 0;
+    }
+}
+
 static void take_slice(struct shard_query *query, struct transfer *transfer, tick_us now)
 {
     struct keeper *keeper = query->found;
@@ -87,6 +131,8 @@ static void take_slice(struct shard_query *query, struct transfer *transfer, tic
     keeper->slice_count = keeper->order_slice_count = 0;
     if (query->cursor == 0)
         keeper_source_take(keeper->sources, transfer_sources(transfer), now_of(now));
+    if (keeper->is_at_orders && query->cursor == 0)
+        standing_take(keeper, transfer_queue(transfer), now_of(now));
     if (keeper->is_at_orders)
         keeper->order_slice_count =
             site_keep_next_orders(transfer_sites(transfer), &query->cursor, now_of(now),
@@ -103,6 +149,7 @@ static void give_back(struct shard_query *query, struct transfer *transfer, tick
     site_keep_restore(transfer_sites(transfer), keeper->rows, keeper->count, now_of(now));
     site_keep_restore_orders(transfer_sites(transfer), keeper->orders, keeper->order_count,
                              now_of(now));
+    standing_give_back(keeper, transfer_queue(transfer), now_of(now));
     query->cursor = UINT64_MAX;
 }
 
@@ -135,10 +182,21 @@ static uint32_t orders_checksum(const struct keeper *keeper)
         0, span_of(keeper->orders, keeper->order_count * (uint32_t)sizeof(*keeper->orders)));
 }
 
+static uint32_t standing_checksum(const struct keeper *keeper)
+{
+    return crc32c_update(
+        0, span_of(keeper->standing, keeper->standing_count * (uint32_t)sizeof(*keeper->standing)));
+}
+
 static bool rows_write(const struct keeper *keeper, const char *path)
 {
-    struct keeper_header header = {KEEPER_MAGIC, keeper->count, rows_checksum(keeper),
-                                   keeper->order_count, orders_checksum(keeper)};
+    struct keeper_header header = {KEEPER_MAGIC,
+                                   keeper->count,
+                                   rows_checksum(keeper),
+                                   keeper->order_count,
+                                   orders_checksum(keeper),
+                                   keeper->standing_count,
+                                   standing_checksum(keeper)};
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 
     if (fd < 0)
@@ -147,6 +205,7 @@ static bool rows_write(const struct keeper *keeper, const char *path)
         file_write(fd, &header, sizeof(header)) &&
         file_write(fd, keeper->rows, keeper->count * sizeof(*keeper->rows)) &&
         file_write(fd, keeper->orders, keeper->order_count * sizeof(*keeper->orders)) &&
+        file_write(fd, keeper->standing, keeper->standing_count * sizeof(*keeper->standing)) &&
         fdatasync(fd) == 0;
     return close(fd) == 0 && is_written;
 }
@@ -156,7 +215,7 @@ static void keeper_save(struct keeper *keeper)
     char path[KEEPER_PATH_SIZE], beside[KEEPER_PATH_SIZE];
 
     keeper_source_save(keeper->sources);
-    bool is_empty = keeper->count == 0 && keeper->order_count == 0;
+    bool is_empty = keeper->count == 0 && keeper->order_count == 0 && keeper->standing_count == 0;
     if (is_empty && keeper->was_empty)
         return;
     snprintf(path, sizeof(path), "%s/limits", keeper->options.directory);
@@ -168,22 +227,38 @@ static void keeper_save(struct keeper *keeper)
         keeper->was_empty = is_empty;
 }
 
-/* Of either version. Its size in the file; 0: damaged. */
+/* By its version; 0: none of ours. */
+static size_t header_size(const struct keeper_header *header)
+{
+    static const struct {
+        char magic[sizeof(KEEPER_MAGIC)];
+        size_t size;
+    } versions[] = {
+        {KEEPER_MAGIC, sizeof(struct keeper_header)},
+        {KEEPER_MAGIC_2, KEEPER_HEADER_2},
+        {KEEPER_MAGIC_1, KEEPER_HEADER_1},
+    };
+
+    for (uint32_t i = 0; i < COUNT_OF(versions); i++) {
+        if (memcmp(header->magic, versions[i].magic, sizeof(versions[i].magic)) == 0)
+            return versions[i].size;
+    }
+    return 0;
+}
+
+/* Of any version. Its size in the file; 0: damaged. */
 static size_t header_read(int fd, struct keeper_header *ret_header)
 {
-    size_t size = sizeof(*ret_header);
-
-    memset(ret_header, 0, size);
+    memset(ret_header, 0, sizeof(*ret_header));
     if (read(fd, ret_header, KEEPER_HEADER_1) != (ssize_t)KEEPER_HEADER_1)
         return 0;
-    if (memcmp(ret_header->magic, KEEPER_MAGIC_1, sizeof(KEEPER_MAGIC_1)) == 0)
-        size = KEEPER_HEADER_1;
-    else if (memcmp(ret_header->magic, KEEPER_MAGIC, sizeof(KEEPER_MAGIC)) != 0 ||
-             read(fd, (char *)ret_header + KEEPER_HEADER_1, size - KEEPER_HEADER_1) !=
-                 (ssize_t)(size - KEEPER_HEADER_1))
+    size_t size = header_size(ret_header);
+    size_t more = size > KEEPER_HEADER_1 ? size - KEEPER_HEADER_1 : 0;
+    if (read(fd, (char *)ret_header + KEEPER_HEADER_1, more) != (ssize_t)more)
         return 0;
-    bool is_sane =
-        ret_header->count <= KEEPER_ROWS_MAX && ret_header->order_count <= KEEPER_ORDERS_MAX;
+    bool is_sane = ret_header->count <= KEEPER_ROWS_MAX &&
+                   ret_header->order_count <= KEEPER_ORDERS_MAX &&
+                   ret_header->standing_count <= QMGR_STANDING_MAX;
     return is_sane ? size : 0;
 }
 
@@ -191,11 +266,13 @@ static size_t header_read(int fd, struct keeper_header *ret_header)
 static bool rows_read(struct keeper *keeper, int fd, off_t size)
 {
     struct keeper_header header;
-    size_t header_size = header_read(fd, &header);
+    size_t before = header_read(fd, &header);
     size_t octets = header.count * sizeof(*keeper->rows);
     size_t order_octets = header.order_count * sizeof(*keeper->orders);
 
-    if (header_size == 0 || (uint64_t)size != header_size + octets + order_octets)
+    size_t standing_octets = header.standing_count * sizeof(*keeper->standing);
+
+    if (before == 0 || (uint64_t)size != before + octets + order_octets + standing_octets)
         return false;
     keeper->rows = malloc(octets > 0 ? octets : 1);
     keeper->orders = malloc(order_octets > 0 ? order_octets : 1);
@@ -203,10 +280,13 @@ static bool rows_read(struct keeper *keeper, int fd, off_t size)
         return false;
     keeper->count = keeper->capacity = header.count;
     keeper->order_count = keeper->order_capacity = header.order_count;
+    keeper->standing_count = header.standing_count;
     return read(fd, keeper->rows, octets) == (ssize_t)octets &&
            rows_checksum(keeper) == header.checksum &&
            read(fd, keeper->orders, order_octets) == (ssize_t)order_octets &&
-           orders_checksum(keeper) == header.order_checksum;
+           orders_checksum(keeper) == header.order_checksum &&
+           read(fd, keeper->standing, standing_octets) == (ssize_t)standing_octets &&
+           standing_checksum(keeper) == header.standing_checksum;
 }
 
 /* ---- rounds ---- */
@@ -219,6 +299,7 @@ static void rows_clear(struct keeper *keeper)
     free(keeper->orders);
     keeper->orders = NULL;
     keeper->order_count = keeper->order_capacity = 0;
+    keeper->standing_count = 0;
     keeper->is_at_orders = false;
 }
 
@@ -283,8 +364,15 @@ void keeper_run(struct keeper *keeper, tick_us now)
     rows_clear(keeper);
     query_init(keeper, take_slice);
     keeper->is_under_way = true;
+    keeper->is_hastened = false;
     keeper->shard = 0;
     keeper_ask(keeper);
+}
+
+void keeper_hasten(struct keeper *keeper)
+{
+    keeper->is_hastened = true;
+    keeper->next = 0;
 }
 
 tick_us keeper_deadline(const struct keeper *keeper)
@@ -311,7 +399,7 @@ void keeper_on_reply(struct keeper *keeper, tick_us now)
         return;
     }
     keeper->is_under_way = false;
-    keeper->next = now + KEEPER_TIME;
+    keeper->next = keeper->is_hastened ? now : now + KEEPER_TIME;
     keeper_save(keeper);
 }
 
@@ -356,7 +444,8 @@ void keeper_load(struct keeper *keeper,
     bool is_whole = fstat(fd, &status) == 0 && rows_read(keeper, fd, status.st_size);
     close(fd);
     if (!is_whole)
-        log_line(LOG_WARNING, "limits=%s: is damaged: long windows begin empty", path);
+        log_line(LOG_WARNING,
+                 "limits=%s: is damaged: long windows begin empty, and no order stands", path);
     for (uint32_t i = 0; is_whole && i < keeper->options.shard_count; i++) {
         query_init(keeper, give_back);
         run(keeper->options.context, i, &keeper->query);

@@ -5,9 +5,10 @@
 #include "control/shard.h"
 
 /*
- * Keeps what the long windows of sites have counted, and the orders of sites, in a file, `limits`
+ * Keeps what the long windows of sites have counted, and the orders that stand, in a file, `limits`
  * in the spool's directory, so that a restart forgets nothing: read before the shards start,
- * written every KEEPER_TIME and once more when they have ended. Control thread only.
+ * written every KEEPER_TIME, at every order, and once more when they have ended. Control thread
+ * only.
  */
 #define KEEPER_TIME       TICK_S(2)
 #define KEEPER_ROWS_MAX   262144u
@@ -34,6 +35,10 @@ void keeper_load(struct keeper *keeper,
                  void (*run)(void *context, uint32_t shard, struct shard_query *query));
 /** Begin another round when it is time. */
 void keeper_run(struct keeper *keeper, tick_us now);
+/** Something has changed that must not wait: the next round begins now, or as soon as this one
+ * ends.
+ */
+void keeper_hasten(struct keeper *keeper);
 tick_us keeper_deadline(const struct keeper *keeper);
 /** Is this reply ours? */
 bool keeper_owns(const struct keeper *keeper, const struct shard_query *query);

@@ -126,8 +126,10 @@ struct shard_query {
     struct qmgr_order *order;         /* ACT */
     struct shard_cat *cat;            /* CAT (control/shard_cat.h) */
     bool is_dry_run;                  /* ACT: only count what matches */
-    struct qmgr_acted acted;          /* ACT: added to */
-    uint64_t cursor; /* all but STATUS: 0 at first; in and out; UINT64_MAX at the end */
+    bool is_cancel;          /* ACT: a cancelled hold is released: others that stand hold on */
+    bool is_end;             /* LIST, ACT: the asker has left: the walk ends */
+    struct qmgr_acted acted; /* ACT: added to */
+    uint64_t cursor;         /* all but STATUS: 0 at first; in and out; UINT64_MAX at the end */
     struct shard_queue_row *rows; /* LIST, SHOW: filled up to row_max */
     struct qmgr_group *groups;    /* SUMMARY: as rows */
     uint32_t row_max, row_count;  /* row_max: at most SHARD_QUERY_ROWS_MAX */

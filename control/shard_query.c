@@ -2,7 +2,7 @@
 /*
  * What a shard tells of its queue: rows and counts, written into the asker's memory. A list,
  * and an order, go by slices: the first look begins a scan whose handle is the query's cursor from
- * then on.
+ * then on. A walk that nobody waits for any more is ended, so that others need not take its place.
  */
 #include "control/shard_query.h"
 
@@ -120,14 +120,22 @@ static void query_act(struct qmgr *queue, struct shard_query *query, struct tick
         return;
     }
     uint32_t count = query_step(queue, query, matches, SHARD_QUERY_ACTS_MAX, now);
+    uint64_t before = query->acted.done + query->acted.in_flight;
     qmgr_act(queue, matches, count, query->order, &query->acted, now);
+    qmgr_standing_count(queue, query->order->id,
+                        query->acted.done + query->acted.in_flight - before);
+    for (uint32_t i = 0; i < count && query->is_cancel; i++) /* to release ends no message */
+        qmgr_standing_hold_again(queue, &matches[i], now);
 }
 
 void shard_query_queue(struct qmgr *queue, uint32_t shard, struct shard_query *query,
                        struct tick_now now)
 {
     query->is_waiting = false;
-    if (query->kind == SHARD_QUERY_QUEUE_LIST || query->kind == SHARD_QUERY_QUEUE_SHOW)
+    if (query->is_end) {
+        qmgr_scan_end(queue, query->cursor);
+        query->cursor = UINT64_MAX;
+    } else if (query->kind == SHARD_QUERY_QUEUE_LIST || query->kind == SHARD_QUERY_QUEUE_SHOW)
         query_list(queue, shard, query, now);
     else if (query->kind == SHARD_QUERY_QUEUE_ACT)
         query_act(queue, query, now);

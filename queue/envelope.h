@@ -37,9 +37,11 @@ enum envelope_flags {
     ENVELOPE_RET_FULL = 1u << 7, /* RET=FULL: a failure returns the message whole */
     ENVELOPE_RET_HEADERS = 1u << 8, /* RET=HDRS */
     ENVELOPE_DELAY_TOLD = 1u << 9,  /* the sender has had the notice that it is delayed */
+    ENVELOPE_RELEASED =
+        1u << 10, /* an operator released it: orders that stood then do not hold it */
 };
 /* What a PROGRESS may set. */
-#define ENVELOPE_PROGRESS_FLAGS (ENVELOPE_IN_DOUBT | ENVELOPE_DELAY_TOLD)
+#define ENVELOPE_PROGRESS_FLAGS (ENVELOPE_IN_DOUBT | ENVELOPE_DELAY_TOLD | ENVELOPE_RELEASED)
 
 /* What the sender wants to be told of a recipient (NOTIFY, RFC 3461 section 4.1); 0: not said. */
 enum envelope_notify {

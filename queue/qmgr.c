@@ -228,6 +228,7 @@ void qmgr_free(struct qmgr *qmgr)
     }
     qmgr_loads_free(qmgr);
     qmgr_pieces_free(qmgr);
+    qmgr_standing_free(qmgr);
     slab_fini(&qmgr->messages);
     slab_fini(&qmgr->deliveries);
     slab_fini(&qmgr->lines);
@@ -265,7 +266,7 @@ static enum err work_fill(struct qmgr *qmgr, struct qmgr_work *work,
     }
     if (encoded.size == 0)
         return ERR_DISK_CORRUPT;
-    if (insert->is_new && qmgr_envelope_has_room(qmgr)) {
+    if ((insert->is_new && qmgr_envelope_has_room(qmgr)) || qmgr->standing_count > 0) {
         qmgr_envelope_keep(qmgr, work, encoded);
         encoded = span_of(work->encoded, work->encoded_size);
     }
@@ -384,6 +385,11 @@ enum err qmgr_insert(struct qmgr *qmgr, const struct qmgr_insert *insert, struct
     message_schedule(qmgr, message, now);
     message_keep_body(qmgr, message, insert->body);
     qmgr->stats.inserted++;
+    if (qmgr->standing_count > 0 && insert->index != NULL)
+        message->is_unjudged = true;
+    else if (qmgr->standing_count > 0 && message->deliveries != NULL &&
+             !qmgr_standing_judge(qmgr, message, !insert->is_new, now))
+        return ERR_OK; /* it has ended */
     qmgr_message_review(qmgr, message);
     return ERR_OK;
 }

@@ -396,6 +396,36 @@ struct qmgr_acted { /* recipients */
 void qmgr_act(struct qmgr *qmgr, struct qmgr_match *matches, uint32_t count,
               const struct qmgr_order *order, struct qmgr_acted *acted, struct tick_now now);
 
+/* An order that also stands for mail that comes before it ends; see qmgr_standing.c. */
+#define QMGR_STANDING_MAX        64u
+#define QMGR_STANDING_TERMS_SIZE 1020u
+struct qmgr_standing { /* kept over restarts as it is */
+    struct qmgr_order order;
+    wall_us given, until;
+    uint64_t done_now, done_since; /* recipients: of what waited when it was given, and came then */
+    uint32_t uid;                  /* who gave it */
+    char terms[QMGR_STANDING_TERMS_SIZE]; /* of its filter, as they were given; "": all mail */
+};
+_Static_assert(sizeof(struct qmgr_standing) == 1528, "no holes: it is kept in a file");
+/** As qmgr_filter_parse(); also refused is what cannot be judged of mail to come. */
+enum err qmgr_standing_filter_parse(struct span terms, struct qmgr_filter *ret_filter,
+                                    char ret_why[QMGR_FILTER_WHY_SIZE]) MUST_CHECK;
+bool qmgr_verb_may_stand(enum qmgr_verb verb);
+/** Mail that comes from now on gets the order, until its end; one that has ended does nothing.
+ * Errors: ERR_LIMIT: too many stand; ERR_CONFIG_VALUE: it is no order, or stands already. */
+enum err qmgr_standing_add(struct qmgr *qmgr, const struct qmgr_standing *standing,
+                           struct tick_now now) MUST_CHECK;
+/** It stands no more; what it did stays. False: none of this number stood. */
+bool qmgr_standing_end(struct qmgr *qmgr, uint32_t id, struct tick_now now);
+/** Those in force, as they were given: `*index` starts at 0; NULL at the end. */
+const struct qmgr_standing *qmgr_standing_next(struct qmgr *qmgr, uint32_t *index,
+                                               struct tick_now now);
+/** So many recipients that waited got it. */
+void qmgr_standing_count(struct qmgr *qmgr, uint32_t id, uint64_t recipients);
+/** What a cancelled order held was released, in this turn: others that stand hold it on. */
+void qmgr_standing_hold_again(struct qmgr *qmgr, const struct qmgr_match *match,
+                              struct tick_now now);
+
 enum qmgr_group_by {
     QMGR_BY_SITE, /* the domain, where the site is not known yet */
     QMGR_BY_DOMAIN,

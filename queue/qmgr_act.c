@@ -3,7 +3,7 @@
  * Orders of operators, carried out on what a scan found.
  *
  * verb      on what                      what becomes of it
- *   HOLD      anything not held            HELD; no attempt until it is released, or the hold's end
+ *   HOLD      anything not held so long    HELD; no attempt until it is released, or the hold's end
  *   RELEASE   HELD                         READY
  *   RETRY     WAITING                      READY
  *   BOUNCE    recipients that are DUE      FAILED: their sender is told, with the reason
@@ -207,6 +207,9 @@ static void act_on_active(const struct act_group *group, const struct qmgr_order
     }
     while (*link != NULL && (*link)->order.id != order->id)
         link = &(*link)->next;
+    acted->in_flight += group->count;
+    if (*link != NULL && !verb_ends_recipients(order->verb))
+        return; /* it was wished for the whole delivery */
     uint32_t before = *link != NULL ? (*link)->count : 0;
     struct qmgr_wish *next = *link != NULL ? (*link)->next : NULL;
     struct qmgr_wish *wish =
@@ -218,11 +221,19 @@ static void act_on_active(const struct act_group *group, const struct qmgr_order
     for (uint32_t i = 0; i < added; i++)
         wish->recipients[before + i] = group->recipients[i];
     *link = wish;
-    acted->in_flight += group->count;
 }
 
-/* May the verb do anything to a delivery in this state? */
-static bool act_applies(const struct qmgr_delivery *delivery, enum qmgr_verb verb)
+/* A hold that ends later takes over what another one holds. */
+static bool hold_is_longer(const struct qmgr_delivery *delivery, const struct qmgr_order *order,
+                           struct tick_now now)
+{
+    return delivery->state == QMGR_HELD && qmgr_delivery_order(delivery) != order->id &&
+           order->until > qmgr_delivery_held_until(delivery, now);
+}
+
+/* May the order do anything to a delivery in this state? */
+static bool act_applies(const struct qmgr_delivery *delivery, const struct qmgr_order *order,
+                        struct tick_now now)
 {
     static const uint32_t states[QMGR_VERB_COUNT] = {
         [QMGR_VERB_HOLD] = 1u << QMGR_WAITING | 1u << QMGR_READY,
@@ -232,7 +243,12 @@ static bool act_applies(const struct qmgr_delivery *delivery, enum qmgr_verb ver
         [QMGR_VERB_DELETE] = 1u << QMGR_WAITING | 1u << QMGR_READY | 1u << QMGR_HELD,
         [QMGR_VERB_REROUTE] = 1u << QMGR_WAITING | 1u << QMGR_READY | 1u << QMGR_HELD,
     };
-    return states[verb] >> delivery->state & 1;
+    bool is_there = order->verb == QMGR_VERB_REROUTE &&
+                    span_is_equal(qmgr_line_domain(delivery->line), span_from_text(order->route));
+
+    if (order->verb == QMGR_VERB_HOLD && hold_is_longer(delivery, order, now))
+        return true;
+    return !is_there && states[order->verb] >> delivery->state & 1;
 }
 
 /* Held, released or tried at once: the delivery as a whole. */
@@ -267,6 +283,10 @@ static void act_move(struct qmgr *qmgr, const struct act_group *group,
         progress.next_try = now.wall;
     }
     struct qmgr_settling settling = qmgr_settling_begin(qmgr, 0);
+    if (order->verb == QMGR_VERB_RELEASE && qmgr->standing_count > 0) {
+        message->flags |= ENVELOPE_RELEASED;
+        progress.flags = ENVELOPE_RELEASED;
+    }
     if (order->verb != QMGR_VERB_RETRY)
         qmgr_progress_write(qmgr, message, &settling, &progress);
 }
@@ -326,9 +346,7 @@ static void act_on_group(struct qmgr *qmgr, const struct act_group *group,
         act_on_active(group, order, acted);
         return;
     }
-    bool is_there = order->verb == QMGR_VERB_REROUTE &&
-                    span_is_equal(qmgr_line_domain(delivery->line), span_from_text(order->route));
-    if (is_there || !act_applies(delivery, order->verb))
+    if (!act_applies(delivery, order, now))
         return;
     if (verb_ends_recipients(order->verb))
         act_end(qmgr, group, order);

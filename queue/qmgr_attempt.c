@@ -159,8 +159,10 @@ void qmgr_delivery_activate(struct qmgr *qmgr, struct qmgr_delivery *delivery)
     qmgr->stats.deliveries_active++;
     qmgr_dsn_review(qmgr, delivery->message);
     qmgr_envelope_want(qmgr, delivery->message);
-    if (qmgr_envelope_is_here(delivery->message))
+    if (qmgr_envelope_is_here(delivery->message) && delivery->active.of->wishes == NULL)
         qmgr_delivery_loaded(qmgr, delivery);
+    else if (qmgr_envelope_is_here(delivery->message))
+        qmgr_loaded_refuse(qmgr, delivery);
     else
         delivery->load = QMGR_LOAD_WAITED;
 }

@@ -32,6 +32,8 @@
  *      it takes, and is counted as unreadable until its envelope was read. When there was no memory
  *      for it, it is tried again a second later.
  *   4. A message may end while its envelope is read; the answer is then nobody's.
+ *   5. What came back while orders stood is judged by them before anybody else hears of its
+ *      envelope.
  *
  * Limits: QMGR_LOADS_MAX reads for expiries at a time, the others have their timers armed anew;
  * those for attempts are bounded by who takes deliveries.
@@ -247,6 +249,11 @@ static void loaded_append(struct qmgr *qmgr, struct qmgr_delivery *delivery,
     qmgr->loaded.last = delivery;
 }
 
+void qmgr_loaded_refuse(struct qmgr *qmgr, struct qmgr_delivery *delivery)
+{
+    loaded_append(qmgr, delivery, QMGR_LOAD_LISTED);
+}
+
 void qmgr_loaded_remove(struct qmgr *qmgr, struct qmgr_delivery *delivery)
 {
     struct qmgr_delivery **link = &qmgr->loaded.first, *before = NULL;
@@ -283,7 +290,7 @@ struct qmgr_delivery *qmgr_loaded_next(struct qmgr *qmgr, bool *ret_is_loaded)
 
     if (delivery == NULL)
         return NULL;
-    *ret_is_loaded = delivery->load == QMGR_LOAD_LISTED;
+    *ret_is_loaded = delivery->load == QMGR_LOAD_LISTED && delivery->active.of->wishes == NULL;
     qmgr_loaded_remove(qmgr, delivery);
     if (*ret_is_loaded)
         qmgr_delivery_loaded(qmgr, delivery);
@@ -335,6 +342,8 @@ static void message_loaded(struct qmgr *qmgr, struct qmgr_message *message, stru
 {
     qmgr->stats.unreadable -= message->is_unreadable;
     message->is_unreadable = false;
+    if (message->is_unjudged && !qmgr_standing_judge(qmgr, message, true, now))
+        return; /* it has ended */
     deliveries_tell(qmgr, message, QMGR_LOAD_LISTED);
     if (message->is_expiry_owed)
         qmgr_message_expire(qmgr, message, now);

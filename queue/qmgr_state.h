@@ -25,6 +25,7 @@
  *   qmgr_dsn_view.c  what a DSN says, and the PROGRESS that goes with it
  *   qmgr_dsn_share.c how many a sender gets
  *   qmgr_sender.c    messages by sender domain
+ *   qmgr_standing.c  orders for mail that comes later
  *   qmgr_match.c     does it match a filter?
  *   qmgr_scan.c      the operators' view: what matches a filter, in slices
  *   qmgr_groups.c    counts by group
@@ -160,9 +161,10 @@ struct qmgr_message {
     bool is_delay_owed : 1;    /* it is late, and the sender was not told yet */
     bool is_unreadable : 1;    /* its envelope could not be read the last time */
     bool is_body_lost : 1;     /* its recipients end as soon as its envelope was read */
+    bool is_unjudged : 1;      /* standing orders are asked when its envelope is read */
 };
 _Static_assert(sizeof(struct qmgr_message) == 112, "resident for each message");
-_Static_assert(ENVELOPE_DELAY_TOLD <= UINT16_MAX, "flags fit");
+_Static_assert(ENVELOPE_RELEASED <= UINT16_MAX, "flags fit");
 
 struct qmgr_failed {
     struct qmgr_failed *next;
@@ -364,6 +366,8 @@ struct qmgr {
         uint64_t cursor;
         uint32_t stuck, stuck_before; /* found in this round so far, and in the one before */
     } check;
+    struct qmgr_standing_entry *standing[QMGR_STANDING_MAX]; /* as they were given */
+    uint32_t standing_count;
     struct qmgr_scan scans[QMGR_SCAN_MAX];
     uint32_t scan_count; /* in use */
     struct qmgr_piece pieces[QMGR_PIECE_MAX];
@@ -437,6 +441,8 @@ void qmgr_recipient_set(struct qmgr_message *message, struct envelope_recipient 
 void qmgr_states_settle(struct qmgr_message *message);
 /** Recipients of an ACTIVE delivery, from the envelope that is here now. */
 void qmgr_delivery_loaded(struct qmgr *qmgr, struct qmgr_delivery *delivery);
+/** The transfer is to hear of it that it will not be attempted: somebody wished so meanwhile. */
+void qmgr_loaded_refuse(struct qmgr *qmgr, struct qmgr_delivery *delivery);
 /** It leaves while the transfer has not heard of its envelope yet. */
 void qmgr_loaded_remove(struct qmgr *qmgr, struct qmgr_delivery *delivery);
 
@@ -534,6 +540,13 @@ static inline uint32_t qmgr_delivery_order(const struct qmgr_delivery *delivery)
 {
     return delivery->timer.kind >> QMGR_HOLD_ORDER_SHIFT;
 }
+
+/* qmgr_standing.c */
+/** Its envelope is here: what stands is done to it; `is_back`: it was in the queue before. False:
+ * the message is gone. */
+bool qmgr_standing_judge(struct qmgr *qmgr, struct qmgr_message *message, bool is_back,
+                         struct tick_now now) MUST_CHECK;
+void qmgr_standing_free(struct qmgr *qmgr);
 
 /* qmgr_attempt.c */
 struct qmgr_delivery *qmgr_delivery_new(struct qmgr *qmgr, struct qmgr_message *message,

@@ -203,7 +203,7 @@ static const struct {
     {"hop", scenario_hop},       {"source", scenario_source},
     {"expect", scenario_expect}, {"record", scenario_record},
     {"list", scenario_list},     {"order", scenario_order},
-    {"site", scenario_site},
+    {"stand", scenario_stand},   {"site", scenario_site},
 };
 
 static bool statement_run(struct scenario *scenario, const char *line)

@@ -35,6 +35,7 @@ struct scenario_hop {
     bool has_connection;  /* something waits to be accepted */
 };
 
+#define SCENARIO_STANDING_MAX 4u
 struct scenario {
     const char *file;
     uint32_t line;
@@ -62,6 +63,8 @@ struct scenario {
     struct record *records;
     uint32_t record_count;
     uint32_t record_next[8]; /* per kind: first that no statement has matched yet */
+    struct qmgr_standing standing[SCENARIO_STANDING_MAX];
+    uint32_t standing_count;
 };
 
 /* scenario_world.c */
@@ -118,6 +121,9 @@ bool scenario_counter(const struct scenario *scenario, const char *name, uint64_
 bool scenario_list(struct scenario *scenario, const char *argument);
 bool scenario_site(struct scenario *scenario, const char *argument);
 bool scenario_order(struct scenario *scenario, const char *argument);
+/** An order stands from now on, or ends; a restart brings back what stands. */
+bool scenario_stand(struct scenario *scenario, const char *argument);
+bool scenario_stand_again(struct scenario *scenario);
 bool scenario_source(struct scenario *scenario, const char *argument);
 
 #endif

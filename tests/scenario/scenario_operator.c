@@ -239,6 +239,83 @@ static bool ordering_is_done(const struct scenario *scenario, const void *argume
     return true;
 }
 
+/* ---- orders that stand ---- */
+
+static void stand_visit(struct shard_query *query, struct transfer *transfer, tick_us now)
+{
+    const struct qmgr_standing *standing = query->found;
+
+    query->err = qmgr_standing_add(transfer_queue(transfer), standing,
+                                   (struct tick_now){now, standing->given});
+    query->cursor = UINT64_MAX;
+}
+
+static void unstand_visit(struct shard_query *query, struct transfer *transfer, tick_us now)
+{
+    const struct qmgr_standing *standing = query->found;
+
+    query->err = qmgr_standing_end(transfer_queue(transfer), standing->order.id,
+                                   (struct tick_now){now, standing->given})
+                     ? ERR_OK
+                     : ERR_STALE;
+    query->cursor = UINT64_MAX;
+}
+
+static bool stand_ask(struct scenario *scenario, struct qmgr_standing *standing,
+                      void (*visit)(struct shard_query *, struct transfer *, tick_us))
+{
+    for (uint32_t i = 0; i < node_shard_count(scenario->node); i++) {
+        struct shard_query query = {
+            .kind = SHARD_QUERY_TRANSFER, .visit = visit, .found = standing};
+        node_query(scenario->node, i, &query);
+        if (query.err != ERR_OK)
+            return scenario_fail(scenario, "stand: %s", err_text(query.err));
+    }
+    return true;
+}
+
+bool scenario_stand_again(struct scenario *scenario)
+{
+    wall_us now = tick_now_read(net_sim_clock(scenario->net)).wall;
+
+    for (uint32_t i = 0; i < scenario->standing_count; i++) {
+        scenario->standing[i].given = now;
+        if (!stand_ask(scenario, &scenario->standing[i], stand_visit))
+            return false;
+    }
+    return true;
+}
+
+/* N end, or N VERB [DOMAIN] DURATION TERM=VALUE ... */
+bool scenario_stand(struct scenario *scenario, const char *argument)
+{
+    struct qmgr_standing standing = {.order.reason = "because"};
+    char verb[16] = "", rest[1024] = "", time[16] = "";
+    int used = 0;
+    tick_us duration;
+
+    if (!scenario_begin(scenario))
+        return false;
+    standing.given = tick_now_read(net_sim_clock(scenario->net)).wall;
+    (void)sscanf(argument, "%u %15s %1023[^\n]", &standing.order.id, verb, rest);
+    if (strcmp(verb, "end") == 0) {
+        scenario->standing_count = 0;
+        return stand_ask(scenario, &standing, unstand_visit);
+    }
+    if (!verb_find(verb, &standing.order.verb) || scenario->standing_count == SCENARIO_STANDING_MAX)
+        return scenario_fail(scenario, "stand N VERB [DOMAIN] DURATION TERM=VALUE ... | N end");
+    char *terms = rest;
+    if (standing.order.verb == QMGR_VERB_REROUTE &&
+        sscanf(terms, "%255s%n", standing.order.route, &used) == 1)
+        terms += used;
+    if (sscanf(terms, "%15s%n", time, &used) != 1 || !scenario_parse_time(time, &duration))
+        return scenario_fail(scenario, "stand: `%s` is no time", time);
+    standing.until = standing.given + (wall_us)duration;
+    (void)snprintf(standing.terms, sizeof(standing.terms), "%s", terms + used);
+    scenario->standing[scenario->standing_count++] = standing;
+    return stand_ask(scenario, &standing, stand_visit);
+}
+
 bool scenario_order(struct scenario *scenario, const char *argument)
 {
     struct qmgr_order order = {.until = QMGR_HOLD_FOR_EVER, .reason = "because"};

@@ -179,6 +179,8 @@ static bool relay_start(struct scenario *scenario)
                               &scenario->node);
     if (err != ERR_OK)
         return scenario_fail(scenario, "the relay does not start: %s", err_text(err));
+    if (!scenario_stand_again(scenario)) /* as the daemon does, before recovered mail comes */
+        return false;
     if (!scenario_run(scenario, RECOVERY_TIME, node_is_ready, NULL) && !scenario->has_failed)
         return scenario_fail(scenario, "the recovery does not end");
     return !scenario->has_failed;

@@ -190,6 +190,8 @@ void fixture_restart(struct fixture *fixture)
     fixture->read_count = 0;
     fixture->qmgr =
         qmgr_new(&fixture->options, (struct spool *)(void *)fixture, &fixture->rng, fixture->now);
+    for (uint32_t i = 0; i < fixture->standing_count; i++)
+        CHECK(qmgr_standing_add(fixture->qmgr, &fixture->standing[i], fixture->now) == ERR_OK);
     for (struct spool_entry *entry = fixture->entries; entry != NULL; entry = entry->next) {
         if (!entry->is_done)
             CHECK(fixture_insert_entry(fixture, entry, NULL) == ERR_OK);

@@ -48,7 +48,9 @@ struct fixture {
     bool is_new;        /* messages are inserted as if just accepted */
     uint64_t reads_total;
     void *line_gone_user;
-    uint32_t expired_index; /* of the last one */
+    uint32_t expired_index;               /* of the last one */
+    const struct qmgr_standing *standing; /* orders that a restart brings back */
+    uint32_t standing_count;
 };
 
 struct message_options {

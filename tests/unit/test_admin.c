@@ -38,6 +38,8 @@ static struct world {
     bool reload_works;
     uint32_t pieces; /* of the message that is printed */
     const char *cat_fails;
+    uint32_t visits, ended;          /* of transfers; walks that were given up */
+    uint32_t changes, changes_after; /* of what is kept; and the visits before the last */
 } world;
 
 static void on_query(void *context, uint32_t shard, struct shard_query *query)
@@ -48,7 +50,14 @@ static void on_query(void *context, uint32_t shard, struct shard_query *query)
     world.is_asked = true;
     world.shard = shard;
     world.query = query;
-    world.asked++;
+    world.asked += !query->is_end;
+}
+
+static void on_changed(void *context)
+{
+    (void)context;
+    world.changes++;
+    world.changes_after = world.visits;
 }
 
 static bool on_reload(void *context, char ret_text[ADMIN_ERROR_SIZE])
@@ -117,6 +126,12 @@ static void shard_answer(void)
         query->cursor = UINT64_MAX;
     } else if (query->kind == SHARD_QUERY_QUEUE_CAT) {
         cat_answer(query, query->cat);
+    } else if (query->kind == SHARD_QUERY_TRANSFER) {
+        world.visits++;
+        query->cursor = UINT64_MAX;
+    } else if (query->is_end) {
+        world.ended++;
+        query->cursor = UINT64_MAX;
     } else if (query->kind == SHARD_QUERY_QUEUE_SUMMARY) {
         query->groups[0] = (struct qmgr_group){.name = "big.example", .ages = {3, 0, 1}};
         query->groups[1] = (struct qmgr_group){.name = "\xff.example", .ages = {1}};
@@ -183,8 +198,11 @@ static json_t *ask(const char *request)
 
 static int setup(void **state)
 {
-    struct admin_options options = {
-        .path = socket_path, .shard_count = SHARDS, .query = on_query, .reload = on_reload};
+    struct admin_options options = {.path = socket_path,
+                                    .shard_count = SHARDS,
+                                    .query = on_query,
+                                    .reload = on_reload,
+                                    .changed = on_changed};
 
     (void)state;
     world = (struct world){0};
@@ -271,6 +289,8 @@ static void test_list_limits(void **state)
         assert_int_equal(cases[i].has_more, json_is_true(json_object_get(answer, "has_more")));
         assert_int_equal(cases[i].asked, world.asked);
         json_decref(answer);
+        for (uint32_t j = 0; j < 2 && world.is_asked; j++)
+            shard_answer(); /* that the walk behind the last row is given up */
     }
 }
 
@@ -333,9 +353,16 @@ static void test_orders_are_careful(void **state)
         {"{\"verb\":\"bounce\",\"all\":true}\n", "this cannot be taken back: it wants a reason"},
         {"{\"verb\":\"delete\",\"filter\":\"class=1\"}\n",
          "this cannot be taken back: it wants a reason"},
+        {"{\"verb\":\"hold\",\"filter\":\"state=held\",\"duration\":\"1h\"}\n",
+         "state= says nothing"},
+        {"{\"verb\":\"hold\",\"all\":true,\"duration\":\"-1h\"}\n", "a duration is a time"},
+        {"{\"verb\":\"hold\",\"all\":true,\"duration\":\"367d\"}\n", "a duration is a time"},
+        {"{\"verb\":\"hold\",\"all\":true,\"duration\":7}\n", "a duration is a time"},
+        {"{\"verb\":\"hold\",\"all\":true,\"reason\":7}\n", "a reason is printable"},
         {"{\"verb\":\"delete\",\"all\":true,\"reason\":\"\"}\n", "a reason is printable"},
         {"{\"verb\":\"bounce\",\"all\":true,\"reason\":\"a\\nb\"}\n", "a reason is printable"},
-        {"{\"verb\":\"retry\",\"all\":true,\"duration\":\"5m\"}\n", "only a hold has a duration"},
+        {"{\"verb\":\"retry\",\"all\":true,\"duration\":\"5m\"}\n",
+         "only hold, bounce, delete and reroute have"},
         {"{\"verb\":\"hold\",\"all\":true,\"duration\":\"0s\"}\n", "a duration is a time"},
         {"{\"verb\":\"hold\",\"all\":true,\"duration\":\"soon\"}\n", "a duration is a time"},
     };
@@ -379,6 +406,65 @@ static void test_orders_add_up(void **state)
     assert_int_equal(18, json_integer_value(json_object_get(answer, "matched")));
     assert_int_equal(0, json_integer_value(json_object_get(answer, "done")));
     json_decref(answer);
+}
+
+/* Goal: an order with a duration is in force on all shards before mail that waits is looked for,
+ * and on all of them or none when its client leaves. */
+static void test_orders_stand(void **state)
+{
+    (void)state;
+    json_t *answer = ask("{\"verb\":\"delete\",\"filter\":\"sender_domain=v\",\"reason\":\"spam\","
+                         "\"duration\":\"1h\"}\n");
+    assert_int_equal(SHARDS, world.visits);
+    assert_int_equal(SHARDS + 2 * SHARDS, world.asked);
+    assert_int_equal(SHARDS, world.changes_after); /* kept when all had it */
+    assert_true(json_integer_value(json_object_get(answer, "stands_until_us")) > 0);
+    json_decref(answer);
+    world.visits = world.asked = world.changes = 0;
+    int fd = client_open();
+    client_send(fd, "{\"verb\":\"hold\",\"all\":true,\"duration\":\"1h\"}\n");
+    shard_answer();
+    close(fd);
+    admin_run(world.admin, 0);
+    for (uint32_t i = 0; i < 10 && world.is_asked; i++)
+        shard_answer();
+    assert_int_equal(SHARDS, world.visits);
+    assert_int_equal(SHARDS, world.asked); /* and no walk */
+    assert_int_equal(1, world.changes);
+    world.visits = 0;
+    json_decref(ask("{\"verb\":\"hold\",\"all\":true,\"duration\":\"1h\",\"dry_run\":true}\n"));
+    json_decref(ask("{\"verb\":\"hold\",\"all\":true}\n"));
+    assert_int_equal(0, world.visits);
+}
+
+/* Goal: what is cancelled is looked for by its number, and what it held is released. */
+static void test_cancel(void **state)
+{
+    static const struct {
+        const char *request, *error;
+        uint32_t asked;
+    } cases[] = {
+        {"{\"verb\":\"queue cancel\"}\n", "say which order", 0},
+        {"{\"verb\":\"queue cancel\",\"id\":\"0\"}\n", "say which order", 0},
+        {"{\"verb\":\"queue cancel\",\"id\":\"-7\"}\n", "say which order", 0},
+        {"{\"verb\":\"queue cancel\",\"id\":\"7x\"}\n", "say which order", 0},
+        {"{\"verb\":\"queue cancel\",\"id\":\"4194304\"}\n", "say which order", 0},
+        {"{\"verb\":\"queue cancel\",\"id\":\"7\",\"keep\":true}\n", "no such order", SHARDS},
+        {"{\"verb\":\"queue cancel\",\"id\":\"7\"}\n", NULL, 3 * SHARDS},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(cases); i++) {
+        world.asked = 0;
+        json_t *answer = ask(cases[i].request);
+        const char *error = json_string_value(json_object_get(answer, "error"));
+        print_message("# case: %s", cases[i].request);
+        assert_int_equal(cases[i].error != NULL, error != NULL);
+        if (error != NULL)
+            assert_memory_equal(cases[i].error, error, strlen(cases[i].error));
+        assert_int_equal(cases[i].asked, world.asked);
+        json_decref(answer);
+    }
 }
 
 /* Lines of a stream that came so far; the last one is kept. */
@@ -445,9 +531,10 @@ static void test_stream_is_cancelled(void **state)
         assert_int_equal(!is_blocked, world.is_asked);
         close(fd);
         admin_run(world.admin, 0);
-        if (world.is_asked)
+        for (uint32_t i = 0; i < 2 && world.is_asked; i++)
             shard_answer();
         assert_false(world.is_asked);
+        assert_int_equal(is_blocked + 1, world.ended); /* the shard's walk, too */
         json_decref(ask("{\"verb\":\"queue summary\"}\n"));
     }
 }
@@ -792,6 +879,8 @@ int main(void)
         TEST(test_summary),
         TEST(test_orders_are_careful),
         TEST(test_orders_add_up),
+        TEST(test_orders_stand),
+        TEST(test_cancel),
         TEST(test_stream),
         TEST(test_stream_is_cancelled),
         TEST(test_walks_in_turn),

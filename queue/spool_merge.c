@@ -28,6 +28,7 @@ struct merge_worker {
     uint64_t *refers;  /* segment_count times `words` */
     uint32_t *parents; /* union-find */
     bool *is_damaged;  /* per segment */
+    uint32_t *live;    /* per segment: messages */
     uint32_t lost;
     struct recovery_block *blocks; /* read here */
 };
@@ -304,6 +305,7 @@ static void group_merge(struct group *group, struct recovery_bucket *bucket)
         if (message_load(group, row, &content)) {
             message_want_progress(group, i);
             message_join(group, row->segment, &content);
+            group->worker->live[row->segment]++;
             bucket_add_message(group->merge, bucket,
                                &(struct recovery_message){.first_row = group->first,
                                                           .row_count = group->count,
@@ -350,7 +352,9 @@ static void workers_init(struct merge *merge)
         worker->refers = calloc((size_t)count * merge->words + 1, sizeof(*worker->refers));
         worker->parents = calloc(count + 1, sizeof(*worker->parents));
         worker->is_damaged = calloc(count + 1, sizeof(*worker->is_damaged));
-        CHECK(worker->refers != NULL && worker->parents != NULL && worker->is_damaged != NULL);
+        worker->live = calloc(count + 1, sizeof(*worker->live));
+        CHECK(worker->refers != NULL && worker->parents != NULL);
+        CHECK(worker->is_damaged != NULL && worker->live != NULL);
         for (uint32_t j = 0; j < count; j++)
             worker->parents[j] = j;
     }
@@ -366,6 +370,7 @@ static void worker_fini(struct merge *merge, struct merge_worker *worker, uint32
         for (uint32_t j = 0; j < merge->words; j++)
             segment->refers[j] |= worker->refers[(size_t)i * merge->words + j];
         segment->is_damaged |= worker->is_damaged[i];
+        segment->live += worker->live[i];
         parents_join(parents, i, worker->parents[i]);
     }
     recovery->messages_lost += worker->lost;
@@ -378,6 +383,7 @@ static void worker_fini(struct merge *merge, struct merge_worker *worker, uint32
     free(worker->refers);
     free(worker->parents);
     free(worker->is_damaged);
+    free(worker->live);
 }
 
 static void merge_conclude(struct merge *merge)
@@ -393,8 +399,14 @@ static void merge_conclude(struct merge *merge)
     }
     for (uint32_t i = 0; i < recovery->options.threads; i++)
         worker_fini(merge, &merge->workers[i], parents);
-    for (uint32_t i = 0; i < recovery->segment_count; i++)
-        recovery->segments[i].parent = parents_root(parents, i);
+    for (uint32_t i = 0; i < recovery->segment_count; i++) {
+        struct recovery_segment *segment = &recovery->segments[i];
+        segment->parent = parents_root(parents, i);
+        if (segment->parent == i)
+            continue;
+        recovery->segments[segment->parent].live += segment->live;
+        segment->live = 0;
+    }
     free(parents);
 }
 
@@ -409,8 +421,6 @@ static void merge_collect(struct merge *merge)
                 bucket->message_count * sizeof(*recovery->messages));
         recovery->message_count += bucket->message_count;
     }
-    for (uint32_t i = 0; i < recovery->message_count; i++)
-        recovery->segments[spool_recovery_root(recovery, recovery->messages[i].segment)].live++;
 }
 
 void spool_merge(struct spool_recovery *recovery)

@@ -272,7 +272,8 @@ static bool deliveries_decode(struct span *rest, struct envelope_index *index)
             if (span_is_equal(index->deliveries[i].domain, domain))
                 return false;
         }
-        index->deliveries[index->delivery_count].domain = domain;
+        index->deliveries[index->delivery_count] =
+            (struct envelope_index_delivery){.domain = domain};
     }
     return true;
 }
@@ -301,13 +302,14 @@ static bool runs_decode(struct span *rest, struct envelope_index *index)
 enum err envelope_index_decode(struct span encoded, struct message_id id,
                                struct envelope_index *ret_index)
 {
-    struct envelope_index index = {.id = id};
     struct span rest = encoded;
 
-    if (encoded.size > ENVELOPE_INDEX_SIZE_MAX || !head_decode(&rest, &index) ||
-        !deliveries_decode(&rest, &index) || !runs_decode(&rest, &index) || rest.size > 0)
+    /* A start does this for every message: of the arrays only what is used is written. */
+    memset(ret_index, 0, offsetof(struct envelope_index, deliveries));
+    ret_index->id = id;
+    if (encoded.size > ENVELOPE_INDEX_SIZE_MAX || !head_decode(&rest, ret_index) ||
+        !deliveries_decode(&rest, ret_index) || !runs_decode(&rest, ret_index) || rest.size > 0)
         return ERR_DISK_CORRUPT;
-    *ret_index = index;
     return ERR_OK;
 }
 

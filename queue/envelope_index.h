@@ -62,7 +62,8 @@ uint32_t envelope_index_encoded_size(const struct envelope_index *index);
 void envelope_index_encode(const struct envelope_index *index, uint8_t *ret_data);
 /**
  * Decode; `id` stood beside it. Spans borrow from `encoded`.
- * Errors: ERR_DISK_CORRUPT for anything that envelope_index_encode() cannot have made.
+ * Errors: ERR_DISK_CORRUPT for anything that envelope_index_encode() cannot have made; `*ret_index`
+ * is then of no use.
  */
 enum err envelope_index_decode(struct span encoded, struct message_id id,
                                struct envelope_index *ret_index) MUST_CHECK;

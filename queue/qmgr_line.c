@@ -36,7 +36,7 @@ void qmgr_reply_release(struct qmgr_reply *reply)
 
 struct qmgr_reply *qmgr_line_reply(struct qmgr_line *line, struct span text)
 {
-    uint8_t octets[ENVELOPE_REPLY_SIZE_MAX];
+    uint8_t octets[ENVELOPE_REPLY_SIZE_MAX] UNINITIALIZED;
     uint32_t size = qmgr_text_copy(text, octets);
     struct qmgr_reply *reply = line->last_reply;
 

@@ -69,7 +69,7 @@ static void sender_free(struct qmgr *qmgr, struct qmgr_sender *sender)
 
 void qmgr_sender_join(struct qmgr *qmgr, struct qmgr_message *message, struct span domain)
 {
-    uint8_t octets[ENVELOPE_ADDRESS_SIZE_MAX];
+    uint8_t octets[ENVELOPE_ADDRESS_SIZE_MAX] UNINITIALIZED;
     struct span name = name_of(domain, octets);
     struct qmgr_sender *sender = qmgr_sender_find(qmgr, name);
 

@@ -179,7 +179,7 @@ void transfer_recovered(struct transfer *transfer, const struct spool_recovered 
         .progress = message->progress,
         .progress_count = message->progress_count,
     };
-    struct envelope_index index;
+    struct envelope_index index UNINITIALIZED;
     enum err err = ERR_OK;
     if (message->envelope.size == 0) { /* it was not read, and need not be yet */
         err = envelope_index_decode(message->index, spool_entry_id(message->entry), &index);

@@ -333,7 +333,7 @@ void shard_attempt(struct shard *shard)
 static void on_recovered(void *context, const struct spool_recovered *message)
 {
     struct shard *shard = context;
-    struct envelope_index index;
+    struct envelope_index index UNINITIALIZED;
     struct qmgr_insert insert = {
         .encoded = message->envelope,
         .entry = message->entry,

@@ -15,14 +15,19 @@
  *
  * Two kinds of calls. Blocking ones (open, allocate, list, unlink, lock, read) are for start-up,
  * recovery and helper threads. Submissions (write, write + sync, sync, read, create, remove) return
- * at once and end in exactly one completion, in any order. At most DISK_SUBMISSION_MAX may be
- * outstanding. A file with a failed sync must not be synced again: that rule is the spool's, the
- * seam only reports.
+ * at once and end in exactly one completion, in any order but for commits. At most
+ * DISK_SUBMISSION_MAX may be outstanding.
+ *
+ * A commit is a write with then_sync. Commits to one file are carried out one after the other in
+ * the order of their submission: the write of the next begins when the sync of the one before has
+ * come to its end, and they complete in that order. After one that failed no other touches the
+ * file: those that were submitted behind it fail likewise. So a second commit may wait here while
+ * the first is under way, and what it writes still stands behind what is durable.
  *
  * A disk belongs to one thread: the one that submits and polls.
  */
 #define DISK_SUBMISSION_MAX 256u
-#define DISK_VECTOR_MAX     1024u /* pieces of one write (IOV_MAX) */
+#define DISK_VECTOR_MAX     4096u /* pieces of one write */
 #define DISK_NAME_SIZE_MAX  64u   /* of a file name with its NUL */
 
 struct disk_file; /* opened file; owned by its disk */

@@ -7,7 +7,10 @@
 /* The blocking calls of disk.h on a real directory, shared by the two real disks. */
 struct disk_file {
     int fd;
+    bool has_failed; /* a commit did; of whoever carries commits out */
 };
+
+#define DISK_IOV_MAX 1024u /* pieces that the kernel takes at a time */
 
 struct disk_posix {
     struct disk disk;

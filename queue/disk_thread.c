@@ -4,7 +4,9 @@
  *
  * Two lanes, each a thread with a queue of its own: commits (writes followed by a sync) go to the
  * first, everything else to the second, so that a commit never waits behind the preparation of a
- * segment or a read. The spool orders what must be ordered by waiting for completions.
+ * segment or a read. That the first lane is one thread is what keeps commits in order; a commit
+ * that waits in it begins as soon as the one before has ended, without the shard. What else must be
+ * ordered the spool orders by waiting for completions.
  *
  * Each lane is a ring of slots with one producer (the owner) and one consumer (the helper):
  *
@@ -17,6 +19,7 @@
  * Invariants
  *   1. Slots in [done, submitted) belong to the helper, all others to the owner.
  *   2. The completion eventfd is read before `done` is looked at.
+ *   3. has_failed of a file is read and written by the helper of the first lane only.
  *
  * The helpers run on any processor that the process may use, and inherit the signal mask of the
  * thread that calls disk_new(). Limits: DISK_SUBMISSION_MAX slots in both lanes together. Not here:
@@ -41,6 +44,7 @@ struct job {
     enum job_kind kind;
     bool then_sync;
     int fd;
+    struct disk_file *written; /* WRITE: the file */
     uint64_t offset, token;
     struct iovec *vector; /* kept for the next job in this slot */
     uint32_t vector_capacity, count;
@@ -81,17 +85,36 @@ static enum err job_sync(int fd)
     return fdatasync(fd) == 0 ? ERR_OK : disk_posix_err(errno);
 }
 
-static enum err job_write(struct job *job)
+static enum err job_write(const struct job *job)
 {
-    ssize_t written;
-    do
-        written = pwritev(job->fd, job->vector, (int)job->count, (off_t)job->offset);
-    while (written < 0 && errno == EINTR);
-    if (written < 0)
-        return disk_posix_err(errno);
-    if ((uint32_t)written != job->size)
+    uint64_t offset = job->offset;
+    for (uint32_t at = 0; at < job->count; at += DISK_IOV_MAX) {
+        uint32_t count = job->count - at < DISK_IOV_MAX ? job->count - at : DISK_IOV_MAX;
+        ssize_t written;
+        do
+            written = pwritev(job->fd, job->vector + at, (int)count, (off_t)offset);
+        while (written < 0 && errno == EINTR);
+        if (written < 0)
+            return disk_posix_err(errno);
+        offset += (uint64_t)written;
+        for (uint32_t i = at; i < at + count; i++)
+            written -= (ssize_t)job->vector[i].iov_len;
+        if (written != 0)
+            return ERR_DISK_IO;
+    }
+    return ERR_OK;
+}
+
+static enum err job_commit(struct job *job)
+{
+    struct disk_file *file = job->written;
+    if (file->has_failed)
         return ERR_DISK_IO;
-    return job->then_sync ? job_sync(job->fd) : ERR_OK;
+    enum err err = job_write(job);
+    if (err == ERR_OK)
+        err = job_sync(job->fd);
+    file->has_failed = err != ERR_OK;
+    return err;
 }
 
 static enum err job_create(struct disk_thread *self, struct job *job)
@@ -115,7 +138,7 @@ static enum err job_run(struct disk_thread *self, struct job *job)
 {
     switch (job->kind) {
     case JOB_WRITE:
-        return job_write(job);
+        return job->then_sync ? job_commit(job) : job_write(job);
     case JOB_SYNC:
         return job_sync(job->fd);
     case JOB_READ:
@@ -221,6 +244,7 @@ static void thread_submit_write(struct disk *disk, struct disk_file *file, uint6
     }
     job->count = count;
     job->fd = file->fd;
+    job->written = file;
     job->offset = offset;
     job->then_sync = then_sync;
     lane_push(lane);

@@ -2,9 +2,11 @@
 /*
  * The disk through io_uring: the shard submits, kernel workers write and sync.
  *
- * A write with sync is two linked entries, WRITEV then FSYNC(DATASYNC), submitted by one kernel
- * entry. The write reports only its failure (IOSQE_CQE_SKIP_SUCCESS): a failed or short write then
- * cancels the sync silently, so that the pair has exactly one completion and wakes the shard once.
+ * A write with sync is linked entries, WRITEV (one for each DISK_IOV_MAX pieces) then
+ * FSYNC(DATASYNC), submitted by one kernel entry. The writes report only their failure
+ * (IOSQE_CQE_SKIP_SUCCESS): a failed or short write then cancels the rest silently, so that the
+ * chain has exactly one completion and wakes the shard once. A write without sync is such a chain
+ * whose last write reports.
  * Writes carry IOSQE_ASYNC: copying a batch into the page cache is then a kernel worker's time, not
  * the shard's (on file systems without non-blocking buffered writes, ext4 among them, the attempt
  * would be wasted anyway).
@@ -17,6 +19,8 @@
  *   1. A slot is free, or waits for `entries_due` completions; its token is reported exactly once.
  *   2. The eventfd is read before the ring is looked at: a completion that arrives between makes it
  *      readable again.
+ *   3. At most one commit is in the ring. The others wait in `commits`, in order; the next poll
+ *      after the end of one begins the next. has_failed of a file is the owner's.
  *
  * Stages of a creation (all in one slot)            Edge done by
  *   OPEN -> LOCK, ALLOCATE -> SYNC FILE -> SYNC DIRECTORY -> done     uring_create_advance()
@@ -48,8 +52,12 @@ struct uring_slot {
     bool then_sync;
     uint32_t entries_due; /* completions of the ring still to come */
     uint64_t token;
-    uint32_t size; /* asked for, then done */
+    uint32_t size;      /* asked for, then done */
+    uint32_t last_size; /* of the last write of a chain */
     enum err err;
+    struct disk_file *file; /* WRITE */
+    uint64_t offset;
+    uint32_t count;
     struct iovec *vector; /* kept for the next write in this slot */
     uint32_t vector_capacity;
     uint32_t next_free;
@@ -67,6 +75,9 @@ struct disk_uring {
     int eventfd;
     uint32_t free_head; /* DISK_SUBMISSION_MAX: none */
     uint32_t outstanding;
+    struct uring_slot *commit;                       /* in the ring, or NULL */
+    struct uring_slot *commits[DISK_SUBMISSION_MAX]; /* waiting: a ring */
+    uint32_t commit_head, commit_count;
     struct uring_slot slots[DISK_SUBMISSION_MAX];
 };
 
@@ -99,7 +110,7 @@ static void uring_slot_release(struct disk_uring *self, struct uring_slot *slot)
     self->outstanding--;
 }
 
-/* The submission ring has two entries per slot, all submitted at once: it is never full. */
+/* Entries are submitted as soon as those of one slot are made: the ring is never full. */
 static struct io_uring_sqe *uring_entry(struct disk_uring *self, struct uring_slot *slot)
 {
     struct io_uring_sqe *entry = io_uring_get_sqe(&self->ring);
@@ -117,7 +128,7 @@ static void uring_submit(struct disk_uring *self)
     }
 }
 
-/* The write of a linked pair is told from its sync by the lowest bit of the user data. */
+/* A write that is not the last of its chain is told by the lowest bit of the user data. */
 static void *uring_tag_write(struct uring_slot *slot)
 {
     return (uint8_t *)slot + 1;
@@ -127,6 +138,56 @@ static struct uring_slot *uring_untag(void *data, bool *ret_is_linked_write)
 {
     *ret_is_linked_write = (uintptr_t)data & 1;
     return (struct uring_slot *)(void *)((uint8_t *)data - *ret_is_linked_write);
+}
+
+/* The writes of a slot, then its sync. */
+static void uring_write(struct disk_uring *self, struct uring_slot *slot)
+{
+    uint64_t offset = slot->offset;
+    for (uint32_t at = 0; at < slot->count; at += DISK_IOV_MAX) {
+        uint32_t left = slot->count - at, count = left < DISK_IOV_MAX ? left : DISK_IOV_MAX;
+        bool is_last = count == left && !slot->then_sync;
+        struct io_uring_sqe *entry = uring_entry(self, slot);
+        io_uring_prep_writev(entry, slot->file->fd, slot->vector + at, count, offset);
+        entry->flags |= IOSQE_ASYNC | (is_last ? 0 : IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS);
+        io_uring_sqe_set_data(entry, is_last ? slot : uring_tag_write(slot));
+        slot->last_size = 0;
+        for (uint32_t i = at; i < at + count; i++)
+            slot->last_size += (uint32_t)slot->vector[i].iov_len;
+        offset += slot->last_size;
+    }
+    if (slot->then_sync) {
+        struct io_uring_sqe *entry = uring_entry(self, slot);
+        io_uring_prep_fsync(entry, slot->file->fd, IORING_FSYNC_DATASYNC);
+        io_uring_sqe_set_data(entry, slot);
+    }
+    slot->entries_due = 1; /* completion for all */
+    uring_submit(self);
+}
+
+/* Begin the next commit if none is under way; those that may not begin are completed. */
+static uint32_t uring_commits_advance(struct disk_uring *self,
+                                      struct disk_completion *ret_completions, uint32_t max)
+{
+    uint32_t count = 0;
+    while (self->commit == NULL && self->commit_count > 0) {
+        struct uring_slot *slot = self->commits[self->commit_head];
+        if (slot->file->has_failed && count == max)
+            break;
+        self->commit_head = (self->commit_head + 1) % DISK_SUBMISSION_MAX;
+        self->commit_count--;
+        if (!slot->file->has_failed) {
+            self->commit = slot;
+            uring_write(self, slot);
+            break;
+        }
+        ret_completions[count++] =
+            (struct disk_completion){.token = slot->token, .err = ERR_DISK_IO};
+        uring_slot_release(self, slot);
+    }
+    if (self->commit == NULL && self->commit_count > 0) /* come back for the rest */
+        CHECK(eventfd_write(self->eventfd, 1) == 0 || errno == EAGAIN);
+    return count;
 }
 
 static void uring_submit_write(struct disk *disk, struct disk_file *file, uint64_t offset,
@@ -147,19 +208,15 @@ static void uring_submit_write(struct disk *disk, struct disk_file *file, uint64
         slot->vector[i] = vector[i];
         slot->size += (uint32_t)vector[i].iov_len;
     }
-    struct io_uring_sqe *entry = uring_entry(self, slot);
-    io_uring_prep_writev(entry, file->fd, slot->vector, count, offset);
-    entry->flags |= IOSQE_ASYNC;
-    io_uring_sqe_set_data(entry, slot);
-    if (then_sync) {
-        entry->flags |= IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
-        io_uring_sqe_set_data(entry, uring_tag_write(slot));
-        slot->entries_due--; /* one completion for both */
-        entry = uring_entry(self, slot);
-        io_uring_prep_fsync(entry, file->fd, IORING_FSYNC_DATASYNC);
-        io_uring_sqe_set_data(entry, slot);
+    slot->count = count;
+    slot->file = file;
+    slot->offset = offset;
+    if (!then_sync) {
+        uring_write(self, slot);
+        return;
     }
-    uring_submit(self);
+    self->commits[(self->commit_head + self->commit_count++) % DISK_SUBMISSION_MAX] = slot;
+    (void)uring_commits_advance(self, NULL, 0);
 }
 
 static void uring_submit_sync(struct disk *disk, struct disk_file *file, uint64_t token)
@@ -262,21 +319,20 @@ static bool uring_slot_feed(struct disk_uring *self, void *data, int result)
     /* A linked write reports only to say that it failed, or that it was short (the disk is full).
      */
     bool is_plain_write = slot->kind == URING_WRITE && !slot->then_sync;
-    if (result >= 0 && (is_linked_write || (is_plain_write && (uint32_t)result != slot->size)))
+    if (result >= 0 && (is_linked_write || (is_plain_write && (uint32_t)result != slot->last_size)))
         slot->err = ERR_DISK_IO;
+    if (slot == self->commit) {
+        slot->file->has_failed = slot->err != ERR_OK;
+        self->commit = NULL;
+    }
     return slot->entries_due == 0;
 }
 
-static uint32_t uring_poll(struct disk *disk, struct disk_completion *ret_completions, uint32_t max)
+/* The results in the ring, as far as slots are done by them. */
+static uint32_t uring_reap(struct disk_uring *self, struct disk_completion *ret_completions,
+                           uint32_t max)
 {
-    struct disk_uring *self = uring_of(disk);
     struct io_uring_cqe *entry;
-    if (self->outstanding == 0 || io_uring_peek_cqe(&self->ring, &entry) != 0)
-        return 0;
-    uint64_t ignored;
-    if (read(self->eventfd, &ignored, sizeof(ignored)) < 0)
-        CHECK(errno == EAGAIN || errno == EINTR);
-
     uint32_t count = 0;
     while (count < max && io_uring_peek_cqe(&self->ring, &entry) == 0) {
         void *data = io_uring_cqe_get_data(entry);
@@ -294,6 +350,20 @@ static uint32_t uring_poll(struct disk *disk, struct disk_completion *ret_comple
         uring_slot_release(self, slot);
     }
     return count;
+}
+
+static uint32_t uring_poll(struct disk *disk, struct disk_completion *ret_completions, uint32_t max)
+{
+    struct disk_uring *self = uring_of(disk);
+    struct io_uring_cqe *entry;
+    bool is_stalled = self->commit == NULL && self->commit_count > 0;
+    if (self->outstanding == 0 || (io_uring_peek_cqe(&self->ring, &entry) != 0 && !is_stalled))
+        return 0;
+    uint64_t ignored;
+    if (read(self->eventfd, &ignored, sizeof(ignored)) < 0)
+        CHECK(errno == EAGAIN || errno == EINTR);
+    uint32_t count = uring_reap(self, ret_completions, max);
+    return count + uring_commits_advance(self, ret_completions + count, max - count);
 }
 
 static int uring_eventfd(struct disk *disk)

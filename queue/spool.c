@@ -94,6 +94,9 @@ enum err spool_new(const struct spool_options *options, struct disk *disk, struc
     spool->rng = rng;
     spool->now = now;
     spool->part_size_max = spool_part_size_max(spool->options.segment_size);
+    spool->ahead_min = spool->options.segment_size / SPOOL_AHEAD_PART;
+    if (spool->ahead_min > SPOOL_AHEAD_MIN)
+        spool->ahead_min = SPOOL_AHEAD_MIN;
     spool->serial = SPOOL_SERIAL_OWN;
     spool->lazy_due = TICK_NEVER;
     spool->is_census_due = true;

@@ -64,9 +64,9 @@ struct spool_event {
 };
 
 struct spool_stats {
-    uint64_t commits, batches, batch_messages_max, octets_written, syncs, sync_failures, voids,
-        recycled_segments, copied_messages, messages_live, messages_recovered, octets_used,
-        octets_max;
+    uint64_t commits, batches, batches_ahead, batch_messages_max, octets_written, syncs,
+        sync_failures, voids, recycled_segments, copied_messages, messages_live, messages_recovered,
+        octets_used, octets_max;
     uint64_t sync_time_us_total; /* sum over syncs */
     uint64_t scrub_rounds, scrubbed_octets, damaged_ranges, damaged_messages, repaired_messages;
     bool is_full, is_failed;

@@ -4,12 +4,16 @@
  *
  *   pending --batch_fill()--> in flight --completion--> durable
  *      ^                         |
- *      |                         +--error, or later than the deadline--> lost: batch_lose()
+ *      |                         +--error, or later than the deadline--> lost: flight_lose()
  *      +---- PROGRESS, DONE, VOID again; VOID for every lost MESSAGE ----+
  *
- * One batch is in flight at a time, so that a segment never has a hole before acknowledged records.
- * What arrives meanwhile goes into the next batch. A batch is one gathered write from the buffers
- * themselves, followed by fdatasync unless it holds nothing but BODY records.
+ * A batch is one gathered write from the buffers themselves, followed by fdatasync unless it holds
+ * nothing but BODY records. One batch is in flight at a time, so that a segment never has a hole
+ * before acknowledged records; what arrives meanwhile goes into the next one. When that is large it
+ * goes ahead: it is handed to the disk while the one in flight is still being synced, and the disk
+ * begins with it at once when that is done (disk.h: commits are carried out in order), instead of
+ * waiting until we have looked, gathered and summed. A small one waits: messages that come later
+ * then share its sync.
  *
  * Invariants
  *   1. A commit is reported good only after the sync of the batch with its MESSAGE; its BODY
@@ -21,6 +25,9 @@
  *   3. PROGRESS and DONE keep epoch and sequence when they are written again: twice is the same as
  *      once. Those that share the commit of a DSN are void with it.
  *   4. The octets of a batch stay untouched until its completion, also when it is late.
+ *   5. `ahead` is in the segment of `flight`, and both are synced writes. So it is never written
+ *      when the other one fails; it is lost with it, whether that failed or came late, and
+ *      everything in it is void, too.
  *
  * Limits: SPOOL_BATCH_SIZE_MAX octets and DISK_VECTOR_MAX pieces a batch.
  * Not here: which segment (spool_segment.c), what a commit is for its user (spool.c).
@@ -135,6 +142,8 @@ void spool_batches_free(struct spool *spool)
 {
     if (spool->flight != NULL)
         batch_free(spool, spool->flight);
+    if (spool->ahead != NULL)
+        batch_free(spool, spool->ahead);
     while (spool->late != NULL) {
         struct spool_batch *batch = spool->late;
         spool->late = batch->next;
@@ -153,10 +162,22 @@ void spool_batches_free(struct spool *spool)
     }
 }
 
+/* Invariant 5; a flight without items is a mere sync, which is no commit. */
+static bool batch_may_go_ahead(const struct spool *spool)
+{
+    const struct spool_batch *flight = spool->flight;
+    struct batch_fill fill = {.end = flight->segment->used};
+    return spool->ahead == NULL && flight->is_synced && !SPOOL_HAS_BUG(REPLY_BEFORE_SYNC) &&
+           flight->items.first != NULL && spool->pending_octets >= spool->ahead_min &&
+           batch_has_room(flight->segment, &fill, spool->pending.first);
+}
+
 static bool batch_is_wanted(const struct spool *spool)
 {
-    if (spool->flight != NULL || spool->pending.first == NULL || spool->now.tick < spool->retry_at)
+    if (spool->pending.first == NULL || spool->now.tick < spool->retry_at)
         return false;
+    if (spool->flight != NULL)
+        return batch_may_go_ahead(spool);
     return spool->pending.count > spool->lazy_count || spool->is_flushing ||
            spool->now.tick >= spool->lazy_due;
 }
@@ -165,6 +186,8 @@ static bool batch_is_wanted(const struct spool *spool)
 static bool batch_turn_over(struct spool *spool)
 {
     struct spool_segment *active = spool->active;
+    if (spool->flight != NULL)
+        return false; /* of that, nobody knows yet */
     if (!active->is_dirty) {
         spool_segment_seal(spool);
         return true;
@@ -182,13 +205,17 @@ void spool_batch_start(struct spool *spool)
 {
     /* Twice at most: the second segment is empty and takes any record. */
     for (uint32_t i = 0; i < 2 && batch_is_wanted(spool); i++) {
-        struct spool_segment *segment = spool_segment_writable(spool);
+        struct spool_batch **place = spool->flight == NULL ? &spool->flight : &spool->ahead;
+        struct spool_segment *segment =
+            spool->flight == NULL ? spool_segment_writable(spool) : spool->flight->segment;
         if (segment == NULL)
             return;
         struct spool_batch *batch = batch_new(spool, segment);
+        batch->is_synced = spool->flight != NULL;
         batch_fill(spool, batch);
         if (batch->items.first != NULL) {
-            spool->flight = batch;
+            spool->stats.batches_ahead += spool->flight != NULL;
+            *place = batch;
             batch_submit(spool, batch);
             return;
         }
@@ -302,8 +329,10 @@ static void batch_lose_item(struct spool *spool, struct spool_batch *batch, stru
         struct spool_failure *failure = failure_new(spool, item->token, err);
         spool_list_append(again, spool_item_void(spool, batch->segment, item, failure));
         entry->err = (uint8_t)err;
-        /* The DONE behind a DSN may have missed this batch: it is not to be written either. */
-        struct spool_item *rider = item->next == NULL ? spool->pending.first : NULL;
+        /* The DONE behind a DSN may have missed this batch: it is not to be written either. One in
+         * the batch behind is the next that is lost. */
+        bool is_last = item->next == NULL && (batch == spool->ahead || spool->ahead == NULL);
+        struct spool_item *rider = is_last ? spool->pending.first : NULL;
         if (rider != NULL && rider->leader == entry && rider->record.type == SPOOL_DONE)
             rider->entry->state = SPOOL_ENTRY_LIVE;
         spool_entry_end(spool, entry);
@@ -338,37 +367,62 @@ static void batch_lose_transactions(struct spool *spool, const struct spool_segm
     }
 }
 
-/* Invariant 2. The batch itself stays: its completion may be still to come. */
-static void batch_lose(struct spool *spool, struct spool_batch *batch, enum err err)
+static void batch_lose(struct spool *spool, struct spool_batch *batch, enum err err,
+                       struct spool_item_list *again)
 {
+    for (struct spool_item *item = batch->items.first; item != NULL; item = item->next)
+        batch_lose_item(spool, batch, item, err, again);
+}
+
+/* Its completion is still to come. */
+static void batch_is_late(struct spool *spool, struct spool_batch *batch)
+{
+    batch->next = spool->late;
+    spool->late = batch;
+}
+
+/* Invariants 2 and 5. The batch in flight is its caller's to keep or to free. */
+static struct spool_batch *flight_lose(struct spool *spool, enum err err)
+{
+    struct spool_batch *flight = spool->flight, *ahead = spool->ahead;
     struct spool_item_list again;
     spool_list_init(&again);
-    spool_segment_retire(spool, batch->segment);
-    for (struct spool_item *item = batch->items.first; item != NULL; item = item->next)
-        batch_lose_item(spool, batch, item, err, &again);
-    batch_lose_transactions(spool, batch->segment, err);
-    spool_copy_segment_lost(spool, batch->segment);
+    spool_segment_retire(spool, flight->segment);
+    batch_lose(spool, flight, err, &again);
+    if (ahead != NULL) {
+        CHECK(ahead->segment == flight->segment);
+        batch_lose(spool, ahead, err, &again);
+        batch_is_late(spool, ahead);
+    }
+    batch_lose_transactions(spool, flight->segment, err);
+    spool_copy_segment_lost(spool, flight->segment);
     for (struct spool_item *item = again.first; item != NULL; item = item->next)
         spool->pending_octets += item->record.payload_size;
     spool_list_prepend(&spool->pending, &again);
+    spool->flight = spool->ahead = NULL;
+    return flight;
 }
 
 void spool_batch_completed(struct spool *spool, struct spool_batch *batch, enum err err)
 {
+    CHECK(batch != spool->ahead); /* commits complete in order */
     if (batch != spool->flight) { /* late: lost already, whatever the disk says now */
         struct spool_batch **link = &spool->late;
         while (*link != batch)
             link = &(*link)->next;
         *link = batch->next;
-        spool->late_count--;
         batch_free(spool, batch);
         return;
     }
-    spool->flight = NULL;
-    if (err == ERR_OK)
+    if (err == ERR_OK) {
+        spool->flight = spool->ahead;
+        spool->ahead = NULL;
+        if (spool->flight != NULL)
+            spool->flight->submitted = spool->now.tick; /* now the disk has begun with it */
         batch_succeed(spool, batch);
-    else
-        batch_lose(spool, batch, err);
+    } else {
+        (void)flight_lose(spool, err);
+    }
     batch_free(spool, batch);
 }
 
@@ -420,14 +474,8 @@ static void pending_expire(struct spool *spool)
 
 void spool_batch_expire(struct spool *spool)
 {
-    struct spool_batch *flight = spool->flight;
-    if (flight != NULL && spool->now.tick >= flight->deadline) {
-        spool->flight = NULL;
-        flight->next = spool->late;
-        spool->late = flight;
-        spool->late_count++;
-        batch_lose(spool, flight, ERR_TIMEOUT);
-    }
+    if (spool->flight != NULL && spool->now.tick >= spool->flight->deadline)
+        batch_is_late(spool, flight_lose(spool, ERR_TIMEOUT));
     if (spool->failures != NULL)
         failures_report(spool);
     if (spool->pending.first != NULL && spool->flight == NULL)
@@ -442,10 +490,10 @@ static tick_us earlier(tick_us a, tick_us b)
 tick_us spool_batch_deadline(const struct spool *spool)
 {
     tick_us deadline = TICK_NEVER;
+    if (batch_is_wanted(spool) && (spool->active != NULL || spool->census.ready > 0))
+        return spool->now.tick;
     if (spool->flight != NULL)
         deadline = spool->flight->deadline;
-    else if (batch_is_wanted(spool) && (spool->active != NULL || spool->census.ready > 0))
-        return spool->now.tick;
     else if (spool->pending.count > spool->lazy_count)
         deadline = spool->now.tick + SPOOL_RETRY_TIME;
     else

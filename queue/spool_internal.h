@@ -24,8 +24,10 @@
 #define SPOOL_RETRY_MAX         2047u /* deliveries of a message whose PROGRESS is replaced */
 #define SPOOL_RETRY_SIZE_MAX    2047u /* of such a PROGRESS */
 #define SPOOL_BATCH_SIZE_MAX    (4u << 20)
-#define SPOOL_READS_MAX         32u       /* disk reads outstanding; more wait their turn */
-#define SPOOL_RETRY_TIME        TICK_S(1) /* between attempts while the disk fails */
+#define SPOOL_AHEAD_MIN         (256u << 10) /* pending octets that go ahead (spool_batch.c), or */
+#define SPOOL_AHEAD_PART        256u         /* this part of a segment, if that is less */
+#define SPOOL_READS_MAX         32u          /* disk reads outstanding; more wait their turn */
+#define SPOOL_RETRY_TIME        TICK_S(1)    /* between attempts while the disk fails */
 
 /* ---- where records are ---- */
 
@@ -301,6 +303,7 @@ struct spool {
     struct tick_now now;
     uint64_t sequence; /* of the last record */
     uint32_t part_size_max;
+    uint32_t ahead_min;              /* pending octets from which on a batch goes ahead */
     uint32_t serial, serial_adopted; /* of the last generation, own and adopted */
     uint32_t name_number;
 
@@ -316,8 +319,8 @@ struct spool {
     uint64_t pending_octets;
     tick_us lazy_due;
     bool is_flushing;
-    struct spool_batch *flight, *late;
-    uint32_t late_count;
+    struct spool_batch *flight, *ahead; /* ahead: handed to the disk behind flight */
+    struct spool_batch *late;
     struct spool_item *items_free;
     uint32_t items_outstanding;
     struct spool_failure *failures;

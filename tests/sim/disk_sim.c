@@ -9,10 +9,12 @@
  *
  * Invariants
  *   1. Octets given to submit_write stay as they were until the completion (compared then).
- *   2. A sync covers the writes that had completed when it was submitted, and the write it rides
- *      on; nothing else.
+ *   2. A sync covers the writes that had completed when it was submitted (behind a commit: when
+ *      that had ended), and the write it rides on; nothing else.
  *   3. A crash makes every open disk dead: dead disks touch the medium no more.
  *   4. The same options and the same calls give the same behaviour.
+ *   5. A commit (write with sync) is due after the one before it on its file, has not begun before
+ *      that has ended, and does nothing when one failed before.
  *
  * Life of an operation
  *   (none) -> UNDER WAY   submit_*()        -> done      disk_poll() at its due time
@@ -268,8 +270,15 @@ static void sim_submit(struct sim_disk *self, struct sim_operation *operation)
     if (sim != NULL) {
         tick_us spread = sim->options.latency_max - sim->options.latency_min;
         operation->stamp = sim->stamp;
-        operation->due = sim->options.clock->monotonic(sim->options.clock->context) +
-                         sim->options.latency_min + rng_below(&sim->rng, (uint32_t)spread + 1);
+        tick_us start = sim->options.clock->monotonic(sim->options.clock->context);
+        for (const struct sim_operation *op = self->operations; op != NULL; op = op->next) {
+            if (!operation->then_sync || !op->then_sync || op->handle != operation->handle)
+                continue;
+            start = op->due > start ? op->due : start;
+            operation->is_behind = true;
+        }
+        operation->due =
+            start + sim->options.latency_min + rng_below(&sim->rng, (uint32_t)spread + 1);
     }
     struct sim_operation **link = &self->operations;
     while (*link != NULL && (*link)->due <= operation->due)
@@ -372,6 +381,8 @@ static enum err sim_finish_write(struct disk_sim *sim, struct sim_operation *ope
         at += (uint32_t)piece->iov_len;
     }
     struct sim_file *file = operation->file;
+    if (operation->then_sync && operation->handle->has_failed)
+        return ERR_DISK_IO;
     uint64_t end = operation->offset + operation->size;
     uint64_t more = end > file->size ? end - file->size : 0;
     enum err err = operation->err;
@@ -389,6 +400,20 @@ static enum err sim_finish_write(struct disk_sim *sim, struct sim_operation *ope
             write->stamp = operation->stamp;
     }
     return sim_finish_sync(sim, operation, operation->stamp);
+}
+
+/* What waits behind it may begin. */
+static void sim_commit_ended(struct sim_disk *self, const struct sim_operation *operation,
+                             enum err err)
+{
+    operation->handle->has_failed |= err != ERR_OK;
+    for (struct sim_operation *op = self->operations; op != NULL; op = op->next) {
+        if (op->then_sync && op->handle == operation->handle) {
+            op->is_behind = false;
+            op->stamp = self->sim->stamp;
+            return;
+        }
+    }
 }
 
 static enum err sim_finish_create(struct disk_sim *sim, struct sim_operation *operation)
@@ -461,7 +486,10 @@ static uint32_t sim_poll(struct disk *disk, struct disk_completion *ret_completi
         struct sim_operation *operation = self->operations;
         self->operations = operation->next;
         self->outstanding--;
-        ret_completions[count++] = sim_finish(sim, operation);
+        ret_completions[count] = sim_finish(sim, operation);
+        if (operation->then_sync)
+            sim_commit_ended(self, operation, ret_completions[count].err);
+        count++;
         sim_operation_free(operation);
     }
     return count;

@@ -48,6 +48,17 @@ tick_us disk_sim_deadline(const struct disk_sim *sim);
  * work.
  */
 void disk_sim_crash(struct disk_sim *sim, struct rng *rng);
+/**
+ * The same in two steps, so that every legal loss can be tried. After the first, disk_sim_units()
+ * says how many units of what was not synced there are: each sector of each write that had begun
+ * (completed or not), then each name that was made or removed. The second keeps those for which
+ * `is_kept` says so. ret_pages: for the first `max` units the number of the page (of one write) or
+ * name that they belong to, rising from 0.
+ */
+typedef bool disk_sim_keep(void *context, uint32_t unit);
+void disk_sim_power_off(struct disk_sim *sim);
+uint32_t disk_sim_units(struct disk_sim *sim, uint32_t *ret_pages, uint32_t max);
+void disk_sim_lose(struct disk_sim *sim, disk_sim_keep *is_kept, void *context);
 /** The process dies, the machine stays up: completed writes are kept as they are, writes under way
  * happen or not, locks are gone, disks opened before are dead. Later power losses may still take
  * what was not synced. */

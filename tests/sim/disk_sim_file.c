@@ -114,16 +114,15 @@ void sim_file_sync(struct sim_file *file, uint64_t stamp, bool is_lost)
     }
 }
 
-/* Lay the surviving sectors of one write over the stable content. `keep` of 8 survive on average.
- */
-static void sim_file_survive(struct sim_file *file, const struct sim_write *write, uint32_t keep,
-                             struct rng *rng)
+/* Lay the surviving sectors of one write over the stable content. */
+static void sim_file_survive(struct sim_file *file, const struct sim_write *write,
+                             sim_keep *is_kept, void *context)
 {
     uint64_t end = write->offset + write->size;
     for (uint64_t at = write->offset; at < end;) {
         uint64_t sector_end = (at / SIM_SECTOR_SIZE + 1) * SIM_SECTOR_SIZE;
         uint64_t stop = sector_end < end ? sector_end : end;
-        if (rng_below(rng, 8) < keep) {
+        if (is_kept(context, write, at / SIM_SECTOR_SIZE)) {
             memcpy(file->stable + at, write->data + (at - write->offset), stop - at);
             if (file->stable_size < stop)
                 file->stable_size = stop;
@@ -132,15 +131,45 @@ static void sim_file_survive(struct sim_file *file, const struct sim_write *writ
     }
 }
 
-void sim_file_crash(struct sim_file *file, struct rng *rng)
+void sim_file_each_sector(struct sim_file *file, sim_keep *keeps_none, void *context)
 {
-    /* Whole writes kept or lost are as likely as torn ones: both ends are legal and interesting. */
-    static const uint32_t keeps[] = {0, 0, 8, 8, 1, 4, 7, 7};
     for (const struct sim_write *write = file->writes; write != NULL; write = write->next)
-        sim_file_survive(file, write, keeps[rng_below(rng, COUNT_OF(keeps))], rng);
+        sim_file_survive(file, write, keeps_none, context);
+}
+
+void sim_file_lose(struct sim_file *file, sim_keep *is_kept, void *context)
+{
+    for (const struct sim_write *write = file->writes; write != NULL; write = write->next)
+        sim_file_survive(file, write, is_kept, context);
     sim_file_forget_writes(file);
     if (file->room > 0)
         memcpy(file->cached, file->stable, file->room);
     file->size = file->stable_size;
     file->lock_holder = NULL;
+}
+
+struct sim_chance {
+    struct rng *rng;
+    const struct sim_write *write; /* the last one asked for */
+    uint32_t keep;                 /* of 8 of its sectors survive on average */
+};
+
+static bool sim_chance_keeps(void *context, const struct sim_write *write, uint64_t sector)
+{
+    /* Whole writes kept or lost are as likely as torn ones: both ends are legal and interesting. */
+    static const uint32_t keeps[] = {0, 0, 8, 8, 1, 4, 7, 7};
+    struct sim_chance *chance = context;
+
+    (void)sector;
+    if (chance->write != write)
+        chance->keep = keeps[rng_below(chance->rng, COUNT_OF(keeps))];
+    chance->write = write;
+    return rng_below(chance->rng, 8) < chance->keep;
+}
+
+void sim_file_crash(struct sim_file *file, struct rng *rng)
+{
+    struct sim_chance chance = {.rng = rng};
+
+    sim_file_lose(file, sim_chance_keeps, &chance);
 }

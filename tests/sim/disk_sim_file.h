@@ -10,6 +10,7 @@
  * make the difference. Used by disk_sim.c only.
  */
 #define SIM_SECTOR_SIZE 512u
+#define SIM_PAGE_SIZE   4096u
 
 struct sim_write { /* one unsynced write, in the order of completion */
     struct sim_write *next;
@@ -38,7 +39,13 @@ void sim_file_write(struct sim_file *file, uint64_t offset, const uint8_t *data,
                     uint64_t stamp);
 /** Every write up to `stamp` becomes stable (or, with is_lost, none of them ever will). */
 void sim_file_sync(struct sim_file *file, uint64_t stamp, bool is_lost);
-/** The medium after a power loss: an arbitrary legal part of the unsynced writes survives. */
+/** Says of the next sector of the unsynced writes, in their order, whether it survives. */
+typedef bool sim_keep(void *context, const struct sim_write *write, uint64_t sector);
+/** Ask of every sector; the answer must be no, and nothing changes. */
+void sim_file_each_sector(struct sim_file *file, sim_keep *keeps_none, void *context);
+/** The medium after a power loss: of the unsynced writes survives what `is_kept` says. */
+void sim_file_lose(struct sim_file *file, sim_keep *is_kept, void *context);
+/** The same with an arbitrary part. */
 void sim_file_crash(struct sim_file *file, struct rng *rng);
 
 #endif

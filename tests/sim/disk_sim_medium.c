@@ -44,11 +44,12 @@ tick_us disk_sim_deadline(const struct disk_sim *sim)
     return deadline;
 }
 
-/* Writes under way happen as far as the page cache goes, or not: power loss then tears them. */
+/* Writes under way happen as far as the page cache goes, or not (rng NULL: all do): power loss
+ * then tears them. */
 static void sim_land(struct disk_sim *sim, const struct sim_disk *disk, struct rng *rng)
 {
     for (const struct sim_operation *op = disk->operations; op != NULL; op = op->next) {
-        if (op->kind == SIM_WRITE && rng_below(rng, 2) == 0)
+        if (op->kind == SIM_WRITE && !op->is_behind && (rng == NULL || rng_below(rng, 2) == 0))
             sim_file_write(op->file, op->offset, op->data, op->size, ++sim->stamp);
     }
 }
@@ -66,13 +67,11 @@ static void sim_disks_die(struct disk_sim *sim, struct rng *rng)
     sim->stats.crashes++;
 }
 
-/* Names not yet synced are there or not; files without a name are gone for good. */
-static void sim_names_crash(struct disk_sim *sim, struct rng *rng)
+/* Files without a name are gone for good. */
+static void sim_names_settle(struct disk_sim *sim)
 {
     for (struct sim_file **link = &sim->files; *link != NULL;) {
         struct sim_file *file = *link;
-        if (file->is_named != file->is_named_stable)
-            file->is_named = rng_below(rng, 2) == 0;
         file->is_named_stable = file->is_named;
         if (file->is_named) {
             link = &file->next;
@@ -88,7 +87,83 @@ void disk_sim_crash(struct disk_sim *sim, struct rng *rng)
     sim_disks_die(sim, rng);
     for (struct sim_file *file = sim->files; file != NULL; file = file->next)
         sim_file_crash(file, rng);
-    sim_names_crash(sim, rng);
+    /* Names not yet synced are there or not. */
+    for (struct sim_file *file = sim->files; file != NULL; file = file->next) {
+        if (file->is_named != file->is_named_stable)
+            file->is_named = rng_below(rng, 2) == 0;
+    }
+    sim_names_settle(sim);
+}
+
+/* ---- every legal loss, one by one ---- */
+
+void disk_sim_power_off(struct disk_sim *sim)
+{
+    sim_disks_die(sim, NULL);
+}
+
+struct sim_units {
+    uint32_t count, max;
+    uint32_t *pages; /* of each unit */
+    uint32_t page_count;
+    const struct sim_write *write;
+    uint64_t page;
+    disk_sim_keep *is_kept;
+    void *context;
+};
+
+static void sim_units_add(struct sim_units *units, bool is_new_page)
+{
+    units->page_count += is_new_page;
+    if (units->count < units->max)
+        units->pages[units->count] = units->page_count - 1;
+    units->count++;
+}
+
+static bool sim_units_count(void *context, const struct sim_write *write, uint64_t sector)
+{
+    struct sim_units *units = context;
+    uint64_t page = sector * SIM_SECTOR_SIZE / SIM_PAGE_SIZE;
+
+    sim_units_add(units, units->write != write || units->page != page);
+    units->write = write;
+    units->page = page;
+    return false;
+}
+
+uint32_t disk_sim_units(struct disk_sim *sim, uint32_t *ret_pages, uint32_t max)
+{
+    struct sim_units units = {.max = max, .pages = ret_pages};
+
+    for (struct sim_file *file = sim->files; file != NULL; file = file->next)
+        sim_file_each_sector(file, sim_units_count, &units);
+    for (struct sim_file *file = sim->files; file != NULL; file = file->next) {
+        if (file->is_named != file->is_named_stable)
+            sim_units_add(&units, true);
+    }
+    return units.count;
+}
+
+static bool sim_units_keep(void *context, const struct sim_write *write, uint64_t sector)
+{
+    struct sim_units *units = context;
+
+    (void)write;
+    (void)sector;
+    return units->is_kept(units->context, units->count++);
+}
+
+void disk_sim_lose(struct disk_sim *sim, disk_sim_keep *is_kept, void *context)
+{
+    struct sim_units units = {.is_kept = is_kept, .context = context};
+
+    for (struct sim_file *file = sim->files; file != NULL; file = file->next)
+        sim_file_lose(file, sim_units_keep, &units);
+    for (struct sim_file *file = sim->files; file != NULL; file = file->next) {
+        if (file->is_named != file->is_named_stable && !is_kept(context, units.count++))
+            file->is_named = file->is_named_stable;
+    }
+    sim_names_settle(sim);
 }
 
 void disk_sim_kill(struct disk_sim *sim, struct rng *rng)

@@ -28,6 +28,7 @@ struct disk_sim {
 
 struct disk_file {
     struct sim_file *file;
+    bool has_failed; /* a commit did */
 };
 
 enum sim_kind { SIM_WRITE, SIM_SYNC, SIM_READ, SIM_CREATE, SIM_REMOVE };
@@ -43,6 +44,7 @@ struct sim_operation {
     uint32_t count, size;
     uint8_t *data; /* WRITE: copy of the octets; READ: the caller's memory */
     bool then_sync;
+    bool is_behind;         /* a commit that waits for the one before */
     enum err err, err_sync; /* decided at submission */
     char name[DISK_NAME_SIZE_MAX];
     struct disk_file **ret_file;

@@ -182,6 +182,7 @@ static void world_bury(struct world *world)
             struct spool_stats stats = spool_get_stats(world->spools[i]);
             world->recycled += stats.recycled_segments;
             world->copied += stats.copied_messages;
+            world->ahead += stats.batches_ahead;
             spool_free(world->spools[i]);
         }
         if (world->disks[i] != NULL)
@@ -216,6 +217,12 @@ void world_crash(struct world *world, bool is_kill)
         disk_sim_kill(world->sim, &world->chance);
     else
         disk_sim_crash(world->sim, &world->chance);
+    world_bury(world);
+}
+
+void world_power_off(struct world *world)
+{
+    disk_sim_power_off(world->sim);
     world_bury(world);
 }
 
@@ -501,7 +508,8 @@ static struct world_message *world_pick(struct world *world, enum world_state st
 static uint32_t world_draw_size(struct world *world)
 {
     static const uint32_t bounds[] = {100, 3000, 3000, 12000, 12000, 60000, 200000};
-    return rng_below(&world->rng, bounds[rng_below(&world->rng, COUNT_OF(bounds))]);
+    uint32_t size = rng_below(&world->rng, bounds[rng_below(&world->rng, COUNT_OF(bounds))]);
+    return world->options.body_size_max > 0 ? size % world->options.body_size_max : size;
 }
 
 static struct world_message *world_begin(struct world *world)

@@ -47,8 +47,9 @@ struct world_options {
     uint32_t segment_size;
     uint64_t size_max, disk_size;
     tick_us latency_max;
-    uint32_t live_max;  /* more live messages than that: some are finished first; 0: no bound */
-    bool is_false_sync; /* planted: syncs are acknowledged without being done */
+    uint32_t body_size_max; /* 0: as it comes */
+    uint32_t live_max;      /* more live messages than that: some are finished first; 0: no bound */
+    bool is_false_sync;     /* planted: syncs are acknowledged without being done */
     bool is_false_directory_sync; /* planted: those of the directory */
 };
 
@@ -68,7 +69,7 @@ struct world {
     uint32_t message_count;
     uint32_t violations;
     char first_violation[256];
-    uint64_t commits, failures, recovered, lives, recycled, copied;
+    uint64_t commits, failures, recovered, lives, recycled, copied, ahead;
     bool is_quiet; /* nothing new is begun */
 };
 
@@ -85,6 +86,8 @@ void world_settle(struct world *world);
 void world_turn(struct world *world, tick_us step);
 /** Power loss (or, is_kill, the end of the process). */
 void world_crash(struct world *world, bool is_kill);
+/** The first step of a power loss: disk_sim_lose() is to follow. */
+void world_power_off(struct world *world);
 /** Read every live message back and compare. */
 void world_read_all(struct world *world);
 

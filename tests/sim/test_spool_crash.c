@@ -128,7 +128,7 @@ static void test_churn(void **state)
         assert_int_equal(0, run_churn(seed, seed % 2 == 0, &copied, &recycled));
     print_message("# %lu segments used again, %lu messages copied forward\n", recycled, copied);
     assert_true(recycled > 20 * SEEDS);
-    assert_true(copied > SEEDS);
+    assert_true(copied > SEEDS / 2);
 }
 
 /* A short life on a directory that already has a history. */
@@ -207,7 +207,7 @@ static void test_failure_of_every_call(void **state)
 {
     (void)state;
     static const enum err errs[] = {ERR_DISK_IO, ERR_DISK_FULL};
-    uint64_t calls = count_calls(7, 200);
+    uint64_t calls = count_calls(7, 200), ahead = 0;
     for (uint64_t call = 1; call <= calls; call++) {
         struct world *world = short_life(7);
         rng_init_seed(&world->chance, call);
@@ -220,8 +220,10 @@ static void test_failure_of_every_call(void **state)
         world_read_all(world);
         report(world, "failure of call", call);
         assert_int_equal(0, world->violations);
+        ahead += world->ahead;
         world_free(world);
     }
+    assert_true(ahead > calls); /* batches that were handed over behind one that may have failed */
 }
 
 /* Failures by chance, several at a time, over several lives. */

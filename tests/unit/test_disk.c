@@ -4,11 +4,13 @@
  * simulated one. Then what only the simulated one promises: what a crash leaves.
  */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -16,6 +18,8 @@
 
 #include "queue/disk.h"
 #include "tests/sim/disk_sim.h"
+
+#define FILE_SIZE_LIMIT (4u << 20) /* of this process, for writes that fail */
 
 static tick_us sim_tick;
 
@@ -168,6 +172,20 @@ static void check_write(struct fixture *fixture)
     assert_int_equal(ERR_OK, completion.err);
     assert_int_equal(DISK_VECTOR_MAX, completion.size);
 
+    /* Both sides of what the kernel takes at a time, without a sync. */
+    for (uint32_t count = 1023; count <= 1025; count++) {
+        for (uint32_t i = 0; i < count; i++)
+            vector[i] = (struct iovec){&data[i], 1};
+        disk_submit_write(disk, file, 16384, vector, count, false, count);
+        completion = wait_one(fixture);
+        assert_int_equal(ERR_OK, completion.err);
+        assert_int_equal(count, completion.size);
+    }
+    uint8_t pieces[1025] = {0};
+    disk_submit_read(disk, file, 16384, pieces, sizeof(pieces), 6);
+    assert_int_equal(ERR_OK, wait_one(fixture).err);
+    assert_memory_equal(data, pieces, sizeof(pieces));
+
     struct iovec one = {data, 100};
     disk_submit_write(disk, file, 0, &one, 1, false, 2);
     completion = wait_one(fixture);
@@ -221,6 +239,50 @@ static void check_many(struct fixture *fixture)
     disk_close(disk, file);
 }
 
+/* Commits to one file complete in order. Behind one that failed no other touches its file, not even
+ * one that would succeed; other files do not care. */
+static void check_commits(struct fixture *fixture)
+{
+    struct disk *disk = fixture->disk;
+    struct disk_file *file = create(fixture, "c", 1 << 20), *other = create(fixture, "d", 4096);
+    uint8_t data[512], back[512];
+    struct iovec vector = {data, sizeof(data)};
+    uint32_t got;
+    memset(data, 1, sizeof(data));
+    for (uint32_t i = 0; i < 20; i++)
+        disk_submit_write(disk, i % 3 == 0 ? other : file, 0, &vector, 1, true, i);
+    uint64_t next[2] = {0, 1}; /* of `other`, of `file` */
+    for (uint32_t i = 0; i < 20; i++) {
+        struct disk_completion completion = wait_one(fixture);
+        bool is_file = completion.token % 3 != 0;
+        assert_int_equal(next[is_file], completion.token);
+        assert_int_equal(ERR_OK, completion.err);
+        next[is_file] += is_file && completion.token % 3 == 1 ? 1 : is_file ? 2 : 3;
+    }
+    memset(data, 2, sizeof(data));
+    disk_submit_write(disk, file, 512, &vector, 1, true, 100);
+    if (fixture->sim != NULL)
+        disk_sim_fail_at(fixture->sim, DISK_SIM_WRITE, 1, ERR_DISK_IO);
+    disk_submit_write(disk, file, FILE_SIZE_LIMIT, &vector, 1, true, 101); /* fails */
+    disk_submit_write(disk, file, 0, &vector, 1, true, 102);
+    disk_submit_write(disk, other, 0, &vector, 1, true, 103);
+    disk_submit_write(disk, file, 0, &vector, 1, true, 104);
+    static const enum err errs[] = {ERR_OK, ERR_DISK_IO, ERR_DISK_IO, ERR_OK, ERR_DISK_IO};
+    for (uint32_t i = 0; i < COUNT_OF(errs); i++) {
+        struct disk_completion completion = wait_one(fixture);
+        assert_in_range(completion.token, 100, 104);
+        assert_int_equal(errs[completion.token - 100], completion.err);
+    }
+    assert_int_equal(ERR_OK, disk_read(disk, file, 0, back, sizeof(back), &got));
+    assert_int_equal(1, back[0]);
+    assert_int_equal(ERR_OK, disk_read(disk, file, 512, back, sizeof(back), &got));
+    assert_int_equal(2, back[0]);
+    assert_int_equal(ERR_OK, disk_read(disk, other, 0, back, sizeof(back), &got));
+    assert_int_equal(2, back[0]);
+    disk_close(disk, file);
+    disk_close(disk, other);
+}
+
 static void check_errors(struct fixture *fixture)
 {
     struct disk *disk = fixture->disk;
@@ -255,6 +317,7 @@ static void check_all(struct fixture fixture)
     check_blocking(&fixture);
     check_write(&fixture);
     check_many(&fixture);
+    check_commits(&fixture);
     check_errors(&fixture);
     fixture_end(&fixture);
 }
@@ -443,6 +506,8 @@ static void test_full(void **state)
 
 int main(void)
 {
+    struct rlimit limit = {FILE_SIZE_LIMIT, FILE_SIZE_LIMIT};
+    CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0 && signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_uring),
         cmocka_unit_test(test_thread),

@@ -269,10 +269,10 @@ static void ledger_hear(struct ledger *ledger, struct word word)
         ledger->next = word.key + 1;
 }
 
-void ledger_listen(struct ledger *ledger, int pipe, tick_us tick)
+void ledger_listen(struct ledger *ledger, int pipe, uint32_t count, tick_us tick)
 {
     struct word words[256];
-    for (;;) {
+    for (uint32_t heard = 0; heard < count;) {
         tick_us at = now().tick;
         struct pollfd event = {.fd = pipe, .events = POLLIN};
         int timeout = tick == TICK_NEVER ? -1 : at < tick ? (int)((tick - at) / 1000) : 0;
@@ -282,7 +282,7 @@ void ledger_listen(struct ledger *ledger, int pipe, tick_us tick)
         if (size <= 0)
             return;
         CHECK(size % (ssize_t)sizeof(words[0]) == 0);
-        for (uint32_t i = 0; i < (size_t)size / sizeof(words[0]); i++)
+        for (uint32_t i = 0; i < (size_t)size / sizeof(words[0]); i++, heard++)
             ledger_hear(ledger, words[i]);
     }
 }

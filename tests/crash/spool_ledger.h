@@ -30,8 +30,8 @@ struct ledger {
 /** Start the writer on the directory; `is_unsafe` plants a bug: syncs are left out. */
 pid_t ledger_spawn(const char *path, enum disk_kind kind, uint32_t first_key, bool is_unsafe,
                    uint64_t seed, int *ret_pipe);
-/** Take in what the writer says, until `tick`, or until the end when it is TICK_NEVER. */
-void ledger_listen(struct ledger *ledger, int pipe, tick_us tick);
+/** Take in what the writer says: at least `count` words, unless `tick` comes before, or its end. */
+void ledger_listen(struct ledger *ledger, int pipe, uint32_t count, tick_us tick);
 /** Recover the directory and compare. */
 void ledger_audit(struct ledger *ledger, const char *path, enum disk_kind kind);
 

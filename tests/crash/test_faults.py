@@ -9,10 +9,13 @@ The disk is a small ext4 on a loop device, so this needs root. How it fails:
   full        it has less room than the spool may take; a sink that defers everything lets the spool grow
   read-only   the file system finds an error of its own (trigger_fs_error in sysfs) and makes itself read-only
   dead        EXT4_IOC_SHUTDOWN: every read, write and sync is EIO
-  bad syncs   the loop device's file is sparse on a file system that is full: writes go well, and the sync after them is an error
+  bad syncs   the loop device's file is sparse on a file system that is full: writes go well, and the sync after them is an error. It is
+              filled to the last block while nothing is written: of a write that finds room for its first half only, the loop driver says
+              that it went well (Linux 6.18), and no program can know better
 """
 import fcntl
 import os
+import signal
 import smtplib
 import struct
 import subprocess
@@ -51,13 +54,13 @@ def lines_of(path):
 class Disk:
     """An ext4 of so many octets on a loop device, mounted on the spool directory of `name`."""
 
-    def __init__(self, name, size, image=None):
+    def __init__(self, name, size, image=None, options=()):
         if os.geteuid() != 0 or not os.path.exists('/dev/loop-control'):
             raise Skip('needs root and loop devices')
         self.path, self.image = lab.path(name), image or lab.path(name + '.img')
         os.makedirs(self.path)
         shell('truncate', '-s', size, self.image)
-        shell('mkfs.ext4', '-q', '-F', '-E', 'lazy_itable_init=0,lazy_journal_init=0,nodiscard', self.image)
+        shell('mkfs.ext4', *options, '-q', '-F', '-E', 'lazy_itable_init=0,lazy_journal_init=0,nodiscard', self.image)
         self.mount()
 
     def mount(self):
@@ -191,13 +194,19 @@ def dead():
 
 @lab.check('syncs that fail after writes that went well: nothing that was acknowledged is in them')
 def bad_syncs():
-    outer = Disk('outer', '120M')
+    blocks = ('-b', '4096', '-m', '0')  # as the spool's own: a write finds room for all of it or for nothing
+    outer = Disk('outer', '120M', options=blocks)
     ballast = os.path.join(outer.path, 'ballast')
     try:
-        trial = Trial('badsync', Disk('badsync-spool', '400M', image=os.path.join(outer.path, 'inner.img')), 6)
-        free = os.statvfs(outer.path)
-        shell('fallocate', '-l', free.f_bavail * free.f_frsize - (10 << 20), ballast)
-        return run_fault(trial, lambda: wait_until(lambda: trial.spool()['sync_failures'] > 2, 30, 'syncs fail'), lambda: os.remove(ballast))
+        trial = Trial('badsync', Disk('badsync-spool', '400M', image=os.path.join(outer.path, 'inner.img'), options=blocks), 6)
+
+        def break_disk():
+            trial.relay.child.send_signal(signal.SIGSTOP)
+            shell('sync', '-f', trial.disk.path)
+            subprocess.run(['dd', 'if=/dev/zero', 'of=' + ballast, 'bs=4k', 'conv=fsync'], check=False, stderr=subprocess.DEVNULL)
+            trial.relay.child.send_signal(signal.SIGCONT)
+            wait_until(lambda: trial.spool()['sync_failures'] > 2, 30, 'syncs fail')
+        return run_fault(trial, break_disk, lambda: os.remove(ballast))
     finally:
         outer.close()
 

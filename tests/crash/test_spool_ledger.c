@@ -27,6 +27,7 @@
 
 #include "tests/crash/spool_ledger.h"
 
+#define WORDS_MAX                400u /* of a writer, before the crash */
 #define EXT4_IOC_SHUTDOWN_       _IOR('X', 125, uint32_t)
 #define EXT4_SHUTDOWN_NOLOGFLUSH 2u
 
@@ -160,8 +161,13 @@ static uint32_t run_rounds(const struct run *run)
         pid_t child = ledger_spawn(medium.path, run->kind, ledger->next, run->is_unsafe,
                                    run->seed + round, &pipe);
         writer_now = child;
-        tick_us now = tick_now_read(tick_source_system()).tick;
-        ledger_listen(ledger, pipe, now + TICK_MS(5) + rng_below(&rng, TICK_MS(60)));
+        /* Counted in what the writer says, so that a crash finds it at work however busy the
+         * machine is; and now and then while it still looks for what is there. */
+        bool is_early = rng_below(&rng, 16) == 0;
+        uint32_t words = is_early ? UINT32_MAX : 1 + rng_below(&rng, WORDS_MAX);
+        tick_us wait = is_early ? TICK_MS(5) + rng_below(&rng, TICK_MS(20)) : TICK_MS(500);
+        ledger_listen(ledger, pipe, words, tick_now_read(tick_source_system()).tick + wait);
+        usleep(rng_below(&rng, 1500));
         if (run->is_power_loss) {
             /* Nothing is said after the power is gone: a call under way at the shutdown may still
              * come back without an error. */
@@ -173,7 +179,7 @@ static uint32_t run_rounds(const struct run *run)
         if (!run->is_power_loss || WIFSTOPPED(status))
             assert_int_equal(child, waitpid(child, &status, 0));
         writer_now = 0;
-        ledger_listen(ledger, pipe, TICK_NEVER);
+        ledger_listen(ledger, pipe, UINT32_MAX, TICK_NEVER);
         close(pipe);
         if (run->is_power_loss) {
             shell("umount %s", medium.path);

@@ -254,9 +254,11 @@ records: {file: "%s"}
 control: {socket: "%s"}
 ''' % (self.spool, ', ' + spool if spool else '', self.records_file, self.socket))
         self.child = None
+        self.log_start = 0
         self.start()
 
     def start(self):
+        self.log_start = len(self.lab.log(self.name + '.log'))
         self.child = self.lab.start(self.prefix + [os.path.join(BUILD, 'control/angariumd'), '-c', self.config], self.name + '.log')
         wait_until(lambda: self.child.poll() is not None or self.reach('127.0.0.1', self.port), 20, 'the relay listens')
         if self.child.poll() is not None:
@@ -264,8 +266,7 @@ control: {socket: "%s"}
 
     def is_recovered(self):
         """Is the mail that this start found in the queue?"""
-        log = self.lab.log(self.name + '.log')
-        return log.rfind('event=recovered:') > log.rfind('event=start ')
+        return 'event=recovered:' in self.lab.log(self.name + '.log')[self.log_start:]
 
     def kill(self):
         return self.lab.stop(self.child, signal.SIGKILL)

@@ -21,10 +21,10 @@ const rates =
     before === null ? null : sum(paths.map(path => number(status, path) - number(before, path))) / seconds;
 const gauge = path => status => number(status, path);
 
-/* Of each core, the part of the time that it was busy. */
+/* Of each core, the part of the time that it was busy; it told of itself a little before the relay looked at its clock. */
 const loads = (status, before, seconds) =>
-  (status.per_core || []).map(
-    (core, i) => (core.busy_us - ((before.per_core || [])[i] || core).busy_us) / 1e6 / seconds,
+  (status.per_core || []).map((core, i) =>
+    Math.min(1, (core.busy_us - ((before.per_core || [])[i] || core).busy_us) / 1e6 / seconds),
   );
 
 const LATENCIES = {accept: 'accept', delivery: 'delivery', attempt: 'attempt'};

@@ -18,9 +18,9 @@ static void listener_assemble(const struct config *config, struct config_listene
         settings->auth = listener->kind == CONFIG_KIND_SUBMISSION ? AUTH_REQUIRED : AUTH_OFF;
     if (settings->auth == AUTH_OFF)
         return;
-    if (config->auth_users_file == NULL)
+    if (config->auth_users_file == NULL && config->settings.auth.dovecot == NULL)
         config_complain(report, listener->line, "listen[].auth",
-                        "nobody can log in: `auth.users_file` is missing");
+                        "nobody can log in: `auth.users_file` or `auth.dovecot` is missing");
     if (listener->tls_line == 0 && !may_be_clear)
         config_complain(report, listener->line, "listen[].auth",
                         "needs `tls`: the password would travel in the clear");
@@ -30,6 +30,8 @@ void config_auth_assemble(struct config *config, struct config_report *report)
 {
     struct config_listener *items = config->listen.items;
 
+    if (config->auth_users_file != NULL && config->settings.auth.dovecot != NULL)
+        config_complain(report, 0, "auth.dovecot", "expected this or `users_file`, not both");
     for (uint32_t i = 0; i < config->listen.count; i++)
         listener_assemble(config, &items[i], report);
 }

@@ -228,7 +228,9 @@ static bool entry_matches(const struct qmgr *qmgr, struct qmgr_standing_entry *e
         filter->class = qmgr_class_find(qmgr, qmgr_filter_span(&filter->class_name));
     return entry->standing.until > now.wall && qmgr_matches_message(filter, message, now) &&
            (!qmgr_filter_has(filter, QMGR_FILTER_SENDER) ||
-            span_is_equal_nocase(envelope->sender, qmgr_filter_span(&filter->sender)));
+            span_is_equal_nocase(envelope->sender, qmgr_filter_span(&filter->sender))) &&
+           (!qmgr_filter_has(filter, QMGR_FILTER_USER) ||
+            span_is_equal_nocase(envelope->user, qmgr_filter_span(&filter->user)));
 }
 
 /* Invariant 4. */

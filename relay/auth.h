@@ -42,6 +42,7 @@ struct auth_users;
 
 struct auth_settings {              /* part of struct settings */
     const struct auth_users *users; /* NULL: none can log in; owned by the snapshot */
+    const char *dovecot;            /* path of its authentication socket; NULL: it is not asked */
     const char *domain;             /* of names without one; NULL: they have no address */
     enum auth_plaintext plaintext;  /* logging in without TLS */
     uint32_t failure_max;           /* of a connection */

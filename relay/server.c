@@ -47,6 +47,10 @@ void server_on_flow(struct server *server, const struct flow_event *event, struc
         server_listener_on_flow(server, index, now);
         return;
     }
+    if ((event->user & SERVER_AUTH_USER) == SERVER_AUTH_USER) {
+        server_auth_on_flow(server, event, now);
+        return;
+    }
     struct server_session *session = server_session_at(server, index);
     /* An event of this poll may speak of a flow that was let go while others were handled. */
     if (session == NULL || !session->is_connected ||
@@ -232,7 +236,7 @@ struct server *server_new(const struct server_options *options, const struct set
     brake_set_time(server->brake, now.tick);
     server->smtpd.brake = server->brake;
     server->smtpd.quota = tally_new(seed + 1, SERVER_USERS_MAX);
-    server->auth = server_auth_new(options->is_auth_inline, seed + 2);
+    server->auth = server_auth_new(server, seed + 2);
     wheel_init(&server->wheel, now.tick);
     server_listeners_make(server, settings);
     return server;

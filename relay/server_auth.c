@@ -4,6 +4,7 @@
  * session that waits for it.
  *
  *   session READY -> server_auth_begin() -> helper thread -> server_auth_advance() -> its verdict
+ *                                        -> Dovecot       -> on_dovecot()          ->
  *
  * A login remembers its session by index, id and the number of its request: the session may be gone
  * when the verdict comes, and another one in its place.
@@ -15,15 +16,18 @@
  * without being asked about, whatever the password. A stranger who tries a user's name locks out
  * his own network, not the user's.
  *
- * Limits: AUTH_VERIFY_QUEUE logins under way; beyond that 454. Those under way are not counted yet:
+ * Limits: LOGINS_MAX logins under way, of which AUTH_VERIFY_QUEUE may wait for the thread; beyond
+ * that 454. Those under way are not counted yet:
  * so many more may pass a limit. FAILURES_KNOWN_MAX users and networks are known.
  */
 #include <stdlib.h>
 
 #include "relay/auth_users.h"
 #include "relay/auth_verify.h"
+#include "relay/server_dovecot.h"
 #include "relay/server_internal.h"
 
+#define LOGINS_MAX         256u
 #define FAILURES_KNOWN_MAX 16384u
 #define KEY_NETWORK_SIZE   18u /* kind, family, address */
 
@@ -38,6 +42,8 @@ struct login {
     struct failure_key key;
     uint64_t session_id;
     uint32_t session_index, number;
+    uint32_t dovecot_number; /* 0: it is not Dovecot's */
+    tick_us since;
     bool is_used;
     bool is_decoy; /* refused, whatever the verdict */
 };
@@ -45,26 +51,10 @@ struct login {
 struct server_auth {
     struct auth_verifier *verifier;
     struct tally *failures;
-    struct login logins[AUTH_VERIFY_QUEUE];
+    struct dovecot_link *dovecot;
+    uint32_t dovecot_number, dovecot_count; /* requests so far; those without a verdict */
+    struct login logins[LOGINS_MAX];
 };
-
-struct server_auth *server_auth_new(bool is_inline, uint64_t seed)
-{
-    struct server_auth *auth = calloc(1, sizeof(*auth));
-
-    CHECK(auth != NULL); /* start-up */
-    auth->verifier = auth_verifier_new(is_inline);
-    auth->failures = tally_new(seed, FAILURES_KNOWN_MAX);
-    return auth;
-}
-
-void server_auth_free(struct server_auth *auth)
-{
-    auth_verifier_free(auth->verifier);
-    tally_free(auth->failures);
-    explicit_bzero(auth->logins, sizeof(auth->logins));
-    free(auth);
-}
 
 int server_auth_eventfd(const struct server *server)
 {
@@ -139,16 +129,12 @@ static struct login *login_new(struct server_auth *auth, uint32_t *ret_token)
     return NULL;
 }
 
-/* True: a verdict will come. */
+/* True: a verdict will come, as in the next two. */
 static bool file_ask(struct server *server, const struct auth_request *request, struct login *login,
-                     uint32_t token, tick_us now, enum auth_verdict *ret_verdict)
+                     uint32_t token, enum auth_verdict *ret_verdict)
 {
     const struct auth_users *users = server->settings->auth.users;
 
-    *ret_verdict = AUTH_LOCKED;
-    if (is_locked(server, &login->key, now))
-        return false;
-    *ret_verdict = AUTH_UNAVAILABLE;
     if (users == NULL)
         return false;
     const struct auth_user *user = auth_users_find(users, request->name);
@@ -173,6 +159,37 @@ void server_auth_tell(struct server *server, uint32_t index, uint64_t session_id
     server_session_enqueue(server, session, SERVER_QUEUE_READY);
 }
 
+static bool dovecot_ask(struct server *server, const struct server_session *session,
+                        const struct auth_request *request, struct login *login,
+                        struct tick_now now)
+{
+    struct server_auth *auth = server->auth;
+    struct dovecot_client client = {.local = &session->smtpd.local,
+                                    .peer = &session->smtpd.peer,
+                                    .is_secured = session->smtpd.is_tls};
+
+    login->dovecot_number = ++auth->dovecot_number;
+    login->since = now.tick;
+    if (dovecot_link_ask(auth->dovecot, server->settings->auth.dovecot, login->dovecot_number,
+                         request, &client, now) != ERR_OK)
+        return false;
+    auth->dovecot_count += 1;
+    return true;
+}
+
+static bool login_ask(struct server *server, const struct server_session *session,
+                      const struct auth_request *request, struct login *login, uint32_t token,
+                      struct tick_now now, enum auth_verdict *ret_verdict)
+{
+    *ret_verdict = AUTH_LOCKED;
+    if (is_locked(server, &login->key, now.tick))
+        return false;
+    *ret_verdict = AUTH_UNAVAILABLE;
+    if (server->settings->auth.dovecot != NULL)
+        return dovecot_ask(server, session, request, login, now);
+    return file_ask(server, request, login, token, ret_verdict);
+}
+
 void server_auth_begin(struct server *server, struct server_session *session, struct tick_now now)
 {
     enum auth_verdict verdict = AUTH_UNAVAILABLE;
@@ -186,10 +203,59 @@ void server_auth_begin(struct server *server, struct server_session *session, st
                                 .session_index = session->index,
                                 .number = number,
                                 .is_used = true};
-        login->is_used = file_ask(server, &request, login, token, now.tick, &verdict);
+        login->is_used = login_ask(server, session, &request, login, token, now, &verdict);
     }
     if (login == NULL || !login->is_used)
         server_auth_tell(server, session->index, session->smtpd.id, number, verdict, now);
+}
+
+/* A login has its verdict. */
+static void login_end(struct server *server, struct login *login, enum auth_verdict verdict,
+                      struct tick_now now)
+{
+    login->is_used = false;
+    server->auth->dovecot_count -= login->dovecot_number != 0;
+    if (verdict == AUTH_REJECTED)
+        failure_add(server, &login->key, now.tick);
+    server_auth_tell(server, login->session_index, login->session_id, login->number, verdict, now);
+}
+
+static void on_dovecot(void *context, uint32_t number, enum auth_verdict verdict,
+                       struct tick_now now)
+{
+    struct server *server = context;
+    struct login *logins = server->auth->logins;
+
+    for (uint32_t i = 0; number != 0 && i < LOGINS_MAX; i++) {
+        if (logins[i].is_used && logins[i].dovecot_number == number) {
+            login_end(server, &logins[i], verdict, now);
+            return;
+        }
+    }
+}
+
+/* What a lost connection, or one that is silent for too long, leaves without a verdict. */
+static void dovecot_review(struct server *server, struct tick_now now)
+{
+    struct server_auth *auth = server->auth;
+    tick_us patience = (tick_us)server->settings->auth.timeout;
+
+    for (uint32_t i = 0; auth->dovecot_count > 0 && i < LOGINS_MAX; i++) {
+        const struct login *login = &auth->logins[i];
+        if (login->is_used && login->dovecot_number != 0 && now.tick >= login->since + patience)
+            dovecot_link_drop(auth->dovecot, now.tick);
+    }
+    if (!dovecot_link_was_lost(auth->dovecot))
+        return;
+    for (uint32_t i = 0; i < LOGINS_MAX; i++) {
+        if (auth->logins[i].is_used && auth->logins[i].dovecot_number != 0)
+            login_end(server, &auth->logins[i], AUTH_UNAVAILABLE, now);
+    }
+}
+
+void server_auth_on_flow(struct server *server, const struct flow_event *event, struct tick_now now)
+{
+    dovecot_link_on_flow(server->auth->dovecot, event, now);
 }
 
 void server_auth_advance(struct server *server, struct tick_now now)
@@ -200,12 +266,35 @@ void server_auth_advance(struct server *server, struct tick_now now)
 
     while (auth_verifier_poll(auth->verifier, &token, &is_match)) {
         struct login *login = &auth->logins[token];
-        CHECK(token < COUNT_OF(auth->logins) && login->is_used);
-        bool is_accepted = is_match && !login->is_decoy;
-        login->is_used = false;
-        if (!is_accepted)
-            failure_add(server, &login->key, now.tick);
-        server_auth_tell(server, login->session_index, login->session_id, login->number,
-                         is_accepted ? AUTH_ACCEPTED : AUTH_REJECTED, now);
+        CHECK(token < LOGINS_MAX && login->is_used);
+        login_end(server, login, is_match && !login->is_decoy ? AUTH_ACCEPTED : AUTH_REJECTED, now);
     }
+    dovecot_review(server, now);
+}
+
+/* ---- life ---- */
+
+struct server_auth *server_auth_new(struct server *server, uint64_t seed)
+{
+    struct server_auth *auth = calloc(1, sizeof(*auth));
+
+    CHECK(auth != NULL); /* start-up */
+    auth->verifier = auth_verifier_new(server->options.is_auth_inline);
+    auth->failures = tally_new(seed, FAILURES_KNOWN_MAX);
+    auth->dovecot =
+        dovecot_link_new(&(struct dovecot_link_options){.plane = server->options.plane,
+                                                        .user = SERVER_AUTH_USER,
+                                                        .client = (uint32_t)(seed >> 33) | 1u,
+                                                        .context = server,
+                                                        .tell = on_dovecot});
+    return auth;
+}
+
+void server_auth_free(struct server_auth *auth)
+{
+    auth_verifier_free(auth->verifier);
+    dovecot_link_free(auth->dovecot);
+    tally_free(auth->failures);
+    explicit_bzero(auth->logins, sizeof(auth->logins));
+    free(auth);
 }

@@ -14,6 +14,7 @@
  * sessions), server_session.c (runs), server_body.c (message octets), server_auth.c (logins).
  */
 #define SERVER_LISTENER_USER    (SERVER_FLOW_USER_TAG | 1ull << 39)
+#define SERVER_AUTH_USER        (SERVER_FLOW_USER_TAG | 1ull << 38)
 #define SERVER_BODY_PENDING_MAX (1u << 20)
 
 enum server_queue {
@@ -105,13 +106,16 @@ void server_bodies_relieve(struct server *server, struct tick_now now);
 void server_intake_check(struct server *server, struct server_session *session);
 
 /* server_auth.c */
-/** Start-up. Inline: without a thread. */
-struct server_auth *server_auth_new(bool is_inline, uint64_t seed);
+/** Start-up; the server's options are set. */
+struct server_auth *server_auth_new(struct server *server, uint64_t seed);
 void server_auth_free(struct server_auth *auth);
 /** There is something to do in the next turn. */
 bool server_auth_is_due(const struct server_auth *auth);
 /** SMTPD_NEED_AUTH: find out. */
 void server_auth_begin(struct server *server, struct server_session *session, struct tick_now now);
+/** An event of the connection to Dovecot. */
+void server_auth_on_flow(struct server *server, const struct flow_event *event,
+                         struct tick_now now);
 /** Verdicts that have come. */
 void server_auth_advance(struct server *server, struct tick_now now);
 /** The verdict on a session's request, if it still waits for it. */

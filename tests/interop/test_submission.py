@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Users who log in with real clients: swaks over STARTTLS, curl and Python over TLS from the first octet on, with passwords in a file."""
+"""Users who log in with real clients: swaks over STARTTLS, curl and Python over TLS from the first octet on, with passwords in a file; and with
+a real Dovecot that knows the passwords."""
 import base64
 import os
+import signal
 import smtplib
 import ssl
 import subprocess
 
-from lab import BUILD, Lab, free_port, tool, wait_until
+from lab import BUILD, Lab, Skip, free_port, tool, wait_until
 
 lab = Lab('submission')
 PASSWORD = 'corr\u00e9ct horse'
@@ -110,6 +112,94 @@ def reloaded():
         with smtplib.SMTP_SSL('127.0.0.1', TLS_PORT, timeout=30, context=clear_context()) as other:
             other.ehlo()
             assert other.docmd('AUTH PLAIN ' + right)[0] == 535
+
+
+DOVECOT = '''
+base_dir = %(folder)s/dovecot/run
+state_dir = %(folder)s/dovecot/state
+log_path = %(folder)s/dovecot.log
+protocols =
+ssl = no
+default_internal_user = %(user)s
+default_internal_group = %(group)s
+default_login_user = %(user)s
+auth_mechanisms = plain login
+auth_failure_delay = 0
+passdb {
+  driver = passwd-file
+  args = scheme=PLAIN %(folder)s/dovecot/passwd
+}
+userdb {
+  driver = static
+  args = uid=5000 gid=5000 home=/nonexistent
+}
+service anvil {
+  unix_listener anvil-auth-penalty {
+    mode = 0
+  }
+}
+service auth {
+  unix_listener auth-client {
+    mode = 0666
+  }
+}
+'''
+dovecot = None
+
+
+def start_dovecot():
+    global dovecot
+    for name in ('run', 'state'):
+        os.makedirs(lab.path('dovecot', name), exist_ok=True)
+    lab.write('dovecot/passwd', 'alice@sender.test:%s\ncarol:secret\n' % PASSWORD)
+    config = lab.write('dovecot/dovecot.conf', DOVECOT % {'folder': lab.folder, 'user': 'nobody', 'group': 'nogroup'})
+    dovecot = lab.start([tool('dovecot'), '-F', '-c', config], 'dovecot-start.log', start_new_session=True)
+    wait_until(lambda: os.path.exists(lab.path('dovecot/run/auth-client')), 10, 'Dovecot listens')
+
+
+def stop_dovecot():
+    """With all its processes: the one that we talk to outlives its master otherwise, for as long as we are there."""
+    os.killpg(dovecot.pid, signal.SIGKILL)
+    lab.stop(dovecot)
+    os.unlink(lab.path('dovecot/run/auth-client'))
+
+
+def plain(name, password):
+    return 'AUTH PLAIN ' + base64.b64encode(('\0%s\0%s' % (name, password)).encode()).decode()
+
+
+@lab.check('Dovecot says who may log in; while it is away nobody can, and when it is back everybody may again')
+def with_dovecot():
+    if os.geteuid() != 0:
+        raise Skip('needs root')
+    tool('dovecot')
+    start_dovecot()
+    other = lab.relay(CONFIG.replace(str(TLS_PORT), str(free_port())) + 'auth: {dovecot: "@FOLDER@/dovecot/run/auth-client"}\n', 'second')
+
+    def login(name, password):
+        with smtplib.SMTP('127.0.0.1', other.port, timeout=30) as client:
+            client.starttls(context=clear_context())
+            client.ehlo()
+            code = client.docmd(plain(name, password))[0]
+            return code, client.docmd('MAIL FROM:<%s>' % name)[0] if '@' in name else 0
+
+    assert login('alice@sender.test', PASSWORD) == (235, 250)
+    assert login('carol', 'secret')[0] == 235
+    assert login('alice@sender.test', 'wrong') == (535, 530)
+    assert login('eve@sender.test', 'x') == (535, 530)
+    with smtplib.SMTP('127.0.0.1', other.port, timeout=30) as client:
+        client.starttls(context=clear_context())
+        client.ehlo()
+        assert client.docmd('AUTH LOGIN')[0] == 334
+        assert client.docmd(base64.b64encode(b'carol').decode())[0] == 334
+        assert client.docmd(base64.b64encode(b'secret').decode())[0] == 235
+    stop_dovecot()
+    wait_until(lambda: login('alice@sender.test', PASSWORD) == (454, 530), 10, 'Dovecot is missed')
+    start_dovecot()
+    wait_until(lambda: login('alice@sender.test', PASSWORD) == (235, 250), 10, 'Dovecot is found again')
+    status = other.status()['server']
+    assert status['auth.rejected'] == 2 and status['auth.unavailable'] >= 1 and status['auth.accepted'] == 4, status
+    stop_dovecot()
 
 
 lab.run()

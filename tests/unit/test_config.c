@@ -569,7 +569,10 @@ static void test_mistakes(void **state)
          "{name: p, members: [{source: a}]}]\ndefault_pool: p\n",
          "test.yaml:3: default_pool: there is a pool named default"},
         {"logins without users", "listen:\n- {address: \"192.0.2.1:587\", kind: submission}\n",
-         "test.yaml:2: listen[].auth: nobody can log in: `auth.users_file` is missing"},
+         "test.yaml:2: listen[].auth: nobody can log in: `auth.users_file` or `auth.dovecot` is "
+         "missing"},
+        {"two places for passwords", "auth: {users_file: /u, dovecot: /d}\n",
+         "test.yaml:1: auth.dovecot: expected this or `users_file`, not both"},
         {"logins in the clear",
          "listen:\n- {address: \"192.0.2.1:587\", auth: optional}\nauth: {users_file: /u}\n",
          "test.yaml:2: listen[].auth: needs `tls`: the password would travel in the clear"},

@@ -237,6 +237,7 @@ static void terms_are_judged_on_new_mail(void **state)
         {"sender=<>", 2},
         {"sender=A@x.EXAMPLE", 3},
         {"sender=a@y.example", 0},
+        {"user=alice", 0}, /* nobody was logged in */
         {"recipient=b@w", 1},
         {"recipient=b@w domain=v", 0},
         {"source=default", 5},

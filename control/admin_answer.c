@@ -5,6 +5,8 @@
  */
 #include "control/admin_answer.h"
 
+#include "control/confine.h"
+
 #include <string.h>
 #include <unistd.h>
 
@@ -141,6 +143,7 @@ void admin_status_finish(json_t *answer, uint32_t shard_count, tick_us uptime,
     json_object_set_new(answer, "version", json_string(ANGARIUM_VERSION));
     json_object_set_new(answer, "pid", json_integer(getpid()));
     json_object_set_new(answer, "cores", json_integer(shard_count));
+    json_object_set_new(answer, "confinement", confine_posture());
     json_object_set_new(answer, "uptime_s", json_integer((json_int_t)(uptime / TICK_S(1))));
     json_object_set_new(answer, "uptime_us", json_integer((json_int_t)uptime));
     if (records == NULL)

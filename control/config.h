@@ -197,6 +197,11 @@ struct config_http {
     const char *certificate, *key; /* PEM; NULL: no TLS */
 };
 
+struct config_confine {
+    const char *user; /* NULL: whoever started it */
+    bool has_calls_filter;
+};
+
 struct config {
     uint32_t line; /* of the document's first key */
     struct settings settings;
@@ -212,6 +217,8 @@ struct config {
     tick_us shutdown_timeout;
     const char *control_socket;
     struct config_http http;
+    struct config_confine confine;
+    uint32_t confine_line;
     uint32_t log_level; /* enum log_severity: the words are in its order */
 
     /* As written: settings are derived from these. */

@@ -35,6 +35,7 @@
 
 #include "base/log.h"
 #include "control/admin.h"
+#include "control/confine.h"
 #include "control/http.h"
 #include "control/keeper.h"
 #include "control/notify.h"
@@ -43,6 +44,7 @@
 
 #define DESCRIPTORS_BESIDE 256u /* files, eventfds, the control socket */
 #define FLOWS_MIN          64u
+#define LOW_PORTS          1024u /* below: only with CAP_NET_BIND_SERVICE */
 #define MESSAGE_BURST      64u
 
 #define RECORDS_STOP_SECONDS 2u
@@ -321,6 +323,32 @@ static void descriptors_raise(struct config *config)
              config->flow_count_max, config->flow_count_allowed, (uint64_t)limit.rlim_max);
 }
 
+static struct confine_options confine_options_of(const struct config *config)
+{
+    struct confine_options options = {
+        .user = config->confine.user,
+        .has_ports = config->dataplane_ports.count > 0,
+        .has_calls_filter = config->confine.has_calls_filter,
+    };
+
+    for (uint32_t i = 0; i < config->settings.listener_count; i++)
+        options.has_low_ports =
+            options.has_low_ports || config->settings.listeners[i].address.port < LOW_PORTS;
+    return options;
+}
+
+static bool confine(const struct config *config,
+                    enum err (*step)(const struct confine_options *options, char *ret_why))
+{
+    struct confine_options options = confine_options_of(config);
+    char why[CONFINE_WHY_SIZE];
+
+    if (step(&options, why) == ERR_OK)
+        return true;
+    log_line(LOG_FATAL, "%s", why);
+    return false;
+}
+
 static bool records_open(struct daemon *daemon)
 {
     const struct config_records *config = &daemon->config->records;
@@ -510,7 +538,7 @@ static int daemon_main(struct daemon *daemon)
     /* Listeners are opened last: who can connect to one finds the control socket as well. */
     bool is_open = records_open(daemon) && admin_open(daemon) && assembly_open(daemon) &&
                    keeper_open(daemon) && notify_open(daemon) && http_open(daemon) &&
-                   threads_start(daemon);
+                   threads_start(daemon) && confine(daemon->config, confine_calls);
 
     /* A thread that runs already is ended by exit(); nothing has been accepted before this. */
     if (!is_open) {
@@ -554,6 +582,8 @@ int main(int count, char **arguments)
     daemon.config = config;
     reload_init(&daemon.reload, path, config);
     descriptors_raise(config);
+    if (!confine(config, confine_user))
+        return EXIT_FAILURE;
     if (!signals_open(&daemon)) {
         log_line(LOG_FATAL, "cannot read signals: %s", strerror(errno));
         return EXIT_FAILURE;

@@ -30,6 +30,8 @@ LIBRARIES = {
     "openssl/": ["relay/tls", "relay/dkim_key.c", "relay/auth", "control/http_access.c"],
     "microhttpd": ["control/http"],
     "ncurses": ["control/cli_top"],
+    "seccomp": ["control/confine"],
+    "cap-ng": ["control/confine"],
     "crypt.h": ["relay/auth", "control/cli_user.c"],
     "liburing": ["queue/disk_uring"],
     "yaml": ["control/config_parse.c"],

@@ -27,6 +27,7 @@
 #include "control/admin_order_list.h"
 #include "control/admin_pattern.h"
 #include "control/admin_plane.h"
+#include "control/admin_probe.h"
 #include "control/admin_queue.h"
 #include "control/admin_site.h"
 #include "control/admin_site_order.h"
@@ -93,6 +94,84 @@ static bool job_refuse(struct admin *admin, struct admin_client *client, const c
     return false;
 }
 
+/* ---- answers that add up in their query ---- */
+
+static const char *site_order_finish(json_t *answer, const struct shard_query *query)
+{
+    return admin_site_order_finish(answer, query)
+               ? NULL
+               : "no such site is known (angarium site show), or no such order";
+}
+
+static const char *source_finish(json_t *answer, const struct shard_query *query)
+{
+    return admin_source_finish(answer, query) ? NULL : "no such source (angarium source show)";
+}
+
+static const char *explain_finish(json_t *answer, const struct shard_query *query)
+{
+    return admin_explain_finish(answer, query)
+               ? NULL
+               : "no such site or domain: nothing waits for it or was sent there lately";
+}
+
+static const char *probe_finish(json_t *answer, const struct shard_query *query)
+{
+    return admin_probe_finish(answer, query) ? NULL : "too many questions to the resolvers";
+}
+
+static const char *order_list_finish(json_t *answer, const struct shard_query *query)
+{
+    admin_order_list_finish(answer, query);
+    return NULL;
+}
+
+static const char *pattern_finish(json_t *answer, const struct shard_query *query)
+{
+    admin_pattern_finish(answer, query);
+    return NULL;
+}
+
+static const struct gathering {
+    bool (*owns)(const struct shard_query *query);
+    const char *(*finish)(json_t *answer, const struct shard_query *query); /* why not, or NULL */
+    void (*end)(struct shard_query *query);
+} gatherings[] = {
+    {admin_order_owns, admin_order_finish, admin_order_end},
+    {admin_order_list_owns, order_list_finish, admin_order_list_end},
+    {admin_site_order_owns, site_order_finish, admin_site_order_end},
+    {admin_source_owns, source_finish, admin_source_end},
+    {admin_pattern_owns, pattern_finish, admin_pattern_end},
+    {admin_explain_owns, explain_finish, admin_explain_end},
+    {admin_probe_owns, probe_finish, admin_probe_end},
+};
+
+/* NULL: its rows are added one by one. */
+static const struct gathering *gathering_of(const struct shard_query *query)
+{
+    for (uint32_t i = 0; i < COUNT_OF(gatherings); i++) {
+        if (gatherings[i].owns(query))
+            return &gatherings[i];
+    }
+    return NULL;
+}
+
+/* ---- requests ---- */
+
+static bool job_prepare_probe(struct admin *admin, struct admin_client *client, bool *ret_is_ready)
+{
+    char why[ADMIN_PROBE_WHY_SIZE];
+    enum admin_probe_kind kind =
+        admin_probe_prepare(job_verb(client), client->parsed, &admin->job.query, why);
+
+    *ret_is_ready = kind == ADMIN_PROBE_READY;
+    if (kind == ADMIN_PROBE_REFUSED) {
+        admin_probe_end(&admin->job.query);
+        admin_client_refuse(admin, client, why);
+    }
+    return kind != ADMIN_PROBE_NONE;
+}
+
 static bool job_prepare_site(struct admin *admin, struct admin_client *client, bool *ret_is_ready)
 {
     char why[ADMIN_SITE_WHY_SIZE] = "no memory";
@@ -147,7 +226,8 @@ static bool job_prepare(struct admin *admin, struct admin_client *client)
     } else if (job_prepare_site(admin, client, &is_ready)) {
         if (!is_ready)
             return false;
-    } else if (job_prepare_source(admin, client, &is_ready)) {
+    } else if (job_prepare_source(admin, client, &is_ready) ||
+               job_prepare_probe(admin, client, &is_ready)) {
         if (!is_ready)
             return false;
     } else if ((kind = admin_order_prepare(verb, client->parsed, &job->query, why)) !=
@@ -189,18 +269,9 @@ static void job_end(struct admin *admin)
         admin_order_log(&job->query, job->filter);
     free(job->filter);
     admin_queue_end(&job->query);
-    if (admin_order_owns(&job->query))
-        admin_order_end(&job->query);
-    else if (admin_order_list_owns(&job->query))
-        admin_order_list_end(&job->query);
-    else if (admin_site_order_owns(&job->query))
-        admin_site_order_end(&job->query);
-    else if (admin_source_owns(&job->query))
-        admin_source_end(&job->query);
-    else if (admin_pattern_owns(&job->query))
-        admin_pattern_end(&job->query);
-    else if (admin_explain_owns(&job->query))
-        admin_explain_end(&job->query);
+    const struct gathering *gathering = gathering_of(&job->query);
+    if (gathering != NULL)
+        gathering->end(&job->query);
     else if (job->query.kind == SHARD_QUERY_TRANSFER)
         admin_site_end(&job->query);
     else if (!job->is_capture)
@@ -277,10 +348,8 @@ static void job_begin(struct admin *admin, struct admin_client *client)
     json_object_set_new(job->answer, "ok", json_true());
     if (job->query.kind == SHARD_QUERY_QUEUE_SUMMARY)
         job->groups = json_object();
-    else if (job->query.kind != SHARD_QUERY_STATUS && !admin_order_owns(&job->query) &&
-             !admin_order_list_owns(&job->query) && !job->is_capture &&
-             !admin_site_order_owns(&job->query) && !admin_pattern_owns(&job->query) &&
-             !admin_source_owns(&job->query) && !admin_explain_owns(&job->query))
+    else if (job->query.kind != SHARD_QUERY_STATUS && !job->is_capture &&
+             gathering_of(&job->query) == NULL)
         job->rows = json_array();
     client->state = ADMIN_CLIENT_WORKING;
     job_ask(admin);
@@ -435,12 +504,8 @@ static void job_finish(struct admin *admin, tick_us now)
         admin_status_finish(job->answer, admin->options.shard_count, now - admin->started,
                             admin->options.records == NULL ? NULL : &records);
     }
-    if (admin_pattern_owns(&job->query))
-        admin_pattern_finish(job->answer, &job->query);
-    else if (job->query.kind == SHARD_QUERY_QUEUE_SUMMARY)
+    if (job->query.kind == SHARD_QUERY_QUEUE_SUMMARY)
         admin_summary_finish(job->answer, job->groups, job->query.by, job->limit);
-    else if (admin_order_list_owns(&job->query))
-        admin_order_list_finish(job->answer, &job->query);
     else if (job->query.kind == SHARD_QUERY_QUEUE_CAT)
         admin_cat_finish(job->answer, &job->query);
     else if (job->is_stream)
@@ -451,21 +516,12 @@ static void job_finish(struct admin *admin, tick_us now)
         job->query.kind == SHARD_QUERY_QUEUE_CAT
             ? !admin_cat_is_over(&job->query)
             : job->query.kind == SHARD_QUERY_QUEUE_SHOW && json_array_size(job->rows) == 0;
-    const char *why =
-        admin_order_owns(&job->query) ? admin_order_finish(job->answer, &job->query) : NULL;
+    const struct gathering *gathering = gathering_of(&job->query);
+    const char *why = gathering == NULL ? NULL : gathering->finish(job->answer, &job->query);
     if (why != NULL)
         admin_client_refuse(admin, client, why);
     else if (is_nowhere)
         admin_client_refuse(admin, client, "no such message in the queue");
-    else if (admin_source_owns(&job->query) && !admin_source_finish(job->answer, &job->query))
-        admin_client_refuse(admin, client, "no such source (angarium source show)");
-    else if (admin_explain_owns(&job->query) && !admin_explain_finish(job->answer, &job->query))
-        admin_client_refuse(
-            admin, client, "no such site or domain: nothing waits for it or was sent there lately");
-    else if (admin_site_order_owns(&job->query) &&
-             !admin_site_order_finish(job->answer, &job->query))
-        admin_client_refuse(admin, client,
-                            "no such site is known (angarium site show), or no such order");
     else
         admin_client_answer(admin, client, json_incref(job->answer));
     job_abandon(admin); /* a list that has all its rows may stand in mid-walk */
@@ -546,9 +602,7 @@ static bool job_add(struct admin *admin)
         job->row_count = json_array_size(job->rows);
         return true;
     case SHARD_QUERY_TRANSFER:
-        if (admin_order_owns(&job->query) || admin_order_list_owns(&job->query) ||
-            admin_site_order_owns(&job->query) || admin_pattern_owns(&job->query) ||
-            admin_source_owns(&job->query) || admin_explain_owns(&job->query))
+        if (gathering_of(&job->query) != NULL)
             return true; /* it adds up in the query */
         admin_site_add(job->rows, &job->query, job->shard, (uint32_t)job->limit);
         job->row_count = json_array_size(job->rows);

@@ -31,7 +31,7 @@ enum status { STATUS_OK = 0, STATUS_FAILED = 1, STATUS_USAGE = 2 };
 
 struct cli {
     const char *socket_path;
-    bool is_json, is_reference, is_dry_run, is_keep;
+    bool is_json, is_reference, is_dry_run, is_keep, is_host;
     const char *limit; /* NULL: not given, as the next three */
     const char *file, *count, *seconds, *by, *reason, *duration, *to;
     const char *part;               /* of a message; NULL: all of it */
@@ -90,6 +90,8 @@ static json_t *request_new(const struct cli *cli, const struct verb *verb)
         json_object_set_new(request, "seconds", json_integer(atoll(cli->seconds)));
     if (cli->by != NULL)
         json_object_set_new(request, "by", json_string(cli->by));
+    if (cli->is_host)
+        json_object_set_new(request, "host", json_true());
     return request;
 }
 
@@ -451,6 +453,11 @@ static const struct verb verbs[] = {
     {"explain", 1, 1, "ID|SITE|DOMAIN",
      "why mail goes, or does not: every limit in force, and which one binds now", explain_verb,
      cli_explain_print},
+    {"route", 1, 1, "ADDRESS|DOMAIN", "where mail for it would go now, and why", relay_verb,
+     cli_probe_print},
+    {"dns lookup", 1, 1, "NAME [--host]",
+     "the mail exchangers of a domain as the relay resolves them, or the addresses of a host",
+     relay_verb, cli_probe_print},
     {"site show", 0, 1, "[NAME] [--limit N]",
      "sites: limits, what is used of them, which rate binds", relay_verb, cli_site_show_print},
     {"site suspend", 1, 1, "NAME --duration TIME --reason TEXT [--dry-run]",
@@ -563,6 +570,8 @@ static bool arguments_read(struct cli *cli, int count, char **arguments,
             cli->is_reference = true;
         else if (strcmp(arguments[i], "--dry-run") == 0)
             cli->is_dry_run = true;
+        else if (strcmp(arguments[i], "--host") == 0)
+            cli->is_host = true;
         else if (strcmp(arguments[i], "--keep") == 0)
             cli->is_keep = true;
         else if (option_take(arguments, count, &i, "-s", &cli->socket_path) ||

@@ -14,6 +14,7 @@ void cli_site_show_print(const json_t *answer, wall_us now, FILE *out);
 void cli_site_patterns_print(const json_t *answer, wall_us now, FILE *out);
 void cli_site_order_print(const json_t *answer, wall_us now, FILE *out);
 void cli_explain_print(const json_t *answer, wall_us now, FILE *out);
+void cli_probe_print(const json_t *answer, wall_us now, FILE *out);
 void cli_source_print(const json_t *answer, wall_us now, FILE *out);
 void cli_flows_print(const json_t *answer, wall_us now, FILE *out);
 void cli_counters_print(const json_t *answer, wall_us now, FILE *out);

@@ -22,7 +22,8 @@ static const struct {
 } roles[] = {
     {"status", HTTP_ROLE_VIEWER},        {"queue summary", HTTP_ROLE_VIEWER},
     {"queue list", HTTP_ROLE_VIEWER},    {"queue show", HTTP_ROLE_VIEWER},
-    {"explain", HTTP_ROLE_VIEWER},       {"site show", HTTP_ROLE_VIEWER},
+    {"explain", HTTP_ROLE_VIEWER},       {"route", HTTP_ROLE_VIEWER},
+    {"dns lookup", HTTP_ROLE_VIEWER},    {"site show", HTTP_ROLE_VIEWER},
     {"site patterns", HTTP_ROLE_VIEWER}, {"source show", HTTP_ROLE_VIEWER},
     {"flows", HTTP_ROLE_VIEWER},         {"counters", HTTP_ROLE_VIEWER},
     {"capture", HTTP_ROLE_NONE},         {"capture stop", HTTP_ROLE_NONE},

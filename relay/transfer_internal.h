@@ -7,6 +7,7 @@
 #include "relay/handover.h"
 #include "relay/source.h"
 #include "relay/transfer.h"
+#include "relay/transfer_probe.h"
 
 /*
  * Shared by the files of the transfer: transfer.c (hub and intake), transfer_line.c (a line's way
@@ -221,7 +222,27 @@ struct transfer {
     bool is_draining, is_adopting;
 };
 
+/* transfer_probe.c */
+/* Whom an answer of DNS is for: a line by its address, or a probe by its own, which is even, and
+ * one. */
+static inline uint64_t transfer_probe_user(const struct transfer_probe *probe)
+{
+    return (uint64_t)(uintptr_t)probe | 1u;
+}
+
+static inline struct transfer_probe *transfer_probe_of(uint64_t user)
+{
+    return (user & 1u) == 0 ? NULL : (struct transfer_probe *)(uintptr_t)(user & ~(uint64_t)1);
+}
+
+void transfer_probe_on_dns(struct transfer_probe *probe);
+
 /* transfer_line.c */
+/** Is every address of the host known not to answer? */
+bool transfer_host_is_dead(const struct transfer *transfer, const struct mx_host *host);
+/** The hosts that a route lists. Errors: as mx_lookup(), with `user`. */
+enum err transfer_route_resolve(struct transfer *transfer, const struct settings_route *route,
+                                uint64_t user, struct mx_answer *ret_answer) MUST_CHECK;
 void transfer_lines_run(struct transfer *transfer);
 /** Back to the queue, from its place or from no list. */
 void transfer_line_finish(struct transfer *transfer, struct transfer_line *line);

@@ -139,10 +139,9 @@ static void transfer_hosts_shuffle(struct transfer *transfer, struct mx_answer *
 
 /* The hosts a route lists, looked up one by one; each answer comes from the cache when we are woken
  * and start over. */
-static enum err transfer_route_resolve(struct transfer *transfer, struct transfer_line *line,
-                                       struct mx_answer *ret_answer)
+enum err transfer_route_resolve(struct transfer *transfer, const struct settings_route *route,
+                                uint64_t user, struct mx_answer *ret_answer)
 {
-    const struct settings_route *route = line->route;
     const struct settings_host *unresolved[MX_HOST_MAX];
     uint32_t unresolved_count = 0;
     struct mx_answer one;
@@ -158,9 +157,9 @@ static enum err transfer_route_resolve(struct transfer *transfer, struct transfe
             found->addresses[0].port = host->port;
             (void)snprintf(found->name, sizeof(found->name), "%s", host->name);
         } else {
-            enum err err = mx_lookup_host(transfer->options.dns, &transfer->settings->mx,
-                                          span_from_text(host->name), host->port,
-                                          (uint64_t)(uintptr_t)line, transfer->now, &one);
+            enum err err =
+                mx_lookup_host(transfer->options.dns, &transfer->settings->mx,
+                               span_from_text(host->name), host->port, user, transfer->now, &one);
             if (err == ERR_AGAIN)
                 return err;
             if (err != ERR_OK || one.verdict != MX_OK || one.host_count == 0) {
@@ -184,6 +183,16 @@ static enum err transfer_route_resolve(struct transfer *transfer, struct transfe
     return ERR_OK;
 }
 
+bool transfer_host_is_dead(const struct transfer *transfer, const struct mx_host *host)
+{
+    bool is_dead = host->address_count > 0;
+
+    for (uint32_t a = 0; a < host->address_count && is_dead; a++)
+        is_dead = site_host_is_dead(transfer->sites, &host->addresses[a],
+                                    sizeof(host->addresses[a]), transfer->now.tick);
+    return is_dead;
+}
+
 /* Hosts all of whose addresses failed lately are tried last, in their old order. */
 static void transfer_hosts_demote_dead(struct transfer *transfer, struct mx_answer *answer)
 {
@@ -192,11 +201,7 @@ static void transfer_hosts_demote_dead(struct transfer *transfer, struct mx_answ
 
     for (uint32_t i = 0; i < answer->host_count; i++) {
         const struct mx_host *host = &answer->hosts[i];
-        bool is_dead = host->address_count > 0;
-        for (uint32_t a = 0; a < host->address_count && is_dead; a++)
-            is_dead = site_host_is_dead(transfer->sites, &host->addresses[a],
-                                        sizeof(host->addresses[a]), transfer->now.tick);
-        if (is_dead)
+        if (transfer_host_is_dead(transfer, host))
             dead[dead_count++] = *host;
         else if (alive_count++ != i)
             answer->hosts[alive_count - 1] = *host;
@@ -254,7 +259,8 @@ static void transfer_line_resolve(struct transfer *transfer, struct transfer_lin
                 RECIPIENT_FAILED, 550, {5, 7, 1}, line->route->refuse_text, true, 0});
         return;
     case SETTINGS_ROUTE_HOSTS:
-        err = transfer_route_resolve(transfer, line, &line->answer);
+        err =
+            transfer_route_resolve(transfer, line->route, (uint64_t)(uintptr_t)line, &line->answer);
         break;
     case SETTINGS_ROUTE_MX:
         err = mx_lookup(transfer->options.dns, &settings->mx, domain, (uint64_t)(uintptr_t)line,
@@ -289,6 +295,10 @@ void transfer_on_dns(struct transfer *transfer, uint64_t user, struct tick_now n
 {
     struct transfer_line *line = (struct transfer_line *)(uintptr_t)user;
     transfer->now = now;
+    if (transfer_probe_of(user) != NULL) {
+        transfer_probe_on_dns(transfer_probe_of(user));
+        return;
+    }
     if (line->state != TRANSFER_LINE_RESOLVING)
         return; /* woken already for an answer that came first */
     TAILQ_REMOVE(&transfer->resolving, line, link);

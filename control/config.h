@@ -236,7 +236,7 @@ struct config {
     struct option_list pool_header_from; /* struct flow_prefix */
     struct option_list relay_from;       /* struct flow_prefix, as deny and allow */
     struct option_list classes, class_rules;
-    const char *class_header, *class_default;
+    const char *class_header, *class_default, *pool_header;
     struct option_list deny, allow;
     struct option_list resolvers; /* struct flow_address, as the next two */
     struct option_list own_addresses;

@@ -131,8 +131,8 @@ enum err config_classes_assemble(struct config *config, struct config_report *re
         config_complain(report, 0, "class_header", "is no name of a header field");
     else if (config->class_header != NULL && !config_is_own_field(config->class_header))
         config_complain(report, 0, "class_header", "is cut out of mail: it must begin with X-");
-    else if (config->class_header != NULL && config->settings.pool_header != NULL &&
-             strcasecmp(config->class_header, config->settings.pool_header) == 0)
+    else if (config->class_header != NULL && config->pool_header != NULL &&
+             strcasecmp(config->class_header, config->pool_header) == 0)
         config_complain(report, 0, "class_header", "is `pool_header`, too");
     TRY(rules_take(config, report));
     header_take(config);

@@ -286,11 +286,15 @@ static void rest_check(const struct config *config, struct config_report *report
 
 enum err config_sources_assemble(struct config *config, struct config_report *report)
 {
-    const char *header = config->settings.pool_header;
+    const char *header = config->pool_header;
+    bool has_header = header != NULL && header[0] != '\0';
 
-    if (header != NULL && header[0] != '\0' && !config_is_own_field(header))
+    if (has_header && !config_is_own_field(header))
         config_complain(report, config->pool_header_line, "pool_header.name",
                         "is cut out of mail: it must begin with X-");
+    config->settings.header.fields[HEADER_POOL].name = has_header ? header : NULL;
+    config->settings.header.fields[HEADER_POOL].is_cut = true;
+    config->settings.header.fields[HEADER_POOL].is_lenient = true;
     rest_check(config, report);
     TRY(sources_make(config, report));
     TRY(pools_make(config, report));

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading and cutting out header fields in a stream.
+ * Reading and cutting out header fields in a stream. What is an order to us is cut out whatever
+ * client it comes from: who may not give it here must not give it at the next hop, either.
  *
  *   START   at the beginning of a line: nothing is known of it
  *   NAME    what came of it is held back: it may become the name of a field we look for
@@ -11,6 +12,7 @@
  *   DONE    behind the header, or nothing is looked for: nothing is done any more
  *
  *   START -octet of a name-> NAME -blank behind all of it-> COLON     NAME, COLON -":"-> VALUE
+ *   NAME -blank behind all of a lenient one-> VALUE
  *   START, NAME, COLON -another octet-> REST      REST, VALUE -LF-> START -CR-> EMPTY -LF-> DONE
  *   START -blank-> VALUE behind a field that was found, else REST
  *
@@ -20,9 +22,10 @@
  *   2. What is held back is the beginning of a name, and blanks: at most HELD_MAX octets.
  *   3. The split of the input changes nothing.
  *   4. Of several fields of one name the first counts; all are cut out.
+ *   5. Of a lenient field no line is left that others may read as one (RFC 5322 section 4.5).
  *
- * As long as a line is undecided (START, NAME, COLON) octets come one at a time; for most lines
- * that is the first one only.
+ * As long as a line is undecided (START, NAME, COLON) octets come one at a time. Most lines are
+ * decided by their first octet, before it is scanned: they come whole.
  */
 #include "relay/header_reader.h"
 
@@ -55,16 +58,6 @@ static bool is_undecided(const struct header_reader *reader)
     return reader->state <= COLON || reader->state == EMPTY;
 }
 
-uint32_t header_reader_wants(const struct header_reader *reader, struct span octets)
-{
-    if (reader->state == DONE || octets.size == 0)
-        return octets.size;
-    if (is_undecided(reader))
-        return 1;
-    const uint8_t *end = memchr(octets.data, '\n', octets.size);
-    return end == NULL ? octets.size : (uint32_t)(end - octets.data) + 1;
-}
-
 /* ---- undecided ---- */
 
 static void value_add(struct header_reader *reader, uint8_t octet)
@@ -73,6 +66,14 @@ static void value_add(struct header_reader *reader, uint8_t octet)
 
     if (!reader->is_first || value->is_too_long || octet == '\r' || octet == '\n')
         return;
+    if (reader->is_colon_due) {
+        reader->is_colon_due = is_blank(octet);
+        if (octet == ':')
+            reader->unclear &= ~(1u << reader->field);
+        else
+            value->is_too_long = !is_blank(octet); /* a word in its place: there is no value */
+        return;
+    }
     if (value->size == 0 && is_blank(octet))
         return;
     if (value->size == HEADER_VALUE_MAX)
@@ -111,12 +112,18 @@ static bool is_cutting(const struct header_reader *reader)
     return reader->state == VALUE && reader->names->fields[reader->field].is_cut;
 }
 
-static void field_begin(struct header_reader *reader)
+/* Behind the name of a field, and this octet behind it. */
+static void field_begin(struct header_reader *reader, uint32_t field, bool has_colon)
 {
+    uint32_t bit = 1u << field;
+
     reader->state = VALUE;
+    reader->field = (uint8_t)field;
     reader->is_in_field = true;
-    reader->is_first = !header_reader_has(reader, (enum header_field)reader->field);
-    reader->seen |= 1u << reader->field;
+    reader->is_first = !(reader->seen & bit);
+    reader->is_colon_due = !has_colon;
+    reader->unclear |= has_colon ? reader->seen & bit : bit;
+    reader->seen |= bit;
 }
 
 /* The state behind an octet at the beginning of a line. */
@@ -139,9 +146,9 @@ static void name_go_on(struct header_reader *reader, uint8_t octet)
 {
     uint32_t found = reader->state == COLON ? reader->field : name_found(reader);
 
-    if (found < HEADER_FIELD_COUNT && octet == ':') {
-        reader->field = (uint8_t)found;
-        field_begin(reader);
+    bool is_lenient = found < HEADER_FIELD_COUNT && reader->names->fields[found].is_lenient;
+    if (found < HEADER_FIELD_COUNT && (octet == ':' || (is_lenient && is_blank(octet)))) {
+        field_begin(reader, found, octet == ':');
         return;
     }
     if (found < HEADER_FIELD_COUNT && is_blank(octet) && reader->held_size < HELD_MAX) {
@@ -192,6 +199,24 @@ static uint32_t octet_feed(struct header_reader *reader, uint8_t octet, uint8_t 
 
 /* ---- steps ---- */
 
+/* By this octet, the first of a line, it is nothing to us: it is not the end of the header, goes on
+ * with nothing, and begins no name. */
+static bool line_is_other(const struct header_reader *reader, uint8_t octet)
+{
+    return reader->state == START && !is_blank(octet) && octet != '\r' &&
+           names_left(reader, octet) == 0;
+}
+
+uint32_t header_reader_wants(const struct header_reader *reader, struct span octets)
+{
+    if (reader->state == DONE || octets.size == 0)
+        return octets.size;
+    if (is_undecided(reader) && !line_is_other(reader, octets.data[0]))
+        return 1;
+    const uint8_t *end = memchr(octets.data, '\n', octets.size);
+    return end == NULL ? octets.size : (uint32_t)(end - octets.data) + 1;
+}
+
 /* Octets of a line that is decided. */
 static void run_feed(struct header_reader *reader, struct span octets)
 {
@@ -212,6 +237,10 @@ struct smtp_body_step header_reader_step(struct header_reader *reader, struct sp
     *ret_is_borrowed = false;
     if (reader->state == DONE)
         return step;
+    if (parts[0].size > 0 && line_is_other(reader, parts[0].data[0])) {
+        reader->is_in_field = false;
+        reader->state = REST;
+    }
     if (!is_undecided(reader)) {
         bool is_cut = is_cutting(reader);
         run_feed(reader, parts[0]);
@@ -240,7 +269,7 @@ struct smtp_body_step header_reader_step(struct header_reader *reader, struct sp
 
 struct span header_reader_finish(struct header_reader *reader, struct span before, struct span rest)
 {
-    uint32_t size = before.size;
+    uint32_t size = before.size, put = before.size + rest.size;
 
     CHECK(before.size <= HELD_MAX + HEADER_PART_MAX && rest.size <= HEADER_PART_MAX);
     CHECK(before.size == 0 || reader->held_size == 0);
@@ -250,6 +279,8 @@ struct span header_reader_finish(struct header_reader *reader, struct span befor
         size += octet_feed(reader, rest.data[i], reader->out + size);
     memcpy(reader->out + size, reader->held, reader->held_size);
     size += reader->held_size;
+    reader->cut_size += put;
+    reader->cut_size -= size;
     reader->state = DONE;
     reader->held_size = 0;
     return span_of(reader->out, size);

@@ -10,6 +10,7 @@
  */
 enum header_field {
     HEADER_CLASS,            /* the priority class; its name is configured, it is cut out */
+    HEADER_POOL,             /* the pool of sources; as the class */
     HEADER_LIST_UNSUBSCRIBE, /* RFC 2369 */
     HEADER_PRECEDENCE,
     HEADER_FIELD_COUNT
@@ -23,6 +24,7 @@ struct header_names {
     struct {
         const char *name; /* NULL: not looked for; at most HEADER_NAME_MAX octets */
         bool is_cut;
+        bool is_lenient; /* a blank behind the name makes a line the field, with a colon or not */
     } fields[HEADER_FIELD_COUNT];
 };
 
@@ -30,11 +32,13 @@ struct header_reader {
     const struct header_names *names;
     uint8_t state; /* enum in header_reader.c */
     uint8_t held_size;
-    uint8_t field;          /* enum header_field: the one that was found last */
-    bool is_in_field;       /* a continuation line would belong to it */
-    bool is_first;          /* it is the first of its name: its value counts */
-    uint32_t matches, seen; /* bits by enum header_field: may be what is held; were found */
-    uint64_t cut_size;      /* octets cut out, and held back */
+    uint8_t field;     /* enum header_field: the one that was found last */
+    bool is_in_field;  /* a continuation line would belong to it */
+    bool is_first;     /* it is the first of its name: its value counts */
+    bool is_colon_due; /* of a lenient one nothing but blanks was read behind its name */
+    /* Bits by enum header_field: may be what is held; were found; are not clear. */
+    uint32_t matches, seen, unclear;
+    uint64_t cut_size; /* octets cut out, and held back */
     uint8_t held[HEADER_NAME_MAX + 8], out[2 * HEADER_NAME_MAX + 2 * HEADER_PART_MAX + 16];
     struct header_value {
         bool is_too_long;
@@ -72,6 +76,12 @@ struct span header_reader_finish(struct header_reader *reader, struct span befor
 static inline bool header_reader_has(const struct header_reader *reader, enum header_field field)
 {
     return reader->seen >> field & 1;
+}
+/** There was one such field, not more, and its colon was where one belongs. */
+static inline bool header_reader_is_clear(const struct header_reader *reader,
+                                          enum header_field field)
+{
+    return header_reader_has(reader, field) && !(reader->unclear >> field & 1);
 }
 /** Its value, unfolded, without blanks at the ends; empty when there was none, or it was too long.
  */

@@ -225,7 +225,6 @@ struct settings {
     const struct reaction_set *reactions; /* NULL: no patterns */
     const struct settings_pool_rule *pool_rules;
     uint32_t pool_rule_count;
-    const char *pool_header; /* field that names the pool; NULL: none does */
     const struct flow_prefix *pool_header_from;
     uint32_t pool_header_from_count;
     enum settings_pool_unknown pool_unknown;

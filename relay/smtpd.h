@@ -12,7 +12,6 @@
 #include "relay/record.h"
 #include "relay/settings.h"
 #include "relay/smtp_body.h"
-#include "relay/smtp_strip.h"
 #include "relay/tally.h"
 
 /*
@@ -99,9 +98,8 @@ struct smtpd_transaction {
     struct smtp_body body;
     struct smtp_header header;
     struct header_reader fields;
-    struct smtp_strip *strip; /* NULL: no field is to be taken out */
-    uint64_t content_size;    /* of the client's content */
-    uint32_t received_size;   /* of our own header field in front of it */
+    uint64_t content_size;  /* of the client's content */
+    uint32_t received_size; /* of our own header field in front of it */
     tick_us deadline;
     uint16_t failure; /* enum smtpd_reply: the message is refused with it; 0: it is good so far */
     bool is_begun;    /* smtpd_begun() said yes */

@@ -34,7 +34,6 @@ static void body_begin(struct smtpd_session *session, bool is_data)
     smtp_body_init(&transaction->body, is_data, listener->bare_lf == SETTINGS_BARE_LF_NORMALIZE,
                    listener->limits.text_line_size_max, SMTP_BODY_BEST);
     smtp_header_init(&transaction->header);
-    smtpd_pool_begin(session);
     header_reader_init(&transaction->fields, &session->settings->header);
 }
 
@@ -141,9 +140,8 @@ static enum smtpd_reply content_judge(const struct smtpd_session *session)
         return SMTPD_REPLY_CONTENT_OCTETS;
     if ((flags & SMTP_BODY_LONG_LINE) && listener->long_lines == SETTINGS_LONG_LINES_REJECT)
         return SMTPD_REPLY_CONTENT_LINE;
-    uint64_t taken = transaction->fields.cut_size;
-    taken += transaction->strip == NULL ? 0 : transaction->strip->size;
-    if (transaction->content_size + taken > listener->limits.message_size_max)
+    if (transaction->content_size + transaction->fields.cut_size >
+        listener->limits.message_size_max)
         return SMTPD_REPLY_SIZE_MAX;
     /*= rfc5321#section-6.3
      * Simple counting of the number of "Received:" header fields ... is an effective method of
@@ -173,9 +171,7 @@ static struct smtp_body_step content_scan(struct smtpd_session *session, struct 
     if (transaction->failure != 0)
         return smtp_body_scan(&transaction->body, octets);
     struct span part = span_head(octets, header_reader_wants(&transaction->fields, octets));
-    bool has_pool = transaction->strip != NULL && !transaction->header.is_done;
-    struct smtp_body_step step =
-        has_pool ? smtpd_pool_scan(transaction, part) : smtp_body_scan(&transaction->body, part);
+    struct smtp_body_step step = smtp_body_scan(&transaction->body, part);
     step = header_reader_step(&transaction->fields, part, &step, ret_is_borrowed);
     content_add(transaction, span_head(part, step.pass));
     content_add(transaction, step.insert);
@@ -276,8 +272,8 @@ static void content_finish(struct smtpd_session *session, struct smtpd_body_step
     struct smtpd_transaction *transaction = session->transaction;
     struct span before = step->insert;
 
-    struct span rest = smtpd_pool_finish(transaction, smtp_body_finish(&transaction->body));
-    step->insert = header_reader_finish(&transaction->fields, before, rest);
+    step->insert =
+        header_reader_finish(&transaction->fields, before, smtp_body_finish(&transaction->body));
     step->is_borrowed = true;
     content_add(transaction, span_skip(step->insert, before.size));
     transaction->failure = (uint16_t)content_judge(session);

@@ -69,12 +69,6 @@ void smtpd_on_bdat(struct smtpd_context *context, struct smtpd_session *session,
                    const struct smtpd_line *line, struct tick_now now);
 
 /* smtpd_pool.c */
-/** The field that names a pool is to be taken out of the message that begins. */
-void smtpd_pool_begin(struct smtpd_session *session);
-/** Scan a part of the header, from which the field is taken out. */
-struct smtp_body_step smtpd_pool_scan(struct smtpd_transaction *transaction, struct span octets);
-/** What is held back, and `rest` behind it, end the message. */
-struct span smtpd_pool_finish(struct smtpd_transaction *transaction, struct span rest);
 /** The message is whole: its pool is in the envelope. SMTPD_REPLY_OK, or why it is refused. */
 enum smtpd_reply smtpd_pool_choose(struct smtpd_context *context, struct smtpd_session *session);
 

@@ -48,7 +48,7 @@ void harness_init(struct harness *harness)
                                           .relay_from_count = 1,
                                           .pools = &pool,
                                           .pool_count = 1,
-                                          .pool_header = "x-pool",
+                                          .header.fields[HEADER_POOL] = {"x-pool", true, true},
                                           .routes = harness->routes,
                                           .route_count = 4,
                                           .auth = {.failure_max = 3, .timeout = TICK_S(30)},

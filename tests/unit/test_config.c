@@ -357,7 +357,7 @@ static void test_full_file(void **state)
         "default",
         settings_pool_choose(settings, &listener, SPAN_LITERAL("example.net"), (struct span){0})
             ->name);
-    assert_string_equal("x-angarium-pool", settings->pool_header);
+    assert_string_equal("x-angarium-pool", settings->header.fields[HEADER_POOL].name);
     assert_true(settings_pool_header_is_allowed(settings, &client));
     client = ip("11.0.0.0", 0);
     assert_false(settings_pool_header_is_allowed(settings, &client));

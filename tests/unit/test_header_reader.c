@@ -15,9 +15,10 @@
 #define N64 "x234567890123456789012345678901234567890123456789012345678901234"
 
 static const struct header_names names = {
-    .fields = {[HEADER_CLASS] = {"X-Class", true},
-               [HEADER_LIST_UNSUBSCRIBE] = {"X-Class-List", false},
-               [HEADER_PRECEDENCE] = {"Precedence", false}}};
+    .fields = {[HEADER_CLASS] = {"X-Class", true, false},
+               [HEADER_POOL] = {"X-Pool", true, true},
+               [HEADER_LIST_UNSUBSCRIBE] = {"X-Class-List", false, false},
+               [HEADER_PRECEDENCE] = {"Precedence", false, false}}};
 
 struct result {
     struct header_reader reader;
@@ -102,6 +103,13 @@ static const struct {
     {"bare LF", "A: b\nX-Class: bulk\nC: d\n\nX-Class: a\n", "A: b\r\nC: d\r\n\r\nX-Class: a\r\n",
      "bulk", NULL, true},
     {"bare CR", "X-Class: a\rb\r\nX\r-Class: c\r\n\r\n", "X -Class: c\r\n\r\n", "a b", NULL, true},
+    {"bare LF in front of others", "X-Pool: a\nX\nX-\nX-P\nB: 2\n", "X\r\nX-\r\nX-P\r\nB: 2\r\n",
+     NULL, NULL, true},
+    {"dots at the beginning of a line", ".\r\n.A: b\r\nX-Class: a\r\n..\r\n\r\n",
+     ".\r\n.A: b\r\n..\r\n\r\n", "a", NULL, false},
+    {"CR in front of a colon", "X-Pool\r: a\nX-Class\r: b\n\n", "\r\n", "b", NULL, true},
+    {"CR in front of a field", "A: b\n\rX-Class: a\n\n", "A: b\r\n X-Class: a\r\n\r\n", NULL, NULL,
+     true},
     {"CR at the end", "X-Class-List: a\r", "X-Class-List: a ", NULL, "a", true},
 };
 
@@ -148,7 +156,7 @@ static void without_names_nothing_is_done(void **state)
 /* Goal: the longest name that may be configured, and blanks behind it, fit. */
 static void longest_name_is_found(void **state)
 {
-    static const struct header_names longest = {.fields = {[HEADER_CLASS] = {N64, true}}};
+    static const struct header_names longest = {.fields = {[HEADER_CLASS] = {N64, true, false}}};
     static struct result result;
 
     (void)state;
@@ -159,6 +167,80 @@ static void longest_name_is_found(void **state)
     assert_string_equal(N64 "     : a\r\n\r\n", result.content);
     read_through(&longest, N64 "5: a\r\n\r\n", 7, false, &result);
     assert_string_equal(N64 "5: a\r\n\r\n", result.content);
+}
+
+/* ---- lenient fields ---- */
+
+/* In pieces of any size: what is left, and what is found. */
+static const struct {
+    const char *name, *in, *out, *pool; /* NULL: no such field */
+    bool is_clear;
+} lenient_rows[] = {
+    {"none", "Subject: a\r\n\r\n", "Subject: a\r\n\r\n", NULL, false},
+    {"alone", "X-Pool: bulk\r\n", "", "bulk", true},
+    {"between others", "A: 1\r\nX-Pool: bulk\r\nB: 2\r\n", "A: 1\r\nB: 2\r\n", "bulk", true},
+    {"any case", "x-POOL:Bulk\r\nB: 2\r\n", "B: 2\r\n", "Bulk", true},
+    {"blanks around", "X-Pool: \t bulk \t \r\n", "", "bulk", true},
+    {"blank in front of the colon", "X-Pool \t: bulk\r\nB: 2\r\n", "B: 2\r\n", "bulk", true},
+    {"folded", "X-Pool:\r\n bulk\r\n\t\r\nB: 2\r\n", "B: 2\r\n", "bulk", true},
+    {"folded in the middle", "X-Pool: bu\r\n lk\r\nB: 2\r\n", "B: 2\r\n", "bu lk", true},
+    {"folded in front of the colon", "X-Pool\r\n : bulk\r\nB: 2\r\n",
+     "X-Pool\r\n : bulk\r\nB: 2\r\n", NULL, false},
+    {"repeated", "X-Pool: a\r\nX-Pool: b\r\nB: 2\r\n", "B: 2\r\n", "a", false},
+    {"no value", "X-Pool:\r\nB: 2\r\n", "B: 2\r\n", "", true},
+    {"no colon", "X-Pool bulk\r\nB: 2\r\n", "B: 2\r\n", "", false},
+    {"two words", "X-Pool: a b\r\n", "", "a b", true},
+    {"name of another", "X-Pools: a\r\nX-Poo: b\r\n", "X-Pools: a\r\nX-Poo: b\r\n", NULL, false},
+    {"in a continuation", "A: 1\r\n X-Pool: a\r\n", "A: 1\r\n X-Pool: a\r\n", NULL, false},
+    {"in the middle of a line", "A: X-Pool: a\r\n", "A: X-Pool: a\r\n", NULL, false},
+    {"begins alike, ends short", "X-P\r\nX-Pool\r\nX", "X-P\r\nX-Pool\r\nX", NULL, false},
+    {"first line is a blank", " X-Pool: a\r\nB: 2\r\n", " X-Pool: a\r\nB: 2\r\n", NULL, false},
+    {"alike behind the field", "X-Pool: a\r\nX-Poo: b\r\n", "X-Poo: b\r\n", "a", true},
+    {"repeated, without a colon", "X-Pool: a\r\nX-Pool b\r\nB: 2\r\n", "B: 2\r\n", "a", false},
+    {"nothing but blanks", "X-Pool \t \r\n \r\nB: 2\r\n", "B: 2\r\n", "", false},
+    {"colon in a continuation", "X-Pool \r\n : a\r\nB: 2\r\n", "B: 2\r\n", "a", true},
+    {"ends behind a blank", "B: 2\r\nX-Pool ", "B: 2\r\n", "", false},
+    {"ends behind the name", "B: 2\r\nX-Pool", "B: 2\r\nX-Pool", NULL, false},
+    {"eight-bit", "\xc3\xa9: 1\r\nX-Pool: \xc3\xa9\r\nB: 2\r\n", "\xc3\xa9: 1\r\nB: 2\r\n",
+     "\xc3\xa9", true},
+    {"both orders", "X-Class: c\r\nX-Pool: a\r\nX-Class: c\r\n\r\n", "\r\n", "a", true},
+    {"in the body", "B: 2\r\n\r\nX-Pool: a\r\n", "B: 2\r\n\r\nX-Pool: a\r\n", NULL, false},
+};
+
+static void lenient_fields_are_cut_out_with_or_without_a_colon(void **state)
+{
+    static struct result result;
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(lenient_rows); i++) {
+        for (uint32_t piece = 1; piece <= strlen(lenient_rows[i].in) + 1; piece++) {
+            read_through(&names, lenient_rows[i].in, piece, false, &result);
+            if (strcmp(result.content, lenient_rows[i].out) != 0)
+                fail_msg("%s by %u: %s", lenient_rows[i].name, piece, result.content);
+            check_value(lenient_rows[i].name, &result, HEADER_POOL, lenient_rows[i].pool);
+            if (header_reader_is_clear(&result.reader, HEADER_POOL) != lenient_rows[i].is_clear)
+                fail_msg("%s by %u: is it clear?", lenient_rows[i].name, piece);
+            assert_int_equal(strlen(lenient_rows[i].in) - result.size, result.reader.cut_size);
+        }
+    }
+}
+
+/* Goal: a field of 64 KB, folded a thousand times, is cut out whole, and has no value. */
+static void huge_field_is_cut_out(void **state)
+{
+    static char text[1 << 17];
+    static struct result result;
+    uint32_t size = (uint32_t)snprintf(text, sizeof(text), "A: 1\r\nX-Pool: ");
+
+    (void)state;
+    for (uint32_t i = 0; i < 1000; i++)
+        size += (uint32_t)snprintf(text + size, sizeof(text) - size, "%063u\r\n ", i);
+    snprintf(text + size, sizeof(text) - size, "\r\nB: 2\r\n");
+    for (uint32_t piece = 1; piece < 1500; piece = piece * 3 + 1) {
+        read_through(&names, text, piece, false, &result);
+        assert_string_equal("A: 1\r\nB: 2\r\n", result.content);
+        check_value("huge", &result, HEADER_POOL, "");
+    }
 }
 
 /* ---- classes ---- */
@@ -182,9 +264,9 @@ static const struct class_settings classes = {
 static void a_class_is_found_for_every_mail(void **state)
 {
     static const struct header_names look_for = {
-        .fields = {[HEADER_CLASS] = {"X-Class", true},
-                   [HEADER_LIST_UNSUBSCRIBE] = {"List-Unsubscribe", false},
-                   [HEADER_PRECEDENCE] = {"Precedence", false}}};
+        .fields = {[HEADER_CLASS] = {"X-Class", true, false},
+                   [HEADER_LIST_UNSUBSCRIBE] = {"List-Unsubscribe", false, false},
+                   [HEADER_PRECEDENCE] = {"Precedence", false, false}}};
     static const struct {
         const char *name, *sender, *header;
         uint32_t recipients;
@@ -239,6 +321,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fields_are_found_wherever_the_stream_is_split),
+        cmocka_unit_test(lenient_fields_are_cut_out_with_or_without_a_colon),
+        cmocka_unit_test(huge_field_is_cut_out),
         cmocka_unit_test(without_names_nothing_is_done),
         cmocka_unit_test(longest_name_is_found),
         cmocka_unit_test(a_class_is_found_for_every_mail),

@@ -594,9 +594,9 @@ static void test_signed_is_what_is_stored(void **state)
         M R "DATA\r\nFrom: a@b.example\r\nSubject: x\r\n\r\n..\r\n..a\r\n b  \r\n\r\n.\r\n",
         M R "DATA\r\nFrom: a@b.example\nX-Class: bulk\n more\nSubject: x\n\n\ra\n.b\n\r\n.\r\n",
         M R "DATA\r\nX-Class: bulk\r\nFrom: a@b.example\r\n.\r\n",
+        M R "DATA\r\nFrom: a@b.example\r\n..X: y\r\n.X-Class: bulk\r\n.\r\n",
         M R "BDAT 21\r\nFrom: a@b.example\r\nX-BDAT 17 LAST\r\nClass: x\r\n\r\nend\r\r",
     };
-    struct header_names header = {.fields[HEADER_CLASS] = {.name = "X-Class", .is_cut = true}};
     struct evp_pkey_st *pkey = dkim_fixture_ed25519();
     char path[DKIM_FIXTURE_PATH_SIZE], why[DKIM_KEY_WHY_SIZE];
     struct settings_dkim rule = {.domain = "b.example",
@@ -614,7 +614,8 @@ static void test_signed_is_what_is_stored(void **state)
     rule.key = key;
     for (uint32_t i = 0; i < COUNT_OF(dialogues) * 3; i++) {
         harness_init(&harness);
-        harness.settings.header = header;
+        harness.settings.header.fields[HEADER_CLASS].name = "X-Class";
+        harness.settings.header.fields[HEADER_CLASS].is_cut = true;
         harness.settings.dkim = &rule;
         harness.settings.dkim_count = 1;
         harness.listener.bare_lf = SETTINGS_BARE_LF_NORMALIZE;

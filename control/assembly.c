@@ -394,6 +394,11 @@ struct ring_member *assembly_mailbox(struct assembly *assembly)
     return ring_member_get(assembly->group, assembly->count);
 }
 
+tick_us assembly_watch(struct assembly *assembly, tick_us now)
+{
+    return dataplane_watch(assembly->dataplane, now);
+}
+
 uint32_t assembly_count(const struct assembly *assembly)
 {
     return assembly->count;

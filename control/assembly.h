@@ -34,6 +34,8 @@ enum err assembly_listeners_probe(const struct config *next, const struct config
 enum err assembly_start(struct assembly *assembly, char ret_why[ASSEMBLY_WHY_SIZE]) MUST_CHECK;
 struct ring_member *assembly_mailbox(struct assembly *assembly);
 uint32_t assembly_count(const struct assembly *assembly);
+/** As dataplane_watch(). */
+tick_us assembly_watch(struct assembly *assembly, tick_us now);
 /** Send to one shard, or to all. */
 void assembly_send(struct assembly *assembly, uint32_t shard, enum shard_message_kind kind,
                    const struct shard_control *control);

@@ -64,7 +64,7 @@ struct daemon {
     struct spool_recovery *recovery; /* being adopted */
     uint32_t adopted;                /* shards that have their share of it */
     bool is_draining;
-    tick_us drain_deadline;
+    tick_us drain_deadline, watch_deadline;
     uint32_t drained; /* shards */
 };
 
@@ -233,6 +233,8 @@ static int wait_ms(const struct daemon *daemon)
 
     if (notify_deadline(daemon->notify) < deadline)
         deadline = notify_deadline(daemon->notify);
+    if (daemon->watch_deadline < deadline)
+        deadline = daemon->watch_deadline;
     if (!daemon->is_draining && keeper_deadline(daemon->keeper) < deadline)
         deadline = keeper_deadline(daemon->keeper);
     if (daemon->is_draining && daemon->drain_deadline < deadline)
@@ -262,6 +264,7 @@ static void daemon_turn(struct daemon *daemon)
     daemon_on_mailbox(daemon);
     admin_run(daemon->admin, now_read());
     notify_run(daemon->notify, now_read());
+    daemon->watch_deadline = assembly_watch(daemon->assembly, now_read());
     if (!daemon->is_draining)
         keeper_run(daemon->keeper, now_read());
 }

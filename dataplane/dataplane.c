@@ -97,6 +97,11 @@ enum err dataplane_core_new(struct dataplane *dataplane, uint16_t core, uint64_t
     return ERR_OK;
 }
 
+tick_us dataplane_watch(struct dataplane *dataplane, tick_us now)
+{
+    return dataplane->dpdk == NULL ? TICK_NEVER : dataplane_dpdk_watch(dataplane->dpdk, now);
+}
+
 void dataplane_thread_begin(struct dataplane *dataplane)
 {
     if (dataplane->dpdk == NULL)

@@ -70,6 +70,9 @@ enum err dataplane_new(const struct dataplane_options *options, struct dataplane
 enum err dataplane_core_new(struct dataplane *dataplane, uint16_t core, uint64_t seed,
                             struct flow_plane **ret_plane,
                             char ret_why[DATAPLANE_WHY_SIZE]) MUST_CHECK;
+/** Ports that are gone since are logged; returns when to look again, TICK_NEVER: nothing can go.
+ * Threading: the control thread. */
+tick_us dataplane_watch(struct dataplane *dataplane, tick_us now);
 /** First thing a core's thread does. */
 void dataplane_thread_begin(struct dataplane *dataplane);
 /** Last thing a core's thread does. */

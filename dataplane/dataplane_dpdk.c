@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "dataplane/flow_pair.h"
 #include "dataplane/wire/port/buf_mempool.h"
 #include "dataplane/wire/port/eal.h"
@@ -42,6 +43,7 @@
 #define NEIGHBOUR_COUNT    4096u
 #define DESTINATION_COUNT  65536u
 #define ORPHAN_TIME        TICK_S(30)
+#define WATCH_INTERVAL     TICK_S(1)
 #define CONNECT_TIME       TICK_S(10) /* for the other end of a memif */
 
 struct core {
@@ -57,7 +59,9 @@ struct dataplane_dpdk {
     const struct dataplane_options *options;
     struct nic_eth_port *ports[DATAPLANE_PORT_MAX];
     struct core *cores;
-    struct ring_group *news; /* NULL with one core */
+    struct ring_group *news;          /* NULL with one core */
+    bool is_gone[DATAPLANE_PORT_MAX]; /* and it was said */
+    tick_us watch_next;
 };
 
 static enum err fail(char why[DATAPLANE_WHY_SIZE], enum err err, const char *what,
@@ -252,6 +256,28 @@ void dataplane_dpdk_free(struct dataplane_dpdk *dpdk)
         ring_group_free(dpdk->news);
     free(dpdk->cores);
     free(dpdk);
+}
+
+tick_us dataplane_dpdk_watch(struct dataplane_dpdk *dpdk, tick_us now)
+{
+    bool is_watching = false;
+
+    for (uint32_t i = 0; i < dpdk->options->port_count && now >= dpdk->watch_next; i++) {
+        if (dpdk->is_gone[i] || !nic_eth_port_is_gone(dpdk->ports[i]))
+            continue;
+        dpdk->is_gone[i] = true;
+        log_line(LOG_ERROR,
+                 "event=port_gone device=\"%s\": its interface was deleted, or moved to another "
+                 "namespace; nothing goes by this port until the relay is started again",
+                 dpdk->options->ports[i].device);
+    }
+    for (uint32_t i = 0; i < dpdk->options->port_count; i++)
+        is_watching = is_watching || (!dpdk->is_gone[i] && nic_eth_port_is_kernel(dpdk->ports[i]));
+    if (!is_watching)
+        return TICK_NEVER;
+    if (now >= dpdk->watch_next)
+        dpdk->watch_next = now + WATCH_INTERVAL;
+    return dpdk->watch_next;
 }
 
 struct buf_pool *dataplane_dpdk_pool(struct dataplane_dpdk *dpdk, uint16_t core)
@@ -463,6 +489,8 @@ static const struct port_counter port_counters[] = {
     PORT(exceptions_out, "INFO", "frames given to the kernel", ""),
     PORT(exceptions_in, "INFO", "frames of the kernel sent", ""),
     PORT(exceptions_dropped, "NOTE", "frames to or from the kernel dropped", ""),
+    PORT(gone, "WARN", "the kernel's interface below the port is gone",
+         "deleted, or moved to another namespace: no mail by this port until a restart"),
 };
 
 static uint32_t rows_fill(const struct port_counter *table, uint32_t table_size, const void *stats,

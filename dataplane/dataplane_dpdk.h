@@ -12,6 +12,8 @@ enum err dataplane_dpdk_new(const struct dataplane_options *options,
                             struct dataplane_dpdk **ret_dpdk,
                             char ret_why[DATAPLANE_WHY_SIZE]) MUST_CHECK;
 void dataplane_dpdk_free(struct dataplane_dpdk *dpdk);
+/** As dataplane_watch(). */
+tick_us dataplane_dpdk_watch(struct dataplane_dpdk *dpdk, tick_us now);
 /** The pool of a core's retained octets; stays ours. */
 struct buf_pool *dataplane_dpdk_pool(struct dataplane_dpdk *dpdk, uint16_t core);
 /** The engine of a core, joined with `host`, which is taken over, also on errors. */

@@ -16,6 +16,7 @@
 #include "dataplane/wire/port/nic_eth.h"
 
 #include <errno.h>
+#include <net/if.h>
 #include <rte_cycles.h>
 #include <rte_errno.h>
 #include <stdarg.h>
@@ -83,6 +84,7 @@ static enum err probe(struct nic_eth_port *port, struct nic_eth_setup *setup)
         return nic_eth_complain_of(setup, ERR_SYSTEM, "no information about the device", result);
     port->device = setup->info.device;
     port->driver_name = setup->info.driver_name;
+    port->interface = setup->info.if_index;
     if (nic_eth_driver_find(port->driver_name) != setup->driver) {
         return nic_eth_complain(setup, ERR_CONFIG_VALUE, "the device is to be named after %s",
                                 port->driver_name);
@@ -309,6 +311,21 @@ bool nic_eth_port_wait_link(const struct nic_eth_port *port, tick_us time)
     return true;
 }
 
+bool nic_eth_port_is_kernel(const struct nic_eth_port *port)
+{
+    return port->interface != 0;
+}
+
+/* Drivers say nothing of it: bursts are empty, or fail, from then on. */
+bool nic_eth_port_is_gone(struct nic_eth_port *port)
+{
+    char name[IF_NAMESIZE];
+
+    if (port->interface != 0 && !port->is_gone && if_indextoname(port->interface, name) == NULL)
+        port->is_gone = errno == ENXIO;
+    return port->is_gone;
+}
+
 const char *nic_eth_port_driver(const struct nic_eth_port *port)
 {
     return port->driver_name;
@@ -334,5 +351,6 @@ struct nic_eth_port_stats nic_eth_port_stats(const struct nic_eth_port *port)
         .exceptions_out = exceptions.out,
         .exceptions_in = exceptions.in,
         .exceptions_dropped = exceptions.dropped,
+        .gone = port->is_gone,
     };
 }

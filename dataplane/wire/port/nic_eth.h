@@ -68,6 +68,15 @@ struct nic *nic_eth_queue(struct nic_eth_port *port, uint16_t queue);
 bool nic_eth_port_has_link(const struct nic_eth_port *port);
 /** True when it is up; false after `time`. */
 bool nic_eth_port_wait_link(const struct nic_eth_port *port, tick_us time);
+/** The port is on an interface of the kernel, which could be deleted. */
+bool nic_eth_port_is_kernel(const struct nic_eth_port *port);
+/**
+ * Look whether the kernel's interface is still there; once it is not, the port is gone for good.
+ *
+ * Threading: control thread.
+ * Cost:      system calls.
+ */
+bool nic_eth_port_is_gone(struct nic_eth_port *port);
 /** "net_memif"; static as long as the port. */
 const char *nic_eth_port_driver(const struct nic_eth_port *port);
 
@@ -82,6 +91,7 @@ struct nic_eth_port_stats {
     uint64_t send_errors;
     uint64_t exceptions_out, exceptions_in; /* frames to and from the exception interface */
     uint64_t exceptions_dropped;
+    uint64_t gone; /* the kernel's interface below it is: 1 */
 };
 /** Threading: control thread. */
 struct nic_eth_port_stats nic_eth_port_stats(const struct nic_eth_port *port);

@@ -78,6 +78,8 @@ struct nic_eth_port {
     struct rte_device *device;
     struct exception *exception; /* NULL: none */
     struct rte_ring **passes;    /* [from * queue_count + to]; NULL with one queue */
+    unsigned int interface;      /* of the kernel, below it; 0: none */
+    _Atomic bool is_gone;        /* that interface is */
     _Atomic bool is_hash_wrong;  /* some queue found so: for good */
     struct nic_eth *queues;      /* [queue_count] */
 };

@@ -10,20 +10,23 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FIELD(group, name)                                                                         \
+#define FIELD(group, name, is_shared)                                                              \
     {                                                                                              \
 #group, #name, offsetof(struct shard_status, group.name),                                  \
-            sizeof(((struct shard_status *)NULL)->group.name)                                      \
+            sizeof(((struct shard_status *)NULL)->group.name), is_shared                           \
     }
 
 static const struct {
     const char *group, *name;
     size_t offset, size;
+    bool is_shared;
 } fields[] = {
-#define STATUS(group, name, type, help) FIELD(group, name),
+#define STATUS(group, name, type, help) FIELD(group, name, false),
+#define SHARED(group, name, help)       FIELD(group, name, true),
 #define LATENCY(name, help)
 #include "control/status.def"
 #undef STATUS
+#undef SHARED
 #undef LATENCY
 };
 
@@ -42,9 +45,11 @@ static const struct {
     size_t offset;
 } latencies[] = {
 #define STATUS(group, name, type, help)
+#define SHARED(group, name, help)
 #define LATENCY(name, help) {#name, offsetof(struct shard_status, latencies.name)},
 #include "control/status.def"
 #undef STATUS
+#undef SHARED
 #undef LATENCY
 };
 
@@ -67,14 +72,29 @@ static const struct {
 #undef CORE
 };
 
-static void number_add(json_t *object, const char *name, const void *field, size_t size)
+static json_int_t number_get(const void *field, size_t size)
 {
     uint64_t value = 0;
 
     CHECK(size <= sizeof(value));
     memcpy(&value, field, size); /* little endian, as all our platforms */
-    json_int_t sum = json_integer_value(json_object_get(object, name)) + (json_int_t)value;
+    return (json_int_t)value;
+}
+
+static void number_add(json_t *object, const char *name, const void *field, size_t size)
+{
+    json_int_t sum = json_integer_value(json_object_get(object, name)) + number_get(field, size);
+
     json_object_set_new(object, name, json_integer(sum));
+}
+
+/* What every shard knows as a whole; one may know it a moment before another. */
+static void number_raise(json_t *object, const char *name, const void *field, size_t size)
+{
+    json_int_t before = json_integer_value(json_object_get(object, name));
+    json_int_t value = number_get(field, size);
+
+    json_object_set_new(object, name, json_integer(value > before ? value : before));
 }
 
 static json_t *group_get(json_t *answer, const char *name)
@@ -122,9 +142,12 @@ static json_t *core_row(const struct shard_status *status)
 
 void admin_status_add(json_t *answer, const struct shard_status *status)
 {
-    for (uint32_t i = 0; i < COUNT_OF(fields); i++)
-        number_add(group_get(answer, fields[i].group), fields[i].name,
-                   (const uint8_t *)status + fields[i].offset, fields[i].size);
+    for (uint32_t i = 0; i < COUNT_OF(fields); i++) {
+        json_t *group = group_get(answer, fields[i].group);
+        const uint8_t *field = (const uint8_t *)status + fields[i].offset;
+        (fields[i].is_shared ? number_raise : number_add)(group, fields[i].name, field,
+                                                          fields[i].size);
+    }
     for (uint32_t i = 0; i < COUNT_OF(shard_fields); i++)
         number_add(group_get(answer, "shards"), shard_fields[i].name,
                    (const uint8_t *)status + shard_fields[i].offset, shard_fields[i].size);

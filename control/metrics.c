@@ -21,9 +21,11 @@ struct row {
 
 static const struct row rows[] = {
 #define STATUS(group, name, type, help) {#group, #name, type, help},
+#define SHARED(group, name, help)       {#group, #name, GAUGE, help},
 #define LATENCY(name, help)
 #include "control/status.def"
 #undef STATUS
+#undef SHARED
 #undef LATENCY
     {"shards", "turns", COUNTER, "Turns of the shards' loops that did something."},
     {"shards", "busy_us", COUNTER, "Time spent in them."},
@@ -100,9 +102,11 @@ static const struct {
     const char *name, *metric, *help;
 } latencies[] = {
 #define STATUS(group, name, type, help)
+#define SHARED(group, name, help)
 #define LATENCY(name, help) {#name, "angarium_" #name "_seconds", help},
 #include "control/status.def"
 #undef STATUS
+#undef SHARED
 #undef LATENCY
 };
 

@@ -117,6 +117,7 @@ struct shard_status shard_get_status(const struct shard *shard)
         .spool = spool_get_stats(shard->spool),
         .dns = dns_get_stats(shard->dns),
         .flow = flow_plane_stats(shard->options.plane),
+        .sources = source_get_counts(transfer_sources(shard->transfer), shard->now.tick),
         .turns = shard->turns,
         .busy_us = shard->busy_us,
         .uptime = shard->now.tick - shard->started,

@@ -93,7 +93,8 @@ struct shard_status {
     struct dns_stats dns;
     struct flow_stats flow;
     struct ring_stats ring;
-    uint64_t turns, busy_us; /* time spent in turns that did something */
+    struct source_counts sources; /* every shard knows all of it */
+    uint64_t turns, busy_us;      /* time spent in turns that did something */
     tick_us uptime;
     uint32_t invariant_violations; /* messages without a next event, as the queue's watchman
                                       counts them; must be 0 */

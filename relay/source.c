@@ -248,6 +248,19 @@ struct source_view source_get_view(const struct source_set *sources, uint32_t nu
     return view;
 }
 
+struct source_counts source_get_counts(const struct source_set *sources, tick_us now)
+{
+    struct source_counts counts = {0};
+
+    for (uint32_t i = 0; i < sources->settings->source_count; i++) {
+        bool is_whole = rest_in_force(sources, i, now) != NULL;
+        counts.suspended += sources->states[i].suspended_until > now;
+        counts.resting += is_whole;
+        counts.resting_partly += !is_whole && source_families_resting(sources, i, now) != 0;
+    }
+    return counts;
+}
+
 /* ---- time ---- */
 
 /* The next end of one, if it holds. */

@@ -183,6 +183,14 @@ struct source_view source_get_view(const struct source_set *sources, uint32_t nu
 bool source_rest_holds(const struct source_rest *rest, tick_us now);
 uint32_t source_count(const struct source_set *sources);
 
+/* Sources by what keeps them, or a part of them, from being used. */
+struct source_counts {
+    uint32_t suspended;
+    uint32_t resting;        /* none of their families is used */
+    uint32_t resting_partly; /* one family rests, the other is used */
+};
+struct source_counts source_get_counts(const struct source_set *sources, tick_us now);
+
 /** True when something may be used again that could not be. */
 bool source_advance(struct source_set *sources, tick_us now);
 tick_us source_deadline(const struct source_set *sources);

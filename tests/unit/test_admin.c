@@ -115,6 +115,7 @@ static void shard_answer(void)
     if (query->kind == SHARD_QUERY_STATUS) {
         query->status = (struct shard_status){.server.messages_accepted = 10 + world.shard,
                                               .queue.messages = 1,
+                                              .sources.resting = 2 - world.shard % 2,
                                               .spool.is_full = world.shard == 1};
     } else if (query->kind == SHARD_QUERY_PLANE) {
         static const struct flow_ops none;
@@ -237,6 +238,8 @@ static void test_status_is_summed(void **state)
     (void)state;
     assert_true(json_is_true(json_object_get(answer, "ok")));
     assert_int_equal(33, json_integer_value(json_object_get(server, "messages_accepted")));
+    assert_int_equal(2, json_integer_value(json_object_get(json_object_get(answer, "sources"),
+                                                           "resting"))); /* no sum */
     assert_int_equal(1, json_integer_value(json_object_get(spool, "is_full")));
     assert_int_equal(SHARDS, json_integer_value(json_object_get(answer, "cores")));
     assert_true(json_is_integer(json_object_get(answer, "uptime_us")));

@@ -395,6 +395,38 @@ static void test_rows_without_sense(void **state)
     }
 }
 
+/* ---- counts ---- */
+
+static void check_counts(const struct source_set *sources, tick_us now, uint32_t suspended,
+                         uint32_t resting, uint32_t resting_partly)
+{
+    struct source_counts counts = source_get_counts(sources, now);
+
+    assert_int_equal(suspended, counts.suspended);
+    assert_int_equal(resting, counts.resting);
+    assert_int_equal(resting_partly, counts.resting_partly);
+}
+
+/* Goal: one family rests, both do, another source is suspended as well, and all of it ends. */
+static void test_counts(void **state)
+{
+    struct source_set *sources = source_set_new(&settings);
+    tick_us now = TICK_S(1);
+
+    (void)state;
+    check_counts(sources, now, 0, 0, 0);
+    assert_int_equal(SOURCE_CHANGE_RESTS, source_on_broken(sources, D, FLOW_FAMILY_IP6, now));
+    check_counts(sources, now, 0, 0, 1);
+    assert_int_equal(SOURCE_CHANGE_RESTS, source_on_broken(sources, D, FLOW_FAMILY_IP4, now));
+    check_counts(sources, now, 0, 1, 0);
+    assert_true(source_suspend(sources, SPAN_LITERAL("a"), now + TICK_S(9), "why"));
+    check_counts(sources, now, 1, 1, 0);
+    assert_true(source_resume(sources, SPAN_LITERAL("d"), now));
+    check_counts(sources, now + TICK_S(9) - 1, 1, 0, 0);
+    check_counts(sources, now + TICK_S(9), 0, 0, 0);
+    source_set_free(sources);
+}
+
 /* ---- shards ---- */
 
 static void to_other(void *context, const struct source_news *news)
@@ -432,13 +464,10 @@ static void test_shards(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_stories),
-        cmocka_unit_test(test_rests_grow),
-        cmocka_unit_test(test_share),
-        cmocka_unit_test(test_switched_off),
-        cmocka_unit_test(test_memory_of_refusals),
-        cmocka_unit_test(test_restart),
-        cmocka_unit_test(test_rows_without_sense),
+        cmocka_unit_test(test_stories),      cmocka_unit_test(test_rests_grow),
+        cmocka_unit_test(test_counts),       cmocka_unit_test(test_share),
+        cmocka_unit_test(test_switched_off), cmocka_unit_test(test_memory_of_refusals),
+        cmocka_unit_test(test_restart),      cmocka_unit_test(test_rows_without_sense),
         cmocka_unit_test(test_shards),
     };
 

@@ -27,6 +27,9 @@ struct seen_source {
     tick_us left, cold_left;
     uint32_t day, day_count, limit; /* of the warm-up; day_count 0: it is warm */
     char reason[SOURCE_REASON_SIZE];
+    const char *family; /* one rests while the other is used; NULL: none does */
+    tick_us family_left;
+    char family_reason[SOURCE_REASON_SIZE];
 };
 
 struct seen_site { /* by one core */
@@ -62,6 +65,22 @@ struct asked {
 
 /* ---- on the shards ---- */
 
+/* It can be used, though not by both of its families. */
+static void family_look(const struct source_view *view, struct seen_source *seen, tick_us now)
+{
+    static const char *const names[SOURCE_PART_COUNT] = {
+        [SOURCE_IP4] = "IPv4", [SOURCE_IP6] = "IPv6"};
+
+    for (uint32_t part = SOURCE_IP4; part <= SOURCE_IP6 && !view->is_broken; part++) {
+        const struct source_rest *rest = &view->rests[part];
+        if (!source_rest_holds(rest, now))
+            continue;
+        seen->family = names[part];
+        seen->family_left = rest->until > now ? rest->until - now : 0;
+        memcpy(seen->family_reason, rest->reason, sizeof(seen->family_reason));
+    }
+}
+
 static void source_look(struct source_set *sources, const char *name, struct seen_source *seen,
                         tick_us now)
 {
@@ -77,6 +96,7 @@ static void source_look(struct source_set *sources, const char *name, struct see
         seen->is_broken = view.is_broken;
         seen->left = view.until > now ? view.until - now : 0;
         (void)snprintf(seen->reason, sizeof(seen->reason), "%s", view.reason);
+        family_look(&view, seen, now);
         seen->limit = settings_warmup_limit(view.source, wall);
         if (seen->limit == SETTINGS_WARM)
             return;
@@ -355,6 +375,11 @@ static void limits_add(json_t *row, const struct explain_facts *facts)
 static void source_add(json_t *row, const struct seen_source *from)
 {
     json_object_set_new(row, "source_reason", json_string(from->reason));
+    if (from->family != NULL) {
+        json_object_set_new(row, "family_rests", json_string(from->family));
+        number_set(row, "family_left_us", from->family_left);
+        json_object_set_new(row, "family_reason", json_string(from->family_reason));
+    }
     if (from->day_count == 0)
         return;
     number_set(row, "warmup_day", from->day);

@@ -196,6 +196,20 @@ static void hosts_print(const json_t *site, FILE *out)
     fprintf(out, "\n");
 }
 
+/* One family of the source rests, the other is used. */
+static void family_print(const json_t *site, FILE *out)
+{
+    char text[CLI_SHOWN_SIZE], time[24];
+
+    if (*cli_shown(site, "family_rests", text) == '\0')
+        return;
+    fprintf(out, "           %s of the source rests for %s more, the other family is used", text,
+            left_format(site, "family_left_us", time));
+    if (*cli_shown(site, "family_reason", text) != '\0')
+        fprintf(out, ": %s", text);
+    fprintf(out, "\n");
+}
+
 static void site_print(const json_t *site, FILE *out)
 {
     const json_t *orders = json_object_get(site, "orders");
@@ -209,6 +223,7 @@ static void site_print(const json_t *site, FILE *out)
                 cli_number(site, NULL, "warmup_day"), cli_number(site, NULL, "warmup_days"),
                 cli_number(site, NULL, "warmup_limit"));
     fprintf(out, "\n");
+    family_print(site, out);
     limits_print(site, out);
     for (size_t i = 0; i < json_array_size(orders); i++)
         cli_site_order_row_print(json_array_get(orders, i), out);

@@ -10,18 +10,18 @@ from lab import Lab, free_port, wait_until
 lab = Lab('sources')
 MX_PORT = free_port()
 POSTFIX = '127.0.0.2'
-ZONES = {'test': ['postfix MX 5 mx.postfix', 'mx.postfix A ' + POSTFIX]}
+ZONES = {'test': ['postfix MX 5 mx.postfix', 'mx.postfix A ' + POSTFIX, 'dual MX 5 mx.dual', 'mx.dual A ' + POSTFIX, 'mx.dual AAAA ::1']}
 CONFIG = '''
 hostname: relay.test
 listen: [{address: "127.0.0.1:@PORT@"}]
 relay_from: [127.0.0.0/8]
 dns: {resolvers: ["127.0.0.1:%d"]}
 mx_port: %d
-destinations: {allow: [127.0.0.0/8]}
+destinations: {allow: [127.0.0.0/8, "::1/128"]}
 sources:
   - {name: one, addresses: [127.0.0.3], hello: one.relay.test}
   - {name: two, addresses: [127.0.0.4], hello: two.relay.test}
-  - {name: bulk, addresses: [127.0.0.5], hello: bulk.relay.test}
+  - {name: bulk, addresses: [127.0.0.5, "2001:db8::5"], hello: bulk.relay.test}
 pools:
   - {name: default, members: [{source: one}, {source: two}]}
   - {name: bulk, members: [{source: bulk}]}
@@ -29,7 +29,7 @@ pool_header: {name: X-Angarium-Pool}
 client: {idle_timeout: 0}
 retry: {min: 1s, max: 4s}
 '''
-MAIN = ['myhostname = mx.postfix.test', 'virtual_mailbox_domains = postfix.test', 'virtual_mailbox_maps = static:box/',
+MAIN = ['myhostname = mx.postfix.test', 'virtual_mailbox_domains = postfix.test, dual.test', 'virtual_mailbox_maps = static:box/',
         'virtual_mailbox_base = %s/mail' % lab.path('postfix'), 'virtual_uid_maps = static:5000', 'virtual_gid_maps = static:5000']
 
 
@@ -57,7 +57,7 @@ def both():
                 client.sendmail('s@postfix.test', ['u@postfix.test'], 'Subject: plain %d\r\n\r\ntext\r\n' % number)
             wait_until(lambda: len(box()) == number + 1, 30, 'the mail of the default pool')
         with smtplib.SMTP('127.0.0.1', relay.port, timeout=30) as client:
-            client.sendmail('s@postfix.test', ['u@postfix.test'], 'x-angarium-pool:\r\n bulk\r\nSubject: bulk\r\n\r\ntext\r\n')
+            client.sendmail('s@postfix.test', ['u@dual.test'], 'x-angarium-pool:\r\n bulk\r\nSubject: bulk\r\n\r\ntext\r\n')
         wait_until(lambda: len(box()) == 5, 30, 'the mail of the other pool')
         plain = sorted(trace(text) for text in box() if 'Subject: plain' in text)
         assert plain == 2 * [('one.relay.test', '127.0.0.3')] + 2 * [('two.relay.test', '127.0.0.4')], plain
@@ -65,6 +65,11 @@ def both():
         assert trace(bulk) == ('bulk.relay.test', '127.0.0.5') and 'angarium-pool' not in bulk.lower(), bulk
         names = sorted(record['source_name'] for record in relay.records('delivery'))
         assert names == ['bulk', 'one', 'one', 'two', 'two'], names
+        # nobody has its IPv6 address here
+        why = relay.cli('explain', 'dual.test')
+        assert re.search(r'IPv6 of the source rests for \S+ more, the other family is used: \S', why) and 'binds    nothing' in why, why
+        sources = relay.status()['sources']
+        assert sources == {'suspended': 0, 'resting': 0, 'resting_partly': 1}, sources
     finally:
         postfix.stop()
 

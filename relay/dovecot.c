@@ -47,6 +47,27 @@ static bool has_field(struct span rest, struct span wanted)
     return false;
 }
 
+/* Dovecot writes control characters as \001 and another: no name here has any. */
+static void user_take(struct span rest, struct dovecot_line *line)
+{
+    static const struct span user = {(const uint8_t *)"user=", 5};
+    struct span name = {0};
+
+    while (rest.size > 0 && name.size == 0) {
+        struct span field = field_take(&rest);
+        if (field.size > user.size && memcmp(field.data, user.data, user.size) == 0)
+            name = span_skip(field, user.size);
+    }
+    if (name.size > AUTH_NAME_MAX)
+        return;
+    for (uint32_t i = 0; i < name.size; i++) {
+        if (name.data[i] < ' ' || name.data[i] == 127)
+            return;
+        line->user[i] = (char)name.data[i];
+    }
+    line->user_size = name.size;
+}
+
 enum err dovecot_line_parse(struct span line, struct dovecot_line *ret_line)
 {
     static const struct {
@@ -76,6 +97,8 @@ enum err dovecot_line_parse(struct span line, struct dovecot_line *ret_line)
         result.is_plain = span_is_equal_nocase(field_take(&line), SPAN_LITERAL("PLAIN"));
     if (result.word == DOVECOT_FAIL)
         result.is_temporary = has_field(line, SPAN_LITERAL("temp"));
+    if (result.word == DOVECOT_OK)
+        user_take(line, &result);
     *ret_line = result;
     return ERR_OK;
 }

@@ -27,6 +27,9 @@ struct dovecot_line {
     enum dovecot_word word;
     uint32_t number;
     bool is_plain, is_temporary;
+    /* OK: who that is. Dovecot may have changed the name (auth_username_format, a master user). */
+    uint32_t user_size; /* 0: it did not say, or said what can be no name here */
+    char user[AUTH_NAME_MAX];
 };
 
 /** A line without its LF. Errors: ERR_PEER_SYNTAX; *ret_line is then unchanged. */

@@ -148,12 +148,14 @@ static bool file_ask(struct server *server, const struct auth_request *request, 
 }
 
 void server_auth_tell(struct server *server, uint32_t index, uint64_t session_id, uint32_t number,
-                      enum auth_verdict verdict, struct tick_now now)
+                      enum auth_verdict verdict, struct span user, struct tick_now now)
 {
     struct server_session *session = server_session_at(server, index);
 
     if (session == NULL || session->smtpd.id != session_id)
         return;
+    if (user.size > 0)
+        smtpd_auth_name(&session->smtpd, number, user);
     smtpd_auth_verdict(&server->smtpd, &session->smtpd, number, verdict, now);
     server_session_flush(server, session);
     server_session_enqueue(server, session, SERVER_QUEUE_READY);
@@ -206,21 +208,23 @@ void server_auth_begin(struct server *server, struct server_session *session, st
         login->is_used = login_ask(server, session, &request, login, token, now, &verdict);
     }
     if (login == NULL || !login->is_used)
-        server_auth_tell(server, session->index, session->smtpd.id, number, verdict, now);
+        server_auth_tell(server, session->index, session->smtpd.id, number, verdict,
+                         (struct span){0}, now);
 }
 
-/* A login has its verdict. */
+/* A login has its verdict. `user`: who that is; empty: who it said it is. */
 static void login_end(struct server *server, struct login *login, enum auth_verdict verdict,
-                      struct tick_now now)
+                      struct span user, struct tick_now now)
 {
     login->is_used = false;
     server->auth->dovecot_count -= login->dovecot_number != 0;
     if (verdict == AUTH_REJECTED)
         failure_add(server, &login->key, now.tick);
-    server_auth_tell(server, login->session_index, login->session_id, login->number, verdict, now);
+    server_auth_tell(server, login->session_index, login->session_id, login->number, verdict, user,
+                     now);
 }
 
-static void on_dovecot(void *context, uint32_t number, enum auth_verdict verdict,
+static void on_dovecot(void *context, uint32_t number, enum auth_verdict verdict, struct span user,
                        struct tick_now now)
 {
     struct server *server = context;
@@ -228,7 +232,7 @@ static void on_dovecot(void *context, uint32_t number, enum auth_verdict verdict
 
     for (uint32_t i = 0; number != 0 && i < LOGINS_MAX; i++) {
         if (logins[i].is_used && logins[i].dovecot_number == number) {
-            login_end(server, &logins[i], verdict, now);
+            login_end(server, &logins[i], verdict, user, now);
             return;
         }
     }
@@ -249,7 +253,7 @@ static void dovecot_review(struct server *server, struct tick_now now)
         return;
     for (uint32_t i = 0; i < LOGINS_MAX; i++) {
         if (auth->logins[i].is_used && auth->logins[i].dovecot_number != 0)
-            login_end(server, &auth->logins[i], AUTH_UNAVAILABLE, now);
+            login_end(server, &auth->logins[i], AUTH_UNAVAILABLE, (struct span){0}, now);
     }
 }
 
@@ -267,7 +271,8 @@ void server_auth_advance(struct server *server, struct tick_now now)
     while (auth_verifier_poll(auth->verifier, &token, &is_match)) {
         struct login *login = &auth->logins[token];
         CHECK(token < LOGINS_MAX && login->is_used);
-        login_end(server, login, is_match && !login->is_decoy ? AUTH_ACCEPTED : AUTH_REJECTED, now);
+        login_end(server, login, is_match && !login->is_decoy ? AUTH_ACCEPTED : AUTH_REJECTED,
+                  (struct span){0}, now);
     }
     dovecot_review(server, now);
 }

@@ -168,12 +168,13 @@ static void line_run(struct dovecot_link *link, const struct dovecot_line *line,
     case DOVECOT_OK:
     case DOVECOT_FAIL:
     case DOVECOT_CONT:
-        if (line->word == DOVECOT_OK)
+        if (line->word == DOVECOT_OK && line->user_size > 0)
             verdict = AUTH_ACCEPTED;
         else if (line->word == DOVECOT_FAIL && !line->is_temporary)
             verdict = AUTH_REJECTED;
         if (is_ready)
-            link->options.tell(link->options.context, line->number, verdict, now);
+            link->options.tell(link->options.context, line->number, verdict,
+                               span_of(line->user, line->user_size), now);
         break;
     case DOVECOT_OTHER:
         break;

@@ -15,8 +15,9 @@ struct dovecot_link_options {
     uint64_t user;   /* of the flow */
     uint32_t client; /* dovecot_hello_format() */
     void *context;
-    /* The verdict on a request. */
-    void (*tell)(void *context, uint32_t number, enum auth_verdict verdict, struct tick_now now);
+    /* The verdict on a request; AUTH_ACCEPTED: `user` is who that is. */
+    void (*tell)(void *context, uint32_t number, enum auth_verdict verdict, struct span user,
+                 struct tick_now now);
 };
 
 /** Heap; start-up. */

@@ -118,9 +118,9 @@ void server_auth_on_flow(struct server *server, const struct flow_event *event,
                          struct tick_now now);
 /** Verdicts that have come. */
 void server_auth_advance(struct server *server, struct tick_now now);
-/** The verdict on a session's request, if it still waits for it. */
+/** The verdict on a session's request, if it still waits for it. `user`: smtpd_auth_name(). */
 void server_auth_tell(struct server *server, uint32_t index, uint64_t session_id, uint32_t number,
-                      enum auth_verdict verdict, struct tick_now now);
+                      enum auth_verdict verdict, struct span user, struct tick_now now);
 
 /* server_listener.c */
 void server_listeners_make(struct server *server, const struct settings *settings);

@@ -245,6 +245,11 @@ void smtpd_tls_started(struct smtpd_context *context, struct smtpd_session *sess
  */
 struct auth_request smtpd_auth_take(struct smtpd_session *session, struct tick_now now,
                                     uint32_t *ret_number);
+/**
+ * Before the verdict: who that is, where the client may have said it otherwise. Up to AUTH_NAME_MAX
+ * octets; ignored as a verdict is.
+ */
+void smtpd_auth_name(struct smtpd_session *session, uint32_t number, struct span name);
 /** The verdict. One on a number that is not waited for any more is ignored. */
 void smtpd_auth_verdict(struct smtpd_context *context, struct smtpd_session *session,
                         uint32_t number, enum auth_verdict verdict, struct tick_now now);

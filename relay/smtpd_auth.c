@@ -475,12 +475,28 @@ static void on_rejected(struct smtpd_context *context, struct smtpd_session *ses
         smtpd_dismiss(context, session, SMTPD_REPLY_AUTH_FAILURES);
 }
 
+static bool is_awaited(const struct smtpd_auth *auth, uint32_t number)
+{
+    return auth != NULL && auth->step == STEP_WAITING && auth->number == number;
+}
+
+void smtpd_auth_name(struct smtpd_session *session, uint32_t number, struct span name)
+{
+    CHECK(name.size > 0 && name.size <= AUTH_NAME_MAX);
+    if (!is_awaited(session->auth, number))
+        return;
+    struct exchange *exchange = session->auth->exchange;
+    memcpy(exchange->name, name.data, name.size);
+    exchange->name[name.size] = '\0';
+    exchange->name_size = name.size;
+}
+
 void smtpd_auth_verdict(struct smtpd_context *context, struct smtpd_session *session,
                         uint32_t number, enum auth_verdict verdict, struct tick_now now)
 {
     struct smtpd_auth *auth = session->auth;
 
-    if (auth == NULL || auth->step != STEP_WAITING || auth->number != number)
+    if (!is_awaited(auth, number))
         return;
     session->phase_deadline = now.tick + session->listener->limits.command_timeout;
     if (verdict == AUTH_ACCEPTED && !log_in(session))

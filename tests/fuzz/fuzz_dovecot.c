@@ -22,6 +22,8 @@ static void line_check(const uint8_t *data, uint32_t size)
     } else {
         CHECK(line.word <= DOVECOT_CONT);
         CHECK(!line.is_plain || line.word == DOVECOT_MECH);
+        CHECK(line.user_size == 0 || line.word == DOVECOT_OK);
+        CHECK(line.user_size <= AUTH_NAME_MAX);
         CHECK(!line.is_temporary || line.word == DOVECOT_FAIL);
     }
     free(copy);

@@ -151,7 +151,8 @@ def start_dovecot():
     global dovecot
     for name in ('run', 'state'):
         os.makedirs(lab.path('dovecot', name), exist_ok=True)
-    lab.write('dovecot/passwd', 'alice@sender.test:%s\ncarol:secret\n' % PASSWORD)
+    lab.write('dovecot/passwd', 'alice@sender.test:%s\ncarol:secret\n'
+              'boss@sender.test:secret::::::user=carol\nalias:secret::::::user=alice@sender.test\n' % PASSWORD)
     config = lab.write('dovecot/dovecot.conf', DOVECOT % {'folder': lab.folder, 'user': 'nobody', 'group': 'nogroup'})
     dovecot = lab.start([tool('dovecot'), '-F', '-c', config], 'dovecot-start.log', start_new_session=True)
     wait_until(lambda: os.path.exists(lab.path('dovecot/run/auth-client')), 10, 'Dovecot listens')
@@ -185,6 +186,9 @@ def with_dovecot():
 
     assert login('alice@sender.test', PASSWORD) == (235, 250)
     assert login('carol', 'secret')[0] == 235
+    # Dovecot says who that is: the name that was typed gives no right.
+    assert login('boss@sender.test', 'secret') == (235, 553)
+    assert login('alias', 'secret')[0] == 235
     assert login('alice@sender.test', 'wrong') == (535, 530)
     assert login('eve@sender.test', 'x') == (535, 530)
     with smtplib.SMTP('127.0.0.1', other.port, timeout=30) as client:
@@ -198,7 +202,7 @@ def with_dovecot():
     start_dovecot()
     wait_until(lambda: login('alice@sender.test', PASSWORD) == (235, 250), 10, 'Dovecot is found again')
     status = other.status()['server']
-    assert status['auth.rejected'] == 2 and status['auth.unavailable'] >= 1 and status['auth.accepted'] == 4, status
+    assert status['auth.rejected'] == 2 and status['auth.unavailable'] >= 1 and status['auth.accepted'] == 6, status
     stop_dovecot()
 
 

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -62,6 +63,40 @@ static void test_lines(void **state)
     }
 }
 
+/* Goal: who Dovecot says has logged in is taken, and nothing that can be no name. */
+static void test_users(void **state)
+{
+    char longest[AUTH_NAME_MAX + 1], fits[AUTH_NAME_MAX + 32], beyond[AUTH_NAME_MAX + 32];
+    memset(longest, 'u', AUTH_NAME_MAX);
+    longest[AUTH_NAME_MAX] = '\0';
+    snprintf(fits, sizeof(fits), "OK\t1\tuser=%s", longest);
+    snprintf(beyond, sizeof(beyond), "OK\t1\tuser=%su", longest);
+    const struct {
+        const char *line, *user;
+    } rows[] = {
+        {"OK\t1\tuser=alice", "alice"},
+        {"OK\t1\tx\tsuper_user=bob\tuser=alice@example.org\tuser=eve", "alice@example.org"},
+        {"OK\t1", ""},
+        {"OK\t1\tuser", ""},
+        {"OK\t1\tuser=", ""},
+        {"OK\t1\tuser=al\001tice", ""},
+        {"OK\t1\tuser=al\177ice", ""},
+        {"OK\t1\tuser=j\303\266rg", "j\303\266rg"},
+        {"FAIL\t1\tuser=alice", ""},
+        {fits, longest},
+        {beyond, ""},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct dovecot_line line;
+        print_message("# case: %s\n", rows[i].line);
+        assert_int_equal(ERR_OK, dovecot_line_parse(span_from_text(rows[i].line), &line));
+        assert_int_equal(strlen(rows[i].user), line.user_size);
+        assert_memory_equal(rows[i].user, line.user, line.user_size);
+    }
+}
+
 /* Goal: a request is one line, whatever is in the name, with the password in base64 alone. */
 static void test_requests(void **state)
 {
@@ -111,6 +146,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_users),
         cmocka_unit_test(test_requests),
         cmocka_unit_test(test_bounds),
     };

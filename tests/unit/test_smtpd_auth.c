@@ -333,6 +333,28 @@ static void test_verdict_that_is_late(void **state)
     harness_fini(&harness);
 }
 
+/* Goal: who checks passwords may say who that is, and then that is who it is: no right comes of the
+ * name that the client gave. A word on another request counts for nothing. */
+static void test_name_of_the_verdict(void **state)
+{
+    (void)state;
+    static struct harness harness;
+    char codes[4096];
+
+    prepare(&harness);
+    harness.holds_verdicts = true;
+    harness_connect(&harness, "127.0.0.1");
+    send_lines(&harness, E "AUTH PLAIN " BOB "\r\n", 0);
+    smtpd_auth_name(&harness.session, harness.login_number + 1, SPAN_LITERAL("eve"));
+    smtpd_auth_name(&harness.session, harness.login_number, SPAN_LITERAL("carol@served.example"));
+    harness_verdict(&harness);
+    smtpd_auth_name(&harness.session, harness.login_number, SPAN_LITERAL("eve"));
+    assert_true(span_is_equal(smtpd_user(&harness.session), SPAN_LITERAL("carol@served.example")));
+    send_lines(&harness, M "MAIL FROM:<carol@served.example>\r\n", 0);
+    assert_string_equal("220 250 235 553 250", harness_codes(&harness, codes, sizeof(codes)));
+    harness_fini(&harness);
+}
+
 /* Goal: the reply to AUTH waits for the commit before it. */
 static void test_reply_waits_for_commit(void **state)
 {
@@ -531,6 +553,7 @@ int main(void)
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_line_size),
         cmocka_unit_test(test_verdict_that_is_late),
+        cmocka_unit_test(test_name_of_the_verdict),
         cmocka_unit_test(test_reply_waits_for_commit),
         cmocka_unit_test(test_starttls_forgets),
         cmocka_unit_test(test_failures_survive_starttls),

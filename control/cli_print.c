@@ -163,28 +163,42 @@ static void warnings_print(const json_t *answer, FILE *out)
         fprintf(out, "warning    messages without a next event: please report this\n");
 }
 
-/* The time that so many of a thousand did not exceed; of a bucket its longest. */
-static const char *quantile_format(const json_t *latency, json_int_t parts, char ret_text[24])
+static json_int_t bucket_get(const json_t *now, const json_t *before, size_t index)
 {
-    const json_t *counts = json_object_get(latency, "counts"), *count;
-    json_int_t total = 0, seen = 0, us = 0;
-    size_t index;
+    return json_integer_value(json_array_get(json_object_get(now, "counts"), index)) -
+           json_integer_value(json_array_get(json_object_get(before, "counts"), index));
+}
 
-    json_array_foreach(counts, index, count) total += json_integer_value(count);
-    json_array_foreach(counts, index, count)
-    {
-        seen += json_integer_value(count);
-        us = json_integer_value(json_array_get(json_object_get(latency, "bounds_us"), index));
-        if (seen * 1000 >= total * parts)
-            break;
+bool cli_latency_quantile(const json_t *now, const json_t *before, int64_t parts, int64_t *ret_us)
+{
+    size_t buckets = json_array_size(json_object_get(now, "counts"));
+    json_int_t total = 0, seen = 0, us = 0;
+
+    for (size_t i = 0; i < buckets; i++)
+        total += bucket_get(now, before, i);
+    if (total == 0)
+        return false;
+    for (size_t i = 0; i < buckets && seen * 1000 < total * parts; i++) {
+        seen += bucket_get(now, before, i);
+        us = json_integer_value(json_array_get(json_object_get(now, "bounds_us"), i));
     }
+    *ret_us = us;
+    return true;
+}
+
+static const char *quantile_format(const json_t *latency, int64_t parts, char ret_text[24])
+{
+    int64_t us;
+
+    if (!cli_latency_quantile(latency, NULL, parts, &us))
+        return "-";
     if (us < 10000)
         snprintf(ret_text, 24, "%.2f ms", (double)us / 1e3);
     else if (us < 10000000)
         snprintf(ret_text, 24, "%.0f ms", (double)us / 1e3);
     else
         cli_age_format(us, ret_text);
-    return total == 0 ? "-" : ret_text;
+    return ret_text;
 }
 
 static void latencies_print(const json_t *answer, FILE *out)

@@ -3,6 +3,7 @@
 #define CONTROL_CLI_PRINT_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "base/tick.h"
@@ -46,6 +47,9 @@ const char *cli_size_format(uint64_t octets, char ret_text[24]);
 void cli_site_order_row_print(const json_t *row, FILE *out);
 /** A number of the answer, or of a group in it (NULL: none); 0 when it is not there. */
 int64_t cli_number(const json_t *object, const char *group, const char *name);
+/** The time that `parts` of a thousand did not exceed (of a bucket its longest), of what a latency
+ * counted since `before`, NULL: ever. False: nothing. */
+bool cli_latency_quantile(const json_t *now, const json_t *before, int64_t parts, int64_t *ret_us);
 /** A text of the answer, fit for a terminal. */
 const char *cli_shown(const json_t *object, const char *name, char text[CLI_SHOWN_SIZE]);
 

@@ -89,20 +89,10 @@ static const char *latency_format(const struct top *top, const char *name, json_
 {
     const json_t *now = json_object_get(json_object_get(top->status, "latency"), name);
     const json_t *before = json_object_get(json_object_get(top->before, "latency"), name);
-    const json_t *counts = json_object_get(now, "counts"), *old = json_object_get(before, "counts");
-    size_t buckets = json_array_size(counts);
-    json_int_t total = 0, seen = 0, us = 0;
+    int64_t us;
 
-    for (size_t i = 0; i < buckets; i++)
-        total += json_integer_value(json_array_get(counts, i)) -
-                 json_integer_value(json_array_get(old, i));
-    if (total == 0 || before == NULL)
+    if (before == NULL || !cli_latency_quantile(now, before, parts, &us))
         return "-";
-    for (size_t i = 0; i < buckets && seen * 1000 < total * parts; i++) {
-        seen += json_integer_value(json_array_get(counts, i)) -
-                json_integer_value(json_array_get(old, i));
-        us = json_integer_value(json_array_get(json_object_get(now, "bounds_us"), i));
-    }
     if (us < 10000)
         (void)snprintf(text, 24, "%.1fms", (double)us / 1e3);
     else if (us < 10000000)

@@ -155,22 +155,6 @@ static void give_back(struct shard_query *query, struct transfer *transfer, tick
 
 /* ---- the file ---- */
 
-static bool file_write(int fd, const void *octets, size_t size)
-{
-    const uint8_t *from = octets;
-
-    while (size > 0) {
-        ssize_t written = write(fd, from, size);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written <= 0)
-            return false;
-        from += written;
-        size -= (size_t)written;
-    }
-    return true;
-}
-
 static uint32_t rows_checksum(const struct keeper *keeper)
 {
     return crc32c_update(0, span_of(keeper->rows, keeper->count * (uint32_t)sizeof(*keeper->rows)));
@@ -202,10 +186,11 @@ static bool rows_write(const struct keeper *keeper, const char *path)
     if (fd < 0)
         return false;
     bool is_written =
-        file_write(fd, &header, sizeof(header)) &&
-        file_write(fd, keeper->rows, keeper->count * sizeof(*keeper->rows)) &&
-        file_write(fd, keeper->orders, keeper->order_count * sizeof(*keeper->orders)) &&
-        file_write(fd, keeper->standing, keeper->standing_count * sizeof(*keeper->standing)) &&
+        keeper_octets_write(fd, &header, sizeof(header)) &&
+        keeper_octets_write(fd, keeper->rows, keeper->count * sizeof(*keeper->rows)) &&
+        keeper_octets_write(fd, keeper->orders, keeper->order_count * sizeof(*keeper->orders)) &&
+        keeper_octets_write(fd, keeper->standing,
+                            keeper->standing_count * sizeof(*keeper->standing)) &&
         fdatasync(fd) == 0;
     return close(fd) == 0 && is_written;
 }

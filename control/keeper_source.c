@@ -108,7 +108,7 @@ static uint32_t rows_checksum(const struct keeper_source *keeper)
     return crc32c_update(0, span_of(keeper->rows, keeper->count * (uint32_t)sizeof(*keeper->rows)));
 }
 
-static bool octets_write(int fd, const void *octets, size_t size)
+bool keeper_octets_write(int fd, const void *octets, size_t size)
 {
     const uint8_t *from = octets;
 
@@ -131,9 +131,10 @@ static bool file_write(const struct keeper_source *keeper, const char *path)
 
     if (fd < 0)
         return false;
-    bool is_written = octets_write(fd, &header, sizeof(header)) &&
-                      octets_write(fd, keeper->rows, keeper->count * sizeof(*keeper->rows)) &&
-                      fdatasync(fd) == 0;
+    bool is_written =
+        keeper_octets_write(fd, &header, sizeof(header)) &&
+        keeper_octets_write(fd, keeper->rows, keeper->count * sizeof(*keeper->rows)) &&
+        fdatasync(fd) == 0;
     return close(fd) == 0 && is_written;
 }
 

@@ -59,6 +59,22 @@ def can_connect(address, port):
         return False
 
 
+def send_letters(port, recipients):
+    """One session that leaves a letter for each of them; whatever is not accepted is an error."""
+    script = ['EHLO client.test']
+    for recipient in recipients:
+        script += ['MAIL FROM:<a@client.test>', 'RCPT TO:<%s>' % recipient, 'DATA', 'Subject: kept\r\n\r\ntext\r\n.']
+    with socket.create_connection(('127.0.0.1', port), 10) as client:
+        lines = client.makefile('rwb')
+        lines.readline()
+        for command in script + ['QUIT']:
+            lines.write(command.encode() + b'\r\n')
+            lines.flush()
+            while (line := lines.readline())[3:4] == b'-':
+                pass
+            assert line and line[:1] in b'23', (command, line)
+
+
 def audit(*ledgers):
     """What angarium-load says of sources' and sinks' ledgers together."""
     done = subprocess.run([os.path.join(BUILD, 'bench/load/angarium-load'), 'audit'] + list(ledgers), stdout=subprocess.PIPE, check=False,

@@ -5,12 +5,11 @@ import json
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lab import BUILD, Lab, Skip, can_connect, free_port, wait_until  # pylint: disable=wrong-import-position
+from lab import BUILD, Lab, Skip, can_connect, free_port, send_letters, wait_until  # pylint: disable=wrong-import-position
 
 lab = Lab('confine')
 USER = 'nobody'
@@ -54,18 +53,6 @@ def threads(child):
     return found
 
 
-def send(port):
-    with socket.create_connection(('127.0.0.1', port), 10) as client:
-        lines = client.makefile('rwb')
-        lines.readline()
-        for command in ('EHLO client.test', 'MAIL FROM:<a@client.test>', 'RCPT TO:<b@far.test>', 'DATA', 'Subject: kept\r\n\r\ntext\r\n.', 'QUIT'):
-            lines.write(command.encode() + b'\r\n')
-            lines.flush()
-            while (line := lines.readline())[3:4] == b'-':
-                pass
-            assert line[:1] in b'23', (command, line)
-
-
 def check_threads(child, capabilities):
     user = pwd.getpwnam(USER)
     found = threads(child)
@@ -83,7 +70,7 @@ def check_threads(child, capabilities):
 def confined():
     port = free_port()
     child, folder, _ = start('plain', port, 'user: ' + USER)
-    send(port)
+    send_letters(port, ['b@far.test'])
     check_threads(child, 0)
     posture = json.loads(angarium(folder, 'status', '--json').stdout)['confinement']
     assert posture == {'user': USER, 'capabilities': [], 'no_new_privileges': True, 'system_calls_filtered': not IS_SANITIZED, 'dumpable': False}, posture
@@ -95,7 +82,7 @@ def works():
     port, more = free_port(), free_port()
     child, folder, config = start('works', port, 'user: ' + USER)
     for _ in range(20):
-        send(port)
+        send_letters(port, ['b@far.test'])
     wait_until(lambda: os.path.exists(os.path.join(folder, 'records.3')), 10, 'records to be turned over')
     with open(config, encoding='utf-8') as file:
         text = file.read()
@@ -104,7 +91,7 @@ def works():
     done = angarium(folder, 'reload')
     assert done.returncode == 0, done.stdout
     wait_until(lambda: can_connect('127.0.0.1', more), 10, 'the new listener')
-    send(more)
+    send_letters(more, ['b@far.test'])
     assert json.loads(angarium(folder, 'status', '--json').stdout)['queue']['messages'] == 21
     assert lab.stop(child) == 0
     assert 'stop' in lab.log('works.log') and 'error' not in lab.log('works.log'), lab.log('works.log')
@@ -114,7 +101,7 @@ def works():
 def low_port():
     port = next((p for p in range(700, 1000) if not can_connect('127.0.0.1', p)), None)
     child, _, _ = start('low', port, 'user: ' + USER)
-    send(port)
+    send_letters(port, ['b@far.test'])
     check_threads(child, 1 << 10)  # CAP_NET_BIND_SERVICE
 
 

@@ -21,8 +21,8 @@
 #include "control/config_show.h"
 #include "control/metrics.h"
 
-#define LIST_WHOLE_MAX 10000 /* rows of a list that is sorted; longer ones come as they are found  \
-                              */
+/* Rows of a list that is sorted; longer ones come as they are found. */
+#define LIST_WHOLE_MAX 10000
 
 /* ---- asking the relay ---- */
 

@@ -18,6 +18,8 @@
 #include "queue/spool_internal.h"
 #include "tests/sim/disk_sim.h"
 
+#define READS_MAX    64u        /* that the spool has under way at a time */
+#define PATIENCE     TICK_S(20) /* for a disk that others use as well */
 #define SEGMENT_SIZE (512u << 10)
 #define MESSAGES_MAX 600u
 
@@ -112,7 +114,7 @@ static void turn(struct fixture *fixture)
 static void settle(struct fixture *fixture)
 {
     spool_flush(fixture->spool);
-    for (uint32_t i = 0; i < 10000 && !spool_is_idle(fixture->spool); i++)
+    for (tick_us end = now().tick + PATIENCE; now().tick < end && !spool_is_idle(fixture->spool);)
         turn(fixture);
     assert_true(spool_is_idle(fixture->spool));
 }
@@ -191,14 +193,14 @@ static bool commit(struct fixture *fixture, uint32_t key, uint32_t body_size,
 
 static void wait_commits(struct fixture *fixture, uint32_t count)
 {
-    for (uint32_t i = 0; i < 100000 && fixture->commits < count; i++)
+    for (tick_us end = now().tick + PATIENCE; now().tick < end && fixture->commits < count;)
         turn(fixture);
     assert_int_equal(count, fixture->commits);
 }
 
 static void check_octets(struct fixture *fixture, uint64_t key, uint64_t offset, uint64_t size)
 {
-    for (uint32_t i = 0; i < 10000 && !fixture->has_read; i++)
+    for (tick_us end = now().tick + PATIENCE; now().tick < end && !fixture->has_read;)
         turn(fixture);
     assert_true(fixture->has_read);
     fixture->has_read = false;
@@ -373,7 +375,7 @@ static void test_limits_of_a_message(void **state)
 static void test_reads_of_what_ends(void **state)
 {
     const uint32_t reads = 3000;
-    uint32_t ended = 0, stale = 0;
+    uint32_t ended = 0, stale = 0, late = 0;
 
     (void)state;
     struct fixture *fixture = fixture_new(DISK_KIND_AUTO, SEGMENT_SIZE, 16 * SEGMENT_SIZE);
@@ -384,13 +386,13 @@ static void test_reads_of_what_ends(void **state)
         spool_read_body(fixture->spool, fixture->entries[1], 0, 15000, 1);
     spool_done(fixture->spool, fixture->entries[1]);
     spool_flush(fixture->spool);
-    for (uint32_t i = 0; i < 100000 && ended < reads; i++) {
+    for (tick_us end = now().tick + PATIENCE; now().tick < end && ended < reads;) {
         turn(fixture);
         if (!fixture->has_read)
             continue;
         ended++;
         if (fixture->read.err == ERR_OK) {
-            assert_int_equal(0, stale); /* it does not come back */
+            late += stale > 0; /* its last record was under way when the message ended */
             check_octets(fixture, 1, 0, 15000);
             continue;
         }
@@ -400,6 +402,7 @@ static void test_reads_of_what_ends(void **state)
     }
     assert_int_equal(reads, ended);
     assert_in_range(stale, 1, reads);
+    assert_true(late <= READS_MAX);
     fixture_end(fixture);
 }
 
@@ -415,7 +418,8 @@ static void test_abort_frees(void **state)
     assert_int_equal(ERR_OK, spool_write_body(fixture->spool, transaction, &octets));
     buf_queue_fini(&octets);
     assert_int_equal(300000, spool_unwritten(transaction));
-    for (uint32_t i = 0; i < 1000 && spool_unwritten(transaction) >= 131072; i++)
+    for (tick_us end = now().tick + PATIENCE;
+         now().tick < end && spool_unwritten(transaction) >= 131072;)
         turn(fixture);
     assert_true(spool_unwritten(transaction) <
                 131072); /* full parts go to the disk by themselves */

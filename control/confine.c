@@ -16,6 +16,10 @@
  * where there is such a port, and nothing else does. Keys and passwords are read at a reload, too,
  * by the user that the process is then. Ports of the engine keep what their drivers need.
  *
+ * Ways that remain: whatever the user may open, write and connect to; as root (without `user`) also
+ * its own memory, by /proc/self/mem; operations of a ring of io_uring (spool.method) are not looked
+ * at one by one, and none of them runs a program.
+ *
  * Sanitizers need more than a relay: a build with them is not filtered.
  */
 #include "control/confine.h"
@@ -28,6 +32,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -142,7 +147,6 @@ static const int allowed[] = {
     SCMP_SYS(getpeername),
     SCMP_SYS(getsockopt),
     SCMP_SYS(setsockopt),
-    SCMP_SYS(ioctl),
     /* files */
     SCMP_SYS(openat),
     SCMP_SYS(close),
@@ -176,7 +180,7 @@ static const int allowed[] = {
     SCMP_SYS(open),
     SCMP_SYS(stat),
     SCMP_SYS(lstat),
-    /* memory and threads; mmap, mprotect and clone have rules of their own */
+    /* memory and threads; mmap, mprotect, clone, prctl and ioctl have rules of their own */
     SCMP_SYS(munmap),
     SCMP_SYS(mremap),
     SCMP_SYS(madvise),
@@ -206,7 +210,6 @@ static const int allowed[] = {
     SCMP_SYS(sysinfo),
     SCMP_SYS(getrusage),
     SCMP_SYS(prlimit64),
-    SCMP_SYS(prctl),
     SCMP_SYS(getcpu),
     SCMP_SYS(capget),
 };
@@ -244,6 +247,27 @@ enum err confine_calls(const struct confine_options *options, char ret_why[CONFI
 }
 #else
 
+/* To name a thread, and to look. Who could make the process dumpable again could write to its code
+ * by /proc/self/mem. */
+static const scmp_datum_t prctls[] = {
+    PR_SET_NAME, PR_GET_NAME, PR_GET_DUMPABLE, PR_GET_NO_NEW_PRIVS, PR_GET_SECCOMP, PR_CAPBSET_READ,
+};
+
+/* What libraries ask of descriptors and interfaces: nothing that types at a terminal. */
+static const scmp_datum_t ioctls[] = {TCGETS, FIONREAD, FIONBIO, FIOCLEX, SIOCGIFINDEX};
+
+/* The kernel looks at the low half of the argument alone, and so must the filter. */
+static int rule_add_values(scmp_filter_ctx filter, int call, unsigned argument,
+                           const scmp_datum_t *values, uint32_t count)
+{
+    int error = 0;
+
+    for (uint32_t i = 0; i < count && error == 0; i++)
+        error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 1,
+                                 SCMP_CMP(argument, SCMP_CMP_MASKED_EQ, UINT32_MAX, values[i]));
+    return error;
+}
+
 /* 0, or a negative errno as libseccomp's. */
 static int rules_with_arguments(scmp_filter_ctx filter, const struct confine_options *options)
 {
@@ -256,6 +280,12 @@ static int rules_with_arguments(scmp_filter_ctx filter, const struct confine_opt
     if (error == 0 && options->has_ports)
         error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
                                  SCMP_A0(SCMP_CMP_EQ, AF_PACKET));
+    if (error == 0)
+        error = rule_add_values(filter, SCMP_SYS(prctl), 0, prctls, COUNT_OF(prctls));
+    if (error == 0 && options->has_ports) /* drivers have many of their own */
+        error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 0);
+    else if (error == 0)
+        error = rule_add_values(filter, SCMP_SYS(ioctl), 1, ioctls, COUNT_OF(ioctls));
     /* Threads only. What flags clone3 has cannot be seen here: libc then takes clone. */
     if (error == 0)
         error = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);

@@ -14,9 +14,12 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -101,6 +104,41 @@ static int send_signal(void)
     return result_of(kill(getppid(), 0));
 }
 
+static int name_thread(void)
+{
+    return result_of(prctl(PR_SET_NAME, "x"));
+}
+
+static int ask_posture(void)
+{
+    return result_of(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) | prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) |
+                     prctl(PR_GET_SECCOMP, 0, 0, 0, 0) | prctl(PR_CAPBSET_READ, 0, 0, 0, 0));
+}
+
+static int become_dumpable(void)
+{
+    return result_of(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0));
+}
+
+static int count_readable(void)
+{
+    int ends[2], count;
+
+    CHECK(pipe2(ends, 0) == 0);
+    return result_of(ioctl(ends[0], FIONREAD, &count));
+}
+
+static int type_at_terminal(void)
+{
+    return result_of(ioctl(0, TIOCSTI, "x"));
+}
+
+/* The kernel takes it for TIOCSTI. */
+static int type_at_terminal_hidden(void)
+{
+    return result_of(syscall(SYS_ioctl, 0L, (1L << 32) | TIOCSTI, "x"));
+}
+
 static int run_program(void)
 {
     return result_of(execl("/bin/true", "true", NULL));
@@ -128,6 +166,13 @@ static const struct {
     {"a process", make_process, false, REFUSED, 0},
     {"an owner", change_owner, false, REFUSED, 0},
     {"a signal", send_signal, false, REFUSED, 0},
+    {"a thread's name", name_thread, false, WORKS, 0},
+    {"how it is confined", ask_posture, false, WORKS, 0},
+    {"to be dumpable again", become_dumpable, false, REFUSED, 0},
+    {"octets that wait", count_readable, false, WORKS, 0},
+    {"octets that wait, with ports", count_readable, true, WORKS, 0},
+    {"a key at the terminal", type_at_terminal, false, REFUSED, 0},
+    {"a key at the terminal, hidden", type_at_terminal_hidden, false, REFUSED, 0},
     {"a program", run_program, false, 0, SIGSYS},
     {"another process", look_into_others, false, 0, SIGSYS},
 };

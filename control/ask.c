@@ -37,10 +37,23 @@ int ask_connect(const char *path)
 bool ask_send(int fd, const json_t *request)
 {
     char *text = json_dumps(request, JSON_COMPACT);
-    bool is_sent = text != NULL && dprintf(fd, "%s\n", text) > 0;
+    size_t size = text == NULL ? 0 : strlen(text), sent = 0;
 
+    if (text != NULL)
+        text[size++] = '\n'; /* instead of its NUL */
+    /* The relay closes what is too much for it: an error for the caller, and no signal. */
+    while (sent < size) {
+        ssize_t taken = send(fd, text + sent, size - sent, MSG_NOSIGNAL);
+        if (taken < 0 && errno == EINTR)
+            continue;
+        if (taken < 0)
+            break;
+        sent += (size_t)taken;
+    }
+    int error = errno;
     free(text);
-    return is_sent;
+    errno = error;
+    return size > 0 && sent == size;
 }
 
 json_t *ask_receive(int fd)

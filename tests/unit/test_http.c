@@ -9,11 +9,13 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "control/ask.h"
 #include "control/http_access.h"
 #include "control/http_request.h"
 #include "control/metrics.h"
@@ -116,6 +118,26 @@ static void test_peer(void **state)
     close(pair[0]);
     close(pair[1]);
     close(inet);
+}
+
+/* Goal: a question goes out as a line; to a relay that has closed already it is an error, and no
+ * signal that ends the asker. */
+static void test_question(void **state)
+{
+    char octets[64] = "";
+    int ends[2];
+    (void)state;
+
+    assert_int_equal(0, socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
+    json_t *request = json_pack("{ss}", "verb", "status");
+    assert_true(ask_send(ends[0], request));
+    assert_true(read(ends[1], octets, sizeof(octets) - 1) > 0);
+    assert_string_equal("{\"verb\":\"status\"}\n", octets);
+    close(ends[1]);
+    assert_false(ask_send(ends[0], request));
+    assert_int_equal(EPIPE, errno);
+    close(ends[0]);
+    json_decref(request);
 }
 
 /* Goal: another site's name in Host is no client of this machine's, however it is dressed up. */
@@ -336,17 +358,12 @@ static void test_metrics(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_field),
-        cmocka_unit_test(test_token_file),
-        cmocka_unit_test(test_peer),
-        cmocka_unit_test(test_host),
-        cmocka_unit_test(test_needed),
-        cmocka_unit_test(test_verb),
-        cmocka_unit_test(test_member),
-        cmocka_unit_test(test_body),
-        cmocka_unit_test(test_body_bound),
-        cmocka_unit_test(test_metrics),
-        cmocka_unit_test(test_metrics_latency),
+        cmocka_unit_test(test_field),   cmocka_unit_test(test_token_file),
+        cmocka_unit_test(test_peer),    cmocka_unit_test(test_question),
+        cmocka_unit_test(test_host),    cmocka_unit_test(test_needed),
+        cmocka_unit_test(test_verb),    cmocka_unit_test(test_member),
+        cmocka_unit_test(test_body),    cmocka_unit_test(test_body_bound),
+        cmocka_unit_test(test_metrics), cmocka_unit_test(test_metrics_latency),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -118,7 +118,9 @@ static bool command_feed(struct server *server, struct server_session *session, 
         return false;
     struct span octets =
         stream_pull(&session->stream, readable < FLOW_PULL_MAX ? readable : FLOW_PULL_MAX);
-    bool has_secrets = smtpd_has_secrets(&session->smtpd);
+    /* A password may come where none is asked for: with AUTH before TLS, or after a login. */
+    bool has_secrets =
+        smtpd_has_secrets(&session->smtpd) || span_has_prefix_nocase(octets, SPAN_LITERAL("AUTH "));
     if (smtpd_feed_command(&server->smtpd, &session->smtpd, octets, now, &used) != ERR_OK)
         return false;
     /* The buffers are ours, and go back to the pool as they are. */

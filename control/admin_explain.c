@@ -1,72 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Why mail of a site goes, or does not. A visit runs on each shard's thread, a slice at a time, and
- * copies what that shard knows; when all have told, a site's rows (one of each core that knows it)
- * become facts, of which explain.c says what binds.
+ * copies what that shard knows; when all have told, the answer is made of it
+ * (admin_explain_answer.c).
  *
- * Invariants
- *   1. What shards own is copied: nothing of theirs is followed after their reply.
- *   2. Of a site's limits its home alone knows what all cores have used. Rows of a site whose home
- *      has forgotten it say what is configured.
+ * Invariant: what shards own is copied, nothing of theirs is followed after their reply.
  *
  * Limits: SITES_PER_LOOK sites in one look; SEEN_MAX rows of sites in all.
  */
-#include "control/admin_explain.h"
+#include "control/admin_explain_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "control/admin_site.h"
-#include "control/explain.h"
-
 #define SITES_PER_LOOK 4096u
 #define SEEN_MAX       1024u
-
-struct seen_source {
-    bool is_suspended, is_broken;
-    tick_us left, cold_left;
-    uint32_t day, day_count, limit; /* of the warm-up; day_count 0: it is warm */
-    char reason[SOURCE_REASON_SIZE];
-    const char *family; /* one rests while the other is used; NULL: none does */
-    tick_us family_left;
-    char family_reason[SOURCE_REASON_SIZE];
-};
-
-struct seen_site { /* by one core */
-    uint32_t core;
-    struct site_view view;
-    char label[SITE_LABEL_MAX + 1]; /* the view's is the shard's */
-    char source[SITE_SOURCE_MAX + 1];
-    struct site_order *orders; /* as are its orders; NULL: none */
-    struct transfer_site_view transfer;
-    struct seen_source from;
-    tick_us now;
-};
-
-struct seen_core {
-    struct client_stats client;
-    struct transfer_view transfer;
-};
-
-struct asked {
-    char name[ENVELOPE_DOMAIN_SIZE_MAX + 1];
-    uint32_t site_cursor;
-    bool are_sites_done; /* of this core */
-    uint64_t line_cursor;
-    struct seen_site *sites;
-    uint32_t site_count;
-    struct seen_core *cores;
-    uint32_t core_count;
-    struct qmgr_name_use mail;
-    tick_us now, retry_min, retry_max;
-    char class_names[QMGR_ROUND_CLASS_COUNT][QMGR_CLASS_NAME_SIZE];
-    uint8_t least[QMGR_ROUND_CLASS_COUNT];
-};
 
 /* ---- on the shards ---- */
 
 /* It can be used, though not by both of its families. */
-static void family_look(const struct source_view *view, struct seen_source *seen, tick_us now)
+static void family_look(const struct source_view *view, struct explain_source *seen, tick_us now)
 {
     static const char *const names[SOURCE_PART_COUNT] = {
         [SOURCE_IP4] = "IPv4", [SOURCE_IP6] = "IPv6"};
@@ -81,7 +34,7 @@ static void family_look(const struct source_view *view, struct seen_source *seen
     }
 }
 
-static void source_look(struct source_set *sources, const char *name, struct seen_source *seen,
+static void source_look(struct source_set *sources, const char *name, struct explain_source *seen,
                         tick_us now)
 {
     const struct tick_source *clock = tick_source_system();
@@ -109,12 +62,12 @@ static void source_look(struct source_set *sources, const char *name, struct see
     }
 }
 
-static void site_copy(struct asked *asked, const struct site_view *view, struct transfer *transfer,
-                      tick_us now)
+static void site_copy(struct explain_asked *asked, const struct site_view *view,
+                      struct transfer *transfer, tick_us now)
 {
-    struct seen_site *site = &asked->sites[asked->site_count++];
+    struct explain_site *site = &asked->sites[asked->site_count++];
 
-    *site = (struct seen_site){.core = asked->core_count - 1, .view = *view, .now = now};
+    *site = (struct explain_site){.core = asked->core_count - 1, .view = *view, .now = now};
     memcpy(site->label, view->label.data, view->label.size);
     if (view->source.size > 0)
         memcpy(site->source, view->source.data, view->source.size);
@@ -129,7 +82,7 @@ static void site_copy(struct asked *asked, const struct site_view *view, struct 
     source_look(transfer_sources(transfer), site->source, &site->from, now);
 }
 
-static void sites_look(struct asked *asked, struct transfer *transfer, tick_us now)
+static void sites_look(struct explain_asked *asked, struct transfer *transfer, tick_us now)
 {
     struct site_view view;
 
@@ -145,15 +98,15 @@ static void sites_look(struct asked *asked, struct transfer *transfer, tick_us n
 }
 
 /* The first look at a core. */
-static void core_begin(struct asked *asked, struct transfer *transfer)
+static void core_begin(struct explain_asked *asked, struct transfer *transfer)
 {
-    struct seen_core *cores =
+    struct explain_core *cores =
         reallocarray(asked->cores, asked->core_count + 1, sizeof(*asked->cores));
     const struct qmgr_classes *classes = qmgr_get_classes(transfer_queue(transfer));
 
     CHECK(cores != NULL);
     asked->cores = cores;
-    struct seen_core *core = &cores[asked->core_count++];
+    struct explain_core *core = &cores[asked->core_count++];
     core->client = client_get_stats(transfer_client(transfer));
     core->transfer = transfer_get_view(transfer);
     asked->retry_min = core->transfer.queue->retry_min;
@@ -170,7 +123,7 @@ static void core_begin(struct asked *asked, struct transfer *transfer)
 
 static void visit_explain(struct shard_query *query, struct transfer *transfer, tick_us now)
 {
-    struct asked *asked = query->found;
+    struct explain_asked *asked = query->found;
 
     if (query->cursor == 0)
         core_begin(asked, transfer);
@@ -193,8 +146,8 @@ bool admin_explain_prepare(const char *verb, const json_t *request, struct shard
 
     if (strcmp(verb, "explain") != 0)
         return false;
-    struct asked *asked = calloc(1, sizeof(*asked));
-    struct seen_site *sites = calloc(SEEN_MAX, sizeof(*sites));
+    struct explain_asked *asked = calloc(1, sizeof(*asked));
+    struct explain_site *sites = calloc(SEEN_MAX, sizeof(*sites));
     query->kind = SHARD_QUERY_TRANSFER;
     query->visit = visit_explain;
     query->found = sites == NULL ? NULL : asked;
@@ -216,7 +169,7 @@ bool admin_explain_owns(const struct shard_query *query)
 
 void admin_explain_end(struct shard_query *query)
 {
-    struct asked *asked = query->found;
+    struct explain_asked *asked = query->found;
 
     for (uint32_t i = 0; asked != NULL && i < asked->site_count; i++)
         free(asked->sites[i].orders);
@@ -226,302 +179,4 @@ void admin_explain_end(struct shard_query *query)
     }
     free(asked);
     query->found = NULL;
-}
-
-/* ---- facts ---- */
-
-static tick_us later(tick_us a, tick_us b)
-{
-    return a > b ? a : b;
-}
-
-static uint32_t ordered_limit(const struct seen_site *home)
-{
-    uint32_t limit = EXPLAIN_NOT_SET;
-
-    for (uint32_t i = 0; i < home->view.order_count; i++) {
-        const struct site_order *order = &home->orders[i];
-        if (order->kind == SITE_ORDER_SLOW && order->connection_max > 0 &&
-            order->connection_max < limit)
-            limit = order->connection_max;
-    }
-    return limit;
-}
-
-static void facts_add_home(struct explain_facts *facts, const struct seen_site *home)
-{
-    const struct site_view *view = &home->view;
-
-    facts->configured = view->connection_max;
-    facts->learned = view->allowed;
-    facts->ordered = ordered_limit(home);
-    facts->mail_out = view->mail_out;
-    facts->rate_count = view->use_count;
-    for (uint32_t i = 0; i < view->use_count; i++) {
-        tick_us next = view->uses[i].next;
-        bool is_known = next > home->now && next != TICK_NEVER;
-        facts->rates[i] = (struct explain_rate){view->uses[i].rate, view->uses[i].used,
-                                                is_known ? next - home->now : 0};
-    }
-}
-
-static void facts_add_source(struct explain_facts *facts, const struct seen_source *from)
-{
-    if (from->is_suspended)
-        facts->source_suspended = later(facts->source_suspended, from->left);
-    else if (from->is_broken)
-        facts->source_rests = later(facts->source_rests, from->left);
-    facts->source_cold = later(facts->source_cold, from->cold_left);
-}
-
-/* The core with the least room stands for all. */
-static void facts_add_core(struct explain_facts *facts, const struct seen_site *site,
-                           const struct seen_core *core)
-{
-    if (!site->transfer.has_room || core->client.open >= facts->outbound) {
-        facts->outbound = core->client.open;
-        facts->outbound_max = core->client.open_max;
-    }
-    facts->is_crowded = facts->is_crowded || !site->transfer.has_room;
-    if (core->transfer.read_memory >= facts->memory) {
-        facts->memory = core->transfer.read_memory;
-        facts->memory_max = core->transfer.read_memory_max;
-    }
-}
-
-static void facts_add(struct explain_facts *facts, const struct seen_site *site,
-                      const struct seen_core *core)
-{
-    const struct site_view *view = &site->view;
-    tick_us until = view->paused_until, paused = until > site->now ? until - site->now : 0;
-
-    if (view->is_suspended)
-        facts->suspended = later(facts->suspended, paused);
-    else
-        facts->paused = later(facts->paused, paused);
-    facts->connections += view->slots_used;
-    facts->idle += site->transfer.idle;
-    facts->unread += site->transfer.unread;
-    facts_add_source(facts, &site->from);
-    facts_add_core(facts, site, core);
-}
-
-/* Of all rows of a site; `*ret_home` is its home's, or the first. */
-static struct explain_facts facts_of(const struct asked *asked, const struct seen_site *first,
-                                     const struct seen_site **ret_home)
-{
-    struct explain_facts facts = {.configured = first->view.connection_max,
-                                  .ordered = EXPLAIN_NOT_SET,
-                                  .learned = EXPLAIN_NOT_SET};
-    uint32_t mail_held = 0;
-
-    *ret_home = first;
-    for (const struct seen_site *site = first; site < asked->sites + asked->site_count; site++) {
-        if (site->view.key != first->view.key)
-            continue;
-        facts_add(&facts, site, &asked->cores[site->core]);
-        mail_held += site->view.mail_held;
-        if (site->view.is_home)
-            *ret_home = site;
-    }
-    if ((*ret_home)->view.is_home)
-        facts_add_home(&facts, *ret_home);
-    facts.mail_out = facts.mail_out > mail_held ? facts.mail_out - mail_held : 0;
-    return facts;
-}
-
-/* ---- answers ---- */
-
-static void number_set(json_t *row, const char *name, uint64_t value)
-{
-    json_object_set_new(row, name, json_integer((json_int_t)value));
-}
-
-static json_t *limit_row(const struct explain_limit *limit)
-{
-    json_t *row = json_object();
-
-    json_object_set_new(row, "limit", json_string(explain_kind_name(limit->kind)));
-    if (limit->kind >= EXPLAIN_RATE) {
-        number_set(row, "used", limit->used);
-        number_set(row, "max", limit->max);
-    }
-    if (limit->kind == EXPLAIN_RATE) {
-        struct rate_set rates = {1, {{(uint32_t)limit->max, limit->window}}};
-        char text[RATE_TEXT_SIZE];
-        json_object_set_new(row, "rate", json_string(rate_set_format(&rates, text)));
-    }
-    json_object_set_new(row, "bars", json_boolean(limit->bars));
-    json_object_set_new(row, "binds", json_boolean(limit->binds));
-    number_set(row, "next_us", limit->left);
-    return row;
-}
-
-static void limits_add(json_t *row, const struct explain_facts *facts)
-{
-    struct explain_limit limits[EXPLAIN_LIMIT_MAX];
-    uint32_t count = explain_limits(facts, limits);
-    json_t *rows = json_array();
-
-    json_object_set_new(row, "binds", json_null());
-    for (uint32_t i = 0; i < count; i++) {
-        json_array_append_new(rows, limit_row(&limits[i]));
-        if (limits[i].binds)
-            json_object_set_new(row, "binds", json_string(explain_kind_name(limits[i].kind)));
-    }
-    json_object_set_new(row, "limits", rows);
-}
-
-static void source_add(json_t *row, const struct seen_source *from)
-{
-    json_object_set_new(row, "source_reason", json_string(from->reason));
-    if (from->family != NULL) {
-        json_object_set_new(row, "family_rests", json_string(from->family));
-        number_set(row, "family_left_us", from->family_left);
-        json_object_set_new(row, "family_reason", json_string(from->family_reason));
-    }
-    if (from->day_count == 0)
-        return;
-    number_set(row, "warmup_day", from->day);
-    number_set(row, "warmup_days", from->day_count);
-    number_set(row, "warmup_limit", from->limit);
-}
-
-/* Dead hosts are each core's own; that with the most knows best. */
-static void hosts_add(json_t *row, const struct asked *asked, const struct seen_site *first)
-{
-    const struct transfer_site_view *best = &first->transfer;
-    char ip[FLOW_ADDRESS_TEXT_MAX];
-    json_t *dead = json_array();
-
-    for (const struct seen_site *site = first; site < asked->sites + asked->site_count; site++) {
-        if (site->view.key != first->view.key || site->transfer.dead_count < best->dead_count ||
-            site->transfer.address_count < best->address_count)
-            continue;
-        best = &site->transfer;
-    }
-    for (uint32_t i = 0; i < best->dead_count && i < TRANSFER_VIEW_HOST_MAX; i++)
-        json_array_append_new(dead, json_pack("{ss,sI}", "address",
-                                              flow_address_format_ip(&best->dead[i], ip), "left_us",
-                                              (json_int_t)(best->dead_until[i] - first->now)));
-    number_set(row, "addresses", best->address_count);
-    number_set(row, "addresses_dead", best->dead_count);
-    json_object_set_new(row, "dead", dead);
-}
-
-/* Cores hear of a pause one after the other. */
-static uint32_t failures_of(const struct asked *asked, const struct seen_site *first)
-{
-    uint32_t failures = 0;
-
-    for (const struct seen_site *site = first; site < asked->sites + asked->site_count; site++) {
-        if (site->view.key == first->view.key && site->view.failures > failures)
-            failures = site->view.failures;
-    }
-    return failures;
-}
-
-static json_t *site_row(const struct asked *asked, const struct seen_site *first)
-{
-    const struct seen_site *home;
-    struct explain_facts facts = facts_of(asked, first, &home);
-    const struct site_view *view = &home->view;
-    json_t *row = json_object();
-    char key[32];
-
-    snprintf(key, sizeof(key), "%016llx", (unsigned long long)view->key);
-    json_object_set_new(row, "site", json_string(first->label));
-    json_object_set_new(row, "source", json_string(first->source));
-    json_object_set_new(row, "key", json_string(key));
-    number_set(row, "connections", facts.connections);
-    number_set(row, "idle", facts.idle);
-    number_set(row, "failures", failures_of(asked, first));
-    if (view->is_home) {
-        json_object_set_new(row, "allowed_reason",
-                            json_string(admin_site_learn_reason(view->allowed_reason)));
-        number_set(row, "allowed_for_us",
-                   home->now > view->allowed_since ? home->now - view->allowed_since : 0);
-    }
-    limits_add(row, &facts);
-    json_object_set_new(row, "orders",
-                        admin_site_orders(home->orders, view->order_count, home->now));
-    source_add(row, &home->from);
-    hosts_add(row, asked, first);
-    return row;
-}
-
-static json_t *sites_array(const struct asked *asked)
-{
-    json_t *rows = json_array();
-
-    for (uint32_t i = 0; i < asked->site_count; i++) {
-        uint32_t before = 0;
-        while (asked->sites[before].view.key != asked->sites[i].view.key)
-            before++;
-        if (before == i)
-            json_array_append_new(rows, site_row(asked, &asked->sites[i]));
-    }
-    return rows;
-}
-
-/* Classes that have mail. */
-static json_t *mail_array(const struct asked *asked)
-{
-    json_t *rows = json_array();
-
-    for (uint32_t i = 0; i < QMGR_ROUND_CLASS_COUNT; i++) {
-        const struct qmgr_class_use *use = &asked->mail.classes[i];
-        if (use->ready + use->active + use->waiting + use->held + use->unseen == 0)
-            continue;
-        json_t *row = json_object();
-        number_set(row, "class", i);
-        json_object_set_new(row, "class_name", json_string(asked->class_names[i]));
-        number_set(row, "least", asked->least[i]);
-        number_set(row, "ready", use->ready);
-        number_set(row, "active", use->active);
-        number_set(row, "waiting", use->waiting);
-        number_set(row, "held", use->held);
-        number_set(row, "unseen", use->unseen);
-        if (use->waiting > 0)
-            number_set(row, "next_us", use->next_try > asked->now ? use->next_try - asked->now : 0);
-        json_array_append_new(rows, row);
-    }
-    return rows;
-}
-
-static json_t *cores_array(const struct asked *asked)
-{
-    json_t *rows = json_array();
-
-    for (uint32_t i = 0; i < asked->core_count; i++) {
-        const struct seen_core *core = &asked->cores[i];
-        json_t *row = json_object();
-        number_set(row, "core", i);
-        number_set(row, "connections", core->client.open);
-        number_set(row, "connections_max", core->client.open_max);
-        number_set(row, "strangers", core->client.strangers);
-        number_set(row, "strangers_max", (core->client.open_max + 1) / 2);
-        number_set(row, "read_memory", core->transfer.read_memory);
-        number_set(row, "read_memory_max", core->transfer.read_memory_max);
-        number_set(row, "flows", core->transfer.flows);
-        json_array_append_new(rows, row);
-    }
-    return rows;
-}
-
-bool admin_explain_finish(json_t *answer, const struct shard_query *query)
-{
-    const struct asked *asked = query->found;
-    json_t *mail = mail_array(asked), *goes_to = json_array();
-
-    for (uint32_t i = 0; i < asked->mail.site_count; i++)
-        json_array_append_new(goes_to, json_string(asked->mail.sites[i]));
-    json_object_set_new(answer, "name", json_string(asked->name));
-    json_object_set_new(answer, "sites", sites_array(asked));
-    json_object_set_new(answer, "mail", mail);
-    json_object_set_new(answer, "goes_to", goes_to);
-    json_object_set_new(answer, "cores", cores_array(asked));
-    number_set(answer, "retry_min_us", asked->retry_min);
-    number_set(answer, "retry_max_us", asked->retry_max);
-    return asked->site_count > 0 || json_array_size(mail) > 0;
 }

@@ -9,8 +9,8 @@
 #include "control/cli_print.h"
 
 /*
- * Shared by the files of `angarium top`: cli_top.c (what is asked, what keys do) and cli_top_draw.c
- * (what it looks like).
+ * Shared by the files of `angarium top`: cli_top.c (pages, and what keys do), cli_top_ask.c (what
+ * is asked) and cli_top_draw.c (what it looks like).
  */
 #define TOP_FILTER_SIZE 320u
 #define TOP_HEAD_LINES  8 /* above the page, with its heading */
@@ -47,6 +47,15 @@ struct top {
 extern const char *const cli_top_by[];
 extern const char *const cli_top_sorts[TOP_SORT_COUNT];
 
+/** The page on top. */
+static inline struct top_page *cli_top_page(struct top *top)
+{
+    return &top->pages[top->depth];
+}
+
+/** Ask for the page on top; for the status and that. */
+void cli_top_page_refresh(struct top *top);
+void cli_top_refresh(struct top *top);
 /** The `index`-th line of a page of text, not terminated; its size in *ret_size. */
 const char *cli_top_line(const struct top_page *page, size_t index, size_t *ret_size);
 /** Lines of the page that fit the terminal. */

@@ -33,6 +33,8 @@ struct dkim_signer {
     const struct settings_listener *listener;
     struct flow_address client;
     char sender_domain[MX_NAME_MAX]; /* "": none */
+    bool (*is_author)(const void *context, struct span domain);
+    const void *context;
     enum dkim_verdict verdict;
     enum end_state end;
     uint8_t *octets; /* the header, without the empty line */
@@ -99,11 +101,15 @@ static void rules_choose(struct dkim_signer *signer, const char *author_domain)
 {
     const struct settings *settings = signer->settings;
     struct dkim_origin origin = {.listener = signer->listener, .client = &signer->client};
+    bool is_author = signer->is_author == NULL ||
+                     signer->is_author(signer->context, span_from_text(author_domain));
 
     for (uint32_t i = 0; i < settings->dkim_count && signer->rule_count < DKIM_SIGNATURE_MAX; i++) {
         const struct settings_dkim *rule = &settings->dkim[i];
-        const char *domain =
-            rule->by == SETTINGS_DKIM_BY_SENDER ? signer->sender_domain : author_domain;
+        bool is_by_sender = rule->by == SETTINGS_DKIM_BY_SENDER;
+        const char *domain = is_by_sender ? signer->sender_domain : author_domain;
+        if (!is_by_sender && !is_author)
+            continue;
         if (domain[0] != '\0' && rule_is_for_domain(rule, span_from_text(domain)) &&
             rule_is_for_client(rule, &origin))
             signer->rules[signer->rule_count++] = rule;
@@ -269,6 +275,8 @@ enum err dkim_signer_new(const struct settings *settings, const struct dkim_orig
     signer->settings = settings;
     signer->listener = origin->listener;
     signer->client = *origin->client;
+    signer->is_author = origin->is_author;
+    signer->context = origin->context;
     signer->end = END_LINE;
     sender_domain_set(signer, origin->sender);
     *ret_signer = signer;

@@ -45,6 +45,10 @@ struct dkim_origin {
     const struct settings_listener *listener;
     const struct flow_address *client;
     struct span sender; /* MAIL FROM; empty: the null sender */
+    /* May the client be the author of mail of this domain? NULL: of any. Asked while the header is
+     * fed, with `context`. */
+    bool (*is_author)(const void *context, struct span domain);
+    const void *context;
 };
 
 struct dkim_signer;

@@ -563,6 +563,25 @@ bool smtpd_auth_owns(const struct smtpd_session *session, const struct smtp_addr
                           span_of(address->domain_key, address->domain_key_size));
 }
 
+bool smtpd_auth_owns_domain(const struct smtpd_session *session, struct span domain)
+{
+    const struct auth_user *user = session->auth == NULL ? NULL : session->auth->user;
+    const char *name = user_name(session), *own = session->settings->auth.domain;
+
+    if (name == NULL)
+        return true;
+    const char *at = strrchr(name, '@');
+    if (at != NULL)
+        own = at + 1;
+    if (own != NULL && span_is_equal_nocase(span_from_text(own), domain))
+        return true;
+    for (uint32_t i = 0; user != NULL && i < user->address_count; i++) {
+        if (settings_name_matches(user->addresses[i].domain, domain))
+            return true;
+    }
+    return false;
+}
+
 static const struct rate_set *quota_of(const struct smtpd_session *session, bool is_recipient)
 {
     const struct auth_user *user = session->auth->user;

@@ -25,6 +25,8 @@ struct span smtpd_auth_offer(const struct smtpd_context *context,
 enum smtpd_reply smtpd_auth_mail_check(const struct smtpd_session *session);
 /** May it send under this address? */
 bool smtpd_auth_owns(const struct smtpd_session *session, const struct smtp_address *address);
+/** May it be the author of mail of this domain: has it an address there, by name or by right? */
+bool smtpd_auth_owns_domain(const struct smtpd_session *session, struct span domain);
 /**
  * Count a message, or a recipient, of the user, unless there were enough: then *ret_is_first tells
  * whether it is the first one too many. SMTPD_REPLY_OK, or the refusal.

@@ -20,6 +20,7 @@
  *   3. Memory for a chunked message does not depend on the number of chunks.
  */
 #include "relay/class.h"
+#include "relay/smtpd_auth.h"
 #include "relay/smtpd_internal.h"
 
 /* A chunk without any MAIL before it: no pipelining client can mean it. */
@@ -188,13 +189,21 @@ static enum smtpd_reply failure_reply(enum err err)
 
 /* ---- signatures ---- */
 
+/* Who is logged in has no domain signed for but its own: others' names are in From as easily. */
+static bool is_author(const void *context, struct span domain)
+{
+    return smtpd_auth_owns_domain(context, domain);
+}
+
 /* A signer for the message, fed with our own field in front of it. Strangers have none. */
 static enum err signer_begin(const struct smtpd_session *session,
                              struct smtpd_transaction *transaction)
 {
     struct dkim_origin origin = {.listener = session->listener,
                                  .client = &session->peer,
-                                 .sender = transaction->envelope.sender};
+                                 .sender = transaction->envelope.sender,
+                                 .is_author = is_author,
+                                 .context = session};
 
     if (!session->is_relay_client || session->settings->dkim_count == 0)
         return ERR_OK;

@@ -13,6 +13,8 @@
 #include <cmocka.h>
 
 #include "base/base64.h"
+#include "relay/dkim.h"
+#include "tests/unit/dkim_fixture.h"
 #include "tests/unit/smtpd_harness.h"
 
 #define E      "EHLO client.example\r\n"
@@ -451,6 +453,66 @@ static void test_traces(void **state)
     }
 }
 
+/* Goal: who is logged in is signed for where it has an address, and not as somebody else. */
+static void test_signed_as_own(void **state)
+{
+    static const char *const names[] = {"From"}, *const all[] = {"*"};
+    static const struct {
+        const char *login, *domain, *mail, *from;
+        enum settings_dkim_by by;
+        bool is_signed;
+    } rows[] = {
+        {BOB, NULL, M, "bob@served.example", SETTINGS_DKIM_BY_FROM, true},
+        {BOB, NULL, M, "x@Served.Example", SETTINGS_DKIM_BY_FROM, true},
+        {BOB, NULL, M, "boss@other.example", SETTINGS_DKIM_BY_FROM, false},
+        {BOB, NULL, M, "x@sub.served.example", SETTINGS_DKIM_BY_FROM, false},
+        {BOB, NULL, M, "bob@served.example, boss@other.example", SETTINGS_DKIM_BY_FROM, false},
+        {BOB, NULL, M, "\"bob@served.example\" <boss@other.example>", SETTINGS_DKIM_BY_FROM, false},
+        {BOB, NULL, "MAIL FROM:<>\r\n", "boss@other.example", SETTINGS_DKIM_BY_FROM, false},
+        {BOB, NULL, M, "boss@other.example", SETTINGS_DKIM_BY_SENDER, true},
+        {BOB, "other.example", M, "boss@other.example", SETTINGS_DKIM_BY_FROM, false},
+        {ALICE, NULL, "MAIL FROM:<>\r\n", "a@served.example", SETTINGS_DKIM_BY_FROM, false},
+        {ALICE, "served.example", "MAIL FROM:<>\r\n", "a@served.example", SETTINGS_DKIM_BY_FROM,
+         true},
+    };
+    struct evp_pkey_st *pkey = dkim_fixture_ed25519();
+    char path[DKIM_FIXTURE_PATH_SIZE], why[DKIM_KEY_WHY_SIZE], field[128];
+    struct dkim_key *key;
+    static struct harness harness;
+    (void)state;
+
+    assert_int_equal(ERR_OK, dkim_key_load(dkim_fixture_key_file(pkey, path), &key, why));
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct settings_dkim rule = {.key = key,
+                                     .domain = "served.example",
+                                     .selector = "s",
+                                     .match = all,
+                                     .match_count = 1,
+                                     .by = rows[i].by,
+                                     .headers = names,
+                                     .header_count = COUNT_OF(names)};
+        print_message("# case: %s\n", rows[i].from);
+        prepare(&harness);
+        harness.settings.auth.domain = rows[i].domain;
+        harness.settings.dkim = &rule;
+        harness.settings.dkim_count = 1;
+        harness_connect(&harness, "127.0.0.1");
+        send_lines(&harness, E "AUTH PLAIN ", 0);
+        send_lines(&harness, rows[i].login, 0);
+        send_lines(&harness, "\r\n", 0);
+        send_lines(&harness, rows[i].mail, 0);
+        snprintf(field, sizeof(field), "From: %s\r\n", rows[i].from);
+        send_lines(&harness, R D, 0);
+        send_lines(&harness, field, 0);
+        send_lines(&harness, BODY, 0);
+        assert_int_equal(1, harness.message_count);
+        assert_int_equal(rows[i].is_signed, harness.context.dkim.messages);
+        harness_fini(&harness);
+    }
+    dkim_key_free(key);
+    dkim_fixture_key_free(pkey);
+}
+
 /* Goal: with auth.domain a bare name is an address there. */
 static void test_domain(void **state)
 {
@@ -558,6 +620,7 @@ int main(void)
         cmocka_unit_test(test_starttls_forgets),
         cmocka_unit_test(test_failures_survive_starttls),
         cmocka_unit_test(test_traces),
+        cmocka_unit_test(test_signed_as_own),
         cmocka_unit_test(test_domain),
         cmocka_unit_test(test_quota),
         cmocka_unit_test(test_user_patterns),

@@ -198,6 +198,7 @@ json_t *admin_queue_row(const struct shard_queue_row *row)
     if (row->is_held)
         json_object_set_new(json, "order", json_integer(row->order));
     json_object_set_new(json, "attempts", json_integer(row->attempts));
+    json_object_set_new(json, "way_reason", json_string(way_name((enum way)row->way)));
     json_object_set_new(json, "shard", json_integer(row->shard));
     json_object_set_new(json, "last_reply",
                         admin_queue_text(row->last_reply, sizeof(row->last_reply)));

@@ -14,6 +14,7 @@
 
 #include "control/cli_print.h"
 #include "queue/envelope.h"
+#include "queue/way.h"
 
 #define EXPLAINED_MAX 16u
 
@@ -376,6 +377,15 @@ static void recipient_print(const json_t *row, const json_t *explained, wall_us 
         fprintf(out, "           last reply: %s\n", text);
 }
 
+/* Its way into the queue; mail of earlier runs has none that is known. */
+static void way_print(const char *reason, FILE *out)
+{
+    if (strcmp(reason, way_name(WAY_READY)) == 0)
+        fprintf(out, "           not stored: its client waits for the next hop's reply\n");
+    else if (*reason != '\0')
+        fprintf(out, "           stored: %s (docs/cut-through.md)\n", reason);
+}
+
 static void message_print(const json_t *rows, const json_t *explained, wall_us now, FILE *out)
 {
     const json_t *first = json_array_get(rows, 0);
@@ -390,6 +400,7 @@ static void message_print(const json_t *rows, const json_t *explained, wall_us n
     if (expires > 0)
         fprintf(out, ", expires in %s", cli_age_format(expires - now, age));
     fprintf(out, "\n");
+    way_print(text_of(first, "way_reason"), out);
     for (size_t i = 0; i < json_array_size(rows); i++)
         recipient_print(json_array_get(rows, i), explained, now, out);
 }

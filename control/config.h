@@ -246,8 +246,8 @@ struct config {
     const char *auth_users_file;   /* NULL: none */
     struct auth_users *auth_users; /* what is in it */
     void (*auth_users_free)(struct auth_users *users);
-    uint32_t dns_line, destinations_line, client_line, retry_line, bounce_line, spool_line,
-        queue_line, buffers_line, dataplane_line, records_line, control_line, log_line;
+    uint32_t dns_line, destinations_line, client_line, cut_through_line, retry_line, bounce_line,
+        spool_line, queue_line, buffers_line, dataplane_line, records_line, control_line, log_line;
 
     struct reaction_set *reactions;
     struct config_context *contexts; /* newest first */

@@ -78,6 +78,8 @@ static enum err listeners_assemble(struct config *config, struct config_report *
     for (uint32_t i = 0; i < count; i++) {
         listener_check(&items[i], report);
         listeners[i] = items[i].settings;
+        if (listeners[i].delivery == SETTINGS_DELIVERY_UNSAID)
+            listeners[i].delivery = config->settings.cut_through.delivery;
         for (uint32_t j = 0; j < i; j++) {
             char address[FLOW_ADDRESS_TEXT_MAX];
             if (flow_address_is_equal(&listeners[i].address, &listeners[j].address))

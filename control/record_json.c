@@ -13,12 +13,14 @@
  * `session` and `id` are text, since JSON's numbers lose what is above 2^53. Further fields:
  * recipients (how many, of a reception), uncertain: true (the connection was lost before the reply
  * to the end of data, so the message may arrive twice), dsn: true (a bounce of ours), class (of a
- * deferral, bounce or expiry: relay/bounce_class.h).
+ * deferral, bounce or expiry: relay/bounce_class.h), way and way_reason (docs/cut-through.md),
+ * passed_on: true (of a bounce: the client heard the refusal, nothing is returned).
  *
  * Every line is valid UTF-8 and valid JSON, whatever octets a peer sent.
  */
 #include "control/record_json.h"
 
+#include "queue/way.h"
 #include "relay/bounce_class.h"
 
 #include <string.h>
@@ -285,6 +287,18 @@ static void put_class(struct cursor *cursor, const struct record *record)
     put_octet(cursor, '"');
 }
 
+/* Which way the message went, and why. */
+static void put_way(struct cursor *cursor, const struct record *record)
+{
+    const char *reason = way_name((enum way)record->way);
+
+    if (record->way == WAY_UNKNOWN)
+        return;
+    put_name(cursor, "way");
+    put_text(cursor, record->way == WAY_READY ? "\"cut-through\"" : "\"spool\"");
+    put_string_field(cursor, "way_reason", reason, (uint32_t)strlen(reason) + 1);
+}
+
 uint32_t record_json_format(const struct record *record, struct record_time *time, char *ret_text)
 {
     struct cursor cursor = {ret_text};
@@ -314,12 +328,15 @@ uint32_t record_json_format(const struct record *record, struct record_time *tim
     put_number_field(&cursor, "connection_use", record->connection_use);
     put_string_field(&cursor, "tls", record->tls, sizeof(record->tls));
     put_number_field(&cursor, "attempts", record->attempts);
+    put_way(&cursor, record);
     put_name(&cursor, "shard");
     put_number(&cursor, record->shard);
     if (record->flags & RECORD_UNCERTAIN)
         put_text(&cursor, ",\"uncertain\":true");
     if (record->flags & RECORD_IS_DSN)
         put_text(&cursor, ",\"dsn\":true");
+    if (record->flags & RECORD_PASSED_ON)
+        put_text(&cursor, ",\"passed_on\":true");
     put_text(&cursor, "}\n");
 
     uint32_t size = (uint32_t)(cursor.at - ret_text);

@@ -99,10 +99,16 @@ static void shard_on_handover_send(void *context, uint32_t to_shard,
     shard_send(context, to_shard, SHARD_MESSAGE_HANDOVER, message, sizeof(*message), false);
 }
 
-static void shard_on_commit(void *context, uint64_t user, uint16_t code, struct message_id id)
+static void shard_on_commit(void *context, uint64_t user, const struct message_fate *fate)
 {
     struct shard *shard = context;
-    server_on_commit(shard->server, user, code, id, shard->now);
+    server_on_commit(shard->server, user, fate, shard->now);
+}
+
+static bool shard_is_heard(void *context, uint64_t user)
+{
+    struct shard *shard = context;
+    return server_is_heard(shard->server, user);
 }
 
 /* ---- queries ---- */
@@ -121,6 +127,7 @@ struct shard_status shard_get_status(const struct shard *shard)
         .turns = shard->turns,
         .busy_us = shard->busy_us,
         .uptime = shard->now.tick - shard->started,
+        .ways = *transfer_get_ways(shard->transfer),
         .handovers = transfer_handovers(shard->transfer),
         .latencies = *transfer_get_latencies(shard->transfer),
     };
@@ -439,6 +446,7 @@ static struct transfer *shard_transfer_new(struct shard *shard)
             },
         .server = shard,
         .on_commit = shard_on_commit,
+        .is_heard = shard_is_heard,
         .send_handover = shard_on_handover_send,
     };
     return transfer_new(&options, settings, shard->now);

@@ -99,6 +99,7 @@ struct shard_status {
     uint32_t invariant_violations; /* messages without a next event, as the queue's watchman
                                       counts them; must be 0 */
     uint64_t handovers;            /* deliveries sent to another shard's connection */
+    struct transfer_ways ways;
     struct transfer_latencies latencies;
 };
 
@@ -109,6 +110,7 @@ struct shard_queue_row { /* one recipient of one queued message */
     uint32_t attempts, shard;
     uint8_t state; /* enum recipient_state */
     uint8_t class;
+    uint8_t way; /* enum way */
     bool is_active, is_ready, is_held;
     uint32_t order; /* that holds it */
     char sender[256], recipient[256], domain[256], last_reply[256], user[256];

@@ -86,6 +86,7 @@ static void query_list(struct qmgr *queue, uint32_t shard, struct shard_query *q
         if (match->is_unreadable) {
             struct qmgr_status status = qmgr_recipient_status(&unreadable, match->delivery, now);
             row_fill_unreadable(queue, row, match, &status, shard);
+            row->way = (uint8_t)qmgr_message_way(match->message);
             continue;
         }
         if (match->message != opened)
@@ -94,6 +95,7 @@ static void query_list(struct qmgr *queue, uint32_t shard, struct shard_query *q
         struct qmgr_status status = qmgr_recipient_status(
             &envelope->recipients[match->recipient_index], match->delivery, now);
         row_fill(queue, row, envelope, match->recipient_index, &status, shard);
+        row->way = (uint8_t)qmgr_message_way(match->message);
     }
 }
 

@@ -118,6 +118,9 @@ static void work_free(struct qmgr *qmgr, struct qmgr_work *work)
     work_release_body(qmgr, work);
     qmgr_envelope_forget(qmgr, work);
     work->pins = 0;
+    work->owner = NULL;
+    work->way_due = WAY_UNKNOWN;
+    work->is_news_due = work->is_store_due = work->is_parked = false;
     work->message->work = NULL;
     work->message = NULL;
     if (qmgr->work_spare_count == QMGR_WORK_SPARE_MAX) {
@@ -165,7 +168,7 @@ static bool work_body_is_wanted(const struct qmgr_work *work)
     const struct qmgr_message *message = work->message;
 
     return message->active > 0 || message->fresh > 0 || work->dsn_state == QMGR_DSN_LISTED ||
-           work->dsn_state == QMGR_DSN_REPORTED;
+           work->dsn_state == QMGR_DSN_REPORTED || message->storage != QMGR_STORED;
 }
 
 static void work_review(struct qmgr *qmgr, struct qmgr_work *work)
@@ -196,6 +199,10 @@ void qmgr_message_review(struct qmgr *qmgr, struct qmgr_message *message)
 
     if (message->due == 0)
         message->is_delay_owed = false;
+    if (message->storage != QMGR_STORED) {
+        qmgr_unstored_review(qmgr, message);
+        return;
+    }
     if (message->due == 0 && message->failed == 0 && !is_reported) {
         struct spool_entry *entry = message->entry;
         qmgr_message_remove(qmgr, message);
@@ -266,7 +273,8 @@ static enum err work_fill(struct qmgr *qmgr, struct qmgr_work *work,
     }
     if (encoded.size == 0)
         return ERR_DISK_CORRUPT;
-    if ((insert->is_new && qmgr_envelope_has_room(qmgr)) || qmgr->standing_count > 0) {
+    if (insert->owner != NULL || (insert->is_new && qmgr_envelope_has_room(qmgr)) ||
+        qmgr->standing_count > 0) {
         qmgr_envelope_keep(qmgr, work, encoded);
         encoded = span_of(work->encoded, work->encoded_size);
     }
@@ -295,8 +303,11 @@ static enum err message_new(struct qmgr *qmgr, const struct qmgr_insert *insert,
     if (message == NULL)
         return ERR_LIMIT;
     message->entry = insert->entry;
+    message->storage = insert->owner != NULL ? QMGR_UNSTORED : QMGR_STORED;
+    message->way = insert->way & 63;
 
     struct qmgr_work *work = qmgr_work_get(qmgr, message);
+    work->owner = insert->owner;
     enum err err = work_fill(qmgr, work, insert);
     /* Ids are unique: a second one is not a message of ours. What a start found was merged by id.
      */
@@ -334,12 +345,17 @@ static void message_make_deliveries(struct qmgr *qmgr, struct qmgr_message *mess
     }
 }
 
+bool qmgr_has_body_room(const struct qmgr *qmgr, uint64_t size)
+{
+    return size <= qmgr->options.body_memory_max - qmgr->stats.body_memory;
+}
+
 static void message_keep_body(struct qmgr *qmgr, struct qmgr_message *message,
                               struct buf_queue *body)
 {
     if (body == NULL || buf_queue_is_empty(body))
         return;
-    if (body->size > qmgr->options.body_memory_max - qmgr->stats.body_memory) {
+    if (!qmgr_has_body_room(qmgr, body->size)) {
         buf_queue_fini(body);
         return;
     }
@@ -369,6 +385,8 @@ enum err qmgr_insert(struct qmgr *qmgr, const struct qmgr_insert *insert, struct
 {
     struct qmgr_message *message;
 
+    CHECK(insert->owner == NULL || insert->entry == NULL);
+    CHECK(insert->owner == NULL || qmgr_has_body_room(qmgr, insert->body->size));
     TRY(message_new(qmgr, insert, &message));
     struct envelope *envelope = &message->work->envelope;
     qmgr_table_link(qmgr, message, envelope->id);

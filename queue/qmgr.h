@@ -9,6 +9,7 @@
 #include "queue/qmgr_filter.h"
 #include "queue/site.h"
 #include "queue/spool.h"
+#include "queue/way.h"
 
 /*
  * The queue manager of one shard: what waits for whom, until when. Knows no SMTP and no DNS:
@@ -65,6 +66,7 @@ struct qmgr_classes {
     uint32_t count;                            /* 0: classes have numbers only */
 };
 
+struct qmgr_result;
 struct qmgr_options {
     /* For the sizes of tables, and for the door: what is durable already (recovered messages, DSNs,
      * what the door let in before these) is taken beyond it as well. */
@@ -76,6 +78,13 @@ struct qmgr_options {
     bool is_delay_unasked;        /* also those who did not say NOTIFY=DELAY */
     uint32_t dsn_per_sender_max;  /* DSNs for one sender in an hour; more wait; 0: no bound */
     void *context;
+    /* An unstored message has come to its end, and leaves no trace: all its recipients are
+     * delivered (or an operator ended them), `refusal` being NULL; or the next hop refused all of
+     * them for good, this being what the first one heard. False, with a refusal only: nobody is
+     * there to hear it; it is to be stored. Else the message is gone. */
+    bool (*on_unstored_end)(void *context, void *owner, const struct qmgr_result *refusal);
+    /* An unstored message must be stored: qmgr_store() it, not within this call. */
+    void (*on_store_due)(void *context, void *owner, enum way reason);
     /* All recipients of the message are DELIVERED or SETTLED: the message is gone after this call;
      * write DONE. */
     void (*on_done)(void *context, struct spool_entry *entry);
@@ -119,12 +128,52 @@ struct qmgr_insert {
     struct buf_queue *body;
     const struct span *progress; /* recovery: PROGRESS payloads, oldest first */
     uint32_t progress_count;
+    void *owner; /* unstored: whose it is; `entry` is NULL then, and there is a body */
+    enum way way;
 };
 enum err qmgr_insert(struct qmgr *qmgr, const struct qmgr_insert *insert,
                      struct tick_now now) MUST_CHECK;
 
 /** About so many messages will be inserted soon: a hint, before recovered mail comes. */
 void qmgr_expect(struct qmgr *qmgr, uint32_t count);
+
+/*
+ * Unstored mail: its client waits for what becomes of it (qmgr_unstored.c). It is in memory whole,
+ * its recipients are of one domain, and it has an owner: on_unstored_end() and on_store_due() tell
+ * him. All else is as for other mail.
+ */
+/** Is there memory for the body of one more? */
+bool qmgr_has_body_room(const struct qmgr *qmgr, uint64_t size);
+/** Is stored mail of this envelope's class or an earlier one due for the domain of its recipients?
+ */
+bool qmgr_is_waited_for(const struct qmgr *qmgr, const struct envelope *envelope);
+/** Might a standing order be about mail with this envelope, all of one domain? */
+bool qmgr_standing_may_match(const struct qmgr *qmgr, const struct envelope *envelope,
+                             struct tick_now now);
+/* What is to be committed; borrowed until the next call of anything here. */
+struct qmgr_storing {
+    struct span encoded;
+    struct span progress; /* to be durable with it; empty: there is nothing to say */
+    const struct buf_queue *body;
+};
+/** An unstored message is being stored from now on. Unless it is ACTIVE its delivery waits for
+ * that. `is_in_doubt`: it comes back marked so. */
+struct qmgr_storing qmgr_store(struct qmgr *qmgr, struct qmgr_message *message, enum way reason,
+                               bool is_in_doubt, struct tick_now now);
+/** It is durable: a message like any other. It may be at its end, and gone. */
+void qmgr_stored(struct qmgr *qmgr, struct qmgr_message *message, struct spool_entry *entry,
+                 struct tick_now now);
+/** Its commit failed, and it is forgotten; what is under way is asked to end. True: all its
+ * recipients had been delivered. */
+bool qmgr_store_failed(struct qmgr *qmgr, struct qmgr_message *message);
+/** The delivery of an unstored message while it is ACTIVE, else NULL. */
+struct qmgr_delivery *qmgr_unstored_active(const struct qmgr_message *message);
+/** Would these results of an ACTIVE delivery say that all recipients of its message are refused for
+ * good? */
+bool qmgr_is_refusal(const struct qmgr_delivery *delivery, const struct qmgr_result *results,
+                     uint32_t result_count);
+/** Of the message of an ACTIVE delivery; NULL: it is stored, or being stored. */
+void *qmgr_delivery_owner(const struct qmgr_delivery *delivery);
 
 /* ---- work for the transfer ---- */
 
@@ -199,6 +248,7 @@ struct qmgr_view {
     uint32_t attempts;      /* before this one */
     struct span last_reply;
     wall_us active_since; /* when it became due for this attempt: `delays` */
+    enum way way;
 };
 struct qmgr_view qmgr_delivery_view(struct qmgr *qmgr, struct qmgr_delivery *delivery);
 /** An operator, or expiry, wants this active delivery to end: the transfer cancels what it can and
@@ -312,6 +362,8 @@ struct qmgr_status { /* of one recipient, for `queue show` */
     struct span last_reply;
 };
 struct message_id qmgr_message_id(const struct qmgr_message *message);
+/** Why it is in the queue, and the spool; READY: it is in the queue alone. */
+enum way qmgr_message_way(const struct qmgr_message *message);
 /** With the present states; good until the next call. NULL while it is not in memory: a scan has
  * it read. */
 const struct envelope *qmgr_message_envelope(const struct qmgr_message *message);

@@ -203,6 +203,7 @@ struct qmgr_view qmgr_delivery_view(struct qmgr *qmgr, struct qmgr_delivery *del
         .body = has_body ? &work->body : &qmgr->no_body,
         .attempts = delivery->attempts,
         .active_since = delivery->active.since,
+        .way = (enum way)delivery->message->way,
     };
     if (delivery->last_reply != NULL)
         view.last_reply = span_of(delivery->last_reply->octets, delivery->last_reply->size);
@@ -211,7 +212,8 @@ struct qmgr_view qmgr_delivery_view(struct qmgr *qmgr, struct qmgr_delivery *del
 
 bool qmgr_delivery_is_cancelled(const struct qmgr_delivery *delivery)
 {
-    return delivery->message->is_expired || delivery->active.of->wishes != NULL;
+    return delivery->message->is_expired || delivery->message->storage == QMGR_FORGOTTEN ||
+           delivery->active.of->wishes != NULL;
 }
 
 /* ---- the end of an attempt ---- */
@@ -391,7 +393,8 @@ void qmgr_finish(struct qmgr *qmgr, struct qmgr_delivery *delivery,
                     progress.hold_order > 0 || progress.route.size > 0;
     if (has_news && message->due + message->failed > 0)
         qmgr_progress_write(qmgr, message, &settling, &progress);
-    qmgr_message_review(qmgr, message);
+    if (!qmgr_unstored_finish(qmgr, message, finish))
+        qmgr_message_review(qmgr, message);
 }
 
 /* ---- expiry ---- */

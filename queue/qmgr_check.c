@@ -8,7 +8,7 @@
  * CHECK_ROUND after the last began, or when that is done. The wheel calls; while the queue is empty
  * nothing does.
  *
- * A message has its next event when (all must hold)
+ * A message that is stored has its next event when (all must hold)
  *   1. its expiry is armed, or its envelope is being read for that, or it is expired and an attempt
  *      or a notification will end it;
  *   2. it owes a notification only while that is listed, made, delayed or waits for an attempt;
@@ -45,6 +45,8 @@ bool qmgr_message_has_next_event(const struct qmgr_message *message)
     uint8_t dsn_state = message->work == NULL ? QMGR_DSN_NONE : message->work->dsn_state;
     uint32_t due = 0;
 
+    if (message->storage != QMGR_STORED) /* its owner sees to it; what is forgotten is ACTIVE */
+        return message->storage != QMGR_FORGOTTEN || message->active > 0;
     if (!message->is_expired && !wheel_is_armed(&message->expiry) &&
         !(message->is_expiry_owed && qmgr_envelope_is_loading(message)))
         return false;

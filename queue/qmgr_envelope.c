@@ -137,7 +137,7 @@ bool qmgr_envelope_is_wanted(const struct qmgr *qmgr, const struct qmgr_work *wo
     const struct qmgr_message *message = work->message;
 
     return message->active > 0 || work->pins > 0 || work->dsn_state == QMGR_DSN_LISTED ||
-           work->dsn_state == QMGR_DSN_REPORTED ||
+           work->dsn_state == QMGR_DSN_REPORTED || message->storage != QMGR_STORED ||
            (message->fresh > 0 && qmgr_envelope_has_room(qmgr));
 }
 
@@ -172,6 +172,8 @@ struct message_id qmgr_message_id(const struct qmgr_message *message)
     /* The entry of a message whose last notification was just committed is gone already. */
     if (message->work != NULL && message->work->dsn_state == QMGR_DSN_REPORTED)
         return message->work->envelope.id;
+    if (message->storage != QMGR_STORED)
+        return envelope_basic_get(message->work->encoded).id;
     return spool_entry_id(message->entry);
 }
 

@@ -288,6 +288,7 @@ void qmgr_line_push(struct qmgr *qmgr, struct qmgr_delivery *delivery, wall_us s
     struct qmgr_line *line = delivery->line;
 
     delivery->state = QMGR_READY;
+    line->unstored_count += delivery->message->storage == QMGR_UNSTORED;
     qmgr_fair_push(qmgr, delivery, since);
     qmgr->stats.deliveries_ready++;
     if (line->state == QMGR_LINE_IDLE)
@@ -299,6 +300,7 @@ void qmgr_line_remove(struct qmgr *qmgr, struct qmgr_delivery *delivery)
     struct qmgr_line *line = delivery->line;
 
     CHECK(delivery->state == QMGR_READY);
+    line->unstored_count -= delivery->message->storage == QMGR_UNSTORED;
     qmgr_fair_remove(qmgr, delivery);
     qmgr->stats.deliveries_ready--;
     if (line->ready_count == 0 && line->state == QMGR_LINE_READY)

@@ -26,7 +26,7 @@ enum err qmgr_piece_begin(struct qmgr *qmgr, struct message_id id, uint64_t offs
     uint32_t index = 0;
 
     CHECK(size > 0 && size <= QMGR_PIECE_SIZE_MAX);
-    if (message == NULL)
+    if (message == NULL || message->storage != QMGR_STORED)
         return ERR_STALE;
     uint64_t body_size = spool_entry_body_size(message->entry);
     if (offset > body_size || size > body_size - offset)

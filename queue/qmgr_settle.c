@@ -50,8 +50,9 @@ void qmgr_settling_add(struct qmgr *qmgr, struct qmgr_settling *settling,
         settle->reply = settling_reply(qmgr, settling, failure->reply);
 }
 
-void qmgr_progress_write(struct qmgr *qmgr, struct qmgr_message *message,
-                         const struct qmgr_settling *settling, struct envelope_progress *progress)
+struct span qmgr_progress_make(struct qmgr *qmgr, const struct qmgr_message *message,
+                               const struct qmgr_settling *settling,
+                               struct envelope_progress *progress)
 {
     progress->settles = settling->settles;
     progress->settle_count = settling->count;
@@ -60,5 +61,16 @@ void qmgr_progress_write(struct qmgr *qmgr, struct qmgr_message *message,
     uint8_t *encoded = arena_acquire(&qmgr->scratch, size);
     CHECK(encoded != NULL); /* settles, replies and record are bounded: they fit the arena */
     envelope_progress_encode(progress, encoded);
-    spool_progress(qmgr->spool, message->entry, span_of(encoded, size));
+    return span_of(encoded, size);
+}
+
+void qmgr_progress_write(struct qmgr *qmgr, struct qmgr_message *message,
+                         const struct qmgr_settling *settling, struct envelope_progress *progress)
+{
+    if (message->storage != QMGR_STORED) { /* all of it at once, when it is stored */
+        message->work->is_news_due = true;
+        return;
+    }
+    spool_progress(qmgr->spool, message->entry,
+                   qmgr_progress_make(qmgr, message, settling, progress));
 }

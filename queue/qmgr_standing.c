@@ -233,6 +233,23 @@ static bool entry_matches(const struct qmgr *qmgr, struct qmgr_standing_entry *e
             span_is_equal_nocase(envelope->user, qmgr_filter_span(&filter->user)));
 }
 
+bool qmgr_standing_may_match(const struct qmgr *qmgr, const struct envelope *envelope,
+                             struct tick_now now)
+{
+    for (uint32_t i = 0; i < qmgr->standing_count; i++) {
+        const struct qmgr_filter *filter = &qmgr->standing[i]->filter;
+        bool is_other_domain = qmgr_filter_has(filter, QMGR_FILTER_DOMAIN) &&
+                               !span_is_equal_nocase(envelope->recipients[0].domain,
+                                                     qmgr_filter_span(&filter->domain));
+        bool is_other_sender =
+            qmgr_filter_has(filter, QMGR_FILTER_SENDER) &&
+            !span_is_equal_nocase(envelope->sender, qmgr_filter_span(&filter->sender));
+        if (qmgr->standing[i]->standing.until > now.wall && !is_other_domain && !is_other_sender)
+            return true;
+    }
+    return false;
+}
+
 /* Invariant 4. */
 static bool was_decided(enum qmgr_verb verb, const struct qmgr_delivery *delivery)
 {

@@ -21,6 +21,7 @@
  *   qmgr_dsn.c       failures and the DSN they are owed
  *   qmgr_settle.c    settles gathered for a PROGRESS
  *   qmgr_act.c       orders of operators: hold, release, retry, bounce, delete
+ *   qmgr_unstored.c  mail whose client still waits
  *   qmgr_check.c     the watchman: counts what has no next event
  *   qmgr_dsn_view.c  what a DSN says, and the PROGRESS that goes with it
  *   qmgr_dsn_share.c how many a sender gets
@@ -56,6 +57,10 @@
 /* Bugs planted on purpose, in test programs only: each must be caught. */
 #define QMGR_BUG_NONE             0
 #define QMGR_BUG_STATES_FORGOTTEN 1 /* an envelope that was read back is as it was committed */
+#define QMGR_BUG_FORGET_DEFERRED  2 /* an unstored message that is deferred has ended well */
+#define QMGR_BUG_FORGET_IN_DOUBT                                                                   \
+    3 /* likewise, whose connection was lost behind the end of data                                \
+       */
 #ifndef QMGR_BUG
 #define QMGR_BUG QMGR_BUG_NONE
 #endif
@@ -162,7 +167,10 @@ struct qmgr_message {
     bool is_unreadable : 1;    /* its envelope could not be read the last time */
     bool is_body_lost : 1;     /* its recipients end as soon as its envelope was read */
     bool is_unjudged : 1;      /* standing orders are asked when its envelope is read */
+    uint8_t storage : 2;       /* enum qmgr_storage */
+    uint8_t way : 6;           /* enum way */
 };
+_Static_assert(WAY_COUNT <= 64, "a way fits");
 _Static_assert(sizeof(struct qmgr_message) == 112, "resident for each message");
 _Static_assert(ENVELOPE_RELEASED <= UINT16_MAX, "flags fit");
 
@@ -196,6 +204,11 @@ struct qmgr_work {
     struct arena arena;     /* the decoded envelope, and the DSN's arrays */
     struct envelope envelope;
     struct span route; /* in the arena: the domain that a delivery was rerouted to last */
+    void *owner;       /* UNSTORED */
+    uint8_t way_due;   /* enum way: why it is to be stored */
+    bool is_news_due;  /* not STORED: something happened that a PROGRESS would have told */
+    bool is_store_due; /* the owner was told */
+    bool is_parked;    /* STORING: its delivery waits for that alone */
     bool is_decoded;
     bool is_dsn_last;    /* the view said is_done */
     bool is_dsn_granted; /* its turn in the sender's share was reserved */
@@ -249,6 +262,14 @@ struct qmgr_dsn_share {
     tick_us next;  /* turn after those reserved, at an even pace */
 };
 
+/* Where a message would be found after a restart. */
+enum qmgr_storage {
+    QMGR_STORED,
+    QMGR_UNSTORED,  /* nowhere: its client waits */
+    QMGR_STORING,   /* its commit is under way */
+    QMGR_FORGOTTEN, /* nowhere, and its client knows; an attempt is still to end */
+};
+
 enum qmgr_line_state { QMGR_LINE_IDLE, QMGR_LINE_READY, QMGR_LINE_PARKED };
 
 struct qmgr_line {
@@ -259,6 +280,7 @@ struct qmgr_line {
     struct qmgr_part_list parts; /* READY deliveries */
     struct qmgr_round *round;    /* that it is in, PARKED; NULL: none */
     uint32_t ready_count, part_count;
+    uint32_t unstored_count; /* of those that are ready */
     uint32_t delivery_count; /* in any state */
     uint32_t active_count;
     uint32_t hash;
@@ -503,8 +525,20 @@ struct qmgr_settling qmgr_settling_begin(struct qmgr *qmgr, uint32_t count_max);
 void qmgr_settling_add(struct qmgr *qmgr, struct qmgr_settling *settling,
                        const struct envelope_recipient *recipient,
                        const struct qmgr_failure *failure);
+/** The record, in the scratch arena. */
+struct span qmgr_progress_make(struct qmgr *qmgr, const struct qmgr_message *message,
+                               const struct qmgr_settling *settling,
+                               struct envelope_progress *progress);
 void qmgr_progress_write(struct qmgr *qmgr, struct qmgr_message *message,
                          const struct qmgr_settling *settling, struct envelope_progress *progress);
+
+/* qmgr_unstored.c */
+/** The results of an attempt were applied. True: all were refused, the owner was told, the message
+ * is gone. */
+bool qmgr_unstored_finish(struct qmgr *qmgr, struct qmgr_message *message,
+                          const struct qmgr_finish *finish);
+/** qmgr_message_review() of a message that is not STORED. */
+void qmgr_unstored_review(struct qmgr *qmgr, struct qmgr_message *message);
 
 /* qmgr_damage.c */
 /** The body is lost, the envelope is here: it is mended, or undelivered recipients end. The message

@@ -98,7 +98,11 @@ static bool verify_message(const struct qmgr_message *message, struct verify_cou
         CHECK(envelope == NULL || envelope->recipients[i].state == state);
     }
     CHECK(envelope == NULL || envelope->recipient_count == message->recipient_count);
-    CHECK(message->due == due && message->failed == failed && (due + failed > 0 || is_reported));
+    CHECK(message->due == due && message->failed == failed &&
+          (due + failed > 0 || is_reported || message->storage == QMGR_STORING));
+    CHECK((message->entry == NULL) == (message->storage != QMGR_STORED));
+    CHECK(message->storage == QMGR_STORED || qmgr_envelope_is_here(message));
+    CHECK(message->storage != QMGR_UNSTORED || message->work->owner != NULL);
     CHECK(!message->is_delay_owed || (due > 0 && !message->is_delay_pending));
     CHECK(!message->is_delay_pending || wheel_is_armed(&message->expiry));
     CHECK(envelope == NULL || message->is_null_sender == (envelope->sender.size == 0));
@@ -140,7 +144,7 @@ static uint32_t ages_total(const struct qmgr_ages *ages)
 
 static void verify_line_list(const struct qmgr_line *line)
 {
-    uint32_t count = 0, active = 0, ready = 0;
+    uint32_t count = 0, active = 0, ready = 0, unstored = 0;
 
     for (const struct qmgr_delivery *d = line->first_delivery; d != NULL;
          d = qmgr_delivery_line_next(d)) {
@@ -149,8 +153,10 @@ static void verify_line_list(const struct qmgr_line *line)
                                 : qmgr_delivery_line_next(d)->line_prev == slab_ref(d));
         active += d->state == QMGR_ACTIVE;
         ready += d->state == QMGR_READY;
+        unstored += d->state == QMGR_READY && d->message->storage == QMGR_UNSTORED;
         count++;
     }
+    CHECK(unstored == line->unstored_count);
     CHECK(count == line->delivery_count && active == line->active_count);
     CHECK(ready == line->ready_count);
     qmgr_fair_verify_line(line);

@@ -321,6 +321,27 @@ static struct spool_item *item_progress(struct spool *spool, struct spool_entry 
     return item;
 }
 
+/* What rides with the commit of `leader`, which was referenced for it before that could fail. */
+static void rider_queue(struct spool *spool, struct spool_item *rider, struct spool_entry *leader)
+{
+    rider->leader = leader;
+    spool_item_queue(spool, rider);
+}
+
+void spool_commit_progress(struct spool *spool, struct spool_transaction *transaction,
+                           struct span envelope, struct span progress, uint64_t token)
+{
+    struct spool_entry *leader = transaction->entry;
+
+    spool_entry_reference(leader);
+    spool_commit(spool, transaction, envelope, token);
+    if (progress.size == 0 || leader->state == SPOOL_ENTRY_GONE) { /* nothing to say; refused */
+        spool_entry_release(spool, leader);
+        return;
+    }
+    rider_queue(spool, item_progress(spool, leader, progress), leader);
+}
+
 void spool_commit_dsn(struct spool *spool, struct spool_transaction *transaction,
                       struct span envelope, struct spool_entry *about, struct span progress,
                       bool is_done, uint64_t token)
@@ -346,8 +367,7 @@ void spool_commit_dsn(struct spool *spool, struct spool_transaction *transaction
     } else {
         rider = item_progress(spool, about, progress);
     }
-    rider->leader = leader;
-    spool_item_queue(spool, rider);
+    rider_queue(spool, rider, leader);
 }
 
 void spool_abort(struct spool *spool, struct spool_transaction *transaction)

@@ -100,6 +100,10 @@ void spool_relieve(struct spool *spool);
  * is copied. */
 void spool_commit(struct spool *spool, struct spool_transaction *transaction, struct span envelope,
                   uint64_t token);
+/** As spool_commit(), with the PROGRESS that the message has already, which is empty when there is
+ * none: in the same batch as a rule, and never without the message. */
+void spool_commit_progress(struct spool *spool, struct spool_transaction *transaction,
+                           struct span envelope, struct span progress, uint64_t token);
 /**
  * As spool_commit(), for a DSN: in the same batch and behind it the PROGRESS (or DONE, when
  * is_done) of the message it is about. With is_done, `about` is consumed when COMMITTED says

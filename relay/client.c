@@ -336,6 +336,18 @@ void client_cancel(struct client *client, uint64_t user, tick_us now)
     }
 }
 
+bool client_is_in_doubt(const struct client *client, uint64_t user)
+{
+    for (uint32_t i = 0; i < client->options.connection_count_max; i++) {
+        const struct client_connection *connection = &client->connections[i];
+
+        if (connection->has_request && connection->attempt.request.user == user)
+            return connection->state == CLIENT_STATE_ACTIVE &&
+                   connection->smtpc.state == SMTPC_STATE_END;
+    }
+    return false;
+}
+
 void client_close_idle(struct client *client, uint64_t site, tick_us now)
 {
     client->now = now;

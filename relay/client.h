@@ -156,6 +156,8 @@ enum err client_start(struct client *client, const struct client_request *reques
                       tick_us now) MUST_CHECK;
 /** Ask a request to end early; on_result() follows (DELIVERED wins if the reply is in). */
 void client_cancel(struct client *client, uint64_t user, tick_us now);
+/** Is the end of this request's data with the next hop, and its reply not in? */
+bool client_is_in_doubt(const struct client *client, uint64_t user);
 /** A waiting delivery of another site wants a slot: close idle connections of this site (all when
  * 0). */
 void client_close_idle(struct client *client, uint64_t site, tick_us now);

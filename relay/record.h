@@ -15,7 +15,7 @@ enum record_kind {
     RECORD_RECEPTION = 1, /* 250 to the end of data */
     RECORD_DELIVERY,      /* a next hop's 2xx, one per recipient */
     RECORD_DEFERRAL,
-    RECORD_BOUNCE,
+    RECORD_BOUNCE, /* refused for good */
     RECORD_EXPIRY,
     RECORD_REJECTION, /* 4xx or 5xx to a client at MAIL, RCPT or end of data */
     RECORD_ORDER,     /* an operator's order was carried out on a recipient; text says which */
@@ -26,6 +26,7 @@ struct record {
     uint16_t code; /* SMTP reply code, 0: none */
     uint8_t enhanced[3];
     uint8_t attempts;
+    uint8_t way; /* enum way */
     uint32_t shard;
     wall_us time;
     struct message_id id;
@@ -46,7 +47,11 @@ struct record {
     char recipient[128];
     char text[256]; /* reply text */
 };
-enum record_flags { RECORD_UNCERTAIN = 1, RECORD_IS_DSN = 2 };
+enum record_flags {
+    RECORD_UNCERTAIN = 1,
+    RECORD_IS_DSN = 2,
+    RECORD_PASSED_ON = 4, /* BOUNCE: the client heard it, nothing is returned */
+};
 
 /* Where shards put them: an SPSC ring in the daemon, a list in tests. A full sink drops and counts.
  */

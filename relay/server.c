@@ -69,16 +69,24 @@ void server_on_flow(struct server *server, const struct flow_event *event, struc
     server_session_run(server, session, now);
 }
 
-void server_on_commit(struct server *server, uint64_t user, uint16_t code, struct message_id id,
+void server_on_commit(struct server *server, uint64_t user, const struct message_fate *fate,
                       struct tick_now now)
 {
     struct server_session *session = server_session_at(server, (uint32_t)(user >> 16));
 
     CHECK(session != NULL);
-    smtpd_committed(&server->smtpd, &session->smtpd, (uint16_t)user, code, id, now);
+    smtpd_committed(&server->smtpd, &session->smtpd, (uint16_t)user, fate, now);
     server_session_flush(server, session);
     if (session->queue != SERVER_QUEUE_GREETING)
         server_session_enqueue(server, session, SERVER_QUEUE_READY);
+}
+
+bool server_is_heard(const struct server *server, uint64_t user)
+{
+    const struct server_session *session = server_session_at(server, (uint32_t)(user >> 16));
+
+    CHECK(session != NULL);
+    return session->is_connected && !session->has_left;
 }
 
 static void advance_greeting(struct server *server, struct tick_now now)

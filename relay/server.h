@@ -47,8 +47,10 @@ bool server_uses_settings(const struct server *server, uint64_t serial);
 
 void server_on_flow(struct server *server, const struct flow_event *event, struct tick_now now);
 /** The fate of an end of data (transfer's on_commit). */
-void server_on_commit(struct server *server, uint64_t user, uint16_t code, struct message_id id,
+void server_on_commit(struct server *server, uint64_t user, const struct message_fate *fate,
                       struct tick_now now);
+/** Will what its client is told now be read, as far as we know? */
+bool server_is_heard(const struct server *server, uint64_t user);
 void server_advance(struct server *server, struct tick_now now);
 tick_us server_deadline(const struct server *server);
 /** Stop accepting; sessions outside a transaction get 421 and end. True when none is left. */

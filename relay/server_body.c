@@ -66,10 +66,13 @@ static void body_append_copy(struct server *server, struct server_session *sessi
 void server_message_begin(struct server *server, struct server_session *session,
                           struct tick_now now)
 {
-    uint64_t size_hint = session->smtpd.transaction->envelope.body_size;
+    struct transfer_offer offer = {
+        .size = session->smtpd.transaction->envelope.body_size,
+        .delivery = session->smtpd.listener->delivery,
+    };
     struct message_id id = {0};
 
-    enum err err = transfer_begin(server->options.transfer, size_hint, now, &session->intake, &id);
+    enum err err = transfer_begin(server->options.transfer, &offer, now, &session->intake, &id);
     if (err != ERR_OK)
         session->intake = NULL;
     struct span header = smtpd_begun(&server->smtpd, &session->smtpd, err, id, now);
@@ -99,7 +102,7 @@ void server_message_end(struct server *server, struct server_session *session, s
         return;
     struct envelope *envelope = smtpd_end(&server->smtpd, &session->smtpd, now, &sequence);
     transfer_end(server->options.transfer, session->intake, envelope,
-                 (uint64_t)session->index << 16 | sequence);
+                 (uint64_t)session->index << 16 | sequence, now);
     session->intake = NULL;
 }
 

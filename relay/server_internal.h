@@ -41,6 +41,7 @@ struct server_session {
     uint32_t index;
     bool is_used;
     bool is_connected; /* false: the client is gone, the stream with it */
+    bool has_left;     /* it hung up without a word: it may or may not hear what is still said */
 };
 _Static_assert(sizeof(struct server_session) <= 400, "all that an idle session costs here");
 LIST_HEAD(server_session_list, server_session);

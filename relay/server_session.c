@@ -237,6 +237,7 @@ void server_session_settle(struct server *server, struct server_session *session
 /* The client went away without a word, or its FIN is in and all it sent is read. */
 static void session_lost(struct server *server, struct server_session *session)
 {
+    session->has_left = true;
     smtpd_hang_up(&server->smtpd, &session->smtpd);
     server_intake_check(server, session);
     if (stream_get_state(&session->stream) == STREAM_FAILED) {

@@ -24,6 +24,12 @@ enum settings_tls_level {
     SETTINGS_TLS_VERIFY
 };
 enum settings_bare_lf { SETTINGS_BARE_LF_REJECT, SETTINGS_BARE_LF_NORMALIZE };
+enum settings_delivery {
+    SETTINGS_DELIVERY_AUTO,
+    SETTINGS_DELIVERY_CUT_THROUGH, /* the client waits for its mail's turn */
+    SETTINGS_DELIVERY_SPOOL,
+    SETTINGS_DELIVERY_UNSAID = UINT32_MAX
+};
 enum settings_long_lines { SETTINGS_LONG_LINES_PASS, SETTINGS_LONG_LINES_REJECT };
 enum settings_eight_bit { SETTINGS_EIGHT_BIT_SEND, SETTINGS_EIGHT_BIT_BOUNCE };
 enum settings_pool_unknown { SETTINGS_POOL_UNKNOWN_DEFAULT, SETTINGS_POOL_UNKNOWN_REFUSE };
@@ -70,6 +76,7 @@ struct settings_listener {
     struct settings_brakes brakes;
     enum settings_bare_lf bare_lf;
     enum settings_long_lines long_lines;
+    enum settings_delivery delivery; /* never UNSAID */
     enum auth_need auth;
     bool is_tls_implicit;          /* from the first octet on (RFC 8314 section 3.3) */
     bool offer_starttls;           /* a certificate is configured, and it is not implicit */
@@ -108,6 +115,7 @@ struct settings_site {     /* a rule of `sites`; 0, and no rate: as the rule for
     uint32_t mx_count;
     uint32_t connection_max, messages_per_connection_max, recipient_max;
     struct rate_set rates;
+    enum settings_delivery delivery;
 };
 
 /* What holds for one destination; 0, and no rate: nothing is said. */
@@ -116,6 +124,7 @@ struct settings_site_limits {
     char name[MX_NAME_MAX + 16]; /* tells its site from others at the same hosts, or "" */
     uint32_t connection_max, messages_per_connection_max, recipient_max;
     struct rate_set rates;
+    enum settings_delivery delivery;
 };
 
 /* A rule of `dkim`: which mail gets which signature; see dkim.h. */
@@ -233,6 +242,11 @@ struct settings {
     enum settings_malformed dkim_malformed; /* mail that cannot be signed for its header */
     struct settings_client client;
     struct auth_settings auth;
+    struct settings_cut_through {
+        enum settings_delivery delivery; /* of listeners that say nothing */
+        uint64_t size_max;               /* of a message that goes at once; 256 KiB */
+        tick_us patience;                /* how long its client waits; 30 s */
+    } cut_through;
     struct mx_policy mx;
     struct class_settings classes;
     struct header_names header; /* fields of a message that say something to us */

@@ -88,13 +88,15 @@ static void limits_fill(struct settings_site_limits *limits, const struct settin
         limits->recipient_max = rule->recipient_max;
     if (limits->rates.count == 0)
         limits->rates = rule->rates;
+    if (limits->delivery == SETTINGS_DELIVERY_UNSAID)
+        limits->delivery = rule->delivery;
 }
 
 struct settings_site_limits settings_site_find(const struct settings *settings, struct span domain,
                                                const struct mx_answer *answer)
 {
     const struct settings_site *rule = rule_find(settings, domain, answer);
-    struct settings_site_limits limits = {0};
+    struct settings_site_limits limits = {.delivery = SETTINGS_DELIVERY_UNSAID};
 
     if (rule == NULL)
         return limits;

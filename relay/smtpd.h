@@ -8,6 +8,7 @@
 #include "relay/auth.h"
 #include "relay/brake.h"
 #include "relay/dkim.h"
+#include "relay/fate.h"
 #include "relay/header_reader.h"
 #include "relay/record.h"
 #include "relay/settings.h"
@@ -112,6 +113,8 @@ struct smtpd_transaction {
     uint16_t sequence;
     bool is_committed;
     uint16_t commit_code;
+    enum way way;
+    char *refusal; /* of the next hop, as a line; from the arena; NULL: none */
     struct message_id commit_id;
     char *held; /* replies behind this one; from the arena */
     uint32_t held_size, held_capacity;
@@ -233,9 +236,9 @@ void smtpd_sign(struct smtpd_context *context, struct smtpd_session *session, st
  * *ret_sequence names it to smtpd_committed(). */
 struct envelope *smtpd_end(struct smtpd_context *context, struct smtpd_session *session,
                            struct tick_now now, uint16_t *ret_sequence);
-/** The commit of a pending message has its fate: 250, 451 or 452. Releases replies in order. */
+/** A pending message has its fate. Releases replies in order. */
 void smtpd_committed(struct smtpd_context *context, struct smtpd_session *session,
-                     uint16_t sequence, uint16_t code, struct message_id id, struct tick_now now);
+                     uint16_t sequence, const struct message_fate *fate, struct tick_now now);
 void smtpd_tls_started(struct smtpd_context *context, struct smtpd_session *session,
                        const char *tls_version, struct tick_now now);
 

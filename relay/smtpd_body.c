@@ -489,17 +489,21 @@ struct envelope *smtpd_end(struct smtpd_context *context, struct smtpd_session *
 }
 
 void smtpd_committed(struct smtpd_context *context, struct smtpd_session *session,
-                     uint16_t sequence, uint16_t code, struct message_id id, struct tick_now now)
+                     uint16_t sequence, const struct message_fate *fate, struct tick_now now)
 {
     struct smtpd_transaction *transaction = session->pending;
 
-    CHECK(code == 250 || code == 451 || code == 452);
+    CHECK(fate->code == 250 || fate->code == 451 || fate->code == 452 ||
+          (fate->code >= 500 && fate->code < 600));
     while (transaction != NULL && transaction->sequence != sequence)
         transaction = transaction->next;
     CHECK(transaction != NULL && !transaction->is_committed);
     transaction->is_committed = true;
-    transaction->commit_code = code;
-    transaction->commit_id = id;
+    transaction->commit_code = fate->code;
+    transaction->commit_id = fate->id;
+    transaction->way = fate->way;
+    if (fate->code >= 500)
+        smtpd_refusal_keep(transaction, fate);
     while (session->pending != NULL && session->pending->is_committed) {
         transaction = session->pending;
         session->pending = transaction->next;

@@ -83,6 +83,8 @@ void smtpd_reply_text(struct smtpd_context *context, struct smtpd_session *sessi
 void smtpd_reject(struct smtpd_context *context, struct smtpd_session *session,
                   enum smtpd_reply reply, struct span recipient, const char *text,
                   struct tick_now now);
+/** Keep what the next hop said until it is this message's turn. */
+void smtpd_refusal_keep(struct smtpd_transaction *transaction, const struct message_fate *fate);
 /** A pending message's own reply, the replies held behind it, and its record. */
 void smtpd_reply_release(struct smtpd_context *context, struct smtpd_session *session,
                          struct smtpd_transaction *transaction, struct tick_now now);

@@ -14,14 +14,17 @@
  *   1. Without a pending transaction replies go straight to the output.
  *   2. The held text of all pending transactions is at most SMTPD_HELD_MAX and one more command's
  *      replies: smtpd_need() stops reading commands there.
- *   3. No octet of the client's is ever part of a reply.
+ *   3. No octet of the client's is ever part of a reply. What a next hop said is, made printable
+ *      and one line.
  */
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "relay/smtp_reply.h"
 #include "relay/smtpd_internal.h"
 
 #define SMTPD_REPLY_TEXT_MAX 2048u
+#define REFUSAL_LINE_MAX     511u /*= rfc5321#section-4.5.3.1.5: 512 octets with CRLF, and NUL */
 
 static const struct smtpd_reply_row {
     uint16_t code;
@@ -140,6 +143,7 @@ static void record_emit(struct smtpd_context *context, const struct smtpd_sessio
         record.id = transaction->commit_id;
         record.size = envelope->body_size;
         record.recipient_count = (uint16_t)envelope->recipient_count;
+        record.way = (uint8_t)transaction->way;
         record.delays_ms[0] = (uint32_t)((now.wall - envelope->arrived) / 1000);
         record_text(record.sender, sizeof(record.sender), envelope->sender);
         if (recipient.size == 0 && envelope->recipient_count > 0)
@@ -200,6 +204,62 @@ struct span smtpd_reply_line(enum smtpd_reply reply)
     return span_of(smtpd_replies[reply].line, smtpd_replies[reply].size);
 }
 
+/* ---- what a next hop said ---- */
+
+/* Behind the code and the enhanced code that it may begin with. */
+static struct span refusal_text(const struct message_fate *fate)
+{
+    struct span text = fate->reply;
+    char code[8];
+    uint16_t parts[3];
+
+    (void)snprintf(code, sizeof(code), "%03u", fate->code);
+    if (text.size < 3 || memcmp(text.data, code, 3) != 0)
+        return text;
+    text = span_skip(text, text.size > 3 ? 4 : 3);
+    uint32_t size = smtp_enhanced_parse(text, parts);
+    return span_skip(text, size < text.size && size > 0 ? size + 1 : size);
+}
+
+void smtpd_refusal_keep(struct smtpd_transaction *transaction, const struct message_fate *fate)
+{
+    const uint8_t *enhanced = fate->enhanced;
+    struct span text = refusal_text(fate);
+    char line[REFUSAL_LINE_MAX];
+    bool has_enhanced = enhanced[0] == fate->code / 100;
+
+    int size = snprintf(line, sizeof(line), "%03u %u.%u.%u %.*s", fate->code, fate->code / 100,
+                        has_enhanced ? enhanced[1] : 0, has_enhanced ? enhanced[2] : 0,
+                        (int)text.size, (const char *)text.data);
+    uint32_t length = size < (int)sizeof(line) ? (uint32_t)size : sizeof(line) - 1;
+    for (uint32_t i = 0; i < length; i++) {
+        if (line[i] < ' ' || line[i] > '~')
+            line[i] = '?';
+    }
+    transaction->refusal = arena_acquire(&transaction->arena, length + 1);
+    if (transaction->refusal == NULL)
+        return; /* the code must do */
+    memcpy(transaction->refusal, line, length);
+    transaction->refusal[length] = '\0';
+}
+
+/* What to say to an end of data that was not accepted; good while the transaction is. */
+static const char *refusal_line(struct smtpd_context *context, struct smtpd_session *session,
+                                const struct smtpd_transaction *transaction)
+{
+    enum smtpd_reply reply = SMTPD_REPLY_STORAGE_ERROR;
+
+    if (transaction->commit_code == 452)
+        reply = SMTPD_REPLY_STORAGE_FULL;
+    if (transaction->commit_code >= 500)
+        reply = SMTPD_REPLY_NEXT_HOP;
+    if (reply == SMTPD_REPLY_NEXT_HOP)
+        context->replies[reply] += 1; /* no error of the client's */
+    else
+        count_reply(context, session, reply);
+    return transaction->refusal != NULL ? transaction->refusal : smtpd_replies[reply].line;
+}
+
 void smtpd_reply_release(struct smtpd_context *context, struct smtpd_session *session,
                          struct smtpd_transaction *transaction, struct tick_now now)
 {
@@ -213,10 +273,7 @@ void smtpd_reply_release(struct smtpd_context *context, struct smtpd_session *se
         message_id_format(transaction->commit_id, accepted_line + sizeof(accepted) - 1);
         context->messages_accepted += 1;
     } else {
-        enum smtpd_reply reply =
-            transaction->commit_code == 452 ? SMTPD_REPLY_STORAGE_FULL : SMTPD_REPLY_STORAGE_ERROR;
-        line = smtpd_replies[reply].line;
-        count_reply(context, session, reply);
+        line = refusal_line(context, session, transaction);
         context->messages_rejected += 1;
     }
     output_append(context, span_from_text(line));

@@ -1,28 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The hub of a shard, inbound half: a session's octets become a spool transaction, its end a
- * commit, and the commit's completion releases the reply and hands the message to the queue. Also
- * here: the shard's turn through everything the transfer joins.
+ * The hub of a shard: its turn through everything the transfer joins, and what these call back.
  *
  * Invariants
- *   1. on_commit() says 250 only after the spool reported COMMITTED with ERR_OK, and the queue has
- * the message before the reply leaves.
- *   2. Every intake ends in exactly one of transfer_end() (then exactly one on_commit()) and
- * transfer_abort().
- *   3. Callbacks of client, sites and DNS only note what happened (woken lists); work starts from
- * transfer_run(), so nothing re-enters.
- *   4. Whatever waits for the spool begins with a struct transfer_token, whose address is the
+ *   1. Callbacks of client, sites and DNS only note what happened (woken lists); work starts from
+ * transfer_run(), so nothing re-enters. A result tells the queue, and may tell the server.
+ *   2. Whatever waits for the spool begins with a struct transfer_token, whose address is the
  * spool's token.
  *
- * Life of an intake
- *   transfer_begin() -> (transfer_body())* -> transfer_end() -> COMMITTED -> on_commit(250), queued
- *                                  |                                  \---> on_commit(451 or 452)
- *                                  \-> transfer_abort()
- *
- * Limits: the queue's message_count_max is kept at the door, where begun intakes count. What is
- * durable is queued whatever the count: recovered messages and notifications pass no door. Not
- * here: lines and sites (transfer_line.c), attempts (transfer_job.c), notifications
- * (transfer_dsn.c).
+ * Not here: messages coming in (transfer_intake.c), lines and sites (transfer_line.c), attempts
+ * (transfer_job.c), notifications (transfer_dsn.c).
  */
 #include "relay/transfer_internal.h"
 
@@ -34,139 +21,12 @@
 #define TRANSFER_EVENT_BURST     64u
 #define TRANSFER_DRAIN_AWAY_TIME TICK_S(2)
 
-/* ---- inbound ---- */
-
-static struct message_id transfer_id_next(struct transfer *transfer)
-{
-    return (struct message_id){(uint64_t)transfer->now.wall, rng_u64(transfer->options.rng)};
-}
-
-enum err transfer_begin(struct transfer *transfer, uint64_t size_hint, struct tick_now now,
-                        struct transfer_intake **ret_intake, struct message_id *ret_id)
-{
-    transfer->now = now;
-    if (qmgr_get_stats(transfer->qmgr).messages + transfer->intakes >=
-        transfer->options.queue.message_count_max)
-        return ERR_LIMIT;
-    struct message_id id = transfer_id_next(transfer);
-    struct spool_transaction *transaction =
-        spool_begin(transfer->options.spool, id, size_hint, false);
-    if (transaction == NULL)
-        return spool_refusal(transfer->options.spool);
-
-    struct transfer_intake *intake = calloc(1, sizeof(*intake));
-    CHECK(intake != NULL);
-    intake->token.kind = TRANSFER_TOKEN_INTAKE;
-    intake->transaction = transaction;
-    intake->id = id;
-    intake->is_kept = true;
-    buf_queue_init(&intake->body);
-    LIST_INSERT_HEAD(&transfer->receiving, intake, link);
-    transfer->intakes++;
-    *ret_intake = intake;
-    *ret_id = id;
-    return ERR_OK;
-}
-
-static void transfer_body_forget(struct transfer_intake *intake)
-{
-    buf_queue_fini(&intake->body);
-    intake->is_kept = false;
-}
-
-enum err transfer_body(struct transfer *transfer, struct transfer_intake *intake,
-                       struct buf_queue *octets)
-{
-    if (intake->is_kept && intake->body.size + octets->size > TRANSFER_BODY_KEEP_MAX)
-        transfer_body_forget(intake);
-    if (intake->is_kept)
-        buf_queue_append_queue(&intake->body, octets);
-    return spool_write_body(transfer->options.spool, intake->transaction, octets);
-}
-
-void transfer_relieve(struct transfer *transfer)
-{
-    struct transfer_intake *intake;
-
-    LIST_FOREACH(intake, &transfer->receiving, link)
-    transfer_body_forget(intake);
-    spool_relieve(transfer->options.spool);
-}
-
-uint64_t transfer_pending(const struct transfer_intake *intake)
-{
-    return spool_unwritten(intake->transaction);
-}
-
-static void transfer_intake_free(struct transfer *transfer, struct transfer_intake *intake)
-{
-    CHECK(transfer->intakes > 0);
-    buf_queue_fini(&intake->body);
-    free(intake->encoded);
-    free(intake);
-    transfer->intakes--;
-}
-
-void transfer_end(struct transfer *transfer, struct transfer_intake *intake,
-                  struct envelope *envelope, uint64_t user)
-{
-    envelope->id = intake->id;
-    intake->user = user;
-    intake->ended = transfer->now.tick;
-    intake->encoded_size = envelope_encoded_size(envelope);
-    intake->encoded = malloc(intake->encoded_size);
-    CHECK(intake->encoded != NULL);
-    envelope_encode(envelope, intake->encoded);
-    LIST_REMOVE(intake, link);
-    LIST_INSERT_HEAD(&transfer->committing, intake, link);
-    spool_commit(transfer->options.spool, intake->transaction,
-                 span_of(intake->encoded, intake->encoded_size), (uint64_t)(uintptr_t)intake);
-}
-
-void transfer_abort(struct transfer *transfer, struct transfer_intake *intake)
-{
-    spool_abort(transfer->options.spool, intake->transaction);
-    LIST_REMOVE(intake, link);
-    transfer_intake_free(transfer, intake);
-}
-
-/*
- * Bodies kept for their first attempt and buffers for receiving come from one pool. Kept bodies may
- * have the first half of it; beyond that a body is read back from the spool when its turn comes, so
- * that receiving (and acknowledgements with it) never starves.
- */
-static bool transfer_may_keep_body(const struct transfer *transfer)
-{
-    const struct buf_pool *pool = transfer->options.plane->pool;
-    return buf_pool_available(pool) > buf_pool_in_use(pool);
-}
-
-static void transfer_on_committed(struct transfer *transfer, struct transfer_intake *intake,
-                                  const struct spool_event *event)
-{
-    uint16_t code = 250;
-
-    if (event->err == ERR_OK) {
-        struct qmgr_insert insert = {
-            .encoded = span_of(intake->encoded, intake->encoded_size),
-            .is_new = true,
-            .entry = event->entry,
-            .body = intake->is_kept && transfer_may_keep_body(transfer) ? &intake->body : NULL,
-        };
-        enum err err = qmgr_insert(transfer->qmgr, &insert, transfer->now);
-        CHECK(err == ERR_OK); /* the queue takes what is durable, and we encoded it ourselves */
-        latency_add(&transfer->latencies.accept, (int64_t)(transfer->now.tick - intake->ended));
-    } else {
-        code = event->err == ERR_DISK_FULL ? 452 : 451;
-    }
-    transfer->options.on_commit(transfer->options.server, intake->user, code, intake->id);
-    LIST_REMOVE(intake, link);
-    transfer_intake_free(transfer, intake);
-}
+/* ---- mail of earlier runs ---- */
 
 void transfer_adopting(struct transfer *transfer, bool is_adopting)
 {
     transfer->is_adopting = is_adopting;
+    transfer->has_adopted = !is_adopting;
 }
 
 void transfer_recovered(struct transfer *transfer, const struct spool_recovered *message,
@@ -389,6 +249,7 @@ static void transfer_poll_spool(struct transfer *transfer)
 void transfer_run(struct transfer *transfer, struct tick_now now)
 {
     transfer->now = now;
+    transfer_intakes_run(transfer);
     transfer_poll_spool(transfer);
     transfer_loaded_run(transfer);
     client_advance(transfer->client, now.tick);
@@ -407,6 +268,7 @@ void transfer_run(struct transfer *transfer, struct tick_now now)
     }
     transfer_lines_run(transfer);
     transfer_places_run(transfer);
+    transfer_cut_run(transfer);
     transfer_bounces_run(transfer);
     transfer_dsns_run(transfer);
 }
@@ -429,6 +291,7 @@ tick_us transfer_deadline(const struct transfer *transfer)
     deadline = tick_earlier(deadline, qmgr_deadline(transfer->qmgr));
     deadline = tick_earlier(deadline, spool_deadline(transfer->options.spool));
     deadline = tick_earlier(deadline, source_deadline(transfer->sources));
+    deadline = tick_earlier(deadline, transfer_cut_deadline(transfer));
     if (transfer->warmup_next != INT64_MAX)
         deadline = tick_earlier(deadline, transfer_tick_of(transfer, transfer->warmup_next));
     if (transfer->jobs_active > 0)
@@ -474,6 +337,7 @@ bool transfer_drain(struct transfer *transfer, struct tick_now now)
     if (!transfer->is_draining)
         transfer->drain_since = now.tick;
     transfer->is_draining = true;
+    transfer_cut_drain(transfer);
     client_close_idle(transfer->client, 0, now.tick);
     if (transfer_drain_jobs(transfer) > 0 || transfer->intakes > 0 || transfer->dsns_active > 0)
         return false;
@@ -504,10 +368,14 @@ struct transfer *transfer_new(const struct transfer_options *options,
     STAILQ_INIT(&transfer->bounces);
     transfer->matcher = reaction_matcher_new();
     reaction_matcher_use(transfer->matcher, settings->reactions);
-    LIST_INIT(&transfer->receiving);
+    for (uint32_t i = 0; i < TRANSFER_INTAKE_STATE_COUNT; i++)
+        LIST_INIT(&transfer->intakes_by_state[i]);
+    wheel_init(&transfer->wheel, now.tick);
 
     struct qmgr_options queue = options->queue;
     queue.context = transfer;
+    queue.on_unstored_end = transfer_on_unstored_end;
+    queue.on_store_due = transfer_on_store_due;
     queue.on_done = transfer_on_done;
     queue.on_line_gone = transfer_on_line_gone;
     queue.on_expired = transfer_on_expired;
@@ -570,12 +438,7 @@ bool transfer_uses_settings(const struct transfer *transfer, uint64_t serial)
 
 void transfer_free(struct transfer *transfer)
 {
-    /* A process that dies has commits under way; their fate is the next life's to find out. */
-    while (!LIST_EMPTY(&transfer->committing)) {
-        struct transfer_intake *intake = LIST_FIRST(&transfer->committing);
-        LIST_REMOVE(intake, link);
-        transfer_intake_free(transfer, intake);
-    }
+    transfer_intakes_free(transfer);
     transfer_dsns_free(transfer);
     client_free(transfer->client);
     transfer_jobs_free(transfer);
@@ -594,6 +457,11 @@ void transfer_free(struct transfer *transfer)
 const struct transfer_latencies *transfer_get_latencies(const struct transfer *transfer)
 {
     return &transfer->latencies;
+}
+
+const struct transfer_ways *transfer_get_ways(const struct transfer *transfer)
+{
+    return &transfer->ways;
 }
 
 uint64_t transfer_handovers(const struct transfer *transfer)

@@ -8,6 +8,7 @@
 #include "queue/site.h"
 #include "queue/spool.h"
 #include "relay/client.h"
+#include "relay/fate.h"
 #include "relay/handover.h"
 #include "relay/reaction.h"
 #include "relay/record.h"
@@ -18,7 +19,8 @@
  * The hub of a shard: joins sessions, spool, queue, DNS, sites and outbound connections.
  *
  * Inbound: a session's transaction becomes a spool transaction; its end becomes a commit; the
- * commit's completion releases the session's reply slot and hands the message to the queue.
+ * commit's completion releases the session's reply slot and hands the message to the queue. Or, by
+ * cut-through, the message goes to the queue at once, and what becomes of it releases the slot.
  * Outbound: a line of the queue that has something due is resolved (route, MX), its site is found,
  * a connection is had (a kept one, or a slot), deliveries are taken and given to the client;
  * results settle recipients; what failed for good gets its DSN in the same commit.
@@ -39,8 +41,10 @@ struct transfer_options {
     void *server;                  /* passed to on_commit */
     /* To the transfer of another shard (its transfer_on_handover()); `server` is the context. */
     void (*send_handover)(void *server, uint32_t to_shard, const struct handover_message *message);
-    /* The end of data has its fate: code 250, 451 or 452. `user` as given to transfer_end(). */
-    void (*on_commit)(void *server, uint64_t user, uint16_t code, struct message_id id);
+    /* The end of data has its fate. `user` as given to transfer_end(). */
+    void (*on_commit)(void *server, uint64_t user, const struct message_fate *fate);
+    /* Would its client hear a refusal? NULL: always. */
+    bool (*is_heard)(void *server, uint64_t user);
 };
 
 struct transfer *transfer_new(const struct transfer_options *options,
@@ -50,10 +54,15 @@ void transfer_set_settings(struct transfer *transfer, const struct settings *set
 
 /* ---- inbound: called by the server ---- */
 
+struct transfer_offer {
+    uint64_t size; /* as the client says; 0: it does not */
+    enum settings_delivery delivery;
+};
 /** Begin a message. ERR_DISK_FULL, ERR_DISK_IO, ERR_LIMIT: answer 452 4.3.1 / 451 4.3.0. The id is
  * in *ret_id for `Received:`. */
-enum err transfer_begin(struct transfer *transfer, uint64_t size_hint, struct tick_now now,
-                        struct transfer_intake **ret_intake, struct message_id *ret_id) MUST_CHECK;
+enum err transfer_begin(struct transfer *transfer, const struct transfer_offer *offer,
+                        struct tick_now now, struct transfer_intake **ret_intake,
+                        struct message_id *ret_id) MUST_CHECK;
 /** Body octets, in order, dot-unstuffed, our header fields first; `octets` is emptied. Errors: as
  * begin; abort then. */
 enum err transfer_body(struct transfer *transfer, struct transfer_intake *intake,
@@ -64,10 +73,10 @@ void transfer_relieve(struct transfer *transfer);
 /** Octets this intake holds in memory and not yet on disk: the server stops reading above its
  * bound. */
 uint64_t transfer_pending(const struct transfer_intake *intake);
-/** End of data: commit. `envelope` (id filled in by transfer) is copied. on_commit follows exactly
- * once, never inside this call. Consumes the intake. */
+/** End of data: to the next hop, or to the spool. `envelope` (id filled in by transfer) is copied.
+ * on_commit follows exactly once, never inside this call. Consumes the intake. */
 void transfer_end(struct transfer *transfer, struct transfer_intake *intake,
-                  struct envelope *envelope, uint64_t user);
+                  struct envelope *envelope, uint64_t user, struct tick_now now);
 /** Refused, or the client is gone before the end of data. Consumes the intake. */
 void transfer_abort(struct transfer *transfer, struct transfer_intake *intake);
 
@@ -107,6 +116,15 @@ struct transfer_latencies {
     struct latency attempt;  /* from a delivery's turn to the end of its transaction */
 };
 const struct transfer_latencies *transfer_get_latencies(const struct transfer *transfer);
+/* Messages by the way they went, and why; in doubt: of those under `patience`. */
+struct transfer_ways {
+#define X(symbol, name, meaning) uint64_t name;
+#include "queue/way.def"
+#undef X
+    uint64_t unstored; /* messages whose clients wait now */
+    uint64_t in_doubt;
+};
+const struct transfer_ways *transfer_get_ways(const struct transfer *transfer);
 /** Deliveries sent to other shards' connections so far. */
 uint64_t transfer_handovers(const struct transfer *transfer);
 

@@ -4,13 +4,15 @@
 
 #include <sys/queue.h>
 
+#include "base/wheel.h"
 #include "relay/handover.h"
 #include "relay/source.h"
 #include "relay/transfer.h"
 #include "relay/transfer_probe.h"
 
 /*
- * Shared by the files of the transfer: transfer.c (hub and intake), transfer_line.c (a line's way
+ * Shared by the files of the transfer: transfer.c (hub), transfer_intake.c (messages coming in),
+ * transfer_cut.c (those that go at once), transfer_line.c (a line's way
  * to its place), transfer_place.c (whose turn it is at a place, and from which source),
  * transfer_site.c (what is known of a site seen from one source), transfer_job.c (one delivery's
  * attempt), transfer_dsn.c (what is owed to senders). States are drawn in each file's opening
@@ -43,15 +45,32 @@ struct transfer_token {
     enum transfer_token_kind kind;
 };
 
+enum transfer_intake_state {
+    TRANSFER_INTAKE_RECEIVING,
+    TRANSFER_INTAKE_REFUSED, /* its end was read, and the spool cannot take it */
+    TRANSFER_INTAKE_COMMITTING,
+    TRANSFER_INTAKE_UNSTORED,  /* in the queue, not in the spool: transfer_cut.c */
+    TRANSFER_INTAKE_STORE_DUE, /* likewise, and to be stored */
+    TRANSFER_INTAKE_STORING,   /* likewise, its commit is under way */
+    TRANSFER_INTAKE_STATE_COUNT
+};
+
 struct transfer_intake {
     struct transfer_token token;
-    LIST_ENTRY(transfer_intake) link; /* in transfer->receiving; from the end on in ->committing */
-    struct spool_transaction *transaction;
+    LIST_ENTRY(transfer_intake) link; /* in the list of its state */
+    enum transfer_intake_state state;
+    struct spool_transaction *transaction; /* until its commit */
+    enum settings_delivery delivery;
+    enum way way;
+    bool is_gathered;         /* nothing of it is with the spool yet */
+    bool is_sending;          /* UNSTORED: an attempt has begun */
+    enum err err;             /* REFUSED */
+    tick_us ended;            /* the client's last octet came */
+    struct wheel_timer timer; /* UNSTORED */
     struct message_id id;
     struct buf_queue body; /* kept for the first attempt, while small enough */
     bool is_kept;
     uint64_t user;
-    tick_us ended; /* its last octet had come */
     uint32_t encoded_size;
     uint8_t *encoded;
 };
@@ -206,7 +225,9 @@ struct transfer {
     struct transfer_site *sites_by_key[TRANSFER_SITE_BUCKETS];
     struct transfer_place *places_by_key[TRANSFER_SITE_BUCKETS];
     struct transfer_job_list jobs, unread;
-    LIST_HEAD(, transfer_intake) receiving, committing;
+    LIST_HEAD(transfer_intake_list, transfer_intake) intakes_by_state[TRANSFER_INTAKE_STATE_COUNT];
+    struct wheel wheel; /* of UNSTORED intakes */
+    struct transfer_ways ways;
     LIST_HEAD(, transfer_dsn) dsns;
     uint32_t intakes, jobs_active, dsns_active, lines_active;
     uint64_t read_memory, read_memory_max; /* octets */
@@ -220,6 +241,8 @@ struct transfer {
     tick_us cancel_scan;
     tick_us crowded_until; /* 0: no place waits for a connection of the client */
     bool is_draining, is_adopting;
+    bool has_adopted;       /* mail of earlier runs is here, all of it */
+    bool has_unstored_news; /* an UNSTORED message has just come to the queue */
 };
 
 /* transfer_probe.c */
@@ -236,6 +259,52 @@ static inline struct transfer_probe *transfer_probe_of(uint64_t user)
 }
 
 void transfer_probe_on_dns(struct transfer_probe *probe);
+
+/* transfer_intake.c */
+/** The only writer of its state, and of the lists. */
+void transfer_intake_enter(struct transfer *transfer, struct transfer_intake *intake,
+                           enum transfer_intake_state next);
+/** Its fate is known: tell the server, and let go of it. */
+void transfer_intake_finish(struct transfer *transfer, struct transfer_intake *intake,
+                            const struct message_fate *fate);
+/** The code that a failed commit is answered with. */
+uint16_t transfer_refusal_code(enum err err);
+/** May a body stay in memory? */
+bool transfer_may_keep_body(const struct transfer *transfer);
+/** What was refused at its end. */
+void transfer_intakes_run(struct transfer *transfer);
+void transfer_on_committed(struct transfer *transfer, struct transfer_intake *intake,
+                           const struct spool_event *event);
+/** The process ends; what is under way is the next life's to find out. */
+void transfer_intakes_free(struct transfer *transfer);
+
+/* transfer_cut.c */
+/** Which way will it go? WAY_READY: to the next hop, without the spool. */
+enum way transfer_cut_choose(const struct transfer *transfer, const struct transfer_intake *intake,
+                             const struct envelope *envelope);
+/** Into the queue, UNSTORED. */
+void transfer_cut_begin(struct transfer *transfer, struct transfer_intake *intake);
+/** Timers, and what is to be stored. */
+void transfer_cut_run(struct transfer *transfer);
+tick_us transfer_cut_deadline(const struct transfer *transfer);
+/** All that is UNSTORED is stored. */
+void transfer_cut_drain(struct transfer *transfer);
+/** The commit of a STORING intake has ended. */
+void transfer_cut_on_committed(struct transfer *transfer, struct transfer_intake *intake,
+                               const struct spool_event *event);
+/** A READY job whose message must be stored before it may go: it goes back, and is. */
+bool transfer_cut_hold_back(struct transfer *transfer, struct transfer_place *place,
+                            struct transfer_job *job);
+/** The job is on a connection, or on its way to one elsewhere. */
+void transfer_cut_sending(struct transfer *transfer, const struct transfer_job *job);
+/** The job goes back, not attempted. */
+void transfer_cut_put_back(struct transfer *transfer, const struct transfer_job *job);
+/** All recipients are refused for good, and the client will hear it. */
+bool transfer_cut_passes_on(const struct transfer *transfer, const struct qmgr_delivery *delivery,
+                            const struct qmgr_result *results, uint32_t result_count);
+/* Callbacks of the queue. */
+bool transfer_on_unstored_end(void *context, void *owner, const struct qmgr_result *refusal);
+void transfer_on_store_due(void *context, void *owner, enum way reason);
 
 /* transfer_line.c */
 /** Is every address of the host known not to answer? */

@@ -70,6 +70,7 @@ static struct record transfer_record_begin(const struct transfer *transfer,
         .size = envelope->body_size,
         .attempts = view->attempts >= UINT8_MAX ? UINT8_MAX : (uint8_t)(view->attempts + 1),
         .flags = envelope->flags & ENVELOPE_IS_DSN ? RECORD_IS_DSN : 0,
+        .way = (uint8_t)view->way,
     };
     record.delays_ms[0] = transfer_delay_ms((wall_us)envelope->id.high, view->active_since);
     record_text(record.sender, sizeof(record.sender), envelope->sender);
@@ -221,6 +222,7 @@ static void transfer_job_end(struct transfer *transfer, struct transfer_job *job
 
 void transfer_job_put_back(struct transfer *transfer, struct transfer_job *job, wall_us not_before)
 {
+    transfer_cut_put_back(transfer, job);
     if (job->guest != NULL)
         transfer_guest_end(transfer, job->guest, NULL);
     else
@@ -435,6 +437,7 @@ static void transfer_job_send(struct transfer *transfer, struct transfer_job *jo
     job->member = member;
     job->started = transfer->now.wall;
     job->started_tick = transfer->now.tick;
+    transfer_cut_sending(transfer, job);
     site->connections += is_new;
     transfer_source_begin(transfer, job, is_new);
     if (client_start(transfer->client, request, transfer->now.tick) == ERR_OK)
@@ -524,8 +527,13 @@ void transfer_job_settle(struct transfer *transfer, struct transfer_job *job,
     struct qmgr_result *results = calloc(result->recipient_count, sizeof(*results));
     CHECK(results != NULL);
     struct record record = transfer_record_of(transfer, job, &view, result);
-    for (uint32_t i = 0; i < result->recipient_count; i++) {
+    for (uint32_t i = 0; i < result->recipient_count; i++)
         results[i] = transfer_result_of(&view, i, &result->recipients[i]);
+    if (transfer_cut_passes_on(transfer, job->delivery, results, result->recipient_count))
+        record.flags |= RECORD_PASSED_ON;
+    if (!result->was_attempted)
+        transfer_cut_put_back(transfer, job);
+    for (uint32_t i = 0; i < result->recipient_count; i++) {
         if (result->recipients[i].retry_now) {
             left_over++;
             continue;

@@ -490,6 +490,8 @@ static bool place_start(struct transfer *transfer, struct transfer_place *place,
     uint64_t reaching = place_reaching_members(place, &job->answer), busy = 0;
     bool is_tied;
 
+    if (transfer_cut_hold_back(transfer, place, job))
+        return true;
     if (reaching == 0) {
         job_settle_unreachable(transfer, job);
         return true;

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The relay is killed (SIGKILL) at random moments under load, again and again; a ledger on both sides says what became of every message.
 
-Every start has another number of cores; many are killed while they still look for the mail of the one before.
+Every start has another number of cores, and passes mail on at once or stores it first; many are killed while they still look for the mail of the one before.
 Proven: nothing acknowledged is lost or damaged, nothing refused is delivered. Duplicates are allowed after a kill and are counted. The seed
 of the moments is printed; ANGARIUM_KILLS and ANGARIUM_SEED override count and seed.
 """
@@ -30,6 +30,7 @@ dns: {resolvers: ["127.0.0.1:%d"]}
 mx_port: %d
 destinations: {allow: [127.0.0.0/8]}
 retry: {min: 1s, max: 3s}
+delivery: auto
 '''
 
 
@@ -53,7 +54,8 @@ def kills():
     for _ in range(KILLS):
         time.sleep(chance.uniform(0.02, 0.35))
         relay.kill()
-        lab.write('relay.yaml', re.sub('cores: [0-9]+', 'cores: %d' % chance.randint(1, 3), relay_config))
+        text = re.sub('cores: [0-9]+', 'cores: %d' % chance.randint(1, 3), relay_config)
+        lab.write('relay.yaml', re.sub('delivery: auto', 'delivery: %s' % chance.choice(['auto', 'spool']), text))
         relay.start()
     time.sleep(1)
     lab.stop(source)

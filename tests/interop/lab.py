@@ -264,6 +264,8 @@ class Relay:
         self.records_file = lab.path(name + '-records.json')
         self.socket = lab.path(name + '.sock')
         os.makedirs(self.spool, exist_ok=True)
+        if 'delivery:' not in text: # what most tests look at is on its way from the spool
+            text += '\ndelivery: spool\n'
         self.config = lab.write(name + '.yaml', text.replace('@PORT@', str(self.port)).replace('@FOLDER@', lab.folder) + '''
 spool: {directory: "%s"%s}
 records: {file: "%s"}

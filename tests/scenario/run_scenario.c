@@ -183,6 +183,18 @@ static bool on_kill(struct scenario *scenario, const char *argument)
     return scenario_begin(scenario) && scenario_crash(scenario, NODE_KILL);
 }
 
+static bool on_stop(struct scenario *scenario, const char *argument)
+{
+    (void)argument;
+    scenario_note(scenario, "-- stop");
+    if (!scenario_begin(scenario))
+        return false;
+    if (scenario->node == NULL)
+        return scenario_fail(scenario, "the relay does not run");
+    node_drain(scenario->node);
+    return true;
+}
+
 static bool on_restart(struct scenario *scenario, const char *argument)
 {
     (void)argument;
@@ -194,16 +206,27 @@ static const struct {
     const char *word;
     bool (*on_statement)(struct scenario *scenario, const char *argument);
 } statements[] = {
-    {"goal", on_goal},           {"config", on_config},
-    {"shards", on_shards},       {"dns", on_dns},
-    {"wait", on_wait},           {"clock", on_clock},
-    {"patience", on_patience},   {"disk", on_disk},
-    {"crash", on_crash},         {"kill", on_kill},
-    {"restart", on_restart},     {"connect", scenario_connect},
-    {"hop", scenario_hop},       {"source", scenario_source},
-    {"expect", scenario_expect}, {"record", scenario_record},
-    {"list", scenario_list},     {"order", scenario_order},
-    {"stand", scenario_stand},   {"site", scenario_site},
+    {"goal", on_goal},
+    {"config", on_config},
+    {"shards", on_shards},
+    {"dns", on_dns},
+    {"wait", on_wait},
+    {"clock", on_clock},
+    {"patience", on_patience},
+    {"disk", on_disk},
+    {"crash", on_crash},
+    {"kill", on_kill},
+    {"stop", on_stop},
+    {"restart", on_restart},
+    {"connect", scenario_connect},
+    {"hop", scenario_hop},
+    {"source", scenario_source},
+    {"expect", scenario_expect},
+    {"record", scenario_record},
+    {"list", scenario_list},
+    {"order", scenario_order},
+    {"stand", scenario_stand},
+    {"site", scenario_site},
 };
 
 static bool statement_run(struct scenario *scenario, const char *line)

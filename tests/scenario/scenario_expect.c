@@ -59,6 +59,11 @@ static const struct {
     COUNTER("dns.timeouts", dns.timeouts),
     COUNTER("relay.flows", flow.flows),
     COUNTER("relay.handovers", handovers),
+    COUNTER("ways.unstored", ways.unstored),
+    COUNTER("ways.in_doubt", ways.in_doubt),
+#define X(symbol, name, meaning) COUNTER("ways." #name, ways.name),
+#include "queue/way.def"
+#undef X
     COUNTER("relay.violations", invariant_violations),
 };
 
@@ -187,6 +192,10 @@ static bool record_field(const struct record *record, const char *field, char *r
         snprintf(ret_value, size, "%s", record->source_name);
     else if (strcmp(field, "text") == 0)
         snprintf(ret_value, size, "%s", record->text);
+    else if (strcmp(field, "way") == 0)
+        snprintf(ret_value, size, "%s", way_name((enum way)record->way));
+    else if (strcmp(field, "passed_on") == 0)
+        snprintf(ret_value, size, "%d", (record->flags & RECORD_PASSED_ON) != 0);
     else if (strcmp(field, "class") == 0)
         snprintf(ret_value, size, "%s",
                  bounce_class_name(bounce_classify(record->code, record->enhanced,

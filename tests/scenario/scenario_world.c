@@ -29,6 +29,7 @@ static const struct {
     const char *key, *line;
 } config_base[] = {
     {"hostname:", "hostname: relay.example"},
+    {"delivery:", "delivery: spool"},
     {"listen:", "listen: [{address: \"192.0.2.1:25\"}]"},
     {"relay_from:", "relay_from: [\"192.0.2.0/24\"]"},
     {"dns:", "dns: {resolvers: [\"192.0.2.53\"]}"},

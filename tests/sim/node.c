@@ -179,6 +179,8 @@ enum err node_control(struct node *node)
     if (!node->is_scanned && net_sim_now(node->options.net) >= node->recovery_at)
         TRY(node_recover(node));
     while (ring_receive(ring_member_get(node->group, node->count), &message) == ERR_OK) {
+        if (message.kind == SHARD_MESSAGE_DRAIN)
+            continue;
         CHECK(message.kind == SHARD_MESSAGE_RECOVERED && node->recovery != NULL);
         node->adopted_count++;
     }
@@ -189,6 +191,15 @@ enum err node_control(struct node *node)
         node->recovery_disk = NULL;
     }
     return ERR_OK;
+}
+
+void node_drain(struct node *node)
+{
+    struct ring_message message = {.kind = SHARD_MESSAGE_DRAIN,
+                                   .payload_size = sizeof(struct shard_control)};
+
+    for (uint32_t i = 0; i < node->count; i++)
+        ring_send(ring_member_get(node->group, node->count), i, &message);
 }
 
 bool node_is_recovered(const struct node *node)

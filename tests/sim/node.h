@@ -42,6 +42,9 @@ bool node_is_recovered(const struct node *node);
 void node_query(struct node *node, uint32_t shard, struct shard_query *query);
 struct shard_status node_status(const struct node *node, uint32_t shard);
 
+/** An operator stops the relay: the shards end what is under way and take nothing new. */
+void node_drain(struct node *node);
+
 enum node_end {
     NODE_POWER_LOSS, /* unsynced writes may be lost; peers hear nothing */
     NODE_KILL,       /* the kernel lives: completed writes stay, connections are reset */

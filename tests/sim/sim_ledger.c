@@ -13,7 +13,9 @@
  *   damaged      what arrived does not end with exactly what was sent, or begins with anything but
  *                Received fields
  *   void         delivered after a 451 of ours to the end of data that came within the commit
- *                deadline: such a message is void
+ *                deadline: such a message is void; where mail is passed on before it is stored,
+ *                an attempt that was under way then may still have ended well
+ *   bounced      a bounce, although the client was told 5xx
  *   duplicate    delivered again although the relay had read the 250, and no crash came before the
  *                record of it had to be durable
  */
@@ -26,6 +28,7 @@
 #define SIZE_SMALL_MAX   4000u
 #define SIZE_LARGE_MAX   600000u
 #define LAZY_MARGIN      TICK_S(2)
+#define ATTEMPT_REST     TICK_S(420) /* the slowest receiver, and what is on its way */
 #define LEDGER_FIELD     "X-Ledger: "
 #define VIOLATION_PRINTS 20u
 
@@ -126,6 +129,11 @@ struct ledger_message *ledger_message_new(struct ledger *ledger, struct rng *rng
     for (uint32_t i = 0; i < message->recipient_count; i++)
         message->recipients[i] = (struct ledger_recipient){.domain = rng_below(rng, domain_count),
                                                            .wants_all = rng_below(rng, 3) == 0};
+    for (uint32_t i = 0;
+         ledger->is_cut_through && message->number % 2 == 0 && i < message->recipient_count; i++) {
+        message->recipients[i].domain = message->recipients[0].domain;
+        message->recipients[i].wants_all = message->recipients[0].wants_all;
+    }
     return message;
 }
 
@@ -235,7 +243,8 @@ static void recipient_delivered(struct ledger *ledger, const struct ledger_messa
     if (message->fate == LEDGER_ACCEPTED && !recipient->is_accepted)
         ledger_violation(ledger, "resurrected: %s was refused at RCPT", address);
     if (message->fate == LEDGER_DEFERRED && message->code == 451 &&
-        message->answered < message->finished + ledger->commit_deadline)
+        message->answered < message->finished + ledger->commit_deadline &&
+        (!ledger->is_cut_through || now > message->answered + ATTEMPT_REST))
         ledger_violation(ledger, "void: %s was delivered after 451", address);
     if (recipient->delivered > 0) {
         ledger->duplicates++;
@@ -346,6 +355,8 @@ static void recipient_settle(struct ledger *ledger, const struct ledger_message 
         ledger_violation(ledger, "untold: %s was relayed, its sender does not know", address);
     if (message->fate == LEDGER_ACCEPTED && !recipient->is_accepted && recipient->delivered > 0)
         ledger_violation(ledger, "resurrected: %s was refused at RCPT", address);
+    if (message->fate == LEDGER_REFUSED && recipient->is_bounced)
+        ledger_violation(ledger, "bounced: %s, its sender heard %u", address, message->code);
     if (message->fate == LEDGER_REFUSED && recipient->delivered > 0)
         ledger_violation(ledger, "resurrected: %s was delivered, its sender heard %u", address,
                          message->code);

@@ -7,6 +7,7 @@
  *   sim_relay --seed N [--trace]    one run; the same seed is the same run, octet for octet
  *   sim_relay --seeds A-B           TAP, one line per seed; each in a process of its own
  *      --shards N                   instead of what the seed says
+ *      --delivery WORD              likewise: auto, cut-through, spool
  *      --false-sync                 planted bug: the disk acknowledges syncs and keeps nothing
  *      --tight-spool                a spool of eight small segments: often full
  *      --wire                       every party's network is the engine, over a simulated link
@@ -60,6 +61,7 @@
 
 struct sim_options {
     uint64_t seed;
+    const char *delivery; /* NULL: as the seed says */
     uint32_t shard_count; /* 0: as the seed says */
     bool has_false_sync, has_tight_spool, has_wire, has_limits, has_loose_limits, is_traced;
     bool has_suspends, is_deaf;
@@ -264,6 +266,7 @@ static void world_config(struct sim *sim)
 {
     static const uint32_t shard_counts[] = {1, 2, 4};
     uint32_t cores = shard_counts[draw(sim, COUNT_OF(shard_counts))];
+    const char *delivery = sim->options.delivery;
     struct config_report report;
     struct sim_text text = {0};
 
@@ -285,8 +288,9 @@ static void world_config(struct sim *sim)
                     "classes: [{name: transactional}, {name: normal}, {name: bulk, least: 20}]\n"
                     "class_default: normal\n"
                     "client: {connections_per_site: %u}\n"
-                    "cores: %u\n",
-                    1 + draw(sim, 6), cores);
+                    "cores: %u\n"
+                    "delivery: %s\n",
+                    1 + draw(sim, 6), cores, delivery);
     if (sim->options.has_limits)
         sim_text_format(&text, "sites: [{match: \"*\", connections: %u, rate: %u/1m}]\n",
                         LIMIT_CONNECTIONS, LIMIT_MAILS + (sim->options.has_loose_limits ? 1 : 0));
@@ -318,6 +322,7 @@ static void record_drop(void *context, const struct record *record)
     struct ledger *ledger = context;
     bool is_end = record->kind == RECORD_DELIVERY || record->kind == RECORD_BOUNCE ||
                   record->kind == RECORD_EXPIRY;
+    ledger->straight += record->kind == RECORD_RECEPTION && record->way == WAY_READY;
     tick_us age = (tick_us)record->time - (tick_us)record->id.high;
 
     if (is_end && (record->flags & RECORD_IS_DSN) == 0 &&
@@ -352,12 +357,18 @@ static void disk_set_faults(struct sim *sim, uint32_t per_million)
 
 static void sim_init(struct sim *sim, const struct sim_options *options)
 {
+    static const char *const deliveries[] = {"auto", "spool", "auto", "cut-through", "auto"};
+
     *sim = (struct sim){.options = *options};
     rng_init_seed(&sim->rng, options->seed);
+    if (options->delivery == NULL)
+        sim->options.delivery = deliveries[options->seed % COUNT_OF(deliveries)];
     world_network(sim);
     world_disk(sim);
-    sim->ledger =
-        (struct ledger){.net = sim->net, .seed = options->seed, .is_traced = options->is_traced};
+    sim->ledger = (struct ledger){.net = sim->net,
+                                  .seed = options->seed,
+                                  .is_cut_through = strcmp(sim->options.delivery, "spool") != 0,
+                                  .is_traced = options->is_traced};
     world_parties(sim);
     world_operator(sim);
     world_config(sim);
@@ -610,10 +621,10 @@ static uint32_t sim_play(const struct sim_options *options, uint64_t *ret_finger
     *ret_fingerprint = net_sim_fingerprint(sim.net);
     snprintf(ret_summary, summary_size,
              "shards %u, messages %u, deliveries %u, bounces %u, again %u, deaths %u, "
-             "suspensions %u, %llu s%s",
+             "suspensions %u, straight %u, %llu s%s",
              sim.config->cores, sim.ledger.count, sim.ledger.delivered, sim.ledger.bounced,
              sim.ledger.duplicates, sim.ledger.crash_count,
-             sim.operator== NULL ? 0 : sim_operator_suspended(sim.operator),
+             sim.operator== NULL ? 0 : sim_operator_suspended(sim.operator), sim.ledger.straight,
              (unsigned long long)(net_sim_now(sim.net) / 1000000),
              sim.limits_reached ? ", limits reached" : "");
     uint32_t violations = sim.ledger.violations;
@@ -733,6 +744,8 @@ int main(int argc, char **argv)
         i++;
         if (strcmp(argv[i - 1], "--seed") == 0)
             options.seed = strtoull(value, NULL, 10);
+        else if (strcmp(argv[i - 1], "--delivery") == 0)
+            options.delivery = value;
         else if (strcmp(argv[i - 1], "--shards") == 0)
             options.shard_count = (uint32_t)strtoul(value, NULL, 10);
         else if (strcmp(argv[i - 1], "--seeds") != 0 ||

@@ -67,6 +67,8 @@ struct ledger {
     tick_us crashes[LEDGER_CRASH_MAX];
     uint32_t crash_count;
     tick_us lazy_time, commit_deadline;
+    bool is_cut_through;  /* then half of the mail is for one domain each */
+    uint32_t straight;    /* messages that went without the disk */
     bool has_disk_faults; /* then progress may be late, and duplicates after a crash too */
     uint32_t violations, delivered, bounced, duplicates;
     bool is_traced;

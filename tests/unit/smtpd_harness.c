@@ -270,9 +270,14 @@ void harness_send_text(struct harness *harness, const char *text)
 
 void harness_commit(struct harness *harness, uint16_t sequence, uint16_t code)
 {
-    struct message_id id = {.high = 1, .low = sequence};
+    struct message_fate fate = {.id = {.high = 1, .low = sequence}, .code = code};
 
-    smtpd_committed(&harness->context, &harness->session, sequence, code, id, harness->now);
+    harness_fate(harness, sequence, &fate);
+}
+
+void harness_fate(struct harness *harness, uint16_t sequence, const struct message_fate *fate)
+{
+    smtpd_committed(&harness->context, &harness->session, sequence, fate, harness->now);
     take_output(harness);
     if (harness->holds_commits)
         drive(harness);

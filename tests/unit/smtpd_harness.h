@@ -69,6 +69,7 @@ void harness_connect(struct harness *harness, const char *ip);
 void harness_send(struct harness *harness, struct span octets, uint32_t piece);
 void harness_send_text(struct harness *harness, const char *text);
 void harness_commit(struct harness *harness, uint16_t sequence, uint16_t code);
+void harness_fate(struct harness *harness, uint16_t sequence, const struct message_fate *fate);
 /** The verdict that was held back. */
 void harness_verdict(struct harness *harness);
 /** The codes of all complete replies so far: "220 250 354". */

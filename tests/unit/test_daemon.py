@@ -53,7 +53,8 @@ queue: {{body_memory: 4MiB}}
 flows: 256
 records: {{file: {path("records.json")}}}
 control: {{socket: {path(control)}}}
-{more}""")
+{more}delivery: spool
+""")
     return path(name)
 
 

@@ -20,6 +20,7 @@
 
 #include "control/record_json.h"
 #include "control/record_writer.h"
+#include "queue/way.h"
 
 static char directory[] = "/tmp/test_record_writer.XXXXXX";
 
@@ -90,7 +91,25 @@ static void test_fields(void **state)
     assert_int_equal(4, json_integer_value(json_object_get(json, "connection_use")));
     assert_int_equal(3, json_integer_value(json_object_get(json, "shard")));
     assert_true(json_is_true(json_object_get(json, "uncertain")));
+    assert_null(json_object_get(json, "way")); /* it was not noted */
+    assert_null(json_object_get(json, "passed_on"));
     json_decref(json);
+}
+
+/* Goal: which way a message went, and why; and who heard of a refusal. */
+static void test_ways(void **state)
+{
+    (void)state;
+    for (enum way way = WAY_READY; way < WAY_COUNT; way++) {
+        struct record record = delivery;
+        record.way = (uint8_t)way;
+        record.flags = RECORD_PASSED_ON;
+        json_t *json = parse(&record);
+        assert_string_equal(way == WAY_READY ? "cut-through" : "spool", text_of(json, "way"));
+        assert_string_equal(way_name(way), text_of(json, "way_reason"));
+        assert_true(json_is_true(json_object_get(json, "passed_on")));
+        json_decref(json);
+    }
 }
 
 /* Goal: what has no value is not there, but a null sender is. */
@@ -425,6 +444,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_ways),
         cmocka_unit_test(test_empty_fields),
         cmocka_unit_test(test_class),
         cmocka_unit_test(test_texts),

@@ -50,10 +50,11 @@ static struct {
     uint64_t pending;
 } store;
 
-enum err transfer_begin(struct transfer *transfer, uint64_t size_hint, struct tick_now now,
-                        struct transfer_intake **ret_intake, struct message_id *ret_id)
+enum err transfer_begin(struct transfer *transfer, const struct transfer_offer *offer,
+                        struct tick_now now, struct transfer_intake **ret_intake,
+                        struct message_id *ret_id)
 {
-    (void)transfer, (void)size_hint, (void)now;
+    (void)transfer, (void)offer, (void)now;
     if (store.begin_err != ERR_OK)
         return store.begin_err;
     struct transfer_intake *intake = calloc(1, sizeof(*intake));
@@ -93,9 +94,9 @@ static void intake_free(struct transfer_intake *intake)
 }
 
 void transfer_end(struct transfer *transfer, struct transfer_intake *intake,
-                  struct envelope *envelope, uint64_t user)
+                  struct envelope *envelope, uint64_t user, struct tick_now now)
 {
-    (void)transfer;
+    (void)transfer, (void)now;
     assert_true(store.count < 64);
     struct kept *kept = &store.kept[store.count++];
     *kept = (struct kept){.size = (uint32_t)intake->body.size,
@@ -210,10 +211,10 @@ static void house_close(void)
 
 static void commit(struct kept *kept, uint16_t code)
 {
-    struct message_id id = {.high = 1, .low = 2};
+    struct message_fate fate = {.id = {.high = 1, .low = 2}, .code = code};
 
     kept->is_committed = true;
-    server_on_commit(house.server, kept->user, code, id, house.now);
+    server_on_commit(house.server, kept->user, &fate, house.now);
 }
 
 static void turn(void)

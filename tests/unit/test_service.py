@@ -59,6 +59,7 @@ queue: {{body_memory: 4MiB}}
 flows: 256
 records: {{file: {path("records.json")}}}
 control: {{socket: {path("control.sock")}}}
+delivery: spool
 """)
         environment = dict(os.environ, NOTIFY_SOCKET=path("notify"), WATCHDOG_USEC=str(int(WATCHDOG * 1e6)))
         with open(path("log"), "w", encoding="utf-8") as log:

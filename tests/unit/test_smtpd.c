@@ -501,6 +501,60 @@ static void test_pending_at_the_end_of_session(void **state)
     harness_fini(&harness);
 }
 
+/* Goal: what a next hop said to its refusal is passed on, as one harmless line that RFC 2034
+ * allows, in its turn, and is no error of the client's. */
+static void test_refusals_of_next_hops(void **state)
+{
+    static const struct row {
+        const char *name;
+        uint16_t code;
+        uint8_t enhanced[3];
+        const char *reply, *line;
+    } rows[] = {
+        {"complete", 550, {5, 1, 1}, "550 5.1.1 no such user", "550 5.1.1 no such user"},
+        {"no enhanced code", 550, {0}, "550 no such user", "550 5.0.0 no such user"},
+        {"of another class", 554, {4, 4, 2}, "554 what", "554 5.0.0 what"},
+        {"words of our own", 550, {5, 1, 2}, "no such domain", "550 5.1.2 no such domain"},
+        {"bare code", 554, {0}, "554", "554 5.0.0 "},
+        {"only codes", 554, {5, 6, 0}, "554 5.6.0", "554 5.6.0 "},
+        {"no text", 554, {0}, "", "554 5.0.0 "},
+        {"controls", 554, {0}, "554 a\r\n250 ok\t\xff", "554 5.0.0 a??250 ok??"},
+    };
+    static struct harness harness;
+    char line[600], text[700];
+
+    (void)state;
+    harness_init(&harness);
+    harness.holds_commits = true;
+    harness_connect(&harness, "192.0.2.1");
+    harness_send_text(&harness, E);
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        struct message_fate fate = {.code = rows[i].code, .way = WAY_READY};
+
+        print_message("# %s\n", rows[i].name);
+        harness_send_text(&harness, M R D BODY);
+        harness_clear(&harness);
+        fate.reply = span_from_text(rows[i].reply);
+        memcpy(fate.enhanced, rows[i].enhanced, sizeof(fate.enhanced));
+        harness_fate(&harness, harness.messages[i].sequence, &fate);
+        snprintf(line, sizeof(line), "%s\r\n", rows[i].line);
+        assert_string_equal(line, harness.output);
+        assert_int_equal(0, harness.session.error_count);
+        assert_int_equal(RECORD_REJECTION, harness.records[i].kind);
+        assert_int_equal(WAY_READY, harness.records[i].way);
+        assert_int_equal(rows[i].code, harness.records[i].code);
+    }
+    /* 512 octets with CRLF, however much it said. */
+    struct message_fate fate = {.code = 550, .enhanced = {5, 1, 1}, .way = WAY_READY};
+    memset(text, 'x', sizeof(text));
+    fate.reply = span_of(text, sizeof(text));
+    harness_send_text(&harness, M R D BODY);
+    harness_clear(&harness);
+    harness_fate(&harness, harness.messages[COUNT_OF(rows)].sequence, &fate);
+    assert_int_equal(512, strlen(harness.output));
+    harness_fini(&harness);
+}
+
 /* Goal: held replies are bounded. */
 static void test_held_replies_are_bounded(void **state)
 {
@@ -740,6 +794,7 @@ int main(void)
         cmocka_unit_test(test_many_parameters),
         cmocka_unit_test(test_reply_order),
         cmocka_unit_test(test_pending_at_the_end_of_session),
+        cmocka_unit_test(test_refusals_of_next_hops),
         cmocka_unit_test(test_held_replies_are_bounded),
         cmocka_unit_test(test_deadlines),
         cmocka_unit_test(test_absolute_deadlines),

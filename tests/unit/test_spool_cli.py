@@ -71,6 +71,7 @@ buffers: {{memory: 64MiB}}
 queue: {{body_memory: 4MiB}}
 flows: 256
 control: {{socket: {path("control.sock")}}}
+delivery: spool
 """)
         with open(path("log"), "ab") as log:
             self.child = subprocess.Popen([DAEMON, "-c", path("relay.yaml")], stdout=log, stderr=log)

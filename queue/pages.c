@@ -12,14 +12,14 @@
 
 #ifdef __SANITIZE_ADDRESS__
 
-void *pages_new(size_t size)
+void *spool_pages_new(size_t size)
 {
     void *pages = calloc(1, size + 1);
     CHECK(pages != NULL);
     return pages;
 }
 
-void pages_free(void *pages, size_t size)
+void spool_pages_free(void *pages, size_t size)
 {
     (void)size;
     free(pages);
@@ -27,7 +27,7 @@ void pages_free(void *pages, size_t size)
 
 #else
 
-void *pages_new(size_t size)
+void *spool_pages_new(size_t size)
 {
     int protection = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     void *pages = mmap(NULL, size + 1, protection, flags, -1, 0);
@@ -35,7 +35,7 @@ void *pages_new(size_t size)
     return pages;
 }
 
-void pages_free(void *pages, size_t size)
+void spool_pages_free(void *pages, size_t size)
 {
     if (pages != NULL)
         CHECK(munmap(pages, size + 1) == 0);

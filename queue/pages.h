@@ -10,8 +10,8 @@
  */
 
 /** Cleared memory, not yet resident. Ends the process when there is none. */
-void *pages_new(size_t size);
+void *spool_pages_new(size_t size);
 /** `size` as it was asked for; NULL is freed already. */
-void pages_free(void *pages, size_t size);
+void spool_pages_free(void *pages, size_t size);
 
 #endif

@@ -146,11 +146,11 @@ struct recovery_bucket *spool_deal(struct spool_recovery *recovery, uint32_t *re
     struct recovery_bucket *buckets = calloc(deal.bucket_count, sizeof(*buckets));
     size_t counts_size = (size_t)deal.bucket_count * segment_count * sizeof(*deal.counts);
     CHECK(buckets != NULL);
-    deal.counts = pages_new(counts_size);
+    deal.counts = spool_pages_new(counts_size);
     crew_run(threads, segment_count, segment_count_rows, &deal);
     deal_place(&deal, buckets);
     crew_run(threads, segment_count, segment_deal_rows, &deal);
-    pages_free(deal.counts, counts_size);
+    spool_pages_free(deal.counts, counts_size);
     free(deal.borders);
     *ret_count = deal.bucket_count;
     return buckets;

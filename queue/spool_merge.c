@@ -432,8 +432,8 @@ void spool_merge(struct spool_recovery *recovery)
         row_count += recovery->segments[i].row_count;
     CHECK(row_count < UINT32_MAX);
     recovery->row_count = (uint32_t)row_count;
-    recovery->rows = pages_new(row_count * sizeof(*recovery->rows));
-    recovery->messages = pages_new(row_count * sizeof(*recovery->messages));
+    recovery->rows = spool_pages_new(row_count * sizeof(*recovery->rows));
+    recovery->messages = spool_pages_new(row_count * sizeof(*recovery->messages));
     merge.buckets = spool_deal(recovery, &merge.bucket_count);
     workers_init(&merge);
     crew_run(recovery->options.threads, merge.bucket_count, bucket_merge, &merge);

@@ -164,7 +164,7 @@ static void recovery_scan_all(struct spool_recovery *recovery)
 
     crew_run(recovery->options.threads, recovery->segment_count, scan_one, &scan);
     for (uint32_t i = 0; i < recovery->options.threads; i++)
-        pages_free(scan.scratch[i].octets, scan.scratch[i].size);
+        spool_pages_free(scan.scratch[i].octets, scan.scratch[i].size);
 }
 
 /* ---- public ---- */
@@ -198,7 +198,7 @@ static void segment_forget(struct spool_recovery *recovery, struct recovery_segm
     if (segment->file != NULL)
         disk_close(recovery->disk, segment->file);
     if (segment->pages_size > 0)
-        pages_free(segment->rows, segment->pages_size);
+        spool_pages_free(segment->rows, segment->pages_size);
     else
         free(segment->rows);
     free(segment->refers);
@@ -213,8 +213,8 @@ void spool_recovery_free(struct spool_recovery *recovery)
 {
     for (uint32_t i = 0; i < recovery->segment_count; i++)
         segment_forget(recovery, &recovery->segments[i]);
-    pages_free(recovery->messages, recovery->row_count * sizeof(*recovery->messages));
-    pages_free(recovery->rows, recovery->row_count * sizeof(*recovery->rows));
+    spool_pages_free(recovery->messages, recovery->row_count * sizeof(*recovery->messages));
+    spool_pages_free(recovery->rows, recovery->row_count * sizeof(*recovery->rows));
     free(recovery->segments);
     free(recovery);
 }

@@ -99,9 +99,9 @@ static void segment_keep(struct recovery_segment *segment, struct recovery_block
 static uint8_t *scratch_get(struct recovery_scratch *scratch, size_t size)
 {
     if (scratch->octets == NULL || scratch->size < size) {
-        pages_free(scratch->octets, scratch->size);
+        spool_pages_free(scratch->octets, scratch->size);
         scratch->size = size + size / 2;
-        scratch->octets = pages_new(scratch->size);
+        scratch->octets = spool_pages_new(scratch->size);
     }
     return scratch->octets;
 }
@@ -114,7 +114,7 @@ static void segment_take_index(struct spool_recovery *recovery, uint32_t index,
     size_t rows_size = trailer->row_count * sizeof(struct recovery_row);
 
     segment->pages_size = rows_size + trailer->details_size + 1;
-    segment->rows = pages_new(segment->pages_size);
+    segment->rows = spool_pages_new(segment->pages_size);
     segment->row_count = trailer->row_count;
     uint8_t *detail = (uint8_t *)segment->rows + rows_size;
     memcpy(detail, octets + trailer->row_count * sizeof(struct spool_row), trailer->details_size);

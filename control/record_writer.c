@@ -95,6 +95,15 @@ static void record_ring_push(void *context, const struct record *record)
         writer_wake(ring->writer);
 }
 
+static bool record_ring_is_behind(void *context)
+{
+    struct record_ring *ring = context;
+
+    ring->head_seen = atomic_load_explicit(&ring->head, memory_order_acquire);
+    uint64_t used = atomic_load_explicit(&ring->tail, memory_order_relaxed) - ring->head_seen;
+    return used > ring->mask / 2 + 1;
+}
+
 static void record_forget(void *context, const struct record *record)
 {
     (void)context;
@@ -338,12 +347,12 @@ void record_writer_free(struct record_writer *writer)
 struct record_sink record_writer_sink(struct record_writer *writer, uint32_t shard)
 {
     CHECK(shard < writer->ring_count);
-    return (struct record_sink){record_ring_push, &writer->rings[shard]};
+    return (struct record_sink){record_ring_push, &writer->rings[shard], record_ring_is_behind};
 }
 
 struct record_sink record_sink_none(void)
 {
-    return (struct record_sink){record_forget, NULL};
+    return (struct record_sink){.emit = record_forget};
 }
 
 void record_writer_reopen(struct record_writer *writer)

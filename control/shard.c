@@ -152,6 +152,8 @@ void shard_query_run(struct shard *shard, struct shard_query *query)
     case SHARD_QUERY_QUEUE_SHOW:
     case SHARD_QUERY_QUEUE_SUMMARY:
     case SHARD_QUERY_QUEUE_ACT:
+        if (shard_query_yields(query, &shard->options.records, shard->now.tick))
+            break;
         shard_query_queue(transfer_queue(shard->transfer), shard->options.index, query, shard->now);
         break;
     case SHARD_QUERY_QUEUE_CAT:

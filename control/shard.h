@@ -137,9 +137,10 @@ struct shard_query {
     struct qmgr_group *groups;    /* SUMMARY: as rows */
     uint32_t row_max, row_count;  /* row_max: at most SHARD_QUERY_ROWS_MAX */
     enum err err;                 /* LIST, SHOW, ACT: the scan was given up for others */
-    bool is_waiting;              /* LIST, SHOW, ACT: out: nothing comes before a disk has answered.
-                                     The shard replies when it has. */
-    struct shard_status status;   /* STATUS */
+    tick_us behind_since; /* ACT: when records were first waited for; 0: they are not behind */
+    bool is_waiting;      /* LIST, SHOW, ACT: out: nothing comes before a disk has answered.
+                             The shard replies when it has. */
+    struct shard_status status;                                                       /* STATUS */
     void (*look)(struct shard_query *query, struct flow_plane *plane);                /* PLANE */
     void (*visit)(struct shard_query *query, struct transfer *transfer, tick_us now); /* TRANSFER */
     void *found; /* PLANE, TRANSFER: the function's */

@@ -6,6 +6,8 @@
  */
 #include "control/shard_query.h"
 
+#define RECORDS_PATIENCE TICK_S(1)
+
 static void row_fill(const struct qmgr *queue, struct shard_queue_row *row,
                      const struct envelope *envelope, uint32_t recipient_index,
                      const struct qmgr_status *status, uint32_t shard)
@@ -128,6 +130,20 @@ static void query_act(struct qmgr *queue, struct shard_query *query, struct tick
                         query->acted.done + query->acted.in_flight - before);
     for (uint32_t i = 0; i < count && query->is_cancel; i++) /* to release ends no message */
         qmgr_standing_hold_again(queue, &matches[i], now);
+}
+
+bool shard_query_yields(struct shard_query *query, const struct record_sink *records, tick_us now)
+{
+    bool writes = query->kind == SHARD_QUERY_QUEUE_ACT && !query->is_dry_run && !query->is_end;
+
+    query->is_waiting = false;
+    if (!writes || records->is_behind == NULL || !records->is_behind(records->context)) {
+        query->behind_since = 0;
+        return false;
+    }
+    if (query->behind_since == 0)
+        query->behind_since = now;
+    return now - query->behind_since < RECORDS_PATIENCE;
 }
 
 void shard_query_queue(struct qmgr *queue, uint32_t shard, struct shard_query *query,

@@ -58,6 +58,7 @@ enum record_flags {
 struct record_sink {
     void (*emit)(void *context, const struct record *record);
     void *context;
+    bool (*is_behind)(void *context); /* more than half full; NULL: never */
 };
 /** Copy text into a fixed field, truncated, NUL-terminated. */
 void record_text(char *ret_field, uint32_t field_size, struct span text);

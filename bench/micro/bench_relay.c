@@ -73,7 +73,7 @@ static void *session_set_up(void)
                                           .route_count = 1,
                                           .message_lifetime = TICK_S(432000)};
     context->now = (struct tick_now){.tick = TICK_S(1), .wall = 1};
-    smtpd_context_init(&context->context, 0, (struct record_sink){drop_record, NULL});
+    smtpd_context_init(&context->context, 0, (struct record_sink){.emit = drop_record});
     smtpd_init(&context->session,
                &(struct smtpd_session_options){
                    .settings = &context->settings,

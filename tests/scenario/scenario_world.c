@@ -170,14 +170,15 @@ static bool node_is_ready(const struct scenario *scenario, const void *argument)
 
 static bool relay_start(struct scenario *scenario)
 {
-    enum err err = node_start(&(struct node_options){.net = scenario->net,
-                                                     .disk = scenario->disk,
-                                                     .config = scenario->config,
-                                                     .seed = WORLD_SEED + ++scenario->lives,
-                                                     .records = {scenario_record_emit, scenario},
-                                                     .address4 = address_of(RELAY_IP4, 0),
-                                                     .address6 = address_of(RELAY_IP6, 0)},
-                              &scenario->node);
+    enum err err = node_start(
+        &(struct node_options){.net = scenario->net,
+                               .disk = scenario->disk,
+                               .config = scenario->config,
+                               .seed = WORLD_SEED + ++scenario->lives,
+                               .records = {.emit = scenario_record_emit, .context = scenario},
+                               .address4 = address_of(RELAY_IP4, 0),
+                               .address6 = address_of(RELAY_IP6, 0)},
+        &scenario->node);
     if (err != ERR_OK)
         return scenario_fail(scenario, "the relay does not start: %s", err_text(err));
     if (!scenario_stand_again(scenario)) /* as the daemon does, before recovered mail comes */

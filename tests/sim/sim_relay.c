@@ -340,7 +340,7 @@ static enum err world_start_node(struct sim *sim)
                                .disk = sim->disk,
                                .config = sim->config,
                                .seed = sim->options.seed * 64 + ++sim->lives,
-                               .records = {record_drop, &sim->ledger},
+                               .records = {.emit = record_drop, .context = &sim->ledger},
                                .address4 = address_of(192, 0, 2, 1, 0),
                                .address6 = {.family = FLOW_FAMILY_IP6, .ip = {0x20, 1, 0x0d, 0xb8}},
                                .recovery_delay = draw(sim, 3) * TICK_MS(draw(sim, 2000))},

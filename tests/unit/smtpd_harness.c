@@ -55,7 +55,8 @@ void harness_init(struct harness *harness)
                                           .message_lifetime = TICK_S(432000)};
     harness->now = (struct tick_now){.tick = TICK_S(1000), .wall = 1700000000000000};
     harness->output[0] = '\0';
-    smtpd_context_init(&harness->context, 0, (struct record_sink){on_record, harness});
+    smtpd_context_init(&harness->context, 0,
+                       (struct record_sink){.emit = on_record, .context = harness});
 }
 
 static void keep_message(struct harness *harness, struct envelope *envelope, uint16_t sequence)

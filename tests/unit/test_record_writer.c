@@ -382,6 +382,38 @@ static void test_reopen(void **state)
     fclose(file);
 }
 
+/* Goal: the writer is behind with more than half of a ring, on both sides of it. */
+static void test_behind(void **state)
+{
+    const char *path = path_of("behind");
+
+    (void)state;
+    assert_int_equal(0, mkfifo(path, 0600));
+    int fifo = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fifo >= 0);
+    struct record_writer *writer = writer_on(path, 1, 1024);
+    struct record_sink sink = record_writer_sink(writer, 0);
+    uint32_t emitted = 0, last = 0;
+    char octets[65536];
+    assert_false(sink.is_behind(sink.context));
+    /* Until the pipe is full, and the writer stands still in it. */
+    for (; !sink.is_behind(sink.context) && emitted < 100000; emitted++)
+        sink.emit(sink.context, &delivery);
+    assert_true(emitted > 512 && emitted < 100000);
+    while (sink.is_behind(sink.context) && last++ < 1000)
+        assert_true(read(fifo, octets, sizeof(octets)) > 0);
+    assert_false(sink.is_behind(sink.context));
+    FILE *reader = fopen(path, "r");
+    pthread_t thread;
+    assert_non_null(reader);
+    close(fifo);
+    assert_int_equal(0, pthread_create(&thread, NULL, free_main, writer));
+    while (fread(octets, 1, sizeof(octets), reader) > 0)
+        continue;
+    pthread_join(thread, NULL);
+    fclose(reader);
+}
+
 struct emitter {
     struct record_sink sink;
     atomic_bool must_stop;
@@ -450,6 +482,7 @@ int main(void)
         cmocka_unit_test(test_texts),
         cmocka_unit_test(test_longest_line),
         cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_behind),
         cmocka_unit_test(test_slow_file),
         cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_reopen),

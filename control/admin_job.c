@@ -312,7 +312,7 @@ static uint32_t order_id_next(struct admin *admin)
     uint32_t ahead = (now - admin->order_last) & QMGR_ORDER_ID_MAX;
     uint32_t next = ahead == 0 || ahead > QMGR_ORDER_ID_MAX / 2 ? admin->order_last + 1 : now;
 
-    admin->order_last = next == 0 || next > QMGR_ORDER_ID_MAX ? 1 : next;
+    admin->order_last = next == 0 || next > QMGR_ORDER_GIVEN_MAX ? 1 : next;
     return admin->order_last;
 }
 

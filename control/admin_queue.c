@@ -197,6 +197,8 @@ json_t *admin_queue_row(const struct shard_queue_row *row)
     json_object_set_new(json, "next_try_us", json_integer(row->next_try));
     if (row->is_held)
         json_object_set_new(json, "order", json_integer(row->order));
+    if (row->is_held && row->order == QMGR_ORDER_QUOTA)
+        json_object_set_new(json, "held_for", json_string("quota"));
     json_object_set_new(json, "attempts", json_integer(row->attempts));
     json_object_set_new(json, "way_reason", json_string(way_name((enum way)row->way)));
     json_object_set_new(json, "shard", json_integer(row->shard));

@@ -323,9 +323,14 @@ static void reason_print(const json_t *row, const json_t *one, wall_us now, FILE
     const char *state = text_of(row, "state");
     int64_t next = cli_number(row, NULL, "next_try_us");
     int64_t attempts = cli_number(row, NULL, "attempts");
-    char age[24], least[24], most[24];
+    char age[24], least[24], most[24], user[CLI_SHOWN_SIZE];
 
-    if (strcmp(state, "held") == 0 && next == INT64_MAX)
+    if (strcmp(text_of(row, "held_for"), "quota") == 0)
+        fprintf(out,
+                "           held by order %" PRId64 " (quota: the user %s had sent enough) "
+                "until it is released\n",
+                cli_number(row, NULL, "order"), cli_shown(row, "user", user));
+    else if (strcmp(state, "held") == 0 && next == INT64_MAX)
         fprintf(out, "           held by order %" PRId64 " until it is released\n",
                 cli_number(row, NULL, "order"));
     else if (strcmp(state, "held") == 0)

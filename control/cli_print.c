@@ -102,6 +102,7 @@ static const struct {
     {"", "server", "auth.locked", "locked out", false},
     {"", "server", "auth.messages_refused", "messages beyond a user's share", false},
     {"", "server", "auth.recipients_refused", "recipients", false},
+    {"", "server", "auth.messages_held", "messages held for that", false},
     {"brakes", "server", "brakes.networks", "networks known", false},
     {"", "server", "brakes.connections", "connections refused", false},
     {"", "server", "brakes.connection_rate", "more by rate", false},

@@ -103,6 +103,8 @@ void cli_queue_show_print(const json_t *answer, wall_us now, FILE *out)
         fprintf(out, ", attempts %" PRId64, cli_number(row, NULL, "attempts"));
         if (strcmp(text, "waiting") == 0 || strcmp(text, "held") == 0)
             fprintf(out, ", next %s", next_try_format(row, now, next));
+        if (*cli_shown(row, "held_for", text) != '\0')
+            fprintf(out, " for %s", text);
         if (*cli_shown(row, "site", text) != '\0')
             fprintf(out, ", site %s", text);
         if (*cli_shown(row, "last_reply", text) != '\0')

@@ -39,6 +39,7 @@ enum envelope_flags {
     ENVELOPE_DELAY_TOLD = 1u << 9,  /* the sender has had the notice that it is delayed */
     ENVELOPE_RELEASED =
         1u << 10, /* an operator released it: orders that stood then do not hold it */
+    ENVELOPE_OVER_QUOTA = 1u << 11, /* its user had sent enough: held until it is RELEASED */
 };
 /* What a PROGRESS may set. */
 #define ENVELOPE_PROGRESS_FLAGS (ENVELOPE_IN_DOUBT | ENVELOPE_DELAY_TOLD | ENVELOPE_RELEASED)

@@ -278,7 +278,12 @@ static enum err work_fill(struct qmgr *qmgr, struct qmgr_work *work,
         qmgr_envelope_keep(qmgr, work, encoded);
         encoded = span_of(work->encoded, work->encoded_size);
     }
-    return qmgr_envelope_decode(work, encoded);
+    TRY(qmgr_envelope_decode(work, encoded));
+    if (work->encoded != NULL || !insert->is_new || !qmgr_quota_holds(work->envelope.flags))
+        return ERR_OK;
+    qmgr_envelope_close(work);
+    qmgr_envelope_keep(qmgr, work, encoded); /* to tell who is held */
+    return qmgr_envelope_decode(work, span_of(work->encoded, work->encoded_size));
 }
 
 static void message_describe(struct qmgr_message *message, const struct envelope *envelope)
@@ -403,6 +408,8 @@ enum err qmgr_insert(struct qmgr *qmgr, const struct qmgr_insert *insert, struct
     message_schedule(qmgr, message, now);
     message_keep_body(qmgr, message, insert->body);
     qmgr->stats.inserted++;
+    if (qmgr_quota_holds(message->flags))
+        qmgr_quota_hold(qmgr, message, insert->is_new, now);
     if (qmgr->standing_count > 0 && insert->index != NULL)
         message->is_unjudged = true;
     else if (qmgr->standing_count > 0 && message->deliveries != NULL &&

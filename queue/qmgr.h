@@ -50,6 +50,10 @@ enum qmgr_verb {
 #define QMGR_REASON_SIZE   200u
 #define QMGR_ORDER_ID_MAX  ((1u << 22) - 1)
 #define QMGR_HOLD_FOR_EVER INT64_MAX
+/* Numbers beyond QMGR_ORDER_GIVEN_MAX are the relay's own. */
+#define QMGR_ORDER_GIVEN_MAX (QMGR_ORDER_ID_MAX - 16)
+#define QMGR_ORDER_QUOTA     (QMGR_ORDER_ID_MAX - 1) /* holds what is beyond a user's quota */
+#define QMGR_ORDER_DAMAGE    QMGR_ORDER_ID_MAX       /* ends what cannot be read any more */
 struct qmgr_order {
     enum qmgr_verb verb;
     uint32_t id;                              /* 1 to QMGR_ORDER_ID_MAX */

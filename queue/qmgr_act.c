@@ -270,6 +270,8 @@ static void act_move(struct qmgr *qmgr, const struct act_group *group,
         hold_order = qmgr_delivery_order(delivery);
         hold_until = qmgr_delivery_held_until(delivery, now);
     }
+    if (order->verb == QMGR_VERB_RELEASE)
+        qmgr_quota_release(qmgr, delivery, now);
     qmgr_delivery_leave(qmgr, delivery);
     delivery->state = 0;
     if (order->verb == QMGR_VERB_REROUTE)
@@ -283,7 +285,8 @@ static void act_move(struct qmgr *qmgr, const struct act_group *group,
         progress.next_try = now.wall;
     }
     struct qmgr_settling settling = qmgr_settling_begin(qmgr, 0);
-    if (order->verb == QMGR_VERB_RELEASE && qmgr->standing_count > 0) {
+    if (order->verb == QMGR_VERB_RELEASE &&
+        (qmgr->standing_count > 0 || message->flags & ENVELOPE_OVER_QUOTA)) {
         message->flags |= ENVELOPE_RELEASED;
         progress.flags = ENVELOPE_RELEASED;
     }

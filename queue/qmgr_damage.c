@@ -52,7 +52,7 @@ static void message_give_up(struct qmgr *qmgr, struct qmgr_message *message,
 {
     static const struct qmgr_order order = {
         .verb = QMGR_VERB_BOUNCE,
-        .id = QMGR_ORDER_ID_MAX,
+        .id = QMGR_ORDER_DAMAGE,
         .reason = "the stored message failed its checksum",
     };
     struct qmgr_match *matches = calloc(envelope->recipient_count, sizeof(*matches));

@@ -81,7 +81,7 @@ static bool standing_is_valid(const struct qmgr_standing *standing)
 {
     const struct qmgr_order *order = &standing->order;
 
-    return order->id > 0 && order->id <= QMGR_ORDER_ID_MAX && order->verb < QMGR_VERB_COUNT &&
+    return order->id > 0 && order->id <= QMGR_ORDER_GIVEN_MAX && order->verb < QMGR_VERB_COUNT &&
            qmgr_verb_may_stand(order->verb) &&
            memchr(order->route, '\0', sizeof(order->route)) != NULL &&
            (order->route[0] != '\0') == (order->verb == QMGR_VERB_REROUTE) &&

@@ -172,7 +172,7 @@ struct qmgr_message {
 };
 _Static_assert(WAY_COUNT <= 64, "a way fits");
 _Static_assert(sizeof(struct qmgr_message) == 112, "resident for each message");
-_Static_assert(ENVELOPE_RELEASED <= UINT16_MAX, "flags fit");
+_Static_assert(ENVELOPE_OVER_QUOTA <= UINT16_MAX, "flags fit");
 
 struct qmgr_failed {
     struct qmgr_failed *next;
@@ -581,6 +581,19 @@ static inline uint32_t qmgr_delivery_order(const struct qmgr_delivery *delivery)
 bool qmgr_standing_judge(struct qmgr *qmgr, struct qmgr_message *message, bool is_back,
                          struct tick_now now) MUST_CHECK;
 void qmgr_standing_free(struct qmgr *qmgr);
+
+/* qmgr_quota.c */
+/** Its user had sent enough, and nobody released it. */
+static inline bool qmgr_quota_holds(uint32_t envelope_flags)
+{
+    return (envelope_flags & ENVELOPE_OVER_QUOTA) && !(envelope_flags & ENVELOPE_RELEASED);
+}
+/** It was just inserted, and the quota holds it. */
+void qmgr_quota_hold(struct qmgr *qmgr, struct qmgr_message *message, bool is_new,
+                     struct tick_now now);
+/** This delivery of a message will be released; what is held of the others stays so. */
+void qmgr_quota_release(struct qmgr *qmgr, const struct qmgr_delivery *released,
+                        struct tick_now now);
 
 /* qmgr_attempt.c */
 struct qmgr_delivery *qmgr_delivery_new(struct qmgr *qmgr, struct qmgr_message *message,

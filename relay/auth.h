@@ -38,6 +38,12 @@ enum auth_need { AUTH_OFF, AUTH_OPTIONAL, AUTH_REQUIRED };
 
 enum auth_plaintext { AUTH_PLAINTEXT_NEVER, AUTH_PLAINTEXT_LOOPBACK };
 
+/* What becomes of messages beyond what a user may send. */
+enum auth_beyond {
+    AUTH_BEYOND_REFUSE, /* 452 */
+    AUTH_BEYOND_HOLD,   /* taken, and held until an operator releases it */
+};
+
 struct auth_users;
 
 struct auth_settings {              /* part of struct settings */
@@ -48,8 +54,11 @@ struct auth_settings {              /* part of struct settings */
     uint32_t failure_max;           /* of a connection */
     /* Wrong passwords for one user from one network, and from one network in all. */
     struct rate_set user_failures, network_failures;
-    struct rate_set messages, recipients; /* of each user, unless the file says otherwise */
-    uint64_t timeout;                     /* microseconds to wait for a verdict */
+    /* Of each user, unless the file says otherwise. */
+    struct rate_set messages, recipients;
+    enum auth_beyond beyond;
+    struct rate_set held; /* messages taken beyond; then they are refused */
+    uint64_t timeout;     /* microseconds to wait for a verdict */
 };
 
 /* Who wants to log in. Borrowed from the session, to be copied. */

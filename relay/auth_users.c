@@ -13,7 +13,8 @@
  *            ($5$); `!` or `*` in front, or alone: the user is locked
  * address    that the user may send under: user@example.org, *@example.org, *@*.example.org, or *
  *            for all. A name that is an address is always the user's own.
- * messages=, recipients=   rates (queue/rate.h) instead of those for all users
+ * messages=, recipients=, held=   rates (queue/rate.h) instead of those for all users
+ * beyond=    refuse or hold: what becomes of messages beyond these
  *
  * All is kept in one arena, with an open-addressed table of names beside it. The table's hash needs
  * no key: its names are the operator's; what strangers ask for finds a chain or not.
@@ -235,28 +236,56 @@ static enum err hash_read(struct auth_users *users, struct span text, struct aut
 
 /* ---- limits ---- */
 
-static enum err limit_read(struct auth_users *users, struct span word, struct auth_user *user,
-                           const struct complaint *complaint)
+static enum err rate_read(struct auth_users *users, struct span text,
+                          const struct rate_set **ret_rates, const struct complaint *complaint)
 {
-    static const struct span messages = {(const uint8_t *)"messages=", 9},
-                             recipients = {(const uint8_t *)"recipients=", 11};
-    bool is_messages = span_has_prefix_nocase(word, messages);
     struct rate_set set;
 
-    if (!is_messages && !span_has_prefix_nocase(word, recipients))
-        return refuse(complaint, "expected messages=RATE or recipients=RATE");
-    if (rate_set_parse(span_skip(word, is_messages ? messages.size : recipients.size), &set) !=
-        ERR_OK)
+    if (rate_set_parse(text, &set) != ERR_OK)
         return refuse(complaint, "expected a rate such as 100/1h or 100/1h,500/1d");
     struct rate_set *kept = arena_acquire(&users->arena, sizeof(*kept));
     if (kept == NULL)
         return ERR_MEMORY;
     *kept = set;
-    if (is_messages)
-        user->messages = kept;
-    else
-        user->recipients = kept;
+    *ret_rates = kept;
     return ERR_OK;
+}
+
+static enum err beyond_read(struct span text, struct auth_user *user,
+                            const struct complaint *complaint)
+{
+    static const enum auth_beyond refused = AUTH_BEYOND_REFUSE, held = AUTH_BEYOND_HOLD;
+
+    if (span_is_equal(text, SPAN_LITERAL("hold")))
+        user->beyond = &held;
+    else if (span_is_equal(text, SPAN_LITERAL("refuse")))
+        user->beyond = &refused;
+    else
+        return refuse(complaint, "expected beyond=refuse or beyond=hold");
+    return ERR_OK;
+}
+
+static enum err limit_read(struct auth_users *users, struct span word, struct auth_user *user,
+                           const struct complaint *complaint)
+{
+    const struct {
+        struct span name;
+        const struct rate_set **rates;
+    } limits[] = {
+        {SPAN_LITERAL("messages="), &user->messages},
+        {SPAN_LITERAL("recipients="), &user->recipients},
+        {SPAN_LITERAL("held="), &user->held},
+    };
+    struct span beyond = SPAN_LITERAL("beyond=");
+
+    for (uint32_t i = 0; i < COUNT_OF(limits); i++) {
+        if (span_has_prefix_nocase(word, limits[i].name))
+            return rate_read(users, span_skip(word, limits[i].name.size), limits[i].rates,
+                             complaint);
+    }
+    if (span_has_prefix_nocase(word, beyond))
+        return beyond_read(span_skip(word, beyond.size), user, complaint);
+    return refuse(complaint, "expected messages=RATE, recipients=RATE, beyond=WORD or held=RATE");
 }
 
 static enum err limits_read(struct auth_users *users, struct span text, struct auth_user *user,

@@ -22,7 +22,8 @@ struct auth_user {
     const char *hash; /* NULL: locked */
     const struct auth_address *addresses;
     uint32_t address_count;
-    const struct rate_set *messages, *recipients; /* NULL: as for all */
+    const struct rate_set *messages, *recipients, *held; /* NULL: as for all */
+    const enum auth_beyond *beyond;                      /* NULL: as for all */
 };
 
 /**

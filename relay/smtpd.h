@@ -83,6 +83,7 @@ struct smtpd_dkim_stats {
 struct smtpd_auth_stats {
     uint64_t accepted, rejected, unavailable, locked;
     uint64_t messages_refused, recipients_refused; /* beyond what a user may send */
+    uint64_t messages_held;                        /* taken although they were */
 };
 
 struct smtpd_auth; /* smtpd_auth.c */

@@ -582,44 +582,9 @@ bool smtpd_auth_owns_domain(const struct smtpd_session *session, struct span dom
     return false;
 }
 
-static const struct rate_set *quota_of(const struct smtpd_session *session, bool is_recipient)
+const struct auth_user *smtpd_auth_user(const struct smtpd_session *session)
 {
-    const struct auth_user *user = session->auth->user;
-    const struct rate_set *own = NULL;
-
-    if (user != NULL)
-        own = is_recipient ? user->recipients : user->messages;
-    if (own != NULL)
-        return own;
-    return is_recipient ? &session->settings->auth.recipients : &session->settings->auth.messages;
-}
-
-enum smtpd_reply smtpd_auth_quota(struct smtpd_context *context,
-                                  const struct smtpd_session *session, bool is_recipient,
-                                  struct tick_now now, bool *ret_is_first)
-{
-    struct span name = smtpd_user(session);
-    uint8_t key[AUTH_NAME_MAX + 1];
-
-    *ret_is_first = false;
-    if (name.size == 0 || context->quota == NULL)
-        return SMTPD_REPLY_OK;
-    const struct rate_set *rates = quota_of(session, is_recipient);
-    key[0] = is_recipient ? 'r' : 'm';
-    for (uint32_t i = 0; i < name.size; i++)
-        key[1 + i] =
-            name.data[i] >= 'A' && name.data[i] <= 'Z' ? name.data[i] | 0x20 : name.data[i];
-    struct span who = span_of(key, name.size + 1);
-    if (tally_has_room(context->quota, who, rates, now.tick, ret_is_first)) {
-        tally_add(context->quota, who, rates, now.tick);
-        return SMTPD_REPLY_OK;
-    }
-    if (!is_recipient) {
-        context->auth.messages_refused += 1;
-        return SMTPD_REPLY_QUOTA_MESSAGES;
-    }
-    context->auth.recipients_refused += 1;
-    return SMTPD_REPLY_QUOTA_RECIPIENTS;
+    return session->auth == NULL ? NULL : session->auth->user;
 }
 
 /* xtext or <> (RFC 4954 section 5). What it says is another server's word for its user, and is not

@@ -27,13 +27,21 @@ enum smtpd_reply smtpd_auth_mail_check(const struct smtpd_session *session);
 bool smtpd_auth_owns(const struct smtpd_session *session, const struct smtp_address *address);
 /** May it be the author of mail of this domain: has it an address there, by name or by right? */
 bool smtpd_auth_owns_domain(const struct smtpd_session *session, struct span domain);
-/**
- * Count a message, or a recipient, of the user, unless there were enough: then *ret_is_first tells
- * whether it is the first one too many. SMTPD_REPLY_OK, or the refusal.
- */
-enum smtpd_reply smtpd_auth_quota(struct smtpd_context *context,
-                                  const struct smtpd_session *session, bool is_recipient,
-                                  struct tick_now now, bool *ret_is_first);
+/** The file's, who is logged in; NULL: nobody, or not from a file. */
+const struct auth_user *smtpd_auth_user(const struct smtpd_session *session);
+
+/* smtpd_quota.c */
+struct smtpd_quota {
+    enum smtpd_reply reply; /* SMTPD_REPLY_OK, or the refusal */
+    bool is_first;          /* refusal since there was room */
+    bool is_held;           /* OK, but the message is to be held: ENVELOPE_OVER_QUOTA */
+};
+/** Count a message, or a recipient, of the user, unless there were enough. */
+struct smtpd_quota smtpd_auth_quota(struct smtpd_context *context,
+                                    const struct smtpd_session *session, bool is_recipient,
+                                    struct tick_now now) MUST_CHECK;
+
+/* smtpd_auth.c */
 /** The parameter AUTH= of MAIL: offered, and well formed? */
 bool smtpd_auth_parameter_is_good(const struct smtpd_session *session, struct span value);
 /** Nobody is logged in any more. */

@@ -434,8 +434,8 @@ void smtpd_sign(struct smtpd_context *context, struct smtpd_session *session, st
 static uint32_t envelope_flags(const struct smtpd_transaction *transaction)
 {
     uint32_t scanned = smtp_body_flags(&transaction->body);
-    uint32_t flags = transaction->envelope.flags &
-                     (ENVELOPE_SMTPUTF8 | ENVELOPE_RET_FULL | ENVELOPE_RET_HEADERS);
+    uint32_t flags = transaction->envelope.flags & (ENVELOPE_SMTPUTF8 | ENVELOPE_RET_FULL |
+                                                    ENVELOPE_RET_HEADERS | ENVELOPE_OVER_QUOTA);
 
     if (scanned & SMTP_BODY_EIGHT_BIT)
         flags |= ENVELOPE_EIGHT_BIT;

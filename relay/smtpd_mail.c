@@ -314,15 +314,17 @@ void smtpd_on_mail(struct smtpd_context *context, struct smtpd_session *session,
         braked_reply(context, session, SMTPD_REPLY_BRAKE_MESSAGES, is_first, (struct span){0}, now);
         return;
     }
+    struct smtpd_quota quota = {.reply = reply};
     if (reply == SMTPD_REPLY_OK) {
-        reply = smtpd_auth_quota(context, session, false, now, &is_first);
-        if (reply != SMTPD_REPLY_OK) {
-            braked_reply(context, session, reply, is_first, (struct span){0}, now);
+        quota = smtpd_auth_quota(context, session, false, now);
+        if (quota.reply != SMTPD_REPLY_OK) {
+            braked_reply(context, session, quota.reply, quota.is_first, (struct span){0}, now);
             return;
         }
-    }
-    if (reply == SMTPD_REPLY_OK)
         reply = mail_begin(context, session, &address, &arguments, now);
+    }
+    if (reply == SMTPD_REPLY_SENDER_OK && quota.is_held)
+        session->transaction->envelope.flags |= ENVELOPE_OVER_QUOTA;
     if (reply == SMTPD_REPLY_SENDER_OK)
         smtpd_reply(context, session, reply);
     else
@@ -410,10 +412,15 @@ static enum smtpd_reply rcpt_judge(struct smtpd_context *context, struct smtpd_s
         return SMTPD_REPLY_RECIPIENTS_MAX;
     if (is_braked(context, session, BRAKE_RECIPIENTS, ret_is_first))
         return SMTPD_REPLY_BRAKE_RECIPIENTS;
-    enum smtpd_reply reply = smtpd_auth_quota(context, session, true, now, ret_is_first);
-    if (reply != SMTPD_REPLY_OK)
-        return reply;
-    reply = rcpt_add(session, &recipient, arguments);
+    struct smtpd_quota quota = {.reply = SMTPD_REPLY_OK};
+    if (!(transaction->envelope.flags & ENVELOPE_OVER_QUOTA)) /* who is held was not sent to */
+        quota = smtpd_auth_quota(context, session, true, now);
+    *ret_is_first = quota.is_first;
+    if (quota.reply != SMTPD_REPLY_OK)
+        return quota.reply;
+    if (quota.is_held)
+        transaction->envelope.flags |= ENVELOPE_OVER_QUOTA;
+    enum smtpd_reply reply = rcpt_add(session, &recipient, arguments);
     if (reply == SMTPD_REPLY_RECIPIENT_OK)
         transaction->is_utf8_address |= address->is_utf8;
     return reply;

@@ -64,7 +64,8 @@ enum way transfer_cut_choose(const struct transfer *transfer, const struct trans
         return WAY_NOTICE;
     if (!transfer_may_keep_body(transfer) || !qmgr_has_body_room(transfer->qmgr, intake->body.size))
         return WAY_MEMORY;
-    if (qmgr_standing_may_match(transfer->qmgr, envelope, transfer->now))
+    if (envelope->flags & ENVELOPE_OVER_QUOTA ||
+        qmgr_standing_may_match(transfer->qmgr, envelope, transfer->now))
         return WAY_ORDER;
     return qmgr_is_waited_for(transfer->qmgr, envelope) ? WAY_WAITING : WAY_READY;
 }

@@ -64,7 +64,7 @@ static struct site_order order_of(struct transfer *transfer, const struct reacti
                                   const struct client_refusal *refusal)
 {
     struct site_order order = {
-        .id = 1 + rng_below(transfer->options.rng, QMGR_ORDER_ID_MAX),
+        .id = 1 + rng_below(transfer->options.rng, QMGR_ORDER_GIVEN_MAX),
         .kind = (uint8_t)kind_of(rule->action),
         .is_pattern = true,
         .is_doubled = rule->action == REACTION_BACK_OFF,

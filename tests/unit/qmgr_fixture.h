@@ -59,6 +59,7 @@ struct message_options {
     const char *recipients; /* addresses with a space between them */
     const char *pool;       /* NULL: default */
     const uint8_t *notify;  /* NULL: nothing said; else one for each recipient */
+    uint32_t flags;         /* enum envelope_flags */
     uint8_t class;
     wall_us arrived;  /* 0: now */
     tick_us lifetime; /* 0: 5 days */

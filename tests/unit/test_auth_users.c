@@ -88,9 +88,12 @@ static void test_refused(void **state)
         {"alice:" HASH ":@example.org\n", "line 1: expected addresses"},
         {"alice:" HASH ":a@example..org\n", "line 1: expected addresses"},
         {"alice:" HASH ":a@b.example,,c@b.example\n", "line 1: expected addresses"},
-        {"alice:" HASH "::more\n", "line 1: expected messages=RATE"},
+        {"alice:" HASH "::more\n",
+         "line 1: expected messages=RATE, recipients=RATE, beyond=WORD or held=RATE"},
         {"alice:" HASH "::messages=\n", "line 1: expected a rate"},
         {"alice:" HASH "::messages=1/1h recipients=0/1h\n", "line 1: expected a rate"},
+        {"alice:" HASH "::beyond=drop\n", "line 1: expected beyond=refuse or beyond=hold"},
+        {"alice:" HASH "::held=\n", "line 1: expected a rate"},
         {"alice:" HASH "::::\n", "line 1: expected name:hash:addresses:limits"},
         {"alice:" HASH "\nALICE:" HASH "\n", "\"alice\" is there twice"},
         {long_name, "line 1: expected a name"},
@@ -116,7 +119,7 @@ static void test_limits(void **state)
     (void)state;
     struct auth_users *users =
         parse("a:" HASH "\nb:" HASH ":b@x.example:messages=10/1h,20/1d  recipients=5/1h\n"
-              "c:" HASH "::recipients=7/1d\n");
+              "c:" HASH "::recipients=7/1d beyond=hold held=3/1h\nd:" HASH "::beyond=refuse\n");
     const struct auth_user *user = auth_users_find(users, SPAN_LITERAL("a"));
 
     assert_null(user->messages);
@@ -128,6 +131,12 @@ static void test_limits(void **state)
     user = auth_users_find(users, SPAN_LITERAL("c"));
     assert_null(user->messages);
     assert_int_equal(TICK_S(86400), user->recipients->rates[0].window);
+    assert_int_equal(AUTH_BEYOND_HOLD, *user->beyond);
+    assert_int_equal(3, user->held->rates[0].count);
+    user = auth_users_find(users, SPAN_LITERAL("d"));
+    assert_int_equal(AUTH_BEYOND_REFUSE, *user->beyond);
+    assert_null(user->held);
+    assert_null(auth_users_find(users, SPAN_LITERAL("a"))->beyond);
     auth_users_free(users);
 }
 

@@ -558,6 +558,74 @@ static void test_quota(void **state)
     harness_fini(&harness);
 }
 
+/* Goal: with `hold` the same is taken, as far as so much may be held, and is to be held. */
+static void test_quota_holds(void **state)
+{
+    static const struct {
+        const char *input, *codes;
+        bool is_held;
+    } rows[] = {
+        {M R R, "250 250 250", false},
+        {M R, "250 250", false},
+        {"RSET\r\n" M, "250 250", true}, /* the third message; its recipients do not count */
+        {R R R R R, "250 250 250 250 250", true},
+        {"RSET\r\n" M, "250 452", false}, /* one may be held */
+    };
+    (void)state;
+    static struct harness harness;
+    char codes[4096];
+
+    prepare(&harness);
+    harness.context.quota = tally_new(1, 8);
+    harness.settings.auth.beyond = AUTH_BEYOND_HOLD;
+    assert_int_equal(ERR_OK, rate_set_parse(SPAN_LITERAL("2/1h"), &harness.settings.auth.messages));
+    assert_int_equal(ERR_OK, rate_set_parse(SPAN_LITERAL("1/1h"), &harness.settings.auth.held));
+    harness_connect(&harness, "127.0.0.1");
+    send_lines(&harness, E "AUTH PLAIN " BOB "\r\n", 0);
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        harness_clear(&harness);
+        if (i == 1)
+            send_lines(&harness, "RSET\r\n", 0);
+        harness_clear(&harness);
+        send_lines(&harness, rows[i].input, 0);
+        assert_string_equal(rows[i].codes, harness_codes(&harness, codes, sizeof(codes)));
+        const struct smtpd_transaction *transaction = harness.session.transaction;
+        assert_int_equal(rows[i].is_held,
+                         transaction != NULL && transaction->envelope.flags & ENVELOPE_OVER_QUOTA);
+    }
+    assert_int_equal(1, harness.context.auth.messages_held);
+    assert_int_equal(1, harness.context.auth.messages_refused);
+    tally_free(harness.context.quota);
+    harness_fini(&harness);
+}
+
+/* Goal: a recipient too many has the message held, once. */
+static void test_recipients_hold(void **state)
+{
+    (void)state;
+    static struct harness harness;
+    char codes[4096];
+
+    prepare(&harness);
+    harness.context.quota = tally_new(1, 8);
+    harness.settings.auth.beyond = AUTH_BEYOND_HOLD;
+    assert_int_equal(ERR_OK,
+                     rate_set_parse(SPAN_LITERAL("1/1h"), &harness.settings.auth.recipients));
+    assert_int_equal(ERR_OK, rate_set_parse(SPAN_LITERAL("1/1h"), &harness.settings.auth.held));
+    harness_connect(&harness, "127.0.0.1");
+    send_lines(&harness, E "AUTH PLAIN " BOB "\r\n" M R, 0);
+    assert_false(harness.session.transaction->envelope.flags & ENVELOPE_OVER_QUOTA);
+    harness_clear(&harness);
+    send_lines(&harness, R R, 0);
+    assert_true(harness.session.transaction->envelope.flags & ENVELOPE_OVER_QUOTA);
+    send_lines(&harness, "RSET\r\n" M R, 0);
+    assert_string_equal("250 250 250 250 452", harness_codes(&harness, codes, sizeof(codes)));
+    assert_int_equal(1, harness.context.auth.messages_held);
+    assert_int_equal(1, harness.context.auth.recipients_refused);
+    tally_free(harness.context.quota);
+    harness_fini(&harness);
+}
+
 /* Goal: whom a pattern of users means. */
 static void test_user_patterns(void **state)
 {
@@ -623,6 +691,8 @@ int main(void)
         cmocka_unit_test(test_signed_as_own),
         cmocka_unit_test(test_domain),
         cmocka_unit_test(test_quota),
+        cmocka_unit_test(test_quota_holds),
+        cmocka_unit_test(test_recipients_hold),
         cmocka_unit_test(test_user_patterns),
         cmocka_unit_test(test_ends_in_every_step),
     };

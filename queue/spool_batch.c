@@ -496,8 +496,10 @@ tick_us spool_batch_deadline(const struct spool *spool)
         deadline = spool->flight->deadline;
     else if (spool->pending.count > spool->lazy_count)
         deadline = spool->now.tick + SPOOL_RETRY_TIME;
-    else
+    else if (spool->now.tick < spool->lazy_due)
         deadline = spool->lazy_due;
+    else /* due, and no segment to write it to: as below, whatever frees one comes by itself */
+        deadline = spool->now.tick + SPOOL_RETRY_TIME;
     for (const struct spool_failure *failure = spool->failures; failure != NULL;
          failure = failure->next) {
         if (!failure->is_reported)

@@ -331,7 +331,11 @@ void client_cancel(struct client *client, uint64_t user, tick_us now)
         /* The end of data is with the server: its reply is worth a moment's wait. */
         bool is_ended =
             connection->state == CLIENT_STATE_ACTIVE && connection->smtpc.state == SMTPC_STATE_END;
-        client_connection_arm(client, connection, is_ended ? now + CLIENT_CANCEL_TIME : 0);
+        tick_us deadline = is_ended ? now + CLIENT_CANCEL_TIME : now;
+        /* A reply that comes first begins a new step: that has no more time than this. */
+        if (deadline < connection->attempt.request.deadline)
+            connection->attempt.request.deadline = deadline;
+        client_connection_arm(client, connection, deadline);
         return;
     }
 }

@@ -8,7 +8,9 @@
  * whichever shard has it then.
  *   2. results has result.recipient_count rows once a result is set; their replies are in `text`.
  *
- * Limits: HANDOVER_BODY_MAX octets of body.
+ * Limits: HANDOVER_BODY_MAX octets of body, an envelope of ENVELOPE_SIZE_MAX: where an operator
+ * chose another domain for thousands of recipients, they are told with it, and it may be more than
+ * what was committed. What is above a limit waits for a slot of its own shard.
  */
 #include "relay/handover.h"
 
@@ -29,7 +31,7 @@ static void *handover_copy(const void *source, uint64_t size)
 enum err handover_new(uint32_t owner, void *owner_job, const struct client_request *request,
                       struct span label, struct handover **ret_handover)
 {
-    if (request->body->size > HANDOVER_BODY_MAX)
+    if (request->body->size > HANDOVER_BODY_MAX || !envelope_is_valid(request->envelope))
         return ERR_LIMIT;
     struct handover *handover = calloc(1, sizeof(*handover));
     CHECK(handover != NULL);

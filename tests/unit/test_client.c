@@ -1169,6 +1169,42 @@ static void test_cancel(void **state)
     }
 }
 
+/* A reply that comes before the cancellation is acted on does not give the attempt its time back.
+ */
+static void test_cancel_as_a_reply_comes(void **state)
+{
+    static const struct client_case c = {
+        .name = "as a reply comes",
+        .mails = {X},
+        .expected = {"due 0"},
+        .servers = {
+            {1, {"220 hi", "C EHLO us.example", "wait 6", "250-y\r\n250 PIPELINING", "silent"}}}};
+    struct flow_event events[16];
+    struct fixture f;
+
+    (void)state;
+    fixture_open(&f, &c, 1);
+    while (now_of(&f) < TICK_S(1006)) {
+        if (!world_turn(&f))
+            net_sim_advance(f.sim, now_of(&f) + TICK_MS(50));
+    }
+    net_sim_advance(f.sim, now_of(&f) + TICK_S(1));
+    (void)world_turn(&f); /* the server speaks */
+    client_cancel(f.client, 0, now_of(&f));
+    for (uint32_t i = 0; i < 20; i++) { /* what came is looked at first, as a shard does */
+        uint32_t count = flow_poll(f.plane, now_of(&f), events, COUNT_OF(events));
+        for (uint32_t j = 0; j < count; j++)
+            client_on_flow(f.client, &events[j], now_of(&f));
+        net_sim_advance(f.sim, now_of(&f) + TICK_MS(50));
+    }
+    assert_int_equal(0, f.finished);
+    tick_us start = now_of(&f);
+    world_run(&f);
+    assert_true(now_of(&f) - start < TICK_S(20));
+    check_scripts(&f);
+    fixture_close(&f);
+}
+
 /* New settings and a request for room close what is kept. */
 static void test_kept_connections_are_closed(void **state)
 {
@@ -1351,6 +1387,7 @@ int main(void)
         cmocka_unit_test(test_families_race),
         cmocka_unit_test(test_tls_levels),
         cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_cancel_as_a_reply_comes),
         cmocka_unit_test(test_kept_connections_are_closed),
         cmocka_unit_test(test_new_settings_in_the_middle),
         cmocka_unit_test(test_key_of_kept_connections),

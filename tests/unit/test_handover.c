@@ -126,6 +126,43 @@ static void large_bodies_stay_at_home(void **state)
     }
 }
 
+/* What an operator rerouted names the other domain with each recipient. */
+static void large_envelopes_stay_at_home(void **state)
+{
+    static const struct {
+        uint32_t domain_size;
+        enum err err;
+    } rows[] = {{90, ERR_OK}, {200, ERR_LIMIT}};
+    enum { COUNT = 5000 };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        struct envelope_recipient *recipients = calloc(COUNT, sizeof(*recipients));
+        struct handover *handover = NULL;
+        struct fixture f;
+        char domain[200];
+
+        assert_non_null(recipients);
+        fixture_open(&f, 0);
+        memset(domain, 'z', sizeof(domain));
+        for (uint32_t r = 0; r < COUNT; r++)
+            recipients[r] =
+                (struct envelope_recipient){.address = SPAN_LITERAL("b@y.example"),
+                                            .domain = span_of(domain, rows[i].domain_size),
+                                            .origin = SPAN_LITERAL("y.example")};
+        f.envelope.recipients = recipients;
+        f.envelope.recipient_count = COUNT;
+        assert_int_equal(rows[i].err,
+                         handover_new(0, &f, &f.request, SPAN_LITERAL("y.example"), &handover));
+        if (handover != NULL) {
+            handover_set_result(handover, NULL);
+            handover_free(handover);
+        }
+        fixture_close(&f);
+        free(recipients);
+    }
+}
+
 static void no_result_leaves_all_due(void **state)
 {
     struct fixture f;
@@ -187,6 +224,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(request_survives_its_original),
         cmocka_unit_test(large_bodies_stay_at_home),
+        cmocka_unit_test(large_envelopes_stay_at_home),
         cmocka_unit_test(no_result_leaves_all_due),
         cmocka_unit_test(result_may_be_of_fewer_recipients),
     };

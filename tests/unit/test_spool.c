@@ -133,15 +133,20 @@ static void remove_name(void *context, const char *name)
     unlink(path);
 }
 
-static void fixture_end(struct fixture *fixture)
+static void fixture_free(struct fixture *fixture)
 {
-    settle(fixture);
     spool_free(fixture->spool);
     assert_int_equal(ERR_OK, disk_list(fixture->disk, remove_name, fixture->path));
     disk_free(fixture->disk);
     buf_pool_free(fixture->pool);
     assert_int_equal(0, rmdir(fixture->path));
     free(fixture);
+}
+
+static void fixture_end(struct fixture *fixture)
+{
+    settle(fixture);
+    fixture_free(fixture);
 }
 
 /* The octets of message `key` are a function of key and offset. */
@@ -341,6 +346,30 @@ static void test_full_and_reserve(void **state)
     assert_non_null(fixture->entries[550]);
     assert_non_null(fixture->entries[551]);
     fixture_end(fixture);
+}
+
+/* Where nothing can be written nobody looks at it without end. */
+static void test_full_spool_rests(void **state)
+{
+    static uint8_t progress[300000];
+
+    (void)state;
+    struct fixture *fixture = fixture_new(DISK_KIND_AUTO, SEGMENT_SIZE, 4 * SEGMENT_SIZE);
+    assert_true(commit(fixture, 1, 100, 100, 4096));
+    wait_commits(fixture, 1);
+    for (uint32_t i = 0; i < 40; i++) {
+        spool_progress(fixture->spool, fixture->entries[1], span_of(progress, sizeof(progress)));
+        for (uint32_t j = 0; j < 10; j++)
+            turn(fixture);
+    }
+    tick_us start = now().tick;
+    while (now().tick < start + TICK_MS(100)) {
+        tick_us before = now().tick;
+        turn(fixture);
+        assert_true(spool_deadline(fixture->spool) >= before);
+    }
+    assert_false(spool_is_idle(fixture->spool)); /* it was about a full one */
+    fixture_free(fixture);
 }
 
 static void test_limits_of_a_message(void **state)
@@ -708,6 +737,7 @@ int main(void)
         cmocka_unit_test(test_lives_thread),
         cmocka_unit_test(test_lives_uring),
         cmocka_unit_test(test_full_and_reserve),
+        cmocka_unit_test(test_full_spool_rests),
         cmocka_unit_test(test_limits_of_a_message),
         cmocka_unit_test(test_reads_of_what_ends),
         cmocka_unit_test(test_abort_frees),

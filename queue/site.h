@@ -177,6 +177,8 @@ tick_us site_host_dead_until(const struct site_set *sites, const void *address,
 
 #define SITE_ORDER_MAX       8u     /* of one site */
 #define SITE_ORDERS_MAX      10000u /* of the sites of one home shard */
+#define SITE_ORDERS_KEPT     1000u  /* of those, for operators: patterns do not get them */
+#define SITE_ORDER_KEPT      1u     /* of one site, likewise */
 #define SITE_STANDING_MAX    32u    /* operators' orders for sites that come later */
 #define SITE_ORDER_TIME_MAX  (TICK_S(86400) * 31)
 #define SITE_BACK_OFF_MAX    TICK_S(4 * 3600) /* what an order that doubles grows to */

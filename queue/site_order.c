@@ -25,8 +25,9 @@
  *   3. No order is in force at or behind its end, as far as any shard can tell: every message to
  *      the home looks first.
  *
- * Limits: SITE_ORDER_MAX of a site, SITE_ORDERS_MAX of a home shard, RATE_MAX windows with those of
- * the configuration.
+ * Limits: SITE_ORDER_MAX of a site, SITE_ORDERS_MAX of a home shard, of both the last few for
+ * orders of operators only (SITE_ORDER_KEPT, SITE_ORDERS_KEPT); RATE_MAX windows with those of the
+ * configuration.
  */
 #include <stdlib.h>
 
@@ -311,7 +312,10 @@ static struct site_order *order_place(struct site_set *sites, struct site_home *
             memcmp(known->host, order->host, sizeof(known->host)) == 0)
             return known;
     }
-    if (orders->count == SITE_ORDER_MAX || sites->order_count >= SITE_ORDERS_MAX)
+    /* What strangers' replies bring about never bars an operator. */
+    uint32_t site_max = SITE_ORDER_MAX - (order->is_pattern ? SITE_ORDER_KEPT : 0);
+    uint32_t all_max = SITE_ORDERS_MAX - (order->is_pattern ? SITE_ORDERS_KEPT : 0);
+    if (orders->count >= site_max || sites->order_count >= all_max)
         return NULL;
     sites->order_count++;
     orders->orders[orders->count] = (struct site_order){0};

@@ -177,6 +177,7 @@ static void test_needed(void **state)
     (void)state;
     assert_int_equal(HTTP_ROLE_VIEWER, http_access_needed("status"));
     assert_int_equal(HTTP_ROLE_VIEWER, http_access_needed("queue list"));
+    assert_int_equal(HTTP_ROLE_VIEWER, http_access_needed("queue orders"));
     assert_int_equal(HTTP_ROLE_ADMIN, http_access_needed("queue cat"));
     assert_int_equal(HTTP_ROLE_ADMIN, http_access_needed("hold"));
     assert_int_equal(HTTP_ROLE_ADMIN, http_access_needed("made later"));

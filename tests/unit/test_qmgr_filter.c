@@ -58,6 +58,11 @@ static const struct {
     {"a word alone", "example.org", "expected TERM=VALUE", 0, 0, 0},
     {"an unknown term", "doman=a", "expected TERM=VALUE", 0, 0, 0},
     {"a control octet", "sender=a\x01@b", "sender= wants", 0, 0, 0},
+    {"a domain in A-labels", "domain=xn--bcher-kva.example", NULL, QMGR_FILTER_DOMAIN, 0, 0},
+    {"a domain in U-labels",
+     "domain=b\xc3\xbc"
+     "cher.example",
+     "domain= wants a domain, its letters", 0, 0, 0},
     {"the longest domain", "domain=" LABEL_63 "." LABEL_63 "." LABEL_63 "." LABEL_63, NULL,
      QMGR_FILTER_DOMAIN, 0, 0},
     {"a longer domain", "domain=" LABEL_63 "." LABEL_63 "." LABEL_63 "." LABEL_63 "x",

@@ -375,6 +375,28 @@ static void orders_of_a_site_are_bounded(void **state)
     net_fini(&net);
 }
 
+/* However much strangers' replies bring about, there is room for an operator. */
+static void patterns_leave_room_for_operators(void **state)
+{
+    struct net net;
+
+    (void)state;
+    net_init(&net, 1, 8, 10, 1);
+    struct site_set *sites = net.shards[0].sites;
+    for (uint32_t i = 1; i <= SITE_ORDER_MAX; i++) {
+        struct site_order order = order_of(i, &net, MINUTE);
+        order.is_pattern = true;
+        order.by[0] = (char)('a' + i);
+        assert_int_equal(i <= SITE_ORDER_MAX - SITE_ORDER_KEPT ? ERR_OK : ERR_LIMIT,
+                         site_order_add(sites, 1, (struct span){0}, &order, net.now));
+    }
+    struct site_order order = order_of(100, &net, MINUTE);
+    assert_int_equal(ERR_OK, site_order_add(sites, 1, (struct span){0}, &order, net.now));
+    order.id++;
+    assert_int_equal(ERR_LIMIT, site_order_add(sites, 1, (struct span){0}, &order, net.now));
+    net_fini(&net);
+}
+
 static void orders_outlive_a_restart(void **state)
 {
     struct site_order_kept rows[SITE_ORDER_MAX + SITE_STANDING_MAX];
@@ -562,6 +584,7 @@ int main(void)
         cmocka_unit_test(bounce_is_told_once),
         cmocka_unit_test(host_is_skipped_on_all_shards),
         cmocka_unit_test(orders_of_a_site_are_bounded),
+        cmocka_unit_test(patterns_leave_room_for_operators),
         cmocka_unit_test(orders_outlive_a_restart),
         cmocka_unit_test(damaged_orders_are_passed_over),
         cmocka_unit_test(operators_act_by_name),

@@ -4,6 +4,10 @@
  * early. The receiver of a suspended site is told to be quiet: from OPERATOR_GRACE on, when what
  * was on its way has arrived, to the end of the suspension no MAIL may come (sim_receiver.c looks).
  *
+ * Or (is_holding) one who holds all mail, what waits and what comes: then every receiver must hear
+ * nothing, also of what was accepted meanwhile, and when the relay dies and comes back. The order
+ * is given to each new life before its first turn, as the keeper of the daemon does.
+ *
  * Planted bug: a deaf relay is told of no order.
  */
 #include <stdlib.h>
@@ -11,6 +15,9 @@
 #include "tests/sim/sim_world.h"
 
 #define OPERATOR_GRACE TICK_S(1)
+/* What is under way is looked for once a second; if another core has it, there a second later; its
+ * MAIL may be on the wire then, or be sent again by TCP. */
+#define HOLD_GRACE     TICK_S(4)
 #define OPERATOR_STEPS 10000u
 
 struct sim_operator {
@@ -18,6 +25,13 @@ struct sim_operator {
     struct rng rng;
     uint32_t order_id, orders_left, suspended;
     tick_us next, lift_at;
+    /* The last hold. */
+    struct qmgr_standing standing; /* id 0: none yet */
+    tick_us until;
+    bool was_down;   /* at the last turn */
+    bool is_walking; /* on this shard, with this query */
+    uint32_t shard;
+    struct shard_query walk;
 };
 
 static void act_on_shard(struct shard_query *query, struct transfer *transfer, tick_us now)
@@ -72,10 +86,99 @@ static void lift(struct sim_operator *operator, struct node * node)
     operator->lift_at = TICK_NEVER;
 }
 
+/* ---- holds ---- */
+
+static void stand_on_shard(struct shard_query *query, struct transfer *transfer, tick_us now)
+{
+    struct sim_operator *operator= query->found;
+
+    enum err err = qmgr_standing_add(transfer_queue(transfer), &operator->standing,
+                                     (struct tick_now){now, operator->options.wall +(wall_us) now});
+    CHECK(err == ERR_OK);
+    query->cursor = UINT64_MAX;
+}
+
+static void visit_shards(struct sim_operator *operator, struct node * node,
+                         void (*visit)(struct shard_query *, struct transfer *, tick_us))
+{
+    for (uint32_t shard = 0; shard < node_shard_count(node); shard++) {
+        struct shard_query query = {
+            .kind = SHARD_QUERY_TRANSFER, .visit = visit, .found = operator};
+        node_query(node, shard, &query);
+    }
+}
+
+/* What waits now, shard by shard, as far as no disk must answer first. True: that was all. */
+static bool walk(struct sim_operator *operator, struct node * node)
+{
+    static const struct qmgr_filter all;
+
+    for (uint32_t i = 0; i < OPERATOR_STEPS && operator->shard<node_shard_count(node); i++) {
+        if (operator->walk.cursor == 0)
+            operator->walk =(struct shard_query){
+                .kind = SHARD_QUERY_QUEUE_ACT, .filter = &all, .order = &operator->standing.order };
+        node_query(node, operator->shard, &operator->walk);
+        if (operator->walk.is_waiting)
+            return false;
+        if (operator->walk.cursor == UINT64_MAX) {
+            operator->walk.cursor = 0;
+            operator->shard++;
+        }
+    }
+    return operator->shard == node_shard_count(node);
+}
+
+static void hold(struct sim_operator *operator, struct node * node, tick_us now)
+{
+    tick_us duration = TICK_S(5) + rng_below(&operator->rng, (uint32_t)TICK_S(40));
+    wall_us wall = operator->options.wall +(wall_us) now;
+
+    operator->standing =(struct qmgr_standing){
+        .order = {.verb = QMGR_VERB_HOLD, .id = ++operator->order_id, .reason = "because"},
+        .given = wall,
+        .until = wall + (wall_us)duration,
+    };
+    operator->standing.order.until = operator->standing.until;
+    operator->until = now + duration;
+    operator->next = operator->until + rng_below(&operator->rng, (uint32_t)TICK_S(20));
+    operator->suspended++;
+    operator->is_walking = true;
+    operator->shard = 0;
+    operator->walk.cursor = 0;
+    if (!operator->options.is_deaf)
+        visit_shards(operator, node, stand_on_shard);
+}
+
+/* A relay that has died forgets the walk, and knows what stands. */
+static void hold_turn(struct sim_operator *operator, struct node * node, tick_us now)
+{
+    bool is_new = operator->was_down;
+
+    operator->was_down = false;
+    if (is_new && operator->standing.order.id> 0 && !operator->options.is_deaf)
+        visit_shards(operator, node, stand_on_shard); /* over already: it does nothing */
+    operator->is_walking = operator->is_walking && !is_new;
+    if (operator->is_walking &&(operator->options.is_deaf || walk(operator, node))) {
+        operator->is_walking = false;
+        for (uint32_t i = 0; i < operator->options.receiver_count; i++)
+            receivers_set_quiet(operator->options.receivers, i, now + HOLD_GRACE, operator->until);
+    }
+    if (now < operator->next || operator->orders_left == 0)
+        return;
+    operator->orders_left--;
+    hold(operator, node, now);
+}
+
 void sim_operator_turn(struct sim_operator *operator, struct node * node, tick_us now)
 {
-    if (node == NULL)
+    if (node == NULL) {
+        operator->was_down = true;
         return;
+    }
+    if (operator->options.is_holding) {
+        hold_turn(operator, node, now);
+        return;
+    }
     if (now >= operator->lift_at)
         lift(operator, node);
     if (now < operator->next || operator->orders_left == 0)

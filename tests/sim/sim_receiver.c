@@ -61,7 +61,7 @@ struct receiver {
     struct flow listener;
     struct receiver_mood mood;
     struct receiver_count counts[SIM_SOURCE_COUNT + 1];
-    tick_us quiet_from, quiet_until; /* its site is suspended */
+    tick_us quiet_from, quiet_until; /* its site is suspended, or all mail is held */
 };
 
 struct receivers {
@@ -291,7 +291,8 @@ static void receiver_note_mail(struct receivers *receivers, const struct connect
     tick_us now = net_sim_now(receivers->net);
     count->mails[count->mail_count++] = now;
     if (now >= receiver->quiet_from && now < receiver->quiet_until)
-        ledger_violation(receivers->ledger, "receiver %u: MAIL, though its site is suspended",
+        ledger_violation(receivers->ledger,
+                         "receiver %u: MAIL, though its site is suspended, or all mail held",
                          connection->receiver);
 }
 

@@ -16,6 +16,8 @@
  *      --loose-limits               the same, the relay being told of larger ones
  *      --suspends                   as --limits, and an operator suspends sites and resumes them
  *      --deaf-suspends              the same, the relay not hearing of it
+ *      --holds                      as --limits, and an operator holds all mail, also what comes
+ *      --deaf-holds                 the same, the relay not hearing of it
  *      --sources                    as --limits, from a pool of two of three sources: each has the
  *                                   limits for itself, the third is never seen
  *      --stray-source               the same, the relay being told that the third is in the pool
@@ -45,6 +47,7 @@
 #define BUSY_ROUND_FREE   200u   /* rounds in which no time passes */
 #define BUSY_ROUND_MAX    50000u /* rounds in which somebody has work at once */
 #define TURN_TIME         5u
+#define HOLDS_ROOM        8u /* as large a spool: nothing leaves it while all mail is held */
 #define WORLD_WALL        1700000000000000ll
 #define CRASH_SPREAD      TICK_S(40)
 #define PHASE_ONE_MAX     TICK_S(4 * 3600)
@@ -64,7 +67,7 @@ struct sim_options {
     const char *delivery; /* NULL: as the seed says */
     uint32_t shard_count; /* 0: as the seed says */
     bool has_false_sync, has_tight_spool, has_wire, has_limits, has_loose_limits, is_traced;
-    bool has_suspends, is_deaf;
+    bool has_suspends, has_holds, is_deaf;
     bool has_sources, has_stray_source;
     bool has_lists, has_misread_lists;
 };
@@ -243,6 +246,8 @@ static void world_operator(struct sim *sim)
     sim->operator_options.seed = rng_u64(&sim->rng);
     sim->operator_options.order_count = SUSPEND_COUNT;
     sim->operator_options.is_deaf = sim->options.is_deaf;
+    sim->operator_options.is_holding = sim->options.has_holds;
+    sim->operator_options.wall = WORLD_WALL;
     sim->operator= sim_operator_new(&sim->operator_options);
 }
 
@@ -311,6 +316,8 @@ static void world_config(struct sim *sim)
     /* Below what the configuration allows: so that segments fill up and are used again. */
     sim->config->spool.segment_size = SEGMENT_UNIT << draw(sim, 4);
     uint32_t segments = sim->options.has_tight_spool ? 8 : 16 + draw(sim, 40);
+    if (sim->options.has_holds)
+        segments *= HOLDS_ROOM;
     sim->config->spool.reserve = sim->config->spool.segment_size * (segments / 4);
     sim->config->spool.size = cores * (uint64_t)sim->config->spool.segment_size * segments;
 }
@@ -710,6 +717,10 @@ static bool flag_take(const char *argument, struct sim_options *options, bool *m
         options->has_limits = options->has_loose_limits = true;
     else if (strcmp(argument, "--suspends") == 0)
         options->has_limits = options->has_suspends = true;
+    else if (strcmp(argument, "--holds") == 0)
+        options->has_limits = options->has_suspends = options->has_holds = true;
+    else if (strcmp(argument, "--deaf-holds") == 0)
+        options->has_limits = options->has_suspends = options->has_holds = options->is_deaf = true;
     else if (strcmp(argument, "--deaf-suspends") == 0)
         options->has_limits = options->has_suspends = options->is_deaf = true;
     else if (strcmp(argument, "--sources") == 0)

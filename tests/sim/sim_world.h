@@ -167,7 +167,9 @@ struct sim_operator_options {
     char labels[SIM_DOMAIN_MAX + 1][SITE_LABEL_MAX + 1]; /* of the receivers' sites */
     uint64_t seed;
     uint32_t order_count;
-    bool is_deaf; /* planted bug: the relay hears of no order */
+    bool is_holding; /* holds all mail, instead of suspending sites */
+    wall_us wall;    /* when the clock of the world was 0 */
+    bool is_deaf;    /* planted bug: the relay hears of no order */
 };
 struct sim_operator *sim_operator_new(const struct sim_operator_options *options);
 void sim_operator_free(struct sim_operator *operator);

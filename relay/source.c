@@ -261,6 +261,20 @@ struct source_counts source_get_counts(const struct source_set *sources, tick_us
     return counts;
 }
 
+/* ---- who counts as one ---- */
+
+uint32_t source_origin(uint64_t site, const struct flow_address *host)
+{
+    uint32_t size = host == NULL ? 0 : host->family == FLOW_FAMILY_IP4 ? 3 : 6;
+    uint64_t key = 0;
+
+    if (size == 0 || (size == 6 && host->family != FLOW_FAMILY_IP6))
+        return (uint32_t)(site ^ site >> 32);
+    for (uint32_t i = 0; i < size; i++)
+        key = key << 8 | host->ip[i];
+    return (uint32_t)(key * 0x9e3779b97f4a7c15ull >> 32);
+}
+
 /* ---- time ---- */
 
 /* The next end of one, if it holds. */

@@ -59,6 +59,7 @@ struct source_rest {
     tick_us since, until;
     tick_us probe_until; /* nobody else may try before */
     uint32_t times;      /* rests in a row */
+    uint32_t taken;      /* REFUSED: sites that took its mail before */
     tick_us ended;       /* WELL: when the last was over */
     uint32_t sites;      /* that say so */
     uint32_t evidence_count;
@@ -73,9 +74,10 @@ enum source_news_kind {
     SOURCE_NEWS_REST     /* what a part of it does from now on */
 };
 struct source_news {
-    enum source_news_kind kind;
+    uint8_t kind; /* enum source_news_kind */
     char name[SETTINGS_SOURCE_NAME_MAX + 1];
-    enum source_part part;
+    uint8_t part; /* enum source_part */
+    uint32_t origin;
     uint64_t site;
     struct source_rest rest;
 };
@@ -98,6 +100,10 @@ uint32_t source_families_resting(const struct source_set *sources, uint32_t numb
 /** Does this site (of whatever source) refuse the source? Others of the pool come first there. */
 bool source_is_refused_at(const struct source_set *sources, uint32_t number, uint64_t site,
                           tick_us now);
+/** May it be used at this site, as far as its rest goes? After a rest for refusals sites that are
+ * not known to refuse it have the first try, for a while; its end is waited for. */
+bool source_may_try_at(struct source_set *sources, uint32_t number, uint64_t site,
+                       tick_us now) MUST_CHECK;
 /** Which member of a pool has the first turn at a site that has had none. */
 uint32_t source_first_turn(struct source_set *sources, const struct settings_pool *pool);
 
@@ -115,11 +121,15 @@ bool source_resume(struct source_set *sources, struct span name, tick_us now) MU
 struct source_attempt {
     uint32_t number;    /* of the source */
     uint64_t site;      /* whatever the source */
+    uint32_t origin;    /* of its host: source_origin() */
     const char *label;  /* of the site, for people */
     tick_us began, now; /* `now`: when it told */
 };
 enum source_change { SOURCE_CHANGE_NONE, SOURCE_CHANGE_RESTS, SOURCE_CHANGE_WELL };
 
+/** As what a host counts when sites refuse a source: its network, /24 or /48, so that names on one
+ * host are one. Without an address, or with one that says nothing (NULL): the site itself. */
+uint32_t source_origin(uint64_t site, const struct flow_address *host);
 /** An attempt begins, to hosts of these families (bits, as above; 0: over a kept connection): what
  * has rested long enough is tried by it, and by no other for a while. */
 void source_on_attempt(struct source_set *sources, uint32_t number, uint32_t families, tick_us now);

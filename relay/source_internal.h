@@ -12,6 +12,7 @@
 
 struct source_site { /* that has something against a source, or is not reached from it */
     uint64_t site;
+    uint32_t origin; /* source_origin() */
     struct source_evidence evidence;
 };
 

@@ -13,9 +13,17 @@
  *                       ^                  |
  *                       +--- not well -----+   twice as long
  *
+ * A try that is refused counts as "not well" only when the rule of REFUSED holds again, with what
+ * is remembered from before the rest; else the source is used again, but for the sites that refuse.
+ * For TRY_ELSEWHERE after a rest only sites that are not known to refuse the source may try it:
+ * what those say is known, and mail for others waits. After that anybody may: no other mail came.
+ *
  * How many sites it takes, within what time, and how long a rest is, say the settings. How it is
  * told from what is not the source's fault:
  *   - One site counts once, however often and to whatever domain it says so.
+ *   - REFUSED: sites in one network (source_origin()) count as one, for it and against it, and so
+ *     does a provider that the settings name: a stranger has as many names as he likes, but not as
+ *     many networks.
  *   - REFUSED: sites that take its mail speak for it; those that refuse must be one in
  *     SHARE_MIN of all. A site that takes its mail again is struck off.
  *   - UNREACHED: somebody else - another source, or the other family - must have connected since
@@ -46,6 +54,7 @@
 #define SHARE_MIN      5u          /* one site of so many must refuse */
 #define REACHED_MEMORY TICK_S(3600)
 #define REFUSED_MEMORY TICK_S(3600)
+#define TRY_ELSEWHERE  TICK_S(60)   /* as long as mail that found no source stays away */
 #define REST_MEMORY    TICK_S(3600) /* after that, and as long as it was, the next is short again */
 #define TELL_TIME      TICK_S(60)   /* the same refusal is told the others no sooner again */
 
@@ -108,7 +117,8 @@ static void news_tell(struct source_set *sources, const struct source_news *news
 static void rest_tell(struct source_set *sources, const struct source_state *state,
                       enum source_part part)
 {
-    struct source_news news = {.kind = SOURCE_NEWS_REST, .part = part, .rest = state->rests[part]};
+    struct source_news news = {
+        .kind = SOURCE_NEWS_REST, .part = (uint8_t)part, .rest = state->rests[part]};
 
     memcpy(news.name, state->name, sizeof(news.name));
     news_tell(sources, &news);
@@ -127,10 +137,10 @@ static uint32_t site_find(const struct source_site *sites, uint32_t count, uint6
 }
 
 /* One more, or the same again; of a full list the oldest goes. */
-static void site_put(struct source_site *sites, uint32_t *count, uint32_t max, uint64_t site,
-                     const struct source_evidence *evidence)
+static void site_put(struct source_site *sites, uint32_t *count, uint32_t max,
+                     const struct source_site *site)
 {
-    uint32_t place = site_find(sites, *count, site);
+    uint32_t place = site_find(sites, *count, site->site);
 
     if (place == *count && *count == max) {
         place = 0;
@@ -141,7 +151,7 @@ static void site_put(struct source_site *sites, uint32_t *count, uint32_t max, u
     } else if (place == *count) {
         (*count)++;
     }
-    sites[place] = (struct source_site){site, *evidence};
+    sites[place] = *site;
 }
 
 static void sites_drop_older(struct source_site *sites, uint32_t *count, tick_us than)
@@ -156,12 +166,17 @@ static void sites_drop_older(struct source_site *sites, uint32_t *count, tick_us
     }
 }
 
-static uint32_t sites_since(const struct source_site *sites, uint32_t count, tick_us since)
+/* Of several with one origin the last counts. */
+static uint32_t origins_since(const struct source_site *sites, uint32_t count, tick_us since)
 {
     uint32_t found = 0;
 
-    for (uint32_t i = 0; i < count; i++)
-        found += sites[i].evidence.at >= since;
+    for (uint32_t i = 0; i < count; i++) {
+        bool is_last = sites[i].evidence.at >= since;
+        for (uint32_t j = i + 1; j < count && is_last; j++)
+            is_last = sites[j].origin != sites[i].origin || sites[j].evidence.at < since;
+        found += is_last;
+    }
     return found;
 }
 
@@ -200,7 +215,7 @@ static void evidence_take(struct source_rest *rest, const struct source_site *si
 {
     tick_us before = TICK_NEVER;
 
-    rest->sites = sites_since(sites, count, since);
+    rest->sites = origins_since(sites, count, since);
     rest->evidence_count = 0;
     while (rest->evidence_count < SOURCE_EVIDENCE_MAX && rest->evidence_count < rest->sites) {
         const struct source_evidence *next = NULL;
@@ -363,7 +378,8 @@ enum source_change source_on_unreached(struct source_set *sources,
     struct source_evidence evidence = evidence_of(attempt, said);
     sites_drop_older(failures->sites, &failures->count,
                      now > settings->within ? now - settings->within : 0);
-    site_put(failures->sites, &failures->count, SOURCE_FAILED_MAX, attempt->site, &evidence);
+    site_put(failures->sites, &failures->count, SOURCE_FAILED_MAX,
+             &(struct source_site){attempt->site, source_origin(attempt->site, NULL), evidence});
     bool is_alone = !is_network_alive(sources, state, part, first_of(failures));
     if (is_try(rest, attempt->began) && is_alone)
         rest_try_again(sources, rest, now);
@@ -376,11 +392,11 @@ enum source_change source_on_unreached(struct source_set *sources,
 
 /* ---- refusals ---- */
 
-static void taken_add(struct source_set *sources, struct source_state *state, uint64_t site,
+static void taken_add(struct source_set *sources, struct source_state *state, uint32_t origin,
                       tick_us now)
 {
     tick_us within = sources->settings->source_rest.within;
-    uint32_t bit = digest(site) % (SOURCE_TAKEN_WORDS * 64);
+    uint32_t bit = digest(origin) % (SOURCE_TAKEN_WORDS * 64);
 
     if (now - state->taken_since >= within) {
         bool is_next = now - state->taken_since < 2 * within;
@@ -415,48 +431,82 @@ bool source_is_refused_at(const struct source_set *sources, uint32_t number, uin
     return place < state->refused_count && now - state->refused[place].evidence.at < REFUSED_MEMORY;
 }
 
-static void refused_put(struct source_state *state, uint64_t site,
-                        const struct source_evidence *evidence)
+/* What is older than the memory goes only now: until the try after a longer rest it is known. */
+static void refused_put(struct source_state *state, const struct source_site *site)
 {
+    tick_us at = site->evidence.at;
+
     sites_drop_older(state->refused, &state->refused_count,
-                     evidence->at > REFUSED_MEMORY ? evidence->at - REFUSED_MEMORY : 0);
-    site_put(state->refused, &state->refused_count, SOURCE_REFUSED_MAX, site, evidence);
+                     at > REFUSED_MEMORY ? at - REFUSED_MEMORY : 0);
+    site_put(state->refused, &state->refused_count, SOURCE_REFUSED_MAX, site);
+}
+
+bool source_may_try_at(struct source_set *sources, uint32_t number, uint64_t site, tick_us now)
+{
+    const struct source_state *state = &sources->states[number];
+    const struct source_rest *rest = &state->rests[SOURCE_WHOLE];
+    tick_us over = rest->until > rest->probe_until ? rest->until : rest->probe_until;
+
+    if (rest->cause != SOURCE_REFUSED || now >= over + TRY_ELSEWHERE ||
+        site_find(state->refused, state->refused_count, site) == state->refused_count)
+        return true;
+    source_ends_at(sources, over + TRY_ELSEWHERE);
+    return false;
 }
 
 static void refused_tell(struct source_set *sources, const struct source_state *state,
-                         uint64_t site, const struct source_evidence *evidence)
+                         const struct source_site *site)
 {
-    struct source_news news = {
-        .kind = SOURCE_NEWS_REFUSED, .site = site, .rest = {.evidence = {*evidence}}};
+    struct source_news news = {.kind = SOURCE_NEWS_REFUSED,
+                               .site = site->site,
+                               .origin = site->origin,
+                               .rest = {.evidence = {site->evidence}}};
 
     memcpy(news.name, state->name, sizeof(news.name));
     news_tell(sources, &news);
 }
 
+/* Is it the source, and not just these sites? Before a rest the window counts; after it, what is
+ * remembered: sites had no occasion to say more. If so, the rest learns who said it. */
+static bool refused_weigh(const struct source_set *sources, struct source_state *state, tick_us now)
+{
+    struct source_rest *rest = &state->rests[SOURCE_WHOLE];
+    bool is_again = rest->cause != SOURCE_WELL;
+    tick_us memory = is_again ? REFUSED_MEMORY : sources->settings->source_rest.within;
+    tick_us since = now > memory ? now - memory : 0;
+    uint32_t against = origins_since(state->refused, state->refused_count, since);
+    uint32_t taken = taken_count(sources, state, now);
+
+    if (is_again && rest->taken > taken)
+        taken = rest->taken;
+    if (against < sources->settings->source_rest.sites || against * (SHARE_MIN - 1) < taken)
+        return false;
+    rest->taken = taken;
+    evidence_take(rest, state->refused, state->refused_count, since);
+    return true;
+}
+
 enum source_change source_on_refused(struct source_set *sources,
                                      const struct source_attempt *attempt, struct span said)
 {
-    const struct settings_source_rest *settings = &sources->settings->source_rest;
     struct source_state *state = &sources->states[attempt->number];
     struct source_rest *rest = &state->rests[SOURCE_WHOLE];
-    struct source_evidence evidence = evidence_of(attempt, said);
-    tick_us now = attempt->now, since = now > settings->within ? now - settings->within : 0;
+    struct source_site site = {attempt->site, attempt->origin, evidence_of(attempt, said)};
+    tick_us now = attempt->now;
     uint32_t place = site_find(state->refused, state->refused_count, attempt->site);
 
     if (place == state->refused_count || now - state->refused[place].evidence.at >= TELL_TIME)
-        refused_tell(sources, state, attempt->site, &evidence);
-    refused_put(state, attempt->site, &evidence);
-    if (settings->sites == 0 || sources->settings->sources[attempt->number].is_implied ||
+        refused_tell(sources, state, &site);
+    refused_put(state, &site);
+    if (sources->settings->source_rest.sites == 0 ||
+        sources->settings->sources[attempt->number].is_implied ||
         (rest->cause != SOURCE_WELL && !is_try(rest, attempt->began)))
         return SOURCE_CHANGE_NONE;
-    uint32_t against = sites_since(state->refused, state->refused_count, since);
-    bool is_enough =
-        against >= settings->sites && against * (SHARE_MIN - 1) >= taken_count(sources, state, now);
-    if (rest->cause == SOURCE_WELL && !is_enough)
+    if (refused_weigh(sources, state, now))
+        return rest_begin(sources, state, SOURCE_WHOLE, SOURCE_REFUSED, now);
+    if (rest->cause == SOURCE_WELL)
         return SOURCE_CHANGE_NONE;
-    evidence_take(rest, state->refused, state->refused_count,
-                  rest->cause == SOURCE_WELL ? since : 0);
-    return rest_begin(sources, state, SOURCE_WHOLE, SOURCE_REFUSED, now);
+    return rest_end(sources, state, SOURCE_WHOLE, now);
 }
 
 static bool refused_strike(struct source_state *state, uint64_t site)
@@ -473,7 +523,7 @@ enum source_change source_on_taken(struct source_set *sources, const struct sour
 {
     struct source_state *state = &sources->states[attempt->number];
 
-    taken_add(sources, state, attempt->site, attempt->now);
+    taken_add(sources, state, attempt->origin, attempt->now);
     if (state->refused_count > 0 && refused_strike(state, attempt->site)) {
         struct source_news news = {.kind = SOURCE_NEWS_TAKEN, .site = attempt->site};
         memcpy(news.name, state->name, sizeof(news.name));
@@ -493,7 +543,7 @@ void source_on_news(struct source_set *sources, const struct source_news *news)
     if (state == NULL) /* it has other settings */
         return;
     if (news->kind == SOURCE_NEWS_REFUSED) {
-        refused_put(state, news->site, &news->rest.evidence[0]);
+        refused_put(state, &(struct source_site){news->site, news->origin, news->rest.evidence[0]});
     } else if (news->kind == SOURCE_NEWS_TAKEN) {
         (void)refused_strike(state, news->site);
     } else {

@@ -419,9 +419,9 @@ void transfer_source_begin(struct transfer *transfer, const struct transfer_job 
 /** What the attempt tells of the source. */
 void transfer_source_judge(struct transfer *transfer, const struct transfer_job *job,
                            const struct client_result *result);
-/** A reply speaks of the address, and not of mail. */
+/** A reply of this host speaks of the address, and not of mail. */
 void transfer_source_refused(struct transfer *transfer, const struct transfer_job *job,
-                             struct span text);
+                             const struct flow_address *host, struct span text);
 /** May another source of the pool be used, and does the job's site not refuse it? */
 bool transfer_source_has_other(const struct transfer *transfer, const struct transfer_job *job,
                                const struct settings_pool *pool);

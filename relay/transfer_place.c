@@ -7,7 +7,8 @@
  * can be had - a kept one, or a slot - with the right to say MAIL. Lines take turns, one delivery
  * each, so that a big domain does not starve a small one at the same provider. Members take turns
  * by weight (source.h); who is busy is passed over, and catches up. Whom the site has refused, the
- * source and not the mail, has no turn while another could take it.
+ * source and not the mail, has no turn while another could take it, and is not where a source is
+ * tried after a rest before other places had time to (source_may_try_at()).
  *
  * While no member may be used nothing is taken from the lines: mail waits in the queue, without an
  * attempt, until a site or a source wakes us. A READY job goes back then, to free its memory.
@@ -251,6 +252,9 @@ static bool member_is_open(struct transfer *transfer, const struct transfer_memb
 
     if (source_may_use(transfer->sources, member->number, now) == SOURCE_USE_NO ||
         settings_warmup_limit(member->source, transfer->now.wall) == 0)
+        return false;
+    if (!member->place->is_guest && /* its owner has asked */
+        !source_may_try_at(transfer->sources, member->number, member->place->base, now))
         return false;
     if (member->site == NULL || site_paused_until(member->site->site) <= now)
         return true;

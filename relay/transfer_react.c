@@ -111,7 +111,7 @@ void transfer_on_refusal(void *context, const struct client_refusal *refusal)
 
     const struct reaction_spec *rule = reaction_find(transfer->matcher, &reply);
     if (refusal->is_about_address || (rule != NULL && rule->action == REACTION_MOVE))
-        transfer_source_refused(transfer, job, refusal->text);
+        transfer_source_refused(transfer, job, &refusal->peer, refusal->text);
     const struct settings_pool *pool =
         settings_pool_of(transfer->settings, view.envelope->source_pool);
     if (rule == NULL || (rule->action == REACTION_MOVE && pool->member_count < 2) ||

@@ -64,10 +64,15 @@ static bool is_present(const struct transfer *transfer, const struct transfer_jo
 }
 
 static struct source_attempt attempt_of(const struct transfer *transfer,
-                                        const struct transfer_job *job)
+                                        const struct transfer_job *job,
+                                        const struct flow_address *host)
 {
+    bool is_provider = job->place->limits.provider != NULL;
+
     return (struct source_attempt){.number = job->member->number,
                                    .site = job->place->base,
+                                   .origin =
+                                       source_origin(job->place->base, is_provider ? NULL : host),
                                    .label = job->place->label,
                                    .began = job->started_tick,
                                    .now = transfer->now.tick};
@@ -88,7 +93,7 @@ void transfer_source_begin(struct transfer *transfer, const struct transfer_job 
 static void family_judge(struct transfer *transfer, const struct transfer_job *job,
                          const struct client_result *result, enum flow_family family)
 {
-    struct source_attempt attempt = attempt_of(transfer, job);
+    struct source_attempt attempt = attempt_of(transfer, job, &result->peer);
     enum source_part part = family == FLOW_FAMILY_IP6 ? SOURCE_IP6 : SOURCE_IP4;
     enum source_change change = SOURCE_CHANGE_NONE;
 
@@ -118,17 +123,17 @@ void transfer_source_judge(struct transfer *transfer, const struct transfer_job 
     }
     if (!result->was_attempted || transfer_outcome_of(result) != SITE_OUTCOME_OK)
         return;
-    struct source_attempt attempt = attempt_of(transfer, job);
+    struct source_attempt attempt = attempt_of(transfer, job, &result->peer);
     source_changed(transfer, attempt.number, SOURCE_WHOLE,
                    source_on_taken(transfer->sources, &attempt));
 }
 
 void transfer_source_refused(struct transfer *transfer, const struct transfer_job *job,
-                             struct span text)
+                             const struct flow_address *host, struct span text)
 {
     if (!is_present(transfer, job))
         return;
-    struct source_attempt attempt = attempt_of(transfer, job);
+    struct source_attempt attempt = attempt_of(transfer, job, host);
     source_changed(transfer, attempt.number, SOURCE_WHOLE,
                    source_on_refused(transfer->sources, &attempt, text));
 }

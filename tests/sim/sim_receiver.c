@@ -634,8 +634,11 @@ struct receivers *receivers_new(struct net_sim *net, struct ledger *ledger, uint
     struct flow_address address4 = {.family = FLOW_FAMILY_IP4, .ip = {198, 51, 100, 254}};
     struct flow_address addresses[SIM_DOMAIN_MAX + 1]; /* as sim_relay.c gives them out */
     for (uint32_t i = 0; i < COUNT_OF(addresses); i++) {
-        uint8_t last = i == SIM_DOMAIN_MAX ? SIM_BOUNCE_HOST : (uint8_t)(i + 1);
-        addresses[i] = (struct flow_address){.family = FLOW_FAMILY_IP4, .ip = {198, 51, 100, last}};
+        bool is_bounce = i == SIM_DOMAIN_MAX;
+        uint8_t third = is_bounce ? 100 : (uint8_t)(101 + i);
+        uint8_t last = is_bounce ? SIM_BOUNCE_HOST : (uint8_t)(i + 1);
+        addresses[i] =
+            (struct flow_address){.family = FLOW_FAMILY_IP4, .ip = {198, 51, third, last}};
     }
     receivers->plane =
         net_sim_plane_new(net, &(struct net_sim_plane_options){.pool = receivers->pool,

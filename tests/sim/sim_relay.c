@@ -169,10 +169,12 @@ static struct receiver_mood mood_draw(struct sim *sim)
     return mood;
 }
 
-/* d0.example ... : most have a server of some mood, a few have none, or no name, or are refused. */
+/* d0.example ..., each in a network of its own: most have a server of some mood, a few have none,
+ * or no name, or are refused. */
 static void world_domain(struct sim *sim, uint32_t index)
 {
-    struct flow_address address = address_of(198, 51, 100, (uint8_t)(index + 1), SIM_PORT);
+    struct flow_address address =
+        address_of(198, 51, (uint8_t)(101 + index), (uint8_t)(index + 1), SIM_PORT);
     struct receiver_mood mood = mood_draw(sim);
     char domain[64], host[64], data[80], ip[FLOW_ADDRESS_TEXT_MAX];
     uint32_t kind = sim->options.has_lists ? 4 : draw(sim, 12);

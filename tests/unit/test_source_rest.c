@@ -34,7 +34,7 @@ enum what { TAKEN, REFUSED, UP4, UP6, DOWN4, DOWN6, BROKEN6, ATTEMPT, RESUME };
 struct step {
     enum what what;
     uint32_t source;
-    uint64_t site; /* 0: none; also the last step of a story, with `at` 0 */
+    uint64_t site; /* 0: none; from 100 on the hundreds are the network */
     uint32_t at;   /* seconds */
     int32_t began; /* seconds before `at` */
     enum source_change change;
@@ -46,8 +46,10 @@ struct step {
 
 static enum source_change step_do(struct source_set *sources, const struct step *step)
 {
+    uint32_t origin = (uint32_t)(step->site < 100 ? step->site : step->site / 100 * 100);
     struct source_attempt attempt = {.number = step->source,
                                      .site = step->site,
+                                     .origin = origin,
                                      .label = "site.example",
                                      .began = TICK_S(step->at - (uint32_t)step->began),
                                      .now = TICK_S(step->at)};
@@ -131,6 +133,31 @@ static const struct story {
       {ATTEMPT, A, 0, 910, 0, NONE, false}, /* 599 s */
       {ATTEMPT, A, 0, 911, 0, NONE, false},
       {REFUSED, A, 1, 912, 1, RESTS, false}}},
+    {"three names in one network are one site",
+     {{REFUSED, A, 771, 10, 0, NONE, true},
+      {REFUSED, A, 772, 10, 0, NONE, true},
+      {REFUSED, A, 773, 10, 0, NONE, true},
+      {REFUSED, A, 8, 10, 0, NONE, true},
+      {REFUSED, A, 9, 10, 0, RESTS, false}}},
+    {"of two names in one network the later counts",
+     {{REFUSED, A, 771, 10, 0, NONE, true},
+      {REFUSED, A, 772, 700, 0, NONE, true},
+      {REFUSED, A, 4, 701, 0, NONE, true},
+      {REFUSED, A, 5, 702, 0, RESTS, false}}},
+    {"an attempt is refused when too few refuse: it is used again, and three rest it again",
+     {{REFUSED, A, 1, 10, 0, NONE, true},
+      {REFUSED, A, 2, 10, 0, NONE, true},
+      {REFUSED, A, 3, 10, 0, RESTS, false},
+      {TAKEN, A, 1, 20, 15, NONE, false}, /* began before */
+      {TAKEN, A, 2, 20, 15, NONE, false},
+      {ATTEMPT, A, 0, 310, 0, NONE, false},
+      {REFUSED, A, 3, 311, 1, WELL, true},
+      {REFUSED, A, 3, 312, 0, NONE, true},
+      {REFUSED, A, 4, 313, 0, NONE, true},
+      {REFUSED, A, 5, 314, 0, RESTS, false},
+      {ATTEMPT, A, 0, 913, 0, NONE, false}, /* twice as long: 599 s */
+      {ATTEMPT, A, 0, 914, 0, NONE, false},
+      {TAKEN, A, 9, 915, 1, WELL, true}}},
     {"an attempt that says nothing makes room for the next",
      {{REFUSED, A, 1, 10, 0, NONE, true},
       {REFUSED, A, 2, 10, 0, NONE, true},
@@ -218,14 +245,19 @@ static void test_stories(void **state)
 
 static void refuse(struct source_set *sources, uint64_t site, tick_us now, enum source_change want)
 {
-    struct source_attempt attempt = {
-        .number = A, .site = site, .label = "x.example", .began = now, .now = now};
+    struct source_attempt attempt = {.number = A,
+                                     .site = site,
+                                     .origin = (uint32_t)site,
+                                     .label = "x.example",
+                                     .began = now,
+                                     .now = now};
 
     assert_int_equal(want, source_on_refused(sources, &attempt, SPAN_LITERAL("550 no\x1b")));
 }
 
-/* Goal: refused again at each try it rests twice as long, to the longest; an hour after the end,
- * and as long as the last was, the next is short again. */
+/* Goal: refused again at each try it rests twice as long, to the longest - when the others who
+ * refused did so more than an hour ago, it takes as many again; an hour after the end, and as long
+ * as the last was, the next is short again. */
 static void test_rests_grow(void **state)
 {
     static const uint32_t minutes[] = {5, 10, 20, 40, 80, 160, 240, 240};
@@ -236,7 +268,12 @@ static void test_rests_grow(void **state)
     refuse(sources, 1, now, SOURCE_CHANGE_NONE);
     refuse(sources, 2, now, SOURCE_CHANGE_NONE);
     for (uint32_t i = 0; i < COUNT_OF(minutes); i++) {
-        refuse(sources, 3, now, SOURCE_CHANGE_RESTS);
+        bool is_remembered = now - TICK_S(1) <= TICK_S(3600);
+        refuse(sources, 3, now, is_remembered ? SOURCE_CHANGE_RESTS : SOURCE_CHANGE_WELL);
+        if (!is_remembered) {
+            refuse(sources, 1, now, SOURCE_CHANGE_NONE);
+            refuse(sources, 2, now, SOURCE_CHANGE_RESTS);
+        }
         tick_us end = now + TICK_S(60 * minutes[i]);
         struct source_view view = source_get_view(sources, A, now);
         assert_true(view.is_broken && view.until == end && view.failures == i + 1);
@@ -268,8 +305,12 @@ static void test_share(void **state)
 
     (void)state;
     for (uint64_t site = 100; site < 120; site++) {
-        struct source_attempt attempt = {
-            .number = A, .site = site, .label = "", .began = 1, .now = TICK_S(1)};
+        struct source_attempt attempt = {.number = A,
+                                         .site = site,
+                                         .origin = (uint32_t)site,
+                                         .label = "",
+                                         .began = 1,
+                                         .now = TICK_S(1)};
         assert_int_equal(SOURCE_CHANGE_NONE, source_on_taken(sources, &attempt));
     }
     for (uint64_t site = 1; site < 5; site++)
@@ -277,6 +318,54 @@ static void test_share(void **state)
     refuse(sources, 5, TICK_S(2), SOURCE_CHANGE_RESTS);
     assert_int_equal(5, source_get_view(sources, A, TICK_S(2)).rests[SOURCE_WHOLE].sites);
     source_set_free(sources);
+}
+
+/* Goal: for a minute after a rest the try is for sites that are not known to refuse the source; a
+ * try that told nothing gives them another; one that went well ends it. */
+static void test_try_elsewhere(void **state)
+{
+    struct source_set *sources = source_set_new(&settings);
+    tick_us end = TICK_S(301), free = end + TICK_S(60), again;
+
+    (void)state;
+    for (uint64_t site = 1; site < 4; site++)
+        refuse(sources, site, TICK_S(1), site == 3 ? SOURCE_CHANGE_RESTS : SOURCE_CHANGE_NONE);
+    assert_true(source_advance(sources, end));
+    assert_false(source_may_try_at(sources, A, 1, end));
+    assert_true(source_deadline(sources) == free); /* whoever waits is woken then */
+    assert_false(source_may_try_at(sources, A, 3, free - 1));
+    assert_true(source_may_try_at(sources, A, 3, free));
+    assert_true(source_may_try_at(sources, A, 9, end));
+    assert_true(source_may_try_at(sources, B, 1, end));
+    source_on_attempt(sources, A, IP4, end);
+    again = end + TICK_S(120);
+    assert_int_equal(SOURCE_USE_YES, source_may_use(sources, A, again));
+    assert_false(source_may_try_at(sources, A, 1, again + TICK_S(60) - 1));
+    assert_true(source_may_try_at(sources, A, 1, again + TICK_S(60)));
+    struct source_attempt well = {.number = A, .site = 9, .label = "", .began = end, .now = again};
+    assert_int_equal(SOURCE_CHANGE_WELL, source_on_taken(sources, &well));
+    assert_true(source_may_try_at(sources, A, 1, again));
+    source_set_free(sources);
+}
+
+/* Goal: one network is one, a /24 or a /48; without an address it is the site. */
+static void test_origins(void **state)
+{
+    static const struct flow_address ip4[] = {{.family = FLOW_FAMILY_IP4, .ip = {192, 0, 2, 1}},
+                                              {.family = FLOW_FAMILY_IP4, .ip = {192, 0, 2, 255}},
+                                              {.family = FLOW_FAMILY_IP4, .ip = {192, 0, 3, 1}}};
+    static const struct flow_address ip6[] = {
+        {.family = FLOW_FAMILY_IP6, .ip = {0x20, 1, 0xd, 0xb8, 0, 1, 0, 1}},
+        {.family = FLOW_FAMILY_IP6, .ip = {0x20, 1, 0xd, 0xb8, 0, 1, 0xff, 0xff}},
+        {.family = FLOW_FAMILY_IP6, .ip = {0x20, 1, 0xd, 0xb8, 0, 2, 0, 1}}};
+
+    (void)state;
+    assert_int_equal(source_origin(1, &ip4[0]), source_origin(2, &ip4[1]));
+    assert_int_not_equal(source_origin(1, &ip4[0]), source_origin(1, &ip4[2]));
+    assert_int_equal(source_origin(1, &ip6[0]), source_origin(2, &ip6[1]));
+    assert_int_not_equal(source_origin(1, &ip6[0]), source_origin(1, &ip6[2]));
+    assert_int_not_equal(source_origin(1, NULL), source_origin(2, NULL));
+    assert_int_equal(source_origin(1, NULL), source_origin(1, &(struct flow_address){0}));
 }
 
 /* Goal: sites = 0 rests nobody, but for an address that nothing leaves from. */
@@ -461,6 +550,30 @@ static void test_shards(void **state)
     source_set_free(second);
 }
 
+/* Goal: whoever tries, sites that took its mail before the rest still speak for it: of sixteen, the
+ * four that refused were enough, and three are not. */
+static void test_shards_taken(void **state)
+{
+    struct source_set *first = source_set_new(&settings), *second = source_set_new(&settings);
+    struct source_attempt well = {.number = A, .label = "", .began = 1, .now = TICK_S(1)};
+
+    (void)state;
+    source_set_tell(first, second, to_other);
+    source_set_tell(second, first, to_other);
+    for (well.site = 100; well.site < 116; well.site++) {
+        well.origin = (uint32_t)well.site;
+        assert_int_equal(SOURCE_CHANGE_NONE, source_on_taken(first, &well));
+    }
+    for (uint64_t site = 1; site < 5; site++)
+        refuse(first, site, TICK_S(1), site == 4 ? SOURCE_CHANGE_RESTS : SOURCE_CHANGE_NONE);
+    well.site = 1;
+    assert_int_equal(SOURCE_CHANGE_NONE, source_on_taken(first, &well));
+    refuse(second, 2, TICK_S(301), SOURCE_CHANGE_WELL);
+    assert_int_equal(SOURCE_USE_YES, source_may_use(first, A, TICK_S(301)));
+    source_set_free(first);
+    source_set_free(second);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -468,7 +581,8 @@ int main(void)
         cmocka_unit_test(test_counts),       cmocka_unit_test(test_share),
         cmocka_unit_test(test_switched_off), cmocka_unit_test(test_memory_of_refusals),
         cmocka_unit_test(test_restart),      cmocka_unit_test(test_rows_without_sense),
-        cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_shards),       cmocka_unit_test(test_try_elsewhere),
+        cmocka_unit_test(test_origins),      cmocka_unit_test(test_shards_taken),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

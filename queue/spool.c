@@ -93,6 +93,7 @@ enum err spool_new(const struct spool_options *options, struct disk *disk, struc
     spool->disk = disk;
     spool->rng = rng;
     spool->now = now;
+    spool->create_size_max = spool->options.segment_size;
     spool->part_size_max = spool_part_size_max(spool->options.segment_size);
     spool->ahead_min = spool->options.segment_size / SPOOL_AHEAD_PART;
     if (spool->ahead_min > SPOOL_AHEAD_MIN)
@@ -161,7 +162,8 @@ static uint64_t spool_reserve(const struct spool *spool, bool with_reserve)
 /*
  * What `size` more octets of body would leave free is at least the reserve. A DSN may go further,
  * into the segments that exist only when there is no other: it ends a message, and so is what frees
- * a spool that overflowed (a start can adopt more than size_max).
+ * a spool that overflowed (a start can adopt more than size_max). What it leaves is enough for the
+ * DONE of every message.
  */
 static bool spool_has_room(const struct spool *spool, uint64_t size, bool with_reserve)
 {
@@ -169,7 +171,8 @@ static bool spool_has_room(const struct spool *spool, uint64_t size, bool with_r
 
     if (spool_room(spool) >= wanted + spool_reserve(spool, with_reserve))
         return true;
-    return with_reserve && spool_room_urgent(spool) >= wanted;
+    return with_reserve &&
+           spool_room_urgent(spool) >= wanted + SPOOL_DONE_OCTETS * spool->stats.messages_live;
 }
 
 static bool spool_has_failed(const struct spool *spool)

@@ -203,7 +203,7 @@ static bool batch_turn_over(struct spool *spool)
 
 void spool_batch_start(struct spool *spool)
 {
-    /* Twice at most: the second segment is empty and takes any record. */
+    /* Twice at most: the second segment is empty and was chosen to take the next record. */
     for (uint32_t i = 0; i < 2 && batch_is_wanted(spool); i++) {
         struct spool_batch **place = spool->flight == NULL ? &spool->flight : &spool->ahead;
         struct spool_segment *segment =

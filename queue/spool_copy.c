@@ -51,12 +51,31 @@ static bool copy_is_needed(const struct spool *spool)
            census->reusable == 0 && census->creatable == 0;
 }
 
-/* Copying pays only when it frees more than it takes. */
+/* In a small segment each record may cost a block, as they travel in small batches. */
+static bool copy_has_room(const struct spool_segment *segment)
+{
+    const struct spool *spool = segment->spool;
+    uint64_t blocks = segment->holds * (uint64_t)SPOOL_BLOCK_SIZE;
+    return segment->live_octets <= spool_room_urgent(spool) ||
+           segment->live_octets + blocks <= spool_room_small(spool);
+}
+
+static bool copy_has_room_for(const struct spool *spool, const struct spool_entry *entry)
+{
+    uint64_t body = spool_entry_body_size(entry);
+    uint64_t records = body + spool_entry_message(spool, entry).payload_size +
+                       (entry->place_count + (uint64_t)2) * SPOOL_BLOCK_SIZE;
+    return spool_room(spool) >= body + 2 * spool->part_size_max ||
+           spool_room_small(spool) >= records;
+}
+
+/* Copying pays only when it frees more than it takes, and when it can be brought to its end: half
+ * a segment copied frees nothing. */
 static bool segment_is_victim(const struct spool_segment *segment)
 {
     return segment->state == SPOOL_SEGMENT_SEALED && segment->entries != NULL &&
            !segment->is_drained && segment->live_octets < segment->size / 4 * 3u &&
-           spool_segment_refers_nothing(segment);
+           copy_has_room(segment) && spool_segment_refers_nothing(segment);
 }
 
 static struct spool_segment *copy_find_victim(const struct spool *spool)
@@ -492,8 +511,7 @@ void spool_copy_advance(struct spool *spool)
     if (copy->victim == NULL)
         return;
     struct spool_entry *entry = copy_find_entry(copy->victim);
-    if (entry == NULL ||
-        spool_room(spool) < spool_entry_body_size(entry) + 2 * spool->part_size_max) {
+    if (entry == NULL || !copy_has_room_for(spool, entry)) {
         copy->victim->is_drained = true;
         copy->victim = NULL;
         return;

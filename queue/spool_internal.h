@@ -9,9 +9,9 @@
 /*
  * What the files of the spool share. spool.c is the way in and tells the whole story; spool_entry.c
  * keeps what is resident of a message, spool_item.c makes records, spool_batch.c writes them,
- * spool_segment.c keeps the segments and spool_place.c what needs them, spool_read.c reads back,
- * spool_copy.c copies survivors forward, spool_scrub.c looks for damage, spool_adopt.c takes
- * recovered segments over.
+ * spool_segment.c keeps the segments, spool_supply.c their number and spool_place.c what needs
+ * them, spool_read.c reads back, spool_copy.c copies survivors forward, spool_scrub.c looks for
+ * damage, spool_adopt.c takes recovered segments over.
  */
 #define SPOOL_SEGMENT_COUNT_MAX 8192u        /* of one spool: adopted and own */
 #define SPOOL_TRANSACTION_MAX   16384u       /* open at a time */
@@ -23,6 +23,7 @@
 #define SPOOL_SPOTS_INLINE      2u
 #define SPOOL_RETRY_MAX         2047u /* deliveries of a message whose PROGRESS is replaced */
 #define SPOOL_RETRY_SIZE_MAX    2047u /* of such a PROGRESS */
+#define SPOOL_DONE_OCTETS       128u  /* on the disk: record and row */
 #define SPOOL_BATCH_SIZE_MAX    (4u << 20)
 #define SPOOL_AHEAD_MIN         (256u << 10) /* pending octets that go ahead (spool_batch.c), or */
 #define SPOOL_AHEAD_PART        256u         /* this part of a segment, if that is less */
@@ -291,9 +292,13 @@ struct spool_scrub {
 struct spool_census { /* of the segments; taken anew when something changed */
     uint32_t ready, preparing, reusable;
     uint32_t foreign; /* ready or reusable, of earlier processes */
+    uint32_t small;   /* ready or reusable, of less than segment_size */
     uint64_t octets;  /* sizes of all files */
+    uint64_t room;    /* for records, in those ready, reusable or being prepared */
     uint32_t creatable;
-    uint32_t creatable_urgent; /* when nothing else is left to write to */
+    uint32_t creatable_urgent; /* when nothing else is left to write to, within */
+    uint64_t creatable_octets;
+    bool is_space_known;
 };
 
 struct spool {
@@ -313,6 +318,8 @@ struct spool {
     struct spool_census census;
     bool is_census_due;
     tick_us create_not_before, space_checked;
+    uint32_t create_size_max; /* what the file system has refused is not asked for at once again */
+    bool is_stuck;            /* told: records wait, and no segment can be made for them */
 
     struct spool_item_list pending;
     uint32_t lazy_count; /* of pending */
@@ -440,7 +447,12 @@ void spool_segment_read_end(struct spool *spool, const struct spool_place *place
 
 /* spool_segment.c */
 enum err spool_segment_create_first(struct spool *spool);
-void spool_segments_maintain(struct spool *spool);
+/** NONE -> CREATING. */
+void spool_segment_create(struct spool *spool, uint32_t size);
+/** Write the header of a new generation. What was here before is forgotten by the next start. */
+void spool_segment_stamp(struct spool_segment *segment);
+/** READY -> REMOVING. */
+void spool_segment_remove(struct spool_segment *segment);
 void spool_segment_completed(struct spool *spool, struct spool_segment *segment, enum err err);
 /** The segment to write to, or NULL when there is none at the moment. */
 struct spool_segment *spool_segment_writable(struct spool *spool);
@@ -454,15 +466,24 @@ void spool_segment_row(struct spool_segment *segment, const struct spool_record 
 uint32_t spool_segment_room(const struct spool_segment *segment, uint32_t rows_more,
                             uint32_t details_more);
 void spool_segments_free(struct spool *spool);
-/** Octets that can still become records. */
-uint64_t spool_room(const struct spool *spool);
-/* As spool_room(), with the segments that may be made when there is no other. */
-uint64_t spool_room_urgent(const struct spool *spool);
-
 /** Take a segment of an earlier process over: SEALED, its generation older than all own ones. */
 struct spool_segment *spool_segment_adopt(struct spool *spool, struct disk_file *file,
                                           const char *name,
                                           const struct spool_segment_header *header);
+
+/* spool_supply.c */
+void spool_segments_maintain(struct spool *spool);
+/** A READY segment that takes the next record, a zeroed one before others; NULL: none. */
+struct spool_segment *spool_segment_find_ready(const struct spool *spool);
+/** Nothing to write to: what waits does so for a segment. */
+bool spool_segments_are_out(const struct spool *spool);
+/** Octets that can still become records. */
+uint64_t spool_room(const struct spool *spool);
+/** As spool_room(), with the segments that may be made when there is no other. */
+uint64_t spool_room_urgent(const struct spool *spool);
+/** In the small segment that is there or can be made because there is no other, besides what DONE
+ * records will need: for what frees whole ones. */
+uint64_t spool_room_small(const struct spool *spool);
 
 /* spool_copy.c */
 void spool_copy_advance(struct spool *spool);

@@ -3,13 +3,14 @@
  * The segments of a spool: made, stamped, zeroed, written, sealed, used again.
  *
  * States                                     Edge done by
- *   NONE -> CREATING                         segment_create()
+ *   NONE -> CREATING                         spool_segment_create()
  *   CREATING -> STAMPING | NONE              spool_segment_completed(): file made | not made
- *   SEALED -> STAMPING                       segment_stamp(): nothing here is needed any more
+ *   CREATING -> REMOVING                     the same: the disk was full, half a file may be there
+ *   SEALED -> STAMPING                       spool_segment_stamp(): nothing here is needed any more
  *   STAMPING -> ZEROING -> READY             header with a new salt is durable; zeros are durable
  *   READY -> ACTIVE                          spool_segment_writable()
  *   ACTIVE -> SEALING -> SEALED              spool_segment_seal(): index is durable
- *   READY -> REMOVING -> NONE                segment_remove(): too many of an earlier process
+ *   READY -> REMOVING -> NONE                spool_segment_remove(): not needed any more
  *   any of these -> RETIRED                  a write or sync failed, or came late
  *
  * Invariants
@@ -27,25 +28,25 @@
  * correct, only slower (its syncs commit the file system's journal), and is left again as soon as a
  * zeroed one is ready.
  *
- * Limits: SPOOL_SEGMENT_COUNT_MAX segments, options.size_max octets. Not here: choosing what is
- * copied forward (spool_copy.c).
+ * Limits: SPOOL_SEGMENT_COUNT_MAX segments, options.size_max octets. Not here: which of them are
+ * made, used again or removed, and when (spool_supply.c); what is copied forward (spool_copy.c).
  */
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "queue/spool_internal.h"
 
 #define SEGMENT_SLICE      (1u << 20) /* octets zeroed at a time */
 #define SEGMENT_ZERO_UNIT  (16u << 10)
 #define SEGMENT_ZERO_SYNC  (4u << 20) /* octets zeroed between syncs */
 #define SEGMENT_NAME_TRIES 8u
-#define SEGMENT_URGENT     4u
 
 #define TO(state) (1u << SPOOL_SEGMENT_##state)
 
 static const uint32_t segment_edges[SPOOL_SEGMENT_STATE_COUNT] = {
     [SPOOL_SEGMENT_NONE] = TO(CREATING) | TO(SEALED),
-    [SPOOL_SEGMENT_CREATING] = TO(STAMPING) | TO(NONE),
+    [SPOOL_SEGMENT_CREATING] = TO(STAMPING) | TO(REMOVING) | TO(NONE),
     [SPOOL_SEGMENT_STAMPING] = TO(ZEROING) | TO(READY) | TO(RETIRED),
     [SPOOL_SEGMENT_ZEROING] = TO(READY) | TO(RETIRED),
     [SPOOL_SEGMENT_READY] = TO(ACTIVE) | TO(REMOVING),
@@ -104,20 +105,19 @@ static uint64_t segment_token(struct spool_segment *segment)
     return (uintptr_t)&segment->io;
 }
 
-static void segment_create(struct spool *spool)
+void spool_segment_create(struct spool *spool, uint32_t size)
 {
     struct spool_segment *segment = segment_new(spool);
     segment_name(spool, segment);
     segment_enter(segment, SPOOL_SEGMENT_CREATING);
-    segment->size = spool->options.segment_size;
+    segment->size = size;
     segment->is_zeroed = segment->is_foreign = false;
     segment_submit(segment);
     disk_submit_create(spool->disk, segment->name, segment->size, &segment->file,
                        segment_token(segment));
 }
 
-/* Write the header of a new generation. What was here before is forgotten by the next start. */
-static void segment_stamp(struct spool_segment *segment)
+void spool_segment_stamp(struct spool_segment *segment)
 {
     struct spool *spool = segment->spool;
     CHECK(segment->holds == 0 && segment->entries == NULL);
@@ -137,6 +137,20 @@ static void segment_stamp(struct spool_segment *segment)
     struct iovec vector = {segment->block, SPOOL_BLOCK_SIZE};
     segment_submit(segment);
     disk_submit_write(spool->disk, segment->file, 0, &vector, 1, true, segment_token(segment));
+}
+
+static void segment_unlink(struct spool_segment *segment)
+{
+    segment_enter(segment, SPOOL_SEGMENT_REMOVING);
+    segment_submit(segment);
+    disk_submit_remove(segment->spool->disk, segment->name, segment_token(segment));
+}
+
+void spool_segment_remove(struct spool_segment *segment)
+{
+    disk_close(segment->spool->disk, segment->file);
+    segment->file = NULL;
+    segment_unlink(segment);
 }
 
 /* The next slice of zeros, or the sync of those before. */
@@ -199,7 +213,7 @@ enum err spool_segment_create_first(struct spool *spool)
     }
     segment->size = spool->options.segment_size;
     segment_enter(segment, SPOOL_SEGMENT_CREATING);
-    segment_stamp(segment);
+    spool_segment_stamp(segment);
     return ERR_OK;
 }
 
@@ -236,12 +250,23 @@ static void segment_created(struct spool_segment *segment, enum err err)
 {
     struct spool *spool = segment->spool;
     if (err == ERR_OK) {
-        segment_stamp(segment);
+        uint64_t twice = 2 * (uint64_t)segment->size;
+        if (spool->create_size_max < twice)
+            spool->create_size_max =
+                twice < spool->options.segment_size ? (uint32_t)twice : spool->options.segment_size;
+        spool_segment_stamp(segment);
         return;
     }
-    segment_enter(segment, SPOOL_SEGMENT_NONE);
     if (err != ERR_DISK_LOCKED)
         spool->create_not_before = spool->now.tick + SPOOL_RETRY_TIME;
+    if (err != ERR_DISK_FULL) {
+        segment_enter(segment, SPOOL_SEGMENT_NONE);
+        return;
+    }
+    /* Other cores may want what is left, too, and its last octets are the file system's. Half a
+     * file would keep it all. */
+    spool->create_size_max = segment->size / 2;
+    segment_unlink(segment);
 }
 
 /* The new generation begins (invariant 2). */
@@ -263,8 +288,7 @@ static void segment_stamped(struct spool_segment *segment)
     segment->ranges_told = 0;
     segment_forget_rows(segment);
     segment->is_drained = segment->is_dirty = false;
-    bool is_urgent = spool->active == NULL && spool->census.ready == 0;
-    if (segment->is_zeroed || is_urgent || segment->is_foreign) {
+    if (segment->is_zeroed || spool_segments_are_out(spool) || segment->is_foreign) {
         segment_enter(segment, SPOOL_SEGMENT_READY);
         return;
     }
@@ -415,25 +439,12 @@ void spool_segment_seal(struct spool *spool)
                       segment_token(segment));
 }
 
-/* A READY segment, a zeroed one before others. */
-static struct spool_segment *segment_find_ready(const struct spool *spool)
-{
-    struct spool_segment *best = NULL;
-    for (uint32_t i = 0; i < spool->segment_count; i++) {
-        struct spool_segment *segment = spool->segments[i];
-        if (segment->state == SPOOL_SEGMENT_READY &&
-            (best == NULL || (segment->is_zeroed && !best->is_zeroed)))
-            best = segment;
-    }
-    return best;
-}
-
 struct spool_segment *spool_segment_writable(struct spool *spool)
 {
     struct spool_segment *active = spool->active;
     if (active != NULL && (active->is_zeroed || active->is_dirty || spool->census.ready == 0))
         return active;
-    struct spool_segment *ready = segment_find_ready(spool);
+    struct spool_segment *ready = spool_segment_find_ready(spool);
     if (ready == NULL || (active != NULL && !ready->is_zeroed))
         return active;
     if (active != NULL)
@@ -443,138 +454,14 @@ struct spool_segment *spool_segment_writable(struct spool *spool)
     CHECK(ready->row_count == 0);
     ready->serial = ++spool->serial;
     spool->active = ready;
+    if (spool->is_stuck)
+        log_line(LOG_WARNING, "event=spool_writable shard=%u segment=%s octets=%u",
+                 spool->options.shard, ready->name, ready->size);
+    spool->is_stuck = false;
     return ready;
 }
 
-/* ---- housekeeping ---- */
-
-/* Segments that fit between `octets` and `octets_max`, as far as the file system has room. */
-static uint32_t segments_fitting(const struct spool *spool, uint64_t octets, uint64_t octets_max,
-                                 uint64_t octets_free)
-{
-    uint64_t room = octets < octets_max ? octets_max - octets : 0;
-    return (uint32_t)((room < octets_free ? room : octets_free) / spool->options.segment_size);
-}
-
-/* When there is no segment at all for what waits, not even by copying, or because more than
- * size_max was adopted, SEGMENT_URGENT more are allowed: only DONE and PROGRESS free space in the
- * end. */
-static void segments_count_creatable(struct spool *spool, struct spool_census *census,
-                                     uint64_t octets_foreign)
-{
-    uint64_t octets_free, octets_total;
-    if (spool->now.tick < spool->create_not_before ||
-        disk_space(spool->disk, &octets_free, &octets_total) != ERR_OK)
-        return;
-    uint64_t most = spool->options.size_max;
-    uint64_t most_urgent = (most > octets_foreign ? most : octets_foreign) +
-                           SEGMENT_URGENT * (uint64_t)spool->options.segment_size;
-    census->creatable = segments_fitting(spool, census->octets, most, octets_free);
-    census->creatable_urgent = segments_fitting(spool, census->octets, most_urgent, octets_free);
-}
-
-static void segments_count(struct spool *spool)
-{
-    struct spool_census census = {0};
-    uint64_t octets_foreign = 0;
-    for (uint32_t i = 0; i < spool->segment_count; i++) {
-        const struct spool_segment *segment = spool->segments[i];
-        census.octets += segment->state == SPOOL_SEGMENT_NONE ? 0 : segment->size;
-        octets_foreign +=
-            segment->is_foreign && segment->state != SPOOL_SEGMENT_NONE ? segment->size : 0;
-        census.ready += segment->state == SPOOL_SEGMENT_READY;
-        bool is_reusable = spool_segment_is_reusable(segment);
-        census.reusable += is_reusable;
-        census.foreign +=
-            segment->is_foreign && (is_reusable || segment->state == SPOOL_SEGMENT_READY);
-        census.preparing +=
-            segment->state == SPOOL_SEGMENT_CREATING || segment->state == SPOOL_SEGMENT_STAMPING ||
-            segment->state == SPOOL_SEGMENT_ZEROING || segment->state == SPOOL_SEGMENT_REMOVING;
-    }
-    segments_count_creatable(spool, &census, octets_foreign);
-    spool->census = census;
-    spool->is_census_due = false;
-    spool->space_checked = spool->now.tick;
-}
-
-/* The oldest segment that may be used anew, of an earlier process only or of any. */
-static struct spool_segment *segment_find_reusable(const struct spool *spool, bool is_foreign_only)
-{
-    struct spool_segment *oldest = NULL;
-    for (uint32_t i = 0; i < spool->segment_count; i++) {
-        struct spool_segment *segment = spool->segments[i];
-        if (spool_segment_is_reusable(segment) && (segment->is_foreign || !is_foreign_only) &&
-            (oldest == NULL || segment->serial < oldest->serial))
-            oldest = segment;
-    }
-    return oldest;
-}
-
-static struct spool_segment *segment_find_surplus(const struct spool *spool)
-{
-    for (uint32_t i = 0; i < spool->segment_count; i++) {
-        if (spool->segments[i]->state == SPOOL_SEGMENT_READY && spool->segments[i]->is_foreign)
-            return spool->segments[i];
-    }
-    return NULL;
-}
-
-static void segment_remove(struct spool_segment *segment)
-{
-    struct spool *spool = segment->spool;
-    segment_enter(segment, SPOOL_SEGMENT_REMOVING);
-    disk_close(spool->disk, segment->file);
-    segment->file = NULL;
-    segment_submit(segment);
-    disk_submit_remove(spool->disk, segment->name, segment_token(segment));
-}
-
-void spool_segments_maintain(struct spool *spool)
-{
-    bool is_time = spool->now.tick >= spool->space_checked + SPOOL_RETRY_TIME;
-    if (is_time || spool->is_census_due)
-        segments_count(spool);
-    for (uint32_t i = 0; is_time && i < spool->segment_count; i++)
-        spool->segments[i]->is_drained = false; /* the copier may try again */
-    const struct spool_census *census = &spool->census;
-    if (census->preparing > 0 || spool->now.tick < spool->retry_at)
-        return;
-    uint32_t wanted = spool->options.segment_spare_min;
-    bool is_urgent = spool->active == NULL && census->ready == 0;
-    bool is_needed = census->ready < wanted || is_urgent;
-    if (spool->is_flushing && !is_urgent)
-        return;
-    if (!is_needed && census->foreign == 0)
-        return;
-    struct spool_segment *reusable = segment_find_reusable(spool, !is_needed);
-    uint32_t creatable =
-        is_urgent && spool->pending.first != NULL ? census->creatable_urgent : census->creatable;
-    struct spool_segment *surplus = census->ready > wanted ? segment_find_surplus(spool) : NULL;
-    if (surplus != NULL)
-        segment_remove(surplus);
-    else if (reusable != NULL)
-        segment_stamp(reusable);
-    else if (is_needed && creatable > 0 && spool->segment_count < SPOOL_SEGMENT_COUNT_MAX / 2)
-        segment_create(spool);
-}
-
-static uint64_t segments_room(const struct spool *spool, uint32_t creatable)
-{
-    uint64_t capacity = spool->options.segment_size - 4 * SPOOL_BLOCK_SIZE;
-    uint64_t room = spool->active == NULL ? 0 : spool_segment_room(spool->active, 64, 0);
-    const struct spool_census *census = &spool->census;
-    return room + capacity * (census->ready + census->preparing + census->reusable + creatable);
-}
-
-uint64_t spool_room(const struct spool *spool)
-{
-    return segments_room(spool, spool->census.creatable);
-}
-
-uint64_t spool_room_urgent(const struct spool *spool)
-{
-    return segments_room(spool, spool->census.creatable_urgent);
-}
+/* ---- the end ---- */
 
 void spool_segments_free(struct spool *spool)
 {

@@ -47,7 +47,6 @@
 #define BUSY_ROUND_FREE   200u   /* rounds in which no time passes */
 #define BUSY_ROUND_MAX    50000u /* rounds in which somebody has work at once */
 #define TURN_TIME         5u
-#define HOLDS_ROOM        8u /* as large a spool: nothing leaves it while all mail is held */
 #define WORLD_WALL        1700000000000000ll
 #define CRASH_SPREAD      TICK_S(40)
 #define PHASE_ONE_MAX     TICK_S(4 * 3600)
@@ -318,8 +317,6 @@ static void world_config(struct sim *sim)
     /* Below what the configuration allows: so that segments fill up and are used again. */
     sim->config->spool.segment_size = SEGMENT_UNIT << draw(sim, 4);
     uint32_t segments = sim->options.has_tight_spool ? 8 : 16 + draw(sim, 40);
-    if (sim->options.has_holds)
-        segments *= HOLDS_ROOM;
     sim->config->spool.reserve = sim->config->spool.segment_size * (segments / 4);
     sim->config->spool.size = cores * (uint64_t)sim->config->spool.segment_size * segments;
 }

@@ -183,8 +183,6 @@ void *qmgr_delivery_owner(const struct qmgr_delivery *delivery);
 
 /** Next line with something due, now PARKED on the caller's account; NULL when there is none. */
 struct qmgr_line *qmgr_line_next(struct qmgr *qmgr, struct tick_now now);
-/** Would there be one? */
-bool qmgr_has_line(const struct qmgr *qmgr);
 struct span qmgr_line_domain(const struct qmgr_line *line);
 struct span qmgr_line_source_pool(const struct qmgr_line *line);
 /** Deliveries of this line that are due. */

@@ -273,15 +273,6 @@ struct qmgr_line *qmgr_line_next(struct qmgr *qmgr, struct tick_now now)
     return NULL;
 }
 
-bool qmgr_has_line(const struct qmgr *qmgr)
-{
-    uint64_t occupied = 0;
-
-    for (uint32_t word = 0; word < COUNT_OF(qmgr->round_occupied); word++)
-        occupied |= qmgr->round_occupied[word];
-    return occupied != 0;
-}
-
 void qmgr_line_return(struct qmgr *qmgr, struct qmgr_line *line, struct tick_now now)
 {
     (void)now;

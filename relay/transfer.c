@@ -298,9 +298,7 @@ tick_us transfer_deadline(const struct transfer *transfer)
         deadline = tick_earlier(deadline, transfer->cancel_scan);
     if (transfer->crowded_until != 0)
         deadline = tick_earlier(deadline, transfer->crowded_until);
-    /* A line that its place gave back behind this turn's lines is looked at in the next turn. */
-    bool has_line = !transfer->is_draining && qmgr_has_line(transfer->qmgr);
-    if (!TAILQ_EMPTY(&transfer->woken) || !TAILQ_EMPTY(&transfer->woken_places) || has_line ||
+    if (!TAILQ_EMPTY(&transfer->woken) || !TAILQ_EMPTY(&transfer->woken_places) ||
         transfer_bounces_are_due(transfer))
         deadline = 0;
     return deadline;

@@ -276,10 +276,10 @@ static int rules_with_arguments(scmp_filter_ctx filter, const struct confine_opt
 
     for (uint32_t i = 0; i < COUNT_OF(families) && error == 0; i++)
         error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
-                                 SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]));
+                                 SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i], 0));
     if (error == 0 && options->has_ports)
         error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
-                                 SCMP_A0(SCMP_CMP_EQ, AF_PACKET));
+                                 SCMP_A0(SCMP_CMP_EQ, AF_PACKET, 0));
     if (error == 0)
         error = rule_add_values(filter, SCMP_SYS(prctl), 0, prctls, COUNT_OF(prctls));
     if (error == 0 && options->has_ports) /* drivers have many of their own */

@@ -349,7 +349,8 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
 
 /* ---- start and end ---- */
 
-static void on_log(void *context, const char *format, va_list arguments)
+__attribute__((format(printf, 2, 0))) static void on_log(void *context, const char *format,
+                                                         va_list arguments)
 {
     char text[256];
 

@@ -54,6 +54,13 @@ class Terminal:
             return all(any(text in line for line in self.screen.display) for text in texts)
         wait_until(look, 10, repr(texts) + ' on\n' + '\n'.join(self.screen.display))
 
+    def lists(self, *names):
+        """The first rows of the table have these names."""
+        def look():
+            self.read()
+            return [(line.split() or [''])[0] for line in self.screen.display[8:8 + len(names)]] == list(names)
+        wait_until(look, 10, repr(names) + ' in this order')
+
     def press(self, keys):
         os.write(self.fd, keys.encode())
 
@@ -88,8 +95,7 @@ dns: {resolvers: ["127.0.0.1:%d"]}
 def first_screen():
     terminal = Terminal()
     terminal.shows('angarium', 'in  ', 'msg/s', 'out ', 'queue', '6 msgs', 'spool', 'BY site', 'far.test', '? help')
-    rows = [line.split()[0] for line in terminal.screen.display[8:11]]
-    assert rows == ['far.test', 'near.test', 'mid.test'], rows
+    terminal.lists('far.test', 'near.test', 'mid.test')
     assert terminal.screen.display[3].rstrip().endswith('held') and terminal.screen.display[7].rstrip().endswith('older')
     assert terminal.screen.display[1].rstrip().endswith('refuse/s') and terminal.screen.display[2].rstrip().endswith('expire/s')
     terminal.press('q')
@@ -104,7 +110,7 @@ def groups():
     terminal.shows('sorted by age')
     terminal.press('s')
     terminal.shows('sorted by name')
-    assert [line.split()[0] for line in terminal.screen.display[8:11]] == ['far.test', 'mid.test', 'near.test']
+    terminal.lists('far.test', 'mid.test', 'near.test')
     for by in ('domain', 'source', 'class', 'sender_domain', 'site'):
         terminal.press('b')
         terminal.shows('BY %s,' % by)

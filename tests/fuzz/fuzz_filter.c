@@ -25,7 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         CHECK(filter.terms == UINT32_MAX && why[0] != '\0' && strlen(why) < sizeof(why));
         return 0;
     }
-    CHECK(filter.terms < QMGR_FILTER_ORDER << 1);
+    CHECK(filter.terms < QMGR_FILTER_USER << 1);
     CHECK(((filter.terms & QMGR_FILTER_STATE) != 0) == (filter.states != 0));
     CHECK(filter.states < QMGR_FILTER_FAILED << 1);
     check_text(&filter.domain, ENVELOPE_DOMAIN_SIZE_MAX);
@@ -35,5 +35,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_text(&filter.sender, ENVELOPE_ADDRESS_SIZE_MAX);
     check_text(&filter.class_name, ENVELOPE_ADDRESS_SIZE_MAX);
     check_text(&filter.recipient, ENVELOPE_ADDRESS_SIZE_MAX);
+    check_text(&filter.user, ENVELOPE_ADDRESS_SIZE_MAX);
     return 0;
 }

@@ -72,7 +72,8 @@ static void route_json(const struct transfer_probe *probe, json_t *found)
     static const char *const ways[] = {[SETTINGS_ROUTE_MX] = "mx",
                                        [SETTINGS_ROUTE_HOSTS] = "hosts",
                                        [SETTINGS_ROUTE_DISCARD] = "discard",
-                                       [SETTINGS_ROUTE_REFUSE] = "refuse"};
+                                       [SETTINGS_ROUTE_REFUSE] = "refuse",
+                                       [SETTINGS_ROUTE_LMTP] = "lmtp"};
     static const char *const levels[] = {[SETTINGS_TLS_NONE] = "none",
                                          [SETTINGS_TLS_MAY] = "may",
                                          [SETTINGS_TLS_ENCRYPT] = "encrypt",

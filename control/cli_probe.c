@@ -13,7 +13,9 @@ static void host_print(const json_t *host, FILE *out)
             cli_shown(host, "name", text));
     for (size_t i = 0; i < json_array_size(addresses); i++)
         fprintf(out, "%s %s", i == 0 ? ":" : ",", json_string_value(json_array_get(addresses, i)));
-    fprintf(out, " port %" PRId64 "%s\n", cli_number(host, NULL, "port"),
+    if (cli_number(host, NULL, "port") > 0) /* a Unix socket has none */
+        fprintf(out, " port %" PRId64, cli_number(host, NULL, "port"));
+    fprintf(out, "%s\n",
             json_is_true(json_object_get(host, "is_dead")) ? ", does not answer: tried last" : "");
 }
 

@@ -83,6 +83,7 @@ struct config_route {
     uint32_t line, tls_line, auth_line;
     struct settings_route settings;
     struct option_list hosts;  /* struct config_host */
+    const char *socket;        /* NULL: none */
     const char *ca;            /* "system" or a file */
     struct settings_auth auth; /* password: by config_complete() */
     const char *password_file;

@@ -94,6 +94,27 @@ static enum err listeners_assemble(struct config *config, struct config_report *
 
 /* ---- routes ---- */
 
+#define SMTP_PORT 25u
+#define LMTP_PORT 24u
+
+/* The one host of a route that names a socket. */
+static void socket_assemble(const struct config_route *route, struct settings_host *hosts)
+{
+    hosts[0] = (struct settings_host){
+        .name = route->socket, .address = settings_socket_address(route->socket), .weight = 1};
+}
+
+static void host_assemble(const struct config_route *route, struct settings_host *host)
+{
+    bool is_lmtp = route->settings.kind == SETTINGS_ROUTE_LMTP;
+
+    if (host->port == 0)
+        host->port = is_lmtp ? LMTP_PORT : SMTP_PORT;
+    /* A host that is a name keeps family NONE and is looked up. */
+    if (flow_address_parse_ip(span_from_text(host->name), &host->address) == ERR_OK)
+        host->address.port = host->port;
+}
+
 static enum err hosts_assemble(struct config *config, struct config_route *route,
                                struct config_report *report)
 {
@@ -105,12 +126,19 @@ static enum err hosts_assemble(struct config *config, struct config_route *route
         return no_memory(report);
     for (uint32_t i = 0; i < route->hosts.count; i++) {
         hosts[i] = items[i].settings;
-        /* A host that is a name keeps family NONE and is looked up. */
-        if (flow_address_parse_ip(span_from_text(hosts[i].name), &hosts[i].address) == ERR_OK)
-            hosts[i].address.port = hosts[i].port;
+        host_assemble(route, &hosts[i]);
+        //= rfc2033#section-5
+        //# The LMTP protocol MUST NOT be used on TCP port 25.
+        if (route->settings.kind == SETTINGS_ROUTE_LMTP && hosts[i].port == SMTP_PORT)
+            config_complain(report, items[i].line, "routes[].hosts[].port",
+                            "25 is the port of SMTP: LMTP is never spoken there");
     }
     route->settings.hosts = hosts;
     route->settings.host_count = route->hosts.count;
+    if (route->socket != NULL && route->hosts.count == 0) {
+        socket_assemble(route, hosts);
+        route->settings.host_count = 1;
+    }
     return ERR_OK;
 }
 
@@ -122,12 +150,36 @@ static void route_kind_check(struct config_route *route, struct config_report *r
         settings->kind = route->hosts.count > 0 ? SETTINGS_ROUTE_HOSTS : SETTINGS_ROUTE_MX;
     if (settings->kind == SETTINGS_ROUTE_HOSTS && route->hosts.count == 0)
         config_complain(report, route->line, "routes[].hosts", "must be given for `via: hosts`");
-    if (settings->kind != SETTINGS_ROUTE_HOSTS && route->hosts.count > 0)
-        config_complain(report, route->line, "routes[].via", "`hosts` needs `via: hosts`");
+    if (settings->kind != SETTINGS_ROUTE_HOSTS && settings->kind != SETTINGS_ROUTE_LMTP &&
+        route->hosts.count > 0)
+        config_complain(report, route->line, "routes[].via",
+                        "`hosts` needs `via: hosts` or `via: lmtp`");
     if (settings->kind != SETTINGS_ROUTE_REFUSE && settings->refuse_text != NULL)
         config_complain(report, route->line, "routes[].text", "is only for `via: refuse`");
     if (settings->kind == SETTINGS_ROUTE_REFUSE && settings->refuse_text == NULL)
         settings->refuse_text = REFUSE_TEXT_DEFAULT;
+}
+
+static void lmtp_check(struct config_route *route, struct config_report *report)
+{
+    struct settings_route *settings = &route->settings;
+
+    if (settings->kind != SETTINGS_ROUTE_LMTP) {
+        if (route->socket != NULL)
+            config_complain(report, route->line, "routes[].socket", "is only for `via: lmtp`");
+        return;
+    }
+    if ((route->socket == NULL) == (route->hosts.count == 0))
+        config_complain(report, route->line, "routes[].via",
+                        "`lmtp` needs either `hosts` or `socket`");
+    if (route->socket == NULL)
+        return;
+    if (route->socket[0] != '/')
+        config_complain(report, route->line, "routes[].socket", "must be an absolute path");
+    if (settings->tls >= SETTINGS_TLS_ENCRYPT)
+        config_complain(report, route->tls_line, "routes[].tls.level",
+                        "there is no TLS on a Unix socket");
+    settings->tls = SETTINGS_TLS_NONE;
 }
 
 static void route_check(struct config_route *route, struct config_report *report)
@@ -135,6 +187,7 @@ static void route_check(struct config_route *route, struct config_report *report
     struct settings_route *settings = &route->settings;
 
     route_kind_check(route, report);
+    lmtp_check(route, report);
     if (route->auth_line > 0 && settings->tls < SETTINGS_TLS_ENCRYPT)
         config_complain(report, route->auth_line, "routes[].auth",
                         "needs `tls: {level: encrypt}` or verify: the password would travel in the "

@@ -115,8 +115,10 @@ uint64_t client_key(const struct client_request *request)
     const struct settings_route *route = request->route;
     uint8_t level = (uint8_t)route->tls;
     uint64_t sum = digest(FNV_OFFSET, &level, 1);
+    bool is_lmtp = route->kind == SETTINGS_ROUTE_LMTP;
 
     sum = digest(sum, &route->tls_client, sizeof(route->tls_client));
+    sum = digest(sum, &is_lmtp, sizeof(is_lmtp));
     sum = digest_text(sum, request->source->name);
     sum = digest_text(sum, route->tls_name);
     sum = digest_text(sum, route->auth == NULL ? NULL : route->auth->user);

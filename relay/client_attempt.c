@@ -131,6 +131,8 @@ static void results_forget_rest(struct client_attempt *attempt)
 
 bool client_attempt_has_family(const struct client_attempt *attempt, enum flow_family family)
 {
+    if (!settings_route_has_source(attempt->request.route))
+        return true;
     return (attempt->request.families_avoided & 1u << family) == 0 &&
            settings_source_has_family(attempt->request.source, family);
 }
@@ -242,6 +244,12 @@ static bool route_is_plain(const struct settings_route *route)
     return route->tls < SETTINGS_TLS_ENCRYPT && route->auth == NULL;
 }
 
+/* RFC 2033 section 4.1: LMTP has no HELO. */
+static bool route_may_say_helo(const struct settings_route *route)
+{
+    return route_is_plain(route) && route->kind != SETTINGS_ROUTE_LMTP;
+}
+
 /* What to leave out after a dialogue that made no sense; 0: nothing is left to leave out. */
 static uint32_t extension_to_avoid(const struct client_connection *connection,
                                    const struct smtpc_failure *failure)
@@ -254,7 +262,7 @@ static uint32_t extension_to_avoid(const struct client_connection *connection,
         avoid |= extensions & SMTPC_CHUNKING;
     if (attempt->request.is_alone)
         avoid &= ~(uint32_t)SMTPC_PIPELINING;
-    if (avoid == 0 && extensions != 0 && route_is_plain(attempt->request.route))
+    if (avoid == 0 && extensions != 0 && route_may_say_helo(attempt->request.route))
         avoid = SMTPC_ESMTP;
     return avoid;
 }
@@ -306,7 +314,7 @@ static enum client_next next_after_failure(struct client *client,
     if (failure->stage == SMTP_STAGE_EHLO && failure->code == 0 &&
         stream_get_state(&connection->stream) != STREAM_OPEN &&
         connection->smtpc.options.avoid == 0 && !attempt->has_fallen_back &&
-        route_is_plain(attempt->request.route)) {
+        route_may_say_helo(attempt->request.route)) {
         attempt->has_fallen_back = true;
         attempt->avoid |= SMTPC_ESMTP;
         return CLIENT_NEXT_SAME;

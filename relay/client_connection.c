@@ -94,11 +94,14 @@ enum err client_connection_dial(struct client *client, struct client_connection 
 
     if (client->now + attempt->settings->client.connect_timeout < deadline)
         deadline = client->now + attempt->settings->client.connect_timeout;
-    connection->source = settings_source_address(attempt->request.source, peer->family);
+    connection->source = (struct flow_address){0};
+    if (settings_route_has_source(attempt->request.route))
+        connection->source = settings_source_address(attempt->request.source, peer->family);
     enum err err = flow_connect(client->options.plane,
                                 &(struct flow_connect_options){
                                     .remote = *peer,
                                     .source = connection->source,
+                                    .unix_path = connection->host,
                                     .deadline = deadline,
                                     .receive_limit = CLIENT_RECEIVE_LIMIT,
                                     .send_limit = CLIENT_SEND_LIMIT,
@@ -148,6 +151,7 @@ void client_connection_connected(struct client *client, struct client_connection
                                        .tls = route->tls,
                                        .has_tls = tls_context_of(connection) != NULL,
                                        .use_bdat = settings_of(client, connection)->use_bdat,
+                                       .is_lmtp = route->kind == SETTINGS_ROUTE_LMTP,
                                        .eight_bit = settings_of(client, connection)->eight_bit,
                                        .auth = route->auth,
                                        .avoid = connection->attempt.avoid,

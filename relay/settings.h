@@ -37,7 +37,8 @@ enum settings_route_kind {
     SETTINGS_ROUTE_MX,
     SETTINGS_ROUTE_HOSTS,
     SETTINGS_ROUTE_DISCARD,
-    SETTINGS_ROUTE_REFUSE
+    SETTINGS_ROUTE_REFUSE,
+    SETTINGS_ROUTE_LMTP /* to mailbox servers: `hosts`, of which a path is a Unix socket */
 };
 
 enum settings_dkim_by { SETTINGS_DKIM_BY_FROM, SETTINGS_DKIM_BY_SENDER };
@@ -84,8 +85,8 @@ struct settings_listener {
 };
 
 struct settings_host {           /* of a route with a list of hosts */
-    const char *name;            /* host name or address literal text */
-    struct flow_address address; /* family NONE: `name` is looked up */
+    const char *name;            /* host name, address literal text, or path of a socket */
+    struct flow_address address; /* family NONE: `name` is looked up; UNIX: it is a path */
     uint16_t port, weight;
 };
 
@@ -263,6 +264,8 @@ struct settings {
  * Never NULL. */
 const struct settings_route *settings_route_find(const struct settings *settings,
                                                  struct span domain);
+/** The address that stands for a Unix socket: two sockets have two. */
+struct flow_address settings_socket_address(const char *path);
 /** Index over the routes' patterns: heap, the snapshot's owner frees it. */
 uint32_t *settings_route_table_new(const struct settings *settings, uint32_t *ret_size);
 /** What is allowed to a domain with these mail exchangers: by the first provider that all of them
@@ -292,6 +295,9 @@ uint32_t settings_warmup_limit(const struct settings_source *source, wall_us now
 wall_us settings_warmup_next(const struct settings *settings, wall_us now);
 /** May hosts with addresses of this family be reached from it? */
 bool settings_source_has_family(const struct settings_source *source, enum flow_family family);
+/** Do hosts of this route see which source mail leaves from? Mailbox servers do not: they are ours.
+ */
+bool settings_route_has_source(const struct settings_route *route);
 /** What to connect from, to such a host; family NONE: any. */
 struct flow_address settings_source_address(const struct settings_source *source,
                                             enum flow_family family);

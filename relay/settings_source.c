@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Look-ups among sources and pools: both are few, and searched from end to end. */
+/* Look-ups among sources and pools: both are few, and searched from end to end. And what a route to
+ * mailbox servers has to do with them: nothing. */
 #include "relay/settings.h"
 
 const struct settings_pool *settings_pool_find(const struct settings *settings, struct span name)
@@ -105,6 +106,22 @@ struct flow_address settings_source_address(const struct settings_source *source
                                             enum flow_family family)
 {
     return family == FLOW_FAMILY_IP6 ? source->ip6 : source->ip4;
+}
+
+struct flow_address settings_socket_address(const char *path)
+{
+    struct flow_address address = {.family = FLOW_FAMILY_UNIX};
+    uint64_t sum = 0xcbf29ce484222325u; /* FNV-1a: nobody but the operator chooses paths */
+
+    for (const char *at = path; *at != '\0'; at++)
+        sum = (sum ^ (uint8_t)*at) * 0x100000001b3u;
+    memcpy(address.ip, &sum, sizeof(sum));
+    return address;
+}
+
+bool settings_route_has_source(const struct settings_route *route)
+{
+    return route->kind != SETTINGS_ROUTE_LMTP;
 }
 
 bool settings_source_has_family(const struct settings_source *source, enum flow_family family)

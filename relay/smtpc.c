@@ -21,7 +21,9 @@
  *      recipient accepted.
  *   4. Credentials leave under TLS only. STARTTLS replies end in a handshake or in FAILED; the
  *      extensions offered in the clear are forgotten with it.
- *   5. In doubt is exactly: the driver said smtpc_body_done() and no complete reply came.
+ *   5. In doubt is exactly: the driver said smtpc_body_done() and no complete reply came. By LMTP
+ *      there is a reply for each recipient that was accepted, in their order (RFC 2033
+ * section 4.2): those that came count, whatever becomes of the others.
  *
  * Limits: those of smtp_reply.h; SMTPC_ADDRESS_MAX octets of an address.
  * Not here: sockets, deadlines, hosts (client_*.c); who is to blame (judge.c).
@@ -62,7 +64,8 @@ void smtpc_enter(struct smtpc *session, enum smtpc_state next)
     if (next == SMTPC_STATE_BODY) {
         CHECK(session->transaction.accepted_count > 0);
         CHECK(session->replies_due == 0);
-        session->replies_due = 1; /* the reply to the end of the body, or an early refusal */
+        /* Those to the end of the body, or an early refusal. */
+        session->replies_due = session->options.is_lmtp ? session->transaction.accepted_count : 1;
         session->is_command_due = session->transaction.is_bdat;
     }
 }
@@ -158,7 +161,7 @@ enum smtpc_event smtpc_fail_text(struct smtpc *session, enum smtp_scope scope, c
 }
 
 /* The dialogue makes no sense any more. The fate of a body whose end was sent is unknown then. */
-static enum smtpc_event smtpc_fail_dialogue(struct smtpc *session, const char *text)
+enum smtpc_event smtpc_fail_dialogue(struct smtpc *session, const char *text)
 {
     bool is_in_doubt = session->state == SMTPC_STATE_END;
 

@@ -40,7 +40,7 @@ enum smtpc_extension {
     X(READY)     /* no transaction; nothing is due from the server */                              \
     X(ENVELOPE)  /* MAIL, RCPT, DATA on their way or being answered */                             \
     X(BODY)      /* the driver sends the body */                                                   \
-    X(END)       /* the end of the body is with the flow, its reply is not in */                   \
+    X(END)       /* the end of the body is with the flow, its replies are not all in */            \
     X(RSET)      /* RSET to be sent or answered */                                                 \
     X(QUIT)      /* QUIT to be sent, then nothing the server says matters */                       \
     X(FAILED)    /* of no more use */
@@ -66,6 +66,7 @@ struct smtpc_options {
     enum settings_tls_level tls;
     bool has_tls; /* the driver has a TLS context */
     bool use_bdat;
+    bool is_lmtp; /* RFC 2033: LHLO, and a reply for each recipient behind the end of the body */
     enum settings_eight_bit eight_bit;
     const struct settings_auth *auth; /* NULL: none; used under TLS only */
     uint32_t avoid;                   /* enum smtpc_extension: not to be used even where offered */
@@ -90,6 +91,8 @@ struct smtpc_transaction {
     bool is_bdat, is_pipelined, is_mail_refused;
     uint32_t sent, answered; /* commands: MAIL is 0, RCPTs 1 to n, DATA n + 1 */
     uint32_t accepted_count;
+    uint32_t end_index; /* LMTP: of the first recipient whose reply to the end is not in */
+    bool is_end_refused;
 };
 
 struct smtpc_failure {
@@ -99,7 +102,7 @@ struct smtpc_failure {
     uint8_t enhanced[3];
     struct span text; /* printable; the server's or static */
     bool is_broken;   /* nothing more may be sent: lost, or the dialogue makes no sense */
-    bool is_in_doubt; /* the end of the body was sent and not answered */
+    bool is_in_doubt; /* the end of the body was sent and not answered; LMTP: not for all */
 };
 
 struct smtpc {
@@ -126,8 +129,8 @@ void smtpc_init(struct smtpc *session, const struct smtpc_options *options);
 /**
  * Consume octets of the server up to the next event.
  *
- * Spec:   RFC 5321, RFC 2920 (pipelining), RFC 3030 (BDAT), RFC 1870, 3461, 6152, 6531, 3207,
- * 4954.
+ * Spec:   RFC 5321, RFC 2033 (LMTP), RFC 2920 (pipelining), RFC 3030 (BDAT), RFC 1870, 3461,
+ *         6152, 6531, 3207, 4954.
  * Cost:   no allocation but texts of refusals from the transaction's arena.
  * Errors: SMTPC_FAILED, `failure` filled in, for everything the server does wrong.
  */

@@ -84,7 +84,11 @@ void smtpc_ehlo_line(struct smtpc *session)
 
 void smtpc_hello_write(struct smtpc *session, struct smtpc_writer *writer)
 {
-    smtpc_put_text(writer, session->state == SMTPC_STATE_EHLO ? "EHLO " : "HELO ");
+    const char *verb = session->state == SMTPC_STATE_EHLO ? "EHLO " : "HELO ";
+
+    //= rfc2033#section-4.1
+    //# The HELO and EHLO commands of SMTP are replaced by the LHLO command.
+    smtpc_put_text(writer, session->options.is_lmtp ? "LHLO " : verb);
     smtpc_put_text(writer, session->options.hello_name);
     smtpc_put_text(writer, "\r\n");
 }
@@ -146,7 +150,7 @@ enum smtpc_event smtpc_on_ehlo(struct smtpc *session)
     //= rfc5321#section-4.1.4
     //# If the EHLO command is not acceptable to the SMTP server, 501, 500, 502, or 550 failure
     //# replies MUST be returned as appropriate.
-    if (reply->code >= 500 && reply->code != 521 && !session->is_tls) {
+    if (reply->code >= 500 && reply->code != 521 && !session->is_tls && !session->options.is_lmtp) {
         smtpc_enter(session, SMTPC_STATE_HELO);
         return SMTPC_MORE;
     }

@@ -24,6 +24,8 @@ void smtpc_enter(struct smtpc *session, enum smtpc_state next);
 enum smtpc_event smtpc_fail_reply(struct smtpc *session, enum smtp_scope scope);
 /* We end it, for a reason of ours: static text with an enhanced code in front ("4.7.0 ..."). */
 enum smtpc_event smtpc_fail_text(struct smtpc *session, enum smtp_scope scope, const char *text);
+/* The dialogue makes no sense any more: likewise. */
+enum smtpc_event smtpc_fail_dialogue(struct smtpc *session, const char *text);
 
 /* Replies, one handler per state that awaits some. */
 enum smtpc_event smtpc_on_greeting(struct smtpc *session);

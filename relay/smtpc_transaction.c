@@ -16,6 +16,11 @@
  *   5. What the message needs and the server does not offer fails here, without a command, and for
  *      good; not when it was we who said HELO to avoid EHLO.
  *
+ *   6. By LMTP every accepted recipient has a reply to the end of the body, and is settled by it,
+ *      whatever it says about the server: 421 to one of them says nothing of those that were
+ *      delivered before. Only what no LMTP server says there (3xx, 5xx about commands) ends the
+ *      dialogue, with the rest in doubt.
+ *
  * Not here: dot-stuffing and the end of data (client_body.c).
  */
 #include "relay/smtpc_internal.h"
@@ -201,6 +206,8 @@ enum smtpc_event smtpc_begin(struct smtpc *session, const struct smtpc_transacti
     session->transaction.is_mail_refused = false;
     session->transaction.sent = session->transaction.answered = 0;
     session->transaction.accepted_count = 0;
+    session->transaction.end_index = 0;
+    session->transaction.is_end_refused = false;
     for (uint32_t i = 0; i < transaction->recipient_count; i++)
         CHECK(transaction->recipients[i].result->state == RECIPIENT_DUE);
 
@@ -410,6 +417,9 @@ enum smtpc_event smtpc_on_body(struct smtpc *session)
 {
     struct judge_verdict verdict = judge_reply(SMTP_STAGE_BODY, &session->parser.reply);
 
+    /* By LMTP it may be about the first recipient alone, with the others' still to come. */
+    if (session->options.is_lmtp)
+        return smtpc_fail_dialogue(session, "4.5.0 the server refused before the message ended");
     if (ends_connection(verdict))
         return smtpc_fail_reply(session, verdict.scope);
     /* An honest refusal, only early. The rest of the body is not sent, so nothing can follow on
@@ -430,14 +440,49 @@ void smtpc_body_done(struct smtpc *session)
     smtpc_enter(session, SMTPC_STATE_END);
 }
 
+static struct smtpc_outcome smtpc_delivered(struct smtpc *session)
+{
+    struct smtpc_outcome outcome =
+        smtpc_outcome_of_reply(session, SMTP_SCOPE_MESSAGE, RECIPIENT_DELIVERED);
+
+    outcome.is_dsn_passed_on = (session->extensions & SMTPC_DSN) != 0;
+    return outcome;
+}
+
+/* RFC 2033 section 4.2: replies come in the order of the RCPT commands that succeeded. */
+static enum smtpc_event smtpc_on_end_of_one(struct smtpc *session)
+{
+    struct smtpc_transaction *transaction = &session->transaction;
+    struct judge_verdict verdict = judge_reply(SMTP_STAGE_END, &session->parser.reply);
+    struct smtpc_outcome outcome;
+
+    if (is_positive(session))
+        outcome = smtpc_delivered(session);
+    else if (verdict.scope == SMTP_SCOPE_PROTOCOL)
+        return smtpc_fail_dialogue(session, "4.5.0 the server's reply to the message is not LMTP");
+    else
+        outcome = smtpc_outcome_of_reply(session, SMTP_SCOPE_RECIPIENT, smtpc_state_of(verdict));
+    while (!transaction->recipients[transaction->end_index].is_accepted) {
+        transaction->end_index++;
+        CHECK(transaction->end_index < transaction->recipient_count);
+    }
+    smtpc_result_set(&transaction->recipients[transaction->end_index++], &outcome);
+    transaction->is_end_refused |= outcome.state != RECIPIENT_DELIVERED;
+    if (session->replies_due > 0)
+        return SMTPC_MORE;
+    return smtpc_finish(session, transaction->is_bdat && transaction->is_end_refused
+                                     ? SMTPC_STATE_RSET
+                                     : SMTPC_STATE_READY);
+}
+
 enum smtpc_event smtpc_on_end(struct smtpc *session)
 {
     bool is_bdat = session->transaction.is_bdat;
 
+    if (session->options.is_lmtp)
+        return smtpc_on_end_of_one(session);
     if (is_positive(session)) {
-        struct smtpc_outcome outcome =
-            smtpc_outcome_of_reply(session, SMTP_SCOPE_MESSAGE, RECIPIENT_DELIVERED);
-        outcome.is_dsn_passed_on = (session->extensions & SMTPC_DSN) != 0;
+        struct smtpc_outcome outcome = smtpc_delivered(session);
         smtpc_results_set_accepted(session, &outcome);
         return smtpc_finish(session, SMTPC_STATE_READY);
     }

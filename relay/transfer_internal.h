@@ -176,6 +176,7 @@ struct transfer_place {
     struct transfer_place *hash_next;
     TAILQ_ENTRY(transfer_place) woken_link;
     bool is_woken, is_guest;
+    bool is_local; /* mailbox servers, which do not see the source: how it fares is all the same */
     uint64_t key, base; /* base: of the site, whatever the source and the pool */
     const struct settings
         *settings;   /* followed only while they are the present ones, or for jobs */

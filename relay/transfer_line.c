@@ -259,6 +259,7 @@ static void transfer_line_resolve(struct transfer *transfer, struct transfer_lin
                 RECIPIENT_FAILED, 550, {5, 7, 1}, line->route->refuse_text, true, 0});
         return;
     case SETTINGS_ROUTE_HOSTS:
+    case SETTINGS_ROUTE_LMTP:
         err =
             transfer_route_resolve(transfer, line->route, (uint64_t)(uintptr_t)line, &line->answer);
         break;

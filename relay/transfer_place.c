@@ -92,6 +92,7 @@ static void place_limit(struct transfer *transfer, struct transfer_place *place,
                         const struct settings_site_limits *limits)
 {
     place->route = route;
+    place->is_local = !settings_route_has_source(route);
     place->limits = *limits;
     for (uint32_t i = 0; i < place->member_count; i++) {
         if (place->members[i].site != NULL)
@@ -245,16 +246,26 @@ uint32_t transfer_place_waiting(const struct transfer_place *place)
 
 /* ---- who may take it ---- */
 
+static bool member_source_is_open(const struct transfer *transfer,
+                                  const struct transfer_member *member)
+{
+    tick_us now = transfer->now.tick;
+
+    if (member->place->is_local)
+        return true;
+    if (source_may_use(transfer->sources, member->number, now) == SOURCE_USE_NO ||
+        settings_warmup_limit(member->source, transfer->now.wall) == 0)
+        return false;
+    return member->place->is_guest || /* its owner has asked */
+           source_may_try_at(transfer->sources, member->number, member->place->base, now);
+}
+
 /* A site that pauses is asked to wake us; one that is suspended loses what is kept. */
 static bool member_is_open(struct transfer *transfer, const struct transfer_member *member)
 {
     tick_us now = transfer->now.tick;
 
-    if (source_may_use(transfer->sources, member->number, now) == SOURCE_USE_NO ||
-        settings_warmup_limit(member->source, transfer->now.wall) == 0)
-        return false;
-    if (!member->place->is_guest && /* its owner has asked */
-        !source_may_try_at(transfer->sources, member->number, member->place->base, now))
+    if (!member_source_is_open(transfer, member))
         return false;
     if (member->site == NULL || site_paused_until(member->site->site) <= now)
         return true;
@@ -297,7 +308,7 @@ static uint64_t place_reaching_members(const struct transfer_place *place,
     uint64_t mask = 0;
 
     for (uint32_t i = 0; i < place->member_count; i++) {
-        if (source_reaches(place->members[i].source, answer, 0))
+        if (place->is_local || source_reaches(place->members[i].source, answer, 0))
             mask |= 1ull << i;
     }
     return mask;
@@ -311,6 +322,8 @@ static uint64_t place_fit_members(const struct transfer *transfer,
 {
     uint64_t fit = 0, refused = 0;
 
+    if (place->is_local)
+        return open;
     for (uint32_t i = 0; i < place->member_count; i++) {
         uint32_t number = place->members[i].number;
         uint32_t resting = source_families_resting(transfer->sources, number, transfer->now.tick);
@@ -327,7 +340,7 @@ static uint64_t place_fit_members(const struct transfer *transfer,
 
 static bool member_makes_wait(const struct transfer *transfer, const struct transfer_member *member)
 {
-    return member->source->warmup.overflow == SETTINGS_OVERFLOW_WAIT &&
+    return !member->place->is_local && member->source->warmup.overflow == SETTINGS_OVERFLOW_WAIT &&
            settings_warmup_limit(member->source, transfer->now.wall) != SETTINGS_WARM;
 }
 

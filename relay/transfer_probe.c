@@ -16,7 +16,8 @@ static enum err probe_resolve(struct transfer *transfer, struct transfer_probe *
     if (probe->is_host_only)
         return mx_lookup_host(transfer->options.dns, policy, probe->domain, policy->port, user,
                               transfer->now, &probe->answer);
-    if (!probe->is_dns_only && probe->route->kind == SETTINGS_ROUTE_HOSTS)
+    if (!probe->is_dns_only &&
+        (probe->route->kind == SETTINGS_ROUTE_HOSTS || probe->route->kind == SETTINGS_ROUTE_LMTP))
         return transfer_route_resolve(transfer, probe->route, user, &probe->answer);
     if (probe->is_dns_only || probe->route->kind == SETTINGS_ROUTE_MX)
         return mx_lookup(transfer->options.dns, policy, probe->domain, user, transfer->now,

@@ -5,7 +5,8 @@
  *
  * Invariants
  *   1. A member of a place of earlier settings tells nothing: its number may be another source's.
- *   2. News go to each shard in pieces, in a row; the last piece makes them whole.
+ *   2. Nor does a place of mailbox servers: they do not see where mail leaves from.
+ *   3. News go to each shard in pieces, in a row; the last piece makes them whole.
  */
 #include "relay/transfer_internal.h"
 
@@ -58,9 +59,9 @@ static void source_changed(struct transfer *transfer, uint32_t number, enum sour
 
 /* ---- attempts ---- */
 
-static bool is_present(const struct transfer *transfer, const struct transfer_job *job)
+static bool is_told_of(const struct transfer *transfer, const struct transfer_job *job)
 {
-    return job->member->place->serial == transfer->settings->serial;
+    return !job->place->is_local && job->member->place->serial == transfer->settings->serial;
 }
 
 static struct source_attempt attempt_of(const struct transfer *transfer,
@@ -82,6 +83,8 @@ void transfer_source_begin(struct transfer *transfer, const struct transfer_job 
 {
     uint32_t bits = 0;
 
+    if (job->place->is_local)
+        return;
     for (uint32_t i = 0; is_new && i < job->answer.host_count; i++) {
         const struct mx_host *host = &job->answer.hosts[i];
         for (uint32_t j = 0; j < host->address_count; j++)
@@ -110,7 +113,7 @@ static void family_judge(struct transfer *transfer, const struct transfer_job *j
 void transfer_source_judge(struct transfer *transfer, const struct transfer_job *job,
                            const struct client_result *result)
 {
-    if (!is_present(transfer, job))
+    if (!is_told_of(transfer, job))
         return;
     /* What connected first: it is what shows that the network lives. */
     for (uint32_t i = 0; i < COUNT_OF(families); i++) {
@@ -131,7 +134,7 @@ void transfer_source_judge(struct transfer *transfer, const struct transfer_job 
 void transfer_source_refused(struct transfer *transfer, const struct transfer_job *job,
                              const struct flow_address *host, struct span text)
 {
-    if (!is_present(transfer, job))
+    if (!is_told_of(transfer, job))
         return;
     struct source_attempt attempt = attempt_of(transfer, job, host);
     source_changed(transfer, attempt.number, SOURCE_WHOLE,

@@ -5,7 +5,8 @@
  * an unanswered end of data. Whole input also goes through the judge, as replies at any stage.
  *
  * First octet: what the session is like (bits: lock-step, BDAT, TLS, AUTH, 8-bit message; two bits:
- * recipients). Second: how many octets the network gives at a time. The rest: the server.
+ * recipients; the last: LMTP). Second: how many octets the network gives at a time. The rest: the
+ * server.
  */
 #include "relay/judge.h"
 #include "relay/smtpc.h"
@@ -15,7 +16,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define RECIPIENTS_MAX   4u
 #define TRANSACTIONS_MAX 3u
 
-enum setup { LOCK_STEP = 1, BDAT = 2, TLS = 4, AUTH = 8, EIGHT_BIT = 16, RECIPIENTS_SHIFT = 5 };
+enum setup {
+    LOCK_STEP = 1,
+    BDAT = 2,
+    TLS = 4,
+    AUTH = 8,
+    EIGHT_BIT = 16,
+    RECIPIENTS_SHIFT = 5,
+    LMTP = 128
+};
 
 struct world {
     struct smtpc session;
@@ -162,6 +171,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                    .tls = (setup & TLS) != 0 ? SETTINGS_TLS_MAY : SETTINGS_TLS_NONE,
                                    .has_tls = true,
                                    .use_bdat = (setup & BDAT) != 0,
+                                   .is_lmtp = (setup & LMTP) != 0,
                                    .auth = (setup & AUTH) != 0 ? &auth : NULL,
                                });
     struct span input = span_of(data + 2, (uint32_t)size - 2);

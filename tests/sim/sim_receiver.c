@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Receivers: next hops of different moods. What they answer 250 at the end of data goes into the
- * ledger as delivered.
+ * ledger as delivered. Mailbox servers among them speak LMTP: there the mood is asked for each
+ * recipient (RFC 2033 section 4.2).
  *
  * Before each reply the mood is asked: accept, 4xx, 5xx, hang up, fall silent for ever, or answer
  * late. Replies wait on a queue with their time and leave in order. After a 250 to the end of data
@@ -59,6 +60,7 @@ struct receiver_count { /* of one source */
 
 struct receiver {
     struct flow listener;
+    bool is_lmtp;
     struct receiver_mood mood;
     struct receiver_count counts[SIM_SOURCE_COUNT + 1];
     tick_us quiet_from, quiet_until; /* its site is suspended, or all mail is held */
@@ -225,30 +227,39 @@ static void connection_reset(struct connection *connection)
     connection->content.size = 0;
 }
 
-static void connection_delivered(struct receivers *receivers, struct connection *connection)
+static bool is_lmtp(const struct receivers *receivers, const struct connection *connection)
+{
+    return receivers->receivers[connection->receiver].is_lmtp;
+}
+
+/* To `count` recipients from `first` on. */
+static void connection_delivered(struct receivers *receivers, struct connection *connection,
+                                 uint32_t first, uint32_t count)
 {
     bool is_dropping = chance(receivers, mood_of(receivers, connection)->drop_after_reply);
 
-    ledger_on_delivery(receivers->ledger, connection->sender, connection->recipients,
-                       connection->has_notify, connection->recipient_count, &connection->content);
-    for (uint32_t i = 0;
-         i < connection->recipient_count && connection->confirmable_count < DELIVERY_MAX; i++)
+    ledger_on_delivery(receivers->ledger, connection->sender, connection->recipients + first,
+                       connection->has_notify + first, count, &connection->content);
+    for (uint32_t i = first; i < first + count && connection->confirmable_count < DELIVERY_MAX; i++)
         memcpy(connection->confirmable[connection->confirmable_count++], connection->recipients[i],
                sizeof(connection->recipients[i]));
     connection->delivered_at = net_sim_now(receivers->net);
-    connection_reset(connection);
     reply_queue(receivers, connection, "250 2.0.0 taken\r\n", is_dropping);
 }
 
 /* The content is complete. False: the connection is over. */
 static bool connection_end_of_data(struct receivers *receivers, struct connection *connection)
 {
-    enum verdict verdict = receiver_judge(receivers, connection, RECEIVER_END);
+    uint32_t count = connection->recipient_count;
+    uint32_t step = is_lmtp(receivers, connection) ? 1 : count;
 
-    if (verdict == VERDICT_GONE)
-        return false;
-    if (verdict == VERDICT_ACCEPT)
-        connection_delivered(receivers, connection);
+    for (uint32_t first = 0; first < count; first += step) {
+        enum verdict verdict = receiver_judge(receivers, connection, RECEIVER_END);
+        if (verdict == VERDICT_GONE)
+            return false;
+        if (verdict == VERDICT_ACCEPT)
+            connection_delivered(receivers, connection, first, step);
+    }
     connection_reset(connection);
     return true;
 }
@@ -388,7 +399,8 @@ static void connection_on_line(struct receivers *receivers, struct connection *c
     ledger_trace(receivers->ledger, "receiver %u: < %s", connection->receiver, line);
     if (is_verb(line, "QUIT") || now > connection->delivered_at + CONFIRM_TIME)
         connection_confirm(receivers, connection);
-    if (is_verb(line, "EHLO") || is_verb(line, "HELO")) {
+    if (is_lmtp(receivers, connection) ? is_verb(line, "LHLO")
+                                       : is_verb(line, "EHLO") || is_verb(line, "HELO")) {
         check_name(receivers, connection, line);
         on_hello(receivers, connection);
     } else if (is_verb(line, "MAIL")) {
@@ -605,6 +617,7 @@ void receivers_listen(struct receivers *receivers, const struct flow_address *ad
     struct receiver *receiver = &receivers->receivers[index];
 
     receiver->mood = *mood;
+    receiver->is_lmtp = address->port == SIM_LMTP_PORT;
     enum err err = flow_listen(
         receivers->plane,
         &(struct flow_listen_options){.address = *address, .user = LISTENER_USER + index},

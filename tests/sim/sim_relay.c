@@ -168,6 +168,13 @@ static struct receiver_mood mood_draw(struct sim *sim)
     return mood;
 }
 
+/* Does a mailbox server of ours serve the domain? Servers do not see the source by LMTP, so that
+ * there are none in runs that count by source. */
+static bool is_own_domain(const struct sim *sim, uint32_t kind)
+{
+    return kind >= 10 && !sim->options.has_limits && !sim->options.has_sources;
+}
+
 /* d0.example ..., each in a network of its own: most have a server of some mood, a few have none,
  * or no name, or are refused. */
 static void world_domain(struct sim *sim, uint32_t index)
@@ -185,6 +192,11 @@ static void world_domain(struct sim *sim, uint32_t index)
         return;
     if (kind == 1)
         sim_text_format(&sim->routes, "  - {match: %s, via: refuse, text: \"not here\"}\n", domain);
+    if (is_own_domain(sim, kind)) {
+        address.port = SIM_LMTP_PORT;
+        sim_text_format(&sim->routes, "  - {match: %s, via: lmtp, hosts: [{host: %s, port: %u}]}\n",
+                        domain, host, SIM_LMTP_PORT);
+    }
     if (kind == 2) { /* the first of two hosts is gone */
         (void)zone_add(sim->zone, domain, "MX", "5 gone.example", 300);
         (void)zone_add(sim->zone, "gone.example", "A", "198.51.100.250", 300);

@@ -12,6 +12,7 @@
 #define SIM_DOMAIN_MAX    12u
 #define SIM_SENDER_DOMAIN SIM_DOMAIN_MAX /* where bounces go */
 #define SIM_PORT          25u
+#define SIM_LMTP_PORT     24u  /* who listens here speaks LMTP */
 #define SIM_BOUNCE_HOST   200u /* the last octet of the address of the senders' own server */
 
 struct sim_text { /* grows on the heap; NUL-terminated */

@@ -287,6 +287,37 @@ static const char full[] =
     "records: {file: /records}\n"
     "control: {socket: /socket}\n";
 
+/* Mailbox servers: port 24 unless another is given; a socket is a host, and has no TLS. */
+static void test_lmtp_routes(void **state)
+{
+    struct config *config =
+        config_from("routes:\n- {match: a.example, via: lmtp, hosts: [{host: 192.0.2.9},\n"
+                    "   {host: store.example, port: 2424}]}\n"
+                    "- {match: b.example, via: lmtp, socket: /run/lmtp}\n"
+                    "- {match: c.example, via: lmtp, socket: /run/lmtq, tls: {level: may}}\n"
+                    "- {match: d.example, hosts: [{host: 192.0.2.9}]}\n");
+
+    (void)state;
+    assert_non_null(config);
+    const struct settings_route *routes = config->settings.routes;
+    assert_int_equal(SETTINGS_ROUTE_LMTP, routes[0].kind);
+    struct flow_address host = ip("192.0.2.9", 24);
+    assert_true(flow_address_is_equal(&host, &routes[0].hosts[0].address));
+    assert_int_equal(24, routes[0].hosts[0].port);
+    assert_int_equal(2424, routes[0].hosts[1].port);
+    assert_int_equal(SETTINGS_TLS_MAY, routes[0].tls);
+    assert_int_equal(1, routes[1].host_count);
+    assert_string_equal("/run/lmtp", routes[1].hosts[0].name);
+    assert_int_equal(FLOW_FAMILY_UNIX, routes[1].hosts[0].address.family);
+    assert_int_equal(SETTINGS_TLS_NONE, routes[1].tls);
+    assert_int_equal(SETTINGS_TLS_NONE, routes[2].tls);
+    assert_false(flow_address_is_equal(&routes[1].hosts[0].address, &routes[2].hosts[0].address));
+    assert_int_equal(25, routes[3].hosts[0].port);
+    assert_false(settings_route_has_source(&routes[1]));
+    assert_true(settings_route_has_source(&routes[3]));
+    config_free(config);
+}
+
 static void test_full_file(void **state)
 {
     struct config *config = config_from(full);
@@ -423,7 +454,23 @@ static void test_mistakes(void **state)
         {"hosts without hosts", "routes:\n- {match: a.example, via: hosts}\n",
          "test.yaml:2: routes[].hosts: must be given for `via: hosts`"},
         {"hosts with mx", "routes: [{match: a.example, via: mx, hosts: [{host: a}]}]\n",
-         "`hosts` needs `via: hosts`"},
+         "`hosts` needs `via: hosts` or `via: lmtp`"},
+        {"lmtp to nowhere", "routes:\n- {match: a.example, via: lmtp}\n",
+         "test.yaml:2: routes[].via: `lmtp` needs either `hosts` or `socket`"},
+        {"lmtp to both",
+         "routes: [{match: a.example, via: lmtp, socket: /s, hosts: [{host: a}]}]\n",
+         "routes[].via: `lmtp` needs either `hosts` or `socket`"},
+        {"lmtp at port 25",
+         "routes:\n- match: a.example\n  via: lmtp\n  hosts:\n"
+         "  - {host: 192.0.2.9}\n  - {host: 192.0.2.9, port: 25}\n",
+         "test.yaml:6: routes[].hosts[].port: 25 is the port of SMTP"},
+        {"socket without lmtp", "routes: [{match: a.example, socket: /s}]\n",
+         "routes[].socket: is only for `via: lmtp`"},
+        {"socket in no folder", "routes: [{match: a.example, via: lmtp, socket: s}]\n",
+         "routes[].socket: must be an absolute path"},
+        {"TLS on a socket",
+         "routes: [{match: a.example, via: lmtp, socket: /s, tls: {level: encrypt}}]\n",
+         "routes[].tls.level: there is no TLS on a Unix socket"},
         {"text without refuse", "routes: [{match: a.example, text: no}]\n",
          "routes[].text: is only for `via: refuse`"},
         {"route twice", "routes:\n- {match: a.example}\n- {match: A.EXAMPLE}\n",
@@ -788,6 +835,7 @@ int main(void)
         cmocka_unit_test(test_port_edges),
         cmocka_unit_test(test_dkim_rules),
         cmocka_unit_test(test_full_file),
+        cmocka_unit_test(test_lmtp_routes),
         cmocka_unit_test(test_mistakes),
         cmocka_unit_test(test_many_mistakes),
         cmocka_unit_test(test_alias_bomb),

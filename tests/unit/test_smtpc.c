@@ -49,7 +49,7 @@ static const char *const state_names[] = {
 
 struct setup {
     uint32_t tls; /* enum settings_tls_level */
-    bool has_tls, has_auth, use_bdat, is_alone, bounce_eight_bit;
+    bool has_tls, has_auth, use_bdat, is_alone, bounce_eight_bit, is_lmtp;
     uint32_t avoid;
     uint32_t flags; /* of the envelope */
     uint32_t recipient_count;
@@ -66,6 +66,7 @@ static void fixture_init(struct fixture *fixture, const struct setup *setup)
                    .tls = (enum settings_tls_level)setup->tls,
                    .has_tls = setup->has_tls,
                    .use_bdat = setup->use_bdat,
+                   .is_lmtp = setup->is_lmtp,
                    .eight_bit = setup->bounce_eight_bit ? SETTINGS_EIGHT_BIT_BOUNCE
                                                         : SETTINGS_EIGHT_BIT_SEND,
                    .auth = setup->has_auth ? &auth : NULL,
@@ -589,6 +590,9 @@ static void test_in_doubt(void **state)
         {"421 to the end",
          {PIPELINE, "< 250 ok\r\n250 ok\r\n354 go", "body", "< 421 no", "lost"},
          false},
+        {"by LMTP, before its first reply",
+         {PIPELINE, "< 250 ok\r\n250 ok\r\n354 go", "body", "lost"},
+         true},
     };
 
     (void)state;
@@ -611,6 +615,77 @@ static void test_in_doubt(void **state)
     }
 }
 
+#define LHLO "> LHLO us.example\n"
+#define LMTP3                                                                                      \
+    "< 220 hi", LHLO, "< 250-y.example\r\n250 PIPELINING", "+ READY", "begin",                     \
+        "> " MAIL "\n" RCPT0 RCPT1 RCPT2 "DATA\n"
+#define LMTP3_TAKEN LMTP3, "< 250 a\r\n250 b\r\n250 c\r\n250 d\r\n354 go", "+ SEND_BODY", "body"
+
+/* RFC 2033: a reply for each accepted recipient behind the end of the body, in their order. */
+static const struct script lmtp_scripts[] = {
+    {"there is no HELO",
+     {.is_lmtp = true},
+     {"< 220 hi", LHLO, "< 500 what", "+ FAILED", "quit", "> QUIT\n"}},
+    {"all are delivered",
+     {.is_lmtp = true, .recipient_count = 3},
+     {LMTP3_TAKEN, "< 250 2.0.0 a", "+ MORE", "= END", "< 250 b", "= END", "< 250 c", "+ FINISHED",
+      "= READY", "r 0 ok 250", "r 1 ok 250", "r 2 ok 250"}},
+    {"in one segment, and the next transaction",
+     {.is_lmtp = true, .recipient_count = 3},
+     {LMTP3_TAKEN, "< 250 a\r\n250 b\r\n250 c", "+ FINISHED", "begin",
+      "> " MAIL "\n" RCPT0 RCPT1 RCPT2 "DATA\n"}},
+    {"each has its own fate",
+     {.is_lmtp = true, .recipient_count = 3},
+     {LMTP3_TAKEN, "< 452 4.2.2 full", "< 250 b", "< 552 5.2.2 full", "+ FINISHED", "= READY",
+      "r 0 due 452", "r 1 ok 250", "r 2 failed 552"}},
+    {"replies are those of the accepted",
+     {.is_lmtp = true, .recipient_count = 3},
+     {LMTP3, "< 250 a\r\n250 b\r\n550 5.1.1 no\r\n250 d\r\n354 go", "+ SEND_BODY", "body",
+      "< 550 5.7.1 no", "= END", "< 250 c", "+ FINISHED", "r 0 failed 550", "r 1 failed 550",
+      "r 2 ok 250"}},
+    {"the only one accepted is the last",
+     {.is_lmtp = true, .recipient_count = 3},
+     {LMTP3, "< 250 a\r\n450 4.2.0 no\r\n550 5.1.1 no\r\n250 d\r\n354 go", "body", "< 250 c",
+      "+ FINISHED", "r 0 due 450", "r 1 failed 550", "r 2 ok 250"}},
+    {"421 to one is that one's",
+     {.is_lmtp = true, .recipient_count = 3},
+     {LMTP3_TAKEN, "< 250 a", "< 421 4.3.2 closing", "+ MORE", "= END", "lost", "= FAILED",
+      "r 0 ok 250", "r 1 due 421", "r 2 due 0"}},
+    {"multi-line replies are one each",
+     {.is_lmtp = true, .recipient_count = 3},
+     {LMTP3_TAKEN, "< 250-a\r\n250 a", "= END", "< 250-b\r\n250 b", "= END", "< 550-c\r\n550 c",
+      "+ FINISHED", "r 1 ok 250", "r 2 failed 550"}},
+    {"503 to one: nobody knows what is answered",
+     {.is_lmtp = true, .recipient_count = 3},
+     {LMTP3_TAKEN, "< 250 a", "< 503 5.5.1 what", "+ FAILED", "r 0 ok 250", "r 1 due 0",
+      "r 2 due 0"}},
+    {"a reply too many",
+     {.is_lmtp = true, .recipient_count = 3},
+     {LMTP3_TAKEN, "< 250 a", "< 250 b", "< 250 c", "+ FINISHED", "< 250 d", "+ FAILED",
+      "r 2 ok 250"}},
+    {"refused before the end: whose reply is it?",
+     {.is_lmtp = true, .recipient_count = 3},
+     {LMTP3, "< 250 a\r\n250 b\r\n250 c\r\n250 d\r\n354 go", "+ SEND_BODY", "< 552 5.2.2 full",
+      "+ FAILED", "r 0 due 0", "r 1 due 0", "r 2 due 0"}},
+    {"BDAT: the same replies, RSET after a refusal",
+     {.is_lmtp = true, .use_bdat = true, .recipient_count = 2},
+     {"< 220 hi", LHLO, "< 250-y.example\r\n250-PIPELINING\r\n250 CHUNKING", "begin",
+      "> " MAIL "\n" RCPT0 RCPT1, "< 250 a\r\n250 b\r\n250 c", "+ SEND_BODY", "> BDAT 1234 LAST\n",
+      "body", "< 452 4.2.2 full", "= END", "< 250 b", "+ FINISHED", "> RSET\n", "r 0 due 452",
+      "r 1 ok 250"}},
+    {"BDAT: taken by all, no RSET",
+     {.is_lmtp = true, .use_bdat = true, .recipient_count = 2},
+     {"< 220 hi", LHLO, "< 250-y.example\r\n250-PIPELINING\r\n250 CHUNKING", "begin",
+      "> " MAIL "\n" RCPT0 RCPT1, "< 250 a\r\n250 b\r\n250 c", "body", "< 250 a", "< 250 b",
+      "+ FINISHED", "= READY"}},
+};
+
+static void test_lmtp(void **state)
+{
+    (void)state;
+    run_scripts(lmtp_scripts, COUNT_OF(lmtp_scripts));
+}
+
 /* Every state that awaits a reply, every code: no crash, a failure has a reason, a recipient is
  * given up only for a 5xx, and delivered only for a 2xx to the end of data. */
 static void test_states_and_codes(void **state)
@@ -628,13 +703,18 @@ static void test_states_and_codes(void **state)
         {PLAIN, "< 250 ok", "< 250 ok", "< 354 go", NULL},
         {PLAIN, "< 250 ok", "< 250 ok", "< 354 go", "body", NULL},
         {PLAIN, "< 250 ok", "< 550 no", NULL},
+        /* By LMTP. */
+        {PLAIN, NULL},
+        {PLAIN, "< 250 ok", "< 250 ok", "< 354 go", NULL},
+        {PLAIN, "< 250 ok", "< 250 ok", "< 354 go", "body", NULL},
     };
 
     (void)state;
     for (size_t i = 0; i < COUNT_OF(prefixes); i++) {
         struct setup setup = {.tls = i == 3 || i == 4 ? SETTINGS_TLS_MAY : SETTINGS_TLS_NONE,
                               .has_tls = true,
-                              .has_auth = i == 4};
+                              .has_auth = i == 4,
+                              .is_lmtp = i >= 11};
         for (unsigned int code = 200; code < 600; code++) {
             struct fixture fixture;
             char line[16];
@@ -784,6 +864,7 @@ int main(void)
         cmocka_unit_test(test_surplus_makes_refusals_worthless),
         cmocka_unit_test(test_endless_replies),
         cmocka_unit_test(test_in_doubt),
+        cmocka_unit_test(test_lmtp),
         cmocka_unit_test(test_states_and_codes),
         cmocka_unit_test(test_large_flight),
         cmocka_unit_test(test_dsn_is_passed_on),

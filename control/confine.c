@@ -214,6 +214,15 @@ static const int allowed[] = {
     SCMP_SYS(capget),
 };
 
+/* What DPDK asks for while ports run: its thread for interrupts makes its epoll anew and sets
+ * alarms; net_memif accepts whoever connects, and makes memory for it. */
+static const int allowed_for_ports[] = {
+    SCMP_SYS(epoll_create),
+    SCMP_SYS(timerfd_settime),
+    SCMP_SYS(accept),
+    SCMP_SYS(memfd_create),
+};
+
 /* Nobody but an intruder asks for these. */
 static const int deadly[] = {
     SCMP_SYS(execve),
@@ -242,6 +251,7 @@ enum err confine_calls(const struct confine_options *options, char ret_why[CONFI
     (void)options;
     (void)ret_why;
     (void)allowed;
+    (void)allowed_for_ports;
     (void)deadly;
     return ERR_OK;
 }
@@ -307,6 +317,8 @@ static int rules_add(scmp_filter_ctx filter, const struct confine_options *optio
 
     for (uint32_t i = 0; i < COUNT_OF(allowed) && error == 0; i++)
         error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
+    for (uint32_t i = 0; i < COUNT_OF(allowed_for_ports) && options->has_ports && error == 0; i++)
+        error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed_for_ports[i], 0);
     for (uint32_t i = 0; i < COUNT_OF(deadly) && error == 0; i++)
         error = seccomp_rule_add(filter, SCMP_ACT_KILL_PROCESS, deadly[i], 0);
     return error == 0 ? rules_with_arguments(filter, options) : error;

@@ -89,6 +89,18 @@ static int open_vsock(void)
     return result_of(socket(AF_VSOCK, SOCK_STREAM, 0));
 }
 
+/* As DPDK's thread for interrupts does whenever a descriptor comes or goes. */
+static int make_epoll(void)
+{
+    return result_of(syscall(SYS_epoll_create, 1));
+}
+
+/* As net_memif does; there is nothing to accept. */
+static int accept_any(void)
+{
+    return result_of(syscall(SYS_accept, -1, NULL, NULL) < 0 && errno == EBADF ? 0 : -1);
+}
+
 static int make_process(void)
 {
     return result_of(fork());
@@ -160,6 +172,10 @@ static const struct {
     {"a connection", open_connection, false, WORKS, 0},
     {"packets, with ports of its own", open_packets, true, WORKS, 0},
     {"packets, without", open_packets, false, REFUSED, 0},
+    {"an epoll as drivers make it, with ports", make_epoll, true, WORKS, 0},
+    {"an epoll as drivers make it, without", make_epoll, false, REFUSED, 0},
+    {"a peer of a driver, with ports", accept_any, true, WORKS, 0},
+    {"a peer of a driver, without", accept_any, false, REFUSED, 0},
     {"another family", open_vsock, true, REFUSED, 0},
     {"memory that is code", map_code, false, REFUSED, 0},
     {"memory that becomes code", make_code, false, REFUSED, 0},

@@ -1,0 +1,225 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""line-rate: mail that goes straight through, one relay core, source and sink in one process on the other core.
+
+Rows (medians of several rounds, everybody takes turns inside a round), over net_memif and, as `.host`, over kernel sockets on loopback:
+  line-rate.cut-through.1k, .10k, .100k   messages per second at the sink; 100 sessions in, up to 100 connections out, plain, PIPELINING
+  line-rate.session.10k                   the same with one message for each connection in
+  line-rate.cycles.*                      the shard's cycles for a message: its busy time, by its own account
+  line-rate.stage.NAME                    cycles for a 10 KB message by stage of the turn, in a build with -Dstages=true
+Peers: `splice`, a program on the same engine that passes the same octets on between connections and looks at nothing (bench/wire/splice.c);
+on loopback HAProxy in TCP mode as well, where it is installed. What the load itself can do is beside each row: source straight to sink, a core
+each. Here they share one, so they can do half of that at least; where that is less than 1.3 times the row, the row is "bounded by load". A rate
+is the median of whole seconds, without the first and the last.
+"""
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../../tests/interop'))
+import wire  # pylint: disable=wrong-import-position
+from lab import BUILD, ROOT, Skip, can_connect, free_port, tool, wait_until  # pylint: disable=wrong-import-position
+
+lab, on_core, row = wire.lab, wire.on_core, wire.row
+ROUNDS = int(os.environ.get('ANGARIUM_BENCH_ROUNDS', '3'))
+SECONDS = int(os.environ.get('ANGARIUM_BENCH_SECONDS', '4'))
+SESSIONS = int(os.environ.get('ANGARIUM_BENCH_SESSIONS', '100'))
+WORK = {'cut-through.1k': (1024, []), 'cut-through.10k': (10240, []), 'cut-through.100k': (102400, []), 'session.10k': (10240, ['-c', '1'])}
+PLANES = os.environ.get('ANGARIUM_BENCH_PLANES', 'wire host').split()
+LOAD = os.path.join(BUILD, 'bench/load/angarium-load')
+HERE, THERE = '10.9.0.1:2526', '10.9.1.1:2525'
+RELAY = '''
+hostname: relay.test
+listen: [{address: "127.0.0.1:@PORT@"}%s]
+relay_from: [127.0.0.0/8, 10.9.0.0/16]
+dns: {resolvers: ["127.0.0.1:53"]}
+destinations: {allow: [127.0.0.0/8, 10.9.0.0/16]}
+delivery: auto
+client: {connections_per_site: 100}
+routes: [{match: "*", hosts: [{host: %s, port: %s}]}]
+%s
+'''
+
+
+def megahertz():
+    with open('/proc/cpuinfo', encoding='ascii', errors='replace') as file:
+        return float(re.search(r'cpu MHz\s*: ([0-9.]+)', file.read()).group(1))
+
+
+def device(role):
+    return wire.memif(role, 1500)
+
+
+def load_arguments(size, more):
+    return ['-j', '-s', SESSIONS, '-t', SECONDS + 2, '-l', size, '-d', 'sink.test'] + more
+
+
+def rate_of(output):
+    """Messages per second at the sink: the median of the whole seconds between the first and the last."""
+    seconds = [row for row in map(json.loads, output.splitlines()) if row['what'] == 'sink']
+    return statistics.median(sample['messages'] / sample['seconds'] for sample in seconds[1:-1])
+
+
+def both(plane, size, more, to, listen):
+    """Source and sink in one process on core 1; messages per second."""
+    where = ['-D', device('client'), '-A', '10.9.1.1/16'] if plane == 'wire' else []
+    done = subprocess.run(on_core(1, [LOAD, 'both'] + load_arguments(size, more) + where + [to, listen]), stdout=subprocess.PIPE, check=True,
+                          stderr=open(lab.path('load.log'), 'ab'), timeout=SECONDS + 120, encoding='utf-8')
+    return rate_of(done.stdout)
+
+
+# ---- who is measured ----
+
+def direct(plane, size, more):
+    """Source on core 1 straight to a sink on core 0: what the load can do."""
+    place = HERE if plane == 'wire' else '127.0.0.1:%d' % free_port()
+    sink_where, where = (['-D', device('server'), '-A', '10.9.0.1/16'], ['-D', device('client'), '-A', '10.9.1.1/16']) if plane == 'wire' else ([], [])
+    with open(lab.path('load.log'), 'ab') as log:
+        sink = subprocess.Popen(on_core(0, [LOAD, 'sink', '-j', '-s', 2000] + sink_where + [place]), stdout=subprocess.PIPE, stderr=log, encoding='utf-8')
+        lab.children.append(sink)
+        time.sleep(2)
+        subprocess.run(on_core(1, [LOAD, 'source'] + load_arguments(size, more) + where + [place]), stdout=subprocess.DEVNULL, stderr=log, check=True,
+                       timeout=SECONDS + 120)
+    sink.terminate()
+    output = sink.communicate(timeout=30)[0]
+    lab.children.remove(sink)
+    lines = output.splitlines()
+    busy = [line for line in lines if '"what":"sink"' in line and json.loads(line)['messages'] > 0]
+    return {'rate': rate_of('\n'.join(busy))}
+
+
+def splice(plane, size, more):
+    if plane == 'wire':
+        to, listen, where = HERE, THERE, [device('server'), '10.9.0.1/16']
+    else:
+        to, listen, where = '127.0.0.1:%d' % free_port(), '127.0.0.1:%d' % free_port(), []
+    child = subprocess.Popen(on_core(0, [os.path.join(BUILD, 'bench/wire/angarium-splice'), to, listen] + where), stdout=subprocess.PIPE,
+                             stderr=open(lab.path('splice.log'), 'ab'), encoding='utf-8')
+    lab.children.append(child)
+    try:
+        assert child.stdout.readline() == 'ready\n', lab.log('splice.log')
+        return {'rate': both(plane, size, more, to, listen)}
+    finally:
+        lab.stop(child)
+
+
+def haproxy(_, size, more):
+    port, sink = free_port(), free_port()
+    config = lab.write('haproxy.cfg', '''
+global
+    nbthread 1
+    maxconn 5000
+defaults
+    mode tcp
+    timeout connect 10s
+    timeout client 300s
+    timeout server 300s
+listen smtp
+    bind 127.0.0.1:%d
+    server sink 127.0.0.1:%d
+''' % (port, sink))
+    child = lab.start(on_core(0, [tool('haproxy'), '-db', '-f', config]), 'haproxy.log')
+    try:
+        wait_until(lambda: can_connect('127.0.0.1', port), 10, 'HAProxy listens')
+        return {'rate': both('host', size, more, '127.0.0.1:%d' % port, '127.0.0.1:%d' % sink)}
+    finally:
+        lab.stop(child)
+
+
+def pin(pid):
+    """All threads to core 0. One may end while it is told so: then again."""
+    wait_until(lambda: subprocess.run(['taskset', '-a', '-p', '-c', '0', str(pid)], check=False, stdout=subprocess.DEVNULL,
+                                      stderr=subprocess.DEVNULL).returncode == 0, 10, 'the relay is on its core')
+
+
+def stages_of(relay, messages):
+    """Cycles for a message of each stage; empty when the build has no stamps."""
+    with open(os.path.join(ROOT, 'dataplane/wire/net/stage.h'), encoding='utf-8') as file:
+        names = {text: name.lower() for name, text in re.findall(r'X\((\w+), "([^"]+)"\)', file.read())}
+    rows = (re.fullmatch(r'core 0 +(\d+)  (.*)', line) for line in relay.cli('counters').splitlines())
+    return {names[each.group(2)]: int(each.group(1)) / messages for each in rows if each and each.group(2) in names}
+
+
+def relay(plane, size, more):
+    if plane == 'wire':
+        port = 'dataplane: {driver: dpdk, poll: busy, ports: [{device: "%s", addresses: [10.9.0.1/16]}]}' % device('server')
+        child = lab.relay(RELAY % (', {address: "%s"}' % HERE, *THERE.split(':'), port), 'relay-wire')
+        to, listen = HERE, THERE
+    else:
+        sink = free_port()
+        child = lab.relay(RELAY % ('', '127.0.0.1', sink, ''), 'relay-host')
+        to, listen = '127.0.0.1:%d' % child.port, '127.0.0.1:%d' % sink
+    pin(child.child.pid)
+    try:
+        rate = both(plane, size, more, to, listen)
+        status = child.status()
+        ways, messages = status['ways'], status['server']['messages_accepted']
+        return {'rate': rate, 'cycles': status['shards']['busy_us'] * megahertz() / messages, 'straight': ways['ready'] / messages,
+                'dropped': status['records']['dropped'], 'stages': stages_of(child, messages)}
+    finally:
+        child.stop()
+        if os.path.exists(child.records_file):
+            os.truncate(child.records_file, 0)
+
+
+# ---- rows ----
+
+def rounds():
+    """Figures by plane, work and who was measured."""
+    figures = {}
+    for _ in range(ROUNDS):
+        for plane in PLANES:
+            for work, (size, more) in WORK.items():
+                for who in (direct, splice, relay) + ((haproxy,) if plane == 'host' else ()):
+                    try:
+                        figures.setdefault((plane, work, who.__name__), []).append(who(plane, size, more))
+                    except Skip:
+                        pass
+    return figures
+
+
+def median_of(figures, key):
+    return statistics.median(each[key] for each in figures) if figures else 0
+
+
+def rows():
+    testpmd = wire.testpmd(1500) if 'wire' in PLANES else 0
+    figures = rounds()
+    for plane in PLANES:
+        suffix = '' if plane == 'wire' else '.host'
+        for work in WORK:
+            mine = figures[(plane, work, 'relay')]
+            rate = median_of(mine, 'rate')
+            ceiling = median_of(figures[(plane, work, 'direct')], 'rate')
+            place = 'net_memif (testpmd: %.0f frames of 1,500 octets/s)' % testpmd if plane == 'wire' else 'loopback'
+            conditions = ('%d sessions in, up to 100 connections out, plain, PIPELINING, one relay core with all its threads, source and sink on the other, %s, '
+                          'JSON records (%d dropped), straight through: %.4f; load: source to sink, a core each, %.0f msg/s%s; median of %d' %
+                          (SESSIONS, place, sum(each['dropped'] for each in mine), median_of(mine, 'straight'), ceiling,
+                           ' (bounded by load)' if ceiling / 2 < 1.3 * rate else '', ROUNDS))
+            for peer in ('splice', 'haproxy') if plane == 'host' else ('splice',):
+                theirs = figures.get((plane, work, peer))
+                if theirs:
+                    yield row('line-rate.' + work + suffix, rate, 'msg/s', conditions, peer, median_of(theirs, 'rate'))
+            yield row('line-rate.cycles.' + work + suffix, median_of(mine, 'cycles'), 'cycles', 'busy time of the shard for a message, at %.0f MHz' % megahertz())
+            if work == 'cut-through.10k' and mine[0]['stages']:
+                for name in mine[0]['stages']:
+                    yield row('line-rate.stage.' + name + suffix, statistics.median(each['stages'][name] for each in mine), 'cycles', 'for a message of 10 KB')
+
+
+def main():
+    as_json = '--json' in sys.argv
+    with wire.HugePages():
+        for each in rows():
+            if as_json:
+                print(json.dumps(each), flush=True)
+            else:
+                peer = '%-8s %12.3f   ratio %s' % (each['peer'], each['peer_value'], each['ratio']) if 'peer' in each else ''
+                print('%-30s %14.3f %-8s %s\n    %s' % (each['bench'], each['value'], each['unit'], peer, each['conditions']), flush=True)
+
+
+if __name__ == '__main__':
+    main()

@@ -36,7 +36,9 @@
  *       10 is_expired u8, 0 or 1 11 reply, 0 to 1,000 octets
  *    4 HOLD (at most once)         the delivery is held until next_try, by order u32, not 0
  *    5 ROUTE (at most once)        1 to 255 octets: the domain that the delivery is routed by
- *    6 to 255: unknown here, behind all others; passed over
+ *    6 WISH (0 to 10,000 times)    as SETTLE: what becomes of the recipient, FAILED or SETTLED, if
+ *                                  no SETTLE of any record says otherwise
+ *    7 to 255: unknown here, behind all others; passed over
  *
  * Invariants
  *   1. One definition of valid for both directions: envelope_is_valid() and
@@ -78,6 +80,7 @@ enum progress_tlv {
     PROGRESS_TLV_SETTLE,
     PROGRESS_TLV_HOLD,
     PROGRESS_TLV_ROUTE,
+    PROGRESS_TLV_WISH,
     PROGRESS_TLV_KNOWN_END
 };
 
@@ -246,11 +249,19 @@ static bool settle_is_valid(const struct envelope_settle *settle)
            text_is_valid(settle->reply, 0, ENVELOPE_REPLY_SIZE_MAX);
 }
 
+/* An operator wants recipients to end, and never that they were delivered. */
+static bool wish_is_valid(const struct envelope_settle *wish)
+{
+    return settle_is_valid(wish) &&
+           (wish->state == RECIPIENT_FAILED || wish->state == RECIPIENT_SETTLED);
+}
+
 bool envelope_progress_is_valid(const struct envelope_progress *progress)
 {
     if (progress->next_try < 0 || progress->attempts > PROGRESS_ATTEMPTS_LIMIT ||
         progress->dsn_runs > PROGRESS_ATTEMPTS_LIMIT ||
         progress->settle_count > ENVELOPE_RECIPIENT_MAX ||
+        progress->wish_count > ENVELOPE_RECIPIENT_MAX ||
         !text_is_valid(progress->last_reply, 0, ENVELOPE_REPLY_SIZE_MAX) ||
         !text_is_valid(progress->route, 0, ENVELOPE_DOMAIN_SIZE_MAX))
         return false;
@@ -259,6 +270,10 @@ bool envelope_progress_is_valid(const struct envelope_progress *progress)
         return false;
     for (uint32_t i = 0; i < progress->settle_count; i++) {
         if (!settle_is_valid(&progress->settles[i]))
+            return false;
+    }
+    for (uint32_t i = 0; i < progress->wish_count; i++) {
+        if (!wish_is_valid(&progress->wishes[i]))
             return false;
     }
     return envelope_progress_encoded_size(progress) <= ENVELOPE_SIZE_MAX;
@@ -536,6 +551,11 @@ enum err envelope_decode(struct span encoded, struct arena *arena, struct envelo
 
 /* ---- progress ---- */
 
+static uint32_t settle_size(const struct envelope_settle *settle)
+{
+    return TLV_HEADER_SIZE + PROGRESS_SETTLE_SIZE + settle->reply.size;
+}
+
 uint32_t envelope_progress_encoded_size(const struct envelope_progress *progress)
 {
     uint32_t size = TLV_HEADER_SIZE + PROGRESS_BASIC_SIZE + text_tlv_size(progress->last_reply) +
@@ -543,15 +563,19 @@ uint32_t envelope_progress_encoded_size(const struct envelope_progress *progress
 
     if (progress->hold_order > 0)
         size += TLV_HEADER_SIZE + PROGRESS_HOLD_SIZE;
-    CHECK(progress->settle_count <= ENVELOPE_RECIPIENT_MAX);
+    CHECK(progress->settle_count <= ENVELOPE_RECIPIENT_MAX &&
+          progress->wish_count <= ENVELOPE_RECIPIENT_MAX);
     for (uint32_t i = 0; i < progress->settle_count; i++)
-        size += TLV_HEADER_SIZE + PROGRESS_SETTLE_SIZE + progress->settles[i].reply.size;
+        size += settle_size(&progress->settles[i]);
+    for (uint32_t i = 0; i < progress->wish_count; i++)
+        size += settle_size(&progress->wishes[i]);
     return size;
 }
 
-static uint8_t *put_settle(uint8_t *to, const struct envelope_settle *settle)
+static uint8_t *put_settle(uint8_t *to, enum progress_tlv type,
+                           const struct envelope_settle *settle)
 {
-    to = put_tlv(to, PROGRESS_TLV_SETTLE, PROGRESS_SETTLE_SIZE + settle->reply.size);
+    to = put_tlv(to, (uint8_t)type, PROGRESS_SETTLE_SIZE + settle->reply.size);
     to = put(to, settle->recipient_index, 4);
     to = put(to, settle->state, 1);
     to = put(to, settle->code, 2);
@@ -571,11 +595,13 @@ void envelope_progress_encode(const struct envelope_progress *progress, uint8_t 
     to = put(to, progress->dsn_runs, 4);
     to = put_text_tlv(to, PROGRESS_TLV_LAST_REPLY, progress->last_reply);
     for (uint32_t i = 0; i < progress->settle_count; i++)
-        to = put_settle(to, &progress->settles[i]);
+        to = put_settle(to, PROGRESS_TLV_SETTLE, &progress->settles[i]);
     if (progress->hold_order > 0)
         to = put(put_tlv(to, PROGRESS_TLV_HOLD, PROGRESS_HOLD_SIZE), progress->hold_order,
                  PROGRESS_HOLD_SIZE);
     to = put_text_tlv(to, PROGRESS_TLV_ROUTE, progress->route);
+    for (uint32_t i = 0; i < progress->wish_count; i++)
+        to = put_settle(to, PROGRESS_TLV_WISH, &progress->wishes[i]);
     CHECK(to == ret_data + envelope_progress_encoded_size(progress));
 }
 
@@ -623,9 +649,29 @@ bool envelope_progress_is_retry(struct span encoded, uint32_t *ret_delivery)
     return next_try > 0 && flags == 0 && delivery != ENVELOPE_DELIVERY_NONE;
 }
 
-/* TLVs behind BASIC. `settles` has room for all. */
+/* One TLV behind BASIC. */
+static bool progress_decode_tlv(uint8_t type, struct span value, struct envelope_settle *settles,
+                                struct envelope_settle *wishes, struct envelope_progress *progress)
+{
+    switch (type) {
+    case PROGRESS_TLV_LAST_REPLY:
+        progress->last_reply = value;
+        return true;
+    case PROGRESS_TLV_SETTLE:
+        return settle_decode(value, &settles[progress->settle_count++]);
+    case PROGRESS_TLV_HOLD:
+        return hold_decode(value, &progress->hold_order);
+    case PROGRESS_TLV_ROUTE:
+        progress->route = value;
+        return true;
+    default:
+        return settle_decode(value, &wishes[progress->wish_count++]);
+    }
+}
+
+/* TLVs behind BASIC. `settles` and `wishes` have room for all. */
 static bool progress_decode_rest(struct span rest, struct envelope_settle *settles,
-                                 struct envelope_progress *progress)
+                                 struct envelope_settle *wishes, struct envelope_progress *progress)
 {
     uint8_t place = PROGRESS_TLV_BASIC;
 
@@ -636,17 +682,11 @@ static bool progress_decode_rest(struct span rest, struct envelope_settle *settl
             return false;
         if (type >= PROGRESS_TLV_KNOWN_END)
             return tlvs_are_unknown(before, PROGRESS_TLV_KNOWN_END);
-        if (type == PROGRESS_TLV_BASIC || (type == place && type != PROGRESS_TLV_SETTLE) ||
-            value.size == 0)
+        bool is_repeatable = type == PROGRESS_TLV_SETTLE || type == PROGRESS_TLV_WISH;
+        if (type == PROGRESS_TLV_BASIC || (type == place && !is_repeatable) || value.size == 0)
             return false;
         place = type;
-        if (type == PROGRESS_TLV_LAST_REPLY)
-            progress->last_reply = value;
-        else if (type == PROGRESS_TLV_ROUTE)
-            progress->route = value;
-        else if (type == PROGRESS_TLV_HOLD
-                     ? !hold_decode(value, &progress->hold_order)
-                     : !settle_decode(value, &settles[progress->settle_count++]))
+        if (!progress_decode_tlv(type, value, settles, wishes, progress))
             return false;
     }
     return true;
@@ -663,10 +703,12 @@ enum err envelope_progress_decode(struct span encoded, struct arena *arena,
         type != PROGRESS_TLV_BASIC || value.size != PROGRESS_BASIC_SIZE)
         return ERR_DISK_CORRUPT;
     uint32_t settle_count = tlv_count(rest, PROGRESS_TLV_SETTLE);
-    if (settle_count > ENVELOPE_RECIPIENT_MAX)
+    uint32_t wish_count = tlv_count(rest, PROGRESS_TLV_WISH);
+    if (settle_count > ENVELOPE_RECIPIENT_MAX || wish_count > ENVELOPE_RECIPIENT_MAX)
         return ERR_DISK_CORRUPT;
     struct envelope_settle *settles = arena_acquire(arena, settle_count * sizeof(*settles));
-    if (settles == NULL)
+    struct envelope_settle *wishes = arena_acquire(arena, wish_count * sizeof(*wishes));
+    if (settles == NULL || wishes == NULL)
         return ERR_MEMORY;
 
     struct envelope_progress progress = {
@@ -676,8 +718,10 @@ enum err envelope_progress_decode(struct span encoded, struct arena *arena,
         .delivery = (uint32_t)get(value.data + 16, 4),
         .dsn_runs = (uint32_t)get(value.data + 20, 4),
         .settles = settles,
+        .wishes = wishes,
     };
-    if (!progress_decode_rest(rest, settles, &progress) || !envelope_progress_is_valid(&progress))
+    if (!progress_decode_rest(rest, settles, wishes, &progress) ||
+        !envelope_progress_is_valid(&progress))
         return ERR_DISK_CORRUPT;
     *ret_progress = progress;
     return ERR_OK;

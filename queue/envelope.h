@@ -168,6 +168,9 @@ struct envelope_progress {
     struct span last_reply; /* printable, at most 1,000 octets; for `queue show` */
     const struct envelope_settle *settles;
     uint32_t settle_count;
+    const struct envelope_settle *wishes; /* what becomes of recipients of which no settle tells,
+                                             also no later one: FAILED or SETTLED */
+    uint32_t wish_count;
     struct span route;   /* the delivery is routed by this domain, not by its recipients'; empty: by
                             theirs. At most ENVELOPE_DOMAIN_SIZE_MAX octets, without NUL, CR, LF */
     uint32_t hold_order; /* the operator's order that holds this delivery, until next_try

@@ -13,10 +13,9 @@
  * Rules
  *   1. What is under way (ACTIVE) is asked to end, and its results win: a recipient that was
  *      delivered is delivered. What is left DUE when the attempt ends gets the order then: it
- *      waits as a `wish` of the delivery. Wishes are fulfilled as they were given; of several to
- *      hold, or to reroute, the last; a release or a retry withdraws those to hold.
- *   2. HOLD, RELEASE, BOUNCE, DELETE and REROUTE are in the spool with the lazy records: after a
- * crash at most the last second of orders is forgotten. A wish lives as long as the attempt.
+ *      waits as a wish of the delivery (qmgr_wish.c).
+ *   2. HOLD, RELEASE, BOUNCE, DELETE and REROUTE are in the spool with the lazy records, those of
+ *      mail that is under way, too: after a crash at most the last second of orders is forgotten.
  *   3. The expiry of what is HELD goes on: every message ends.
  *   4. Each recipient that an order is carried out on is reported once (on_order).
  */
@@ -74,18 +73,23 @@ void qmgr_progress_held(const struct qmgr_delivery *delivery, uint32_t order, wa
 
 /* ---- ending recipients ---- */
 
-static void recipient_end(struct qmgr *qmgr, struct qmgr_delivery *delivery, uint32_t index,
-                          const struct qmgr_order *order, struct qmgr_settling *settling)
+struct qmgr_failure qmgr_order_failure(const struct qmgr_order *order, uint32_t recipient_index)
 {
-    struct qmgr_message *message = delivery->message;
-    struct envelope *envelope = &message->work->envelope;
-    struct envelope_recipient *recipient = &envelope->recipients[index];
-    struct qmgr_failure failure = {
-        .recipient_index = index,
+    return (struct qmgr_failure){
+        .recipient_index = recipient_index,
         .code = 554,
         .enhanced = {5, 7, 1},
         .reply = span_from_text(order->reason),
     };
+}
+
+void qmgr_recipient_end(struct qmgr *qmgr, struct qmgr_delivery *delivery, uint32_t index,
+                        const struct qmgr_order *order, struct qmgr_settling *settling)
+{
+    struct qmgr_message *message = delivery->message;
+    struct envelope *envelope = &message->work->envelope;
+    struct envelope_recipient *recipient = &envelope->recipients[index];
+    struct qmgr_failure failure = qmgr_order_failure(order, index);
 
     if (qmgr->options.on_order != NULL)
         qmgr->options.on_order(qmgr->options.context, envelope, index, order);
@@ -103,47 +107,6 @@ static void recipient_end(struct qmgr *qmgr, struct qmgr_delivery *delivery, uin
 static bool verb_ends_recipients(enum qmgr_verb verb)
 {
     return verb == QMGR_VERB_BOUNCE || verb == QMGR_VERB_DELETE;
-}
-
-void qmgr_wishes_free(struct qmgr_wish *wishes)
-{
-    while (wishes != NULL) {
-        struct qmgr_wish *next = wishes->next;
-        free(wishes);
-        wishes = next;
-    }
-}
-
-static void wish_fulfil(struct qmgr *qmgr, struct qmgr_delivery *delivery,
-                        const struct qmgr_wish *wish, struct qmgr_settling *settling)
-{
-    const struct envelope *envelope = qmgr_message_open(qmgr, delivery->message);
-
-    for (uint32_t i = 0; i < wish->count; i++) {
-        uint32_t index = wish->recipients[i];
-        if (envelope->recipients[index].state != RECIPIENT_DUE)
-            continue; /* the result won, or an order before this one */
-        if (verb_ends_recipients(wish->order.verb))
-            recipient_end(qmgr, delivery, index, &wish->order, settling);
-        else if (qmgr->options.on_order != NULL)
-            qmgr->options.on_order(qmgr->options.context, envelope, index, &wish->order);
-    }
-}
-
-void qmgr_wishes_fulfil(struct qmgr *qmgr, struct qmgr_delivery *delivery,
-                        const struct qmgr_wish *wishes, struct qmgr_settling *settling,
-                        const struct qmgr_wish **ret_hold, const struct qmgr_wish **ret_reroute)
-{
-    bool is_here = qmgr_envelope_is_here(delivery->message);
-
-    for (const struct qmgr_wish *wish = wishes; wish != NULL; wish = wish->next) {
-        if (wish->order.verb == QMGR_VERB_HOLD)
-            *ret_hold = wish;
-        if (wish->order.verb == QMGR_VERB_REROUTE)
-            *ret_reroute = wish;
-        if (is_here) /* else nobody can say who these are */
-            wish_fulfil(qmgr, delivery, wish, settling);
-    }
 }
 
 /* ---- one delivery ---- */
@@ -177,50 +140,18 @@ static struct act_group group_make(const struct qmgr_match *matches, uint32_t co
     return group;
 }
 
-/* A release or a retry withdraws what was wished to be held. */
-static bool wishes_release(struct qmgr_wish **link)
+static void act_on_active(struct qmgr *qmgr, const struct act_group *group,
+                          const struct qmgr_order *order, struct qmgr_acted *acted,
+                          struct tick_now now)
 {
-    bool was_held = false;
-
-    while (*link != NULL) {
-        struct qmgr_wish *wish = *link;
-        if (wish->order.verb != QMGR_VERB_HOLD) {
-            link = &wish->next;
-            continue;
-        }
-        *link = wish->next;
-        free(wish);
-        was_held = true;
-    }
-    return was_held;
-}
-
-static void act_on_active(const struct act_group *group, const struct qmgr_order *order,
-                          struct qmgr_acted *acted)
-{
-    struct qmgr_wish **link = &group->delivery->active.of->wishes;
-    uint32_t added = group->recipients == NULL ? 0 : group->count;
-
     if (order->verb == QMGR_VERB_RELEASE || order->verb == QMGR_VERB_RETRY) {
-        acted->done += wishes_release(link) ? group->count : 0;
+        if (qmgr_wishes_withdraw(qmgr, group->delivery, now))
+            acted->done += group->count;
         return;
     }
-    while (*link != NULL && (*link)->order.id != order->id)
-        link = &(*link)->next;
     acted->in_flight += group->count;
-    if (*link != NULL && !verb_ends_recipients(order->verb))
-        return; /* it was wished for the whole delivery */
-    uint32_t before = *link != NULL ? (*link)->count : 0;
-    struct qmgr_wish *next = *link != NULL ? (*link)->next : NULL;
-    struct qmgr_wish *wish =
-        realloc(*link, sizeof(*wish) + (before + added) * sizeof(wish->recipients[0]));
-    CHECK(wish != NULL);
-    wish->next = next;
-    wish->order = *order;
-    wish->count = before + added;
-    for (uint32_t i = 0; i < added; i++)
-        wish->recipients[before + i] = group->recipients[i];
-    *link = wish;
+    qmgr_wish_add(qmgr, group->delivery, order, group->recipients,
+                  group->recipients == NULL ? 0 : group->count, now);
 }
 
 /* A hold that ends later takes over what another one holds. */
@@ -331,7 +262,7 @@ static void act_end(struct qmgr *qmgr, const struct act_group *group,
 
     qmgr_message_open(qmgr, message);
     for (uint32_t i = 0; i < group->count; i++)
-        recipient_end(qmgr, delivery, group->recipients[i], order, &settling);
+        qmgr_recipient_end(qmgr, delivery, group->recipients[i], order, &settling);
     if (delivery->due_count == 0)
         qmgr_delivery_free(qmgr, delivery);
     if (message->due + message->failed > 0)
@@ -346,7 +277,7 @@ static void act_on_group(struct qmgr *qmgr, const struct act_group *group,
 
     acted->matched += group->count;
     if (delivery->state == QMGR_ACTIVE) {
-        act_on_active(group, order, acted);
+        act_on_active(qmgr, group, order, acted, now);
         return;
     }
     if (!act_applies(delivery, order, now))

@@ -87,6 +87,14 @@ static void recipient_owe(struct qmgr *qmgr, struct qmgr_message *message,
     work->failures = failed;
 }
 
+enum recipient_state qmgr_failure_state(const struct qmgr_message *message,
+                                        const struct envelope_recipient *recipient)
+{
+    if (message->is_null_sender || !recipient_wants(recipient, ENVELOPE_NOTIFY_FAILURE, true))
+        return RECIPIENT_SETTLED;
+    return RECIPIENT_FAILED;
+}
+
 void qmgr_recipient_fail(struct qmgr *qmgr, struct qmgr_message *message,
                          struct envelope_recipient *recipient, const struct qmgr_failure *failure)
 {
@@ -95,7 +103,7 @@ void qmgr_recipient_fail(struct qmgr *qmgr, struct qmgr_message *message,
     qmgr->stats.failed_recipients++;
     if ((message->flags & ENVELOPE_IS_DSN) != 0)
         qmgr->stats.double_bounces++;
-    if (!message->is_null_sender && recipient_wants(recipient, ENVELOPE_NOTIFY_FAILURE, true))
+    if (qmgr_failure_state(message, recipient) == RECIPIENT_FAILED)
         recipient_owe(qmgr, message, recipient, RECIPIENT_FAILED, failure);
     else
         qmgr_recipient_set(message, recipient, RECIPIENT_SETTLED);

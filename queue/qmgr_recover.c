@@ -12,7 +12,9 @@
  *   3. A FAILED or RELAYED recipient has its DSN still to come, with the reply that the PROGRESS
  *      kept.
  *   4. What an operator holds stays held, until the end that he gave it.
- *   5. A next try further ahead than any retry of ours is pulled in: the wall clock was wrong then
+ *   5. What an operator wished of an attempt that was under way is carried out on the recipients
+ *      of which no PROGRESS tells, after all of these: results win, whichever was written first.
+ *   6. A next try further ahead than any retry of ours is pulled in: the wall clock was wrong then
  *      or is now.
  */
 #include "queue/qmgr_state.h"
@@ -96,6 +98,26 @@ static void apply_settle(struct qmgr_message *message, struct envelope *envelope
     qmgr_recipient_set(message, recipient, settle->state);
 }
 
+/* Rule 5. */
+static void apply_wishes(struct qmgr *qmgr, struct qmgr_message *message,
+                         const struct qmgr_insert *insert, struct envelope_settle *details)
+{
+    struct envelope *envelope = &message->work->envelope;
+
+    for (uint32_t i = 0; i < insert->progress_count; i++) {
+        struct envelope_progress progress = {0};
+        if (!progress_decode(qmgr, insert->progress[i], &progress))
+            continue; /* it was counted */
+        for (uint32_t j = 0; j < progress.wish_count; j++) {
+            uint32_t index = progress.wishes[j].recipient_index;
+            if (index >= envelope->recipient_count)
+                qmgr->stats.progress_corrupt++;
+            else if (envelope->recipients[index].state == RECIPIENT_DUE)
+                apply_settle(message, envelope, &progress.wishes[j], details);
+        }
+    }
+}
+
 static void apply_progress(struct qmgr *qmgr, struct qmgr_message *message,
                            const struct envelope_progress *progress,
                            struct envelope_settle *details)
@@ -150,7 +172,7 @@ void qmgr_recover_states(struct qmgr *qmgr, struct qmgr_message *message,
     struct envelope *envelope = &message->work->envelope;
     struct envelope_settle *details = NULL;
 
-    ret_recalled->is_all = false;
+    ret_recalled->is_all = ret_recalled->has_wishes = false;
     for (uint32_t i = 0; i < envelope->recipient_count; i++) {
         enum recipient_state state = envelope->recipients[i].state;
         message->due = (uint16_t)(message->due + (state == RECIPIENT_DUE || owes(state)));
@@ -170,10 +192,13 @@ void qmgr_recover_states(struct qmgr *qmgr, struct qmgr_message *message,
             continue;
         }
         apply_progress(qmgr, message, progress, details);
-        progress->settles = NULL; /* scratch */
-        progress->settle_count = 0;
+        ret_recalled->has_wishes |= progress->wish_count > 0;
+        progress->settles = progress->wishes = NULL; /* scratch */
+        progress->settle_count = progress->wish_count = 0;
         ret_recalled->is_all = insert->progress_count == 1;
     }
+    if (ret_recalled->has_wishes)
+        apply_wishes(qmgr, message, insert, details);
     owe_recipients(qmgr, message, details, insert->index != NULL);
 }
 

@@ -17,7 +17,8 @@ struct qmgr_settling qmgr_settling_begin(struct qmgr *qmgr, uint32_t count_max)
         .reply_room = ENVELOPE_SIZE_MAX - PROGRESS_FIXED_SIZE_MAX - count_max * SETTLE_SIZE_MAX,
     };
     settling.settles = arena_acquire(&qmgr->scratch, count_max * sizeof(*settling.settles));
-    CHECK(settling.settles != NULL); /* far below the arena's bound */
+    settling.wishes = arena_acquire(&qmgr->scratch, count_max * sizeof(*settling.wishes));
+    CHECK(settling.settles != NULL && settling.wishes != NULL); /* far below the arena's bound */
     return settling;
 }
 
@@ -37,7 +38,7 @@ void qmgr_settling_add(struct qmgr *qmgr, struct qmgr_settling *settling,
                        const struct envelope_recipient *recipient,
                        const struct qmgr_failure *failure)
 {
-    CHECK(settling->count < settling->count_max);
+    CHECK(settling->count + settling->wish_count < settling->count_max);
     struct envelope_settle *settle = &settling->settles[settling->count++];
     *settle = (struct envelope_settle){
         .recipient_index = failure->recipient_index,
@@ -50,12 +51,29 @@ void qmgr_settling_add(struct qmgr *qmgr, struct qmgr_settling *settling,
         settle->reply = settling_reply(qmgr, settling, failure->reply);
 }
 
+void qmgr_settling_add_wish(struct qmgr *qmgr, struct qmgr_settling *settling,
+                            enum recipient_state state, const struct qmgr_failure *failure)
+{
+    CHECK(settling->count + settling->wish_count < settling->count_max);
+    struct envelope_settle *wish = &settling->wishes[settling->wish_count++];
+    *wish = (struct envelope_settle){
+        .recipient_index = failure->recipient_index,
+        .state = state,
+        .code = failure->code,
+    };
+    memcpy(wish->enhanced, failure->enhanced, sizeof(wish->enhanced));
+    if (state == RECIPIENT_FAILED)
+        wish->reply = settling_reply(qmgr, settling, failure->reply);
+}
+
 struct span qmgr_progress_make(struct qmgr *qmgr, const struct qmgr_message *message,
                                const struct qmgr_settling *settling,
                                struct envelope_progress *progress)
 {
     progress->settles = settling->settles;
     progress->settle_count = settling->count;
+    progress->wishes = settling->wishes;
+    progress->wish_count = settling->wish_count;
     progress->dsn_runs = message->dsn_runs;
     uint32_t size = envelope_progress_encoded_size(progress);
     uint8_t *encoded = arena_acquire(&qmgr->scratch, size);

@@ -21,6 +21,7 @@
  *   qmgr_dsn.c       failures and the DSN they are owed
  *   qmgr_settle.c    settles gathered for a PROGRESS
  *   qmgr_act.c       orders of operators: hold, release, retry, bounce, delete
+ *   qmgr_wish.c      orders about what is under way
  *   qmgr_unstored.c  mail whose client still waits
  *   qmgr_check.c     the watchman: counts what has no next event
  *   qmgr_dsn_view.c  what a DSN says, and the PROGRESS that goes with it
@@ -59,8 +60,9 @@
 #define QMGR_BUG_STATES_FORGOTTEN 1 /* an envelope that was read back is as it was committed */
 #define QMGR_BUG_FORGET_DEFERRED  2 /* an unstored message that is deferred has ended well */
 #define QMGR_BUG_FORGET_IN_DOUBT                                                                   \
-    3 /* likewise, whose connection was lost behind the end of data                                \
-       */
+    3                             /* likewise, whose connection was lost behind the end of data    \
+                                   */
+#define QMGR_BUG_WISH_FORGOTTEN 4 /* an order about what is under way is in memory only */
 #ifndef QMGR_BUG
 #define QMGR_BUG QMGR_BUG_NONE
 #endif
@@ -517,7 +519,9 @@ void qmgr_fair_verify_line(const struct qmgr_line *line);
 /* Settles being gathered: what one PROGRESS will say of recipients. */
 struct qmgr_settling {
     struct envelope_settle *settles;
-    uint32_t count, count_max;
+    uint32_t count, count_max; /* the latter: with wishes */
+    struct envelope_settle *wishes;
+    uint32_t wish_count;
     uint32_t reply_room; /* octets of replies that still fit the record; the others are left out */
 };
 
@@ -525,6 +529,9 @@ struct qmgr_settling qmgr_settling_begin(struct qmgr *qmgr, uint32_t count_max);
 void qmgr_settling_add(struct qmgr *qmgr, struct qmgr_settling *settling,
                        const struct envelope_recipient *recipient,
                        const struct qmgr_failure *failure);
+/** What an operator wants to become of a recipient, if nothing else does. */
+void qmgr_settling_add_wish(struct qmgr *qmgr, struct qmgr_settling *settling,
+                            enum recipient_state state, const struct qmgr_failure *failure);
 /** The record, in the scratch arena. */
 struct span qmgr_progress_make(struct qmgr *qmgr, const struct qmgr_message *message,
                                const struct qmgr_settling *settling,
@@ -554,6 +561,23 @@ void qmgr_progress_of(const struct qmgr_delivery *delivery, struct envelope_prog
 /** What PROGRESS says of a delivery that is held. */
 void qmgr_progress_held(const struct qmgr_delivery *delivery, uint32_t order, wall_us until,
                         struct envelope_progress *ret_progress);
+/** A recipient of this delivery, DUE until now, ends by an order. */
+void qmgr_recipient_end(struct qmgr *qmgr, struct qmgr_delivery *delivery, uint32_t index,
+                        const struct qmgr_order *order, struct qmgr_settling *settling);
+/** What its sender is told. */
+struct qmgr_failure qmgr_order_failure(const struct qmgr_order *order, uint32_t recipient_index);
+
+/* qmgr_wish.c */
+/** An order about an ACTIVE delivery; `count` 0: nobody can say about which of its recipients. */
+void qmgr_wish_add(struct qmgr *qmgr, struct qmgr_delivery *delivery,
+                   const struct qmgr_order *order, const uint32_t *recipients, uint32_t count,
+                   struct tick_now now);
+/** Those to hold. False: there was none. */
+bool qmgr_wishes_withdraw(struct qmgr *qmgr, struct qmgr_delivery *delivery, struct tick_now now);
+/** What PROGRESS says of an ACTIVE delivery that has wishes. */
+void qmgr_wishes_tell(struct qmgr *qmgr, const struct qmgr_delivery *delivery,
+                      struct qmgr_settling *settling, struct envelope_progress *progress,
+                      struct tick_now now);
 void qmgr_wishes_free(struct qmgr_wish *wishes);
 /** The attempt is over: recipients that are still DUE get what was wished. Returns the last wish to
  * hold, and to reroute, which are the caller's to carry out; NULL: nobody wished that. */
@@ -616,6 +640,9 @@ void qmgr_message_expire(struct qmgr *qmgr, struct qmgr_message *message, struct
 /** One recipient is refused for good: FAILED, or SETTLED when nobody wants to be told. */
 void qmgr_recipient_fail(struct qmgr *qmgr, struct qmgr_message *message,
                          struct envelope_recipient *recipient, const struct qmgr_failure *failure);
+/** What becomes of a recipient that is refused for good. */
+enum recipient_state qmgr_failure_state(const struct qmgr_message *message,
+                                        const struct envelope_recipient *recipient);
 /** One recipient was taken by a hop that tells nobody: RELAYED, or DELIVERED when nobody asked. */
 void qmgr_recipient_relay(struct qmgr *qmgr, struct qmgr_message *message,
                           struct envelope_recipient *recipient, const struct qmgr_failure *failure);
@@ -702,7 +729,8 @@ void qmgr_recover_index(struct qmgr_work *work, const struct envelope_index *ind
 /** The PROGRESS of a message that has one, taken apart once; without its settles. */
 struct qmgr_recalled {
     struct envelope_progress progress;
-    bool is_all; /* if not, there are several, or none is valid */
+    bool is_all;     /* if not, there are several, or none is valid */
+    bool has_wishes; /* any of them */
 };
 /** States, flags and DSN runs from PROGRESS payloads; before deliveries are made. */
 void qmgr_recover_states(struct qmgr *qmgr, struct qmgr_message *message,

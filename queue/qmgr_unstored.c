@@ -182,14 +182,25 @@ static void settling_fill(struct qmgr *qmgr, const struct qmgr_message *message,
     }
 }
 
+/* Of operators, about what is under way. */
+static bool has_wishes(const struct qmgr_message *message)
+{
+    return message->active > 0 && message->deliveries->active.of->wishes != NULL;
+}
+
 /* Of the delivery, if there still is one. */
-static void progress_fill(const struct qmgr_message *message, struct envelope_progress *progress,
+static void progress_fill(struct qmgr *qmgr, const struct qmgr_message *message,
+                          struct qmgr_settling *settling, struct envelope_progress *progress,
                           struct tick_now now)
 {
     const struct qmgr_delivery *delivery = message->deliveries;
 
     if (delivery == NULL)
         return;
+    if (has_wishes(message)) {
+        qmgr_wishes_tell(qmgr, delivery, settling, progress, now);
+        return;
+    }
     if (delivery->state == QMGR_HELD) {
         qmgr_progress_held(delivery, qmgr_delivery_order(delivery),
                            qmgr_delivery_held_until(delivery, now), progress);
@@ -210,7 +221,7 @@ static struct span message_news(struct qmgr *qmgr, struct qmgr_message *message,
     (void)qmgr_message_open(qmgr, message);
     struct qmgr_settling settling = qmgr_settling_begin(qmgr, message->recipient_count);
     settling_fill(qmgr, message, &settling);
-    progress_fill(message, &progress, now);
+    progress_fill(qmgr, message, &settling, &progress, now);
     progress.flags = message->flags & ENVELOPE_PROGRESS_FLAGS;
     return qmgr_progress_make(qmgr, message, &settling, &progress);
 }
@@ -241,7 +252,7 @@ struct qmgr_storing qmgr_store(struct qmgr *qmgr, struct qmgr_message *message, 
     if ((message->flags & ENVELOPE_IN_DOUBT) != 0)
         envelope_patch_flags(work->encoded,
                              envelope_basic_get(work->encoded).flags | ENVELOPE_IN_DOUBT);
-    if (work->is_news_due)
+    if (work->is_news_due || has_wishes(message))
         news = message_news(qmgr, message, now);
     delivery_park(qmgr, message, now);
     message->storage = QMGR_STORING;

@@ -16,6 +16,7 @@
  *                deadline: such a message is void; where mail is passed on before it is stored,
  *                an attempt that was under way then may still have ended well
  *   bounced      a bounce, although the client was told 5xx
+ *   revived      tried again although an operator's bounce of it was durable
  *   duplicate    delivered again although the relay had read the 250, and no crash came before the
  *                record of it had to be durable
  */
@@ -25,9 +26,12 @@
 
 #include "tests/sim/sim_world.h"
 
-#define SIZE_SMALL_MAX   4000u
-#define SIZE_LARGE_MAX   600000u
-#define LAZY_MARGIN      TICK_S(2)
+#define SIZE_SMALL_MAX 4000u
+#define SIZE_LARGE_MAX 600000u
+#define LAZY_MARGIN    TICK_S(2)
+/* What is under way is asked to end within two looks of a second each; a MAIL may be on the wire.
+ */
+#define END_GRACE        TICK_S(4)
 #define ATTEMPT_REST     TICK_S(420) /* the slowest receiver, and what is on its way */
 #define LEDGER_FIELD     "X-Ledger: "
 #define VIOLATION_PRINTS 20u
@@ -325,6 +329,28 @@ void ledger_on_delivery(struct ledger *ledger, const char *sender, char (*recipi
         if (has_notify[i] && !recipient->wants_all)
             ledger_violation(ledger, "invented: NOTIFY for %s", recipients[i]);
     }
+}
+
+void ledger_on_ended(struct ledger *ledger, uint32_t domain, tick_us begun)
+{
+    for (uint32_t i = 0; i < ledger->count; i++) {
+        struct ledger_message *message = &ledger->messages[i];
+        bool was_there = message->fate == LEDGER_ACCEPTED && message->answered < begun;
+        for (uint32_t j = 0; j < message->recipient_count && was_there; j++) {
+            if (message->recipients[j].domain == domain && message->recipients[j].ended_at == 0)
+                message->recipients[j].ended_at = net_sim_now(ledger->net);
+        }
+    }
+}
+
+void ledger_on_rcpt(struct ledger *ledger, const char *address, tick_us mail_at)
+{
+    struct ledger_message *message;
+    struct ledger_recipient *recipient = address_find(ledger, address, &message);
+
+    if (recipient != NULL && recipient->ended_at > 0 && mail_at > recipient->ended_at + END_GRACE)
+        ledger_violation(ledger, "revived: %s was returned by an operator at %llu us", address,
+                         (unsigned long long)recipient->ended_at);
 }
 
 void ledger_on_confirmed(struct ledger *ledger, const char *address)

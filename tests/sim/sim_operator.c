@@ -8,8 +8,13 @@
  * nothing, also of what was accepted meanwhile, and when the relay dies and comes back. The order
  * is given to each new life before its first turn, as the keeper of the daemon does.
  *
+ * Or (is_bouncing) one who returns what waits for a domain, and makes the relay crash soon after:
+ * what he was told is done must not be tried again from then on, in no life, also when it was under
+ * way and that attempt never ended.
+ *
  * Planted bug: a deaf relay is told of no order.
  */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "tests/sim/sim_world.h"
@@ -19,6 +24,9 @@
  * MAIL may be on the wire then, or be sent again by TCP. */
 #define HOLD_GRACE     TICK_S(4)
 #define OPERATOR_STEPS 10000u
+/* Behind `spool.lazy_time`: the disk's own time. */
+#define DURABLE_MARGIN TICK_S(1)
+#define CRASH_SOON     8000000u /* micro-seconds */
 
 struct sim_operator {
     struct sim_operator_options options;
@@ -29,9 +37,14 @@ struct sim_operator {
     struct qmgr_standing standing; /* id 0: none yet */
     tick_us until;
     bool was_down;   /* at the last turn */
+    bool is_waiting; /* for what the relay does */
     bool is_walking; /* on this shard, with this query */
     uint32_t shard;
     struct shard_query walk;
+    struct qmgr_filter filter; /* of what he walks over */
+    /* The last bounce. */
+    uint32_t domain;
+    tick_us begun, durable_at; /* the latter: 0 when there is none, or the relay died before */
 };
 
 static void act_on_shard(struct shard_query *query, struct transfer *transfer, tick_us now)
@@ -111,12 +124,11 @@ static void visit_shards(struct sim_operator *operator, struct node * node,
 /* What waits now, shard by shard, as far as no disk must answer first. True: that was all. */
 static bool walk(struct sim_operator *operator, struct node * node)
 {
-    static const struct qmgr_filter all;
-
     for (uint32_t i = 0; i < OPERATOR_STEPS && operator->shard<node_shard_count(node); i++) {
         if (operator->walk.cursor == 0)
-            operator->walk =(struct shard_query){
-                .kind = SHARD_QUERY_QUEUE_ACT, .filter = &all, .order = &operator->standing.order };
+            operator->walk =(struct shard_query){.kind = SHARD_QUERY_QUEUE_ACT,
+                                                 .filter = &operator->filter,
+                                                 .order = &operator->standing.order };
         node_query(node, operator->shard, &operator->walk);
         if (operator->walk.is_waiting)
             return false;
@@ -169,14 +181,68 @@ static void hold_turn(struct sim_operator *operator, struct node * node, tick_us
     hold(operator, node, now);
 }
 
+/* ---- bounces ---- */
+
+static void bounce(struct sim_operator *operator, tick_us now)
+{
+    char terms[32], why[QMGR_FILTER_WHY_SIZE];
+
+    operator->domain = rng_below(&operator->rng, operator->options.domain_count);
+    snprintf(terms, sizeof(terms), "domain=d%u.example", operator->domain);
+    enum err err = qmgr_filter_parse(span_from_text(terms), &operator->filter, why);
+    CHECK(err == ERR_OK);
+    operator->standing.order =(struct qmgr_order){
+        .verb = QMGR_VERB_BOUNCE, .id = ++operator->order_id, .reason = "because"};
+    operator->begun = now;
+    operator->suspended++;
+    operator->is_walking = true;
+    operator->shard = 0;
+    operator->walk.cursor = 0;
+}
+
+static void bounce_done(struct sim_operator *operator, tick_us now)
+{
+    operator->is_walking = false;
+    operator->durable_at = now + operator->options.ledger->lazy_time + DURABLE_MARGIN;
+    operator->next = now + rng_below(&operator->rng, (uint32_t)TICK_S(20));
+    if (rng_below(&operator->rng, 2) == 0)
+        *operator->options.crash_at = operator->durable_at + rng_below(&operator->rng, CRASH_SOON);
+}
+
+/* An order that the relay dies upon, or too soon after, was not promised. */
+static void bounce_turn(struct sim_operator *operator, struct node * node, tick_us now)
+{
+    operator->is_walking = operator->is_walking && !operator->was_down;
+    operator->was_down = false;
+    if (operator->durable_at> 0 && now >= operator->durable_at) {
+        ledger_on_ended(operator->options.ledger, operator->domain, operator->begun);
+        operator->durable_at = 0;
+    }
+    if (operator->is_walking && walk(operator, node))
+        bounce_done(operator, now);
+    operator->is_waiting = operator->is_walking || !node_is_recovered(node);
+    if (now < operator->next || operator->orders_left == 0)
+        return;
+    if (operator->is_waiting || operator->durable_at> 0)
+        return;
+    operator->orders_left--;
+    operator->is_waiting = true;
+    bounce(operator, now);
+}
+
 void sim_operator_turn(struct sim_operator *operator, struct node * node, tick_us now)
 {
     if (node == NULL) {
-        operator->was_down = true;
+        operator->was_down = operator->is_waiting = true;
+        operator->durable_at = 0;
         return;
     }
     if (operator->options.is_holding) {
         hold_turn(operator, node, now);
+        return;
+    }
+    if (operator->options.is_bouncing) {
+        bounce_turn(operator, node, now);
         return;
     }
     if (now >= operator->lift_at)
@@ -192,6 +258,10 @@ tick_us sim_operator_deadline(const struct sim_operator *operator)
 {
     tick_us next = operator->orders_left> 0 ? operator->next : TICK_NEVER;
 
+    if (operator->durable_at> 0)
+        return operator->durable_at;
+    if (operator->is_waiting)
+        return TICK_NEVER; /* for the relay, which has work */
     return operator->lift_at<next ? operator->lift_at : next;
 }
 

@@ -43,6 +43,7 @@ struct connection {
     bool has_notify[RCPT_MAX];
     uint32_t recipient_count;
     bool has_sender, is_in_data;
+    tick_us mail_at;
     uint32_t chunk_left;
     bool is_in_chunk, is_last_chunk;
     struct reply replies[64];
@@ -344,6 +345,7 @@ static void check_name(struct receivers *receivers, const struct connection *con
 static void on_mail(struct receivers *receivers, struct connection *connection, const char *line)
 {
     receiver_note_mail(receivers, connection);
+    connection->mail_at = net_sim_now(receivers->net);
     if (connection->has_sender) {
         reply_queue(receivers, connection, "503 5.5.1 nested MAIL\r\n", false);
         return;
@@ -365,8 +367,11 @@ static void on_rcpt(struct receivers *receivers, struct connection *connection, 
     if (receiver_judge(receivers, connection, RECEIVER_RCPT) != VERDICT_ACCEPT)
         return;
     connection->has_notify[connection->recipient_count] = strstr(line, " NOTIFY=") != NULL;
-    if (address_take(line, connection->recipients[connection->recipient_count]))
+    if (address_take(line, connection->recipients[connection->recipient_count])) {
+        ledger_on_rcpt(receivers->ledger, connection->recipients[connection->recipient_count],
+                       connection->mail_at);
         connection->recipient_count++;
+    }
     reply_queue(receivers, connection, "250 2.1.5 ok\r\n", false);
 }
 

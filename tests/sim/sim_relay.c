@@ -17,6 +17,7 @@
  *      --suspends                   as --limits, and an operator suspends sites and resumes them
  *      --deaf-suspends              the same, the relay not hearing of it
  *      --holds                      as --limits, and an operator holds all mail, also what comes
+ *      --bounces                    an operator returns what waits, and the relay crashes often
  *      --deaf-holds                 the same, the relay not hearing of it
  *      --sources                    as --limits, from a pool of two of three sources: each has the
  *                                   limits for itself, the third is never seen
@@ -59,6 +60,7 @@
 #define LIMIT_CONNECTIONS 3u
 #define LIMIT_MAILS       100u
 #define SUSPEND_COUNT     20u
+#define BOUNCE_CRASHES    8u
 #define PARTY_COUNT       3u /* besides the shards: resolver, senders, receivers */
 
 struct sim_options {
@@ -66,7 +68,7 @@ struct sim_options {
     const char *delivery; /* NULL: as the seed says */
     uint32_t shard_count; /* 0: as the seed says */
     bool has_false_sync, has_tight_spool, has_wire, has_limits, has_loose_limits, is_traced;
-    bool has_suspends, has_holds, is_deaf;
+    bool has_suspends, has_holds, has_bounces, is_deaf;
     bool has_sources, has_stray_source;
     bool has_lists, has_misread_lists;
 };
@@ -252,7 +254,7 @@ static void world_parties(struct sim *sim)
 
 static void world_operator(struct sim *sim)
 {
-    if (!sim->options.has_suspends)
+    if (!sim->options.has_suspends && !sim->options.has_bounces)
         return;
     sim->operator_options.receivers = sim->receivers;
     sim->operator_options.receiver_count = sim->receiver_count;
@@ -260,6 +262,10 @@ static void world_operator(struct sim *sim)
     sim->operator_options.order_count = SUSPEND_COUNT;
     sim->operator_options.is_deaf = sim->options.is_deaf;
     sim->operator_options.is_holding = sim->options.has_holds;
+    sim->operator_options.is_bouncing = sim->options.has_bounces;
+    sim->operator_options.ledger = &sim->ledger;
+    sim->operator_options.domain_count = sim->domain_count;
+    sim->operator_options.crash_at = &sim->crash_at;
     sim->operator_options.wall = WORLD_WALL;
     sim->operator= sim_operator_new(&sim->operator_options);
 }
@@ -400,7 +406,9 @@ static void sim_init(struct sim *sim, const struct sim_options *options)
     sim->crash_at = net_sim_now(sim->net) + draw(sim, (uint32_t)CRASH_SPREAD);
     enum err err = world_start_node(sim);
     CHECK(err == ERR_OK);
-    if (draw(sim, 3) == 0 && !sim->options.has_limits) {
+    if (sim->options.has_bounces)
+        sim->crashes_left = BOUNCE_CRASHES;
+    else if (draw(sim, 3) == 0 && !sim->options.has_limits) {
         sim->ledger.has_disk_faults = true;
         disk_set_faults(sim, 200 + draw(sim, 3000));
     }
@@ -730,6 +738,8 @@ static bool flag_take(const char *argument, struct sim_options *options, bool *m
         options->has_limits = options->has_suspends = true;
     else if (strcmp(argument, "--holds") == 0)
         options->has_limits = options->has_suspends = options->has_holds = true;
+    else if (strcmp(argument, "--bounces") == 0)
+        options->has_bounces = true;
     else if (strcmp(argument, "--deaf-holds") == 0)
         options->has_limits = options->has_suspends = options->has_holds = options->is_deaf = true;
     else if (strcmp(argument, "--deaf-suspends") == 0)

@@ -45,6 +45,7 @@ struct ledger_recipient {
     uint32_t delivered, passed_on; /* in all, and with NOTIFY */
     tick_us delivered_at;          /* last time */
     bool is_confirmed;             /* the relay surely read the receiver's 250 */
+    tick_us ended_at;              /* an operator's bounce of it had to be durable; 0: none */
     tick_us confirmed_at;          /* first seen */
 };
 
@@ -86,6 +87,10 @@ void ledger_address(const struct ledger_message *message, uint32_t recipient, ch
 void ledger_on_delivery(struct ledger *ledger, const char *sender, char (*recipients)[128],
                         const bool *has_notify, uint32_t recipient_count,
                         const struct sim_text *content);
+/** An operator's bounce of what waited for this domain, begun at `begun`, is durable by now. */
+void ledger_on_ended(struct ledger *ledger, uint32_t domain, tick_us begun);
+/** The relay names a recipient, in a transaction that began at `mail_at`. */
+void ledger_on_rcpt(struct ledger *ledger, const char *address, tick_us mail_at);
 /** The relay has read the 250 of the delivery of this address. */
 void ledger_on_confirmed(struct ledger *ledger, const char *address);
 /** Everything has come to its end: check what was promised. */
@@ -168,9 +173,13 @@ struct sim_operator_options {
     char labels[SIM_DOMAIN_MAX + 1][SITE_LABEL_MAX + 1]; /* of the receivers' sites */
     uint64_t seed;
     uint32_t order_count;
-    bool is_holding; /* holds all mail, instead of suspending sites */
-    wall_us wall;    /* when the clock of the world was 0 */
-    bool is_deaf;    /* planted bug: the relay hears of no order */
+    bool is_holding;       /* holds all mail, instead of suspending sites */
+    bool is_bouncing;      /* returns what waits for a domain, instead of that */
+    wall_us wall;          /* when the clock of the world was 0 */
+    bool is_deaf;          /* planted bug: the relay hears of no order */
+    struct ledger *ledger; /* BOUNCING; and what follows */
+    uint32_t domain_count;
+    tick_us *crash_at; /* he makes it crash soon after some orders */
 };
 struct sim_operator *sim_operator_new(const struct sim_operator_options *options);
 void sim_operator_free(struct sim_operator *operator);

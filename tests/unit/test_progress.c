@@ -31,6 +31,11 @@ static const struct envelope_settle sample_settles[] = {
     {7, RECIPIENT_SETTLED, 0, {4, 4, 7}, true, {NULL, 0}},
 };
 
+static const struct envelope_settle sample_wishes[] = {
+    {4, RECIPIENT_FAILED, 554, {5, 7, 1}, false, {(const uint8_t *)"their list", 10}},
+    {5, RECIPIENT_SETTLED, 554, {5, 7, 1}, false, {NULL, 0}},
+};
+
 static struct envelope_progress sample_progress(void)
 {
     return (struct envelope_progress){
@@ -44,7 +49,19 @@ static struct envelope_progress sample_progress(void)
         .settle_count = COUNT_OF(sample_settles),
         .hold_order = 4194303,
         .route = SPAN_LITERAL("other.example"),
+        .wishes = sample_wishes,
+        .wish_count = COUNT_OF(sample_wishes),
     };
+}
+
+static void assert_settle_equal(const struct envelope_settle *x, const struct envelope_settle *y)
+{
+    assert_int_equal(x->recipient_index, y->recipient_index);
+    assert_int_equal(x->state, y->state);
+    assert_int_equal(x->code, y->code);
+    assert_memory_equal(x->enhanced, y->enhanced, 3);
+    assert_int_equal(x->is_expired, y->is_expired);
+    assert_span_equal(x->reply, y->reply);
 }
 
 static void assert_progress_equal(const struct envelope_progress *a,
@@ -59,15 +76,11 @@ static void assert_progress_equal(const struct envelope_progress *a,
     assert_int_equal(a->settle_count, b->settle_count);
     assert_int_equal(a->hold_order, b->hold_order);
     assert_span_equal(a->route, b->route);
-    for (uint32_t i = 0; i < a->settle_count; i++) {
-        const struct envelope_settle *x = &a->settles[i], *y = &b->settles[i];
-        assert_int_equal(x->recipient_index, y->recipient_index);
-        assert_int_equal(x->state, y->state);
-        assert_int_equal(x->code, y->code);
-        assert_memory_equal(x->enhanced, y->enhanced, 3);
-        assert_int_equal(x->is_expired, y->is_expired);
-        assert_span_equal(x->reply, y->reply);
-    }
+    for (uint32_t i = 0; i < a->settle_count; i++)
+        assert_settle_equal(&a->settles[i], &b->settles[i]);
+    assert_int_equal(a->wish_count, b->wish_count);
+    for (uint32_t i = 0; i < a->wish_count; i++)
+        assert_settle_equal(&a->wishes[i], &b->wishes[i]);
 }
 
 static void retry_is_told_from_news(void **state)
@@ -85,6 +98,7 @@ static void retry_is_told_from_news(void **state)
         {"in doubt", {.next_try = 1, .flags = ENVELOPE_IN_DOUBT}, false},
         {"of no delivery", {.next_try = 1, .delivery = ENVELOPE_DELIVERY_NONE}, false},
         {"settles", {.next_try = 1, .settles = sample_settles, .settle_count = 1}, false},
+        {"wishes", {.next_try = 1, .wishes = sample_wishes, .wish_count = 1}, false},
     };
     uint8_t octets[512];
 
@@ -98,7 +112,7 @@ static void retry_is_told_from_news(void **state)
         if (rows[i].is_retry)
             assert_int_equal(rows[i].progress.delivery, delivery);
         assert_false(envelope_progress_is_retry(span_of(octets, size - 1), &delivery));
-        memcpy(octets + size, "\x06\x01\0\0\0x", 6); /* something that a newer version says */
+        memcpy(octets + size, "\x07\x01\0\0\0x", 6); /* something that a newer version says */
         assert_false(envelope_progress_is_retry(span_of(octets, size + 6), &delivery));
     }
 }
@@ -118,7 +132,7 @@ static void progress_comes_back(void **state)
     assert_progress_equal(&progress, &back);
 
     /* TLVs of a newer version are passed over, broken ones are not. */
-    memcpy(octets + size, "\x06\x01\0\0\0x\xff\0\0\0\0", 11);
+    memcpy(octets + size, "\x07\x01\0\0\0x\xff\0\0\0\0", 11);
     assert_int_equal(ERR_OK, envelope_progress_decode(span_of(octets, size + 11), &arena, &back));
     assert_progress_equal(&progress, &back);
     for (uint32_t cut = size + 1; cut < size + 6; cut++)
@@ -187,6 +201,16 @@ static void progress_bounds_hold_on_both_sides(void **state)
     settle = sample_settles[1];
     settle.recipient_index = ENVELOPE_RECIPIENT_MAX;
     assert_false(envelope_progress_is_valid(&progress));
+    progress = sample_progress();
+    progress.wishes = &settle;
+    progress.wish_count = 1;
+    assert_false(envelope_progress_is_valid(&progress));
+    settle.recipient_index = ENVELOPE_RECIPIENT_MAX - 1;
+    for (uint32_t i = 0; i < RECIPIENT_STATE_COUNT; i++) {
+        settle.state = (enum recipient_state)i;
+        assert_int_equal(i == RECIPIENT_FAILED || i == RECIPIENT_SETTLED,
+                         envelope_progress_is_valid(&progress));
+    }
 }
 
 /* ---- message ids ---- */

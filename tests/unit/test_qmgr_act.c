@@ -40,11 +40,11 @@ static void insert(struct fixture *f, uint64_t id, const char *sender, const cha
     assert_int_equal(ERR_OK, fixture_insert(f, &options, NULL));
 }
 
-static struct qmgr_acted act(struct fixture *f, enum qmgr_verb verb, const char *terms,
-                             wall_us until)
+static struct qmgr_acted act_by(struct fixture *f, uint32_t id, enum qmgr_verb verb,
+                                const char *terms, wall_us until)
 {
     struct qmgr_order order = {
-        .verb = verb, .id = 7, .until = until, .route = "w", .reason = "because"};
+        .verb = verb, .id = id, .until = until, .route = "w", .reason = "because"};
     struct qmgr_filter filter;
     struct qmgr_match matches[4];
     struct qmgr_acted acted = {0};
@@ -61,6 +61,12 @@ static struct qmgr_acted act(struct fixture *f, enum qmgr_verb verb, const char 
         assert_int_equal(0, qmgr_verify(f->qmgr));
     }
     return acted;
+}
+
+static struct qmgr_acted act(struct fixture *f, enum qmgr_verb verb, const char *terms,
+                             wall_us until)
+{
+    return act_by(f, 7, verb, terms, until);
 }
 
 static void defer_all(struct fixture *f)
@@ -261,11 +267,125 @@ static void wish_to_hold_is_withdrawn(void **state)
     delivery = NULL;
     (void)act(&f, QMGR_VERB_RETRY, "domain=v", 0);
     delivery = fixture_take_one(&f);
-    (void)act(&f, QMGR_VERB_DELETE, "domain=v", 0); /* replaced by the next */
+    (void)act(&f, QMGR_VERB_DELETE, "domain=v", 0); /* leaves nothing to the next */
     (void)act(&f, QMGR_VERB_BOUNCE, "domain=v", 0);
     fixture_finish_all(&f, delivery, RECIPIENT_DUE, "451 later");
-    assert_int_equal(1, qmgr_get_stats(f.qmgr).failed_recipients);
-    assert_int_equal(0, qmgr_get_stats(f.qmgr).deleted_recipients);
+    assert_int_equal(0, qmgr_get_stats(f.qmgr).failed_recipients);
+    assert_int_equal(1, qmgr_get_stats(f.qmgr).deleted_recipients);
+    fixture_fini(&f);
+}
+
+/* What is left of an attempt that never ended. */
+static void wishes_outlive_a_restart(void **state)
+{
+    static const struct {
+        const char *name;
+        enum qmgr_verb verbs[3];
+        uint32_t count;
+        const char *terms; /* of the first order */
+        bool is_index, is_null_sender;
+        uint32_t held, failed, ready, done;
+        const char *domain; /* of what is left */
+    } rows[] = {
+        {"hold", {QMGR_VERB_HOLD}, 1, "domain=v", 0, 0, 1, 0, 0, 0, "v"},
+        {"hold, by its index", {QMGR_VERB_HOLD}, 1, "domain=v", 1, 0, 1, 0, 0, 0, "v"},
+        {"released", {QMGR_VERB_HOLD, QMGR_VERB_RELEASE}, 2, "", 0, 0, 0, 0, 1, 0, "v"},
+        {"bounce", {QMGR_VERB_BOUNCE}, 1, "", 0, 0, 0, 2, 0, 0, NULL},
+        {"bounce, by its index", {QMGR_VERB_BOUNCE}, 1, "", 1, 0, 0, 2, 0, 0, NULL},
+        {"bounce of one", {QMGR_VERB_BOUNCE}, 1, "recipient=b@v", 0, 0, 0, 1, 1, 0, "v"},
+        {"bounce of a notification", {QMGR_VERB_BOUNCE}, 1, "", 1, 1, 0, 0, 0, 1, NULL},
+        {"delete", {QMGR_VERB_DELETE}, 1, "", 0, 0, 0, 0, 0, 1, NULL},
+        {"delete, bounce", {QMGR_VERB_DELETE, QMGR_VERB_BOUNCE}, 2, "", 0, 0, 0, 0, 0, 1, NULL},
+        {"delete of one, bounce",
+         {QMGR_VERB_DELETE, QMGR_VERB_BOUNCE},
+         2,
+         "recipient=b@v",
+         0,
+         0,
+         0,
+         1,
+         0,
+         0,
+         NULL},
+        {"delete of one, hold",
+         {QMGR_VERB_DELETE, QMGR_VERB_HOLD},
+         2,
+         "recipient=b@v",
+         0,
+         0,
+         1,
+         0,
+         0,
+         0,
+         "v"},
+        {"reroute", {QMGR_VERB_REROUTE}, 1, "", 0, 0, 0, 0, 1, 0, "w"},
+        {"hold, reroute", {QMGR_VERB_HOLD, QMGR_VERB_REROUTE}, 2, "", 0, 0, 1, 0, 0, 0, "w"},
+        {"hold, reroute, release",
+         {QMGR_VERB_HOLD, QMGR_VERB_REROUTE, QMGR_VERB_RELEASE},
+         3,
+         "",
+         1,
+         0,
+         0,
+         0,
+         1,
+         0,
+         "w"},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        struct fixture f;
+        begin(&f);
+        print_message("# %s\n", rows[i].name);
+        f.is_index_only = rows[i].is_index;
+        insert(&f, 1, rows[i].is_null_sender ? "" : NULL, "a@v b@v");
+        assert_non_null(fixture_take_one(&f));
+        for (uint32_t j = 0; j < rows[i].count; j++)
+            (void)act_by(&f, 7 + j, rows[i].verbs[j], j == 0 ? rows[i].terms : "",
+                         QMGR_HOLD_FOR_EVER);
+        for (uint32_t lives = 0; lives < 2; lives++) { /* a start changes nothing */
+            fixture_restart(&f);
+            struct qmgr_stats stats = qmgr_get_stats(f.qmgr);
+            assert_int_equal(rows[i].held, stats.deliveries_held);
+            assert_int_equal(rows[i].failed, stats.failed_recipients);
+            assert_int_equal(rows[i].ready, stats.deliveries_ready);
+            assert_int_equal(rows[i].done, f.done_count);
+            assert_int_equal(0, stats.progress_corrupt);
+            assert_int_equal(0, qmgr_verify(f.qmgr));
+        }
+        char terms[16];
+        if (rows[i].domain != NULL) {
+            (void)snprintf(terms, sizeof(terms), "domain=%s", rows[i].domain);
+            assert_true(act(&f, QMGR_VERB_RETRY, terms, 0).matched > 0);
+        }
+        fixture_fini(&f);
+    }
+}
+
+/* Results are told by a later PROGRESS, or an earlier one: they win all the same. */
+static void results_win_over_wishes_that_come_back(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    begin(&f);
+    insert(&f, 1, NULL, "a@v b@v c@v");
+    struct qmgr_delivery *delivery = fixture_take_one(&f);
+    (void)act_by(&f, 7, QMGR_VERB_BOUNCE, "", 0);
+    struct qmgr_result result = {.recipient_index = 1, .state = RECIPIENT_DELIVERED, .code = 250};
+    struct qmgr_finish finish = {.results = &result, .result_count = 1, .was_attempted = true};
+    qmgr_finish(f.qmgr, delivery, &finish, f.now);
+    fixture_restart(&f);
+    struct qmgr_message *message = qmgr_dsn_next(f.qmgr, f.now);
+    assert_non_null(message);
+    struct qmgr_dsn dsn = qmgr_dsn_view(f.qmgr, message);
+    assert_int_equal(2, dsn.failure_count);
+    assert_int_equal(0, dsn.failures[0].recipient_index);
+    assert_int_equal(554, dsn.failures[0].code);
+    assert_true(span_is_equal(dsn.failures[0].reply, SPAN_LITERAL("because")));
+    assert_int_equal(2, dsn.failures[1].recipient_index);
+    assert_true(dsn.is_done);
     fixture_fini(&f);
 }
 
@@ -465,6 +585,8 @@ int main(void)
         cmocka_unit_test(held_mail_expires),
         cmocka_unit_test(results_win_over_orders),
         cmocka_unit_test(wish_to_hold_is_withdrawn),
+        cmocka_unit_test(wishes_outlive_a_restart),
+        cmocka_unit_test(results_win_over_wishes_that_come_back),
         cmocka_unit_test(bounce_is_told_with_its_reason),
         cmocka_unit_test(null_sender_is_told_nothing),
         cmocka_unit_test(rerouted_mail_keeps_its_recipients),

@@ -22,6 +22,7 @@
 
 struct ledger_recipient {
     enum recipient_state state; /* SETTLED: deleted, or told of */
+    enum recipient_state wish;  /* what a restart makes of it, if it is DUE then; DUE: nothing */
     uint32_t tried;
 };
 
@@ -37,7 +38,7 @@ struct ledger {
     uint32_t active_count, waiting_count;    /* taken: loaded, and not yet */
     struct qmgr_message *reported;
     uint32_t order;
-    uint64_t failures, told, restarts, deleted, relayed, lost;
+    uint64_t failures, told, restarts, deleted, relayed, lost, wished;
 };
 
 static uint32_t below(struct ledger *l, uint32_t bound)
@@ -191,6 +192,37 @@ static void op_finish(struct ledger *l)
     qmgr_finish(l->f.qmgr, delivery, &finish, l->f.now);
 }
 
+/* What is under way comes back ended, if its attempt has no end before. */
+static void note_wishes(struct ledger *l, const struct qmgr_match *matches, uint32_t count,
+                        const struct qmgr_order *order)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const struct envelope *envelope = qmgr_message_envelope(matches[i].message);
+        if (order->verb < QMGR_VERB_BOUNCE || order->verb > QMGR_VERB_DELETE || envelope == NULL ||
+            !qmgr_message_status(matches[i].message, matches[i].recipient_index, l->f.now)
+                 .is_active)
+            continue;
+        struct ledger_recipient *recipient = ledger_get(l, envelope, matches[i].recipient_index);
+        bool is_told =
+            order->verb == QMGR_VERB_BOUNCE && !l->messages[envelope->id.low - 1].is_null_sender;
+        if (recipient->wish == RECIPIENT_DUE)
+            recipient->wish = is_told ? RECIPIENT_FAILED : RECIPIENT_SETTLED;
+    }
+}
+
+static void fulfil_wishes(struct ledger *l)
+{
+    for (uint32_t i = 0; i < l->message_count; i++) {
+        for (uint32_t j = 0; j < l->messages[i].count; j++) {
+            struct ledger_recipient *recipient = &l->messages[i].recipients[j];
+            bool is_wished = recipient->state == RECIPIENT_DUE && recipient->wish != RECIPIENT_DUE;
+            if (is_wished)
+                recipient->state = recipient->wish;
+            l->wished += is_wished;
+        }
+    }
+}
+
 /* What cannot be read is deleted without a word of who it was for. */
 static void act_one(struct ledger *l, struct qmgr_match *match, uint32_t count,
                     const struct qmgr_order *order)
@@ -199,6 +231,8 @@ static void act_one(struct ledger *l, struct qmgr_match *match, uint32_t count,
     struct qmgr_acted acted = {0};
     bool is_unreadable = match->is_unreadable;
 
+    if (!is_unreadable)
+        note_wishes(l, match, count, order);
     qmgr_act(l->f.qmgr, match, count, order, &acted, l->f.now);
     if (!is_unreadable || order->verb != QMGR_VERB_DELETE || acted.done == 0)
         return;
@@ -282,6 +316,7 @@ static void op_pass(struct ledger *l)
 static void op_restart(struct ledger *l)
 {
     l->f.is_index_only = below(l, 2) == 0;
+    fulfil_wishes(l);
     fixture_restart(&l->f);
     l->active_count = l->waiting_count = 0;
     l->reported = NULL;
@@ -338,7 +373,7 @@ static void late_and_failing_reads_lose_nothing(void **state)
         {op_insert, 12}, {op_take, 25}, {op_reads_end, 25}, {op_loaded, 20}, {op_finish, 22},
         {op_order, 4},   {op_dsn, 14},  {op_pass, 10},      {op_restart, 1},
     };
-    uint64_t failures = 0, told = 0, restarts = 0, deleted = 0, relayed = 0, lost = 0;
+    uint64_t failures = 0, told = 0, restarts = 0, deleted = 0, relayed = 0, lost = 0, wished = 0;
     uint32_t total = 0;
 
     (void)state;
@@ -360,11 +395,12 @@ static void late_and_failing_reads_lose_nothing(void **state)
         deleted += l->deleted;
         relayed += l->relayed;
         lost += l->lost;
+        wished += l->wished;
         fixture_fini(&l->f);
         free(l);
     }
     assert_true(failures > 100 && told > 100 && restarts > 50 && deleted > 50 && relayed > 100);
-    assert_true(lost > 0);
+    assert_true(lost > 0 && wished > 0);
 }
 
 int main(void)

@@ -340,13 +340,65 @@ static void act(struct fixture *f, struct qmgr_message *message, enum qmgr_verb 
 {
     struct qmgr_order order = {.verb = verb, .id = 1, .until = QMGR_HOLD_FOR_EVER, .reason = "no"};
     struct qmgr_acted acted = {0};
-    struct qmgr_match match = {.message = message};
+    struct qmgr_match matches[2];
     const struct envelope *envelope = qmgr_message_envelope(message);
 
-    match.delivery = (struct qmgr_delivery *)(uintptr_t)qmgr_message_delivery(
-        message, envelope, &envelope->recipients[0]);
-    qmgr_act(f->qmgr, &match, 1, &order, &acted, f->now);
+    for (uint32_t i = 0; i < envelope->recipient_count; i++) {
+        matches[i] = (struct qmgr_match){.message = message, .recipient_index = i};
+        matches[i].delivery = (struct qmgr_delivery *)(uintptr_t)qmgr_message_delivery(
+            message, envelope, &envelope->recipients[i]);
+    }
+    qmgr_act(f->qmgr, matches, envelope->recipient_count, &order, &acted, f->now);
     assert_sound(f);
+}
+
+/* An order about mail that is under way while it is stored, or was before: told with that commit,
+ * or behind it. The relay dies before the attempt has ended. */
+static void wishes_are_stored_with_the_message(void **state)
+{
+    static const struct row {
+        const char *name;
+        enum qmgr_verb verb;
+        bool is_before; /* the commit begins */
+        uint32_t held, failed, done;
+    } rows[] = {
+        {"hold, then stored", QMGR_VERB_HOLD, true, 1, 0, 0},
+        {"hold while it is stored", QMGR_VERB_HOLD, false, 1, 0, 0},
+        {"bounce, then stored", QMGR_VERB_BOUNCE, true, 0, 2, 0},
+        {"bounce while it is stored", QMGR_VERB_BOUNCE, false, 0, 2, 0},
+        {"delete, then stored", QMGR_VERB_DELETE, true, 0, 0, 1},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        struct owner owner = {0};
+        struct fixture f;
+        struct spool_entry *entry;
+
+        print_message("# %s\n", rows[i].name);
+        begin(&f);
+        struct qmgr_message *message = insert(&f, &owner, "a@v b@v");
+        assert_non_null(fixture_take_one(&f));
+        if (rows[i].is_before) {
+            act(&f, message, rows[i].verb);
+            assert_int_equal(0, owner.store_due); /* it is not ours before that */
+            entry = store(&f, message, WAY_PATIENCE, true);
+            assert_int_equal(1, entry->progress_count);
+        } else {
+            entry = store(&f, message, WAY_PATIENCE, true);
+            act(&f, message, rows[i].verb);
+            assert_int_equal(0, entry->progress_count);
+        }
+        stored(&f, message, entry);
+        assert_int_equal(1, entry->progress_count);
+        fixture_restart(&f);
+        assert_sound(&f);
+        assert_int_equal(rows[i].held, qmgr_get_stats(f.qmgr).deliveries_held);
+        assert_int_equal(rows[i].failed, qmgr_get_stats(f.qmgr).failed_recipients);
+        assert_int_equal(rows[i].done, f.done_count);
+        assert_null(fixture_take_one(&f));
+        fixture_fini(&f);
+    }
 }
 
 static void orders_find_it(void **state)
@@ -457,6 +509,7 @@ int main(void)
         cmocka_unit_test(outcome_of_an_attempt),
         cmocka_unit_test(what_is_being_stored_is_not_begun),
         cmocka_unit_test(results_come_while_it_is_stored),
+        cmocka_unit_test(wishes_are_stored_with_the_message),
         cmocka_unit_test(copy_in_doubt_comes_back_marked),
         cmocka_unit_test(failed_commit),
         cmocka_unit_test(orders_find_it),

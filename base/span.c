@@ -12,6 +12,50 @@ static inline uint8_t octet_lower(uint8_t octet)
     return (uint8_t)(octet - 'A') < 26 ? (uint8_t)(octet | 0x20) : octet;
 }
 
+/* Eight octets at a time: in OCTETS(n) each is n, and HIGH_BITS are what tests leave. */
+#define OCTETS(n) (0x0101010101010101u * (n))
+#define HIGH_BITS OCTETS(0x80u)
+
+/* The high bit of each octet of `word` that is below 0x20, or 0x7f; those above it may be set as
+ * well if it is. */
+static uint64_t word_controls(uint64_t word)
+{
+    uint64_t rubout = word ^ OCTETS(0x7fu);
+
+    return (((word - OCTETS(0x20u)) & ~word) | ((rubout - OCTETS(1u)) & ~rubout)) & HIGH_BITS;
+}
+
+bool span_has_control(struct span s)
+{
+    uint32_t i = 0;
+    uint64_t word, found = 0;
+
+    for (; i + 8 <= s.size; i += 8) {
+        memcpy(&word, s.data + i, 8);
+        found |= word_controls(word);
+    }
+    for (; i < s.size; i++)
+        found |= s.data[i] < 0x20 || s.data[i] == 0x7f;
+    return found != 0;
+}
+
+void span_to_lower(struct span s, uint8_t *ret_octets)
+{
+    uint32_t i = 0;
+    uint64_t word;
+
+    for (; i + 8 <= s.size; i += 8) {
+        memcpy(&word, s.data + i, 8);
+        /* No sum reaches the next octet: what has the high bit is looked at without it. */
+        uint64_t low = word & ~HIGH_BITS;
+        uint64_t from_a = low + OCTETS(0x80u - 'A'), above_z = low + OCTETS(0x7fu - 'Z');
+        word |= (from_a & ~above_z & ~word & HIGH_BITS) >> 2;
+        memcpy(ret_octets + i, &word, 8);
+    }
+    for (; i < s.size; i++)
+        ret_octets[i] = octet_lower(s.data[i]);
+}
+
 bool span_is_equal_nocase(struct span a, struct span b)
 {
     if (a.size != b.size)

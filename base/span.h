@@ -51,6 +51,11 @@ static inline struct span span_head(struct span s, uint32_t size)
     return (struct span){s.data, size};
 }
 
+/** Does it have an octet below 0x20, or 0x7f? */
+bool span_has_control(struct span s);
+/** The same octets with ASCII capitals as small letters. */
+void span_to_lower(struct span s, uint8_t *ret_octets);
+
 /** ASCII letters compare without case; all other octets exactly. Locale plays no part. */
 bool span_is_equal_nocase(struct span a, struct span b);
 

@@ -86,10 +86,11 @@ enum progress_tlv {
 
 /* ---- little-endian octets ---- */
 
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "octets lie as they do in the format");
+
 static uint8_t *put(uint8_t *to, uint64_t value, uint32_t size)
 {
-    for (uint32_t i = 0; i < size; i++)
-        to[i] = (uint8_t)(value >> 8 * i);
+    memcpy(to, &value, size);
     return to + size;
 }
 
@@ -97,8 +98,7 @@ static uint64_t get(const uint8_t *from, uint32_t size)
 {
     uint64_t value = 0;
 
-    for (uint32_t i = 0; i < size; i++)
-        value |= (uint64_t)from[i] << 8 * i;
+    memcpy(&value, from, size);
     return value;
 }
 
@@ -159,6 +159,8 @@ static bool tlvs_are_unknown(struct span rest, uint8_t type_min)
  * SMTP commands. */
 static bool text_is_clean(struct span text)
 {
+    if (!span_has_control(text))
+        return true;
     for (uint32_t i = 0; i < text.size; i++) {
         uint8_t octet = text.data[i];
         if (octet == '\0' || octet == '\r' || octet == '\n')

@@ -65,28 +65,38 @@ static uint8_t *put_string(uint8_t *to, struct span string)
     return to + string.size;
 }
 
-/* Cut a number off `rest`; false when there is none, it does not fit or is above `max`. */
-static bool take_number(struct span *rest, uint64_t max, uint64_t *ret_value)
+static bool take_long_number(struct span *rest, uint64_t max, uint64_t *ret_value)
 {
+    const uint8_t *data = rest->data;
+    uint32_t limit = rest->size < 10 ? rest->size : 10, i = 0;
     uint64_t value = 0;
 
-    for (uint32_t i = 0; i < rest->size && i < 10; i++) {
-        uint64_t bits = rest->data[i] & 0x7fu;
-        if (i == 9 && bits > 1)
-            return false;
-        value |= bits << 7 * i;
-        if (rest->data[i] >= 0x80)
-            continue;
-        if ((bits == 0 && i > 0) || value > max)
-            return false;
-        *rest = span_skip(*rest, i + 1);
-        *ret_value = value;
-        return true;
+    while (i < limit && data[i] >= 0x80) {
+        value |= (uint64_t)(data[i] & 0x7fu) << 7 * i;
+        i++;
     }
-    return false;
+    if (i == limit || (i == 9 && data[i] > 1) || (i > 0 && data[i] == 0))
+        return false;
+    value |= (uint64_t)data[i] << 7 * i;
+    if (value > max)
+        return false;
+    *rest = (struct span){data + i + 1, rest->size - i - 1};
+    *ret_value = value;
+    return true;
 }
 
-static bool take_string(struct span *rest, uint32_t size_min, uint32_t size_max,
+/* Cut a number off `rest`; false when there is none, it does not fit or is above `max`. Most are of
+ * one octet, and a start takes ten for each message. */
+static inline bool take_number(struct span *rest, uint64_t max, uint64_t *ret_value)
+{
+    if (rest->size == 0 || rest->data[0] >= 0x80 || rest->data[0] > max)
+        return take_long_number(rest, max, ret_value);
+    *ret_value = rest->data[0];
+    *rest = (struct span){rest->data + 1, rest->size - 1};
+    return true;
+}
+
+static inline bool take_string(struct span *rest, uint32_t size_min, uint32_t size_max,
                         struct span *ret_string)
 {
     uint64_t size;

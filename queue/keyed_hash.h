@@ -45,7 +45,14 @@ static inline uint64_t keyed_hash_octets(const struct keyed_hash *hash, struct s
         v[0] ^= word;
     }
     uint64_t last = (uint64_t)octets.size << 56;
-    for (uint32_t i = 0; offset + i < octets.size; i++)
+    uint32_t rest = octets.size - offset;
+    if (rest > 0 && octets.size >= 8) {
+        uint64_t word; /* they are the last of these eight */
+        memcpy(&word, octets.data + octets.size - 8, 8);
+        last |= word >> 8 * (8 - rest);
+        rest = 0;
+    }
+    for (uint32_t i = 0; i < rest; i++)
         last |= (uint64_t)octets.data[offset + i] << 8 * i;
     v[3] ^= last;
     keyed_hash_round(v);

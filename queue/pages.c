@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Pages from mmap(). Under AddressSanitizer they come from the heap, so that what lies beside them
- * is watched.
+ * Pages from the system, huge ones if it has them. Under AddressSanitizer they come from the heap,
+ * so that what lies beside them is watched.
  */
 #include "queue/pages.h"
 
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #include "base/err.h"
+#include "base/pages.h"
 
 #ifdef __SANITIZE_ADDRESS__
 
@@ -29,16 +29,14 @@ void spool_pages_free(void *pages, size_t size)
 
 void *spool_pages_new(size_t size)
 {
-    int protection = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    void *pages = mmap(NULL, size + 1, protection, flags, -1, 0);
-    CHECK(pages != MAP_FAILED);
+    void *pages = pages_new(size + 1);
+    CHECK(pages != NULL);
     return pages;
 }
 
 void spool_pages_free(void *pages, size_t size)
 {
-    if (pages != NULL)
-        CHECK(munmap(pages, size + 1) == 0);
+    pages_free(pages, size + 1);
 }
 
 #endif

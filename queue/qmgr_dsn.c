@@ -39,6 +39,11 @@ uint32_t qmgr_text_copy(struct span text, uint8_t *ret_octets)
 {
     uint32_t size = text.size < ENVELOPE_REPLY_SIZE_MAX ? text.size : ENVELOPE_REPLY_SIZE_MAX;
 
+    if (!span_has_control(span_head(text, size))) {
+        if (size > 0)
+            memcpy(ret_octets, text.data, size);
+        return size;
+    }
     for (uint32_t i = 0; i < size; i++) {
         uint8_t octet = text.data[i];
         ret_octets[i] = octet < 0x20 || octet == 0x7f ? '?' : octet;

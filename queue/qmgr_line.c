@@ -37,9 +37,13 @@ void qmgr_reply_release(struct qmgr_reply *reply)
 struct qmgr_reply *qmgr_line_reply(struct qmgr_line *line, struct span text)
 {
     uint8_t octets[ENVELOPE_REPLY_SIZE_MAX] UNINITIALIZED;
-    uint32_t size = qmgr_text_copy(text, octets);
     struct qmgr_reply *reply = line->last_reply;
 
+    if (reply != NULL && span_is_equal(span_of(reply->octets, reply->size), text)) {
+        reply->references++;
+        return reply;
+    }
+    uint32_t size = qmgr_text_copy(text, octets);
     if (reply == NULL ||
         !span_is_equal(span_of(reply->octets, reply->size), span_of(octets, size))) {
         qmgr_reply_release(reply);

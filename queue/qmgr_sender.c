@@ -6,7 +6,6 @@
  * A group exists while it has messages. Its name is the sender's domain in lower case; the null
  * sender has the empty name.
  */
-#include <ctype.h>
 #include <stdlib.h>
 
 #include "queue/qmgr_state.h"
@@ -14,8 +13,7 @@
 static struct span name_of(struct span domain, uint8_t name[ENVELOPE_ADDRESS_SIZE_MAX])
 {
     CHECK(domain.size <= ENVELOPE_ADDRESS_SIZE_MAX);
-    for (uint32_t i = 0; i < domain.size; i++)
-        name[i] = (uint8_t)tolower(domain.data[i]);
+    span_to_lower(domain, name);
     return span_of(name, domain.size);
 }
 
@@ -57,6 +55,9 @@ static struct qmgr_sender *sender_new(struct qmgr *qmgr, struct span name)
 static void sender_free(struct qmgr *qmgr, struct qmgr_sender *sender)
 {
     uint32_t hash = sender_hash(qmgr, qmgr_sender_name(sender));
+
+    if (qmgr->sender_latest == sender)
+        qmgr->sender_latest = NULL;
     struct qmgr_sender **link = &qmgr->sender_buckets[hash & qmgr->line_mask];
 
     while (*link != sender)
@@ -70,11 +71,15 @@ static void sender_free(struct qmgr *qmgr, struct qmgr_sender *sender)
 void qmgr_sender_join(struct qmgr *qmgr, struct qmgr_message *message, struct span domain)
 {
     uint8_t octets[ENVELOPE_ADDRESS_SIZE_MAX] UNINITIALIZED;
-    struct span name = name_of(domain, octets);
-    struct qmgr_sender *sender = qmgr_sender_find(qmgr, name);
+    struct qmgr_sender *sender = qmgr->sender_latest;
 
-    if (sender == NULL)
-        sender = sender_new(qmgr, name);
+    if (sender == NULL || !span_is_equal(qmgr_sender_name(sender), domain)) {
+        struct span name = name_of(domain, octets);
+        sender = qmgr_sender_find(qmgr, name);
+        if (sender == NULL)
+            sender = sender_new(qmgr, name);
+        qmgr->sender_latest = sender;
+    }
     message->sender = sender;
     message->sender_prev = slab_ref(sender->last);
     if (sender->last != NULL)

@@ -356,6 +356,7 @@ struct qmgr {
     struct slab messages, deliveries, lines, senders, parts, shares;
     struct qmgr_table table; /* of messages */
     struct qmgr_line **line_buckets;
+    struct qmgr_sender *sender_latest;   /* of the last insert; NULL: it is gone */
     struct qmgr_sender **sender_buckets; /* line_mask is theirs, and that of the next two */
     struct qmgr_part **part_buckets;
     struct qmgr_share **share_buckets;

@@ -16,8 +16,7 @@
  *
  * Limits: TABLE_BUCKETS_MAX buckets, with longer chains beyond.
  */
-#include <stdlib.h>
-
+#include "base/pages.h"
 #include "queue/qmgr_state.h"
 
 #define TABLE_BUCKETS_MIN 16u
@@ -31,7 +30,7 @@ void qmgr_table_init(struct qmgr_table *table, uint32_t message_count_max)
     while (max < message_count_max && max < TABLE_BUCKETS_MAX)
         max *= 2;
     *table = (struct qmgr_table){
-        .buckets = calloc(max, sizeof(*table->buckets)),
+        .buckets = pages_new(max * sizeof(*table->buckets)),
         .count = TABLE_BUCKETS_MIN,
         .max = max,
         .mask = TABLE_BUCKETS_MIN - 1,
@@ -41,7 +40,7 @@ void qmgr_table_init(struct qmgr_table *table, uint32_t message_count_max)
 
 void qmgr_table_fini(struct qmgr_table *table)
 {
-    free(table->buckets);
+    pages_free(table->buckets, table->max * sizeof(*table->buckets));
 }
 
 static uint32_t message_hash(const struct qmgr *qmgr, struct message_id id)

@@ -44,8 +44,9 @@ static uint32_t slab_index_in(const struct slab_block *block, const void *object
 {
     uintptr_t offset = (uintptr_t)object - (uintptr_t)block->objects;
 
-    CHECK(offset % block->slab->object_size == 0);
-    return (uint32_t)(offset / block->slab->object_size);
+    uint32_t index = (uint32_t)(offset * block->slab->inverse >> 32);
+    CHECK(index * block->slab->object_size == offset);
+    return index;
 }
 
 void slab_init(struct slab *slab, uint32_t object_size, uint32_t count_max, void *owner)
@@ -54,6 +55,7 @@ void slab_init(struct slab *slab, uint32_t object_size, uint32_t count_max, void
     *slab = (struct slab){
         .object_size = object_size,
         .per_block = (uint32_t)((SLAB_BLOCK_SIZE - sizeof(struct slab_block)) / object_size),
+        .inverse = (1ull << 32) / object_size + 1,
         .count_max = count_max,
         .owner = owner,
     };
@@ -63,7 +65,7 @@ void slab_fini(struct slab *slab)
 {
     for (uint32_t i = 0; i < slab->block_count; i++) {
         SLAB_UNPOISON(slab->blocks[i], SLAB_BLOCK_SIZE);
-        free(slab->blocks[i]);
+        block_free(slab->blocks[i]);
     }
     free(slab->blocks);
     free(slab->used);
@@ -93,7 +95,7 @@ static bool slab_grow(struct slab *slab)
         slab->used = used;
         slab->block_capacity = capacity;
     }
-    struct slab_block *block = aligned_alloc(SLAB_BLOCK_SIZE, SLAB_BLOCK_SIZE);
+    struct slab_block *block = block_new();
     if (block == NULL)
         return false;
     *block = (struct slab_block){.slab = slab, .number = slab->block_count};

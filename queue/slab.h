@@ -3,12 +3,13 @@
 #define QUEUE_SLAB_H
 
 #include "base/err.h"
+#include "queue/blocks.h"
 
 /*
  * Objects of one size by the million: cut from 64 KB blocks, O(1) to acquire and release, walkable
  * while they live, and each knows its slab. Blocks stay until the slab ends.
  */
-#define SLAB_BLOCK_SIZE 65536u
+#define SLAB_BLOCK_SIZE BLOCK_SIZE
 #define SLAB_OBJECT_MIN 32u
 #define SLAB_LIVE_WORDS (SLAB_BLOCK_SIZE / SLAB_OBJECT_MIN / 64)
 /* A reference is the number of the block, and that of the object in it: half as large as a pointer,
@@ -19,6 +20,7 @@
 struct slab_block;
 struct slab {
     uint32_t object_size, per_block, block_count, block_capacity;
+    uint64_t inverse; /* 2^32 / object_size, rounded up: a division less for each reference */
     uint32_t in_use, count_max;
     void *owner; /* of all objects: slab_owner() */
     struct slab_block **blocks;

@@ -14,7 +14,8 @@
  *      its messages are theirs.
  *   2. An adopted segment is SEALED, older than every own one, and obeys the rules of
  *      spool_segment.c from then on: references are translated, damaged segments are held for ever.
- *   3. The recovery itself is only read, except for what belongs to this share.
+ *   3. The recovery itself is only read, except for what belongs to this share. The rows of a
+ *      segment go with the last message that has one there: all these are in the same group.
  *   4. Until all messages are there, every adopted segment is held: none is used again meanwhile.
  *
  * A file that never got a header is removed.
@@ -141,6 +142,7 @@ static bool adopt_bodies(const struct spool_adoption *adoption, const struct rec
         struct spool_place place;
         if (!adopt_place(adoption, &row, SPOOL_PLACE_BODY, &place))
             return false;
+        spool_hold(adoption->spool, &place);
         spool_entry_add_place(entry, &place);
         entry->body_count++;
     }
@@ -166,20 +168,6 @@ static void adopt_others(const struct spool_adoption *adoption, const struct rec
     }
 }
 
-/* Nothing may be missing any more: from now on the segments stay for this message. */
-static void adopt_holds(struct spool *spool, struct spool_entry *entry, struct spool_place message)
-{
-    spool_hold(spool, &message);
-    spool_entry_set_message(entry, &message);
-    for (uint32_t i = 0; i < entry->place_count; i++) {
-        struct spool_place place = spool_entry_place(spool, entry, i);
-        if (place.kind == SPOOL_PLACE_OLD || place.is_held)
-            continue;
-        spool_hold(spool, &place);
-        spool_entry_set_place(entry, i, &place);
-    }
-}
-
 /* The live message as an entry of the spool, or NULL when a segment of it went to somebody else. */
 static struct spool_entry *adopt_entry(const struct spool_adoption *adoption,
                                        const struct recovery_message *from,
@@ -194,8 +182,9 @@ static struct spool_entry *adopt_entry(const struct spool_adoption *adoption,
         spool_entry_end(spool, entry);
         return NULL;
     }
+    spool_hold(spool, &place);
+    spool_entry_set_message(entry, &place);
     adopt_others(adoption, from, entry);
-    adopt_holds(spool, entry, place);
     entry->state = SPOOL_ENTRY_LIVE;
     spool_entry_settle(spool, entry);
     spool->stats.messages_live++;
@@ -249,6 +238,17 @@ static void adopt_message(const struct spool_adoption *adoption,
     on_message(context, &message);
     if (progress != few)
         free(progress);
+}
+
+/* The memory of segments that are done with becomes that of the queue. */
+static void adopt_forget(const struct spool_adoption *adoption, const struct recovery_message *from)
+{
+    for (uint32_t i = from->first_row; i < from->first_row + from->row_count; i++) {
+        uint32_t index = adoption->recovery->rows[i]->segment;
+        struct recovery_segment *segment = &adoption->recovery->segments[index];
+        if (--segment->wanted == 0)
+            spool_recovery_forget_rows(segment);
+    }
 }
 
 static bool message_is_ours(const struct spool_adoption *adoption, uint32_t message)
@@ -340,8 +340,10 @@ bool spool_adoption_step(struct spool_adoption *adoption, uint32_t max,
     for (uint32_t i = 0; i < max && adoption->message < recovery->message_count; i++) {
         adoption_look_ahead(adoption);
         uint32_t message = adoption->message++;
-        if (message_is_ours(adoption, message))
-            adopt_message(adoption, &recovery->messages[message], on_message, context);
+        if (!message_is_ours(adoption, message))
+            continue;
+        adopt_message(adoption, &recovery->messages[message], on_message, context);
+        adopt_forget(adoption, &recovery->messages[message]);
     }
     if (adoption->message < recovery->message_count)
         return true;

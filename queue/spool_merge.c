@@ -29,6 +29,7 @@ struct merge_worker {
     uint32_t *parents; /* union-find */
     bool *is_damaged;  /* per segment */
     uint32_t *live;    /* per segment: messages */
+    uint32_t *wanted;  /* per segment: rows of those */
     uint32_t lost;
     struct recovery_block *blocks; /* read here */
 };
@@ -289,6 +290,13 @@ static void bucket_add_message(const struct merge *merge, struct recovery_bucket
     merge->recovery->messages[bucket->start + bucket->message_count++] = *message;
 }
 
+/* The adoption looks at all of them, whatever they say. */
+static void group_want(const struct group *group)
+{
+    for (uint32_t i = 0; i < group->count; i++)
+        group->worker->wanted[group->rows[i]->segment]++;
+}
+
 static void group_merge(struct group *group, struct recovery_bucket *bucket)
 {
     group_void(group);
@@ -306,6 +314,7 @@ static void group_merge(struct group *group, struct recovery_bucket *bucket)
             message_want_progress(group, i);
             message_join(group, row->segment, &content);
             group->worker->live[row->segment]++;
+            group_want(group);
             bucket_add_message(group->merge, bucket,
                                &(struct recovery_message){.first_row = group->first,
                                                           .row_count = group->count,
@@ -353,8 +362,10 @@ static void workers_init(struct merge *merge)
         worker->parents = calloc(count + 1, sizeof(*worker->parents));
         worker->is_damaged = calloc(count + 1, sizeof(*worker->is_damaged));
         worker->live = calloc(count + 1, sizeof(*worker->live));
+        worker->wanted = calloc(count + 1, sizeof(*worker->wanted));
         CHECK(worker->refers != NULL && worker->parents != NULL);
         CHECK(worker->is_damaged != NULL && worker->live != NULL);
+        CHECK(worker->wanted != NULL);
         for (uint32_t j = 0; j < count; j++)
             worker->parents[j] = j;
     }
@@ -371,6 +382,7 @@ static void worker_fini(struct merge *merge, struct merge_worker *worker, uint32
             segment->refers[j] |= worker->refers[(size_t)i * merge->words + j];
         segment->is_damaged |= worker->is_damaged[i];
         segment->live += worker->live[i];
+        segment->wanted += worker->wanted[i];
         parents_join(parents, i, worker->parents[i]);
     }
     recovery->messages_lost += worker->lost;
@@ -384,6 +396,7 @@ static void worker_fini(struct merge *merge, struct merge_worker *worker, uint32
     free(worker->parents);
     free(worker->is_damaged);
     free(worker->live);
+    free(worker->wanted);
 }
 
 static void merge_conclude(struct merge *merge)

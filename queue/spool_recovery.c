@@ -19,6 +19,7 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "queue/blocks.h"
 #include "queue/crew.h"
 #include "queue/pages.h"
 #include "queue/spool_recovery.h"
@@ -193,6 +194,16 @@ enum err spool_recovery_run(struct disk *disk, const struct spool_recovery_optio
     return ERR_OK;
 }
 
+void spool_recovery_forget_rows(struct recovery_segment *segment)
+{
+    if (segment->pages_size > 0)
+        blocks_give(segment->rows, segment->pages_size);
+    else
+        free(segment->rows);
+    segment->rows = NULL;
+    segment->pages_size = 0;
+}
+
 static void segment_forget(struct spool_recovery *recovery, struct recovery_segment *segment)
 {
     if (segment->file != NULL)
@@ -217,6 +228,7 @@ void spool_recovery_free(struct spool_recovery *recovery)
     spool_pages_free(recovery->rows, recovery->row_count * sizeof(*recovery->rows));
     free(recovery->segments);
     free(recovery);
+    blocks_trim();
 }
 
 struct epoch_search {

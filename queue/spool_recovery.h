@@ -6,7 +6,8 @@
 
 /* What the scan of a spool directory found, between spool_recovery.c (which segments), spool_scan.c
  * (what is in them), spool_deal.c (rows by ranges of ids), spool_merge.c (which messages live) and
- * spool_adopt.c (who gets them). Read only after the scan. */
+ * spool_adopt.c (who gets them). Read only after the merge, but for the rows of a segment: they are
+ * gone as soon as all were adopted that are wanted. */
 #define SPOOL_RECOVERY_SEGMENTS_MAX (SPOOL_SEGMENT_COUNT_MAX / 2)
 
 struct recovery_block {
@@ -28,6 +29,7 @@ struct recovery_segment {
     uint64_t *refers;  /* bit per segment, as in struct spool_segment */
     struct recovery_row *rows;
     uint32_t row_count, row_capacity;
+    uint32_t wanted;               /* rows that the adoption will look at */
     size_t pages_size;             /* sealed: of rows and details, which are one piece; else 0 */
     struct recovery_block *blocks; /* that rows point into */
 };
@@ -107,6 +109,9 @@ uint64_t spool_recovery_find_record(const struct spool_recovery *recovery, uint3
 /** Fill `rows`, bucket by bucket, and return the buckets, on the heap. */
 struct recovery_bucket *spool_deal(struct spool_recovery *recovery, uint32_t *ret_count);
 int spool_recovery_compare_ids(struct message_id x, struct message_id y);
+
+/** The rows of a segment are done with. */
+void spool_recovery_forget_rows(struct recovery_segment *segment);
 
 /* spool_merge.c */
 

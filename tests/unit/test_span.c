@@ -88,6 +88,28 @@ static void test_compare(void **state)
     assert_true(span_is_equal((struct span){NULL, 0}, SPAN_LITERAL("")));
 }
 
+/* Every octet at every place of spans of all sizes around a word and two. */
+static void test_octets_by_words(void **state)
+{
+    (void)state;
+    for (uint32_t size = 0; size <= 17; size++) {
+        for (uint32_t i = 0; i < size * 256; i++) {
+            uint8_t octets[17], lower[17];
+            memset(octets, 'Z', size);
+            octets[i / 256] = (uint8_t)i;
+            struct span s = span_of(octets, size);
+            bool is_control = octets[i / 256] < 0x20 || octets[i / 256] == 0x7f;
+            assert_int_equal(is_control, span_has_control(s));
+            span_to_lower(s, lower);
+            for (uint32_t j = 0; j < size; j++) {
+                bool is_capital = octets[j] >= 'A' && octets[j] <= 'Z';
+                assert_int_equal(is_capital ? octets[j] + 0x20 : octets[j], lower[j]);
+            }
+        }
+    }
+    assert_false(span_has_control((struct span){NULL, 0}));
+}
+
 static void skip_too_far(void *context)
 {
     (void)context;
@@ -220,6 +242,7 @@ int main(void)
         cmocka_unit_test(test_parse_u64),
         cmocka_unit_test(test_nocase_folds_letters_only),
         cmocka_unit_test(test_compare),
+        cmocka_unit_test(test_octets_by_words),
         cmocka_unit_test(test_bounds_are_checked),
         cmocka_unit_test(test_every_error_has_its_row),
         cmocka_unit_test(test_log_escape),

@@ -16,7 +16,7 @@
 
 #include "queue/crew.h"
 #include "queue/envelope_index.h"
-#include "queue/spool_internal.h"
+#include "queue/spool_recovery.h"
 
 #define SEGMENT_SIZE (128u << 10)
 #define MESSAGES     400u
@@ -263,6 +263,18 @@ static void on_message(void *context, const struct spool_recovered *message)
     fixture->entries[key] = message->entry;
 }
 
+/* The rows of a segment go with the last message that needs them. */
+static void check_rows_are_gone(const struct spool_recovery *recovery)
+{
+    uint32_t gone = 0;
+
+    for (uint32_t i = 0; i < recovery->segment_count; i++) {
+        assert_int_equal(0, recovery->segments[i].wanted);
+        gone += recovery->segments[i].row_count > 0 && recovery->segments[i].rows == NULL;
+    }
+    assert_true(gone > 0);
+}
+
 static void recover(struct fixture *fixture, const struct spool_recovery_options *options,
                     uint32_t slice)
 {
@@ -277,6 +289,7 @@ static void recover(struct fixture *fixture, const struct spool_recovery_options
         fixture->steps++;
     assert_false(spool_adoption_step(adoption, slice, on_message, fixture));
     spool_adoption_free(adoption);
+    check_rows_are_gone(recovery);
     spool_recovery_free(recovery);
     disk_free(disk);
 }

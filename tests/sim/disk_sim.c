@@ -32,11 +32,18 @@ static struct sim_disk *sim_disk_of(struct disk *disk)
     return (struct sim_disk *)disk;
 }
 
+static void sim_moment(const struct disk_sim *sim)
+{
+    if (sim->on_moment != NULL)
+        sim->on_moment(sim->moment_context);
+}
+
 /* Count a call and decide its fate: ERR_OK, or the planned failure. Check sim->is_stopped after. */
 static enum err sim_enter(struct disk_sim *sim, enum disk_sim_call call)
 {
     if (sim->is_stopped)
         return ERR_DISK_IO;
+    sim_moment(sim);
     sim->calls++;
     if (sim->calls == sim->stop_at) {
         sim->is_stopped = true;
@@ -82,6 +89,7 @@ static struct disk_file *sim_handle_new(struct sim_file *file)
 static struct sim_file *sim_create(struct disk_sim *sim, const char *name)
 {
     struct sim_file *file = sim_file_new(name);
+    sim->changes++;
     struct sim_file **end = &sim->files;
     while (*end != NULL)
         end = &(*end)->next;
@@ -135,6 +143,7 @@ static enum err sim_allocate_octets(struct disk_sim *sim, struct sim_file *file,
     uint64_t more = size > file->size ? size - file->size : 0;
     if (disk_sim_octets_used(sim) + more > sim->options.size)
         return ERR_DISK_FULL;
+    sim->changes++;
     sim_file_allocate(file, size);
     return ERR_OK;
 }
@@ -191,6 +200,7 @@ static enum err sim_unlink(struct disk *disk, const char *name)
     struct sim_file *file = disk_sim_find(sim, name);
     if (file == NULL)
         return ERR_NOT_FOUND;
+    sim->changes++;
     file->is_named = false;
     return ERR_OK;
 }
@@ -199,6 +209,7 @@ static void sim_directory_stable(struct disk_sim *sim)
 {
     if (sim->is_false_sync || sim->is_false_directory_sync)
         return;
+    sim->changes++;
     for (struct sim_file *file = sim->files; file != NULL; file = file->next)
         file->is_named_stable = file->is_named;
 }
@@ -268,6 +279,7 @@ static void sim_submit(struct sim_disk *self, struct sim_operation *operation)
     struct disk_sim *sim = self->sim;
     operation->due = TICK_NEVER;
     if (sim != NULL) {
+        sim->changes++;
         tick_us spread = sim->options.latency_max - sim->options.latency_min;
         operation->stamp = sim->stamp;
         tick_us start = sim->options.clock->monotonic(sim->options.clock->context);
@@ -484,6 +496,8 @@ static uint32_t sim_poll(struct disk *disk, struct disk_completion *ret_completi
     uint32_t count = 0;
     while (count < max && self->operations != NULL && self->operations->due <= now) {
         struct sim_operation *operation = self->operations;
+        sim_moment(sim);
+        sim->changes++;
         self->operations = operation->next;
         self->outstanding--;
         ret_completions[count] = sim_finish(sim, operation);

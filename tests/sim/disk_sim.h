@@ -49,16 +49,24 @@ tick_us disk_sim_deadline(const struct disk_sim *sim);
  */
 void disk_sim_crash(struct disk_sim *sim, struct rng *rng);
 /**
- * The same in two steps, so that every legal loss can be tried. After the first, disk_sim_units()
- * says how many units of what was not synced there are: each sector of each write that had begun
- * (completed or not), then each name that was made or removed. The second keeps those for which
- * `is_kept` says so. ret_pages: for the first `max` units the number of the page (of one write) or
- * name that they belong to, rising from 0.
+ * The same in two steps, so that every legal loss can be tried. After the first, each of these is a
+ * unit that is kept or lost by itself, in this order: every sector of every write that had begun
+ * (completed or not; of a commit behind another, nothing had), file by file; every name that was
+ * made or removed; the size of every file that was just being made. The second step keeps the units
+ * for which `is_kept` says so.
  */
 typedef bool disk_sim_keep(void *context, uint32_t unit);
 void disk_sim_power_off(struct disk_sim *sim);
-uint32_t disk_sim_units(struct disk_sim *sim, uint32_t *ret_pages, uint32_t max);
 void disk_sim_lose(struct disk_sim *sim, disk_sim_keep *is_kept, void *context);
+/** `copy` (no disk is open on it) becomes what disk_sim_power_off() would leave of `sim` now; to
+ * `sim` nothing happens. */
+void disk_sim_copy(struct disk_sim *copy, const struct disk_sim *sim);
+/** Before every call that counts, before every completion takes effect: `on_moment`, which leaves
+ * `sim` alone. Between two moments nothing changes that a power loss would find. */
+typedef void disk_sim_moment(void *context);
+void disk_sim_watch(struct disk_sim *sim, disk_sim_moment *on_moment, void *context);
+/** Rises with everything that changes what a power loss would find. */
+uint64_t disk_sim_changes(const struct disk_sim *sim);
 /** The process dies, the machine stays up: completed writes are kept as they are, writes under way
  * happen or not, locks are gone, disks opened before are dead. Later power losses may still take
  * what was not synced. */

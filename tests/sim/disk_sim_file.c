@@ -65,6 +65,43 @@ void sim_file_free(struct sim_file *file)
     free(file);
 }
 
+static void *octets_copy(const void *octets, uint64_t size)
+{
+    void *copy = malloc(size + 1);
+    CHECK(copy != NULL);
+    memcpy(copy, octets, size);
+    return copy;
+}
+
+struct sim_file *sim_file_copy(const struct sim_file *file)
+{
+    struct sim_file *copy = octets_copy(file, sizeof(*file));
+    copy->next = NULL;
+    copy->lock_holder = NULL;
+    if (file->room > 0) {
+        copy->cached = octets_copy(file->cached, file->room);
+        copy->stable = octets_copy(file->stable, file->room);
+    }
+    struct sim_write **end = &copy->writes;
+    for (const struct sim_write *write = file->writes; write != NULL; write = write->next) {
+        *end = octets_copy(write, sizeof(*write));
+        (*end)->data = octets_copy(write->data, write->size);
+        end = &(*end)->next;
+    }
+    *end = NULL;
+    return copy;
+}
+
+void sim_file_empty(struct sim_file *file)
+{
+    sim_file_forget_writes(file);
+    if (file->room > 0) {
+        memset(file->cached, 0, file->room);
+        memset(file->stable, 0, file->room);
+    }
+    file->size = file->stable_size = 0;
+}
+
 void sim_file_allocate(struct sim_file *file, uint64_t size)
 {
     sim_file_grow(file, size);

@@ -29,14 +29,19 @@ struct sim_file {
     const void *lock_holder; /* the handle that holds the lock */
     bool is_named,
         is_named_stable; /* in the directory as readers see it; as a power loss leaves it */
+    bool is_half_made;   /* power failed while it was made: it has its size, or none */
 };
 
 struct sim_file *sim_file_new(const char *name);
 void sim_file_free(struct sim_file *file);
+/** The same file once more, with its unsynced writes. */
+struct sim_file *sim_file_copy(const struct sim_file *file);
 /** Zeros up to `size`, as fallocate and fsync leave them. */
 void sim_file_allocate(struct sim_file *file, uint64_t size);
 void sim_file_write(struct sim_file *file, uint64_t offset, const uint8_t *data, uint32_t size,
                     uint64_t stamp);
+/** No octets any more. */
+void sim_file_empty(struct sim_file *file);
 /** Every write up to `stamp` becomes stable (or, with is_lost, none of them ever will). */
 void sim_file_sync(struct sim_file *file, uint64_t stamp, bool is_lost);
 /** Says of the next sector of the unsynced writes, in their order, whether it survives. */

@@ -2,11 +2,13 @@
 /*
  * The simulated disk's medium: its life, its crashes, and the failures planned for it.
  *
- * A crash first lets the writes under way land in the page cache or not, by chance; a power loss
- * then decides for every unsynced sector and every unsynced name whether it survives. A kill leaves
+ * A crash first lets what is under way land in the page cache or not, by chance; a power loss then
+ * decides for every unsynced sector and every unsynced name whether it survives, and of a file that
+ * was being made whether it got its size. A kill leaves
  * the page cache alone. Either way every disk opened before is dead, and the medium runs again.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "tests/sim/disk_sim_medium.h"
 
@@ -44,13 +46,48 @@ tick_us disk_sim_deadline(const struct disk_sim *sim)
     return deadline;
 }
 
-/* Writes under way happen as far as the page cache goes, or not (rng NULL: all do): power loss
- * then tears them. */
+/* ---- what is under way ---- */
+
+static struct sim_file *sim_named(struct disk_sim *sim, const char *name)
+{
+    struct sim_file **end = &sim->files;
+    for (; *end != NULL; end = &(*end)->next) {
+        if ((*end)->is_named && strcmp((*end)->name, name) == 0)
+            return NULL;
+    }
+    *end = sim_file_new(name);
+    return *end;
+}
+
+/* A submission takes effect on `sim`, as far as the page cache goes: power loss then tears it. */
+static void sim_land_one(struct disk_sim *sim, const struct sim_operation *op,
+                         struct sim_file *file)
+{
+    /* Not begun: disk.h. */
+    bool is_idle = op->then_sync && (op->is_behind || op->handle->has_failed);
+
+    if (op->kind == SIM_WRITE && !is_idle) {
+        sim_file_write(file, op->offset, op->data, op->size, ++sim->stamp);
+    } else if (op->kind == SIM_CREATE && op->err == ERR_OK) {
+        file = sim_named(sim, op->name);
+        if (file == NULL)
+            return;
+        sim_file_allocate(file, op->offset);
+        file->is_half_made = true;
+    } else if (op->kind == SIM_REMOVE && op->err == ERR_OK) {
+        file = disk_sim_find(sim, op->name);
+        if (file != NULL)
+            file->is_named = false;
+    }
+}
+
+/* What is under way happens or not (rng NULL: all of it does). */
 static void sim_land(struct disk_sim *sim, const struct sim_disk *disk, struct rng *rng)
 {
     for (const struct sim_operation *op = disk->operations; op != NULL; op = op->next) {
-        if (op->kind == SIM_WRITE && !op->is_behind && (rng == NULL || rng_below(rng, 2) == 0))
-            sim_file_write(op->file, op->offset, op->data, op->size, ++sim->stamp);
+        bool is_change = op->kind == SIM_WRITE || op->kind == SIM_CREATE || op->kind == SIM_REMOVE;
+        if (is_change && (rng == NULL || rng_below(rng, 2) == 0))
+            sim_land_one(sim, op, op->file);
     }
 }
 
@@ -73,6 +110,7 @@ static void sim_names_settle(struct disk_sim *sim)
     for (struct sim_file **link = &sim->files; *link != NULL;) {
         struct sim_file *file = *link;
         file->is_named_stable = file->is_named;
+        file->is_half_made = false;
         if (file->is_named) {
             link = &file->next;
             continue;
@@ -91,6 +129,8 @@ void disk_sim_crash(struct disk_sim *sim, struct rng *rng)
     for (struct sim_file *file = sim->files; file != NULL; file = file->next) {
         if (file->is_named != file->is_named_stable)
             file->is_named = rng_below(rng, 2) == 0;
+        if (file->is_half_made && rng_below(rng, 2) == 0)
+            sim_file_empty(file);
     }
     sim_names_settle(sim);
 }
@@ -103,46 +143,10 @@ void disk_sim_power_off(struct disk_sim *sim)
 }
 
 struct sim_units {
-    uint32_t count, max;
-    uint32_t *pages; /* of each unit */
-    uint32_t page_count;
-    const struct sim_write *write;
-    uint64_t page;
+    uint32_t count;
     disk_sim_keep *is_kept;
     void *context;
 };
-
-static void sim_units_add(struct sim_units *units, bool is_new_page)
-{
-    units->page_count += is_new_page;
-    if (units->count < units->max)
-        units->pages[units->count] = units->page_count - 1;
-    units->count++;
-}
-
-static bool sim_units_count(void *context, const struct sim_write *write, uint64_t sector)
-{
-    struct sim_units *units = context;
-    uint64_t page = sector * SIM_SECTOR_SIZE / SIM_PAGE_SIZE;
-
-    sim_units_add(units, units->write != write || units->page != page);
-    units->write = write;
-    units->page = page;
-    return false;
-}
-
-uint32_t disk_sim_units(struct disk_sim *sim, uint32_t *ret_pages, uint32_t max)
-{
-    struct sim_units units = {.max = max, .pages = ret_pages};
-
-    for (struct sim_file *file = sim->files; file != NULL; file = file->next)
-        sim_file_each_sector(file, sim_units_count, &units);
-    for (struct sim_file *file = sim->files; file != NULL; file = file->next) {
-        if (file->is_named != file->is_named_stable)
-            sim_units_add(&units, true);
-    }
-    return units.count;
-}
 
 static bool sim_units_keep(void *context, const struct sim_write *write, uint64_t sector)
 {
@@ -163,14 +167,68 @@ void disk_sim_lose(struct disk_sim *sim, disk_sim_keep *is_kept, void *context)
         if (file->is_named != file->is_named_stable && !is_kept(context, units.count++))
             file->is_named = file->is_named_stable;
     }
+    for (struct sim_file *file = sim->files; file != NULL; file = file->next) {
+        if (file->is_half_made && !is_kept(context, units.count++))
+            sim_file_empty(file);
+    }
     sim_names_settle(sim);
+}
+
+/* The file of the copy that is this one of `sim`: they stand in the same order. */
+static struct sim_file *sim_same(struct disk_sim *copy, const struct disk_sim *sim,
+                                 const struct sim_file *wanted)
+{
+    struct sim_file *same = copy->files;
+    for (const struct sim_file *file = sim->files; file != wanted; file = file->next)
+        same = same->next;
+    return same;
+}
+
+void disk_sim_copy(struct disk_sim *copy, const struct disk_sim *sim)
+{
+    CHECK(copy->disks == NULL);
+    while (copy->files != NULL) {
+        struct sim_file *file = copy->files;
+        copy->files = file->next;
+        sim_file_free(file);
+    }
+    struct sim_file **end = &copy->files;
+    for (const struct sim_file *file = sim->files; file != NULL; file = file->next) {
+        *end = sim_file_copy(file);
+        end = &(*end)->next;
+    }
+    copy->rng = sim->rng;
+    copy->stamp = sim->stamp;
+    copy->stats = sim->stats;
+    copy->is_stopped = copy->is_held = false;
+    copy->is_false_sync = sim->is_false_sync;
+    copy->is_false_directory_sync = sim->is_false_directory_sync;
+    for (const struct sim_disk *disk = sim->disks; disk != NULL; disk = disk->next) {
+        for (const struct sim_operation *op = disk->operations; op != NULL; op = op->next)
+            sim_land_one(copy, op, op->file == NULL ? NULL : sim_same(copy, sim, op->file));
+    }
+}
+
+void disk_sim_watch(struct disk_sim *sim, disk_sim_moment *on_moment, void *context)
+{
+    sim->on_moment = on_moment;
+    sim->moment_context = context;
+}
+
+uint64_t disk_sim_changes(const struct disk_sim *sim)
+{
+    return sim->changes;
 }
 
 void disk_sim_kill(struct disk_sim *sim, struct rng *rng)
 {
     sim_disks_die(sim, rng);
-    for (struct sim_file *file = sim->files; file != NULL; file = file->next)
+    for (struct sim_file *file = sim->files; file != NULL; file = file->next) {
         file->lock_holder = NULL;
+        if (file->is_half_made && rng_below(rng, 2) == 0)
+            sim_file_empty(file);
+        file->is_half_made = false;
+    }
 }
 
 uint64_t disk_sim_calls(const struct disk_sim *sim)

@@ -24,6 +24,9 @@ struct disk_sim {
     uint64_t stamp;
     bool is_stopped, is_held, is_false_sync, is_false_directory_sync;
     struct disk_sim_stats stats;
+    uint64_t changes; /* of what a power loss would find */
+    disk_sim_moment *on_moment;
+    void *moment_context;
 };
 
 struct disk_file {

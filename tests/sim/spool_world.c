@@ -174,6 +174,19 @@ struct world *world_new(const struct world_options *options)
     return world;
 }
 
+/* What the ledger knows of a running node is gone with that. */
+static void world_forget(struct world *world)
+{
+    for (uint32_t i = 0; i < world->message_count; i++) {
+        struct world_message *message = &world->messages[i];
+        if (message->state == WORLD_BUILDING)
+            message->state = WORLD_GONE;
+        message->transaction = NULL;
+        message->entry = NULL;
+        message->is_reading = false;
+    }
+}
+
 /* The node is dead: free what it had. The disks must be dead, too, or idle. */
 static void world_bury(struct world *world)
 {
@@ -192,14 +205,7 @@ static void world_bury(struct world *world)
     }
     world->shard_count = 0;
     CHECK(buf_pool_in_use(world->pool) == 0);
-    for (uint32_t i = 0; i < world->message_count; i++) {
-        struct world_message *message = &world->messages[i];
-        if (message->state == WORLD_BUILDING)
-            message->state = WORLD_GONE;
-        message->transaction = NULL;
-        message->entry = NULL;
-        message->is_reading = false;
-    }
+    world_forget(world);
 }
 
 void world_free(struct world *world)
@@ -220,10 +226,39 @@ void world_crash(struct world *world, bool is_kill)
     world_bury(world);
 }
 
-void world_power_off(struct world *world)
+void world_copy(struct world *copy, const struct world *world)
 {
-    disk_sim_power_off(world->sim);
-    world_bury(world);
+    CHECK(copy->shard_count == 0 && copy != world);
+    disk_sim_copy(copy->sim, world->sim);
+    copy->options = world->options;
+    copy->rng = world->rng;
+    copy->chance = world->chance;
+    copy->salt = world->salt;
+    copy->tick = world->tick;
+    copy->message_count = world->message_count;
+    memcpy(copy->messages, world->messages, world->message_count * sizeof(world->messages[0]));
+    copy->violations = 0;
+    copy->first_violation[0] = '\0';
+    copy->is_quiet = world->is_quiet;
+    world_forget(copy);
+}
+
+static uint64_t mix(uint64_t sum, uint64_t value)
+{
+    sum = (sum ^ value) * 0x9e3779b97f4a7c15u;
+    return sum ^ sum >> 29;
+}
+
+uint64_t world_promises(const struct world *world)
+{
+    uint64_t sum = world->message_count;
+    for (uint32_t i = 0; i < world->message_count; i++) {
+        const struct world_message *message = &world->messages[i];
+        sum = mix(sum, message->state);
+        sum = mix(sum, (uint64_t)message->progress_durable << 32 | message->progress_count);
+        sum = mix(sum, (uint64_t)message->dsn_about << 32 | message->progress_void);
+    }
+    return sum;
 }
 
 /* ---- recovery ---- */
@@ -253,6 +288,7 @@ static void world_check_progress(struct world *world, struct world_message *mess
         durable |= (uint32_t)1 << number;
         next = number + 1;
     }
+    world->outcome += mix(message->id.low, durable);
     uint32_t all = (uint32_t)(((uint64_t)1 << message->progress_durable) - 1);
     uint32_t missing = all & ~message->progress_void & ~durable;
     missing &= ~progress_superseded(missing, durable);
@@ -354,6 +390,7 @@ bool world_start(struct world *world, uint32_t shard_count)
 {
     CHECK(world->shard_count == 0 && shard_count <= WORLD_SHARDS_MAX);
     world->lives++;
+    world->outcome = 0;
     for (uint32_t i = 0; i < world->message_count; i++)
         world->messages[i].was_seen = false;
     struct disk *disk = disk_sim_open(world->sim);
@@ -702,7 +739,7 @@ void world_work(struct world *world, uint32_t operations)
 {
     for (uint32_t i = 0; i < operations && !disk_sim_is_stopped(world->sim); i++) {
         world_operation(world);
-        if (rng_below(&world->rng, 3) == 0)
+        if (world->options.is_brisk || rng_below(&world->rng, 3) == 0)
             world_turn(world, 200);
     }
 }

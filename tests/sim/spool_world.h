@@ -48,6 +48,7 @@ struct world_options {
     uint64_t size_max, disk_size;
     tick_us latency_max;
     uint32_t body_size_max; /* 0: as it comes */
+    bool is_brisk;          /* the disk gets time after each operation: little is under way */
     uint32_t live_max;      /* more live messages than that: some are finished first; 0: no bound */
     bool is_false_sync;     /* planted: syncs are acknowledged without being done */
     bool is_false_directory_sync; /* planted: those of the directory */
@@ -70,7 +71,8 @@ struct world {
     uint32_t violations;
     char first_violation[256];
     uint64_t commits, failures, recovered, lives, recycled, copied, ahead;
-    bool is_quiet; /* nothing new is begun */
+    uint64_t outcome; /* of the last start: the same when the same messages are back the same way */
+    bool is_quiet;    /* nothing new is begun */
 };
 
 struct world *world_new(const struct world_options *options);
@@ -84,10 +86,17 @@ void world_work(struct world *world, uint32_t operations);
 void world_settle(struct world *world);
 /** One turn of all shards; the clock goes on to the next completion or by `step`. */
 void world_turn(struct world *world, tick_us step);
+/**
+ * `copy` becomes the dead node that a power loss would leave of `world` now: disk_sim_lose() on its
+ * sim is to follow. To `world`, which may be in the middle of a disk call, nothing happens.
+ *
+ * Bounds: `copy` is dead, and made with options of the same sizes.
+ */
+void world_copy(struct world *copy, const struct world *world);
+/** Changes with everything that the ledger holds the spool to. */
+uint64_t world_promises(const struct world *world);
 /** Power loss (or, is_kill, the end of the process). */
 void world_crash(struct world *world, bool is_kill);
-/** The first step of a power loss: disk_sim_lose() is to follow. */
-void world_power_off(struct world *world);
 /** Read every live message back and compare. */
 void world_read_all(struct world *world);
 

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The spool after a power loss at every disk call, with every legal part of what was not synced.
+ * The spool after a power loss at every moment of its life, with every legal part of what was not
+ * synced.
  *
- * test_spool_crash draws one part for each point; here they are enumerated. The world is run up to
- * the point once. Then each part is tried in a process of its own, forked from there: it loses that
- * part, starts, and compares with the ledger, twice (R9: a start changes nothing).
+ * A life is run once. Before each disk call and each completion it is copied, as the power would
+ * leave it there, with the ledger's promises at that moment; a moment at which neither has changed
+ * is the same point. Lives begin in an empty directory, and the power fails once in the middle: the
+ * calls of starts are among the points, and those that cut, seal, use again and remove segments.
  *
  * What may be lost, by the rules of HAZARDS 1.2:
  *   - sectors of 512 octets of writes that no successful sync has covered since they were written,
@@ -13,278 +15,422 @@
  *     that a failed sync had covered stay among them for ever (R5).
  *   - of a write under way the same; nothing of a commit behind it, which has not begun (disk.h).
  *   - a name that was made or removed since the last sync of the directory (R3): there or not.
- *   - not the size of a file, nor that it reads as zeros where nothing was written: a segment is
- *     made, extended and synced before it is used (R3), and the medium has no other files.
+ *   - the size of a file that was just being made, but of no other: a segment is made, extended and
+ *     synced before it is used (R3).
  *
- * Each sector and each name is a unit. Up to `units_full` units all 2^n parts are tried. For more:
- * all parts by page when there are that many pages, a sector being lost or kept with its page; each
- * single page lost, each single one kept, every prefix and every suffix of pages; each single
- * sector lost, each single one kept; and draws by sector. Of more than `parts_max` parts of a point
- * that many are taken, at equal distances.
+ * Of the 2^n parts of n sectors, all are tried that a start can tell apart: spool_units.c puts the
+ * sectors into k classes and argues why 2^k parts have every outcome. All 2^k are tried at every
+ * point; no life here has a point with more than CLASSES_MAX, and that is checked. "A class is
+ * lost" is: all of its sectors, one, or some by chance. The argument is tried out twice: where few
+ * sectors differ, all 2^n parts of them give exactly the outcomes of the 2^k; and parts drawn by
+ * sector, at every point, have no outcome that is not among those.
  *
- * Depth 2: in every DEPTH2-th of them the power fails again, at a call of the start or of the work
- * after it drawn by chance, and with a part by chance.
+ * Each part is a node that starts, with another number of shards than before, is compared with the
+ * ledger, reads every body, loses power and starts again with still another number (R9: a start
+ * changes nothing). Depth 2: in every DEPTH2-th the power fails before that, at a call of a start
+ * or of the work after it drawn by chance, and with a part by chance.
  *
- * ANGARIUM_TEST_LONG=1: more points, units and parts.
+ * The same program is built once per planted bug of the spool, which some part must show.
+ *
+ * ANGARIUM_TEST_LONG=1: more seeds. --short: the first life only.
  */
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "queue/spool_record.h"
+#include "tests/sim/spool_units.h"
 #include "tests/sim/spool_world.h"
 
-#define UNITS_MAX 4096u
-#define DEPTH2    5u
+#define DEPTH2         5u
+#define DRAWS          4u  /* by sector, at every point */
+#define DIFFERENT_FULL 8u  /* so many sectors and names: all parts of them are tried */
+#define FULL_POINTS    12u /* at so many points of a life */
+#define CLASSES_MAX    14u
+#define OUTCOMES_MAX   (1u << CLASSES_MAX)
 
-struct bounds {
-    uint32_t seeds, operations, units_full, parts_max, draws;
-};
-static const struct bounds bounds_quick = {1, 60, 6, 40, 6};
-static const struct bounds bounds_long = {6, 80, 10, 1500, 60};
-
-static const struct bounds *bounds_now(void)
-{
-    const char *is_long = getenv("ANGARIUM_TEST_LONG");
-    return is_long != NULL && is_long[0] == '1' ? &bounds_long : &bounds_quick;
-}
-
-/* ---- parts ---- */
-
-struct point { /* what a power loss finds */
-    uint32_t pages[UNITS_MAX];
-    uint32_t unit_count, page_count;
+struct life {
+    const char *name;
+    uint32_t shards[2];     /* before and after the power loss in the middle */
+    uint32_t operations[2]; /* the same */
+    uint32_t segments;      /* room for so many */
+    uint32_t live_max;
+    uint32_t body_size_max;
+    uint32_t sync_fails; /* which of the syncs, in the second half; 0: none */
+    uint64_t seeds[2];   /* the first one in the quick form, all of them in the long one */
 };
 
-enum part_kind { /* in the order in which they are numbered */
-                 PART_ALL_UNITS,
-                 PART_ALL_PAGES,
-                 PART_PAGE_LOST,
-                 PART_PAGE_KEPT,
-                 PART_PREFIX,
-                 PART_SUFFIX,
-                 PART_SECTOR_LOST,
-                 PART_SECTOR_KEPT,
-                 PART_DRAWN,
-                 PART_KIND_COUNT
+/* Little is under way at a time, so that every part can be tried. */
+static const struct life lives[] = {
+    {"one shard, then two", {1, 2}, {60, 60}, 12, 0, 2000, 0, {1, 16}},
+    {"two shards, then three", {2, 3}, {30, 30}, 12, 0, 1200, 0, {2, 9}},
+    {"three shards, then one", {3, 1}, {30, 30}, 12, 0, 1200, 0, {3, 10}},
+    {"bodies of many sectors", {1, 2}, {50, 50}, 12, 0, 9000, 0, {4, 13}},
+    {"a sync fails", {1, 1}, {60, 60}, 12, 0, 2000, 3, {4, 13}},
+    {"segments used again", {1, 1}, {250, 250}, 4, 6, 1500, 0, {5, 12}},
+};
+
+struct tally {
+    uint64_t moments, points, parts, deep, drawn, full, violations;
+    uint32_t classes_max, different_max;
+    uint64_t recycled;
+    uint32_t not_whole; /* points at which not every part was tried */
+};
+
+/* ---- one part ---- */
+
+enum part_kind {
+    PART_OF_CLASSES,
+    PART_OF_UNITS, /* bit for each unit that is not SAME */
+    PART_DRAWN,
 };
 
 struct part {
-    const struct point *point;
+    const struct spool_units *units;
     enum part_kind kind;
-    uint32_t number; /* within its kind */
+    uint32_t number;
     struct rng rng;
+    uint32_t different;           /* units that were asked for */
+    uint32_t asked[UNIT_CLASSES]; /* of each class */
 };
 
-static uint32_t part_count(const struct point *point, enum part_kind kind,
-                           const struct bounds *bounds)
+/* Of a class that is lost: all of it, one unit, or some, but at least the last. */
+static bool part_keeps_of_lost(struct part *part, uint16_t class)
 {
-    bool is_full = point->unit_count <= bounds->units_full;
-
-    if (kind == PART_ALL_UNITS)
-        return is_full ? (uint32_t)1 << point->unit_count : 0;
-    if (is_full)
-        return 0;
-    if (kind == PART_ALL_PAGES)
-        return point->page_count <= bounds->units_full ? (uint32_t)1 << point->page_count : 0;
-    if (kind == PART_DRAWN)
-        return bounds->draws;
-    if (kind == PART_SECTOR_LOST || kind == PART_SECTOR_KEPT)
-        return point->unit_count;
-    return point->page_count;
+    uint32_t size = part->units->sizes[class], index = part->asked[class]++;
+    switch ((part->number ^ part->number >> 3 ^ class) % 3) {
+    case 0:
+        return false;
+    case 1:
+        return index != part->number % size;
+    default:
+        return index + 1 < size && rng_below(&part->rng, 2) == 0;
+    }
 }
 
 static bool part_keeps(void *context, uint32_t unit)
 {
     struct part *part = context;
-    uint32_t page = part->point->pages[unit], number = part->number;
+    uint16_t class = part->units->classes[unit];
 
-    switch (part->kind) {
-    case PART_ALL_UNITS:
-        return number >> unit & 1;
-    case PART_ALL_PAGES:
-        return number >> page & 1;
-    case PART_PAGE_LOST:
-        return page != number;
-    case PART_PAGE_KEPT:
-        return page == number;
-    case PART_PREFIX:
-        return page <= number;
-    case PART_SUFFIX:
-        return page >= number;
-    case PART_SECTOR_LOST:
-        return unit != number;
-    case PART_SECTOR_KEPT:
-        return unit == number;
-    case PART_DRAWN:
-    case PART_KIND_COUNT:
-        break;
-    }
-    return rng_below(&part->rng, 8) < 1 + number % 7;
+    if (class == UNIT_SAME)
+        return true;
+    if (part->kind == PART_OF_UNITS)
+        return part->number >> part->different++ & 1;
+    if (part->kind == PART_DRAWN)
+        return rng_below(&part->rng, 8) < 1 + part->number % 7;
+    if (class == UNIT_UNTOLD)
+        return rng_below(&part->rng, 2) == 0;
+    return part->number >> class & 1 || part_keeps_of_lost(part, class);
 }
 
-/* ---- one part, in a process of its own ---- */
+/* ---- a life, and what is done at each point of it ---- */
 
-/* Starts, and starts again. False when the disk stopped on the way. */
-static bool child_check(struct world *world)
-{
-    if (!world_start(world, 2))
-        return false;
-    world_read_all(world);
-    world_crash(world, false);
-    return world_start(world, 1);
-}
-
-static bool draw_keeps(void *context, uint32_t unit)
-{
-    (void)unit;
-    return rng_below(context, 2) == 0;
-}
-
-static uint32_t child_run(struct world *world, struct part *part, bool is_deep)
-{
-    disk_sim_lose(world->sim, part_keeps, part);
-    if (is_deep) {
-        uint32_t more = 1 + rng_below(&part->rng, 60);
-        disk_sim_stop_at(world->sim, disk_sim_calls(world->sim) + more);
-        if (world_start(world, 1))
-            world_work(world, 20);
-        world_power_off(world);
-        disk_sim_lose(world->sim, draw_keeps, &part->rng);
-    }
-    if (!child_check(world) && world->violations == 0)
-        return 1;
-    if (world->violations > 0 && getenv("ANGARIUM_TEST_VERBOSE") != NULL)
-        (void)fprintf(stderr, "# part %d.%u: %s\n", part->kind, part->number,
-                      world->first_violation);
-    return world->violations > 0;
-}
-
-static uint32_t part_try(struct world *world, struct part *part, bool is_deep)
-{
-    int status;
-    pid_t child = fork();
-    CHECK(child >= 0);
-    if (child == 0)
-        _exit((int)child_run(world, part, is_deep));
-    CHECK(waitpid(child, &status, 0) == child);
-    return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
-}
-
-/* ---- points ---- */
-
-struct tally {
-    uint64_t points, parts, deep, violations;
-    uint64_t shown, drawn; /* points where something went wrong: in some part; in one draw */
+struct hunt {
+    const struct life *life;
+    uint64_t seed;
+    struct world *world, *point, *trial;
+    struct spool_units units;
+    uint64_t changes, promises; /* of the point before */
+    uint64_t outcomes[OUTCOMES_MAX];
+    uint32_t outcome_count;
+    uint32_t full_left;
+    bool has_to_find; /* ends with the first violation */
+    struct tally tally;
 };
 
-static void point_try(struct world *world, uint64_t seed, const struct bounds *bounds,
-                      struct tally *tally)
+static bool hunt_has_outcome(const struct hunt *hunt, uint64_t outcome)
 {
-    static struct point point;
-    uint64_t total = 0, taken = 0, at = 0, before = tally->violations;
-
-    world_power_off(world);
-    point.unit_count = disk_sim_units(world->sim, point.pages, UNITS_MAX);
-    assert_in_range(point.unit_count, 0, UNITS_MAX);
-    point.page_count = point.unit_count == 0 ? 0 : point.pages[point.unit_count - 1] + 1;
-    for (uint32_t kind = 0; kind < PART_KIND_COUNT; kind++)
-        total += part_count(&point, (enum part_kind)kind, bounds);
-    uint64_t wanted = total < bounds->parts_max ? total : bounds->parts_max;
-    for (uint32_t kind = 0; kind < PART_KIND_COUNT; kind++) {
-        uint32_t count = part_count(&point, (enum part_kind)kind, bounds);
-        for (uint32_t number = 0; number < count; number++, at++) {
-            if (at * wanted / total < taken)
-                continue;
-            struct part part = {.point = &point, .kind = (enum part_kind)kind, .number = number};
-            bool is_deep = ++taken % DEPTH2 == 0;
-            rng_init_seed(&part.rng, seed * 100000 + at);
-            tally->violations += part_try(world, &part, is_deep);
-            tally->parts++;
-            tally->deep += is_deep;
-        }
+    for (uint32_t i = 0; i < hunt->outcome_count; i++) {
+        if (hunt->outcomes[i] == outcome)
+            return true;
     }
-    struct part drawn = {.point = &point, .kind = PART_DRAWN, .number = (uint32_t)seed};
-    rng_init_seed(&drawn.rng, seed);
-    tally->drawn += part_try(world, &drawn, false);
-    tally->shown += tally->violations > before;
+    return false;
+}
+
+static void hunt_tell(struct hunt *hunt, const struct part *part, const char *what)
+{
+    if (hunt->tally.violations++ == 0)
+        print_message("# \"%s\", seed %lu, point %lu, part %d.%u: %s\n", hunt->life->name,
+                      hunt->seed, hunt->tally.points, (int)part->kind, part->number, what);
+}
+
+/* The power fails once more, by chance. */
+static void trial_deep(struct world *trial, struct part *part)
+{
+    uint32_t more = 1 + rng_below(&part->rng, 60);
+    disk_sim_stop_at(trial->sim, disk_sim_calls(trial->sim) + more);
+    if (world_start(trial, 1 + part->number % WORLD_SHARDS_MAX))
+        world_work(trial, 20);
+    world_crash(trial, false);
+}
+
+/* One node finds what this part leaves. Returns the outcome of its first start. */
+static uint64_t hunt_try(struct hunt *hunt, struct part *part, bool is_deep)
+{
+    struct world *trial = hunt->trial;
+    uint32_t shards = hunt->life->shards[0];
+
+    rng_init_seed(&part->rng, hunt->tally.points * 1000003 + part->number);
+    part->units = &hunt->units;
+    world_copy(trial, hunt->point);
+    rng_init_seed(&trial->chance, hunt->tally.parts);
+    disk_sim_lose(trial->sim, part_keeps, part);
+    if (is_deep)
+        trial_deep(trial, part);
+    bool is_up = world_start(trial, 1 + shards % WORLD_SHARDS_MAX);
+    uint64_t outcome = trial->outcome;
+    if (is_up) {
+        world_read_all(trial);
+        world_crash(trial, false);
+        is_up = world_start(trial, 1 + (shards + 1) % WORLD_SHARDS_MAX);
+    }
+    world_crash(trial, false);
+    if (trial->violations > 0 || !is_up)
+        hunt_tell(hunt, part, is_up ? trial->first_violation : "no start");
+    hunt->tally.parts++;
+    hunt->tally.deep += is_deep;
+    return outcome;
+}
+
+static bool hunt_is_over(const struct hunt *hunt)
+{
+    return hunt->has_to_find && hunt->tally.violations > 0;
+}
+
+static void hunt_classes(struct hunt *hunt)
+{
+    hunt->outcome_count = 0;
+    for (uint32_t number = 0; number < (uint32_t)1 << hunt->units.class_count; number++) {
+        struct part part = {.kind = PART_OF_CLASSES, .number = number};
+        bool is_deep = (hunt->tally.parts + 1) % DEPTH2 == 0;
+        uint64_t outcome = hunt_try(hunt, &part, false);
+        if (!hunt_has_outcome(hunt, outcome)) {
+            CHECK(hunt->outcome_count < OUTCOMES_MAX);
+            hunt->outcomes[hunt->outcome_count++] = outcome;
+        }
+        if (is_deep)
+            (void)hunt_try(hunt, &part, true);
+        if (hunt_is_over(hunt))
+            return;
+    }
+}
+
+/* All parts of all units: they have the outcomes of the parts of classes, and those have theirs. */
+static void hunt_full(struct hunt *hunt)
+{
+    bool is_met[OUTCOMES_MAX] = {false};
+    struct part part = {.kind = PART_OF_UNITS};
+    for (uint32_t number = 0; number < (uint32_t)1 << hunt->units.different; number++) {
+        part = (struct part){.kind = PART_OF_UNITS, .number = number};
+        uint64_t outcome = hunt_try(hunt, &part, false);
+        if (!hunt_has_outcome(hunt, outcome))
+            hunt_tell(hunt, &part, "an outcome that no part of classes has");
+        for (uint32_t i = 0; i < hunt->outcome_count; i++)
+            is_met[i] |= hunt->outcomes[i] == outcome;
+    }
+    for (uint32_t i = 0; i < hunt->outcome_count; i++) {
+        if (!is_met[i])
+            hunt_tell(hunt, &part, "an outcome that only a part of classes has");
+    }
+    hunt->tally.full++;
+}
+
+static void hunt_drawn(struct hunt *hunt)
+{
+    for (uint32_t number = 0; number < DRAWS && !hunt_is_over(hunt); number++) {
+        struct part part = {.kind = PART_DRAWN, .number = number};
+        uint64_t outcome = hunt_try(hunt, &part, false);
+        if (!hunt_is_over(hunt) && !hunt_has_outcome(hunt, outcome))
+            hunt_tell(hunt, &part, "an outcome that no part of classes has");
+        hunt->tally.drawn++;
+    }
+}
+
+static void hunt_moment(void *context)
+{
+    struct hunt *hunt = context;
+    struct tally *tally = &hunt->tally;
+    uint64_t changes = disk_sim_changes(hunt->world->sim), promises = world_promises(hunt->world);
+
+    tally->moments++;
+    if (hunt_is_over(hunt) || (changes == hunt->changes && promises == hunt->promises))
+        return;
+    hunt->changes = changes;
+    hunt->promises = promises;
     tally->points++;
-}
-
-static struct world *world_at_work(const struct world_options *options)
-{
-    struct world *world = world_new(options);
-    assert_true(world_start(world, 1));
-    world_work(world, 20);
-    return world;
-}
-
-static struct tally try_every_point(uint64_t seeds, bool is_false_sync,
-                                    bool is_false_directory_sync)
-{
-    const struct bounds *bounds = bounds_now();
-    struct tally tally = {0};
-
-    for (uint64_t seed = 1; seed <= seeds; seed++) {
-        struct world_options options = {
-            .seed = seed,
-            .segment_size = 128u << 10,
-            .size_max = 12u * (128u << 10),
-            .disk_size = 64u << 20,
-            .latency_max = 3000,
-            .body_size_max = 6000,
-            .is_false_sync = is_false_sync,
-            .is_false_directory_sync = is_false_directory_sync,
-        };
-        bool is_stopped = true;
-        for (uint64_t call = 1; is_stopped; call++) {
-            struct world *world = world_at_work(&options);
-            disk_sim_stop_at(world->sim, disk_sim_calls(world->sim) + call);
-            world_work(world, bounds->operations);
-            world_settle(world);
-            is_stopped = disk_sim_is_stopped(world->sim);
-            point_try(world, call, bounds, &tally);
-            world_free(world);
-        }
+    world_copy(hunt->point, hunt->world);
+    spool_units_find(&hunt->units, hunt->point->sim);
+    uint32_t classes = hunt->units.class_count, different = hunt->units.different;
+    tally->classes_max = classes > tally->classes_max ? classes : tally->classes_max;
+    tally->different_max = different > tally->different_max ? different : tally->different_max;
+    if (getenv("ANGARIUM_TEST_VERBOSE") != NULL)
+        (void)fprintf(stderr, "# point %lu: %u units, %u differ, %u told, %u classes\n",
+                      tally->points, hunt->units.count, different, hunt->units.told, classes);
+    if (classes > CLASSES_MAX) {
+        tally->not_whole++;
+        return;
     }
-    print_message(
-        "# %lu points, %lu parts, %lu with a second loss: %lu violations, at %lu points; one "
-        "draw for each point shows %lu\n",
-        tally.points, tally.parts, tally.deep, tally.violations, tally.shown, tally.drawn);
+    hunt_classes(hunt);
+    if (different > classes)
+        hunt_drawn(hunt);
+    if (different > classes && different <= DIFFERENT_FULL && hunt->full_left > 0 &&
+        !hunt_is_over(hunt)) {
+        hunt->full_left--;
+        hunt_full(hunt);
+    }
+}
+
+static void hunt_live(struct hunt *hunt)
+{
+    const struct life *life = hunt->life;
+    struct world *world = hunt->world;
+
+    disk_sim_watch(world->sim, hunt_moment, hunt);
+    assert_true(world_start(world, life->shards[0]));
+    world_work(world, life->operations[0]);
+    hunt_moment(hunt);
+    world_crash(world, false);
+    assert_true(world_start(world, life->shards[1]));
+    if (life->sync_fails > 0)
+        disk_sim_fail_at(world->sim, DISK_SIM_SYNC, life->sync_fails, ERR_DISK_IO);
+    world_work(world, life->operations[1]);
+    world_settle(world);
+    hunt_moment(hunt);
+}
+
+/* Which syncs do nothing: bugs of the disk. */
+enum plant { PLANT_NONE, PLANT_NO_SYNC, PLANT_NO_DIRECTORY_SYNC };
+
+static struct world_options hunt_options(const struct life *life, uint64_t seed, enum plant plant)
+{
+    return (struct world_options){
+        .seed = seed,
+        .segment_size = SPOOL_SEGMENT_SIZE_MIN,
+        .size_max = (uint64_t)life->segments * SPOOL_SEGMENT_SIZE_MIN,
+        .disk_size = 64u << 20,
+        .latency_max = 300,
+        .body_size_max = life->body_size_max,
+        .live_max = life->live_max,
+        .is_brisk = true,
+        .is_false_sync = plant == PLANT_NO_SYNC,
+        .is_false_directory_sync = plant == PLANT_NO_DIRECTORY_SYNC,
+    };
+}
+
+static struct tally hunt_run(const struct life *life, uint64_t seed, enum plant plant,
+                             bool has_to_find)
+{
+    struct world_options options = hunt_options(life, seed, plant);
+    struct hunt *hunt = calloc(1, sizeof(*hunt));
+    CHECK(hunt != NULL);
+    hunt->life = life;
+    hunt->seed = seed;
+    hunt->world = world_new(&options);
+    hunt->point = world_new(&options);
+    hunt->trial = world_new(&options);
+    hunt->full_left = has_to_find ? 0 : FULL_POINTS;
+    hunt->has_to_find = has_to_find;
+    hunt_live(hunt);
+    struct tally tally = hunt->tally;
+    tally.violations += has_to_find ? 0 : hunt->world->violations;
+    tally.recycled = hunt->world->recycled;
+    print_message("# \"%s\", seed %lu: %lu moments, %lu points, up to %u classes of %u units; %lu "
+                  "parts (%lu lose power twice, %lu drawn by sector), all units at %lu points; %lu "
+                  "segments used again; %lu violations\n",
+                  life->name, seed, tally.moments, tally.points, tally.classes_max,
+                  tally.different_max, tally.parts, tally.deep, tally.drawn, tally.full,
+                  tally.recycled, tally.violations);
+    world_free(hunt->trial);
+    world_free(hunt->point);
+    world_free(hunt->world);
+    free(hunt);
     return tally;
 }
 
-static void test_every_part_at_every_call(void **state)
+static uint64_t seeds_end(const struct life *life)
+{
+    const char *is_long = getenv("ANGARIUM_TEST_LONG");
+    return is_long != NULL && is_long[0] == '1' ? life->seeds[1] : life->seeds[0];
+}
+
+static uint32_t life_count = COUNT_OF(lives);
+
+static void test_every_part_at_every_point(void **state)
 {
     (void)state;
-    struct tally tally = try_every_point(bounds_now()->seeds, false, false);
-    assert_true(tally.points > 10 && tally.parts > 10 * tally.points && tally.deep > tally.points);
-    assert_int_equal(0, tally.violations + tally.drawn);
+    uint64_t recycled = 0, full = 0;
+    for (uint32_t i = 0; i < life_count; i++) {
+        for (uint64_t seed = lives[i].seeds[0]; seed <= seeds_end(&lives[i]); seed++) {
+            struct tally tally = hunt_run(&lives[i], seed, PLANT_NONE, false);
+            assert_int_equal(0, tally.violations);
+            assert_int_equal(0, tally.not_whole);
+            assert_true(tally.points > 50 && tally.parts > 10 * tally.points);
+            recycled += tally.recycled;
+            full += tally.full;
+        }
+    }
+    assert_true(full > 4 * life_count);
+    assert_true(recycled > 0 || life_count < COUNT_OF(lives));
+}
+
+/* Where to look first: the life that is known to show it soon. */
+static const uint32_t lives_first[] = {
+    [SPOOL_BUG_EARLY_RECYCLE] = 1,
+    [SPOOL_BUG_VOID_IGNORED] = 4,
+    [SPOOL_BUG_INDEX_BELIEVED] = 5,
+    [SPOOL_BUG_DSN_AFTER_SETTLE] = 0,
+};
+
+static void check_plant_is_caught(enum plant plant)
+{
+    for (uint32_t i = 0; i < COUNT_OF(lives); i++) {
+        const struct life *life = &lives[(lives_first[SPOOL_BUG] + i) % COUNT_OF(lives)];
+        if (hunt_run(life, life->seeds[0], plant, true).violations > 0)
+            return;
+    }
+    fail_msg("no part at any point shows the planted bug");
 }
 
 static void test_syncs_that_do_nothing_are_caught(void **state)
 {
     (void)state;
-    assert_true(try_every_point(1, true, false).violations > 0);
+    check_plant_is_caught(PLANT_NO_SYNC);
 }
 
 static void test_directory_syncs_that_do_nothing_are_caught(void **state)
 {
     (void)state;
-    assert_true(try_every_point(1, false, true).violations > 0);
+    check_plant_is_caught(PLANT_NO_DIRECTORY_SYNC);
 }
 
-int main(void)
+static void test_bug_is_caught(void **state)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_part_at_every_call),
+    (void)state;
+    check_plant_is_caught(PLANT_NONE);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest shipped[] = {
+        cmocka_unit_test(test_every_part_at_every_point),
         cmocka_unit_test(test_syncs_that_do_nothing_are_caught),
         cmocka_unit_test(test_directory_syncs_that_do_nothing_are_caught),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const struct CMUnitTest planted[] = {
+        cmocka_unit_test(test_bug_is_caught),
+    };
+    /* A medium is copied for each part: its memory is kept. */
+    mallopt(M_MMAP_THRESHOLD, 256 << 20);
+    mallopt(M_TRIM_THRESHOLD, 256 << 20);
+    if (argc > 1 && strcmp(argv[1], "--short") == 0)
+        life_count = 1;
+    if (SPOOL_BUG == SPOOL_BUG_NONE)
+        return cmocka_run_group_tests(shipped, NULL, NULL);
+    return cmocka_run_group_tests(planted, NULL, NULL);
 }

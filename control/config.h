@@ -277,6 +277,8 @@ enum err config_complete(struct config *config, struct config_report *report) MU
 
 /** Part of config_assemble(): who logs in where. */
 void config_auth_assemble(struct config *config, struct config_report *report);
+/** Likewise, behind all that looks for fields: what is looked for in users' mail. */
+void config_auth_headers(struct config *config);
 /** Part of config_complete(): the users. Errors: ERR_MEMORY. */
 enum err config_auth_complete(struct config *config, struct config_report *report) MUST_CHECK;
 /** Part of config_assemble(): the ports, and whether listeners and sources fit them. Errors:

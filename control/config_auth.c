@@ -16,6 +16,7 @@ static void listener_assemble(const struct config *config, struct config_listene
 
     if ((uint32_t)settings->auth == OPTION_CHOICE_NONE)
         settings->auth = listener->kind == CONFIG_KIND_SUBMISSION ? AUTH_REQUIRED : AUTH_OFF;
+    settings->is_submission = listener->kind == CONFIG_KIND_SUBMISSION;
     if (settings->auth == AUTH_OFF)
         return;
     if (config->auth_users_file == NULL && config->settings.auth.dovecot == NULL)
@@ -34,6 +35,15 @@ void config_auth_assemble(struct config *config, struct config_report *report)
         config_complain(report, 0, "auth.dovecot", "expected this or `users_file`, not both");
     for (uint32_t i = 0; i < config->listen.count; i++)
         listener_assemble(config, &items[i], report);
+}
+
+void config_auth_headers(struct config *config)
+{
+    struct header_names *names = &config->settings.header_submission;
+
+    *names = config->settings.header;
+    names->fields[HEADER_DATE].name = "Date";
+    names->fields[HEADER_MESSAGE_ID].name = "Message-ID";
 }
 
 enum err config_auth_complete(struct config *config, struct config_report *report)

@@ -38,6 +38,12 @@ enum auth_need { AUTH_OFF, AUTH_OPTIONAL, AUTH_REQUIRED };
 
 enum auth_plaintext { AUTH_PLAINTEXT_NEVER, AUTH_PLAINTEXT_LOOPBACK };
 
+/* What may be in From and Sender of users' mail. */
+enum auth_from {
+    AUTH_FROM_OWN, /* addresses of their own */
+    AUTH_FROM_ANY,
+};
+
 /* What becomes of messages beyond what a user may send. */
 enum auth_beyond {
     AUTH_BEYOND_REFUSE, /* 452 */
@@ -51,7 +57,8 @@ struct auth_settings {              /* part of struct settings */
     const char *dovecot;            /* path of its authentication socket; NULL: it is not asked */
     const char *domain;             /* of names without one; NULL: they have no address */
     enum auth_plaintext plaintext;  /* logging in without TLS */
-    uint32_t failure_max;           /* of a connection */
+    enum auth_from from;
+    uint32_t failure_max; /* of a connection */
     /* Wrong passwords for one user from one network, and from one network in all. */
     struct rate_set user_failures, network_failures;
     /* Of each user, unless the file says otherwise. */

@@ -8,7 +8,8 @@
  *   COLON   the whole name is there, and blanks behind it
  *   VALUE   of a field that was found; passed or cut out, and kept as far as there is room
  *   REST    of a line that is nothing to us, passed
- *   EMPTY   a CR at the beginning of a line: the header ends here
+ *   EMPTY   a CR at the beginning of a line: the header ends here; held back where something may be
+ *           missing in front of it
  *   DONE    behind the header, or nothing is looked for: nothing is done any more
  *
  *   START -octet of a name-> NAME -blank behind all of it-> COLON     NAME, COLON -":"-> VALUE
@@ -22,7 +23,9 @@
  *   2. What is held back is the beginning of a name, and blanks: at most HELD_MAX octets.
  *   3. The split of the input changes nothing.
  *   4. Of several fields of one name the first counts; all are cut out.
- *   5. Of a lenient field no line is left that others may read as one (RFC 5322 section 4.5).
+ *   5. What is missing is added once, in front of the empty line, or at the end of a message that
+ *      has none; not behind a last line without an end.
+ *   6. Of a lenient field no line is left that others may read as one (RFC 5322 section 4.5).
  *
  * As long as a line is undecided (START, NAME, COLON) octets come one at a time. Most lines are
  * decided by their first octet, before it is scanned: they come whole.
@@ -46,6 +49,15 @@ void header_reader_init(struct header_reader *reader, const struct header_names 
         CHECK(name[0] != '\0' && strlen(name) <= HEADER_NAME_MAX);
         reader->state = START;
     }
+}
+
+void header_reader_complete(struct header_reader *reader,
+                            const struct header_completion *completion)
+{
+    CHECK(reader->state == START && completion->both.size <= HEADER_COMPLETION_MAX);
+    CHECK(reader->names->fields[HEADER_DATE].name != NULL &&
+          reader->names->fields[HEADER_MESSAGE_ID].name != NULL);
+    reader->completion = completion;
 }
 
 static bool is_blank(uint8_t octet)
@@ -161,6 +173,27 @@ static void name_go_on(struct header_reader *reader, uint8_t octet)
         reader->state = REST;
 }
 
+/* The fields that are missing, without the empty line. */
+static uint32_t missing_put(struct header_reader *reader, uint8_t *out)
+{
+    const struct header_completion *completion = reader->completion;
+    bool has_date = header_reader_has(reader, HEADER_DATE);
+    struct span text = {0};
+
+    if (completion == NULL)
+        return 0;
+    reader->completion = NULL;
+    if (!header_reader_has(reader, HEADER_MESSAGE_ID))
+        text = has_date ? completion->message_id : completion->both;
+    else if (!has_date)
+        text = completion->date;
+    if (text.size == 0)
+        return 0;
+    CHECK(text.size > 2 && text.size <= HEADER_COMPLETION_MAX);
+    memcpy(out, text.data, text.size - 2);
+    return text.size - 2;
+}
+
 /* One octet; returns how many were put to `out`, the held ones among them. */
 static uint32_t octet_feed(struct header_reader *reader, uint8_t octet, uint8_t *out)
 {
@@ -182,7 +215,8 @@ static uint32_t octet_feed(struct header_reader *reader, uint8_t octet, uint8_t 
             value_add(reader, octet);
         break;
     }
-    if (reader->state == NAME || reader->state == COLON) {
+    bool is_end_held = reader->state == EMPTY && reader->completion != NULL;
+    if (reader->state == NAME || reader->state == COLON || is_end_held) {
         reader->held[reader->held_size++] = octet;
         return 0;
     }
@@ -192,9 +226,10 @@ static uint32_t octet_feed(struct header_reader *reader, uint8_t octet, uint8_t 
         reader->state = START;
     if (is_cut)
         return 0;
-    memcpy(out, reader->held, size);
-    out[size] = octet;
-    return size + 1;
+    uint32_t added = reader->state == DONE ? missing_put(reader, out) : 0;
+    memcpy(out + added, reader->held, size);
+    out[added + size] = octet;
+    return added + size + 1;
 }
 
 /* ---- steps ---- */
@@ -258,6 +293,8 @@ struct smtp_body_step header_reader_step(struct header_reader *reader, struct sp
         for (uint32_t i = 0; i < parts[part].size; i++)
             size += octet_feed(reader, parts[part].data[i], reader->out + size);
     }
+    if (scanned->is_end && reader->state == START)
+        size += missing_put(reader, reader->out + size);
     reader->cut_size += parts[0].size + parts[1].size;
     reader->cut_size -= size;
     step.skip += step.pass;
@@ -279,6 +316,8 @@ struct span header_reader_finish(struct header_reader *reader, struct span befor
         size += octet_feed(reader, rest.data[i], reader->out + size);
     memcpy(reader->out + size, reader->held, reader->held_size);
     size += reader->held_size;
+    if (reader->state == START)
+        size += missing_put(reader, reader->out + size);
     reader->cut_size += put;
     reader->cut_size -= size;
     reader->state = DONE;

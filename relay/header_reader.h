@@ -6,13 +6,16 @@
 
 /*
  * Header fields that say something to us, read while the message streams in; those that are orders
- * to us are cut out of it. A stage behind the scanner of smtp_body.h, with steps of the same form.
+ * to us are cut out of it, and what users' programs have left out is added at its end. A stage
+ * behind the scanner of smtp_body.h, with steps of the same form.
  */
 enum header_field {
     HEADER_CLASS,            /* the priority class; its name is configured, it is cut out */
     HEADER_POOL,             /* the pool of sources; as the class */
     HEADER_LIST_UNSUBSCRIBE, /* RFC 2369 */
     HEADER_PRECEDENCE,
+    HEADER_DATE, /* this and the next: looked for where they are added */
+    HEADER_MESSAGE_ID,
     HEADER_FIELD_COUNT
 };
 #define HEADER_NAME_MAX  64u
@@ -28,9 +31,17 @@ struct header_names {
     } fields[HEADER_FIELD_COUNT];
 };
 
+/* What the end of a header is when fields are missing: they, and the empty line. Each at most
+ * HEADER_COMPLETION_MAX octets. */
+struct header_completion {
+    struct span date, message_id, both;
+};
+#define HEADER_COMPLETION_MAX 512u
+
 struct header_reader {
     const struct header_names *names;
-    uint8_t state; /* enum in header_reader.c */
+    const struct header_completion *completion; /* NULL: nothing is added */
+    uint8_t state;                              /* enum in header_reader.c */
     uint8_t held_size;
     uint8_t field;     /* enum header_field: the one that was found last */
     bool is_in_field;  /* a continuation line would belong to it */
@@ -39,7 +50,8 @@ struct header_reader {
     /* Bits by enum header_field: may be what is held; were found; are not clear. */
     uint32_t matches, seen, unclear;
     uint64_t cut_size; /* octets cut out, and held back */
-    uint8_t held[HEADER_NAME_MAX + 8], out[2 * HEADER_NAME_MAX + 2 * HEADER_PART_MAX + 16];
+    uint8_t held[HEADER_NAME_MAX + 8];
+    uint8_t out[2 * HEADER_NAME_MAX + 2 * HEADER_PART_MAX + 16 + HEADER_COMPLETION_MAX];
     struct header_value {
         bool is_too_long;
         uint8_t size;
@@ -50,6 +62,11 @@ struct header_reader {
 /** Begin a message. `names` is borrowed; NULL, or no name in it: nothing will be done. */
 void header_reader_init(struct header_reader *reader, const struct header_names *names);
 
+/** What is missing is to be added. Before any octet; Date and Message-ID are among the names.
+ * `completion` is borrowed for as long as the message. */
+void header_reader_complete(struct header_reader *reader,
+                            const struct header_completion *completion);
+
 /** How many octets from the front of `octets` may be scanned at once before header_reader_step().
  * Not 0 unless `octets` is empty. */
 uint32_t header_reader_wants(const struct header_reader *reader, struct span octets);
@@ -57,7 +74,8 @@ uint32_t header_reader_wants(const struct header_reader *reader, struct span oct
 /**
  * The scanner's step over at most header_reader_wants() octets, less what is held back or cut out.
  *
- * Spec:      RFC 5322 section 2.2; blanks before the colon as in section 4.5.
+ * Spec:      RFC 5322 section 2.2; blanks before the colon as in section 4.5. RFC 6409 sections 8.2
+ *            and 8.3: adding Date and Message-ID.
  * Ownership: ret->insert may lie in the reader: it is good until the next step, `*ret_is_borrowed`
  *            says so.
  */

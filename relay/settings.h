@@ -79,6 +79,7 @@ struct settings_listener {
     enum settings_long_lines long_lines;
     enum settings_delivery delivery; /* never UNSAID */
     enum auth_need auth;
+    bool is_submission;            /* what is missing in a header is added */
     bool is_tls_implicit;          /* from the first octet on (RFC 8314 section 3.3) */
     bool offer_starttls;           /* a certificate is configured, and it is not implicit */
     struct ssl_ctx_st *tls_server; /* NULL without; owned by the snapshot */
@@ -250,7 +251,9 @@ struct settings {
     } cut_through;
     struct mx_policy mx;
     struct class_settings classes;
-    struct header_names header; /* fields of a message that say something to us */
+    /* Fields of a message that say something to us; those of users' mail, with what may be missing
+     * in it. */
+    struct header_names header, header_submission;
     tick_us retry_min, retry_max, message_lifetime; /* 5 min, 4 h (80 min ...), 5 d */
     uint32_t dsn_header_size_max;                   /* octets of header quoted in a DSN; 50,000 */
     uint32_t dsn_message_size_max;                  /* larger mail is not returned whole; 50,000 */

@@ -6,6 +6,7 @@
 #include "dataplane/flow.h"
 #include "queue/envelope.h"
 #include "relay/auth.h"
+#include "relay/author.h"
 #include "relay/brake.h"
 #include "relay/dkim.h"
 #include "relay/fate.h"
@@ -107,8 +108,9 @@ struct smtpd_transaction {
     bool is_begun;    /* smtpd_begun() said yes */
     bool is_complete; /* the end of data was read and the message is good */
     bool is_utf8_address;
-    bool is_sign_due;         /* complete but for the signatures */
-    struct dkim_signer *dkim; /* NULL: not to be signed */
+    bool is_sign_due;            /* complete but for the signatures */
+    struct dkim_signer *dkim;    /* NULL: not to be signed */
+    struct author_check *author; /* from the arena; NULL: it may bear any name */
 
     /* The reply slot. */
     uint16_t sequence;

@@ -41,6 +41,13 @@ struct smtpd_quota smtpd_auth_quota(struct smtpd_context *context,
                                     const struct smtpd_session *session, bool is_recipient,
                                     struct tick_now now) MUST_CHECK;
 
+/* smtpd_submission.c */
+/** What to look for in the header. */
+const struct header_names *smtpd_header_names(const struct smtpd_session *session);
+/** A message begins; transaction->commit_id is known. Errors: ERR_MEMORY. */
+enum err smtpd_submission_begin(struct smtpd_context *context, const struct smtpd_session *session,
+                                struct smtpd_transaction *transaction, wall_us now) MUST_CHECK;
+
 /* smtpd_auth.c */
 /** The parameter AUTH= of MAIL: offered, and well formed? */
 bool smtpd_auth_parameter_is_good(const struct smtpd_session *session, struct span value);

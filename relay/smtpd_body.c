@@ -35,7 +35,7 @@ static void body_begin(struct smtpd_session *session, bool is_data)
     smtp_body_init(&transaction->body, is_data, listener->bare_lf == SETTINGS_BARE_LF_NORMALIZE,
                    listener->limits.text_line_size_max, SMTP_BODY_BEST);
     smtp_header_init(&transaction->header);
-    header_reader_init(&transaction->fields, &session->settings->header);
+    header_reader_init(&transaction->fields, smtpd_header_names(session));
 }
 
 /* ---- commands ---- */
@@ -149,6 +149,8 @@ static enum smtpd_reply content_judge(const struct smtpd_session *session)
      * detecting loops. */
     if (transaction->header.received_count >= listener->limits.received_max)
         return SMTPD_REPLY_LOOP;
+    if (transaction->author != NULL && author_check_is_refused(transaction->author))
+        return SMTPD_REPLY_AUTHOR_NOT_OWN;
     return SMTPD_REPLY_OK;
 }
 
@@ -159,6 +161,8 @@ static void content_add(struct smtpd_transaction *transaction, struct span octet
         smtp_header_feed(&transaction->header, octets);
     if (transaction->dkim != NULL)
         dkim_signer_feed(transaction->dkim, octets);
+    if (transaction->author != NULL)
+        author_check_feed(transaction->author, octets);
 }
 
 /* Scan a part of the message, take what is for us out of its header, keep count of it, and judge
@@ -233,6 +237,10 @@ static void message_finish(struct smtpd_context *context, struct smtpd_session *
     struct smtpd_transaction *transaction = session->transaction;
 
     transaction->envelope.body_size = transaction->content_size + transaction->received_size;
+    if (transaction->failure == 0 && transaction->author != NULL) {
+        author_check_finish(transaction->author);
+        transaction->failure = (uint16_t)content_judge(session);
+    }
     if (transaction->failure == 0)
         transaction->failure = (uint16_t)smtpd_pool_choose(context, session);
     if (transaction->failure == 0 && transaction->dkim != NULL)
@@ -366,8 +374,11 @@ struct span smtpd_begun(struct smtpd_context *context, struct smtpd_session *ses
     CHECK(smtpd_need(session) == SMTPD_NEED_BEGIN);
     if (err == ERR_OK && text == NULL)
         err = ERR_MEMORY;
+    transaction->commit_id = id;
     if (err == ERR_OK)
         err = signer_begin(session, transaction);
+    if (err == ERR_OK)
+        err = smtpd_submission_begin(context, session, transaction, now.wall);
     if (err != ERR_OK) {
         transaction->failure = (uint16_t)failure_reply(err);
         if (is_data) /* no 354 was given: there is nothing to read */
@@ -377,7 +388,6 @@ struct span smtpd_begun(struct smtpd_context *context, struct smtpd_session *ses
         return (struct span){0};
     }
     transaction->is_begun = true;
-    transaction->commit_id = id;
     struct span client = smtpd_client_format(session, text + SMTPD_TRACE_SIZE_MAX);
     struct span received = smtpd_received_format(context, session, client, id, now.wall, text);
     transaction->envelope.client = client;

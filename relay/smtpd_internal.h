@@ -9,7 +9,8 @@
  * Shared by the files of the engine: smtpd.c (states, lines, dispatch, deadlines), smtpd_command.c
  * (EHLO and the small commands), smtpd_mail.c (MAIL, RCPT), smtpd_body.c (DATA, BDAT, content),
  * smtpd_pool.c (which pool a message is for), smtpd_auth.c (users who log in),
- * smtpd_reply.c (replies and their order, records), smtpd_received.c (the trace field).
+ * smtpd_submission.c (what users' mail is asked for and given), smtpd_reply.c (replies and their
+ * order, records), smtpd_received.c (the trace field).
  */
 #define SMTPD_TRACE_SIZE_MAX 1024u
 
@@ -89,7 +90,10 @@ void smtpd_refusal_keep(struct smtpd_transaction *transaction, const struct mess
 void smtpd_reply_release(struct smtpd_context *context, struct smtpd_session *session,
                          struct smtpd_transaction *transaction, struct tick_now now);
 
-/* smtpd_received.c; `ret_text` has room for SMTPD_TRACE_SIZE_MAX octets. */
+/* smtpd_received.c */
+/** As in a Date field; borrowed until the next call. */
+struct span smtpd_date(struct smtpd_context *context, wall_us time);
+/* These: `ret_text` has room for SMTPD_TRACE_SIZE_MAX octets. */
 /** "name [192.0.2.1]". */
 struct span smtpd_client_format(const struct smtpd_session *session, uint8_t *ret_text);
 /** The trace field of RFC 5321 section 4.4 with CRLF; `client` is smtpd_client_format()'s. */

@@ -30,7 +30,7 @@ static const char *protocol_name(const struct smtpd_session *session)
 }
 
 /* RFC 5322 section 3.3, in UTC, whatever the locale. Kept for as long as the second lasts. */
-static struct span date_text(struct smtpd_context *context, wall_us time)
+struct span smtpd_date(struct smtpd_context *context, wall_us time)
 {
     static const char days[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
     static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
@@ -100,7 +100,7 @@ struct span smtpd_received_format(struct smtpd_context *context,
     put(&text, SPAN_LITERAL(" id "));
     put(&text, span_from_text(message_id_format(id, id_text)));
     put(&text, SPAN_LITERAL(";\r\n\t"));
-    put(&text, date_text(context, time));
+    put(&text, smtpd_date(context, time));
     put(&text, SPAN_LITERAL("\r\n"));
     return span_of(text.data, text.size);
 }

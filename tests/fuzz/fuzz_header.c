@@ -2,7 +2,8 @@
 /*
  * Any header in any pieces: the reader gives the same content and the same values as for one piece,
  * what it cuts out is gone, and a second reading finds nothing more to cut. No line is left that
- * could be read as a lenient field. The first octet says how large the pieces are.
+ * could be read as a lenient field. The first octet says how large the pieces are, whether what is
+ * missing is added, and whether bare line ends are mended.
  */
 #include <stdlib.h>
 
@@ -16,7 +17,14 @@ static const struct header_names names = {
     .fields = {[HEADER_CLASS] = {"X-Class", true, false},
                [HEADER_POOL] = {POOL, true, true},
                [HEADER_LIST_UNSUBSCRIBE] = {"X-Class-List", false, false},
-               [HEADER_PRECEDENCE] = {"X", false, false}}};
+               [HEADER_PRECEDENCE] = {"X", false, false},
+               [HEADER_DATE] = {"Date", false, false},
+               [HEADER_MESSAGE_ID] = {"Message-ID", false, false}}};
+static const struct header_completion completion = {
+    .date = {(const uint8_t *)"Date: d\r\n\r\n", 11},
+    .message_id = {(const uint8_t *)"Message-ID: <m>\r\n\r\n", 19},
+    .both = {(const uint8_t *)"Date: d\r\nMessage-ID: <m>\r\n\r\n", 28}};
+static bool is_completing;
 
 struct result {
     struct header_reader reader;
@@ -39,10 +47,12 @@ static void read_through(struct span left, uint32_t piece, bool is_normalizing,
     bool is_borrowed;
 
     result->size = 0;
-    result->content = malloc(2ull * left.size + 16);
+    result->content = malloc(2ull * left.size + 64);
     CHECK(result->content != NULL);
     smtp_body_init(&body, false, is_normalizing, 1000, SMTP_BODY_BEST);
     header_reader_init(&result->reader, &names);
+    if (is_completing)
+        header_reader_complete(&result->reader, &completion);
     while (left.size > 0) {
         struct span part = span_head(left, left.size < piece ? left.size : piece);
         part = span_head(part, header_reader_wants(&result->reader, part));
@@ -83,7 +93,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 1 || size > 65536)
         return 0;
     struct span text = span_of(data + 1, (uint32_t)size - 1);
-    uint32_t piece = 1 + (data[0] & 0x7fu);
+    uint32_t piece = 1 + (data[0] & 0x3fu);
+    is_completing = (data[0] & 0x40) != 0;
     read_through(text, UINT32_MAX, data[0] & 0x80, &whole);
     read_through(text, piece, data[0] & 0x80, &split);
     CHECK(span_is_equal(span_of(whole.content, whole.size), span_of(split.content, split.size)));

@@ -115,6 +115,7 @@ def there():
     mail = world.fetch('10.9.2.1', 'bob@b.test', 'letter')[0]
     assert '\n.dot\ntext of letter\n' in mail, mail
     assert re.search(r'^Return-Path: <alice@a.test>$', mail, re.M) and re.search(r'^Delivered-To: bob@b.test$', mail, re.M), mail
+    assert re.search(r'^Date: .* \+0000$', mail, re.M) and re.search(r'^Message-ID: <.*@mx.a.test>$', mail, re.M), mail
     assert re.search(r'by mx\.b\.test with ESMTPS', mail) and re.search(r'by mx\.a\.test with ESMTPSA', mail), mail
     assert 'text of letter' in world.curl('pop3://10.9.2.1/1', user='bob@b.test')
     row = wait_until(lambda: deliveries('b.test', 'bob@b.test'), 10, 'a record')[0]

@@ -63,6 +63,95 @@ static void read_through(const struct header_names *look_for, const char *text, 
     add(result, header_reader_finish(&result->reader, before, smtp_body_finish(&body)));
 }
 
+/* ---- what is missing ---- */
+
+#define D "Date: D\r\n"
+#define M "Message-ID: <m>\r\n"
+
+static const struct {
+    const char *name, *in, *out; /* without the end of DATA */
+    const char *out_of_bdat;     /* where DATA cannot end: `out` is NULL */
+} missing_rows[] = {
+    {"both", "From: a\r\n\r\nbody\r\n", "From: a\r\n" D M "\r\nbody\r\n", NULL},
+    {"neither", "Date: x\r\nmessage-id: y\r\n\r\nbody\r\n",
+     "Date: x\r\nmessage-id: y\r\n\r\nbody\r\n", NULL},
+    {"the date", "Message-ID: y\r\nFrom: a\r\n\r\n", "Message-ID: y\r\nFrom: a\r\n" D "\r\n", NULL},
+    {"the id", "DATE : y\r\n more\r\n\r\n", "DATE : y\r\n more\r\n" M "\r\n", NULL},
+    {"fields of other names", "Dates: y\r\nDat: x\r\nX-Date: y\r\nMessage-I: d\r\n\r\n",
+     "Dates: y\r\nDat: x\r\nX-Date: y\r\nMessage-I: d\r\n" D M "\r\n", NULL},
+    {"continuations are no fields", "A: b\r\n Date: x\r\n\r\n", "A: b\r\n Date: x\r\n" D M "\r\n",
+     NULL},
+    {"the body has none", "\r\nDate: x\r\n\r\nb\r\n", D M "\r\nDate: x\r\n\r\nb\r\n", NULL},
+    {"a header alone", "From: a\r\n", "From: a\r\n" D M, NULL},
+    {"a header alone, and its date", "Date: a\r\n", "Date: a\r\n" M, NULL},
+    {"nothing at all", "", D M, NULL},
+    {"behind what was cut out", "X-Class: bulk\r\n\r\nb\r\n", D M "\r\nb\r\n", NULL},
+    {"behind a name that did not come", "X-Cla\r\n\r\nb\r\n", "X-Cla\r\n" D M "\r\nb\r\n", NULL},
+    {"a last line without an end", "From: a", NULL, "From: a"},
+    {"a CR at the end", "From: a\r\n\r", NULL, "From: a\r\n\r"},
+};
+
+/* As the session does it: by DATA, to the end of data; else by BDAT. */
+static void read_completing(const char *text, uint32_t piece, bool is_data, struct result *result)
+{
+    static const struct header_completion completion = {
+        .date = {(const uint8_t *)D "\r\n", sizeof(D) + 1},
+        .message_id = {(const uint8_t *)M "\r\n", sizeof(M) + 1},
+        .both = {(const uint8_t *)D M "\r\n", sizeof(D M) + 1}};
+    static const struct header_names submission = {
+        .fields = {[HEADER_CLASS] = {"X-Class", true, false},
+                   [HEADER_DATE] = {"Date", false, false},
+                   [HEADER_MESSAGE_ID] = {"Message-ID", false, false}}};
+    struct smtp_body_step step = {0};
+    struct span left = span_from_text(text);
+    struct smtp_body body;
+    bool is_borrowed;
+
+    smtp_body_init(&body, is_data, false, 1000, SMTP_BODY_BEST);
+    header_reader_init(&result->reader, &submission);
+    header_reader_complete(&result->reader, &completion);
+    result->size = 0;
+    result->content[0] = '\0';
+    while (left.size > 0) {
+        struct span part = span_head(left, left.size < piece ? left.size : piece);
+        part = span_head(part, header_reader_wants(&result->reader, part));
+        step = smtp_body_scan(&body, part);
+        step = header_reader_step(&result->reader, part, &step, &is_borrowed);
+        add(result, span_head(part, step.pass));
+        left = span_skip(left, step.pass + step.skip);
+        if (left.size > 0 || is_data)
+            add(result, step.insert);
+    }
+    if (is_data)
+        assert_true(step.is_end);
+    else
+        add(result, header_reader_finish(&result->reader, step.insert, smtp_body_finish(&body)));
+    /* What was added counts as if it had come: less than nothing was cut out. */
+    uint64_t came = strlen(text) - (is_data ? 3 : 0);
+    assert_true(came == result->size + result->reader.cut_size);
+}
+
+static void test_missing_is_added(void **state)
+{
+    static struct result result;
+    char data[256];
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(missing_rows); i++) {
+        print_message("# case: %s\n", missing_rows[i].name);
+        const char *out = missing_rows[i].out;
+        for (uint32_t piece = 1; piece < 40; piece++) {
+            read_completing(missing_rows[i].in, piece, false, &result);
+            assert_string_equal(out == NULL ? missing_rows[i].out_of_bdat : out, result.content);
+            if (out == NULL)
+                continue;
+            (void)snprintf(data, sizeof(data), "%s.\r\n", missing_rows[i].in);
+            read_completing(data, piece, true, &result);
+            assert_string_equal(out, result.content);
+        }
+    }
+}
+
 /* ---- the reader ---- */
 
 static const struct {
@@ -320,6 +409,7 @@ static void a_class_is_found_for_every_mail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_missing_is_added),
         cmocka_unit_test(fields_are_found_wherever_the_stream_is_split),
         cmocka_unit_test(lenient_fields_are_cut_out_with_or_without_a_colon),
         cmocka_unit_test(huge_field_is_cut_out),

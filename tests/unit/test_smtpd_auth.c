@@ -494,6 +494,7 @@ static void test_signed_as_own(void **state)
         print_message("# case: %s\n", rows[i].from);
         prepare(&harness);
         harness.settings.auth.domain = rows[i].domain;
+        harness.settings.auth.from = AUTH_FROM_ANY;
         harness.settings.dkim = &rule;
         harness.settings.dkim_count = 1;
         harness_connect(&harness, "127.0.0.1");
@@ -514,6 +515,49 @@ static void test_signed_as_own(void **state)
 }
 
 /* Goal: with auth.domain a bare name is an address there. */
+/* Whoever is logged in is asked for an own name in From, unless the configuration says otherwise;
+ * however the octets come. */
+static void test_own_name_alone(void **state)
+{
+    static const struct {
+        const char *login, *header;
+        enum auth_from from;
+        bool is_taken;
+    } rows[] = {
+        {BOB, "From: bob@served.example\r\n", AUTH_FROM_OWN, true},
+        {BOB, "From: Boss <boss@served.example>\r\n", AUTH_FROM_OWN, false},
+        {BOB, "From: Boss <boss@served.example>\r\n", AUTH_FROM_ANY, true},
+        {BOB, "Subject: x\r\nSender: boss@served.example\r\n", AUTH_FROM_OWN, false},
+        {BOB, "Subject: x\r\n", AUTH_FROM_OWN, true},
+        {NULL, "From: boss@served.example\r\n", AUTH_FROM_OWN, true},
+    };
+    static struct harness harness;
+    (void)state;
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        for (uint32_t piece = 0; piece < 3; piece++) {
+            print_message("# case: %s", rows[i].header);
+            prepare(&harness);
+            harness.listener.auth = AUTH_OPTIONAL;
+            harness.settings.auth.from = rows[i].from;
+            harness_connect(&harness, "127.0.0.1");
+            send_lines(&harness, E, 0);
+            if (rows[i].login != NULL) {
+                send_lines(&harness, "AUTH PLAIN ", 0);
+                send_lines(&harness, rows[i].login, 0);
+                send_lines(&harness, "\r\n", 0);
+            }
+            send_lines(&harness, "MAIL FROM:<>\r\nRCPT TO:<c@served.example>\r\nDATA\r\n", 0);
+            send_lines(&harness, rows[i].header, piece);
+            send_lines(&harness, ".\r\n", piece); /* a header without an end */
+            assert_int_equal(rows[i].is_taken, harness.message_count);
+            assert_int_equal(!rows[i].is_taken,
+                             harness.context.replies[SMTPD_REPLY_AUTHOR_NOT_OWN]);
+            harness_fini(&harness);
+        }
+    }
+}
+
 static void test_domain(void **state)
 {
     (void)state;
@@ -689,6 +733,7 @@ int main(void)
         cmocka_unit_test(test_failures_survive_starttls),
         cmocka_unit_test(test_traces),
         cmocka_unit_test(test_signed_as_own),
+        cmocka_unit_test(test_own_name_alone),
         cmocka_unit_test(test_domain),
         cmocka_unit_test(test_quota),
         cmocka_unit_test(test_quota_holds),

@@ -589,7 +589,8 @@ static void test_records(void **state)
  * ends made anew, a field that is cut out, content held back until the end. */
 static void test_signed_is_what_is_stored(void **state)
 {
-    static const char *const names[] = {"From", "X-Class", "Subject"}, *const all[] = {"*"};
+    static const char *const names[] = {"From", "X-Class", "Subject", "Date", "Message-ID"};
+    static const char *const all[] = {"*"};
     static const char *const dialogues[] = {
         M R "DATA\r\nFrom: a@b.example\r\nSubject: x\r\n\r\n..\r\n..a\r\n b  \r\n\r\n.\r\n",
         M R "DATA\r\nFrom: a@b.example\nX-Class: bulk\n more\nSubject: x\n\n\ra\n.b\n\r\n.\r\n",
@@ -612,19 +613,24 @@ static void test_signed_is_what_is_stored(void **state)
     (void)state;
     assert_int_equal(ERR_OK, dkim_key_load(dkim_fixture_key_file(pkey, path), &key, why));
     rule.key = key;
-    for (uint32_t i = 0; i < COUNT_OF(dialogues) * 3; i++) {
+    for (uint32_t i = 0; i < COUNT_OF(dialogues) * 6; i++) {
+        uint32_t piece = i % 3 == 0 ? 0 : i % 3 * 6 - 5;
         harness_init(&harness);
         harness.settings.header.fields[HEADER_CLASS].name = "X-Class";
         harness.settings.header.fields[HEADER_CLASS].is_cut = true;
+        harness.settings.header_submission = harness.settings.header;
+        harness.settings.header_submission.fields[HEADER_DATE].name = "Date";
+        harness.settings.header_submission.fields[HEADER_MESSAGE_ID].name = "Message-ID";
+        harness.listener.is_submission = i % 2;
         harness.settings.dkim = &rule;
         harness.settings.dkim_count = 1;
         harness.listener.bare_lf = SETTINGS_BARE_LF_NORMALIZE;
         harness.holds_commits = true; /* the prefix lives until then */
         harness_connect(&harness, "10.0.0.1");
         harness_send_text(&harness, E);
-        harness_send(&harness, span_from_text(dialogues[i / 3]), i % 3 == 0 ? 0 : i % 3 * 6 - 5);
+        harness_send(&harness, span_from_text(dialogues[i / 6]), piece);
         if (harness.message_count != 1)
-            print_message("# dialogue %u: %s\n", i / 3, harness.output);
+            print_message("# dialogue %u: %s\n", i / 6, harness.output);
         assert_int_equal(1, harness.message_count);
         const struct harness_message *message = &harness.messages[0];
         struct span prefix = message->envelope.prefix;
@@ -635,6 +641,9 @@ static void test_signed_is_what_is_stored(void **state)
         memcpy(whole, prefix.data, prefix.size);
         memcpy(whole + prefix.size, message->body, message->size);
         assert_null(memmem(whole, prefix.size + message->size, "Class", 5));
+        bool is_added = memmem(message->body, message->size, "\r\nDate: ", 8) != NULL &&
+                        memmem(message->body, message->size, "@relay.example>\r\n", 17) != NULL;
+        assert_int_equal(i % 2, is_added);
         assert_null(dkim_fixture_verify(span_of(whole, prefix.size + message->size), 0, pkey));
         free(whole);
         assert_int_equal(1, harness.context.dkim.messages);

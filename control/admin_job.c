@@ -601,6 +601,8 @@ static bool job_add(struct admin *admin)
         admin_plane_add(job->rows, &job->query, job->shard, (uint32_t)job->limit);
         job->row_count = json_array_size(job->rows);
         return true;
+    case SHARD_QUERY_QUOTA: /* it adds up in the query */
+        return true;
     case SHARD_QUERY_TRANSFER:
         if (gathering_of(&job->query) != NULL)
             return true; /* it adds up in the query */

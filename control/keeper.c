@@ -38,6 +38,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "control/keeper_quota.h"
 #include "control/keeper_source.h"
 #include "queue/crc32c.h"
 
@@ -62,9 +63,14 @@ _Static_assert(sizeof(struct site_order_kept) == 400, "nor has an order");
 _Static_assert(sizeof(struct site_kept) == 40, "nor has a row");
 _Static_assert(KEEPER_SLICE >= SITE_KEPT_MAX, "a site fits");
 
+/* What a shard is asked for, one after the other. */
+enum keeper_stage { AT_ROWS, AT_ORDERS, AT_QUOTAS, STAGE_COUNT };
+
 struct keeper {
     struct keeper_options options;
     struct keeper_source *sources;
+    struct keeper_quota *quotas;
+    bool has_quotas; /* they are part of this round */
     struct shard_query query;
     bool is_under_way, was_empty;
     bool is_hastened; /* something has changed since the round began */
@@ -74,7 +80,7 @@ struct keeper {
     struct site_kept slice[KEEPER_SLICE];
     uint32_t count, capacity;
     struct site_kept *rows;
-    bool is_at_orders; /* of this shard, behind its rows */
+    enum keeper_stage stage; /* of this shard */
     uint32_t order_slice_count;
     struct site_order_kept order_slice[KEEPER_ORDERS];
     uint32_t order_count, order_capacity;
@@ -131,15 +137,22 @@ static void take_slice(struct shard_query *query, struct transfer *transfer, tic
     keeper->slice_count = keeper->order_slice_count = 0;
     if (query->cursor == 0)
         keeper_source_take(keeper->sources, transfer_sources(transfer), now_of(now));
-    if (keeper->is_at_orders && query->cursor == 0)
+    if (keeper->stage == AT_ORDERS && query->cursor == 0)
         standing_take(keeper, transfer_queue(transfer), now_of(now));
-    if (keeper->is_at_orders)
+    if (keeper->stage == AT_ORDERS)
         keeper->order_slice_count =
             site_keep_next_orders(transfer_sites(transfer), &query->cursor, now_of(now),
                                   keeper->order_slice, KEEPER_ORDERS);
     else
         keeper->slice_count = site_keep_next(transfer_sites(transfer), &query->cursor, now_of(now),
                                              keeper->slice, KEEPER_SLICE);
+}
+
+static void take_quotas(struct shard_query *query, struct quota_set *quotas, tick_us now)
+{
+    struct keeper *keeper = query->found;
+
+    keeper_quota_take(keeper->quotas, quotas, &query->cursor, now_of(now));
 }
 
 static void give_back(struct shard_query *query, struct transfer *transfer, tick_us now)
@@ -285,7 +298,7 @@ static void rows_clear(struct keeper *keeper)
     keeper->orders = NULL;
     keeper->order_count = keeper->order_capacity = 0;
     keeper->standing_count = 0;
-    keeper->is_at_orders = false;
+    keeper->stage = AT_ROWS;
 }
 
 static void orders_add(struct keeper *keeper)
@@ -309,10 +322,15 @@ static void orders_add(struct keeper *keeper)
     keeper->order_count += count;
 }
 
+/* What a shard has just given. */
 static void rows_add(struct keeper *keeper)
 {
     uint32_t count = keeper->slice_count;
 
+    if (keeper->stage == AT_QUOTAS) {
+        keeper_quota_add(keeper->quotas);
+        return;
+    }
     orders_add(keeper);
     if (keeper->count + count > KEEPER_ROWS_MAX)
         count = KEEPER_ROWS_MAX - keeper->count;
@@ -335,6 +353,9 @@ static void query_init(struct keeper *keeper,
 {
     keeper->query =
         (struct shard_query){.kind = SHARD_QUERY_TRANSFER, .visit = visit, .found = keeper};
+    if (keeper->stage == AT_QUOTAS)
+        keeper->query = (struct shard_query){
+            .kind = SHARD_QUERY_QUOTA, .visit_quota = take_quotas, .found = keeper};
 }
 
 static void keeper_ask(struct keeper *keeper)
@@ -348,6 +369,7 @@ void keeper_run(struct keeper *keeper, tick_us now)
         return;
     rows_clear(keeper);
     query_init(keeper, take_slice);
+    keeper->has_quotas = keeper_quota_begin(keeper->quotas, now);
     keeper->is_under_way = true;
     keeper->is_hastened = false;
     keeper->shard = 0;
@@ -375,9 +397,10 @@ void keeper_on_reply(struct keeper *keeper, tick_us now)
     CHECK(keeper->is_under_way);
     rows_add(keeper);
     if (keeper->query.cursor == UINT64_MAX) {
-        keeper->query.cursor = 0;
-        keeper->shard += keeper->is_at_orders;
-        keeper->is_at_orders = !keeper->is_at_orders;
+        bool is_last = keeper->stage == (keeper->has_quotas ? AT_QUOTAS : AT_ORDERS);
+        keeper->shard += is_last;
+        keeper->stage = is_last ? AT_ROWS : keeper->stage + 1;
+        query_init(keeper, take_slice);
     }
     if (keeper->shard < keeper->options.shard_count) {
         keeper_ask(keeper);
@@ -386,6 +409,8 @@ void keeper_on_reply(struct keeper *keeper, tick_us now)
     keeper->is_under_way = false;
     keeper->next = keeper->is_hastened ? now : now + KEEPER_TIME;
     keeper_save(keeper);
+    if (keeper->has_quotas)
+        keeper_quota_save(keeper->quotas, now);
 }
 
 /* ---- start and end ---- */
@@ -399,7 +424,10 @@ enum err keeper_new(const struct keeper_options *options, struct keeper **ret_ke
     keeper->options = *options;
     keeper->was_empty = true;
     keeper->sources = keeper_source_new(options->directory);
-    if (keeper->sources == NULL) {
+    keeper->quotas = keeper_quota_new(options->directory);
+    if (keeper->sources == NULL || keeper->quotas == NULL) {
+        keeper_source_free(keeper->sources);
+        free(keeper->quotas);
         free(keeper);
         return ERR_MEMORY;
     }
@@ -411,6 +439,7 @@ void keeper_free(struct keeper *keeper)
 {
     rows_clear(keeper);
     keeper_source_free(keeper->sources);
+    keeper_quota_free(keeper->quotas);
     free(keeper);
 }
 
@@ -421,6 +450,7 @@ void keeper_load(struct keeper *keeper,
     struct stat status;
 
     keeper_source_load(keeper->sources, keeper->options.shard_count, keeper->options.context, run);
+    keeper_quota_load(keeper->quotas, keeper->options.shard_count, keeper->options.context, run);
     snprintf(path, sizeof(path), "%s/limits", keeper->options.directory);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
@@ -442,8 +472,9 @@ void keeper_finish(struct keeper *keeper,
                    void (*run)(void *context, uint32_t shard, struct shard_query *query))
 {
     rows_clear(keeper);
-    for (uint32_t i = 0; i < 2 * keeper->options.shard_count; i++) {
-        keeper->is_at_orders = i >= keeper->options.shard_count;
+    keeper->has_quotas = keeper_quota_begin(keeper->quotas, TICK_NEVER);
+    for (uint32_t i = 0; i < STAGE_COUNT * keeper->options.shard_count; i++) {
+        keeper->stage = (enum keeper_stage)(i / keeper->options.shard_count);
         query_init(keeper, take_slice);
         while (keeper->query.cursor != UINT64_MAX) {
             run(keeper->options.context, i % keeper->options.shard_count, &keeper->query);
@@ -451,4 +482,5 @@ void keeper_finish(struct keeper *keeper,
         }
     }
     keeper_save(keeper);
+    keeper_quota_save(keeper->quotas, 0);
 }

@@ -99,6 +99,12 @@ static void shard_on_handover_send(void *context, uint32_t to_shard,
     shard_send(context, to_shard, SHARD_MESSAGE_HANDOVER, message, sizeof(*message), false);
 }
 
+static void shard_on_quota_send(void *context, uint32_t to_shard,
+                                const struct quota_message *message)
+{
+    shard_send(context, to_shard, SHARD_MESSAGE_QUOTA, message, sizeof(*message), false);
+}
+
 static void shard_on_commit(void *context, uint64_t user, const struct message_fate *fate)
 {
     struct shard *shard = context;
@@ -165,6 +171,9 @@ void shard_query_run(struct shard *shard, struct shard_query *query)
     case SHARD_QUERY_TRANSFER:
         query->visit(query, shard->transfer, shard->now.tick);
         break;
+    case SHARD_QUERY_QUOTA:
+        query->visit_quota(query, server_quota(shard->server), shard->now.tick);
+        break;
     }
 }
 
@@ -218,6 +227,7 @@ static void shard_on_message(struct shard *shard, const struct ring_message *mes
     struct shard_control control;
     struct site_message site;
     struct handover_message handover;
+    struct quota_message quota;
 
     memcpy(&control, message->payload, sizeof(control));
     switch ((enum shard_message_kind)message->kind) {
@@ -231,6 +241,10 @@ static void shard_on_message(struct shard *shard, const struct ring_message *mes
     case SHARD_MESSAGE_HANDOVER:
         memcpy(&handover, message->payload, sizeof(handover));
         transfer_on_handover(shard->transfer, &handover, shard->now);
+        break;
+    case SHARD_MESSAGE_QUOTA:
+        memcpy(&quota, message->payload, sizeof(quota));
+        server_on_quota(shard->server, &quota, shard->now);
         break;
     case SHARD_MESSAGE_SETTINGS:
         shard_on_settings(shard, &control, message);
@@ -517,6 +531,9 @@ enum err shard_new(const struct shard_options *options, struct shard **ret_shard
         .records = options->records,
         .flow_max = options->inbound_flow_max,
         .is_auth_inline = options->is_auth_inline,
+        .shard_count = options->count,
+        .context = shard,
+        .send_quota = shard_on_quota_send,
     };
     shard->server = server_new(&server, shard->settings, shard->now);
     if (server_auth_eventfd(shard->server) >= 0 &&

@@ -58,6 +58,7 @@ enum shard_message_kind {
     SHARD_MESSAGE_SITE,
     SHARD_MESSAGE_HANDOVER,  /* a delivery goes to the shard that holds the slot (relay/handover.h)
                               */
+    SHARD_MESSAGE_QUOTA,     /* of users (relay/quota.h) */
     SHARD_MESSAGE_SETTINGS,  /* control -> shard: payload is struct shard_control */
     SHARD_MESSAGE_RECOVERED, /* control -> shard: adopt your share of *recovery; reply when done */
     SHARD_MESSAGE_QUERY,     /* control -> shard: fill *query; reply when done */
@@ -83,6 +84,7 @@ enum shard_query_kind {
     SHARD_QUERY_QUEUE_ACT, /* an order, on what a filter finds */
     SHARD_QUERY_PLANE,     /* a function of the asker's looks at the network plane */
     SHARD_QUERY_TRANSFER,  /* ... at the transfer */
+    SHARD_QUERY_QUOTA,     /* ... at the quotas of users */
 };
 
 struct shard_status {
@@ -143,7 +145,9 @@ struct shard_query {
     struct shard_status status;                                                       /* STATUS */
     void (*look)(struct shard_query *query, struct flow_plane *plane);                /* PLANE */
     void (*visit)(struct shard_query *query, struct transfer *transfer, tick_us now); /* TRANSFER */
-    void *found; /* PLANE, TRANSFER: the function's */
+    void (*visit_quota)(struct shard_query *query, struct quota_set *quotas,
+                        tick_us now); /* QUOTA */
+    void *found;                      /* PLANE, TRANSFER, QUOTA: the function's */
 };
 
 /** Answer a query now: on the shard's own thread, or between turns. */

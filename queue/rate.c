@@ -24,6 +24,7 @@
 
 #define CELL_SHARE 64u
 #define CELL_MAX   (2 * CELL_SHARE + 4)
+#define CELL_FIRST 4u /* cells that a window begins with; it grows as it needs them */
 
 /* ---- one window ---- */
 
@@ -37,7 +38,7 @@ static void window_init(struct rate_window *window, struct rate rate)
     CHECK(rate.count > 0 && rate.window >= RATE_WINDOW_MIN && rate.window <= RATE_WINDOW_MAX);
     *window = (struct rate_window){
         .rate = rate,
-        .capacity = rate.count <= CELL_SHARE ? rate.count : CELL_MAX,
+        .capacity = rate.count < CELL_FIRST ? rate.count : CELL_FIRST,
     };
     window->cells = calloc(window->capacity, sizeof(*window->cells));
     CHECK(window->cells != NULL);
@@ -68,6 +69,26 @@ static bool cell_takes(const struct rate_window *window, const struct rate_cell 
            time - cell->first <= window->rate.window / CELL_SHARE;
 }
 
+/* More cells, if there may be more. Without memory the newest takes what comes, as if there were
+ * not. */
+static void window_grow(struct rate_window *window)
+{
+    uint32_t max = window->rate.count <= CELL_SHARE ? window->rate.count : CELL_MAX;
+    uint32_t capacity = 2 * window->capacity < max ? 2 * window->capacity : max;
+
+    if (capacity <= window->capacity)
+        return;
+    struct rate_cell *cells = calloc(capacity, sizeof(*cells));
+    if (cells == NULL)
+        return;
+    for (uint32_t i = 0; i < window->used; i++)
+        cells[i] = *window_cell(window, i);
+    free(window->cells);
+    window->cells = cells;
+    window->capacity = capacity;
+    window->head = 0;
+}
+
 static void window_add(struct rate_window *window, tick_us first, tick_us last, uint32_t count)
 {
     struct rate_cell *newest = window->used == 0 ? NULL : window_cell(window, window->used - 1);
@@ -76,8 +97,11 @@ static void window_add(struct rate_window *window, tick_us first, tick_us last, 
         last = newest->last;
     window_expire(window, last); /* makes room in the ring */
     window->total += count;
-    if (window->used > 0 &&
-        (cell_takes(window, newest, last, count) || window->used == window->capacity)) {
+    bool is_taken = window->used > 0 && cell_takes(window, newest, last, count);
+    if (!is_taken && window->used == window->capacity)
+        window_grow(window);
+    if (is_taken || window->used == window->capacity) {
+        newest = window_cell(window, window->used - 1);
         newest->last = last;
         newest->count += count;
         return;
@@ -168,6 +192,21 @@ void rate_limiter_add(struct rate_limiter *limiter, tick_us time, uint32_t count
 {
     for (uint32_t i = 0; count > 0 && i < limiter->count; i++)
         window_add(&limiter->windows[i], time, time, count);
+}
+
+void rate_limiter_remember(struct rate_limiter *limiter, tick_us length)
+{
+    uint32_t at = 0;
+
+    while (at < limiter->count && limiter->windows[at].rate.window < length)
+        at++;
+    bool is_there = at < limiter->count && limiter->windows[at].rate.window == length;
+    if (is_there || limiter->count == RATE_MAX)
+        return;
+    memmove(&limiter->windows[at + 1], &limiter->windows[at],
+            (limiter->count - at) * sizeof(limiter->windows[0]));
+    limiter->count++;
+    window_init(&limiter->windows[at], (struct rate){RATE_COUNT_MAX, length});
 }
 
 void rate_limiter_restore(struct rate_limiter *limiter, tick_us length, tick_us first, tick_us last,

@@ -66,7 +66,7 @@ void rate_limiter_fini(struct rate_limiter *limiter);
  * These rates from now on. What a window of the same length counted stays; a new window begins with
  * what the longest one knows.
  *
- * Cost: heap; at most 132 cells of 24 octets a window.
+ * Cost: heap; as many cells of 24 octets a window as it has events, 132 at most.
  */
 void rate_limiter_set(struct rate_limiter *limiter, const struct rate_set *set, tick_us now);
 /** How many events may follow at this moment: UINT32_MAX without a rate. O(1), amortized. */
@@ -74,6 +74,9 @@ uint32_t rate_limiter_room(struct rate_limiter *limiter, tick_us now);
 /** Events happened, at `time` at the latest. A time before that of the last call is taken for
  * that one. */
 void rate_limiter_add(struct rate_limiter *limiter, tick_us time, uint32_t count);
+/** A window of this length that limits nothing, and only remembers, empty at first; unless there is
+ * one already or there are RATE_MAX. */
+void rate_limiter_remember(struct rate_limiter *limiter, tick_us length);
 /** Events of an earlier life, in the window of this length alone; in the order of `last`. */
 void rate_limiter_restore(struct rate_limiter *limiter, tick_us length, tick_us first, tick_us last,
                           uint32_t count, tick_us now);

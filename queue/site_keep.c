@@ -90,22 +90,6 @@ static tick_us tick_of(wall_us wall, struct tick_now now)
     return age < now.tick ? now.tick - age : 0;
 }
 
-/* As many windows as there may be; one that is there already stays as it is. */
-static void limiter_make_window(struct rate_limiter *limiter, tick_us length, tick_us now)
-{
-    struct rate_set set = {0};
-
-    for (uint32_t i = 0; i < limiter->count; i++)
-        set.rates[set.count++] = limiter->windows[i].rate;
-    for (uint32_t i = 0; i < set.count; i++) {
-        if (set.rates[i].window == length)
-            return;
-    }
-    if (rate_set_add(&set, (struct rate){RATE_COUNT_MAX, length}) != ERR_OK)
-        return;
-    rate_limiter_set(limiter, &set, now);
-}
-
 static void row_restore(struct site_set *sites, const struct site_kept *row, struct tick_now now)
 {
     struct site *site = site_find(sites, row->key);
@@ -115,7 +99,7 @@ static void row_restore(struct site_set *sites, const struct site_kept *row, str
     if (site == NULL)
         site = site_make(sites, row->key);
     struct site_home *home = site_home_get(sites, site);
-    limiter_make_window(&home->mails, row->window, now.tick);
+    rate_limiter_remember(&home->mails, row->window);
     rate_limiter_restore(&home->mails, row->window, tick_of(row->first, now),
                          tick_of(row->last, now), row->count, now.tick);
     site_home_on_timer(sites, site, now.tick);

@@ -32,8 +32,8 @@
 #include "relay/server_internal.h"
 
 #define HANDSHAKE_STEPS_MAX 2u
-#define SERVER_USERS_MAX    8192u /* whose messages or recipients are counted, each by itself */
-#define SIGN_COST_MAX       32u   /* four signatures by RSA of 2,048 bits: dkim_signer_cost() */
+#define QUOTA_PLACES_MAX    262144u /* counts of users, two or three each */
+#define SIGN_COST_MAX       32u     /* four signatures by RSA of 2,048 bits: dkim_signer_cost() */
 
 /* ---- the shard's turn ---- */
 
@@ -88,6 +88,35 @@ bool server_is_heard(const struct server *server, uint64_t user)
     CHECK(session != NULL);
     return session->is_connected && !session->has_left;
 }
+
+/* ---- quotas of users ---- */
+
+static void quota_send(void *context, uint32_t to_shard, const struct quota_message *message)
+{
+    const struct server *server = context;
+
+    server->options.send_quota(server->options.context, to_shard, message);
+}
+
+static void quota_wake(void *context, void *owner)
+{
+    struct server_session *session = WHEEL_OWNER(owner, struct server_session, smtpd);
+
+    server_session_enqueue(context, session, SERVER_QUEUE_READY);
+}
+
+void server_on_quota(struct server *server, const struct quota_message *message,
+                     struct tick_now now)
+{
+    quota_receive(server->smtpd.quota, message, now.tick);
+}
+
+struct quota_set *server_quota(struct server *server)
+{
+    return server->smtpd.quota;
+}
+
+/* ---- the turn's parts ---- */
 
 static void advance_greeting(struct server *server, struct tick_now now)
 {
@@ -169,6 +198,7 @@ void server_advance(struct server *server, struct tick_now now)
     advance_ready(server, now);
     advance_stalled(server, now);
     server_bodies_relieve(server, now);
+    quota_advance(server->smtpd.quota, now.tick);
     while ((timer = wheel_expire_next(&server->wheel, now.tick)) != NULL) {
         struct server_session *session = WHEEL_OWNER(timer, struct server_session, timer);
         bool was_closing = session->smtpd.state == SMTPD_CLOSING;
@@ -185,7 +215,8 @@ tick_us server_deadline(const struct server *server)
     if (!TAILQ_EMPTY(&server->queues[SERVER_QUEUE_READY]) ||
         !TAILQ_EMPTY(&server->queues[SERVER_QUEUE_HANDSHAKE]))
         return 0;
-    tick_us deadline = wheel_deadline(&server->wheel);
+    tick_us deadline = wheel_deadline(&server->wheel), quota = quota_deadline(server->smtpd.quota);
+    deadline = quota < deadline ? quota : deadline;
     if (server_auth_is_due(server->auth))
         return 0;
     if (first != NULL && first->accepted + 1 < deadline)
@@ -197,13 +228,16 @@ bool server_drain(struct server *server, struct tick_now now)
 {
     struct server_session *session, *next;
 
-    (void)now;
     if (!server->is_draining)
         server_listeners_close(server);
     server->is_draining = true;
+    quota_return_all(server->smtpd.quota, now.tick);
     for (session = LIST_FIRST(&server->sessions); session != NULL; session = next) {
         next = LIST_NEXT(session, link);
-        if (session->smtpd.state == SMTPD_CLOSING || !smtpd_is_idle(&session->smtpd))
+        /* Who waits for the home of its user may wait for a shard that has stopped. */
+        bool is_waiting = smtpd_need(&session->smtpd) == SMTPD_NEED_QUOTA;
+        if (session->smtpd.state == SMTPD_CLOSING ||
+            (!smtpd_is_idle(&session->smtpd) && !is_waiting))
             continue;
         smtpd_dismiss(&server->smtpd, &session->smtpd, SMTPD_REPLY_SHUTDOWN);
         server_session_settle(server, session);
@@ -243,8 +277,14 @@ struct server *server_new(const struct server_options *options, const struct set
     server->brake = brake_new(seed);
     brake_set_time(server->brake, now.tick);
     server->smtpd.brake = server->brake;
-    server->smtpd.quota = tally_new(seed + 1, SERVER_USERS_MAX);
-    server->auth = server_auth_new(server, seed + 2);
+    struct quota_options quota = {.shard = options->shard,
+                                  .shard_count = options->shard_count,
+                                  .place_max = QUOTA_PLACES_MAX,
+                                  .context = server,
+                                  .send = quota_send,
+                                  .wake = quota_wake};
+    server->smtpd.quota = quota_set_new(&quota, now.tick);
+    server->auth = server_auth_new(server, seed + 1);
     wheel_init(&server->wheel, now.tick);
     server_listeners_make(server, settings);
     return server;
@@ -265,7 +305,7 @@ void server_free(struct server *server)
         server_session_free(server, session);
     }
     server_auth_free(server->auth);
-    tally_free(server->smtpd.quota);
+    quota_set_free(server->smtpd.quota);
     smtpd_context_fini(&server->smtpd);
     brake_free(server->brake);
     for (uint32_t i = 0; i < server->block_count; i++)
@@ -287,5 +327,6 @@ struct server_stats server_get_stats(const struct server *server)
     stats.dkim = server->smtpd.dkim;
     stats.auth = server->smtpd.auth;
     stats.brakes = brake_get_stats(server->brake);
+    stats.quota = quota_get_stats(server->smtpd.quota);
     return stats;
 }

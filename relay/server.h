@@ -28,6 +28,10 @@ struct server_options {
      */
     uint32_t flow_max;
     bool is_auth_inline; /* passwords are checked in the turn, not by a thread: simulations */
+    uint32_t shard_count;
+    void *context;
+    /* To another shard: server_on_quota() there. */
+    void (*send_quota)(void *context, uint32_t to_shard, const struct quota_message *message);
 };
 
 struct server *server_new(const struct server_options *options, const struct settings *settings,
@@ -51,6 +55,10 @@ void server_on_commit(struct server *server, uint64_t user, const struct message
                       struct tick_now now);
 /** Will what its client is told now be read, as far as we know? */
 bool server_is_heard(const struct server *server, uint64_t user);
+void server_on_quota(struct server *server, const struct quota_message *message,
+                     struct tick_now now);
+/** Of the users whose home this shard is. */
+struct quota_set *server_quota(struct server *server);
 void server_advance(struct server *server, struct tick_now now);
 tick_us server_deadline(const struct server *server);
 /** Stop accepting; sessions outside a transaction get 421 and end. True when none is left. */
@@ -65,6 +73,7 @@ struct server_stats {
     struct smtpd_dkim_stats dkim;
     struct smtpd_auth_stats auth;
     struct brake_stats brakes;
+    struct quota_stats quota;
 };
 struct server_stats server_get_stats(const struct server *server);
 

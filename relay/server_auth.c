@@ -26,6 +26,7 @@
 #include "relay/auth_verify.h"
 #include "relay/server_dovecot.h"
 #include "relay/server_internal.h"
+#include "relay/tally.h"
 
 #define LOGINS_MAX         256u
 #define FAILURES_KNOWN_MAX 16384u

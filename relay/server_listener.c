@@ -127,6 +127,7 @@ void server_listeners_make(struct server *server, const struct settings *setting
 {
     CHECK(settings->listener_count <= LISTENER_LIMIT);
     server->settings = settings;
+    server->smtpd.settings = settings;
     server->listener_count = settings->listener_count;
     server->listeners = calloc(settings->listener_count + 1, sizeof(struct server_listener));
     CHECK(server->listeners != NULL); /* start or reload */

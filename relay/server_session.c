@@ -180,6 +180,7 @@ static bool session_step(struct server *server, struct server_session *session, 
         server_auth_begin(server, session, now);
         return false;
     case SMTPD_NEED_VERDICT:
+    case SMTPD_NEED_QUOTA:
     case SMTPD_NEED_GREETING: /* in the next turn */
     case SMTPD_NEED_COMMIT:
     case SMTPD_NEED_CLOSE:
@@ -206,7 +207,7 @@ static uint32_t session_wants(struct server_session *session)
     enum smtpd_need need = smtpd_need(&session->smtpd);
 
     if (session->queue == SERVER_QUEUE_STALLED || need == SMTPD_NEED_COMMIT ||
-        need == SMTPD_NEED_VERDICT)
+        need == SMTPD_NEED_VERDICT || need == SMTPD_NEED_QUOTA)
         return 0;
     if (stream_unsent(&session->stream) > UNSENT_MAX)
         return FLOW_SENT;

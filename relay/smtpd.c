@@ -201,6 +201,7 @@ void smtpd_hang_up(struct smtpd_context *context, struct smtpd_session *session)
 {
     if (session->state == SMTPD_CLOSING)
         return;
+    smtpd_quota_forget(session);
     smtpd_transaction_reset(context, session);
     smtpd_enter(session, SMTPD_CLOSING);
 }
@@ -284,6 +285,8 @@ enum smtpd_need smtpd_need(const struct smtpd_session *session)
     if (session->pending_count > limits->transactions_ahead_max ||
         session->held_size > SMTPD_HELD_MAX)
         return SMTPD_NEED_COMMIT;
+    if (smtpd_quota_is_awaited(session))
+        return SMTPD_NEED_QUOTA;
     return smtpd_auth_need(session);
 }
 
@@ -430,6 +433,8 @@ enum err smtpd_feed_command(struct smtpd_context *context, struct smtpd_session 
         smtpd_dismiss(context, session, SMTPD_REPLY_COMMAND_BARE_LF);
     } else {
         execute(context, session, span_head(octets, size - 2), octets.size - size, now);
+        if (smtpd_quota_is_awaited(session))
+            return ERR_AGAIN;
     }
     if (session->error_count > limits->error_max && session->state != SMTPD_CLOSING)
         smtpd_dismiss(context, session, SMTPD_REPLY_ERRORS_MAX);

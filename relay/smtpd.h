@@ -11,10 +11,10 @@
 #include "relay/dkim.h"
 #include "relay/fate.h"
 #include "relay/header_reader.h"
+#include "relay/quota.h"
 #include "relay/record.h"
 #include "relay/settings.h"
 #include "relay/smtp_body.h"
-#include "relay/tally.h"
 
 /*
  * The server side of SMTP as an engine: octets and the time go in, octets come out, and
@@ -65,6 +65,7 @@ enum smtpd_need {
     SMTPD_NEED_TLS,      /* send the output, start TLS, then smtpd_tls_started() */
     SMTPD_NEED_AUTH,     /* smtpd_auth_take(), and find out */
     SMTPD_NEED_VERDICT,  /* nothing before smtpd_auth_verdict() */
+    SMTPD_NEED_QUOTA,    /* nothing before the quota set wakes the session */
     SMTPD_NEED_COMMIT,   /* nothing before the next smtpd_committed() */
     SMTPD_NEED_CLOSE,    /* send the output and close */
 };
@@ -127,8 +128,9 @@ struct smtpd_transaction {
 struct smtpd_context {
     uint32_t shard;
     struct record_sink records;
-    struct brake *brake; /* NULL: no client has one */
-    struct tally *quota; /* of users; NULL: nobody has one */
+    struct brake *brake;             /* NULL: no client has one */
+    struct quota_set *quota;         /* of users; NULL: nobody has one */
+    const struct settings *settings; /* in force; NULL: the sessions' own are */
     struct smtpd_transaction *free;
     uint32_t free_count;
     uint8_t *output; /* what must be sent to the session in hand; the driver empties it */
@@ -208,7 +210,8 @@ enum smtpd_need smtpd_need(const struct smtpd_session *session);
  * Execute at most one command from the front of `octets`, which are all that have come, in one
  * piece, as far as the line limit goes.
  *
- * Errors: ERR_AGAIN: no whole line yet, nothing was done; *ret_used octets are done with otherwise.
+ * Errors: ERR_AGAIN: nothing was done, there is no whole line yet or SMTPD_NEED_QUOTA; *ret_used
+ *         octets are done with otherwise.
  */
 enum err smtpd_feed_command(struct smtpd_context *context, struct smtpd_session *session,
                             struct span octets, struct tick_now now, uint32_t *ret_used) MUST_CHECK;

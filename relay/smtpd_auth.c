@@ -55,6 +55,7 @@ struct smtpd_auth {
     struct exchange *exchange;    /* NULL in STEP_IDLE */
     const struct auth_user *user; /* of the snapshot's file; NULL: known by name alone */
     char *name;                   /* who is logged in; NULL: nobody */
+    struct quota_waiter waiter;   /* whoever that is */
 };
 
 /* ---- exchanges ---- */
@@ -457,6 +458,7 @@ static bool log_in(struct smtpd_session *session)
     if (auth->name == NULL)
         return false;
     auth->user = users == NULL ? NULL : auth_users_find(users, name);
+    auth->waiter.owner = session;
     session->is_relay_client = true;
     return true;
 }
@@ -582,9 +584,9 @@ bool smtpd_auth_owns_domain(const struct smtpd_session *session, struct span dom
     return false;
 }
 
-const struct auth_user *smtpd_auth_user(const struct smtpd_session *session)
+struct quota_waiter *smtpd_auth_waiter(const struct smtpd_session *session)
 {
-    return session->auth == NULL ? NULL : session->auth->user;
+    return session->auth == NULL ? NULL : &session->auth->waiter;
 }
 
 /* xtext or <> (RFC 4954 section 5). What it says is another server's word for its user, and is not
@@ -606,6 +608,7 @@ void smtpd_auth_forget(struct smtpd_session *session)
     if (auth == NULL)
         return;
     exchange_end(auth);
+    quota_leave(&auth->waiter);
     free(auth->name);
     auth->name = NULL;
     auth->user = NULL;

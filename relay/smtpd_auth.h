@@ -27,19 +27,29 @@ enum smtpd_reply smtpd_auth_mail_check(const struct smtpd_session *session);
 bool smtpd_auth_owns(const struct smtpd_session *session, const struct smtp_address *address);
 /** May it be the author of mail of this domain: has it an address there, by name or by right? */
 bool smtpd_auth_owns_domain(const struct smtpd_session *session, struct span domain);
-/** The file's, who is logged in; NULL: nobody, or not from a file. */
-const struct auth_user *smtpd_auth_user(const struct smtpd_session *session);
+
+/** For smtpd_quota.c: where who is logged in waits. */
+struct quota_waiter *smtpd_auth_waiter(const struct smtpd_session *session);
 
 /* smtpd_quota.c */
 struct smtpd_quota {
     enum smtpd_reply reply; /* SMTPD_REPLY_OK, or the refusal */
     bool is_first;          /* refusal since there was room */
     bool is_held;           /* OK, but the message is to be held: ENVELOPE_OVER_QUOTA */
+    bool is_counted;        /* OK, and to be counted, as `kind` */
+    enum quota_kind kind;
 };
-/** Count a message, or a recipient, of the user, unless there were enough. */
-struct smtpd_quota smtpd_auth_quota(struct smtpd_context *context,
-                                    const struct smtpd_session *session, bool is_recipient,
-                                    struct tick_now now) MUST_CHECK;
+/** May the user have one more message, or recipient? Nothing is counted yet. False: it is not known
+ * yet. The command is to be forgotten, and will be fed again: smtpd_quota_is_awaited(). */
+bool smtpd_quota_find(struct smtpd_context *context, struct smtpd_session *session,
+                      bool is_recipient, struct tick_now now,
+                      struct smtpd_quota *ret_quota) MUST_CHECK;
+/** Count what was found, with what it is refused for. */
+void smtpd_quota_count(struct smtpd_context *context, const struct smtpd_session *session,
+                       const struct smtpd_quota *quota, struct tick_now now);
+bool smtpd_quota_is_awaited(const struct smtpd_session *session);
+/** The answer is of no interest any more. */
+void smtpd_quota_forget(const struct smtpd_session *session);
 
 /* smtpd_submission.c */
 /** What to look for in the header. */

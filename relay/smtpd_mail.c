@@ -294,9 +294,9 @@ void smtpd_on_mail(struct smtpd_context *context, struct smtpd_session *session,
     struct path_arguments arguments = {0};
     struct smtp_address address = {0};
     struct span rest = {0};
+    struct smtpd_quota quota = {.reply = SMTPD_REPLY_OK};
     bool is_first;
 
-    session->attempt.is_mail_seen = true;
     if (limits->messages_per_session_max > 0 &&
         session->message_count >= limits->messages_per_session_max) {
         smtpd_dismiss(context, session, SMTPD_REPLY_MESSAGES_MAX);
@@ -310,13 +310,15 @@ void smtpd_on_mail(struct smtpd_context *context, struct smtpd_session *session,
         reply = parameters_parse(session, rest, true, &arguments);
     if (reply == SMTPD_REPLY_OK)
         reply = mail_check(session, &address, &arguments);
+    if (reply == SMTPD_REPLY_OK && !smtpd_quota_find(context, session, false, now, &quota))
+        return; /* it comes again */
+    session->attempt.is_mail_seen = true;
     if (reply == SMTPD_REPLY_OK && is_braked(context, session, BRAKE_MESSAGES, &is_first)) {
         braked_reply(context, session, SMTPD_REPLY_BRAKE_MESSAGES, is_first, (struct span){0}, now);
         return;
     }
-    struct smtpd_quota quota = {.reply = reply};
     if (reply == SMTPD_REPLY_OK) {
-        quota = smtpd_auth_quota(context, session, false, now);
+        smtpd_quota_count(context, session, &quota, now);
         if (quota.reply != SMTPD_REPLY_OK) {
             braked_reply(context, session, quota.reply, quota.is_first, (struct span){0}, now);
             return;
@@ -383,7 +385,7 @@ static enum smtpd_reply rcpt_add(struct smtpd_session *session,
     return SMTPD_REPLY_RECIPIENT_OK;
 }
 
-/* Policy, then the envelope. */
+/* Policy, then the envelope. SMTPD_REPLY_OK: it waits for the user's quota, nothing was done. */
 static enum smtpd_reply rcpt_judge(struct smtpd_context *context, struct smtpd_session *session,
                                    const struct smtp_address *address,
                                    const struct path_arguments *arguments, struct tick_now now,
@@ -410,11 +412,13 @@ static enum smtpd_reply rcpt_judge(struct smtpd_context *context, struct smtpd_s
     if (transaction->envelope.recipient_count >= count_max ||
         transaction->envelope.recipient_count >= ENVELOPE_RECIPIENT_MAX)
         return SMTPD_REPLY_RECIPIENTS_MAX;
+    struct smtpd_quota quota = {.reply = SMTPD_REPLY_OK};
+    if (!(transaction->envelope.flags & ENVELOPE_OVER_QUOTA) && /* who is held was not sent to */
+        !smtpd_quota_find(context, session, true, now, &quota))
+        return SMTPD_REPLY_OK;
     if (is_braked(context, session, BRAKE_RECIPIENTS, ret_is_first))
         return SMTPD_REPLY_BRAKE_RECIPIENTS;
-    struct smtpd_quota quota = {.reply = SMTPD_REPLY_OK};
-    if (!(transaction->envelope.flags & ENVELOPE_OVER_QUOTA)) /* who is held was not sent to */
-        quota = smtpd_auth_quota(context, session, true, now);
+    smtpd_quota_count(context, session, &quota, now);
     *ret_is_first = quota.is_first;
     if (quota.reply != SMTPD_REPLY_OK)
         return quota.reply;
@@ -447,6 +451,10 @@ void smtpd_on_rcpt(struct smtpd_context *context, struct smtpd_session *session,
         reply = parameters_parse(session, rest, false, &arguments);
     if (reply == SMTPD_REPLY_OK)
         reply = rcpt_judge(context, session, &address, &arguments, now, &text, &is_first);
+    if (reply == SMTPD_REPLY_OK) { /* it comes again */
+        session->attempt.rcpt_count -= 1;
+        return;
+    }
     if (reply == SMTPD_REPLY_RECIPIENT_OK) {
         context->recipients_accepted += 1;
         smtpd_reply(context, session, reply);

@@ -220,6 +220,7 @@ static void drive(struct harness *harness)
             drive_auth(harness);
             break;
         case SMTPD_NEED_VERDICT:
+        case SMTPD_NEED_QUOTA:
         case SMTPD_NEED_COMMIT:
             has_progress = false;
             break;
@@ -233,6 +234,11 @@ static void drive(struct harness *harness)
         }
         take_output(harness);
     }
+}
+
+void harness_go_on(struct harness *harness)
+{
+    drive(harness);
 }
 
 void harness_verdict(struct harness *harness)

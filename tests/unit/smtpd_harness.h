@@ -72,6 +72,8 @@ void harness_commit(struct harness *harness, uint16_t sequence, uint16_t code);
 void harness_fate(struct harness *harness, uint16_t sequence, const struct message_fate *fate);
 /** The verdict that was held back. */
 void harness_verdict(struct harness *harness);
+/** What the session waited for has come. */
+void harness_go_on(struct harness *harness);
 /** The codes of all complete replies so far: "220 250 354". */
 const char *harness_codes(const struct harness *harness, char *ret_codes, uint32_t size);
 /** Forget the replies so far. */

@@ -340,6 +340,31 @@ static void new_rates_keep_what_was_counted(void **state)
     }
 }
 
+/* Goal: windows of an earlier life begin empty, each for itself, in whatever order they come. */
+static void remembered_windows_are_apart(void **state)
+{
+    static const tick_us lengths[] = {TICK_S(3600), TICK_S(86400), TICK_S(600), TICK_S(3600)};
+    struct rate_limiter limiter = {0};
+    struct rate_use uses[RATE_MAX];
+    tick_us now = TICK_S(100000);
+    (void)state;
+
+    for (uint32_t i = 0; i < COUNT_OF(lengths); i++) {
+        rate_limiter_remember(&limiter, lengths[i]);
+        rate_limiter_restore(&limiter, lengths[i], now, now, 10 + i, now);
+        rate_limiter_verify(&limiter);
+    }
+    assert_int_equal(3, rate_limiter_uses(&limiter, 0, now, uses));
+    assert_int_equal(12, uses[0].used);
+    assert_int_equal(10 + 13, uses[1].used);
+    assert_int_equal(11, uses[2].used);
+    for (uint32_t i = 0; i < 2 * RATE_MAX; i++)
+        rate_limiter_remember(&limiter, TICK_S(100000 + i));
+    assert_int_equal(RATE_MAX, limiter.count);
+    rate_limiter_verify(&limiter);
+    rate_limiter_fini(&limiter);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -351,6 +376,7 @@ int main(void)
         cmocka_unit_test(week_of_traffic),
         cmocka_unit_test(even_flow_loses_little),
         cmocka_unit_test(new_rates_keep_what_was_counted),
+        cmocka_unit_test(remembered_windows_are_apart),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

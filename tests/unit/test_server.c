@@ -191,7 +191,7 @@ static void house_open(void)
     struct rng rng;
     rng_init_seed(&rng, 1);
     struct server_options options = {
-        .plane = house.plane, .rng = &rng, .records = {.emit = on_record}};
+        .plane = house.plane, .rng = &rng, .records = {.emit = on_record}, .shard_count = 1};
     house.server = server_new(&options, &house.settings, house.now);
     assert_int_equal(ERR_OK, server_listen(house.server, &index));
     struct flow_address local, peer;

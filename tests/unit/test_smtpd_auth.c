@@ -578,6 +578,125 @@ static void test_domain(void **state)
     harness_fini(&harness);
 }
 
+/* Quotas, of one shard, or of shard 0 while the home of all users is another. */
+static struct quota_message quota_sent[8];
+static uint32_t quota_sent_count, quota_wakes;
+
+static void on_quota_send(void *context, uint32_t to_shard, const struct quota_message *message)
+{
+    (void)context, (void)to_shard;
+    assert_true(quota_sent_count < COUNT_OF(quota_sent));
+    quota_sent[quota_sent_count++] = *message;
+}
+
+static void on_quota_wake(void *context, void *owner)
+{
+    struct harness *harness = context;
+
+    assert_ptr_equal(&harness->session, owner);
+    quota_wakes++;
+}
+
+static void quota_begin(struct harness *harness, uint32_t shard_count)
+{
+    struct quota_key user = quota_key_of(SPAN_LITERAL("bob@served.example"));
+    struct quota_options options = {.shard = 0,
+                                    .shard_count = shard_count,
+                                    .place_max = 8,
+                                    .context = harness,
+                                    .send = on_quota_send,
+                                    .wake = on_quota_wake};
+
+    if (shard_count > 1 && quota_home_of(user, shard_count) == 0)
+        options.shard = 1;
+    quota_sent_count = quota_wakes = 0;
+    harness->context.quota = quota_set_new(&options, harness->now.tick);
+}
+
+static void quota_end(struct harness *harness)
+{
+    struct quota_set *quota = harness->context.quota;
+
+    harness_fini(harness);
+    quota_set_free(quota);
+}
+
+/* The home's word. */
+static void quota_hear(struct harness *harness, enum quota_message_kind kind, uint32_t count,
+                       tick_us time)
+{
+    struct quota_message message = quota_sent[quota_sent_count - 1];
+
+    message.kind = (uint8_t)kind;
+    message.count = count;
+    message.used = 0;
+    message.time = time;
+    message.is_first = true;
+    quota_receive(harness->context.quota, &message, harness->now.tick);
+    quota_verify(harness->context.quota);
+    harness_go_on(harness);
+}
+
+/* Goal: while the home of its user is asked, a session waits, and says nothing; then its command
+ * counts once, however often it was looked at. */
+static void test_quota_is_elsewhere(void **state)
+{
+    (void)state;
+    static struct harness harness;
+    char codes[4096];
+
+    prepare(&harness);
+    quota_begin(&harness, 2);
+    assert_int_equal(ERR_OK, rate_set_parse(SPAN_LITERAL("9/1h"), &harness.settings.auth.messages));
+    assert_int_equal(ERR_OK,
+                     rate_set_parse(SPAN_LITERAL("9/1h"), &harness.settings.auth.recipients));
+    harness.listener.limits.recipient_max = 2;
+    harness_connect(&harness, "127.0.0.1");
+    send_lines(&harness, E "AUTH PLAIN " BOB "\r\n", 0);
+    harness_clear(&harness);
+    harness_send_text(&harness, M R R "RSET\r\n" M "NOOP\r\n"); /* pipelined */
+    assert_int_equal(SMTPD_NEED_QUOTA, smtpd_need(&harness.session));
+    assert_int_equal(1, quota_sent_count);
+    harness_go_on(&harness); /* nothing has come */
+    assert_string_equal("", harness_codes(&harness, codes, sizeof(codes)));
+    quota_hear(&harness, QUOTA_MESSAGE_GRANT, 2, harness.now.tick + TICK_S(1));
+    assert_string_equal("250", harness_codes(&harness, codes, sizeof(codes)));
+    assert_int_equal(QUOTA_RECIPIENTS, quota_sent[1].of);
+    quota_hear(&harness, QUOTA_MESSAGE_GRANT, 1, harness.now.tick + TICK_S(1));
+    assert_string_equal("250 250", harness_codes(&harness, codes, sizeof(codes)));
+    assert_int_equal(1, quota_sent[2].used); /* the recipient before */
+    assert_int_equal(1, harness.session.attempt.rcpt_count);
+    quota_hear(&harness, QUOTA_MESSAGE_REFUSE, 0, harness.now.tick + TICK_S(9));
+    assert_string_equal("250 250 452 250 250 250", harness_codes(&harness, codes, sizeof(codes)));
+    assert_int_equal(3, quota_sent_count); /* the second message had a right */
+    assert_int_equal(3, quota_wakes);
+    assert_int_equal(1, harness.context.auth.recipients_refused);
+    quota_end(&harness);
+}
+
+/* Goal: a session that ends while it waits leaves nothing behind (the sanitizer looks), and the
+ * answer finds nobody. */
+static void test_quota_is_not_awaited(void **state)
+{
+    (void)state;
+    static struct harness harness;
+
+    prepare(&harness);
+    quota_begin(&harness, 2);
+    assert_int_equal(ERR_OK, rate_set_parse(SPAN_LITERAL("9/1h"), &harness.settings.auth.messages));
+    harness_connect(&harness, "127.0.0.1");
+    send_lines(&harness, E "AUTH PLAIN " BOB "\r\n" M, 0);
+    assert_int_equal(SMTPD_NEED_QUOTA, smtpd_need(&harness.session));
+    smtpd_dismiss(&harness.context, &harness.session, SMTPD_REPLY_SHUTDOWN);
+    quota_verify(harness.context.quota);
+    quota_hear(&harness, QUOTA_MESSAGE_GRANT, 1, harness.now.tick + TICK_S(1));
+    assert_int_equal(0, quota_wakes);
+    quota_advance(harness.context.quota, harness.now.tick + TICK_S(2));
+    assert_int_equal(QUOTA_MESSAGE_RETURN, quota_sent[1].kind);
+    assert_int_equal(1, quota_sent[1].count);
+    quota_end(&harness);
+}
+
 /* Goal: the message, and the recipient, beyond a user's rate is refused; a stranger has none. */
 static void test_quota(void **state)
 {
@@ -586,7 +705,7 @@ static void test_quota(void **state)
     char codes[4096];
 
     prepare(&harness);
-    harness.context.quota = tally_new(1, 8);
+    quota_begin(&harness, 1);
     assert_int_equal(ERR_OK, rate_set_parse(SPAN_LITERAL("2/1h"), &harness.settings.auth.messages));
     assert_int_equal(ERR_OK,
                      rate_set_parse(SPAN_LITERAL("3/1h"), &harness.settings.auth.recipients));
@@ -598,8 +717,7 @@ static void test_quota(void **state)
                         harness_codes(&harness, codes, sizeof(codes)));
     assert_int_equal(1, harness.context.auth.messages_refused);
     assert_int_equal(1, harness.context.auth.recipients_refused);
-    tally_free(harness.context.quota);
-    harness_fini(&harness);
+    quota_end(&harness);
 }
 
 /* Goal: with `hold` the same is taken, as far as so much may be held, and is to be held. */
@@ -620,7 +738,7 @@ static void test_quota_holds(void **state)
     char codes[4096];
 
     prepare(&harness);
-    harness.context.quota = tally_new(1, 8);
+    quota_begin(&harness, 1);
     harness.settings.auth.beyond = AUTH_BEYOND_HOLD;
     assert_int_equal(ERR_OK, rate_set_parse(SPAN_LITERAL("2/1h"), &harness.settings.auth.messages));
     assert_int_equal(ERR_OK, rate_set_parse(SPAN_LITERAL("1/1h"), &harness.settings.auth.held));
@@ -639,8 +757,7 @@ static void test_quota_holds(void **state)
     }
     assert_int_equal(1, harness.context.auth.messages_held);
     assert_int_equal(1, harness.context.auth.messages_refused);
-    tally_free(harness.context.quota);
-    harness_fini(&harness);
+    quota_end(&harness);
 }
 
 /* Goal: a recipient too many has the message held, once. */
@@ -651,7 +768,7 @@ static void test_recipients_hold(void **state)
     char codes[4096];
 
     prepare(&harness);
-    harness.context.quota = tally_new(1, 8);
+    quota_begin(&harness, 1);
     harness.settings.auth.beyond = AUTH_BEYOND_HOLD;
     assert_int_equal(ERR_OK,
                      rate_set_parse(SPAN_LITERAL("1/1h"), &harness.settings.auth.recipients));
@@ -666,8 +783,7 @@ static void test_recipients_hold(void **state)
     assert_string_equal("250 250 250 250 452", harness_codes(&harness, codes, sizeof(codes)));
     assert_int_equal(1, harness.context.auth.messages_held);
     assert_int_equal(1, harness.context.auth.recipients_refused);
-    tally_free(harness.context.quota);
-    harness_fini(&harness);
+    quota_end(&harness);
 }
 
 /* Goal: whom a pattern of users means. */
@@ -736,6 +852,8 @@ int main(void)
         cmocka_unit_test(test_own_name_alone),
         cmocka_unit_test(test_domain),
         cmocka_unit_test(test_quota),
+        cmocka_unit_test(test_quota_is_elsewhere),
+        cmocka_unit_test(test_quota_is_not_awaited),
         cmocka_unit_test(test_quota_holds),
         cmocka_unit_test(test_recipients_hold),
         cmocka_unit_test(test_user_patterns),

@@ -36,17 +36,24 @@ void admin_run(struct admin *admin, tick_us now)
     if (admin->ending_count > 0)
         admin_jobs_run(admin);
     admin_jobs_capture(admin, now);
+    admin_trace_run(admin, now);
 }
 
 tick_us admin_deadline(const struct admin *admin)
 {
     tick_us deadline = admin_capture_deadline(&admin->capture);
+    tick_us trace = admin_trace_deadline(&admin->trace);
 
     for (uint32_t i = 0; i < ADMIN_CLIENT_MAX; i++) {
         if (admin->clients[i].state != ADMIN_CLIENT_FREE && admin->clients[i].deadline < deadline)
             deadline = admin->clients[i].deadline;
     }
-    return deadline;
+    return trace < deadline ? trace : deadline;
+}
+
+void admin_on_trace(struct admin *admin, const struct trace_batch *batch, tick_us now)
+{
+    admin_trace_show(admin, batch, now);
 }
 
 int admin_fd(const struct admin *admin)
@@ -128,12 +135,14 @@ enum err admin_new(const struct admin_options *options, struct admin **ret_admin
 
 void admin_free(struct admin *admin)
 {
+    admin_trace_stop(&admin->trace);
     for (uint32_t i = 0; i < ADMIN_CLIENT_MAX; i++) {
         if (admin->clients[i].state != ADMIN_CLIENT_FREE)
             admin_client_close(admin, &admin->clients[i]);
     }
     admin_jobs_end(admin);
     admin_capture_fini(&admin->capture);
+    admin_trace_fini(&admin->trace);
     close(admin->listener);
     close(admin->epoll);
     unlink(admin->options.path);

@@ -15,6 +15,7 @@
  *   {"verb":"flows"}, {"verb":"counters"}
  *   {"verb":"capture","id":"FILTER","file":"/...","count":N,"seconds":N}, {"verb":"capture stop"}
  *   {"verb":"reload"}
+ *   {"verb":"trace","id":"192.0.2.1"}: many lines, admin_trace.c
  *
  * Answers hold "ok": true, or "ok": false and "error": text for people. All work is done in the
  * control thread; shards are asked one after the other, one request at a time.
@@ -46,5 +47,7 @@ void admin_run(struct admin *admin, tick_us now);
 tick_us admin_deadline(const struct admin *admin);
 /** A shard has filled the query it was asked. */
 void admin_on_reply(struct admin *admin, struct shard_query *query, tick_us now);
+/** A shard tells of conversations; the batch is its again afterwards. */
+void admin_on_trace(struct admin *admin, const struct trace_batch *batch, tick_us now);
 
 #endif

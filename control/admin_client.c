@@ -26,6 +26,7 @@
 void admin_client_close(struct admin *admin, struct admin_client *client)
 {
     admin_job_forget_client(admin, client);
+    admin_trace_forget_client(admin, client);
     close(client->fd);
     free(client->answer);
     json_decref(client->parsed);

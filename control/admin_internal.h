@@ -6,6 +6,7 @@
 
 #include "control/admin.h"
 #include "control/admin_capture.h"
+#include "control/admin_trace.h"
 
 /*
  * Shared by the files of the control socket: admin.c (start, turn and end), admin_job.c (jobs with
@@ -72,6 +73,7 @@ struct admin {
         endings[ADMIN_CLIENT_MAX]; /* more are left to the queue: others take over */
     uint32_t ending_count;
     struct admin_capture capture;
+    struct admin_trace trace;
 };
 
 /* admin_client.c */

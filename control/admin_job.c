@@ -328,10 +328,15 @@ static uint32_t client_uid(const struct admin_client *client)
 
 static void job_begin(struct admin *admin, struct admin_client *client)
 {
+    const struct tick_source *clock = tick_source_system();
     struct admin_job *job = &admin->job;
 
     if (strcmp(job_verb(client), "reload") == 0) {
         job_reload(admin, client);
+        return;
+    }
+    if (strcmp(job_verb(client), "trace") == 0) {
+        admin_trace_begin(admin, client, clock->monotonic(clock->context));
         return;
     }
     if (!job_prepare(admin, client))
@@ -619,6 +624,8 @@ static bool job_add(struct admin *admin)
         return job_rows_add(admin);
     case SHARD_QUERY_QUEUE_CAT:
         return job_cat_add(admin);
+    case SHARD_QUERY_TRACE:
+        break; /* never a job's */
     }
     CHECK(false && "a kind of query");
 }
@@ -641,6 +648,8 @@ void admin_on_reply(struct admin *admin, struct shard_query *query, tick_us now)
 {
     struct admin_job *job = &admin->job;
 
+    if (admin_trace_on_reply(admin, query))
+        return;
     CHECK(query == &job->query && job->is_with_shard);
     job->is_with_shard = false;
     if (job->is_capture) {

@@ -85,6 +85,11 @@ static const struct cli_verb verbs[] = {
      cli_site_verb, cli_source_print},
     {"site patterns", 0, 0, "", "how often each reply pattern has matched since the last reload",
      cli_relay_verb, cli_site_patterns_print},
+    {"trace", 1, 1,
+     "ADDRESS|PREFIX|SITE|DOMAIN|ID [--only-new] [--terse] [--seconds N] [--count N]",
+     "SMTP conversations as they happen, of both sides: of a client or host, towards a site or "
+     "domain, of a message; neither bodies nor passwords",
+     cli_trace_verb, NULL},
     {"flows", 0, 0, "[--limit N]", "connections of the TCP engine", cli_relay_verb,
      cli_flows_print},
     {"counters", 0, 0, "[--limit N] | --reference", "what engine and ports counted; all there are",
@@ -186,6 +191,10 @@ static bool arguments_read(struct cli *cli, int count, char **arguments,
             cli->is_host = true;
         else if (strcmp(arguments[i], "--keep") == 0)
             cli->is_keep = true;
+        else if (strcmp(arguments[i], "--only-new") == 0)
+            cli->is_only_new = true;
+        else if (strcmp(arguments[i], "--terse") == 0)
+            cli->is_terse = true;
         else if (option_take(arguments, count, &i, "-s", &cli->socket_path) ||
                  option_take(arguments, count, &i, "--limit", &cli->limit) ||
                  option_take(arguments, count, &i, "--file", &cli->file) ||

@@ -16,6 +16,7 @@
 #include "control/cli_print.h"
 #include "control/cli_spool.h"
 #include "control/cli_top.h"
+#include "control/cli_trace.h"
 #include "control/cli_user.h"
 #include "control/config.h"
 #include "control/config_show.h"
@@ -207,6 +208,21 @@ enum cli_status cli_cat_verb(const struct cli *cli, const struct cli_verb *verb)
     if (cli->part != NULL)
         json_object_set_new(request, "part", json_string(cli->part));
     return stream_run(cli, request, cat_print);
+}
+
+static enum cli_status trace_print(const struct cli *cli, FILE *in)
+{
+    return cli_trace_print(in, cli->is_json, stdout) ? CLI_OK : CLI_FAILED;
+}
+
+enum cli_status cli_trace_verb(const struct cli *cli, const struct cli_verb *verb)
+{
+    json_t *request = request_new(cli, verb);
+
+    json_object_set_new(request, "id", json_string(cli->operands[0]));
+    json_object_set_new(request, "only_new", json_boolean(cli->is_only_new));
+    json_object_set_new(request, "terse", json_boolean(cli->is_terse));
+    return stream_run(cli, request, trace_print);
 }
 
 /* An order: the operands say which mail, or `all`. It runs until it is done, or we leave. */

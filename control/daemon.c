@@ -181,6 +181,16 @@ static void daemon_on_keeper_reply(struct daemon *daemon)
         keeper_on_reply(daemon->keeper, now_read());
 }
 
+static void daemon_on_trace(struct daemon *daemon, const struct ring_message *message,
+                            const struct trace_batch *batch)
+{
+    struct ring_message reply = *message;
+
+    admin_on_trace(daemon->admin, batch, now_read());
+    reply.is_reply = true;
+    ring_send(assembly_mailbox(daemon->assembly), message->from, &reply);
+}
+
 static void daemon_on_message(struct daemon *daemon, const struct ring_message *message)
 {
     struct shard_control control;
@@ -205,6 +215,9 @@ static void daemon_on_message(struct daemon *daemon, const struct ring_message *
             break;
         }
         admin_on_reply(daemon->admin, control.query, now_read());
+        break;
+    case SHARD_MESSAGE_TRACE:
+        daemon_on_trace(daemon, message, control.batch);
         break;
     case SHARD_MESSAGE_DRAIN:
         daemon->drained += 1;

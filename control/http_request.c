@@ -148,6 +148,8 @@ json_t *http_request_from_body(const char *path, struct MHD_Connection *connecti
 
 bool http_request_is_stream(const json_t *request)
 {
-    return json_is_true(json_object_get(request, "stream")) ||
-           strcmp(json_string_value(json_object_get(request, "verb")), "queue cat") == 0;
+    const char *verb = json_string_value(json_object_get(request, "verb"));
+
+    return json_is_true(json_object_get(request, "stream")) || strcmp(verb, "queue cat") == 0 ||
+           strcmp(verb, "trace") == 0;
 }

@@ -55,6 +55,7 @@ struct shard {
     uint32_t settings_reply_count;
     struct ring_message waiting[SHARD_WAITING_MAX]; /* queries that a disk must answer first */
     uint32_t waiting_count;
+    struct trace trace;
 
     struct spool_adoption *adoption; /* of mail of earlier runs, a slice each turn */
     struct ring_message adoption_reply;
@@ -103,6 +104,14 @@ static void shard_on_quota_send(void *context, uint32_t to_shard,
                                 const struct quota_message *message)
 {
     shard_send(context, to_shard, SHARD_MESSAGE_QUOTA, message, sizeof(*message), false);
+}
+
+static void shard_on_trace(void *context, struct trace_batch *batch)
+{
+    struct shard *shard = context;
+    struct shard_control control = {.batch = batch};
+
+    shard_send(shard, shard->options.count, SHARD_MESSAGE_TRACE, &control, sizeof(control), false);
 }
 
 static void shard_on_commit(void *context, uint64_t user, const struct message_fate *fate)
@@ -173,6 +182,10 @@ void shard_query_run(struct shard *shard, struct shard_query *query)
         break;
     case SHARD_QUERY_QUOTA:
         query->visit_quota(query, server_quota(shard->server), shard->now.tick);
+        break;
+    case SHARD_QUERY_TRACE:
+        trace_set(&shard->trace, query->trace->filters,
+                  &query->trace->batches[2 * shard->options.index]);
         break;
     }
 }
@@ -264,6 +277,9 @@ static void shard_on_message(struct shard *shard, const struct ring_message *mes
             shard->waiting[shard->waiting_count++] = *message;
         else
             shard_reply(shard, message);
+        break;
+    case SHARD_MESSAGE_TRACE:
+        trace_return(&shard->trace, control.batch);
         break;
     case SHARD_MESSAGE_DRAIN:
         shard->is_draining = true;
@@ -389,6 +405,8 @@ tick_us shard_turn(struct shard *shard)
         shard_waiting_run(shard);
     if (shard->is_draining)
         shard_drain_run(shard);
+    if (trace_is_on(&shard->trace))
+        trace_flush(&shard->trace);
     flow_flush(shard->options.plane, shard->now.tick);
 
     shard->turns++;
@@ -464,6 +482,7 @@ static struct transfer *shard_transfer_new(struct shard *shard)
         .on_commit = shard_on_commit,
         .is_heard = shard_is_heard,
         .send_handover = shard_on_handover_send,
+        .trace = &shard->trace,
     };
     return transfer_new(&options, settings, shard->now);
 }
@@ -500,6 +519,7 @@ enum err shard_new(const struct shard_options *options, struct shard **ret_shard
     shard->settings_oldest = options->settings->serial;
     shard->now = tick_now_read(options->clock);
     shard->started = shard->now.tick;
+    shard->trace = (struct trace){.now = &shard->now, .context = shard, .send = shard_on_trace};
 
     struct spool_options spool = options->spool;
     spool.pool = options->plane->pool;
@@ -534,6 +554,7 @@ enum err shard_new(const struct shard_options *options, struct shard **ret_shard
         .shard_count = options->count,
         .context = shard,
         .send_quota = shard_on_quota_send,
+        .trace = &shard->trace,
     };
     shard->server = server_new(&server, shard->settings, shard->now);
     if (server_auth_eventfd(shard->server) >= 0 &&

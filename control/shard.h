@@ -62,14 +62,16 @@ enum shard_message_kind {
     SHARD_MESSAGE_SETTINGS,  /* control -> shard: payload is struct shard_control */
     SHARD_MESSAGE_RECOVERED, /* control -> shard: adopt your share of *recovery; reply when done */
     SHARD_MESSAGE_QUERY,     /* control -> shard: fill *query; reply when done */
+    SHARD_MESSAGE_TRACE,     /* shard -> control: lines in *batch; the reply gives it back */
     SHARD_MESSAGE_DRAIN, /* control -> shard: stop accepting, finish what is in flight; reply when
                             drained, then the thread ends */
 };
 
-struct shard_control { /* payload of the last four; the reply carries the same */
+struct shard_control { /* payload of the last five; the reply carries the same */
     const struct settings *settings;
     struct spool_recovery *recovery;
     struct shard_query *query;
+    struct trace_batch *batch;
     uint64_t serial; /* reply to SETTINGS: sent only when the shard has let go of every snapshot
                         older than `serial` */
 };
@@ -85,6 +87,12 @@ enum shard_query_kind {
     SHARD_QUERY_PLANE,     /* a function of the asker's looks at the network plane */
     SHARD_QUERY_TRANSFER,  /* ... at the transfer */
     SHARD_QUERY_QUOTA,     /* ... at the quotas of users */
+    SHARD_QUERY_TRACE,     /* show conversations to these viewers from now on */
+};
+
+struct shard_trace_order {
+    struct trace_filter filters[TRACE_VIEWERS_MAX];
+    struct trace_batch *batches; /* two for each shard */
 };
 
 struct shard_status {
@@ -125,12 +133,13 @@ struct shard_queue_row { /* one recipient of one queued message */
 
 struct shard_query {
     enum shard_query_kind kind;
-    struct message_id id;             /* SHOW */
-    const struct qmgr_filter *filter; /* LIST, ACT */
-    enum qmgr_group_by by;            /* SUMMARY */
-    struct qmgr_order *order;         /* ACT */
-    struct shard_cat *cat;            /* CAT (control/shard_cat.h) */
-    bool is_dry_run;                  /* ACT: only count what matches */
+    struct message_id id;                  /* SHOW */
+    const struct qmgr_filter *filter;      /* LIST, ACT */
+    enum qmgr_group_by by;                 /* SUMMARY */
+    struct qmgr_order *order;              /* ACT */
+    struct shard_cat *cat;                 /* CAT (control/shard_cat.h) */
+    const struct shard_trace_order *trace; /* TRACE */
+    bool is_dry_run;                       /* ACT: only count what matches */
     bool is_cancel;          /* ACT: a cancelled hold is released: others that stand hold on */
     bool is_end;             /* LIST, ACT: the asker has left: the walk ends */
     struct qmgr_acted acted; /* ACT: added to */

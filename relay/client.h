@@ -7,6 +7,7 @@
 #include "dns/dns.h"
 #include "queue/envelope.h"
 #include "relay/settings.h"
+#include "relay/trace.h"
 
 /*
  * Outbound SMTP of one shard: connections, their reuse, and one transaction at a time on each. The
@@ -130,6 +131,9 @@ struct client_options {
     void (*on_refusal)(void *context, const struct client_refusal *refusal);
     /* Health of one host, for dead-host memory. */
     void (*on_host)(void *context, const struct flow_address *address, bool is_ok);
+    struct trace *trace; /* NULL: nobody can look on */
+    /* A site's name, for a trace; NULL: it has none. */
+    struct span (*site_label)(void *context, uint64_t site);
 };
 
 struct client *client_new(const struct client_options *options, const struct settings *settings);

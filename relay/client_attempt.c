@@ -227,6 +227,9 @@ void client_attempt_unreachable(struct client *client, struct client_connection 
                                 enum err err)
 {
     failure_set(connection, SMTP_STAGE_CONNECT, 1, span_from_text(err_text(err)));
+    if (trace_is_on(client->options.trace))
+        client_trace_note(client, connection, "no connection to %s: %s", connection->host,
+                          err_text(err));
     client_attempt_family_failed(&connection->attempt, connection->peer.family, err);
     if (!connection->attempt.is_cancelled)
         client->options.on_host(client->options.context, &connection->peer, false);
@@ -356,6 +359,8 @@ void client_attempt_failed(struct client *client, struct client_connection *conn
     }
     attempt->failure = failure;
     reason_set(connection, failure.text);
+    if (trace_is_on(client->options.trace) && failure.code == 0)
+        client_trace_note(client, connection, "failed: %s", attempt->reason);
     results_tell_refusals(client, connection);
     refusal_tell(client, connection, failure.stage, failure.code, failure.enhanced, failure.text);
     if (failure.stage == SMTP_STAGE_GREETING && !attempt->is_cancelled)

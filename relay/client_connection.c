@@ -113,6 +113,7 @@ enum err client_connection_dial(struct client *client, struct client_connection 
     stream_init(&connection->stream, client->options.plane, flow);
     client->stats.connections++;
     connection->id = ++client->connection_id;
+    connection->opened = client->now;
     connection->use_count = 0;
     connection->step_deadline = deadline;
     return ERR_OK;
@@ -146,6 +147,8 @@ void client_connection_connected(struct client *client, struct client_connection
                        &peer) != ERR_OK)
         connection->source = (struct flow_address){0};
     client_enter(client, connection, CLIENT_STATE_ACTIVE);
+    if (trace_is_on(client->options.trace))
+        client_trace_connected(client, connection);
     smtpc_init(&connection->smtpc, &(struct smtpc_options){
                                        .hello_name = connection->attempt.request.source->hello_name,
                                        .tls = route->tls,
@@ -166,6 +169,8 @@ void client_connection_reuse(struct client *client, struct client_connection *co
     connection->attempt.is_reused = true;
     connection->attempt.has_connected = true;
     client->stats.reused++;
+    if (trace_is_on(client->options.trace))
+        client_trace_note(client, connection, "used once more");
     connection->step = UINT32_MAX;
     if (client_attempt_begin(client, connection) == SMTPC_FINISHED)
         wheel_arm(&client->wheel, &connection->timer, 0); /* told by the timer */
@@ -178,6 +183,8 @@ void client_connection_reuse(struct client *client, struct client_connection *co
 /* The flow is gone. */
 static void connection_closed(struct client *client, struct client_connection *connection)
 {
+    if (trace_is_on(client->options.trace))
+        client_trace_note(client, connection, "closed");
     if (connection->has_request)
         client_attempt_connect(client, connection, true);
     else
@@ -212,6 +219,8 @@ static bool connection_drain(struct client *client, struct client_connection *co
     if (size == 0)
         return false;
     enum err err = stream_write(&connection->stream, span_of(client->room, size));
+    if (trace_is_on(client->options.trace))
+        client_trace_commands(client, connection, span_of(client->room, size));
     if (connection->smtpc.state == SMTPC_STATE_AUTH)
         explicit_bzero(client->room, size);
     if (err == ERR_OK)
@@ -307,12 +316,25 @@ static void connection_start_tls(struct client *client, struct client_connection
     client_attempt_failed(client, connection);
 }
 
+static void connection_tls_done(struct client *client, struct client_connection *connection)
+{
+    const char *version = stream_tls_version(&connection->stream);
+
+    smtpc_tls_done(&connection->smtpc);
+    if (trace_is_on(client->options.trace))
+        client_trace_note(client, connection, "%s", version == NULL ? "TLS" : version);
+}
+
 static void connection_send_body(struct client *client, struct client_connection *connection)
 {
     struct smtpc *smtpc = &connection->smtpc;
 
-    if (client_body_send(connection) == ERR_OK)
+    if (client_body_send(connection) == ERR_OK) {
+        if (smtpc->state == SMTPC_STATE_END && trace_is_on(client->options.trace))
+            client_trace_note(client, connection, "message of %llu octets",
+                              (unsigned long long)smtpc->transaction.body_size);
         return;
+    }
     smtpc_lost(smtpc, "4.3.2 no memory for the body");
     client_attempt_failed(client, connection);
 }
@@ -374,7 +396,13 @@ static void connection_feed(struct client *client, struct client_connection *con
 
     if (stream_peek(&connection->stream, &octets, 1) == 0)
         return;
+    bool is_traced = trace_is_on(client->options.trace);
+    uint8_t unfinished[SMTP_REPLY_LINE_KEPT] UNINITIALIZED;
+    uint32_t unfinished_size = is_traced ? client_trace_unfinished(connection, unfinished) : 0;
     enum smtpc_event event = smtpc_feed(&connection->smtpc, octets, &consumed);
+    if (is_traced)
+        client_trace_replies(client, connection, span_of(unfinished, unfinished_size),
+                             span_head(octets, consumed));
     stream_consume(&connection->stream, consumed);
     if (connection->has_request && connection->smtpc.transaction.answered > 0) {
         attempt->is_reused = false;
@@ -408,7 +436,7 @@ void client_connection_drive(struct client *client, struct client_connection *co
     while (connection->state == CLIENT_STATE_ACTIVE) {
         if (connection->smtpc.state == SMTPC_STATE_HANDSHAKE &&
             stream_get_state(stream) == STREAM_OPEN)
-            smtpc_tls_done(&connection->smtpc);
+            connection_tls_done(client, connection);
         if (stream_readable(stream) > 0)
             connection_feed(client, connection);
         else if (!connection_drain(client, connection))

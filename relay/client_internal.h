@@ -12,7 +12,7 @@
 /*
  * Shared by client.c (requests in, kept connections, timers), client_connection.c (one connection
  * and its engine), client_attempt.c (one request and its hosts), client_race.c (the families of a
- * host), client_body.c.
+ * host), client_body.c, client_trace.c (what viewers see).
  */
 #define CLIENT_BUCKETS       256u  /* of kept connections, by site */
 #define CLIENT_CLEAR_ENTRIES 1024u /* remembered hosts whose TLS failed */
@@ -73,6 +73,7 @@ struct client_connection {
     char host[MX_NAME_MAX];
     struct flow_address peer, source;
     uint64_t id;
+    tick_us opened; /* when we began to connect */
     uint32_t use_count, use_max;
     bool has_request;
     bool is_stranger;     /* nobody has answered at its site lately, nor here yet */
@@ -184,6 +185,19 @@ void client_race_end(struct client *client, struct client_connection *leader);
 bool client_race_leader_failed(struct client *client, struct client_connection *leader);
 void client_race_on_flow(struct client *client, struct client_connection *rival, uint32_t events);
 void client_race_on_timer(struct client *client, struct client_connection *rival);
+
+/* client_trace.c: only while trace_is_on() */
+void client_trace_commands(struct client *client, const struct client_connection *connection,
+                           struct span octets);
+/** What the engine has of an unfinished reply line: how many octets. */
+uint32_t client_trace_unfinished(const struct client_connection *connection,
+                                 uint8_t ret_octets[SMTP_REPLY_LINE_KEPT]);
+/** `octets` were fed, behind `unfinished`. */
+void client_trace_replies(struct client *client, const struct client_connection *connection,
+                          struct span unfinished, struct span octets);
+void client_trace_note(struct client *client, const struct client_connection *connection,
+                       const char *format, ...) __attribute__((format(printf, 3, 4)));
+void client_trace_connected(struct client *client, const struct client_connection *connection);
 
 /* client_body.c */
 /** Hand over as much of the body as the connection should hold, at last the end of data. Errors:

@@ -7,6 +7,7 @@
 #include "relay/record.h"
 #include "relay/settings.h"
 #include "relay/smtpd.h"
+#include "relay/trace.h"
 #include "relay/transfer.h"
 
 /*
@@ -32,6 +33,7 @@ struct server_options {
     void *context;
     /* To another shard: server_on_quota() there. */
     void (*send_quota)(void *context, uint32_t to_shard, const struct quota_message *message);
+    struct trace *trace; /* NULL: nobody can look on */
 };
 
 struct server *server_new(const struct server_options *options, const struct settings *settings,

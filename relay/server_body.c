@@ -100,6 +100,8 @@ void server_message_end(struct server *server, struct server_session *session, s
     body_hand_on(server, session, now);
     if (!smtpd_is_storing(&session->smtpd))
         return;
+    if (trace_is_on(server->options.trace))
+        server_trace_body(server, session);
     struct envelope *envelope = smtpd_end(&server->smtpd, &session->smtpd, now, &sequence);
     transfer_end(server->options.transfer, session->intake, envelope,
                  (uint64_t)session->index << 16 | sequence, now);

@@ -11,7 +11,8 @@
 
 /*
  * Shared by the files of the server: server.c (turn and life), server_listener.c (sockets, new
- * sessions), server_session.c (runs), server_body.c (message octets), server_auth.c (logins).
+ * sessions), server_session.c (runs), server_body.c (message octets), server_auth.c (logins),
+ * server_trace.c (what viewers see).
  */
 #define SERVER_LISTENER_USER    (SERVER_FLOW_USER_TAG | 1ull << 39)
 #define SERVER_AUTH_USER        (SERVER_FLOW_USER_TAG | 1ull << 38)
@@ -122,6 +123,16 @@ void server_auth_advance(struct server *server, struct tick_now now);
 /** The verdict on a session's request, if it still waits for it. `user`: smtpd_auth_name(). */
 void server_auth_tell(struct server *server, uint32_t index, uint64_t session_id, uint32_t number,
                       enum auth_verdict verdict, struct span user, struct tick_now now);
+
+/* server_trace.c: only while trace_is_on() */
+void server_trace_command(struct server *server, const struct server_session *session,
+                          struct span octets, bool is_secret);
+void server_trace_replies(struct server *server, const struct server_session *session,
+                          struct span octets);
+void server_trace_note(struct server *server, const struct server_session *session,
+                       const char *text);
+/** The message in hand is complete. */
+void server_trace_body(struct server *server, const struct server_session *session);
 
 /* server_listener.c */
 void server_listeners_make(struct server *server, const struct settings *settings);

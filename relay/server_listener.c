@@ -67,6 +67,8 @@ static void session_accept(struct server *server, const struct server_listener *
     smtpd_init(&session->smtpd, &options, now);
     session->accepted = now.tick;
     server->stats.sessions += 1;
+    if (trace_is_on(server->options.trace))
+        server_trace_note(server, session, "connected");
     if (!options.is_tls)
         server_session_enqueue(server, session, SERVER_QUEUE_GREETING);
     else

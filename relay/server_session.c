@@ -83,6 +83,8 @@ struct server_session *server_session_new(struct server *server)
 void server_session_free(struct server *server, struct server_session *session)
 {
     CHECK(!session->is_connected && session->intake == NULL);
+    if (trace_is_on(server->options.trace))
+        server_trace_note(server, session, "closed");
     brake_disconnect(server->brake, session->smtpd.brake);
     smtpd_fini(&server->smtpd, &session->smtpd);
     server_session_unqueue(server, session);
@@ -102,6 +104,8 @@ void server_session_flush(struct server *server, struct server_session *session)
     server->smtpd.output_size = 0;
     if (output.size == 0 || !session->is_connected)
         return;
+    if (trace_is_on(server->options.trace))
+        server_trace_replies(server, session, output);
     if (stream_write(&session->stream, output) != ERR_OK) {
         /* Without memory for a reply the two sides cannot go on together. */
         smtpd_hang_up(&server->smtpd, &session->smtpd);
@@ -123,8 +127,11 @@ static bool command_feed(struct server *server, struct server_session *session, 
         smtpd_has_secrets(&session->smtpd) || span_has_prefix_nocase(octets, SPAN_LITERAL("AUTH "));
     if (smtpd_feed_command(&server->smtpd, &session->smtpd, octets, now, &used) != ERR_OK)
         return false;
+    has_secrets = has_secrets || smtpd_has_secrets(&session->smtpd);
+    if (trace_is_on(server->options.trace))
+        server_trace_command(server, session, span_head(octets, used), has_secrets);
     /* The buffers are ours, and go back to the pool as they are. */
-    if (has_secrets || smtpd_has_secrets(&session->smtpd))
+    if (has_secrets)
         explicit_bzero((void *)octets.data, used);
     stream_consume(&session->stream, used);
     return true;
@@ -247,13 +254,21 @@ static void session_lost(struct server *server, struct server_session *session)
     }
 }
 
+/* The handshake is over. */
+static void session_tls_named(struct server *server, struct server_session *session)
+{
+    session->smtpd.tls_version = stream_tls_version(&session->stream);
+    if (session->smtpd.tls_version != NULL && trace_is_on(server->options.trace))
+        server_trace_note(server, session, session->smtpd.tls_version);
+}
+
 void server_session_run(struct server *server, struct server_session *session, struct tick_now now)
 {
     bool has_more = session->is_connected;
 
     server_session_unqueue(server, session);
     if (session->smtpd.is_tls && session->smtpd.tls_version == NULL)
-        session->smtpd.tls_version = stream_tls_version(&session->stream);
+        session_tls_named(server, session);
     for (uint32_t i = 0; i < STEPS_MAX && has_more; i++) {
         has_more = session_step(server, session, now);
         server_intake_check(server, session);

@@ -163,6 +163,13 @@ static void transfer_on_connection_idle(void *context, uint64_t key)
         client_close_idle(transfer->client, key, transfer->now.tick); /* may forget the site */
 }
 
+static struct span transfer_on_site_label(void *context, uint64_t key)
+{
+    const struct transfer_site *site = transfer_site_find(context, key);
+
+    return site == NULL ? (struct span){0} : site_get_view(site->site).label;
+}
+
 static bool transfer_on_may_mail(void *context, uint64_t key, bool has_right)
 {
     struct transfer *transfer = context;
@@ -403,6 +410,8 @@ struct transfer *transfer_new(const struct transfer_options *options,
         .on_mail = transfer_on_mail,
         .on_host = transfer_on_host,
         .on_refusal = transfer_on_refusal,
+        .trace = options->trace,
+        .site_label = transfer_on_site_label,
     };
     transfer->client = client_new(&client, settings);
     transfer->sources = source_set_new(settings);

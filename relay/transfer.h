@@ -45,6 +45,7 @@ struct transfer_options {
     void (*on_commit)(void *server, uint64_t user, const struct message_fate *fate);
     /* Would its client hear a refusal? NULL: always. */
     bool (*is_heard)(void *server, uint64_t user);
+    struct trace *trace; /* as in client_options */
 };
 
 struct transfer *transfer_new(const struct transfer_options *options,

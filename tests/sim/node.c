@@ -35,6 +35,7 @@ struct node {
     tick_us recovery_at;
     struct spool_recovery *recovery; /* while shards adopt it */
     uint32_t adopted_count;
+    struct shard_trace_order watch; /* the viewer's */
 };
 
 /* ---- start ---- */
@@ -115,8 +116,29 @@ static void node_free(struct node *node)
         spool_recovery_free(node->recovery);
     if (node->recovery_disk != NULL)
         disk_free(node->recovery_disk);
+    free(node->watch.batches);
     ring_group_free(node->group);
     free(node);
+}
+
+/* ---- a viewer ---- */
+
+/* Two, in fact: one for each family. */
+static void node_watch(struct node *node)
+{
+    struct shard_trace_order *watch = &node->watch;
+
+    watch->batches = calloc(2 * (size_t)node->count, sizeof(*watch->batches));
+    CHECK(watch->batches != NULL);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct trace_filter *filter = &watch->filters[i];
+        *filter = (struct trace_filter){.serial = 1, .kind = TRACE_KIND_ADDRESS};
+        enum err err = flow_prefix_parse(i == 0 ? SPAN_LITERAL("0.0.0.0/0") : SPAN_LITERAL("::/0"),
+                                         &filter->prefix);
+        CHECK(err == ERR_OK);
+    }
+    for (uint32_t i = 0; i < node->count; i++)
+        node_query(node, i, &(struct shard_query){.kind = SHARD_QUERY_TRACE, .trace = watch});
 }
 
 enum err node_start(const struct node_options *options, struct node **ret_node)
@@ -139,11 +161,28 @@ enum err node_start(const struct node_options *options, struct node **ret_node)
         node_free(node);
         return err;
     }
+    if (options->seen != NULL)
+        node_watch(node);
     *ret_node = node;
     return ERR_OK;
 }
 
 /* ---- turns ---- */
+
+/* What a shard tells of conversations; the batch goes back. */
+static void node_see(struct node *node, const struct ring_message *message)
+{
+    struct ring_message reply = *message;
+    struct shard_control control;
+    struct span text;
+    uint32_t offset = 0;
+
+    memcpy(&control, message->payload, sizeof(control));
+    while (trace_batch_next(control.batch, &offset, &text) != NULL)
+        *node->options.seen += 1;
+    reply.is_reply = true;
+    ring_send(ring_member_get(node->group, node->count), message->from, &reply);
+}
 
 uint32_t node_shard_count(const struct node *node)
 {
@@ -181,6 +220,10 @@ enum err node_control(struct node *node)
     while (ring_receive(ring_member_get(node->group, node->count), &message) == ERR_OK) {
         if (message.kind == SHARD_MESSAGE_DRAIN)
             continue;
+        if (message.kind == SHARD_MESSAGE_TRACE) {
+            node_see(node, &message);
+            continue;
+        }
         CHECK(message.kind == SHARD_MESSAGE_RECOVERED && node->recovery != NULL);
         node->adopted_count++;
     }

@@ -25,6 +25,7 @@
  *      --lists                      as --sources, each server now and then having one of the two on
  * a list: no mail comes back for that
  *      --misread-lists              the same, the servers blaming the recipient
+ *      --watched                    a viewer looks on at all conversations
  *      --must-fail                  with --seeds: good if at least one seed finds a violation
  *
  * A run has two phases. In the first, senders send, everything fails as the seed says, and the node
@@ -68,7 +69,7 @@ struct sim_options {
     const char *delivery; /* NULL: as the seed says */
     uint32_t shard_count; /* 0: as the seed says */
     bool has_false_sync, has_tight_spool, has_wire, has_limits, has_loose_limits, is_traced;
-    bool has_suspends, has_holds, has_bounces, is_deaf;
+    bool has_suspends, has_holds, has_bounces, is_deaf, is_watched;
     bool has_sources, has_stray_source;
     bool has_lists, has_misread_lists;
 };
@@ -91,6 +92,7 @@ struct sim {
     tick_us crash_at, restart_at;
     struct sim_text routes;
     bool limits_reached; /* by some receiver, exactly */
+    uint64_t seen;       /* lines, by the viewer */
 };
 
 /* ---- the world ---- */
@@ -367,6 +369,7 @@ static enum err world_start_node(struct sim *sim)
                                .records = {.emit = record_drop, .context = &sim->ledger},
                                .address4 = address_of(192, 0, 2, 1, 0),
                                .address6 = {.family = FLOW_FAMILY_IP6, .ip = {0x20, 1, 0x0d, 0xb8}},
+                               .seen = sim->options.is_watched ? &sim->seen : NULL,
                                .recovery_delay = draw(sim, 3) * TICK_MS(draw(sim, 2000))},
         &sim->node);
 }
@@ -643,6 +646,8 @@ static uint32_t sim_play(const struct sim_options *options, uint64_t *ret_finger
                          (unsigned long long)queue_count(&sim));
     check_limits(&sim);
     check_lists(&sim);
+    if (options->is_watched && sim.seen < 10 * (uint64_t)sim.ledger.count)
+        ledger_violation(&sim.ledger, "the viewer saw %llu lines", (unsigned long long)sim.seen);
     ledger_settle(&sim.ledger);
     *ret_fingerprint = net_sim_fingerprint(sim.net);
     snprintf(ret_summary, summary_size,
@@ -755,6 +760,8 @@ static bool flag_take(const char *argument, struct sim_options *options, bool *m
             options->has_misread_lists = true;
     else if (strcmp(argument, "--trace") == 0)
         options->is_traced = true;
+    else if (strcmp(argument, "--watched") == 0)
+        options->is_watched = true;
     else if (strcmp(argument, "--must-fail") == 0)
         *must_fail = true;
     else

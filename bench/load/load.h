@@ -75,7 +75,7 @@ void source_on_event(struct source *source, const struct flow_event *event, stru
 /** Once a turn, after the events. False: all is sent and answered. */
 bool source_turn(struct source *source, struct load_time now);
 /** By when source_turn() is needed. */
-tick_us source_deadline(const struct source *source);
+tick_us source_wakes(const struct source *source);
 struct meter *source_meter(struct source *source);
 /** "PIPELINING, TLSv1.3": what the last connection agreed on. */
 const char *source_note(const struct source *source);

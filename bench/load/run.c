@@ -73,7 +73,7 @@ static bool is_done(struct load *load, bool has_source_work, bool has_sink_work)
 
 static tick_us deadline(const struct load *load)
 {
-    tick_us source = load->source == NULL ? TICK_NEVER : source_deadline(load->source);
+    tick_us source = load->source == NULL ? TICK_NEVER : source_wakes(load->source);
     tick_us sink = load->sink == NULL ? TICK_NEVER : sink_deadline(load->sink);
 
     return source < sink ? source : sink;

@@ -201,7 +201,7 @@ bool source_turn(struct source *source, struct load_time now)
     return !source->is_failed && (source->meter->open > 0 || source_has_work(source));
 }
 
-tick_us source_deadline(const struct source *source)
+tick_us source_wakes(const struct source *source)
 {
     tick_us deadline = source->meter->line_at;
     const struct source_session *idle = list_first(&source->idle);

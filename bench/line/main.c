@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * angarium-line: the relay's shards between the load's source and sink, all on one thread in
+ * virtual time, each with an engine of its own; what the shards cost for a message that goes
+ * straight through, without idle polls, drivers, or a neighbour on the machine.
+ *
+ *   angarium-line SHARDS MESSAGES SIZE [SESSIONS [MESSAGES_PER_CONNECTION]]
+ *
+ * Prints, as one line of JSON, cycles and turns of the shards for a message, after a warm-up of a
+ * tenth. Under `valgrind --tool=callgrind --toggle-collect=shard_turn` instructions are counted;
+ * with a run of more messages subtracted from one of fewer, nothing of the start is in them.
+ *
+ * A shard gets a turn when frames or messages of other shards wait for it, or when its deadline has
+ * come. Sessions belong to the shards in equal numbers. There is a source for each, so that no
+ * shard depends on another's luck.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <x86intrin.h>
+
+#include "bench/line/world.h"
+#include "bench/load/cli.h"
+#include "control/config.h"
+#include "control/shard.h"
+#include "tests/sim/disk_sim.h"
+
+#define SHARD_MAX    4u
+#define RING_SIZE    256u
+#define EVENT_BURST  256u
+#define ROUND_MAX    100000000u
+#define NET_SHARDS   0u
+#define NET_SOURCES  1u
+#define NET_SINK     2u
+#define RECORD_COUNT 1024u
+#define REST_TIME    TICK_S(5)
+
+volatile int load_is_stopping; /* never: the load's own program has signals */
+
+struct party { /* a source or the sink */
+    struct flow_plane *plane;
+    struct source *source;
+    struct sink *sink;
+};
+
+struct member {
+    struct flow_plane *plane;
+    struct disk *disk;
+    struct shard *shard;
+    tick_us deadline;
+};
+
+struct line {
+    struct world *world;
+    struct config *config;
+    struct disk_sim *disk;
+    struct ring_group *group;
+    struct cli cli;
+    uint32_t shard_count;
+    struct member members[SHARD_MAX];
+    struct party sources[SHARD_MAX], sink;
+    struct record records[RECORD_COUNT]; /* where shards leave them, as in the daemon's ring */
+    uint64_t record_count, cycles, turns;
+};
+
+/* ---- the world ---- */
+
+static void config_make(struct line *line)
+{
+    char text[1024];
+    struct config_report report;
+    int size = snprintf(text, sizeof(text),
+                        "hostname: relay.example\n"
+                        "listen: [{address: \"0.0.0.0:25\"}]\n"
+                        "relay_from: [10.0.0.0/8]\n"
+                        "dns: {resolvers: [\"10.0.3.1\"]}\n"
+                        "destinations: {allow: [10.0.0.0/8]}\n"
+                        "spool: {size: 64MiB, segment: 1MiB, reserve: 4MiB}\n"
+                        "client: {connections_per_site: 100}\n"
+                        "routes: [{match: \"*\", hosts: [{host: 10.0.%u.1, port: 2525}]}]\n"
+                        "cores: %u\n",
+                        NET_SINK, line->shard_count);
+
+    CHECK(size > 0 && (size_t)size < sizeof(text));
+    config_report_init(&report, "configuration");
+    enum err err = config_parse(span_of(text, (uint32_t)size), &line->config, &report);
+    if (err == ERR_OK)
+        err = config_assemble(line->config, &report);
+    if (err == ERR_OK)
+        err = config_complete(line->config, &report);
+    if (err != ERR_OK)
+        (void)fprintf(stderr, "angarium-line: %s\n", report.text);
+    CHECK(err == ERR_OK);
+}
+
+static void record_keep(void *context, const struct record *record)
+{
+    struct line *line = context;
+
+    line->records[line->record_count++ % RECORD_COUNT] = *record;
+}
+
+static void member_start(struct line *line, uint32_t index)
+{
+    const struct config *config = line->config;
+    struct member *member = &line->members[index];
+    uint32_t failing = 0;
+
+    member->plane = world_join(line->world, NET_SHARDS, (uint8_t)(index + 1), config->buffer_size);
+    member->disk = disk_sim_open(line->disk);
+    struct shard_options options = {
+        .index = index,
+        .count = line->shard_count,
+        .plane = member->plane,
+        .disk = member->disk,
+        .clock = world_clock(line->world),
+        .mailbox = ring_member_get(line->group, index),
+        .records = {.emit = record_keep, .context = line},
+        .settings = &config->settings,
+        .spool = {.segment_size = config->spool.segment_size,
+                  .size_max = config->spool.size / line->shard_count,
+                  .reserve_size = config->spool.reserve,
+                  .segment_spare_min = config->spool.spare_count,
+                  .commit_deadline = config->spool.commit_deadline,
+                  .lazy_time = config->spool.lazy_time,
+                  .scrub_pause = config->spool.scrub_pause},
+        .epoch = 1,
+        .dns = config->dns,
+        .message_count_max = config->message_count_max / line->shard_count,
+        .body_memory_max = config->body_memory / line->shard_count,
+        .connection_max = config->connections_per_site,
+        .connection_start = config->connections_at_first,
+        .is_auth_inline = true,
+        .outbound_max = 10000,
+        .inbound_flow_max = 20000,
+    };
+    rng_init_seed(&options.rng, index + 1);
+    enum err err = shard_new(&options, &member->shard);
+    if (err == ERR_OK)
+        err = shard_listen(member->shard, &failing);
+    CHECK(err == ERR_OK);
+}
+
+/* An empty spool is what they find. */
+static void recovery_tell(struct line *line)
+{
+    struct spool_recovery_options options = {.threads = 1};
+    struct shard_control control = {0};
+    struct ring_message message = {.kind = SHARD_MESSAGE_RECOVERED,
+                                   .payload_size = sizeof(control)};
+    struct disk *disk = disk_sim_open(line->disk);
+
+    enum err err = spool_recovery_run(disk, &options, &control.recovery);
+    CHECK(err == ERR_OK);
+    memcpy(message.payload, &control, sizeof(control));
+    for (uint32_t i = 0; i < line->shard_count; i++)
+        ring_send(ring_member_get(line->group, line->shard_count), i, &message);
+}
+
+static void line_start(struct line *line)
+{
+    line->world = world_new();
+    line->disk = disk_sim_new(&(struct disk_sim_options){.clock = world_clock(line->world),
+                                                         .size = 16ull << 30,
+                                                         .latency_min = 10,
+                                                         .latency_max = 20,
+                                                         .seed = 1});
+    config_make(line);
+    line->group = ring_group_new(line->shard_count + 1, RING_SIZE);
+    for (uint32_t i = 0; i < line->shard_count; i++)
+        member_start(line, i);
+    recovery_tell(line);
+}
+
+/* ---- turns ---- */
+
+static tick_us earlier(tick_us a, tick_us b)
+{
+    return a < b ? a : b;
+}
+
+static bool member_has_mail(struct line *line, uint32_t index)
+{
+    struct ring_member *member = ring_member_get(line->group, index);
+
+    if (!ring_sleep_begin(member))
+        return true;
+    ring_sleep_end(member);
+    return false;
+}
+
+static void members_turn(struct line *line)
+{
+    struct ring_message message;
+
+    for (uint32_t i = 0; i < line->shard_count; i++) {
+        struct member *member = &line->members[i];
+        if (!world_has_frames(line->world, member->plane) && !member_has_mail(line, i) &&
+            member->deadline > world_now(line->world))
+            continue;
+        uint64_t start = __rdtsc();
+        member->deadline = shard_turn(member->shard);
+        line->cycles += __rdtsc() - start;
+        line->turns++;
+    }
+    while (ring_receive(ring_member_get(line->group, line->shard_count), &message) == ERR_OK)
+        continue;
+}
+
+static struct load_time time_of(struct line *line)
+{
+    struct tick_now now = tick_now_read(world_clock(line->world));
+
+    return (struct load_time){now.tick, now.wall};
+}
+
+static void parties_start(struct line *line)
+{
+    struct load_options *options = &line->cli.options;
+
+    options->listen = (struct flow_address){FLOW_FAMILY_IP4, 0, 2525, {10, 0, NET_SINK, 1}};
+    line->sink.plane = world_join(line->world, NET_SINK, 1, 16384);
+    line->sink.sink = sink_new(options, line->sink.plane, NULL, time_of(line));
+    CHECK(line->sink.sink != NULL);
+    for (uint32_t i = 0; i < line->shard_count; i++) {
+        struct party *party = &line->sources[i];
+        options->target =
+            (struct flow_address){FLOW_FAMILY_IP4, 0, 25, {10, 0, NET_SHARDS, (uint8_t)(i + 1)}};
+        party->plane = world_join(line->world, NET_SOURCES, (uint8_t)(i + 1), 16384);
+        party->source = source_new(options, party->plane, NULL, time_of(line));
+        CHECK(party->source != NULL);
+    }
+}
+
+static void party_turn(struct line *line, struct party *party)
+{
+    struct flow_event events[EVENT_BURST] UNINITIALIZED;
+    struct load_time now = time_of(line);
+    uint32_t count = flow_poll(party->plane, now.tick, events, EVENT_BURST);
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (party->source != NULL)
+            source_on_event(party->source, &events[i], now);
+        else
+            sink_on_event(party->sink, &events[i], now);
+    }
+    if (party->source != NULL)
+        (void)source_turn(party->source, now);
+    else
+        (void)sink_turn(party->sink, now);
+    flow_flush(party->plane, now.tick);
+}
+
+/* Everybody's turn, then time goes on: a microsecond while there is work, else to the next. */
+static void line_round(struct line *line)
+{
+    tick_us now = world_now(line->world), next = disk_sim_deadline(line->disk);
+
+    for (uint32_t i = 0; i < line->shard_count; i++)
+        party_turn(line, &line->sources[i]);
+    members_turn(line);
+    party_turn(line, &line->sink);
+    next = earlier(next, flow_deadline(line->sink.plane));
+    next = earlier(next, sink_deadline(line->sink.sink));
+    for (uint32_t i = 0; i < line->shard_count; i++) {
+        next = earlier(next, line->members[i].deadline);
+        next = earlier(next, flow_deadline(line->sources[i].plane));
+        next = earlier(next, source_wakes(line->sources[i].source));
+        if (world_has_frames(line->world, line->members[i].plane) ||
+            world_has_frames(line->world, line->sources[i].plane) || member_has_mail(line, i))
+            next = now;
+    }
+    if (world_has_frames(line->world, line->sink.plane))
+        next = now;
+    world_advance(line->world, next > now + 1 ? next : now + 1);
+}
+
+/* The shards alone, until segments are made and nothing is left to do. */
+static void line_rest(struct line *line)
+{
+    tick_us end = world_now(line->world) + REST_TIME;
+
+    while (world_now(line->world) < end) {
+        tick_us now = world_now(line->world), next = disk_sim_deadline(line->disk);
+        members_turn(line);
+        for (uint32_t i = 0; i < line->shard_count; i++)
+            next = earlier(next, line->members[i].deadline);
+        world_advance(line->world, next > now + 1 ? earlier(next, end) : now + 1);
+    }
+}
+
+static uint64_t arrived(const struct line *line)
+{
+    return sink_meter(line->sink.sink)->counts[METER_MESSAGES];
+}
+
+static void line_run(struct line *line, uint64_t until)
+{
+    for (uint32_t round = 0; arrived(line) < until; round++) {
+        CHECK(round < ROUND_MAX);
+        line_round(line);
+    }
+}
+
+/* ---- the end ---- */
+
+static uint64_t straight_through(const struct line *line)
+{
+    uint64_t ready = 0;
+
+    for (uint32_t i = 0; i < line->shard_count; i++)
+        ready += shard_get_status(line->members[i].shard).ways.ready;
+    return ready;
+}
+
+static void line_end(struct line *line)
+{
+    struct rng rng;
+
+    rng_init_seed(&rng, 1);
+    disk_sim_kill(line->disk, &rng); /* segments may be on their way */
+    for (uint32_t i = 0; i < line->shard_count; i++) {
+        source_free(line->sources[i].source);
+        flow_plane_free(line->sources[i].plane);
+    }
+    sink_free(line->sink.sink);
+    flow_plane_free(line->sink.plane);
+    for (uint32_t i = 0; i < line->shard_count; i++) {
+        shard_free(line->members[i].shard);
+        flow_plane_free(line->members[i].plane);
+        disk_free(line->members[i].disk);
+    }
+}
+
+/* The load's own options, as its command line has them. */
+static void load_options(struct line *line, char **words, int count)
+{
+    char sessions[16], messages[16], per_connection[16] = "1000000";
+    char *load[] = {"load", "both",   "-s", sessions,       "-m", messages,
+                    "-l",   words[3], "-c", per_connection, "-d", "sink.test"};
+    unsigned long total = strtoul(words[2], NULL, 10);
+    unsigned long of_sessions = count > 4 ? strtoul(words[4], NULL, 10) : 100;
+
+    (void)snprintf(sessions, sizeof(sessions), "%lu", of_sessions / line->shard_count);
+    (void)snprintf(messages, sizeof(messages), "%lu", total / line->shard_count);
+    if (count > 5)
+        (void)snprintf(per_connection, sizeof(per_connection), "%s", words[5]);
+    (void)cli_parse(&line->cli, (int)COUNT_OF(load), load);
+}
+
+int main(int count, char **words)
+{
+    struct line *line = calloc(1, sizeof(*line));
+
+    CHECK(line != NULL);
+    if (count < 4 || count > 6) {
+        (void)fputs("usage: angarium-line SHARDS MESSAGES SIZE [SESSIONS "
+                    "[MESSAGES_PER_CONNECTION]]\n",
+                    stderr);
+        return 2;
+    }
+    line->shard_count = (uint32_t)strtoul(words[1], NULL, 10);
+    CHECK(line->shard_count >= 1 && line->shard_count <= SHARD_MAX);
+    load_options(line, words, count);
+    line_start(line);
+    line_rest(line);
+    parties_start(line);
+    uint64_t total = (uint64_t)line->cli.options.messages * line->shard_count;
+    uint64_t warm_up = total / 10;
+    line_run(line, warm_up);
+    uint64_t began = arrived(line);
+    line->cycles = line->turns = 0;
+    line_run(line, total);
+    double messages = (double)(arrived(line) - began);
+    (void)printf("{\"shards\":%u,\"messages\":%" PRIu64 ",\"cycles\":%.0f,\"turns\":%.3f,"
+                 "\"straight\":%.4f,\"records\":%.2f}\n",
+                 line->shard_count, total, (double)line->cycles / messages,
+                 (double)line->turns / messages, (double)straight_through(line) / (double)total,
+                 (double)line->record_count / (double)total);
+    line_end(line);
+    return 0;
+}

@@ -5,8 +5,9 @@
  * servers that disagree about the end of a message are how mail is smuggled (CVE-2023-51764 and its
  * kin).
  *
- * Two loops share one state. The fast loop takes blocks of 64 octets in which nothing happens; the
- * careful loop below takes the block in which something does, octet by octet:
+ * Two loops share one state. The fast loop takes blocks of 64 octets, and what is left of a piece,
+ * in which nothing happens; the careful loop below takes the block in which something does, octet
+ * by octet:
  *
  *   START    at the beginning of a line: after CRLF, or at the very beginning
  *   TEXT     inside a line
@@ -36,6 +37,8 @@
 
 enum body_state { BODY_START, BODY_TEXT, BODY_CR, BODY_CR_HELD, BODY_DOT, BODY_DOT_CR };
 
+#define FAST_MIN 8u /* fewer octets are taken one by one sooner */
+
 #define ONES  0x0101010101010101ull
 #define HIGHS 0x8080808080808080ull
 
@@ -53,27 +56,39 @@ static inline uint64_t word_bits(uint64_t highs)
     return (highs >> 7) * 0x0102040810204080ull >> 56;
 }
 
+static bool block_take(struct smtp_body_run *run, const uint8_t *block, uint32_t size)
+{
+    struct smtp_body_masks masks = {0};
+    uint64_t any = 0, nul = 0;
+
+    for (uint32_t i = 0; i < SMTP_BODY_BLOCK; i += 8) {
+        uint64_t word;
+        memcpy(&word, block + i, sizeof(word));
+        word = le64toh(word);
+        masks.cr |= word_bits(word_equal(word, '\r')) << i;
+        masks.lf |= word_bits(word_equal(word, '\n')) << i;
+        masks.dot |= word_bits(word_equal(word, '.')) << i;
+        any |= word;
+        nul |= word_equal(word, 0);
+    }
+    if (!smtp_body_block_step(run, &masks, size))
+        return false;
+    run->flags |= (any & HIGHS) != 0 ? SMTP_BODY_EIGHT_BIT : 0;
+    run->flags |= nul != 0 ? SMTP_BODY_NUL : 0;
+    return true;
+}
+
 static uint32_t run_portable(struct smtp_body_run *run, const uint8_t *data, uint32_t size)
 {
     uint32_t done = 0;
 
-    for (; size - done >= SMTP_BODY_BLOCK; done += SMTP_BODY_BLOCK) {
-        struct smtp_body_masks masks = {0};
-        uint64_t any = 0, nul = 0;
-        for (uint32_t i = 0; i < SMTP_BODY_BLOCK; i += 8) {
-            uint64_t word;
-            memcpy(&word, data + done + i, sizeof(word));
-            word = le64toh(word);
-            masks.cr |= word_bits(word_equal(word, '\r')) << i;
-            masks.lf |= word_bits(word_equal(word, '\n')) << i;
-            masks.dot |= word_bits(word_equal(word, '.')) << i;
-            any |= word;
-            nul |= word_equal(word, 0);
-        }
-        if (!smtp_body_block_step(run, &masks))
-            break;
-        run->flags |= (any & HIGHS) != 0 ? SMTP_BODY_EIGHT_BIT : 0;
-        run->flags |= nul != 0 ? SMTP_BODY_NUL : 0;
+    while (size - done >= SMTP_BODY_BLOCK && block_take(run, data + done, SMTP_BODY_BLOCK))
+        done += SMTP_BODY_BLOCK;
+    if (done < size && size - done < SMTP_BODY_BLOCK) {
+        uint8_t block[SMTP_BODY_BLOCK] UNINITIALIZED;
+        smtp_body_block_pad(block, data + done, size - done);
+        if (block_take(run, block, size - done))
+            done = size;
     }
     return done;
 }
@@ -92,10 +107,10 @@ void smtp_body_init(struct smtp_body *body, bool is_data, bool is_normalizing,
     };
 }
 
-/* Whole blocks, in the states that the fast loop knows. */
+/* Blocks, in the states that the fast loop knows. */
 static uint32_t scan_blocks(struct smtp_body *body, struct span octets)
 {
-    if (body->state > BODY_CR || octets.size < SMTP_BODY_BLOCK || body->is_after_bare_lf)
+    if (body->state > BODY_CR || octets.size < FAST_MIN || body->is_after_bare_lf)
         return 0;
     body->run.is_start = body->state == BODY_START;
     body->run.is_cr = body->state == BODY_CR;

@@ -28,28 +28,45 @@ bool smtp_body_has_avx2(void)
     return __builtin_cpu_supports("avx2");
 }
 
+/* Over all blocks: looked at when the loop ends. */
+struct avx2_fold {
+    __m256i any, least;
+};
+
+static inline WITH_AVX2 __attribute__((always_inline)) bool
+block_take(struct smtp_body_run *run, struct avx2_fold *fold, const uint8_t *block, uint32_t size)
+{
+    __m256i low = _mm256_loadu_si256((const __m256i *)(const void *)block);
+    __m256i high = _mm256_loadu_si256((const __m256i *)(const void *)(block + 32));
+    struct smtp_body_masks masks = {.cr = mask_of(low, high, _mm256_set1_epi8('\r')),
+                                    .lf = mask_of(low, high, _mm256_set1_epi8('\n')),
+                                    .dot = mask_of(low, high, _mm256_set1_epi8('.'))};
+
+    if (!smtp_body_block_step(run, &masks, size))
+        return false;
+    fold->any = _mm256_or_si256(fold->any, _mm256_or_si256(low, high));
+    fold->least = _mm256_min_epu8(fold->least, _mm256_min_epu8(low, high));
+    return true;
+}
+
 WITH_AVX2 uint32_t smtp_body_run_avx2(struct smtp_body_run *run, const uint8_t *data, uint32_t size)
 {
-    const __m256i cr = _mm256_set1_epi8('\r'), lf = _mm256_set1_epi8('\n'),
-                  dot = _mm256_set1_epi8('.');
-    __m256i any = _mm256_setzero_si256(), least = _mm256_set1_epi8(-1);
+    struct avx2_fold fold = {_mm256_setzero_si256(), _mm256_set1_epi8(-1)};
     struct smtp_body_run local = *run;
     uint32_t done = 0;
 
-    for (; size - done >= SMTP_BODY_BLOCK; done += SMTP_BODY_BLOCK) {
-        __m256i low = _mm256_loadu_si256((const __m256i *)(const void *)(data + done));
-        __m256i high = _mm256_loadu_si256((const __m256i *)(const void *)(data + done + 32));
-        struct smtp_body_masks masks = {.cr = mask_of(low, high, cr),
-                                        .lf = mask_of(low, high, lf),
-                                        .dot = mask_of(low, high, dot)};
-        if (!smtp_body_block_step(&local, &masks))
-            break;
-        any = _mm256_or_si256(any, _mm256_or_si256(low, high));
-        least = _mm256_min_epu8(least, _mm256_min_epu8(low, high));
+    while (size - done >= SMTP_BODY_BLOCK &&
+           block_take(&local, &fold, data + done, SMTP_BODY_BLOCK))
+        done += SMTP_BODY_BLOCK;
+    if (done < size && size - done < SMTP_BODY_BLOCK) {
+        uint8_t block[SMTP_BODY_BLOCK] UNINITIALIZED;
+        smtp_body_block_pad(block, data + done, size - done);
+        if (block_take(&local, &fold, block, size - done))
+            done = size;
     }
-    if (_mm256_movemask_epi8(any) != 0)
+    if (_mm256_movemask_epi8(fold.any) != 0)
         local.flags |= SMTP_BODY_EIGHT_BIT;
-    if (_mm256_movemask_epi8(_mm256_cmpeq_epi8(least, _mm256_setzero_si256())) != 0)
+    if (_mm256_movemask_epi8(_mm256_cmpeq_epi8(fold.least, _mm256_setzero_si256())) != 0)
         local.flags |= SMTP_BODY_NUL;
     *run = local;
     return done;

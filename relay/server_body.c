@@ -120,11 +120,11 @@ struct body_piece {
 static uint32_t body_scan(struct server *server, struct server_session *session,
                           struct body_piece pieces[PIECES_MAX], struct tick_now now)
 {
-    struct span spans[SPANS_MAX] = {{0}};
+    struct span spans[SPANS_MAX] UNINITIALIZED;
     uint32_t count = 0, span_count = stream_peek(&session->stream, spans, SPANS_MAX);
 
     if (span_count == 0)
-        span_count = 1; /* an empty chunk ends without octets */
+        spans[span_count++] = (struct span){0}; /* an empty chunk ends without octets */
     for (uint32_t i = 0; i < span_count; i++) {
         struct span rest = spans[i];
         do {
@@ -199,7 +199,7 @@ void server_bodies_relieve(struct server *server, struct tick_now now)
 /* True when something was done. */
 bool server_body_feed(struct server *server, struct server_session *session, struct tick_now now)
 {
-    struct body_piece pieces[PIECES_MAX];
+    struct body_piece pieces[PIECES_MAX] UNINITIALIZED;
     uint64_t done = 0;
 
     if (session->intake != NULL && transfer_pending(session->intake) > SERVER_BODY_PENDING_MAX) {

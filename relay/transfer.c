@@ -243,7 +243,7 @@ static void transfer_loaded_run(struct transfer *transfer)
 
 static void transfer_poll_spool(struct transfer *transfer)
 {
-    struct spool_event events[TRANSFER_EVENT_BURST];
+    struct spool_event events[TRANSFER_EVENT_BURST] UNINITIALIZED;
     uint32_t count;
 
     do {

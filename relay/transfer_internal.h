@@ -105,7 +105,7 @@ struct transfer_line {
     const struct settings_route *route;
     struct transfer_verdict verdict;       /* SETTLING: of all that was due */
     uint32_t settle_count, settle_waiting; /* to be taken; taken, their envelopes being read */
-    struct mx_answer answer;
+    struct mx_answer answer;               /* last: large, filled by resolving */
 };
 TAILQ_HEAD(transfer_line_list, transfer_line);
 

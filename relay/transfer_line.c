@@ -144,11 +144,14 @@ enum err transfer_route_resolve(struct transfer *transfer, const struct settings
 {
     const struct settings_host *unresolved[MX_HOST_MAX];
     uint32_t unresolved_count = 0;
-    struct mx_answer one;
+    struct mx_answer one UNINITIALIZED; /* large, and seldom needed */
 
-    *ret_answer = (struct mx_answer){.verdict = MX_TEMPORARY,
-                                     .valid_until = transfer->now.tick + TICK_S(60),
-                                     .reason = "no host of the route can be resolved now"};
+    /* All but the hosts: zeroing them would cost more than all else here. */
+    ret_answer->verdict = MX_TEMPORARY;
+    ret_answer->is_stale = ret_answer->is_loop = false;
+    ret_answer->valid_until = transfer->now.tick + TICK_S(60);
+    ret_answer->host_count = ret_answer->other_count = 0;
+    ret_answer->reason = "no host of the route can be resolved now";
     for (uint32_t i = 0; i < route->host_count && i < MX_HOST_MAX; i++) {
         const struct settings_host *host = &route->hosts[i];
         struct mx_host *found = &ret_answer->hosts[ret_answer->host_count];
@@ -196,7 +199,7 @@ bool transfer_host_is_dead(const struct transfer *transfer, const struct mx_host
 /* Hosts all of whose addresses failed lately are tried last, in their old order. */
 static void transfer_hosts_demote_dead(struct transfer *transfer, struct mx_answer *answer)
 {
-    struct mx_host dead[MX_HOST_MAX];
+    struct mx_host dead[MX_HOST_MAX] UNINITIALIZED;
     uint32_t dead_count = 0, alive_count = 0;
 
     for (uint32_t i = 0; i < answer->host_count; i++) {
@@ -324,8 +327,10 @@ void transfer_lines_run(struct transfer *transfer)
     struct qmgr_line *due;
     while (!transfer->is_draining &&
            (due = qmgr_line_next(transfer->qmgr, transfer->now)) != NULL) {
-        line = calloc(1, sizeof(*line));
+        line = malloc(sizeof(*line));
         CHECK(line != NULL);
+        memset(line, 0, offsetof(struct transfer_line, answer));
+        line->answer.host_count = line->answer.other_count = 0;
         line->token.kind = TRANSFER_TOKEN_LINE;
         line->line = due;
         qmgr_line_set_user(due, line);

@@ -204,7 +204,7 @@ static void bounce_end(struct transfer *transfer)
 void transfer_bounces_run(struct transfer *transfer)
 {
     struct transfer_bounce *bounce = STAILQ_FIRST(&transfer->bounces);
-    struct qmgr_match matches[BOUNCE_SLICE];
+    struct qmgr_match matches[BOUNCE_SLICE] UNINITIALIZED;
     uint32_t count = 0;
     bool is_done = false;
 

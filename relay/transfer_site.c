@@ -55,8 +55,8 @@ struct transfer_site *transfer_site_get(struct transfer *transfer, uint64_t key,
 uint64_t transfer_site_base(const struct transfer *transfer, const struct mx_answer *answer,
                             const struct settings_site_limits *limits)
 {
-    char texts[MX_HOST_MAX][MX_NAME_MAX + 6];
-    struct span names[MX_HOST_MAX + 1];
+    char texts[MX_HOST_MAX][MX_NAME_MAX + 6] UNINITIALIZED;
+    struct span names[MX_HOST_MAX + 1] UNINITIALIZED;
     uint32_t count = 0;
 
     if (limits->name[0] != '\0')

@@ -101,6 +101,11 @@ uint32_t buf_pool_in_use(const struct buf_pool *pool)
     return pool->ops == NULL ? pool->in_use : pool->ops->in_use(pool);
 }
 
+uint32_t buf_pool_count_max(const struct buf_pool *pool)
+{
+    return pool->count_max;
+}
+
 uint32_t buf_pool_available(const struct buf_pool *pool)
 {
     return pool->ops == NULL ? pool->count_max - pool->in_use : pool->ops->available(pool);

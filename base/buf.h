@@ -42,7 +42,10 @@ struct buf_pool_options {
 struct buf_pool *buf_pool_new(const struct buf_pool_options *options);
 /** CHECKs that every buffer came back. */
 void buf_pool_free(struct buf_pool *pool);
+/** On a mempool slow: asks the caches of all threads. */
 uint32_t buf_pool_in_use(const struct buf_pool *pool);
+/** Buffers, at most. */
+uint32_t buf_pool_count_max(const struct buf_pool *pool);
 /** count_max - in use. On a mempool: what the calling thread can acquire at least, since others may
  * keep some cached. */
 uint32_t buf_pool_available(const struct buf_pool *pool);

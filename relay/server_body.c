@@ -165,7 +165,7 @@ static void body_take(struct server *server, struct server_session *session, uin
 static uint32_t hand_on_size(const struct server *server)
 {
     const struct buf_pool *pool = server->options.plane->pool;
-    bool is_low = buf_pool_available(pool) < buf_pool_in_use(pool) / 2;
+    bool is_low = buf_pool_available(pool) < buf_pool_count_max(pool) / 3;
 
     return is_low ? BODY_HAND_ON_LOW : BODY_HAND_ON_SIZE;
 }
@@ -173,9 +173,8 @@ static uint32_t hand_on_size(const struct server *server)
 static bool memory_is_scarce(const struct server *server)
 {
     const struct buf_pool *pool = server->options.plane->pool;
-    uint64_t available = buf_pool_available(pool);
 
-    return available < (available + buf_pool_in_use(pool)) / RELIEF_SHARE;
+    return buf_pool_available(pool) < buf_pool_count_max(pool) / RELIEF_SHARE;
 }
 
 void server_bodies_relieve(struct server *server, struct tick_now now)

@@ -248,7 +248,7 @@ void transfer_intakes_run(struct transfer *transfer)
 bool transfer_may_keep_body(const struct transfer *transfer)
 {
     const struct buf_pool *pool = transfer->options.plane->pool;
-    return buf_pool_available(pool) > buf_pool_in_use(pool);
+    return buf_pool_available(pool) > buf_pool_count_max(pool) / 2;
 }
 
 void transfer_on_committed(struct transfer *transfer, struct transfer_intake *intake,

@@ -158,7 +158,7 @@ static uint64_t transfer_pool_spare(const struct transfer *transfer)
 {
     const struct buf_pool *pool = transfer->options.plane->pool;
     uint64_t available = buf_pool_available(pool);
-    uint64_t reserve = (available + buf_pool_in_use(pool)) / TRANSFER_RECEIVE_SHARE;
+    uint64_t reserve = buf_pool_count_max(pool) / TRANSFER_RECEIVE_SHARE;
 
     /* What is being read is in use as soon as it comes. */
     uint64_t spare = available > reserve ? (available - reserve) * buf_pool_data_size(pool) : 0;

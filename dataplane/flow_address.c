@@ -10,42 +10,75 @@
 #include "dataplane/flow.h"
 
 #include <arpa/inet.h>
-#include <stdio.h>
+
+_Static_assert(INET6_ADDRSTRLEN + 8 <= FLOW_ADDRESS_TEXT_MAX, "with brackets and port");
 
 #define BITS_IP4 32u
 #define BITS_IP6 128u
 
 static const uint8_t mapped_prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
+/* ---- to text; by hand, since every record has four of them ---- */
+
+static char *put_number(char *at, uint32_t number)
+{
+    char digits[10];
+    uint32_t count = 0;
+
+    do {
+        digits[count++] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    while (count > 0)
+        *at++ = digits[--count];
+    return at;
+}
+
+/* Without the NUL; returns where it belongs. */
+static char *put_ip(char *at, const struct flow_address *address)
+{
+    if (address->family == FLOW_FAMILY_IP4) {
+        for (uint32_t i = 0; i < 4; i++) {
+            if (i > 0)
+                *at++ = '.';
+            at = put_number(at, address->ip[i]);
+        }
+        return at;
+    }
+    if (address->family == FLOW_FAMILY_IP6 &&
+        inet_ntop(AF_INET6, address->ip, at, INET6_ADDRSTRLEN) != NULL)
+        return at + strlen(at);
+    memcpy(at, address->family == FLOW_FAMILY_UNIX ? "unix" : "none", 4);
+    return at + 4;
+}
+
 const char *flow_address_format_ip(const struct flow_address *address,
                                    char ret_text[FLOW_ADDRESS_TEXT_MAX])
 {
-    const char *text = NULL;
-
-    if (address->family == FLOW_FAMILY_IP4)
-        text = inet_ntop(AF_INET, address->ip, ret_text, FLOW_ADDRESS_TEXT_MAX);
-    else if (address->family == FLOW_FAMILY_IP6)
-        text = inet_ntop(AF_INET6, address->ip, ret_text, FLOW_ADDRESS_TEXT_MAX);
-    if (text == NULL)
-        snprintf(ret_text, FLOW_ADDRESS_TEXT_MAX, "%s",
-                 address->family == FLOW_FAMILY_UNIX ? "unix" : "none");
+    *put_ip(ret_text, address) = '\0';
     return ret_text;
 }
 
 const char *flow_address_format(const struct flow_address *address,
                                 char ret_text[FLOW_ADDRESS_TEXT_MAX])
 {
-    char ip[FLOW_ADDRESS_TEXT_MAX];
+    bool is_ip6 = address->family == FLOW_FAMILY_IP6;
+    char *at = ret_text;
 
-    flow_address_format_ip(address, ip);
-    if (address->family == FLOW_FAMILY_IP4)
-        snprintf(ret_text, FLOW_ADDRESS_TEXT_MAX, "%.45s:%u", ip, address->port);
-    else if (address->family == FLOW_FAMILY_IP6)
-        snprintf(ret_text, FLOW_ADDRESS_TEXT_MAX, "[%.45s]:%u", ip, address->port);
-    else
-        snprintf(ret_text, FLOW_ADDRESS_TEXT_MAX, "%.45s", ip);
+    if (is_ip6)
+        *at++ = '[';
+    at = put_ip(at, address);
+    if (is_ip6)
+        *at++ = ']';
+    if (is_ip6 || address->family == FLOW_FAMILY_IP4) {
+        *at++ = ':';
+        at = put_number(at, address->port);
+    }
+    *at = '\0';
     return ret_text;
 }
+
+/* ---- from text ---- */
 
 enum err flow_address_parse_ip(struct span text, struct flow_address *ret_address)
 {

@@ -6,8 +6,8 @@
  * kin).
  *
  * Two loops share one state. The fast loop takes blocks of 64 octets, and what is left of a piece,
- * in which nothing happens; the careful loop below takes the block in which something does, octet
- * by octet:
+ * in which nothing happens; the careful loop below takes the octets where something does, one by
+ * one:
  *
  *   START    at the beginning of a line: after CRLF, or at the very beginning
  *   TEXT     inside a line
@@ -37,7 +37,8 @@
 
 enum body_state { BODY_START, BODY_TEXT, BODY_CR, BODY_CR_HELD, BODY_DOT, BODY_DOT_CR };
 
-#define FAST_MIN 8u /* fewer octets are taken one by one sooner */
+#define FAST_MIN     8u  /* fewer octets are taken one by one sooner */
+#define CAREFUL_SIZE 16u /* then the fast loop tries again */
 
 #define ONES  0x0101010101010101ull
 #define HIGHS 0x8080808080808080ull
@@ -56,7 +57,7 @@ static inline uint64_t word_bits(uint64_t highs)
     return (highs >> 7) * 0x0102040810204080ull >> 56;
 }
 
-static bool block_take(struct smtp_body_run *run, const uint8_t *block, uint32_t size)
+static uint32_t block_take(struct smtp_body_run *run, const uint8_t *block, uint32_t size)
 {
     struct smtp_body_masks masks = {0};
     uint64_t any = 0, nul = 0;
@@ -71,26 +72,41 @@ static bool block_take(struct smtp_body_run *run, const uint8_t *block, uint32_t
         any |= word;
         nul |= word_equal(word, 0);
     }
-    if (!smtp_body_block_step(run, &masks, size))
-        return false;
+    uint32_t fit = smtp_body_block_step(run, &masks, size);
+    if (fit < size)
+        return fit;
     run->flags |= (any & HIGHS) != 0 ? SMTP_BODY_EIGHT_BIT : 0;
     run->flags |= nul != 0 ? SMTP_BODY_NUL : 0;
-    return true;
+    return size;
+}
+
+/* A block with fewer octets, as far as nothing happens in it; returns how far that is. */
+static uint32_t part_take(struct smtp_body_run *run, const uint8_t *data, uint32_t size)
+{
+    uint8_t block[SMTP_BODY_BLOCK] UNINITIALIZED;
+    uint32_t fit = size;
+
+    while (size > 0) { /* twice at most: what fits once fits again */
+        smtp_body_block_pad(block, data, size);
+        fit = block_take(run, block, size);
+        if (fit == size)
+            break;
+        size = fit;
+    }
+    return fit;
 }
 
 static uint32_t run_portable(struct smtp_body_run *run, const uint8_t *data, uint32_t size)
 {
-    uint32_t done = 0;
+    uint32_t done = 0, fit = SMTP_BODY_BLOCK;
 
-    while (size - done >= SMTP_BODY_BLOCK && block_take(run, data + done, SMTP_BODY_BLOCK))
+    while (size - done >= SMTP_BODY_BLOCK) {
+        fit = block_take(run, data + done, SMTP_BODY_BLOCK);
+        if (fit < SMTP_BODY_BLOCK)
+            break;
         done += SMTP_BODY_BLOCK;
-    if (done < size && size - done < SMTP_BODY_BLOCK) {
-        uint8_t block[SMTP_BODY_BLOCK] UNINITIALIZED;
-        smtp_body_block_pad(block, data + done, size - done);
-        if (block_take(run, block, size - done))
-            done = size;
     }
-    return done;
+    return done + part_take(run, data + done, fit < SMTP_BODY_BLOCK ? fit : size - done);
 }
 
 void smtp_body_init(struct smtp_body *body, bool is_data, bool is_normalizing,
@@ -261,7 +277,7 @@ struct smtp_body_step smtp_body_scan(struct smtp_body *body, struct span octets)
 
     while (at < octets.size) {
         at += scan_blocks(body, span_skip(octets, at));
-        uint32_t stop = octets.size - at > SMTP_BODY_BLOCK ? at + SMTP_BODY_BLOCK : octets.size;
+        uint32_t stop = octets.size - at > CAREFUL_SIZE ? at + CAREFUL_SIZE : octets.size;
         for (; at < stop; at++) {
             if (scan_octet(body, octets.data[at], at, &step))
                 return step;

@@ -33,7 +33,7 @@ struct avx2_fold {
     __m256i any, least;
 };
 
-static inline WITH_AVX2 __attribute__((always_inline)) bool
+static inline WITH_AVX2 __attribute__((always_inline)) uint32_t
 block_take(struct smtp_body_run *run, struct avx2_fold *fold, const uint8_t *block, uint32_t size)
 {
     __m256i low = _mm256_loadu_si256((const __m256i *)(const void *)block);
@@ -42,11 +42,29 @@ block_take(struct smtp_body_run *run, struct avx2_fold *fold, const uint8_t *blo
                                     .lf = mask_of(low, high, _mm256_set1_epi8('\n')),
                                     .dot = mask_of(low, high, _mm256_set1_epi8('.'))};
 
-    if (!smtp_body_block_step(run, &masks, size))
-        return false;
+    uint32_t fit = smtp_body_block_step(run, &masks, size);
+    if (fit < size)
+        return fit;
     fold->any = _mm256_or_si256(fold->any, _mm256_or_si256(low, high));
     fold->least = _mm256_min_epu8(fold->least, _mm256_min_epu8(low, high));
-    return true;
+    return size;
+}
+
+/* A block with fewer octets, as far as nothing happens in it; returns how far that is. */
+static WITH_AVX2 uint32_t part_take(struct smtp_body_run *run, struct avx2_fold *fold,
+                                    const uint8_t *data, uint32_t size)
+{
+    uint8_t block[SMTP_BODY_BLOCK] UNINITIALIZED;
+    uint32_t fit = size;
+
+    while (size > 0) { /* twice at most: what fits once fits again */
+        smtp_body_block_pad(block, data, size);
+        fit = block_take(run, fold, block, size);
+        if (fit == size)
+            break;
+        size = fit;
+    }
+    return fit;
 }
 
 WITH_AVX2 uint32_t smtp_body_run_avx2(struct smtp_body_run *run, const uint8_t *data, uint32_t size)
@@ -55,15 +73,14 @@ WITH_AVX2 uint32_t smtp_body_run_avx2(struct smtp_body_run *run, const uint8_t *
     struct smtp_body_run local = *run;
     uint32_t done = 0;
 
-    while (size - done >= SMTP_BODY_BLOCK &&
-           block_take(&local, &fold, data + done, SMTP_BODY_BLOCK))
+    uint32_t fit = SMTP_BODY_BLOCK;
+    while (size - done >= SMTP_BODY_BLOCK) {
+        fit = block_take(&local, &fold, data + done, SMTP_BODY_BLOCK);
+        if (fit < SMTP_BODY_BLOCK)
+            break;
         done += SMTP_BODY_BLOCK;
-    if (done < size && size - done < SMTP_BODY_BLOCK) {
-        uint8_t block[SMTP_BODY_BLOCK] UNINITIALIZED;
-        smtp_body_block_pad(block, data + done, size - done);
-        if (block_take(&local, &fold, block, size - done))
-            done = size;
     }
+    done += part_take(&local, &fold, data + done, fit < SMTP_BODY_BLOCK ? fit : size - done);
     if (_mm256_movemask_epi8(fold.any) != 0)
         local.flags |= SMTP_BODY_EIGHT_BIT;
     if (_mm256_movemask_epi8(_mm256_cmpeq_epi8(fold.least, _mm256_setzero_si256())) != 0)

@@ -19,21 +19,22 @@ struct smtp_body_masks {
 
 /**
  * Advance over a block of `size` octets in which every CR is before an LF and every LF behind a CR,
- * and, in DATA, no line begins with a dot. False, with nothing changed, when the block is not like
- * that.
+ * and, in DATA, no line begins with a dot. Returns `size`; with nothing changed the number of
+ * octets in front of the first that is not like that.
  *
  * Bounds:     1 to SMTP_BODY_BLOCK octets; no bits at or above `size`.
  */
-static inline __attribute__((always_inline)) bool
+static inline __attribute__((always_inline)) uint32_t
 smtp_body_block_step(struct smtp_body_run *run, const struct smtp_body_masks *masks, uint32_t size)
 {
     uint64_t inside = UINT64_MAX >> (SMTP_BODY_BLOCK - size);
     uint64_t behind_cr = (masks->cr << 1 | (uint64_t)run->is_cr) & inside;
     uint64_t starts = masks->lf << 1 | (uint64_t)run->is_start;
     uint64_t dots = masks->dot & starts;
+    uint64_t bad = (behind_cr ^ masks->lf) | (run->is_data ? dots : 0);
 
-    if (__builtin_expect(((behind_cr ^ masks->lf) | (run->is_data ? dots : 0)) != 0, 0))
-        return false;
+    if (__builtin_expect(bad != 0, 0))
+        return (uint32_t)__builtin_ctzll(bad);
     if (__builtin_expect(dots != 0, 0))
         run->flags |= SMTP_BODY_DOT_LINES;
     run->is_cr = masks->cr >> (size - 1) & 1;
@@ -46,7 +47,7 @@ smtp_body_block_step(struct smtp_body_run *run, const struct smtp_body_masks *ma
     run->line_size = masks->lf != 0
                          ? (uint64_t)__builtin_clzll(masks->lf) - (SMTP_BODY_BLOCK - size)
                          : run->line_size + size;
-    return true;
+    return size;
 }
 
 /* The octets of a block with fewer, padded. */

@@ -74,8 +74,31 @@ uint32_t smtp_enhanced_parse(struct span text, uint16_t ret_parts[3])
     return size;
 }
 
+/* All of it printable ASCII, and long enough for looking at that at once: then it may be copied as
+ * it is. */
+static bool is_printable(struct span octets)
+{
+    uint64_t ones = 0x0101010101010101ull, bad = 0, word;
+    uint32_t last = octets.size - (uint32_t)sizeof(word);
+
+    if (octets.size < sizeof(word))
+        return false;
+    for (uint32_t i = 0;; i = i + sizeof(word) < last ? i + (uint32_t)sizeof(word) : last) {
+        memcpy(&word, octets.data + i, sizeof(word));
+        /* below ' ', or above '~' */
+        bad |= ((word - ones * ' ') & ~word) | (word + ones * (0x7f - '~')) | word;
+        if (i == last)
+            return (bad & ones << 7) == 0;
+    }
+}
+
 static void text_append(struct smtp_reply *reply, struct span octets)
 {
+    if (octets.size <= SMTP_REPLY_TEXT_MAX - reply->text_size && is_printable(octets)) {
+        memcpy(reply->text + reply->text_size, octets.data, octets.size);
+        reply->text_size = (uint16_t)(reply->text_size + octets.size);
+        return;
+    }
     for (uint32_t i = 0; i < octets.size && reply->text_size < SMTP_REPLY_TEXT_MAX; i++) {
         uint8_t octet = octets.data[i];
         if (octet == '\t')

@@ -6,6 +6,7 @@ Rows (medians of several rounds, everybody takes turns inside a round), over net
   line-rate.cut-through.1k, .10k, .100k   messages per second at the sink; 100 sessions in, up to 100 connections out, plain, PIPELINING
   line-rate.session.10k                   the same with one message for each connection in
   line-rate.cycles.*                      the shard's cycles for a message: its busy time, by its own account
+  line-rate.instructions.*                instructions for a message, by the number of shards, in a simulated world (with valgrind installed)
   line-rate.stage.NAME                    cycles for a 10 KB message by stage of the turn, in a build with -Dstages=true
 Peers: `splice`, a program on the same engine that passes the same octets on between connections and looks at nothing (bench/wire/splice.c);
 on loopback HAProxy in TCP mode as well, where it is installed. What the load itself can do is beside each row: source straight to sink, a core
@@ -166,6 +167,32 @@ def relay(plane, size, more):
             os.truncate(child.records_file, 0)
 
 
+# ---- instructions ----
+
+LINE = os.path.join(BUILD, 'bench/line/angarium-line')
+
+
+def instructions(shards, size):
+    """The shards' instructions for a message in the simulated world (bench/line), from the difference of two runs: nothing of the start is in it."""
+    totals = []
+    for messages in (1000, 2000):
+        output = lab.path('callgrind.%d' % messages)
+        subprocess.run([tool('valgrind'), '--tool=callgrind', '--toggle-collect=shard_turn', '--callgrind-out-file=' + output, LINE, str(shards),
+                        str(messages * shards), str(size), str(20 * shards)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True, timeout=600)
+        with open(output, encoding='utf-8', errors='replace') as file:
+            totals.append(next(int(line.split()[1]) for line in file if line.startswith(('summary:', 'totals:'))))
+    return (totals[1] - totals[0]) / 1000 / shards
+
+
+def instruction_rows():
+    for name, size in (('1k', 1024), ('10k', 10240)):
+        alone = instructions(1, size)
+        for shards in (1, 2, 4):
+            value = alone if shards == 1 else instructions(shards, size)
+            yield row('line-rate.instructions.%s.shards-%d' % (name, shards), value, 'instructions', 'of the shards for a message that goes straight through, '
+                      '20 sessions for each shard, engine included, no driver, no idle polls (callgrind); peer: one shard', 'one', alone)
+
+
 # ---- rows ----
 
 def rounds():
@@ -210,10 +237,18 @@ def rows():
                     yield row('line-rate.stage.' + name + suffix, statistics.median(each['stages'][name] for each in mine), 'cycles', 'for a message of 10 KB')
 
 
+def all_rows():
+    yield from rows()
+    try:
+        yield from instruction_rows()
+    except Skip as reason:
+        print('line-rate.instructions: %s' % reason, file=sys.stderr)
+
+
 def main():
     as_json = '--json' in sys.argv
     with wire.HugePages():
-        for each in rows():
+        for each in all_rows():
             if as_json:
                 print(json.dumps(each), flush=True)
             else:

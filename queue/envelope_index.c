@@ -97,7 +97,7 @@ static inline bool take_number(struct span *rest, uint64_t max, uint64_t *ret_va
 }
 
 static inline bool take_string(struct span *rest, uint32_t size_min, uint32_t size_max,
-                        struct span *ret_string)
+                               struct span *ret_string)
 {
     uint64_t size;
 

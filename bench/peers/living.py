@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """living: the queue fed by SMTP, beside Postfix, same disk, same run; and what dead sites cost the living ones.
 
-smtp.accept, smtp.deliver   2 KB messages to living sites only: accepted by the relay, arrived at the sink, a second
+smtp.accept, smtp.deliver   2 KB messages to living sites only: accepted by the relay, arrived at the sink, a second; and what of its core
+                            the relay's threads took meanwhile: that of the shard binds when it is near 1, the source if all together are not
 living                      the rate at the living sites while the queue holds as many messages for sites whose connections are never answered,
                             as a share of the rate without them. The dead mail goes in first, then the clock starts with the living mail.
 
@@ -24,7 +25,8 @@ from host import lab, can_connect, free_port, wait_until  # pylint: disable=wron
 
 SIZE = 2048
 ROUNDS = int(os.environ.get('ANGARIUM_BENCH_ROUNDS', '3'))
-COUNTS = {'angarium': int(os.environ.get('ANGARIUM_BENCH_LIVING', '30000')), 'postfix': int(os.environ.get('ANGARIUM_BENCH_LIVING', '30000')) // 10}
+COUNT = int(os.environ.get('ANGARIUM_BENCH_LIVING', '30000'))
+COUNTS = {'angarium': COUNT, 'postfix': max(COUNT // 60, 100)} # with dead sites Postfix takes a minute for 500
 LIVING, DEAD = 10, 100
 DEAD_PORT = 2598
 
@@ -75,7 +77,7 @@ routes:
     def stop():
         relay.kill()
         subprocess.run(['rm', '-rf', relay.spool], check=True)
-    return relay.port, stop
+    return relay.port, stop, relay.child.pid
 
 
 def start_postfix():
@@ -92,7 +94,23 @@ def start_postfix():
     def stop():
         postfix.stop()
         subprocess.run(['rm', '-rf', postfix.folder], check=True)
-    return port, stop
+    return port, stop, None
+
+
+def threads_seconds(pid):
+    """Processor seconds of each thread of a process, by name; threads of one name together."""
+    seconds = {}
+    for task in os.listdir('/proc/%d/task' % pid) if pid else ():
+        with open('/proc/%d/task/%s/stat' % (pid, task), encoding='ascii') as file:
+            name, fields = file.read().split('(', 1)[1].rsplit(')', 1)
+        seconds[name] = seconds.get(name, 0) + sum(int(x) for x in fields.split()[11:13]) / host.TICKS
+    return seconds
+
+
+def shares(before, after, elapsed):
+    """What each thread had of its core, the largest first."""
+    part = {name: (after[name] - before.get(name, 0)) / elapsed for name in after}
+    return ' '.join('%s %.2f' % (name, part[name]) for name in sorted(part, key=part.get, reverse=True) if part[name] >= 0.01)
 
 
 def send(port, count, domains):
@@ -103,7 +121,7 @@ def send(port, count, domains):
 
 def one_run(start, count, with_dead):
     """Accepted and delivered a second, of the living mail."""
-    port, stop = start()
+    port, stop, pid = start()
     try:
         if with_dead:
             send(port, count, [domain for domain, _ in dead_domains()])
@@ -112,17 +130,18 @@ def one_run(start, count, with_dead):
                                 stdout=subprocess.PIPE, encoding='utf-8')
         lab.children.append(sink)
         wait_until(lambda: can_connect('127.0.0.1', host.SINK_PORT), 5, 'the sink listens')
-        began = time.monotonic()
+        before, began = threads_seconds(pid), time.monotonic()
         accepted = send(port, count, living_domains())
+        busy = shares(before, threads_seconds(pid), time.monotonic() - began)
         sink.communicate(timeout=900)
         delivered = time.monotonic() - began
         lab.children.remove(sink)
-        return {'accept': count / accepted, 'deliver': count / delivered}
+        return {'accept': count / accepted, 'deliver': count / delivered, 'busy': busy}
     finally:
         stop()
 
 
-def main():
+def rows():
     starts = {'angarium': start_angarium, 'postfix': start_postfix}
     alone, beside = {name: [] for name in starts}, {name: [] for name in starts}
     holes = BlackHoles()
@@ -137,16 +156,20 @@ def main():
     share = {name: statistics.median(b['deliver'] / a['deliver'] for a, b in zip(alone[name], beside[name])) for name in starts}
     what = ('2 KB, %d sessions in, up to 100 connections to a site, durable, %d messages (Postfix %d), 1 relay core, load and sink on the other, '
             'median of %d' % (host.SESSIONS, COUNTS['angarium'], COUNTS['postfix'], ROUNDS))
-    rows = [('queue.smtp.accept.2k', 'accept', what), ('queue.smtp.deliver.2k', 'deliver', what)]
-    rows = [{'bench': bench, 'value': round(median['angarium'][key], 1), 'unit': 'msg/s', 'peer': 'postfix',
-             'peer_value': round(median['postfix'][key], 1), 'ratio': round(median['angarium'][key] / median['postfix'][key], 3),
-             'conditions': text} for bench, key, text in rows]
-    rows.append({'bench': 'queue.living', 'value': round(share['angarium'], 4), 'unit': 'share of the rate without dead sites', 'peer': 'postfix',
-                 'peer_value': round(share['postfix'], 4), 'ratio': round(share['angarium'] / share['postfix'], 3),
-                 'conditions': what + '; as many messages again for %d domains whose hosts never answer a SYN; rounds %s, Postfix %s' % (
-                     DEAD, ' '.join('%.0f of %.0f' % (b['deliver'], a['deliver']) for a, b in zip(alone['angarium'], beside['angarium'])),
-                     ' '.join('%.0f of %.0f' % (b['deliver'], a['deliver']) for a, b in zip(alone['postfix'], beside['postfix'])))})
-    for row in rows:
+    binds = '%s; processor seconds a second of the threads while the source sends: %s' % (what, ' / '.join(run['busy'] for run in alone['angarium']))
+    for bench, key, text in (('queue.smtp.accept.2k', 'accept', binds), ('queue.smtp.deliver.2k', 'deliver', what)):
+        yield {'bench': bench, 'value': round(median['angarium'][key], 1), 'unit': 'msg/s', 'peer': 'postfix',
+               'peer_value': round(median['postfix'][key], 1), 'ratio': round(median['angarium'][key] / median['postfix'][key], 3),
+               'conditions': text}
+    yield {'bench': 'queue.living', 'value': round(share['angarium'], 4), 'unit': 'share of the rate without dead sites', 'peer': 'postfix',
+           'peer_value': round(share['postfix'], 4), 'ratio': round(share['angarium'] / share['postfix'], 3),
+           'conditions': what + '; as many messages again for %d domains whose hosts never answer a SYN; rounds %s, Postfix %s' % (
+               DEAD, ' '.join('%.0f of %.0f' % (b['deliver'], a['deliver']) for a, b in zip(alone['angarium'], beside['angarium'])),
+               ' '.join('%.0f of %.0f' % (b['deliver'], a['deliver']) for a, b in zip(alone['postfix'], beside['postfix'])))}
+
+
+def main():
+    for row in rows():
         if '--json' in sys.argv:
             print(json.dumps(row), flush=True)
         else:

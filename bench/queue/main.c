@@ -3,8 +3,8 @@
  * bench_queue: the queue of one shard, without sockets, on a real directory.
  *
  *   bench_queue accept DIR OCTETS SECONDS WINDOW [io_uring|thread]
- *   bench_queue fill DIR OCTETS MESSAGES
- *   bench_queue start DIR OCTETS [kill]
+ *   bench_queue fill DIR OCTETS MESSAGES [SHARD]
+ *   bench_queue start DIR OCTETS [SHARDS [kill]]
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,17 +47,19 @@ int main(int count, char **arguments)
     }
     if (strcmp(verb, "fill") == 0 && count >= 5) {
         options.body_size = (uint32_t)number(arguments[3]);
+        options.shard = count > 5 ? (uint32_t)number(arguments[5]) : 0;
         measure_fill(&options, number(arguments[4]));
         return 0;
     }
-    if (strcmp(verb, "start") == 0) {
+    uint64_t shards = strcmp(verb, "start") == 0 && count > 4 ? number(arguments[4]) : 1;
+    if (strcmp(verb, "start") == 0 && shards > 0 && shards <= SHARD_COUNT_MAX) {
         options.body_size = (uint32_t)number(arguments[3]);
-        measure_start(&options, count > 4);
+        measure_start(&options, (uint32_t)shards, count > 5);
         return 0;
     }
     (void)fputs("usage: bench_queue accept DIR OCTETS SECONDS WINDOW [io_uring|thread]\n"
-                "       bench_queue fill DIR OCTETS MESSAGES\n"
-                "       bench_queue start DIR OCTETS [kill]\n",
+                "       bench_queue fill DIR OCTETS MESSAGES [SHARD]\n"
+                "       bench_queue start DIR OCTETS [SHARDS [kill]]\n",
                 stderr);
     return 2;
 }

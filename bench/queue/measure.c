@@ -8,27 +8,19 @@
  *   fill     messages that stay, each after one deferred attempt. At every tenth: processor time
  *            per message entered and per retry, resident octets per message. At the end: how long
  *            the shard works for `queue summary`.
- *   start    a process that finds them: when the first new message is durable (serving), and when
- *            all old ones are in the queue again (index). It may then be killed at work, for the
- *            next one to find.
  */
-#include <signal.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #include "bench/queue/queue_bench.h"
 
-#define FILL_WINDOW    200u
 #define STAGES         10u
 #define STAGE_RETRIES  5000u
-#define START_THREADS  2u
-#define DEATH_MESSAGES 20000u /* more than a segment holds */
 #define SUMMARY_GROUPS 64u
 #define STEP_RETRIES   50u /* about as many fall due between two looks */
 
 /* ---- accept ---- */
 
-static void keep_window(struct shard *shard, uint32_t window)
+void keep_window(struct shard *shard, uint32_t window)
 {
     while (shard->entered - shard->committed - shard->failed < window && shard_enter(shard))
         ;
@@ -71,7 +63,7 @@ void measure_accept(const struct shard_options *options, double seconds, uint32_
 
 /* ---- fill ---- */
 
-static double fill_stage(struct shard *shard, uint64_t target)
+double fill_stage(struct shard *shard, uint64_t target)
 {
     uint64_t from = shard->committed;
     double cpu = cpu_thread();
@@ -138,47 +130,5 @@ void measure_fill(const struct shard_options *options, uint64_t count)
     }
     printf("], \"summary_ms\": %.3f}\n", summary_seconds(shard) * 1e3);
     (void)fflush(stdout);
-    shard_free(shard);
-}
-
-/* ---- start ---- */
-
-/* Killed under way, with segments that are not sealed. */
-static void die_at_work(struct shard *shard)
-{
-    (void)fflush(stdout);
-    (void)fill_stage(shard, shard->committed + DEATH_MESSAGES);
-    keep_window(shard, FILL_WINDOW);
-    (void)kill(getpid(), SIGKILL);
-}
-
-void measure_start(const struct shard_options *options, bool is_killed)
-{
-    double start = seconds_now();
-    struct shard *shard = shard_new(options);
-    uint64_t memory = memory_resident();
-    keep_window(shard, 1);
-    while (shard->committed < 1)
-        shard_turn(shard);
-    double serving = seconds_now() - start;
-    struct disk *disk;
-    struct spool_recovery *recovery;
-    double cpu_before = cpu_process();
-    CHECK(disk_new(options->directory, DISK_KIND_THREAD, &disk) == ERR_OK);
-    struct spool_recovery_options recovery_options = {.threads = START_THREADS};
-    CHECK(spool_recovery_run(disk, &recovery_options, &recovery) == ERR_OK);
-    double scanned = seconds_now() - start, slice_max;
-    double cpu_scan = cpu_process(), cpu = cpu_thread();
-    uint64_t found = shard_adopt(shard, recovery, &slice_max);
-    double indexed = seconds_now() - start, cpu_adopt = cpu_thread() - cpu;
-    spool_recovery_free(recovery);
-    disk_free(disk);
-    printf("{\"serving_s\": %.4f, \"scan_s\": %.4f, \"index_s\": %.4f, \"slice_max_s\": %.6f, "
-           "\"cpu_scan_s\": %.4f, \"cpu_adopt_s\": %.4f, "
-           "\"messages\": %lu, \"octets\": %.1f}\n",
-           serving, scanned, indexed, slice_max, cpu_scan - cpu_before, cpu_adopt, found,
-           (double)(memory_resident() - memory) / (double)(found > 0 ? found : 1));
-    if (is_killed)
-        die_at_work(shard);
     shard_free(shard);
 }

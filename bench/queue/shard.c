@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -62,6 +63,13 @@ uint64_t memory_resident(void)
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+uint64_t memory_highest(void)
+{
+    struct rusage usage;
+    CHECK(getrusage(RUSAGE_SELF, &usage) == 0);
+    return (uint64_t)usage.ru_maxrss * 1024;
+}
+
 static struct tick_now real_now(void)
 {
     return tick_now_read(tick_source_system());
@@ -106,12 +114,27 @@ static void shard_fill_buffers(struct shard *shard)
     }
 }
 
+uint64_t epoch_next(const struct shard_options *options)
+{
+    struct disk *disk;
+    uint64_t epoch = 0;
+    enum err err = disk_new(options->directory, DISK_KIND_THREAD, &disk);
+    if (err != ERR_OK)
+        die(options->directory, err);
+    err = spool_epoch_next(disk, &epoch);
+    if (err != ERR_OK)
+        die("spool", err);
+    disk_free(disk);
+    return epoch;
+}
+
 struct shard *shard_new(const struct shard_options *options)
 {
     struct shard *shard = calloc(1, sizeof(*shard));
     CHECK(shard != NULL);
     shard->options = *options;
-    rng_init_seed(&shard->rng, 4711);
+    uint64_t epoch = options->epoch > 0 ? options->epoch : epoch_next(options);
+    rng_init_seed(&shard->rng, epoch * SHARD_COUNT_MAX + options->shard); /* salts and ids differ */
     shard->pool = buf_pool_new(&(struct buf_pool_options){.data_size = SHARD_BUFFER_SIZE,
                                                           .count_max = SHARD_BUFFER_COUNT + 4096});
     shard_fill_buffers(shard);
@@ -126,10 +149,10 @@ struct shard *shard_new(const struct shard_options *options)
         .commit_deadline = TICK_S(60),
         .lazy_time = TICK_S(1),
         .pool = shard->pool,
+        .shard = options->shard,
+        .epoch = epoch,
     };
-    err = spool_epoch_next(shard->disk, &spool.epoch);
-    if (err == ERR_OK)
-        err = spool_new(&spool, shard->disk, &shard->rng, real_now(), &shard->spool);
+    err = spool_new(&spool, shard->disk, &shard->rng, real_now(), &shard->spool);
     if (err != ERR_OK)
         die("spool", err);
     struct qmgr_options qmgr = {
@@ -351,10 +374,11 @@ static void on_recovered(void *context, const struct spool_recovered *message)
         die("insert", err);
 }
 
-uint64_t shard_adopt(struct shard *shard, struct spool_recovery *recovery, double *ret_slice_max)
+uint64_t shard_adopt(struct shard *shard, struct spool_recovery *recovery, uint32_t index,
+                     uint32_t count, double *ret_slice_max)
 {
-    struct spool_adoption *adoption = spool_adoption_new(recovery, shard->spool, 0, 1);
-    qmgr_expect(shard->qmgr, spool_recovery_messages(recovery));
+    struct spool_adoption *adoption = spool_adoption_new(recovery, shard->spool, index, count);
+    qmgr_expect(shard->qmgr, spool_recovery_messages(recovery) / count);
     double slice_max = 0, start = seconds_now();
     bool is_more = true;
     while (is_more) {

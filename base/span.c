@@ -34,6 +34,10 @@ bool span_has_control(struct span s)
         memcpy(&word, s.data + i, 8);
         found |= word_controls(word);
     }
+    if (i < s.size && s.size >= 8) { /* the rest is part of the last eight */
+        memcpy(&word, s.data + s.size - 8, 8);
+        return (found | word_controls(word)) != 0;
+    }
     for (; i < s.size; i++)
         found |= s.data[i] < 0x20 || s.data[i] == 0x7f;
     return found != 0;

@@ -37,11 +37,7 @@
 
 static uint32_t number_size(uint64_t value)
 {
-    uint32_t size = 1;
-
-    for (; value >= 0x80; value >>= 7)
-        size++;
-    return size;
+    return (70 - (uint32_t)__builtin_clzll(value | 1)) / 7;
 }
 
 static uint8_t *put_number(uint8_t *to, uint64_t value)
@@ -167,17 +163,17 @@ static bool recipient_add(struct envelope_index *index, const struct envelope_re
 
 bool envelope_index_of(const struct envelope *envelope, struct envelope_index *ret_index)
 {
-    *ret_index = (struct envelope_index){
-        .id = envelope->id,
-        .arrived = envelope->arrived,
-        .expires = envelope->expires,
-        .body_size = envelope->body_size,
-        .flags = envelope->flags,
-        .class = envelope->class,
-        .is_null_sender = envelope->sender.size == 0,
-        .source_pool = envelope->source_pool,
-        .sender_domain = sender_domain_of(envelope->sender),
-    };
+    /* Every accepted message comes here: of the arrays only what is used is written. */
+    memset(ret_index, 0, offsetof(struct envelope_index, deliveries));
+    ret_index->id = envelope->id;
+    ret_index->arrived = envelope->arrived;
+    ret_index->expires = envelope->expires;
+    ret_index->body_size = envelope->body_size;
+    ret_index->flags = envelope->flags;
+    ret_index->class = envelope->class;
+    ret_index->is_null_sender = envelope->sender.size == 0;
+    ret_index->source_pool = envelope->source_pool;
+    ret_index->sender_domain = sender_domain_of(envelope->sender);
     for (uint32_t i = 0; i < envelope->recipient_count; i++) {
         if (!recipient_add(ret_index, &envelope->recipients[i]))
             return false;
@@ -215,12 +211,9 @@ uint32_t envelope_index_encoded_size(const struct envelope_index *index)
     return size;
 }
 
-void envelope_index_encode(const struct envelope_index *index, uint8_t *ret_data)
+/* Returns the end. */
+static uint8_t *index_put(const struct envelope_index *index, uint8_t *to)
 {
-    uint32_t size = envelope_index_encoded_size(index);
-    uint8_t *to = ret_data;
-
-    CHECK(size <= ENVELOPE_INDEX_SIZE_MAX);
     *to++ = INDEX_FORMAT;
     *to++ = index->class;
     *to++ = (uint8_t)(index->notify | (index->is_notify_open ? INDEX_NOTIFY_OPEN : 0u) |
@@ -239,7 +232,15 @@ void envelope_index_encode(const struct envelope_index *index, uint8_t *ret_data
         to = put_number(to, index->runs[i].delivery);
         to = put_number(to, index->runs[i].count);
     }
-    CHECK(to == ret_data + size);
+    return to;
+}
+
+void envelope_index_encode(const struct envelope_index *index, uint8_t *ret_data)
+{
+    uint32_t size = envelope_index_encoded_size(index);
+
+    CHECK(size <= ENVELOPE_INDEX_SIZE_MAX);
+    CHECK(index_put(index, ret_data) == ret_data + size);
 }
 
 static bool head_decode(struct span *rest, struct envelope_index *index)
@@ -327,12 +328,11 @@ uint32_t envelope_index_make(struct span envelope, struct arena *arena,
                              uint8_t ret_data[ENVELOPE_INDEX_SIZE_MAX])
 {
     struct envelope decoded;
-    struct envelope_index index;
+    struct envelope_index index UNINITIALIZED;
 
     arena_reset(arena);
     if (envelope_decode(envelope, arena, &decoded) != ERR_OK ||
         !envelope_index_of(&decoded, &index))
         return 0;
-    envelope_index_encode(&index, ret_data);
-    return envelope_index_encoded_size(&index);
+    return (uint32_t)(index_put(&index, ret_data) - ret_data); /* it fits: it has one */
 }

@@ -24,6 +24,8 @@
 #define BUCKET_COUNT_MAX 4096u
 #define SAMPLES          16u /* looked at for each border between buckets */
 
+_Static_assert(BUCKET_COUNT_MAX <= UINT16_MAX, "a bucket's number fits a row");
+
 struct deal {
     struct spool_recovery *recovery;
     struct message_id *borders; /* the first ids of all buckets but the first */
@@ -101,6 +103,7 @@ static void segment_count_rows(void *context, uint32_t worker, uint32_t index)
     (void)worker;
     for (uint32_t i = 0; i < segment->row_count; i++) {
         bucket = bucket_of(deal, segment->rows[i].id, bucket);
+        segment->rows[i].bucket = (uint16_t)bucket;
         counts[bucket]++;
     }
 }
@@ -110,13 +113,10 @@ static void segment_deal_rows(void *context, uint32_t worker, uint32_t index)
     struct deal *deal = context;
     const struct recovery_segment *segment = &deal->recovery->segments[index];
     uint32_t *places = deal->counts + (size_t)index * deal->bucket_count;
-    uint32_t bucket = 0;
 
     (void)worker;
-    for (uint32_t i = 0; i < segment->row_count; i++) {
-        bucket = bucket_of(deal, segment->rows[i].id, bucket);
-        deal->recovery->rows[places[bucket]++] = &segment->rows[i];
-    }
+    for (uint32_t i = 0; i < segment->row_count; i++)
+        deal->recovery->rows[places[segment->rows[i].bucket]++] = &segment->rows[i];
 }
 
 /* From counts to places: bucket by bucket, in each segment by segment. */

@@ -142,7 +142,7 @@ static uint32_t item_extents_size(const struct spool_item *item)
 
 void spool_item_describe(struct spool *spool, struct spool_item *item, struct span envelope)
 {
-    uint8_t index[ENVELOPE_INDEX_SIZE_MAX];
+    uint8_t index[ENVELOPE_INDEX_SIZE_MAX] UNINITIALIZED;
     uint32_t extents_size = item_extents_size(item);
 
     CHECK(item->record.type == SPOOL_MESSAGE && item->detail == NULL);

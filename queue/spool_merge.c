@@ -42,30 +42,6 @@ struct merge {
     struct merge_worker workers[CREW_SIZE_MAX];
 };
 
-static int row_compare_key(const struct recovery_row *x, const struct recovery_row *y)
-{
-    if (x->epoch != y->epoch)
-        return x->epoch < y->epoch ? -1 : 1;
-    if (x->sequence != y->sequence)
-        return x->sequence < y->sequence ? -1 : 1;
-    return 0;
-}
-
-static int row_compare(const void *a, const void *b)
-{
-    const struct recovery_row *x = *(struct recovery_row *const *)a;
-    const struct recovery_row *y = *(struct recovery_row *const *)b;
-    int id = spool_recovery_compare_ids(x->id, y->id);
-    if (id != 0)
-        return id;
-    int key = row_compare_key(x, y);
-    if (key != 0)
-        return key;
-    if (x->copy != y->copy)
-        return x->copy < y->copy ? -1 : 1;
-    return x->segment < y->segment ? -1 : x->segment > y->segment;
-}
-
 /* ---- groups of segments ---- */
 
 uint32_t spool_recovery_root(const struct spool_recovery *recovery, uint32_t segment)
@@ -116,7 +92,7 @@ static void group_void(struct group *group)
             continue;
         for (uint32_t j = 0; j < group->count; j++) {
             if (group->rows[j]->type == SPOOL_VOID ||
-                row_compare_key(group->rows[i], group->rows[j]) != 0)
+                spool_recovery_compare_keys(group->rows[i], group->rows[j]) != 0)
                 continue;
             group->rows[j]->is_void = true;
             group_refer(group, group->rows[i]->segment, group->rows[j]->segment);
@@ -241,8 +217,8 @@ static void message_want_progress(const struct group *group, uint32_t message)
     for (uint32_t i = group->count; i-- > message + 1;) {
         struct recovery_row *row = group->rows[i];
         if (row->type != SPOOL_PROGRESS || row->is_void ||
-            row_compare_key(group->rows[message], row) >= 0 ||
-            (last != NULL && row_compare_key(last, row) == 0))
+            spool_recovery_compare_keys(group->rows[message], row) >= 0 ||
+            (last != NULL && spool_recovery_compare_keys(last, row) == 0))
             continue;
         if (row->detail == NULL && !row_read(group, row)) {
             group->worker->is_damaged[row->segment] = true;
@@ -308,7 +284,7 @@ static void group_merge(struct group *group, struct recovery_bucket *bucket)
         struct recovery_content content;
         if (row->type != SPOOL_MESSAGE || row->is_void)
             continue;
-        if (done != NULL && row_compare_key(row, done) < 0)
+        if (done != NULL && spool_recovery_compare_keys(row, done) < 0)
             return;
         if (message_load(group, row, &content)) {
             message_want_progress(group, i);
@@ -335,8 +311,7 @@ static void bucket_merge(void *context, uint32_t worker, uint32_t index)
     struct recovery_bucket *bucket = &merge->buckets[index];
     struct recovery_row **rows = merge->recovery->rows + bucket->start;
 
-    if (bucket->row_count > 0)
-        qsort(rows, bucket->row_count, sizeof(*rows), row_compare);
+    spool_recovery_sort(rows, bucket->row_count);
     for (uint32_t i = 0; i < bucket->row_count;) {
         struct group group = {.merge = merge,
                               .worker = &merge->workers[worker],

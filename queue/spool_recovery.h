@@ -5,9 +5,9 @@
 #include "queue/spool_internal.h"
 
 /* What the scan of a spool directory found, between spool_recovery.c (which segments), spool_scan.c
- * (what is in them), spool_deal.c (rows by ranges of ids), spool_merge.c (which messages live) and
- * spool_adopt.c (who gets them). Read only after the merge, but for the rows of a segment: they are
- * gone as soon as all were adopted that are wanted. */
+ * (what is in them), spool_deal.c (rows by ranges of ids), spool_sort.c (such a range in order),
+ * spool_merge.c (which messages live) and spool_adopt.c (who gets them). Read only after the merge,
+ * but for the rows of a segment: they are gone as soon as all were adopted that are wanted. */
 #define SPOOL_RECOVERY_SEGMENTS_MAX (SPOOL_SEGMENT_COUNT_MAX / 2)
 
 struct recovery_block {
@@ -42,7 +42,10 @@ struct recovery_row {
     uint32_t offset, payload_size;
     uint32_t detail_size;
     uint16_t segment;
-    uint16_t retry; /* of a PROGRESS that counts: as in struct spool_place */
+    union {
+        uint16_t bucket; /* while rows are dealt out */
+        uint16_t retry;  /* of a PROGRESS that counts: as in struct spool_place */
+    };
     uint8_t type;
     bool is_void : 1;
     bool is_whole : 1;  /* the detail is the payload */
@@ -109,6 +112,15 @@ uint64_t spool_recovery_find_record(const struct spool_recovery *recovery, uint3
 /** Fill `rows`, bucket by bucket, and return the buckets, on the heap. */
 struct recovery_bucket *spool_deal(struct spool_recovery *recovery, uint32_t *ret_count);
 int spool_recovery_compare_ids(struct message_id x, struct message_id y);
+
+/* spool_sort.c */
+
+/** By id, epoch, sequence, copy, segment. */
+void spool_recovery_sort(struct recovery_row **rows, uint32_t count);
+/** By epoch and sequence. */
+int spool_recovery_compare_keys(const struct recovery_row *x, const struct recovery_row *y);
+
+/* spool_recovery.c */
 
 /** The rows of a segment are done with. */
 void spool_recovery_forget_rows(struct recovery_segment *segment);

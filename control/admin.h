@@ -33,6 +33,8 @@ struct admin_options {
     void (*query)(void *context, uint32_t shard, struct shard_query *query);
     /* Read the configuration again. Text for people in either case. */
     bool (*reload)(void *context, char ret_text[ADMIN_ERROR_SIZE]);
+    /* End the process as SIGTERM does. */
+    void (*stop)(void *context);
     /* What is kept over restarts has changed; may be NULL. */
     void (*changed)(void *context);
 };

@@ -6,6 +6,7 @@
 
 #include "control/admin.h"
 #include "control/admin_capture.h"
+#include "control/admin_intake.h"
 #include "control/admin_trace.h"
 
 /*
@@ -74,6 +75,7 @@ struct admin {
     uint32_t ending_count;
     struct admin_capture capture;
     struct admin_trace trace;
+    struct admin_intake intake;
 };
 
 /* admin_client.c */

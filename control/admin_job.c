@@ -56,6 +56,15 @@ static void job_reload(struct admin *admin, struct admin_client *client)
     admin_client_answer(admin, client, answer);
 }
 
+/* As SIGTERM, which the relay hears of in the same way. */
+static void job_stop(struct admin *admin, struct admin_client *client)
+{
+    admin->options.stop(admin->options.context);
+    admin_client_answer(admin, client,
+                        json_pack("{sb,ss}", "ok", 1, "text",
+                                  "the relay stops: what is under way ends, what waits is kept"));
+}
+
 static bool job_prepare_capture(struct admin *admin, struct admin_client *client)
 {
     char why[DATAPLANE_CAPTURE_ERROR_SIZE] = "no capture runs";
@@ -142,6 +151,7 @@ static const struct gathering {
     {admin_site_order_owns, site_order_finish, admin_site_order_end},
     {admin_source_owns, source_finish, admin_source_end},
     {admin_pattern_owns, pattern_finish, admin_pattern_end},
+    {admin_intake_owns, admin_intake_finish, admin_intake_end},
     {admin_explain_owns, explain_finish, admin_explain_end},
     {admin_probe_owns, probe_finish, admin_probe_end},
 };
@@ -220,7 +230,8 @@ static bool job_prepare(struct admin *admin, struct admin_client *client)
         return true;
     if (strcmp(verb, "capture") == 0 || strcmp(verb, "capture stop") == 0)
         return job_prepare_capture(admin, client);
-    if (admin_plane_prepare(verb, &job->query)) {
+    if (admin_plane_prepare(verb, &job->query) ||
+        admin_intake_prepare(verb, client->parsed, &admin->intake, &job->query)) {
         if (job->query.found == NULL)
             return job_refuse(admin, client, "no memory");
     } else if (job_prepare_site(admin, client, &is_ready)) {
@@ -333,6 +344,11 @@ static void job_begin(struct admin *admin, struct admin_client *client)
 
     if (strcmp(job_verb(client), "reload") == 0) {
         job_reload(admin, client);
+        return;
+    }
+    if (strcmp(job_verb(client), "drain") == 0 &&
+        json_is_true(json_object_get(client->parsed, "stop"))) {
+        job_stop(admin, client);
         return;
     }
     if (strcmp(job_verb(client), "trace") == 0) {
@@ -506,6 +522,7 @@ static void job_finish(struct admin *admin, tick_us now)
     if (job->query.kind == SHARD_QUERY_STATUS) {
         if (admin->options.records != NULL)
             records = record_writer_get_stats(admin->options.records);
+        json_object_set_new(job->answer, "intake", admin_intake_status(&admin->intake));
         admin_status_finish(job->answer, admin->options.shard_count, now - admin->started,
                             admin->options.records == NULL ? NULL : &records);
     }
@@ -624,6 +641,8 @@ static bool job_add(struct admin *admin)
         return job_rows_add(admin);
     case SHARD_QUERY_QUEUE_CAT:
         return job_cat_add(admin);
+    case SHARD_QUERY_INTAKE:
+        return true; /* it adds up in the query */
     case SHARD_QUERY_TRACE:
         break; /* never a job's */
     }

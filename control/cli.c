@@ -99,6 +99,11 @@ static const struct cli_verb verbs[] = {
     {"capture", 0, 1, "[FILTER] --file PATH [--count N] [--seconds N]",
      "frames of the engine as pcap, in the language of tcpdump", cli_relay_verb,
      cli_verb_text_print},
+    {"drain end", 0, 0, "", "take mail again", cli_relay_verb, cli_verb_text_print},
+    {"drain", 0, 0, "[--seconds N] [--reason TEXT] [--stop]",
+     "take no mail from now on: listeners close, transactions under way have 60 s, or so many, to "
+     "end; what waits is delivered on, or with --stop the relay ends",
+     cli_drain_verb, cli_verb_text_print},
     {"reload", 0, 0, "", "read the configuration again", cli_relay_verb, cli_verb_text_print},
     {"check", 0, 1, "[FILE] | --reference", "check a configuration; print all options",
      cli_check_verb, NULL},
@@ -195,6 +200,8 @@ static bool arguments_read(struct cli *cli, int count, char **arguments,
             cli->is_only_new = true;
         else if (strcmp(arguments[i], "--terse") == 0)
             cli->is_terse = true;
+        else if (strcmp(arguments[i], "--stop") == 0)
+            cli->is_stop = true;
         else if (option_take(arguments, count, &i, "-s", &cli->socket_path) ||
                  option_take(arguments, count, &i, "--limit", &cli->limit) ||
                  option_take(arguments, count, &i, "--file", &cli->file) ||

@@ -16,7 +16,7 @@ enum cli_status { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
 struct cli {
     const char *socket_path;
-    bool is_json, is_reference, is_dry_run, is_keep, is_host, is_only_new, is_terse;
+    bool is_json, is_reference, is_dry_run, is_keep, is_host, is_only_new, is_terse, is_stop;
     const char *limit; /* NULL: not given, as the next three */
     const char *file, *count, *seconds, *by, *reason, *duration, *to;
     const char *part;                   /* of a message; NULL: all of it */
@@ -37,6 +37,7 @@ enum cli_status cli_relay_verb(const struct cli *cli, const struct cli_verb *ver
 enum cli_status cli_list_verb(const struct cli *cli, const struct cli_verb *verb);
 enum cli_status cli_cat_verb(const struct cli *cli, const struct cli_verb *verb);
 enum cli_status cli_trace_verb(const struct cli *cli, const struct cli_verb *verb);
+enum cli_status cli_drain_verb(const struct cli *cli, const struct cli_verb *verb);
 enum cli_status cli_order_verb(const struct cli *cli, const struct cli_verb *verb);
 enum cli_status cli_cancel_verb(const struct cli *cli, const struct cli_verb *verb);
 enum cli_status cli_site_verb(const struct cli *cli, const struct cli_verb *verb);

@@ -151,6 +151,12 @@ static const struct {
 
 static void warnings_print(const json_t *answer, FILE *out)
 {
+    const json_t *intake = json_object_get(answer, "intake");
+    char reason[CLI_SHOWN_SIZE];
+
+    if (json_is_true(json_object_get(intake, "is_closed")))
+        fprintf(out, "warning    no mail is taken: angarium drain. %s\n",
+                cli_shown(intake, "reason", reason));
     if (cli_number(answer, "spool", "is_failed") > 0)
         fprintf(out, "warning    the spool's disk has failed: new mail is answered 451\n");
     if (cli_number(answer, "spool", "damaged_ranges") > 0)

@@ -245,6 +245,16 @@ enum cli_status cli_order_verb(const struct cli *cli, const struct cli_verb *ver
     return request_run(cli, verb, request);
 }
 
+enum cli_status cli_drain_verb(const struct cli *cli, const struct cli_verb *verb)
+{
+    json_t *request = request_new(cli, verb);
+
+    if (cli->reason != NULL)
+        json_object_set_new(request, "reason", json_string(cli->reason));
+    json_object_set_new(request, "stop", json_boolean(cli->is_stop));
+    return request_run(cli, verb, request);
+}
+
 /* What ends an order of any kind, by its number. */
 enum cli_status cli_cancel_verb(const struct cli *cli, const struct cli_verb *verb)
 {

@@ -397,6 +397,12 @@ static void daemon_changed(void *context)
     keeper_hasten(daemon->keeper);
 }
 
+/* `angarium drain --stop`. */
+static void daemon_stop(void *context)
+{
+    daemon_drain(context);
+}
+
 static bool admin_open(struct daemon *daemon)
 {
     struct admin_options options = {
@@ -406,6 +412,7 @@ static bool admin_open(struct daemon *daemon)
         .context = daemon,
         .query = daemon_query,
         .reload = daemon_reload,
+        .stop = daemon_stop,
         .changed = daemon_changed,
     };
     enum err err = admin_new(&options, &daemon->admin);

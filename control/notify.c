@@ -70,16 +70,17 @@ static void round_begin(struct notify *notify, tick_us now)
 
 static void round_end(struct notify *notify)
 {
-    uint64_t open = 0, messages = 0;
+    uint64_t open = 0, messages = 0, closed = 0;
 
     for (uint32_t i = 0; i < notify->options.shard_count; i++) {
         open += notify->shards[i].query.status.server.open;
+        closed += notify->shards[i].query.status.server.closed;
         messages += notify->shards[i].query.status.queue.messages;
     }
     notify->state = NOTIFY_IDLE;
     feed(notify);
-    (void)sd_notifyf(0, "STATUS=%" PRIu64 " sessions open, %" PRIu64 " messages in the queue%s%s",
-                     open, messages,
+    (void)sd_notifyf(0, "STATUS=%" PRIu64 " sessions open, %" PRIu64 " messages in the queue%s%s%s",
+                     open, messages, closed > 0 ? "; no mail is taken: angarium drain" : "",
                      notify->is_adopting ? "; taking over mail of earlier runs" : "",
                      notify->has_reload_failed ? "; the last reload failed, see the log" : "");
 }

@@ -61,6 +61,8 @@ struct shard {
     struct ring_message adoption_reply;
 
     bool is_draining, is_stopped;
+    bool is_intake_closing; /* by an operator, and sessions are open; till then: */
+    tick_us intake_deadline;
     struct ring_message drain_reply;
     uint64_t turns, busy_us;
 };
@@ -157,6 +159,23 @@ uint32_t shard_verify(const struct shard *shard)
     return qmgr_verify(transfer_queue(shard->transfer));
 }
 
+/* An operator's: mail is taken no more, but what waits is delivered on. */
+static void shard_intake(struct shard *shard, struct shard_query *query)
+{
+    struct shard_intake *intake = query->found;
+
+    query->cursor = UINT64_MAX;
+    if (shard->is_draining)
+        return;
+    shard->is_intake_closing = intake->is_closed;
+    shard->intake_deadline = shard->now.tick + intake->time;
+    if (intake->is_closed)
+        (void)server_drain(shard->server, shard->now);
+    else
+        intake->failed += !server_resume(shard->server);
+    intake->open += server_get_stats(shard->server).open;
+}
+
 void shard_query_run(struct shard *shard, struct shard_query *query)
 {
     switch (query->kind) {
@@ -182,6 +201,9 @@ void shard_query_run(struct shard *shard, struct shard_query *query)
         break;
     case SHARD_QUERY_QUOTA:
         query->visit_quota(query, server_quota(shard->server), shard->now.tick);
+        break;
+    case SHARD_QUERY_INTAKE:
+        shard_intake(shard, query);
         break;
     case SHARD_QUERY_TRACE:
         trace_set(&shard->trace, query->trace->filters,
@@ -318,6 +340,13 @@ static void shard_adopt_run(struct shard *shard)
     shard_reply(shard, &shard->adoption_reply);
 }
 
+static void shard_intake_run(struct shard *shard)
+{
+    shard->is_intake_closing = !server_drain(shard->server, shard->now);
+    if (shard->is_intake_closing && shard->now.tick >= shard->intake_deadline)
+        server_dismiss(shard->server);
+}
+
 static void shard_drain_run(struct shard *shard)
 {
     bool is_server_done = server_drain(shard->server, shard->now);
@@ -363,7 +392,7 @@ static tick_us shard_deadline(const struct shard *shard)
     deadline = tick_earlier(deadline, server_deadline(shard->server));
     deadline = tick_earlier(deadline, dns_deadline(shard->dns));
     deadline = tick_earlier(deadline, flow_deadline(shard->options.plane));
-    if (shard->is_draining || shard->settings_reply_count > 0)
+    if (shard->is_draining || shard->is_intake_closing || shard->settings_reply_count > 0)
         deadline = tick_earlier(deadline, shard->now.tick + SHARD_HOUSEKEEPING_TIME);
     return deadline;
 }
@@ -403,6 +432,8 @@ tick_us shard_turn(struct shard *shard)
         shard_settings_let_go(shard);
     if (shard->waiting_count > 0)
         shard_waiting_run(shard);
+    if (shard->is_intake_closing)
+        shard_intake_run(shard);
     if (shard->is_draining)
         shard_drain_run(shard);
     if (trace_is_on(&shard->trace))

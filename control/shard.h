@@ -87,7 +87,14 @@ enum shard_query_kind {
     SHARD_QUERY_PLANE,     /* a function of the asker's looks at the network plane */
     SHARD_QUERY_TRANSFER,  /* ... at the transfer */
     SHARD_QUERY_QUOTA,     /* ... at the quotas of users */
+    SHARD_QUERY_INTAKE,    /* take no mail from now on, or take it again */
     SHARD_QUERY_TRACE,     /* show conversations to these viewers from now on */
+};
+
+struct shard_intake {
+    bool is_closed;
+    tick_us time;          /* that transactions under way have */
+    uint32_t open, failed; /* added to: sessions; shards that cannot listen again */
 };
 
 struct shard_trace_order {

@@ -245,6 +245,25 @@ bool server_drain(struct server *server, struct tick_now now)
     return LIST_EMPTY(&server->sessions);
 }
 
+void server_dismiss(struct server *server)
+{
+    struct server_session *session, *next;
+
+    for (session = LIST_FIRST(&server->sessions); session != NULL; session = next) {
+        next = LIST_NEXT(session, link);
+        if (session->smtpd.state == SMTPD_CLOSING)
+            continue;
+        smtpd_dismiss(&server->smtpd, &session->smtpd, SMTPD_REPLY_SHUTDOWN);
+        server_session_settle(server, session);
+    }
+}
+
+bool server_resume(struct server *server)
+{
+    server->is_draining = false;
+    return server_listeners_open(server);
+}
+
 bool server_uses_settings(const struct server *server, uint64_t serial)
 {
     const struct server_session *session;
@@ -319,6 +338,7 @@ struct server_stats server_get_stats(const struct server *server)
 {
     struct server_stats stats = server->stats;
 
+    stats.closed = server->is_draining;
     stats.messages_accepted = server->smtpd.messages_accepted;
     stats.messages_rejected = server->smtpd.messages_rejected;
     stats.pools_unknown = server->smtpd.pools_unknown;

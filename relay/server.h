@@ -65,6 +65,11 @@ void server_advance(struct server *server, struct tick_now now);
 tick_us server_deadline(const struct server *server);
 /** Stop accepting; sessions outside a transaction get 421 and end. True when none is left. */
 bool server_drain(struct server *server, struct tick_now now);
+/** The time for that is over: sessions in the middle of a transaction get 421, too. What was
+ * committed, or is about to be, is answered first. */
+void server_dismiss(struct server *server);
+/** Take mail again. False: some listener could not be opened, the log says which. */
+bool server_resume(struct server *server) MUST_CHECK;
 
 struct server_stats {
     uint64_t sessions, refused, messages_accepted, messages_rejected, pools_unknown,
@@ -72,6 +77,7 @@ struct server_stats {
         reliefs;
     uint64_t sign_waits; /* messages that waited for their signatures until the next turn */
     uint32_t open;
+    uint32_t closed; /* 1: no mail is taken */
     struct smtpd_dkim_stats dkim;
     struct smtpd_auth_stats auth;
     struct brake_stats brakes;

@@ -137,6 +137,8 @@ void server_trace_body(struct server *server, const struct server_session *sessi
 /* server_listener.c */
 void server_listeners_make(struct server *server, const struct settings *settings);
 void server_listeners_close(struct server *server);
+/** Those that are closed. False: not all, the log says which. */
+bool server_listeners_open(struct server *server) MUST_CHECK;
 void server_listener_on_flow(struct server *server, uint32_t index, struct tick_now now);
 
 #endif

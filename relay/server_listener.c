@@ -149,12 +149,23 @@ enum err server_listen(struct server *server, uint32_t *ret_index)
     return ERR_OK;
 }
 
+static bool listener_open_told(struct server *server, uint32_t index)
+{
+    char text[FLOW_ADDRESS_TEXT_MAX];
+    enum err err = listener_open(server, index);
+
+    if (err != ERR_OK)
+        log_line(LOG_ERROR, "listener=%s event=listen_failed error=%s",
+                 flow_address_format(&server->listeners[index].settings->address, text),
+                 err_name(err));
+    return err == ERR_OK;
+}
+
 /* Keep the socket of a listener that is in the new settings as well. */
 static void listener_inherit(struct server *server, struct server_listener *old, uint32_t old_count,
                              uint32_t index)
 {
     struct server_listener *listener = &server->listeners[index];
-    char text[FLOW_ADDRESS_TEXT_MAX];
 
     for (uint32_t i = 0; i < old_count; i++) {
         if (flow_address_is_equal(&old[i].settings->address, &listener->settings->address) &&
@@ -165,10 +176,18 @@ static void listener_inherit(struct server *server, struct server_listener *old,
             return;
         }
     }
-    enum err err = listener_open(server, index);
-    if (err != ERR_OK)
-        log_line(LOG_ERROR, "listener=%s event=listen_failed error=%s",
-                 flow_address_format(&listener->settings->address, text), err_name(err));
+    (void)listener_open_told(server, index);
+}
+
+bool server_listeners_open(struct server *server)
+{
+    bool is_ok = true;
+
+    for (uint32_t i = 0; i < server->listener_count; i++) {
+        if (flow_is_none(server->listeners[i].flow))
+            is_ok = listener_open_told(server, i) && is_ok;
+    }
+    return is_ok;
 }
 
 void server_set_settings(struct server *server, const struct settings *settings,

@@ -53,6 +53,7 @@ function tilesShow(status) {
 /* ---- what is wrong ---- */
 
 const warnings = [
+  ['warn', s => number(s, 'server.closed'), () => 'No mail is taken: angarium drain.'],
   [
     'bad',
     s => number(s, 'spool.is_failed'),

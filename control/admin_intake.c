@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Stop taking mail, and take it again. Each shard closes its listeners, tells sessions outside a
+ * transaction 421, and lets the others end their transaction, for a time; what waits is delivered
+ * on. A restart takes mail again.
+ */
+#include "control/admin_intake.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SECONDS_DEFAULT 60
+#define SECONDS_MAX     86400
+
+bool admin_intake_prepare(const char *verb, const json_t *request, struct admin_intake *intake,
+                          struct shard_query *query)
+{
+    const struct tick_source *clock = tick_source_system();
+    const char *reason = json_string_value(json_object_get(request, "reason"));
+    json_int_t seconds = json_integer_value(json_object_get(request, "seconds"));
+    bool is_end = strcmp(verb, "drain end") == 0;
+
+    if (!is_end && strcmp(verb, "drain") != 0)
+        return false;
+    struct shard_intake *found = calloc(1, sizeof(*found));
+    query->kind = SHARD_QUERY_INTAKE;
+    query->found = found;
+    if (found == NULL)
+        return true;
+    if (seconds <= 0)
+        seconds = SECONDS_DEFAULT;
+    found->is_closed = !is_end;
+    found->time = TICK_S(seconds < SECONDS_MAX ? seconds : SECONDS_MAX);
+    *intake = (struct admin_intake){.is_closed = !is_end, .since = clock->wall(clock->context)};
+    if (reason != NULL && !is_end)
+        (void)snprintf(intake->reason, sizeof(intake->reason), "%s", reason);
+    return true;
+}
+
+bool admin_intake_owns(const struct shard_query *query)
+{
+    return query->kind == SHARD_QUERY_INTAKE;
+}
+
+const char *admin_intake_finish(json_t *answer, const struct shard_query *query)
+{
+    const struct shard_intake *found = query->found;
+    char text[160];
+
+    if (found->failed > 0)
+        return "some listeners could not be opened again: see the log";
+    if (found->is_closed)
+        (void)snprintf(text, sizeof(text),
+                       "no new mail is taken; %u sessions are open, and have %llu s to end",
+                       found->open, (unsigned long long)(found->time / TICK_S(1)));
+    else
+        (void)snprintf(text, sizeof(text), "mail is taken again");
+    json_object_set_new(answer, "text", json_string(text));
+    json_object_set_new(answer, "sessions", json_integer(found->open));
+    return NULL;
+}
+
+void admin_intake_end(struct shard_query *query)
+{
+    free(query->found);
+    query->found = NULL;
+}
+
+json_t *admin_intake_status(const struct admin_intake *intake)
+{
+    json_t *json = json_object();
+    json_t *reason = json_string(intake->reason);
+
+    json_object_set_new(json, "is_closed", json_boolean(intake->is_closed));
+    if (!intake->is_closed) {
+        json_decref(reason);
+        return json;
+    }
+    json_object_set_new(json, "since_us", json_integer(intake->since));
+    json_object_set_new(json, "reason", reason != NULL ? reason : json_string(""));
+    return json;
+}

@@ -7,6 +7,7 @@ disk is well again nothing acknowledged is lost and nothing refused is delivered
 
 The disk is a small ext4 on a loop device, so this needs root. How it fails:
   full        it has less room than the spool may take; a sink that defers everything lets the spool grow
+  ballast     the same, filled up by somebody else; the relay is killed, starts there, and then the room comes back
   read-only   the file system finds an error of its own (trigger_fs_error in sysfs) and makes itself read-only
   dead        EXT4_IOC_SHUTDOWN: every read, write and sync is EIO
   bad syncs   the loop device's file is sparse on a file system that is full: writes go well, and the sync after them is an error. It is
@@ -163,6 +164,28 @@ def full():
         taken, arrived = trial.answers()['250'], trial.arrived()
         wait_until(lambda: trial.arrived() > arrived + 200, 20, 'what waits goes out')
         wait_until(lambda: trial.answers()['250'] > taken + 200, 30, 'mail is taken again')
+        return trial.end()
+    finally:
+        trial.relay.kill()
+        disk.close()
+
+
+@lab.check('a full disk, then SIGKILL: the start delivers what waits, and takes mail soon after there is room')
+def full_then_killed():
+    disk = Disk('killed-spool', '64M')
+    trial = Trial('killed', disk, 4)
+    ballast = os.path.join(disk.path, 'ballast')
+    try:
+        wait_until(lambda: trial.answers()['250'] > 500, 20, 'mail flows')
+        subprocess.run(['dd', 'if=/dev/zero', 'of=' + ballast, 'bs=64k', 'conv=fsync'], check=False, stderr=subprocess.DEVNULL)
+        wait_until(lambda: trial.code() == 452, 20, 'senders hear 452')
+        arrived = trial.arrived()
+        trial.relay.kill()
+        trial.relay.start()
+        wait_until(trial.relay.is_recovered, 20, 'the start has found its mail')
+        wait_until(lambda: trial.arrived() > arrived + 50, 20, 'what waits goes out')
+        os.remove(ballast)
+        wait_until(lambda: trial.code() == 250, 10, 'mail is taken again')
         return trial.end()
     finally:
         trial.relay.kill()

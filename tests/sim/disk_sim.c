@@ -88,7 +88,7 @@ static struct disk_file *sim_handle_new(struct sim_file *file)
 
 static struct sim_file *sim_create(struct disk_sim *sim, const char *name)
 {
-    struct sim_file *file = sim_file_new(name);
+    struct sim_file *file = disk_sim_file_new(sim, name);
     sim->changes++;
     struct sim_file **end = &sim->files;
     while (*end != NULL)

@@ -19,6 +19,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+void sim_file_touch(struct sim_file *file)
+{
+    static uint64_t version;
+    file->version = ++version;
+}
+
 static void sim_file_grow(struct sim_file *file, uint64_t size)
 {
     if (size <= file->room)
@@ -44,6 +50,7 @@ struct sim_file *sim_file_new(const char *name)
     CHECK(file != NULL);
     memcpy(file->name, name, strlen(name) + 1);
     file->is_named = true;
+    sim_file_touch(file);
     return file;
 }
 
@@ -73,14 +80,22 @@ static void *octets_copy(const void *octets, uint64_t size)
     return copy;
 }
 
-struct sim_file *sim_file_copy(const struct sim_file *file)
+void sim_file_copy(struct sim_file *copy, const struct sim_file *file)
 {
-    struct sim_file *copy = octets_copy(file, sizeof(*file));
-    copy->next = NULL;
+    sim_file_forget_writes(copy);
+    sim_file_grow(copy, file->room);
+    struct sim_file old = *copy;
+    *copy = *file;
+    copy->next = old.next;
+    copy->cached = old.cached;
+    copy->stable = old.stable;
+    copy->room = old.room;
     copy->lock_holder = NULL;
-    if (file->room > 0) {
-        copy->cached = octets_copy(file->cached, file->room);
-        copy->stable = octets_copy(file->stable, file->room);
+    if (old.version != file->version && file->room > 0) {
+        memcpy(copy->cached, file->cached, file->room);
+        memcpy(copy->stable, file->stable, file->room);
+        memset(copy->cached + file->room, 0, copy->room - file->room);
+        memset(copy->stable + file->room, 0, copy->room - file->room);
     }
     struct sim_write **end = &copy->writes;
     for (const struct sim_write *write = file->writes; write != NULL; write = write->next) {
@@ -89,12 +104,22 @@ struct sim_file *sim_file_copy(const struct sim_file *file)
         end = &(*end)->next;
     }
     *end = NULL;
-    return copy;
+}
+
+void sim_file_renew(struct sim_file *file, const char *name)
+{
+    sim_file_empty(file);
+    CHECK(strlen(name) < DISK_NAME_SIZE_MAX);
+    memcpy(file->name, name, strlen(name) + 1);
+    file->lock_holder = NULL;
+    file->is_named = true;
+    file->is_named_stable = file->is_half_made = false;
 }
 
 void sim_file_empty(struct sim_file *file)
 {
     sim_file_forget_writes(file);
+    sim_file_touch(file);
     if (file->room > 0) {
         memset(file->cached, 0, file->room);
         memset(file->stable, 0, file->room);
@@ -105,6 +130,7 @@ void sim_file_empty(struct sim_file *file)
 void sim_file_allocate(struct sim_file *file, uint64_t size)
 {
     sim_file_grow(file, size);
+    sim_file_touch(file);
     if (file->size < size)
         file->size = size;
     if (file->stable_size < size)
@@ -117,6 +143,7 @@ void sim_file_write(struct sim_file *file, uint64_t offset, const uint8_t *data,
     if (size == 0)
         return;
     sim_file_grow(file, offset + size);
+    sim_file_touch(file);
     memcpy(file->cached + offset, data, size);
     if (file->size < offset + size)
         file->size = offset + size;
@@ -142,6 +169,7 @@ void sim_file_sync(struct sim_file *file, uint64_t stamp, bool is_lost)
             link = &write->next;
             continue;
         }
+        sim_file_touch(file);
         memcpy(file->stable + write->offset, write->data, write->size);
         if (file->stable_size < write->offset + write->size)
             file->stable_size = write->offset + write->size;
@@ -176,11 +204,13 @@ void sim_file_each_sector(struct sim_file *file, sim_keep *keeps_none, void *con
 
 void sim_file_lose(struct sim_file *file, sim_keep *is_kept, void *context)
 {
-    for (const struct sim_write *write = file->writes; write != NULL; write = write->next)
-        sim_file_survive(file, write, is_kept, context);
-    sim_file_forget_writes(file);
-    if (file->room > 0)
+    if (file->writes != NULL) {
+        for (const struct sim_write *write = file->writes; write != NULL; write = write->next)
+            sim_file_survive(file, write, is_kept, context);
+        sim_file_forget_writes(file);
+        sim_file_touch(file);
         memcpy(file->cached, file->stable, file->room);
+    }
     file->size = file->stable_size;
     file->lock_holder = NULL;
 }

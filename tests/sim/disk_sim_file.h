@@ -25,6 +25,7 @@ struct sim_file {
     char name[DISK_NAME_SIZE_MAX];
     uint8_t *cached, *stable; /* both `room` octets */
     uint64_t size, stable_size, room;
+    uint64_t version; /* the same in two files: so are their octets */
     struct sim_write *writes;
     const void *lock_holder; /* the handle that holds the lock */
     bool is_named,
@@ -34,8 +35,12 @@ struct sim_file {
 
 struct sim_file *sim_file_new(const char *name);
 void sim_file_free(struct sim_file *file);
-/** The same file once more, with its unsynced writes. */
-struct sim_file *sim_file_copy(const struct sim_file *file);
+/** `copy`, whatever it was, becomes the same once more, with its unsynced writes. */
+void sim_file_copy(struct sim_file *copy, const struct sim_file *file);
+/** `file`, whatever it was, becomes a new one. */
+void sim_file_renew(struct sim_file *file, const char *name);
+/** Its octets were changed from outside. */
+void sim_file_touch(struct sim_file *file);
 /** Zeros up to `size`, as fallocate and fsync leave them. */
 void sim_file_allocate(struct sim_file *file, uint64_t size);
 void sim_file_write(struct sim_file *file, uint64_t offset, const uint8_t *data, uint32_t size,

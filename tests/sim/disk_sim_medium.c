@@ -23,15 +23,46 @@ struct disk_sim *disk_sim_new(const struct disk_sim_options *options)
     return sim;
 }
 
+static void sim_files_free(struct sim_file *files)
+{
+    while (files != NULL) {
+        struct sim_file *file = files;
+        files = file->next;
+        sim_file_free(file);
+    }
+}
+
 void disk_sim_free(struct disk_sim *sim)
 {
     CHECK(sim->disks == NULL);
-    while (sim->files != NULL) {
-        struct sim_file *file = sim->files;
-        sim->files = file->next;
-        sim_file_free(file);
-    }
+    sim_files_free(sim->files);
+    sim_files_free(sim->spares);
     free(sim);
+}
+
+/* One with the octets of this version, or any, or NULL. */
+static struct sim_file *sim_spare_take(struct disk_sim *sim, uint64_t version)
+{
+    struct sim_file **link = &sim->spares;
+    while (*link != NULL && (*link)->version != version)
+        link = &(*link)->next;
+    if (*link == NULL)
+        link = &sim->spares;
+    struct sim_file *file = *link;
+    if (file != NULL) {
+        *link = file->next;
+        file->next = NULL;
+    }
+    return file;
+}
+
+struct sim_file *disk_sim_file_new(struct disk_sim *sim, const char *name)
+{
+    struct sim_file *file = sim_spare_take(sim, 0);
+    if (file == NULL)
+        return sim_file_new(name);
+    sim_file_renew(file, name);
+    return file;
 }
 
 tick_us disk_sim_deadline(const struct disk_sim *sim)
@@ -55,7 +86,7 @@ static struct sim_file *sim_named(struct disk_sim *sim, const char *name)
         if ((*end)->is_named && strcmp((*end)->name, name) == 0)
             return NULL;
     }
-    *end = sim_file_new(name);
+    *end = disk_sim_file_new(sim, name);
     return *end;
 }
 
@@ -187,14 +218,17 @@ static struct sim_file *sim_same(struct disk_sim *copy, const struct disk_sim *s
 void disk_sim_copy(struct disk_sim *copy, const struct disk_sim *sim)
 {
     CHECK(copy->disks == NULL);
-    while (copy->files != NULL) {
-        struct sim_file *file = copy->files;
-        copy->files = file->next;
-        sim_file_free(file);
-    }
-    struct sim_file **end = &copy->files;
+    struct sim_file **end = &copy->spares;
+    while (*end != NULL)
+        end = &(*end)->next;
+    *end = copy->files;
+    copy->files = NULL;
+    end = &copy->files;
     for (const struct sim_file *file = sim->files; file != NULL; file = file->next) {
-        *end = sim_file_copy(file);
+        *end = sim_spare_take(copy, file->version);
+        if (*end == NULL)
+            *end = sim_file_new(file->name);
+        sim_file_copy(*end, file);
         end = &(*end)->next;
     }
     copy->rng = sim->rng;
@@ -279,6 +313,7 @@ enum err disk_sim_flip(struct disk_sim *sim, const char *name, uint64_t offset, 
     struct sim_file *file = disk_sim_find(sim, name);
     if (file == NULL || offset >= file->size)
         return ERR_NOT_FOUND;
+    sim_file_touch(file);
     file->cached[offset] = (uint8_t)(file->cached[offset] ^ 1u << bit);
     file->stable[offset] = (uint8_t)(file->stable[offset] ^ 1u << bit);
     return ERR_OK;

@@ -17,6 +17,7 @@ struct disk_sim {
     struct disk_sim_options options;
     struct rng rng;
     struct sim_file *files;
+    struct sim_file *spares; /* of copies before: their memory is used again */
     struct sim_disk *disks;
     struct sim_fault faults[DISK_SIM_CALL_COUNT];
     uint64_t calls, stop_at, fail_call;
@@ -61,6 +62,8 @@ struct sim_disk {
     uint32_t outstanding;
 };
 
+/** A file with this name and nothing in it. */
+struct sim_file *disk_sim_file_new(struct disk_sim *sim, const char *name);
 struct sim_file *disk_sim_find(struct disk_sim *sim, const char *name);
 uint64_t disk_sim_octets_used(const struct disk_sim *sim);
 

@@ -33,6 +33,7 @@
  */
 #define END_GRACE        TICK_S(4)
 #define ATTEMPT_REST     TICK_S(420) /* the slowest receiver, and what is on its way */
+#define LETTERS_OF_DRAW  12u         /* 39^12 < 2^64 */
 #define LEDGER_FIELD     "X-Ledger: "
 #define VIOLATION_PRINTS 20u
 
@@ -40,7 +41,11 @@
 
 void sim_text_add(struct sim_text *text, const void *octets, uint32_t size)
 {
-    if (text->size + size + 1 > text->capacity) {
+    if (text->dropped > 0 && text->dropped + text->size + size + 1 > text->capacity) {
+        text->data = memmove(text->data - text->dropped, text->data, text->size + 1);
+        text->dropped = 0;
+    }
+    if (text->dropped + text->size + size + 1 > text->capacity) {
         text->capacity = (text->size + size + 1) * 2;
         text->data = realloc(text->data, text->capacity);
         CHECK(text->data != NULL);
@@ -68,13 +73,15 @@ void sim_text_drop(struct sim_text *text, uint32_t size)
     CHECK(size <= text->size);
     if (size == 0)
         return;
-    memmove(text->data, text->data + size, text->size - size + 1);
+    text->data += size;
+    text->dropped += size;
     text->size -= size;
 }
 
 void sim_text_fini(struct sim_text *text)
 {
-    free(text->data);
+    if (text->data != NULL)
+        free(text->data - text->dropped);
     *text = (struct sim_text){0};
 }
 
@@ -146,6 +153,7 @@ void ledger_content(const struct ledger *ledger, const struct ledger_message *me
 {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyz .,0123456789";
     struct rng rng;
+    uint64_t draw = 0; /* worth some letters more */
     char line[80];
 
     rng_init_seed(&rng, ledger->seed * 1000003u + message->number);
@@ -157,8 +165,11 @@ void ledger_content(const struct ledger *ledger, const struct ledger_message *me
     uint32_t end = ret_content->size + message->size;
     while (ret_content->size < end) {
         uint32_t size = rng_below(&rng, sizeof(line) - 2);
-        for (uint32_t i = 0; i < size; i++)
-            line[i] = letters[rng_below(&rng, sizeof(letters) - 1)];
+        for (uint32_t i = 0; i < size; i++, draw /= sizeof(letters) - 1) {
+            if (i % LETTERS_OF_DRAW == 0)
+                draw = rng_u64(&rng);
+            line[i] = letters[draw % (sizeof(letters) - 1)];
+        }
         if (size > 0 && rng_below(&rng, 8) == 0)
             line[0] = '.';
         line[size] = '\r';

@@ -10,6 +10,7 @@
  *      --delivery WORD              likewise: auto, cut-through, spool
  *      --false-sync                 planted bug: the disk acknowledges syncs and keeps nothing
  *      --tight-spool                a spool of eight small segments: often full
+ *      --slow-disk                  every call of the disk takes up to SLOW_DISK
  *      --wire                       every party's network is the engine, over a simulated link
  *      --limits                     two shards, much mail for few sites, limits that every server
  *                                   counts: LIMIT_CONNECTIONS at a time, LIMIT_MAILS a minute
@@ -60,6 +61,7 @@
 #define SEGMENT_UNIT      (128u << 10)
 #define LIMIT_CONNECTIONS 3u
 #define LIMIT_MAILS       100u
+#define SLOW_DISK         TICK_S(5)
 #define SUSPEND_COUNT     20u
 #define BOUNCE_CRASHES    8u
 #define PARTY_COUNT       3u /* besides the shards: resolver, senders, receivers */
@@ -68,7 +70,8 @@ struct sim_options {
     uint64_t seed;
     const char *delivery; /* NULL: as the seed says */
     uint32_t shard_count; /* 0: as the seed says */
-    bool has_false_sync, has_tight_spool, has_wire, has_limits, has_loose_limits, is_traced;
+    bool has_false_sync, has_tight_spool, has_slow_disk, has_wire, has_limits, has_loose_limits,
+        is_traced;
     bool has_suspends, has_holds, has_bounces, is_deaf, is_watched;
     bool has_sources, has_stray_source;
     bool has_lists, has_misread_lists;
@@ -141,13 +144,14 @@ static void world_network(struct sim *sim)
 static void world_disk(struct sim *sim)
 {
     tick_us latency_min = 10 + draw(sim, 300);
+    tick_us spread = draw(sim, 20000);
 
-    sim->disk =
-        disk_sim_new(&(struct disk_sim_options){.clock = net_sim_clock(sim->net),
-                                                .size = 512u << 20,
-                                                .latency_min = latency_min,
-                                                .latency_max = latency_min + draw(sim, 20000),
-                                                .seed = rng_u64(&sim->rng)});
+    sim->disk = disk_sim_new(&(struct disk_sim_options){
+        .clock = net_sim_clock(sim->net),
+        .size = 512u << 20,
+        .latency_min = latency_min,
+        .latency_max = sim->options.has_slow_disk ? SLOW_DISK : latency_min + spread,
+        .seed = rng_u64(&sim->rng)});
     disk_sim_plant_false_sync(sim->disk, sim->options.has_false_sync);
 }
 
@@ -403,7 +407,9 @@ static void sim_init(struct sim *sim, const struct sim_options *options)
         receivers_expect_sources(sim->receivers);
     if (sim->options.has_lists)
         receivers_keep_lists(sim->receivers, sim->options.has_misread_lists);
-    sim->ledger.lazy_time = sim->config->spool.lazy_time;
+    /* A DONE may have to wait for a segment to be made, which is many calls. */
+    sim->ledger.lazy_time =
+        sim->config->spool.lazy_time + (sim->options.has_slow_disk ? 12 * SLOW_DISK : 0);
     sim->ledger.commit_deadline = sim->config->spool.commit_deadline;
     sim->crashes_left = sim->options.has_limits ? 0 : draw(sim, 4);
     sim->crash_at = net_sim_now(sim->net) + draw(sim, (uint32_t)CRASH_SPREAD);
@@ -733,6 +739,8 @@ static bool flag_take(const char *argument, struct sim_options *options, bool *m
         options->has_false_sync = true;
     else if (strcmp(argument, "--tight-spool") == 0)
         options->has_tight_spool = true;
+    else if (strcmp(argument, "--slow-disk") == 0)
+        options->has_slow_disk = true;
     else if (strcmp(argument, "--wire") == 0)
         options->has_wire = true;
     else if (strcmp(argument, "--limits") == 0)

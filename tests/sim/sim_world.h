@@ -18,6 +18,7 @@
 struct sim_text { /* grows on the heap; NUL-terminated */
     char *data;
     uint32_t size, capacity;
+    uint32_t dropped; /* octets before `data`: still there, so that dropping costs nothing */
 };
 void sim_text_add(struct sim_text *text, const void *octets, uint32_t size);
 __attribute__((format(printf, 2, 3))) void sim_text_format(struct sim_text *text,

@@ -387,6 +387,8 @@ static void way_print(const char *reason, FILE *out)
 {
     if (strcmp(reason, way_name(WAY_READY)) == 0)
         fprintf(out, "           not stored: its client waits for the next hop's reply\n");
+    else if (strcmp(reason, way_name(WAY_STREAM)) == 0)
+        fprintf(out, "           not stored: it goes on while it comes\n");
     else if (*reason != '\0')
         fprintf(out, "           stored: %s (docs/cut-through.md)\n", reason);
 }

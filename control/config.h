@@ -29,7 +29,7 @@
 #define CONFIG_RESOLV_CONF    "/etc/resolv.conf"
 
 /* What is wrong, for people: lines of "file:line: key: reason". */
-#define CONFIG_OPTIONS_MAX 256u /* rows of option.def, at most */
+#define CONFIG_OPTIONS_MAX 320u /* rows of option.def, at most */
 
 /* Who asks which value each option has: told in the order of the file, defaults behind what a
  * section gives. */

@@ -290,12 +290,12 @@ static void put_class(struct cursor *cursor, const struct record *record)
 /* Which way the message went, and why. */
 static void put_way(struct cursor *cursor, const struct record *record)
 {
-    const char *reason = way_name((enum way)record->way);
+    const char *kind = way_kind((enum way)record->way);
+    const char *reason = way_reason((enum way)record->way);
 
     if (record->way == WAY_UNKNOWN)
         return;
-    put_name(cursor, "way");
-    put_text(cursor, record->way == WAY_READY ? "\"cut-through\"" : "\"spool\"");
+    put_string_field(cursor, "way", kind, (uint32_t)strlen(kind) + 1);
     put_string_field(cursor, "way_reason", reason, (uint32_t)strlen(reason) + 1);
 }
 

@@ -45,21 +45,24 @@
  *      envelope_progress_is_valid(). The encoder CHECKs it, the decoder answers ERR_DISK_CORRUPT.
  *   2. What decodes, encodes to the same octets. Every field has one spelling.
  *   3. The offsets of BASIC and of a recipient's state never change during the life of an encoded
- *      copy: envelope_patch_state() and envelope_patch_flags() write in place.
+ *      copy: envelope_patch_state(), envelope_patch_flags() and envelope_patch_sizes() write in
+ *      place.
  *
  * Not here: checksums (the spool's), whether an index exists in a message (qmgr_recover.c).
  */
 #include "queue/envelope.h"
 
-#define TLV_HEADER_SIZE         5u
-#define BASIC_SIZE              49u
-#define BASIC_FLAGS_OFFSET      (TLV_HEADER_SIZE + 44u)
-#define RECIPIENT_FIXED_SIZE    3u
-#define RECIPIENT_DSN_SIZE      5u
-#define PROGRESS_BASIC_SIZE     24u
-#define PROGRESS_SETTLE_SIZE    11u
-#define PROGRESS_HOLD_SIZE      4u
-#define PROGRESS_ATTEMPTS_LIMIT (1u << 30)
+#define TLV_HEADER_SIZE          5u
+#define BASIC_SIZE               49u
+#define BASIC_BODY_SIZE_OFFSET   (TLV_HEADER_SIZE + 32u)
+#define BASIC_HEADER_SIZE_OFFSET (TLV_HEADER_SIZE + 40u)
+#define BASIC_FLAGS_OFFSET       (TLV_HEADER_SIZE + 44u)
+#define RECIPIENT_FIXED_SIZE     3u
+#define RECIPIENT_DSN_SIZE       5u
+#define PROGRESS_BASIC_SIZE      24u
+#define PROGRESS_SETTLE_SIZE     11u
+#define PROGRESS_HOLD_SIZE       4u
+#define PROGRESS_ATTEMPTS_LIMIT  (1u << 30)
 
 enum envelope_tlv {
     ENVELOPE_TLV_BASIC = 1,
@@ -399,6 +402,13 @@ void envelope_patch_flags(uint8_t *encoded, uint32_t flags)
 {
     CHECK(encoded[0] == ENVELOPE_TLV_BASIC);
     put(encoded + BASIC_FLAGS_OFFSET, flags, 4);
+}
+
+void envelope_patch_sizes(uint8_t *encoded, uint64_t body_size, uint32_t header_size)
+{
+    CHECK(encoded[0] == ENVELOPE_TLV_BASIC && header_size <= body_size);
+    put(encoded + BASIC_BODY_SIZE_OFFSET, body_size, 8);
+    put(encoded + BASIC_HEADER_SIZE_OFFSET, header_size, 4);
 }
 
 void envelope_patch_state(uint8_t *encoded, struct envelope_recipient *recipient,

@@ -142,6 +142,7 @@ struct envelope_basic {
 /** `encoded` decoded without error before. */
 struct envelope_basic envelope_basic_get(const uint8_t *encoded);
 void envelope_patch_flags(uint8_t *encoded, uint32_t flags);
+void envelope_patch_sizes(uint8_t *encoded, uint64_t body_size, uint32_t header_size);
 /** `recipient` is one that envelope_decode() made from this `encoded`; its own state follows too.
  */
 void envelope_patch_state(uint8_t *encoded, struct envelope_recipient *recipient,

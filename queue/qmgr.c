@@ -391,7 +391,8 @@ enum err qmgr_insert(struct qmgr *qmgr, const struct qmgr_insert *insert, struct
     struct qmgr_message *message;
 
     CHECK(insert->owner == NULL || insert->entry == NULL);
-    CHECK(insert->owner == NULL || qmgr_has_body_room(qmgr, insert->body->size));
+    CHECK(insert->owner == NULL || insert->body == NULL ||
+          qmgr_has_body_room(qmgr, insert->body->size));
     TRY(message_new(qmgr, insert, &message));
     struct envelope *envelope = &message->work->envelope;
     qmgr_table_link(qmgr, message, envelope->id);

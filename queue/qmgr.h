@@ -132,7 +132,8 @@ struct qmgr_insert {
     struct buf_queue *body;
     const struct span *progress; /* recovery: PROGRESS payloads, oldest first */
     uint32_t progress_count;
-    void *owner; /* unstored: whose it is; `entry` is NULL then, and there is a body */
+    void *owner; /* unstored: whose it is; `entry` is NULL then, and without a body that is with
+                    the owner, and may still be coming */
     enum way way;
 };
 enum err qmgr_insert(struct qmgr *qmgr, const struct qmgr_insert *insert,
@@ -142,10 +143,20 @@ enum err qmgr_insert(struct qmgr *qmgr, const struct qmgr_insert *insert,
 void qmgr_expect(struct qmgr *qmgr, uint32_t count);
 
 /*
- * Unstored mail: its client waits for what becomes of it (qmgr_unstored.c). It is in memory whole,
- * its recipients are of one domain, and it has an owner: on_unstored_end() and on_store_due() tell
- * him. All else is as for other mail.
+ * Unstored mail: its client waits for what becomes of it (qmgr_unstored.c). Its recipients are of
+ * one domain, and it has an owner: on_unstored_end() and on_store_due() tell him. It is in memory
+ * whole, or its owner has the body, which may still be coming. All else is as for other mail.
  */
+/* What is known of a message when its body has come. */
+struct qmgr_completion {
+    uint64_t body_size;
+    uint32_t header_size, flags;
+};
+/** The body of an unstored message has come; all else is as it was inserted. */
+void qmgr_unstored_complete(struct qmgr *qmgr, struct qmgr_message *message,
+                            const struct qmgr_completion *completion);
+/** Its body will never come: it is forgotten, and what is under way is asked to end. */
+void qmgr_unstored_forget(struct qmgr *qmgr, struct qmgr_message *message, struct tick_now now);
 /** Is there memory for the body of one more? */
 bool qmgr_has_body_room(const struct qmgr *qmgr, uint64_t size);
 /** Is stored mail of this envelope's class or an earlier one due for the domain of its recipients?

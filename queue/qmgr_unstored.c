@@ -11,10 +11,11 @@
  *   STORING -> (none)      the commit failed       qmgr_store_failed()
  *   STORING -> FORGOTTEN   likewise, an attempt is under way
  *   FORGOTTEN -> (none)    that has ended          qmgr_finish()
+ *   UNSTORED -> FORGOTTEN  its body will not come  qmgr_unstored_forget()
  *
  * Invariants
- *   1. While a message is not STORED its envelope and its body are in memory, nothing is written to
- *      the spool about it, and no notification is made.
+ *   1. While a message is not STORED its envelope is in memory, its body there or with its owner,
+ *      nothing is written to the spool about it, and no notification is made.
  *   2. What happened to its recipients before its commit is told with that commit, in one PROGRESS;
  *      what happened during it, in one behind it. Its MESSAGE says that all are due: a crash
  * between the two costs another attempt.
@@ -111,6 +112,8 @@ static enum way finish_reason(const struct qmgr_message *message, const struct q
         return settled == message->recipient_count && finish_is_refusal(message, finish)
                    ? WAY_LEFT
                    : WAY_MIXED;
+    if (message->deliveries != NULL && message->deliveries->state == QMGR_HELD)
+        return WAY_ORDER;
     return finish->is_in_doubt ? WAY_UNCERTAIN : WAY_TEMPORARY;
 }
 
@@ -149,6 +152,27 @@ void qmgr_unstored_review(struct qmgr *qmgr, struct qmgr_message *message)
     work->is_store_due = true;
     qmgr->options.on_store_due(qmgr->options.context, work->owner,
                                work->way_due == WAY_UNKNOWN ? WAY_ORDER : (enum way)work->way_due);
+}
+
+/* ---- a body that is still coming ---- */
+
+void qmgr_unstored_complete(struct qmgr *qmgr, struct qmgr_message *message,
+                            const struct qmgr_completion *completion)
+{
+    struct qmgr_work *work = message->work;
+    struct envelope *envelope = &work->envelope;
+
+    (void)qmgr;
+    CHECK(message->storage == QMGR_UNSTORED && buf_queue_is_empty(&work->body));
+    /* What came of it meanwhile stays. */
+    uint32_t flags =
+        completion->flags | ((envelope->flags | message->flags) & ENVELOPE_PROGRESS_FLAGS);
+    envelope->body_size = completion->body_size;
+    envelope->header_size = completion->header_size;
+    envelope->flags = flags;
+    message->flags = (uint16_t)flags;
+    envelope_patch_sizes(work->encoded, completion->body_size, completion->header_size);
+    envelope_patch_flags(work->encoded, completion->flags);
 }
 
 /* ---- into the spool ---- */
@@ -236,6 +260,15 @@ static void delivery_park(struct qmgr *qmgr, struct qmgr_message *message, struc
     qmgr_delivery_leave(qmgr, delivery);
     qmgr_delivery_wait(qmgr, delivery, now.tick + COMMIT_TIME_MAX);
     message->work->is_parked = true;
+}
+
+void qmgr_unstored_forget(struct qmgr *qmgr, struct qmgr_message *message, struct tick_now now)
+{
+    CHECK(message->storage == QMGR_UNSTORED);
+    delivery_park(qmgr, message, now);
+    message->storage = QMGR_FORGOTTEN;
+    message->work->owner = NULL;
+    qmgr_unstored_review(qmgr, message);
 }
 
 struct qmgr_storing qmgr_store(struct qmgr *qmgr, struct qmgr_message *message, enum way reason,

@@ -2,6 +2,8 @@
 #ifndef QUEUE_WAY_H
 #define QUEUE_WAY_H
 
+#include <stdbool.h>
+
 /* Which way a message went, and why (docs/cut-through.md). */
 enum way {
     WAY_UNKNOWN, /* mail of an earlier run, and our own */
@@ -21,6 +23,24 @@ static inline const char *way_name(enum way way)
 #undef X
     };
     return way < WAY_COUNT ? names[way] : "";
+}
+
+/** Straight to the next hop, without the disk. */
+static inline bool way_is_straight(enum way way)
+{
+    return way == WAY_READY || way == WAY_STREAM;
+}
+
+/** "stream" */
+static inline const char *way_kind(enum way way)
+{
+    return way == WAY_READY ? "cut-through" : way == WAY_STREAM ? "stream" : "spool";
+}
+
+/** Why it went that way: "ready" for all that went straight. */
+static inline const char *way_reason(enum way way)
+{
+    return way_name(way_is_straight(way) ? WAY_READY : way);
 }
 
 #endif

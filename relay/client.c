@@ -240,11 +240,17 @@ struct client *client_new(const struct client_options *options, const struct set
 
 void client_free(struct client *client)
 {
+    struct client_feed *feed;
+
+    while ((feed = client_feed_next(client)) != NULL)
+        client_feed_release(feed);
     for (uint32_t i = 0; i < client->options.connection_count_max; i++) {
         struct client_connection *connection = &client->connections[i];
 
         if (connection->state >= CLIENT_STATE_CONNECTING)
             stream_abort(&connection->stream);
+        if (connection->has_request)
+            client_attempt_feed_release(&connection->attempt);
         arena_fini(&connection->arena);
     }
     free(client->connections);
@@ -399,16 +405,22 @@ void client_on_flow(struct client *client, const struct flow_event *event, tick_
 
 void client_advance(struct client *client, tick_us now)
 {
+    struct client_feed *feed;
     struct wheel_timer *timer;
 
     client->now = now;
+    while ((feed = client_feed_next(client)) != NULL) {
+        if (feed->connection != NULL)
+            client_connection_on_feed(client, feed->connection);
+        client_feed_release(feed);
+    }
     while ((timer = wheel_expire_next(&client->wheel, now)) != NULL)
         client_connection_on_timer(client, WHEEL_OWNER(timer, struct client_connection, timer));
 }
 
 tick_us client_deadline(const struct client *client)
 {
-    return wheel_deadline(&client->wheel);
+    return client->news != NULL ? 0 : wheel_deadline(&client->wheel);
 }
 
 struct client_stats client_get_stats(const struct client *client)

@@ -6,6 +6,7 @@
 #include "dataplane/flow.h"
 #include "dns/dns.h"
 #include "queue/envelope.h"
+#include "relay/client_feed.h"
 #include "relay/settings.h"
 #include "relay/trace.h"
 
@@ -101,6 +102,9 @@ struct client_request {
     uint32_t messages_per_connection_max; /* 0: as the settings say */
     /* Body as stored: whole in memory, by reference; kept until on_result(). */
     struct buf_queue *body;
+    /* Or a body that is still coming: a reference of its own is held until on_result(). NULL: it is
+     * in `body`. */
+    struct client_feed *feed;
     tick_us deadline; /* absolute, for the whole attempt */
     bool is_alone;    /* in-doubt mail: nothing pipelined ahead of it or behind it */
 };

@@ -62,6 +62,8 @@ enum err client_attempt_init(struct client *client, struct client_connection *co
     memset(attempt->results, 0, count * sizeof(*attempt->results));
     memcpy(attempt->hosts, request->hosts->hosts, host_count * sizeof(*attempt->hosts));
     attempt->request.hosts = NULL; /* was copied */
+    if (request->feed != NULL)
+        client_feed_reference(request->feed);
     connection->site = request->site;
     connection->key = client_key(request);
     connection->has_request = true;
@@ -303,8 +305,10 @@ static enum client_next next_after_failure(struct client *client,
 {
     struct client_attempt *attempt = &connection->attempt;
 
+    /* A feed's octets are gone. */
     if (failure->is_in_doubt || attempt_is_over(client, attempt) ||
-        failure->scope == SMTP_SCOPE_SOURCE)
+        failure->scope == SMTP_SCOPE_SOURCE ||
+        (attempt->request.feed != NULL && attempt->request.feed->is_begun))
         return CLIENT_NEXT_END;
     /* Closed while we wrote the next MAIL, with or without a 421: nobody's fault. */
     if (attempt->is_reused && failure->stage == SMTP_STAGE_MAIL)
@@ -438,13 +442,19 @@ enum smtpc_event client_attempt_begin(struct client *client, struct client_conne
     client->stats.transactions++;
     struct smtpc_transaction transaction = {
         .envelope = request->envelope,
-        .body_size = request->body->size + request->envelope->prefix.size,
+        .body_size = request->feed != NULL ? request->feed->size_said
+                                           : request->body->size + request->envelope->prefix.size,
+        .is_open = request->feed != NULL,
         .recipients = attempt->pending,
         .recipient_count = count,
         .arena = &connection->arena,
         .is_alone = request->is_alone,
     };
     enum smtpc_event event = smtpc_begin(&connection->smtpc, &transaction);
+    if (connection->smtpc.is_unfit_open) { /* nothing was attempted */
+        request->feed->is_unfit = true;
+        attempt->was_attempted = false;
+    }
     if (event != SMTPC_FINISHED) { /* else it was refused before a word was said */
         attempt->is_mail_out = true;
         attempt->has_mail_right = false;
@@ -469,6 +479,17 @@ static void results_complete(struct client *client, struct client_attempt *attem
         client->stats.deferred += result->state == RECIPIENT_DUE;
         client->stats.refused += result->state == RECIPIENT_FAILED;
     }
+}
+
+void client_attempt_feed_release(struct client_attempt *attempt)
+{
+    struct client_feed *feed = attempt->request.feed;
+
+    if (feed == NULL)
+        return;
+    feed->connection = NULL;
+    client_feed_release(feed);
+    attempt->request.feed = NULL;
 }
 
 void client_attempt_finish(struct client *client, struct client_connection *connection)
@@ -510,6 +531,7 @@ void client_attempt_finish(struct client *client, struct client_connection *conn
     client->stats.uncertain += result.is_in_doubt;
     connection->has_request = false;
     client->options.on_result(client->options.context, &result);
+    client_attempt_feed_release(attempt);
     arena_reset(&connection->arena);
     attempt->results = NULL;
     attempt->pending = NULL;

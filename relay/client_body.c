@@ -18,11 +18,10 @@
  *
  * Limits: half a window must go within data_block_timeout: at its default of 180 s a server that
  * takes less than some 730 octets a second is given up.
- * Not here: whether to stuff at all is known from the envelope (ENVELOPE_DOT_LINES).
+ * Not here: whether to stuff at all is known from the envelope (ENVELOPE_DOT_LINES); a body that is
+ * still coming (client_feed.c).
  */
 #include "relay/client_internal.h"
-
-#define CLIENT_BODY_WINDOW (256u * 1024)
 
 /* The next '.' at or behind `from` that begins a line; the size when there is none. */
 static uint32_t dot_find(struct span octets, uint32_t from, bool is_line_start)
@@ -35,8 +34,8 @@ static uint32_t dot_find(struct span octets, uint32_t from, bool is_line_start)
     return found == NULL ? octets.size : (uint32_t)(found - octets.data) + 1;
 }
 
-static enum err slice_append_stuffed(struct client_connection *connection,
-                                     const struct buf_slice *slice, struct buf_queue *queue)
+enum err client_body_stuff(struct client_connection *connection, const struct buf_slice *slice,
+                           struct buf_queue *queue)
 {
     struct client_attempt *attempt = &connection->attempt;
     struct buf_pool *pool = connection->stream.plane->pool;
@@ -79,7 +78,7 @@ static enum err body_append(struct client_connection *connection, bool is_stuffe
         const struct buf_slice *slice = buf_queue_get(body, attempt->body_index);
 
         if (is_stuffed)
-            TRY(slice_append_stuffed(connection, slice, queue));
+            TRY(client_body_stuff(connection, slice, queue));
         else
             buf_queue_append(queue, slice->buf, slice->offset, slice->size);
         attempt->body_index++;

@@ -328,15 +328,30 @@ static void connection_tls_done(struct client *client, struct client_connection 
 static void connection_send_body(struct client *client, struct client_connection *connection)
 {
     struct smtpc *smtpc = &connection->smtpc;
+    bool is_open = connection->attempt.request.feed != NULL;
 
-    if (client_body_send(connection) == ERR_OK) {
+    if ((is_open ? client_feed_send(client, connection) : client_body_send(connection)) == ERR_OK) {
         if (smtpc->state == SMTPC_STATE_END && trace_is_on(client->options.trace))
             client_trace_note(client, connection, "message of %llu octets",
-                              (unsigned long long)smtpc->transaction.body_size);
+                              (unsigned long long)(is_open ? connection->attempt.request.feed->taken
+                                                           : smtpc->transaction.body_size));
         return;
     }
     smtpc_lost(smtpc, "4.3.2 no memory for the body");
     client_attempt_failed(client, connection);
+}
+
+/* Hand over more of the body. Progress: the block's time begins anew. */
+static void connection_go_on(struct client *client, struct client_connection *connection)
+{
+    const struct client_attempt *attempt = &connection->attempt;
+    const struct client_feed *feed = attempt->request.feed;
+    uint64_t before = feed != NULL ? feed->taken : attempt->body_index;
+
+    connection_send_body(client, connection);
+    if (connection->state == CLIENT_STATE_ACTIVE && connection->has_request &&
+        before != (feed != NULL ? feed->taken : attempt->body_index))
+        connection->step = UINT32_MAX;
 }
 
 static void connection_finished(struct client *client, struct client_connection *connection)
@@ -414,7 +429,11 @@ static void connection_feed(struct client *client, struct client_connection *con
         client_site_answered(client, connection);
         client->options.on_host(client->options.context, &connection->peer, true);
     }
+    bool is_chunk_answered =
+        event == SMTPC_MORE && connection->has_request && smtpc_may_chunk(&connection->smtpc);
     connection_on_event(client, connection, event);
+    if (is_chunk_answered)
+        connection_go_on(client, connection);
 }
 
 static const char *lost_text(const struct client_connection *connection)
@@ -457,6 +476,15 @@ void client_connection_drive(struct client *client, struct client_connection *co
     step_arm(client, connection);
 }
 
+void client_connection_on_feed(struct client *client, struct client_connection *connection)
+{
+    CHECK(connection->state == CLIENT_STATE_ACTIVE);
+    if (connection->smtpc.state != SMTPC_STATE_BODY)
+        return;
+    connection_go_on(client, connection);
+    client_connection_drive(client, connection);
+}
+
 /* ---- events ---- */
 
 static void connecting_on_flow(struct client *client, struct client_connection *connection,
@@ -487,13 +515,8 @@ void client_connection_on_flow(struct client *client, struct client_connection *
         client_race_on_flow(client, connection, events);
         break;
     case CLIENT_STATE_ACTIVE:
-        if (connection->smtpc.state == SMTPC_STATE_BODY && (events & FLOW_WRITABLE) != 0) {
-            uint32_t before = connection->attempt.body_index;
-            connection_send_body(client, connection);
-            if (connection->state == CLIENT_STATE_ACTIVE &&
-                connection->attempt.body_index != before)
-                connection->step = UINT32_MAX; /* progress: the block's time begins anew */
-        }
+        if (connection->smtpc.state == SMTPC_STATE_BODY && (events & FLOW_WRITABLE) != 0)
+            connection_go_on(client, connection);
         client_connection_drive(client, connection);
         break;
     case CLIENT_STATE_IDLE:

@@ -12,12 +12,13 @@
 /*
  * Shared by client.c (requests in, kept connections, timers), client_connection.c (one connection
  * and its engine), client_attempt.c (one request and its hosts), client_race.c (the families of a
- * host), client_body.c, client_trace.c (what viewers see).
+ * host), client_body.c, client_feed.c, client_trace.c (what viewers see).
  */
 #define CLIENT_BUCKETS       256u  /* of kept connections, by site */
 #define CLIENT_CLEAR_ENTRIES 1024u /* remembered hosts whose TLS failed */
 #define CLIENT_KNOWN_ENTRIES 16384u
 #define CLIENT_REASON_MAX    512u
+#define CLIENT_BODY_WINDOW   (256u * 1024)
 
 #define CLIENT_STATES                                                                              \
     X(FREE)                                                                                        \
@@ -108,6 +109,7 @@ struct client {
     struct client_clear_entry clear[CLIENT_CLEAR_ENTRIES];
     struct client_known known[CLIENT_KNOWN_ENTRIES];
     uint32_t strangers;           /* connections with is_stranger */
+    struct client_feed *news;     /* that have more for their connections */
     uint8_t room[SMTPC_ROOM_MIN]; /* commands on their way into a connection */
 };
 
@@ -142,6 +144,8 @@ void client_connection_drive(struct client *client, struct client_connection *co
 void client_connection_on_flow(struct client *client, struct client_connection *connection,
                                const struct flow_event *event);
 void client_connection_on_timer(struct client *client, struct client_connection *connection);
+/** There is more of its body. */
+void client_connection_on_feed(struct client *client, struct client_connection *connection);
 /** Say QUIT where that can be said, and wait for the FIN; else reset. Afterwards the attempt goes
  * on, or the slot is free. */
 void client_connection_leave(struct client *client, struct client_connection *connection);
@@ -168,6 +172,8 @@ void client_attempt_unreachable(struct client *client, struct client_connection 
 void client_attempt_failed(struct client *client, struct client_connection *connection);
 /** Results are complete: tell. The connection is the caller's again. */
 void client_attempt_finish(struct client *client, struct client_connection *connection);
+/** Let go of the body that was still coming, if there is one. */
+void client_attempt_feed_release(struct client_attempt *attempt);
 /** A right to say MAIL that is out is over: the answer is in, or will never come. */
 void client_attempt_mail_over(struct client *client, struct client_connection *connection);
 /** The engine is ready: begin the transaction. Returns its first event. */
@@ -203,5 +209,14 @@ void client_trace_connected(struct client *client, const struct client_connectio
 /** Hand over as much of the body as the connection should hold, at last the end of data. Errors:
  * ERR_MEMORY. */
 enum err client_body_send(struct client_connection *connection) MUST_CHECK;
+/** Append a slice, with another dot before each line that begins with one. Errors: ERR_MEMORY. */
+enum err client_body_stuff(struct client_connection *connection, const struct buf_slice *slice,
+                           struct buf_queue *queue) MUST_CHECK;
+
+/* client_feed.c */
+/** As client_body_send(), of what has come so far. */
+enum err client_feed_send(struct client *client, struct client_connection *connection) MUST_CHECK;
+/** A feed with news, and the reference that the list had; NULL: there is none. */
+struct client_feed *client_feed_next(struct client *client);
 
 #endif

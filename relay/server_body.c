@@ -41,12 +41,26 @@ void server_intake_check(struct server *server, struct server_session *session)
     body_let_go(session);
 }
 
+/* It is large enough to go on while it comes. */
+static enum err body_stream(struct server *server, struct server_session *session,
+                            struct tick_now now)
+{
+    struct envelope envelope;
+    enum way reason;
+    bool is_known = smtpd_early(&server->smtpd, &session->smtpd, &envelope, &reason);
+
+    return transfer_stream_begin(server->options.transfer, session->intake,
+                                 is_known ? &envelope : NULL, reason, now);
+}
+
 static void body_hand_on(struct server *server, struct server_session *session, struct tick_now now)
 {
     if (buf_queue_is_empty(&session->body))
         return;
     server->stats.octets += session->body.size;
     enum err err = transfer_body(server->options.transfer, session->intake, &session->body);
+    if (err == ERR_OK && transfer_wants_stream(server->options.transfer, session->intake))
+        err = body_stream(server, session, now);
     body_let_go(session);
     if (err != ERR_OK)
         smtpd_fail(&server->smtpd, &session->smtpd, err, now);

@@ -246,7 +246,10 @@ struct settings {
     struct auth_settings auth;
     struct settings_cut_through {
         enum settings_delivery delivery; /* of listeners that say nothing */
-        uint64_t size_max;               /* of a message that goes at once; 256 KiB */
+        uint64_t size_max;               /* of a message that is complete before it goes; 256 KiB */
+        bool may_stream;                 /* larger ones go while they come */
+        uint64_t keep;                   /* octets of such a one kept in memory; 1 MiB */
+        uint64_t rate_min;               /* octets a second that its sender keeps; 32 KiB */
         tick_us patience;                /* how long its client waits; 30 s */
     } cut_through;
     struct mx_policy mx;

@@ -66,7 +66,7 @@ void smtpc_enter(struct smtpc *session, enum smtpc_state next)
         CHECK(session->replies_due == 0);
         /* Those to the end of the body, or an early refusal. */
         session->replies_due = session->options.is_lmtp ? session->transaction.accepted_count : 1;
-        session->is_command_due = session->transaction.is_bdat;
+        session->is_command_due = session->transaction.is_bdat && !session->transaction.is_open;
     }
 }
 
@@ -84,6 +84,7 @@ void smtpc_init(struct smtpc *session, const struct smtpc_options *options)
     session->is_command_due = false;
     session->is_dot_due = false;
     session->has_surplus = false;
+    session->is_unfit_open = false;
     session->transaction = (struct smtpc_transaction){0};
     session->failure = (struct smtpc_failure){0};
     smtp_reply_parser_init(&session->parser);
@@ -307,6 +308,26 @@ void smtpc_put_base64(struct smtpc_writer *writer, struct span octets)
     }
 }
 
+bool smtpc_may_chunk(const struct smtpc *session)
+{
+    const struct smtpc_transaction *transaction = &session->transaction;
+
+    return session->state == SMTPC_STATE_BODY && transaction->is_open && transaction->is_bdat &&
+           transaction->chunks_due < (transaction->is_pipelined ? SMTPC_CHUNKS_AHEAD_MAX : 1u);
+}
+
+void smtpc_chunk(struct smtpc *session, uint64_t size, bool is_last)
+{
+    CHECK(smtpc_may_chunk(session) && !session->is_command_due);
+    session->transaction.chunk.size = size;
+    session->transaction.chunk.is_last = is_last;
+    session->is_command_due = true;
+    if (is_last)
+        return; /* its reply is the one to the body */
+    session->transaction.chunks_due++;
+    session->replies_due++;
+}
+
 static void smtpc_command_write(struct smtpc *session, struct smtpc_writer *writer)
 {
     switch (session->state) {
@@ -322,8 +343,8 @@ static void smtpc_command_write(struct smtpc *session, struct smtpc_writer *writ
         break;
     case SMTPC_STATE_BODY:
         smtpc_put_text(writer, "BDAT ");
-        smtpc_put_number(writer, session->transaction.body_size);
-        smtpc_put_text(writer, " LAST\r\n");
+        smtpc_put_number(writer, session->transaction.chunk.size);
+        smtpc_put_text(writer, session->transaction.chunk.is_last ? " LAST\r\n" : "\r\n");
         break;
     case SMTPC_STATE_RSET:
         smtpc_put_text(writer, "RSET\r\n");

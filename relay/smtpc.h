@@ -87,12 +87,19 @@ struct smtpc_transaction {
     uint32_t recipient_count;
     struct arena *arena; /* texts of refusals */
     bool is_alone;       /* lock-step, whatever the server offers */
+    bool is_open; /* the body is still coming: its size is what its sender says (0: nothing), and
+                     after BDAT it goes in chunks */
     /* what follows is the engine's */
     bool is_bdat, is_pipelined, is_mail_refused;
     uint32_t sent, answered; /* commands: MAIL is 0, RCPTs 1 to n, DATA n + 1 */
     uint32_t accepted_count;
     uint32_t end_index; /* LMTP: of the first recipient whose reply to the end is not in */
     bool is_end_refused;
+    struct {
+        uint64_t size;
+        bool is_last;
+    } chunk;             /* whose BDAT is to be drained */
+    uint32_t chunks_due; /* that were sent and not answered, but for the last one */
 };
 
 struct smtpc_failure {
@@ -113,14 +120,16 @@ struct smtpc {
     uint32_t replies_due; /* commands sent and not answered */
     uint8_t auth_step;
     bool is_tls, is_command_due, is_dot_due;
-    bool has_surplus; /* octets stand behind the reply being handled */
+    bool has_surplus;   /* octets stand behind the reply being handled */
+    bool is_unfit_open; /* a transaction ended at once: its body must be known first, all of it */
     struct smtpc_transaction transaction;
     struct smtpc_failure failure;
     struct smtp_reply_parser parser;
 };
 
-#define SMTPC_ROOM_MIN    4096u /* one smtpc_drain() writes whole commands only */
-#define SMTPC_ADDRESS_MAX 1000u
+#define SMTPC_CHUNKS_AHEAD_MAX 8u
+#define SMTPC_ROOM_MIN         4096u /* one smtpc_drain() writes whole commands only */
+#define SMTPC_ADDRESS_MAX      1000u
 
 /** A connection was made: the greeting is due. `options` is copied; what it points to is borrowed
  * until the session is READY. */
@@ -155,6 +164,12 @@ enum smtpc_event smtpc_begin(struct smtpc *session,
 
 /** The last octet of the body, with the end of data, was appended to the connection. */
 void smtpc_body_done(struct smtpc *session);
+
+/** Of an open body: may one more chunk be sent before those sent are answered? */
+bool smtpc_may_chunk(const struct smtpc *session);
+/** Of an open body: a chunk of this size is next. Drain its command, append its octets to the
+ * connection; behind the last chunk say smtpc_body_done(). */
+void smtpc_chunk(struct smtpc *session, uint64_t size, bool is_last);
 
 /** Leave: QUIT is drained next. Only when smtpc_can_quit(). */
 void smtpc_quit(struct smtpc *session);

@@ -157,6 +157,13 @@ static void smtpc_refuse_unsendable(struct smtpc_transaction *transaction)
     transaction->recipient_count = kept;
 }
 
+/* Whether an open body has octets above 127 nobody knows yet: where they matter it cannot go. */
+static bool smtpc_is_unfit_open(const struct smtpc *session)
+{
+    return session->transaction.is_open && (session->extensions & SMTPC_8BITMIME) == 0 &&
+           session->options.eight_bit == SETTINGS_EIGHT_BIT_BOUNCE;
+}
+
 /* Does the server lack what this message needs? */
 static bool smtpc_is_unfit(const struct smtpc *session, struct smtpc_outcome *ret_outcome)
 {
@@ -183,10 +190,14 @@ static bool smtpc_is_unfit(const struct smtpc *session, struct smtpc_outcome *re
         outcome.code = 553;
         memcpy(outcome.enhanced, (uint8_t[]){5, 1, 7}, 3);
         outcome.text = SPAN_LITERAL("the sender has octets that cannot be sent");
+    } else if (session->is_unfit_open) {
+        outcome.text = SPAN_LITERAL("the message must be known whole before it goes there");
     } else {
         return false;
     }
-    outcome.state = (session->options.avoid & SMTPC_ESMTP) != 0 ? RECIPIENT_DUE : RECIPIENT_FAILED;
+    outcome.state = (session->options.avoid & SMTPC_ESMTP) != 0 || session->is_unfit_open
+                        ? RECIPIENT_DUE
+                        : RECIPIENT_FAILED;
     *ret_outcome = outcome;
     return true;
 }
@@ -208,6 +219,10 @@ enum smtpc_event smtpc_begin(struct smtpc *session, const struct smtpc_transacti
     session->transaction.accepted_count = 0;
     session->transaction.end_index = 0;
     session->transaction.is_end_refused = false;
+    session->transaction.chunk.size = transaction->body_size;
+    session->transaction.chunk.is_last = true;
+    session->transaction.chunks_due = 0;
+    session->is_unfit_open = smtpc_is_unfit_open(session);
     for (uint32_t i = 0; i < transaction->recipient_count; i++)
         CHECK(transaction->recipients[i].result->state == RECIPIENT_DUE);
 
@@ -246,11 +261,13 @@ static void smtpc_mail_write(const struct smtpc *session, struct smtpc_writer *w
     smtpc_put_text(writer, "MAIL FROM:<");
     smtpc_put(writer, transaction->envelope->sender);
     smtpc_put_text(writer, ">");
-    if ((session->extensions & SMTPC_SIZE) != 0) {
+    if ((session->extensions & SMTPC_SIZE) != 0 &&
+        !(transaction->is_open && transaction->body_size == 0)) {
         smtpc_put_text(writer, " SIZE=");
         smtpc_put_number(writer, transaction->body_size);
     }
-    if ((flags & ENVELOPE_EIGHT_BIT) != 0 && (session->extensions & SMTPC_8BITMIME) != 0)
+    if (((flags & ENVELOPE_EIGHT_BIT) != 0 || transaction->is_open) &&
+        (session->extensions & SMTPC_8BITMIME) != 0)
         smtpc_put_text(writer, " BODY=8BITMIME");
     if ((flags & (ENVELOPE_SMTPUTF8 | ENVELOPE_UTF8_NEEDED)) != 0 &&
         (session->extensions & SMTPC_SMTPUTF8) != 0)
@@ -413,8 +430,21 @@ enum smtpc_event smtpc_on_envelope(struct smtpc *session)
     return SMTPC_MORE;
 }
 
+/* A chunk before the last one was taken. */
+static bool smtpc_is_chunk_taken(struct smtpc *session)
+{
+    struct smtpc_transaction *transaction = &session->transaction;
+
+    if (transaction->chunks_due == 0 || !is_positive(session))
+        return false;
+    transaction->chunks_due--;
+    return true;
+}
+
 enum smtpc_event smtpc_on_body(struct smtpc *session)
 {
+    if (smtpc_is_chunk_taken(session))
+        return SMTPC_MORE;
     struct judge_verdict verdict = judge_reply(SMTP_STAGE_BODY, &session->parser.reply);
 
     /* By LMTP it may be about the first recipient alone, with the others' still to come. */
@@ -479,6 +509,8 @@ enum smtpc_event smtpc_on_end(struct smtpc *session)
 {
     bool is_bdat = session->transaction.is_bdat;
 
+    if (session->transaction.chunks_due > 0) /* an earlier chunk's: if refused, so is the message */
+        return smtpc_on_body(session);
     if (session->options.is_lmtp)
         return smtpc_on_end_of_one(session);
     if (is_positive(session)) {

@@ -109,6 +109,7 @@ struct smtpd_transaction {
     bool is_begun;    /* smtpd_begun() said yes */
     bool is_complete; /* the end of data was read and the message is good */
     bool is_utf8_address;
+    bool is_pool_chosen;         /* by smtpd_early() */
     bool is_sign_due;            /* complete but for the signatures */
     struct dkim_signer *dkim;    /* NULL: not to be signed */
     struct author_check *author; /* from the arena; NULL: it may bear any name */
@@ -234,6 +235,15 @@ void smtpd_fail(struct smtpd_context *context, struct smtpd_session *session, en
                 struct tick_now now);
 /** The open message is (still) to be kept. */
 bool smtpd_is_storing(const struct smtpd_session *session);
+/**
+ * The envelope of a message that is still coming, to go on with what has come of it. Its sizes are
+ * what the client says or has sent, its flags those of the content so far.
+ *
+ * Ownership: borrows from the transaction.
+ * Returns:   false: not yet, or, with a reason, never.
+ */
+bool smtpd_early(struct smtpd_context *context, struct smtpd_session *session,
+                 struct envelope *ret_envelope, enum way *ret_reason);
 /** What smtpd_sign() will cost, see dkim_signer_cost(). */
 uint32_t smtpd_sign_cost(const struct smtpd_session *session);
 /** SMTPD_NEED_SIGN: make the signatures. If that fails, the message is refused for now. */

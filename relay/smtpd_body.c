@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Message octets: DATA, BDAT, the verdict at the end, and the envelope that goes with the message.
+ * Message octets: DATA, BDAT, the verdict at the end.
  *
  *   RCPT --DATA--> DATA: NEED_BEGIN -> (354) NEED_BODY ... -> end of data -> verdict
  *   RCPT, CHUNKS --BDAT--> CHUNKS: NEED_BEGIN once -> NEED_BODY ... -> 250 | LAST -> verdict
@@ -18,8 +18,9 @@
  *   1. is_complete is set only by message_finish(), with no failure.
  *   2. After any end of a message, good or bad, nothing of its transaction is left in the session.
  *   3. Memory for a chunked message does not depend on the number of chunks.
+ *
+ * Not here: the envelope that goes with the message, and its reply slot (smtpd_end.c).
  */
-#include "relay/class.h"
 #include "relay/smtpd_auth.h"
 #include "relay/smtpd_internal.h"
 
@@ -241,8 +242,9 @@ static void message_finish(struct smtpd_context *context, struct smtpd_session *
         author_check_finish(transaction->author);
         transaction->failure = (uint16_t)content_judge(session);
     }
-    if (transaction->failure == 0)
+    if (transaction->failure == 0 && !transaction->is_pool_chosen)
         transaction->failure = (uint16_t)smtpd_pool_choose(context, session);
+    transaction->is_pool_chosen = true;
     if (transaction->failure == 0 && transaction->dkim != NULL)
         signer_judge(context, session, transaction);
     if (transaction->failure == 0) {
@@ -436,93 +438,5 @@ void smtpd_sign(struct smtpd_context *context, struct smtpd_session *session, st
     } else {
         context->dkim.failed += 1;
         smtpd_fail(context, session, err, now);
-    }
-}
-
-/* ---- the end ---- */
-
-static uint32_t envelope_flags(const struct smtpd_transaction *transaction)
-{
-    uint32_t scanned = smtp_body_flags(&transaction->body);
-    uint32_t flags = transaction->envelope.flags & (ENVELOPE_SMTPUTF8 | ENVELOPE_RET_FULL |
-                                                    ENVELOPE_RET_HEADERS | ENVELOPE_OVER_QUOTA);
-
-    if (scanned & SMTP_BODY_EIGHT_BIT)
-        flags |= ENVELOPE_EIGHT_BIT;
-    if (scanned & SMTP_BODY_DOT_LINES)
-        flags |= ENVELOPE_DOT_LINES;
-    if (!smtp_body_is_at_line_start(&transaction->body))
-        flags |= ENVELOPE_NO_FINAL_CRLF;
-    /* Raw octets above 127 in a header that came without SMTPUTF8 are an old habit, and travel as
-     * any eight-bit content does. */
-    if ((flags & ENVELOPE_SMTPUTF8) &&
-        (transaction->is_utf8_address || transaction->header.is_eight_bit))
-        flags |= ENVELOPE_UTF8_NEEDED;
-    return flags;
-}
-
-struct envelope *smtpd_end(struct smtpd_context *context, struct smtpd_session *session,
-                           struct tick_now now, uint16_t *ret_sequence)
-{
-    struct smtpd_transaction *transaction = session->transaction;
-    struct envelope *envelope = &transaction->envelope;
-
-    CHECK(smtpd_need(session) == SMTPD_NEED_END);
-    uint64_t header_size =
-        envelope->prefix.size + transaction->received_size + transaction->header.size;
-    envelope->body_size += envelope->prefix.size;
-    envelope->header_size = header_size > UINT32_MAX ? UINT32_MAX : (uint32_t)header_size;
-    envelope->flags = envelope_flags(transaction);
-    envelope->class =
-        class_decide(&session->settings->classes, &(struct class_mail){
-                                                      .envelope = envelope,
-                                                      .fields = &transaction->fields,
-                                                      .listener = &session->listener->address,
-                                                      .is_relay_client = session->is_relay_client,
-                                                  });
-    envelope->expires = envelope->arrived + (wall_us)session->settings->message_lifetime;
-    session->transaction = NULL;
-    transaction->sequence = ++session->sequence;
-    transaction->next = NULL;
-    if (session->pending == NULL)
-        session->pending = transaction;
-    else
-        session->pending_last->next = transaction;
-    session->pending_last = transaction;
-    session->pending_count += 1;
-    session->message_count += 1;
-    session->junk_count = 0;
-    smtpd_transaction_reset(context, session);
-    session->phase_deadline = now.tick + session->listener->limits.command_timeout;
-    *ret_sequence = transaction->sequence;
-    return envelope;
-}
-
-void smtpd_committed(struct smtpd_context *context, struct smtpd_session *session,
-                     uint16_t sequence, const struct message_fate *fate, struct tick_now now)
-{
-    struct smtpd_transaction *transaction = session->pending;
-
-    CHECK(fate->code == 250 || fate->code == 451 || fate->code == 452 ||
-          (fate->code >= 500 && fate->code < 600));
-    while (transaction != NULL && transaction->sequence != sequence)
-        transaction = transaction->next;
-    CHECK(transaction != NULL && !transaction->is_committed);
-    transaction->is_committed = true;
-    transaction->commit_code = fate->code;
-    transaction->commit_id = fate->id;
-    transaction->way = fate->way;
-    if (fate->code >= 500)
-        smtpd_refusal_keep(transaction, fate);
-    while (session->pending != NULL && session->pending->is_committed) {
-        transaction = session->pending;
-        session->pending = transaction->next;
-        session->pending_count -= 1;
-        if (session->pending == NULL) {
-            session->pending_last = NULL;
-            session->phase_deadline = now.tick + session->listener->limits.command_timeout;
-        }
-        smtpd_reply_release(context, session, transaction, now);
-        smtpd_transaction_release(context, transaction);
     }
 }

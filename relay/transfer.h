@@ -71,9 +71,20 @@ enum err transfer_body(struct transfer *transfer, struct transfer_intake *intake
 /** Memory is scarce: what messages that are being received have gathered goes to the disk, and is
  * not kept for the first attempt. */
 void transfer_relieve(struct transfer *transfer);
-/** Octets this intake holds in memory and not yet on disk: the server stops reading above its
- * bound. */
+/** Octets of this intake that wait for the disk, or a measure of those that wait for the next hop:
+ * the server stops reading above TRANSFER_PENDING_MAX, and goes on below half of it. */
 uint64_t transfer_pending(const struct transfer_intake *intake);
+#define TRANSFER_PENDING_MAX (1u << 20)
+/** Enough has come for it to go on while it comes: transfer_stream_begin() is due. */
+bool transfer_wants_stream(const struct transfer *transfer, const struct transfer_intake *intake);
+/**
+ * It goes on while it comes, if that can be; else the spool has it. `envelope`: as it will be at
+ * the end, but for what only then is known (sizes, flags of the content); NULL: it cannot be said
+ * yet, or, with a `reason`, it must not go like that. Errors: as transfer_body().
+ */
+enum err transfer_stream_begin(struct transfer *transfer, struct transfer_intake *intake,
+                               struct envelope *envelope, enum way reason,
+                               struct tick_now now) MUST_CHECK;
 /** End of data: to the next hop, or to the spool. `envelope` (id filled in by transfer) is copied.
  * on_commit follows exactly once, never inside this call. Consumes the intake. */
 void transfer_end(struct transfer *transfer, struct transfer_intake *intake,

@@ -27,6 +27,7 @@
 #include "relay/transfer_internal.h"
 
 #define CUT_WAIT_TIME TICK_MS(250) /* for the DNS, a connection, a permit */
+#define STORE_TIME    TICK_S(1)    /* a commit takes no longer, as a rule */
 
 /* ---- at the end of data ---- */
 
@@ -90,8 +91,8 @@ void transfer_cut_begin(struct transfer *transfer, struct transfer_intake *intak
 
 /* ---- into the spool ---- */
 
-static struct qmgr_message *message_of(struct transfer *transfer,
-                                       const struct transfer_intake *intake)
+struct qmgr_message *transfer_cut_message(struct transfer *transfer,
+                                          const struct transfer_intake *intake)
 {
     struct qmgr_message *message = qmgr_find(transfer->qmgr, intake->id);
 
@@ -107,6 +108,12 @@ static struct transfer_job *job_of(const struct qmgr_message *message)
     return delivery == NULL ? NULL : qmgr_delivery_user(delivery);
 }
 
+struct transfer_job *transfer_cut_job(struct transfer *transfer,
+                                      const struct transfer_intake *intake)
+{
+    return job_of(transfer_cut_message(transfer, intake));
+}
+
 static bool job_is_sending(const struct transfer_job *job)
 {
     return job != NULL && (job->state == TRANSFER_JOB_SENDING || job->state == TRANSFER_JOB_AWAY);
@@ -117,7 +124,7 @@ static void store_failed(struct transfer *transfer, struct transfer_intake *inta
     struct message_fate fate = {
         .id = intake->id, .code = transfer_refusal_code(err), .way = intake->way};
 
-    if (qmgr_store_failed(transfer->qmgr, message_of(transfer, intake)))
+    if (qmgr_store_failed(transfer->qmgr, transfer_cut_message(transfer, intake)))
         fate.code = 250;
     else
         transfer->cancel_scan = transfer->now.tick; /* what is under way is to end */
@@ -128,7 +135,7 @@ static void intake_store(struct transfer *transfer, struct transfer_intake *inta
                          bool is_in_doubt)
 {
     struct spool_transaction *transaction = intake->transaction;
-    struct qmgr_message *message = message_of(transfer, intake);
+    struct qmgr_message *message = transfer_cut_message(transfer, intake);
     struct transfer_job *job = job_of(message);
     struct message_id id = intake->id;
     struct buf_queue copy;
@@ -146,8 +153,10 @@ static void intake_store(struct transfer *transfer, struct transfer_intake *inta
     struct qmgr_storing storing =
         qmgr_store(transfer->qmgr, message, reason, is_in_doubt, transfer->now);
     buf_queue_init(&copy);
-    buf_queue_append_queue(&copy, storing.body);
-    enum err err = spool_write_body(transfer->options.spool, transaction, &copy);
+    buf_queue_append_queue(&copy, intake->stream == NULL ? storing.body : &intake->stream->kept);
+    enum err err = intake->err;
+    if (err == ERR_OK)
+        err = spool_write_body(transfer->options.spool, transaction, &copy);
     buf_queue_fini(&copy);
     if (err != ERR_OK) {
         spool_abort(transfer->options.spool, transaction);
@@ -168,7 +177,8 @@ void transfer_cut_on_committed(struct transfer *transfer, struct transfer_intake
         return;
     }
     latency_add(&transfer->latencies.accept, (int64_t)(transfer->now.tick - intake->ended));
-    qmgr_stored(transfer->qmgr, message_of(transfer, intake), event->entry, transfer->now);
+    qmgr_stored(transfer->qmgr, transfer_cut_message(transfer, intake), event->entry,
+                transfer->now);
     transfer_intake_finish(transfer, intake, &fate);
 }
 
@@ -177,7 +187,11 @@ void transfer_cut_on_committed(struct transfer *transfer, struct transfer_intake
 /* Patience is over, or nothing has begun in time. */
 static void intake_on_timer(struct transfer *transfer, struct transfer_intake *intake)
 {
-    struct transfer_job *job = job_of(message_of(transfer, intake));
+    if (intake->state == TRANSFER_INTAKE_STREAMING) {
+        transfer_stream_on_timer(transfer, intake);
+        return;
+    }
+    struct transfer_job *job = job_of(transfer_cut_message(transfer, intake));
     tick_us patience_end = intake->ended + transfer->settings->cut_through.patience;
     bool is_sending = job_is_sending(job), is_in_doubt = false;
     bool may_wait = is_sending || intake->delivery == SETTINGS_DELIVERY_CUT_THROUGH;
@@ -189,7 +203,8 @@ static void intake_on_timer(struct transfer *transfer, struct transfer_intake *i
     if (is_sending)
         is_in_doubt = job->state == TRANSFER_JOB_AWAY ||
                       client_is_in_doubt(transfer->client, (uint64_t)(uintptr_t)job);
-    intake_store(transfer, intake, is_sending ? WAY_PATIENCE : WAY_BUSY, is_in_doubt);
+    intake_store(transfer, intake, is_sending ? WAY_PATIENCE : transfer_stream_idle_reason(intake),
+                 is_in_doubt);
 }
 
 void transfer_cut_run(struct transfer *transfer)
@@ -208,7 +223,8 @@ tick_us transfer_cut_deadline(const struct transfer *transfer)
 {
     if (transfer->has_unstored_news ||
         !LIST_EMPTY(&transfer->intakes_by_state[TRANSFER_INTAKE_STORE_DUE]) ||
-        !LIST_EMPTY(&transfer->intakes_by_state[TRANSFER_INTAKE_REFUSED]))
+        !LIST_EMPTY(&transfer->intakes_by_state[TRANSFER_INTAKE_REFUSED]) ||
+        !LIST_EMPTY(&transfer->intakes_by_state[TRANSFER_INTAKE_SETTLED]))
         return 0;
     return wheel_deadline(&transfer->wheel);
 }
@@ -217,8 +233,9 @@ void transfer_cut_drain(struct transfer *transfer)
 {
     struct transfer_intake *intake;
 
+    transfer_stream_drain(transfer);
     while ((intake = LIST_FIRST(&transfer->intakes_by_state[TRANSFER_INTAKE_UNSTORED])) != NULL) {
-        struct transfer_job *job = job_of(message_of(transfer, intake));
+        struct transfer_job *job = job_of(transfer_cut_message(transfer, intake));
         bool is_in_doubt =
             job_is_sending(job) && (job->state == TRANSFER_JOB_AWAY ||
                                     client_is_in_doubt(transfer->client, (uint64_t)(uintptr_t)job));
@@ -246,22 +263,42 @@ static bool hosts_are_dead(const struct transfer *transfer, const struct mx_answ
     return answer->host_count > 0 && host->address_count > 0;
 }
 
+/* From where would its body come? */
+static bool has_body(struct transfer *transfer, const struct transfer_job *job,
+                     struct transfer_intake *intake)
+{
+    if (job->guest != NULL || job->read_size > 0)
+        return true;
+    struct qmgr_view view = qmgr_delivery_view(transfer->qmgr, job->delivery);
+    if (intake != NULL && intake->stream != NULL)
+        return transfer_stream_may_go(transfer, intake);
+    return envelope_stored_size(view.envelope) == 0 ||
+           (view.body != NULL && !buf_queue_is_empty(view.body));
+}
+
 bool transfer_cut_hold_back(struct transfer *transfer, struct transfer_place *place,
                             struct transfer_job *job)
 {
     struct transfer_intake *intake = intake_of(job);
     enum settings_delivery delivery = place->limits.delivery;
 
+    if (!has_body(transfer, job, intake)) { /* it is on its way to the spool */
+        transfer_job_put_back(transfer, job, transfer->now.wall + (wall_us)STORE_TIME);
+        return true;
+    }
     if (intake == NULL)
         return false;
     if (delivery != SETTINGS_DELIVERY_UNSAID)
         intake->delivery = delivery;
-    if (delivery == SETTINGS_DELIVERY_SPOOL)
-        intake_store(transfer, intake, WAY_POLICY, false);
-    else if (hosts_are_dead(transfer, &job->answer))
-        intake_store(transfer, intake, WAY_HOST, false);
-    else
+    enum way reason = delivery == SETTINGS_DELIVERY_SPOOL      ? WAY_POLICY
+                      : hosts_are_dead(transfer, &job->answer) ? WAY_HOST
+                                                               : WAY_UNKNOWN;
+    if (reason == WAY_UNKNOWN)
         return false;
+    if (intake->state == TRANSFER_INTAKE_STREAMING)
+        transfer_stream_stop(transfer, intake, reason);
+    else
+        intake_store(transfer, intake, reason, false);
     return true;
 }
 
@@ -272,6 +309,10 @@ void transfer_cut_sending(struct transfer *transfer, const struct transfer_job *
     if (intake == NULL)
         return;
     intake->is_sending = true;
+    if (intake->state == TRANSFER_INTAKE_STREAMING) {
+        transfer_stream_sending(transfer, intake);
+        return;
+    }
     wheel_arm(&transfer->wheel, &intake->timer,
               intake->ended + transfer->settings->cut_through.patience);
 }
@@ -283,7 +324,8 @@ void transfer_cut_put_back(struct transfer *transfer, const struct transfer_job 
     if (intake == NULL || !intake->is_sending)
         return;
     intake->is_sending = false;
-    wheel_arm(&transfer->wheel, &intake->timer, transfer->now.tick);
+    if (intake->state == TRANSFER_INTAKE_UNSTORED || intake->state == TRANSFER_INTAKE_STREAMING)
+        wheel_arm(&transfer->wheel, &intake->timer, transfer->now.tick);
 }
 
 /* ---- the queue's word ---- */
@@ -307,8 +349,13 @@ bool transfer_on_unstored_end(void *context, void *owner, const struct qmgr_resu
 {
     struct transfer *transfer = context;
     struct transfer_intake *intake = owner;
-    struct message_fate fate = {.id = intake->id, .code = 250, .way = WAY_READY};
+    struct message_fate fate = {
+        .id = intake->id, .code = 250, .way = intake->stream == NULL ? WAY_READY : WAY_STREAM};
 
+    if (intake->state == TRANSFER_INTAKE_STREAMING || intake->state == TRANSFER_INTAKE_SPOOLING) {
+        transfer_stream_fate(transfer, intake, refusal);
+        return true;
+    }
     CHECK(intake->state == TRANSFER_INTAKE_UNSTORED || intake->state == TRANSFER_INTAKE_STORE_DUE);
     if (refusal != NULL && !is_heard(transfer, intake))
         return false;
@@ -328,6 +375,10 @@ void transfer_on_store_due(void *context, void *owner, enum way reason)
     struct transfer *transfer = context;
     struct transfer_intake *intake = owner;
 
+    if (intake->state == TRANSFER_INTAKE_STREAMING)
+        transfer_stream_fall_back(transfer, intake, reason);
+    if (intake->state != TRANSFER_INTAKE_UNSTORED)
+        return; /* it will be stored, as soon as it is complete */
     intake->way = reason;
     wheel_cancel(&transfer->wheel, &intake->timer);
     transfer_intake_enter(transfer, intake, TRANSFER_INTAKE_STORE_DUE);

@@ -9,6 +9,7 @@
  *   RECEIVING -> COMMITTING   by the spool                       transfer_end()
  *   RECEIVING -> REFUSED      the spool cannot take it           transfer_end()
  *   RECEIVING -> UNSTORED     by cut-through                     transfer_end()
+ *   RECEIVING -> STREAMING    while it comes: transfer_stream.c  transfer_stream_begin()
  *   REFUSED -> (gone)         451, 452                           transfer_intakes_run()
  *   COMMITTING -> (gone)      250 and queued; 451, 452           transfer_on_committed()
  *   UNSTORED -> (gone)        250; the next hop's 5xx            transfer_on_unstored_end()
@@ -33,7 +34,11 @@
 
 static const uint32_t intake_edges[TRANSFER_INTAKE_STATE_COUNT] = {
     [TRANSFER_INTAKE_RECEIVING] = 1u << TRANSFER_INTAKE_COMMITTING | 1u << TRANSFER_INTAKE_REFUSED |
-                                  1u << TRANSFER_INTAKE_UNSTORED,
+                                  1u << TRANSFER_INTAKE_UNSTORED | 1u << TRANSFER_INTAKE_STREAMING,
+    [TRANSFER_INTAKE_STREAMING] = 1u << TRANSFER_INTAKE_SPOOLING | 1u << TRANSFER_INTAKE_FATED |
+                                  1u << TRANSFER_INTAKE_UNSTORED | 1u << TRANSFER_INTAKE_STORE_DUE,
+    [TRANSFER_INTAKE_SPOOLING] = 1u << TRANSFER_INTAKE_FATED | 1u << TRANSFER_INTAKE_STORE_DUE,
+    [TRANSFER_INTAKE_FATED] = 1u << TRANSFER_INTAKE_SETTLED,
     [TRANSFER_INTAKE_UNSTORED] = 1u << TRANSFER_INTAKE_STORE_DUE | 1u << TRANSFER_INTAKE_STORING,
     [TRANSFER_INTAKE_STORE_DUE] = 1u << TRANSFER_INTAKE_STORING,
 };
@@ -77,9 +82,12 @@ enum err transfer_begin(struct transfer *transfer, const struct transfer_offer *
     intake->id = id;
     intake->delivery = offer->delivery;
     intake->is_kept = true;
+    intake->begun = now.tick;
+    intake->size_said = offer->size;
     if (offer->delivery == SETTINGS_DELIVERY_SPOOL)
         intake->way = WAY_POLICY;
-    else if (offer->size > transfer->settings->cut_through.size_max)
+    else if (offer->size > transfer->settings->cut_through.size_max &&
+             !transfer->settings->cut_through.may_stream)
         intake->way = WAY_SIZE;
     else
         intake->is_gathered = true;
@@ -97,8 +105,7 @@ static void body_forget(struct transfer_intake *intake)
     intake->is_kept = false;
 }
 
-/* What was gathered goes to the spool after all. */
-static enum err body_spool(struct transfer *transfer, struct transfer_intake *intake)
+enum err transfer_intake_spool(struct transfer *transfer, struct transfer_intake *intake)
 {
     struct buf_queue copy;
 
@@ -116,17 +123,19 @@ enum err transfer_body(struct transfer *transfer, struct transfer_intake *intake
                        struct buf_queue *octets)
 {
     TRY(intake->err);
-    if (intake->is_gathered &&
+    if (intake->stream != NULL)
+        return transfer_stream_body(transfer, intake, octets);
+    if (intake->is_gathered && !transfer->settings->cut_through.may_stream &&
         intake->body.size + octets->size > transfer->settings->cut_through.size_max) {
         intake->way = WAY_SIZE;
-        TRY(body_spool(transfer, intake));
+        TRY(transfer_intake_spool(transfer, intake));
     }
-    if (intake->is_kept && intake->body.size + octets->size > TRANSFER_BODY_KEEP_MAX)
-        body_forget(intake);
-    if (intake->is_gathered) {
+    if (intake->is_gathered) { /* until it is too large for that, which is looked at behind this */
         buf_queue_move(&intake->body, octets);
         return ERR_OK;
     }
+    if (intake->is_kept && intake->body.size + octets->size > TRANSFER_BODY_KEEP_MAX)
+        body_forget(intake);
     if (intake->is_kept)
         buf_queue_append_queue(&intake->body, octets);
     return spool_write_body(transfer->options.spool, intake->transaction, octets);
@@ -140,16 +149,23 @@ void transfer_relieve(struct transfer *transfer)
     {
         if (intake->is_gathered) {
             intake->way = WAY_MEMORY;
-            intake->err = body_spool(transfer, intake);
+            intake->err = transfer_intake_spool(transfer, intake);
         }
         body_forget(intake);
     }
+    LIST_FOREACH(intake, &transfer->intakes_by_state[TRANSFER_INTAKE_STREAMING], link)
+    transfer_stream_relieve(transfer, intake);
     spool_relieve(transfer->options.spool);
 }
 
 uint64_t transfer_pending(const struct transfer_intake *intake)
 {
-    return spool_unwritten(intake->transaction);
+    uint64_t unwritten = intake->transaction == NULL ? 0 : spool_unwritten(intake->transaction);
+
+    if (intake->stream == NULL)
+        return unwritten;
+    uint64_t waiting = transfer_stream_pending(intake);
+    return waiting > unwritten ? waiting : unwritten;
 }
 
 /* ---- the end ---- */
@@ -160,6 +176,7 @@ static void intake_free(struct transfer *transfer, struct transfer_intake *intak
     wheel_cancel(&transfer->wheel, &intake->timer);
     LIST_REMOVE(intake, link);
     buf_queue_fini(&intake->body);
+    transfer_stream_free(transfer, intake);
     free(intake->encoded);
     free(intake);
     transfer->intakes--;
@@ -185,7 +202,7 @@ static void intake_refuse(struct transfer *transfer, struct transfer_intake *int
 static void intake_commit(struct transfer *transfer, struct transfer_intake *intake)
 {
     if (intake->err == ERR_OK)
-        intake->err = body_spool(transfer, intake);
+        intake->err = transfer_intake_spool(transfer, intake);
     if (intake->err != ERR_OK) {
         intake_refuse(transfer, intake, intake->err);
         return;
@@ -196,17 +213,26 @@ static void intake_commit(struct transfer *transfer, struct transfer_intake *int
     intake->transaction = NULL;
 }
 
+void transfer_intake_encode(struct transfer_intake *intake, const struct envelope *envelope)
+{
+    intake->encoded_size = envelope_encoded_size(envelope);
+    intake->encoded = malloc(intake->encoded_size);
+    CHECK(intake->encoded != NULL);
+    envelope_encode(envelope, intake->encoded);
+}
+
 void transfer_end(struct transfer *transfer, struct transfer_intake *intake,
                   struct envelope *envelope, uint64_t user, struct tick_now now)
 {
     transfer->now = now;
     envelope->id = intake->id;
     intake->user = user;
-    intake->encoded_size = envelope_encoded_size(envelope);
-    intake->encoded = malloc(intake->encoded_size);
-    CHECK(intake->encoded != NULL);
-    envelope_encode(envelope, intake->encoded);
     intake->ended = transfer->now.tick;
+    if (intake->stream != NULL) {
+        transfer_stream_end(transfer, intake, envelope);
+        return;
+    }
+    transfer_intake_encode(intake, envelope);
     if (intake->way == WAY_UNKNOWN)
         intake->way = transfer_cut_choose(transfer, intake, envelope);
     if (intake->way == WAY_READY)
@@ -217,8 +243,11 @@ void transfer_end(struct transfer *transfer, struct transfer_intake *intake,
 
 void transfer_abort(struct transfer *transfer, struct transfer_intake *intake)
 {
-    CHECK(intake->state == TRANSFER_INTAKE_RECEIVING);
-    spool_abort(transfer->options.spool, intake->transaction);
+    CHECK(intake->state <= TRANSFER_INTAKE_FATED);
+    if (intake->stream != NULL)
+        transfer_stream_abort(transfer, intake);
+    if (intake->transaction != NULL)
+        spool_abort(transfer->options.spool, intake->transaction);
     intake_free(transfer, intake);
 }
 
@@ -238,6 +267,10 @@ void transfer_intakes_run(struct transfer *transfer)
                                &(struct message_fate){.id = intake->id,
                                                       .code = transfer_refusal_code(intake->err),
                                                       .way = intake->way});
+    while ((intake = LIST_FIRST(&transfer->intakes_by_state[TRANSFER_INTAKE_SETTLED])) != NULL) {
+        struct message_fate fate = transfer_stream_get_fate(intake);
+        transfer_intake_finish(transfer, intake, &fate);
+    }
 }
 
 /*
@@ -280,7 +313,7 @@ void transfer_on_committed(struct transfer *transfer, struct transfer_intake *in
 
 void transfer_intakes_free(struct transfer *transfer)
 {
-    for (uint32_t i = TRANSFER_INTAKE_RECEIVING + 1; i < TRANSFER_INTAKE_STATE_COUNT; i++) {
+    for (uint32_t i = TRANSFER_INTAKE_SETTLED; i < TRANSFER_INTAKE_STATE_COUNT; i++) {
         while (!LIST_EMPTY(&transfer->intakes_by_state[i]))
             intake_free(transfer, LIST_FIRST(&transfer->intakes_by_state[i]));
     }

@@ -12,8 +12,8 @@
 
 /*
  * Shared by the files of the transfer: transfer.c (hub), transfer_intake.c (messages coming in),
- * transfer_cut.c (those that go at once), transfer_line.c (a line's way
- * to its place), transfer_place.c (whose turn it is at a place, and from which source),
+ * transfer_cut.c (those that go at once), transfer_stream.c (while they come), transfer_line.c (a
+ * line's way to its place), transfer_place.c (whose turn it is at a place, and from which source),
  * transfer_site.c (what is known of a site seen from one source), transfer_job.c (one delivery's
  * attempt), transfer_dsn.c (what is owed to senders). States are drawn in each file's opening
  * comment.
@@ -47,12 +47,33 @@ struct transfer_token {
 
 enum transfer_intake_state {
     TRANSFER_INTAKE_RECEIVING,
-    TRANSFER_INTAKE_REFUSED, /* its end was read, and the spool cannot take it */
+    TRANSFER_INTAKE_STREAMING, /* it goes on while it comes: transfer_stream.c */
+    TRANSFER_INTAKE_SPOOLING,  /* it did; what comes goes to the spool */
+    TRANSFER_INTAKE_FATED,     /* its fate is known, its end was not read */
+    TRANSFER_INTAKE_SETTLED,   /* its end was read, its client hears its fate */
+    TRANSFER_INTAKE_REFUSED,   /* its end was read, and the spool cannot take it */
     TRANSFER_INTAKE_COMMITTING,
     TRANSFER_INTAKE_UNSTORED,  /* in the queue, not in the spool: transfer_cut.c */
     TRANSFER_INTAKE_STORE_DUE, /* likewise, and to be stored */
     TRANSFER_INTAKE_STORING,   /* likewise, its commit is under way */
     TRANSFER_INTAKE_STATE_COUNT
+};
+
+/* Of an intake that goes on, or went on, while it comes. */
+struct transfer_stream {
+    struct client_feed *feed;
+    struct buf_queue kept; /* all of it, while is_kept; else the spool has it */
+    bool is_kept;
+    bool is_stalled;   /* much waited for the next hop since it was looked at */
+    uint64_t charged;  /* of transfer->stream_memory */
+    uint64_t received; /* since it began */
+    tick_us since, moved, looked;
+    uint64_t looked_received, looked_taken; /* then */
+    /* FATED: what its client hears. */
+    uint16_t code;
+    uint8_t enhanced[3];
+    uint32_t reply_size;
+    uint8_t reply[ENVELOPE_REPLY_SIZE_MAX];
 };
 
 struct transfer_intake {
@@ -62,11 +83,13 @@ struct transfer_intake {
     struct spool_transaction *transaction; /* until its commit */
     enum settings_delivery delivery;
     enum way way;
-    bool is_gathered;         /* nothing of it is with the spool yet */
-    bool is_sending;          /* UNSTORED: an attempt has begun */
-    enum err err;             /* REFUSED */
-    tick_us ended;            /* the client's last octet came */
-    struct wheel_timer timer; /* UNSTORED */
+    bool is_gathered;               /* nothing of it is with the spool yet */
+    bool is_sending;                /* UNSTORED: an attempt has begun */
+    enum err err;                   /* REFUSED */
+    tick_us begun, ended;           /* the client's first octet was due, its last one came */
+    uint64_t size_said;             /* by the client; 0: nothing */
+    struct transfer_stream *stream; /* NULL: it never went on while it came */
+    struct wheel_timer timer;       /* UNSTORED */
     struct message_id id;
     struct buf_queue body; /* kept for the first attempt, while small enough */
     bool is_kept;
@@ -143,6 +166,8 @@ struct transfer_job {
     struct buf_queue read_body; /* when the queue has it no longer */
     uint64_t read_size;
     bool is_cancel_sent;
+    bool is_withdrawn; /* ended by us for what is not the next hop's fault: not attempted */
+    bool is_abandoned; /* likewise, its sender is lost: nobody wants to know what came of it */
     wall_us started;
     tick_us started_tick;    /* SENDING */
     struct mx_answer answer; /* last: large, and copied only as far as it is filled */
@@ -227,7 +252,8 @@ struct transfer {
     struct transfer_place *places_by_key[TRANSFER_SITE_BUCKETS];
     struct transfer_job_list jobs, unread;
     LIST_HEAD(transfer_intake_list, transfer_intake) intakes_by_state[TRANSFER_INTAKE_STATE_COUNT];
-    struct wheel wheel; /* of UNSTORED intakes */
+    struct wheel wheel;     /* of UNSTORED and STREAMING intakes */
+    uint64_t stream_memory; /* octets that streams hold, or may */
     struct transfer_ways ways;
     LIST_HEAD(, transfer_dsn) dsns;
     uint32_t intakes, jobs_active, dsns_active, lines_active;
@@ -268,6 +294,11 @@ void transfer_intake_enter(struct transfer *transfer, struct transfer_intake *in
 /** Its fate is known: tell the server, and let go of it. */
 void transfer_intake_finish(struct transfer *transfer, struct transfer_intake *intake,
                             const struct message_fate *fate);
+/** Its envelope, encoded. */
+void transfer_intake_encode(struct transfer_intake *intake, const struct envelope *envelope);
+/** What was gathered of it goes to the spool after all. Errors: as transfer_body(). */
+enum err transfer_intake_spool(struct transfer *transfer,
+                               struct transfer_intake *intake) MUST_CHECK;
 /** The code that a failed commit is answered with. */
 uint16_t transfer_refusal_code(enum err err);
 /** May a body stay in memory? */
@@ -283,6 +314,11 @@ void transfer_intakes_free(struct transfer *transfer);
 /** Which way will it go? WAY_READY: to the next hop, without the spool. */
 enum way transfer_cut_choose(const struct transfer *transfer, const struct transfer_intake *intake,
                              const struct envelope *envelope);
+/** The message of an intake that has one; and the attempt that has it, or NULL. */
+struct qmgr_message *transfer_cut_message(struct transfer *transfer,
+                                          const struct transfer_intake *intake);
+struct transfer_job *transfer_cut_job(struct transfer *transfer,
+                                      const struct transfer_intake *intake);
 /** Into the queue, UNSTORED. */
 void transfer_cut_begin(struct transfer *transfer, struct transfer_intake *intake);
 /** Timers, and what is to be stored. */
@@ -306,6 +342,43 @@ bool transfer_cut_passes_on(const struct transfer *transfer, const struct qmgr_d
 /* Callbacks of the queue. */
 bool transfer_on_unstored_end(void *context, void *owner, const struct qmgr_result *refusal);
 void transfer_on_store_due(void *context, void *owner, enum way reason);
+
+/* transfer_stream.c */
+/** As transfer_body(), for an intake with a stream. */
+enum err transfer_stream_body(struct transfer *transfer, struct transfer_intake *intake,
+                              struct buf_queue *octets) MUST_CHECK;
+/** Its part in transfer_pending(). */
+uint64_t transfer_stream_pending(const struct transfer_intake *intake);
+/** As transfer_end(). */
+void transfer_stream_end(struct transfer *transfer, struct transfer_intake *intake,
+                         const struct envelope *envelope);
+/** As transfer_abort(); the intake is still to be freed. */
+void transfer_stream_abort(struct transfer *transfer, struct transfer_intake *intake);
+void transfer_stream_free(struct transfer *transfer, struct transfer_intake *intake);
+/** STREAMING: nothing more of it goes out, the rest goes to the spool. */
+void transfer_stream_fall_back(struct transfer *transfer, struct transfer_intake *intake,
+                               enum way reason);
+/** Likewise, and the attempt is asked to end. */
+void transfer_stream_stop(struct transfer *transfer, struct transfer_intake *intake,
+                          enum way reason);
+/** STREAMING, SPOOLING: its message has left the queue: refused, or, NULL, settled. */
+void transfer_stream_fate(struct transfer *transfer, struct transfer_intake *intake,
+                          const struct qmgr_result *refusal);
+/** SETTLED: what its client hears. */
+struct message_fate transfer_stream_get_fate(const struct transfer_intake *intake);
+/** Why an intake that nobody is sending is stored. */
+enum way transfer_stream_idle_reason(const struct transfer_intake *intake);
+void transfer_stream_on_timer(struct transfer *transfer, struct transfer_intake *intake);
+/** STREAMING: an attempt has begun. */
+void transfer_stream_sending(struct transfer *transfer, struct transfer_intake *intake);
+/** The body of the job's message, if it is still coming, or did when it began; NULL: it is not. */
+struct client_feed *transfer_stream_feed(const struct transfer_job *job);
+/** May an attempt begin from its feed? If not, it is tried again from the spool. */
+bool transfer_stream_may_go(struct transfer *transfer, struct transfer_intake *intake);
+/** Memory is scarce: what is kept goes to the spool. */
+void transfer_stream_relieve(struct transfer *transfer, struct transfer_intake *intake);
+/** No stream goes on. */
+void transfer_stream_drain(struct transfer *transfer);
 
 /* transfer_line.c */
 /** Is every address of the host known not to answer? */

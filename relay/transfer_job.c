@@ -291,7 +291,8 @@ static void transfer_job_loaded(struct transfer *transfer, struct transfer_job *
 {
     struct qmgr_view view = qmgr_delivery_view(transfer->qmgr, job->delivery);
 
-    if ((view.body != NULL && !buf_queue_is_empty(view.body)) ||
+    /* What is not stored cannot be read: see transfer_cut_hold_back(). */
+    if ((view.body != NULL && !buf_queue_is_empty(view.body)) || view.entry == NULL ||
         envelope_stored_size(view.envelope) == 0) {
         transfer_job_make_ready(job);
         return;
@@ -383,6 +384,7 @@ static struct client_request transfer_job_request(struct transfer *transfer,
         .recipient_count = view->recipient_count < count_max ? view->recipient_count : count_max,
         .messages_per_connection_max = site->messages_per_connection_max,
         .body = job->read_size > 0 ? &job->read_body : view->body,
+        .feed = transfer_stream_feed(job),
         .deadline = transfer->now.tick + client->attempt_timeout,
         .is_alone = (view->envelope->flags & ENVELOPE_IN_DOUBT) != 0,
     };
@@ -476,6 +478,8 @@ bool transfer_job_try_away(struct transfer *transfer, struct transfer_job *job,
     struct qmgr_view view = transfer_job_view(transfer, job);
     struct client_request request = transfer_job_request(transfer, job, member, &view);
 
+    if (request.feed != NULL)
+        return false;
     return transfer_job_send_away(transfer, job, member, &request);
 }
 
@@ -517,11 +521,25 @@ static struct record transfer_record_of(struct transfer *transfer, const struct 
     return record;
 }
 
+/* That we ended it is all that came of the attempt; or there is no message any more. */
+static bool transfer_job_was_withdrawn(const struct transfer_job *job,
+                                       const struct client_result *result)
+{
+    if (job->is_abandoned || !job->is_withdrawn)
+        return job->is_abandoned;
+    for (uint32_t i = 0; i < result->recipient_count; i++) {
+        if (result->recipients[i].state != RECIPIENT_DUE)
+            return false;
+    }
+    return !result->is_in_doubt;
+}
+
 void transfer_job_settle(struct transfer *transfer, struct transfer_job *job,
                          const struct client_result *result)
 {
     struct qmgr_view view = qmgr_delivery_view(transfer->qmgr, job->delivery);
     uint32_t deferred = 0, left_over = view.recipient_count - result->recipient_count;
+    bool was_attempted = result->was_attempted && !transfer_job_was_withdrawn(job, result);
 
     CHECK(result->recipient_count <= view.recipient_count);
     struct qmgr_result *results = calloc(result->recipient_count, sizeof(*results));
@@ -531,7 +549,7 @@ void transfer_job_settle(struct transfer *transfer, struct transfer_job *job,
         results[i] = transfer_result_of(&view, i, &result->recipients[i]);
     if (transfer_cut_passes_on(transfer, job->delivery, results, result->recipient_count))
         record.flags |= RECORD_PASSED_ON;
-    if (!result->was_attempted)
+    if (!was_attempted)
         transfer_cut_put_back(transfer, job);
     for (uint32_t i = 0; i < result->recipient_count; i++) {
         if (result->recipients[i].retry_now) {
@@ -539,7 +557,7 @@ void transfer_job_settle(struct transfer *transfer, struct transfer_job *job,
             continue;
         }
         deferred += results[i].state == RECIPIENT_DUE;
-        if (result->was_attempted)
+        if (was_attempted)
             transfer_record_emit(transfer, &record, &view.envelope->recipients[view.recipients[i]],
                                  &results[i]);
     }
@@ -547,10 +565,10 @@ void transfer_job_settle(struct transfer *transfer, struct transfer_job *job,
         .results = results,
         .result_count = result->recipient_count,
         .is_in_doubt = result->is_in_doubt,
-        .was_attempted = result->was_attempted,
-        .retry_now = (left_over > 0 && deferred == 0) || !result->was_attempted,
+        .was_attempted = was_attempted,
+        .retry_now = (left_over > 0 && deferred == 0) || !was_attempted,
     };
-    if (job->state == TRANSFER_JOB_AWAY && !result->was_attempted) /* not back there at once */
+    if (job->state == TRANSFER_JOB_AWAY && !was_attempted) /* not back there at once */
         finish.retry_not_before = transfer->now.wall + (wall_us)TRANSFER_RESOLVE_RETRY_TIME;
     qmgr_finish(transfer->qmgr, job->delivery, &finish, transfer->now);
     free(results);

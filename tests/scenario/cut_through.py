@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The outcome table of cut-through (docs/cut-through.md), a scenario for each cell and each way to speak.
+"""The outcome table of cut-through (docs/cut-through.md), a scenario for each cell, mode and way to speak.
 
     cut_through.py RUN_SCENARIO      play them all: TAP
     cut_through.py --write DIR       write them there, to be read or played one by one
@@ -8,6 +8,9 @@
 A message for b@ and c@example.org comes in. The next hop does what the row says at one step of its
 dialogue, with DATA in lock-step or with BDAT in one flight. What the client hears, what the disk sees, and
 what becomes of each recipient must be as the table has it.
+
+Modes: `held`, the message being complete; `stream`, a large one whose end comes only when the next hop has
+done what the row says; `streamed`, a large one that has ended before the next hop says a word.
 """
 import os
 import subprocess
@@ -16,7 +19,7 @@ import tempfile
 
 HEAD = """goal {goal}
 config delivery: auto
-dns example.org MX 10 mx.example.org
+{config}dns example.org MX 10 mx.example.org
 dns mx.example.org A 198.51.100.1
 dns sender.example MX 10 mx.sender.example
 dns mx.sender.example A 198.51.100.2
@@ -36,11 +39,13 @@ C> DATA
 C< 354 *
 C> Subject: hello
 C>
-C> x
-C> .
-H accept
+{body}H accept
 H> 220 mx.example.org
 """
+STREAM = "config cut_through: {stream_above: 4KiB}\n"
+LINE = "%n xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n"
+HELD, OPEN, ENDED = "held", "stream", "streamed"
+THE_END = ["C> x", "C> ."]
 STEPS = ["MAIL", "RCPT b", "RCPT c", "DATA", "END"]
 GOOD = {"MAIL": "250 2.1.0 ok", "RCPT b": "250 2.1.5 ok", "RCPT c": "250 2.1.5 ok", "DATA": "354 go", "END": "250 2.0.0 taken"}
 LATER = {"MAIL": "451 4.6.0 later", "RCPT b": "450 4.2.1 later", "RCPT c": "450 4.2.1 later", "DATA": "451 4.6.0 later", "END": "451 4.6.0 later"}
@@ -51,8 +56,8 @@ NAMES = {"MAIL": "mail", "RCPT b": "rcpt_1", "RCPT c": "rcpt_2", "RCPT": "rcpt_a
 class Hop:
     """The next hop's side of one dialogue, on the connection of that name."""
 
-    def __init__(self, name, recipients, is_bdat):
-        self.name, self.is_bdat = name, is_bdat
+    def __init__(self, name, recipients, is_bdat, mode=HELD):
+        self.name, self.is_bdat, self.mode = name, is_bdat, mode
         self.steps = ["MAIL"] + ["RCPT " + r for r in recipients] + ([] if is_bdat else ["DATA"]) + ["END"]
         self.lines = []
 
@@ -78,12 +83,29 @@ class Hop:
             self.expect(f"RCPT TO:<{step[5:]}@example.org>")
         elif step == "DATA":
             self.expect("DATA")
+        elif self.is_bdat and self.mode == ENDED:
+            self.expect("BDAT * LAST")
+            self.lines += [f"{self.name}<< 300 xx*", f"{self.name}<< x"]
+        elif self.is_bdat and self.mode == OPEN:
+            self.expect("BDAT *")
+            self.lines.append(f"{self.name}<< 300 xx*")
+            self.say("250 2.0.0 chunk")
+            self.end()
+            self.lines += [f"{self.name}<< *BDAT * LAST", f"{self.name}<< x"]
         elif self.is_bdat:
             self.expect("BDAT * LAST")
             self.lines.append(f"{self.name}<< x")
         else:
+            if self.mode != HELD:
+                self.lines.append(f"{self.name}<< 300 xx*")
+            self.end()
             self.lines.append(f"{self.name}<< x")
             self.expect(".")
+
+    def end(self):
+        """The sender's last octets, where they have not come yet."""
+        if self.mode == OPEN:
+            self.lines += THE_END
 
     def heard(self, step):
         """The commands up to `step`, those before it being answered well."""
@@ -129,18 +151,30 @@ def delivered(recipients, way="*"):
 
 
 END = ["expect queue.messages == 0", "expect spool.live == 0", "expect queue.notices == 0"]
-NO_DISK = ["expect spool.commits == 0", "expect ways.ready == 1"]
 
 
-def accepted(is_bdat):
-    hop = Hop("H", "bc", is_bdat)
+def ended(lines, mode):
+    """The sender's end, where the next hop did not come to it."""
+    return lines + (THE_END if mode == OPEN and THE_END[-1] not in lines else [])
+
+
+def straight(mode):
+    return "ready" if mode == HELD else "stream"
+
+
+def no_disk(mode):
+    return ["expect spool.commits == 0", f"expect ways.{straight(mode)} == 1", "expect ways.unstored == 0"]
+
+
+def accepted(is_bdat, mode):
+    hop = Hop("H", "bc", is_bdat, mode)
     hop.hello()
     hop.play()
-    return hop.lines + ["C< 250 2.0.0 ok *"] + delivered("bc", "ready") + NO_DISK + END
+    return hop.lines + ["C< 250 2.0.0 ok *"] + delivered("bc", straight(mode)) + no_disk(mode) + END
 
 
-def later(step, is_bdat):
-    hop = Hop("H", "bc", is_bdat)
+def later(step, is_bdat, mode):
+    hop = Hop("H", "bc", is_bdat, mode)
     hop.hello()
     replies = {step: LATER.get(step)}
     if step == "RCPT":
@@ -149,10 +183,10 @@ def later(step, is_bdat):
         left = step[5:]
         taken = "c" if left == "b" else "b"
         hop.play(replies)
-        return (hop.lines + stored("mixed") + delivered(taken, "ready") +
+        return (hop.lines + stored("mixed") + delivered(taken, straight(mode)) +
                 [f"record deferral recipient={left}@example.org"] + retry(left) + delivered(left, "mixed") + END)
     play_to_refusal(hop, step, replies)
-    return (hop.lines + stored("temporary") + ["record deferral recipient=b@example.org", "H close"] + retry("bc") +
+    return (ended(hop.lines, mode) + stored("temporary") + ["record deferral recipient=b@example.org", "H close"] + retry("bc") +
             delivered("bc", "temporary") + END)
 
 
@@ -172,8 +206,8 @@ def play_to_refusal(hop, step, replies):
         refused = each == step
 
 
-def never(step, is_bdat):
-    hop = Hop("H", "bc", is_bdat)
+def never(step, is_bdat, mode):
+    hop = Hop("H", "bc", is_bdat, mode)
     hop.hello()
     replies = {step: NEVER.get(step)}
     if step == "RCPT":
@@ -182,13 +216,14 @@ def never(step, is_bdat):
         refused = step[5:]
         taken = "c" if refused == "b" else "b"
         hop.play(replies)
-        return (hop.lines + stored("mixed") + delivered(taken, "ready") +
+        return (hop.lines + stored("mixed") + delivered(taken, straight(mode)) +
                 [f"record bounce recipient={refused}@example.org code=550 passed_on=0", "S accept"] + notice(refused) +
                 ["expect queue.notices == 1", "expect queue.messages == 0", "expect spool.live == 0"])
     play_to_refusal(hop, step, replies)
     heard = "550 5.1.1 never b" if step == "RCPT" else NEVER[step]
-    return (hop.lines + [f"C< {heard}"] + ["record bounce recipient=b@example.org passed_on=1 way=ready",
-            f"record rejection code={heard[:3]} way=ready"] + NO_DISK + END + ["expect client.open == 1", "S unconnected"])
+    way = straight(mode)
+    return (ended(hop.lines, mode) + [f"C< {heard}"] + [f"record bounce recipient=b@example.org passed_on=1 way={way}",
+            f"record rejection code={heard[:3]} way={way}"] + no_disk(mode) + END + ["expect client.open == 1", "S unconnected"])
 
 
 def notice(recipient):
@@ -197,10 +232,14 @@ def notice(recipient):
             f"S<< Final-Recipient: rfc822;*{recipient}@example.org", "S<< .", "S> 250 ok"]
 
 
-def silent(step, is_bdat):
-    hop = Hop("H", "bc", is_bdat)
+def silent(step, is_bdat, mode):
+    hop = Hop("H", "bc", is_bdat, mode)
     hop.hello()
     hop.play(until=step)
+    if mode == OPEN and step != "END": # given up: the next hop holds up the sender
+        return (["C>* 6000 " + LINE.strip()] + hop.lines + ["wait 25s"] + THE_END + ["C< 250 2.0.0 ok *", "record reception way=patience",
+                "expect spool.commits == 1", "record deferral recipient=b@example.org", "H reset"] +
+                retry("bc") + delivered("bc", "patience") + END)
     head, hop.lines = hop.lines, []
     hop.go_on(step)
     in_doubt = 1 if step == "END" else 0
@@ -210,13 +249,13 @@ def silent(step, is_bdat):
             delivered("bc", "patience") + END + ["expect client.connections == 1"])
 
 
-def lost(step, is_bdat):
-    hop = Hop("H", "bc", is_bdat)
+def lost(step, is_bdat, mode):
+    hop = Hop("H", "bc", is_bdat, mode)
     hop.hello()
     hop.play(until=step)
     way = "uncertain" if step == "END" else "temporary"
     uncertain = 1 if step == "END" else 0
-    return (hop.lines + ["hop H down", "H abort"] + stored(way) + [f"expect client.uncertain == {uncertain}", "hop H up"] + retry("bc") +
+    return (ended(hop.lines + ["hop H down", "H abort"], mode) + stored(way) + [f"expect client.uncertain == {uncertain}", "hop H up"] + retry("bc") +
             delivered("bc", way) + END)
 
 
@@ -224,23 +263,31 @@ ROWS = [("4xx", later), ("5xx", never), ("no reply", silent), ("lost", lost)]
 
 
 def cells():
-    for is_bdat in (False, True):
-        speech = "bdat" if is_bdat else "data"
-        yield f"accepted_{speech}", f"all accepted, by {speech.upper()}", accepted(is_bdat)
-        for row, make in ROWS:
-            for step in STEPS + (["RCPT"] if row in ("4xx", "5xx") else []):
-                if is_bdat and step == "DATA":
-                    continue
-                name = f"{row.replace(' ', '_')}_at_{NAMES[step]}_{speech}"
-                yield name, f"{row} at {step}, by {speech.upper()}", make(step, is_bdat)
+    for mode in (HELD, OPEN, ENDED):
+        for is_bdat in (False, True):
+            speech = "bdat" if is_bdat else "data"
+            prefix = "" if mode == HELD else mode + "_"
+            yield f"{prefix}accepted_{speech}", f"{mode}: all accepted, by {speech.upper()}", mode, accepted(is_bdat, mode)
+            for row, make in ROWS:
+                for step in STEPS + (["RCPT"] if row in ("4xx", "5xx") else []):
+                    if is_bdat and step == "DATA":
+                        continue
+                    name = f"{prefix}{row.replace(' ', '_')}_at_{NAMES[step]}_{speech}"
+                    yield name, f"{mode}: {row} at {step}, by {speech.upper()}", mode, make(step, is_bdat, mode)
+
+
+def body(mode):
+    lines = "" if mode == HELD else "C>* 700 " + LINE
+    return lines + ("" if mode == OPEN else "".join(line + "\n" for line in THE_END))
 
 
 def write(directory):
     paths = []
-    for name, goal, lines in cells():
+    for name, goal, mode, lines in cells():
         path = os.path.join(directory, name + ".scn")
         with open(path, "w", encoding="utf-8") as file:
-            file.write(HEAD.format(goal=goal) + "\n".join(lines) + "\n")
+            config = "" if mode == HELD else STREAM
+            file.write(HEAD.format(goal=goal, config=config, body=body(mode)) + "\n".join(lines) + "\n")
         paths.append(path)
     return paths
 

@@ -436,6 +436,24 @@ static bool party_expect_end(struct scenario *scenario, struct scenario_party *p
     return true;
 }
 
+/* The connection ends, and what is unread has no end of a message. */
+static bool party_expect_broken(struct scenario *scenario, struct scenario_party *party)
+{
+    (void)scenario_run(scenario, scenario->patience, party_is_ended, party);
+    if (scenario->has_failed)
+        return false;
+    struct span rest =
+        span_of(party->received.data + party->read, (uint32_t)(party->received.size - party->read));
+    if (!party->is_reset && !party->is_closed)
+        return scenario_fail(scenario, "%s expected the end of the connection", party->name);
+    if (memmem(rest.data, rest.size, "\n.\r\n", 4) != NULL ||
+        memmem(rest.data, rest.size, " LAST\r\n", 7) != NULL ||
+        (rest.size >= 3 && memcmp(rest.data, ".\r\n", 3) == 0))
+        return scenario_fail(scenario, "%s expected no end of the message", party->name);
+    scenario_note(scenario, "%s was broken off", party->name);
+    return true;
+}
+
 static bool party_expect_nothing(struct scenario *scenario, struct scenario_party *party)
 {
     if (scenario_run(scenario, QUIET_TIME, party_has_octets, party))
@@ -474,6 +492,8 @@ static bool party_word(struct scenario *scenario, struct scenario_party *party,
         return party_expect_end(scenario, party, false);
     if (strcmp(verb, "reset") == 0)
         return party_expect_end(scenario, party, true);
+    if (strcmp(verb, "broken") == 0)
+        return party_expect_broken(scenario, party);
     if (strcmp(verb, "nothing") == 0)
         return party_expect_nothing(scenario, party);
     if (strcmp(verb, "close") == 0)

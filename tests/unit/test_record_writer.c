@@ -105,8 +105,12 @@ static void test_ways(void **state)
         record.way = (uint8_t)way;
         record.flags = RECORD_PASSED_ON;
         json_t *json = parse(&record);
-        assert_string_equal(way == WAY_READY ? "cut-through" : "spool", text_of(json, "way"));
-        assert_string_equal(way_name(way), text_of(json, "way_reason"));
+        bool is_straight = way == WAY_READY || way == WAY_STREAM;
+        assert_string_equal(way == WAY_READY    ? "cut-through"
+                            : way == WAY_STREAM ? "stream"
+                                                : "spool",
+                            text_of(json, "way"));
+        assert_string_equal(is_straight ? "ready" : way_name(way), text_of(json, "way_reason"));
         assert_true(json_is_true(json_object_get(json, "passed_on")));
         json_decref(json);
     }

@@ -81,6 +81,24 @@ void transfer_relieve(struct transfer *transfer)
     (void)transfer;
 }
 
+bool transfer_wants_stream(const struct transfer *transfer, const struct transfer_intake *intake)
+{
+    (void)transfer;
+    (void)intake;
+    return false;
+}
+
+enum err transfer_stream_begin(struct transfer *transfer, struct transfer_intake *intake,
+                               struct envelope *envelope, enum way reason, struct tick_now now)
+{
+    (void)transfer;
+    (void)intake;
+    (void)envelope;
+    (void)reason;
+    (void)now;
+    return ERR_OK;
+}
+
 uint64_t transfer_pending(const struct transfer_intake *intake)
 {
     (void)intake;

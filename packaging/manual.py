@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """
-Writes the manual pages and the completion for bash from what the programs print: the verbs of the
+Writes the manual pages and the completion for bash and zsh from what the programs print (and examples.txt): the verbs of the
 command line, the reference of the configuration, the usage of the load generator.
 Arguments: angarium, angarium-load, folder to write to.
 """
 import os
 import re
+import shlex
 import subprocess
 import sys
 
@@ -76,13 +77,26 @@ def see_also(*pages):
     return [".SH SEE ALSO", ", ".join(f"\\fB{name}\\fR({section})" for name, section in pages)]
 
 
+def examples_of(verbs):
+    """By verb. A line belongs to the verb of two words, if there is one, else to that of one."""
+    names = {name for name, _, _ in verbs}
+    examples = {name: [] for name in names}
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "examples.txt"), encoding="utf-8") as file:
+        for line in (line.strip() for line in file if not line.startswith("#")):
+            words = line.split()
+            examples[" ".join(words[:2]) if " ".join(words[:2]) in names else words[0]].append(line)
+    return examples
+
+
 def cli_page(verbs, version):
+    examples = examples_of(verbs)
     lines = page("angarium", 1, "see and steer the Angarium mail relay", version)
     lines += [".SH SYNOPSIS", "\\fBangarium\\fR [\\fB\\-s\\fR \\fISOCKET\\fR] \\fIVERB\\fR [\\fIOPERAND\\fR...] [\\fB\\-\\-json\\fR]",
               ".SH DESCRIPTION", "The command line of the relay. It asks the relay over its control socket, and prints text for",
               "people, or with \\fB\\-\\-json\\fR what the relay said. A few verbs need no relay.", ".SH VERBS"]
     for name, operands, meaning in verbs:
         lines += [".TP", f"\\fB{escape(name)}\\fR {escape(operands)}".rstrip(), inline(meaning)]
+        lines += [part for example in examples[name] for part in (".br", "Example: \\fBangarium " + escape(example) + "\\fR")]
     lines += [".SH OPTIONS", ".TP", "\\fB\\-s\\fR \\fISOCKET\\fR",
               "The relay's control socket; else what \\fBANGARIUM_SOCKET\\fR names, else \\fI/run/angarium/control.sock\\fR.",
               ".TP", "\\fB\\-\\-json\\fR", "The answer as JSON.",
@@ -167,6 +181,56 @@ def completion(verbs):
         "OPTIONS", " ".join(sorted(options)))
 
 
+ZSH = """#compdef angarium
+# SPDX-License-Identifier: Apache-2.0
+# Completion of angarium(1) for zsh, written by packaging/manual.py.
+_angarium()
+{
+    local -a verbs more options
+    case $words[CURRENT-1] in
+    -s | --file | check) _files; return ;;
+    esac
+    if (( CURRENT == 2 )); then
+        verbs=(FIRST_WORDS)
+        _describe -t verbs verb verbs
+        return
+    fi
+    if (( CURRENT == 3 )); then
+        case $words[2] in
+SECOND_WORDS        esac
+        if (( $#more )); then
+            _describe -t verbs verb more
+            return
+        fi
+    fi
+    case "$words[2] $words[3] " in
+OPTIONS    esac
+    compadd -- $options --json
+}
+_angarium "$@"
+"""
+
+
+def zsh_completion(verbs):
+    def described(word, meaning):
+        return shlex.quote(word.replace(":", "\\:") + ":" + meaning.replace("`", ""))
+
+    first, second, options = {}, {}, []
+    for name, operands, meaning in verbs:
+        words = name.split()
+        first.setdefault(words[0], meaning if len(words) == 1 else "verbs about this")
+        if len(words) == 1:
+            first[words[0]] = meaning
+        else:
+            second.setdefault(words[0], []).append(described(words[1], meaning))
+        options.append((len(words), name, sorted(set(re.findall(r"--[a-z-]+", operands)))))
+    rows = "".join(f"        {word}) more=({' '.join(then)}) ;;\n" for word, then in second.items()
+                   if word not in {name for name, _, _ in verbs})
+    cases = "".join(f"    {shlex.quote(name + ' ')}*) options=({' '.join(known)}) ;;\n" for _, name, known in sorted(options, reverse=True))
+    return ZSH.replace("FIRST_WORDS", " ".join(described(word, meaning) for word, meaning in first.items())).replace(
+        "SECOND_WORDS", rows).replace("OPTIONS", cases)
+
+
 def main():
     angarium, load, folder = sys.argv[1:4]
     version = printed(angarium, "version").split()[1]
@@ -183,6 +247,8 @@ def main():
             file.write("\n".join(lines) + "\n")
     with open(os.path.join(folder, "angarium.bash"), "w", encoding="utf-8") as file:
         file.write(completion(verbs))
+    with open(os.path.join(folder, "_angarium"), "w", encoding="utf-8") as file:
+        file.write(zsh_completion(verbs))
 
 
 main()

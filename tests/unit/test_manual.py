@@ -44,7 +44,7 @@ def expect(condition, text=""):
 def is_written():
     text = run(os.path.join(SOURCES, "packaging/manual.py"), CLI, LOAD, FOLDER)
     expect(text == "", text)
-    expect(sorted(os.listdir(FOLDER)) == ["angarium-load.1", "angarium.1", "angarium.bash", "angarium.yaml.5", "angariumd.8"])
+    expect(sorted(os.listdir(FOLDER)) == ["_angarium", "angarium-load.1", "angarium.1", "angarium.bash", "angarium.yaml.5", "angariumd.8"])
 
 
 def has_every_verb():
@@ -83,7 +83,7 @@ def is_good_roff():
     if shutil.which("groff") is None:
         raise Skip("groff is not installed")
     for name in os.listdir(FOLDER):
-        if not name.endswith(".bash"):
+        if re.search(r"\.[0-9]$", name):
             done = subprocess.run(["groff", "-man", "-Tutf8", "-ww", os.path.join(FOLDER, name)], capture_output=True, text=True, check=False)
             expect(done.stderr == "", done.stderr)
 
@@ -95,6 +95,27 @@ def completes():
         COMP_WORDS=(angarium bounce x --rea); COMP_CWORD=3; _angarium; echo "${{COMPREPLY[*]}}" | tr " " "\\n" | sort | paste -sd " "'''
     text = run("bash", "-c", script)
     expect(text == "show summary\nrelease reload\n--reason\n", text)
+
+
+def has_an_example_of_every_verb():
+    page = plain("angarium.1")
+    for name in [line.split("\t")[0] for line in run(CLI, "help", "--reference").splitlines()]:
+        section = re.search(r"^\.TP\n" + re.escape(name) + r"(?: [^\n]*)?\n(.*?)(?=^\.TP|^\.SH)", page, re.M | re.S)[1]
+        # `drain` has none of `drain end`
+        expect(re.search(r"^Example: angarium " + re.escape(name) + r"\b", section, re.M), (name, section))
+
+
+def completes_in_zsh():
+    if shutil.which("zsh") is None:
+        raise Skip("zsh is not installed")
+    for words, expected in (("queue s", "show summary"), ("rel", "release reload"), ("bounce x --rea", "--reason"), ("site set x --dur", "--duration")):
+        done = run("zsh", "-f", "-c", f'''
+            _files() {{ print files; }}
+            _describe() {{ print -l -- "${{(@P)4}}" | sed "s/:.*//"; }}
+            compadd() {{ shift; print -l -- "$@"; }}
+            words=(angarium {words}); CURRENT=${{#words}}; source {FOLDER}/_angarium''')
+        given = " ".join(sorted(word for word in done.split() if word.startswith(words.split()[-1])))
+        expect(given == expected, (words, done))
 
 
 def packaged_configuration_is_safe():
@@ -114,7 +135,7 @@ def versions_agree():
 
 def main():
     tests = [is_written, has_every_verb, has_every_option, has_every_option_of_the_load, has_what_the_daemon_takes, is_good_roff,
-             completes, packaged_configuration_is_safe, versions_agree]
+             completes, has_an_example_of_every_verb, completes_in_zsh, packaged_configuration_is_safe, versions_agree]
     print(f"1..{len(tests)}")
     failed = 0
     for number, test in enumerate(tests, 1):

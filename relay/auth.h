@@ -16,8 +16,9 @@
 #define AUTH_HASH_MAX     383u   /* of a password, as crypt(5) writes it */
 
 #define AUTH_MECHANISMS                                                                            \
-    X(PLAIN, "PLAIN") /* RFC 4616 */                                                               \
-    X(LOGIN, "LOGIN") /* never standardised, used by many */
+    X(PLAIN, "PLAIN")                 /* RFC 4616 */                                               \
+    X(LOGIN, "LOGIN")                 /* never standardised, used by many */                       \
+    X(SCRAM_SHA_256, "SCRAM-SHA-256") /* RFC 7677; where Dovecot does it */
 
 enum auth_mechanism {
 #define X(name, word) AUTH_##name,
@@ -31,6 +32,7 @@ enum auth_verdict {
     AUTH_REJECTED,    /* wrong name or password: 535 */
     AUTH_UNAVAILABLE, /* nobody can say now: 454 */
     AUTH_LOCKED,      /* too many wrong ones before: not asked, 454 */
+    AUTH_CHALLENGED,  /* no verdict yet: SCRAM goes on, it is the client's turn */
 };
 
 /* May clients log in at a listener? */
@@ -68,9 +70,13 @@ struct auth_settings {              /* part of struct settings */
     uint64_t timeout;     /* microseconds to wait for a verdict */
 };
 
+#define AUTH_CHALLENGE_MAX 1024u /* of a server's message, in base64 */
+
 /* Who wants to log in. Borrowed from the session, to be copied. */
 struct auth_request {
     struct span name, password;
+    struct span message;    /* SCRAM: the client's, instead of a password */
+    bool is_scram, goes_on; /* goes_on: it answers a challenge */
 };
 
 #endif

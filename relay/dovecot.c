@@ -5,8 +5,11 @@
  *   we:   VERSION 1 2 / CPID n                       it: VERSION 1 n / MECH PLAIN ... / ... / DONE
  *   we:   AUTH n PLAIN service=smtp ... resp=base64  it: OK n user=... | FAIL n ... | CONT n ...
  *
- * Fields are separated by tabs. Whatever the client said, PLAIN is what Dovecot is asked with: it
- * carries a name and a password, and nothing else is spoken here. What can be in it is bounded by
+ *   we:   CONT n base64                              ... for SCRAM, until OK or FAIL
+ *   we:   CANCEL n                                   the client has given up
+ *
+ * Fields are separated by tabs. Whatever the client said that has a password, PLAIN is what Dovecot
+ * is asked with; of SCRAM the messages are passed on. What can be in them is bounded by
  * smtpd_auth.c, and base64: no octet of the client's can end a field or a line.
  */
 #include "relay/dovecot.h"
@@ -68,6 +71,20 @@ static void user_take(struct span rest, struct dovecot_line *line)
     line->user_size = name.size;
 }
 
+/* It goes into a reply line as it is. */
+static bool challenge_take(struct span text, struct dovecot_line *line)
+{
+    uint8_t octets[AUTH_CHALLENGE_MAX / 4 * 3];
+    uint32_t size;
+
+    if (text.size > AUTH_CHALLENGE_MAX || base64_decode(text, octets, &size) != ERR_OK)
+        return false;
+    if (text.size > 0)
+        memcpy(line->challenge, text.data, text.size);
+    line->challenge_size = text.size;
+    return true;
+}
+
 enum err dovecot_line_parse(struct span line, struct dovecot_line *ret_line)
 {
     static const struct {
@@ -93,8 +110,13 @@ enum err dovecot_line_parse(struct span line, struct dovecot_line *ret_line)
     }
     if (has_number && !number_take(&line, &result.number))
         return ERR_PEER_SYNTAX;
-    if (result.word == DOVECOT_MECH)
-        result.is_plain = span_is_equal_nocase(field_take(&line), SPAN_LITERAL("PLAIN"));
+    if (result.word == DOVECOT_MECH) {
+        struct span mechanism = field_take(&line);
+        result.is_plain = span_is_equal_nocase(mechanism, SPAN_LITERAL("PLAIN"));
+        result.is_scram = span_is_equal_nocase(mechanism, SPAN_LITERAL("SCRAM-SHA-256"));
+    }
+    if (result.word == DOVECOT_CONT && !challenge_take(field_take(&line), &result))
+        return ERR_PEER_SYNTAX;
     if (result.word == DOVECOT_FAIL)
         result.is_temporary = has_field(line, SPAN_LITERAL("temp"));
     if (result.word == DOVECOT_OK)
@@ -127,10 +149,17 @@ struct span dovecot_request_format(uint32_t number, const struct auth_request *r
     uint32_t size = request->name.size + request->password.size + 2;
 
     CHECK(request->name.size <= AUTH_NAME_MAX && request->password.size <= AUTH_PASSWORD_MAX);
-    memcpy(plain + 1, request->name.data, request->name.size);
-    memcpy(plain + 2 + request->name.size, request->password.data, request->password.size);
+    CHECK(request->message.size <= AUTH_PASSWORD_MAX && !request->goes_on);
+    if (request->is_scram) {
+        size = request->message.size;
+        memcpy(plain, request->message.data, size);
+    } else {
+        memcpy(plain + 1, request->name.data, request->name.size);
+        memcpy(plain + 2 + request->name.size, request->password.data, request->password.size);
+    }
     int used = snprintf(ret_text, DOVECOT_REQUEST_MAX,
-                        "AUTH\t%u\tPLAIN\tservice=smtp\tnologin%s\tlip=%s\trip=%s\tresp=", number,
+                        "AUTH\t%u\t%s\tservice=smtp\tnologin%s\tlip=%s\trip=%s\tresp=", number,
+                        request->is_scram ? "SCRAM-SHA-256" : "PLAIN",
                         client->is_secured ? "\tsecured" : "", ip_text(client->local, local),
                         ip_text(client->peer, peer));
     CHECK(used > 0 && (uint32_t)used + BASE64_SIZE(size) < DOVECOT_REQUEST_MAX);
@@ -139,4 +168,25 @@ struct span dovecot_request_format(uint32_t number, const struct auth_request *r
     uint32_t total = (uint32_t)used + BASE64_SIZE(size);
     ret_text[total] = '\n';
     return span_of(ret_text, total + 1);
+}
+
+struct span dovecot_continue_format(uint32_t number, const struct auth_request *request,
+                                    char ret_text[DOVECOT_REQUEST_MAX])
+{
+    int used = snprintf(ret_text, DOVECOT_REQUEST_MAX, "CONT\t%u\t", number);
+
+    CHECK(request->is_scram && request->goes_on && request->message.size <= AUTH_PASSWORD_MAX);
+    CHECK(used > 0 && (uint32_t)used + BASE64_SIZE(request->message.size) < DOVECOT_REQUEST_MAX);
+    base64_encode(request->message, ret_text + used);
+    uint32_t total = (uint32_t)used + BASE64_SIZE(request->message.size);
+    ret_text[total] = '\n';
+    return span_of(ret_text, total + 1);
+}
+
+struct span dovecot_cancel_format(uint32_t number, char ret_text[DOVECOT_CANCEL_MAX])
+{
+    int size = snprintf(ret_text, DOVECOT_CANCEL_MAX, "CANCEL\t%u\n", number);
+
+    CHECK(size > 0 && size < (int)DOVECOT_CANCEL_MAX);
+    return span_of(ret_text, (uint32_t)size);
 }

@@ -12,24 +12,28 @@
 #define DOVECOT_LINE_MAX    4096u
 #define DOVECOT_HELLO_MAX   64u
 #define DOVECOT_REQUEST_MAX 2304u
+#define DOVECOT_CANCEL_MAX  24u
 
 enum dovecot_word {
     DOVECOT_OTHER,   /* nothing that we have to know */
     DOVECOT_VERSION, /* `number`: the major one */
-    DOVECOT_MECH,    /* a mechanism; is_plain: the one that we speak */
+    DOVECOT_MECH,    /* a mechanism; is_plain, is_scram: one that we speak */
     DOVECOT_DONE,    /* of the handshake */
     DOVECOT_OK,      /* `number`: of the request, as in the next two */
     DOVECOT_FAIL,    /* is_temporary: it cannot be said now */
-    DOVECOT_CONT,    /* more is wanted of the client: never for PLAIN */
+    DOVECOT_CONT,    /* more is wanted of the client: `challenge`; never for PLAIN */
 };
 
 struct dovecot_line {
     enum dovecot_word word;
     uint32_t number;
-    bool is_plain, is_temporary;
+    bool is_plain, is_scram, is_temporary;
     /* OK: who that is. Dovecot may have changed the name (auth_username_format, a master user). */
     uint32_t user_size; /* 0: it did not say, or said what can be no name here */
     char user[AUTH_NAME_MAX];
+    /* CONT: in base64, as the client gets it. */
+    uint32_t challenge_size;
+    char challenge[AUTH_CHALLENGE_MAX];
 };
 
 /** A line without its LF. Errors: ERR_PEER_SYNTAX; *ret_line is then unchanged. */
@@ -41,9 +45,15 @@ struct dovecot_client {
     const struct flow_address *local, *peer;
     bool is_secured; /* the password came under TLS */
 };
-/** A request to check a password. The text holds the password: overwrite it when it is sent. */
+/** A request to check a password, or to begin an exchange. The text holds the password: overwrite
+ * it when it is sent. */
 struct span dovecot_request_format(uint32_t number, const struct auth_request *request,
                                    const struct dovecot_client *client,
                                    char ret_text[DOVECOT_REQUEST_MAX]);
+/** The client's next message. */
+struct span dovecot_continue_format(uint32_t number, const struct auth_request *request,
+                                    char ret_text[DOVECOT_REQUEST_MAX]);
+/** The client has given the exchange up. */
+struct span dovecot_cancel_format(uint32_t number, char ret_text[DOVECOT_CANCEL_MAX]);
 
 #endif

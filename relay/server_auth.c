@@ -9,6 +9,9 @@
  * A login remembers its session by index, id and the number of its request: the session may be gone
  * when the verdict comes, and another one in its place.
  *
+ * By SCRAM the verdict is a challenge at first, and the login waits for its client: as long as the
+ * session lets it, and no longer than the session goes on with it (clients_review()).
+ *
  * Unknown and locked users are checked as all others, against somebody else's hash, and refused
  * whatever comes of it: how long an answer takes does not tell who exists.
  *
@@ -44,7 +47,7 @@ struct login {
     uint64_t session_id;
     uint32_t session_index, number;
     uint32_t dovecot_number; /* 0: it is not Dovecot's */
-    tick_us since;
+    tick_us since;           /* Dovecot's turn began; TICK_NEVER: it is the client's */
     bool is_used;
     bool is_decoy; /* refused, whatever the verdict */
 };
@@ -54,6 +57,7 @@ struct server_auth {
     struct tally *failures;
     struct dovecot_link *dovecot;
     uint32_t dovecot_number, dovecot_count; /* requests so far; those without a verdict */
+    uint32_t challenged_count;              /* of those, the ones that wait for their client */
     struct login logins[LOGINS_MAX];
 };
 
@@ -193,12 +197,39 @@ static bool login_ask(struct server *server, const struct server_session *sessio
     return file_ask(server, request, login, token, ret_verdict);
 }
 
+/* The client has answered a challenge. False: nobody waits for that any more. */
+static bool login_continue(struct server *server, const struct server_session *session,
+                           uint32_t number, const struct auth_request *request, tick_us now)
+{
+    struct server_auth *auth = server->auth;
+
+    for (uint32_t i = 0; i < LOGINS_MAX; i++) {
+        struct login *login = &auth->logins[i];
+        if (!login->is_used || login->session_id != session->smtpd.id || login->number != number ||
+            login->since != TICK_NEVER)
+            continue;
+        auth->challenged_count -= 1;
+        login->since = now;
+        /* If it cannot be told, the link is lost, and the review gives the login up. */
+        if (dovecot_link_continue(auth->dovecot, login->dovecot_number, request) != ERR_OK)
+            dovecot_link_drop(auth->dovecot, now);
+        return true;
+    }
+    return false;
+}
+
 void server_auth_begin(struct server *server, struct server_session *session, struct tick_now now)
 {
     enum auth_verdict verdict = AUTH_UNAVAILABLE;
     uint32_t number, token = 0;
 
     struct auth_request request = smtpd_auth_take(&session->smtpd, now, &number);
+    if (request.goes_on) {
+        if (!login_continue(server, session, number, &request, now.tick))
+            server_auth_tell(server, session->index, session->smtpd.id, number, verdict,
+                             (struct span){0}, now);
+        return;
+    }
     struct login *login = login_new(server->auth, &token);
     if (login != NULL) {
         *login = (struct login){.key = failure_key_of(session, request.name),
@@ -219,10 +250,53 @@ static void login_end(struct server *server, struct login *login, enum auth_verd
 {
     login->is_used = false;
     server->auth->dovecot_count -= login->dovecot_number != 0;
+    server->auth->challenged_count -= login->since == TICK_NEVER;
     if (verdict == AUTH_REJECTED)
         failure_add(server, &login->key, now.tick);
     server_auth_tell(server, login->session_index, login->session_id, login->number, verdict, user,
                      now);
+}
+
+static struct server_session *login_session(const struct server *server, const struct login *login)
+{
+    struct server_session *session = server_session_at(server, login->session_index);
+
+    return session != NULL && session->smtpd.id == login->session_id ? session : NULL;
+}
+
+static void login_challenge(struct server *server, struct login *login, struct span challenge,
+                            struct tick_now now)
+{
+    struct server_session *session = login_session(server, login);
+
+    if (login->since != TICK_NEVER) {
+        login->since = TICK_NEVER;
+        server->auth->challenged_count += 1;
+    }
+    if (session == NULL)
+        return; /* clients_review() */
+    smtpd_auth_challenge(&server->smtpd, &session->smtpd, login->number, challenge, now);
+    server_session_flush(server, session);
+    server_session_enqueue(server, session, SERVER_QUEUE_READY);
+}
+
+/* Clients that have given up between challenges, or are gone. */
+static void clients_review(struct server *server, struct tick_now now)
+{
+    struct server_auth *auth = server->auth;
+
+    for (uint32_t i = 0; auth->challenged_count > 0 && i < LOGINS_MAX; i++) {
+        struct login *login = &auth->logins[i];
+        if (!login->is_used || login->since != TICK_NEVER)
+            continue;
+        struct server_session *session = login_session(server, login);
+        if (session != NULL && smtpd_auth_goes_on(&session->smtpd, login->number))
+            continue;
+        dovecot_link_cancel(auth->dovecot, login->dovecot_number, now.tick);
+        login->is_used = false;
+        auth->dovecot_count -= 1;
+        auth->challenged_count -= 1;
+    }
 }
 
 static void on_dovecot(void *context, uint32_t number, enum auth_verdict verdict, struct span user,
@@ -233,7 +307,10 @@ static void on_dovecot(void *context, uint32_t number, enum auth_verdict verdict
 
     for (uint32_t i = 0; number != 0 && i < LOGINS_MAX; i++) {
         if (logins[i].is_used && logins[i].dovecot_number == number) {
-            login_end(server, &logins[i], verdict, user, now);
+            if (verdict == AUTH_CHALLENGED)
+                login_challenge(server, &logins[i], user, now);
+            else
+                login_end(server, &logins[i], verdict, user, now);
             return;
         }
     }
@@ -247,7 +324,8 @@ static void dovecot_review(struct server *server, struct tick_now now)
 
     for (uint32_t i = 0; auth->dovecot_count > 0 && i < LOGINS_MAX; i++) {
         const struct login *login = &auth->logins[i];
-        if (login->is_used && login->dovecot_number != 0 && now.tick >= login->since + patience)
+        if (login->is_used && login->dovecot_number != 0 && login->since != TICK_NEVER &&
+            now.tick >= login->since + patience)
             dovecot_link_drop(auth->dovecot, now.tick);
     }
     if (!dovecot_link_was_lost(auth->dovecot))
@@ -275,7 +353,12 @@ void server_auth_advance(struct server *server, struct tick_now now)
         login_end(server, login, is_match && !login->is_decoy ? AUTH_ACCEPTED : AUTH_REJECTED,
                   (struct span){0}, now);
     }
+    if (server->settings->auth.dovecot != NULL)
+        dovecot_link_prepare(auth->dovecot, server->settings->auth.dovecot, now.tick);
     dovecot_review(server, now);
+    clients_review(server, now);
+    server->smtpd.has_scram =
+        server->settings->auth.dovecot != NULL && dovecot_link_has_scram(auth->dovecot);
 }
 
 /* ---- life ---- */

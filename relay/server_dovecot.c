@@ -37,6 +37,8 @@ struct dovecot_link {
     char path[SOCKET_PATH];
     tick_us retry_at;
     bool was_lost, has_version, has_plain;
+    bool has_scram; /* as of the last handshake; is_scram: of this one */
+    bool is_scram;
     uint32_t waiting_size;
     char waiting[WAITING_MAX];
 };
@@ -94,7 +96,7 @@ static enum err link_open(struct dovecot_link *link, const char *path, tick_us n
         return ERR_SYSTEM;
     CHECK(strlen(path) < sizeof(link->path)); /* the configuration's bound */
     memcpy(link->path, path, strlen(path) + 1);
-    link->has_version = link->has_plain = false;
+    link->has_version = link->has_plain = link->is_scram = false;
     if (flow_connect(link->options.plane, &options, &flow) != ERR_OK) {
         link->retry_at = now + RETRY_TIME;
         log_line(LOG_WARNING, "event=dovecot_lost socket=%s reason=connect", link->path);
@@ -131,6 +133,39 @@ enum err dovecot_link_ask(struct dovecot_link *link, const char *path, uint32_t 
     return err;
 }
 
+enum err dovecot_link_continue(struct dovecot_link *link, uint32_t number,
+                               const struct auth_request *request)
+{
+    char text[DOVECOT_REQUEST_MAX];
+
+    if (link->state != LINK_READY)
+        return ERR_SYSTEM;
+    struct span line = dovecot_continue_format(number, request, text);
+    enum err err = stream_write(&link->stream, line);
+    explicit_bzero(text, sizeof(text));
+    return err;
+}
+
+void dovecot_link_cancel(struct dovecot_link *link, uint32_t number, tick_us now)
+{
+    char text[DOVECOT_CANCEL_MAX];
+
+    if (link->state == LINK_READY &&
+        stream_write(&link->stream, dovecot_cancel_format(number, text)) != ERR_OK)
+        link_fail(link, "memory", now);
+}
+
+void dovecot_link_prepare(struct dovecot_link *link, const char *path, tick_us now)
+{
+    if (link->state == LINK_DOWN && strcmp(path, link->path) != 0)
+        (void)link_open(link, path, now); /* if it fails, the next login tries again */
+}
+
+bool dovecot_link_has_scram(const struct dovecot_link *link)
+{
+    return link->has_scram;
+}
+
 /* The handshake is done: what waited goes out. */
 static void link_begin(struct dovecot_link *link, tick_us now)
 {
@@ -139,6 +174,7 @@ static void link_begin(struct dovecot_link *link, tick_us now)
         return;
     }
     link->state = LINK_READY;
+    link->has_scram = link->is_scram;
     enum err err = stream_write(&link->stream, span_of(link->waiting, link->waiting_size));
     explicit_bzero(link->waiting, link->waiting_size);
     link->waiting_size = 0;
@@ -151,6 +187,7 @@ static void line_run(struct dovecot_link *link, const struct dovecot_line *line,
 {
     bool is_ready = link->state == LINK_READY;
     enum auth_verdict verdict = AUTH_UNAVAILABLE;
+    struct span text = span_of(line->user, line->user_size);
 
     switch (line->word) {
     case DOVECOT_VERSION:
@@ -160,6 +197,7 @@ static void line_run(struct dovecot_link *link, const struct dovecot_line *line,
         break;
     case DOVECOT_MECH:
         link->has_plain |= line->is_plain;
+        link->is_scram |= line->is_scram;
         break;
     case DOVECOT_DONE:
         if (!is_ready)
@@ -172,9 +210,12 @@ static void line_run(struct dovecot_link *link, const struct dovecot_line *line,
             verdict = AUTH_ACCEPTED;
         else if (line->word == DOVECOT_FAIL && !line->is_temporary)
             verdict = AUTH_REJECTED;
+        if (line->word == DOVECOT_CONT) {
+            verdict = AUTH_CHALLENGED;
+            text = span_of(line->challenge, line->challenge_size);
+        }
         if (is_ready)
-            link->options.tell(link->options.context, line->number, verdict,
-                               span_of(line->user, line->user_size), now);
+            link->options.tell(link->options.context, line->number, verdict, text, now);
         break;
     case DOVECOT_OTHER:
         break;

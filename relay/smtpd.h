@@ -132,6 +132,7 @@ struct smtpd_context {
     struct brake *brake;             /* NULL: no client has one */
     struct quota_set *quota;         /* of users; NULL: nobody has one */
     const struct settings *settings; /* in force; NULL: the sessions' own are */
+    bool has_scram;                  /* somebody can make the exchange */
     struct smtpd_transaction *free;
     uint32_t free_count;
     uint8_t *output; /* what must be sent to the session in hand; the driver empties it */
@@ -269,6 +270,11 @@ struct auth_request smtpd_auth_take(struct smtpd_session *session, struct tick_n
  * octets; ignored as a verdict is.
  */
 void smtpd_auth_name(struct smtpd_session *session, uint32_t number, struct span name);
+/** SCRAM: what the server has said, in base64: it is the client's turn. Ignored as a verdict is. */
+void smtpd_auth_challenge(struct smtpd_context *context, struct smtpd_session *session,
+                          uint32_t number, struct span challenge, struct tick_now now);
+/** Is this still the session's exchange? It may have been given up between challenges. */
+bool smtpd_auth_goes_on(const struct smtpd_session *session, uint32_t number);
 /** The verdict. One on a number that is not waited for any more is ignored. */
 void smtpd_auth_verdict(struct smtpd_context *context, struct smtpd_session *session,
                         uint32_t number, enum auth_verdict verdict, struct tick_now now);

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Users who log in: AUTH with PLAIN and LOGIN (RFC 4954, RFC 4616).
+ * Users who log in: AUTH with PLAIN and LOGIN (RFC 4954, RFC 4616), and SCRAM-SHA-256 (RFC 5802,
+ * RFC 7677), of which somebody else makes the exchange: its messages are passed to and fro.
  *
  *   step          waits for                                      left by
  *   IDLE          AUTH                                           smtpd_on_auth()
- *   RESPONSE      the client's whole PLAIN message               line_run()
+ *   RESPONSE      the client's whole PLAIN or next SCRAM message  line_run()
  *   NAME          LOGIN: the name                                line_run()
  *   PASSWORD      LOGIN: the password                            line_run()
  *   READY         the driver, to take the request                smtpd_auth_take()
- *   WAITING       the verdict, or its time                       smtpd_auth_verdict(), _expire()
+ *   WAITING       the verdict, a challenge, or its time          smtpd_auth_verdict(), _expire(),
+ *                                                                 _challenge(): back to RESPONSE
  *
  * `*` in the client's place, a response that cannot be decoded, and every verdict lead back to
  * IDLE. Nothing is read from the client in READY and WAITING, and nothing may have been sent ahead:
@@ -32,11 +34,13 @@
 
 #include "base/base64.h"
 #include "relay/auth_users.h"
+#include "relay/scram.h"
 #include "relay/smtp_dsn.h"
 
-#define DECODED_MAX    (AUTH_LINE_MAX / 4 * 3)
-#define LINE_FIRST     512u
-#define AUTH_PARAM_MAX 500u /* RFC 4954 section 5 */
+#define DECODED_MAX         (AUTH_LINE_MAX / 4 * 3)
+#define LINE_FIRST          512u
+#define AUTH_PARAM_MAX      500u /* RFC 4954 section 5 */
+#define CHALLENGE_COUNT_MAX 4u   /* SCRAM has two */
 
 enum auth_step { STEP_IDLE, STEP_RESPONSE, STEP_NAME, STEP_PASSWORD, STEP_READY, STEP_WAITING };
 
@@ -44,6 +48,8 @@ enum auth_step { STEP_IDLE, STEP_RESPONSE, STEP_NAME, STEP_PASSWORD, STEP_READY,
 struct exchange {
     char name[AUTH_NAME_MAX + 1], password[AUTH_PASSWORD_MAX + 1];
     uint32_t name_size, password_size;
+    bool is_scram; /* `password` has the client's message */
+    uint32_t challenge_count;
     uint8_t *line; /* the part of a line that has come; NULL: none */
     uint32_t line_size, line_capacity;
 };
@@ -143,10 +149,10 @@ static bool is_offered(const struct smtpd_session *session)
 struct span smtpd_auth_offer(const struct smtpd_context *context,
                              const struct smtpd_session *session, char ret_text[64])
 {
-    (void)context;
     if (!is_offered(session))
         return (struct span){0};
-    snprintf(ret_text, 64, "250-AUTH PLAIN LOGIN\r\n");
+    snprintf(ret_text, 64, "250-AUTH PLAIN LOGIN%s\r\n",
+             context->has_scram ? " SCRAM-SHA-256" : "");
     return span_from_text(ret_text);
 }
 
@@ -226,6 +232,22 @@ static bool plain_take(struct exchange *exchange, struct span message)
                      &exchange->password_size);
 }
 
+/* RFC 5802 section 7: printable, in UTF-8. The last one, which only says that the server's was
+ * good, is empty. */
+static bool scram_take(struct exchange *exchange, struct span message)
+{
+    bool is_first = exchange->challenge_count == 0;
+
+    if (message.size > AUTH_PASSWORD_MAX || !text_is_clean(message, false))
+        return false;
+    if (is_first && scram_name(message, exchange->name, &exchange->name_size) != ERR_OK)
+        return false;
+    if (message.size > 0)
+        memcpy(exchange->password, message.data, message.size);
+    exchange->password_size = message.size;
+    return true;
+}
+
 static void message_take(struct smtpd_context *context, struct smtpd_session *session,
                          struct span message)
 {
@@ -235,7 +257,8 @@ static void message_take(struct smtpd_context *context, struct smtpd_session *se
 
     switch ((enum auth_step)auth->step) {
     case STEP_RESPONSE:
-        is_good = plain_take(exchange, message);
+        is_good =
+            exchange->is_scram ? scram_take(exchange, message) : plain_take(exchange, message);
         auth->step = STEP_READY;
         break;
     case STEP_NAME:
@@ -350,7 +373,8 @@ enum err smtpd_auth_feed(struct smtpd_context *context, struct smtpd_session *se
 
 /* ---- the command ---- */
 
-static bool mechanism_find(struct span name, enum auth_mechanism *ret_mechanism)
+static bool mechanism_find(const struct smtpd_context *context, struct span name,
+                           enum auth_mechanism *ret_mechanism)
 {
     static const char *const names[AUTH_MECHANISM_COUNT] = {
 #define X(name, word) [AUTH_##name] = word,
@@ -361,7 +385,7 @@ static bool mechanism_find(struct span name, enum auth_mechanism *ret_mechanism)
     for (uint32_t i = 0; i < AUTH_MECHANISM_COUNT; i++) {
         if (span_is_equal_nocase(name, span_from_text(names[i]))) {
             *ret_mechanism = (enum auth_mechanism)i;
-            return true;
+            return i != AUTH_SCRAM_SHA_256 || context->has_scram;
         }
     }
     return false;
@@ -385,14 +409,15 @@ static void mechanism_begin(struct smtpd_context *context, struct smtpd_session 
 {
     struct smtpd_auth *auth = session->auth;
 
-    auth->step = mechanism == AUTH_PLAIN ? STEP_RESPONSE : STEP_NAME;
+    auth->step = mechanism == AUTH_LOGIN ? STEP_NAME : STEP_RESPONSE;
+    auth->exchange->is_scram = mechanism == AUTH_SCRAM_SHA_256;
     if (span_is_equal(initial, SPAN_LITERAL("=")))
         message_take(context, session, (struct span){0});
     else if (initial.size > 0)
         response_take(context, session, initial);
     else
         smtpd_reply(context, session,
-                    mechanism == AUTH_PLAIN ? SMTPD_REPLY_AUTH_ASK : SMTPD_REPLY_AUTH_ASK_NAME);
+                    mechanism == AUTH_LOGIN ? SMTPD_REPLY_AUTH_ASK_NAME : SMTPD_REPLY_AUTH_ASK);
 }
 
 void smtpd_on_auth(struct smtpd_context *context, struct smtpd_session *session,
@@ -408,7 +433,8 @@ void smtpd_on_auth(struct smtpd_context *context, struct smtpd_session *session,
     struct span initial = span_skip(line->argument, size < line->argument.size ? size + 1 : size);
     if (reply == SMTPD_REPLY_OK && size == 0)
         reply = SMTPD_REPLY_ARGUMENT;
-    if (reply == SMTPD_REPLY_OK && !mechanism_find(span_head(line->argument, size), &mechanism))
+    if (reply == SMTPD_REPLY_OK &&
+        !mechanism_find(context, span_head(line->argument, size), &mechanism))
         reply = SMTPD_REPLY_AUTH_MECHANISM;
     if (reply == SMTPD_REPLY_OK && !exchange_begin(session))
         reply = SMTPD_REPLY_MEMORY;
@@ -441,11 +467,19 @@ struct auth_request smtpd_auth_take(struct smtpd_session *session, struct tick_n
 
     CHECK(smtpd_need(session) == SMTPD_NEED_AUTH);
     auth->step = STEP_WAITING;
-    *ret_number = ++auth->number;
+    bool goes_on = auth->exchange->challenge_count > 0;
+    struct span message = span_of(auth->exchange->password, auth->exchange->password_size);
+    auth->number += !goes_on;
+    *ret_number = auth->number;
     session->phase_deadline = now.tick + (tick_us)session->settings->auth.timeout;
-    return (struct auth_request){
-        .name = span_of(auth->exchange->name, auth->exchange->name_size),
-        .password = span_of(auth->exchange->password, auth->exchange->password_size)};
+    struct auth_request request = {.name = span_of(auth->exchange->name, auth->exchange->name_size),
+                                   .is_scram = auth->exchange->is_scram,
+                                   .goes_on = goes_on};
+    if (request.is_scram)
+        request.message = message;
+    else
+        request.password = message;
+    return request;
 }
 
 static bool log_in(struct smtpd_session *session)
@@ -491,6 +525,34 @@ void smtpd_auth_name(struct smtpd_session *session, uint32_t number, struct span
     memcpy(exchange->name, name.data, name.size);
     exchange->name[name.size] = '\0';
     exchange->name_size = name.size;
+}
+
+bool smtpd_auth_goes_on(const struct smtpd_session *session, uint32_t number)
+{
+    const struct smtpd_auth *auth = session->auth;
+
+    return auth != NULL && auth->exchange != NULL && auth->number == number &&
+           auth->step != STEP_IDLE;
+}
+
+void smtpd_auth_challenge(struct smtpd_context *context, struct smtpd_session *session,
+                          uint32_t number, struct span challenge, struct tick_now now)
+{
+    char text[AUTH_CHALLENGE_MAX + 8];
+    struct smtpd_auth *auth = session->auth;
+
+    CHECK(challenge.size <= AUTH_CHALLENGE_MAX); /* dovecot.c: it is base64 */
+    if (!is_awaited(auth, number))
+        return;
+    if (!auth->exchange->is_scram || auth->exchange->challenge_count == CHALLENGE_COUNT_MAX) {
+        smtpd_auth_verdict(context, session, number, AUTH_UNAVAILABLE, now);
+        return;
+    }
+    auth->exchange->challenge_count += 1;
+    auth->step = STEP_RESPONSE;
+    session->phase_deadline = now.tick + session->listener->limits.command_timeout;
+    int size = snprintf(text, sizeof(text), "334 %.*s\r\n", SPAN_PRINTF(challenge));
+    smtpd_reply_text(context, session, span_of(text, (uint32_t)size));
 }
 
 void smtpd_auth_verdict(struct smtpd_context *context, struct smtpd_session *session,

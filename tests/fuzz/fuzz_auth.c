@@ -16,7 +16,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define INPUT_SIZE_MAX 40000u
 
-enum setup { REQUIRED = 1, STARTTLS = 2, HOLD_VERDICTS = 4, HOLD_COMMITS = 8, CLEAR = 16 };
+enum setup {
+    REQUIRED = 1,
+    STARTTLS = 2,
+    HOLD_VERDICTS = 4,
+    HOLD_COMMITS = 8,
+    CLEAR = 16,
+    SCRAM = 32
+};
 
 static void check_output(const struct harness *harness)
 {
@@ -72,6 +79,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     harness.listener.limits.messages_per_session_max = HARNESS_MESSAGE_MAX - 4;
     harness.holds_commits = (setup & HOLD_COMMITS) != 0;
     harness.holds_verdicts = (setup & HOLD_VERDICTS) != 0;
+    harness.context.has_scram = (setup & SCRAM) != 0;
     harness_connect(&harness, "127.0.0.1");
     harness_send_text(&harness, "EHLO client.example\r\n");
     play(&harness, span_of(data + 2, (uint32_t)size - 2), 1u + data[1]);

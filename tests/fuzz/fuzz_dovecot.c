@@ -25,6 +25,10 @@ static void line_check(const uint8_t *data, uint32_t size)
         CHECK(line.user_size == 0 || line.word == DOVECOT_OK);
         CHECK(line.user_size <= AUTH_NAME_MAX);
         CHECK(!line.is_temporary || line.word == DOVECOT_FAIL);
+        CHECK(line.challenge_size == 0 || line.word == DOVECOT_CONT);
+        CHECK(line.challenge_size <= AUTH_CHALLENGE_MAX);
+        for (uint32_t i = 0; i < line.challenge_size; i++) /* it goes into a reply */
+            CHECK(line.challenge[i] > ' ' && line.challenge[i] <= 'z');
     }
     free(copy);
 }

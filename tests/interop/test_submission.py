@@ -3,6 +3,8 @@
 """Users who log in with real clients: swaks over STARTTLS, curl and Python over TLS from the first octet on, with passwords in a file; and with
 a real Dovecot that knows the passwords."""
 import base64
+import hashlib
+import hmac
 import os
 import signal
 import smtplib
@@ -123,7 +125,7 @@ ssl = no
 default_internal_user = %(user)s
 default_internal_group = %(group)s
 default_login_user = %(user)s
-auth_mechanisms = plain login
+auth_mechanisms = plain login scram-sha-256
 auth_failure_delay = 0
 passdb {
   driver = passwd-file
@@ -165,6 +167,35 @@ def stop_dovecot():
     os.unlink(lab.path('dovecot/run/auth-client'))
 
 
+def scram(client, name, password, wrong=False):
+    """The client's side of RFC 5802 with SHA-256; returns the code that ends it, having checked the server's signature."""
+    def answer(text):
+        code, said = client.docmd(text)
+        return code, base64.b64decode(said).decode() if code == 334 else said
+
+    def digest(key, text):
+        return hmac.new(key, text.encode(), 'sha256').digest()
+
+    first = 'n=%s,r=%s' % (name, base64.b64encode(os.urandom(18)).decode())
+    code, server_first = answer('AUTH SCRAM-SHA-256 ' + base64.b64encode(('n,,' + first).encode()).decode())
+    if code != 334:
+        return code
+    fields = dict(field.split('=', 1) for field in server_first.split(','))
+    assert fields['r'].startswith(first.split('r=')[1]), server_first
+    salted = hashlib.pbkdf2_hmac('sha256', password.encode(), base64.b64decode(fields['s']), int(fields['i']))
+    client_key = digest(salted, 'Client Key')
+    bare = 'c=biws,r=' + fields['r']
+    message = '%s,%s,%s' % (first, server_first, bare)
+    signature = digest(hashlib.sha256(client_key).digest(), message)
+    proof = bytes(a ^ b ^ wrong for a, b in zip(client_key, signature))
+    code, server_final = answer(base64.b64encode((bare + ',p=' + base64.b64encode(proof).decode()).encode()).decode())
+    if code != 334:
+        return code
+    expected = base64.b64encode(digest(digest(salted, 'Server Key'), message)).decode()
+    assert server_final == 'v=' + expected, server_final
+    return client.docmd('')[0]
+
+
 def plain(name, password):
     return 'AUTH PLAIN ' + base64.b64encode(('\0%s\0%s' % (name, password)).encode()).decode()
 
@@ -197,12 +228,37 @@ def with_dovecot():
         assert client.docmd('AUTH LOGIN')[0] == 334
         assert client.docmd(base64.b64encode(b'carol').decode())[0] == 334
         assert client.docmd(base64.b64encode(b'secret').decode())[0] == 235
+    for name, password, wrong, code in (('alice@sender.test', PASSWORD, False, 235), ('alice@sender.test', PASSWORD, True, 535),
+                                        ('carol', 'wrong', False, 535), ('eve@sender.test', 'x', False, 535)):
+        with smtplib.SMTP('127.0.0.1', other.port, timeout=30) as client:
+            client.ehlo()
+            assert not client.has_extn('auth')
+            client.starttls(context=clear_context())
+            client.ehlo()
+            assert client.esmtp_features['auth'].split() == ['PLAIN', 'LOGIN', 'SCRAM-SHA-256'], client.esmtp_features
+            assert scram(client, name, password, wrong) == code
+            assert client.docmd('MAIL FROM:<%s>' % name)[0] == (250 if code == 235 else 530)
+    # Who gives up in the middle, or is gone, leaves nothing behind: others log in, over the same connection to Dovecot.
+    for _ in range(5):
+        with smtplib.SMTP('127.0.0.1', other.port, timeout=30) as client:
+            client.starttls(context=clear_context())
+            client.ehlo()
+            assert client.docmd('AUTH SCRAM-SHA-256 ' + base64.b64encode(b'n,,n=carol,r=x').decode())[0] == 334
+            assert client.docmd('*')[0] == 501 and scram(client, 'carol', 'secret') == 235
+        gone = smtplib.SMTP('127.0.0.1', other.port, timeout=30)
+        gone.starttls(context=clear_context())
+        gone.ehlo()
+        assert gone.docmd('AUTH SCRAM-SHA-256 ' + base64.b64encode(b'n,,n=carol,r=x').decode())[0] == 334
+        gone.close()
+    assert 'dovecot_lost' not in lab.log('second.log')
+    before = other.status()['server']
     stop_dovecot()
     wait_until(lambda: login('alice@sender.test', PASSWORD) == (454, 530), 10, 'Dovecot is missed')
     start_dovecot()
     wait_until(lambda: login('alice@sender.test', PASSWORD) == (235, 250), 10, 'Dovecot is found again')
     status = other.status()['server']
-    assert status['auth.rejected'] == 2 and status['auth.unavailable'] >= 1 and status['auth.accepted'] == 6, status
+    assert status['auth.rejected'] == 5 and before['auth.unavailable'] == 0 and before['auth.accepted'] == 11, (before, status)
+    assert status['auth.unavailable'] >= 1 and status['auth.accepted'] == 12, status
     stop_dovecot()
 
 

@@ -40,7 +40,10 @@ static void test_lines(void **state)
         {"FAIL\t8\tuser=alice\ttemp", ERR_OK, DOVECOT_FAIL, 8, false, true},
         {"FAIL\t8\treason=temp\tx", ERR_OK, DOVECOT_FAIL, 8, false, false},
         {"FAIL\ttemp", ERR_PEER_SYNTAX, 0, 0, false, false},
-        {"CONT\t9\tabcd", ERR_OK, DOVECOT_CONT, 9, false, false},
+        {"CONT\t9\tYWJj", ERR_OK, DOVECOT_CONT, 9, false, false},
+        {"CONT\t9", ERR_OK, DOVECOT_CONT, 9, false, false},
+        {"CONT\t9\tYWJ", ERR_PEER_SYNTAX, 0, 0, false, false},
+        {"CONT\t9\tYW\r\n", ERR_PEER_SYNTAX, 0, 0, false, false},
         {"OKAY\tx", ERR_OK, DOVECOT_OTHER, 0, false, false},
         {"ok\t1", ERR_OK, DOVECOT_OTHER, 0, false, false},
         {"", ERR_PEER_SYNTAX, 0, 0, false, false},
@@ -97,12 +100,51 @@ static void test_users(void **state)
     }
 }
 
+/* Goal: what SCRAM says goes to and fro as it is, and nothing longer than a reply line takes. */
+static void test_scram(void **state)
+{
+    char text[DOVECOT_REQUEST_MAX], cancel[DOVECOT_CANCEL_MAX];
+    char line_text[AUTH_CHALLENGE_MAX + 32] = "CONT\t1\t";
+    struct flow_address none = {0};
+    struct auth_request request = {
+        .name = SPAN_LITERAL("user"), .message = SPAN_LITERAL("n,,n=user,r=x"), .is_scram = true};
+    struct dovecot_client client = {.local = &none, .peer = &none, .is_secured = true};
+    struct dovecot_line line;
+    (void)state;
+
+    assert_true(span_is_equal(
+        dovecot_request_format(7, &request, &client, text),
+        SPAN_LITERAL("AUTH\t7\tSCRAM-SHA-256\tservice=smtp\tnologin\tsecured\tlip=127.0.0.1\t"
+                     "rip=127.0.0.1\tresp=biwsbj11c2VyLHI9eA==\n")));
+    request.goes_on = true;
+    request.message = SPAN_LITERAL("c=biws");
+    assert_true(span_is_equal(dovecot_continue_format(7, &request, text),
+                              SPAN_LITERAL("CONT\t7\tYz1iaXdz\n")));
+    request.message = (struct span){0};
+    assert_true(
+        span_is_equal(dovecot_continue_format(7, &request, text), SPAN_LITERAL("CONT\t7\t\n")));
+    assert_true(span_is_equal(dovecot_cancel_format(UINT32_MAX, cancel),
+                              SPAN_LITERAL("CANCEL\t4294967295\n")));
+    assert_int_equal(ERR_OK, dovecot_line_parse(SPAN_LITERAL("MECH\tSCRAM-SHA-256\tx"), &line));
+    assert_true(line.is_scram && !line.is_plain);
+    assert_int_equal(ERR_OK, dovecot_line_parse(SPAN_LITERAL("MECH\tSCRAM-SHA-1\tx"), &line));
+    assert_false(line.is_scram);
+    assert_int_equal(ERR_OK, dovecot_line_parse(SPAN_LITERAL("CONT\t1\tYWJj"), &line));
+    assert_true(span_is_equal(span_of(line.challenge, line.challenge_size), SPAN_LITERAL("YWJj")));
+    memset(line_text + 7, 'A', AUTH_CHALLENGE_MAX + 4);
+    assert_int_equal(ERR_OK, dovecot_line_parse(span_of(line_text, 7 + AUTH_CHALLENGE_MAX), &line));
+    assert_int_equal(AUTH_CHALLENGE_MAX, line.challenge_size);
+    assert_int_equal(ERR_PEER_SYNTAX,
+                     dovecot_line_parse(span_of(line_text, 11 + AUTH_CHALLENGE_MAX), &line));
+}
+
 /* Goal: a request is one line, whatever is in the name, with the password in base64 alone. */
 static void test_requests(void **state)
 {
     char text[DOVECOT_REQUEST_MAX], hello[DOVECOT_HELLO_MAX];
     struct flow_address local, peer;
-    struct auth_request request = {SPAN_LITERAL("alice"), SPAN_LITERAL("secret")};
+    struct auth_request request = {.name = SPAN_LITERAL("alice"),
+                                   .password = SPAN_LITERAL("secret")};
     struct dovecot_client client = {.local = &local, .peer = &peer, .is_secured = true};
     (void)state;
 
@@ -127,8 +169,8 @@ static void test_bounds(void **state)
 {
     static char name[AUTH_NAME_MAX], password[AUTH_PASSWORD_MAX], text[DOVECOT_REQUEST_MAX];
     struct flow_address address;
-    struct auth_request request = {span_of(name, sizeof(name)),
-                                   span_of(password, sizeof(password))};
+    struct auth_request request = {.name = span_of(name, sizeof(name)),
+                                   .password = span_of(password, sizeof(password))};
     struct dovecot_client client = {&address, &address, true};
     (void)state;
 
@@ -145,9 +187,8 @@ static void test_bounds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lines),
-        cmocka_unit_test(test_users),
-        cmocka_unit_test(test_requests),
+        cmocka_unit_test(test_lines),    cmocka_unit_test(test_users),
+        cmocka_unit_test(test_requests), cmocka_unit_test(test_scram),
         cmocka_unit_test(test_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -515,6 +515,51 @@ static void test_signed_as_own(void **state)
 }
 
 /* Goal: with auth.domain a bare name is an address there. */
+#define SCRAM "AUTH SCRAM-SHA-256 biwsbj11c2VyLHI9eA==\r\n" /* n,,n=user,r=x */
+
+/* SCRAM's messages are passed to and fro, each as its own line; what ends the exchange ends it. */
+static void test_scram(void **state)
+{
+    static const struct {
+        const char *name, *lines, *codes;
+        bool is_offered, is_in;
+    } rows[] = {
+        {"not offered", E SCRAM, "220 250 504", false, false},
+        {"to the end", E SCRAM "ZmluYWw=\r\n\r\n", "220 250 334 334 235", true, true},
+        {"without an initial response",
+         E "AUTH scram-sha-256\r\nbiwsbj11c2VyLHI9eA==\r\nZmluYWw=\r\n\r\n",
+         "220 250 334 334 334 235", true, true},
+        {"a wrong answer", E SCRAM "eA==\r\n", "220 250 334 535", true, false},
+        {"given up", E SCRAM "*\r\n", "220 250 334 501", true, false},
+        {"given up, and once more", E SCRAM "*\r\n" SCRAM "ZmluYWw=\r\n\r\n",
+         "220 250 334 501 334 334 235", true, true},
+        {"not base64", E SCRAM "x\r\n", "220 250 334 501", true, false},
+        {"control characters", E SCRAM "AAE=\r\n", "220 250 334 501", true, false},
+        {"not SCRAM", E "AUTH SCRAM-SHA-256 eA==\r\n", "220 250 501", true, false},
+        {"an empty first message", E "AUTH SCRAM-SHA-256 =\r\n", "220 250 501", true, false},
+    };
+    static struct harness harness;
+    char codes[256];
+    (void)state;
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        print_message("# case: %s\n", rows[i].name);
+        for (uint32_t piece = 0; piece < 4; piece++) {
+            prepare(&harness);
+            harness.context.has_scram = rows[i].is_offered;
+            harness_connect(&harness, "127.0.0.1");
+            send_lines(&harness, rows[i].lines, piece);
+            assert_string_equal(rows[i].codes, harness_codes(&harness, codes, sizeof(codes)));
+            assert_int_equal(rows[i].is_offered, strstr(harness.output, "SCRAM-SHA-256") != NULL);
+            assert_true(span_is_equal(smtpd_user(&harness.session),
+                                      span_from_text(rows[i].is_in ? "user" : "")));
+            if (rows[i].is_in)
+                assert_non_null(strstr(harness.output, "334 bGFzdA==\r\n235 "));
+            harness_fini(&harness);
+        }
+    }
+}
+
 /* Whoever is logged in is asked for an own name in From, unless the configuration says otherwise;
  * however the octets come. */
 static void test_own_name_alone(void **state)
@@ -536,7 +581,7 @@ static void test_own_name_alone(void **state)
 
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         for (uint32_t piece = 0; piece < 3; piece++) {
-            print_message("# case: %s", rows[i].header);
+            print_message("# case: %zu\n", i);
             prepare(&harness);
             harness.listener.auth = AUTH_OPTIONAL;
             harness.settings.auth.from = rows[i].from;
@@ -850,6 +895,7 @@ int main(void)
         cmocka_unit_test(test_traces),
         cmocka_unit_test(test_signed_as_own),
         cmocka_unit_test(test_own_name_alone),
+        cmocka_unit_test(test_scram),
         cmocka_unit_test(test_domain),
         cmocka_unit_test(test_quota),
         cmocka_unit_test(test_quota_is_elsewhere),

@@ -51,7 +51,7 @@
 #define DRAWS          4u  /* by sector, at every point */
 #define DIFFERENT_FULL 8u  /* so many sectors and names: all parts of them are tried */
 #define FULL_POINTS    12u /* at so many points of a life */
-#define CLASSES_MAX    14u
+#define CLASSES_MAX    18u
 #define OUTCOMES_MAX   (1u << CLASSES_MAX)
 
 struct life {

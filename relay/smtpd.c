@@ -342,15 +342,6 @@ static struct smtpd_line line_split(struct span text, uint32_t behind)
         .verb = span_head(text, verb_size), .argument = span_skip(text, skip), .behind = behind};
 }
 
-static bool has_control_octet(struct span text)
-{
-    for (uint32_t i = 0; i < text.size; i++) {
-        if (text.data[i] < 32 || text.data[i] == 127)
-            return true;
-    }
-    return false;
-}
-
 /* Pipelining was not announced yet, or the command may only be the last of its group. A client
  * that does it nevertheless does not read our replies. */
 static bool is_pipelining_forbidden(const struct smtpd_session *session,
@@ -378,7 +369,7 @@ static void execute(struct smtpd_context *context, struct smtpd_session *session
     struct smtpd_line line = line_split(text, behind);
     const struct smtpd_command *command = command_find(session, line.verb);
 
-    if (has_control_octet(text)) {
+    if (span_has_control(text)) {
         refuse_line(context, session, text, SMTPD_REPLY_COMMAND_OCTETS);
     } else if (command == NULL) {
         smtpd_reply(context, session, SMTPD_REPLY_COMMAND_UNKNOWN);

@@ -127,6 +127,10 @@ static uint32_t level_find(const struct wheel *wheel, uint32_t level, uint32_t f
     const uint64_t *words = wheel->occupied[level];
     uint32_t first = from / 64;
 
+    /* Most levels of most wheels, and every turn asks. */
+    _Static_assert(WHEEL_SLOTS / 64 == 4, "four words");
+    if ((words[0] | words[1] | words[2] | words[3]) == 0)
+        return WHEEL_SLOTS;
     for (uint32_t i = 0; i <= WHEEL_SLOTS / 64; i++) {
         uint32_t index = (first + i) % (WHEEL_SLOTS / 64);
         uint64_t word = words[index];

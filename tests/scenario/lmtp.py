@@ -116,7 +116,7 @@ def write(directory):
     paths = []
     for name, goal, is_straight, lines in cells():
         path = os.path.join(directory, name + ".scn")
-        head = HEAD.format(goal=goal, delivery="auto" if is_straight else "spool")
+        head = HEAD.format(goal=goal, delivery="auto" if is_straight else "spool", config="", body="".join(line + "\n" for line in cut_through.THE_END))
         head = head[:head.index("H accept")]
         with open(path, "w", encoding="utf-8") as file:
             file.write(head + "\n".join(lines) + "\n")

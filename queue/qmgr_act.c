@@ -144,7 +144,9 @@ static void act_on_active(struct qmgr *qmgr, const struct act_group *group,
                           const struct qmgr_order *order, struct qmgr_acted *acted,
                           struct tick_now now)
 {
-    if (order->verb == QMGR_VERB_RELEASE || order->verb == QMGR_VERB_RETRY) {
+    if (order->verb == QMGR_VERB_RETRY)
+        return;
+    if (order->verb == QMGR_VERB_RELEASE) {
         if (qmgr_wishes_withdraw(qmgr, group->delivery, now))
             acted->done += group->count;
         return;
@@ -182,6 +184,14 @@ static bool act_applies(const struct qmgr_delivery *delivery, const struct qmgr_
     return !is_there && states[order->verb] >> delivery->state & 1;
 }
 
+uint32_t qmgr_flag_released(const struct qmgr *qmgr, struct qmgr_message *message)
+{
+    if (qmgr->standing_count == 0 && !(message->flags & ENVELOPE_OVER_QUOTA))
+        return 0;
+    message->flags |= ENVELOPE_RELEASED;
+    return ENVELOPE_RELEASED;
+}
+
 /* Held, released or tried at once: the delivery as a whole. */
 static void act_move(struct qmgr *qmgr, const struct act_group *group,
                      const struct qmgr_order *order, struct tick_now now)
@@ -216,11 +226,8 @@ static void act_move(struct qmgr *qmgr, const struct act_group *group,
         progress.next_try = now.wall;
     }
     struct qmgr_settling settling = qmgr_settling_begin(qmgr, 0);
-    if (order->verb == QMGR_VERB_RELEASE &&
-        (qmgr->standing_count > 0 || message->flags & ENVELOPE_OVER_QUOTA)) {
-        message->flags |= ENVELOPE_RELEASED;
-        progress.flags = ENVELOPE_RELEASED;
-    }
+    if (order->verb == QMGR_VERB_RELEASE)
+        progress.flags = qmgr_flag_released(qmgr, message);
     if (order->verb != QMGR_VERB_RETRY)
         qmgr_progress_write(qmgr, message, &settling, &progress);
 }

@@ -69,6 +69,19 @@ bool qmgr_may_match_line(const struct qmgr_filter *filter, const struct qmgr_lin
     return line_matches(filter, line) && qmgr_ages_may_hold(&line->ages, from, to);
 }
 
+/* The order that holds it, or will when its attempt has ended; 0: none. */
+static uint32_t held_by(const struct qmgr_delivery *delivery)
+{
+    switch (delivery->state) {
+    case QMGR_HELD:
+        return qmgr_delivery_order(delivery);
+    case QMGR_ACTIVE:
+        return qmgr_wished_hold(delivery);
+    default:
+        return 0;
+    }
+}
+
 bool qmgr_matches_delivery(const struct qmgr_filter *filter, const struct qmgr_delivery *delivery)
 {
     static const uint32_t bits[] = {[QMGR_WAITING] = QMGR_FILTER_WAITING,
@@ -78,8 +91,7 @@ bool qmgr_matches_delivery(const struct qmgr_filter *filter, const struct qmgr_d
 
     if (qmgr_filter_has(filter, QMGR_FILTER_STATE) && (filter->states & bits[delivery->state]) == 0)
         return false;
-    if (qmgr_filter_has(filter, QMGR_FILTER_ORDER) &&
-        (delivery->state != QMGR_HELD || qmgr_delivery_order(delivery) != filter->order))
+    if (qmgr_filter_has(filter, QMGR_FILTER_ORDER) && held_by(delivery) != filter->order)
         return false;
     return line_matches(filter, delivery->line);
 }

@@ -567,6 +567,8 @@ void qmgr_recipient_end(struct qmgr *qmgr, struct qmgr_delivery *delivery, uint3
                         const struct qmgr_order *order, struct qmgr_settling *settling);
 /** What its sender is told. */
 struct qmgr_failure qmgr_order_failure(const struct qmgr_order *order, uint32_t recipient_index);
+/** Released mail is not held again by what holds mail that comes back: what its PROGRESS says. */
+uint32_t qmgr_flag_released(const struct qmgr *qmgr, struct qmgr_message *message);
 
 /* qmgr_wish.c */
 /** An order about an ACTIVE delivery; `count` 0: nobody can say about which of its recipients. */
@@ -575,13 +577,16 @@ void qmgr_wish_add(struct qmgr *qmgr, struct qmgr_delivery *delivery,
                    struct tick_now now);
 /** Those to hold. False: there was none. */
 bool qmgr_wishes_withdraw(struct qmgr *qmgr, struct qmgr_delivery *delivery, struct tick_now now);
+/** The order that will hold an ACTIVE delivery; 0: none. */
+uint32_t qmgr_wished_hold(const struct qmgr_delivery *delivery);
 /** What PROGRESS says of an ACTIVE delivery that has wishes. */
 void qmgr_wishes_tell(struct qmgr *qmgr, const struct qmgr_delivery *delivery,
                       struct qmgr_settling *settling, struct envelope_progress *progress,
                       struct tick_now now);
 void qmgr_wishes_free(struct qmgr_wish *wishes);
-/** The attempt is over: recipients that are still DUE get what was wished. Returns the last wish to
- * hold, and to reroute, which are the caller's to carry out; NULL: nobody wished that. */
+/** The attempt is over: recipients that are still DUE get what was wished. Returns the wish to
+ * hold, and to reroute, that counts; they are the caller's to carry out; NULL: nobody wished that.
+ */
 void qmgr_wishes_fulfil(struct qmgr *qmgr, struct qmgr_delivery *delivery,
                         const struct qmgr_wish *wishes, struct qmgr_settling *settling,
                         const struct qmgr_wish **ret_hold, const struct qmgr_wish **ret_reroute);

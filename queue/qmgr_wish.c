@@ -4,9 +4,9 @@
  * leave DUE gets the order then. Until that the order is a *wish* of the delivery.
  *
  * Rules
- *   1. Wishes are fulfilled as they were given. Of several to hold, or to reroute, the last counts;
- *      a recipient that is to end does so by the first order that says so. A release or a retry
- *      withdraws wishes to hold.
+ *   1. Wishes are fulfilled as they were given. Of several to hold the one that ends last counts,
+ * of several to reroute the last; a recipient that is to end does so by the first order that says
+ *      so. A release withdraws wishes to hold, and is as final as that of mail that is held.
  *   2. A wish is in the spool, with the lazy records, from the moment it was given: if the relay
  *      stops or dies before the attempt has ended, the message comes back with the order carried
  *      out. A wish to hold or to reroute is the PROGRESS that would be written if the attempt ended
@@ -38,15 +38,35 @@ void qmgr_wishes_free(struct qmgr_wish *wishes)
 
 /* ---- in the spool ---- */
 
-static const struct qmgr_wish *wish_last(const struct qmgr_wish *wishes, enum qmgr_verb verb)
+static const struct qmgr_wish *wish_to_reroute(const struct qmgr_wish *wishes)
 {
     const struct qmgr_wish *last = NULL;
 
     for (const struct qmgr_wish *wish = wishes; wish != NULL; wish = wish->next) {
-        if (wish->order.verb == verb)
+        if (wish->order.verb == QMGR_VERB_REROUTE)
             last = wish;
     }
     return last;
+}
+
+/* The first of those that end last. */
+static const struct qmgr_wish *wish_to_hold(const struct qmgr_wish *wishes)
+{
+    const struct qmgr_wish *longest = NULL;
+
+    for (const struct qmgr_wish *wish = wishes; wish != NULL; wish = wish->next) {
+        if (wish->order.verb == QMGR_VERB_HOLD &&
+            (longest == NULL || wish->order.until > longest->order.until))
+            longest = wish;
+    }
+    return longest;
+}
+
+uint32_t qmgr_wished_hold(const struct qmgr_delivery *delivery)
+{
+    const struct qmgr_wish *hold = wish_to_hold(delivery->active.of->wishes);
+
+    return hold == NULL ? 0 : hold->order.id;
 }
 
 /* What wishes to hold and to reroute make of a delivery. */
@@ -54,8 +74,8 @@ static void progress_move(const struct qmgr_delivery *delivery, struct envelope_
                           struct tick_now now)
 {
     const struct qmgr_wish *wishes = delivery->active.of->wishes;
-    const struct qmgr_wish *hold = wish_last(wishes, QMGR_VERB_HOLD);
-    const struct qmgr_wish *reroute = wish_last(wishes, QMGR_VERB_REROUTE);
+    const struct qmgr_wish *hold = wish_to_hold(wishes);
+    const struct qmgr_wish *reroute = wish_to_reroute(wishes);
 
     qmgr_progress_of(delivery, progress);
     progress->next_try = now.wall;
@@ -103,9 +123,10 @@ static bool is_told_later(struct qmgr_message *message)
     return message->storage != QMGR_STORED || QMGR_HAS_BUG(WISH_FORGOTTEN);
 }
 
-static void write_move(struct qmgr *qmgr, const struct qmgr_delivery *delivery, struct tick_now now)
+static void write_move(struct qmgr *qmgr, const struct qmgr_delivery *delivery, uint32_t flags,
+                       struct tick_now now)
 {
-    struct envelope_progress progress = {.delivery = ENVELOPE_DELIVERY_NONE};
+    struct envelope_progress progress = {.delivery = ENVELOPE_DELIVERY_NONE, .flags = flags};
 
     if (is_told_later(delivery->message))
         return;
@@ -145,7 +166,7 @@ bool qmgr_wishes_withdraw(struct qmgr *qmgr, struct qmgr_delivery *delivery, str
         was_held = true;
     }
     if (was_held)
-        write_move(qmgr, delivery, now);
+        write_move(qmgr, delivery, qmgr_flag_released(qmgr, delivery->message), now);
     return was_held;
 }
 
@@ -220,7 +241,7 @@ void qmgr_wish_add(struct qmgr *qmgr, struct qmgr_delivery *delivery,
     if (count > 0)
         memcpy(wish->recipients, recipients, count * sizeof(*recipients));
     wish->count = count;
-    write_move(qmgr, delivery, now);
+    write_move(qmgr, delivery, 0, now);
 }
 
 /* ---- fulfilled ---- */
@@ -251,6 +272,6 @@ void qmgr_wishes_fulfil(struct qmgr *qmgr, struct qmgr_delivery *delivery,
      */
     for (const struct qmgr_wish *wish = wishes; wish != NULL && is_here; wish = wish->next)
         wish_fulfil(qmgr, delivery, wish, settling);
-    *ret_hold = wish_last(wishes, QMGR_VERB_HOLD);
-    *ret_reroute = wish_last(wishes, QMGR_VERB_REROUTE);
+    *ret_hold = wish_to_hold(wishes);
+    *ret_reroute = wish_to_reroute(wishes);
 }

@@ -389,6 +389,72 @@ static void results_win_over_wishes_that_come_back(void **state)
     fixture_fini(&f);
 }
 
+/* Orders that contradict each other end as they would about mail that waits; whether the attempt
+ * ends or never does. */
+static void orders_about_mail_under_way_contradict(void **state)
+{
+    static const struct {
+        const char *name;
+        struct {
+            enum qmgr_verb verb;
+            const char *terms;
+            tick_us duration; /* 0: for ever */
+        } orders[3];          /* 7, 8, 9 */
+        uint32_t count;
+        const char *held; /* NULL: nothing is */
+    } rows[] = {
+        {"released by its number",
+         {{QMGR_VERB_HOLD, "", 0}, {QMGR_VERB_RELEASE, "order=7", 0}},
+         2,
+         NULL},
+        {"released by another number",
+         {{QMGR_VERB_HOLD, "", 0}, {QMGR_VERB_RELEASE, "order=8", 0}},
+         2,
+         "order=7"},
+        {"a retry releases nothing",
+         {{QMGR_VERB_HOLD, "", 0}, {QMGR_VERB_RETRY, "", 0}},
+         2,
+         "order=7"},
+        {"a shorter hold takes over nothing",
+         {{QMGR_VERB_HOLD, "", 0}, {QMGR_VERB_HOLD, "", TICK_S(1000)}},
+         2,
+         "order=7"},
+        {"a longer hold takes over",
+         {{QMGR_VERB_HOLD, "", TICK_S(1000)}, {QMGR_VERB_HOLD, "", 0}},
+         2,
+         "order=8"},
+        {"the longer one is released",
+         {{QMGR_VERB_HOLD, "", 0},
+          {QMGR_VERB_HOLD, "", TICK_S(1000)},
+          {QMGR_VERB_RELEASE, "order=7", 0}},
+         3,
+         NULL},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < 2 * COUNT_OF(rows); i++) {
+        uint32_t row = i / 2;
+        struct fixture f;
+        begin(&f);
+        print_message("# %s\n", rows[row].name);
+        insert(&f, 1, NULL, "a@v b@v");
+        struct qmgr_delivery *delivery = fixture_take_one(&f);
+        for (uint32_t j = 0; j < rows[row].count; j++) {
+            tick_us duration = rows[row].orders[j].duration;
+            (void)act_by(&f, 7 + j, rows[row].orders[j].verb, rows[row].orders[j].terms,
+                         duration == 0 ? QMGR_HOLD_FOR_EVER : f.now.wall + (wall_us)duration);
+        }
+        if (i % 2 == 0)
+            fixture_finish_all(&f, delivery, RECIPIENT_DUE, "451 later");
+        else
+            fixture_restart(&f);
+        assert_int_equal(rows[row].held != NULL, qmgr_get_stats(f.qmgr).deliveries_held);
+        if (rows[row].held != NULL)
+            assert_int_equal(2, act(&f, QMGR_VERB_RELEASE, rows[row].held, 0).done);
+        fixture_fini(&f);
+    }
+}
+
 /* ---- the ends of recipients ---- */
 
 static void bounce_is_told_with_its_reason(void **state)
@@ -586,6 +652,7 @@ int main(void)
         cmocka_unit_test(results_win_over_orders),
         cmocka_unit_test(wish_to_hold_is_withdrawn),
         cmocka_unit_test(wishes_outlive_a_restart),
+        cmocka_unit_test(orders_about_mail_under_way_contradict),
         cmocka_unit_test(results_win_over_wishes_that_come_back),
         cmocka_unit_test(bounce_is_told_with_its_reason),
         cmocka_unit_test(null_sender_is_told_nothing),

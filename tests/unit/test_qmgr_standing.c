@@ -405,6 +405,30 @@ static void what_was_released_is_not_held_again(void **state)
     }
 }
 
+/* The same, of mail that was under way when it was to be held, and released. */
+static void what_was_released_under_way_is_not_held_again(void **state)
+{
+    (void)state;
+    for (uint32_t is_released = 0; is_released < 2; is_released++) {
+        struct fixture f;
+        begin(&f);
+        insert(&f, 1, NULL, "a@v");
+        assert_non_null(fixture_take_one(&f));
+        struct qmgr_standing standing = standing_of(&f, 999, QMGR_VERB_HOLD, "", TICK_S(1000));
+        assert_int_equal(ERR_OK, qmgr_standing_add(f.qmgr, &standing, f.now));
+        assert_int_equal(1, act(&f, QMGR_VERB_HOLD, "", false));
+        assert_int_equal(1, held_by(&f, 999));
+        if (is_released)
+            assert_int_equal(1, act(&f, QMGR_VERB_RELEASE, "order=999", false));
+        f.standing = &standing;
+        f.standing_count = 1;
+        f.is_new = false;
+        fixture_restart(&f);
+        assert_int_equal(!is_released, held_by(&f, 999));
+        fixture_fini(&f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -418,6 +442,7 @@ int main(void)
         cmocka_unit_test(orders_follow_one_another),
         cmocka_unit_test(mail_that_comes_back_is_judged_before_its_attempt),
         cmocka_unit_test(what_was_released_is_not_held_again),
+        cmocka_unit_test(what_was_released_under_way_is_not_held_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

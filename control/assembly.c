@@ -114,6 +114,12 @@ static uint32_t flow_count(const struct config *config)
     return allowed > 0 && allowed < config->flow_count_max ? allowed : config->flow_count_max;
 }
 
+/* Those of ports want no descriptors. */
+static uint32_t flow_count_all(const struct config *config)
+{
+    return config->dataplane.driver == DATAPLANE_DPDK ? config->flow_count_max : flow_count(config);
+}
+
 static enum err member_new(struct assembly *assembly, struct assembly_member *member,
                            struct rng *rng, char why[ASSEMBLY_WHY_SIZE])
 {
@@ -163,8 +169,8 @@ static struct shard_options member_options(struct assembly *assembly, uint32_t i
         .body_memory_max = config->body_memory / config->cores,
         .connection_max = config->connections_per_site,
         .connection_start = config->connections_at_first,
-        .outbound_max = flow_count(config) / 2,
-        .inbound_flow_max = flow_count(config) - flow_count(config) / 4,
+        .outbound_max = flow_count_all(config) / 2,
+        .inbound_flow_max = flow_count_all(config) - flow_count_all(config) / 4,
     };
 }
 

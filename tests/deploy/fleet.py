@@ -10,16 +10,69 @@ import shutil
 
 from machine import TOP, packages, run
 
-FETCHED = ["unbound", "dns-root-data"]
+FETCHED = ["unbound", "dns-root-data", "dovecot-lmtpd", "dovecot-imapd", "dovecot-pop3d", "prometheus"]
+PASSWORD = "correct horse"
 CONFIGURATION = {
     "hostname": "relay.example",
     "listen": [{"address": "127.0.0.1:2525"}, {"address": "127.0.0.1:25", "tls": {
-        "certificate": "/etc/angarium/tls/mail.pem", "key": "/etc/angarium/tls/mail.key"}}],
+        "certificate": "/etc/angarium/tls/mail.pem", "key": "/etc/angarium/tls/mail.key"}},
+        {"address": "127.0.0.1:587", "kind": "submission", "tls": {
+            "certificate": "/etc/angarium/tls/mail.pem", "key": "/etc/angarium/tls/mail.key"}}],
     "relay_from": ["127.0.0.0/8"],
     "dns": {"resolvers": ["127.0.0.1"]},
     "spool": {"directory": "/var/spool/angarium", "size": "1GB"},
     "patterns_file": "/etc/angarium/patterns.yaml",
+    "http": {"listen": "127.0.0.1:8025", "open_metrics": True},
 }
+# As a user's programs do it: log in and send to oneself, fetch by IMAP and by POP3; and who has no mailbox is refused.
+USE_MAILBOX = """
+import imaplib, poplib, smtplib, ssl, time
+user, password = 'alice@own.example', '%s'
+context = ssl._create_unverified_context()
+with smtplib.SMTP('127.0.0.1', 587, timeout=30) as client:
+    client.starttls(context=context)
+    client.login(user, password)
+    client.sendmail(user, [user], 'From: <alice@own.example>\\r\\nSubject: kept\\r\\n\\r\\ntext\\r\\n')
+    try:
+        client.sendmail(user, ['nobody@own.example'], 'From: <alice@own.example>\\r\\nSubject: lost\\r\\n\\r\\ntext\\r\\n')
+        raise SystemExit('nobody has a mailbox')
+    except smtplib.SMTPDataError as refusal:
+        assert refusal.smtp_code == 550, refusal
+box = imaplib.IMAP4('127.0.0.1')
+box.starttls(context)
+box.login(user, password)
+for _ in range(100):
+    count = int(box.select()[1][0])
+    if count:
+        break
+    time.sleep(0.1)
+assert b'Subject: kept' in box.fetch('1', '(RFC822)')[1][0][1], count
+post = poplib.POP3('127.0.0.1')
+post.stls(context)
+post.user(user)
+post.pass_(password)
+assert post.stat()[0] == count
+print('fetched')
+""" % PASSWORD
+# Prometheus has asked the relay, and knows the rules.
+WATCH = """
+import json, time, urllib.request
+def ask(what):
+    with urllib.request.urlopen('http://127.0.0.1:9090/api/v1/' + what, timeout=10) as answer:
+        return json.load(answer)['data']
+for _ in range(300):
+    try:
+        health = [target['health'] for target in ask('targets')['activeTargets'] if target['labels']['job'] == 'angarium']
+        if health == ['up'] and ask('query?query=angarium_build_info')['result']:
+            break
+    except OSError as error:
+        health = error
+    time.sleep(0.1)
+assert health == ['up'], health
+rules = [rule for group in ask('rules')['groups'] for rule in group['rules']]
+assert len(rules) > 10 and all(rule['health'] != 'err' for rule in rules), rules
+print('watched')
+"""
 
 
 def why_not():
@@ -44,9 +97,10 @@ class Fleet:
             file.write("#!/bin/sh\nshift\nexec " + " ".join(machine.enter('"$@"')) + "\n")
         os.chmod(enter, 0o755)
         with open(os.path.join(self.folder, "hosts"), "w", encoding="utf-8") as file:
-            file.write(f"[relays]\n{machine.root} ansible_connection=community.general.chroot ansible_chroot_exe={enter} "
+            file.write(f"[monitoring]\n{machine.root}\n[relays]\n{machine.root} ansible_connection=community.general.chroot ansible_chroot_exe={enter} "
                        "ansible_python_interpreter=/usr/bin/python3\n")
         self.certificate()
+        self.hash = run("openssl", "passwd", "-6", PASSWORD)[1].strip()
 
     def certificate(self):
         status, text = run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=relay.example",
@@ -59,6 +113,9 @@ class Fleet:
             "relay_configuration": configuration or CONFIGURATION,
             "certificates_files": [{"name": "mail", "certificate": self.folder + "/mail.pem", "key": self.folder + "/mail.key"}],
             "resolver_threads": 1, "kernel_huge_pages": 16,
+            "mailstore_domains": ["own.example"], "mailstore_addresses": ["127.0.0.1"],
+            "mailstore_users": [{"name": "alice@own.example", "hash": self.hash, "quota": "1G"}],
+            "monitoring_targets": ["127.0.0.1:8025"], "monitoring_scheme": "http", "monitoring_interval": "1s",
         }
         variables.update(more)
         environment = dict(os.environ, ANSIBLE_CONFIG=TOP + "/ansible/ansible.cfg", ANSIBLE_HOME=self.folder + "/ansible",
@@ -97,6 +154,16 @@ def makes_a_relay_that_delivers(machine):
            "root:angarium 640\nroot:angarium 640\n")
 
 
+def keeps_the_mail_of_own_domains(machine):
+    expect(machine.must("python3", "-c", USE_MAILBOX) == "fetched\n")
+    expect(machine.must("stat", "-c", "%U:%G %a", "/etc/dovecot/angarium-users", "/var/vmail") == "root:dovecot 640\nvmail:vmail 700\n")
+    expect("via lmtp" in machine.must("angarium", "route", "alice@own.example"))
+
+
+def watches_the_relay(machine):
+    expect(machine.must("python3", "-c", WATCH) == "watched\n")
+
+
 def changes_nothing_the_second_time(_):
     status, counts, text = FLEET["it"].play()
     expect(status == 0 and counts["changed"] == 0, text[-3000:])
@@ -133,5 +200,6 @@ def tells_of_a_relay_that_does_not_deliver(_):
     expect(status != 0 and "did not deliver it" in text, text[-3000:])
 
 
-TESTS = [checks_a_bare_machine, makes_a_relay_that_delivers, changes_nothing_the_second_time, keeps_a_mistake_from_going_live,
-         reloads_what_it_can, restarts_for_the_rest, tells_of_a_relay_that_does_not_deliver]
+TESTS = [checks_a_bare_machine, makes_a_relay_that_delivers, keeps_the_mail_of_own_domains, watches_the_relay,
+         changes_nothing_the_second_time, keeps_a_mistake_from_going_live, reloads_what_it_can, restarts_for_the_rest,
+         tells_of_a_relay_that_does_not_deliver]

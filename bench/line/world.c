@@ -101,7 +101,7 @@ static struct station *station_find(const struct world *world, const uint8_t nam
         if (memcmp(world->stations[i]->name, name, sizeof(world->stations[i]->name)) == 0)
             return world->stations[i];
     }
-    CHECK(!"a frame is for a station");
+    CHECK(false && "a frame is for a station");
     return NULL;
 }
 

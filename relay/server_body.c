@@ -82,6 +82,7 @@ void server_message_begin(struct server *server, struct server_session *session,
 {
     struct transfer_offer offer = {
         .size = session->smtpd.transaction->envelope.body_size,
+        .recipient_count = session->smtpd.transaction->envelope.recipient_count,
         .delivery = session->smtpd.listener->delivery,
     };
     struct message_id id = {0};

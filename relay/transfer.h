@@ -57,6 +57,7 @@ void transfer_set_settings(struct transfer *transfer, const struct settings *set
 
 struct transfer_offer {
     uint64_t size; /* as the client says; 0: it does not */
+    uint32_t recipient_count;
     enum settings_delivery delivery;
 };
 /** Begin a message. ERR_DISK_FULL, ERR_DISK_IO, ERR_LIMIT: answer 452 4.3.1 / 451 4.3.0. The id is

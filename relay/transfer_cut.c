@@ -131,10 +131,20 @@ static void store_failed(struct transfer *transfer, struct transfer_intake *inta
     transfer_intake_finish(transfer, intake, &fate);
 }
 
+/* There may be room by now. */
+static struct spool_transaction *transaction_of(struct transfer *transfer,
+                                                struct transfer_intake *intake)
+{
+    if (intake->transaction == NULL)
+        intake->transaction =
+            spool_begin(transfer->options.spool, intake->id, intake->body_size, false);
+    return intake->transaction;
+}
+
 static void intake_store(struct transfer *transfer, struct transfer_intake *intake, enum way reason,
                          bool is_in_doubt)
 {
-    struct spool_transaction *transaction = intake->transaction;
+    struct spool_transaction *transaction = transaction_of(transfer, intake);
     struct qmgr_message *message = transfer_cut_message(transfer, intake);
     struct transfer_job *job = job_of(message);
     struct message_id id = intake->id;
@@ -154,12 +164,13 @@ static void intake_store(struct transfer *transfer, struct transfer_intake *inta
         qmgr_store(transfer->qmgr, message, reason, is_in_doubt, transfer->now);
     buf_queue_init(&copy);
     buf_queue_append_queue(&copy, intake->stream == NULL ? storing.body : &intake->stream->kept);
-    enum err err = intake->err;
+    enum err err = transaction == NULL ? ERR_DISK_FULL : intake->err;
     if (err == ERR_OK)
         err = spool_write_body(transfer->options.spool, transaction, &copy);
     buf_queue_fini(&copy);
     if (err != ERR_OK) {
-        spool_abort(transfer->options.spool, transaction);
+        if (transaction != NULL)
+            spool_abort(transfer->options.spool, transaction);
         store_failed(transfer, intake, err);
         return;
     }
@@ -332,7 +343,9 @@ void transfer_cut_put_back(struct transfer *transfer, const struct transfer_job 
 
 static bool is_heard(const struct transfer *transfer, const struct transfer_intake *intake)
 {
-    return transfer->options.is_heard == NULL ||
+    /* While it comes its client is there, and it is not the server's to be asked about yet. */
+    return transfer->options.is_heard == NULL || intake->state == TRANSFER_INTAKE_STREAMING ||
+           intake->state == TRANSFER_INTAKE_SPOOLING ||
            transfer->options.is_heard(transfer->options.server, intake->user);
 }
 
@@ -365,7 +378,7 @@ bool transfer_on_unstored_end(void *context, void *owner, const struct qmgr_resu
         memcpy(fate.enhanced, refusal->enhanced, sizeof(fate.enhanced));
     }
     transfer->ways.unstored--;
-    spool_abort(transfer->options.spool, intake->transaction);
+    transfer_intake_give_up_room(transfer, intake);
     transfer_intake_finish(transfer, intake, &fate);
     return true;
 }

@@ -23,7 +23,8 @@
  *   2. Every intake ends in exactly one of transfer_end() (then exactly one on_commit(), not inside
  *      that call) and transfer_abort().
  *   3. A spool transaction is begun with the intake, so that there is room for it. The body goes to
- *      it as it comes unless the message may go by cut-through; then once that is decided.
+ *      it as it comes unless the message may go by cut-through; then once that is decided. With the
+ *      spool full, mail for one recipient is begun without: it goes by cut-through, or is refused.
  *
  * Limits: the queue's message_count_max is kept at the door, where begun intakes count. What is
  * durable is queued whatever the count: recovered messages and notifications pass no door.
@@ -60,6 +61,16 @@ static struct message_id transfer_id_next(struct transfer *transfer)
     return (struct message_id){(uint64_t)transfer->now.wall, rng_u64(transfer->options.rng)};
 }
 
+/* The spool has no room. Mail for one recipient is all or nothing at the next hop: if that takes it
+ * the room is not needed, and if not the client hears 452 after all. */
+static bool may_begin_without_room(const struct transfer *transfer,
+                                   const struct transfer_offer *offer)
+{
+    return spool_refusal(transfer->options.spool) == ERR_DISK_FULL && offer->recipient_count == 1 &&
+           offer->delivery != SETTINGS_DELIVERY_SPOOL && transfer->has_adopted &&
+           !transfer->is_draining && offer->size <= transfer->settings->cut_through.size_max;
+}
+
 enum err transfer_begin(struct transfer *transfer, const struct transfer_offer *offer,
                         struct tick_now now, struct transfer_intake **ret_intake,
                         struct message_id *ret_id)
@@ -71,7 +82,7 @@ enum err transfer_begin(struct transfer *transfer, const struct transfer_offer *
     struct message_id id = transfer_id_next(transfer);
     struct spool_transaction *transaction =
         spool_begin(transfer->options.spool, id, offer->size, false);
-    if (transaction == NULL)
+    if (transaction == NULL && !may_begin_without_room(transfer, offer))
         return spool_refusal(transfer->options.spool);
 
     struct transfer_intake *intake = calloc(1, sizeof(*intake));
@@ -111,6 +122,8 @@ enum err transfer_intake_spool(struct transfer *transfer, struct transfer_intake
 
     if (!intake->is_gathered)
         return ERR_OK;
+    if (intake->transaction == NULL)
+        return ERR_DISK_FULL;
     intake->is_gathered = false;
     buf_queue_init(&copy);
     buf_queue_append_queue(&copy, &intake->body);
@@ -191,11 +204,17 @@ void transfer_intake_finish(struct transfer *transfer, struct transfer_intake *i
     intake_free(transfer, intake);
 }
 
+void transfer_intake_give_up_room(struct transfer *transfer, struct transfer_intake *intake)
+{
+    if (intake->transaction != NULL)
+        spool_abort(transfer->options.spool, intake->transaction);
+    intake->transaction = NULL;
+}
+
 static void intake_refuse(struct transfer *transfer, struct transfer_intake *intake, enum err err)
 {
     intake->err = err;
-    spool_abort(transfer->options.spool, intake->transaction);
-    intake->transaction = NULL;
+    transfer_intake_give_up_room(transfer, intake);
     transfer_intake_enter(transfer, intake, TRANSFER_INTAKE_REFUSED);
 }
 
@@ -228,6 +247,7 @@ void transfer_end(struct transfer *transfer, struct transfer_intake *intake,
     envelope->id = intake->id;
     intake->user = user;
     intake->ended = transfer->now.tick;
+    intake->body_size = envelope->body_size;
     if (intake->stream != NULL) {
         transfer_stream_end(transfer, intake, envelope);
         return;
@@ -246,8 +266,7 @@ void transfer_abort(struct transfer *transfer, struct transfer_intake *intake)
     CHECK(intake->state <= TRANSFER_INTAKE_FATED);
     if (intake->stream != NULL)
         transfer_stream_abort(transfer, intake);
-    if (intake->transaction != NULL)
-        spool_abort(transfer->options.spool, intake->transaction);
+    transfer_intake_give_up_room(transfer, intake);
     intake_free(transfer, intake);
 }
 

@@ -80,7 +80,7 @@ struct transfer_intake {
     struct transfer_token token;
     LIST_ENTRY(transfer_intake) link; /* in the list of its state */
     enum transfer_intake_state state;
-    struct spool_transaction *transaction; /* until its commit */
+    struct spool_transaction *transaction; /* until its commit; NULL: the spool had no room */
     enum settings_delivery delivery;
     enum way way;
     bool is_gathered;               /* nothing of it is with the spool yet */
@@ -94,6 +94,7 @@ struct transfer_intake {
     struct buf_queue body; /* kept for the first attempt, while small enough */
     bool is_kept;
     uint64_t user;
+    uint64_t body_size; /* when it has ended */
     uint32_t encoded_size;
     uint8_t *encoded;
 };
@@ -299,6 +300,8 @@ void transfer_intake_encode(struct transfer_intake *intake, const struct envelop
 /** What was gathered of it goes to the spool after all. Errors: as transfer_body(). */
 enum err transfer_intake_spool(struct transfer *transfer,
                                struct transfer_intake *intake) MUST_CHECK;
+/** Its spool transaction, if it has one, ends without a message. */
+void transfer_intake_give_up_room(struct transfer *transfer, struct transfer_intake *intake);
 /** The code that a failed commit is answered with. */
 uint16_t transfer_refusal_code(enum err err);
 /** May a body stay in memory? */

@@ -82,6 +82,9 @@ static enum err kept_spill(struct transfer *transfer, struct transfer_intake *in
         return ERR_OK;
     discharge(transfer, stream, stream->kept.size);
     stream->is_kept = false;
+#ifdef PLANT_KEPT_FORGOTTEN /* a bug for the simulator to find */
+    buf_queue_fini(&stream->kept);
+#endif
     enum err err = spool_write_body(transfer->options.spool, intake->transaction, &stream->kept);
     buf_queue_fini(&stream->kept);
     return err;
@@ -141,6 +144,8 @@ static enum way way_choose(const struct transfer *transfer, const struct transfe
 
     if (way != WAY_READY)
         return way;
+    if (intake->transaction == NULL)
+        return WAY_SIZE; /* what is not kept would have no place */
     if (!has_memory(transfer, intake->body.size + STREAM_COST))
         return WAY_MEMORY;
     return is_too_slow(transfer, intake->body.size, transfer->now.tick - intake->begun)
@@ -296,8 +301,7 @@ void transfer_stream_fate(struct transfer *transfer, struct transfer_intake *int
         memcpy(stream->reply, refusal->reply.data, stream->reply_size);
     }
     intake->way = WAY_STREAM;
-    spool_abort(transfer->options.spool, intake->transaction);
-    intake->transaction = NULL;
+    transfer_intake_give_up_room(transfer, intake);
     transfer_intake_enter(transfer, intake, TRANSFER_INTAKE_FATED);
     transfer->ways.unstored--;
 }

@@ -26,9 +26,10 @@
 
 #include "tests/sim/sim_world.h"
 
-#define SIZE_SMALL_MAX 4000u
-#define SIZE_LARGE_MAX 600000u
-#define LAZY_MARGIN    TICK_S(2)
+#define SIZE_SMALL_MAX  4000u
+#define SIZE_LARGE_MAX  600000u
+#define SIZE_STREAM_MAX 200000u
+#define LAZY_MARGIN     TICK_S(2)
 /* What is under way is asked to end within two looks of a second each; a MAIL may be on the wire.
  */
 #define END_GRACE        TICK_S(4)
@@ -140,6 +141,11 @@ struct ledger_message *ledger_message_new(struct ledger *ledger, struct rng *rng
     for (uint32_t i = 0; i < message->recipient_count; i++)
         message->recipients[i] = (struct ledger_recipient){.domain = rng_below(rng, domain_count),
                                                            .wants_all = rng_below(rng, 3) == 0};
+    if (ledger->is_streaming && message->number % 2 == 0) {
+        message->size = 20000 + rng_below(rng, SIZE_STREAM_MAX);
+        message->is_poisoned = rng_below(rng, 8) == 0;
+        message->recipients[0].wants_all = false;
+    }
     for (uint32_t i = 0;
          ledger->is_cut_through && message->number % 2 == 0 && i < message->recipient_count; i++) {
         message->recipients[i].domain = message->recipients[0].domain;

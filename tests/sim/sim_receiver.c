@@ -510,6 +510,26 @@ static void connection_read(struct receivers *receivers, struct connection *conn
     }
 }
 
+/* A body is coming: it may go wrong in the middle. */
+static void connection_mind_body(struct receivers *receivers, struct connection *connection)
+{
+    static const char *const refusals[] = {"452 4.3.1 no room\r\n", "552 5.3.4 too much\r\n"};
+
+    if (!connection->is_in_data && !connection->is_in_chunk)
+        return;
+    if (connection->is_silent || !chance(receivers, mood_of(receivers, connection)->in_body))
+        return;
+    uint32_t kind = rng_below(&receivers->rng, 4);
+    ledger_trace(receivers->ledger, "receiver %u: trouble in the body", connection->receiver);
+    if (kind == 0) {
+        connection_end(receivers, connection, true);
+        return;
+    }
+    connection->is_silent = true; /* whatever comes now is nobody's */
+    if (kind >= 2)
+        reply_queue(receivers, connection, refusals[kind - 2], false);
+}
+
 /* ---- turning ---- */
 
 static uint32_t source_number(struct receivers *receivers, const struct flow_address *peer)
@@ -572,6 +592,8 @@ static void receivers_on_event(struct receivers *receivers, const struct flow_ev
         return;
     connection_read(receivers, connection);
     connection_parse(receivers, connection);
+    if (connection->is_used)
+        connection_mind_body(receivers, connection);
     if (connection->is_used && event->events & (FLOW_PEER_CLOSED | FLOW_RESET))
         connection_end(receivers, connection, false);
 }

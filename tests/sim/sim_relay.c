@@ -70,6 +70,7 @@ struct sim_options {
     uint64_t seed;
     const char *delivery; /* NULL: as the seed says */
     uint32_t shard_count; /* 0: as the seed says */
+    bool has_streams;     /* half of the mail is large, and goes on while it comes */
     bool has_false_sync, has_tight_spool, has_slow_disk, has_wire, has_limits, has_loose_limits,
         is_traced;
     bool has_suspends, has_holds, has_bounces, is_deaf, is_watched;
@@ -169,6 +170,8 @@ static struct receiver_mood mood_draw(struct sim *sim)
         .has_dsn = draw(sim, 2) == 0,
     };
 
+    if (sim->options.has_streams)
+        mood.in_body = draw(sim, 3) * 2500;
     if (sim->options.has_limits)
         mood.silent = mood.slow = 0; /* a minute of a week would be left */
     if (sim->options.has_lists)
@@ -326,6 +329,11 @@ static void world_config(struct sim *sim)
                         LIMIT_CONNECTIONS, LIMIT_MAILS + (sim->options.has_loose_limits ? 1 : 0));
     if (sim->options.has_sources)
         config_add_sources(sim, &text);
+    if (sim->options.has_streams)
+        sim_text_format(&text,
+                        "cut_through: {stream_above: 4KiB, keep: 64KiB, patience: 60s, "
+                        "stream_rate_min: %uKiB}\n",
+                        sim->options.seed % 4 == 0 ? 32 : 1);
     if (sim->routes.size > 0)
         sim_text_format(&text, "routes:\n%s", sim->routes.data);
     config_report_init(&report, "configuration");
@@ -352,7 +360,8 @@ static void record_drop(void *context, const struct record *record)
     struct ledger *ledger = context;
     bool is_end = record->kind == RECORD_DELIVERY || record->kind == RECORD_BOUNCE ||
                   record->kind == RECORD_EXPIRY;
-    ledger->straight += record->kind == RECORD_RECEPTION && record->way == WAY_READY;
+    ledger->straight += record->kind == RECORD_RECEPTION && way_is_straight((enum way)record->way);
+    ledger->streamed += record->kind == RECORD_RECEPTION && record->way == WAY_STREAM;
     tick_us age = (tick_us)record->time - (tick_us)record->id.high;
 
     if (is_end && (record->flags & RECORD_IS_DSN) == 0 &&
@@ -392,13 +401,16 @@ static void sim_init(struct sim *sim, const struct sim_options *options)
 
     *sim = (struct sim){.options = *options};
     rng_init_seed(&sim->rng, options->seed);
-    if (options->delivery == NULL)
+    if (options->delivery == NULL && options->has_streams)
+        sim->options.delivery = "auto";
+    else if (options->delivery == NULL)
         sim->options.delivery = deliveries[options->seed % COUNT_OF(deliveries)];
     world_network(sim);
     world_disk(sim);
     sim->ledger = (struct ledger){.net = sim->net,
                                   .seed = options->seed,
                                   .is_cut_through = strcmp(sim->options.delivery, "spool") != 0,
+                                  .is_streaming = options->has_streams,
                                   .is_traced = options->is_traced};
     world_parties(sim);
     world_operator(sim);
@@ -658,11 +670,11 @@ static uint32_t sim_play(const struct sim_options *options, uint64_t *ret_finger
     *ret_fingerprint = net_sim_fingerprint(sim.net);
     snprintf(ret_summary, summary_size,
              "shards %u, messages %u, deliveries %u, bounces %u, again %u, deaths %u, "
-             "suspensions %u, straight %u, %llu s%s",
+             "suspensions %u, straight %u, streamed %u, %llu s%s",
              sim.config->cores, sim.ledger.count, sim.ledger.delivered, sim.ledger.bounced,
              sim.ledger.duplicates, sim.ledger.crash_count,
              sim.operator== NULL ? 0 : sim_operator_suspended(sim.operator), sim.ledger.straight,
-             (unsigned long long)(net_sim_now(sim.net) / 1000000),
+             sim.ledger.streamed, (unsigned long long)(net_sim_now(sim.net) / 1000000),
              sim.limits_reached ? ", limits reached" : "");
     uint32_t violations = sim.ledger.violations;
     sim_fini(&sim);
@@ -743,6 +755,8 @@ static bool flag_take(const char *argument, struct sim_options *options, bool *m
         options->has_slow_disk = true;
     else if (strcmp(argument, "--wire") == 0)
         options->has_wire = true;
+    else if (strcmp(argument, "--streams") == 0)
+        options->has_streams = true;
     else if (strcmp(argument, "--limits") == 0)
         options->has_limits = true;
     else if (strcmp(argument, "--loose-limits") == 0)

@@ -100,6 +100,8 @@ static void sender_connect(struct senders *senders, struct sender *sender)
     sender->is_pipelining = rng_below(&senders->rng, 2) == 0;
     sender->has_chunking = rng_below(&senders->rng, 3) == 0;
     sender->leave_chance = rng_below(&senders->rng, 4) == 0 ? 20000 : 0;
+    if (senders->options.ledger->is_streaming && sender->leave_chance > 0)
+        sender->leave_chance = 80000;
     sender->state = SENDER_CONNECTING;
     sender->deadline = now + REPLY_WAIT;
     enum err err = flow_connect(senders->plane,

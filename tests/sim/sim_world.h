@@ -70,6 +70,8 @@ struct ledger {
     tick_us crashes[LEDGER_CRASH_MAX];
     uint32_t crash_count;
     tick_us lazy_time, commit_deadline;
+    bool is_streaming;    /* then every other message is large */
+    uint32_t streamed;    /* messages that went on while they came */
     bool is_cut_through;  /* then half of the mail is for one domain each */
     uint32_t straight;    /* messages that went without the disk */
     bool has_disk_faults; /* then progress may be late, and duplicates after a crash too */
@@ -132,6 +134,8 @@ enum receiver_stage {
 struct receiver_mood { /* chances per million, at every reply */
     uint32_t temporary, permanent, drop, silent, slow;
     uint32_t drop_after_reply; /* at the end of data: 250, then gone */
+    uint32_t
+        in_body; /* whenever octets of a body come: gone, silent, or a refusal before its end */
     bool has_chunking, has_pipelining, has_dsn;
 };
 struct receivers;

@@ -109,6 +109,10 @@ static const struct cli_verb verbs[] = {
      cli_check_verb, NULL},
     {"config show", 0, 1, "[FILE]", "every option, its value, and where that comes from",
      cli_config_verb, NULL},
+    {"import postfix", 1, 1, "DIR",
+     "a first configuration from Postfix's main.cf and master.cf, with notes of what has no "
+     "counterpart",
+     cli_import_verb, NULL},
     {"spool check", 1, 1, "DIR", "read every record of a spool that is not in use", cli_spool_verb,
      NULL},
     {"spool stats", 1, 1, "DIR", "segments, records and space of it", cli_spool_verb, NULL},

@@ -38,6 +38,7 @@ enum cli_status cli_list_verb(const struct cli *cli, const struct cli_verb *verb
 enum cli_status cli_cat_verb(const struct cli *cli, const struct cli_verb *verb);
 enum cli_status cli_trace_verb(const struct cli *cli, const struct cli_verb *verb);
 enum cli_status cli_drain_verb(const struct cli *cli, const struct cli_verb *verb);
+enum cli_status cli_import_verb(const struct cli *cli, const struct cli_verb *verb);
 enum cli_status cli_order_verb(const struct cli *cli, const struct cli_verb *verb);
 enum cli_status cli_cancel_verb(const struct cli *cli, const struct cli_verb *verb);
 enum cli_status cli_site_verb(const struct cli *cli, const struct cli_verb *verb);

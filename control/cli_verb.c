@@ -21,6 +21,7 @@
 #include "control/config.h"
 #include "control/config_show.h"
 #include "control/metrics.h"
+#include "control/postfix_import.h"
 
 /* Rows of a list that is sorted; longer ones come as they are found. */
 #define LIST_WHOLE_MAX 10000
@@ -361,6 +362,12 @@ enum cli_status cli_config_verb(const struct cli *cli, const struct cli_verb *ve
 
     (void)verb;
     return config_show(path, cli->is_json, stdout, stderr) ? CLI_OK : CLI_FAILED;
+}
+
+enum cli_status cli_import_verb(const struct cli *cli, const struct cli_verb *verb)
+{
+    (void)verb;
+    return postfix_import_files(cli->operands[0], stdout) ? CLI_OK : CLI_FAILED;
 }
 
 /* docs/counters.md is this text; a test compares. */

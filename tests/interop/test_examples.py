@@ -12,7 +12,7 @@ import smtplib
 import subprocess
 import time
 
-from lab import BUILD, ROOT, Lab, free_port, wait_until
+from lab import BUILD, ROOT, Lab, Skip, free_port, wait_until
 
 lab = Lab('examples')
 ANGARIUM = os.path.join(BUILD, 'control/angarium')
@@ -41,7 +41,8 @@ def prepare():
     rows = wait_until(lambda: json.loads(relay.cli('queue', 'list', 'sender=a@client.test', '--json'))['rows'], 10, 'mail waits')
     wait_until(lambda: json.loads(relay.cli('site', 'show', '--json'))['rows'], 10, 'a site is known')
     known.update({'aadgckcewtj4v57ch2f23dzjeq': rows[0]['id'], '/etc/angarium/angarium.yaml': relay.config, '/var/spool/angarium': relay.spool,
-                  '/mnt/dead-host/spool': lab.path('dead'), '/tmp/mail.pcap': lab.path('mail.pcap')})
+                  '/mnt/dead-host/spool': lab.path('dead'), '/tmp/mail.pcap': lab.path('mail.pcap'), '/etc/postfix': lab.path('postfix')})
+    write_postfix()
     os.makedirs(lab.path('dead'))
 
 
@@ -98,6 +99,75 @@ def every_example():
         if status != 0 or text.strip() == '':
             failed.append((example, status, text))
     assert not failed, failed
+
+
+def write_postfix():
+    """A Postfix that relays, signs nobody in but by Dovecot, and has what there is no counterpart of."""
+    subprocess.run(['openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-subj', '/CN=mail.example.net', '-days', '2', '-keyout',
+                    lab.path('key.pem'), '-out', lab.path('cert.pem')], check=True, stderr=subprocess.DEVNULL)
+    lab.write('postfix/main.cf', '''
+# a relay
+mydomain = example.net
+myhostname = mail.$mydomain
+mynetworks = 127.0.0.0/8 [::1]/128
+    192.0.2.0/24, 2001:db8::/32
+inet_interfaces = all
+message_size_limit = 52428800
+maximal_queue_lifetime = 3d
+minimal_backoff_time = 300s
+maximal_backoff_time = 4000s
+default_destination_concurrency_limit = 50
+smtpd_client_connection_count_limit = 40
+smtpd_tls_cert_file = %s
+smtpd_tls_key_file = %s
+smtpd_tls_security_level = may
+smtpd_sasl_type = dovecot
+smtpd_sasl_path = private/auth
+smtp_tls_security_level = dane
+relayhost = [relay.example.org]:587
+transport_maps = hash:$config_directory/transport
+smtpd_recipient_restrictions = permit_mynetworks, reject_unauth_destination
+virtual_alias_maps = hash:/etc/postfix/virtual
+''' % (lab.path('cert.pem'), lab.path('key.pem')))
+    lab.write('postfix/master.cf', '''
+smtp       inet  n - y - - smtpd
+submission inet  n - y - - smtpd
+  -o syslog_name=postfix/submission
+  -o smtpd_sasl_auth_enable=yes
+465        inet  n - y - - smtpd
+  -o smtpd_tls_wrappermode=yes
+  -o smtpd_sasl_auth_enable=yes
+qmgr       unix  n - n 300 1 qmgr
+''')
+    lab.write('postfix/transport', 'example.com smtp:[10.0.0.1]:2525\n.example.com discard:\n')
+
+
+def accepted(folder):
+    """What is imported from there, when `check` accepts it."""
+    text = relay.cli('import', 'postfix', folder)
+    assert 'ok' in relay.cli('check', lab.write('imported.yaml', text)), text
+    return text
+
+
+@lab.check('what is imported from a rich Postfix is accepted, and names what has no counterpart')
+def postfix_rich():
+    write_postfix()
+    text = accepted(lab.path('postfix'))
+    for part in ('hostname: "mail.example.net"', '"2001:db8::/32"', 'address: "0.0.0.0:25"', 'kind: submission', 'implicit: true',
+                 'message_size: 52428800', 'min: 300s', 'connections_per_site: 50', '"example.com"', 'host: "relay.example.org", port: 587',
+                 '#   smtp_tls_security_level: DANE', '#   virtual_alias_maps: main.cf line'):
+        assert part in text, (part, text)
+
+
+@lab.check('what is imported from Postfix as it is shipped is accepted')
+def postfix_shipped():
+    for name in ('main.cf.dist', 'main.cf.debian'):
+        if not os.path.exists('/usr/share/postfix/' + name):
+            raise Skip('no Postfix')
+        with open('/usr/share/postfix/' + name, encoding='utf-8') as main, open('/usr/share/postfix/master.cf.dist', encoding='utf-8') as master:
+            lab.write('shipped/main.cf', main.read())
+            lab.write('shipped/master.cf', master.read())
+        assert 'listen:' in accepted(lab.path('shipped'))
 
 
 lab.run()

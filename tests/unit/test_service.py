@@ -166,9 +166,18 @@ def unit_is_valid(_):
         expect(done.returncode == 0 and not complaints, done.stderr)
 
 
+def unit_lets_it_confine_itself(_):
+    """Both are in @privileged, or in no set at all with Debian 12's systemd: refused, the relay would end at its start."""
+    with open(UNITS + "/angarium.service", encoding="utf-8") as file:
+        filters = [line.split("=", 1)[1].split() for line in file.read().splitlines() if line.startswith("SystemCallFilter=")]
+    last = max(i for i, words in enumerate(filters) if words[0].startswith("~"))
+    later = {word for words in filters[last + 1:] for word in words}
+    expect({"capset", "seccomp"} <= later, f"not let through behind the last refusal: {filters}")
+
+
 def main():
     tests = [is_ready_when_it_listens, feeds_while_all_is_well, tells_of_a_reload, a_stuck_shard_starves_the_watchdog,
-             tells_of_the_stop, unit_is_valid]
+             tells_of_the_stop, unit_is_valid, unit_lets_it_confine_itself]
     print(f"1..{len(tests)}")
     manager, failed = Manager(), 0
     for number, test in enumerate(tests, 1):

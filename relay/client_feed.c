@@ -94,9 +94,6 @@ static enum err octets_take(struct client_connection *connection, bool is_stuffe
 /* Invariant 1. */
 static bool is_end_due(const struct client_feed *feed)
 {
-#ifdef PLANT_END_OF_A_BROKEN_FEED /* a bug for the simulator to find */
-    return (feed->is_ended || feed->is_broken) && buf_queue_is_empty(&feed->octets);
-#endif
     return feed->is_ended && !feed->is_broken && buf_queue_is_empty(&feed->octets);
 }
 
@@ -170,10 +167,10 @@ enum err client_feed_send(struct client *client, struct client_connection *conne
     CHECK(!feed->is_begun || feed->connection == connection);
     feed->is_begun = true;
     feed->connection = connection;
-#ifndef PLANT_END_OF_A_BROKEN_FEED
-    if (feed->is_broken)
+    if (feed->is_broken) {
+        stream_want(&connection->stream, FLOW_READABLE);
         return ERR_OK;
-#endif
+    }
     if (unsent <= CLIENT_BODY_WINDOW / 2) {
         uint64_t room = CLIENT_BODY_WINDOW - unsent;
         TRY(connection->smtpc.transaction.is_bdat ? chunks_send(client, connection, room)

@@ -82,8 +82,10 @@ static enum err kept_spill(struct transfer *transfer, struct transfer_intake *in
         return ERR_OK;
     discharge(transfer, stream, stream->kept.size);
     stream->is_kept = false;
-#ifdef PLANT_KEPT_FORGOTTEN /* a bug for the simulator to find */
-    buf_queue_fini(&stream->kept);
+#ifdef PLANT_KEPT_MISPLACED /* a bug for the simulator to find */
+    struct buf_slice first = *buf_queue_get(&stream->kept, 0);
+    buf_queue_append(&stream->kept, first.buf, first.offset, first.size);
+    buf_queue_drop(&stream->kept, first.size);
 #endif
     enum err err = spool_write_body(transfer->options.spool, intake->transaction, &stream->kept);
     buf_queue_fini(&stream->kept);
@@ -356,7 +358,13 @@ void transfer_stream_abort(struct transfer *transfer, struct transfer_intake *in
     struct qmgr_message *message = transfer_cut_message(transfer, intake);
     struct transfer_job *job = transfer_cut_job(transfer, intake);
 
+#ifdef PLANT_LOST_SENDER_ENDS /* a bug for the simulator to find */
+    intake->stream->feed->is_ended = true;
+    client_feed_wake(transfer->client, intake->stream->feed);
+    job = NULL;
+#else
     feed_break(transfer, intake);
+#endif
     transfer->ways.unstored--;
     qmgr_unstored_forget(transfer->qmgr, message, transfer->now);
     if (job != NULL)

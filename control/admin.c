@@ -116,6 +116,7 @@ enum err admin_new(const struct admin_options *options, struct admin **ret_admin
     CHECK(admin != NULL);
     admin->options = *options;
     admin->listener = -1;
+    order_numbers_load(&admin->order_numbers, options->directory);
     admin->started = clock->monotonic(clock->context);
     admin->epoll = epoll_create1(EPOLL_CLOEXEC);
     enum err err = admin->epoll < 0 ? ERR_SYSTEM : listener_open(admin);

@@ -26,6 +26,7 @@ struct admin;
 
 struct admin_options {
     const char *path;
+    const char *directory; /* of the spool, for the numbers of orders; NULL: they are not kept */
     uint32_t shard_count;
     struct record_writer *records; /* NULL: none */
     void *context;

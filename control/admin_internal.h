@@ -8,6 +8,7 @@
 #include "control/admin_capture.h"
 #include "control/admin_intake.h"
 #include "control/admin_trace.h"
+#include "control/order_number.h"
 
 /*
  * Shared by the files of the control socket: admin.c (start, turn and end), admin_job.c (jobs with
@@ -64,8 +65,8 @@ struct admin_ending {
 struct admin {
     struct admin_options options;
     int epoll, listener;
-    uint64_t order_next; /* of requests */
-    uint32_t order_last; /* of operators */
+    uint64_t order_next;                /* of requests */
+    struct order_numbers order_numbers; /* of operators */
     tick_us started;
     struct admin_client clients[ADMIN_CLIENT_MAX];
     struct admin_job job;

@@ -314,17 +314,11 @@ static bool job_is_idle(const struct admin *admin)
            !admin->job.is_ending;
 }
 
-/* Rises with time, so that orders before a restart, which may hold mail still, have other numbers.
- */
 static uint32_t order_id_next(struct admin *admin)
 {
     const struct tick_source *clock = tick_source_system();
-    uint32_t now = (uint32_t)(clock->wall(clock->context) / 1000000) & QMGR_ORDER_ID_MAX;
-    uint32_t ahead = (now - admin->order_last) & QMGR_ORDER_ID_MAX;
-    uint32_t next = ahead == 0 || ahead > QMGR_ORDER_ID_MAX / 2 ? admin->order_last + 1 : now;
 
-    admin->order_last = next == 0 || next > QMGR_ORDER_GIVEN_MAX ? 1 : next;
-    return admin->order_last;
+    return order_numbers_next(&admin->order_numbers, clock->wall(clock->context));
 }
 
 /* Who is at the other end. */

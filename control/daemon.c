@@ -407,6 +407,7 @@ static bool admin_open(struct daemon *daemon)
 {
     struct admin_options options = {
         .path = daemon->config->control_socket,
+        .directory = daemon->config->spool.directory,
         .shard_count = daemon->config->cores,
         .records = daemon->records,
         .context = daemon,

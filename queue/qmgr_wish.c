@@ -115,10 +115,11 @@ void qmgr_wishes_tell(struct qmgr *qmgr, const struct qmgr_delivery *delivery,
     }
 }
 
-/* An unstored message has nothing in the spool, and one that is being stored tells all at once. */
-static bool is_told_later(struct qmgr_message *message)
+/* An unstored message has nothing in the spool, and one that is being stored tells all at once.
+ * `flags` stay to be told when no wish does. */
+static bool is_told_later(struct qmgr_message *message, uint32_t flags)
 {
-    if (message->storage == QMGR_STORING)
+    if (message->storage == QMGR_STORING || (message->storage == QMGR_UNSTORED && flags != 0))
         message->work->is_news_due = true;
     return message->storage != QMGR_STORED || QMGR_HAS_BUG(WISH_FORGOTTEN);
 }
@@ -128,7 +129,7 @@ static void write_move(struct qmgr *qmgr, const struct qmgr_delivery *delivery, 
 {
     struct envelope_progress progress = {.delivery = ENVELOPE_DELIVERY_NONE, .flags = flags};
 
-    if (is_told_later(delivery->message))
+    if (is_told_later(delivery->message, flags))
         return;
     struct qmgr_settling settling = qmgr_settling_begin(qmgr, 0);
     progress_move(delivery, &progress, now);
@@ -140,7 +141,7 @@ static void write_end(struct qmgr *qmgr, const struct qmgr_delivery *delivery,
 {
     struct envelope_progress progress = {.delivery = ENVELOPE_DELIVERY_NONE};
 
-    if (is_told_later(delivery->message))
+    if (is_told_later(delivery->message, 0))
         return;
     qmgr_message_open(qmgr, delivery->message);
     struct qmgr_settling settling = qmgr_settling_begin(qmgr, wish->count - from);

@@ -401,6 +401,33 @@ static void wishes_are_stored_with_the_message(void **state)
     }
 }
 
+/* Held by an order that stands, and released, before it was stored. */
+static void what_was_released_unstored_is_not_held_again(void **state)
+{
+    (void)state;
+    for (uint32_t is_released = 0; is_released < 2; is_released++) {
+        struct owner owner = {0};
+        struct fixture f;
+        begin(&f);
+        struct qmgr_message *message = insert(&f, &owner, "a@v b@v");
+        assert_non_null(fixture_take_one(&f));
+        struct qmgr_standing standing = {.order = {.verb = QMGR_VERB_HOLD, .id = 1, .reason = "no"},
+                                         .given = f.now.wall,
+                                         .until = f.now.wall + (wall_us)TICK_S(1000)};
+        assert_int_equal(ERR_OK, qmgr_standing_add(f.qmgr, &standing, f.now));
+        act(&f, message, QMGR_VERB_HOLD);
+        if (is_released)
+            act(&f, message, QMGR_VERB_RELEASE);
+        stored(&f, message, store(&f, message, WAY_PATIENCE, false));
+        f.standing = &standing;
+        f.standing_count = 1;
+        fixture_restart(&f);
+        assert_sound(&f);
+        assert_int_equal(!is_released, qmgr_get_stats(f.qmgr).deliveries_held);
+        fixture_fini(&f);
+    }
+}
+
 static void orders_find_it(void **state)
 {
     static const struct row {
@@ -512,6 +539,7 @@ int main(void)
         cmocka_unit_test(wishes_are_stored_with_the_message),
         cmocka_unit_test(copy_in_doubt_comes_back_marked),
         cmocka_unit_test(failed_commit),
+        cmocka_unit_test(what_was_released_unstored_is_not_held_again),
         cmocka_unit_test(orders_find_it),
         cmocka_unit_test(stored_mail_that_is_due_goes_first),
         cmocka_unit_test(bodies_are_bounded),

@@ -3,7 +3,8 @@
  * Quotas of users, the side of who asks: the rights that a shard has at hand, and who waits for
  * some.
  *
- *   ask: a right is at hand      yes; taking it counts as used, and the home hears of it later
+ *   ask: a right is at hand      yes; taking it counts as used, and the home hears of it later;
+ *                                one of older settings goes back first
  *        refused until           no, without asking again
  *        neither                 ASK, wait ---GRANT---> woken, asks again: yes
  *                                          `--REFUSE--> woken, asks again: no
@@ -197,7 +198,7 @@ static void lease_ask(struct quota_set *set, struct quota_lease *lease,
     lease->used = 0;
     lease->is_asked = true;
     lease->refused_until = 0;
-    lease->refused_serial = question->serial;
+    lease->serial = question->serial;
     set->stats.asks += home != set->options.shard;
     quota_post(set, home, &message, now);
 }
@@ -242,8 +243,7 @@ void quota_receive(struct quota_set *set, const struct quota_message *message, t
 static bool answer_is_known(const struct quota_lease *lease, const struct quota_question *question,
                             tick_us now)
 {
-    return lease->unused > 0 ||
-           (lease->refused_until > now && question->serial <= lease->refused_serial);
+    return question->serial <= lease->serial && (lease->unused > 0 || lease->refused_until > now);
 }
 
 /* What is known, the refusal being told of. */
@@ -266,8 +266,11 @@ enum quota_answer quota_ask(struct quota_set *set, const struct quota_question *
     struct quota_lease *lease = lease_get(set, question);
     if (lease == NULL)
         return QUOTA_NO;
-    if (!answer_is_known(lease, question, now) && !lease->is_asked)
+    if (!answer_is_known(lease, question, now) && !lease->is_asked) {
+        if (lease->unused > 0) /* of older settings */
+            lease_return(set, lease, now);
         lease_ask(set, lease, question, now); /* at home the answer may be there at once */
+    }
     if (answer_is_known(lease, question, now))
         return answer_of(lease, ret_is_first);
     waiter->lease = lease;

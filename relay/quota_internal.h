@@ -27,7 +27,7 @@ struct quota_lease {
     tick_us used_at;       /* of the last of them */
     tick_us until;         /* of `unused` */
     tick_us refused_until;
-    uint64_t refused_serial;
+    uint64_t serial; /* that was asked with last */
     struct wheel_timer timer;
 };
 

@@ -335,6 +335,23 @@ static void test_reload(void **state)
     net_fini();
 }
 
+/* Goal: rights at hand are from the settings that they were asked with: newer, lower ones count. */
+static void test_reload_lowers(void **state)
+{
+    struct rate_set old = rates_of("1000/1h"), new = rates_of("2/1h");
+    (void)state;
+
+    net_init(2, 10);
+    struct quota_key user = user_at(1);
+    struct client before = client_at(0, user, &old), after = client_at(0, user, &new);
+    after.question.serial = 2;
+    assert_int_equal(QUOTA_YES, settle(&before)); /* there are more at hand now */
+    assert_int_equal(QUOTA_YES, settle(&after));
+    assert_int_equal(QUOTA_NO, settle(&after));
+    assert_int_equal(QUOTA_NO, settle(&before));
+    net_fini();
+}
+
 /* Goal: kinds and users do not share. Without a rate all may go, and nothing is counted. */
 static void test_counts_are_apart(void **state)
 {
@@ -595,6 +612,7 @@ int main(void)
         cmocka_unit_test(test_batches),
         cmocka_unit_test(test_rights_end),
         cmocka_unit_test(test_reload),
+        cmocka_unit_test(test_reload_lowers),
         cmocka_unit_test(test_counts_are_apart),
         cmocka_unit_test(test_places),
         cmocka_unit_test(test_restart),

@@ -29,6 +29,7 @@
 #include "control/admin_plane.h"
 #include "control/admin_probe.h"
 #include "control/admin_queue.h"
+#include "control/admin_quota.h"
 #include "control/admin_site.h"
 #include "control/admin_site_order.h"
 #include "control/admin_source.h"
@@ -135,6 +136,12 @@ static const char *order_list_finish(json_t *answer, const struct shard_query *q
     return NULL;
 }
 
+static const char *quota_finish(json_t *answer, const struct shard_query *query)
+{
+    admin_quota_finish(answer, query);
+    return NULL;
+}
+
 static const char *pattern_finish(json_t *answer, const struct shard_query *query)
 {
     admin_pattern_finish(answer, query);
@@ -152,6 +159,7 @@ static const struct gathering {
     {admin_source_owns, source_finish, admin_source_end},
     {admin_pattern_owns, pattern_finish, admin_pattern_end},
     {admin_intake_owns, admin_intake_finish, admin_intake_end},
+    {admin_quota_owns, quota_finish, admin_quota_end},
     {admin_explain_owns, explain_finish, admin_explain_end},
     {admin_probe_owns, probe_finish, admin_probe_end},
 };
@@ -191,6 +199,7 @@ static bool job_prepare_site(struct admin *admin, struct admin_client *client, b
 
     if (kind == ADMIN_SITE_NONE && !admin_pattern_prepare(job_verb(client), query) &&
         !admin_order_list_prepare(job_verb(client), query) &&
+        !admin_quota_prepare(job_verb(client), client->parsed, query) &&
         !admin_explain_prepare(job_verb(client), client->parsed, query) &&
         !admin_site_prepare(job_verb(client), client->parsed, query))
         return false;

@@ -208,6 +208,9 @@ static enum admin_queue_kind cancel_take(const json_t *request, struct shard_que
     if (id == NULL || span_parse_u64(span_from_text(id), &number) != ERR_OK || number == 0 ||
         number > QMGR_ORDER_ID_MAX)
         return refuse(ret_why, "say which order: its number (angarium queue orders)");
+    if (number > QMGR_ORDER_GIVEN_MAX) /* it would let go of the mail of all users at once */
+        return refuse(ret_why, "that number is the relay's own: release what it holds "
+                               "(angarium release order=NUMBER user=NAME)");
     asked->is_cancel = true;
     asked->is_keep = json_is_true(json_object_get(request, "keep"));
     asked->cancelled = filter->order = (uint32_t)number;

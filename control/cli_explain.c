@@ -85,6 +85,22 @@ static json_t *names_ask(json_t *(*ask)(const void *context, const char *verb, c
     return answer;
 }
 
+/* What the user has sent, of a message that is held for it. */
+static void quota_ask(json_t *(*ask)(const void *context, const char *verb, const char *id),
+                      const void *context, const json_t *rows, json_t *answer)
+{
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *row = json_array_get(rows, i);
+        if (strcmp(text_of(row, "held_for"), "quota") != 0)
+            continue;
+        json_t *quota = ask(context, "user quota", text_of(row, "user"));
+        if (quota != NULL && is_ok(quota))
+            json_object_set(answer, "quota", json_object_get(quota, "rows"));
+        json_decref(quota);
+        return; /* one message, one user */
+    }
+}
+
 json_t *cli_explain_gather(json_t *(*ask)(const void *context, const char *verb, const char *id),
                            const void *context, const char *operand)
 {
@@ -101,6 +117,8 @@ json_t *cli_explain_gather(json_t *(*ask)(const void *context, const char *verb,
     }
     if (is_message)
         json_object_set(answer, "recipients", rows);
+    if (is_message)
+        quota_ask(ask, context, rows, answer);
     else
         name_add(names, operand);
     for (size_t i = 0; i < json_array_size(rows); i++) {
@@ -393,6 +411,28 @@ static void way_print(const char *reason, FILE *out)
         fprintf(out, "           stored: %s (docs/cut-through.md)\n", reason);
 }
 
+/* What binds the user: a held message moves when it is released, the next ones by these. */
+static void quota_print(const json_t *quota, FILE *out)
+{
+    char rate[CLI_SHOWN_SIZE], left[24];
+    bool has_room = true;
+
+    for (size_t i = 0; i < json_array_size(quota); i++) {
+        const json_t *row = json_array_get(quota, i);
+        bool bars = json_is_true(json_object_get(row, "bars"));
+        fprintf(out, "quota      %s %s: %" PRId64 " of %" PRId64, text_of(row, "limit"),
+                cli_shown(row, "rate", rate), cli_number(row, NULL, "used"),
+                cli_number(row, NULL, "max"));
+        if (bars)
+            fprintf(out, ", the next in %s",
+                    cli_age_format(cli_number(row, NULL, "next_us"), left));
+        fprintf(out, "%s\n", bars ? ": binds" : "");
+        has_room = has_room && (!bars || strcmp(text_of(row, "limit"), "held") == 0);
+    }
+    if (has_room)
+        fprintf(out, "quota      the user may send again: what comes now is not held\n");
+}
+
 static void message_print(const json_t *rows, const json_t *explained, wall_us now, FILE *out)
 {
     const json_t *first = json_array_get(rows, 0);
@@ -419,6 +459,8 @@ void cli_explain_print(const json_t *answer, wall_us now, FILE *out)
 
     if (json_array_size(rows) > 0)
         message_print(rows, explained, now, out);
+    if (json_object_get(answer, "quota") != NULL)
+        quota_print(json_object_get(answer, "quota"), out);
     for (size_t i = 0; i < json_array_size(explained); i++)
         explained_print(json_array_get(explained, i), out);
     if (json_array_size(explained) > 0)

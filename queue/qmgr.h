@@ -361,6 +361,8 @@ struct qmgr_stats {
     uint32_t unreadable;            /* messages of which that is so now */
     uint64_t checked, check_rounds; /* messages the watchman looked at; rounds over all of them */
     uint32_t stuck;                 /* without a next event, as he found: must be 0 */
+    uint32_t quota_held;            /* of deliveries_held: by QMGR_ORDER_QUOTA */
+    uint64_t quota_messages;        /* messages that were held by it when they came */
 };
 struct qmgr_stats qmgr_get_stats(const struct qmgr *qmgr);
 struct qmgr_message *qmgr_find(struct qmgr *qmgr, struct message_id id);

@@ -49,6 +49,7 @@ void qmgr_delivery_hold(struct qmgr *qmgr, struct qmgr_delivery *delivery, uint3
     if (until != QMGR_HOLD_FOR_EVER)
         wheel_arm(&qmgr->wheel, &delivery->timer, qmgr_tick_of(until, HOLD_AHEAD_MAX, now));
     qmgr->stats.deliveries_held++;
+    qmgr->stats.quota_held += order == QMGR_ORDER_QUOTA;
     qmgr_delivery_not_fresh(delivery); /* its body is read back when its turn comes */
 }
 

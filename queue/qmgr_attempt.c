@@ -81,6 +81,7 @@ void qmgr_delivery_leave(struct qmgr *qmgr, struct qmgr_delivery *delivery)
     case QMGR_HELD:
         wheel_cancel(&qmgr->wheel, &delivery->timer);
         qmgr->stats.deliveries_held--;
+        qmgr->stats.quota_held -= qmgr_delivery_order(delivery) == QMGR_ORDER_QUOTA;
         break;
     case QMGR_ACTIVE:
         delivery_deactivate(qmgr, delivery);

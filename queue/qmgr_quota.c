@@ -36,6 +36,7 @@ void qmgr_quota_hold(struct qmgr *qmgr, struct qmgr_message *message, bool is_ne
                      struct tick_now now)
 {
     message->work->pins++; /* for the time that it takes */
+    qmgr->stats.quota_messages += is_new;
     for (struct qmgr_delivery *d = message->deliveries; d != NULL; d = qmgr_delivery_next(d)) {
         if (d->state == QMGR_HELD)
             continue;

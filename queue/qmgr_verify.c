@@ -9,7 +9,7 @@
 #include "queue/qmgr_state.h"
 
 struct verify_counts {
-    uint32_t waiting, ready, active, held, fresh, due;
+    uint32_t waiting, ready, active, held, quota_held, fresh, due;
 };
 
 /* What only the envelope knows. */
@@ -50,6 +50,8 @@ static void verify_delivery(const struct qmgr_delivery *delivery, struct verify_
     counts->ready += delivery->state == QMGR_READY;
     counts->active += delivery->state == QMGR_ACTIVE;
     counts->held += delivery->state == QMGR_HELD;
+    counts->quota_held +=
+        delivery->state == QMGR_HELD && qmgr_delivery_order(delivery) == QMGR_ORDER_QUOTA;
     if (delivery->state == QMGR_WAITING)
         CHECK(wheel_is_armed(&delivery->timer));
     else if (delivery->state == QMGR_READY)
@@ -127,6 +129,7 @@ static bool verify_message(const struct qmgr_message *message, struct verify_cou
     total->ready += counts.ready;
     total->active += counts.active;
     total->held += counts.held;
+    total->quota_held += counts.quota_held;
     return qmgr_message_has_next_event(message);
 }
 
@@ -239,6 +242,7 @@ uint32_t qmgr_verify(const struct qmgr *qmgr)
     CHECK(total.ready == qmgr->stats.deliveries_ready);
     CHECK(total.active == qmgr->stats.deliveries_active);
     CHECK(total.held == qmgr->stats.deliveries_held);
+    CHECK(total.quota_held == qmgr->stats.quota_held);
     CHECK(qmgr->deliveries.in_use == total.waiting + total.ready + total.active + total.held);
     CHECK(verify_lines(qmgr) == qmgr->deliveries.in_use);
     CHECK(body_memory == qmgr->stats.body_memory && body_memory <= qmgr->options.body_memory_max);

@@ -3,6 +3,7 @@
 """What a user may send, with a real relay on two cores and connections that the kernel spreads over them: exactly so much, also through a
 reload, a stop and a kill, and with another number of cores."""
 import base64
+import json
 import os
 import re
 import smtplib
@@ -101,6 +102,37 @@ def damaged():
     relay.start()
     wait_until(lambda: re.search(r'quotas=\S+: is damaged', lab.log('relay.log')[relay.log_start:]), 10, 'the log says so')
     sends(Sessions(), 36)
+    relay.stop()
+
+
+@lab.check('who asks why a message is held hears which quota binds, how much of it is used and until when')
+def explained():
+    write_config(2, '2/1h", beyond: hold, recipients: "9/1d')
+    os.unlink(os.path.join(relay.spool, 'quotas'))
+    relay.start()
+    sessions = Sessions(2)
+    for number in range(3):
+        sessions.clients[number % 2].sendmail('alice@sender.test', ['b@else.test'], 'Subject: x\r\n\r\nx\r\n')
+    row = wait_until(lambda: json.loads(relay.cli('queue', 'list', 'user=alice@sender.test', '--json'))['rows'], 10, 'it is held')[0]
+    text = relay.cli('explain', row['id'])
+    assert 'held by order 4194302 (quota: the user alice@sender.test had sent enough)' in text, text
+    assert re.search(r'^quota      messages 2/1h: 2 of 2, the next in (59m|1h).*: binds$', text, re.M), text
+    assert re.search(r'^quota      recipients 9/1d: 2 of 9$', text, re.M), text
+    status = relay.status()['queue']
+    assert status['quota_held'] == 1 and status['quota_messages'] == 1, status
+    try:
+        relay.cli('queue', 'cancel', '4194302')
+        assert False, 'the hold of all users was cancelled'
+    except AssertionError as error:
+        assert "the relay's own" in str(error), error
+    write_config(2, '9/1h')
+    relay.cli('reload')
+    sessions.clients[0].docmd('MAIL FROM:<alice@sender.test>')
+    sessions.clients[0].docmd('RSET') # a transaction that is open would hold the stop up
+    text = relay.cli('explain', row['id'])
+    assert 'the user may send again: what comes now is not held' in text, text
+    relay.cli('release', 'user=alice@sender.test', 'order=4194302')
+    wait_until(lambda: relay.status()['queue']['quota_held'] == 0, 10, 'it is released')
     relay.stop()
 
 

@@ -43,6 +43,8 @@ static const struct {
     COUNTER("queue.waiting", queue.deliveries_waiting),
     COUNTER("queue.active", queue.deliveries_active),
     COUNTER("queue.held", queue.deliveries_held),
+    COUNTER("queue.quota_held", queue.quota_held),
+    COUNTER("queue.quota_messages", queue.quota_messages),
     COUNTER("queue.unreadable", queue.unreadable),
     COUNTER("queue.deferrals", queue.deferrals),
     COUNTER("queue.notices", queue.dsns),

@@ -91,6 +91,7 @@ static void held_and_ready(const struct fixture *f, uint32_t held, uint32_t read
     struct qmgr_stats stats = qmgr_get_stats(f->qmgr);
 
     assert_int_equal(held, stats.deliveries_held);
+    assert_true(stats.quota_held <= held);
     assert_int_equal(ready, stats.deliveries_ready);
 }
 

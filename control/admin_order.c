@@ -31,6 +31,7 @@ enum round { ROUND_CHANGE, ROUND_WALK };
 
 struct asked {
     struct qmgr_standing standing; /* with the order itself; until 0: it does not stand */
+    tick_us duration;              /* 0: none was given */
     uint8_t round;
     bool is_cancel, is_keep, is_dry_run;
     uint32_t cancelled;    /* its number */
@@ -147,6 +148,7 @@ static enum admin_queue_kind duration_apply(struct asked *asked, struct shard_qu
     struct qmgr_filter filter;
     struct tick_now now = now_of(0);
 
+    asked->duration = duration;
     order->until = duration > 0 ? now.wall + (wall_us)duration : QMGR_HOLD_FOR_EVER;
     if (duration == 0 || query->is_dry_run)
         return ADMIN_QUEUE_READY;
@@ -366,6 +368,10 @@ const char *admin_order_finish(json_t *answer, const struct shard_query *query)
     number_set(answer, "done", acted->done);
     number_set(answer, "in_flight", acted->in_flight);
     number_set(answer, "unreadable", acted->unreadable);
+    json_object_set_new(answer, "is_unwritten",
+                        json_boolean(query->is_stuck && acted->done + acted->in_flight > 0));
+    if (asked->duration > 0)
+        number_set(answer, "duration_us", asked->duration);
     if (asked->standing.until > 0)
         number_set(answer, "stands_until_us", (uint64_t)asked->standing.until);
     return NULL;
@@ -384,10 +390,11 @@ void admin_order_log(const struct shard_query *query, const char *filter)
         filter = cancelled;
     log_line(LOG_INFO,
              "event=order verb=%s order=%u uid=%u filter=\"%s\" until_s=%lld reason=\"%s\" "
-             "matched=%llu done=%llu in_flight=%llu",
+             "matched=%llu done=%llu in_flight=%llu%s",
              asked->is_cancel ? "cancel" : qmgr_verb_name(query->order->verb), query->order->id,
              asked->standing.uid, log_escape(span_from_text(filter), escaped, sizeof(escaped)),
              (long long)(asked->standing.until / 1000000), query->order->reason,
              (unsigned long long)acted->matched, (unsigned long long)acted->done,
-             (unsigned long long)acted->in_flight);
+             (unsigned long long)acted->in_flight,
+             query->is_stuck ? " unwritten=1 (the spool is full)" : "");
 }

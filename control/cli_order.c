@@ -5,12 +5,30 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "control/cli_print.h"
 
-/* Two hours are not to be shown as one, since an instant of them is over. */
-#define SPENT_ASKING (5 * 1000000)
-
 /* ---- one ---- */
+
+/* In full, as it may be given: "1d12h". */
+static const char *duration_format(int64_t us, char ret_text[64])
+{
+    static const struct {
+        const char *name;
+        int64_t seconds;
+    } units[] = {{"d", 86400}, {"h", 3600}, {"m", 60}, {"s", 1}};
+    int64_t left = us / 1000000;
+    size_t size = 0;
+
+    ret_text[0] = '\0';
+    for (uint32_t i = 0; i < COUNT_OF(units) && left > 0; i++) {
+        if (left >= units[i].seconds)
+            size += (size_t)snprintf(ret_text + size, 64 - size, "%" PRId64 "%s",
+                                     left / units[i].seconds, units[i].name);
+        left %= units[i].seconds;
+    }
+    return ret_text;
+}
 
 static void counts_print(const json_t *answer, FILE *out)
 {
@@ -32,6 +50,13 @@ static void counts_print(const json_t *answer, FILE *out)
                 unreadable);
 }
 
+static void unwritten_print(const json_t *answer, FILE *out)
+{
+    if (json_is_true(json_object_get(answer, "is_unwritten")))
+        fprintf(out, "warning: nothing can be written to the spool now, so that this is forgotten "
+                     "if the relay stops before there is room (angarium status)\n");
+}
+
 static void cancel_print(const json_t *answer, FILE *out)
 {
     bool is_dry_run = json_is_true(json_object_get(answer, "dry_run"));
@@ -50,11 +75,12 @@ static void cancel_print(const json_t *answer, FILE *out)
 
 void cli_order_print(const json_t *answer, wall_us now, FILE *out)
 {
-    int64_t until = cli_number(answer, NULL, "stands_until_us");
-    char age[24];
+    char duration[64];
 
+    (void)now;
     if (json_object_get(answer, "cancelled") != NULL) {
         cancel_print(answer, out);
+        unwritten_print(answer, out);
         return;
     }
     if (json_is_true(json_object_get(answer, "dry_run"))) {
@@ -64,9 +90,11 @@ void cli_order_print(const json_t *answer, wall_us now, FILE *out)
     }
     fprintf(out, "order %" PRId64 ": ", cli_number(answer, NULL, "order"));
     counts_print(answer, out);
-    if (until > 0)
+    unwritten_print(answer, out);
+    if (cli_number(answer, NULL, "stands_until_us") > 0)
         fprintf(out, "it stands for mail that comes in the next %s (queue cancel %" PRId64 ")\n",
-                cli_age_format(until - now + SPENT_ASKING, age), cli_number(answer, NULL, "order"));
+                duration_format(cli_number(answer, NULL, "duration_us"), duration),
+                cli_number(answer, NULL, "order"));
 }
 
 /* ---- all that stand ---- */

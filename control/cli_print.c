@@ -163,6 +163,10 @@ static void warnings_print(const json_t *answer, FILE *out)
     if (cli_number(answer, "spool", "damaged_ranges") > 0)
         fprintf(out,
                 "warning    octets in the spool have changed: see the log, suspect the disk\n");
+    if (cli_number(answer, "spool", "is_stuck") > 0)
+        fprintf(out,
+                "warning    nothing can be written to the spool: what is delivered, ordered or "
+                "returned now is forgotten if the relay stops\n");
     if (cli_number(answer, "spool", "is_full") > 0)
         fprintf(out, "warning    the spool is full: new mail is answered 452\n");
     if (cli_number(answer, "records", "dropped") > 0)

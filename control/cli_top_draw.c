@@ -175,6 +175,7 @@ static const char *alarm_of(const struct top *top)
         {"queue", "stuck", "mail without a next event: see the log"},
         {"spool", "is_failed", "a disk has failed: see the log"},
         {"server", "closed", "no mail is taken: angarium drain"},
+        {"spool", "is_stuck", "nothing can be written to the spool: make room"},
         {"spool", "is_full", "the spool is full: new mail is answered 452"},
         {"queue", "unreadable", "mail that cannot be read: see the log"},
         {"records", "dropped", "records were lost"},

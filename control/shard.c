@@ -189,6 +189,7 @@ void shard_query_run(struct shard *shard, struct shard_query *query)
         if (shard_query_yields(query, &shard->options.records, shard->now.tick))
             break;
         shard_query_queue(transfer_queue(shard->transfer), shard->options.index, query, shard->now);
+        query->is_stuck |= spool_get_stats(shard->spool).is_stuck;
         break;
     case SHARD_QUERY_QUEUE_CAT:
         shard_query_cat(transfer_queue(shard->transfer), query, shard->now);

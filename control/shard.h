@@ -150,6 +150,7 @@ struct shard_query {
     bool is_cancel;          /* ACT: a cancelled hold is released: others that stand hold on */
     bool is_end;             /* LIST, ACT: the asker has left: the walk ends */
     struct qmgr_acted acted; /* ACT: added to */
+    bool is_stuck;           /* ACT: what was done cannot be written to a spool now */
     uint64_t cursor;         /* all but STATUS: 0 at first; in and out; UINT64_MAX at the end */
     struct shard_queue_row *rows; /* LIST, SHOW: filled up to row_max */
     struct qmgr_group *groups;    /* SUMMARY: as rows */

@@ -482,5 +482,6 @@ struct spool_stats spool_get_stats(const struct spool *spool)
     stats.octets_used = spool->census.octets;
     stats.octets_max = spool->options.size_max;
     stats.is_failed = spool_has_failed(spool);
+    stats.is_stuck = spool->is_stuck;
     return stats;
 }

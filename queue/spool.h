@@ -70,6 +70,7 @@ struct spool_stats {
     uint64_t sync_time_us_total; /* sum over syncs */
     uint64_t scrub_rounds, scrubbed_octets, damaged_ranges, damaged_messages, repaired_messages;
     bool is_full, is_failed;
+    bool is_stuck; /* nothing can be written, not even what frees room */
 };
 
 /** Start-up; owner thread afterwards. The spool creates its first segment here (blocking); on a

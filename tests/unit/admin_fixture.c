@@ -127,6 +127,7 @@ void admin_fixture_answer(void)
         query->acted.matched += 3;
         query->acted.done += query->is_dry_run ? 0 : 2;
         query->acted.in_flight += query->is_dry_run ? 0 : 1;
+        query->is_stuck |= admin_fixture.is_stuck && admin_fixture.shard == 1;
         query->cursor = query->cursor == 0 ? 7 : UINT64_MAX;
     } else {
         while (query->row_count < query->row_max &&

@@ -14,6 +14,7 @@ struct admin_fixture {
     struct admin *admin;
     uint32_t rows[ADMIN_FIXTURE_SHARDS]; /* recipients in each queue */
     bool is_asked;
+    bool is_stuck; /* the second shard can write nothing to its spool */
     uint32_t shard;
     struct shard_query *query;
     uint32_t asked; /* queries so far */

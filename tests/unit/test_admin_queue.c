@@ -160,14 +160,24 @@ static void test_orders_add_up(void **state)
     assert_int_equal(18, json_integer_value(json_object_get(answer, "matched")));
     assert_int_equal(12, json_integer_value(json_object_get(answer, "done")));
     assert_int_equal(6, json_integer_value(json_object_get(answer, "in_flight")));
+    assert_true(json_is_false(json_object_get(answer, "is_unwritten")));
+    assert_null(json_object_get(answer, "duration_us"));
     assert_int_equal(6, admin_fixture.asked);
     json_decref(answer);
     for (uint32_t i = 0; i < 3; i++) { /* every order has a number of its own */
         answer = admin_fixture_ask("{\"verb\":\"hold\",\"all\":true,\"duration\":\"1h\"}\n");
         assert_true(json_integer_value(json_object_get(answer, "order")) > order);
         order = json_integer_value(json_object_get(answer, "order"));
+        assert_int_equal(3600000000, json_integer_value(json_object_get(answer, "duration_us")));
         json_decref(answer);
     }
+    admin_fixture.is_stuck = true; /* of one shard: what it did is in memory only */
+    answer = admin_fixture_ask("{\"verb\":\"hold\",\"all\":true}\n");
+    assert_true(json_is_true(json_object_get(answer, "is_unwritten")));
+    json_decref(answer);
+    answer = admin_fixture_ask("{\"verb\":\"hold\",\"all\":true,\"dry_run\":true}\n");
+    assert_true(json_is_false(json_object_get(answer, "is_unwritten")));
+    json_decref(answer);
     answer = admin_fixture_ask("{\"verb\":\"delete\",\"all\":true,\"dry_run\":true}\n");
     assert_int_equal(18, json_integer_value(json_object_get(answer, "matched")));
     assert_int_equal(0, json_integer_value(json_object_get(answer, "done")));

@@ -357,6 +357,7 @@ static void test_full_spool_rests(void **state)
     struct fixture *fixture = fixture_new(DISK_KIND_AUTO, SEGMENT_SIZE, 4 * SEGMENT_SIZE);
     assert_true(commit(fixture, 1, 100, 100, 4096));
     wait_commits(fixture, 1);
+    assert_false(spool_get_stats(fixture->spool).is_stuck);
     for (uint32_t i = 0; i < 40; i++) {
         spool_progress(fixture->spool, fixture->entries[1], span_of(progress, sizeof(progress)));
         for (uint32_t j = 0; j < 10; j++)
@@ -369,6 +370,7 @@ static void test_full_spool_rests(void **state)
         assert_true(spool_deadline(fixture->spool) >= before);
     }
     assert_false(spool_is_idle(fixture->spool)); /* it was about a full one */
+    assert_true(spool_get_stats(fixture->spool).is_stuck);
     fixture_free(fixture);
 }
 

@@ -22,6 +22,7 @@
 #include "control/admin_answer.h"
 #include "control/admin_cat.h"
 #include "control/admin_explain.h"
+#include "control/admin_filter.h"
 #include "control/admin_internal.h"
 #include "control/admin_order.h"
 #include "control/admin_order_list.h"
@@ -237,6 +238,8 @@ static bool job_prepare(struct admin *admin, struct admin_client *client)
     job->query = (struct shard_query){.kind = SHARD_QUERY_STATUS};
     if (strcmp(verb, "status") == 0)
         return true;
+    if (!admin_filter_normalize(client->parsed))
+        return job_refuse(admin, client, "no memory");
     if (strcmp(verb, "capture") == 0 || strcmp(verb, "capture stop") == 0)
         return job_prepare_capture(admin, client);
     if (admin_plane_prepare(verb, &job->query) ||

@@ -60,6 +60,47 @@ static void test_list_limits(void **state)
     }
 }
 
+/* Goal: a domain may be written as people do; what is none is refused, and nothing else changes. */
+static void test_domains_of_filters(void **state)
+{
+    static const struct {
+        const char *name, *filter, *domain; /* NULL: refused */
+    } cases[] = {
+        {"ASCII", "domain=y.example", "y.example"},
+        {"A-labels", "domain=xn--bcher-kva.example", "xn--bcher-kva.example"},
+        {"U-labels",
+         "domain=b\xc3\xbc"
+         "cher.example",
+         "xn--bcher-kva.example"},
+        {"capitals, final dot",
+         "  domain=B\xc3\x9c"
+         "CHER.example.",
+         "xn--bcher-kva.example"},
+        {"with others",
+         "class=3 domain=b\xc3\xbc"
+         "cher.example  sender=\xc3\xbc@x",
+         "xn--bcher-kva.example"},
+        {"no domain", "domain=b\xc3\xbc..example", NULL},
+        {"twice", "domain=\xc3\xbc domain=\xc3\xbc", NULL},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(cases); i++) {
+        int fd = admin_fixture_open();
+        json_t *request = json_pack("{s:s,s:s}", "verb", "queue list", "filter", cases[i].filter);
+        char *text = json_dumps(request, 0), line[512];
+        snprintf(line, sizeof(line), "%s\n", text);
+        print_message("# %s\n", cases[i].name);
+        admin_fixture_send(fd, line);
+        assert_int_equal(cases[i].domain != NULL, admin_fixture.is_asked);
+        if (cases[i].domain != NULL)
+            assert_string_equal(cases[i].domain, admin_fixture.query->filter->domain.octets);
+        json_decref(admin_fixture_receive(fd));
+        json_decref(request);
+        free(text);
+    }
+}
+
 /* Goal: the filter of a request reaches the shards; one that is wrong is refused with the reason.
  */
 static void test_list_filter(void **state)
@@ -459,6 +500,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ADMIN_FIXTURE_TEST(test_list_limits),
         ADMIN_FIXTURE_TEST(test_list_filter),
+        ADMIN_FIXTURE_TEST(test_domains_of_filters),
         ADMIN_FIXTURE_TEST(test_summary),
         ADMIN_FIXTURE_TEST(test_orders_are_careful),
         ADMIN_FIXTURE_TEST(test_orders_add_up),

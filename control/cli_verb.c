@@ -22,6 +22,7 @@
 #include "control/config_show.h"
 #include "control/metrics.h"
 #include "control/postfix_import.h"
+#include "control/spool_room.h"
 
 /* Rows of a list that is sorted; longer ones come as they are found. */
 #define LIST_WHOLE_MAX 10000
@@ -332,6 +333,7 @@ enum cli_status cli_check_verb(const struct cli *cli, const struct cli_verb *ver
     const char *path = cli->operand_count > 0 ? cli->operands[0] : CONFIG_DEFAULT_PATH;
     struct config_report report;
     struct config *config = NULL;
+    char why[SPOOL_ROOM_WHY_SIZE];
 
     (void)verb;
     if (cli->is_reference) {
@@ -345,6 +347,8 @@ enum cli_status cli_check_verb(const struct cli *cli, const struct cli_verb *ver
             fprintf(stderr, "... and %u more\n", report.count - CONFIG_COMPLAINT_MAX);
         return CLI_FAILED;
     }
+    if (!spool_room_suffices(&config->spool, why))
+        fprintf(stderr, "warning: %s\n", why);
     config_free(config);
     printf("%s: ok\n", path);
     return CLI_OK;

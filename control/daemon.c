@@ -41,6 +41,7 @@
 #include "control/notify.h"
 #include "control/record_csv.h"
 #include "control/reload.h"
+#include "control/spool_room.h"
 
 #define DESCRIPTORS_BESIDE 256u /* files, eventfds, the control socket */
 #define FLOWS_MIN          64u
@@ -504,7 +505,7 @@ static bool threads_start(struct daemon *daemon)
 static void tell_what_runs(const struct config *config)
 {
     const struct settings *settings = &config->settings;
-    char address[FLOW_ADDRESS_TEXT_MAX];
+    char address[FLOW_ADDRESS_TEXT_MAX], why[SPOOL_ROOM_WHY_SIZE];
 
     log_line(LOG_INFO, "event=start version=%s hostname=%s cores=%u pid=%d", ANGARIUM_VERSION,
              settings->hostname, config->cores, (int)getpid());
@@ -515,6 +516,8 @@ static void tell_what_runs(const struct config *config)
                  : settings->listeners[i].is_tls_implicit ? "implicit"
                                                           : "none");
     log_line(LOG_INFO, "spool=%s", config->spool.directory);
+    if (!spool_room_suffices(&config->spool, why))
+        log_line(LOG_WARNING, "event=spool_room: %s", why);
     log_line(LOG_INFO, "records=%s", config->records.file == NULL ? "none" : config->records.file);
     if (config->records.accounting != NULL)
         log_line(LOG_INFO, "accounting=%s", config->records.accounting);

@@ -146,6 +146,19 @@ def checks_a_good_one():
     expect(status == 0 and text.endswith("relay.yaml: ok\n"), text)
 
 
+def warns_of_a_small_disk():
+    os.makedirs(path("spool"), exist_ok=True)
+    with open(path("relay.yaml"), encoding="utf-8") as file:
+        text = file.read()
+    expect("size: 128MB" in text)
+    with open(path("huge.yaml"), "w", encoding="utf-8") as file:
+        file.write(text.replace("size: 128MB", "size: 1000TB"))
+    status, text = run(CLI, "check", path("huge.yaml"))
+    expect(status == 0 and "warning: spool.size is 953674316 MiB, and the disk of " + path("spool") in text, text)
+    status, text = run(CLI, "check", path("relay.yaml"))
+    expect(status == 0 and "warning" not in text, text)
+
+
 def makes_a_private_key():
     mode = stat.S_IMODE(os.stat(path("tls/self-signed.key")).st_mode)
     expect(mode == 0o600, oct(mode))
@@ -599,7 +612,7 @@ def leaves_descriptors_for_mail_that_goes_out():
 
 def main():
     alone = [refuses_wrong_arguments, refuses_a_bad_configuration, checks_a_good_one,
-             makes_a_private_key]
+             warns_of_a_small_disk, makes_a_private_key]
     running = [tells_what_runs, refuses_a_second_on_the_same, answers_on_its_socket, prints_messages_as_they_are, reloads,
                bounds_reloads_by_open_sessions, rotates_records, resets_who_goes_on_sending, drains_on_sigterm]
     after = [has_its_mail_after_a_restart, remembers_what_it_sent, patterns_file_is_read, operators_suspend_a_source,

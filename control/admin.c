@@ -30,8 +30,13 @@ void admin_run(struct admin *admin, tick_us now)
             admin_client_event(admin, &admin->clients[events[i].data.u32], events[i].events);
     }
     for (uint32_t i = 0; i < ADMIN_CLIENT_MAX; i++) {
-        if (admin->clients[i].state != ADMIN_CLIENT_FREE && admin->clients[i].deadline <= now)
-            admin_client_close(admin, &admin->clients[i]);
+        struct admin_client *client = &admin->clients[i];
+        if (client->state == ADMIN_CLIENT_FREE || client->deadline > now)
+            continue;
+        if (admin->is_finding && client->state == ADMIN_CLIENT_WAITING)
+            client->deadline = now + ADMIN_CLIENT_TIME; /* it waits for us */
+        else
+            admin_client_close(admin, client);
     }
     if (admin->ending_count > 0)
         admin_jobs_run(admin);
@@ -132,6 +137,13 @@ enum err admin_new(const struct admin_options *options, struct admin **ret_admin
     }
     *ret_admin = admin;
     return ERR_OK;
+}
+
+void admin_set_finding(struct admin *admin, bool is_finding)
+{
+    admin->is_finding = is_finding;
+    if (!is_finding)
+        admin_jobs_run(admin);
 }
 
 void admin_free(struct admin *admin)

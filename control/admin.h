@@ -48,6 +48,9 @@ int admin_fd(const struct admin *admin);
 void admin_run(struct admin *admin, tick_us now);
 /** Time-outs of clients, and the capture. */
 tick_us admin_deadline(const struct admin *admin);
+/** Mail of earlier runs is being found: orders about mail wait until it is not, but for those that
+ * stand, which meet it as it comes. */
+void admin_set_finding(struct admin *admin, bool is_finding);
 /** A shard has filled the query it was asked. */
 void admin_on_reply(struct admin *admin, struct shard_query *query, tick_us now);
 /** A shard tells of conversations; the batch is its again afterwards. */

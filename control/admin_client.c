@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "control/admin_filter.h"
 #include "control/admin_internal.h"
 
 #define DROP_READS_MAX 16u
@@ -150,6 +151,10 @@ static void client_request(struct admin *admin, struct admin_client *client)
     client_watch(admin, client, 0); /* hangups are reported all the same */
     if (!json_is_object(client->parsed)) {
         admin_client_refuse(admin, client, "expected one JSON object on a line");
+        return;
+    }
+    if (!admin_filter_normalize(client->parsed)) {
+        admin_client_refuse(admin, client, "no memory");
         return;
     }
     client->state = ADMIN_CLIENT_WAITING;

@@ -67,6 +67,7 @@ struct admin {
     int epoll, listener;
     uint64_t order_next;                /* of requests */
     struct order_numbers order_numbers; /* of operators */
+    bool is_finding;                    /* mail of earlier runs */
     tick_us started;
     struct admin_client clients[ADMIN_CLIENT_MAX];
     struct admin_job job;

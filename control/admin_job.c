@@ -22,7 +22,6 @@
 #include "control/admin_answer.h"
 #include "control/admin_cat.h"
 #include "control/admin_explain.h"
-#include "control/admin_filter.h"
 #include "control/admin_internal.h"
 #include "control/admin_order.h"
 #include "control/admin_order_list.h"
@@ -238,8 +237,6 @@ static bool job_prepare(struct admin *admin, struct admin_client *client)
     job->query = (struct shard_query){.kind = SHARD_QUERY_STATUS};
     if (strcmp(verb, "status") == 0)
         return true;
-    if (!admin_filter_normalize(client->parsed))
-        return job_refuse(admin, client, "no memory");
     if (strcmp(verb, "capture") == 0 || strcmp(verb, "capture stop") == 0)
         return job_prepare_capture(admin, client);
     if (admin_plane_prepare(verb, &job->query) ||
@@ -395,6 +392,8 @@ static struct admin_client *client_next(struct admin *admin)
     for (uint32_t i = 0; i < ADMIN_CLIENT_MAX; i++) {
         struct admin_client *client = &admin->clients[i];
         if (client->state != ADMIN_CLIENT_WAITING || (next != NULL && client->order > next->order))
+            continue;
+        if (admin->is_finding && admin_order_awaits_mail(job_verb(client), client->parsed))
             continue;
         if (admin->parked.client == NULL || !verb_is_walk(job_verb(client)))
             next = client;

@@ -272,6 +272,21 @@ bool admin_order_is_walk(const char *verb)
     return verb_find(verb, &chosen);
 }
 
+/* What stands is judged of mail that is found later, too; what is wrong is refused at once. */
+bool admin_order_awaits_mail(const char *verb, const json_t *request)
+{
+    const char *terms = json_string_value(json_object_get(request, "filter"));
+    bool has_duration = json_object_get(request, "duration") != NULL;
+    struct span text = span_from_text(terms == NULL ? "" : terms);
+    char why[QMGR_FILTER_WHY_SIZE];
+    struct qmgr_filter filter;
+    enum qmgr_verb chosen;
+
+    if (!verb_find(verb, &chosen) || qmgr_filter_parse(text, &filter, why) != ERR_OK)
+        return false;
+    return !has_duration || qmgr_standing_filter_parse(text, &filter, why) != ERR_OK;
+}
+
 bool admin_order_owns(const struct shard_query *query)
 {
     return query->kind == SHARD_QUERY_QUEUE_ACT ||

@@ -20,6 +20,8 @@ bool admin_order_owns(const struct shard_query *query);
 void admin_order_end(struct shard_query *query);
 /** Does it walk over the queue? */
 bool admin_order_is_walk(const char *verb);
+/** Must all mail of earlier runs be in the queue before it is carried out? */
+bool admin_order_awaits_mail(const char *verb, const json_t *request);
 /** Its number, and who gives it. */
 void admin_order_number(struct shard_query *query, uint32_t id, uint32_t uid);
 /** Is it in the round that changes what stands? That goes to all shards, whoever waits for it. */

@@ -158,6 +158,7 @@ static void recovery_end(struct daemon *daemon)
     notify_adopting(daemon->notify, false);
     assembly_recovery_free(daemon->assembly);
     daemon->recovery = NULL;
+    admin_set_finding(daemon->admin, false);
     log_line(LOG_INFO, "event=recovered: mail of earlier runs is in the queue");
 }
 
@@ -169,6 +170,7 @@ static void daemon_on_recovery(struct daemon *daemon)
         log_line(LOG_ERROR,
                  "spool=%s error=\"%s\": mail of earlier runs stays on disk until the next start",
                  daemon->config->spool.directory, err_text(err));
+        admin_set_finding(daemon->admin, false);
         return;
     }
     if (!daemon->is_draining)
@@ -419,8 +421,10 @@ static bool admin_open(struct daemon *daemon)
     };
     enum err err = admin_new(&options, &daemon->admin);
 
-    if (err == ERR_OK)
+    if (err == ERR_OK) {
+        admin_set_finding(daemon->admin, true);
         return true;
+    }
     log_line(LOG_FATAL, "cannot open the control socket %s: %s", options.path,
              err == ERR_SYSTEM ? strerror(errno) : "another relay answers there");
     return false;

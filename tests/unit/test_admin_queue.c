@@ -225,6 +225,41 @@ static void test_orders_add_up(void **state)
     json_decref(answer);
 }
 
+/* Goal: orders about mail wait until all mail of earlier runs has been found, but for what stands
+ * and what is wrong; nobody else waits for them. */
+static void test_orders_await_mail(void **state)
+{
+    static const struct {
+        const char *request;
+        bool waits;
+    } cases[] = {
+        {"{\"verb\":\"hold\",\"all\":true}\n", true},
+        {"{\"verb\":\"hold\",\"all\":true,\"dry_run\":true}\n", true},
+        {"{\"verb\":\"release\",\"filter\":\"state=held\"}\n", true},
+        {"{\"verb\":\"queue cancel\",\"id\":\"7\"}\n", true},
+        {"{\"verb\":\"hold\",\"filter\":\"id=aadaujaydzaaaaaaaaaaaaaaae\",\"duration\":\"1h\"}\n",
+         true},
+        {"{\"verb\":\"hold\",\"filter\":\"domain=v\",\"duration\":\"1h\"}\n", false},
+        {"{\"verb\":\"hold\",\"filter\":\"colour=red\"}\n", false},
+        {"{\"verb\":\"queue list\"}\n", false},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(cases); i++) {
+        print_message("# %s", cases[i].request);
+        admin_set_finding(admin_fixture.admin, true);
+        int fd = admin_fixture_open();
+        admin_fixture_send(fd, cases[i].request);
+        uint32_t asked = admin_fixture.asked;
+        assert_false(cases[i].waits && admin_fixture.is_asked);
+        json_decref(admin_fixture_ask("{\"verb\":\"status\"}\n"));
+        assert_true(admin_fixture.asked > asked);
+        admin_set_finding(admin_fixture.admin, false);
+        assert_true(admin_fixture.is_asked || !cases[i].waits);
+        json_decref(admin_fixture_receive(fd));
+    }
+}
+
 /* Goal: an order with a duration is in force on all shards before mail that waits is looked for,
  * and on all of them or none when its client leaves. */
 static void test_orders_stand(void **state)
@@ -504,6 +539,7 @@ int main(void)
         ADMIN_FIXTURE_TEST(test_summary),
         ADMIN_FIXTURE_TEST(test_orders_are_careful),
         ADMIN_FIXTURE_TEST(test_orders_add_up),
+        ADMIN_FIXTURE_TEST(test_orders_await_mail),
         ADMIN_FIXTURE_TEST(test_orders_stand),
         ADMIN_FIXTURE_TEST(test_cancel),
         ADMIN_FIXTURE_TEST(test_stream),

@@ -175,4 +175,6 @@ void admin_status_finish(json_t *answer, uint32_t shard_count, tick_us uptime,
     json_object_set_new(group, "written", json_integer((json_int_t)records->written));
     json_object_set_new(group, "dropped", json_integer((json_int_t)records->dropped));
     json_object_set_new(group, "write_failures", json_integer((json_int_t)records->write_failures));
+    json_object_set_new(group, "replayed", json_integer((json_int_t)records->replayed));
+    json_object_set_new(group, "holding", json_integer(records->is_holding));
 }

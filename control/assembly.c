@@ -72,7 +72,7 @@ static enum err fail(char why[ASSEMBLY_WHY_SIZE], enum err err, const char *what
 /* ---- the spool directory ---- */
 
 /* Every missing folder of the path. */
-static bool directory_make(const char *path)
+bool assembly_directory_make(const char *path)
 {
     char part[4096];
     size_t size = strlen(path);
@@ -95,7 +95,7 @@ static enum err directory_lock(struct assembly *assembly, char why[ASSEMBLY_WHY_
 {
     const char *path = assembly->config->spool.directory;
 
-    if (!directory_make(path))
+    if (!assembly_directory_make(path))
         return fail(why, ERR_SYSTEM, "cannot make the spool directory", path);
     assembly->directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (assembly->directory < 0)

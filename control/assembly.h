@@ -14,6 +14,9 @@ struct assembly;
 
 #define ASSEMBLY_WHY_SIZE 512u
 
+/** Make the spool directory, with every missing folder of its path. False: errno says why. */
+bool assembly_directory_make(const char *path);
+
 /**
  * Make every shard, open every listener; no thread runs yet.
  *

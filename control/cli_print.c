@@ -148,6 +148,7 @@ static const struct {
     {"", "dns", "timeouts", "time-outs", false},
     {"records", "records", "written", "written", false},
     {"", "records", "dropped", "dropped", false},
+    {"", "records", "replayed", "written again", false},
 };
 
 static void warnings_print(const json_t *answer, FILE *out)
@@ -169,6 +170,8 @@ static void warnings_print(const json_t *answer, FILE *out)
                 "returned now is forgotten if the relay stops\n");
     if (cli_number(answer, "spool", "is_full") > 0)
         fprintf(out, "warning    the spool is full: new mail is answered 452\n");
+    if (cli_number(answer, "records", "holding") > 0)
+        fprintf(out, "warning    records wait for their file: new mail is answered 451\n");
     if (cli_number(answer, "records", "dropped") > 0)
         fprintf(out, "warning    records were dropped: the file is too slow or its disk is full\n");
     if (cli_number(answer, "shards", "invariant_violations") > 0)

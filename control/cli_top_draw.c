@@ -178,6 +178,7 @@ static const char *alarm_of(const struct top *top)
         {"spool", "is_stuck", "nothing can be written to the spool: make room"},
         {"spool", "is_full", "the spool is full: new mail is answered 452"},
         {"queue", "unreadable", "mail that cannot be read: see the log"},
+        {"records", "holding", "records wait for their file: new mail is answered 451"},
         {"records", "dropped", "records were lost"},
     };
 

@@ -178,12 +178,15 @@ struct config_dkim {
     struct option_list clients;                  /* struct flow_prefix */
 };
 
+enum records_on_slow { RECORDS_DROP, RECORDS_HOLD };
+
 struct config_records {
     const char *file, *accounting; /* NULL: none */
     uint32_t buffer_count;
     uint64_t rotate_size; /* as the next three: record_file.h */
     tick_us rotate_time, sync_time;
     uint32_t keep;
+    uint32_t on_slow; /* enum records_on_slow */
 };
 
 /* Management over HTTP. */

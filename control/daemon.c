@@ -24,6 +24,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,6 +49,7 @@
 #define LOW_PORTS          1024u /* below: only with CAP_NET_BIND_SERVICE */
 #define MESSAGE_BURST      64u
 
+#define RECORDS_HOLD_MS      2000u /* that a shard waits for room, once */
 #define RECORDS_STOP_SECONDS 2u
 
 enum source { SOURCE_SIGNAL, SOURCE_MAILBOX, SOURCE_ADMIN, SOURCE_RECOVERY };
@@ -371,14 +373,19 @@ static bool confine(const struct config *config,
 static bool records_open(struct daemon *daemon)
 {
     const struct config_records *config = &daemon->config->records;
-    struct record_file_options json = {config->file,        "",           config->rotate_size,
-                                       config->rotate_time, config->keep, config->sync_time};
+    struct record_file_options json = {
+        config->file,      "",   config->rotate_size, config->rotate_time, config->keep,
+        config->sync_time, false};
     struct record_file_options csv = json;
+    char position[PATH_MAX];
     struct record_writer_options options = {
         .json = config->file == NULL ? NULL : &json,
         .csv = config->accounting == NULL ? NULL : &csv,
         .shard_count = daemon->config->cores,
         .buffer_count = config->buffer_count,
+        .must_hold = config->on_slow == RECORDS_HOLD,
+        .hold_ms = RECORDS_HOLD_MS,
+        .position_path = position,
     };
     const char *path = "";
 
@@ -386,6 +393,12 @@ static bool records_open(struct daemon *daemon)
     csv.head = record_csv_head;
     if (options.json == NULL && options.csv == NULL)
         return true;
+    if (!assembly_directory_make(daemon->config->spool.directory)) {
+        log_line(LOG_FATAL, "cannot make the spool directory %s: %s",
+                 daemon->config->spool.directory, strerror(errno));
+        return false;
+    }
+    (void)snprintf(position, sizeof(position), "%s/records", daemon->config->spool.directory);
     if (record_writer_new(&options, &daemon->records, &path) == ERR_OK)
         return true;
     log_line(LOG_FATAL, "cannot write records to %s: %s", path, strerror(errno));

@@ -35,6 +35,8 @@ static const struct row rows[] = {
     {"records", "dropped", COUNTER,
      "Records lost: the file was too slow, or could not be written."},
     {"records", "write_failures", COUNTER, "Writes of records that failed."},
+    {"records", "replayed", COUNTER, "Of those written: once more, after a crash."},
+    {"records", "holding", GAUGE, "Mail waits for the file: `records.on_slow: hold`."},
 };
 
 static const struct row alone[] = {

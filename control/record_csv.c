@@ -12,7 +12,7 @@
 const char record_csv_head[] =
     "type,timeLogged,timeQueued,totalSecondsQueued,orig,rcpt,dsnAction,dsnStatus,dsnDiag,dsnMta,"
     "bounceCat,srcType,dlvType,dlvSourceIp,dlvDestinationIp,dlvSize,vmta,queue,dlvTlsProtocol,"
-    "attempts,id\n";
+    "attempts,id,event\n";
 
 struct line {
     char *text;
@@ -140,7 +140,7 @@ uint32_t record_csv_format(const struct record *record, char ret_text[RECORD_CSV
     static const struct flow_address nobody = {0};
     bool is_reception = record->kind == RECORD_RECEPTION;
     struct line line = {ret_text, 0};
-    char id[MESSAGE_ID_TEXT_SIZE];
+    char id[MESSAGE_ID_TEXT_SIZE], event[RECORD_EVENT_SIZE];
     const char *action, *type = type_of(record->kind, &action);
     wall_us queued = (wall_us)record->id.high;
 
@@ -167,6 +167,7 @@ uint32_t record_csv_format(const struct record *record, char ret_text[RECORD_CSV
     put(&line, record->tls);
     put_format(&line, "%u", record->attempts);
     put(&line, message_id_format(record->id, id));
+    put(&line, record_event_format(record, event));
     put_octet(&line, '\n');
     return line.size;
 }

@@ -37,6 +37,19 @@ static void complain(struct record_file *file, const char *what)
                  what);
 }
 
+/* Did whoever wrote it last end in the middle of a line? */
+static bool file_is_torn(const char *path, off_t size)
+{
+    char last = '\n';
+    int fd = size > 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+
+    if (fd < 0)
+        return false;
+    bool is_torn = pread(fd, &last, 1, size - 1) == 1 && last != '\n';
+    close(fd);
+    return is_torn;
+}
+
 /* Open, and begin it when it is empty. False with errno. */
 static bool file_begin(struct record_file *file)
 {
@@ -49,10 +62,11 @@ static bool file_begin(struct record_file *file)
     if (file->fd >= 0)
         close(file->fd);
     file->fd = fd;
-    file->is_torn = false;
+    file->is_stuck = false;
     file->began = file->sync_since = 0;
     file->is_regular = fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
     file->file_size = file->is_regular ? (uint64_t)status.st_size : 0;
+    file->is_torn = file->is_regular && file_is_torn(file->options.path, status.st_size);
     if (file->file_size == 0 && head_size > 0 &&
         !write_all(fd, file->options.head, head_size, &done))
         complain(file, "it has no first line");
@@ -104,30 +118,57 @@ static void file_turn(struct record_file *file)
     file->began = 0; /* what could not be moved is tried again with the next lines */
 }
 
+/* Octets of the whole lines among the first `size`; how many there are. */
+static uint32_t lines_whole(const char *lines, uint32_t size, uint32_t *ret_count)
+{
+    uint32_t whole = 0;
+
+    *ret_count = 0;
+    for (uint32_t i = 0; i < size; i++) {
+        if (lines[i] != '\n')
+            continue;
+        whole = i + 1;
+        *ret_count += 1;
+    }
+    return whole;
+}
+
+/* So many octets were written, which may be all. What is left stays, or is lost. */
+static void lines_written(struct record_file *file, uint32_t done)
+{
+    uint32_t count, whole = lines_whole(file->lines, done, &count), left = file->size - whole;
+
+    file->written += count;
+    file->count -= count;
+    file->is_torn = file->is_torn || whole < done;
+    file->is_stuck = file->options.must_keep && left > 0;
+    if (left > 0)
+        complain(file, file->is_stuck ? "records wait" : "records are being dropped");
+    if (file->is_stuck) { /* a torn line is written once more, whole */
+        memmove(file->lines, file->lines + whole, left);
+        file->size = left;
+        return;
+    }
+    file->lost += file->count;
+    file->size = file->count = 0;
+}
+
 static void lines_write(struct record_file *file, tick_us now)
 {
-    uint32_t done, whole = 0;
+    uint32_t done = 0, end;
 
     if (file->size == 0)
         return;
-    if (file->is_torn && write_all(file->fd, "\n", 1, &done))
+    if (file->is_torn && write_all(file->fd, "\n", 1, &end))
         file->is_torn = false;
-    if (write_all(file->fd, file->lines, file->size, &done)) {
-        whole = file->count;
-    } else {
-        for (uint32_t i = 0; i < done; i++)
-            whole += file->lines[i] == '\n';
-        file->is_torn = file->is_torn || (done > 0 && file->lines[done - 1] != '\n');
-        complain(file, "records are being dropped");
-    }
-    file->written += whole;
-    file->lost += file->count - whole;
+    if (!file->is_torn)
+        (void)write_all(file->fd, file->lines, file->size, &done);
     file->file_size += done;
     if (file->began == 0)
         file->began = now;
     if (file->sync_since == 0 && file->options.sync_time > 0 && done > 0)
         file->sync_since = now;
-    file->size = file->count = 0;
+    lines_written(file, done);
 }
 
 static bool is_turn_due(const struct record_file *file, tick_us now)
@@ -148,6 +189,17 @@ void record_file_flush(struct record_file *file, tick_us now)
         file_turn(file);
 }
 
+void record_file_sync(struct record_file *file, tick_us now)
+{
+    lines_write(file, now);
+    file_sync(file);
+}
+
+bool record_file_is_kept(const struct record_file *file)
+{
+    return file->size == 0 && file->sync_since == 0;
+}
+
 tick_us record_file_deadline(const struct record_file *file)
 {
     tick_us deadline = TICK_NEVER;
@@ -165,7 +217,7 @@ char *record_file_room(struct record_file *file, uint32_t size_max, tick_us now)
     CHECK(size_max <= RECORD_FILE_BUFFER_SIZE);
     if (RECORD_FILE_BUFFER_SIZE - file->size < size_max)
         record_file_flush(file, now);
-    return file->lines + file->size;
+    return RECORD_FILE_BUFFER_SIZE - file->size < size_max ? NULL : file->lines + file->size;
 }
 
 void record_file_take(struct record_file *file, uint32_t size)

@@ -302,11 +302,13 @@ static void put_way(struct cursor *cursor, const struct record *record)
 uint32_t record_json_format(const struct record *record, struct record_time *time, char *ret_text)
 {
     struct cursor cursor = {ret_text};
+    char event[RECORD_EVENT_SIZE];
 
     put_text(&cursor, "{\"type\":\"");
     put_text(&cursor, record_kind_name(record->kind));
     put_octet(&cursor, '"');
     put_time(&cursor, record->time, time);
+    put_string_field(&cursor, "event", record_event_format(record, event), sizeof(event));
     put_id(&cursor, record->id);
     put_session(&cursor, record->session);
     put_name(&cursor, "sender"); /* also when it is null: that says something */
@@ -337,6 +339,8 @@ uint32_t record_json_format(const struct record *record, struct record_time *tim
         put_text(&cursor, ",\"dsn\":true");
     if (record->flags & RECORD_PASSED_ON)
         put_text(&cursor, ",\"passed_on\":true");
+    if (record->flags & RECORD_REPLAYED)
+        put_text(&cursor, ",\"replayed\":true");
     put_text(&cursor, "}\n");
 
     uint32_t size = (uint32_t)(cursor.at - ret_text);

@@ -8,8 +8,15 @@
  *   1. Each ring has one producer (its shard) and one consumer (the writer): tail is written by the
  *      producer alone, head by the consumer alone; each publishes with release and reads the
  *      other's with acquire.
- *   2. A shard never waits. A full ring drops the record and counts it.
- *   3. With one file of JSON, written + dropped = emitted, once the writer is freed.
+ *   2. A shard waits for at most hold_ms, and only if the writer holds; not again
+ * before there has been room. A full ring drops the record and counts it.
+ *   3. With one file of JSON, written + dropped = emitted, once the writer is freed; unless it
+ * holds and the file takes nothing.
+ *   4. ring->kept: all records before it are in files that were written and, if that is wanted,
+ *      synced. It rises only in kept_publish(), behind a flush that left no line in a buffer.
+ *   5. The position (record_position.h) is a moment that was read before tails that `kept` has
+ *      reached. It stays as it was while records of the run before are to be replayed: until every
+ *      shard said that there are none.
  *
  * Sleep. The writer sets `is_asleep`, full fence (A), looks at the rings once more, then waits on
  * the eventfd. A producer publishes its tail, full fence (B), then looks at `is_asleep`. A pairs
@@ -32,17 +39,25 @@
 #include "base/log.h"
 #include "control/record_csv.h"
 #include "control/record_json.h"
+#include "control/record_position.h"
 
 #define DRAIN_BURST 256u
 #define LINGER_MS   1
+#define HOLD_SHARE  8 /* of a ring: in use, the shard is behind */
+#define STUCK_MS    100
+#define FLUSH_TIME  TICK_MS(100) /* also when records come without a pause */
+#define MARK_TIME   TICK_MS(200)
 #define CACHE_LINE  64
 
 struct record_ring {
     alignas(CACHE_LINE) _Atomic uint64_t tail; /* producer */
     uint64_t head_seen;
+    bool has_waited; /* for room, in vain */
     _Atomic uint64_t dropped;
-    alignas(CACHE_LINE) _Atomic uint64_t head; /* consumer */
-    alignas(CACHE_LINE) struct record *slots;  /* nobody after the start, as all below */
+    atomic_bool is_replayed;
+    alignas(CACHE_LINE) _Atomic uint64_t head; /* consumer, as the next */
+    _Atomic uint64_t kept;
+    alignas(CACHE_LINE) struct record *slots; /* nobody after the start, as all below */
     uint64_t mask;
     struct record_writer *writer;
 };
@@ -61,8 +76,17 @@ struct record_writer {
     struct record_file files[FORMAT_COUNT];
     bool has_file[FORMAT_COUNT];
     struct record_time time;
+    struct record_position position;
+    struct {
+        wall_us wall; /* 0: none was made */
+        uint64_t *tails;
+    } mark;
+    tick_us flushed, marked;
+    uint64_t replays;
 
-    _Atomic uint64_t written, lost, failures; /* of the files, for others to read */
+    bool must_hold;
+    uint32_t hold_ms;
+    _Atomic uint64_t written, lost, failures, replayed; /* of the files, for others to read */
 };
 
 /* ---- the shard's side ---- */
@@ -77,18 +101,42 @@ static void writer_wake(struct record_writer *writer)
     }
 }
 
+static bool record_ring_is_full(struct record_ring *ring, uint64_t tail)
+{
+    if (tail - ring->head_seen > ring->mask)
+        ring->head_seen = atomic_load_explicit(&ring->head, memory_order_acquire);
+    return tail - ring->head_seen > ring->mask;
+}
+
+/* Invariant 2. True: there is room. */
+static bool record_ring_wait(struct record_ring *ring, uint64_t tail)
+{
+    struct timespec moment = {.tv_nsec = 1000000};
+
+    if (!ring->writer->must_hold || ring->has_waited)
+        return false;
+    for (uint32_t i = 0; i < ring->writer->hold_ms; i++) {
+        nanosleep(&moment, NULL);
+        if (!record_ring_is_full(ring, tail))
+            return true;
+    }
+    ring->has_waited = true;
+    return false;
+}
+
 static void record_ring_push(void *context, const struct record *record)
 {
     struct record_ring *ring = context;
     uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
 
-    if (tail - ring->head_seen > ring->mask)
-        ring->head_seen = atomic_load_explicit(&ring->head, memory_order_acquire);
-    if (tail - ring->head_seen > ring->mask) {
+    if (record_ring_is_full(ring, tail) && !record_ring_wait(ring, tail)) {
         atomic_fetch_add_explicit(&ring->dropped, 1, memory_order_relaxed);
         return;
     }
-    ring->slots[tail & ring->mask] = *record;
+    ring->has_waited = false;
+    struct record *slot = &ring->slots[tail & ring->mask];
+    *slot = *record;
+    slot->sequence = tail + 1;
     atomic_store_explicit(&ring->tail, tail + 1, memory_order_release);
     atomic_thread_fence(memory_order_seq_cst); /* B, pairs with A in writer_sleep() */
     if (atomic_load_explicit(&ring->writer->is_asleep, memory_order_relaxed))
@@ -98,10 +146,39 @@ static void record_ring_push(void *context, const struct record *record)
 static bool record_ring_is_behind(void *context)
 {
     struct record_ring *ring = context;
+    uint64_t share = ring->writer->must_hold ? HOLD_SHARE : 2;
 
     ring->head_seen = atomic_load_explicit(&ring->head, memory_order_acquire);
     uint64_t used = atomic_load_explicit(&ring->tail, memory_order_relaxed) - ring->head_seen;
-    return used > ring->mask / 2 + 1;
+    return used > ring->mask / share + 1;
+}
+
+static uint64_t record_ring_emitted(void *context)
+{
+    struct record_ring *ring = context;
+
+    return atomic_load_explicit(&ring->tail, memory_order_relaxed);
+}
+
+static uint64_t record_ring_kept(void *context)
+{
+    struct record_ring *ring = context;
+
+    return atomic_load_explicit(&ring->kept, memory_order_acquire);
+}
+
+static wall_us record_ring_since(void *context)
+{
+    struct record_ring *ring = context;
+
+    return record_position_get(&ring->writer->position);
+}
+
+static void record_ring_replayed(void *context)
+{
+    struct record_ring *ring = context;
+
+    atomic_store_explicit(&ring->is_replayed, true, memory_order_release);
 }
 
 static void record_forget(void *context, const struct record *record)
@@ -131,6 +208,56 @@ static void stats_publish(struct record_writer *writer)
     atomic_store_explicit(&writer->written, written, memory_order_relaxed);
     atomic_store_explicit(&writer->lost, lost, memory_order_relaxed);
     atomic_store_explicit(&writer->failures, failures, memory_order_relaxed);
+    atomic_store_explicit(&writer->replayed, writer->replays, memory_order_relaxed);
+}
+
+/* Invariant 4. */
+static void kept_publish(struct record_writer *writer)
+{
+    for (uint32_t i = 0; i < FORMAT_COUNT; i++) {
+        if (writer->has_file[i] && !record_file_is_kept(&writer->files[i]))
+            return;
+    }
+    for (uint32_t i = 0; i < writer->ring_count; i++)
+        atomic_store_explicit(&writer->rings[i].kept,
+                              atomic_load_explicit(&writer->rings[i].head, memory_order_relaxed),
+                              memory_order_release);
+}
+
+static bool mark_is_reached(const struct record_writer *writer)
+{
+    for (uint32_t i = 0; i < writer->ring_count; i++) {
+        const struct record_ring *ring = &writer->rings[i];
+        if (atomic_load_explicit(&ring->kept, memory_order_relaxed) < writer->mark.tails[i] ||
+            !atomic_load_explicit(&ring->is_replayed, memory_order_acquire))
+            return false;
+    }
+    return writer->mark.wall != 0;
+}
+
+/* Invariant 5. */
+static void mark_make(struct record_writer *writer)
+{
+    const struct tick_source *clock = tick_source_system();
+
+    writer->mark.wall = clock->wall(clock->context);
+    for (uint32_t i = 0; i < writer->ring_count; i++)
+        writer->mark.tails[i] = atomic_load_explicit(&writer->rings[i].tail, memory_order_acquire);
+}
+
+static void position_review(struct record_writer *writer)
+{
+    if (writer->position.fd < 0)
+        return;
+    if (mark_is_reached(writer)) {
+        record_position_set(&writer->position, writer->mark.wall);
+        writer->mark.wall = 0;
+    }
+    tick_us now = tick_read();
+    if (writer->mark.wall == 0 && now >= writer->marked + MARK_TIME) {
+        writer->marked = now;
+        mark_make(writer);
+    }
 }
 
 static void writer_flush(struct record_writer *writer, bool must_reopen)
@@ -143,22 +270,47 @@ static void writer_flush(struct record_writer *writer, bool must_reopen)
         else if (writer->has_file[i])
             record_file_flush(&writer->files[i], now);
     }
+    writer->flushed = now;
+    kept_publish(writer);
+    position_review(writer);
     stats_publish(writer);
 }
 
-static void record_write(struct record_writer *writer, const struct record *record, tick_us now)
+/* The end: whatever the configuration says of syncing. */
+static void writer_sync(struct record_writer *writer)
+{
+    for (uint32_t i = 0; i < FORMAT_COUNT; i++) {
+        if (writer->has_file[i])
+            record_file_sync(&writer->files[i], tick_read());
+    }
+    kept_publish(writer);
+    position_review(writer);
+    if (writer->position.fd >= 0) {
+        mark_make(writer);
+        position_review(writer);
+    }
+    stats_publish(writer);
+}
+
+/* False: a file has no room, and nothing was written. */
+static bool record_write(struct record_writer *writer, const struct record *record, tick_us now)
 {
     struct record_file *json = &writer->files[FORMAT_JSON], *csv = &writer->files[FORMAT_CSV];
+    char *json_room = NULL, *csv_room = NULL;
+    uint32_t size;
 
-    if (writer->has_file[FORMAT_JSON])
-        record_file_take(json,
-                         record_json_format(record, &writer->time,
-                                            record_file_room(json, RECORD_JSON_SIZE_MAX, now)));
-    if (!writer->has_file[FORMAT_CSV])
-        return;
-    uint32_t size = record_csv_format(record, record_file_room(csv, RECORD_CSV_SIZE_MAX, now));
-    if (size > 0)
+    if (writer->has_file[FORMAT_JSON] &&
+        (json_room = record_file_room(json, RECORD_JSON_SIZE_MAX, now)) == NULL)
+        return false;
+    if (writer->has_file[FORMAT_CSV] &&
+        (csv_room = record_file_room(csv, RECORD_CSV_SIZE_MAX, now)) == NULL)
+        return false;
+    if (json_room != NULL)
+        record_file_take(json, record_json_format(record, &writer->time, json_room));
+    if (csv_room != NULL && (size = record_csv_format(record, csv_room)) > 0)
         record_file_take(csv, size);
+    writer->replays += (record->flags & RECORD_REPLAYED) != 0;
+    return true;
 }
 
 static uint32_t ring_drain(struct record_writer *writer, struct record_ring *ring)
@@ -171,8 +323,10 @@ static uint32_t ring_drain(struct record_writer *writer, struct record_ring *rin
     if (count > DRAIN_BURST)
         count = DRAIN_BURST;
     tick_us now = tick_read();
-    for (uint64_t i = 0; i < count; i++)
-        record_write(writer, &ring->slots[(head + i) & ring->mask], now);
+    uint64_t taken = 0;
+    while (taken < count && record_write(writer, &ring->slots[(head + taken) & ring->mask], now))
+        taken++;
+    count = taken;
     atomic_store_explicit(&ring->head, head + count, memory_order_release);
     return (uint32_t)count;
 }
@@ -198,6 +352,15 @@ static bool writer_has_work(const struct record_writer *writer)
     return atomic_load(&writer->must_stop) || atomic_load(&writer->must_reopen);
 }
 
+static bool writer_is_stuck(const struct record_writer *writer)
+{
+    bool is_stuck = false;
+
+    for (uint32_t i = 0; i < FORMAT_COUNT; i++)
+        is_stuck |= writer->has_file[i] && writer->files[i].is_stuck;
+    return is_stuck;
+}
+
 /* Until a file is to be turned over or synced; -1: for as long as nothing comes. */
 static int wait_ms(const struct record_writer *writer)
 {
@@ -207,6 +370,8 @@ static int wait_ms(const struct record_writer *writer)
         if (writer->has_file[i] && record_file_deadline(&writer->files[i]) < deadline)
             deadline = record_file_deadline(&writer->files[i]);
     }
+    if (writer_is_stuck(writer))
+        return 0;
     if (deadline == TICK_NEVER)
         return -1;
     if (deadline <= now)
@@ -216,7 +381,8 @@ static int wait_ms(const struct record_writer *writer)
 
 static void writer_sleep(struct record_writer *writer)
 {
-    struct timespec linger = {.tv_nsec = LINGER_MS * 1000000l};
+    struct timespec linger = {.tv_nsec =
+                                  (writer_is_stuck(writer) ? STUCK_MS : LINGER_MS) * 1000000l};
     struct pollfd wait = {.fd = writer->eventfd, .events = POLLIN};
     uint64_t count;
     int patience = wait_ms(writer);
@@ -241,10 +407,10 @@ static void *writer_main(void *argument)
         bool must_stop = atomic_load(&writer->must_stop);
         uint32_t count = writer_drain(writer);
         bool must_reopen = atomic_exchange(&writer->must_reopen, false);
-        if (count == 0 || must_reopen)
+        if (count == 0 || must_reopen || tick_read() >= writer->flushed + FLUSH_TIME)
             writer_flush(writer, must_reopen);
         if (must_stop && (count == 0 || --rounds_left == 0)) {
-            writer_flush(writer, false);
+            writer_sync(writer);
             return NULL;
         }
         if (count == 0)
@@ -269,6 +435,8 @@ static void rings_make(struct record_writer *writer, uint32_t buffer_count)
         writer->rings[i].writer = writer;
         CHECK(writer->rings[i].slots != NULL);
     }
+    writer->mark.tails = calloc(writer->ring_count, sizeof(*writer->mark.tails));
+    CHECK(writer->mark.tails != NULL);
 }
 
 static void writer_release(struct record_writer *writer)
@@ -280,6 +448,8 @@ static void writer_release(struct record_writer *writer)
     for (uint32_t i = 0; i < writer->ring_count; i++)
         free(writer->rings[i].slots);
     free(writer->rings);
+    free(writer->mark.tails);
+    record_position_close(&writer->position);
     if (writer->eventfd >= 0)
         close(writer->eventfd);
     free(writer);
@@ -297,7 +467,15 @@ static enum err files_open(struct record_writer *writer,
         *ret_path = wanted[i]->path;
         TRY(record_file_open(&writer->files[i], wanted[i]));
         writer->has_file[i] = true;
+        writer->files[i].options.must_keep = options->must_hold;
     }
+    record_position_none(&writer->position);
+    if (options->position_path == NULL)
+        return ERR_OK;
+    *ret_path = options->position_path;
+    bool must_sync = wanted[FORMAT_JSON] != NULL ? wanted[FORMAT_JSON]->sync_time > 0
+                                                 : wanted[FORMAT_CSV]->sync_time > 0;
+    TRY(record_position_open(&writer->position, options->position_path, must_sync));
     return ERR_OK;
 }
 
@@ -308,7 +486,10 @@ enum err record_writer_new(const struct record_writer_options *options,
 
     CHECK(writer != NULL && options->shard_count > 0 && options->buffer_count > 0);
     writer->ring_count = options->shard_count;
-    rings_make(writer, options->buffer_count);
+    writer->must_hold = options->must_hold;
+    writer->hold_ms = options->hold_ms;
+    writer->position.fd = -1;
+    rings_make(writer, options->buffer_count * (options->must_hold ? 4 : 1));
     writer->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (files_open(writer, options, ret_path) != ERR_OK || writer->eventfd < 0 ||
         (errno = pthread_create(&writer->thread, NULL, writer_main, writer)) != 0) {
@@ -344,10 +525,23 @@ void record_writer_free(struct record_writer *writer)
     writer_release(writer);
 }
 
+static const struct record_holder record_ring_holder = {
+    .emitted = record_ring_emitted,
+    .kept = record_ring_kept,
+    .since = record_ring_since,
+    .replayed = record_ring_replayed,
+};
+
 struct record_sink record_writer_sink(struct record_writer *writer, uint32_t shard)
 {
     CHECK(shard < writer->ring_count);
-    return (struct record_sink){record_ring_push, &writer->rings[shard], record_ring_is_behind};
+    return (struct record_sink){
+        .emit = record_ring_push,
+        .context = &writer->rings[shard],
+        .is_behind = record_ring_is_behind,
+        .holder = &record_ring_holder,
+        .is_holding = writer->must_hold,
+    };
 }
 
 struct record_sink record_sink_none(void)
@@ -367,9 +561,15 @@ struct record_writer_stats record_writer_get_stats(const struct record_writer *w
         .written = atomic_load_explicit(&writer->written, memory_order_relaxed),
         .dropped = atomic_load_explicit(&writer->lost, memory_order_relaxed),
         .write_failures = atomic_load_explicit(&writer->failures, memory_order_relaxed),
+        .replayed = atomic_load_explicit(&writer->replayed, memory_order_relaxed),
     };
 
-    for (uint32_t i = 0; i < writer->ring_count; i++)
-        stats.dropped += atomic_load_explicit(&writer->rings[i].dropped, memory_order_relaxed);
+    for (uint32_t i = 0; i < writer->ring_count; i++) {
+        const struct record_ring *ring = &writer->rings[i];
+        uint64_t used = atomic_load_explicit(&ring->tail, memory_order_relaxed) -
+                        atomic_load_explicit(&ring->head, memory_order_relaxed);
+        stats.dropped += atomic_load_explicit(&ring->dropped, memory_order_relaxed);
+        stats.is_holding |= writer->must_hold && used > ring->mask / HOLD_SHARE + 1;
+    }
     return stats;
 }

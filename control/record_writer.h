@@ -7,20 +7,30 @@
 
 /*
  * One thread that turns the records of all shards into lines of files. A shard's sink is its own
- * ring: emitting never waits; when the writer is slow, records are dropped and counted.
+ * ring. When the writer is slow, records are dropped and counted; or, if it holds, mail waits for
+ * it: lines that cannot be written stay, and shards begin nothing new while an eighth of a ring is
+ * in use. The rest is for what is under way; only when that is full too does emitting wait, once
+ * for `hold_ms`, and then drop and count.
  */
+
 struct record_writer;
 
 struct record_writer_options {
     const struct record_file_options *json; /* a line of JSON for each; NULL: no such file */
     const struct record_file_options *csv;  /* a line of PowerMTA's accounting; NULL: none */
     uint32_t shard_count;
-    uint32_t buffer_count; /* records per shard; rounded up to a power of two */
+    uint32_t buffer_count; /* records per shard; rounded up to a power of two, four times as many if
+                              it holds */
+    bool must_hold;
+    uint32_t hold_ms;
+    const char *position_path; /* what is safe is noted there; NULL: nowhere */
 };
 
 struct record_writer_stats {
     uint64_t written, dropped; /* lines; dropped: ring full, or the write failed */
     uint64_t write_failures;   /* and failures to turn over or to sync */
+    uint64_t replayed;         /* of those written: once more after a crash */
+    bool is_holding;           /* some shard begins nothing new */
 };
 
 /** Opens the files and starts the thread. Errors: ERR_SYSTEM, errno says why, *ret_path which. */

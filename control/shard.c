@@ -332,6 +332,8 @@ static void shard_waiting_run(struct shard *shard)
  * on the disk. */
 static void shard_adopt_run(struct shard *shard)
 {
+    if (!shard->is_draining && transfer_is_replaying(shard->transfer))
+        return; /* envelopes first */
     if (!shard->is_draining && spool_adoption_step(shard->adoption, SHARD_ADOPTION_SLICE,
                                                    shard_on_recovered_message, shard))
         return;

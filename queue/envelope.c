@@ -38,7 +38,9 @@
  *    5 ROUTE (at most once)        1 to 255 octets: the domain that the delivery is routed by
  *    6 WISH (0 to 10,000 times)    as SETTLE: what becomes of the recipient, FAILED or SETTLED, if
  *                                  no SETTLE of any record says otherwise
- *    7 to 255: unknown here, behind all others; passed over
+ *    7 TOLD (at most once), 12 octets: of which settles a record tells
+ *        0 time i64, not 0        8 count u32: the first so many, and those that are expired
+ *    8 to 255: unknown here, behind all others; passed over
  *
  * Invariants
  *   1. One definition of valid for both directions: envelope_is_valid() and
@@ -62,6 +64,7 @@
 #define PROGRESS_BASIC_SIZE      24u
 #define PROGRESS_SETTLE_SIZE     11u
 #define PROGRESS_HOLD_SIZE       4u
+#define PROGRESS_TOLD_SIZE       12u
 #define PROGRESS_ATTEMPTS_LIMIT  (1u << 30)
 
 enum envelope_tlv {
@@ -84,6 +87,7 @@ enum progress_tlv {
     PROGRESS_TLV_HOLD,
     PROGRESS_TLV_ROUTE,
     PROGRESS_TLV_WISH,
+    PROGRESS_TLV_TOLD,
     PROGRESS_TLV_KNOWN_END
 };
 
@@ -263,7 +267,9 @@ static bool wish_is_valid(const struct envelope_settle *wish)
 
 bool envelope_progress_is_valid(const struct envelope_progress *progress)
 {
-    if (progress->next_try < 0 || progress->attempts > PROGRESS_ATTEMPTS_LIMIT ||
+    if (progress->next_try < 0 || progress->told_time < 0 ||
+        (progress->told_time == 0 && progress->told_count > 0) ||
+        progress->attempts > PROGRESS_ATTEMPTS_LIMIT ||
         progress->dsn_runs > PROGRESS_ATTEMPTS_LIMIT ||
         progress->settle_count > ENVELOPE_RECIPIENT_MAX ||
         progress->wish_count > ENVELOPE_RECIPIENT_MAX ||
@@ -575,6 +581,8 @@ uint32_t envelope_progress_encoded_size(const struct envelope_progress *progress
 
     if (progress->hold_order > 0)
         size += TLV_HEADER_SIZE + PROGRESS_HOLD_SIZE;
+    if (progress->told_time > 0)
+        size += TLV_HEADER_SIZE + PROGRESS_TOLD_SIZE;
     CHECK(progress->settle_count <= ENVELOPE_RECIPIENT_MAX &&
           progress->wish_count <= ENVELOPE_RECIPIENT_MAX);
     for (uint32_t i = 0; i < progress->settle_count; i++)
@@ -614,6 +622,11 @@ void envelope_progress_encode(const struct envelope_progress *progress, uint8_t 
     to = put_text_tlv(to, PROGRESS_TLV_ROUTE, progress->route);
     for (uint32_t i = 0; i < progress->wish_count; i++)
         to = put_settle(to, PROGRESS_TLV_WISH, &progress->wishes[i]);
+    if (progress->told_time > 0) {
+        to = put_tlv(to, PROGRESS_TLV_TOLD, PROGRESS_TOLD_SIZE);
+        to = put(to, (uint64_t)progress->told_time, 8);
+        to = put(to, progress->told_count, 4);
+    }
     CHECK(to == ret_data + envelope_progress_encoded_size(progress));
 }
 
@@ -623,6 +636,15 @@ static bool hold_decode(struct span value, uint32_t *ret_order)
         return false;
     *ret_order = (uint32_t)get(value.data, PROGRESS_HOLD_SIZE);
     return *ret_order > 0; /* one spelling: absent when it is 0 */
+}
+
+static bool told_decode(struct span value, struct envelope_progress *progress)
+{
+    if (value.size != PROGRESS_TOLD_SIZE)
+        return false;
+    progress->told_time = (wall_us)get(value.data, 8);
+    progress->told_count = (uint32_t)get(value.data + 8, 4);
+    return progress->told_time > 0; /* one spelling: absent when it is 0 */
 }
 
 static bool settle_decode(struct span value, struct envelope_settle *ret_settle)
@@ -676,6 +698,8 @@ static bool progress_decode_tlv(uint8_t type, struct span value, struct envelope
     case PROGRESS_TLV_ROUTE:
         progress->route = value;
         return true;
+    case PROGRESS_TLV_TOLD:
+        return told_decode(value, progress);
     default:
         return settle_decode(value, &wishes[progress->wish_count++]);
     }

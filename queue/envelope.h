@@ -176,6 +176,9 @@ struct envelope_progress {
                             theirs. At most ENVELOPE_DOMAIN_SIZE_MAX octets, without NUL, CR, LF */
     uint32_t hold_order; /* the operator's order that holds this delivery, until next_try
                             (INT64_MAX: until it is released); 0: it is not held */
+    wall_us told_time;   /* of the first `told_count` settles, and of all that are expired, a record
+                            tells (relay/record.h), of this time; 0: of none */
+    uint32_t told_count;
 };
 /** Octets envelope_progress_encode() will need; it CHECKs envelope_progress_is_valid(). */
 uint32_t envelope_progress_encoded_size(const struct envelope_progress *progress);

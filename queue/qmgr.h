@@ -80,6 +80,8 @@ struct qmgr_options {
     tick_us retry_min, retry_max; /* exponential from min to max, doubling, +-20 % jitter */
     tick_us delay_after;          /* the sender is told, once, of mail so old; 0: never */
     bool is_delay_unasked;        /* also those who did not say NOTIFY=DELAY */
+    bool keeps_ends;              /* what ends a message is written as PROGRESS too, ahead of the
+                                     DONE that may wait (relay/transfer_ends.c) */
     uint32_t dsn_per_sender_max;  /* DSNs for one sender in an hour; more wait; 0: no bound */
     void *context;
     /* An unstored message has come to its end, and leaves no trace: all its recipients are
@@ -97,6 +99,8 @@ struct qmgr_options {
     /* Recipients of this message expired (records); called once per recipient, before the DSN is
      * reported. */
     void (*on_expired)(void *context, const struct envelope *envelope, uint32_t recipient_index);
+    /* Is there room for what on_expired tells? If not, expiries wait a while. NULL: always. */
+    bool (*may_expire)(void *context);
     /* An operator's order is carried out on a recipient (records); may be NULL. */
     void (*on_order)(void *context, const struct envelope *envelope, uint32_t recipient_index,
                      const struct qmgr_order *order);

@@ -273,7 +273,7 @@ static void act_end(struct qmgr *qmgr, const struct act_group *group,
         qmgr_recipient_end(qmgr, delivery, group->recipients[i], order, &settling);
     if (delivery->due_count == 0)
         qmgr_delivery_free(qmgr, delivery);
-    if (message->due + message->failed > 0)
+    if (message->due + message->failed > 0 || qmgr->options.keeps_ends)
         qmgr_progress_write(qmgr, message, &settling, &progress);
 }
 

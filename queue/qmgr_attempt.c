@@ -388,11 +388,13 @@ void qmgr_finish(struct qmgr *qmgr, struct qmgr_delivery *delivery,
     }
     delivery_set_reply(delivery, last_reply);
     delivery_count_attempt(delivery, finish);
+    settling.told_count = settling.count; /* what wishes end has records of its own */
     delivery_conclude(qmgr, delivery, finish, &settling, &progress, now);
 
     bool has_news = settling.count > 0 || finish->was_attempted || finish->is_in_doubt ||
                     progress.hold_order > 0 || progress.route.size > 0;
-    if (has_news && message->due + message->failed > 0)
+    qmgr_progress_told(&settling, &progress, now);
+    if (has_news && (message->due + message->failed > 0 || qmgr->options.keeps_ends))
         qmgr_progress_write(qmgr, message, &settling, &progress);
     if (!qmgr_unstored_finish(qmgr, message, finish))
         qmgr_message_review(qmgr, message);
@@ -415,6 +417,12 @@ void qmgr_message_expire(struct qmgr *qmgr, struct qmgr_message *message, struct
 {
     struct envelope_progress progress = {.delivery = ENVELOPE_DELIVERY_NONE};
 
+    if (qmgr->options.may_expire != NULL && !qmgr->options.may_expire(qmgr->options.context)) {
+        message->is_expiry_owed = false;
+        wheel_arm(&qmgr->wheel, &message->expiry, now.tick + EXPIRY_LOAD_PAUSE);
+        qmgr_message_review(qmgr, message);
+        return;
+    }
     if (!qmgr_envelope_is_here(message)) {
         expire_later(qmgr, message, now);
         return;
@@ -431,7 +439,8 @@ void qmgr_message_expire(struct qmgr *qmgr, struct qmgr_message *message, struct
         delivery_expire(qmgr, delivery, &settling);
         qmgr_delivery_free(qmgr, delivery);
     }
-    if (settling.count > 0 && message->due + message->failed > 0)
+    qmgr_progress_told(&settling, &progress, now);
+    if (settling.count > 0 && (message->due + message->failed > 0 || qmgr->options.keeps_ends))
         qmgr_progress_write(qmgr, message, &settling, &progress);
     qmgr_message_review(qmgr, message);
 }

@@ -66,6 +66,19 @@ void qmgr_settling_add_wish(struct qmgr *qmgr, struct qmgr_settling *settling,
         wish->reply = settling_reply(qmgr, settling, failure->reply);
 }
 
+void qmgr_progress_told(const struct qmgr_settling *settling, struct envelope_progress *progress,
+                        struct tick_now now)
+{
+    bool is_told = settling->told_count > 0;
+
+    for (uint32_t i = settling->told_count; i < settling->count; i++)
+        is_told |= settling->settles[i].is_expired;
+    if (!is_told || now.wall <= 0)
+        return;
+    progress->told_time = now.wall;
+    progress->told_count = settling->told_count;
+}
+
 struct span qmgr_progress_make(struct qmgr *qmgr, const struct qmgr_message *message,
                                const struct qmgr_settling *settling,
                                struct envelope_progress *progress)

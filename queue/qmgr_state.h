@@ -523,6 +523,7 @@ struct qmgr_settling {
     uint32_t count, count_max; /* the latter: with wishes */
     struct envelope_settle *wishes;
     uint32_t wish_count;
+    uint32_t told_count; /* the first so many are an attempt's results: records tell of them */
     uint32_t reply_room; /* octets of replies that still fit the record; the others are left out */
 };
 
@@ -533,6 +534,9 @@ void qmgr_settling_add(struct qmgr *qmgr, struct qmgr_settling *settling,
 /** What an operator wants to become of a recipient, if nothing else does. */
 void qmgr_settling_add_wish(struct qmgr *qmgr, struct qmgr_settling *settling,
                             enum recipient_state state, const struct qmgr_failure *failure);
+/** Note of which settles records tell. */
+void qmgr_progress_told(const struct qmgr_settling *settling, struct envelope_progress *progress,
+                        struct tick_now now);
 /** The record, in the scratch arena. */
 struct span qmgr_progress_make(struct qmgr *qmgr, const struct qmgr_message *message,
                                const struct qmgr_settling *settling,

@@ -247,6 +247,8 @@ static struct span message_news(struct qmgr *qmgr, struct qmgr_message *message,
     settling_fill(qmgr, message, &settling);
     progress_fill(qmgr, message, &settling, &progress, now);
     progress.flags = message->flags & ENVELOPE_PROGRESS_FLAGS;
+    settling.told_count = settling.count;
+    qmgr_progress_told(&settling, &progress, now);
     return qmgr_progress_make(qmgr, message, &settling, &progress);
 }
 
@@ -318,7 +320,8 @@ void qmgr_stored(struct qmgr *qmgr, struct qmgr_message *message, struct spool_e
     message->storage = QMGR_STORED;
     message->entry = entry;
     delivery_unpark(qmgr, message, now);
-    if (message->work->is_news_due && message->due + message->failed > 0)
+    if (message->work->is_news_due &&
+        (message->due + message->failed > 0 || qmgr->options.keeps_ends))
         spool_progress(qmgr->spool, entry, message_news(qmgr, message, now));
     qmgr_message_review(qmgr, message);
 }

@@ -38,6 +38,8 @@ struct record {
     uint32_t connection_use;  /* n-th transaction on its connection */
     uint16_t recipient_count; /* reception */
     uint16_t flags;           /* enum record_flags */
+    uint32_t recipient_index; /* delivery, bounce, expiry: of the message; part of the event's id */
+    uint64_t sequence;        /* of the shard's records since the start; the sink's */
     char tls[24];             /* "TLSv1.3", empty: none */
     char host[96];            /* next hop's name, or client's EHLO name */
     char site[64];
@@ -51,15 +53,46 @@ enum record_flags {
     RECORD_UNCERTAIN = 1,
     RECORD_IS_DSN = 2,
     RECORD_PASSED_ON = 4, /* BOUNCE: the client heard it, nothing is returned */
+    RECORD_REPLAYED = 8,  /* written again after a crash, from what the spool knows */
 };
 
-/* Where shards put them: an SPSC ring in the daemon, a list in tests. A full sink drops and counts.
+/*
+ * What a sink that holds mail back promises, and what is to be replayed. A number counts the
+ * shard's records since the start.
+ */
+struct record_holder {
+    uint64_t (*emitted)(void *context); /* number of the last record */
+    uint64_t (*kept)(void *context);    /* all up to this one outlive a crash */
+    wall_us (*since)(void *context); /* records of this time or later may be lost; INT64_MAX: none
+                                        are. As the process before left it: asked when its mail
+                                        is found */
+    void (*replayed)(void *context); /* nothing is left to replay */
+};
+
+/*
+ * Where shards put them: an SPSC ring in the daemon, a list in tests. A sink that is full drops and
+ * counts; one that holds is asked before more mail is begun.
  */
 struct record_sink {
     void (*emit)(void *context, const struct record *record);
     void *context;
-    bool (*is_behind)(void *context); /* more than half full; NULL: never */
+    bool (*is_behind)(void *context);   /* more waits than should; NULL: never */
+    const struct record_holder *holder; /* NULL: nothing is kept for certain, nor replayed */
+    bool is_holding; /* mail waits: no DONE before its records are kept, nothing new is begun while
+                        it is behind */
 };
+
+/** A sink that holds is behind: begin nothing that makes records. */
+static inline bool record_sink_holds(const struct record_sink *sink)
+{
+    return sink->is_holding && sink->is_behind(sink->context);
+}
+#define RECORD_EVENT_SIZE 56u
+/**
+ * The name of the event: equal for all records of one event, whichever run wrote them, when it is a
+ * reception or the end of a recipient; else this record's alone. Returns ret_text.
+ */
+const char *record_event_format(const struct record *record, char ret_text[RECORD_EVENT_SIZE]);
 /** Copy text into a fixed field, truncated, NUL-terminated. */
 void record_text(char *ret_field, uint32_t field_size, struct span text);
 

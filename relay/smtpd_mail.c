@@ -313,6 +313,10 @@ void smtpd_on_mail(struct smtpd_context *context, struct smtpd_session *session,
     if (reply == SMTPD_REPLY_OK && !smtpd_quota_find(context, session, false, now, &quota))
         return; /* it comes again */
     session->attempt.is_mail_seen = true;
+    if (reply == SMTPD_REPLY_OK && record_sink_holds(&context->records)) {
+        smtpd_reply(context, session, SMTPD_REPLY_RECORDS_BEHIND); /* and no record of it */
+        return;
+    }
     if (reply == SMTPD_REPLY_OK && is_braked(context, session, BRAKE_MESSAGES, &is_first)) {
         braked_reply(context, session, SMTPD_REPLY_BRAKE_MESSAGES, is_first, (struct span){0}, now);
         return;

@@ -9,7 +9,8 @@
  * spool's token.
  *
  * Not here: messages coming in (transfer_intake.c), lines and sites (transfer_line.c), attempts
- * (transfer_job.c), notifications (transfer_dsn.c).
+ * (transfer_job.c), notifications (transfer_dsn.c), ends in the spool
+ * (transfer_ends.c), records written again (transfer_replay.c).
  */
 #include "relay/transfer_internal.h"
 
@@ -20,12 +21,17 @@
 
 #define TRANSFER_EVENT_BURST     64u
 #define TRANSFER_DRAIN_AWAY_TIME TICK_S(2)
+#define TRANSFER_DRAIN_ENDS_TIME TICK_S(3) /* for records to be kept */
 
 /* ---- mail of earlier runs ---- */
 
 void transfer_adopting(struct transfer *transfer, bool is_adopting)
 {
+    const struct record_sink *records = &transfer->options.records;
+
     transfer->is_adopting = is_adopting;
+    if (is_adopting && records->holder != NULL)
+        transfer->replay_since = records->holder->since(records->context);
     transfer->has_adopted = !is_adopting;
 }
 
@@ -46,6 +52,8 @@ void transfer_recovered(struct transfer *transfer, const struct spool_recovered 
         insert.index = &index;
     }
     if (err == ERR_OK)
+        transfer_replay(transfer, message, insert.index);
+    if (err == ERR_OK)
         err = qmgr_insert(transfer->qmgr, &insert, now);
     if (err != ERR_OK)
         log_line(LOG_ERROR,
@@ -57,8 +65,14 @@ void transfer_recovered(struct transfer *transfer, const struct spool_recovered 
 
 static void transfer_on_done(void *context, struct spool_entry *entry)
 {
-    struct transfer *transfer = context;
-    spool_done(transfer->options.spool, entry);
+    transfer_entry_end(context, entry);
+}
+
+static bool transfer_may_expire(void *context)
+{
+    const struct transfer *transfer = context;
+
+    return !record_sink_holds(&transfer->options.records);
 }
 
 static void transfer_on_line_gone(void *context, void *user)
@@ -76,6 +90,7 @@ static struct record transfer_own_record(const struct transfer *transfer,
         .time = transfer->now.wall,
         .id = envelope->id,
         .size = envelope->body_size,
+        .recipient_index = recipient_index,
         .flags = envelope->flags & ENVELOPE_IS_DSN ? RECORD_IS_DSN : 0,
     };
     record_text(record.sender, sizeof(record.sender), envelope->sender);
@@ -221,6 +236,10 @@ static void transfer_on_spool_event(struct transfer *transfer, struct spool_even
     case TRANSFER_TOKEN_DSN:
         transfer_dsn_on_event(transfer, (struct transfer_dsn *)token, event);
         break;
+    case TRANSFER_TOKEN_REPLAY:
+        CHECK(event->kind == SPOOL_EVENT_READ);
+        transfer_replay_on_read(transfer, (struct transfer_replay *)token, event);
+        break;
     case TRANSFER_TOKEN_LINE:
         CHECK(false && "lines wait for envelopes only");
     }
@@ -273,8 +292,12 @@ void transfer_run(struct transfer *transfer, struct tick_now now)
         transfer->crowded_until = 0;
         transfer_places_wake(transfer);
     }
-    transfer_lines_run(transfer);
-    transfer_places_run(transfer);
+    transfer_ends_run(transfer);
+    transfer->is_held_back = record_sink_holds(&transfer->options.records);
+    if (!transfer->is_held_back) {
+        transfer_lines_run(transfer);
+        transfer_places_run(transfer);
+    }
     transfer_cut_run(transfer);
     transfer_bounces_run(transfer);
     transfer_dsns_run(transfer);
@@ -305,6 +328,9 @@ tick_us transfer_deadline(const struct transfer *transfer)
         deadline = tick_earlier(deadline, transfer->cancel_scan);
     if (transfer->crowded_until != 0)
         deadline = tick_earlier(deadline, transfer->crowded_until);
+    deadline = tick_earlier(deadline, transfer_ends_deadline(transfer));
+    if (transfer->is_held_back)
+        return tick_earlier(deadline, transfer->now.tick + TRANSFER_HELD_BACK_TIME);
     if (!TAILQ_EMPTY(&transfer->woken) || !TAILQ_EMPTY(&transfer->woken_places) ||
         transfer_bounces_are_due(transfer))
         deadline = 0;
@@ -348,6 +374,8 @@ bool transfer_drain(struct transfer *transfer, struct tick_now now)
     client_close_idle(transfer->client, 0, now.tick);
     if (transfer_drain_jobs(transfer) > 0 || transfer->intakes > 0 || transfer->dsns_active > 0)
         return false;
+    if (transfer->ends.count > 0 && now.tick < transfer->drain_since + TRANSFER_DRAIN_ENDS_TIME)
+        return false;
     spool_flush(transfer->options.spool);
     return spool_is_idle(transfer->options.spool);
 }
@@ -363,6 +391,7 @@ struct transfer *transfer_new(const struct transfer_options *options,
     transfer->settings = settings;
     transfer->now = now;
     transfer->cancel_scan = now.tick + TRANSFER_CANCEL_SCAN_TIME;
+    transfer->replay_since = INT64_MAX;
     const struct buf_pool *pool = options->plane->pool;
     transfer->read_memory_max =
         (uint64_t)buf_pool_available(pool) * buf_pool_data_size(pool) / TRANSFER_READ_MEMORY_SHARE;
@@ -385,7 +414,9 @@ struct transfer *transfer_new(const struct transfer_options *options,
     queue.on_store_due = transfer_on_store_due;
     queue.on_done = transfer_on_done;
     queue.on_line_gone = transfer_on_line_gone;
+    queue.keeps_ends = options->records.is_holding;
     queue.on_expired = transfer_on_expired;
+    queue.may_expire = transfer_may_expire;
     queue.on_order = transfer_on_order;
     transfer->qmgr = qmgr_new(&queue, options->spool, options->rng, now);
     qmgr_set_classes(transfer->qmgr, &settings->classes.order);
@@ -449,6 +480,8 @@ void transfer_free(struct transfer *transfer)
 {
     transfer_intakes_free(transfer);
     transfer_dsns_free(transfer);
+    transfer_replays_free(transfer);
+    transfer_ends_free(transfer);
     client_free(transfer->client);
     transfer_jobs_free(transfer);
     transfer_lines_free(transfer);

@@ -111,6 +111,8 @@ void transfer_adopting(struct transfer *transfer, bool is_adopting);
 /** Recovered mail (adopted entries), one by one. */
 void transfer_recovered(struct transfer *transfer, const struct spool_recovered *message,
                         struct tick_now now);
+/** So many records are being written again that no more mail should come back for a moment. */
+bool transfer_is_replaying(const struct transfer *transfer);
 /** Stop new attempts; true when no attempt and no commit is in flight. */
 bool transfer_drain(struct transfer *transfer, struct tick_now now);
 

@@ -51,7 +51,7 @@ static void transfer_dsn_settle_only(struct transfer *transfer, struct transfer_
                                      const struct qmgr_dsn *view)
 {
     if (view->is_done)
-        spool_done(transfer->options.spool, view->entry);
+        transfer_entry_end(transfer, view->entry);
     else
         spool_progress(transfer->options.spool, view->entry, view->progress);
     qmgr_dsn_written(transfer->qmgr, dsn->message, transfer->now);
@@ -124,9 +124,10 @@ static void transfer_dsn_commit(struct transfer *transfer, struct transfer_dsn *
         return;
     }
     dsn->state = TRANSFER_DSN_COMMITTING;
-    dsn->is_done = view.is_done;
+    dsn->ending = view.is_done && transfer_end_waits(transfer) ? view.entry : NULL;
     spool_commit_dsn(transfer->options.spool, transaction, span_of(dsn->encoded, dsn->encoded_size),
-                     view.entry, view.progress, view.is_done, (uint64_t)(uintptr_t)dsn);
+                     view.entry, view.progress, view.is_done && dsn->ending == NULL,
+                     (uint64_t)(uintptr_t)dsn);
 }
 
 /* Quote `prefix`, and `size` octets of the stored body behind it. */
@@ -201,6 +202,8 @@ static void transfer_dsn_on_committed(struct transfer *transfer, struct transfer
         return;
     }
     qmgr_dsn_written(transfer->qmgr, dsn->message, transfer->now);
+    if (dsn->ending != NULL)
+        transfer_entry_end(transfer, dsn->ending);
     struct qmgr_insert insert = {
         .encoded = span_of(dsn->encoded, dsn->encoded_size),
         .is_new = true,

@@ -30,13 +30,15 @@
 #define TRANSFER_DSN_ACTIVE_MAX     64u
 #define TRANSFER_SETTLE_AHEAD_MAX   64u /* envelopes read at a time for a line that is settled */
 #define TRANSFER_CANCEL_SCAN_TIME   TICK_S(1)
-#define TRANSFER_RESOLVE_RETRY_TIME TICK_S(1) /* after our own bounds, not the peer's trouble */
+#define TRANSFER_HELD_BACK_TIME     TICK_MS(20) /* until records are looked at again */
+#define TRANSFER_RESOLVE_RETRY_TIME TICK_S(1)   /* after our own bounds, not the peer's trouble */
 
 enum transfer_token_kind {
     TRANSFER_TOKEN_INTAKE,
     TRANSFER_TOKEN_JOB,
     TRANSFER_TOKEN_DSN,
     TRANSFER_TOKEN_LINE,
+    TRANSFER_TOKEN_REPLAY,
 };
 
 /* First member of everything that waits for the spool; its address is the spool token. What waits
@@ -229,10 +231,22 @@ struct transfer_dsn {
     LIST_ENTRY(transfer_dsn) link; /* in transfer->dsns */
     enum transfer_dsn_state state;
     struct qmgr_message *message;
-    bool is_done;
+    struct spool_entry *ending; /* of a message that ends with it, and whose DONE waits */
     struct buf_queue body;
     uint8_t *encoded;
     uint32_t encoded_size;
+};
+
+/* A message that has ended, and whose DONE waits for its records. */
+struct transfer_end {
+    struct spool_entry *entry;
+    uint64_t number; /* of the last record that may be its */
+};
+
+/* A ring of them, in the order in which they ended. */
+struct transfer_ends {
+    struct transfer_end *items;
+    uint32_t first, count, size; /* size: a power of two, or 0 */
 };
 
 struct transfer {
@@ -262,6 +276,10 @@ struct transfer {
     uint64_t reading_size;                 /* the part of read_memory that has not come yet */
     struct transfer_latencies latencies;
     uint64_t handovers;
+    struct transfer_ends ends;
+    LIST_HEAD(, transfer_replay) replays; /* their envelopes are being read */
+    uint32_t replays_active;
+    wall_us replay_since; /* INT64_MAX: nothing is to be replayed */
     struct reaction_matcher *matcher;
     STAILQ_HEAD(, transfer_bounce) bounces;
     uint32_t bounce_count;
@@ -270,8 +288,30 @@ struct transfer {
     tick_us crowded_until; /* 0: no place waits for a connection of the client */
     bool is_draining, is_adopting;
     bool has_adopted;       /* mail of earlier runs is here, all of it */
+    bool is_held_back;      /* records are behind: nothing new is begun */
+    bool is_replay_told;    /* that nothing is left to replay */
     bool has_unstored_news; /* an UNSTORED message has just come to the queue */
 };
+
+/* transfer_ends.c */
+/** Nothing is left to do for the message: its DONE, now or when its records are kept. */
+void transfer_entry_end(struct transfer *transfer, struct spool_entry *entry);
+/** Must it wait? A notification's commit does not end a message that must. */
+bool transfer_end_waits(const struct transfer *transfer);
+void transfer_ends_run(struct transfer *transfer);
+tick_us transfer_ends_deadline(const struct transfer *transfer);
+void transfer_ends_free(struct transfer *transfer);
+
+/* transfer_replay.c */
+struct transfer_replay;
+/** A message came back: write the records again that may be lost. Before the queue hears of it. */
+void transfer_replay(struct transfer *transfer, const struct spool_recovered *message,
+                     const struct envelope_index *index);
+void transfer_replay_on_read(struct transfer *transfer, struct transfer_replay *replay,
+                             struct spool_event *event);
+/** Read again what there was no memory for. */
+void transfer_replays_run(struct transfer *transfer);
+void transfer_replays_free(struct transfer *transfer);
 
 /* transfer_probe.c */
 /* Whom an answer of DNS is for: a line by its address, or a probe by its own, which is even, and

@@ -86,6 +86,7 @@ static void transfer_record_emit(struct transfer *transfer, struct record *recor
     if (record->kind == RECORD_DELIVERY)
         latency_add(&transfer->latencies.delivery, transfer->now.wall - (wall_us)record->id.high);
     record->code = result->code;
+    record->recipient_index = result->recipient_index;
     memcpy(record->enhanced, result->enhanced, sizeof(record->enhanced));
     record_text(record->recipient, sizeof(record->recipient), recipient->address);
     record_text(record->site, sizeof(record->site), recipient->domain);

@@ -176,10 +176,10 @@ class Lab:
 
     # ---- the relay ----
 
-    def relay(self, text, name='relay', prefix=(), reach=can_connect, spool=''):
+    def relay(self, text, name='relay', prefix=(), reach=can_connect, spool='', records=''):
         """Start angariumd with this configuration (spool and sockets are added); returns an object with its ports and files. `spool`: more
         options of it."""
-        return Relay(self, text, name, prefix, reach, spool)
+        return Relay(self, text, name, prefix, reach, spool, records)
 
     def load(self, *arguments, log='load.log', prefix=()):
         return self.start(list(prefix) + [os.path.join(BUILD, 'bench/load/angarium-load')] + [str(a) for a in arguments], log)
@@ -257,7 +257,7 @@ class Postfix:
 
 
 class Relay:
-    def __init__(self, lab, text, name, prefix, reach, spool=''):
+    def __init__(self, lab, text, name, prefix, reach, spool='', records=''):
         self.lab, self.name, self.prefix, self.reach = lab, name, list(prefix), reach
         self.port = free_port()
         self.spool = lab.path(name + '-spool')
@@ -268,9 +268,9 @@ class Relay:
             text += '\ndelivery: spool\n'
         self.config = lab.write(name + '.yaml', text.replace('@PORT@', str(self.port)).replace('@FOLDER@', lab.folder) + '''
 spool: {directory: "%s"%s}
-records: {file: "%s"}
+records: {file: "%s"%s}
 control: {socket: "%s"}
-''' % (self.spool, ', ' + spool if spool else '', self.records_file, self.socket))
+''' % (self.spool, ', ' + spool if spool else '', self.records_file, ', ' + records if records else '', self.socket))
         self.child = None
         self.log_start = 0
         self.start()

@@ -223,6 +223,7 @@ static const struct {
     {"source", scenario_source},
     {"expect", scenario_expect},
     {"record", scenario_record},
+    {"records", scenario_sink},
     {"list", scenario_list},
     {"order", scenario_order},
     {"stand", scenario_stand},

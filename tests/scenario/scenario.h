@@ -63,6 +63,11 @@ struct scenario {
     struct record *records;
     uint32_t record_count;
     uint32_t record_next[8]; /* per kind: first that no statement has matched yet */
+    struct {
+        bool is_holding, is_losing, is_behind;
+        uint64_t kept; /* while it loses */
+        wall_us since; /* when that began; INT64_MAX: all are kept */
+    } sink;
     struct qmgr_standing standing[SCENARIO_STANDING_MAX];
     uint32_t standing_count;
 };
@@ -114,6 +119,9 @@ bool scenario_party_statement(struct scenario *scenario, const char *line, size_
 bool scenario_expect(struct scenario *scenario, const char *argument);
 bool scenario_record(struct scenario *scenario, const char *argument);
 void scenario_record_emit(void *context, const struct record *record);
+/** How the sink of records is from now on. */
+bool scenario_sink(struct scenario *scenario, const char *argument);
+struct record_sink scenario_sink_get(struct scenario *scenario);
 /** A counter by name; false when there is none of that name. */
 bool scenario_counter(const struct scenario *scenario, const char *name, uint64_t *ret_value);
 

@@ -171,9 +171,83 @@ void scenario_record_emit(void *context, const struct record *record)
                   record->enhanced[1], record->enhanced[2], record->recipient, record->text);
 }
 
+/* ---- their sink ---- */
+
+static uint64_t sink_emitted(void *context)
+{
+    const struct scenario *scenario = context;
+
+    return scenario->record_count;
+}
+
+static uint64_t sink_kept(void *context)
+{
+    const struct scenario *scenario = context;
+
+    return scenario->sink.is_losing ? scenario->sink.kept : scenario->record_count;
+}
+
+static wall_us sink_since(void *context)
+{
+    const struct scenario *scenario = context;
+
+    return scenario->sink.since;
+}
+
+static void sink_replayed(void *context)
+{
+    struct scenario *scenario = context;
+
+    if (!scenario->sink.is_losing)
+        scenario->sink.since = INT64_MAX;
+}
+
+static bool sink_is_behind(void *context)
+{
+    const struct scenario *scenario = context;
+
+    return scenario->sink.is_behind;
+}
+
+struct record_sink scenario_sink_get(struct scenario *scenario)
+{
+    static const struct record_holder holder = {sink_emitted, sink_kept, sink_since, sink_replayed};
+
+    return (struct record_sink){
+        .emit = scenario_record_emit,
+        .context = scenario,
+        .is_behind = sink_is_behind,
+        .holder = &holder,
+        .is_holding = scenario->sink.is_holding,
+    };
+}
+
+bool scenario_sink(struct scenario *scenario, const char *argument)
+{
+    const struct tick_source *clock = net_sim_clock(scenario->net);
+
+    if (strcmp(argument, "hold") == 0) {
+        scenario->sink.is_holding = true;
+        return !scenario->has_begun || scenario_fail(scenario, "the relay runs already");
+    }
+    if (strcmp(argument, "keep") != 0 && strcmp(argument, "lose") != 0 &&
+        strcmp(argument, "stall") != 0)
+        return scenario_fail(scenario, "records hold|keep|lose|stall");
+    bool is_losing = strcmp(argument, "keep") != 0;
+    if (is_losing && !scenario->sink.is_losing) {
+        scenario->sink.kept = scenario->record_count;
+        scenario->sink.since = clock->wall(clock->context);
+    }
+    scenario->sink.is_losing = is_losing;
+    scenario->sink.is_behind = strcmp(argument, "stall") == 0;
+    return scenario_begin(scenario);
+}
+
 static bool record_field(const struct record *record, const char *field, char *ret_value,
                          size_t size)
 {
+    char event[RECORD_EVENT_SIZE];
+
     *ret_value = '\0';
     if (strcmp(field, "code") == 0)
         snprintf(ret_value, size, "%u", record->code);
@@ -198,6 +272,10 @@ static bool record_field(const struct record *record, const char *field, char *r
         snprintf(ret_value, size, "%s", way_name((enum way)record->way));
     else if (strcmp(field, "passed_on") == 0)
         snprintf(ret_value, size, "%d", (record->flags & RECORD_PASSED_ON) != 0);
+    else if (strcmp(field, "replayed") == 0)
+        snprintf(ret_value, size, "%d", (record->flags & RECORD_REPLAYED) != 0);
+    else if (strcmp(field, "event") == 0) /* without the id, which no file can know */
+        snprintf(ret_value, size, "%s", strrchr(record_event_format(record, event), '-') + 1);
     else if (strcmp(field, "class") == 0)
         snprintf(ret_value, size, "%s",
                  bounce_class_name(bounce_classify(record->code, record->enhanced,

@@ -52,6 +52,7 @@ void scenario_init(struct scenario *scenario, const char *file)
 {
     *scenario =
         (struct scenario){.file = file, .shard_count = 1, .patience = TICK_S(60), .ttl = 300};
+    scenario->sink.since = INT64_MAX;
     rng_init_seed(&scenario->rng, WORLD_SEED);
     scenario_text_append(&scenario->dialogue, "", 0);
     scenario_text_append(&scenario->why, "", 0);
@@ -170,15 +171,14 @@ static bool node_is_ready(const struct scenario *scenario, const void *argument)
 
 static bool relay_start(struct scenario *scenario)
 {
-    enum err err = node_start(
-        &(struct node_options){.net = scenario->net,
-                               .disk = scenario->disk,
-                               .config = scenario->config,
-                               .seed = WORLD_SEED + ++scenario->lives,
-                               .records = {.emit = scenario_record_emit, .context = scenario},
-                               .address4 = address_of(RELAY_IP4, 0),
-                               .address6 = address_of(RELAY_IP6, 0)},
-        &scenario->node);
+    enum err err = node_start(&(struct node_options){.net = scenario->net,
+                                                     .disk = scenario->disk,
+                                                     .config = scenario->config,
+                                                     .seed = WORLD_SEED + ++scenario->lives,
+                                                     .records = scenario_sink_get(scenario),
+                                                     .address4 = address_of(RELAY_IP4, 0),
+                                                     .address6 = address_of(RELAY_IP6, 0)},
+                              &scenario->node);
     if (err != ERR_OK)
         return scenario_fail(scenario, "the relay does not start: %s", err_text(err));
     if (!scenario_stand_again(scenario)) /* as the daemon does, before recovered mail comes */

@@ -51,6 +51,8 @@ static struct envelope_progress sample_progress(void)
         .route = SPAN_LITERAL("other.example"),
         .wishes = sample_wishes,
         .wish_count = COUNT_OF(sample_wishes),
+        .told_time = 1700000000000000,
+        .told_count = 2,
     };
 }
 
@@ -81,6 +83,8 @@ static void assert_progress_equal(const struct envelope_progress *a,
     assert_int_equal(a->wish_count, b->wish_count);
     for (uint32_t i = 0; i < a->wish_count; i++)
         assert_settle_equal(&a->wishes[i], &b->wishes[i]);
+    assert_int_equal(a->told_time, b->told_time);
+    assert_int_equal(a->told_count, b->told_count);
 }
 
 static void retry_is_told_from_news(void **state)
@@ -98,6 +102,7 @@ static void retry_is_told_from_news(void **state)
         {"in doubt", {.next_try = 1, .flags = ENVELOPE_IN_DOUBT}, false},
         {"of no delivery", {.next_try = 1, .delivery = ENVELOPE_DELIVERY_NONE}, false},
         {"settles", {.next_try = 1, .settles = sample_settles, .settle_count = 1}, false},
+        {"told", {.next_try = 1, .told_time = 1}, false},
         {"wishes", {.next_try = 1, .wishes = sample_wishes, .wish_count = 1}, false},
     };
     uint8_t octets[512];
@@ -112,7 +117,7 @@ static void retry_is_told_from_news(void **state)
         if (rows[i].is_retry)
             assert_int_equal(rows[i].progress.delivery, delivery);
         assert_false(envelope_progress_is_retry(span_of(octets, size - 1), &delivery));
-        memcpy(octets + size, "\x07\x01\0\0\0x", 6); /* something that a newer version says */
+        memcpy(octets + size, "\x08\x01\0\0\0x", 6); /* something that a newer version says */
         assert_false(envelope_progress_is_retry(span_of(octets, size + 6), &delivery));
     }
 }
@@ -132,7 +137,7 @@ static void progress_comes_back(void **state)
     assert_progress_equal(&progress, &back);
 
     /* TLVs of a newer version are passed over, broken ones are not. */
-    memcpy(octets + size, "\x07\x01\0\0\0x\xff\0\0\0\0", 11);
+    memcpy(octets + size, "\x08\x01\0\0\0x\xff\0\0\0\0", 11);
     assert_int_equal(ERR_OK, envelope_progress_decode(span_of(octets, size + 11), &arena, &back));
     assert_progress_equal(&progress, &back);
     for (uint32_t cut = size + 1; cut < size + 6; cut++)
@@ -190,6 +195,13 @@ static void progress_bounds_hold_on_both_sides(void **state)
     assert_false(envelope_progress_is_valid(&progress));
     progress = sample_progress();
     progress.next_try = -1;
+    assert_false(envelope_progress_is_valid(&progress));
+    progress = sample_progress();
+    progress.told_time = 0; /* of that time a record tells, or of nothing */
+    assert_false(envelope_progress_is_valid(&progress));
+    progress.told_count = 0;
+    assert_true(envelope_progress_is_valid(&progress));
+    progress.told_time = -1;
     assert_false(envelope_progress_is_valid(&progress));
     progress = sample_progress();
     progress.settles = &settle;

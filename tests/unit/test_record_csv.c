@@ -70,8 +70,8 @@ static void test_delivery(void **state)
              "d,\"2023-11-14 22:14:25+0000\",\"2023-11-14 22:13:20+0000\",65,a@example.com,"
              "b@example.org,relayed,2.0.0,\"smtp;250 2.0.0 ok, \"\"queued\"\"\","
              "\"mx.example.org (192.0.2.1)\",,smtp,smtp,198.51.100.7,192.0.2.1,5000000000,out1,"
-             "example.org/out1,TLSv1.3,2,%s\n",
-             message_id_format(delivery.id, id));
+             "example.org/out1,TLSv1.3,2,%s,%s-d0\n",
+             message_id_format(delivery.id, id), id);
     assert_string_equal(wanted, line_of(&delivery));
     assert_int_equal(columns(record_csv_head), columns(line_of(&delivery)));
 }

@@ -14,7 +14,7 @@
  * Shared by the files of the control socket: admin.c (start, turn and end), admin_job.c (jobs with
  * the shards), admin_client.c (clients and their octets).
  */
-#define ADMIN_CLIENT_MAX  16u
+#define ADMIN_CLIENT_MAX  24u
 #define ADMIN_REQUEST_MAX 4096u
 #define ADMIN_CLIENT_TIME TICK_S(30)
 #define ADMIN_LISTENER    UINT32_MAX

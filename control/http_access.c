@@ -106,3 +106,12 @@ bool http_access_host_is_local(const char *host)
         return true;
     return strncmp(host, "127.", 4) == 0 && host[strspn(host, "0123456789.:")] == '\0';
 }
+
+bool http_access_origin_is_own(const char *origin, const char *host)
+{
+    const char *authority = origin == NULL ? NULL : strstr(origin, "://");
+
+    if (origin == NULL)
+        return true;
+    return authority != NULL && host != NULL && strcasecmp(authority + 3, host) == 0;
+}

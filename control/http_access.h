@@ -35,6 +35,11 @@ enum http_role http_access_of_peer(int fd);
  * socket sends that site's name: nobody's place says that it may give orders.
  */
 bool http_access_host_is_local(const char *host);
+/**
+ * May a page of this Origin give orders at `host`? Without the field it is no browser that asks, or
+ * one that asks the page's own server by GET (RFC 6454 section 7).
+ */
+bool http_access_origin_is_own(const char *origin, const char *host);
 /** What a verb of the control socket needs. HTTP_ROLE_NONE: it is not for HTTP. */
 enum http_role http_access_needed(const char *verb);
 

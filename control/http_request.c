@@ -18,6 +18,60 @@ void http_body_add(struct http_body *body, const char *octets, size_t size)
     body->size += (uint32_t)size;
 }
 
+const char *http_request_path(const char *target, char ret_host[HTTP_HOST_SIZE])
+{
+    static const char *const schemes[] = {"http://", "https://"};
+
+    for (uint32_t i = 0; i < COUNT_OF(schemes); i++) {
+        if (strncasecmp(target, schemes[i], strlen(schemes[i])) != 0)
+            continue;
+        const char *authority = target + strlen(schemes[i]);
+        size_t size = strcspn(authority, "/");
+        if (authority[size] == '\0' || size == 0 || size >= HTTP_HOST_SIZE)
+            return NULL;
+        memcpy(ret_host, authority, size);
+        ret_host[size] = '\0';
+        return authority + size;
+    }
+    return target[0] == '/' ? target : NULL;
+}
+
+struct hosts {
+    uint32_t count;
+    const char *last;
+};
+
+static enum MHD_Result on_field(void *context, enum MHD_ValueKind kind, const char *name,
+                                const char *value)
+{
+    struct hosts *hosts = context;
+
+    (void)kind;
+    if (strcasecmp(name, MHD_HTTP_HEADER_HOST) == 0) {
+        hosts->count += 1;
+        hosts->last = value;
+    }
+    return MHD_YES;
+}
+
+const char *http_request_target(const char *target, const char *version,
+                                struct MHD_Connection *connection, char ret_host[HTTP_HOST_SIZE])
+{
+    struct hosts hosts = {0};
+
+    MHD_get_connection_values(connection, MHD_HEADER_KIND, on_field, &hosts);
+    /*= rfc9112#section-3.2
+     * A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message
+     * that lacks a Host header field and to any request message that contains more than one Host
+     * header field line */
+    bool needs_host = strcmp(version, MHD_HTTP_VERSION_1_0) != 0;
+    if (hosts.count > 1 || (needs_host && hosts.count == 0) ||
+        (hosts.last != NULL && strlen(hosts.last) >= HTTP_HOST_SIZE))
+        return NULL;
+    snprintf(ret_host, HTTP_HOST_SIZE, "%s", hosts.last == NULL ? "" : hosts.last);
+    return http_request_path(target, ret_host);
+}
+
 bool http_request_verb(const char *path, char ret_verb[HTTP_VERB_MAX])
 {
     size_t size = strlen(path);

@@ -17,6 +17,7 @@ struct MHD_Connection;
 #define HTTP_API_PREFIX       "/api/v1/"
 #define HTTP_REQUEST_WHY_SIZE 128u
 #define HTTP_VERB_MAX         64u
+#define HTTP_HOST_SIZE        300u /* a name, a port, and an end */
 
 struct http_body {
     uint32_t size;
@@ -26,6 +27,16 @@ struct http_body {
 
 void http_body_add(struct http_body *body, const char *octets, size_t size);
 
+/**
+ * The path of a target, and whose it is: the Host field, or what a target in absolute form names
+ * instead (RFC 9112 section 3.2.2). `ret_host` is "" without any. NULL: it has no path, a host that
+ * is too long, several Host fields, or none in HTTP/1.1.
+ */
+const char *http_request_target(const char *target, const char *version,
+                                struct MHD_Connection *connection, char ret_host[HTTP_HOST_SIZE]);
+/** The path of a target in absolute form, whose authority is taken to `ret_host`; of another
+ * target, the target, and `ret_host` is left alone. NULL: as above. */
+const char *http_request_path(const char *target, char ret_host[HTTP_HOST_SIZE]);
 /** The verb that a path behind the prefix names. False: it cannot name one. */
 bool http_request_verb(const char *path, char ret_verb[HTTP_VERB_MAX]);
 /** One member of a question from text: limit, count and seconds are numbers, all, stream and

@@ -3,14 +3,16 @@
  * Reload: see reload.h for how snapshots live and die.
  *
  * Invariants
- *   1. snapshots[0] is the first one; serials rise along the array.
- *   2. A snapshot other than the first and the newest is freed as soon as a newer one has the
- *      replies of all shards.
+ *   1. snapshots[0] is the first one; serials rise along the array, with gaps where some were
+ * freed.
+ *   2. A snapshot other than the first and the newest is freed as soon as all shards have replied
+ * to the one that came after it.
  *   3. At most RELOAD_SNAPSHOT_MAX: sessions may hold old ones for as long as they last, so that
  *      further reloads are refused meanwhile.
  */
 #include "control/reload.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -18,20 +20,20 @@
 
 void reload_init(struct reload *reload, const char *path, struct config *first)
 {
-    *reload = (struct reload){.path = path, .snapshots = {first}, .count = 1};
+    *reload = (struct reload){.path = path, .snapshots = {{.config = first}}, .count = 1};
     first->settings.serial = 1;
 }
 
 void reload_fini(struct reload *reload)
 {
     for (uint32_t i = 0; i < reload->count; i++)
-        config_free(reload->snapshots[i]);
+        config_free(reload->snapshots[i].config);
     reload->count = 0;
 }
 
 const struct config *reload_current(const struct reload *reload)
 {
-    return reload->snapshots[reload->count - 1];
+    return reload->snapshots[reload->count - 1].config;
 }
 
 static void reload_hand_out(struct reload *reload, struct config *next)
@@ -39,9 +41,8 @@ static void reload_hand_out(struct reload *reload, struct config *next)
     struct shard_control control;
 
     next->settings.serial = reload_current(reload)->settings.serial + 1;
-    reload->snapshots[reload->count] = next;
-    reload->pending[reload->count] = assembly_count(reload->assembly);
-    reload->count += 1;
+    reload->snapshots[reload->count - 1].borrowers = assembly_count(reload->assembly);
+    reload->snapshots[reload->count++] = (struct reload_snapshot){.config = next};
     control = (struct shard_control){.settings = &next->settings, .serial = next->settings.serial};
     assembly_send_all(reload->assembly, SHARD_MESSAGE_SETTINGS, &control);
 }
@@ -63,12 +64,15 @@ bool reload_run(struct reload *reload, char ret_text[RELOAD_TEXT_SIZE])
         snprintf(ret_text, RELOAD_TEXT_SIZE, "%s", report.text);
         return false;
     }
+    errno = 0;
     if (assembly_listeners_probe(next, reload_current(reload), why) != ERR_OK) {
-        snprintf(ret_text, RELOAD_TEXT_SIZE, "%s", why);
+        /* The right to them is kept if the first configuration had one (confine.h). */
+        snprintf(ret_text, RELOAD_TEXT_SIZE, "%s%s", why,
+                 errno == EACCES ? ": the first port below 1024 takes a restart" : "");
         config_free(next);
         return false;
     }
-    config_restart_needed(reload->snapshots[0], next, restart, sizeof(restart));
+    config_restart_needed(reload->snapshots[0].config, next, restart, sizeof(restart));
     snprintf(ret_text, RELOAD_TEXT_SIZE, "%s%s%s", "reloaded",
              *restart == '\0' ? "" : "; only a restart changes: ", restart);
     log_set_threshold(next->log_level);
@@ -76,28 +80,24 @@ bool reload_run(struct reload *reload, char ret_text[RELOAD_TEXT_SIZE])
     return true;
 }
 
-/* All shards are past snapshot number `index`: what lies between the first and it can go. */
-static void reload_free_before(struct reload *reload, uint32_t index)
+static void reload_free(struct reload *reload, uint32_t index)
 {
-    for (uint32_t i = 1; i < index; i++)
-        config_free(reload->snapshots[i]);
-    if (index <= 1)
-        return;
-    uint32_t kept = reload->count - index;
-    memmove(&reload->snapshots[1], &reload->snapshots[index], kept * sizeof(struct config *));
-    memmove(&reload->pending[1], &reload->pending[index], kept * sizeof(reload->pending[0]));
-    reload->count = kept + 1;
+    config_free(reload->snapshots[index].config);
+    reload->count -= 1;
+    memmove(&reload->snapshots[index], &reload->snapshots[index + 1],
+            (reload->count - index) * sizeof(reload->snapshots[0]));
 }
 
 void reload_on_reply(struct reload *reload, const struct shard_control *reply)
 {
-    for (uint32_t i = 1; i < reload->count; i++) {
-        if (reload->snapshots[i]->settings.serial != reply->serial)
+    for (uint32_t i = 0; i < reload->count; i++) {
+        struct reload_snapshot *snapshot = &reload->snapshots[i];
+        if (snapshot->config->settings.serial != reply->serial - 1)
             continue;
-        CHECK(reload->pending[i] > 0);
-        reload->pending[i] -= 1;
-        if (reload->pending[i] == 0)
-            reload_free_before(reload, i);
+        CHECK(snapshot->borrowers > 0 && i + 1 < reload->count);
+        snapshot->borrowers -= 1;
+        if (snapshot->borrowers == 0 && i > 0)
+            reload_free(reload, i);
         return;
     }
     CHECK(false && "a reply about a snapshot that is gone");

@@ -7,19 +7,24 @@
 /*
  * The snapshots of the configuration that some shard may still borrow from.
  *
- * A reload makes a new snapshot, with a serial one higher, and sends it to every shard; a shard
- * replies when nothing of it borrows from an older one. When all have replied, the older ones are
- * freed. The first snapshot is kept until the end: the daemon itself borrows from it what a reload
- * cannot change.
+ * A reload makes a new snapshot, with a serial one higher, and sends it to every shard. A shard
+ * replies when nothing of it borrows from the one before; when all have replied that one is freed,
+ * whatever others are still in use: a session of an hour keeps one snapshot, not all that came
+ * after it. The first is kept until the end: the daemon itself borrows from it what a reload cannot
+ * change.
  */
-#define RELOAD_SNAPSHOT_MAX 8u
+#define RELOAD_SNAPSHOT_MAX SETTINGS_SNAPSHOT_MAX
 #define RELOAD_TEXT_SIZE    9000u
+
+struct reload_snapshot {
+    struct config *config;
+    uint32_t borrowers; /* shards that have not let go of it; of the newest, 0: nobody is to */
+};
 
 struct reload {
     const char *path; /* of the file */
     struct assembly *assembly;
-    struct config *snapshots[RELOAD_SNAPSHOT_MAX]; /* oldest first */
-    uint32_t pending[RELOAD_SNAPSHOT_MAX];         /* shards that have not replied yet */
+    struct reload_snapshot snapshots[RELOAD_SNAPSHOT_MAX]; /* oldest first */
     uint32_t count;
 };
 

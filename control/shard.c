@@ -11,8 +11,8 @@
  * Invariants
  *   1. Only the owner thread touches anything reachable from struct shard; others reach it by ring
  * messages.
- *   2. A snapshot of settings is let go of (its reply sent) only when no session, attempt or kept
- * connection borrows from it.
+ *   2. A snapshot of settings is let go of (the reply to the one after it sent) only when no
+ * session, attempt or kept connection borrows from it.
  *   3. After the reply to DRAIN nothing is in flight: no commit, no attempt, no lazily written
  * record.
  *
@@ -30,7 +30,6 @@
 #define SHARD_ADOPTION_SLICE    512u /* messages of earlier runs in a turn */
 #define SHARD_EVENT_BURST       128u
 #define SHARD_MESSAGE_BURST     64u
-#define SHARD_SETTINGS_PENDING  16u
 #define SHARD_WAITING_MAX       16u
 #define SHARD_HOUSEKEEPING_TIME TICK_MS(50) /* while draining or letting go of settings */
 #define SHARD_SITE_LEASE_TIME   TICK_S(30)
@@ -50,9 +49,9 @@ struct shard {
     tick_us started;
 
     const struct settings *settings;
-    uint64_t settings_oldest; /* oldest serial that may still be borrowed from */
-    struct ring_message settings_replies[SHARD_SETTINGS_PENDING];
+    struct ring_message settings_replies[SETTINGS_SNAPSHOT_MAX];
     uint32_t settings_reply_count;
+    tick_us settings_review;                        /* shard_settings_let_go() not before */
     struct ring_message waiting[SHARD_WAITING_MAX]; /* queries that a disk must answer first */
     uint32_t waiting_count;
     struct trace trace;
@@ -225,29 +224,31 @@ static void shard_reply(struct shard *shard, const struct ring_message *request)
 static void shard_on_settings(struct shard *shard, const struct shard_control *control,
                               const struct ring_message *message)
 {
-    CHECK(shard->settings_reply_count < SHARD_SETTINGS_PENDING);
+    CHECK(shard->settings_reply_count < SETTINGS_SNAPSHOT_MAX);
     CHECK(control->settings->serial > shard->settings->serial);
     shard->settings = control->settings;
     transfer_set_settings(shard->transfer, shard->settings);
     server_set_settings(shard->server, shard->settings, shard->now);
     shard->settings_replies[shard->settings_reply_count++] = *message;
+    shard->settings_review = shard->now.tick;
 }
 
+/* To look through all attempts takes a while, so it is done now and then. */
 static void shard_settings_let_go(struct shard *shard)
 {
-    while (shard->settings_oldest < shard->settings->serial &&
-           !server_uses_settings(shard->server, shard->settings_oldest) &&
-           !transfer_uses_settings(shard->transfer, shard->settings_oldest))
-        shard->settings_oldest++;
-
     uint32_t kept = 0;
+
+    if (shard->now.tick < shard->settings_review)
+        return;
+    shard->settings_review = shard->now.tick + SHARD_HOUSEKEEPING_TIME;
     for (uint32_t i = 0; i < shard->settings_reply_count; i++) {
         struct shard_control control;
         memcpy(&control, shard->settings_replies[i].payload, sizeof(control));
-        if (control.settings->serial <= shard->settings_oldest)
-            shard_reply(shard, &shard->settings_replies[i]);
-        else
+        if (server_uses_settings(shard->server, control.serial - 1) ||
+            transfer_uses_settings(shard->transfer, control.serial - 1))
             shard->settings_replies[kept++] = shard->settings_replies[i];
+        else
+            shard_reply(shard, &shard->settings_replies[i]);
     }
     shard->settings_reply_count = kept;
 }
@@ -550,7 +551,6 @@ enum err shard_new(const struct shard_options *options, struct shard **ret_shard
     shard->options = *options;
     shard->rng = options->rng;
     shard->settings = options->settings;
-    shard->settings_oldest = options->settings->serial;
     shard->now = tick_now_read(options->clock);
     shard->started = shard->now.tick;
     shard->trace = (struct trace){.now = &shard->now, .context = shard, .send = shard_on_trace};

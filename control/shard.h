@@ -72,8 +72,8 @@ struct shard_control { /* payload of the last five; the reply carries the same *
     struct spool_recovery *recovery;
     struct shard_query *query;
     struct trace_batch *batch;
-    uint64_t serial; /* reply to SETTINGS: sent only when the shard has let go of every snapshot
-                        older than `serial` */
+    uint64_t serial; /* of `settings`, which may be gone by the time of the reply: that is sent when
+                        the shard has let go of the snapshot before it */
 };
 
 /* ---- queries ---- */

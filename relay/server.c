@@ -266,13 +266,10 @@ bool server_resume(struct server *server)
 
 bool server_uses_settings(const struct server *server, uint64_t serial)
 {
-    const struct server_session *session;
-
     if (server->settings->serial == serial)
         return true;
-    LIST_FOREACH(session, &server->sessions, link)
-    {
-        if (session->smtpd.settings->serial == serial)
+    for (uint32_t i = 0; i < SETTINGS_SNAPSHOT_MAX; i++) {
+        if (server->snapshots[i].serial == serial && server->snapshots[i].sessions > 0)
             return true;
     }
     return false;

@@ -46,9 +46,9 @@ enum err server_listen(struct server *server, uint32_t *ret_index) MUST_CHECK;
  * they end (they hold the old snapshot). */
 void server_set_settings(struct server *server, const struct settings *settings,
                          struct tick_now now);
-/** True while some session still uses a snapshot with this serial. */
 /** An eventfd that is readable when a verdict on a password has come; -1: there is none. */
 int server_auth_eventfd(const struct server *server);
+/** True while this snapshot is the present one, or some session still uses it. */
 bool server_uses_settings(const struct server *server, uint64_t serial);
 
 void server_on_flow(struct server *server, const struct flow_event *event, struct tick_now now);

@@ -55,9 +55,16 @@ struct server_listener {
     const struct settings_listener *settings;
 };
 
+/* Sessions that began with a snapshot. */
+struct server_snapshot {
+    uint64_t serial;
+    uint32_t sessions; /* 0: the place is free */
+};
+
 struct server {
     struct server_options options;
     const struct settings *settings;
+    struct server_snapshot snapshots[SETTINGS_SNAPSHOT_MAX];
     struct server_listener *listeners;
     uint32_t listener_count;
     struct smtpd_context smtpd;

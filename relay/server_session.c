@@ -66,6 +66,23 @@ struct server_session *server_session_at(const struct server *server, uint32_t i
     return session->is_used ? session : NULL;
 }
 
+/* Places are enough: whoever makes snapshots keeps to SETTINGS_SNAPSHOT_MAX of them. */
+static struct server_snapshot *snapshot_of(struct server *server, uint64_t serial)
+{
+    struct server_snapshot *place = NULL;
+
+    for (uint32_t i = 0; i < SETTINGS_SNAPSHOT_MAX; i++) {
+        struct server_snapshot *snapshot = &server->snapshots[i];
+        if (snapshot->sessions > 0 && snapshot->serial == serial)
+            return snapshot;
+        if (snapshot->sessions == 0)
+            place = snapshot;
+    }
+    CHECK(place != NULL);
+    place->serial = serial;
+    return place;
+}
+
 struct server_session *server_session_new(struct server *server)
 {
     if (LIST_EMPTY(&server->free) && !sessions_grow(server))
@@ -77,6 +94,7 @@ struct server_session *server_session_new(struct server *server)
     buf_queue_init(&session->body);
     LIST_INSERT_HEAD(&server->sessions, session, link);
     server->stats.open += 1;
+    snapshot_of(server, server->settings->serial)->sessions += 1;
     return session;
 }
 
@@ -85,6 +103,7 @@ void server_session_free(struct server *server, struct server_session *session)
     CHECK(!session->is_connected && session->intake == NULL);
     if (trace_is_on(server->options.trace))
         server_trace_note(server, session, "closed");
+    snapshot_of(server, session->smtpd.settings->serial)->sessions -= 1;
     brake_disconnect(server->brake, session->smtpd.brake);
     smtpd_fini(&server->smtpd, &session->smtpd);
     server_session_unqueue(server, session);

@@ -213,6 +213,10 @@ struct settings_source_rest {
     tick_us within, first, longest;
 };
 
+/* Snapshots that are in use at a time: the present one, and those that sessions or attempts began
+ * with. Who makes more must wait (control/reload.c). */
+#define SETTINGS_SNAPSHOT_MAX 32u
+
 struct settings {
     const char *hostname; /* banner, Received, EHLO */
     const struct settings_listener *listeners;

@@ -4,7 +4,12 @@
  * virtual time, each with an engine of its own; what the shards cost for a message that goes
  * straight through, without idle polls, drivers, or a neighbour on the machine.
  *
- *   angarium-line SHARDS MESSAGES SIZE [SESSIONS [MESSAGES_PER_CONNECTION]]
+ *   angarium-line [-R RATE] [-q SITES] [-w] SHARDS MESSAGES SIZE [SESSIONS
+ * [MESSAGES_PER_CONNECTION]]
+ *
+ *   -R  messages a second for each shard, in virtual time; without: as fast as they go
+ *   -q  mail waits for so many sites, WAITING_EACH messages for each
+ *   -w  somebody looks on (watch.h)
  *
  * Prints, as one line of JSON, cycles and turns of the shards for a message, after a warm-up of a
  * tenth. Under `valgrind --tool=callgrind --toggle-collect=shard_turn` instructions are counted;
@@ -16,23 +21,32 @@
  */
 #include <inttypes.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include <x86intrin.h>
 
+#include "bench/line/watch.h"
 #include "bench/line/world.h"
 #include "bench/load/cli.h"
 #include "control/config.h"
 #include "control/shard.h"
 #include "tests/sim/disk_sim.h"
 
-#define SHARD_MAX    4u
-#define RING_SIZE    256u
-#define EVENT_BURST  256u
-#define ROUND_MAX    100000000u
-#define NET_SHARDS   0u
-#define NET_SOURCES  1u
-#define NET_SINK     2u
-#define RECORD_COUNT 1024u
-#define REST_TIME    TICK_S(5)
+#define SHARD_MAX       4u
+#define RING_SIZE       256u
+#define EVENT_BURST     256u
+#define ROUND_MAX       100000000u
+#define NET_SHARDS      0u
+#define NET_SOURCES     1u
+#define NET_SINK        2u
+#define SOURCE_FIRST    1u   /* of the sources' addresses: those whose mail goes through, */
+#define SOURCE_OF_QUEUE 101u /* and those whose mail waits */
+#define RECORD_COUNT    1024u
+#define REST_TIME       TICK_S(5)
+#define TRY_TIME        TICK_S(2)
+#define SITES_MAX       1000u
+#define SITE_PORT       10000u /* of the first site that waits: nobody listens there */
+#define LOOK_EACH       1024u
+#define WAITING_EACH    4u
 
 volatile int load_is_stopping; /* never: the load's own program has signals */
 
@@ -50,6 +64,10 @@ struct member {
 };
 
 struct line {
+    const char *rate; /* NULL: none */
+    uint32_t sites;
+    bool is_watched;
+    struct watch *watch; /* NULL: nobody */
     struct world *world;
     struct config *config;
     struct disk_sim *disk;
@@ -64,23 +82,35 @@ struct line {
 
 /* ---- the world ---- */
 
+static void config_write(const struct line *line, FILE *out)
+{
+    (void)fprintf(out,
+                  "hostname: relay.example\n"
+                  "listen: [{address: \"0.0.0.0:25\"}]\n"
+                  "relay_from: [10.0.0.0/8]\n"
+                  "dns: {resolvers: [\"10.0.3.1\"]}\n"
+                  "destinations: {allow: [10.0.0.0/8]}\n"
+                  "spool: {size: 64MiB, segment: 1MiB, reserve: 4MiB}\n"
+                  "client: {connections_per_site: 100}\n"
+                  "cores: %u\n"
+                  "routes:\n",
+                  line->shard_count);
+    for (uint32_t i = 0; i < line->sites; i++)
+        (void)fprintf(out, "  - {match: w%u.test, hosts: [{host: 10.0.%u.1, port: %u}]}\n", i,
+                      NET_SINK, SITE_PORT + i);
+    (void)fprintf(out, "  - {match: \"*\", hosts: [{host: 10.0.%u.1, port: 2525}]}\n", NET_SINK);
+}
+
 static void config_make(struct line *line)
 {
-    char text[1024];
+    char *text = NULL;
+    size_t size = 0;
     struct config_report report;
-    int size = snprintf(text, sizeof(text),
-                        "hostname: relay.example\n"
-                        "listen: [{address: \"0.0.0.0:25\"}]\n"
-                        "relay_from: [10.0.0.0/8]\n"
-                        "dns: {resolvers: [\"10.0.3.1\"]}\n"
-                        "destinations: {allow: [10.0.0.0/8]}\n"
-                        "spool: {size: 64MiB, segment: 1MiB, reserve: 4MiB}\n"
-                        "client: {connections_per_site: 100}\n"
-                        "routes: [{match: \"*\", hosts: [{host: 10.0.%u.1, port: 2525}]}]\n"
-                        "cores: %u\n",
-                        NET_SINK, line->shard_count);
+    FILE *out = open_memstream(&text, &size);
 
-    CHECK(size > 0 && (size_t)size < sizeof(text));
+    CHECK(out != NULL);
+    config_write(line, out);
+    CHECK(fclose(out) == 0);
     config_report_init(&report, "configuration");
     enum err err = config_parse(span_of(text, (uint32_t)size), &line->config, &report);
     if (err == ERR_OK)
@@ -90,6 +120,7 @@ static void config_make(struct line *line)
     if (err != ERR_OK)
         (void)fprintf(stderr, "angarium-line: %s\n", report.text);
     CHECK(err == ERR_OK);
+    free(text);
 }
 
 static void record_keep(void *context, const struct record *record)
@@ -202,8 +233,10 @@ static void members_turn(struct line *line)
         line->cycles += __rdtsc() - start;
         line->turns++;
     }
-    while (ring_receive(ring_member_get(line->group, line->shard_count), &message) == ERR_OK)
-        continue;
+    while (ring_receive(ring_member_get(line->group, line->shard_count), &message) == ERR_OK) {
+        if (line->watch != NULL)
+            watch_on_message(line->watch, &message, world_now(line->world));
+    }
 }
 
 static struct load_time time_of(struct line *line)
@@ -213,7 +246,27 @@ static struct load_time time_of(struct line *line)
     return (struct load_time){now.tick, now.wall};
 }
 
-static void parties_start(struct line *line)
+static void sources_start(struct line *line, struct load_options *options, uint8_t host_first)
+{
+    for (uint32_t i = 0; i < line->shard_count; i++) {
+        struct party *party = &line->sources[i];
+        options->target =
+            (struct flow_address){FLOW_FAMILY_IP4, 0, 25, {10, 0, NET_SHARDS, (uint8_t)(i + 1)}};
+        party->plane = world_join(line->world, NET_SOURCES, (uint8_t)(host_first + i), 16384);
+        party->source = source_new(options, party->plane, NULL, time_of(line));
+        CHECK(party->source != NULL);
+    }
+}
+
+static void sources_end(struct line *line)
+{
+    for (uint32_t i = 0; i < line->shard_count; i++) {
+        source_free(line->sources[i].source);
+        flow_plane_free(line->sources[i].plane);
+    }
+}
+
+static void sink_start(struct line *line)
 {
     struct load_options *options = &line->cli.options;
 
@@ -221,14 +274,6 @@ static void parties_start(struct line *line)
     line->sink.plane = world_join(line->world, NET_SINK, 1, 16384);
     line->sink.sink = sink_new(options, line->sink.plane, NULL, time_of(line));
     CHECK(line->sink.sink != NULL);
-    for (uint32_t i = 0; i < line->shard_count; i++) {
-        struct party *party = &line->sources[i];
-        options->target =
-            (struct flow_address){FLOW_FAMILY_IP4, 0, 25, {10, 0, NET_SHARDS, (uint8_t)(i + 1)}};
-        party->plane = world_join(line->world, NET_SOURCES, (uint8_t)(i + 1), 16384);
-        party->source = source_new(options, party->plane, NULL, time_of(line));
-        CHECK(party->source != NULL);
-    }
 }
 
 static void party_turn(struct line *line, struct party *party)
@@ -271,6 +316,10 @@ static void line_round(struct line *line)
     }
     if (world_has_frames(line->world, line->sink.plane))
         next = now;
+    if (line->watch != NULL) {
+        watch_turn(line->watch, now);
+        next = earlier(next, watch_deadline(line->watch, now));
+    }
     world_advance(line->world, next > now + 1 ? next : now + 1);
 }
 
@@ -293,12 +342,52 @@ static uint64_t arrived(const struct line *line)
     return sink_meter(line->sink.sink)->counts[METER_MESSAGES];
 }
 
+static uint64_t waiting(const struct line *line)
+{
+    uint64_t messages = 0;
+
+    for (uint32_t i = 0; i < line->shard_count; i++)
+        messages += shard_get_status(line->members[i].shard).queue.messages;
+    return messages;
+}
+
 static void line_run(struct line *line, uint64_t until)
 {
     for (uint32_t round = 0; arrived(line) < until; round++) {
         CHECK(round < ROUND_MAX);
         line_round(line);
     }
+}
+
+/* Mail for sites where nobody listens: each has had its first try, and waits for the next. */
+static void queue_fill(struct line *line)
+{
+    struct load_options options = line->cli.options;
+    char *list = NULL, why[DIST_WHY_SIZE];
+    size_t size = 0;
+    FILE *out = open_memstream(&list, &size);
+
+    CHECK(out != NULL);
+    for (uint32_t i = 0; i < line->sites; i++)
+        (void)fprintf(out, "%sw%u.test", i == 0 ? "" : ",", i);
+    CHECK(fclose(out) == 0);
+    options.domains = (struct dist){0};
+    enum err err = dist_parse_list(span_of(list, (uint32_t)size), &options.domains, why);
+    CHECK(err == ERR_OK);
+    free(list);
+    options.rate = 0;
+    options.messages = line->sites * WAITING_EACH;
+    sources_start(line, &options, SOURCE_OF_QUEUE);
+    uint64_t wanted = (uint64_t)options.messages * line->shard_count;
+    for (uint32_t round = 0; round % LOOK_EACH != 0 || waiting(line) < wanted; round++) {
+        CHECK(round < ROUND_MAX);
+        line_round(line);
+    }
+    tick_us tried = world_now(line->world) + TRY_TIME;
+    while (world_now(line->world) < tried)
+        line_round(line);
+    sources_end(line);
+    dist_fini(&options.domains);
 }
 
 /* ---- the end ---- */
@@ -318,10 +407,8 @@ static void line_end(struct line *line)
 
     rng_init_seed(&rng, 1);
     disk_sim_kill(line->disk, &rng); /* segments may be on their way */
-    for (uint32_t i = 0; i < line->shard_count; i++) {
-        source_free(line->sources[i].source);
-        flow_plane_free(line->sources[i].plane);
-    }
+    watch_free(line->watch);
+    sources_end(line);
     sink_free(line->sink.sink);
     flow_plane_free(line->sink.plane);
     for (uint32_t i = 0; i < line->shard_count; i++) {
@@ -335,16 +422,52 @@ static void line_end(struct line *line)
 static void load_options(struct line *line, char **words, int count)
 {
     char sessions[16], messages[16], per_connection[16] = "1000000";
-    char *load[] = {"load", "both",   "-s", sessions,       "-m", messages,
-                    "-l",   words[3], "-c", per_connection, "-d", "sink.test"};
-    unsigned long total = strtoul(words[2], NULL, 10);
-    unsigned long of_sessions = count > 4 ? strtoul(words[4], NULL, 10) : 100;
+    char *load[] = {"load",   "both", "-s",           sessions, "-m",        messages, "-l",
+                    words[2], "-c",   per_connection, "-d",     "sink.test", NULL,     NULL};
+    unsigned long total = strtoul(words[1], NULL, 10);
+    unsigned long of_sessions = count > 3 ? strtoul(words[3], NULL, 10) : 100;
+    int load_count = COUNT_OF(load) - 2;
 
     (void)snprintf(sessions, sizeof(sessions), "%lu", of_sessions / line->shard_count);
     (void)snprintf(messages, sizeof(messages), "%lu", total / line->shard_count);
-    if (count > 5)
-        (void)snprintf(per_connection, sizeof(per_connection), "%s", words[5]);
-    (void)cli_parse(&line->cli, (int)COUNT_OF(load), load);
+    if (count > 4)
+        (void)snprintf(per_connection, sizeof(per_connection), "%s", words[4]);
+    if (line->rate != NULL) {
+        load[load_count++] = "-R";
+        load[load_count++] = (char *)(uintptr_t)line->rate;
+    }
+    (void)cli_parse(&line->cli, load_count, load);
+}
+
+/* The number of the first word that is no option; 0: they are wrong. */
+static int own_options(struct line *line, int count, char **words)
+{
+    int letter;
+
+    while ((letter = getopt(count, words, "+R:q:w")) != -1) {
+        if (letter == 'R')
+            line->rate = optarg;
+        else if (letter == 'q')
+            line->sites = (uint32_t)strtoul(optarg, NULL, 10);
+        else if (letter == 'w')
+            line->is_watched = true;
+        else
+            return 0;
+    }
+    count -= optind;
+    return count >= 3 && count <= 5 && line->sites <= SITES_MAX ? optind : 0;
+}
+
+static void line_print(const struct line *line, uint64_t total, double messages)
+{
+    (void)printf("{\"shards\":%u,\"messages\":%" PRIu64 ",\"cycles\":%.0f,\"turns\":%.3f,"
+                 "\"straight\":%.4f,\"records\":%.2f,\"waiting\":%" PRIu64
+                 ",\"seconds\":%.1f,\"answers\":%" PRIu64 "}\n",
+                 line->shard_count, total, (double)line->cycles / messages,
+                 (double)line->turns / messages, (double)straight_through(line) / (double)total,
+                 (double)line->record_count / (double)total, waiting(line),
+                 (double)world_now(line->world) / 1e6,
+                 line->watch == NULL ? 0 : watch_answers(line->watch));
 }
 
 int main(int count, char **words)
@@ -352,30 +475,32 @@ int main(int count, char **words)
     struct line *line = calloc(1, sizeof(*line));
 
     CHECK(line != NULL);
-    if (count < 4 || count > 6) {
-        (void)fputs("usage: angarium-line SHARDS MESSAGES SIZE [SESSIONS "
+    int first = own_options(line, count, words);
+    if (first == 0) {
+        (void)fputs("usage: angarium-line [-R RATE] [-q SITES] [-w] SHARDS MESSAGES SIZE [SESSIONS "
                     "[MESSAGES_PER_CONNECTION]]\n",
                     stderr);
         return 2;
     }
-    line->shard_count = (uint32_t)strtoul(words[1], NULL, 10);
+    line->shard_count = (uint32_t)strtoul(words[first], NULL, 10);
     CHECK(line->shard_count >= 1 && line->shard_count <= SHARD_MAX);
-    load_options(line, words, count);
+    load_options(line, words + first, count - first);
     line_start(line);
     line_rest(line);
-    parties_start(line);
+    sink_start(line);
+    if (line->sites > 0)
+        queue_fill(line);
+    sources_start(line, &line->cli.options, SOURCE_FIRST);
+    if (line->is_watched)
+        line->watch =
+            watch_new(line->group, line->shard_count, line->sites, world_now(line->world));
     uint64_t total = (uint64_t)line->cli.options.messages * line->shard_count;
     uint64_t warm_up = total / 10;
     line_run(line, warm_up);
     uint64_t began = arrived(line);
     line->cycles = line->turns = 0;
     line_run(line, total);
-    double messages = (double)(arrived(line) - began);
-    (void)printf("{\"shards\":%u,\"messages\":%" PRIu64 ",\"cycles\":%.0f,\"turns\":%.3f,"
-                 "\"straight\":%.4f,\"records\":%.2f}\n",
-                 line->shard_count, total, (double)line->cycles / messages,
-                 (double)line->turns / messages, (double)straight_through(line) / (double)total,
-                 (double)line->record_count / (double)total);
+    line_print(line, total, (double)(arrived(line) - began));
     line_end(line);
     return 0;
 }

@@ -187,9 +187,90 @@ def hostile():
     assert ask('/api/v1/status', token=VIEWER)[0] == 200
 
 
-@lab.check('idle connections and many askers leave the command line its place')
+def raw(octets, seconds=5, half_close=True):
+    """Everything that is said to these octets."""
+    with socket.create_connection(('127.0.0.1', port), seconds) as client:
+        client.sendall(octets)
+        if half_close:
+            client.shutdown(socket.SHUT_WR)
+        return b''.join(iter(lambda: client.recv(65536), b''))
+
+
+def request(line, *fields, body=b''):
+    """With the admin's token, and the connection ends behind it."""
+    return '\r\n'.join((line, 'Authorization: Bearer ' + ADMIN, 'Connection: close') + fields + ('', '')).encode() + body
+
+
+@lab.check('methods, hosts, targets, bodies in chunks and requests in a row are taken as HTTP has them')
+def protocol():
+    for method in ('PUT', 'DELETE', 'OPTIONS', 'TRACE', 'PATCH', 'NONSENSE'):
+        answer = raw(request(method + ' /api/v1/status HTTP/1.1', 'Host: x'))
+        assert answer.startswith(b'HTTP/1.1 405 ') and b'\r\nAllow: GET, HEAD, POST\r\n' in answer, (method, answer)
+    for path in ('/', '/api/v1/status', '/metrics'):
+        answer = raw(request('HEAD %s HTTP/1.1' % path, 'Host: x'))
+        assert answer.startswith(b'HTTP/1.1 200 ') and answer.endswith(b'\r\n\r\n') and b'Content-Length: ' in answer, (path, answer)
+    for line, fields, code in (('GET /api/v1/status HTTP/1.1', (), b'400'), ('GET /api/v1/status HTTP/1.1', ('Host: x', 'Host: y'), b'400'),
+                               ('GET http://relay.test/api/v1/role HTTP/1.1', ('Host: x',), b'200'),
+                               ('GET http://relay.test HTTP/1.1', ('Host: x',), b'400'), ('GET ftp://relay.test/ HTTP/1.1', ('Host: x',), b'400'),
+                               ('GET /api/v1/../v1/status HTTP/1.1', ('Host: x',), b'400'), ('GET /api/v1/%73tatus HTTP/1.1', ('Host: x',), b'200'),
+                               ('GET /api/v1/status HTTP/1.1', ('Host: x', 'Range: bytes=0-3'), b'200'),
+                               ('GET /api/v1/role HTTP/1.0', (), b'200'), ('CONNECT relay.test:25 HTTP/1.1', ('Host: x',), b'405')):
+        answer = raw(request(line, *fields))
+        assert answer.split(b' ')[1:2] == [code], (line, fields, answer[:300])
+    json_body = ('Host: x', 'Content-Type: application/json')
+    answer = raw(request('POST /api/v1/hold HTTP/1.1', *json_body, 'Transfer-Encoding: chunked',
+                         body=b'7\r\n{"all":\r\n17;x=y\r\n true, "dry_run": true}\r\n0\r\n\r\n'))
+    assert b' 200 ' in answer[:20] and b'"matched":' in answer, answer
+    answer = raw(request('POST /api/v1/hold HTTP/1.1', *json_body, 'Transfer-Encoding: chunked', body=b'fff\r\n' + b' ' * 4095 + b'\r\n0\r\n\r\n'))
+    assert b' 413 ' in answer[:20], answer
+    one = b'GET /api/v1/role HTTP/1.1\r\nHost: x\r\n\r\n'
+    assert raw(20 * one + one.replace(b'\r\n\r\n', b'\r\nConnection: close\r\n\r\n'), half_close=False).count(b'HTTP/1.1 200 ') == 21
+
+
+@lab.check('another site\'s page gives no orders, also with a token, and a name that is led here is nobody')
+def other_sites():
+    order = ('Host: relay:8025', 'Content-Type: application/json')
+    for origin, code in ((None, b'200'), ('http://relay:8025', b'200'), ('http://evil.example', b'403'), ('null', b'403')):
+        fields = order + (() if origin is None else ('Origin: ' + origin,)) + ('Content-Length: 29',)
+        answer = raw(request('POST /api/v1/hold HTTP/1.1', *fields, body=b'{"all": true, "dry_run":true}'))
+        assert answer.split(b' ')[1:2] == [code], (origin, answer)
+    local = Local('local')
+    local.putrequest('POST', 'http://evil.example/api/v1/hold', skip_host=True)
+    for name, value in (('Host', 'localhost'), ('Content-Type', 'application/json'), ('Content-Length', '2')):
+        local.putheader(name, value)
+    local.endheaders(b'{}')
+    assert local.getresponse().status == 401, 'the target says whose it is, not the field'
+
+
+NOT_BY_HTTP = {
+    'top': 'a screen', 'metrics': '/metrics', 'capture': 'files', 'capture stop': 'files', 'check': 'files', 'config show': 'files', 'import postfix': 'files',
+    'spool check': 'files', 'spool stats': 'files', 'spool dump': 'files', 'spool adopt': 'files', 'user hash': 'passwords', 'version': '/api/v1/status',
+    'help': 'docs/http.md'}
+
+
+@lab.check('every verb of the command line is there, but for those that work on files and screens of their own')
+def every_verb():
+    verbs = [line.split('\t')[0] for line in angarium('help', '--reference').stdout.splitlines()]
+    assert len(verbs) > 30 and set(NOT_BY_HTTP) <= set(verbs), verbs
+    for verb in verbs:
+        if verb in NOT_BY_HTTP or verb in ('drain', 'trace'):
+            continue
+        status, text = ask('/api/v1/' + verb.replace(' ', '/'), 'POST', ADMIN, {})
+        error = json.loads(text.splitlines()[-1]).get('error', '')
+        assert status in (200, 400) and error != 'unknown verb', (verb, status, text)
+    assert ask('/api/v1/trace', 'POST', ADMIN, {'id': '127.0.0.1', 'seconds': 1})[0] == 200
+    for verb, status in (('drain', 200), ('drain/end', 200)):
+        assert ask('/api/v1/' + verb, 'POST', ADMIN, {'seconds': 1})[0] == status, verb
+    assert 'unknown verb' in ask('/api/v1/check', 'POST', ADMIN, {})[1]
+    assert json.loads(ask('/api/v1/status', token=VIEWER)[1])['version'] in angarium('version').stdout
+
+
+@lab.check('who shows no token keeps no place that others want, and many askers leave the command line its own')
 def crowd():
     idle = [socket.create_connection(('127.0.0.1', port), 5) for _ in range(70)]
+    for client in idle[:30]:
+        client.sendall(b'GET /api/v1/status HTTP/1.1\r\nHost: ')
+    wait_until(is_served, 5, 'a place among 70 who say nothing')
     results = []
     threads = [threading.Thread(target=lambda: results.append(ask('/api/v1/queue/summary?by=site', token=VIEWER, connection=Local('local'))[0]))
                for _ in range(40)]
@@ -198,10 +279,54 @@ def crowd():
     assert angarium('status').returncode == 0
     for thread in threads:
         thread.join(60)
+    assert results and set(results) <= {200, 503}, results
     for client in idle:
         client.close()
-    assert results and set(results) <= {200, 503}, results
     wait_until(is_served, 10, 'a place over TCP')
+
+
+def slow_reader(token, path, body=None):
+    """Asks, and takes nothing of the answer but its first octets."""
+    client = socket.socket(socket.AF_INET)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    client.settimeout(20)
+    client.connect(('127.0.0.1', port))
+    head = '%s %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n' % ('GET' if body is None else 'POST', path, token)
+    if body is not None:
+        head += 'Content-Type: application/json\r\nContent-Length: %d\r\n' % len(body)
+    client.sendall((head + '\r\n' + (body or '')).encode())
+    return client, client.recv(500)
+
+
+@lab.check('viewers who do not read what they asked for keep out neither the command line nor the admin nor each other')
+def slow():
+    with socket.create_connection(('127.0.0.1', smtp), 10) as client:
+        lines = client.makefile('rwb')
+        lines.readline()
+        commands = ['HELO client.test', 'MAIL FROM:<a@client.test>'] + ['RCPT TO:<u%d@far.test>' % i for i in range(900)] + ['DATA', 'Subject: x\r\n\r\nx\r\n.']
+        for command in commands:
+            lines.write(command.encode() + b'\r\n')
+            lines.flush()
+            line = lines.readline()
+            assert line[:1] in b'23', (command, line)
+    readers = [slow_reader(VIEWER, '/api/v1/queue/list?stream=true') for _ in range(6)]
+    codes = [said.split(b' ')[1] for _, said in readers]
+    assert codes.count(b'200') == 2 and codes.count(b'503') == 4, codes
+    assert all(b'\r\nRetry-After: ' in said for _, said in readers if b' 503 ' in said[:20]), readers
+    for arguments in (('status',), ('queue', 'summary'), ('queue', 'list', '--limit', '1000'), ('queue', 'list'), ('hold', 'all', '--dry-run'), ('site', 'show')):
+        done = angarium(*arguments)
+        assert done.returncode == 0, (arguments, done.stdout[-300:])
+    whole = [slow_reader(VIEWER, '/api/v1/queue/list?limit=10000') for _ in range(6)]
+    assert all(b' 200 ' in said[:20] for _, said in whole), [said[:100] for _, said in whole]
+    assert ask('/api/v1/status', token=VIEWER)[0] == 200
+    wanted = json.loads(ask('/api/v1/queue/list?limit=1', token=VIEWER)[1])['rows'][0]['id']
+    traces = [slow_reader(ADMIN, '/api/v1/trace', '{"id": "127.0.0.1"}') for _ in range(1)]
+    status, text = ask('/api/v1/queue/cat', 'POST', ADMIN, {'id': wanted})
+    assert status == 200 and json.loads(text.splitlines()[-1])['ok'] is True, text
+    assert angarium('queue', 'cat', wanted).returncode == 0
+    for client, _ in readers + whole + traces:
+        client.close()
+    wait_until(lambda: ask('/api/v1/queue/list?stream=true', token=VIEWER)[0] == 200, 10, 'a place for a stream')
 
 
 @lab.check('HTTPS beyond loopback, and nothing in the clear there')

@@ -356,6 +356,74 @@ static void test_metrics(void **state)
     assert_null(strstr(text, "angarium_dns_"));
 }
 
+/* Goal: a target in absolute form says whose it is, and what is no target is none. */
+static void test_path(void **state)
+{
+    const struct {
+        const char *target, *path, *host;
+    } rows[] = {
+        {"/", "/", "kept"},
+        {"/api/v1/status", "/api/v1/status", "kept"},
+        {"http://evil.example/api", "/api", "evil.example"},
+        {"HTTPS://[::1]:8025/", "/", "[::1]:8025"},
+        {"http://evil.example", NULL, "kept"},
+        {"http:///api", NULL, "kept"},
+        {"ftp://evil.example/", NULL, "kept"},
+        {"*", NULL, "kept"},
+        {"", NULL, "kept"},
+    };
+    char host[HTTP_HOST_SIZE];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        strcpy(host, "kept");
+        const char *path = http_request_path(rows[i].target, host);
+        if (rows[i].path == NULL)
+            assert_null(path);
+        else
+            assert_string_equal(rows[i].path, path);
+        assert_string_equal(rows[i].host, host);
+    }
+}
+
+/* Goal: the longest host that fits, and one octet more. */
+static void test_path_bound(void **state)
+{
+    char target[HTTP_HOST_SIZE + 16] = "http://", host[HTTP_HOST_SIZE] = "";
+
+    (void)state;
+    memset(target + 7, 'h', HTTP_HOST_SIZE - 1);
+    strcpy(target + 7 + HTTP_HOST_SIZE - 1, "/x");
+    assert_string_equal("/x", http_request_path(target, host));
+    assert_int_equal(HTTP_HOST_SIZE - 1, strlen(host));
+    strcpy(target + 7 + HTTP_HOST_SIZE - 1, "h/x");
+    assert_null(http_request_path(target, host));
+}
+
+/* Goal: only the page's own server takes its orders. */
+static void test_origin(void **state)
+{
+    const struct {
+        const char *origin, *host;
+        bool is_own;
+    } rows[] = {
+        {NULL, "relay:8025", true},
+        {NULL, "", true},
+        {"http://relay:8025", "relay:8025", true},
+        {"https://Relay:8025", "relay:8025", true},
+        {"http://relay", "relay:8025", false},
+        {"http://relay:8025.evil.example", "relay:8025", false},
+        {"http://evil.example", "relay:8025", false},
+        {"null", "relay:8025", false},
+        {"", "relay:8025", false},
+        {"http://", "relay:8025", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
+        assert_int_equal(rows[i].is_own, http_access_origin_is_own(rows[i].origin, rows[i].host));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -365,6 +433,8 @@ int main(void)
         cmocka_unit_test(test_verb),    cmocka_unit_test(test_member),
         cmocka_unit_test(test_body),    cmocka_unit_test(test_body_bound),
         cmocka_unit_test(test_metrics), cmocka_unit_test(test_metrics_latency),
+        cmocka_unit_test(test_path),    cmocka_unit_test(test_path_bound),
+        cmocka_unit_test(test_origin),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

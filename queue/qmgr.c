@@ -82,6 +82,7 @@ struct qmgr *qmgr_new(const struct qmgr_options *options, struct spool *spool, s
     arena_init(&qmgr->scratch, QMGR_SCRATCH_ARENA_BLOCK, QMGR_ARENA_SIZE_MAX);
     arena_init(&qmgr->view_arena, QMGR_SCRATCH_ARENA_BLOCK, QMGR_ARENA_SIZE_MAX);
     wheel_init(&qmgr->wheel, now.tick);
+    TAILQ_INIT(&qmgr->kept);
     return qmgr;
 }
 
@@ -115,6 +116,7 @@ static void work_release_body(struct qmgr *qmgr, struct qmgr_work *work)
 static void work_free(struct qmgr *qmgr, struct qmgr_work *work)
 {
     qmgr_dsn_forget(qmgr, work);
+    qmgr_keep_leave(qmgr, work);
     work_release_body(qmgr, work);
     qmgr_envelope_forget(qmgr, work);
     work->pins = 0;
@@ -355,6 +357,11 @@ bool qmgr_has_body_room(const struct qmgr *qmgr, uint64_t size)
     return size <= qmgr->options.body_memory_max - qmgr->stats.body_memory;
 }
 
+static bool is_full(const struct qmgr *qmgr, const struct buf_queue *body)
+{
+    return !qmgr_envelope_has_room(qmgr) || (body != NULL && !qmgr_has_body_room(qmgr, body->size));
+}
+
 static void message_keep_body(struct qmgr *qmgr, struct qmgr_message *message,
                               struct buf_queue *body)
 {
@@ -393,6 +400,8 @@ enum err qmgr_insert(struct qmgr *qmgr, const struct qmgr_insert *insert, struct
     CHECK(insert->owner == NULL || insert->entry == NULL);
     CHECK(insert->owner == NULL || insert->body == NULL ||
           qmgr_has_body_room(qmgr, insert->body->size));
+    if (insert->is_new && is_full(qmgr, insert->body))
+        qmgr_make_room(qmgr, now);
     TRY(message_new(qmgr, insert, &message));
     struct envelope *envelope = &message->work->envelope;
     qmgr_table_link(qmgr, message, envelope->id);
@@ -416,6 +425,8 @@ enum err qmgr_insert(struct qmgr *qmgr, const struct qmgr_insert *insert, struct
     else if (qmgr->standing_count > 0 && message->deliveries != NULL &&
              !qmgr_standing_judge(qmgr, message, !insert->is_new, now))
         return ERR_OK; /* it has ended */
+    if (insert->is_new)
+        qmgr_keep_join(qmgr, message, now);
     qmgr_message_review(qmgr, message);
     return ERR_OK;
 }

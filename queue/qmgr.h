@@ -163,6 +163,9 @@ void qmgr_unstored_complete(struct qmgr *qmgr, struct qmgr_message *message,
 void qmgr_unstored_forget(struct qmgr *qmgr, struct qmgr_message *message, struct tick_now now);
 /** Is there memory for the body of one more? */
 bool qmgr_has_body_room(const struct qmgr *qmgr, uint64_t size);
+/** Another body is to be kept, and memory is short: some that were kept for mail of lines that
+ * stand still are let go. Cost: a few messages are looked at. */
+void qmgr_make_room(struct qmgr *qmgr, struct tick_now now);
 /** Is stored mail of this envelope's class or an earlier one due for the domain of its recipients?
  */
 bool qmgr_is_waited_for(const struct qmgr *qmgr, const struct envelope *envelope);

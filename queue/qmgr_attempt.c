@@ -386,6 +386,7 @@ void qmgr_finish(struct qmgr *qmgr, struct qmgr_delivery *delivery,
         message->flags |= ENVELOPE_IN_DOUBT;
         progress.flags = ENVELOPE_IN_DOUBT;
     }
+    delivery->line->moved_at = now.tick;
     delivery_set_reply(delivery, last_reply);
     delivery_count_attempt(delivery, finish);
     settling.told_count = settling.count; /* what wishes end has records of its own */

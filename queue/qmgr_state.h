@@ -215,6 +215,7 @@ struct qmgr_work {
     bool is_dsn_last;    /* the view said is_done */
     bool is_dsn_granted; /* its turn in the sender's share was reserved */
     bool is_dsn_delayed; /* the view speaks of delayed recipients */
+    bool is_kept;        /* in the list of those that may give way */
     uint8_t dsn_state;
     struct buf_queue body;
     struct qmgr_failed *failures;
@@ -222,7 +223,10 @@ struct qmgr_work {
     struct qmgr_failure *dsn_failures;
     struct span dsn_progress;
     struct wheel_timer dsn_timer; /* armed while DELAYED */
+    TAILQ_ENTRY(qmgr_work) kept_link;
+    tick_us kept_at; /* in the list since, or looked at */
 };
+TAILQ_HEAD(qmgr_kept_list, qmgr_work);
 
 /* The messages of one sender domain. */
 struct qmgr_sender {
@@ -287,6 +291,7 @@ struct qmgr_line {
     uint32_t active_count;
     uint32_t hash;
     struct qmgr_delivery *newest; /* the last one made; NULL when it is gone */
+    tick_us moved_at;             /* when an attempt ended last */
     struct qmgr_delivery *first_delivery, *last_delivery; /* in any state, as they were made */
     struct qmgr_ages ages;
     uint8_t *site;                 /* the name of the site it went to last; NULL: none yet */
@@ -377,6 +382,7 @@ struct qmgr {
     } loaded;                           /* ACTIVE ones of which the transfer is to hear */
     const struct qmgr_classes *classes; /* NULL: none */
     struct qmgr_dsn_share dsn_shares[QMGR_DSN_SHARE_SETS][QMGR_DSN_SHARE_WAYS];
+    struct qmgr_kept_list kept; /* the one looked at longest ago is first */
     struct qmgr_work *work_spare;
     uint32_t work_spare_count;
     struct buf_queue no_body;
@@ -628,6 +634,12 @@ void qmgr_quota_hold(struct qmgr *qmgr, struct qmgr_message *message, bool is_ne
 /** This delivery of a message will be released; what is held of the others stays so. */
 void qmgr_quota_release(struct qmgr *qmgr, const struct qmgr_delivery *released,
                         struct tick_now now);
+
+/* qmgr_keep.c */
+/** A message was stored, with what it keeps in memory; nothing when it keeps nothing for a first
+ * attempt. */
+void qmgr_keep_join(struct qmgr *qmgr, struct qmgr_message *message, struct tick_now now);
+void qmgr_keep_leave(struct qmgr *qmgr, struct qmgr_work *work);
 
 /* qmgr_attempt.c */
 struct qmgr_delivery *qmgr_delivery_new(struct qmgr *qmgr, struct qmgr_message *message,

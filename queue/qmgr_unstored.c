@@ -323,6 +323,7 @@ void qmgr_stored(struct qmgr *qmgr, struct qmgr_message *message, struct spool_e
     if (message->work->is_news_due &&
         (message->due + message->failed > 0 || qmgr->options.keeps_ends))
         spool_progress(qmgr->spool, entry, message_news(qmgr, message, now));
+    qmgr_keep_join(qmgr, message, now);
     qmgr_message_review(qmgr, message);
 }
 

@@ -294,13 +294,21 @@ void transfer_intakes_run(struct transfer *transfer)
 
 /*
  * Bodies kept for their first attempt and buffers for receiving come from one pool. Kept bodies may
- * have the first half of it; beyond that a body is read back from the spool when its turn comes, so
- * that receiving (and acknowledgements with it) never starves.
+ * have the first half of it; beyond that those of mail that stands still give way, and then a body
+ * is read back from the spool when its turn comes, so that receiving (and acknowledgements with it)
+ * never starves.
  */
-bool transfer_may_keep_body(const struct transfer *transfer)
+static bool pool_has_room(const struct transfer *transfer)
 {
     const struct buf_pool *pool = transfer->options.plane->pool;
     return buf_pool_available(pool) > buf_pool_count_max(pool) / 2;
+}
+
+bool transfer_may_keep_body(const struct transfer *transfer)
+{
+    if (!pool_has_room(transfer))
+        qmgr_make_room(transfer->qmgr, transfer->now);
+    return pool_has_room(transfer);
 }
 
 void transfer_on_committed(struct transfer *transfer, struct transfer_intake *intake,

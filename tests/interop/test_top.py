@@ -2,80 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """`angarium top` on a terminal of 80 columns and 24 lines (pyte, a terminal in memory: a package of Debian, so its python3 runs this), against a running
 relay with mail that waits."""
-import fcntl
 import os
-import pty
-import select
-import signal
-import struct
 import sys
-import termios
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lab import BUILD, Lab, Skip, can_connect, free_port, send_letters, wait_until  # pylint: disable=wrong-import-position
-
-try:
-    import pyte
-except ImportError:
-    pyte = None
+from lab import BUILD, Lab, can_connect, free_port, send_letters, wait_until  # pylint: disable=wrong-import-position
+from terminal import Terminal  # pylint: disable=wrong-import-position
 
 lab = Lab('top')
 smtp = free_port()
 DOMAINS = {'far.test': 3, 'near.test': 2, 'mid.test': 1}
 UP, DOWN, ESCAPE = '\x1bOA', '\x1bOB', '\x1b'
-
-
-class Terminal:
-    """angarium top in a terminal of its own."""
-
-    def __init__(self, columns=80, lines=24, term='xterm'):
-        if pyte is None:
-            raise Skip('no python3-pyte')
-        self.screen = pyte.Screen(columns, lines)
-        self.stream = pyte.ByteStream(self.screen)
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.environ['TERM'] = term
-            os.execv(os.path.join(BUILD, 'control/angarium'), ['angarium', '-s', lab.path('control'), 'top'])
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack('HHHH', lines, columns, 0, 0))
-
-    def read(self, seconds=0.05):
-        if select.select([self.fd], [], [], seconds)[0]:
-            try:
-                octets = os.read(self.fd, 65536)
-            except OSError:
-                octets = b''
-            self.stream.feed(octets)
-
-    def shows(self, *texts):
-        def look():
-            self.read()
-            return all(any(text in line for line in self.screen.display) for text in texts)
-        wait_until(look, 10, repr(texts) + ' on\n' + '\n'.join(self.screen.display))
-
-    def lists(self, *names):
-        """The first rows of the table have these names."""
-        def look():
-            self.read()
-            return [(line.split() or [''])[0] for line in self.screen.display[8:8 + len(names)]] == list(names)
-        wait_until(look, 10, repr(names) + ' in this order')
-
-    def press(self, keys):
-        os.write(self.fd, keys.encode())
-
-    def end(self, wanted):
-        """It ends by itself, with this exit status."""
-        for _ in range(250):
-            self.read(0.02)
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                break
-        else:
-            os.kill(self.pid, signal.SIGKILL)
-            _, status = os.waitpid(self.pid, 0)
-        os.close(self.fd)
-        assert os.waitstatus_to_exitcode(status) == wanted, (status, self.screen.display)
 
 
 def start_relay():
@@ -93,7 +31,7 @@ dns: {resolvers: ["127.0.0.1:%d"]}
 
 @lab.check('80 columns and 24 lines show traffic, queue, spool, times and who waits, the most first')
 def first_screen():
-    terminal = Terminal()
+    terminal = Terminal(lab.path('control'))
     terminal.shows('angarium', 'in  ', 'msg/s', 'out ', 'queue', '6 msgs', 'spool', 'BY site', 'far.test', '? help')
     terminal.lists('far.test', 'near.test', 'mid.test')
     assert terminal.screen.display[3].rstrip().endswith('held') and terminal.screen.display[7].rstrip().endswith('older')
@@ -104,7 +42,7 @@ def first_screen():
 
 @lab.check('groups and their order are changed by a key')
 def groups():
-    terminal = Terminal()
+    terminal = Terminal(lab.path('control'))
     terminal.shows('BY site, sorted by total')
     terminal.press('s')
     terminal.shows('sorted by age')
@@ -120,7 +58,7 @@ def groups():
 
 @lab.check('down to messages and to why they wait, and back')
 def drill():
-    terminal = Terminal()
+    terminal = Terminal(lab.path('control'))
     terminal.shows('BY site', 'near.test')
     terminal.press(DOWN + '\n')
     terminal.shows('site=near.test', 'RECIPIENT', 'b@near.test')
@@ -139,7 +77,7 @@ def drill():
 
 @lab.check('it is live: mail that comes is shown, and paused it is not')
 def live():
-    terminal = Terminal()
+    terminal = Terminal(lab.path('control'))
     terminal.shows('6 msgs')
     terminal.press('p')
     terminal.shows('PAUSED')
@@ -155,7 +93,7 @@ def live():
 
 @lab.check('help, unknown keys, a small and a plain terminal')
 def small():
-    terminal = Terminal(40, 10, 'vt100')
+    terminal = Terminal(lab.path('control'), 40, 10, 'vt100')
     terminal.shows('angarium', 'queue')
     terminal.press('?')
     terminal.shows('Up Down PgUp')
@@ -169,7 +107,7 @@ def small():
 @lab.check('the relay goes and comes back while one looks')
 def restart():
     global relay  # pylint: disable=global-statement
-    terminal = Terminal()
+    terminal = Terminal(lab.path('control'))
     terminal.shows('7 msgs')
     lab.stop(relay)
     terminal.shows('no answer from')
@@ -186,7 +124,7 @@ def refused():
     done = subprocess.run([os.path.join(BUILD, 'control/angarium'), '-s', lab.path('control'), 'top'], stdin=subprocess.DEVNULL, capture_output=True,
                           encoding='utf-8', timeout=20, check=False)
     assert done.returncode == 1 and 'needs a terminal' in done.stderr, done
-    terminal = Terminal(term='never-heard-of')
+    terminal = Terminal(lab.path('control'), term='never-heard-of')
     terminal.shows('this terminal is not known')
     terminal.end(1)
 

@@ -37,11 +37,18 @@
 
 /* ---- the shard's turn ---- */
 
+/* What sessions that run now must know. */
+static void turn_begin(struct server *server, struct tick_now now)
+{
+    brake_set_time(server->brake, now.tick);
+    server->smtpd.is_storage_lost = !transfer_can_store(server->options.transfer);
+}
+
 void server_on_flow(struct server *server, const struct flow_event *event, struct tick_now now)
 {
     uint32_t index = (uint32_t)event->user;
 
-    brake_set_time(server->brake, now.tick);
+    turn_begin(server, now);
     CHECK((event->user & SERVER_FLOW_USER_MASK) == SERVER_FLOW_USER_TAG);
     if ((event->user & SERVER_LISTENER_USER) == SERVER_LISTENER_USER) {
         server_listener_on_flow(server, index, now);
@@ -190,7 +197,7 @@ void server_advance(struct server *server, struct tick_now now)
 {
     struct wheel_timer *timer;
 
-    brake_set_time(server->brake, now.tick);
+    turn_begin(server, now);
     server->sign_left = SIGN_COST_MAX;
     server_auth_advance(server, now);
     advance_handshakes(server, now);

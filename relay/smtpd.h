@@ -133,6 +133,7 @@ struct smtpd_context {
     struct quota_set *quota;         /* of users; NULL: nobody has one */
     const struct settings *settings; /* in force; NULL: the sessions' own are */
     bool has_scram;                  /* somebody can make the exchange */
+    bool is_storage_lost;            /* no mail is begun: 421 */
     struct smtpd_transaction *free;
     uint32_t free_count;
     uint8_t *output; /* what must be sent to the session in hand; the driver empties it */

@@ -95,6 +95,10 @@ void smtpd_greet(struct smtpd_context *context, struct smtpd_session *session,
         smtpd_dismiss(context, session, SMTPD_REPLY_EARLY_TALKER);
         return;
     }
+    if (context->is_storage_lost) {
+        smtpd_dismiss(context, session, SMTPD_REPLY_STORAGE_LOST);
+        return;
+    }
     int size =
         snprintf(text, sizeof(text), "220 %.255s ESMTP Angarium\r\n", session->settings->hostname);
     smtpd_reply_text(context, session, span_of(text, (uint32_t)size));

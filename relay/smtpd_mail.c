@@ -302,6 +302,10 @@ void smtpd_on_mail(struct smtpd_context *context, struct smtpd_session *session,
         smtpd_dismiss(context, session, SMTPD_REPLY_MESSAGES_MAX);
         return;
     }
+    if (context->is_storage_lost) {
+        smtpd_dismiss(context, session, SMTPD_REPLY_STORAGE_LOST);
+        return;
+    }
     enum smtpd_reply reply = smtpd_auth_mail_check(session);
     if (reply == SMTPD_REPLY_OK)
         reply = path_parse(line->argument, "FROM:", SMTP_PATH_NULL_OK, SMTPD_REPLY_SENDER_SYNTAX,

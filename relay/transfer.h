@@ -60,6 +60,8 @@ struct transfer_offer {
     uint32_t recipient_count;
     enum settings_delivery delivery;
 };
+/** False: one disk failure after another. Nothing can be begun until it has taken something. */
+bool transfer_can_store(const struct transfer *transfer);
 /** Begin a message. ERR_DISK_FULL, ERR_DISK_IO, ERR_LIMIT: answer 452 4.3.1 / 451 4.3.0. The id is
  * in *ret_id for `Received:`. */
 enum err transfer_begin(struct transfer *transfer, const struct transfer_offer *offer,

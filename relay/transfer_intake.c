@@ -71,6 +71,11 @@ static bool may_begin_without_room(const struct transfer *transfer,
            !transfer->is_draining && offer->size <= transfer->settings->cut_through.size_max;
 }
 
+bool transfer_can_store(const struct transfer *transfer)
+{
+    return spool_refusal(transfer->options.spool) != ERR_DISK_IO;
+}
+
 enum err transfer_begin(struct transfer *transfer, const struct transfer_offer *offer,
                         struct tick_now now, struct transfer_intake **ret_intake,
                         struct message_id *ret_id)

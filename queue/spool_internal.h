@@ -319,6 +319,7 @@ struct spool {
     bool is_census_due;
     tick_us create_not_before, space_checked;
     uint32_t create_size_max; /* what the file system has refused is not asked for at once again */
+    bool is_create_refused;   /* the last time: there may be octets, and no inode, or a quota */
     bool is_stuck;            /* told: records wait, and no segment can be made for them */
 
     struct spool_item_list pending;

@@ -200,15 +200,20 @@ enum err spool_segment_create_first(struct spool *spool)
 {
     struct disk *disk = spool->disk;
     struct spool_segment *segment = segment_new(spool);
-    TRY(segment_open_first(spool, segment));
-    enum err err = disk_allocate(disk, segment->file, spool->options.segment_size);
+    enum err err = segment_open_first(spool, segment), err_unlink = ERR_OK;
+    bool is_open = err == ERR_OK;
+    if (is_open)
+        err = disk_allocate(disk, segment->file, spool->options.segment_size);
     if (err == ERR_OK)
         err = disk_sync_directory(disk);
-    if (err != ERR_OK) {
+    if (err != ERR_OK && is_open) {
         disk_close(disk, segment->file);
         segment->file = NULL;
-        enum err err_unlink = disk_unlink(disk, segment->name);
+        err_unlink = disk_unlink(disk, segment->name);
+    }
+    if (err != ERR_OK) {
         /* A full disk must not keep us from delivering what is in the spool already. */
+        spool->is_create_refused = err == ERR_DISK_FULL;
         return err == ERR_DISK_FULL && err_unlink == ERR_OK ? ERR_OK : err;
     }
     segment->size = spool->options.segment_size;
@@ -251,6 +256,7 @@ static void segment_created(struct spool_segment *segment, enum err err)
     struct spool *spool = segment->spool;
     if (err == ERR_OK) {
         uint64_t twice = 2 * (uint64_t)segment->size;
+        spool->is_create_refused = false;
         if (spool->create_size_max < twice)
             spool->create_size_max =
                 twice < spool->options.segment_size ? (uint32_t)twice : spool->options.segment_size;
@@ -266,6 +272,7 @@ static void segment_created(struct spool_segment *segment, enum err err)
     /* Other cores may want what is left, too, and its last octets are the file system's. Half a
      * file would keep it all. */
     spool->create_size_max = segment->size / 2;
+    spool->is_create_refused = true;
     segment_unlink(segment);
 }
 

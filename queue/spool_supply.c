@@ -2,6 +2,10 @@
 /*
  * The supply of segments: how many there may be, and which one is made, used again or removed next.
  *
+ * A file system may refuse a file although it has the octets: there is no inode, or a quota. Once
+ * it has, what it says is free is no room until a file could be made; that is tried every
+ * SPOOL_RETRY_TIME.
+ *
  * On a full disk: when records wait and there is nothing to write to, a segment is made of what is
  * left, down to SPOOL_SEGMENT_SIZE_MIN; some hundred octets for each DONE free whole segments. The
  * tail of the active segment cannot be counted on for that: it is lost with the process. Small
@@ -11,6 +15,7 @@
  *   1. One segment is in preparation at a time.
  *   2. One that is chosen for the next record takes it.
  *   3. More than options.size_max is made only when there is nothing to write to.
+ *   4. Room that is promised to mail is in files that are there, or that nothing has refused.
  *
  * Limits: half of SPOOL_SEGMENT_COUNT_MAX own segments, SEGMENT_URGENT beyond options.size_max.
  * Not here: what a segment goes through (spool_segment.c), when one may be used again
@@ -98,6 +103,13 @@ static void segments_count_creatable(struct spool *spool, struct spool_census *c
     census->is_space_known = true;
 }
 
+/* What is in preparation will be room, but for a file that may be refused as the one before was. */
+static bool segment_will_be_room(const struct spool_segment *segment)
+{
+    return segment->state == SPOOL_SEGMENT_STAMPING || segment->state == SPOOL_SEGMENT_ZEROING ||
+           !segment->spool->is_create_refused;
+}
+
 static void segments_count(struct spool *spool)
 {
     struct spool_census census = {0};
@@ -117,7 +129,8 @@ static void segments_count(struct spool *spool)
             segment->state == SPOOL_SEGMENT_CREATING || segment->state == SPOOL_SEGMENT_STAMPING ||
             segment->state == SPOOL_SEGMENT_ZEROING || segment->state == SPOOL_SEGMENT_REMOVING;
         census.preparing += is_preparing;
-        census.room += is_free || is_preparing ? segment->size - 4 * SPOOL_BLOCK_SIZE : 0;
+        bool is_room = is_free || (is_preparing && segment_will_be_room(segment));
+        census.room += is_room ? segment->size - 4 * SPOOL_BLOCK_SIZE : 0;
     }
     segments_count_creatable(spool, &census, octets_foreign);
     spool->census = census;
@@ -171,12 +184,21 @@ static void segments_tell_stuck(struct spool *spool)
         disk_space(spool->disk, &octets_free, &octets_total) != ERR_OK)
         return;
     spool->is_stuck = true;
+    bool is_files = spool->is_create_refused && octets_free >= spool->options.segment_size;
     log_line(LOG_ERROR,
              "event=spool_full shard=%u waiting_records=%u file_system_octets_free=%lu "
              "file_system_octets=%lu spool_octets=%lu (nothing can be written: what is delivered "
-             "now may be delivered again after a restart)",
+             "now may be delivered again after a restart%s)",
              spool->options.shard, spool->pending.count, octets_free, octets_total,
-             spool->census.octets);
+             spool->census.octets,
+             is_files ? "; no file can be made, is it inodes or a quota?" : "");
+}
+
+/* A file was refused, and the file system says that there is room: is there? */
+static bool segments_must_try(const struct spool *spool)
+{
+    return spool->is_create_refused && spool->census.creatable > 0 &&
+           spool->segment_count < SPOOL_SEGMENT_COUNT_MAX / 2;
 }
 
 /* One more to write to: used again, or made; small ones of both kinds come last. */
@@ -225,6 +247,10 @@ void spool_segments_maintain(struct spool *spool)
     bool is_needed = census->ready < wanted || is_out;
     if (spool->is_flushing && !is_out)
         return;
+    if (!is_needed && segments_must_try(spool)) {
+        spool_segment_create(spool, spool->options.segment_size);
+        return;
+    }
     if (!is_needed && census->foreign == 0 && census->small == 0)
         return;
     /* What is ready and too small for the next record is in the way. */
@@ -251,12 +277,12 @@ static uint64_t segments_room(const struct spool *spool, uint32_t creatable)
 
 uint64_t spool_room(const struct spool *spool)
 {
-    return segments_room(spool, spool->census.creatable);
+    return segments_room(spool, spool->is_create_refused ? 0 : spool->census.creatable);
 }
 
 uint64_t spool_room_urgent(const struct spool *spool)
 {
-    return segments_room(spool, spool->census.creatable_urgent);
+    return segments_room(spool, spool->is_create_refused ? 0 : spool->census.creatable_urgent);
 }
 
 uint64_t spool_room_small(const struct spool *spool)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The relay as shipped on a disk that fails under load: full, read-only, dead, or with syncs that fail.
+"""The relay as shipped on a disk that fails under load: full, without inodes, read-only, dead, or with syncs that fail (HAZARDS M18, M19).
 
 Proven each time: the sender hears 4xx, what was accepted before goes on being delivered as far as the disk lets itself be read, and after the
 disk is well again nothing acknowledged is lost and nothing refused is delivered. Duplicates are allowed after a fault and are counted.
@@ -8,14 +8,18 @@ disk is well again nothing acknowledged is lost and nothing refused is delivered
 The disk is a small ext4 on a loop device, so this needs root. How it fails:
   full        it has less room than the spool may take; a sink that defers everything lets the spool grow
   ballast     the same, filled up by somebody else; the relay is killed, starts there, and then the room comes back
+  inodes      somebody else takes all of them: there are octets, and no file can be made. A quota is the same to the relay, another errno
+              (tests/unit/test_spool_full.c); a kernel without quota formats, as the one of these tests, has none of its own
   read-only   the file system finds an error of its own (trigger_fs_error in sysfs) and makes itself read-only
   dead        EXT4_IOC_SHUTDOWN: every read, write and sync is EIO
   bad syncs   the loop device's file is sparse on a file system that is full: writes go well, and the sync after them is an error. It is
               filled to the last block while nothing is written: of a write that finds room for its first half only, the loop driver says
               that it went well (Linux 6.18), and no program can know better
 """
+import errno
 import fcntl
 import os
+import shutil
 import signal
 import smtplib
 import struct
@@ -50,6 +54,23 @@ def lines_of(path):
             return [line.split() for line in file if line.endswith('\n')]
     except FileNotFoundError:
         return []
+
+
+def take_inodes(path):
+    """All there are, by empty files; their number."""
+    for number in range(100000):
+        try:
+            os.close(os.open(os.path.join(path, '%d' % number), os.O_CREAT | os.O_WRONLY))
+        except OSError as error:
+            assert error.errno == errno.ENOSPC, error
+            return number
+    raise AssertionError('inodes without end')
+
+
+def seconds_of(function):
+    begun = time.monotonic()
+    function()
+    return time.monotonic() - begun
 
 
 class Disk:
@@ -98,7 +119,7 @@ class Trial:
         return self.relay.status()['spool']
 
     def answers(self):
-        """How often each code was heard so far."""
+        """How often each code was heard so far, to an end of data."""
         counts = {'250': 0, '451': 0, '452': 0}
         for fields in lines_of(self.sent):
             if len(fields) >= 3 and fields[0] == 'A':
@@ -106,16 +127,17 @@ class Trial:
         return counts
 
     def code(self):
-        """What a sender hears now: 250, or the 4xx to MAIL or to the end of data."""
-        with smtplib.SMTP('127.0.0.1', self.relay.port, timeout=20) as client:
-            try:
+        """What a sender hears now: 250, or the 4xx to its connection, to MAIL or to the end of data."""
+        try:
+            with smtplib.SMTP('127.0.0.1', self.relay.port, timeout=20) as client:
                 client.sendmail('', 'probe@probe.test', 'Subject: probe\r\n\r\nprobe\r\n')
-            except smtplib.SMTPResponseException as error:
-                return error.smtp_code
-            return 250
+        except smtplib.SMTPResponseException as error:
+            return error.smtp_code
+        return 250
 
-    def hears_4xx(self):
-        return self.code() in (451, 452)
+    def is_turned_away(self):
+        """One failure after another: 421 at the door."""
+        return self.code() == 421
 
     def arrived(self):
         return sum(1 for fields in lines_of(self.got) if fields[0] == 'R')
@@ -192,18 +214,43 @@ def full_then_killed():
         disk.close()
 
 
-@lab.check('a file system that makes itself read-only under load: 4xx, deliveries go on')
+@lab.check('no inodes, octets plenty: 452 within a second, deliveries go on, mail is taken ten seconds after there are some')
+def no_inodes():
+    disk = Disk('inodes-spool', '160M', options=('-N', '64'))
+    trial = Trial('inodes', disk, 4)
+    ballast = os.path.join(disk.path, 'ballast')
+    try:
+        wait_until(lambda: trial.answers()['250'] > 500, 20, 'mail flows')
+        os.mkdir(ballast)
+        taken = take_inodes(ballast)
+        assert taken > 4 and os.statvfs(disk.path).f_bavail * 4096 > 64 << 20, 'there must be octets'
+        wait_until(lambda: trial.spool()['is_full'], 30, 'no segment can be made')
+        wait_until(lambda: trial.code() == 452, 1, 'senders hear 452')
+        arrived = trial.arrived()
+        wait_until(lambda: trial.arrived() > arrived + 200, 20, 'what waits goes out')
+        slowest = max(seconds_of(trial.code) for _ in range(10))
+        assert slowest < 1, 'an answer took %.1f s' % slowest
+        assert trial.answers()['451'] == 0, 'a message was begun that there was no room for'
+        shutil.rmtree(ballast)
+        wait_until(lambda: trial.code() == 250, 10, 'mail is taken again')
+        return '%d files of somebody else; ' % taken + trial.end()
+    finally:
+        trial.relay.kill()
+        disk.close()
+
+
+@lab.check('a file system that makes itself read-only under load: 421 in the end, deliveries go on')
 def read_only():
     trial = Trial('readonly', Disk('readonly-spool', '160M'), 1)
 
     def break_disk():
         with open('/sys/fs/ext4/%s/trigger_fs_error' % trial.disk.device(), 'w', encoding='ascii') as file:
             file.write('x')
-        wait_until(trial.hears_4xx, 20, 'senders hear 4xx')
+        wait_until(trial.is_turned_away, 20, 'senders are turned away')
     return run_fault(trial, break_disk)
 
 
-@lab.check('a disk that dies under load, every call is EIO: 4xx')
+@lab.check('a disk that dies under load, every call is EIO: 421 in the end')
 def dead():
     trial = Trial('dead', Disk('dead-spool', '160M'), 1)
 
@@ -211,7 +258,7 @@ def dead():
         directory = os.open(trial.disk.path, os.O_RDONLY)
         fcntl.ioctl(directory, EXT4_IOC_SHUTDOWN, struct.pack('I', 2))
         os.close(directory)
-        wait_until(trial.hears_4xx, 20, 'senders hear 4xx')
+        wait_until(trial.is_turned_away, 20, 'senders are turned away')
     return run_fault(trial, break_disk, can_read=False)
 
 

@@ -324,7 +324,7 @@ static void test_full_and_reserve(void **state)
     assert_true(spool_get_stats(fixture->spool).is_full);
     assert_true(spool_get_stats(fixture->spool).octets_used <= 4 * SEGMENT_SIZE);
 
-    /* A DSN still goes, by the reserve, and so does the end of a message. */
+    /* A DSN still goes, by the reserve, and so do an attempt and the end of a message. */
     struct spool_transaction *dsn =
         spool_begin(fixture->spool, (struct message_id){550, 550}, 1000, true);
     assert_non_null(dsn);
@@ -334,7 +334,11 @@ static void test_full_and_reserve(void **state)
                      (struct span){0}, true, 550);
     wait_commits(fixture, key + 1);
     assert_int_equal(ERR_OK, fixture->errs[550]);
-    for (uint32_t i = 1; i < key; i++)
+    uint64_t syncs = spool_get_stats(fixture->spool).syncs;
+    spool_progress(fixture->spool, fixture->entries[key - 1], SPAN_LITERAL("an attempt"));
+    settle(fixture);
+    assert_true(spool_get_stats(fixture->spool).syncs > syncs);
+    for (uint32_t i = 1; i < key - 1; i++)
         spool_done(fixture->spool, fixture->entries[i]);
     for (uint32_t i = 0; i < 200 && !commit(fixture, 551, 20000, 100, 4096); i++)
         turn(fixture);
@@ -342,7 +346,9 @@ static void test_full_and_reserve(void **state)
     settle(fixture);
     close_spool(fixture);
     recover(fixture);
-    assert_int_equal(2, fixture->recovered);
+    assert_int_equal(3, fixture->recovered);
+    assert_int_equal(1, fixture->progress);
+    assert_non_null(fixture->entries[key - 1]);
     assert_non_null(fixture->entries[550]);
     assert_non_null(fixture->entries[551]);
     fixture_end(fixture);
@@ -689,146 +695,6 @@ static void test_dsn_that_fails_ends_nothing(void **state)
     }
 }
 
-/* ---- a full disk, and a process that is killed ---- */
-
-#define FULL_MESSAGES 400u
-
-struct full {
-    struct disk_sim *sim;
-    struct disk *disk;
-    struct spool *spool;
-    struct buf_pool *pool;
-    struct rng rng;
-    struct spool_entry *entries[FULL_MESSAGES];
-    uint32_t count;
-};
-
-static void full_on_message(void *context, const struct spool_recovered *message)
-{
-    struct full *full = context;
-    assert_true(full->count < FULL_MESSAGES);
-    full->entries[full->count++] = message->entry;
-}
-
-static void full_start(struct full *full)
-{
-    struct spool_options options = {
-        .segment_size = SEGMENT_SIZE,
-        .size_max = 64 * SEGMENT_SIZE,
-        .reserve_size = SEGMENT_SIZE,
-        .segment_spare_min = 1,
-        .commit_deadline = TICK_S(60),
-        .lazy_time = TICK_MS(20),
-        .pool = full->pool,
-    };
-    struct spool_recovery *recovery;
-    full->disk = disk_sim_open(full->sim);
-    assert_int_equal(ERR_OK, spool_epoch_next(full->disk, &options.epoch));
-    assert_int_equal(ERR_OK, spool_new(&options, full->disk, &full->rng, tick_now_read(&sim_clock),
-                                       &full->spool));
-    full->count = 0;
-    assert_int_equal(ERR_OK, spool_recovery_run(full->disk, NULL, &recovery));
-    spool_recovery_adopt(recovery, full->spool, 0, 1, full_on_message, full);
-    spool_recovery_free(recovery);
-}
-
-static void full_kill(struct full *full)
-{
-    disk_sim_kill(full->sim, &full->rng);
-    spool_free(full->spool);
-    disk_free(full->disk);
-}
-
-static void full_turns(struct full *full, tick_us time)
-{
-    struct spool_event none;
-    for (tick_us end = sim_tick + time; sim_tick < end; sim_tick += TICK_MS(1))
-        assert_int_equal(0, spool_poll(full->spool, tick_now_read(&sim_clock), &none, 1));
-}
-
-/* False: refused, now and a while later. */
-static bool full_store(struct full *full, bool with_reserve)
-{
-    struct message_id id = {rng_u64(&full->rng), 1};
-    struct spool_transaction *transaction = spool_begin(full->spool, id, 15000, with_reserve);
-    if (transaction == NULL) {
-        full_turns(full, TICK_MS(200));
-        /* As the file system does by itself: what was removed is free. */
-        assert_int_equal(ERR_OK, disk_sync_directory(full->disk));
-        full_turns(full, TICK_S(2));
-        transaction = spool_begin(full->spool, id, 15000, with_reserve);
-    }
-    if (transaction == NULL)
-        return false;
-    struct buf *buf = buf_acquire(full->pool);
-    struct buf_queue octets;
-    buf_queue_init(&octets);
-    buf_extend(buf, 15000);
-    memset(buf_data(buf), 'x', 15000);
-    buf_queue_append(&octets, buf, BUF_HEADROOM, 15000);
-    buf_release(buf);
-    assert_int_equal(ERR_OK, spool_write_body(full->spool, transaction, &octets));
-    spool_commit(full->spool, transaction, SPAN_LITERAL("envelope"), 1);
-    struct spool_event event = sim_wait(full->spool, SPOOL_EVENT_COMMITTED);
-    assert_int_equal(ERR_OK, event.err);
-    assert_true(full->count < FULL_MESSAGES);
-    full->entries[full->count++] = event.entry;
-    return true;
-}
-
-/*
- * Mail and notifications fill a disk, and the process is killed: the tail of its segment is lost,
- * and for another one the disk has no room, only for a small one. What ends then ends for good, and
- * with that there is room again, also for mail.
- */
-static void check_full_and_killed(uint64_t octets_left)
-{
-    struct disk_sim_options medium = {
-        .clock = &sim_clock, .size = 4 * SEGMENT_SIZE + octets_left, .latency_max = 50};
-    struct full full = {.sim = disk_sim_new(&medium)};
-    struct buf_pool_options buffers = {.data_size = 16384, .count_max = 100};
-    full.pool = buf_pool_new(&buffers);
-    rng_init_seed(&full.rng, octets_left);
-    full_start(&full);
-    for (uint32_t i = 0; i < 2; i++) {
-        while (full_store(&full, i == 1))
-            ;
-    }
-    uint32_t stored = full.count;
-    assert_in_range(stored, 100, FULL_MESSAGES);
-    full_kill(&full);
-
-    full_start(&full);
-    assert_int_equal(stored, full.count);
-    assert_false(full_store(&full, false));
-    assert_false(full_store(&full, true));
-    for (uint32_t i = 10; i < stored; i++)
-        spool_done(full.spool, full.entries[i]);
-    full_turns(&full, TICK_S(15));
-    struct spool_stats stats = spool_get_stats(full.spool);
-    assert_int_equal(10, stats.messages_live);
-    full.count = 0;
-    for (uint32_t i = 0; i < 40; i++)
-        assert_true(full_store(&full, false));
-    full_turns(&full, TICK_S(3));
-    assert_int_equal(0, spool_get_stats(full.spool).octets_used % SEGMENT_SIZE); /* none is small */
-    full_kill(&full);
-
-    full_start(&full);
-    assert_int_equal(50, full.count);
-    full_kill(&full);
-    disk_sim_free(full.sim);
-    buf_pool_free(full.pool);
-}
-
-static void test_full_and_killed(void **state)
-{
-    (void)state;
-    check_full_and_killed(SPOOL_SEGMENT_SIZE_MIN);
-    check_full_and_killed(SPOOL_SEGMENT_SIZE_MIN + 4096);
-    check_full_and_killed(SEGMENT_SIZE - 4096);
-}
-
 static void test_impossible_options(void **state)
 {
     (void)state;
@@ -880,7 +746,6 @@ int main(void)
         cmocka_unit_test(test_lives_uring),
         cmocka_unit_test(test_full_and_reserve),
         cmocka_unit_test(test_full_spool_rests),
-        cmocka_unit_test(test_full_and_killed),
         cmocka_unit_test(test_limits_of_a_message),
         cmocka_unit_test(test_reads_of_what_ends),
         cmocka_unit_test(test_abort_frees),

@@ -118,6 +118,12 @@ enum err disk_posix_allocate(struct disk *disk, struct disk_file *file, uint64_t
     return fsync(file->fd) == 0 ? ERR_OK : disk_posix_err(errno);
 }
 
+enum err disk_posix_sync(struct disk *disk, struct disk_file *file)
+{
+    (void)disk;
+    return fdatasync(file->fd) == 0 ? ERR_OK : disk_posix_err(errno);
+}
+
 enum err disk_posix_read(struct disk *disk, struct disk_file *file, uint64_t offset, void *ret_data,
                          uint32_t size, uint32_t *ret_size)
 {

@@ -13,9 +13,9 @@
  *   disk_sim      the simulator's: keeps, drops, tears and reorders unsynced writes, fails any call
  * (tests/sim)
  *
- * Two kinds of calls. Blocking ones (open, allocate, list, unlink, lock, read) are for start-up,
- * recovery and helper threads. Submissions (write, write + sync, sync, read, create, remove) return
- * at once and end in exactly one completion, in any order but for commits. At most
+ * Two kinds of calls. Blocking ones (open, allocate, sync, list, unlink, lock, read) are for
+ * start-up, recovery and helper threads. Submissions (write, write + sync, sync, read, create,
+ * remove) return at once and end in exactly one completion, in any order but for commits. At most
  * DISK_SUBMISSION_MAX may be outstanding.
  *
  * A commit is a write with then_sync. Commits to one file are carried out one after the other in
@@ -50,6 +50,7 @@ struct disk_ops {
     void (*close)(struct disk *disk, struct disk_file *file);
     enum err (*file_size)(struct disk *disk, struct disk_file *file, uint64_t *ret_size);
     enum err (*allocate)(struct disk *disk, struct disk_file *file, uint64_t size);
+    enum err (*sync)(struct disk *disk, struct disk_file *file);
     enum err (*read)(struct disk *disk, struct disk_file *file, uint64_t offset, void *ret_data,
                      uint32_t size, uint32_t *ret_size);
     enum err (*lock)(struct disk *disk, struct disk_file *file);
@@ -96,6 +97,11 @@ static inline enum err disk_file_size(struct disk *disk, struct disk_file *file,
 static inline enum err disk_allocate(struct disk *disk, struct disk_file *file, uint64_t size)
 {
     return disk->ops->allocate(disk, file, size);
+}
+/** fdatasync: all that was written before, by whomever. Blocking. */
+static inline enum err disk_sync(struct disk *disk, struct disk_file *file)
+{
+    return disk->ops->sync(disk, file);
 }
 /** Blocking read; a read beyond the end gives fewer octets, not an error. */
 static inline enum err disk_read(struct disk *disk, struct disk_file *file, uint64_t offset,

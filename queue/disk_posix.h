@@ -26,6 +26,7 @@ enum err disk_posix_open(struct disk *disk, const char *name, uint32_t flags,
 void disk_posix_close(struct disk *disk, struct disk_file *file);
 enum err disk_posix_file_size(struct disk *disk, struct disk_file *file, uint64_t *ret_size);
 enum err disk_posix_allocate(struct disk *disk, struct disk_file *file, uint64_t size);
+enum err disk_posix_sync(struct disk *disk, struct disk_file *file);
 enum err disk_posix_read(struct disk *disk, struct disk_file *file, uint64_t offset, void *ret_data,
                          uint32_t size, uint32_t *ret_size);
 enum err disk_posix_lock(struct disk *disk, struct disk_file *file);

@@ -360,6 +360,7 @@ static const struct disk_ops thread_ops = {
     .close = disk_posix_close,
     .file_size = disk_posix_file_size,
     .allocate = disk_posix_allocate,
+    .sync = disk_posix_sync,
     .read = disk_posix_read,
     .lock = disk_posix_lock,
     .unlink = disk_posix_unlink,

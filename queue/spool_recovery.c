@@ -7,7 +7,8 @@
  * handed out to the shards (spool_adopt.c).
  *
  * Invariants
- *   1. Nothing is written: a crash at any point, any number of times, changes nothing.
+ *   1. Nothing is written: a crash at any point, any number of times, changes nothing. What was
+ *      written before and may not be durable yet is synced.
  *   2. A damaged segment costs its own messages, never the start: it is kept, reported and not
  *      used.
  *

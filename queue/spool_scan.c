@@ -300,6 +300,18 @@ static enum err segment_read_records(struct spool_recovery *recovery, uint32_t i
     return ERR_OK;
 }
 
+/*
+ * What a process wrote that was killed before its sync is read from the page cache, and would be
+ * gone after a power loss: mail that this start takes for finished would be back in the next. A
+ * sealed segment was synced as a whole before.
+ */
+static void segment_make_durable(struct spool_recovery *recovery, struct recovery_segment *segment)
+{
+    enum err err = disk_sync(recovery->disk, segment->file);
+    if (err != ERR_OK)
+        log_line(LOG_ERROR, "spool segment=%s sync=%s", segment->name, err_name(err));
+}
+
 void spool_recovery_scan(struct spool_recovery *recovery, uint32_t index,
                          struct recovery_scratch *scratch)
 {
@@ -310,6 +322,7 @@ void spool_recovery_scan(struct spool_recovery *recovery, uint32_t index,
     segment->is_sealed = segment_read_index(recovery, index, scratch) == ERR_OK;
     if (segment->is_sealed)
         return;
+    segment_make_durable(recovery, segment);
     segment->is_end_known = true;
     enum err err = segment_read_records(recovery, index);
     if (err == ERR_OK)

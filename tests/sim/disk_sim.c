@@ -157,6 +157,20 @@ static enum err sim_allocate(struct disk *disk, struct disk_file *handle, uint64
     return sim_allocate_octets(sim, handle->file, size);
 }
 
+static enum err sim_sync(struct disk *disk, struct disk_file *handle)
+{
+    struct disk_sim *sim = sim_disk_of(disk)->sim;
+    if (sim == NULL)
+        return ERR_DISK_IO;
+    enum err err = sim_enter(sim, DISK_SIM_SYNC);
+    if (sim->is_stopped || (err == ERR_OK && sim->is_false_sync))
+        return err;
+    sim->changes++;
+    sim->stats.syncs++;
+    sim_file_sync(handle->file, sim->stamp, err != ERR_OK);
+    return err;
+}
+
 static uint32_t sim_read_octets(const struct sim_file *file, uint64_t offset, void *ret_data,
                                 uint32_t size)
 {
@@ -538,6 +552,7 @@ static const struct disk_ops sim_ops = {
     .close = sim_close,
     .file_size = sim_file_size,
     .allocate = sim_allocate,
+    .sync = sim_sync,
     .read = sim_read,
     .lock = sim_lock,
     .unlink = sim_unlink,

@@ -7,6 +7,12 @@
  *
  * with every number little-endian and nothing aligned. A string that is empty has no TLV.
  *
+ * Types below 128 must be understood: a new one comes with a new version of the spool's format
+ * (spool_record.h), which older programs refuse as a whole, so that none of them sends what the
+ * newer one had held, or tries again what it had ended. One that is met all the same, in a version
+ * that we read, is damage. Types from 128 on may be left out by who does not know them, and may be
+ * added to a version: nothing that decides what becomes of a recipient goes there.
+ *
  * MESSAGE, types in rising order
  *    1 BASIC (first, once), 49 octets:
  *        0 id.high u64       8 id.low u64        16 arrived i64       24 expires i64
@@ -24,7 +30,8 @@
  *    8 PREFIX (at most once)       1 to 16,384 octets of header fields that go out ahead of the
  *                                  body
  *    9 USER (at most once)         1 to 255 octets: who was logged in
- *   10 to 255: unknown here, behind all others; kept verbatim and written back
+ *   10 to 127: damage
+ *  128 to 255: unknown here, behind all others; kept verbatim and written back
  *
  * PROGRESS, types in rising order
  *    1 BASIC (first, once), 24 octets:
@@ -40,7 +47,8 @@
  *                                  no SETTLE of any record says otherwise
  *    7 TOLD (at most once), 12 octets: of which settles a record tells
  *        0 time i64, not 0        8 count u32: the first so many, and those that are expired
- *    8 to 255: unknown here, behind all others; passed over
+ *    8 to 127: damage
+ *  128 to 255: unknown here, behind all others; passed over
  *
  * Invariants
  *   1. One definition of valid for both directions: envelope_is_valid() and
@@ -77,7 +85,6 @@ enum envelope_tlv {
     ENVELOPE_TLV_RECIPIENT_DSN,
     ENVELOPE_TLV_PREFIX,
     ENVELOPE_TLV_USER,
-    ENVELOPE_TLV_KNOWN_END
 };
 
 enum progress_tlv {
@@ -88,8 +95,9 @@ enum progress_tlv {
     PROGRESS_TLV_ROUTE,
     PROGRESS_TLV_WISH,
     PROGRESS_TLV_TOLD,
-    PROGRESS_TLV_KNOWN_END
 };
+
+#define TLV_OPTIONAL_MIN 128u /* of both */
 
 /* ---- little-endian octets ---- */
 
@@ -148,13 +156,13 @@ static bool tlv_next(struct span *rest, uint8_t *ret_type, struct span *ret_valu
     return true;
 }
 
-/* Only whole TLVs of types from `type_min` on. */
-static bool tlvs_are_unknown(struct span rest, uint8_t type_min)
+/* Only whole TLVs that need not be understood. */
+static bool tlvs_are_optional(struct span rest)
 {
     while (rest.size > 0) {
         uint8_t type;
         struct span value;
-        if (!tlv_next(&rest, &type, &value) || type < type_min)
+        if (!tlv_next(&rest, &type, &value) || type < TLV_OPTIONAL_MIN)
             return false;
     }
     return true;
@@ -246,8 +254,7 @@ bool envelope_is_valid(const struct envelope *envelope)
         if (!recipient_is_valid(&envelope->recipients[i]))
             return false;
     }
-    return envelope->unknown.size <= ENVELOPE_SIZE_MAX &&
-           tlvs_are_unknown(envelope->unknown, ENVELOPE_TLV_KNOWN_END) &&
+    return envelope->unknown.size <= ENVELOPE_SIZE_MAX && tlvs_are_optional(envelope->unknown) &&
            envelope_encoded_size(envelope) <= ENVELOPE_SIZE_MAX;
 }
 
@@ -525,7 +532,7 @@ static bool envelope_decode_known(struct span rest, struct envelope *envelope)
         struct span value;
         if (!tlv_next(&rest, &type, &value))
             return false;
-        if (type >= ENVELOPE_TLV_KNOWN_END) {
+        if (type > ENVELOPE_TLV_USER) {
             envelope->unknown = before;
             return true; /* what follows is judged by envelope_is_valid() */
         }
@@ -716,8 +723,8 @@ static bool progress_decode_rest(struct span rest, struct envelope_settle *settl
         uint8_t type;
         if (!tlv_next(&rest, &type, &value) || type < place)
             return false;
-        if (type >= PROGRESS_TLV_KNOWN_END)
-            return tlvs_are_unknown(before, PROGRESS_TLV_KNOWN_END);
+        if (type > PROGRESS_TLV_TOLD)
+            return tlvs_are_optional(before);
         bool is_repeatable = type == PROGRESS_TLV_SETTLE || type == PROGRESS_TLV_WISH;
         if (type == PROGRESS_TLV_BASIC || (type == place && !is_repeatable) || value.size == 0)
             return false;

@@ -105,7 +105,7 @@ struct envelope {
     struct span user;        /* who was logged in; empty: nobody */
     struct envelope_recipient *recipients;
     uint32_t recipient_count;
-    struct span unknown; /* TLVs of a newer version, kept verbatim */
+    struct span unknown; /* TLVs that a newer program has added, kept verbatim */
 };
 
 /** Octets of the body as it is stored: without the prefix. */

@@ -36,13 +36,16 @@
  * ever. A program reads the version that it writes and the one before; segments are written anew in
  * its own version as they are used again. It refuses a directory with a newer one, and changes
  * nothing there: going back is possible as long as nothing was written, or when the spool was
- * emptied first.
+ * emptied first. A new version is whatever an older program must not read past: another layout, a
+ * new type of record, a new TLV below 128 in an envelope or a PROGRESS (envelope.c). One that it
+ * may leave out, from 128 on, needs none.
  *
  * Payloads
  *   BODY      octets of the message; `part` counts from 0
  *   MESSAGE   struct spool_message, then extent_count x struct spool_body_extent, then the envelope
  *             (opaque here: envelope.c). The commit point of a message.
- *   PROGRESS  opaque here: envelope.c
+ *   PROGRESS  opaque here: envelope.c. One that a program does not understand counts as damaged:
+ *             it is told, and its message is tried as the records before it say
  *   DONE      empty: nothing is left to do for messages of this id with a lower (epoch, sequence)
  *   VOID      empty: the record with this id, epoch and sequence was never acknowledged and is dead
  */

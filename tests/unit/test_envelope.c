@@ -54,7 +54,7 @@ static struct envelope sample(void)
         .recipient_count = SAMPLE_RECIPIENTS,
         .prefix = SPAN_LITERAL("DKIM-Signature: v=1;\r\n\tb=x\r\n"),
         .user = SPAN_LITERAL("alice"),
-        .unknown = SPAN_LITERAL("\x0a\x02\0\0\0hi\xff\0\0\0\0"),
+        .unknown = SPAN_LITERAL("\x80\x02\0\0\0hi\xff\0\0\0\0"),
     };
 }
 
@@ -457,7 +457,7 @@ static void number_bounds_hold_on_both_sides(void **state)
     envelope = sample();
     envelope.unknown = SPAN_LITERAL("\x09\0\0\0\0"); /* a known type among the unknown */
     assert_false(envelope_is_valid(&envelope));
-    envelope.unknown = SPAN_LITERAL("\x0a\x01\0\0\0"); /* cut */
+    envelope.unknown = SPAN_LITERAL("\x80\x01\0\0\0"); /* cut */
     assert_false(envelope_is_valid(&envelope));
     envelope = sample();
     sample_recipients[0].notify = ENVELOPE_NOTIFY_NEVER | ENVELOPE_NOTIFY_DELAY;
@@ -514,7 +514,7 @@ static void encoded_size_is_bounded(void **state)
     envelope.unknown = (struct span){NULL, 0};
     uint32_t room = ENVELOPE_SIZE_MAX - envelope_encoded_size(&envelope);
     uint32_t value = room - 5;
-    memcpy(long_text, "\x63", 1);
+    memcpy(long_text, "\xe3", 1);
     memcpy(long_text + 1, &value, 4);
     envelope.unknown = span_of(long_text, room);
     assert_true(envelope_is_valid(&envelope));
@@ -564,10 +564,16 @@ static void hostile_envelopes_are_corrupt(void **state)
          ERR_DISK_CORRUPT},
         {"empty sender written", SPAN_LITERAL(BASIC "\x02\0\0\0\0" RECIPIENT), ERR_DISK_CORRUPT},
         {"type 0", SPAN_LITERAL(BASIC "\0\0\0\0\0" RECIPIENT), ERR_DISK_CORRUPT},
-        {"unknown before recipient", SPAN_LITERAL(BASIC "\x0a\0\0\0\0" RECIPIENT),
+        {"unknown before recipient", SPAN_LITERAL(BASIC "\x80\0\0\0\0" RECIPIENT),
          ERR_DISK_CORRUPT},
-        {"unknown last", SPAN_LITERAL(BASIC RECIPIENT "\x0a\0\0\0\0"), ERR_OK},
-        {"length 2^32 - 1", SPAN_LITERAL(BASIC RECIPIENT "\x0a\xff\xff\xff\xff"), ERR_DISK_CORRUPT},
+        {"unknown last", SPAN_LITERAL(BASIC RECIPIENT "\x80\0\0\0\0"), ERR_OK},
+        {"unknown, and to be understood", SPAN_LITERAL(BASIC RECIPIENT "\x0a\0\0\0\0"),
+         ERR_DISK_CORRUPT},
+        {"the last that is to be understood", SPAN_LITERAL(BASIC RECIPIENT "\x7f\0\0\0\0"),
+         ERR_DISK_CORRUPT},
+        {"one to be understood behind others",
+         SPAN_LITERAL(BASIC RECIPIENT "\x80\0\0\0\0\x0a\0\0\0\0"), ERR_DISK_CORRUPT},
+        {"length 2^32 - 1", SPAN_LITERAL(BASIC RECIPIENT "\x80\xff\xff\xff\xff"), ERR_DISK_CORRUPT},
         {"prefix of nothing", SPAN_LITERAL(BASIC RECIPIENT "\x08\0\0\0\0"), ERR_DISK_CORRUPT},
         {"prefix beyond the header", SPAN_LITERAL(BASIC RECIPIENT "\x08\4\0\0\0A:\r\n"),
          ERR_DISK_CORRUPT},

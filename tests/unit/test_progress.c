@@ -117,7 +117,7 @@ static void retry_is_told_from_news(void **state)
         if (rows[i].is_retry)
             assert_int_equal(rows[i].progress.delivery, delivery);
         assert_false(envelope_progress_is_retry(span_of(octets, size - 1), &delivery));
-        memcpy(octets + size, "\x08\x01\0\0\0x", 6); /* something that a newer version says */
+        memcpy(octets + size, "\x80\x01\0\0\0x", 6); /* something that a newer program says */
         assert_false(envelope_progress_is_retry(span_of(octets, size + 6), &delivery));
     }
 }
@@ -136,13 +136,26 @@ static void progress_comes_back(void **state)
     assert_int_equal(ERR_OK, envelope_progress_decode(span_of(octets, size), &arena, &back));
     assert_progress_equal(&progress, &back);
 
-    /* TLVs of a newer version are passed over, broken ones are not. */
-    memcpy(octets + size, "\x08\x01\0\0\0x\xff\0\0\0\0", 11);
+    /* What need not be understood is passed over, what is broken is not. */
+    memcpy(octets + size, "\x80\x01\0\0\0x\xff\0\0\0\0", 11);
     assert_int_equal(ERR_OK, envelope_progress_decode(span_of(octets, size + 11), &arena, &back));
     assert_progress_equal(&progress, &back);
     for (uint32_t cut = size + 1; cut < size + 6; cut++)
         assert_int_equal(ERR_DISK_CORRUPT,
                          envelope_progress_decode(span_of(octets, cut), &arena, &back));
+    /* What must be understood, and is not, is refused, first or behind others: the next type that a
+     * new version may have, and the last. */
+    static const uint8_t types[] = {8, 127};
+    for (uint32_t i = 0; i < COUNT_OF(types); i++) {
+        octets[size] = types[i];
+        octets[size + 6] = 0xff;
+        assert_int_equal(ERR_DISK_CORRUPT,
+                         envelope_progress_decode(span_of(octets, size + 6), &arena, &back));
+        octets[size] = 0x80;
+        octets[size + 6] = types[i];
+        assert_int_equal(ERR_DISK_CORRUPT,
+                         envelope_progress_decode(span_of(octets, size + 11), &arena, &back));
+    }
     arena_fini(&arena);
 }
 

@@ -12,6 +12,10 @@
  * only after that. Two relays must never deliver from the same segments: a copy of FROM that stays
  * is not to be started or adopted again.
  *
+ * How far the dead host's numbers of orders went goes first (order_number.c). Its orders that
+ * stand, what its limits and quotas have counted, and what bars its sources stay behind: they are
+ * about its own traffic.
+ *
  * Not here: what a segment is (queue/spool_record.h), recovery (queue/spool_recovery.c).
  */
 #include "control/cli_spool.h"
@@ -27,6 +31,7 @@
 #include <unistd.h>
 
 #include "control/cli_print.h"
+#include "control/order_number.h"
 #include "queue/spool_inspect.h"
 
 #define COPY_SIZE   (1u << 20)
@@ -246,7 +251,7 @@ static bool segment_copy(struct adoption *adoption, const char *name, const char
 }
 
 /* The relay that owns the directory must be able to open it. */
-static void segment_give(const struct adoption *adoption, const char *name)
+static void file_give(const struct adoption *adoption, const char *name)
 {
     struct stat status;
 
@@ -260,7 +265,7 @@ static bool segment_move(struct adoption *adoption, const char *name, const char
     char part[DISK_NAME_SIZE_MAX + sizeof(SUFFIX_PART)];
 
     if (renameat2(adoption->from, name, adoption->to, name_new, RENAME_NOREPLACE) == 0) {
-        segment_give(adoption, name_new);
+        file_give(adoption, name_new);
         return fsync(adoption->to) == 0 && fsync(adoption->from) == 0;
     }
     if (errno != EXDEV && errno != EEXIST && errno != EINVAL)
@@ -269,7 +274,7 @@ static bool segment_move(struct adoption *adoption, const char *name, const char
     if (faccessat(adoption->to, name_new, F_OK, 0) != 0) { /* else: moved before a crash */
         if (!segment_copy(adoption, name, part))
             return false;
-        segment_give(adoption, part);
+        file_give(adoption, part);
         if (renameat(adoption->to, part, adoption->to, name_new) != 0)
             return adopt_failed(adoption, part, strerror(errno));
     }
@@ -291,6 +296,16 @@ static void adopt_segment(void *context, const struct spool_inspect_segment *seg
         adoption->moved++;
 }
 
+/* No order here gets a number that one of the dead host has: it would let go of that one's mail. */
+static bool adopt_numbers(const struct adoption *adoption)
+{
+    if (!order_numbers_adopt(adoption->from_path, adoption->to_path))
+        return told(ORDER_NUMBERS_ADOPTED, strerror(errno));
+    if (faccessat(adoption->to, ORDER_NUMBERS_ADOPTED, F_OK, 0) == 0)
+        file_give(adoption, ORDER_NUMBERS_ADOPTED);
+    return fsync(adoption->to) == 0;
+}
+
 static bool adopt_run(const char *from, const char *to)
 {
     struct adoption adoption = {.from_path = from, .to_path = to, .from = -1, .to = -1};
@@ -307,6 +322,7 @@ static bool adopt_run(const char *from, const char *to)
     bool is_good = adoption.from >= 0 && adoption.to >= 0;
     if (!is_good)
         (void)told(to, strerror(errno));
+    is_good = is_good && adopt_numbers(&adoption);
     is_good = is_good && inspect(from, &visitor, &counts) && !adoption.has_failed;
     if (adoption.from >= 0)
         close(adoption.from);

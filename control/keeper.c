@@ -40,6 +40,7 @@
 #include "base/log.h"
 #include "control/keeper_quota.h"
 #include "control/keeper_source.h"
+#include "control/kept_file.h"
 #include "queue/crc32c.h"
 
 #define KEEPER_MAGIC     "angarium limits 3\n"
@@ -199,11 +200,11 @@ static bool rows_write(const struct keeper *keeper, const char *path)
     if (fd < 0)
         return false;
     bool is_written =
-        keeper_octets_write(fd, &header, sizeof(header)) &&
-        keeper_octets_write(fd, keeper->rows, keeper->count * sizeof(*keeper->rows)) &&
-        keeper_octets_write(fd, keeper->orders, keeper->order_count * sizeof(*keeper->orders)) &&
-        keeper_octets_write(fd, keeper->standing,
-                            keeper->standing_count * sizeof(*keeper->standing)) &&
+        kept_octets_write(fd, &header, sizeof(header)) &&
+        kept_octets_write(fd, keeper->rows, keeper->count * sizeof(*keeper->rows)) &&
+        kept_octets_write(fd, keeper->orders, keeper->order_count * sizeof(*keeper->orders)) &&
+        kept_octets_write(fd, keeper->standing,
+                          keeper->standing_count * sizeof(*keeper->standing)) &&
         fdatasync(fd) == 0;
     return close(fd) == 0 && is_written;
 }

@@ -22,7 +22,4 @@ void keeper_source_take(struct keeper_source *keeper, const struct source_set *s
 /** Write what was taken, if it is another than before. */
 void keeper_source_save(struct keeper_source *keeper);
 
-/** Of both files: all these octets are written; false, with errno: they are not. */
-bool keeper_octets_write(int fd, const void *octets, size_t size);
-
 #endif

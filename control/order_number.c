@@ -3,9 +3,13 @@
  * Numbers rise with time, a second each, so that they come round after 48 days only, when the mail
  * of that time is gone. Who orders faster runs ahead of the clock, and the clock may be set back:
  * then the next is one more than the last. How far that went is in the file `orders`, written a
- * number of steps ahead, so that a script's orders do not each wait for the disk.
+ * number of steps ahead, so that a script's orders do not each wait for the disk: "angarium orders
+ * 2\n" and one row, a u32 (kept_file.c).
  *
- *   "angarium orders 1\n" number "\n"
+ * Mail of a dead host that is taken over may be held by that one's orders. How far their numbers
+ * went comes with it, in a file beside ours of the same form, since the relay here may be running:
+ * its next start begins behind both. Numbers that the two gave before that, in the same second, are
+ * the same: whoever cancels one cancels both.
  *
  * Invariant: every number given so far is at or before the one in the file, if that could be
  * written. If not, the log says so, and orders are carried out all the same.
@@ -15,16 +19,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/log.h"
-#include "base/span.h"
-#include "control/keeper_source.h"
+#include "control/kept_file.h"
 
-#define KEPT_MAGIC "angarium orders 1\n"
+#define KEPT_MAGIC "angarium orders 2\n"
 #define KEPT_AHEAD 64u
 #define PATH_SIZE  4200u
+
+static const struct kept_form kept_form = {"orders", KEPT_MAGIC, sizeof(uint32_t), 1};
+static const struct kept_form adopted_form = {ORDER_NUMBERS_ADOPTED, KEPT_MAGIC, sizeof(uint32_t),
+                                              1};
 
 /* On the circle of numbers. */
 static bool is_behind(uint32_t number, uint32_t other)
@@ -32,58 +40,86 @@ static bool is_behind(uint32_t number, uint32_t other)
     return ((number - other) & QMGR_ORDER_ID_MAX) > QMGR_ORDER_ID_MAX / 2;
 }
 
-static bool file_write(const char *path, uint32_t number)
+/* The number in a file of that form. */
+static enum kept_state number_read(const char *directory, const struct kept_form *form,
+                                   uint32_t *ret_number)
 {
-    char text[64];
-    int size = snprintf(text, sizeof(text), KEPT_MAGIC "%u\n", number);
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    void *rows = NULL;
+    uint32_t count, number = UINT32_MAX;
+    enum kept_state state = kept_file_read(directory, form, &rows, &count);
 
-    if (fd < 0)
-        return false;
-    bool is_written = keeper_octets_write(fd, text, (size_t)size) && fdatasync(fd) == 0;
-    return close(fd) == 0 && is_written;
+    if (state != KEPT_WHOLE)
+        return state;
+    if (count == 1)
+        memcpy(&number, rows, sizeof(number));
+    free(rows);
+    if (number > QMGR_ORDER_ID_MAX)
+        return KEPT_DAMAGED;
+    *ret_number = number;
+    return KEPT_WHOLE;
 }
 
 static void keep(struct order_numbers *numbers)
 {
-    char path[PATH_SIZE], beside[PATH_SIZE];
-
     if (numbers->directory == NULL)
         return;
     uint32_t kept = (numbers->last + KEPT_AHEAD) & QMGR_ORDER_ID_MAX;
-    (void)snprintf(path, sizeof(path), "%s/orders", numbers->directory);
-    (void)snprintf(beside, sizeof(beside), "%s/orders.new", numbers->directory);
-    if (!file_write(beside, kept) || rename(beside, path) != 0)
-        log_line(LOG_WARNING, "orders=%s: the number of an order could not be kept: %s", path,
-                 strerror(errno));
-    else
+    if (kept_file_write(numbers->directory, &kept_form, &kept, 1))
         numbers->kept = kept;
+    else
+        log_line(LOG_WARNING, "orders=%s/orders: the number of an order could not be kept: %s",
+                 numbers->directory, strerror(errno));
+}
+
+/* Those of a dead host are behind us, too, from now on. */
+static void load_adopted(struct order_numbers *numbers)
+{
+    char path[PATH_SIZE];
+    uint32_t number;
+
+    if (number_read(numbers->directory, &adopted_form, &number) != KEPT_WHOLE)
+        return;
+    if (!numbers->is_known || is_behind(numbers->last, number))
+        numbers->last = number;
+    numbers->is_known = true;
+    numbers->kept = numbers->last;
+    keep(numbers);
+    (void)snprintf(path, sizeof(path), "%s/" ORDER_NUMBERS_ADOPTED, numbers->directory);
+    if (numbers->kept != numbers->last)
+        (void)unlinkat(AT_FDCWD, path, 0);
 }
 
 void order_numbers_load(struct order_numbers *numbers, const char *directory)
 {
-    char path[PATH_SIZE], text[64];
-    uint64_t number;
+    uint32_t number;
 
     *numbers = (struct order_numbers){.directory = directory};
     if (directory == NULL)
         return;
-    (void)snprintf(path, sizeof(path), "%s/orders", directory);
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        return;
-    ssize_t size = read(fd, text, sizeof(text));
-    (void)close(fd);
-    struct span rest = span_of(text, size > 0 ? (uint32_t)size : 0);
-    bool is_whole = rest.size > sizeof(KEPT_MAGIC) - 1 && rest.data[rest.size - 1] == '\n' &&
-                    span_has_prefix_nocase(rest, SPAN_LITERAL(KEPT_MAGIC));
-    rest = is_whole ? span_skip(span_head(rest, rest.size - 1), sizeof(KEPT_MAGIC) - 1) : rest;
-    if (!is_whole || span_parse_u64(rest, &number) != ERR_OK || number > QMGR_ORDER_ID_MAX) {
-        log_line(LOG_WARNING, "orders=%s: is damaged: numbers begin with the time", path);
-        return;
+    enum kept_state state = number_read(directory, &kept_form, &number);
+    if (state == KEPT_DAMAGED)
+        log_line(LOG_WARNING, "orders=%s/orders: is damaged: numbers begin with the time",
+                 directory);
+    if (state == KEPT_WHOLE) {
+        numbers->last = numbers->kept = number;
+        numbers->is_known = true;
     }
-    numbers->last = numbers->kept = (uint32_t)number;
-    numbers->is_known = true;
+    load_adopted(numbers);
+}
+
+bool order_numbers_adopt(const char *from, const char *to)
+{
+    static const struct kept_form *const forms[] = {&kept_form, &adopted_form};
+    uint32_t number, latest = 0;
+    bool is_known = number_read(to, &adopted_form, &latest) == KEPT_WHOLE;
+
+    for (uint32_t i = 0; i < COUNT_OF(forms); i++) {
+        if (number_read(from, forms[i], &number) != KEPT_WHOLE)
+            continue;
+        latest = !is_known || is_behind(latest, number) ? number : latest;
+        is_known = true;
+    }
+    return !is_known || kept_file_write(to, &adopted_form, &latest, 1);
 }
 
 uint32_t order_numbers_next(struct order_numbers *numbers, wall_us now)

@@ -17,9 +17,14 @@ struct order_numbers {
     uint32_t kept; /* the file says: none behind this one was given */
 };
 
-/** What earlier lives gave. */
+#define ORDER_NUMBERS_ADOPTED "orders.adopted" /* a file */
+
+/** What earlier lives gave, and hosts whose mail was adopted since. */
 void order_numbers_load(struct order_numbers *numbers, const char *directory);
 /** The next, at this time; 1 to QMGR_ORDER_GIVEN_MAX. */
 uint32_t order_numbers_next(struct order_numbers *numbers, wall_us now);
+/** The next start on `to` gives no number that was given on `from`. False, with errno: it could not
+ * be written. */
+bool order_numbers_adopt(const char *from, const char *to);
 
 #endif

@@ -73,21 +73,80 @@ static void no_number_is_given_twice(void **state)
     }
 }
 
-static void a_damaged_file_is_passed_over(void **state)
+/* A life that has given `second` as its number, or some more. */
+static uint32_t life(const char *in, uint64_t second, uint32_t orders)
 {
-    static const char *const texts[] = {
-        "",     "angarium orders 1\n",     "angarium orders 1\n12",  "angarium orders 1\n4194304\n",
-        "12\n", "angarium orders 2\n12\n", "angarium orders 1\n-1\n"};
     struct order_numbers numbers;
+    uint32_t last = 0;
+
+    order_numbers_load(&numbers, in);
+    for (uint32_t i = 0; i < orders; i++)
+        last = next(&numbers, second);
+    return last;
+}
+
+static void numbers_of_a_dead_host_are_not_given_again(void **state)
+{
+    char dead[] = "/tmp/angarium-order-XXXXXX", path[64], adopted[64];
 
     (void)state;
-    for (uint32_t i = 0; i < COUNT_OF(texts); i++) {
-        FILE *stream = fopen(file, "w");
-        assert_non_null(stream);
-        assert_true(fputs(texts[i], stream) >= 0);
-        assert_int_equal(0, fclose(stream));
-        order_numbers_load(&numbers, directory);
-        assert_int_equal(777, next(&numbers, 777));
+    assert_non_null(mkdtemp(dead));
+    (void)snprintf(path, sizeof(path), "%s/orders", dead);
+    (void)snprintf(adopted, sizeof(adopted), "%s/" ORDER_NUMBERS_ADOPTED, directory);
+    assert_true(order_numbers_adopt(dead, directory)); /* it never had an order */
+    assert_int_not_equal(0, access(adopted, F_OK));
+    uint32_t last = life(dead, 5000, 200);
+    assert_int_equal(5199, last);
+
+    /* Also while the relay here runs, and gives numbers. */
+    struct order_numbers living;
+    order_numbers_load(&living, directory);
+    assert_int_equal(1000, next(&living, 1000));
+    assert_true(order_numbers_adopt(dead, directory));
+    assert_true(order_numbers_adopt(dead, directory)); /* it may be repeated */
+    for (uint32_t i = 0; i < 100; i++)
+        assert_true(next(&living, 1000) < 5000);
+    assert_in_range(life(directory, 1100, 1), last + 1, last + 200);
+    assert_int_not_equal(0, access(adopted, F_OK)); /* taken in */
+    uint32_t here = life(directory, 1200, 1);
+    assert_in_range(here, last + 2, last + 400);
+
+    /* One that was behind changes nothing, nor does one that cannot be read. */
+    assert_int_equal(0, unlink(path));
+    assert_int_equal(2000, life(dead, 2000, 1));
+    assert_true(order_numbers_adopt(dead, directory));
+    assert_in_range(life(directory, 1300, 1), here + 1, here + 200);
+    assert_int_equal(0, truncate(path, 10));
+    assert_true(order_numbers_adopt(dead, directory));
+    assert_false(order_numbers_adopt(directory, "/nonexistent"));
+    assert_int_equal(0, unlink(path));
+    assert_int_equal(0, rmdir(dead));
+}
+
+static void a_damaged_file_is_passed_over(void **state)
+{
+    struct order_numbers numbers;
+    char whole[64];
+
+    (void)state;
+    assert_int_equal(5000, life(directory, 5000, 1));
+    FILE *stream = fopen(file, "r");
+    assert_non_null(stream);
+    size_t size = fread(whole, 1, sizeof(whole), stream);
+    assert_int_equal(36, size);
+    assert_int_equal(0, fclose(stream));
+    for (size_t cut = 0; cut < size; cut++) { /* shorter, and with an octet changed */
+        for (uint32_t is_changed = 0; is_changed < 2; is_changed++) {
+            stream = fopen(file, "w");
+            assert_non_null(stream);
+            whole[cut] = (char)(whole[cut] ^ 1);
+            assert_int_equal(1, fwrite(whole, is_changed ? size : cut, 1, stream) +
+                                    (cut == 0 && !is_changed));
+            whole[cut] = (char)(whole[cut] ^ 1);
+            assert_int_equal(0, fclose(stream));
+            order_numbers_load(&numbers, directory);
+            assert_int_equal(777, next(&numbers, 777));
+        }
     }
     order_numbers_load(&numbers, directory); /* it was written anew */
     assert_true(next(&numbers, 777) > 777);
@@ -108,6 +167,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(numbers_rise, begin),
         cmocka_unit_test_setup(no_number_is_given_twice, begin),
+        cmocka_unit_test_setup(numbers_of_a_dead_host_are_not_given_again, begin),
         cmocka_unit_test_setup(a_damaged_file_is_passed_over, begin),
         cmocka_unit_test_setup(without_a_file_orders_go_on, begin),
     };

@@ -217,6 +217,49 @@ def adopt_may_be_repeated():
     expect(status == 0 and counts["messages_live"] == MESSAGES, counts)
 
 
+def order(*words):
+    """Its number, and how many recipients it met."""
+    status, text, errors = cli(*words, "--json")
+    expect(status == 0, text + errors)
+    answer = json.loads(text)
+    return answer["order"], answer["matched"]
+
+
+def held():
+    status, text, errors = cli("queue", "list", "state=held", "--json")
+    expect(status == 0, errors)
+    return len(json.loads(text)["rows"])
+
+
+def orders_of_a_dead_host_keep_their_numbers():
+    """What they hold stays held, under their numbers, which no order of the living host gets."""
+    relay = Relay("held")
+    wait_until(lambda: queue_count() == 0, "the relay runs")
+    submit()
+    wait_until(lambda: queue_count() == MESSAGES, "the mail")
+    dead, matched = order("hold", "all", "--reason", "for later")
+    expect(matched == MESSAGES, matched)
+    relay.stop()
+    last = (dead + 100000) % 4000000  # it has gone on giving numbers, faster than the clock
+    row = struct.pack("<I", last)
+    with open(os.path.join(path("held"), "orders"), "wb") as file:
+        file.write(b"angarium orders 2\n".ljust(24, b"\0") + struct.pack("<II", 1, checksum(row)) + row)
+    os.mkdir(path("heir"))
+    status, text, errors = cli("spool", "adopt", path("held"), path("heir"))
+    expect(status == 0, text + errors)
+    relay = Relay("heir")
+    wait_until(lambda: queue_count() == MESSAGES, "the mail of the dead host")
+    expect(held() == MESSAGES, held())
+    ours, matched = order("hold", "domain=else.example", "--duration", "1h", "--reason", "else")
+    expect(matched == 0 and last < ours < last + 100, (last, ours))
+    expect(cli("queue", "cancel", str(ours))[0] == 0)
+    expect(held() == MESSAGES, held())
+    status, text, errors = cli("release", f"order={dead}")
+    expect(status == 0, text + errors)
+    wait_until(lambda: held() == 0, "nothing is held")
+    relay.stop()
+
+
 def numbers_are_numbers():
     for words in (("flows", "--limit", "x"), ("flows", "--limit", "-1"), ("flows", "--limit", ""), ("flows", "--limit", "9" * 19),
                   ("capture", "--file", path("pcap"), "--seconds", "-1"), ("capture", "--file", path("pcap"), "--count", "1e3")):
@@ -229,7 +272,7 @@ def numbers_are_numbers():
 
 def main():
     tests = [numbers_are_numbers, a_running_relays_spool_is_left_alone, check_finds_nothing_wrong, stats_tell_of_every_segment,
-             dump_has_the_records_of_one_message, damage_is_found_and_costs_its_own_message, a_newer_format_is_refused, adopt_moves_a_dead_hosts_mail, adopt_may_be_repeated]
+             dump_has_the_records_of_one_message, damage_is_found_and_costs_its_own_message, a_newer_format_is_refused, adopt_moves_a_dead_hosts_mail, adopt_may_be_repeated, orders_of_a_dead_host_keep_their_numbers]
     print(f"1..{len(tests)}")
     failed = 0
     for number, test in enumerate(tests, 1):

@@ -105,6 +105,36 @@ static void test_record_bit_flips(void **state)
     assert_true(is_read_back(span_of(octets, size)));
 }
 
+/* Of a message of two kilobytes, one to three bits that change by chance, wherever they are
+ * (HAZARDS M19): as many as a checksum of this length is certain to see. */
+static void test_a_million_flips(void **state)
+{
+    const char *is_long = getenv("ANGARIUM_TEST_LONG");
+    uint32_t rounds = is_long != NULL && is_long[0] == '1' ? 1000000 : 50000;
+    uint8_t octets[sizeof(struct spool_record) + 2048];
+    struct rng rng;
+
+    (void)state;
+    rng_init_seed(&rng, 19);
+    for (uint32_t i = sizeof(struct spool_record); i < sizeof(octets); i++)
+        octets[i] = (uint8_t)rng_below(&rng, 256);
+    struct span payload = span_skip(span_of(octets, sizeof(octets)), sizeof(struct spool_record));
+    struct spool_record record = record_make(payload);
+    memcpy(octets, &record, sizeof(record));
+    for (uint32_t round = 0; round < rounds; round++) {
+        uint32_t bits[3], count = 1 + round % 3;
+        for (uint32_t i = 0; i < count; i++) {
+            bits[i] = rng_below(&rng, 8 * sizeof(octets));
+            octets[bits[i] / 8] = (uint8_t)(octets[bits[i] / 8] ^ 1u << bits[i] % 8);
+        }
+        bool is_undone = count == 2 && bits[0] == bits[1];
+        assert_int_equal(is_undone, is_read_back(span_of(octets, sizeof(octets))));
+        for (uint32_t i = 0; i < count; i++)
+            octets[bits[i] / 8] = (uint8_t)(octets[bits[i] / 8] ^ 1u << bits[i] % 8);
+    }
+    assert_true(is_read_back(span_of(octets, sizeof(octets))));
+}
+
 static void test_record_of_another_generation(void **state)
 {
     (void)state;
@@ -346,6 +376,7 @@ int main(void)
         cmocka_unit_test(test_crc32c_known_values),
         cmocka_unit_test(test_crc32c_ways_agree),
         cmocka_unit_test(test_record_bit_flips),
+        cmocka_unit_test(test_a_million_flips),
         cmocka_unit_test(test_record_of_another_generation),
         cmocka_unit_test(test_record_end),
         cmocka_unit_test(test_segment_header_bit_flips),

@@ -254,11 +254,27 @@ static bool is_listened_on(const struct settings *settings, const struct flow_ad
     return false;
 }
 
+/* Who has given up the right to ports below 1024 (see confine.c) does not get it back. */
+static enum err listen_refused(const struct flow_address *address, bool is_running,
+                               char ret_why[ASSEMBLY_WHY_SIZE])
+{
+    bool is_given_up = is_running && errno == EACCES;
+    char text[FLOW_ADDRESS_TEXT_MAX];
+    enum err err =
+        fail(ret_why, ERR_SYSTEM, "cannot listen on", flow_address_format(address, text));
+    size_t size = strlen(ret_why);
+
+    if (is_given_up)
+        snprintf(ret_why + size, ASSEMBLY_WHY_SIZE - size,
+                 "; a relay that was started without a port below 1024 has given up the right to "
+                 "open one: this needs a restart");
+    return err;
+}
+
 enum err assembly_listeners_probe(const struct config *next, const struct config *running,
                                   char ret_why[ASSEMBLY_WHY_SIZE])
 {
     const struct dataplane_options *dataplane = &(running != NULL ? running : next)->dataplane;
-    char text[FLOW_ADDRESS_TEXT_MAX];
 
     for (uint32_t i = 0; i < next->settings.listener_count; i++) {
         const struct flow_address *address = &next->settings.listeners[i].address;
@@ -266,8 +282,7 @@ enum err assembly_listeners_probe(const struct config *next, const struct config
             continue; /* nobody else listens on a port of ours */
         if (!is_listened_on(running == NULL ? NULL : &running->settings, address) &&
             !address_is_free(address))
-            return fail(ret_why, ERR_SYSTEM, "cannot listen on",
-                        flow_address_format(address, text));
+            return listen_refused(address, running != NULL, ret_why);
     }
     return ERR_OK;
 }

@@ -11,6 +11,7 @@ import shutil
 from machine import TOP, packages, run
 
 FETCHED = ["unbound", "dns-root-data", "dovecot-lmtpd", "dovecot-imapd", "dovecot-pop3d", "prometheus"]
+NAMES = ("one", "two")
 PASSWORD = "correct horse"
 CONFIGURATION = {
     "hostname": "relay.example",
@@ -86,56 +87,62 @@ def expect(condition, text=""):
 
 
 class Fleet:
-    """An inventory of one host, entered as a chroot is: by a program of ours in chroot's place."""
+    """An inventory of machines, entered as a chroot is: by a program of ours in chroot's place. The first is watched by Prometheus, if any is."""
 
-    def __init__(self, machine, package):
-        self.machine = machine
-        self.package = package
-        self.folder = machine.folder
-        enter = os.path.join(self.folder, "enter")
+    def __init__(self, machines, variables, is_watched=False):
+        self.folder = machines[0].folder
+        self.variables = variables
+        rows = [self.row(name, machine) for name, machine in zip(NAMES, machines)]
+        with open(os.path.join(self.folder, "hosts"), "w", encoding="utf-8") as file:
+            file.write("\n".join(["[monitoring]"] + [NAMES[0]] * is_watched + ["[relays]"] + rows) + "\n")
+
+    @staticmethod
+    def row(name, machine):
+        enter = os.path.join(machine.folder, "enter")
         with open(enter, "w", encoding="utf-8") as file:
             file.write("#!/bin/sh\nshift\nexec " + " ".join(machine.enter('"$@"')) + "\n")
         os.chmod(enter, 0o755)
-        with open(os.path.join(self.folder, "hosts"), "w", encoding="utf-8") as file:
-            file.write(f"[monitoring]\n{machine.root}\n[relays]\n{machine.root} ansible_connection=community.general.chroot ansible_chroot_exe={enter} "
-                       "ansible_python_interpreter=/usr/bin/python3\n")
-        self.certificate()
-        self.hash = run("openssl", "passwd", "-6", PASSWORD)[1].strip()
+        return (f"{name} ansible_host={machine.root} ansible_connection=community.general.chroot ansible_chroot_exe={enter} "
+                "ansible_python_interpreter=/usr/bin/python3")
 
-    def certificate(self):
-        status, text = run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=relay.example",
-                           "-keyout", self.folder + "/mail.key", "-out", self.folder + "/mail.pem")
-        expect(status == 0, text)
-
-    def play(self, *arguments, configuration=None, **more):
-        variables = {
-            "relay_package_file": self.package,
-            "relay_configuration": configuration or CONFIGURATION,
-            "certificates_files": [{"name": "mail", "certificate": self.folder + "/mail.pem", "key": self.folder + "/mail.key"}],
-            "resolver_threads": 1, "kernel_huge_pages": 16,
-            "mailstore_domains": ["own.example"], "mailstore_addresses": ["127.0.0.1"],
-            "mailstore_users": [{"name": "alice@own.example", "hash": self.hash, "quota": "1G"}],
-            "monitoring_targets": ["127.0.0.1:8025"], "monitoring_scheme": "http", "monitoring_interval": "1s",
-        }
-        variables.update(more)
+    def play(self, *arguments, **more):
         environment = dict(os.environ, ANSIBLE_CONFIG=TOP + "/ansible/ansible.cfg", ANSIBLE_HOME=self.folder + "/ansible",
                            ANSIBLE_NOCOLOR="1", LC_ALL="C.UTF-8")
-        status, text = run("ansible-playbook", "-i", self.folder + "/hosts", "-e", json.dumps(variables), *arguments,
+        status, text = run("ansible-playbook", "-i", self.folder + "/hosts", "-e", json.dumps(dict(self.variables, **more)), *arguments,
                            TOP + "/ansible/site.yml", env=environment)
         counts = {name: int(count) for name, count in re.findall(r"(ok|changed|failed|unreachable|skipped)=(\d+)", text)}
         return status, counts, text
+
+
+def certificate_make(folder):
+    status, text = run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=relay.example",
+                       "-keyout", folder + "/mail.key", "-out", folder + "/mail.pem")
+    expect(status == 0, text)
+    return [{"name": "mail", "certificate": folder + "/mail.pem", "key": folder + "/mail.key"}]
+
+
+def variables_of(machine):
+    return {
+        "relay_package_file": packages()[0],
+        "relay_configuration": CONFIGURATION,
+        "certificates_files": certificate_make(machine.folder),
+        "resolver_threads": 1, "kernel_huge_pages": 16,
+        "mailstore_domains": ["own.example"], "mailstore_addresses": ["127.0.0.1"],
+        "mailstore_users": [{"name": "alice@own.example", "hash": run("openssl", "passwd", "-6", PASSWORD)[1].strip(), "quota": "1G"}],
+        "monitoring_targets": ["127.0.0.1:8025"], "monitoring_scheme": "http", "monitoring_interval": "1s",
+    }
 
 
 FLEET = {}
 
 
 def playbook_is_clean(_):
-    status, text = run("ansible-lint", "-c", ".ansible-lint", "--offline", "site.yml", "roles", cwd=TOP + "/ansible")
+    status, text = run("ansible-lint", "-c", ".ansible-lint", "--offline", "site.yml", "trial.yml", "roles", cwd=TOP + "/ansible")
     expect(status == 0, text[-3000:])
 
 
 def checks_a_bare_machine(machine):
-    FLEET["it"] = Fleet(machine, packages()[0])
+    FLEET["it"] = Fleet([machine], variables_of(machine), is_watched=True)
     status, counts, text = FLEET["it"].play("--check", "--diff")
     expect(status == 0 and counts["changed"] > 0, text[-3000:])
     expect(not os.path.exists(machine.path("/usr/sbin/angariumd")), "check mode has installed something")
@@ -177,20 +184,20 @@ def process_of(machine):
 
 def keeps_a_mistake_from_going_live(machine):
     before = machine.must("cat", "/etc/angarium/angarium.yaml")
-    status, _, text = FLEET["it"].play(configuration=dict(CONFIGURATION, coers=1))
+    status, _, text = FLEET["it"].play(relay_configuration=dict(CONFIGURATION, coers=1))
     expect(status != 0 and 'unknown key \\"coers\\"' in text, text[-3000:])
     expect(machine.must("cat", "/etc/angarium/angarium.yaml") == before, "a file with a mistake went live")
 
 
 def reloads_what_it_can(machine):
     process = process_of(machine)
-    status, _, text = FLEET["it"].play(configuration=dict(CONFIGURATION, mx_port=26))
+    status, _, text = FLEET["it"].play(relay_configuration=dict(CONFIGURATION, mx_port=26))
     expect(status == 0 and process_of(machine) == process, text[-3000:])
 
 
 def restarts_for_the_rest(machine):
     process = process_of(machine)
-    status, _, text = FLEET["it"].play(configuration=dict(CONFIGURATION, mx_port=26, flows=1000))
+    status, _, text = FLEET["it"].play(relay_configuration=dict(CONFIGURATION, mx_port=26, flows=1000))
     expect(status == 0 and process_of(machine) != process, text[-3000:])
     expect("event=drain" in machine.must("journalctl", "-u", "angarium"))
 

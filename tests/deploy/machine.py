@@ -82,7 +82,7 @@ class Machine:
     def boot(self):
         log = open(os.path.join(self.folder, "boot.log"), "wb")
         self.child = subprocess.Popen(["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--private-network",
-                                       "--directory=" + self.root, "--boot"], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                                       "--capability=CAP_IPC_LOCK", "--directory=" + self.root, "--boot"], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         log.close()
         end = time.monotonic() + 90
         while self.pid is None:

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 From nothing to a relay on a bare Debian 12 under a systemd of its own: the packages are built, installed,
-used, removed and purged; then the playbook makes a relay of it. Minutes, and the network for Debian's
-packages. Arguments: parts of names of tests, none for all. Prints TAP.
+used, removed and purged; then the playbook makes a relay of it, upgrades two in turn, and docs/quickstart.md is
+done as it says. Minutes, and the network for Debian's packages. Arguments: parts of names of tests, none for all. Prints TAP.
 """
 import ctypes
 import glob
@@ -14,6 +14,8 @@ import time
 
 import fleet
 import machine as machines
+import quickstart
+import rolling
 from machine import TOP, Machine, must, packages
 
 PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH = 0x4206, 0x4207, 17
@@ -146,37 +148,67 @@ TESTS = [installs_and_runs, listens_on_loopback_alone, takes_mail, reloads, rest
          purge_takes_an_empty_spool]
 
 
+def machine_boot():
+    made = Machine(list(packages()) + fleet.FETCHED)
+    made.boot()
+    return made
+
+
+# Who makes what the tests want, and the tests.
+GROUPS = [
+    (lambda: None, [builds_packages, fleet.playbook_is_clean]),
+    (machine_boot, TESTS + fleet.TESTS),
+    (rolling.Pair, rolling.TESTS),
+    (quickstart.Newcomer, quickstart.TESTS),
+]
+BY_PLAYBOOK = [fleet.playbook_is_clean] + fleet.TESTS + rolling.TESTS
+
+
 def why_not(test):
-    return machines.why_not() or (fleet.why_not() if test in fleet.TESTS or test is fleet.playbook_is_clean else None)
+    return machines.why_not() or (fleet.why_not() if test in BY_PLAYBOOK else None)
+
+
+class Run:
+    def __init__(self, wanted):
+        self.wanted, self.number, self.failed = wanted, 0, 0
+
+    def one(self, test, make, made):
+        """`made` is kept from test to test of a group."""
+        self.number += 1
+        try:
+            if why_not(test):
+                raise Skip(why_not(test))
+            if not made:
+                made.append(make())
+            test(made[0])
+            print(f"ok {self.number} - {test.__name__}", flush=True)
+        except Skip as why:
+            print(f"ok {self.number} - {test.__name__} # SKIP {why}", flush=True)
+        except Exception as error:  # a test that breaks is a test that fails
+            self.failed += 1
+            for line in f"{type(error).__name__}: {error}".splitlines()[-40:]:
+                print("#", line)
+            print(f"not ok {self.number} - {test.__name__}", flush=True)
+
+    def group(self, make, tests):
+        made = []
+        try:
+            for test in tests:
+                if test in self.wanted:
+                    self.one(test, make, made)
+        finally:
+            if made and made[0] is not None:
+                made[0].remove()
 
 
 def main():
-    needs_machine = TESTS + fleet.TESTS
-    wanted = [test for test in [builds_packages, fleet.playbook_is_clean] + needs_machine
+    wanted = [test for _, tests in GROUPS for test in tests
               if not sys.argv[1:] or any(part in test.__name__ for part in sys.argv[1:]) or test is builds_packages]
     print(f"1..{len(wanted)}")
-    machine, failed = None, 0
-    try:
-        for number, test in enumerate(wanted, 1):
-            try:
-                if why_not(test):
-                    raise Skip(why_not(test))
-                if test in needs_machine and machine is None:
-                    machine = Machine(list(packages()) + fleet.FETCHED)
-                    machine.boot()
-                test(machine)
-                print(f"ok {number} - {test.__name__}", flush=True)
-            except Skip as why:
-                print(f"ok {number} - {test.__name__} # SKIP {why}", flush=True)
-            except Exception as error:  # a test that breaks is a test that fails
-                failed += 1
-                for line in f"{type(error).__name__}: {error}".splitlines()[-40:]:
-                    print("#", line)
-                print(f"not ok {number} - {test.__name__}", flush=True)
-    finally:
-        if machine is not None:
-            machine.remove()
-    return 1 if failed else 0
+    whole = Run(wanted)
+    for make, tests in GROUPS:
+        whole.group(make, tests)
+    return 1 if whole.failed else 0
 
 
 if __name__ == "__main__":

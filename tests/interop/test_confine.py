@@ -105,6 +105,29 @@ def low_port():
     check_threads(child, 1 << 10)  # CAP_NET_BIND_SERVICE
 
 
+@lab.check('without one it is given up: a reload that adds one is refused, says that it needs a restart, and changes nothing; a restart does it')
+def low_port_later():
+    with open('/proc/sys/net/ipv4/ip_unprivileged_port_start', encoding='ascii') as file:
+        first = int(file.read())
+    port, low = free_port(), next(p for p in range(700, 1000) if not can_connect('127.0.0.1', p))
+    if low >= first:
+        raise Skip('ports from %d on are open to everybody here' % first)
+    child, folder, config = start('later', port, 'user: ' + USER)
+    with open(config, encoding='utf-8') as file:
+        text = file.read()
+    with open(config, 'w', encoding='utf-8') as file:
+        file.write(text.replace('listen: [{', 'listen: [{address: "127.0.0.1:%d"}, {' % low))
+    done = angarium(folder, 'reload')
+    assert done.returncode == 1 and 'cannot listen on 127.0.0.1:%d: Permission denied' % low in done.stdout, done.stdout
+    assert 'this needs a restart' in done.stdout, done.stdout
+    send_letters(port, ['b@far.test'])
+    assert lab.stop(child) == 0
+    child = lab.start([os.path.join(BUILD, 'control/angariumd'), '-c', config], 'later.log')
+    wait_until(lambda: can_connect('127.0.0.1', low), 20, 'the relay')
+    send_letters(low, ['b@far.test'])
+    check_threads(child, 1 << 10)
+
+
 @lab.check('without the filter it says so; a user that is none is refused')
 def off():
     child, folder, config = start('off', free_port(), 'user: %s, calls: false' % USER)

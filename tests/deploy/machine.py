@@ -96,6 +96,11 @@ class Machine:
                 raise AssertionError("systemd does not boot here")
             time.sleep(0.2)
 
+    def show_modules(self):
+        """/sys/module as a real machine has it: without it the EAL of DPDK does not start."""
+        self.must("sh", "-e", "-c", "mkdir /run/sys; mount -t sysfs -o ro sysfs /run/sys; mount -o remount,rw /sys; mkdir /sys/module; "
+                  "mount --bind /run/sys/module /sys/module; mount -o remount,ro /sys; umount /run/sys")
+
     def enter(self, *arguments):
         return ["nsenter", "-t", self.pid, "-m", "-u", "-i", "-n", "-p", "-r", "-w", "/usr/bin/env", "DEBIAN_FRONTEND=noninteractive",
                 "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *arguments]

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """angarium-load against mail systems that are not ours: its source sends through a whole Postfix and a whole Exim to its sink, with ledgers on both
 sides; its sink is fed by swaks and smtp-source."""
-import glob
 import json
 import os
 import subprocess
@@ -73,18 +72,11 @@ def postfix():
         server.stop()
 
 
-def find_exim():
-    for path in ['/usr/sbin/exim4'] + glob.glob(os.path.join(ROOT, 'build-peers/exim/usr/sbin/exim4')):
-        if os.access(path, os.X_OK):
-            return path
-    raise Skip('no exim4')
-
-
 @lab.check('source, a whole Exim, sink by BDAT: the ledger is clean')
 def exim():
     if os.geteuid() != 0:
         raise Skip('needs root')
-    program, folder, got = find_exim(), lab.path('exim'), lab.path('exim-got')
+    program, folder, got = lab.exim(), lab.path('exim'), lab.path('exim-got')
     sink, sink_port = start_sink(got, '--chunking')
     os.makedirs(os.path.join(folder, 'spool'))
     os.chmod(os.path.join(folder, 'spool'), 0o777)

@@ -7,7 +7,7 @@ import re
 import socket
 import subprocess
 
-from lab import ROOT, Lab, Skip, audit, can_connect, free_port, source_message, tool, wait_until, without_received
+from lab import Lab, Skip, audit, can_connect, free_port, source_message, tool, wait_until, without_received
 
 lab = Lab('peers')
 MX_PORT = free_port()
@@ -251,19 +251,11 @@ def to_postfix():
 
 # ---- a whole Exim ----
 
-def find_exim():
-    """Debian's Exim and Postfix cannot be installed together: script/bootstrap unpacks Exim beside the build."""
-    for path in ['/usr/sbin/exim4'] + glob.glob(os.path.join(ROOT, 'build-peers/exim/usr/sbin/exim4')):
-        if os.access(path, os.X_OK):
-            return path
-    raise Skip('no exim4')
-
-
 @lab.check('a real Exim receives and delivers to a mailbox')
 def to_exim():
     if os.geteuid() != 0:
         raise Skip('needs root')
-    exim = find_exim()
+    exim = lab.exim()
     the_relay()
     folder = lab.path('exim')
     for name in ('spool', 'mail'):

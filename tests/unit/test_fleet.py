@@ -115,10 +115,10 @@ def quickstart_has_commands_that_there_are():
 
 
 def differences_are_seen():
-    printed = "one 12\ntwo  abc  45 <1234@relay.example>\nthree of them\n"
+    printed = "one 12\nchanged=3 failed=0\ntwo  abc  45 <1234@relay.example>\nthree of them\n"
     for shown, expected in ((["one 7", "...", "three of them"], None), (["two abc 9 <77@relay.example>"], None), (["three of..."], None),
                             (["three", "one 12"], "three"), (["three of them", "one 12"], "one 12"), (["two abd 45 <1@relay.example>"], "two abd 45 <1@relay.example>"),
-                            (["thr..."], "thr...")):
+                            (["thr..."], "thr..."), (["changed=70 failed=0"], None), (["changed=0 failed=0"], "changed=0 failed=0")):
         if shown_but_not_printed(shown, printed) != expected:
             yield f"{shown}: {shown_but_not_printed(shown, printed)}"
     if plain("Thu, 26 Nov 2026 10:00:00 +0000") != plain("Fri, 01 Dec 2027 01:02:03 +0000"):

@@ -86,8 +86,12 @@ def main():
         arrived = threading.Event()
         # beside the sender: a relay that hands on at once answers it when the sink has answered
         threading.Thread(target=lambda: sink_wait(sink, token, begun + options.seconds) and arrived.set(), daemon=True).start()
-        with smtplib.SMTP(*place_enter(options.relay), timeout=options.seconds) as relay:
-            relay.sendmail(f"verify@{options.domain}", [f"probe@{options.domain}"], f"Subject: {token}\r\n\r\n{token}\r\n")
+        try:
+            with smtplib.SMTP(*place_enter(options.relay), timeout=options.seconds) as relay:
+                relay.sendmail(f"verify@{options.domain}", [f"probe@{options.domain}"], f"Subject: {token}\r\n\r\n{token}\r\n")
+        except (OSError, smtplib.SMTPException) as error:
+            print(f"the relay at {' port '.join(options.relay[:2])} did not take the message: {error}", file=sys.stderr)
+            return 1
         if arrived.wait(begun + options.seconds - time.monotonic()):
             print(f"arrived after {1000 * (time.monotonic() - begun):.0f} ms")
             return 0

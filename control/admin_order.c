@@ -379,6 +379,7 @@ const char *admin_order_finish(json_t *answer, const struct shard_query *query)
     if (!query->is_dry_run)
         number_set(answer, "order", query->order->id);
     json_object_set_new(answer, "dry_run", json_boolean(query->is_dry_run));
+    json_object_set_new(answer, "verb", json_string(qmgr_verb_name(query->order->verb)));
     number_set(answer, "matched", acted->matched);
     number_set(answer, "done", acted->done);
     number_set(answer, "in_flight", acted->in_flight);

@@ -294,8 +294,9 @@ void admin_summary_finish(json_t *answer, json_t *groups, enum qmgr_group_by by,
         for (uint32_t i = 0; i < QMGR_AGE_BUCKET_COUNT; i++)
             counts[i] = (uint32_t)json_integer_value(json_array_get(value, i));
         ages_add(ages, counts);
-        totals[used++] = (struct group_total){name, value, ages_total(value)};
-        total += totals[used - 1].total;
+        totals[used] = (struct group_total){name, value, ages_total(value)};
+        total += totals[used].total;
+        used += totals[used].total > 0; /* what has no mail any more may be known for a while */
     }
     qsort(totals, used, sizeof(*totals), total_compare);
     for (size_t i = 0; i < used && i < limit; i++)
@@ -303,7 +304,7 @@ void admin_summary_finish(json_t *answer, json_t *groups, enum qmgr_group_by by,
     free(totals);
     json_object_set_new(answer, "by", json_string(by_names[by]));
     json_object_set_new(answer, "rows", rows);
-    json_object_set_new(answer, "groups", json_integer((json_int_t)count));
+    json_object_set_new(answer, "groups", json_integer((json_int_t)used));
     json_object_set_new(answer, "total", json_integer(total));
     json_object_set_new(answer, "ages", ages);
 }

@@ -264,6 +264,8 @@ bool admin_source_finish(json_t *answer, const struct shard_query *query)
     for (uint32_t i = 0; i < asked->count; i++)
         json_array_append_new(rows, source_row(&asked->rows[i]));
     json_object_set_new(answer, "rows", rows);
+    if (asked->is_dry_run)
+        json_object_set_new(answer, "dry_run", json_true());
     change_log(asked);
     return true;
 }

@@ -141,6 +141,14 @@ static enum cli_status usage(void)
     return CLI_USAGE;
 }
 
+/* Of the one verb that was meant. */
+static enum cli_status usage_of(const struct cli_verb *verb)
+{
+    fprintf(stderr, "usage: angarium [-s SOCKET] %s %s [--json]\n  %s\n", verb->name,
+            verb->operands, verb->help);
+    return CLI_USAGE;
+}
+
 /* The manual page and the shell's completion are made from the reference. */
 static enum cli_status help_verb(const struct cli *cli, const struct cli_verb *verb)
 {
@@ -257,7 +265,7 @@ int main(int count, char **arguments)
         if (used == 0)
             continue;
         if (operands < verbs[i].operand_min || operands > verbs[i].operand_max)
-            return usage();
+            return usage_of(&verbs[i]);
         for (uint32_t j = 0; j < operands; j++)
             cli.operands[cli.operand_count++] = words[used + j];
         return verbs[i].run(&cli, &verbs[i]);

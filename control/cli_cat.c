@@ -81,7 +81,7 @@ static void message_print(const struct cat *cat, const json_t *message)
     fprintf(cat->out, "arrived    %s, %s ago\n", time_format(arrived, when),
             cli_age_format(cat->now - arrived, age));
     fprintf(cat->out, "expires    %s, in %s\n", time_format(expires, when),
-            cli_age_format(expires - cat->now, age));
+            cli_left_format(expires - cat->now, age));
     fprintf(cat->out, "sender     <%s>\n", text_of(message, "sender", text));
     line_print(cat, "client", message, "client");
     line_print(cat, "class", message, "class_name");

@@ -135,7 +135,7 @@ json_t *cli_explain_gather(json_t *(*ask)(const void *context, const char *verb,
 
 static const char *left_format(const json_t *row, const char *name, char text[24])
 {
-    return cli_age_format(cli_number(row, NULL, name), text);
+    return cli_left_format(cli_number(row, NULL, name), text);
 }
 
 /* "rate 5/1m: 5 of 5, the next in 34s" */
@@ -445,7 +445,7 @@ static void message_print(const json_t *rows, const json_t *explained, wall_us n
     fprintf(out, "arrived %s ago",
             cli_age_format(now - cli_number(first, NULL, "arrived_us"), age));
     if (expires > 0)
-        fprintf(out, ", expires in %s", cli_age_format(expires - now, age));
+        fprintf(out, ", expires in %s", cli_left_format(expires - now, age));
     fprintf(out, "\n");
     way_print(text_of(first, "way_reason"), out);
     for (size_t i = 0; i < json_array_size(rows); i++)

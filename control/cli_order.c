@@ -30,6 +30,26 @@ static const char *duration_format(int64_t us, char ret_text[64])
     return ret_text;
 }
 
+/* Of recipients that match, and with which nothing had to be done. */
+static const char *why_nothing(const json_t *answer)
+{
+    static const struct {
+        const char *verb, *why;
+    } rows[] = {
+        {"hold", "are held already"},
+        {"release", "are not held"},
+        {"retry", "are due already, or held (explain says what they wait for)"},
+        {"reroute", "go that way already"},
+    };
+    const char *verb = json_string_value(json_object_get(answer, "verb"));
+
+    for (uint32_t i = 0; verb != NULL && i < COUNT_OF(rows); i++) {
+        if (strcmp(rows[i].verb, verb) == 0)
+            return rows[i].why;
+    }
+    return "have ended already";
+}
+
 static void counts_print(const json_t *answer, FILE *out)
 {
     int64_t matched = cli_number(answer, NULL, "matched"), done = cli_number(answer, NULL, "done");
@@ -40,8 +60,8 @@ static void counts_print(const json_t *answer, FILE *out)
     if (in_flight > 0)
         fprintf(out, ", %" PRId64 " under way are asked to end", in_flight);
     if (matched > done + in_flight + unreadable)
-        fprintf(out, ", %" PRId64 " need nothing of the kind",
-                matched - done - in_flight - unreadable);
+        fprintf(out, ", %" PRId64 " %s", matched - done - in_flight - unreadable,
+                why_nothing(answer));
     fprintf(out, "\n");
     if (unreadable > 0)
         fprintf(out,
@@ -123,7 +143,7 @@ static void order_row_print(const json_t *row, wall_us now, FILE *out)
     fprintf(out, "%-8" PRId64 " %-8s %6s %6s %8" PRId64 " %8" PRId64 "  %-10s %s",
             cli_number(row, NULL, "order"), cli_shown(row, "verb", verb),
             cli_age_format(now - cli_number(row, NULL, "given_us"), given),
-            cli_age_format(cli_number(row, NULL, "until_us") - now, left),
+            cli_left_format(cli_number(row, NULL, "until_us") - now, left),
             cli_number(row, NULL, "now"), cli_number(row, NULL, "since"), user_format(row, user),
             cli_shown(row, "filter", filter));
     if (*cli_shown(row, "to", to) != '\0')

@@ -16,22 +16,35 @@ struct unit {
     uint64_t factor;
 };
 
+static const struct unit time_units[] = {
+    {"d", 86400000000},
+    {"h", 3600000000},
+    {"m", 60000000},
+    {"s", 1000000},
+};
+
 const char *cli_age_format(int64_t us, char ret_text[24])
 {
-    static const struct unit units[] = {
-        {"d", 86400000000},
-        {"h", 3600000000},
-        {"m", 60000000},
-    };
     uint64_t age = us < 0 ? 0 : (uint64_t)us;
+    uint32_t i = 0;
 
-    for (uint32_t i = 0; i < COUNT_OF(units); i++) {
-        if (age >= units[i].factor) {
-            snprintf(ret_text, 24, "%" PRIu64 "%s", age / units[i].factor, units[i].name);
-            return ret_text;
-        }
-    }
-    snprintf(ret_text, 24, "%" PRIu64 "s", age / 1000000);
+    while (i + 1 < COUNT_OF(time_units) && age < time_units[i].factor)
+        i++;
+    snprintf(ret_text, 24, "%" PRIu64 "%s", age / time_units[i].factor, time_units[i].name);
+    return ret_text;
+}
+
+const char *cli_left_format(int64_t us, char ret_text[24])
+{
+    uint64_t left = us < 0 ? 0 : (uint64_t)us;
+    uint32_t i = 0;
+
+    /* Half of the next smaller unit makes a whole one: 59m 59s is 1h. */
+    while (i + 1 < COUNT_OF(time_units) &&
+           left + time_units[i + 1].factor / 2 < time_units[i].factor)
+        i++;
+    snprintf(ret_text, 24, "%" PRIu64 "%s",
+             (left + time_units[i].factor / 2) / time_units[i].factor, time_units[i].name);
     return ret_text;
 }
 

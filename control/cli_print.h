@@ -37,6 +37,9 @@ json_t *cli_explain_gather(json_t *(*ask)(const void *context, const char *verb,
 
 /** "45s", "5m", "3h", "2d": the largest unit that fits. Returns ret_text. */
 const char *cli_age_format(int64_t us, char ret_text[24]);
+/** What is left of a time, to the nearest unit: of an hour that has just begun "1h", where an age
+ * would be "59m". */
+const char *cli_left_format(int64_t us, char ret_text[24]);
 /** "999", "10k", "1.5M": three digits. Returns ret_text. */
 const char *cli_size_format(uint64_t octets, char ret_text[24]);
 

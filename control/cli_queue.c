@@ -95,7 +95,7 @@ void cli_queue_show_print(const json_t *answer, wall_us now, FILE *out)
     fprintf(out, "arrived    %s ago\n",
             cli_age_format(now - cli_number(first, NULL, "arrived_us"), age));
     fprintf(out, "expires    in %s\n",
-            cli_age_format(cli_number(first, NULL, "expires_us") - now, age));
+            cli_left_format(cli_number(first, NULL, "expires_us") - now, age));
     for (size_t i = 0; i < json_array_size(rows); i++) {
         const json_t *row = json_array_get(rows, i);
         fprintf(out, "recipient  <%s>", cli_shown(row, "recipient", text));
@@ -105,6 +105,8 @@ void cli_queue_show_print(const json_t *answer, wall_us now, FILE *out)
             fprintf(out, ", next %s", next_try_format(row, now, next));
         if (*cli_shown(row, "held_for", text) != '\0')
             fprintf(out, " for %s", text);
+        else if (cli_number(row, NULL, "order") > 0)
+            fprintf(out, " by order %" PRId64, cli_number(row, NULL, "order"));
         if (*cli_shown(row, "site", text) != '\0')
             fprintf(out, ", site %s", text);
         if (*cli_shown(row, "last_reply", text) != '\0')

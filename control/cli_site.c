@@ -20,7 +20,7 @@ void cli_site_order_row_print(const json_t *row, FILE *out)
         fprintf(out, " connections=%" PRId64, cli_number(row, NULL, "connections"));
     if (*cli_shown(row, "rate", text) != '\0')
         fprintf(out, " rate=%s", text);
-    fprintf(out, " for %s more", cli_age_format(cli_number(row, NULL, "left_us"), time));
+    fprintf(out, " for %s more", cli_left_format(cli_number(row, NULL, "left_us"), time));
     fprintf(out, ", %s%s", json_is_true(json_object_get(row, "pattern")) ? "pattern " : "by ",
             cli_shown(row, "by", text));
     fprintf(out, ": %s\n", cli_shown(row, "reason", text));
@@ -49,10 +49,10 @@ static void site_row_print(const json_t *row, FILE *out)
     }
     if (json_is_true(json_object_get(row, "suspended")))
         fprintf(out, "; suspended for %s",
-                cli_age_format(cli_number(row, NULL, "paused_us"), time));
+                cli_left_format(cli_number(row, NULL, "paused_us"), time));
     else if (cli_number(row, NULL, "paused_us") > 0)
         fprintf(out, "; pauses for %s after %" PRId64 " failures",
-                cli_age_format(cli_number(row, NULL, "paused_us"), time),
+                cli_left_format(cli_number(row, NULL, "paused_us"), time),
                 cli_number(row, NULL, "failures"));
     fprintf(out, "\n");
     const json_t *orders = json_object_get(row, "orders");

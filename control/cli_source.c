@@ -26,10 +26,10 @@ static void state_print(const json_t *row, FILE *out)
 
     if (is_suspended)
         fprintf(out, " suspended for %s more: %s",
-                cli_age_format(cli_number(row, NULL, "left_us"), time),
+                cli_left_format(cli_number(row, NULL, "left_us"), time),
                 cli_shown(row, "reason", text));
     else if (json_is_true(json_object_get(row, "broken")))
-        fprintf(out, " rests for %s more", cli_age_format(cli_number(row, NULL, "left_us"), time));
+        fprintf(out, " rests for %s more", cli_left_format(cli_number(row, NULL, "left_us"), time));
     else
         fprintf(out, " in use");
     if (json_object_get(row, "warmup_days") == NULL)
@@ -114,4 +114,6 @@ void cli_source_print(const json_t *answer, wall_us now, FILE *out)
         for (size_t j = 0; j < json_array_size(rests); j++)
             rest_print(json_array_get(rests, j), now, out);
     }
+    if (json_is_true(json_object_get(answer, "dry_run")))
+        fprintf(out, "nothing was done\n");
 }

@@ -119,7 +119,8 @@ static const struct cli_verb verbs[] = {
     {"spool dump", 1, 2, "DIR [ID]", "its records, or those of one message", cli_spool_verb, NULL},
     {"spool adopt", 2, 2, "FROM TO", "move a dead host's segments into a relay's spool",
      cli_spool_verb, NULL},
-    {"user hash", 0, 0, "", "the hash of a password, read from standard input, for a users file",
+    {"user hash", 0, 0, "[--scram]",
+     "the hash of a password, read from standard input, for a users file; or its keys for SCRAM",
      cli_user_hash_verb, NULL},
     {"version", 0, 0, "", "print the version", cli_version_verb, NULL},
     {"help", 0, 0, "[--reference]", "this list; tab-separated for programs", help_verb, NULL},
@@ -214,6 +215,8 @@ static bool arguments_read(struct cli *cli, int count, char **arguments,
             cli->is_terse = true;
         else if (strcmp(arguments[i], "--stop") == 0)
             cli->is_stop = true;
+        else if (strcmp(arguments[i], "--scram") == 0)
+            cli->is_scram = true;
         else if (option_take(arguments, count, &i, "-s", &cli->socket_path) ||
                  option_take(arguments, count, &i, "--limit", &cli->limit) ||
                  option_take(arguments, count, &i, "--file", &cli->file) ||

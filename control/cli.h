@@ -16,7 +16,8 @@ enum cli_status { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
 struct cli {
     const char *socket_path;
-    bool is_json, is_reference, is_dry_run, is_keep, is_host, is_only_new, is_terse, is_stop;
+    bool is_json, is_reference, is_dry_run, is_keep, is_host, is_only_new, is_terse, is_stop,
+        is_scram;
     const char *limit; /* NULL: not given, as the next three */
     const char *file, *count, *seconds, *by, *reason, *duration, *to;
     const char *part;                   /* of a message; NULL: all of it */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * `angarium user hash`: the hash of a password, for a users file. yescrypt, as crypt(3) chooses and
- * salts it. The password comes from standard input: on a command line others could see it.
+ * salts it, or keys for SCRAM-SHA-256. The password comes from standard input: on a command line
+ * others could see it.
  */
 #include "control/cli_user.h"
 
@@ -11,7 +12,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "relay/auth.h"
+#include "relay/auth_scram.h"
 
 /* A line without its end. False: none, or it is too long or empty. */
 static bool password_read(FILE *in, char password[AUTH_PASSWORD_MAX + 2])
@@ -41,27 +42,36 @@ static bool password_ask(FILE *in, char password[AUTH_PASSWORD_MAX + 2])
     return is_read;
 }
 
-bool cli_user_hash(FILE *in, FILE *out)
+static bool crypt_make(const char *password, char ret_hash[AUTH_HASH_MAX + 1])
 {
-    char password[AUTH_PASSWORD_MAX + 2] = "", setting[CRYPT_GENSALT_OUTPUT_SIZE];
+    char setting[CRYPT_GENSALT_OUTPUT_SIZE];
     struct crypt_data *data = calloc(1, sizeof(*data));
     const char *hash = NULL;
 
-    bool is_read = password_ask(in, password);
-    if (!is_read)
-        fprintf(stderr, "angarium: expected a password of 1 to %u octets\n", AUTH_PASSWORD_MAX);
-    else if (data == NULL || crypt_gensalt_rn("$y$", 0, NULL, 0, setting, sizeof(setting)) == NULL)
-        fputs("angarium: no randomness or no memory\n", stderr);
-    else
+    if (data != NULL && crypt_gensalt_rn("$y$", 0, NULL, 0, setting, sizeof(setting)) != NULL)
         hash = crypt_rn(password, setting, data, (int)sizeof(*data));
-    if (hash != NULL && hash[0] != '*')
-        fprintf(out, "%s\n", hash);
-    else if (is_read)
-        fputs("angarium: the password cannot be hashed\n", stderr);
-    bool is_done = hash != NULL && hash[0] != '*';
-    explicit_bzero(password, sizeof(password));
+    bool is_made = hash != NULL && hash[0] != '*' && strlen(hash) <= AUTH_HASH_MAX;
+    if (is_made)
+        memcpy(ret_hash, hash, strlen(hash) + 1);
     if (data != NULL)
         explicit_bzero(data, sizeof(*data));
     free(data);
-    return is_done;
+    return is_made;
+}
+
+bool cli_user_hash(bool is_scram, FILE *in, FILE *out)
+{
+    char password[AUTH_PASSWORD_MAX + 2] = "", hash[AUTH_HASH_MAX + 1];
+
+    bool is_read = password_ask(in, password);
+    bool is_made =
+        is_read && (is_scram ? auth_scram_make(password, hash) : crypt_make(password, hash));
+    explicit_bzero(password, sizeof(password));
+    if (!is_read)
+        fprintf(stderr, "angarium: expected a password of 1 to %u octets\n", AUTH_PASSWORD_MAX);
+    else if (!is_made)
+        fputs("angarium: no randomness or no memory\n", stderr);
+    else
+        fprintf(out, "%s\n", hash);
+    return is_made;
 }

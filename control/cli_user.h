@@ -7,8 +7,9 @@
 
 /**
  * `angarium user hash`: read a password, the first line of `in`, and print its hash for a users
- * file. At a terminal the password is asked for and not shown. False: told why.
+ * file, or its keys for SCRAM. At a terminal the password is asked for and not shown. False: told
+ * why.
  */
-bool cli_user_hash(FILE *in, FILE *out);
+bool cli_user_hash(bool is_scram, FILE *in, FILE *out);
 
 #endif

@@ -356,8 +356,8 @@ enum cli_status cli_check_verb(const struct cli *cli, const struct cli_verb *ver
 
 enum cli_status cli_user_hash_verb(const struct cli *cli, const struct cli_verb *verb)
 {
-    (void)cli, (void)verb;
-    return cli_user_hash(stdin, stdout) ? CLI_OK : CLI_FAILED;
+    (void)verb;
+    return cli_user_hash(cli->is_scram, stdin, stdout) ? CLI_OK : CLI_FAILED;
 }
 
 enum cli_status cli_config_verb(const struct cli *cli, const struct cli_verb *verb)

@@ -18,7 +18,7 @@
 #define AUTH_MECHANISMS                                                                            \
     X(PLAIN, "PLAIN")                 /* RFC 4616 */                                               \
     X(LOGIN, "LOGIN")                 /* never standardised, used by many */                       \
-    X(SCRAM_SHA_256, "SCRAM-SHA-256") /* RFC 7677; where Dovecot does it */
+    X(SCRAM_SHA_256, "SCRAM-SHA-256") /* RFC 7677; with keys, or where Dovecot does it */
 
 enum auth_mechanism {
 #define X(name, word) AUTH_##name,

@@ -10,7 +10,8 @@
  *            does not matter
  * hash       of the password, as crypt(5) writes it and `angarium user hash` prints it: yescrypt
  *            ($y$), gost-yescrypt ($gy$), scrypt ($7$), bcrypt ($2b$, $2y$), SHA-512 ($6$), SHA-256
- *            ($5$); `!` or `*` in front, or alone: the user is locked
+ *            ($5$); keys for SCRAM-SHA-256 (relay/auth_scram.h); `!` or `*` in front, or alone: the
+ *            user is locked
  * address    that the user may send under: user@example.org, *@example.org, *@*.example.org, or *
  *            for all. A name that is an address is always the user's own.
  * messages=, recipients=, held=   rates (queue/rate.h) instead of those for all users
@@ -32,6 +33,7 @@
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "relay/auth_scram.h"
 #include "relay/settings.h"
 #include "relay/smtp_address.h"
 
@@ -43,7 +45,8 @@ struct auth_users {
     struct arena arena;
     struct auth_user *items;
     uint32_t count, capacity;
-    uint32_t *table; /* number + 1, 0: free */
+    uint32_t hash_count, scram_count; /* users with a password; with keys for SCRAM */
+    uint32_t *table;                  /* number + 1, 0: free */
     uint32_t table_size;
 };
 
@@ -228,7 +231,11 @@ static enum err hash_read(struct auth_users *users, struct span text, struct aut
     user->hash = text_keep(&users->arena, text, false);
     if (user->hash == NULL)
         return ERR_MEMORY;
-    if (strlen(user->hash) != text.size || !hash_is_strong(user->hash))
+    struct auth_scram_secret ignored;
+    bool is_scram = auth_scram_parse(user->hash, &ignored) == ERR_OK;
+    users->hash_count += 1;
+    users->scram_count += is_scram;
+    if (strlen(user->hash) != text.size || (!is_scram && !hash_is_strong(user->hash)))
         return refuse(complaint, "is no hash of a password that is understood: see `angarium user "
                                  "hash`");
     return ERR_OK;
@@ -401,6 +408,11 @@ const char *auth_users_decoy(const struct auth_users *users, struct span name)
             return hash;
     }
     return NULL;
+}
+
+bool auth_users_has_scram(const struct auth_users *users)
+{
+    return users->scram_count > 0 && users->scram_count == users->hash_count;
 }
 
 uint32_t auth_users_count(const struct auth_users *users)

@@ -19,7 +19,7 @@ struct auth_address {
 
 struct auth_user {
     const char *name; /* ASCII letters small */
-    const char *hash; /* NULL: locked */
+    const char *hash; /* for crypt(3), or auth_scram.h; NULL: locked */
     const struct auth_address *addresses;
     uint32_t address_count;
     const struct rate_set *messages, *recipients, *held; /* NULL: as for all */
@@ -46,6 +46,9 @@ const struct auth_user *auth_users_find(const struct auth_users *users, struct s
  * others; always the same one for a name. NULL when no user has a hash.
  */
 const char *auth_users_decoy(const struct auth_users *users, struct span name);
+/** Has everybody who can log in keys for SCRAM? Who has none would be refused by it, and a client
+ * that knows it uses it. */
+bool auth_users_has_scram(const struct auth_users *users);
 /** May this user send as `local`@`domain`? The domain is normalized. */
 bool auth_user_owns(const struct auth_user *user, struct span local, struct span domain);
 

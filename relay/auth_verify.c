@@ -19,6 +19,8 @@
  */
 #include "relay/auth_verify.h"
 
+#include "relay/auth_scram.h"
+
 #include <crypt.h>
 #include <errno.h>
 #include <pthread.h>
@@ -59,8 +61,17 @@ static bool is_same(const char *a, const char *b)
     return difference == 0;
 }
 
+static bool scram_matches(const char *password, const char *hash)
+{
+    struct auth_scram_secret secret;
+
+    return auth_scram_parse(hash, &secret) == ERR_OK && auth_scram_matches(password, &secret);
+}
+
 bool auth_password_matches(const char *password, const char *hash)
 {
+    if (auth_scram_is_hash(hash))
+        return scram_matches(password, hash);
     struct crypt_data *data = calloc(1, sizeof(*data));
     bool is_match = false;
 

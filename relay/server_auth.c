@@ -10,7 +10,8 @@
  * when the verdict comes, and another one in its place.
  *
  * By SCRAM the verdict is a challenge at first, and the login waits for its client: as long as the
- * session lets it, and no longer than the session goes on with it (clients_review()).
+ * session lets it, and no longer than the session goes on with it (clients_review()). Dovecot makes
+ * the challenges, or for users of a file we do (auth_scram.h), at once: that takes no thread.
  *
  * Unknown and locked users are checked as all others, against somebody else's hash, and refused
  * whatever comes of it: how long an answer takes does not tell who exists.
@@ -25,6 +26,8 @@
  */
 #include <stdlib.h>
 
+#include "base/base64.h"
+#include "relay/auth_scram.h"
 #include "relay/auth_users.h"
 #include "relay/auth_verify.h"
 #include "relay/server_dovecot.h"
@@ -33,6 +36,7 @@
 
 #define LOGINS_MAX         256u
 #define FAILURES_KNOWN_MAX 16384u
+#define NONCE_OCTETS       18u /* of SCRAM: 24 characters */
 #define KEY_NETWORK_SIZE   18u /* kind, family, address */
 
 /* kind, family, 16 octets of the network's address, the user's name in small letters. */
@@ -46,8 +50,9 @@ struct login {
     struct failure_key key;
     uint64_t session_id;
     uint32_t session_index, number;
-    uint32_t dovecot_number; /* 0: it is not Dovecot's */
-    tick_us since;           /* Dovecot's turn began; TICK_NEVER: it is the client's */
+    uint32_t dovecot_number;  /* 0: it is not Dovecot's */
+    struct auth_scram *scram; /* of our own making; NULL: none */
+    tick_us since;            /* Dovecot's turn began; TICK_NEVER: it is the client's */
     bool is_used;
     bool is_decoy; /* refused, whatever the verdict */
 };
@@ -134,24 +139,6 @@ static struct login *login_new(struct server_auth *auth, uint32_t *ret_token)
     return NULL;
 }
 
-/* True: a verdict will come, as in the next two. */
-static bool file_ask(struct server *server, const struct auth_request *request, struct login *login,
-                     uint32_t token, enum auth_verdict *ret_verdict)
-{
-    const struct auth_users *users = server->settings->auth.users;
-
-    if (users == NULL)
-        return false;
-    const struct auth_user *user = auth_users_find(users, request->name);
-    login->is_decoy = user == NULL || user->hash == NULL;
-    const char *hash = login->is_decoy ? auth_users_decoy(users, request->name) : user->hash;
-    if (hash == NULL) { /* nobody can log in */
-        *ret_verdict = AUTH_REJECTED;
-        return false;
-    }
-    return auth_verifier_submit(server->auth->verifier, request->password, hash, token) == ERR_OK;
-}
-
 void server_auth_tell(struct server *server, uint32_t index, uint64_t session_id, uint32_t number,
                       enum auth_verdict verdict, struct span user, struct tick_now now)
 {
@@ -166,82 +153,12 @@ void server_auth_tell(struct server *server, uint32_t index, uint64_t session_id
     server_session_enqueue(server, session, SERVER_QUEUE_READY);
 }
 
-static bool dovecot_ask(struct server *server, const struct server_session *session,
-                        const struct auth_request *request, struct login *login,
-                        struct tick_now now)
+static void scram_forget(struct login *login)
 {
-    struct server_auth *auth = server->auth;
-    struct dovecot_client client = {.local = &session->smtpd.local,
-                                    .peer = &session->smtpd.peer,
-                                    .is_secured = session->smtpd.is_tls};
-
-    login->dovecot_number = ++auth->dovecot_number;
-    login->since = now.tick;
-    if (dovecot_link_ask(auth->dovecot, server->settings->auth.dovecot, login->dovecot_number,
-                         request, &client, now) != ERR_OK)
-        return false;
-    auth->dovecot_count += 1;
-    return true;
-}
-
-static bool login_ask(struct server *server, const struct server_session *session,
-                      const struct auth_request *request, struct login *login, uint32_t token,
-                      struct tick_now now, enum auth_verdict *ret_verdict)
-{
-    *ret_verdict = AUTH_LOCKED;
-    if (is_locked(server, &login->key, now.tick))
-        return false;
-    *ret_verdict = AUTH_UNAVAILABLE;
-    if (server->settings->auth.dovecot != NULL)
-        return dovecot_ask(server, session, request, login, now);
-    return file_ask(server, request, login, token, ret_verdict);
-}
-
-/* The client has answered a challenge. False: nobody waits for that any more. */
-static bool login_continue(struct server *server, const struct server_session *session,
-                           uint32_t number, const struct auth_request *request, tick_us now)
-{
-    struct server_auth *auth = server->auth;
-
-    for (uint32_t i = 0; i < LOGINS_MAX; i++) {
-        struct login *login = &auth->logins[i];
-        if (!login->is_used || login->session_id != session->smtpd.id || login->number != number ||
-            login->since != TICK_NEVER)
-            continue;
-        auth->challenged_count -= 1;
-        login->since = now;
-        /* If it cannot be told, the link is lost, and the review gives the login up. */
-        if (dovecot_link_continue(auth->dovecot, login->dovecot_number, request) != ERR_OK)
-            dovecot_link_drop(auth->dovecot, now);
-        return true;
-    }
-    return false;
-}
-
-void server_auth_begin(struct server *server, struct server_session *session, struct tick_now now)
-{
-    enum auth_verdict verdict = AUTH_UNAVAILABLE;
-    uint32_t number, token = 0;
-
-    struct auth_request request = smtpd_auth_take(&session->smtpd, now, &number);
-    if (request.goes_on) {
-        if (!login_continue(server, session, number, &request, now.tick))
-            server_auth_tell(server, session->index, session->smtpd.id, number, verdict,
-                             (struct span){0}, now);
-        return;
-    }
-    struct login *login = login_new(server->auth, &token);
-    if (login != NULL) {
-        *login = (struct login){.key = failure_key_of(session, request.name),
-                                .session_id = session->smtpd.id,
-                                .session_index = session->index,
-                                .number = number,
-                                .is_used = true};
-        login->is_used = login_ask(server, session, &request, login, token, now, &verdict);
-    }
-    if (login == NULL || !login->is_used)
-        server_auth_tell(server, session->index, session->smtpd.id, number, verdict,
-                         (struct span){0}, now);
+    if (login->scram != NULL)
+        explicit_bzero(login->scram, sizeof(*login->scram));
+    free(login->scram);
+    login->scram = NULL;
 }
 
 /* A login has its verdict. `user`: who that is; empty: who it said it is. */
@@ -249,6 +166,7 @@ static void login_end(struct server *server, struct login *login, enum auth_verd
                       struct span user, struct tick_now now)
 {
     login->is_used = false;
+    scram_forget(login);
     server->auth->dovecot_count -= login->dovecot_number != 0;
     server->auth->challenged_count -= login->since == TICK_NEVER;
     if (verdict == AUTH_REJECTED)
@@ -280,6 +198,176 @@ static void login_challenge(struct server *server, struct login *login, struct s
     server_session_enqueue(server, session, SERVER_QUEUE_READY);
 }
 
+/* ---- SCRAM with users of a file ---- */
+
+static void scram_challenge(struct server *server, struct login *login, struct span challenge,
+                            struct tick_now now)
+{
+    char text[BASE64_SIZE(AUTH_SCRAM_CHALLENGE_MAX)];
+
+    base64_encode(challenge, text);
+    login_challenge(server, login, span_of(text, BASE64_SIZE(challenge.size)), now);
+}
+
+/* Unknown and locked users get the same challenges, and nobody's proof is right. */
+static void scram_secret_of(const struct auth_users *users, const struct auth_request *request,
+                            struct login *login, struct auth_scram_secret *ret_secret)
+{
+    const struct auth_user *user = auth_users_find(users, request->name);
+    struct auth_scram_secret like = {0}, own = {0};
+
+    enum err err = auth_scram_parse(auth_users_decoy(users, request->name), &like);
+    CHECK(err == ERR_OK); /* auth_users_has_scram() */
+    auth_scram_decoy(&like, request->name, ret_secret);
+    login->is_decoy =
+        user == NULL || user->hash == NULL || auth_scram_parse(user->hash, &own) != ERR_OK;
+    if (!login->is_decoy)
+        *ret_secret = own;
+}
+
+static bool scram_ask(struct server *server, const struct auth_request *request,
+                      struct login *login, struct tick_now now, enum auth_verdict *ret_verdict)
+{
+    uint8_t octets[NONCE_OCTETS];
+    char nonce[BASE64_SIZE(NONCE_OCTETS)];
+    struct auth_scram_secret secret;
+    struct span challenge;
+
+    *ret_verdict = AUTH_REJECTED;
+    if (!auth_users_has_scram(server->settings->auth.users))
+        return false; /* a reload came between the offer and this */
+    scram_secret_of(server->settings->auth.users, request, login, &secret);
+    rng_fill(server->options.rng, octets, sizeof(octets));
+    base64_encode(span_of(octets, sizeof(octets)), nonce);
+    login->scram = malloc(sizeof(*login->scram));
+    bool is_begun = login->scram != NULL &&
+                    auth_scram_begin(login->scram, &secret, request->message,
+                                     span_of(nonce, sizeof(nonce)), &challenge) == ERR_OK;
+    explicit_bzero(&secret, sizeof(secret));
+    if (is_begun)
+        scram_challenge(server, login, challenge, now);
+    else
+        scram_forget(login);
+    return is_begun;
+}
+
+/* The client's proof, or its word that our signature is right: an empty message. */
+static void scram_continue(struct server *server, struct login *login, struct span message,
+                           struct tick_now now)
+{
+    struct span challenge;
+
+    if (login->scram->is_proved)
+        login_end(server, login, message.size == 0 ? AUTH_ACCEPTED : AUTH_REJECTED,
+                  (struct span){0}, now);
+    else if (auth_scram_prove(login->scram, message, &challenge) == ERR_OK && !login->is_decoy)
+        scram_challenge(server, login, challenge, now);
+    else
+        login_end(server, login, AUTH_REJECTED, (struct span){0}, now);
+}
+
+/* True: a verdict will come, as in the next two. */
+static bool file_ask(struct server *server, const struct auth_request *request, struct login *login,
+                     uint32_t token, struct tick_now now, enum auth_verdict *ret_verdict)
+{
+    const struct auth_users *users = server->settings->auth.users;
+
+    if (users == NULL)
+        return false;
+    if (request->is_scram)
+        return scram_ask(server, request, login, now, ret_verdict);
+    const struct auth_user *user = auth_users_find(users, request->name);
+    login->is_decoy = user == NULL || user->hash == NULL;
+    const char *hash = login->is_decoy ? auth_users_decoy(users, request->name) : user->hash;
+    if (hash == NULL) { /* nobody can log in */
+        *ret_verdict = AUTH_REJECTED;
+        return false;
+    }
+    return auth_verifier_submit(server->auth->verifier, request->password, hash, token) == ERR_OK;
+}
+
+static bool dovecot_ask(struct server *server, const struct server_session *session,
+                        const struct auth_request *request, struct login *login,
+                        struct tick_now now)
+{
+    struct server_auth *auth = server->auth;
+    struct dovecot_client client = {.local = &session->smtpd.local,
+                                    .peer = &session->smtpd.peer,
+                                    .is_secured = session->smtpd.is_tls};
+
+    login->dovecot_number = ++auth->dovecot_number;
+    login->since = now.tick;
+    if (dovecot_link_ask(auth->dovecot, server->settings->auth.dovecot, login->dovecot_number,
+                         request, &client, now) != ERR_OK)
+        return false;
+    auth->dovecot_count += 1;
+    return true;
+}
+
+static bool login_ask(struct server *server, const struct server_session *session,
+                      const struct auth_request *request, struct login *login, uint32_t token,
+                      struct tick_now now, enum auth_verdict *ret_verdict)
+{
+    *ret_verdict = AUTH_LOCKED;
+    if (is_locked(server, &login->key, now.tick))
+        return false;
+    *ret_verdict = AUTH_UNAVAILABLE;
+    if (server->settings->auth.dovecot != NULL)
+        return dovecot_ask(server, session, request, login, now);
+    return file_ask(server, request, login, token, now, ret_verdict);
+}
+
+/* The client has answered a challenge. False: nobody waits for that any more. */
+static bool login_continue(struct server *server, const struct server_session *session,
+                           uint32_t number, const struct auth_request *request, struct tick_now now)
+{
+    struct server_auth *auth = server->auth;
+
+    for (uint32_t i = 0; i < LOGINS_MAX; i++) {
+        struct login *login = &auth->logins[i];
+        if (!login->is_used || login->session_id != session->smtpd.id || login->number != number ||
+            login->since != TICK_NEVER)
+            continue;
+        auth->challenged_count -= 1;
+        login->since = now.tick;
+        if (login->scram != NULL) {
+            scram_continue(server, login, request->message, now);
+            return true;
+        }
+        /* If it cannot be told, the link is lost, and the review gives the login up. */
+        if (dovecot_link_continue(auth->dovecot, login->dovecot_number, request) != ERR_OK)
+            dovecot_link_drop(auth->dovecot, now.tick);
+        return true;
+    }
+    return false;
+}
+
+void server_auth_begin(struct server *server, struct server_session *session, struct tick_now now)
+{
+    enum auth_verdict verdict = AUTH_UNAVAILABLE;
+    uint32_t number, token = 0;
+
+    struct auth_request request = smtpd_auth_take(&session->smtpd, now, &number);
+    if (request.goes_on) {
+        if (!login_continue(server, session, number, &request, now))
+            server_auth_tell(server, session->index, session->smtpd.id, number, verdict,
+                             (struct span){0}, now);
+        return;
+    }
+    struct login *login = login_new(server->auth, &token);
+    if (login != NULL) {
+        *login = (struct login){.key = failure_key_of(session, request.name),
+                                .session_id = session->smtpd.id,
+                                .session_index = session->index,
+                                .number = number,
+                                .is_used = true};
+        login->is_used = login_ask(server, session, &request, login, token, now, &verdict);
+    }
+    if (login == NULL || !login->is_used)
+        server_auth_tell(server, session->index, session->smtpd.id, number, verdict,
+                         (struct span){0}, now);
+}
+
 /* Clients that have given up between challenges, or are gone. */
 static void clients_review(struct server *server, struct tick_now now)
 {
@@ -292,9 +380,11 @@ static void clients_review(struct server *server, struct tick_now now)
         struct server_session *session = login_session(server, login);
         if (session != NULL && smtpd_auth_goes_on(&session->smtpd, login->number))
             continue;
-        dovecot_link_cancel(auth->dovecot, login->dovecot_number, now.tick);
+        if (login->scram == NULL)
+            dovecot_link_cancel(auth->dovecot, login->dovecot_number, now.tick);
         login->is_used = false;
-        auth->dovecot_count -= 1;
+        auth->dovecot_count -= login->scram == NULL;
+        scram_forget(login);
         auth->challenged_count -= 1;
     }
 }
@@ -357,8 +447,10 @@ void server_auth_advance(struct server *server, struct tick_now now)
         dovecot_link_prepare(auth->dovecot, server->settings->auth.dovecot, now.tick);
     dovecot_review(server, now);
     clients_review(server, now);
-    server->smtpd.has_scram =
-        server->settings->auth.dovecot != NULL && dovecot_link_has_scram(auth->dovecot);
+    const struct auth_users *users = server->settings->auth.users;
+    server->smtpd.has_scram = server->settings->auth.dovecot != NULL
+                                  ? dovecot_link_has_scram(auth->dovecot)
+                                  : users != NULL && auth_users_has_scram(users);
 }
 
 /* ---- life ---- */
@@ -381,6 +473,8 @@ struct server_auth *server_auth_new(struct server *server, uint64_t seed)
 
 void server_auth_free(struct server_auth *auth)
 {
+    for (uint32_t i = 0; i < LOGINS_MAX; i++)
+        scram_forget(&auth->logins[i]);
     auth_verifier_free(auth->verifier);
     dovecot_link_free(auth->dovecot);
     tally_free(auth->failures);

@@ -38,6 +38,8 @@
 #define NET_SHARDS      0u
 #define NET_SOURCES     1u
 #define NET_SINK        2u
+#define PORT            25u
+#define PORT_OF_QUEUE   26u  /* where mail is stored first */
 #define SOURCE_FIRST    1u   /* of the sources' addresses: those whose mail goes through, */
 #define SOURCE_OF_QUEUE 101u /* and those whose mail waits */
 #define RECORD_COUNT    1024u
@@ -86,7 +88,8 @@ static void config_write(const struct line *line, FILE *out)
 {
     (void)fprintf(out,
                   "hostname: relay.example\n"
-                  "listen: [{address: \"0.0.0.0:25\"}]\n"
+                  "listen: [{address: \"0.0.0.0:25\"}, {address: \"0.0.0.0:26\", "
+                  "delivery: spool}]\n"
                   "relay_from: [10.0.0.0/8]\n"
                   "dns: {resolvers: [\"10.0.3.1\"]}\n"
                   "destinations: {allow: [10.0.0.0/8]}\n"
@@ -246,12 +249,13 @@ static struct load_time time_of(struct line *line)
     return (struct load_time){now.tick, now.wall};
 }
 
-static void sources_start(struct line *line, struct load_options *options, uint8_t host_first)
+static void sources_start(struct line *line, struct load_options *options, uint8_t host_first,
+                          uint16_t port)
 {
     for (uint32_t i = 0; i < line->shard_count; i++) {
         struct party *party = &line->sources[i];
         options->target =
-            (struct flow_address){FLOW_FAMILY_IP4, 0, 25, {10, 0, NET_SHARDS, (uint8_t)(i + 1)}};
+            (struct flow_address){FLOW_FAMILY_IP4, 0, port, {10, 0, NET_SHARDS, (uint8_t)(i + 1)}};
         party->plane = world_join(line->world, NET_SOURCES, (uint8_t)(host_first + i), 16384);
         party->source = source_new(options, party->plane, NULL, time_of(line));
         CHECK(party->source != NULL);
@@ -263,6 +267,7 @@ static void sources_end(struct line *line)
     for (uint32_t i = 0; i < line->shard_count; i++) {
         source_free(line->sources[i].source);
         flow_plane_free(line->sources[i].plane);
+        line->sources[i] = (struct party){0};
     }
 }
 
@@ -295,23 +300,31 @@ static void party_turn(struct line *line, struct party *party)
     flow_flush(party->plane, now.tick);
 }
 
+static tick_us source_next(const struct line *line, const struct party *party)
+{
+    if (world_has_frames(line->world, party->plane))
+        return world_now(line->world);
+    return earlier(flow_deadline(party->plane), source_wakes(party->source));
+}
+
 /* Everybody's turn, then time goes on: a microsecond while there is work, else to the next. */
 static void line_round(struct line *line)
 {
     tick_us now = world_now(line->world), next = disk_sim_deadline(line->disk);
 
-    for (uint32_t i = 0; i < line->shard_count; i++)
-        party_turn(line, &line->sources[i]);
+    for (uint32_t i = 0; i < line->shard_count; i++) {
+        if (line->sources[i].source != NULL)
+            party_turn(line, &line->sources[i]);
+    }
     members_turn(line);
     party_turn(line, &line->sink);
     next = earlier(next, flow_deadline(line->sink.plane));
     next = earlier(next, sink_deadline(line->sink.sink));
     for (uint32_t i = 0; i < line->shard_count; i++) {
+        if (line->sources[i].source != NULL)
+            next = earlier(next, source_next(line, &line->sources[i]));
         next = earlier(next, line->members[i].deadline);
-        next = earlier(next, flow_deadline(line->sources[i].plane));
-        next = earlier(next, source_wakes(line->sources[i].source));
-        if (world_has_frames(line->world, line->members[i].plane) ||
-            world_has_frames(line->world, line->sources[i].plane) || member_has_mail(line, i))
+        if (world_has_frames(line->world, line->members[i].plane) || member_has_mail(line, i))
             next = now;
     }
     if (world_has_frames(line->world, line->sink.plane))
@@ -377,16 +390,16 @@ static void queue_fill(struct line *line)
     free(list);
     options.rate = 0;
     options.messages = line->sites * WAITING_EACH;
-    sources_start(line, &options, SOURCE_OF_QUEUE);
+    sources_start(line, &options, SOURCE_OF_QUEUE, PORT_OF_QUEUE);
     uint64_t wanted = (uint64_t)options.messages * line->shard_count;
     for (uint32_t round = 0; round % LOOK_EACH != 0 || waiting(line) < wanted; round++) {
         CHECK(round < ROUND_MAX);
         line_round(line);
     }
+    sources_end(line);
     tick_us tried = world_now(line->world) + TRY_TIME;
     while (world_now(line->world) < tried)
         line_round(line);
-    sources_end(line);
     dist_fini(&options.domains);
 }
 
@@ -490,7 +503,7 @@ int main(int count, char **words)
     sink_start(line);
     if (line->sites > 0)
         queue_fill(line);
-    sources_start(line, &line->cli.options, SOURCE_FIRST);
+    sources_start(line, &line->cli.options, SOURCE_FIRST, PORT);
     if (line->is_watched)
         line->watch =
             watch_new(line->group, line->shard_count, line->sites, world_now(line->world));

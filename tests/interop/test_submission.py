@@ -116,6 +116,78 @@ def reloaded():
             assert other.docmd('AUTH PLAIN ' + right)[0] == 535
 
 
+SCRAM_PASSWORDS = {'alice@sender.test': PASSWORD, 'carol': 'secret', 'dave': 'pass,word=1'}
+
+
+def scram_keys():
+    """Of three makers: our own, Dovecot's, where it is installed, and the standard's words in Python."""
+    def ours(password):
+        return subprocess.run([os.path.join(BUILD, 'control/angarium'), 'user', 'hash', '--scram'], input=password + '\n', capture_output=True, check=True,
+                              encoding='utf-8').stdout.strip()
+
+    def dovecots(password):
+        try:
+            program = tool('doveadm')
+        except Skip:
+            return ours(password)
+        config = lab.write('doveadm.conf', 'protocols =\n')
+        return subprocess.run([program, '-c', config, 'pw', '-s', 'SCRAM-SHA-256', '-p', password], capture_output=True, check=True,
+                              encoding='utf-8').stdout.strip()
+
+    def pythons(password):
+        salt = os.urandom(9)
+        salted = hashlib.pbkdf2_hmac('sha256', password.encode(), salt, 5000)
+        keys = (hashlib.sha256(hmac.new(salted, b'Client Key', 'sha256').digest()).digest(), hmac.new(salted, b'Server Key', 'sha256').digest())
+        return '{SCRAM-SHA-256}5000,' + ','.join(base64.b64encode(part).decode() for part in (salt,) + keys)
+    return [maker(password) for maker, password in zip((ours, dovecots, pythons), SCRAM_PASSWORDS.values())]
+
+
+@lab.check('SCRAM-SHA-256 with a file of keys: ours, Dovecot\'s, by hand; PLAIN against them; strangers are told what others are; offered to all or none')
+def scram_file():
+    alice, carol, dave = scram_keys()
+    os.chmod(lab.write('keys', 'alice@sender.test:%s\ncarol:%s\ndave:%s:*@sender.test\ngone:!\n' % (alice, carol, dave)), 0o600)
+    other = lab.relay(CONFIG.replace(str(TLS_PORT), str(free_port())) + 'auth: {users_file: "@FOLDER@/keys"}\n', 'keys')
+
+    def connected():
+        client = smtplib.SMTP('127.0.0.1', other.port, timeout=30)
+        client.starttls(context=clear_context())
+        client.ehlo()
+        return client
+    with connected() as client:
+        assert client.esmtp_features['auth'].split() == ['PLAIN', 'LOGIN', 'SCRAM-SHA-256'], client.esmtp_features
+    for name, password in SCRAM_PASSWORDS.items():
+        for word, wrong, code in ((password, False, 235), (password, True, 535), ('wrong', False, 535)):
+            with connected() as client:
+                assert scram(client, name, word, wrong) == code, (name, word, wrong)
+                assert client.docmd('MAIL FROM:<alice@sender.test>')[0] == (530 if code == 535 else 553 if name == 'carol' else 250)
+        for word, code in ((password, 235), ('wrong', 535)):
+            with connected() as client:
+                assert client.docmd(plain(name, word))[0] == code, (name, word)
+    salts = {}
+    for name in ('eve', 'EVE', 'gone', 'mallory', 'carol') * 2:
+        with connected() as client:
+            code, said = client.docmd('AUTH SCRAM-SHA-256 ' + base64.b64encode(('n,,n=%s,r=x' % name).encode()).decode())
+            fields = dict(field.split('=', 1) for field in base64.b64decode(said).decode().split(','))
+            assert code == 334 and int(fields['i']) >= 4096 and fields['r'].startswith('x') and len(fields['r']) > 16, said
+            salts.setdefault(name.lower(), set()).add(fields['s'])
+            assert client.docmd('*')[0] == 501 and scram(client, name, 'x') == 535
+    assert all(len(salt) == 1 for salt in salts.values()) and len(set.union(*salts.values())) == 4, salts
+    for first in (b'p=tls-exporter,,n=carol,r=x', b'n,a=boss,n=carol,r=x', b'n,,n=carol,r=', b'n,,m=1,n=carol,r=x', b'n,,n=carol,r=' + b'r' * 500):
+        with connected() as client:
+            assert client.docmd('AUTH SCRAM-SHA-256 ' + base64.b64encode(first).decode())[0] in (501, 535), first
+    with connected() as client:
+        assert client.docmd('AUTH SCRAM-SHA-256 ' + base64.b64encode(b'n,,n=carol,r=x').decode())[0] == 334
+        other.cli('reload')
+        assert client.docmd(base64.b64encode(b'c=biws,r=y,p=AAAA').decode())[0] == 535
+    os.chmod(lab.write('keys', 'carol:%s\nalice@sender.test:%s\n' % (carol, password_hash())), 0o600)
+    other.cli('reload')
+    with connected() as client:
+        assert client.esmtp_features['auth'].split() == ['PLAIN', 'LOGIN']
+        assert client.docmd('AUTH SCRAM-SHA-256')[0] == 504
+        assert client.docmd(plain('carol', 'secret'))[0] == 235
+    assert other.stop() == 0
+
+
 DOVECOT = '''
 base_dir = %(folder)s/dovecot/run
 state_dir = %(folder)s/dovecot/state

@@ -52,6 +52,7 @@ static const struct {
     COUNTER("spool.live", spool.messages_live),
     COUNTER("spool.commits", spool.commits),
     COUNTER("spool.voids", spool.voids),
+    COUNTER("spool.stuck", spool.is_stuck),
     COUNTER("spool.recovered", spool.messages_recovered),
     COUNTER("dns.queries", dns.queries_udp),
     COUNTER("dns.tcp", dns.queries_tcp),

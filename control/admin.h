@@ -28,7 +28,8 @@ struct admin_options {
     const char *path;
     const char *directory; /* of the spool, for the numbers of orders; NULL: they are not kept */
     uint32_t shard_count;
-    struct record_writer *records; /* NULL: none */
+    struct record_writer *records;      /* NULL: none */
+    const struct webhook_set *webhooks; /* NULL: none */
     void *context;
     /* Ask one shard; admin_on_reply() follows. */
     void (*query)(void *context, uint32_t shard, struct shard_query *query);

@@ -178,3 +178,40 @@ void admin_status_finish(json_t *answer, uint32_t shard_count, tick_us uptime,
     json_object_set_new(group, "replayed", json_integer((json_int_t)records->replayed));
     json_object_set_new(group, "holding", json_integer(records->is_holding));
 }
+
+void admin_status_webhooks(json_t *answer, const struct webhook_set *webhooks)
+{
+    struct webhook_stats all = {0};
+    json_int_t failing = 0, gone = 0;
+    json_t *rows = json_array();
+
+    if (webhook_set_count(webhooks) == 0) {
+        json_decref(rows);
+        return;
+    }
+    for (uint32_t i = 0; i < webhook_set_count(webhooks); i++) {
+        struct webhook_stats stats = webhook_get_stats(webhooks, i);
+        all.batches += stats.batches;
+        all.events += stats.events;
+        all.failures += stats.failures;
+        all.waiting += stats.waiting;
+        all.gaps += stats.gaps;
+        failing += stats.is_failing;
+        gone += stats.is_gone;
+        json_array_append_new(
+            rows,
+            json_pack("{ss,sI,sI,sI,sI,sI,sI,ss}", "name", stats.name, "batches",
+                      (json_int_t)stats.batches, "events", (json_int_t)stats.events, "failures",
+                      (json_int_t)stats.failures, "waiting", (json_int_t)stats.waiting, "gaps",
+                      (json_int_t)stats.gaps, "answer", (json_int_t)stats.answer, "state",
+                      stats.is_gone      ? "gone"
+                      : stats.is_failing ? "failing"
+                                         : "ok"));
+    }
+    json_object_set_new(answer, "webhook", rows);
+    json_object_set_new(answer, "webhooks",
+                        json_pack("{sI,sI,sI,sI,sI,sI,sI}", "batches", (json_int_t)all.batches,
+                                  "events", (json_int_t)all.events, "failures",
+                                  (json_int_t)all.failures, "waiting", (json_int_t)all.waiting,
+                                  "gaps", (json_int_t)all.gaps, "failing", failing, "gone", gone));
+}

@@ -530,6 +530,7 @@ static void job_finish(struct admin *admin, tick_us now)
         json_object_set_new(job->answer, "intake", admin_intake_status(&admin->intake));
         admin_status_finish(job->answer, admin->options.shard_count, now - admin->started,
                             admin->options.records == NULL ? NULL : &records);
+        admin_status_webhooks(job->answer, admin->options.webhooks);
     }
     if (job->query.kind == SHARD_QUERY_QUEUE_SUMMARY)
         admin_summary_finish(job->answer, job->groups, job->query.by, job->limit);

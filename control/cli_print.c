@@ -162,7 +162,32 @@ static const struct {
     {"records", "records", "written", "written", false},
     {"", "records", "dropped", "dropped", false},
     {"", "records", "replayed", "written again", false},
+    {"webhooks", "webhooks", "events", "records taken", false},
+    {"", "webhooks", "failures", "failures", false},
+    {"", "webhooks", "waiting", "waiting", true},
 };
+
+static void webhooks_warn(const json_t *answer, FILE *out)
+{
+    json_t *row;
+    size_t i;
+
+    json_array_foreach(json_object_get(answer, "webhook"), i, row)
+    {
+        char name[CLI_SHOWN_SIZE], state[CLI_SHOWN_SIZE];
+        if (strcmp(cli_shown(row, "state", state), "gone") == 0)
+            fprintf(out, "warning    webhook %s: its receiver said 410: nothing more is posted\n",
+                    cli_shown(row, "name", name));
+        else if (strcmp(state, "failing") == 0)
+            fprintf(out, "warning    webhook %s: its receiver takes nothing (answer %" PRId64 ")\n",
+                    cli_shown(row, "name", name), (int64_t)cli_number(row, NULL, "answer"));
+        if (cli_number(row, NULL, "gaps") > 0)
+            fprintf(out,
+                    "warning    webhook %s: records were gone before they were posted: raise "
+                    "records.keep\n",
+                    cli_shown(row, "name", name));
+    }
+}
 
 static void warnings_print(const json_t *answer, FILE *out)
 {
@@ -183,6 +208,7 @@ static void warnings_print(const json_t *answer, FILE *out)
                 "returned now is forgotten if the relay stops\n");
     if (cli_number(answer, "spool", "is_full") > 0)
         fprintf(out, "warning    the spool is full: new mail is answered 452\n");
+    webhooks_warn(answer, out);
     if (cli_number(answer, "records", "holding") > 0)
         fprintf(out, "warning    records wait for their file: new mail is answered 451\n");
     if (cli_number(answer, "records", "dropped") > 0)

@@ -32,19 +32,18 @@ void config_free(struct config *config)
     config_free_one(config);
 }
 
-/* The one list of mappings that a reload does not take over. */
-static bool ports_differ(const struct config *running, const struct config *next)
+/* Lists of mappings that a reload does not take over. */
+static bool sequence_differs(enum option_owner owner, const struct option_list *running,
+                             const struct option_list *next)
 {
-    const struct config_port *left = running->dataplane_ports.items;
-    const struct config_port *right = next->dataplane_ports.items;
+    const uint8_t *left = running->items, *right = next->items;
+    uint32_t size = option_owner_size(owner);
 
-    if (running->dataplane_ports.count != next->dataplane_ports.count)
+    if (running->count != next->count)
         return true;
     for (uint32_t i = 0; i < option_count; i++) {
-        for (uint32_t j = 0;
-             option_table[i].owner == OPTION_OWNER_PORT && j < running->dataplane_ports.count;
-             j++) {
-            if (option_differs(&option_table[i], &left[j], &right[j]))
+        for (uint32_t j = 0; option_table[i].owner == owner && j < running->count; j++) {
+            if (option_differs(&option_table[i], left + (size_t)j * size, right + (size_t)j * size))
                 return true;
         }
     }
@@ -66,7 +65,12 @@ const char *config_restart_needed(const struct config *running, const struct con
         used += (uint32_t)snprintf(ret_text + used, size - used, "%s%s", used == 0 ? "" : ", ",
                                    option->path);
     }
-    if (used + OPTION_PATH_SIZE < size && ports_differ(running, next))
-        snprintf(ret_text + used, size - used, "%sdataplane.ports", used == 0 ? "" : ", ");
+    if (used + OPTION_PATH_SIZE < size &&
+        sequence_differs(OPTION_OWNER_PORT, &running->dataplane_ports, &next->dataplane_ports))
+        used += (uint32_t)snprintf(ret_text + used, size - used, "%sdataplane.ports",
+                                   used == 0 ? "" : ", ");
+    if (used + OPTION_PATH_SIZE < size &&
+        sequence_differs(OPTION_OWNER_WEBHOOK, &running->webhooks, &next->webhooks))
+        snprintf(ret_text + used, size - used, "%swebhooks", used == 0 ? "" : ", ");
     return ret_text;
 }

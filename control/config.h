@@ -189,6 +189,22 @@ struct config_records {
     uint32_t on_slow; /* enum records_on_slow */
 };
 
+/* An element of webhooks. */
+enum webhook_auth { WEBHOOK_HMAC, WEBHOOK_BEARER };
+
+struct config_webhook {
+    uint32_t line;
+    const char *name, *url;
+    const char *secret_file, *ca; /* NULL: none */
+    const char *secret;           /* by config_complete() */
+    struct option_list events;    /* uint32_t */
+    uint32_t kinds;               /* bits 1 << enum record_kind */
+    uint32_t auth;                /* enum webhook_auth */
+    uint32_t batch_count, batch_size;
+    tick_us batch_time, timeout, retry_min, retry_max;
+    bool is_plaintext;
+};
+
 /* Management over HTTP. */
 struct config_http {
     uint32_t line, tls_line;
@@ -226,12 +242,13 @@ struct config {
     uint32_t log_level; /* enum log_severity: the words are in its order */
 
     /* As written: settings are derived from these. */
-    struct option_list listen;  /* struct config_listener */
-    struct option_list routes;  /* struct config_route */
-    struct option_list sites;   /* struct config_site */
-    struct option_list dkim;    /* struct config_dkim */
-    struct option_list sources; /* struct config_source */
-    struct option_list pools;   /* struct config_pool */
+    struct option_list listen;   /* struct config_listener */
+    struct option_list routes;   /* struct config_route */
+    struct option_list sites;    /* struct config_site */
+    struct option_list dkim;     /* struct config_dkim */
+    struct option_list webhooks; /* struct config_webhook */
+    struct option_list sources;  /* struct config_source */
+    struct option_list pools;    /* struct config_pool */
     const char *default_pool;
     struct option_list patterns;         /* struct config_pattern */
     const char *patterns_file;           /* NULL: none */
@@ -305,6 +322,10 @@ enum err config_sources_assemble(struct config *config, struct config_report *re
 enum err config_classes_assemble(struct config *config, struct config_report *report) MUST_CHECK;
 /** Part of config_assemble(): the rules of `dkim`, without their keys. Errors: ERR_MEMORY. */
 enum err config_dkim_assemble(struct config *config, struct config_report *report) MUST_CHECK;
+/** Part of config_assemble(): the rules of `webhooks`. */
+void config_webhooks_assemble(struct config *config, struct config_report *report);
+/** Part of config_complete(): their secrets. Errors: ERR_MEMORY. */
+enum err config_webhooks_complete(struct config *config, struct config_report *report) MUST_CHECK;
 /** Part of config_complete(): tokens, key and certificate of `http`. */
 void config_http_complete(struct config *config, struct config_report *report);
 /** Is this (port unused) an address of a port of the dataplane? */

@@ -390,6 +390,7 @@ enum err config_assemble(struct config *config, struct config_report *report)
     TRY(config_dataplane_assemble(config, report));
     TRY(destinations_assemble(config, report));
     resolvers_assemble(config);
+    config_webhooks_assemble(config, report);
     sizes_check(config, report);
     message_sizes_check(config, report);
     postmaster_check(&config->settings, report);

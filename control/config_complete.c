@@ -354,6 +354,7 @@ enum err config_complete(struct config *config, struct config_report *report)
     TRY(tls_complete(config, report));
     TRY(dkim_complete(config, report));
     config_http_complete(config, report);
+    TRY(config_webhooks_complete(config, report));
     TRY(config_auth_complete(config, report));
     config->settings.route_table =
         settings_route_table_new(&config->settings, &config->settings.route_table_size);

@@ -143,6 +143,7 @@ static const int allowed[] = {
     SCMP_SYS(accept4),
     SCMP_SYS(connect),
     SCMP_SYS(shutdown),
+    SCMP_SYS(socketpair), /* libcurl's threads wake each other */
     SCMP_SYS(getsockname),
     SCMP_SYS(getpeername),
     SCMP_SYS(getsockopt),

@@ -43,6 +43,7 @@
 #include "control/record_csv.h"
 #include "control/reload.h"
 #include "control/spool_room.h"
+#include "control/webhook.h"
 
 #define DESCRIPTORS_BESIDE 256u /* files, eventfds, the control socket */
 #define FLOWS_MIN          64u
@@ -58,6 +59,7 @@ struct daemon {
     const struct config *config; /* the first snapshot */
     struct reload reload;
     struct record_writer *records;
+    struct webhook_set *webhooks;
     struct assembly *assembly;
     struct admin *admin;
     struct http *http;
@@ -405,6 +407,14 @@ static bool records_open(struct daemon *daemon)
     return false;
 }
 
+static bool webhooks_open(struct daemon *daemon)
+{
+    if (webhook_set_new(daemon->config, &daemon->webhooks) == ERR_OK)
+        return true;
+    log_line(LOG_FATAL, "cannot start webhooks: %s", strerror(errno));
+    return false;
+}
+
 /* An order that was answered is not forgotten. */
 static void daemon_changed(void *context)
 {
@@ -426,6 +436,7 @@ static bool admin_open(struct daemon *daemon)
         .directory = daemon->config->spool.directory,
         .shard_count = daemon->config->cores,
         .records = daemon->records,
+        .webhooks = daemon->webhooks,
         .context = daemon,
         .query = daemon_query,
         .reload = daemon_reload,
@@ -570,6 +581,7 @@ static void daemon_serve(struct daemon *daemon)
         assembly_free(daemon->assembly);
     if (daemon->records != NULL)
         record_writer_free(daemon->records);
+    webhook_set_free(daemon->webhooks);
     log_line(LOG_INFO, "event=stop");
     if (is_recovering)
         daemon_leave(daemon);
@@ -580,9 +592,10 @@ static void daemon_serve(struct daemon *daemon)
 static int daemon_main(struct daemon *daemon)
 {
     /* Listeners are opened last: who can connect to one finds the control socket as well. */
-    bool is_open = records_open(daemon) && admin_open(daemon) && assembly_open(daemon) &&
-                   keeper_open(daemon) && notify_open(daemon) && http_open(daemon) &&
-                   threads_start(daemon) && confine(daemon->config, confine_calls);
+    bool is_open = records_open(daemon) && webhooks_open(daemon) && admin_open(daemon) &&
+                   assembly_open(daemon) && keeper_open(daemon) && notify_open(daemon) &&
+                   http_open(daemon) && threads_start(daemon) &&
+                   confine(daemon->config, confine_calls);
 
     /* A thread that runs already is ended by exit(); nothing has been accepted before this. */
     if (!is_open) {

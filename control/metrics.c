@@ -36,6 +36,13 @@ static const struct row rows[] = {
      "Records lost: the file was too slow, or could not be written."},
     {"records", "write_failures", COUNTER, "Writes of records that failed."},
     {"records", "replayed", COUNTER, "Of those written: once more, after a crash."},
+    {"webhooks", "batches", COUNTER, "Batches that receivers of webhooks took."},
+    {"webhooks", "events", COUNTER, "Records in them."},
+    {"webhooks", "failures", COUNTER, "Posts that were not taken, and tried again."},
+    {"webhooks", "waiting", GAUGE, "Octets of records that webhooks have still to post."},
+    {"webhooks", "gaps", COUNTER, "Files of records that were gone before a webhook read them."},
+    {"webhooks", "failing", GAUGE, "Webhooks whose last post was not taken."},
+    {"webhooks", "gone", GAUGE, "Webhooks whose receiver wants no more (410)."},
     {"records", "holding", GAUGE, "Mail waits for the file: `records.on_slow: hold`."},
 };
 

@@ -30,6 +30,7 @@
 #define OWNER_CLASS      struct config_class
 #define OWNER_CLASS_RULE struct config_class_rule
 #define OWNER_DKIM       struct config_dkim
+#define OWNER_WEBHOOK    struct config_webhook
 
 #define RELOAD true
 #define START  false
@@ -76,6 +77,7 @@ static const uint32_t owner_sizes[OPTION_OWNER_COUNT] = {
     [OPTION_OWNER_CLASS] = sizeof(struct config_class),
     [OPTION_OWNER_CLASS_RULE] = sizeof(struct config_class_rule),
     [OPTION_OWNER_DKIM] = sizeof(struct config_dkim),
+    [OPTION_OWNER_WEBHOOK] = sizeof(struct config_webhook),
 };
 
 uint32_t option_owner_size(enum option_owner owner)
@@ -120,6 +122,11 @@ bool option_is_text_list(const struct option *option)
     return option->kind == OPTION_PATTERN_LIST || option->kind == OPTION_FIELD_LIST;
 }
 
+bool option_is_number_list(const struct option *option)
+{
+    return option->kind == OPTION_LIMIT_LIST || option->kind == OPTION_CHOICE_LIST;
+}
+
 bool option_is_prefix_list(const struct option *option)
 {
     return option->kind == OPTION_PREFIX_LIST || option->kind == OPTION_INTERFACE_LIST;
@@ -132,7 +139,7 @@ uint32_t option_element_size(const struct option *option)
     CHECK(option_is_list(option));
     if (option_is_text_list(option))
         return sizeof(const char *);
-    if (option->kind == OPTION_LIMIT_LIST)
+    if (option_is_number_list(option))
         return sizeof(uint32_t);
     return option_is_prefix_list(option) ? sizeof(struct flow_prefix) : sizeof(struct flow_address);
 }
@@ -309,6 +316,7 @@ const char *option_expectation(const struct option *option, char ret_text[OPTION
         range_format(option, ret_text);
         break;
     case OPTION_CHOICE:
+    case OPTION_CHOICE_LIST:
         words_format(option->choices, ret_text);
         break;
     case OPTION_TEXT:

@@ -37,6 +37,7 @@ enum option_kind {
     OPTION_PATTERN_LIST,   /* const char *, as PATTERN */
     OPTION_FIELD_LIST,     /* const char *: the name of a header field */
     OPTION_LIMIT_LIST,     /* uint32_t, as LIMIT, from 1 on */
+    OPTION_CHOICE_LIST,    /* uint32_t: positions of words, as CHOICE */
 };
 
 enum option_owner {
@@ -54,6 +55,7 @@ enum option_owner {
     OPTION_OWNER_CLASS,
     OPTION_OWNER_CLASS_RULE,
     OPTION_OWNER_DKIM,
+    OPTION_OWNER_WEBHOOK,
     OPTION_OWNER_COUNT
 };
 
@@ -97,6 +99,8 @@ uint32_t option_element_size(const struct option *option);
 bool option_is_list(const struct option *option);
 /** Its elements are const char *. */
 bool option_is_text_list(const struct option *option);
+/** Its elements are uint32_t. */
+bool option_is_number_list(const struct option *option);
 /** Its elements are struct flow_prefix. */
 bool option_is_prefix_list(const struct option *option);
 

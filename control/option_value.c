@@ -474,6 +474,8 @@ static enum err value_parse(const struct option *option, struct span text, struc
         return pattern_parse(text, arena, &ret_value->text);
     case OPTION_FIELD_LIST:
         return field_parse(text, arena, &ret_value->text);
+    case OPTION_CHOICE_LIST:
+        return choice_parse(option->choices, text, &ret_value->number);
     case OPTION_LIMIT_LIST:
         return limit_list_parse(text, &ret_value->number);
     case OPTION_RATE:
@@ -519,10 +521,10 @@ static void value_store(const struct option *option, const struct value *value, 
         CHECK(index < list->count);
         uint32_t number = (uint32_t)value->number;
         memcpy((uint8_t *)list->items + (size_t)index * size,
-               option_is_text_list(option)         ? (const void *)&value->text
-               : option->kind == OPTION_LIMIT_LIST ? (const void *)&number
-               : option_is_prefix_list(option)     ? (const void *)&value->prefix
-                                                   : (const void *)&value->address,
+               option_is_text_list(option)     ? (const void *)&value->text
+               : option_is_number_list(option) ? (const void *)&number
+               : option_is_prefix_list(option) ? (const void *)&value->prefix
+                                               : (const void *)&value->address,
                size);
     } else if (option->kind == OPTION_RATE) {
         memcpy(field, &value->rates, sizeof(value->rates));

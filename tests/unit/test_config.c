@@ -134,6 +134,7 @@ static void test_default_denies_loopback(void **state)
 }
 
 #define DKIM "dkim: [{domain: a.example, selector: s, key: /k"
+#define HOOK "records: {file: /x}\nwebhooks: [{"
 #define WIRE "dataplane: {driver: dpdk, kernel: [10.0.0.0/8], ports: ["
 
 /* Goal: the edges of what a port may have: first and last host of a network, networks of one and
@@ -722,6 +723,27 @@ static void test_mistakes(void **state)
          "sources: [{name: a, addresses: [192.0.2.9]}]\n" WIRE
          "{device: d, addresses: [192.0.2.1/24]}]}\n",
          "test.yaml:1: sources[].addresses: 192.0.2.9 is neither"},
+        {"webhook beyond loopback", HOOK "name: a, url: \"http://example.net/\"}]\n",
+         "test.yaml:2: webhooks[].url: http:// beyond loopback"},
+        {"webhook with a password in it", HOOK "name: a, url: \"https://a:b@example.net/\"}]\n",
+         "expected https://host"},
+        {"webhook by another protocol", HOOK "name: a, url: \"ftp://example.net/\"}]\n",
+         "expected https://host"},
+        {"webhook without an end", HOOK "name: a, url: \"https:///x\"}]\n",
+         "expected https://host"},
+        {"webhooks of one name",
+         HOOK "name: a, url: \"https://b/\"}, {name: a, url: \"https://c/\"}]\n",
+         "webhooks[].name: \"a\" is at line 2 as well"},
+        {"webhook of nothing", "webhooks: [{name: a, url: \"https://b/\"}]\n",
+         "needs `records.file`"},
+        {"webhook without its secret", HOOK "name: a, url: \"https://b/\", auth: bearer}]\n",
+         "webhooks[].auth: needs `secret_file`"},
+        {"webhook with a kind that is none",
+         HOOK "name: a, url: \"https://b/\", events: [delivery, bounces]}]\n",
+         "webhooks[].events: expected one of reception, delivery"},
+        {"webhook whose pauses shrink",
+         HOOK "name: a, url: \"https://b/\", retry_min: 2s, retry_max: 1s}]\n",
+         "webhooks[].retry_min: is more than `retry_max`"},
         {"message size", "buffers: {memory: 66000KB}\nqueue: {body_memory: 16MiB}\n",
          "buffers.memory: is too small to send a message"},
     };
@@ -805,6 +827,10 @@ static void test_restart_needed(void **state)
         {"text none", "", "records: {file: /b}\n", "records.file"},
         {"list", "dns: {resolvers: [192.0.2.1]}\n", "dns: {resolvers: [192.0.2.2]}\n",
          "dns.resolvers"},
+        {"a webhook's option", HOOK "name: a, url: \"https://b/\"}]\n",
+         HOOK "name: a, url: \"https://b/\", batch: 7}]\n", "webhooks"},
+        {"another webhook", HOOK "name: a, url: \"https://b/\"}]\n", "records: {file: /x}\n",
+         "webhooks"},
         {"a port's option", WIRE "{device: d, addresses: [192.0.2.1/24]}]}\n",
          WIRE "{device: d, mtu: 1400, addresses: [192.0.2.1/24]}]}\n", "dataplane.ports"},
         {"one port more", WIRE "{device: d, addresses: [192.0.2.1/24]}]}\n",

@@ -27,8 +27,9 @@ ALSO_HEADER = {"control": ["dataplane/dataplane.h", "dataplane/dataplane_capture
 LIBRARIES = {
     "rte_": ["base/buf", "queue/ring", "dataplane/wire"],
     "ldns/": ["dns/codec.c"],
-    "openssl/": ["relay/tls", "relay/dkim_key.c", "relay/auth", "control/http_access.c"],
+    "openssl/": ["relay/tls", "relay/dkim_key.c", "relay/auth", "control/http_access.c", "control/webhook.c"],
     "microhttpd": ["control/http"],
+    "curl": ["control/webhook_post.c"],
     "ncurses": ["control/cli_top"],
     "seccomp": ["control/confine"],
     "cap-ng": ["control/confine"],

@@ -60,7 +60,7 @@ def installs_and_runs(machine):
     expect(machine.must("systemctl", "is-enabled", "angarium") == "enabled\n")
     process = machine.must("systemctl", "show", "-P", "MainPID", "angarium").strip()
     status = machine.must("cat", f"/proc/{process}/status")
-    for line in ("CapEff:\t0000000000000400", "CapBnd:\t0000000000000400", "NoNewPrivs:\t1", "Seccomp:\t2"):
+    for line in ("CapEff:\t0000000000000000", "CapBnd:\t0000000000000400", "NoNewPrivs:\t1", "Seccomp:\t2"):
         expect(line in status, status)
     expect("\nUid:\t0\t" not in status, status)
 

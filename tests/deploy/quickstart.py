@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """
 docs/quickstart.md, done: each of its commands in turn, in one shell, on a bare Debian 12; what the page shows of what they print must have
-been printed. As a program: prints the page with all that was printed, to renew it by.
+been printed. All that was printed is in build-package/quickstart.txt, to renew the page by.
 
 In a block ```console a line that begins with "$ " is a command, the others are output of it. "..." stands for what is left out, alone on a
 line for lines, at the end of one for its rest. Numbers, and what else differs from run to run, are not compared.
@@ -10,11 +9,11 @@ line for lines, at the end of one for its rest. Numbers, and what else differs f
 import os
 import re
 import subprocess
-import sys
 
 from machine import TOP, Machine, must
 
 PAGE = TOP + "/docs/quickstart.md"
+TRANSCRIPT = TOP + "/build-package/quickstart.txt"
 SOURCES = "/root/angarium"
 SHORTEST_REST = 4  # of a line that is cut short
 
@@ -116,23 +115,11 @@ def all_that_the_page_does(newcomer):
         raise AssertionError(f"{len(steps)} commands")
     for command, shown in steps:
         printed, status = newcomer.run(command)
+        with open(TRANSCRIPT, "w" if command == steps[0][0] else "a", encoding="utf-8") as file:
+            file.write(f"$ {command}\n{printed}\n")
         missing = shown_but_not_printed(shown, printed)
         if status != 0 or missing is not None:
             raise AssertionError(f"{command}: {status}; not printed: {missing}\n{printed[-3000:]}")
 
 
 TESTS = [all_that_the_page_does]
-
-
-def main():
-    newcomer = Newcomer()
-    try:
-        for command, _ in commands(page_read()):
-            printed, status = newcomer.run(command)
-            print(f"$ {command}\n{printed}\n[{status}]", flush=True)
-    finally:
-        newcomer.remove()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

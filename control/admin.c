@@ -16,6 +16,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "control/admin_internal.h"
 
 void admin_run(struct admin *admin, tick_us now)
@@ -92,10 +93,16 @@ static void folder_make(const char *path)
     mkdir(folder, 0755); /* when this fails, bind() says so */
 }
 
+static bool listener_watch(struct admin *admin)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = ADMIN_LISTENER};
+
+    return epoll_ctl(admin->epoll, EPOLL_CTL_ADD, admin->listener, &event) == 0;
+}
+
 static enum err listener_open(struct admin *admin)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    struct epoll_event event = {.events = EPOLLIN, .data.u32 = ADMIN_LISTENER};
 
     CHECK(strlen(admin->options.path) < sizeof(address.sun_path));
     memcpy(address.sun_path, admin->options.path, strlen(admin->options.path));
@@ -108,9 +115,45 @@ static enum err listener_open(struct admin *admin)
     int bound = bind(admin->listener, (const struct sockaddr *)&address, sizeof(address));
     umask(mask);
     if (admin->listener < 0 || bound != 0 || listen(admin->listener, 16) != 0 ||
-        epoll_ctl(admin->epoll, EPOLL_CTL_ADD, admin->listener, &event) != 0)
+        !listener_watch(admin))
         return ERR_SYSTEM;
     return ERR_OK;
+}
+
+int admin_listener(const struct admin *admin)
+{
+    return admin->listener;
+}
+
+void admin_take_over(struct admin *admin)
+{
+    /* The other process may have given some numbers since we started. */
+    order_numbers_load(&admin->order_numbers, admin->options.directory);
+    if (!admin->is_waiting)
+        return;
+    admin->is_waiting = false;
+    if (!listener_watch(admin))
+        log_line(LOG_ERROR, "control=%s: nobody can be let in: %s", admin->options.path,
+                 strerror(errno));
+}
+
+/* Closing alone would not end its events: the other process has it open, too. */
+void admin_leave(struct admin *admin)
+{
+    (void)epoll_ctl(admin->epoll, EPOLL_CTL_DEL, admin->listener, NULL);
+    close(admin->listener);
+    admin->listener = -1;
+    admin->is_leaving = true;
+}
+
+void admin_set_webhooks(struct admin *admin, const struct webhook_set *webhooks)
+{
+    admin->options.webhooks = webhooks;
+}
+
+bool admin_is_drained(const struct admin *admin)
+{
+    return admin->intake.is_closed;
 }
 
 enum err admin_new(const struct admin_options *options, struct admin **ret_admin)
@@ -120,11 +163,14 @@ enum err admin_new(const struct admin_options *options, struct admin **ret_admin
 
     CHECK(admin != NULL);
     admin->options = *options;
-    admin->listener = -1;
+    admin->listener = options->has_listener ? options->listener : -1;
+    admin->is_waiting = options->has_listener;
     order_numbers_load(&admin->order_numbers, options->directory);
     admin->started = clock->monotonic(clock->context);
     admin->epoll = epoll_create1(EPOLL_CLOEXEC);
-    enum err err = admin->epoll < 0 ? ERR_SYSTEM : listener_open(admin);
+    enum err err = admin->epoll < 0 ? ERR_SYSTEM : ERR_OK;
+    if (err == ERR_OK && !admin->is_waiting)
+        err = listener_open(admin);
     if (err != ERR_OK) {
         int error = errno;
         if (admin->listener >= 0)
@@ -156,8 +202,10 @@ void admin_free(struct admin *admin)
     admin_jobs_end(admin);
     admin_capture_fini(&admin->capture);
     admin_trace_fini(&admin->trace);
-    close(admin->listener);
+    if (admin->listener >= 0)
+        close(admin->listener);
     close(admin->epoll);
-    unlink(admin->options.path);
+    if (!admin->is_waiting && !admin->is_leaving)
+        unlink(admin->options.path);
     free(admin);
 }

@@ -15,6 +15,7 @@
  *   {"verb":"flows"}, {"verb":"counters"}
  *   {"verb":"capture","id":"FILTER","file":"/...","count":N,"seconds":N}, {"verb":"capture stop"}
  *   {"verb":"reload"}
+ *   {"verb":"upgrade"}: admin_upgrade.c
  *   {"verb":"trace","id":"192.0.2.1"}: many lines, admin_trace.c
  *
  * Answers hold "ok": true, or "ok": false and "error": text for people. All work is done in the
@@ -39,6 +40,14 @@ struct admin_options {
     void (*stop)(void *context);
     /* What is kept over restarts has changed; may be NULL. */
     void (*changed)(void *context);
+    /* A new program wants our place. An end of a link for it (upgrade_link.h), or -1 with text why
+     * not. NULL: there is no such thing. */
+    int (*upgrade)(void *context, char ret_text[ADMIN_ERROR_SIZE]);
+    /* The program's file is another one than when we started. */
+    bool (*is_other_program)(void *context);
+    bool has_listener; /* of the relay whose place we take: nobody is accepted there before
+                          admin_take_over() */
+    int listener;      /* the admin's, also with an error */
 };
 
 /** Errors: ERR_SYSTEM, errno says why; ERR_DISK_LOCKED: another relay answers on this socket. */
@@ -52,6 +61,17 @@ tick_us admin_deadline(const struct admin *admin);
 /** Mail of earlier runs is being found: orders about mail wait until it is not, but for those that
  * stand, which meet it as it comes. */
 void admin_set_finding(struct admin *admin, bool is_finding);
+/** The descriptor that clients connect to: the admin's. */
+int admin_listener(const struct admin *admin);
+/** The relay whose listener this is has left: clients are ours from now on. */
+void admin_take_over(struct admin *admin);
+/** Another process goes on with our listener. Clients that have not asked yet are told to ask
+ * again. */
+void admin_leave(struct admin *admin);
+/** `angarium drain` is in force. */
+bool admin_is_drained(const struct admin *admin);
+/** They were started after us. */
+void admin_set_webhooks(struct admin *admin, const struct webhook_set *webhooks);
 /** A shard has filled the query it was asked. */
 void admin_on_reply(struct admin *admin, struct shard_query *query, tick_us now);
 /** A shard tells of conversations; the batch is its again afterwards. */

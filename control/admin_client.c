@@ -149,6 +149,10 @@ static void client_request(struct admin *admin, struct admin_client *client)
     client->parsed =
         json_loadb(client->request, client->request_size, JSON_REJECT_DUPLICATES, NULL);
     client_watch(admin, client, 0); /* hangups are reported all the same */
+    if (admin->is_leaving) {
+        admin_client_refuse(admin, client, "the relay has just been upgraded: ask again");
+        return;
+    }
     if (!json_is_object(client->parsed)) {
         admin_client_refuse(admin, client, "expected one JSON object on a line");
         return;

@@ -68,6 +68,9 @@ struct admin {
     uint64_t order_next;                /* of requests */
     struct order_numbers order_numbers; /* of operators */
     bool is_finding;                    /* mail of earlier runs */
+    bool is_waiting;                    /* the listener is still another process' */
+    bool is_leaving;                    /* it is another process' now */
+    tick_us upgrade_wanted_until;
     tick_us started;
     struct admin_client clients[ADMIN_CLIENT_MAX];
     struct admin_job job;
@@ -91,6 +94,9 @@ bool admin_client_append(struct admin_client *client, json_t *line) MUST_CHECK;
 bool admin_client_push(struct admin *admin, struct admin_client *client) MUST_CHECK;
 void admin_client_accept(struct admin *admin, tick_us now);
 void admin_client_event(struct admin *admin, struct admin_client *client, uint32_t events);
+
+/* admin_upgrade.c */
+void admin_upgrade(struct admin *admin, struct admin_client *client, tick_us now);
 
 /* admin_job.c */
 /** A capture that reached a bound ends by itself. */

@@ -354,6 +354,10 @@ static void job_begin(struct admin *admin, struct admin_client *client)
         job_stop(admin, client);
         return;
     }
+    if (strcmp(job_verb(client), "upgrade") == 0) {
+        admin_upgrade(admin, client, clock->monotonic(clock->context));
+        return;
+    }
     if (strcmp(job_verb(client), "trace") == 0) {
         admin_trace_begin(admin, client, clock->monotonic(clock->context));
         return;

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The assembly of the shards.
+ * The assembly of the shards. Their listeners are in assembly_listen.c.
  *
  * For each shard, in this order, freed in the opposite one:
  *   buffer pool -> network plane, disk -> shard (spool, DNS, transfer, server) -> listeners ->
  * thread
  *
  * Invariants
- *   1. One relay per spool directory: it is locked as long as the assembly lives.
+ *   1. One relay per spool directory: it is locked as long as the assembly lives. In an upgrade a
+ *      second one writes segments of its own there, and touches no others before it has the lock.
  *   2. All listeners are open before the first thread runs: a relay that cannot have a port never
  *      takes mail on another.
  *   3. New segments carry an epoch above all that were there, so that the recovery running beside
@@ -18,7 +19,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -47,6 +47,7 @@ struct assembly_member {
 
 struct assembly {
     const struct config *config;
+    const struct assembly_place *place; /* while it is made; NULL: none */
     struct dataplane *dataplane;
     struct ring_group *group;
     struct assembly_member *members;
@@ -91,6 +92,11 @@ bool assembly_directory_make(const char *path)
     return mkdir(part, 0700) == 0 || errno == EEXIST;
 }
 
+enum err assembly_lock(struct assembly *assembly)
+{
+    return flock(assembly->directory, LOCK_EX | LOCK_NB) == 0 ? ERR_OK : ERR_DISK_LOCKED;
+}
+
 static enum err directory_lock(struct assembly *assembly, char why[ASSEMBLY_WHY_SIZE])
 {
     const char *path = assembly->config->spool.directory;
@@ -100,7 +106,7 @@ static enum err directory_lock(struct assembly *assembly, char why[ASSEMBLY_WHY_
     assembly->directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (assembly->directory < 0)
         return fail(why, ERR_SYSTEM, "cannot open the spool directory", path);
-    if (flock(assembly->directory, LOCK_EX | LOCK_NB) != 0)
+    if (assembly->place == NULL && assembly_lock(assembly) != ERR_OK)
         return fail(why, ERR_DISK_LOCKED, "another relay uses the spool directory", path);
     return ERR_OK;
 }
@@ -171,6 +177,7 @@ static struct shard_options member_options(struct assembly *assembly, uint32_t i
         .connection_start = config->connections_at_first,
         .outbound_max = flow_count_all(config) / 2,
         .inbound_flow_max = flow_count_all(config) - flow_count_all(config) / 4,
+        .is_waiting = assembly->place != NULL,
     };
 }
 
@@ -188,102 +195,18 @@ static enum err member_assemble(struct assembly *assembly, uint32_t index,
     if (err != ERR_OK)
         return fail(why, err, "no", "randomness");
     TRY(member_new(assembly, member, &rng, why));
+    TRY(assembly_place_give(assembly->place, config, member->index, member->plane, why));
     TRY(rng_init_system(&rng));
     struct shard_options options = member_options(assembly, index, records, epoch, &rng);
     errno = 0;
     err = shard_new(&options, &member->shard);
     if (err != ERR_OK)
         return fail(why, err, "cannot use the spool directory", config->spool.directory);
-    err = shard_listen(member->shard, &failing);
+    if (assembly->place == NULL)
+        err = shard_listen(member->shard, &failing);
     if (err != ERR_OK)
         return fail(why, err, "cannot listen on",
                     flow_address_format(&config->settings.listeners[failing].address, address));
-    return ERR_OK;
-}
-
-/* ---- the listeners ---- */
-
-static socklen_t address_to_socket(const struct flow_address *address,
-                                   struct sockaddr_storage *ret_socket)
-{
-    *ret_socket = (struct sockaddr_storage){0};
-    if (address->family == FLOW_FAMILY_IP4) {
-        struct sockaddr_in *ip4 = (struct sockaddr_in *)(void *)ret_socket;
-        ip4->sin_family = AF_INET;
-        ip4->sin_port = htons(address->port);
-        memcpy(&ip4->sin_addr, address->ip, sizeof(ip4->sin_addr));
-        return sizeof(*ip4);
-    }
-    struct sockaddr_in6 *ip6 = (struct sockaddr_in6 *)(void *)ret_socket;
-    ip6->sin6_family = AF_INET6;
-    ip6->sin6_port = htons(address->port);
-    memcpy(&ip6->sin6_addr, address->ip, sizeof(ip6->sin6_addr));
-    return sizeof(*ip6);
-}
-
-/*
- * Shards listen with SO_REUSEPORT, each with a socket of its own on the same address. That would
- * also let a second relay of the same user in, which then gets half of the connections: an address
- * must be free when asked for without that option.
- */
-static bool address_is_free(const struct flow_address *address)
-{
-    struct sockaddr_storage name;
-    socklen_t size = address_to_socket(address, &name);
-    int one = 1;
-    int fd = socket(name.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    if (fd < 0)
-        return false;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    if (name.ss_family == AF_INET6)
-        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-    bool is_free = bind(fd, (const struct sockaddr *)&name, size) == 0;
-    int error = errno;
-    close(fd);
-    errno = error;
-    return is_free;
-}
-
-static bool is_listened_on(const struct settings *settings, const struct flow_address *address)
-{
-    for (uint32_t i = 0; settings != NULL && i < settings->listener_count; i++) {
-        if (flow_address_is_equal(&settings->listeners[i].address, address))
-            return true;
-    }
-    return false;
-}
-
-/* Who has given up the right to ports below 1024 (see confine.c) does not get it back. */
-static enum err listen_refused(const struct flow_address *address, bool is_running,
-                               char ret_why[ASSEMBLY_WHY_SIZE])
-{
-    bool is_given_up = is_running && errno == EACCES;
-    char text[FLOW_ADDRESS_TEXT_MAX];
-    enum err err =
-        fail(ret_why, ERR_SYSTEM, "cannot listen on", flow_address_format(address, text));
-    size_t size = strlen(ret_why);
-
-    if (is_given_up)
-        snprintf(ret_why + size, ASSEMBLY_WHY_SIZE - size,
-                 "; a relay that was started without a port below 1024 has given up the right to "
-                 "open one: this needs a restart");
-    return err;
-}
-
-enum err assembly_listeners_probe(const struct config *next, const struct config *running,
-                                  char ret_why[ASSEMBLY_WHY_SIZE])
-{
-    const struct dataplane_options *dataplane = &(running != NULL ? running : next)->dataplane;
-
-    for (uint32_t i = 0; i < next->settings.listener_count; i++) {
-        const struct flow_address *address = &next->settings.listeners[i].address;
-        if (!dataplane_is_kernel(dataplane, address))
-            continue; /* nobody else listens on a port of ours */
-        if (!is_listened_on(running == NULL ? NULL : &running->settings, address) &&
-            !address_is_free(address))
-            return listen_refused(address, running != NULL, ret_why);
-    }
     return ERR_OK;
 }
 
@@ -313,7 +236,7 @@ static enum err members_assemble(struct assembly *assembly, struct record_writer
     if (rng_init_system(&rng) != ERR_OK)
         return fail(why, ERR_SYSTEM, "no", "randomness");
     rng_fill(&rng, assembly->dns_key, sizeof(assembly->dns_key));
-    TRY(assembly_listeners_probe(assembly->config, NULL, why));
+    TRY(assembly_listeners_probe(assembly->config, NULL, assembly->place, why));
     TRY(directory_lock(assembly, why));
     TRY(epoch_find(assembly->config, &epoch, why));
     struct dataplane_options dataplane = assembly->config->dataplane;
@@ -325,12 +248,14 @@ static enum err members_assemble(struct assembly *assembly, struct record_writer
 }
 
 enum err assembly_new(const struct config *config, struct record_writer *records,
-                      struct assembly **ret_assembly, char ret_why[ASSEMBLY_WHY_SIZE])
+                      const struct assembly_place *place, struct assembly **ret_assembly,
+                      char ret_why[ASSEMBLY_WHY_SIZE])
 {
     struct assembly *assembly = calloc(1, sizeof(*assembly));
 
     CHECK(assembly != NULL);
     assembly->config = config;
+    assembly->place = place;
     assembly->count = config->cores;
     assembly->directory = -1;
     assembly->recovery_eventfd = -1;

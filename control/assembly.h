@@ -2,7 +2,7 @@
 #ifndef CONTROL_ASSEMBLY_H
 #define CONTROL_ASSEMBLY_H
 
-#include "control/config.h"
+#include "control/assembly_listen.h"
 #include "control/record_writer.h"
 #include "control/shard.h"
 
@@ -12,27 +12,24 @@
  */
 struct assembly;
 
-#define ASSEMBLY_WHY_SIZE 512u
-
 /** Make the spool directory, with every missing folder of its path. False: errno says why. */
 bool assembly_directory_make(const char *path);
 
 /**
  * Make every shard, open every listener; no thread runs yet.
  *
+ * With a `place` (else NULL) the shards wait: see struct shard_options. Their listeners open when
+ * the intake does, and the spool is not locked before assembly_lock().
+ *
  * Bounds:    control is member number `config->cores` of the ring group.
  * Ownership: config and records stay the caller's and outlive the assembly.
  * Errors:    ERR_SYSTEM, ERR_DISK_*, with text in ret_why; nothing is left behind.
  */
 enum err assembly_new(const struct config *config, struct record_writer *records,
-                      struct assembly **ret_assembly, char ret_why[ASSEMBLY_WHY_SIZE]) MUST_CHECK;
-/**
- * Every address of `next` can be listened on, if `running` (may be NULL) does not do so already.
- *
- * Errors: ERR_SYSTEM with text in ret_why.
- */
-enum err assembly_listeners_probe(const struct config *next, const struct config *running,
-                                  char ret_why[ASSEMBLY_WHY_SIZE]) MUST_CHECK;
+                      const struct assembly_place *place, struct assembly **ret_assembly,
+                      char ret_why[ASSEMBLY_WHY_SIZE]) MUST_CHECK;
+/** The spool is this process' alone from now on. Errors: ERR_DISK_LOCKED: not yet. */
+enum err assembly_lock(struct assembly *assembly) MUST_CHECK;
 /** Start the threads, each on a processor of its own where there are enough. Errors: ERR_SYSTEM. */
 enum err assembly_start(struct assembly *assembly, char ret_why[ASSEMBLY_WHY_SIZE]) MUST_CHECK;
 struct ring_member *assembly_mailbox(struct assembly *assembly);

@@ -104,7 +104,14 @@ static const struct cli_verb verbs[] = {
      "take no mail from now on: listeners close, transactions under way have 60 s, or so many, to "
      "end; what waits is delivered on, or with --stop the relay ends",
      cli_drain_verb, cli_verb_text_print},
-    {"reload", 0, 0, "", "read the configuration again", cli_relay_verb, cli_verb_text_print},
+    {"reload", 0, 1, "[--or-upgrade [FILE]]",
+     "read the configuration again; or, if the program's file is another one than that which runs, "
+     "upgrade",
+     cli_reload_verb, cli_verb_text_print},
+    {"upgrade", 0, 1, "[FILE] [--program PROGRAM]",
+     "a new process of the program on the disk takes the relay's place, with this configuration, "
+     "and no transaction fails; where systemd runs the relay, by systemctl reload",
+     cli_upgrade_verb, NULL},
     {"check", 0, 1, "[FILE] | --reference", "check a configuration; print all options",
      cli_check_verb, NULL},
     {"config show", 0, 1, "[FILE]", "every option, its value, and where that comes from",
@@ -217,6 +224,8 @@ static bool arguments_read(struct cli *cli, int count, char **arguments,
             cli->is_stop = true;
         else if (strcmp(arguments[i], "--scram") == 0)
             cli->is_scram = true;
+        else if (strcmp(arguments[i], "--or-upgrade") == 0)
+            cli->is_or_upgrade = true;
         else if (option_take(arguments, count, &i, "-s", &cli->socket_path) ||
                  option_take(arguments, count, &i, "--limit", &cli->limit) ||
                  option_take(arguments, count, &i, "--file", &cli->file) ||
@@ -225,6 +234,7 @@ static bool arguments_read(struct cli *cli, int count, char **arguments,
                  option_take(arguments, count, &i, "--by", &cli->by) ||
                  option_take(arguments, count, &i, "--reason", &cli->reason) ||
                  option_take(arguments, count, &i, "--duration", &cli->duration) ||
+                 option_take(arguments, count, &i, "--program", &cli->program) ||
                  option_take(arguments, count, &i, "--to", &cli->to))
             continue;
         else if (arguments[i][0] == '-' && arguments[i][1] == '-' && part_take(cli, arguments[i]))

@@ -16,10 +16,11 @@ enum cli_status { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
 struct cli {
     const char *socket_path;
+    bool is_or_upgrade;
     bool is_json, is_reference, is_dry_run, is_keep, is_host, is_only_new, is_terse, is_stop,
         is_scram;
     const char *limit; /* NULL: not given, as the next three */
-    const char *file, *count, *seconds, *by, *reason, *duration, *to;
+    const char *file, *count, *seconds, *by, *reason, *duration, *to, *program;
     const char *part;                   /* of a message; NULL: all of it */
     const char *operands[CLI_WORD_MAX]; /* behind the verb */
     uint32_t operand_count;
@@ -33,7 +34,12 @@ struct cli_verb {
     void (*print)(const json_t *answer, wall_us now, FILE *out); /* of an answer of the relay */
 };
 
+/** What the relay answers; NULL, and told why. */
+json_t *cli_ask(const struct cli *cli, const json_t *request);
+
 /* What verbs do. */
+enum cli_status cli_reload_verb(const struct cli *cli, const struct cli_verb *verb);
+enum cli_status cli_upgrade_verb(const struct cli *cli, const struct cli_verb *verb);
 enum cli_status cli_relay_verb(const struct cli *cli, const struct cli_verb *verb);
 enum cli_status cli_list_verb(const struct cli *cli, const struct cli_verb *verb);
 enum cli_status cli_cat_verb(const struct cli *cli, const struct cli_verb *verb);

@@ -29,8 +29,7 @@
 
 /* ---- asking the relay ---- */
 
-/* NULL: told why. */
-static json_t *relay_ask(const struct cli *cli, const json_t *request)
+json_t *cli_ask(const struct cli *cli, const json_t *request)
 {
     int fd = ask_connect(cli->socket_path);
 
@@ -98,7 +97,7 @@ static enum cli_status answer_print(const struct cli *cli, const struct cli_verb
 static enum cli_status request_run(const struct cli *cli, const struct cli_verb *verb,
                                    json_t *request)
 {
-    json_t *answer = relay_ask(cli, request);
+    json_t *answer = cli_ask(cli, request);
 
     json_decref(request);
     return answer == NULL ? CLI_FAILED : answer_print(cli, verb, answer);
@@ -293,7 +292,7 @@ enum cli_status cli_site_verb(const struct cli *cli, const struct cli_verb *verb
 static json_t *explain_ask(const void *context, const char *verb, const char *id)
 {
     json_t *request = json_pack("{ss,ss}", "verb", verb, "id", id);
-    json_t *answer = relay_ask(context, request);
+    json_t *answer = cli_ask(context, request);
 
     json_decref(request);
     return answer;

@@ -234,7 +234,7 @@ struct config {
     uint32_t buffer_size, flow_count_max;
     uint32_t flow_count_allowed; /* not an option: by the descriptors at start; 0: all */
     uint64_t body_memory, buffer_memory;
-    tick_us shutdown_timeout;
+    tick_us shutdown_timeout, upgrade_timeout;
     const char *control_socket;
     struct config_http http;
     struct config_confine confine;

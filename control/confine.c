@@ -291,6 +291,9 @@ static int rules_with_arguments(scmp_filter_ctx filter, const struct confine_opt
     if (error == 0 && options->has_ports)
         error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
                                  SCMP_A0(SCMP_CMP_EQ, AF_PACKET, 0));
+    if (error == 0) /* the link to a new program that takes our place */
+        error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 1,
+                                 SCMP_A0(SCMP_CMP_EQ, AF_UNIX, 0));
     if (error == 0)
         error = rule_add_values(filter, SCMP_SYS(prctl), 0, prctls, COUNT_OF(prctls));
     if (error == 0 && options->has_ports) /* drivers have many of their own */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * angariumd [-c FILE]: the relay.
+ * angariumd [-c FILE] [-u]: the relay. With -u it takes the place of the one that runs:
+ * daemon_enter.c and, for that one, daemon_leave.c.
  *
  * The first thread is the control thread: it reads the configuration, makes the shards, then waits
  * for signals, for the control socket and for messages of shards. It carries no mail.
@@ -25,6 +26,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,13 +37,9 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "control/admin.h"
 #include "control/confine.h"
-#include "control/http.h"
-#include "control/keeper.h"
-#include "control/notify.h"
+#include "control/daemon_internal.h"
 #include "control/record_csv.h"
-#include "control/reload.h"
 #include "control/spool_room.h"
 #include "control/webhook.h"
 
@@ -53,27 +51,7 @@
 #define RECORDS_HOLD_MS      2000u /* that a shard waits for room, once */
 #define RECORDS_STOP_SECONDS 2u
 
-enum source { SOURCE_SIGNAL, SOURCE_MAILBOX, SOURCE_ADMIN, SOURCE_RECOVERY };
-
-struct daemon {
-    const struct config *config; /* the first snapshot */
-    struct reload reload;
-    struct record_writer *records;
-    struct webhook_set *webhooks;
-    struct assembly *assembly;
-    struct admin *admin;
-    struct http *http;
-    struct keeper *keeper;
-    struct notify *notify;
-    int epoll, signals;
-    struct spool_recovery *recovery; /* being adopted */
-    uint32_t adopted;                /* shards that have their share of it */
-    bool is_draining;
-    tick_us drain_deadline, watch_deadline;
-    uint32_t drained; /* shards */
-};
-
-static tick_us now_read(void)
+tick_us daemon_now(void)
 {
     const struct tick_source *clock = tick_source_system();
 
@@ -92,18 +70,24 @@ static void log_text(enum log_severity severity, const char *what, const char *t
 
 /* ---- events ---- */
 
-static void daemon_drain(struct daemon *daemon)
+void daemon_drain(struct daemon *daemon)
 {
     struct shard_control control = {0};
 
-    if (daemon->is_draining)
+    if (!daemon->is_draining)
+        daemon_leave_stop(daemon);
+    if (daemon->is_draining) {
+        tick_us bound = daemon_now() + reload_current(&daemon->reload)->shutdown_timeout;
+        daemon->drain_deadline = bound < daemon->drain_deadline ? bound : daemon->drain_deadline;
         return;
+    }
     log_line(LOG_INFO,
              "event=drain: no new mail is taken; what is in flight may take %" PRIu64 " s",
              reload_current(&daemon->reload)->shutdown_timeout / TICK_S(1));
     daemon->is_draining = true;
-    daemon->drain_deadline = now_read() + reload_current(&daemon->reload)->shutdown_timeout;
-    notify_stopping(daemon->notify, reload_current(&daemon->reload)->shutdown_timeout, now_read());
+    daemon->drain_deadline = daemon_now() + reload_current(&daemon->reload)->shutdown_timeout;
+    notify_stopping(daemon->notify, reload_current(&daemon->reload)->shutdown_timeout,
+                    daemon_now());
     assembly_send_all(daemon->assembly, SHARD_MESSAGE_DRAIN, &control);
 }
 
@@ -115,7 +99,7 @@ static bool daemon_reload(void *context, char ret_text[ADMIN_ERROR_SIZE])
         snprintf(ret_text, ADMIN_ERROR_SIZE, "the relay is being stopped");
         return false;
     }
-    notify_reloading(daemon->notify, now_read());
+    notify_reloading(daemon->notify, daemon_now());
     bool is_ok = reload_run(&daemon->reload, ret_text);
     notify_reloaded(daemon->notify, is_ok);
     log_text(is_ok ? LOG_INFO : LOG_ERROR, is_ok ? "event=reload" : "event=reload failed",
@@ -140,7 +124,7 @@ static void daemon_on_signal(struct daemon *daemon)
     }
 }
 
-static void daemon_query(void *context, uint32_t shard, struct shard_query *query)
+void daemon_query(void *context, uint32_t shard, struct shard_query *query)
 {
     struct daemon *daemon = context;
     struct shard_control control = {.query = query};
@@ -162,6 +146,7 @@ static void recovery_end(struct daemon *daemon)
     notify_adopting(daemon->notify, false);
     assembly_recovery_free(daemon->assembly);
     daemon->recovery = NULL;
+    daemon->is_finding = false;
     admin_set_finding(daemon->admin, false);
     log_line(LOG_INFO, "event=recovered: mail of earlier runs is in the queue");
 }
@@ -174,6 +159,7 @@ static void daemon_on_recovery(struct daemon *daemon)
         log_line(LOG_ERROR,
                  "spool=%s error=\"%s\": mail of earlier runs stays on disk until the next start",
                  daemon->config->spool.directory, err_text(err));
+        daemon->is_finding = false;
         admin_set_finding(daemon->admin, false);
         return;
     }
@@ -185,7 +171,7 @@ static void daemon_on_recovery(struct daemon *daemon)
 static void daemon_on_keeper_reply(struct daemon *daemon)
 {
     if (!daemon->is_draining)
-        keeper_on_reply(daemon->keeper, now_read());
+        keeper_on_reply(daemon->keeper, daemon_now());
 }
 
 static void daemon_on_trace(struct daemon *daemon, const struct ring_message *message,
@@ -193,7 +179,7 @@ static void daemon_on_trace(struct daemon *daemon, const struct ring_message *me
 {
     struct ring_message reply = *message;
 
-    admin_on_trace(daemon->admin, batch, now_read());
+    admin_on_trace(daemon->admin, batch, daemon_now());
     reply.is_reply = true;
     ring_send(assembly_mailbox(daemon->assembly), message->from, &reply);
 }
@@ -213,6 +199,10 @@ static void daemon_on_message(struct daemon *daemon, const struct ring_message *
             recovery_end(daemon);
         break;
     case SHARD_MESSAGE_QUERY:
+        if (control.query == daemon->awaited) {
+            daemon->awaited = NULL;
+            break;
+        }
         if (keeper_owns(daemon->keeper, control.query)) {
             daemon_on_keeper_reply(daemon);
             break;
@@ -221,7 +211,7 @@ static void daemon_on_message(struct daemon *daemon, const struct ring_message *
             notify_on_reply(daemon->notify, control.query);
             break;
         }
-        admin_on_reply(daemon->admin, control.query, now_read());
+        admin_on_reply(daemon->admin, control.query, daemon_now());
         break;
     case SHARD_MESSAGE_TRACE:
         daemon_on_trace(daemon, message, control.batch);
@@ -234,7 +224,7 @@ static void daemon_on_message(struct daemon *daemon, const struct ring_message *
     }
 }
 
-static void daemon_on_mailbox(struct daemon *daemon)
+void daemon_on_mailbox(struct daemon *daemon)
 {
     struct ring_message message;
 
@@ -245,17 +235,45 @@ static void daemon_on_mailbox(struct daemon *daemon)
     }
 }
 
+void daemon_query_wait(void *context, uint32_t shard, struct shard_query *query)
+{
+    struct daemon *daemon = context;
+    struct ring_member *mailbox = assembly_mailbox(daemon->assembly);
+
+    CHECK(daemon->awaited == NULL);
+    daemon->awaited = query;
+    daemon_query(daemon, shard, query);
+    while (daemon->awaited != NULL) {
+        struct pollfd one = {.fd = ring_member_eventfd(mailbox), .events = POLLIN};
+        if (ring_sleep_begin(mailbox)) {
+            (void)poll(&one, 1, -1);
+            ring_sleep_end(mailbox);
+        }
+        daemon_on_mailbox(daemon);
+    }
+}
+
 /* ---- the loop ---- */
+
+/* What limits remember is ours to write. */
+static bool daemon_may_keep(const struct daemon *daemon)
+{
+    return !daemon->is_draining && daemon->enter.state == ENTER_NOT;
+}
 
 static int wait_ms(const struct daemon *daemon)
 {
-    tick_us now = now_read(), deadline = admin_deadline(daemon->admin);
+    tick_us now = daemon_now(), deadline = admin_deadline(daemon->admin);
 
     if (notify_deadline(daemon->notify) < deadline)
         deadline = notify_deadline(daemon->notify);
     if (daemon->watch_deadline < deadline)
         deadline = daemon->watch_deadline;
-    if (!daemon->is_draining && keeper_deadline(daemon->keeper) < deadline)
+    if (daemon->leave.state == LEAVE_ASKED)
+        deadline = 0;
+    if (daemon_enter_deadline(daemon) < deadline)
+        deadline = daemon_enter_deadline(daemon);
+    if (daemon_may_keep(daemon) && keeper_deadline(daemon->keeper) < deadline)
         deadline = keeper_deadline(daemon->keeper);
     if (daemon->is_draining && daemon->drain_deadline < deadline)
         deadline = daemon->drain_deadline;
@@ -276,24 +294,34 @@ static void daemon_turn(struct daemon *daemon)
     if (may_sleep)
         ring_sleep_end(assembly_mailbox(daemon->assembly));
     for (int i = 0; i < count; i++) {
-        if (events[i].data.u32 == SOURCE_SIGNAL)
+        if (events[i].data.u32 == DAEMON_SIGNAL)
             daemon_on_signal(daemon);
-        else if (events[i].data.u32 == SOURCE_RECOVERY)
+        else if (events[i].data.u32 == DAEMON_RECOVERY)
             daemon_on_recovery(daemon);
     }
     daemon_on_mailbox(daemon);
-    admin_run(daemon->admin, now_read());
-    notify_run(daemon->notify, now_read());
-    daemon->watch_deadline = assembly_watch(daemon->assembly, now_read());
-    if (!daemon->is_draining)
-        keeper_run(daemon->keeper, now_read());
+    admin_run(daemon->admin, daemon_now());
+    notify_run(daemon->notify, daemon_now());
+    daemon->watch_deadline = assembly_watch(daemon->assembly, daemon_now());
+    daemon_leave_run(daemon);
+    daemon_enter_run(daemon);
+    if (daemon_may_keep(daemon))
+        keeper_run(daemon->keeper, daemon_now());
+}
+
+/* What is under way has ended; also in the process whose place we took, for a relay that is stopped
+ * is stopped as a whole. */
+static bool is_drained(const struct daemon *daemon)
+{
+    return daemon->is_draining && daemon->drained == assembly_count(daemon->assembly) &&
+           daemon->enter.state != ENTER_WAITING;
 }
 
 static bool daemon_run(struct daemon *daemon)
 {
-    while (!daemon->is_draining || daemon->drained < assembly_count(daemon->assembly)) {
+    while (!is_drained(daemon)) {
         daemon_turn(daemon);
-        if (daemon->is_draining && now_read() >= daemon->drain_deadline)
+        if (daemon->is_draining && daemon_now() >= daemon->drain_deadline)
             return false;
     }
     return true;
@@ -301,7 +329,7 @@ static bool daemon_run(struct daemon *daemon)
 
 /* ---- start ---- */
 
-static bool daemon_watch(struct daemon *daemon, int fd, enum source source)
+bool daemon_watch(struct daemon *daemon, int fd, enum daemon_source source)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)source};
 
@@ -407,7 +435,7 @@ static bool records_open(struct daemon *daemon)
     return false;
 }
 
-static bool webhooks_open(struct daemon *daemon)
+bool daemon_webhooks_open(struct daemon *daemon)
 {
     if (webhook_set_new(daemon->config, &daemon->webhooks) == ERR_OK)
         return true;
@@ -431,7 +459,13 @@ static void daemon_stop(void *context)
 
 static bool admin_open(struct daemon *daemon)
 {
+    int listener =
+        daemon_enter_claim(daemon, UPGRADE_ROLE_CONTROL, daemon->config->control_socket, NULL);
     struct admin_options options = {
+        .has_listener = listener >= 0,
+        .listener = listener,
+        .upgrade = daemon_leave_ask,
+        .is_other_program = daemon_program_is_other,
         .path = daemon->config->control_socket,
         .directory = daemon->config->spool.directory,
         .shard_count = daemon->config->cores,
@@ -456,10 +490,14 @@ static bool admin_open(struct daemon *daemon)
 
 static bool http_open(struct daemon *daemon)
 {
+    const struct config_http *config = &daemon->config->http;
     char why[HTTP_WHY_SIZE];
+    struct http_place place = {
+        .listener = daemon_enter_claim(daemon, UPGRADE_ROLE_HTTP, NULL, &config->listen),
+        .local = daemon_enter_claim(daemon, UPGRADE_ROLE_HTTP_LOCAL, config->socket, NULL),
+    };
 
-    if (http_new(&daemon->config->http, daemon->config->control_socket, &daemon->http, why) ==
-        ERR_OK)
+    if (http_new(config, daemon->config->control_socket, &place, &daemon->http, why) == ERR_OK)
         return true;
     log_line(LOG_FATAL, "%s", why);
     return false;
@@ -467,16 +505,20 @@ static bool http_open(struct daemon *daemon)
 
 static bool assembly_open(struct daemon *daemon)
 {
+    static int listeners[ENTER_SOCKETS_MAX];
+    struct assembly_place place = {listeners, daemon_enter_listeners(daemon, listeners)};
     char why[ASSEMBLY_WHY_SIZE];
 
-    if (assembly_new(daemon->config, daemon->records, &daemon->assembly, why) == ERR_OK)
+    if (assembly_new(daemon->config, daemon->records,
+                     daemon->enter.state == ENTER_NOT ? NULL : &place, &daemon->assembly,
+                     why) == ERR_OK)
         return true;
     log_line(LOG_FATAL, "%s", why);
     return false;
 }
 
 /* A shard whose thread does not run answers at once. */
-static void daemon_query_now(void *context, uint32_t shard, struct shard_query *query)
+void daemon_query_now(void *context, uint32_t shard, struct shard_query *query)
 {
     struct daemon *daemon = context;
 
@@ -494,7 +536,8 @@ static bool keeper_open(struct daemon *daemon)
 
     if (keeper_new(&options, &daemon->keeper) != ERR_OK)
         return false;
-    keeper_load(daemon->keeper, daemon_query_now);
+    if (daemon->enter.state == ENTER_NOT)
+        keeper_load(daemon->keeper, daemon_query_now);
     return true;
 }
 
@@ -509,18 +552,24 @@ static bool notify_open(struct daemon *daemon)
     return notify_new(&options, &daemon->notify) == ERR_OK;
 }
 
+bool daemon_recovery_start(struct daemon *daemon)
+{
+    daemon->is_finding = true;
+    return assembly_recovery_start(daemon->assembly, daemon->config) == ERR_OK &&
+           daemon_watch(daemon, assembly_recovery_eventfd(daemon->assembly), DAEMON_RECOVERY);
+}
+
 static bool threads_start(struct daemon *daemon)
 {
     char why[ASSEMBLY_WHY_SIZE];
 
     daemon->reload.assembly = daemon->assembly;
     daemon->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (daemon->epoll < 0 || !daemon_watch(daemon, daemon->signals, SOURCE_SIGNAL) ||
+    if (daemon->epoll < 0 || !daemon_watch(daemon, daemon->signals, DAEMON_SIGNAL) ||
         !daemon_watch(daemon, ring_member_eventfd(assembly_mailbox(daemon->assembly)),
-                      SOURCE_MAILBOX) ||
-        !daemon_watch(daemon, admin_fd(daemon->admin), SOURCE_ADMIN) ||
-        assembly_recovery_start(daemon->assembly, daemon->config) != ERR_OK ||
-        !daemon_watch(daemon, assembly_recovery_eventfd(daemon->assembly), SOURCE_RECOVERY)) {
+                      DAEMON_MAILBOX) ||
+        !daemon_watch(daemon, admin_fd(daemon->admin), DAEMON_ADMIN) ||
+        (daemon->enter.state == ENTER_NOT && !daemon_recovery_start(daemon))) {
         log_line(LOG_FATAL, "cannot start: %s", strerror(errno));
         return false;
     }
@@ -559,7 +608,8 @@ static void tell_what_runs(const struct config *config)
 /* Without unwinding: threads still run. What they had not finished is on disk as after a crash. */
 static void daemon_leave(const struct daemon *daemon)
 {
-    unlink(daemon->config->control_socket);
+    if (daemon->leave.state != LEAVE_LEAVING)
+        unlink(daemon->config->control_socket);
     _exit(EXIT_SUCCESS);
 }
 
@@ -569,11 +619,13 @@ static void daemon_serve(struct daemon *daemon)
     if (!daemon_run(daemon)) {
         if (daemon->records != NULL && !record_writer_finish(daemon->records, RECORDS_STOP_SECONDS))
             log_line(LOG_WARNING, "event=stop: some records could not be written");
-        log_line(LOG_WARNING, "event=stop: shutdown_timeout is over; the rest is on disk");
+        log_line(LOG_WARNING, "event=stop: %s is over; the rest is on disk",
+                 daemon->leave.state == LEAVE_LEAVING ? "upgrade_timeout" : "shutdown_timeout");
         daemon_leave(daemon);
     }
     assembly_join(daemon->assembly);
-    keeper_finish(daemon->keeper, daemon_query_now);
+    if (daemon_enter_may_keep(daemon))
+        keeper_finish(daemon->keeper, daemon_query_now);
     keeper_free(daemon->keeper);
     notify_free(daemon->notify);
     bool is_recovering = assembly_is_recovering(daemon->assembly);
@@ -592,10 +644,13 @@ static void daemon_serve(struct daemon *daemon)
 static int daemon_main(struct daemon *daemon)
 {
     /* Listeners are opened last: who can connect to one finds the control socket as well. */
-    bool is_open = records_open(daemon) && webhooks_open(daemon) && admin_open(daemon) &&
-                   assembly_open(daemon) && keeper_open(daemon) && notify_open(daemon) &&
-                   http_open(daemon) && threads_start(daemon) &&
-                   confine(daemon->config, confine_calls);
+    bool is_upgrade = daemon->enter.state != ENTER_NOT;
+    bool is_open =
+        (!is_upgrade || daemon_enter_ask(daemon)) && records_open(daemon) &&
+        (is_upgrade || daemon_webhooks_open(daemon)) && admin_open(daemon) &&
+        assembly_open(daemon) && keeper_open(daemon) && notify_open(daemon) && http_open(daemon) &&
+        threads_start(daemon) && (!is_upgrade || daemon_enter_outputs(daemon)) &&
+        confine(daemon->config, confine_calls) && (!is_upgrade || daemon_enter_take(daemon));
 
     /* A thread that runs already is ended by exit(); nothing has been accepted before this. */
     if (!is_open) {
@@ -605,28 +660,35 @@ static int daemon_main(struct daemon *daemon)
         return EXIT_FAILURE;
     }
     tell_what_runs(daemon->config);
-    notify_ready(daemon->notify, now_read());
+    notify_ready(daemon->notify, daemon_now());
     daemon_serve(daemon);
     return EXIT_SUCCESS;
 }
 
-static const char *arguments_read(int count, char **arguments)
+static const char *arguments_read(int count, char **arguments, bool *ret_is_upgrade)
 {
     const char *path = CONFIG_DEFAULT_PATH;
     int option;
 
-    while ((option = getopt(count, arguments, "c:")) == 'c')
-        path = optarg;
+    *ret_is_upgrade = false;
+    while ((option = getopt(count, arguments, "c:u")) == 'c' || option == 'u') {
+        if (option == 'c')
+            path = optarg;
+        else
+            *ret_is_upgrade = true;
+    }
     if (option == -1 && optind == count)
         return path;
-    fprintf(stderr, "usage: angariumd [-c FILE]\n");
+    fprintf(stderr, "usage: angariumd [-c FILE] [-u]\n");
     exit(EXIT_FAILURE);
 }
 
 int main(int count, char **arguments)
 {
-    static struct daemon daemon;
-    const char *path = arguments_read(count, arguments);
+    static struct daemon daemon = {.leave.link = -1,
+                                   .enter = {.link = -1, .told = -1, .quiet = -1}};
+    bool is_upgrade;
+    const char *path = arguments_read(count, arguments, &is_upgrade);
     struct config_report report;
     struct config *config = NULL;
 
@@ -635,6 +697,9 @@ int main(int count, char **arguments)
         fputs(report.text, stderr);
         return EXIT_FAILURE;
     }
+    if (is_upgrade)
+        daemon_enter_fork(&daemon);
+    daemon_program_remember();
     log_set_threshold(config->log_level);
     daemon.config = config;
     reload_init(&daemon.reload, path, config);

@@ -309,7 +309,8 @@ static struct MHD_Daemon *server_start(struct http *http, int fd, bool is_tls,
         {MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)(uintptr_t)config->key},
         {MHD_OPTION_END, 0, NULL},
     };
-    unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL;
+    unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD |
+                     MHD_USE_POLL | MHD_USE_ITC; /* so that it can cease to listen */
     /* The logger comes first: it is to hear what is wrong with the others. */
     struct MHD_Daemon *server = MHD_start_daemon(
         flags | MHD_USE_ERROR_LOG | (is_tls ? MHD_USE_TLS : 0), 0, NULL, NULL, on_request, http,
@@ -322,33 +323,81 @@ static struct MHD_Daemon *server_start(struct http *http, int fd, bool is_tls,
     if (server == NULL) {
         snprintf(ret_why, HTTP_WHY_SIZE, "http: cannot start%s",
                  is_tls ? ": certificate and key do not fit" : "");
-        close(fd);
     }
     return server;
 }
 
-static enum err servers_start(struct http *http, char ret_why[HTTP_WHY_SIZE])
+/* On a socket of the place before, or else a new one. */
+static enum err listener_start(struct http *http, int inherited, char ret_why[HTTP_WHY_SIZE])
 {
-    const struct config_http *config = http->config;
-    int fd;
+    int fd = inherited >= 0 ? inherited : http_listen_on(&http->config->listen, ret_why);
 
-    if (config->listen.port != 0) {
-        if ((fd = http_listen_on(&config->listen, ret_why)) < 0)
-            return ERR_SYSTEM;
-        if ((http->listener = server_start(http, fd, config->certificate != NULL, ret_why)) == NULL)
-            return ERR_SYSTEM;
-    }
-    if (config->socket != NULL) {
-        if ((fd = http_listen_at(config->socket, ret_why)) < 0)
-            return ERR_SYSTEM;
-        if ((http->local = server_start(http, fd, false, ret_why)) == NULL)
-            return ERR_SYSTEM;
-    }
+    if (fd < 0)
+        return ERR_SYSTEM;
+    http->listener = server_start(http, fd, http->config->certificate != NULL, ret_why);
+    if (http->listener == NULL && inherited < 0)
+        close(fd);
+    return http->listener == NULL ? ERR_SYSTEM : ERR_OK;
+}
+
+static enum err local_start(struct http *http, int inherited, char ret_why[HTTP_WHY_SIZE])
+{
+    int fd = inherited >= 0 ? inherited : http_listen_at(http->config->socket, ret_why);
+
+    if (fd < 0)
+        return ERR_SYSTEM;
+    http->is_path_others = inherited >= 0;
+    http->local = server_start(http, fd, false, ret_why);
+    if (http->local == NULL && inherited < 0)
+        close(fd);
+    return http->local == NULL ? ERR_SYSTEM : ERR_OK;
+}
+
+static enum err servers_start(struct http *http, const struct http_place *place,
+                              char ret_why[HTTP_WHY_SIZE])
+{
+    if (http->config->listen.port != 0)
+        TRY(listener_start(http, place == NULL ? -1 : place->listener, ret_why));
+    if (http->config->socket != NULL)
+        TRY(local_start(http, place == NULL ? -1 : place->local, ret_why));
     return ERR_OK;
 }
 
+/* ---- an upgrade ---- */
+
+static int server_listener(struct MHD_Daemon *server)
+{
+    const union MHD_DaemonInfo *info =
+        server == NULL ? NULL : MHD_get_daemon_info(server, MHD_DAEMON_INFO_LISTEN_FD);
+
+    return info == NULL ? -1 : info->listen_fd;
+}
+
+struct http_place http_listeners(const struct http *http)
+{
+    return (struct http_place){http == NULL ? -1 : server_listener(http->listener),
+                               http == NULL ? -1 : server_listener(http->local)};
+}
+
+void http_take_over(struct http *http)
+{
+    if (http != NULL)
+        http->is_path_others = false;
+}
+
+/* Their threads may still look at the descriptors: these are closed when the servers have ended. */
+void http_leave(struct http *http)
+{
+    if (http == NULL)
+        return;
+    http->is_path_others = true;
+    http->quiet[0] = http->listener == NULL ? -1 : MHD_quiesce_daemon(http->listener);
+    http->quiet[1] = http->local == NULL ? -1 : MHD_quiesce_daemon(http->local);
+}
+
 enum err http_new(const struct config_http *config, const char *control_socket,
-                  struct http **ret_http, char ret_why[HTTP_WHY_SIZE])
+                  const struct http_place *place, struct http **ret_http,
+                  char ret_why[HTTP_WHY_SIZE])
 {
     *ret_http = NULL;
     if (config->listen.port == 0 && config->socket == NULL)
@@ -360,9 +409,10 @@ enum err http_new(const struct config_http *config, const char *control_socket,
     }
     http->config = config;
     http->control_socket = control_socket;
+    http->quiet[0] = http->quiet[1] = -1;
     http->places = http_places_new(&http_patience_usual);
     snprintf(ret_why, HTTP_WHY_SIZE, "http: no thread can be had");
-    enum err err = http->places == NULL ? ERR_SYSTEM : servers_start(http, ret_why);
+    enum err err = http->places == NULL ? ERR_SYSTEM : servers_start(http, place, ret_why);
     if (err != ERR_OK) {
         http_free(http);
         return err;
@@ -379,7 +429,12 @@ void http_free(struct http *http)
         MHD_stop_daemon(http->listener);
     if (http->local != NULL) {
         MHD_stop_daemon(http->local);
-        unlink(http->config->socket);
+        if (!http->is_path_others)
+            unlink(http->config->socket);
+    }
+    for (uint32_t i = 0; i < COUNT_OF(http->quiet); i++) {
+        if (http->quiet[i] >= 0)
+            close(http->quiet[i]);
     }
     http_places_free(http->places);
     free(http);

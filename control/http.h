@@ -15,13 +15,28 @@
 
 struct http;
 
+/* Listening sockets of the relay whose place this one takes; -1: none. */
+struct http_place {
+    int listener, local;
+};
+
 /** Nothing when neither `listen` nor `socket` is given: *ret_http is NULL then.
+ *
+ * With a `place` (else NULL) its sockets are used where there are some; they are not closed with an
+ * error, and else are this one's.
  *
  * Ownership: the configuration stays the caller's and outlives this.
  * Errors:    ERR_SYSTEM, ERR_CONFIG_VALUE, with text in ret_why.
  */
 enum err http_new(const struct config_http *config, const char *control_socket,
-                  struct http **ret_http, char ret_why[HTTP_WHY_SIZE]) MUST_CHECK;
+                  const struct http_place *place, struct http **ret_http,
+                  char ret_why[HTTP_WHY_SIZE]) MUST_CHECK;
+/** What it listens on. NULL is legal. */
+struct http_place http_listeners(const struct http *http);
+/** This place is ours now: its Unix socket goes with us. NULL is legal, as below. */
+void http_take_over(struct http *http);
+/** Another process goes on with what we listen on. */
+void http_leave(struct http *http);
 /** Takes no more requests, ends those under way. The control socket must still be served, or be
  * closed: threads may be asking it. NULL is legal. */
 void http_free(struct http *http);

@@ -2,7 +2,8 @@
 /*
  * Tokens and roles. A verb that no row names is an order, and orders are the admin's: a verb that
  * is added later is closed to viewers until somebody opens it. `capture` writes a file wherever it
- * is told to, so it stays with those who can open the control socket.
+ * is told to, and `upgrade` gives the relay's sockets away, so they stay with those who can open
+ * the control socket.
  */
 #include "control/http_access.h"
 
@@ -28,6 +29,7 @@ static const struct {
     {"flows", HTTP_ROLE_VIEWER},         {"counters", HTTP_ROLE_VIEWER},
     {"queue orders", HTTP_ROLE_VIEWER},  {"user quota", HTTP_ROLE_VIEWER},
     {"capture", HTTP_ROLE_NONE},         {"capture stop", HTTP_ROLE_NONE},
+    {"upgrade", HTTP_ROLE_NONE},
 };
 
 enum http_role http_access_needed(const char *verb)

@@ -16,7 +16,9 @@ struct http {
     const struct config_http *config;
     const char *control_socket;
     struct MHD_Daemon *listener,
-        *local; /* over TCP, and over the Unix socket; NULL: not that way */
+        *local;          /* over TCP, and over the Unix socket; NULL: not that way */
+    bool is_path_others; /* the Unix socket's name is not ours to remove */
+    int quiet[2];        /* descriptors that are listened on no more; -1: none */
     struct http_places *places;
 };
 

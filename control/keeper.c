@@ -82,6 +82,8 @@ struct keeper {
     uint32_t count, capacity;
     struct site_kept *rows;
     enum keeper_stage stage; /* of this shard */
+    tick_us window_min;      /* of sites; 0: all are kept */
+    tick_us window_min_quota;
     uint32_t order_slice_count;
     struct site_order_kept order_slice[KEEPER_ORDERS];
     uint32_t order_count, order_capacity;
@@ -145,15 +147,17 @@ static void take_slice(struct shard_query *query, struct transfer *transfer, tic
             site_keep_next_orders(transfer_sites(transfer), &query->cursor, now_of(now),
                                   keeper->order_slice, KEEPER_ORDERS);
     else
-        keeper->slice_count = site_keep_next(transfer_sites(transfer), &query->cursor, now_of(now),
-                                             keeper->slice, KEEPER_SLICE);
+        keeper->slice_count =
+            site_keep_next(transfer_sites(transfer), keeper->window_min, &query->cursor,
+                           now_of(now), keeper->slice, KEEPER_SLICE);
 }
 
 static void take_quotas(struct shard_query *query, struct quota_set *quotas, tick_us now)
 {
     struct keeper *keeper = query->found;
 
-    keeper_quota_take(keeper->quotas, quotas, &query->cursor, now_of(now));
+    keeper_quota_take(keeper->quotas, quotas, keeper->window_min_quota, &query->cursor,
+                      now_of(now));
 }
 
 static void give_back(struct shard_query *query, struct transfer *transfer, tick_us now)
@@ -424,6 +428,8 @@ enum err keeper_new(const struct keeper_options *options, struct keeper **ret_ke
         return ERR_MEMORY;
     keeper->options = *options;
     keeper->was_empty = true;
+    keeper->window_min = SITE_KEEP_WINDOW;
+    keeper->window_min_quota = QUOTA_KEEP_WINDOW;
     keeper->sources = keeper_source_new(options->directory);
     keeper->quotas = keeper_quota_new(options->directory);
     if (keeper->sources == NULL || keeper->quotas == NULL) {
@@ -444,14 +450,13 @@ void keeper_free(struct keeper *keeper)
     free(keeper);
 }
 
-void keeper_load(struct keeper *keeper,
-                 void (*run)(void *context, uint32_t shard, struct shard_query *query))
+static void limits_load(struct keeper *keeper,
+                        void (*run)(void *context, uint32_t shard, struct shard_query *query))
 {
     char path[KEEPER_PATH_SIZE];
     struct stat status;
 
     keeper_source_load(keeper->sources, keeper->options.shard_count, keeper->options.context, run);
-    keeper_quota_load(keeper->quotas, keeper->options.shard_count, keeper->options.context, run);
     snprintf(path, sizeof(path), "%s/limits", keeper->options.directory);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
@@ -469,10 +474,91 @@ void keeper_load(struct keeper *keeper,
     rows_clear(keeper);
 }
 
+void keeper_load(struct keeper *keeper,
+                 void (*run)(void *context, uint32_t shard, struct shard_query *query))
+{
+    keeper_load_quotas(keeper, run);
+    keeper_load_rest(keeper, run);
+}
+
+void keeper_load_quotas(struct keeper *keeper,
+                        void (*run)(void *context, uint32_t shard, struct shard_query *query))
+{
+    keeper_quota_load(keeper->quotas, keeper->options.shard_count, keeper->options.context, run);
+}
+
+void keeper_load_rest(struct keeper *keeper,
+                      void (*run)(void *context, uint32_t shard, struct shard_query *query))
+{
+    limits_load(keeper, run);
+    keeper_quota_load_apart(keeper->quotas, keeper->options.shard_count, keeper->options.context,
+                            run);
+}
+
+/* ---- another process takes our place ---- */
+
+static void quotas_part(struct shard_query *query, struct quota_set *quotas, tick_us now)
+{
+    (void)now;
+    quota_keep_apart(quotas, *(const bool *)query->found);
+    query->cursor = UINT64_MAX;
+}
+
+static void shards_part(struct keeper *keeper, bool is_apart,
+                        void (*run)(void *context, uint32_t shard, struct shard_query *query))
+{
+    for (uint32_t i = 0; i < keeper->options.shard_count; i++) {
+        struct shard_query query = {
+            .kind = SHARD_QUERY_QUOTA, .visit_quota = quotas_part, .found = &is_apart};
+        run(keeper->options.context, i, &query);
+    }
+}
+
+static void quotas_take_all(struct keeper *keeper,
+                            void (*run)(void *context, uint32_t shard, struct shard_query *query))
+{
+    keeper->stage = AT_QUOTAS;
+    for (uint32_t i = 0; i < keeper->options.shard_count; i++) {
+        query_init(keeper, take_slice);
+        while (keeper->query.cursor != UINT64_MAX) {
+            run(keeper->options.context, i, &keeper->query);
+            rows_add(keeper);
+        }
+    }
+}
+
+/* Apart first: what is counted while rows are taken counts twice, rather than not at all. */
+void keeper_part(struct keeper *keeper,
+                 void (*run)(void *context, uint32_t shard, struct shard_query *query))
+{
+    CHECK(!keeper->is_under_way);
+    rows_clear(keeper);
+    keeper->window_min_quota = 0;
+    shards_part(keeper, true, run);
+    (void)keeper_quota_begin(keeper->quotas, TICK_NEVER);
+    quotas_take_all(keeper, run);
+    keeper_quota_save(keeper->quotas, 0);
+    keeper_quota_part(keeper->quotas, true);
+}
+
+void keeper_part_end(struct keeper *keeper,
+                     void (*run)(void *context, uint32_t shard, struct shard_query *query))
+{
+    keeper_quota_part(keeper->quotas, false);
+    shards_part(keeper, false, run);
+    keeper->window_min_quota = QUOTA_KEEP_WINDOW;
+}
+
+bool keeper_is_under_way(const struct keeper *keeper)
+{
+    return keeper->is_under_way;
+}
+
 void keeper_finish(struct keeper *keeper,
                    void (*run)(void *context, uint32_t shard, struct shard_query *query))
 {
     rows_clear(keeper);
+    keeper->window_min = keeper->window_min_quota = 0;
     keeper->has_quotas = keeper_quota_begin(keeper->quotas, TICK_NEVER);
     for (uint32_t i = 0; i < STAGE_COUNT * keeper->options.shard_count; i++) {
         keeper->stage = (enum keeper_stage)(i / keeper->options.shard_count);

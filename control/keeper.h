@@ -7,8 +7,8 @@
 /*
  * Keeps what the long windows of sites have counted, and the orders that stand, in a file, `limits`
  * in the spool's directory, so that a restart forgets nothing: read before the shards start,
- * written every KEEPER_TIME, at every order, and once more when they have ended. Control thread
- * only.
+ * written every KEEPER_TIME, at every order, and once more, then with short windows as well, when
+ * they have ended. Control thread only.
  */
 #define KEEPER_TIME       TICK_S(2)
 #define KEEPER_ROWS_MAX   262144u
@@ -33,6 +33,22 @@ void keeper_free(struct keeper *keeper);
  */
 void keeper_load(struct keeper *keeper,
                  void (*run)(void *context, uint32_t shard, struct shard_query *query));
+/** Only what users have sent: another process still goes on with the rest. `run` returns when the
+ * query is answered. */
+void keeper_load_quotas(struct keeper *keeper,
+                        void (*run)(void *context, uint32_t shard, struct shard_query *query));
+/** The rest, when that process has ended, with what it counted of users meanwhile. */
+void keeper_load_rest(struct keeper *keeper,
+                      void (*run)(void *context, uint32_t shard, struct shard_query *query));
+/** What users have sent is written now, for a process that takes our place, and what they still
+ * send here is kept apart for it. keeper_is_under_way() is false. */
+void keeper_part(struct keeper *keeper,
+                 void (*run)(void *context, uint32_t shard, struct shard_query *query));
+/** That process did not come. */
+void keeper_part_end(struct keeper *keeper,
+                     void (*run)(void *context, uint32_t shard, struct shard_query *query));
+/** A query is with a shard. */
+bool keeper_is_under_way(const struct keeper *keeper);
 /** Begin another round when it is time. */
 void keeper_run(struct keeper *keeper, tick_us now);
 /** Something has changed that must not wait: the next round begins now, or as soon as this one

@@ -10,6 +10,7 @@
  *   SILENT   -> IDLE      notify_ready()       no $NOTIFY_SOCKET: stays SILENT
  *   IDLE     -> ASKING    round_begin()        every interval
  *   ASKING   -> IDLE      notify_on_reply()    of the last shard; feeds
+ *   any      -> SILENT    notify_moved()       another process is the relay now
  *   any      -> STOPPING  notify_stopping()    fed by time alone: the drain has a bound of its own
  *
  * Invariants
@@ -189,6 +190,21 @@ void notify_stopping(struct notify *notify, tick_us bound, tick_us now)
         0, "STOPPING=1\nSTATUS=draining: no new mail is taken\nEXTEND_TIMEOUT_USEC=%" PRIu64,
         bound + STOP_SPARE_TIME);
     feed(notify);
+}
+
+void notify_moved(struct notify *notify, uint64_t pid)
+{
+    if (notify->state != NOTIFY_SILENT)
+        (void)sd_notifyf(0, "MAINPID=%" PRIu64, pid);
+    notify->state = NOTIFY_SILENT;
+}
+
+const char *notify_way(const struct notify *notify, tick_us *ret_watchdog)
+{
+    const char *socket = getenv("NOTIFY_SOCKET");
+
+    *ret_watchdog = notify->watchdog;
+    return socket == NULL || notify->state == NOTIFY_SILENT ? "" : socket;
 }
 
 /* ---- start and end ---- */

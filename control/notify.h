@@ -33,6 +33,13 @@ void notify_reloaded(struct notify *notify, bool is_ok);
 /** From now on shards are not asked any more, and the end comes within `bound`. */
 void notify_stopping(struct notify *notify, tick_us bound, tick_us now);
 
+/** Process `pid` is the relay from now on: nothing more is told, and it is not us that the manager
+ * watches. */
+void notify_moved(struct notify *notify, uint64_t pid);
+/** The manager's way to reach us, for that process: its socket, "" when there is none, and in us
+ * the watchdog's time. */
+const char *notify_way(const struct notify *notify, tick_us *ret_watchdog);
+
 /** Shards are taking over mail of earlier runs, or have done so: the status says it. */
 void notify_adopting(struct notify *notify, bool is_adopting);
 

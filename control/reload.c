@@ -65,7 +65,7 @@ bool reload_run(struct reload *reload, char ret_text[RELOAD_TEXT_SIZE])
         return false;
     }
     errno = 0;
-    if (assembly_listeners_probe(next, reload_current(reload), why) != ERR_OK) {
+    if (assembly_listeners_probe(next, reload_current(reload), NULL, why) != ERR_OK) {
         /* The right to them is kept if the first configuration had one (confine.h). */
         snprintf(ret_text, RELOAD_TEXT_SIZE, "%s%s", why,
                  errno == EACCES ? ": the first port below 1024 takes a restart" : "");

@@ -61,7 +61,7 @@ struct shard {
 
     bool is_draining, is_stopped;
     bool is_intake_closing; /* by an operator, and sessions are open; till then: */
-    tick_us intake_deadline;
+    tick_us intake_deadline, drain_deadline;
     struct ring_message drain_reply;
     uint64_t turns, busy_us;
 };
@@ -307,6 +307,7 @@ static void shard_on_message(struct shard *shard, const struct ring_message *mes
         break;
     case SHARD_MESSAGE_DRAIN:
         shard->is_draining = true;
+        shard->drain_deadline = control.time == 0 ? TICK_NEVER : shard->now.tick + control.time;
         shard->drain_reply = *message;
         break;
     }
@@ -354,6 +355,8 @@ static void shard_intake_run(struct shard *shard)
 static void shard_drain_run(struct shard *shard)
 {
     bool is_server_done = server_drain(shard->server, shard->now);
+    if (!is_server_done && shard->now.tick >= shard->drain_deadline)
+        server_dismiss(shard->server);
     bool is_transfer_done = transfer_drain(shard->transfer, shard->now);
 
     if (is_server_done && is_transfer_done) {
@@ -595,6 +598,10 @@ enum err shard_new(const struct shard_options *options, struct shard **ret_shard
         flow_watch(options->plane, server_auth_eventfd(shard->server)) != ERR_OK) {
         shard_free(shard);
         return ERR_SYSTEM;
+    }
+    if (options->is_waiting) {
+        transfer_set_waiting(shard->transfer, true);
+        (void)server_drain(shard->server, shard->now);
     }
     *ret_shard = shard;
     return ERR_OK;

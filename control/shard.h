@@ -38,6 +38,8 @@ struct shard_options {
     uint32_t outbound_max;     /* outbound connections of this shard */
     bool is_auth_inline;       /* passwords are checked without a thread: simulations */
     uint32_t inbound_flow_max; /* flows in use, of all kinds, above which no session is taken */
+    bool is_waiting; /* for another process to leave: no mail is taken before an INTAKE query says
+                        so, and none goes out before transfer_set_waiting() does */
 };
 
 /** Heap; start-up, on the shard's own thread or before it starts. Errors: the spool's. */
@@ -67,11 +69,13 @@ enum shard_message_kind {
                             drained, then the thread ends */
 };
 
-struct shard_control { /* payload of the last five; the reply carries the same */
+struct shard_control { /* payload of all from SETTINGS on; the reply carries the same */
     const struct settings *settings;
     struct spool_recovery *recovery;
     struct shard_query *query;
     struct trace_batch *batch;
+    tick_us time;    /* DRAIN: that transactions under way have, before they hear 421, too; 0: there
+                        is no such bound */
     uint64_t serial; /* of `settings`, which may be gone by the time of the reply: that is sent when
                         the shard has let go of the snapshot before it */
 };

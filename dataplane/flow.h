@@ -381,5 +381,18 @@ struct flow_host_options {
 /** Kernel sockets over epoll. Heap; start-up. Errors: ERR_SYSTEM. */
 enum err flow_host_new(const struct flow_host_options *options,
                        struct flow_plane **ret_plane) MUST_CHECK;
+/**
+ * A listening TCP socket that another process opened: the next flow_listen() on its address has it,
+ * and with it the connections in its backlog. Of several with one address that listener has all.
+ *
+ * Ownership: the descriptor is the plane's; not with an error.
+ * Errors:    ERR_CONFIG_VALUE: it is no such socket.
+ */
+enum err flow_host_inherit(struct flow_plane *plane, int fd) MUST_CHECK;
+/** Duplicates of the descriptors that the plane listens on, the caller's to close; how many. Owner
+ * thread. */
+uint32_t flow_host_listeners(struct flow_plane *plane, int *ret_fds, uint32_t max);
+/** The address of a socket that listens for TCP connections. Errors: as flow_host_inherit(). */
+enum err flow_host_listener_address(int fd, struct flow_address *ret_address) MUST_CHECK;
 
 #endif

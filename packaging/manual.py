@@ -107,10 +107,12 @@ def cli_page(verbs, version):
 
 def daemon_page(version):
     lines = page("angariumd", 8, "SMTP relay", version)
-    lines += [".SH SYNOPSIS", "\\fBangariumd\\fR [\\fB\\-c\\fR \\fIFILE\\fR]", ".SH DESCRIPTION",
+    lines += [".SH SYNOPSIS", "\\fBangariumd\\fR [\\fB\\-c\\fR \\fIFILE\\fR] [\\fB\\-u\\fR]", ".SH DESCRIPTION",
               "Takes mail by SMTP, keeps it on disk until it is delivered, and hands it on. It runs in the foreground and logs to",
               "standard error. A configuration with a mistake is refused before anything starts.",
               ".SH OPTIONS", ".TP", "\\fB\\-c\\fR \\fIFILE\\fR", "The configuration; else \\fI/etc/angarium/angarium.yaml\\fR.",
+              ".TP", "\\fB\\-u\\fR", "Take the place of the relay that runs with this control socket, in the background; done when it is taken. If that",
+              "fails the other one goes on. \\fBangarium upgrade\\fR does this.",
               ".SH SIGNALS", ".TP", "SIGTERM, SIGINT",
               "Drain: no new mail is taken, deliveries in flight end, what waits stays on disk; then exit.",
               ".TP", "SIGHUP", "Open the file of records anew and read the configuration again; one with a mistake changes nothing.",

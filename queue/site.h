@@ -291,8 +291,9 @@ bool site_next(const struct site_set *sites, uint32_t *cursor, struct site_view 
 struct site_view site_get_view(const struct site *site);
 /* ---- over a restart ---- */
 
-#define SITE_KEEP_WINDOW TICK_S(600)       /* windows of this length and more outlive the process */
-#define SITE_KEPT_MAX    (RATE_MAX * 133u) /* rows of one site, at most */
+#define SITE_KEEP_WINDOW                                                                           \
+    TICK_S(600) /* windows of this length and more outlive any end of the process */
+#define SITE_KEPT_MAX (RATE_MAX * 133u) /* rows of one site, at most */
 
 struct site_kept { /* what a window of a site counted; times of the wall clock */
     uint64_t key;
@@ -301,10 +302,10 @@ struct site_kept { /* what a window of a site counted; times of the wall clock *
     uint32_t count, unused;
 };
 
-/** The next rows of the sites whose home we are. `*cursor` is 0 at first and UINT64_MAX at the end.
- * CHECKs row_max >= SITE_KEPT_MAX. */
-uint32_t site_keep_next(struct site_set *sites, uint64_t *cursor, struct tick_now now,
-                        struct site_kept *rows, uint32_t row_max);
+/** The next rows of the sites whose home we are, of windows of `window_min` and more. `*cursor` is
+ * 0 at first and UINT64_MAX at the end. CHECKs row_max >= SITE_KEPT_MAX. */
+uint32_t site_keep_next(struct site_set *sites, tick_us window_min, uint64_t *cursor,
+                        struct tick_now now, struct site_kept *rows, uint32_t row_max);
 /** Before the first mail: count again what an earlier process counted. Rows of other shards' sites,
  * and rows that make no sense, are passed over; those of a window come in their old order. */
 void site_keep_restore(struct site_set *sites, const struct site_kept *rows, uint32_t count,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What windows of SITE_KEEP_WINDOW and more have counted, on its way over a restart.
+ * What windows have counted, on its way over a restart: those of SITE_KEEP_WINDOW and more at any
+ * time, all at the end of a process, which the next one follows at once.
  *
  * Each cell of a window becomes a row, its times those of the wall clock. A restored window has no
  * number of its own: it only remembers, until a shard tells of the site's rates; then what it knows
@@ -46,7 +47,8 @@ static uint32_t window_keep(uint64_t key, const struct rate_window *window, uint
     return count;
 }
 
-static uint32_t site_keep(struct site *site, struct tick_now now, struct site_kept *rows)
+static uint32_t site_keep(struct site *site, tick_us window_min, struct tick_now now,
+                          struct site_kept *rows)
 {
     struct site_home *home = site->home;
     uint32_t count = 0;
@@ -55,7 +57,7 @@ static uint32_t site_keep(struct site *site, struct tick_now now, struct site_ke
         return 0;
     (void)rate_limiter_room(&home->mails, now.tick); /* what is over is not kept */
     for (uint32_t i = 0; i < home->mails.count; i++) {
-        if (home->mails.windows[i].rate.window >= SITE_KEEP_WINDOW)
+        if (home->mails.windows[i].rate.window >= window_min)
             count += window_keep(site->key, &home->mails.windows[i], home->mail_out_total, now,
                                  rows + count);
     }
@@ -63,8 +65,8 @@ static uint32_t site_keep(struct site *site, struct tick_now now, struct site_ke
     return count;
 }
 
-uint32_t site_keep_next(struct site_set *sites, uint64_t *cursor, struct tick_now now,
-                        struct site_kept *rows, uint32_t row_max)
+uint32_t site_keep_next(struct site_set *sites, tick_us window_min, uint64_t *cursor,
+                        struct tick_now now, struct site_kept *rows, uint32_t row_max)
 {
     uint32_t count = 0;
 
@@ -75,7 +77,7 @@ uint32_t site_keep_next(struct site_set *sites, uint64_t *cursor, struct tick_no
             *cursor = UINT64_MAX;
             break;
         }
-        count += site_keep(site, now, rows + count);
+        count += site_keep(site, window_min, now, rows + count);
     }
     return count;
 }
@@ -113,7 +115,7 @@ void site_keep_restore(struct site_set *sites, const struct site_kept *rows, uin
     for (uint32_t i = 0; i < count; i++) {
         const struct site_kept *row = &rows[i];
         if (row->key % sites->options.shard_count == sites->options.shard && row->count > 0 &&
-            row->count <= RATE_COUNT_MAX && row->window >= SITE_KEEP_WINDOW &&
+            row->count <= RATE_COUNT_MAX && row->window >= RATE_WINDOW_MIN &&
             row->window <= RATE_WINDOW_MAX)
             row_restore(sites, row, now);
     }

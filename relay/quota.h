@@ -131,7 +131,7 @@ void quota_verify(const struct quota_set *set);
 
 /* ---- over a restart ---- */
 
-#define QUOTA_KEEP_WINDOW TICK_S(600) /* shorter windows are not kept */
+#define QUOTA_KEEP_WINDOW TICK_S(600) /* this and longer windows outlive any end of the process */
 #define QUOTA_KEPT_CELLS  16u         /* rows of one window, at most; and one for rights out */
 #define QUOTA_KEPT_MAX    (RATE_MAX * (QUOTA_KEPT_CELLS + 1)) /* rows of one count */
 
@@ -143,10 +143,19 @@ struct quota_kept { /* events of one window that are forgotten together; wall cl
     uint32_t kind; /* enum quota_kind */
 };
 
+struct quota_keep {
+    tick_us window_min; /* shorter windows are not wanted */
+    bool is_apart;      /* only what quota_keep_apart() kept apart */
+};
+
 /** Rows of some counts whose home is here; *cursor is 0 at first, UINT64_MAX at the end. */
-uint32_t quota_keep_next(struct quota_set *set, uint64_t *cursor, struct tick_now now,
-                         struct quota_kept *rows, uint32_t row_max);
-/** Before anybody asks: what rows of users at home here say. Senseless ones are passed over. */
+uint32_t quota_keep_next(struct quota_set *set, const struct quota_keep *what, uint64_t *cursor,
+                         struct tick_now now, struct quota_kept *rows, uint32_t row_max);
+/** Another process goes on with what was counted so far: what is counted from now on is kept apart
+ * as well, until it is false again. */
+void quota_keep_apart(struct quota_set *set, bool is_apart);
+/** What rows of users at home here say, beside what was counted here. Senseless ones are passed
+ * over. */
 void quota_keep_restore(struct quota_set *set, const struct quota_kept *rows, uint32_t count,
                         struct tick_now now);
 

@@ -244,12 +244,14 @@ static void rates_set(struct quota_place *place, const struct quota_message *mes
         rate_limiter_set(&place->limiter, &rates, quota_time(now));
 }
 
-static void count_uses(struct quota_place *place, const struct quota_message *message)
+static void count_uses(const struct quota_set *set, struct quota_place *place,
+                       const struct quota_message *message)
 {
     struct quota_share *share = &place->shares[message->from_shard];
 
     CHECK(message->used <= share->out);
     rate_limiter_add(&place->limiter, quota_time(message->time), message->used);
+    quota_place_used(set, place, quota_time(message->time), message->used);
     share->out -= message->used;
     place->out_total -= message->used;
 }
@@ -278,7 +280,7 @@ void quota_home_receive(struct quota_set *set, const struct quota_message *messa
     }
     struct quota_share *share = &place->shares[message->from_shard];
     set->stats.changes++;
-    count_uses(place, message);
+    count_uses(set, place, message);
     if (message->kind == QUOTA_MESSAGE_ASK) {
         CHECK(share->out == 0); /* it asks when it has none */
         rates_set(place, message, now);

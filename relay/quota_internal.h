@@ -49,6 +49,9 @@ struct quota_place {
     uint64_t serial;
     uint64_t kept_round;
     struct rate_limiter limiter;
+    uint32_t apart;       /* uses since quota_keep_apart(), between these moments of a window */
+    uint32_t apart_known; /* uses to come that went over with the others */
+    tick_us apart_first, apart_last;
     struct quota_share shares[]; /* by shard */
 };
 
@@ -57,6 +60,7 @@ struct quota_set {
     struct wheel wheel;
     uint32_t lease_count;
     uint64_t kept_round;
+    bool is_apart;
     struct quota_stats stats;
     TAILQ_HEAD(quota_lease_list, quota_lease) recalled;
     TAILQ_HEAD(quota_place_list, quota_place) places;
@@ -93,6 +97,11 @@ struct quota_place *quota_place_get(struct quota_set *set, struct quota_key user
 struct quota_place *quota_place_find(struct quota_set *set, struct quota_key user,
                                      enum quota_kind kind);
 void quota_places_free(struct quota_set *set);
+
+/* quota_keep.c */
+/** At the home: these uses were counted. */
+void quota_place_used(const struct quota_set *set, struct quota_place *place, tick_us time,
+                      uint32_t count);
 void quota_home_verify(const struct quota_set *set);
 
 #endif

@@ -35,6 +35,11 @@ void transfer_adopting(struct transfer *transfer, bool is_adopting)
     transfer->has_adopted = !is_adopting;
 }
 
+void transfer_set_waiting(struct transfer *transfer, bool is_waiting)
+{
+    transfer->is_waiting = is_waiting;
+}
+
 void transfer_recovered(struct transfer *transfer, const struct spool_recovered *message,
                         struct tick_now now)
 {

@@ -110,6 +110,9 @@ tick_us transfer_deadline(const struct transfer *transfer);
 /** Recovered mail is coming, or all of it is here. Until then no notice is made: one that is owed
  * may be among what comes. */
 void transfer_adopting(struct transfer *transfer, bool is_adopting);
+/** Another process still delivers in our place: until it is not so, nothing goes out and no notice
+ * is made. What comes in is stored. */
+void transfer_set_waiting(struct transfer *transfer, bool is_waiting);
 /** Recovered mail (adopted entries), one by one. */
 void transfer_recovered(struct transfer *transfer, const struct spool_recovered *message,
                         struct tick_now now);

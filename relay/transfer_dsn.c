@@ -231,7 +231,7 @@ void transfer_dsn_on_event(struct transfer *transfer, struct transfer_dsn *dsn,
 
 void transfer_dsns_run(struct transfer *transfer)
 {
-    while (!transfer->is_draining && !transfer->is_adopting &&
+    while (!transfer->is_draining && !transfer->is_adopting && !transfer->is_waiting &&
            transfer->dsns_active < TRANSFER_DSN_ACTIVE_MAX) {
         struct qmgr_message *message = qmgr_dsn_next(transfer->qmgr, transfer->now);
         if (message == NULL)

@@ -287,6 +287,7 @@ struct transfer {
     tick_us cancel_scan;
     tick_us crowded_until; /* 0: no place waits for a connection of the client */
     bool is_draining, is_adopting;
+    bool is_waiting;        /* another process delivers */
     bool has_adopted;       /* mail of earlier runs is here, all of it */
     bool is_held_back;      /* records are behind: nothing new is begun */
     bool is_replay_told;    /* that nothing is left to replay */

@@ -325,7 +325,7 @@ void transfer_lines_run(struct transfer *transfer)
         transfer_line_resolve(transfer, line);
     }
     struct qmgr_line *due;
-    while (!transfer->is_draining &&
+    while (!transfer->is_draining && !transfer->is_waiting &&
            (due = qmgr_line_next(transfer->qmgr, transfer->now)) != NULL) {
         line = malloc(sizeof(*line));
         CHECK(line != NULL);

@@ -20,7 +20,8 @@
  *
  * Limits: HOST_EVENT_BURST events and one read of each flow per poll; when the pool is empty, reads
  * are tried again each STARVED_TIME.
- * Not here: sockets (host_socket.c), octets (host_stream.c), datagrams (host_datagram.c).
+ * Not here: sockets (host_socket.c), octets (host_stream.c), datagrams (host_datagram.c), sockets
+ * of another process (host_inherit.c).
  */
 #include "dataplane/host/host.h"
 
@@ -34,19 +35,34 @@
 #define STARVED_TIME    TICK_MS(1)
 #define WAIT_TIME_MAX   TICK_S(3600)
 
-enum err host_register(struct host_plane *plane, struct host_flow *flow)
+enum err host_register_beside(struct host_plane *plane, const struct host_flow *flow, int fd)
 {
     struct epoll_event event = {
         .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
         .data.u64 = (uint64_t)flow->slot.index << 32 | flow->slot.incarnation,
     };
     plane->core.stats.syscalls++;
-    return epoll_ctl(plane->epoll_fd, EPOLL_CTL_ADD, flow->fd, &event) == 0 ? ERR_OK : ERR_LIMIT;
+    return epoll_ctl(plane->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ? ERR_OK : ERR_LIMIT;
+}
+
+enum err host_register(struct host_plane *plane, struct host_flow *flow)
+{
+    return host_register_beside(plane, flow, flow->fd);
+}
+
+/* A listener's socket may be open in another process: then closing ours does not end its events. */
+static void listener_leave(struct host_plane *plane, const struct host_flow *flow)
+{
+    if (flow->fd >= 0)
+        (void)epoll_ctl(plane->epoll_fd, EPOLL_CTL_DEL, flow->fd, NULL);
+    host_inherited_leave(plane, flow);
 }
 
 void host_flow_free(struct host_plane *plane, struct host_flow *flow)
 {
     wheel_cancel(&plane->wheel, &flow->timer);
+    if (flow->slot.kind == FLOW_SLOT_LISTENER)
+        listener_leave(plane, flow);
     if (flow->fd >= 0) {
         plane->core.stats.syscalls++;
         close(flow->fd);
@@ -213,6 +229,7 @@ static void host_free(struct flow_plane *base)
         else if (slot->kind != FLOW_SLOT_FREE)
             host_flow_free(plane, host_flow_of(slot));
     }
+    host_inherited_free(plane);
     flow_core_fini(&plane->core);
     close(plane->epoll_fd);
     if (plane->spare_fd >= 0)

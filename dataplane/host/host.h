@@ -23,6 +23,8 @@ struct host_flow {
 };
 _Static_assert(sizeof(struct host_flow) <= 256, "an idle flow costs at most 256 octets");
 
+struct host_inherited;
+
 struct host_plane {
     struct flow_core core;
     int epoll_fd;
@@ -31,8 +33,10 @@ struct host_plane {
     tick_us now;
     struct wheel wheel;
     struct rng rng;
-    struct flow_link orphans; /* oldest first, linked by slot.report */
-    uint32_t event_count;     /* collected by wait, not yet handled */
+    struct flow_link orphans;         /* oldest first, linked by slot.report */
+    struct host_inherited *inherited; /* host_inherit.c */
+    uint32_t inherited_count;
+    uint32_t event_count; /* collected by wait, not yet handled */
     struct epoll_event events[HOST_EVENT_BURST];
     uint8_t scratch[HOST_SCRATCH_SIZE]; /* a datagram, or what an orphan drops */
 };
@@ -49,6 +53,8 @@ static inline struct host_flow *host_flow_of(struct flow_slot *slot)
 /* host.c */
 /** Watch a flow's descriptor for everything, edge-triggered, for the rest of its life. */
 enum err host_register(struct host_plane *plane, struct host_flow *flow);
+/** As host_register(), another descriptor whose events are the flow's. */
+enum err host_register_beside(struct host_plane *plane, const struct host_flow *flow, int fd);
 /** Close the descriptor and free the flow. */
 void host_flow_free(struct host_plane *plane, struct host_flow *flow);
 
@@ -67,6 +73,23 @@ socklen_t host_address_to_kernel(const struct flow_address *address,
                                  struct sockaddr_storage *ret_kernel);
 void host_address_from_kernel(const struct sockaddr_storage *kernel,
                               struct flow_address *ret_address);
+
+/** accept4() of one descriptor, without the errors that speak of the connection alone. */
+int host_descriptor_accept(struct host_plane *plane, int fd, struct sockaddr_storage *ret_peer);
+
+/* host_inherit.c */
+/** The first descriptor that is kept for this address; from now on it is the caller's. -1: none. */
+int host_inherited_claim(struct host_plane *plane, const struct flow_address *address);
+/** All others of this address are the listener's from now on, until it ends. */
+enum err host_inherited_join(struct host_plane *plane, const struct host_flow *listener,
+                             const struct flow_address *address);
+/** A connection from one of those; -1 with errno: EAGAIN when none has one. */
+int host_inherited_accept(struct host_plane *plane, const struct host_flow *listener,
+                          struct sockaddr_storage *ret_peer);
+/** The listener ends: they do, too. */
+void host_inherited_leave(struct host_plane *plane, const struct host_flow *listener);
+/** The plane ends. */
+void host_inherited_free(struct host_plane *plane);
 
 /* host_datagram.c */
 enum err host_open_datagram(struct flow_plane *plane, const struct flow_address *local,

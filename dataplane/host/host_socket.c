@@ -171,9 +171,10 @@ enum err host_listen(struct flow_plane *base, const struct flow_listen_options *
                      struct flow *ret_flow)
 {
     struct host_plane *plane = host_plane_of(base);
-    int fd;
+    int fd = host_inherited_claim(plane, &options->address);
 
-    TRY(listener_open(options, &fd));
+    if (fd < 0)
+        TRY(listener_open(options, &fd));
     struct flow_slot *slot = flow_core_slot_new(&plane->core, FLOW_SLOT_LISTENER, options->user);
     if (slot == NULL) {
         close(fd);
@@ -181,7 +182,8 @@ enum err host_listen(struct flow_plane *base, const struct flow_listen_options *
     }
     host_flow_of(slot)->fd = fd;
     slot_set_limits(slot, options->receive_limit, options->send_limit);
-    if (host_register(plane, host_flow_of(slot)) != ERR_OK) {
+    if (host_register(plane, host_flow_of(slot)) != ERR_OK ||
+        host_inherited_join(plane, host_flow_of(slot), &options->address) != ERR_OK) {
         host_flow_free(plane, host_flow_of(slot));
         return ERR_LIMIT;
     }
@@ -191,19 +193,27 @@ enum err host_listen(struct flow_plane *base, const struct flow_listen_options *
 
 /* ---- accepting ---- */
 
-static int listener_accept(struct host_plane *plane, struct flow_slot *listener,
-                           struct sockaddr_storage *ret_peer)
+int host_descriptor_accept(struct host_plane *plane, int fd, struct sockaddr_storage *ret_peer)
 {
-    int fd;
+    int accepted;
 
     do {
         socklen_t size = sizeof(*ret_peer);
         *ret_peer = (struct sockaddr_storage){0};
         plane->core.stats.syscalls++;
-        fd = accept4(host_flow_of(listener)->fd, (struct sockaddr *)ret_peer, &size,
-                     SOCK_NONBLOCK | SOCK_CLOEXEC);
+        accepted = accept4(fd, (struct sockaddr *)ret_peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         /* These speak of the connection, not of the listener: it died while it waited. */
-    } while (fd < 0 && (errno == EINTR || errno == ECONNABORTED || errno == EPROTO));
+    } while (accepted < 0 && (errno == EINTR || errno == ECONNABORTED || errno == EPROTO));
+    return accepted;
+}
+
+static int listener_accept(struct host_plane *plane, struct flow_slot *listener,
+                           struct sockaddr_storage *ret_peer)
+{
+    int fd = host_descriptor_accept(plane, host_flow_of(listener)->fd, ret_peer);
+
+    if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        fd = host_inherited_accept(plane, host_flow_of(listener), ret_peer);
     if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
         listener->flags &= ~(uint32_t)FLOW_SLOT_PENDING;
     else

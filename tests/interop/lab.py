@@ -8,6 +8,7 @@ import atexit
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -264,6 +265,31 @@ class Postfix:
         subprocess.run([self.program, '-c', self.etc, 'stop'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
 
+class Process:
+    """A process that is no child of ours, with what is used of subprocess.Popen. How it ended is not known: 0."""
+
+    def __init__(self, pid):
+        self.pid, self.handle, self.returncode = pid, os.pidfd_open(pid), None
+
+    def poll(self):
+        if self.returncode is None and select.select([self.handle], [], [], 0)[0]:
+            self.returncode = 0
+        return self.returncode
+
+    def wait(self, seconds=None):
+        if self.returncode is None and not select.select([self.handle], [], [], seconds)[0]:
+            raise subprocess.TimeoutExpired('process %d' % self.pid, seconds)
+        self.returncode = 0
+        return 0
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            signal.pidfd_send_signal(self.handle, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
 class Relay:
     def __init__(self, lab, text, name, prefix, reach, spool='', records=''):
         self.lab, self.name, self.prefix, self.reach = lab, name, list(prefix), reach
@@ -299,6 +325,20 @@ control: {socket: "%s"}
 
     def stop(self, seconds=40):
         return self.lab.stop(self.child, signal.SIGTERM, seconds)
+
+    def upgrade(self, *arguments):
+        """A new process takes over; the old one is returned, and may still have something to end."""
+        before = self.child
+        self.cli('upgrade', self.config, *arguments)
+        self.follow()
+        return before
+
+    def follow(self):
+        """Whatever process is the relay now is meant from here on."""
+        pid = self.status()['pid']
+        if self.child.pid != pid:
+            self.child = Process(pid)
+            self.lab.children.append(self.child)
 
     def cli(self, *arguments):
         done = subprocess.run([os.path.join(BUILD, 'control/angarium'), '-s', self.socket] + list(arguments), stdout=subprocess.PIPE,

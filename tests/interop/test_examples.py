@@ -50,6 +50,8 @@ def put_in(example):
     if example.startswith('queue cancel'):
         held = json.loads(relay.cli('queue', 'orders', '--json'))
         known['1234'] = re.search(r'"(?:order|id)": ?(\d+)', json.dumps(held))[1]
+    if example == 'drain --stop':
+        relay.follow()
     if example.startswith('spool ') and relay.child.poll() is None:
         assert relay.child.wait(20) == 0, 'the relay was to end'
     return [known.get(word, word) for word in shlex.split(example)]

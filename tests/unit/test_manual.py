@@ -75,8 +75,10 @@ def has_every_option_of_the_load():
 
 
 def has_what_the_daemon_takes():
-    for option in re.findall(r"\[(-\w)", run(DAEMON, "-x")):
-        expect(option + " FILE" in plain("angariumd.8"), option)
+    options = re.findall(r"\[(-\w(?: FILE)?)\]", run(DAEMON, "-x"))
+    expect(len(options) == 2, options)
+    for option in options:
+        expect(f"\n{option}\n" in plain("angariumd.8"), option)
 
 
 def is_good_roff():

@@ -404,6 +404,8 @@ static void test_places(void **state)
 
 /* ---- over a restart ---- */
 
+static const struct quota_keep long_windows = {.window_min = QUOTA_KEEP_WINDOW};
+
 static uint32_t rows_take(struct quota_kept *rows, uint32_t max, wall_us wall)
 {
     static struct quota_kept slice[QUOTA_KEPT_MAX];
@@ -411,8 +413,9 @@ static uint32_t rows_take(struct quota_kept *rows, uint32_t max, wall_us wall)
 
     for (uint32_t i = 0; i < net.shard_count; i++) {
         for (uint64_t cursor = 0; cursor != UINT64_MAX;) {
-            uint32_t found = quota_keep_next(net.sets[i], &cursor, (struct tick_now){net.now, wall},
-                                             slice, QUOTA_KEPT_MAX);
+            uint32_t found =
+                quota_keep_next(net.sets[i], &long_windows, &cursor,
+                                (struct tick_now){net.now, wall}, slice, QUOTA_KEPT_MAX);
             assert_true(count + found <= max);
             memcpy(rows + count, slice, found * sizeof(slice[0]));
             count += found;
@@ -506,6 +509,82 @@ static void test_restart_with_rights_out(void **state)
     net_fini();
 }
 
+/* Goal: what an upgraded relay has counted reaches the other one once: all of it when that takes
+ * over, rights that are out included, and at the end what was used since. */
+static void test_two_processes(void **state)
+{
+    static const struct {
+        const char *name;
+        uint32_t before, out, since, used; /* out: rights that another shard has at the time */
+    } cases[] = {
+        {"nothing before, nothing since", 0, 0, 0, 0},
+        {"nothing since", 5, 0, 0, 5},
+        {"all since", 0, 0, 5, 5},
+        {"some of both", 5, 0, 3, 8},
+    };
+    static const struct quota_keep apart = {.window_min = QUOTA_KEEP_WINDOW, .is_apart = true};
+    static struct quota_kept rows[200];
+    struct rate_set rates = rates_of("90/1m, 100/1h");
+    struct rate_use uses[RATE_MAX];
+    (void)state;
+
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        print_message("# case: %s\n", cases[i].name);
+        net_init(1, 10);
+        struct quota_key user = user_at(0);
+        struct client client = client_at(0, user, &rates);
+        uint64_t cursor = 0;
+        for (uint32_t j = 0; j < cases[i].before; j++)
+            assert_int_equal(QUOTA_YES, settle(&client));
+        quota_keep_apart(net.sets[0], true);
+        uint32_t count = rows_take(rows, COUNT_OF(rows) / 2, 5000000);
+        net.now += TICK_S(1);
+        for (uint32_t j = 0; j < cases[i].since; j++)
+            assert_int_equal(QUOTA_YES, settle(&client));
+        count += quota_keep_next(net.sets[0], &apart, &cursor, (struct tick_now){net.now, 6000000},
+                                 rows + count, QUOTA_KEPT_MAX);
+        restart(1, rows, count, 7000000);
+        uint32_t windows = quota_uses(net.sets[0], user, QUOTA_MESSAGES, net.now, uses);
+        assert_int_equal(cases[i].used > 0, windows);
+        assert_int_equal(cases[i].used, windows > 0 ? uses[0].used : 0);
+        net_fini();
+    }
+}
+
+/* Goal: rights that are out at that time have gone over as used, and are not used once more; given
+ * up, nothing is kept apart any more. */
+static void test_two_processes_with_rights_out(void **state)
+{
+    static const struct quota_keep apart = {.window_min = QUOTA_KEEP_WINDOW, .is_apart = true};
+    static struct quota_kept rows[QUOTA_KEPT_MAX];
+    struct rate_set rates = rates_of("1000/1h");
+    struct rate_use uses[RATE_MAX];
+    (void)state;
+
+    net_init(2, 10);
+    struct quota_key user = user_at(0);
+    struct client far = client_at(1, user, &rates);
+    assert_int_equal(QUOTA_YES, settle(&far));
+    (void)quota_uses(net.sets[0], user, QUOTA_MESSAGES, net.now, uses);
+    uint32_t known = uses[0].used; /* what went out is more than was asked for */
+    assert_true(known > 2);
+    quota_keep_apart(net.sets[0], true);
+    for (uint32_t i = 1; i < known + 3; i++)
+        assert_int_equal(QUOTA_YES, settle(&far));
+    quota_return_all(net.sets[1], net.now);
+    while (deliver_one())
+        ;
+    for (uint32_t turn = 0; turn < 2; turn++) {
+        uint64_t cursor = 0;
+        uint32_t count = quota_keep_next(net.sets[0], &apart, &cursor,
+                                         (struct tick_now){net.now, 6000000}, rows, QUOTA_KEPT_MAX);
+        assert_int_equal(turn == 0, count);
+        assert_int_equal(turn == 0 ? 3 : 0, count > 0 ? rows[0].count : 0);
+        quota_keep_apart(net.sets[0], false);
+    }
+    net_fini();
+}
+
 /* Goal: rows that make no sense, or are of another's users, do nothing. */
 static void test_senseless_rows(void **state)
 {
@@ -517,7 +596,7 @@ static void test_senseless_rows(void **state)
     rows[0].kind = QUOTA_KIND_COUNT;
     rows[1].count = 0;
     rows[2].count = RATE_COUNT_MAX + 1;
-    rows[3].window = QUOTA_KEEP_WINDOW - 1;
+    rows[3].window = RATE_WINDOW_MIN - 1;
     rows[4].window = RATE_WINDOW_MAX + 1;
     rows[5].user = user_at(1);
     quota_keep_restore(net.sets[0], rows, COUNT_OF(rows), (struct tick_now){net.now, 3});
@@ -617,6 +696,8 @@ int main(void)
         cmocka_unit_test(test_places),
         cmocka_unit_test(test_restart),
         cmocka_unit_test(test_restart_with_rights_out),
+        cmocka_unit_test(test_two_processes),
+        cmocka_unit_test(test_two_processes_with_rights_out),
         cmocka_unit_test(test_senseless_rows),
         cmocka_unit_test(test_random),
     };

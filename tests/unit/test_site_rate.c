@@ -274,7 +274,7 @@ static uint32_t rows_take(struct net *net, wall_us wall, struct site_kept rows[S
 
     for (uint32_t i = 0; i < net->shard_count; i++) {
         for (uint64_t cursor = 0; cursor != UINT64_MAX;) {
-            uint32_t more = site_keep_next(net->shards[i].sites, &cursor,
+            uint32_t more = site_keep_next(net->shards[i].sites, SITE_KEEP_WINDOW, &cursor,
                                            (struct tick_now){net->now, wall}, found, SITE_KEPT_MAX);
             memcpy(rows + count, found, more * sizeof(rows[0]));
             count += more;

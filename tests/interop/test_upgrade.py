@@ -1,0 +1,281 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""A running relay is upgraded: a new process takes its place under load, with other cores, while transactions are open, and with either of both
+killed; no transaction fails and no mail is lost. What a plain restart does is the control: that is seen."""
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+
+from lab import BUILD, Lab, audit, can_connect, free_port, send_letters, wait_until
+
+lab = Lab('upgrade')
+MX = free_port()
+HTTP = free_port()
+TEXT = '''
+hostname: relay.test
+cores: %d
+listen: [{address: "127.0.0.1:@PORT@"}]
+relay_from: [127.0.0.0/8]
+destinations: {allow: [127.0.0.0/8]}
+dns: {resolvers: ["127.0.0.1"]}
+routes: [{match: "*", via: hosts, hosts: [{host: 127.0.0.1, port: %d}]}]
+sites: [{match: "slow.test", rate: "4/1h"}]
+http: {listen: "127.0.0.1:%d", open_metrics: true}
+upgrade_timeout: 20s
+'''
+SMALL = 'size: 256MB, segment: 4MiB, reserve: 8MiB'
+relay = lab.relay(TEXT % (2, MX, HTTP), spool=SMALL)
+sink_ledger = lab.path('sink.ledger')
+lab.load('sink', '-q', '-L', sink_ledger, '127.0.0.1:%d' % MX, log='sink.log')
+wait_until(lambda: can_connect('127.0.0.1', MX), 5, 'the sink listens')
+
+
+ledgers = []  # of all that was sent
+
+
+class Talk:
+    """A session with a transaction that waits for its letter."""
+
+    def __init__(self, recipient):
+        self.sock = socket.create_connection(('127.0.0.1', relay.port), 20)
+        self.lines = self.sock.makefile('rb')
+        assert self.line().startswith('220')
+        for command in ('HELO client.test', 'MAIL FROM:<a@client.test>', 'RCPT TO:<%s>' % recipient):
+            assert self.say(command).startswith('250'), command
+
+    def line(self):
+        return self.lines.readline().decode()
+
+    def say(self, command):
+        self.sock.sendall(command.encode() + b'\r\n')
+        return self.line()
+
+    def end(self):
+        return self.say('DATA') + self.say('Subject: x\r\n\r\nx\r\n.')
+
+
+def is_ready():
+    """The last upgrade is over, and the mail that it found is in the queue."""
+    log = lab.log('relay.log')
+    begun, over = log.rfind('event=upgrade enter'), log.rfind('event=recovered:')
+    return over > begun
+
+
+def upgrade(cores=2):
+    lab.write('relay.yaml', re.sub(r'cores: \d', 'cores: %d' % cores, lab.log('relay.yaml')))
+    before = relay.upgrade()
+    return before
+
+
+def cores():
+    return relay.status()['cores']
+
+
+def source(seconds, name, *more):
+    ledger = lab.path(name + '.ledger')
+    ledgers.append(ledger)
+    return lab.load('source', '-q', '-t', seconds, '-R', 150, '-s', 8, '-l', '4k', '-d', name + '.test', '-L', ledger, *more,
+                            '127.0.0.1:%d' % relay.port, log=name + '.log')
+
+
+def figure(name, pattern):
+    return int(re.search(pattern, lab.log(name + '.log'))[1])
+
+
+def drain_queue():
+    wait_until(lambda: is_ready() and relay.status()['queue']['messages'] == 0, 20, 'all is delivered')
+
+
+@lab.check('upgraded four times under load, with other cores each time: no transaction fails, nothing is lost or delivered twice')
+def under_load():
+    child = source(5, 'load')
+    for number in (1, 3, 2, 2):
+        time.sleep(0.4)
+        before = upgrade(number)
+        assert before.wait(20) == 0
+        wait_until(is_ready, 20, 'the upgrade is over')
+        assert cores() == number
+    assert child.wait(30) == 0, lab.log('load.log')
+    assert figure('load', r'refused: (\d+) 4xx') == 0 and figure('load', r'4xx, (\d+) 5xx') == 0, lab.log('load.log')
+    assert figure('load', r'connections lost: \d+, refused: (\d+)') == 0, lab.log('load.log')
+    drain_queue()
+    result = audit(*ledgers, sink_ledger)
+    assert re.search(r'lost 0, duplicated 0, damaged 0, ghosts 0 .*unknown 0', result), result
+    return result
+
+
+@lab.check('control: a relay that closes its sockets and opens them anew is seen to refuse connections')
+def restart_is_seen():
+    child = source(2, 'restart', '-c', 1)
+    time.sleep(0.5)
+    relay.stop()
+    time.sleep(0.2)
+    relay.start()
+    child.wait(30)
+    assert figure('restart', r'connections lost: \d+, refused: (\d+)') > 0, lab.log('restart.log')
+    wait_until(relay.is_recovered, 20, 'it has found its mail')
+    drain_queue()
+    result = audit(*ledgers, sink_ledger)
+    assert 'lost 0, duplicated 0' in result, result
+
+
+@lab.check('an open transaction ends in the old process; meanwhile the new one takes mail and delivers none; then it delivers both')
+def transaction():
+    busy = Talk('b@open.test')
+    before = upgrade()
+    started = time.time()
+    late = Talk('c@late.test')
+    assert '250' in late.end()
+    assert urllib.request.urlopen('http://127.0.0.1:%d/metrics' % HTTP, timeout=5).status == 200
+    again = subprocess.run([os.path.join(BUILD, 'control/angarium'), '-s', relay.socket, 'upgrade', relay.config], stderr=subprocess.PIPE,
+                           encoding='utf-8', timeout=20, check=False)
+    assert again.returncode == 1 and 'the upgrade before is not over' in again.stderr, again
+    time.sleep(0.7)
+    assert not [row for row in relay.records('delivery') if row['recipient'] == 'c@late.test'], 'delivered while the old process was there'
+    assert before.poll() is None and relay.status()['queue']['messages'] == 1
+    assert '250' in busy.end() and busy.line().startswith('421') and busy.line() == ''
+    assert before.wait(10) == 0
+    rows = wait_until(lambda: [row for row in relay.records('delivery') if row['recipient'] in ('b@open.test', 'c@late.test')][1:], 10,
+                      'both are delivered')
+    assert rows and time.time() - started < 15
+
+
+@lab.check('a transaction that does not end is dismissed with 421 when upgrade_timeout is over')
+def bound():
+    lab.write('relay.yaml', lab.log('relay.yaml').replace('upgrade_timeout: 20s', 'upgrade_timeout: 1s'))
+    relay.cli('reload')
+    busy = Talk('b@open.test')
+    before = upgrade()
+    assert busy.line().startswith('421') and busy.line() == ''
+    assert before.wait(10) == 0
+    lab.write('relay.yaml', lab.log('relay.yaml').replace('upgrade_timeout: 1s', 'upgrade_timeout: 20s'))
+    relay.cli('reload')
+    wait_until(is_ready, 20, 'the upgrade is over')
+
+
+@lab.check('a new process that cannot start changes nothing, and says why')
+def mistakes():
+    pid = relay.status()['pid']
+
+    def fails(word, *arguments):
+        done = subprocess.run([os.path.join(BUILD, 'control/angarium'), '-s', relay.socket, 'upgrade', *arguments], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, encoding='utf-8', timeout=30, check=False)
+        assert done.returncode == 1 and word in done.stdout, done
+        assert relay.status()['pid'] == pid
+
+    good = lab.log('relay.yaml')
+    fails('unknown key "coers"', lab.write('bad.yaml', good + 'coers: 1\n'))
+    fails('cannot listen on 127.0.0.1:%d' % MX, lab.write('bad.yaml', good.replace('listen: [', 'listen: [{address: "127.0.0.1:%d"}, ' % MX)))
+    fails('', relay.config, '--program', '/bin/false')
+    fails('cannot run', relay.config, '--program', lab.path('none'))
+    relay.cli('drain')
+    fails('end that first', relay.config)
+    relay.cli('drain', 'end')
+    assert 'this process goes on' in lab.log('relay.log')
+    talk = Talk('b@open.test')
+    assert '250' in talk.end()
+
+
+@lab.check('orders and limits hold across it: a site that had its share gets no more')
+def limits():
+    relay.cli('hold', 'domain=held.test', '--duration', '1h')
+    send_letters(relay.port, ['u%d@slow.test' % i for i in range(10)])
+    wait_until(lambda: json.loads(relay.cli('site', 'show', '--json'))['rows'], 10, 'a site is known')
+    wait_until(lambda: relay.status()['client']['accepted'] >= 4, 10, 'four are delivered')
+    before = upgrade()
+    assert before.wait(10) == 0
+    wait_until(is_ready, 20, 'the upgrade is over')
+    relay.cli('retry', 'all')
+    time.sleep(0.7)
+    assert relay.status()['queue']['messages'] == 6, 'the rate was forgotten'
+    assert 'held.test' in relay.cli('queue', 'orders')
+    relay.cli('delete', 'domain=slow.test', '--reason', 'the test is over')
+
+
+@lab.check('killed: the old process while it ends what it has begun; the new one before and after it took over')
+def killed():
+    child = source(4, 'killed')
+    busy = Talk('b@open.test')
+    before = upgrade()
+    before.send_signal(signal.SIGKILL) # its open transaction is lost, and was not acknowledged
+    wait_until(is_ready, 20, 'the new process has the old one\'s mail')
+    assert busy.line() == ''
+
+    pid = relay.status()['pid'] # a new process that dies at a random moment of its start: the old one goes on
+    for moment in (0.001, 0.003, 0.006, 0.01):
+        starter = subprocess.Popen([os.path.join(BUILD, 'control/angariumd'), '-c', relay.config, '-u'], stderr=subprocess.DEVNULL)
+        time.sleep(moment)
+        children = subprocess.run(['ps', '-o', 'pid=', '--ppid', str(starter.pid)], stdout=subprocess.PIPE, encoding='ascii', check=False)
+        for word in children.stdout.split():
+            os.kill(int(word), signal.SIGKILL)
+        starter.wait(20)
+        if starter.returncode == 0: # it was quicker than we
+            break
+    relay.follow()
+    if relay.child.pid == pid:
+        busy = Talk('b@open.test') # so that the old one stays
+        before = upgrade()
+        relay.child.send_signal(signal.SIGKILL)
+        relay.child.wait(10)
+        before.send_signal(signal.SIGKILL)
+        before.wait(10)
+    relay.kill()
+    relay.start()
+    wait_until(relay.is_recovered, 20, 'it has found its mail')
+    child.wait(30)
+    wait_until(lambda: relay.status()['queue']['messages'] == 0, 30, 'all is delivered')
+    result = audit(*ledgers, sink_ledger)
+    assert 'lost 0,' in result and 'damaged 0, ghosts 0' in result, result
+    return result
+
+
+def order(*arguments):
+    done = subprocess.run([os.path.join(BUILD, 'control/angarium'), '-s', relay.socket, *arguments], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, encoding='utf-8', timeout=20, check=False)
+    assert done.returncode == 0, done
+    return done.stdout
+
+
+@lab.check('a service manager hears which process is the relay now, and is told by that one from then on')
+def managed():
+    relay.stop()
+    said = []  # (process, field)
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(lab.path('notify'))
+    manager.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+
+    def hear():
+        while True:
+            text, ancillary, _, _ = manager.recvmsg(4096, 1024)
+            said.extend((int.from_bytes(ancillary[0][2][:4], 'little'), field) for field in text.decode().splitlines())
+
+    threading.Thread(target=hear, daemon=True).start()
+    os.environ.update(NOTIFY_SOCKET=lab.path('notify'), WATCHDOG_USEC='400000')
+    relay.start()
+    del os.environ['NOTIFY_SOCKET'], os.environ['WATCHDOG_USEC']
+    old = relay.child.pid
+    wait_until(relay.is_recovered, 20, 'it has looked for mail')
+    assert 'reloaded' in order('reload', '--or-upgrade', relay.config) and relay.status()['pid'] == old
+    with socket.socket(socket.AF_UNIX) as control:
+        control.connect(relay.socket)
+        control.sendall(b'{"verb":"upgrade","want":true}\n')
+        assert b'"ok":true' in control.recv(1000)
+    assert 'takes mail' in order('reload', '--or-upgrade', relay.config)
+    new = relay.status()['pid']
+    relay.child.wait(20)
+    relay.follow()
+    assert new != old
+    wait_until(lambda: (old, 'MAINPID=%d' % new) in said and said.count((new, 'WATCHDOG=1')) > 1, 10, 'the new process feeds: %s' % said)
+    assert not [field for pid, field in said[said.index((old, 'MAINPID=%d' % new)) + 1:] if pid == old], said
+    assert (old, 'STOPPING=1') not in said, said
+    relay.stop()
+    assert (new, 'STOPPING=1') in said
+
+
+lab.run()

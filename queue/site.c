@@ -53,7 +53,8 @@ struct site_set *site_set_new(const struct site_options *options, struct rng *rn
     sites->options = *options;
     sites->drafts = calloc(options->shard_count, sizeof(*sites->drafts));
     sites->standing = calloc(SITE_STANDING_MAX, sizeof(*sites->standing));
-    CHECK(sites->drafts != NULL && sites->standing != NULL);
+    sites->names = calloc(options->shard_count, sizeof(*sites->names));
+    CHECK(sites->drafts != NULL && sites->names != NULL && sites->standing != NULL);
     sites->rng = rng;
     sites->hash = (struct keyed_hash){{rng_u64(rng), rng_u64(rng)}};
     sites->buckets = calloc(buckets, sizeof(struct site *));
@@ -75,6 +76,7 @@ void site_set_free(struct site_set *sites)
         site_home_free(sites, site);
     slab_fini(&sites->sites);
     free(sites->drafts);
+    free(sites->names);
     free(sites->standing);
     free(sites->buckets);
     free(sites);
@@ -311,6 +313,8 @@ static void site_handle(struct site_set *sites, const struct site_message *messa
         site_on_do_order(sites, site, message);
     else if (message->kind == SITE_MESSAGE_SLOW)
         site_on_slow(sites, site, message);
+    else if (message->kind == SITE_MESSAGE_NAME)
+        site_on_name(sites, site, message);
     else
         site_on_pause(sites, site, message, now);
     site_review(sites, site);

@@ -50,6 +50,7 @@ enum site_message_kind {
     SITE_MESSAGE_DO_ORDER,    /* from the home: octets of a BOUNCE, as ORDER */
     SITE_MESSAGE_MAIL_GRANT,  /* from the home: count rights */
     SITE_MESSAGE_LEARN,       /* from the home: waiting 1: successes are of interest, 0: no more */
+    SITE_MESSAGE_NAME,        /* from the home, to who has told another LABEL: its own, likewise */
     SITE_MESSAGE_KIND_COUNT
 };
 #define SITE_HOLDER_NONE UINT32_MAX
@@ -64,7 +65,7 @@ struct site_message {
     tick_us until;    /* lease end; pause end */
     uint32_t limit;   /* connection_max as the asker's configuration has it */
     uint32_t holder;  /* GRANT: a shard with a slot when the site is scarce, or SITE_HOLDER_NONE */
-    char text[SITE_TEXT_SIZE]; /* LABEL, ORDER */
+    char text[SITE_TEXT_SIZE]; /* LABEL, NAME, ORDER */
 };
 _Static_assert(sizeof(struct site_message) <= 64, "fits the payload of a ring message");
 
@@ -97,6 +98,8 @@ struct site_options {
      * other call). Borrowed. NULL: nobody wants to know. */
     void (*on_order)(void *context, struct span label, const struct site_order *order,
                      bool is_home);
+    /* The site is called otherwise from now on: as its home calls it. NULL: as on_order. */
+    void (*on_name)(void *context, const struct site *site);
 };
 
 struct site_set *site_set_new(const struct site_options *options, struct rng *rng);

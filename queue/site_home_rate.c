@@ -143,7 +143,27 @@ static void home_on_rate(struct site_home *home, const struct site_message *mess
     windows_set(home, now);
 }
 
-static void home_on_label(struct site *site, const struct site_message *message)
+/* Is this piece of a label one of ours? */
+static bool label_has(const struct site *site, const struct site_message *message, uint32_t size)
+{
+    return message->count == site->label_size &&
+           memcmp(site->label + message->waiting, message->text,
+                  size < SITE_TEXT_SIZE ? size : SITE_TEXT_SIZE) == 0;
+}
+
+static void home_tell_name(struct site_set *sites, const struct site *site, uint32_t shard)
+{
+    for (uint32_t from = 0; from < site->label_size; from += SITE_TEXT_SIZE) {
+        struct site_message message = {
+            .kind = SITE_MESSAGE_NAME, .count = site->label_size, .waiting = from};
+        uint32_t size = site->label_size - from;
+        memcpy(message.text, site->label + from, size < SITE_TEXT_SIZE ? size : SITE_TEXT_SIZE);
+        site_post(sites, site, shard, &message);
+    }
+}
+
+static void home_on_label(struct site_set *sites, struct site *site,
+                          const struct site_message *message)
 {
     bool is_source = message->limit == 1;
     char *text = is_source ? site->source : site->label;
@@ -152,8 +172,11 @@ static void home_on_label(struct site *site, const struct site_message *message)
     CHECK(message->count <= (is_source ? SITE_SOURCE_MAX : SITE_LABEL_MAX) &&
           message->waiting < message->count);
     uint32_t size = message->count - message->waiting;
-    if (*text_size > 0)
-        return; /* it has one */
+    if (*text_size > 0) { /* it has one */
+        if (!is_source && !label_has(site, message, size))
+            home_tell_name(sites, site, message->from_shard);
+        return;
+    }
     memcpy(text + message->waiting, message->text, size < SITE_TEXT_SIZE ? size : SITE_TEXT_SIZE);
     if (size <= SITE_TEXT_SIZE)
         *text_size = (uint8_t)message->count;
@@ -181,7 +204,7 @@ void site_home_mail_receive(struct site_set *sites, struct site *site,
     struct site_share *share = &home->shares[message->from_shard];
 
     if (message->kind == SITE_MESSAGE_LABEL) {
-        home_on_label(site, message);
+        home_on_label(sites, site, message);
     } else if (message->kind == SITE_MESSAGE_RATE) {
         home_on_rate(home, message, now);
     } else if (message->kind == SITE_MESSAGE_MAIL_WANT) {

@@ -79,6 +79,22 @@ void site_label_tell(struct site_set *sites, const struct site *site)
     text_tell(sites, site, span_of(site->label, site->label_size), false);
 }
 
+/* Domains of one site may come to different shards: all call it as its home does. */
+void site_on_name(struct site_set *sites, struct site *site, const struct site_message *message)
+{
+    char *draft = sites->names[message->from_shard];
+    uint32_t size = message->count - message->waiting;
+
+    CHECK(message->count <= SITE_LABEL_MAX && message->waiting < message->count);
+    memcpy(draft + message->waiting, message->text, size < SITE_TEXT_SIZE ? size : SITE_TEXT_SIZE);
+    if (size > SITE_TEXT_SIZE)
+        return;
+    memcpy(site->label, draft, message->count);
+    site->label_size = (uint8_t)message->count;
+    if (sites->options.on_name != NULL)
+        sites->options.on_name(sites->options.context, site);
+}
+
 static void mail_tell_rates(struct site_set *sites, struct site *site)
 {
     uint32_t count = site->rates.count;

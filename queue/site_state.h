@@ -161,7 +161,8 @@ struct site_set {
     uint64_t orders_refused; /* no room */
     struct site_standing *standing;
     uint32_t standing_count;
-    struct site_order *drafts; /* by shard: an order on its way to us */
+    struct site_order *drafts;     /* by shard: an order on its way to us */
+    char (*names)[SITE_LABEL_MAX]; /* likewise, of a site */
     uint32_t self_head, self_count;
     struct site_message self[SITE_SELF_QUEUE_MAX];
     struct site_dead dead[SITE_DEAD_MAX];
@@ -270,6 +271,7 @@ void site_home_orders_changed(struct site_set *sites, struct site *site, tick_us
 /* site_rate.c */
 /** The home learns what the site is called. */
 void site_label_tell(struct site_set *sites, const struct site *site);
+void site_on_name(struct site_set *sites, struct site *site, const struct site_message *message);
 void site_on_mail_grant(struct site_set *sites, struct site *site,
                         const struct site_message *message, tick_us now);
 /** The lease ends: what is at hand goes back, what was used is told. */

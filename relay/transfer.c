@@ -431,6 +431,7 @@ struct transfer *transfer_new(const struct transfer_options *options,
     sites.send = transfer_on_site_send;
     sites.wake = transfer_on_site_wake;
     sites.on_order = transfer_on_site_order;
+    sites.on_name = transfer_on_site_name;
     transfer->sites = site_set_new(&sites, options->rng);
 
     struct client_options client = {

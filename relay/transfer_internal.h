@@ -445,6 +445,8 @@ bool transfer_lines_use_settings(const struct transfer *transfer, uint64_t seria
 
 /* transfer_site.c */
 struct transfer_site *transfer_site_find(struct transfer *transfer, uint64_t key);
+/** The site is called otherwise: so are the places of its mail. */
+void transfer_on_site_name(void *context, const struct site *site);
 /** NULL: all sites are busy. */
 struct transfer_site *transfer_site_get(struct transfer *transfer, uint64_t key, struct span label,
                                         struct span source);

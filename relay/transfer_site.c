@@ -27,6 +27,28 @@ struct transfer_site *transfer_site_find(struct transfer *transfer, uint64_t key
     return site;
 }
 
+void transfer_on_site_name(void *context, const struct site *site)
+{
+    struct transfer *transfer = context;
+    struct site_view view = site_get_view(site);
+    struct transfer_site *known = transfer_site_find(transfer, view.key);
+    struct transfer_member *member;
+    struct transfer_line *line;
+
+    if (known == NULL)
+        return;
+    TAILQ_FOREACH(member, &known->members, link)
+    {
+        struct transfer_place *place = member->place;
+        if (member != &place->members[0])
+            continue; /* it has the name of its first source's site */
+        memcpy(place->label, view.label.data, view.label.size);
+        place->label[view.label.size] = '\0';
+        TAILQ_FOREACH(line, &place->lines, link)
+        qmgr_line_set_site(line->line, view.label);
+    }
+}
+
 struct transfer_site *transfer_site_get(struct transfer *transfer, uint64_t key, struct span label,
                                         struct span source)
 {

@@ -410,9 +410,43 @@ static void dead_hosts_are_remembered_for_a_while(void **state)
     net_fini(&net);
 }
 
+static void assert_label(const struct site *site, const char *label)
+{
+    assert_true(span_is_equal(span_from_text(label), site_get_view(site).label));
+}
+
+/* Domains of one site come to different shards: all call it as its home does, by whichever it heard
+ * of first, whatever the length. */
+static void a_site_has_one_name(void **state)
+{
+    static const char longest[] = "a-name-of-sixty-three-octets-which-is-as-many-as-are-kept.examp";
+    static const char *const names[] = {"a.example", "sixteen.examples", "seventeen.example"};
+    struct net net;
+    struct site *sites[3];
+
+    (void)state;
+    for (uint32_t i = 0; i <= COUNT_OF(names); i++) {
+        const char *first = i < COUNT_OF(names) ? names[i] : longest;
+        net_init(&net, 3, 4, 100, 7 + i);
+        for (uint32_t j = 0; j < 3; j++) { /* 1 is the home, and hears of it from 0 */
+            uint32_t shard = j == 0 ? 0 : 3 - j;
+            const char *name = j == 0 ? first : j == 1 ? "sixteen.exampleX" : "b.example";
+            sites[shard] = site_get(net.shards[shard].sites, 31, span_from_text(name), net.now);
+            assert_non_null(sites[shard]);
+            site_hold(sites[shard]);
+            (void)net_acquire(&net, shard, sites[shard], 1);
+            net_settle(&net);
+        }
+        for (uint32_t shard = 0; shard < 3; shard++)
+            assert_label(sites[shard], first);
+        net_fini(&net);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_site_has_one_name),
         cmocka_unit_test(limit_holds_on_one_shard),
         cmocka_unit_test(idle_slots_go_back_when_the_lease_ends),
         cmocka_unit_test(limit_can_be_changed),

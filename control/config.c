@@ -32,7 +32,7 @@ void config_free(struct config *config)
     config_free_one(config);
 }
 
-/* Lists of mappings that a reload does not take over. */
+/* Do lists of mappings differ? Lists within their elements are left to elements_differ(). */
 static bool sequence_differs(enum option_owner owner, const struct option_list *running,
                              const struct option_list *next)
 {
@@ -42,12 +42,82 @@ static bool sequence_differs(enum option_owner owner, const struct option_list *
     if (running->count != next->count)
         return true;
     for (uint32_t i = 0; i < option_count; i++) {
-        for (uint32_t j = 0; option_table[i].owner == owner && j < running->count; j++) {
-            if (option_differs(&option_table[i], left + (size_t)j * size, right + (size_t)j * size))
+        const struct option *option = &option_table[i];
+        if (option->owner != owner || option->kind == OPTION_MAPPING ||
+            option->kind == OPTION_SEQUENCE)
+            continue;
+        for (uint32_t j = 0; j < running->count; j++) {
+            if (option_differs(option, left + (size_t)j * size, right + (size_t)j * size))
                 return true;
         }
     }
     return false;
+}
+
+static const struct option_list *list_of(const struct option *option, const void *object)
+{
+    return (const struct option_list *)((const uint8_t *)object + option->offset);
+}
+
+/* As sequence_differs(), with the lists of mappings within elements, which have none below. */
+static bool elements_differ(const struct option *sequence, const struct config *running,
+                            const struct config *next)
+{
+    const struct option_list *left = list_of(sequence, running), *right = list_of(sequence, next);
+    uint32_t size = option_element_size(sequence);
+
+    if (sequence_differs(sequence->element, left, right))
+        return true;
+    for (uint32_t i = 0; i < option_count; i++) {
+        const struct option *inner = &option_table[i];
+        if (inner->kind != OPTION_SEQUENCE || inner->owner != sequence->element)
+            continue;
+        for (uint32_t j = 0; j < left->count; j++) {
+            if (sequence_differs(inner->element,
+                                 list_of(inner, (const uint8_t *)left->items + (size_t)j * size),
+                                 list_of(inner, (const uint8_t *)right->items + (size_t)j * size)))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Is there something in it that a reload takes over? */
+static bool is_taken_over(const struct option *option)
+{
+    bool is_any = option->kind != OPTION_SEQUENCE && option->is_reloadable;
+
+    for (uint32_t i = 0; option->kind == OPTION_SEQUENCE && i < option_count; i++)
+        is_any |= option_table[i].owner == option->element && option_table[i].is_reloadable &&
+                  option_table[i].kind != OPTION_MAPPING;
+    return is_any;
+}
+
+const char *config_changes(const struct config *running, const struct config *next, char *ret_text,
+                           uint32_t size)
+{
+    uint32_t used = 0, left_out = 0;
+
+    CHECK(size > 2 * OPTION_PATH_SIZE);
+    *ret_text = '\0';
+    for (uint32_t i = 0; i < option_count; i++) {
+        const struct option *option = &option_table[i];
+        if (option->owner != OPTION_OWNER_CONFIG || option->kind == OPTION_MAPPING ||
+            !is_taken_over(option))
+            continue;
+        bool differs = option->kind == OPTION_SEQUENCE ? elements_differ(option, running, next)
+                                                       : option_differs(option, running, next);
+        if (!differs)
+            continue;
+        if (used + 2 * OPTION_PATH_SIZE >= size)
+            left_out++;
+        else
+            used += (uint32_t)snprintf(ret_text + used, size - used, "%s%s", used == 0 ? "" : ", ",
+                                       option->path);
+    }
+    if (left_out > 0)
+        (void)snprintf(ret_text + used, size - used, " and %u more", left_out);
+    return ret_text;
 }
 
 const char *config_restart_needed(const struct config *running, const struct config *next,

@@ -36,12 +36,22 @@
 #define CONFIG_PLACE_SIZE 160u /* "listen[1].limits.errors" */
 struct config_values {
     void *context;
-    /* `text` as it is written, at `line`; line 0: the default. */
-    void (*on_value)(void *context, const char *place, struct span text, uint32_t line);
+    /* `text` as it is written, at `line` of `file`; line 0: the default. */
+    void (*on_value)(void *context, const char *place, struct span text, const char *file,
+                     uint32_t line);
 };
 
+/* A line is kept with the number of its file: both fit one number. */
+#define CONFIG_FILES_MAX  128u
+#define CONFIG_LINE_BITS  24u
+#define CONFIG_LINE_MASK  ((1u << CONFIG_LINE_BITS) - 1)
+#define CONFIG_WHERE_SIZE 300u
+#define CONFIG_DEPTH_MAX  8u /* of includes */
+
 struct config_report {
-    const char *file;
+    const char *file;                    /* the first one */
+    const char *files[CONFIG_FILES_MAX]; /* by number; borrowed while it is being loaded */
+    uint32_t file_count, at;             /* at: of the one that is being read */
     uint32_t
         lines[CONFIG_OPTIONS_MAX]; /* by row, where the file has it; 0: nowhere, or in a list */
     const struct config_values *values; /* NULL: nobody asks */
@@ -50,6 +60,11 @@ struct config_report {
     char text[CONFIG_REPORT_SIZE];
 };
 void config_report_init(struct config_report *report, const char *file);
+/** A file that is read from now on. Errors: ERR_LIMIT. */
+enum err config_report_add(struct config_report *report, const char *file) MUST_CHECK;
+/** Where a line is: "line 3", or with more files than one "FILE:3". Returns ret_text. */
+const char *config_where(const struct config_report *report, uint32_t line,
+                         char ret_text[CONFIG_WHERE_SIZE]);
 /** Add a complaint. line 0: where the file has `key`, if it does, else the file as a whole; key "":
  * none. */
 __attribute__((format(printf, 4, 5))) void config_complain(struct config_report *report,
@@ -242,6 +257,7 @@ struct config {
     uint32_t log_level; /* enum log_severity: the words are in its order */
 
     /* As written: settings are derived from these. */
+    struct option_list includes; /* const char *: of the file that was read last */
     struct option_list listen;   /* struct config_listener */
     struct option_list routes;   /* struct config_route */
     struct option_list sites;    /* struct config_site */
@@ -288,9 +304,17 @@ enum err config_load(const char *path, struct config **ret_config,
                      struct config_report *report) MUST_CHECK;
 void config_free(struct config *config);
 
-/** A new configuration with every default, from text. Errors: as config_load(). */
+/** A new configuration with every default, from text; what it includes is not read. Errors: as
+ * config_load(). */
 enum err config_parse(struct span text, struct config **ret_config,
                       struct config_report *report) MUST_CHECK;
+/* The same in steps, with more texts than one; the report has the complaints. Errors: ERR_MEMORY.
+ */
+enum err config_parse_begin(struct config **ret_config, struct config_report *report) MUST_CHECK;
+/** Another text: its file is report->at. */
+void config_parse_text(struct config *config, struct span text, struct config_report *report);
+/** What must be given, and the defaults of what was not. */
+void config_parse_end(struct config_report *report);
 enum err config_assemble(struct config *config, struct config_report *report) MUST_CHECK;
 /** Errors: ERR_CONFIG_VALUE, ERR_MEMORY. */
 enum err config_complete(struct config *config, struct config_report *report) MUST_CHECK;
@@ -331,6 +355,10 @@ void config_http_complete(struct config *config, struct config_report *report);
 /** Is this (port unused) an address of a port of the dataplane? */
 bool config_is_port_address(const struct config *config, const struct flow_address *address);
 
+/** Options that differ and that a reload takes over, of lists of mappings the list: "relay_from,
+ * routes", or "". */
+const char *config_changes(const struct config *running, const struct config *next, char *ret_text,
+                           uint32_t size);
 /** Options that differ and take effect only at a restart: "spool.size, cores", or "". */
 const char *config_restart_needed(const struct config *running, const struct config *next,
                                   char *ret_text, uint32_t size);

@@ -215,6 +215,7 @@ static int route_compare(const void *a, const void *b)
 
 static void routes_check_unique(const struct config *config, struct config_report *report)
 {
+    char where[CONFIG_WHERE_SIZE];
     uint32_t count = config->routes.count;
     struct config_route *items = config->routes.items;
     struct config_route **sorted = calloc(count + 1, sizeof(struct config_route *));
@@ -229,8 +230,8 @@ static void routes_check_unique(const struct config *config, struct config_repor
     for (uint32_t i = 1; i < count; i++) {
         if (strcmp(sorted[i - 1]->settings.pattern, sorted[i]->settings.pattern) == 0)
             config_complain(report, sorted[i]->line, "routes[].match",
-                            "\"%s\" has a route in line %u already", sorted[i]->settings.pattern,
-                            sorted[i - 1]->line);
+                            "\"%s\" has a route in %s already", sorted[i]->settings.pattern,
+                            config_where(report, sorted[i - 1]->line, where));
     }
     free(sorted);
 }

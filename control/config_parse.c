@@ -52,7 +52,36 @@ struct walk {
 
 void config_report_init(struct config_report *report, const char *file)
 {
-    *report = (struct config_report){.file = file};
+    *report = (struct config_report){.file = file, .files = {file}, .file_count = 1};
+}
+
+enum err config_report_add(struct config_report *report, const char *file)
+{
+    if (report->file_count == CONFIG_FILES_MAX)
+        return ERR_LIMIT;
+    report->at = report->file_count++;
+    report->files[report->at] = file;
+    return ERR_OK;
+}
+
+static const char *file_of(const struct config_report *report, uint32_t line)
+{
+    uint32_t number = line == 0 ? report->at : line >> CONFIG_LINE_BITS;
+
+    CHECK(number < report->file_count);
+    return report->files[number];
+}
+
+const char *config_where(const struct config_report *report, uint32_t line,
+                         char ret_text[CONFIG_WHERE_SIZE])
+{
+    uint32_t number = line & CONFIG_LINE_MASK;
+
+    if (report->file_count == 1)
+        (void)snprintf(ret_text, CONFIG_WHERE_SIZE, "line %u", number);
+    else
+        (void)snprintf(ret_text, CONFIG_WHERE_SIZE, "%.280s:%u", file_of(report, line), number);
+    return ret_text;
 }
 
 static uint32_t line_find(const struct config_report *report, const char *key)
@@ -80,9 +109,9 @@ void config_complain(struct config_report *report, uint32_t line, const char *ke
     vsnprintf(reason, sizeof(reason), format, arguments);
     va_end(arguments);
     if (line > 0)
-        snprintf(where, sizeof(where), "%u: ", line);
+        snprintf(where, sizeof(where), "%u: ", line & CONFIG_LINE_MASK);
     int size = snprintf(report->text + report->size, sizeof(report->text) - report->size,
-                        "%s:%s%s%s%s%s\n", report->file, line > 0 ? "" : " ", where, key,
+                        "%s:%s%s%s%s%s\n", file_of(report, line), line > 0 ? "" : " ", where, key,
                         *key == '\0' ? "" : ": ", reason);
     CHECK(size > 0);
     report->size += (uint32_t)size;
@@ -90,10 +119,13 @@ void config_complain(struct config_report *report, uint32_t line, const char *ke
         report->size = sizeof(report->text) - 1;
 }
 
-static uint32_t node_line(const yaml_node_t *node)
+static uint32_t line_at(const struct config_report *report, const yaml_mark_t *mark)
 {
-    return (uint32_t)node->start_mark.line + 1;
+    return report->at << CONFIG_LINE_BITS | ((uint32_t)mark->line + 1);
 }
+_Static_assert(CONFIG_FILE_SIZE_MAX < CONFIG_LINE_MASK &&
+                   CONFIG_FILES_MAX <= UINT32_MAX >> CONFIG_LINE_BITS,
+               "file and line fit one number");
 
 static struct span node_text(const yaml_node_t *node)
 {
@@ -115,6 +147,11 @@ static const char *node_describe(const yaml_node_t *node)
     return node->type == YAML_SCALAR_NODE     ? "a single value"
            : node->type == YAML_SEQUENCE_NODE ? "a list"
                                               : "a mapping";
+}
+
+static uint32_t node_line(const struct walk *walk, const yaml_node_t *node)
+{
+    return line_at(walk->report, &node->start_mark);
 }
 
 static const yaml_node_t *walk_node(struct walk *walk, int index)
@@ -167,7 +204,8 @@ static void value_tell(const struct walk *walk, const char *place, const char *k
     if (index >= 0)
         snprintf(number, sizeof(number), "[%d]", index);
     snprintf(whole, sizeof(whole), "%s%s%s%s", place, place[0] == '\0' ? "" : ".", key, number);
-    values->on_value(values->context, whole, text, line);
+    values->on_value(values->context, whole, text, file_of(walk->report, line),
+                     line & CONFIG_LINE_MASK);
 }
 
 /* What a section does not give: of a mapping, all that is below it. */
@@ -200,7 +238,7 @@ static void expected(struct walk *walk, const struct option *option, const yaml_
 {
     char expectation[OPTION_WHY_SIZE];
 
-    config_complain(walk->report, node_line(node), option->path, "expected %s%s, not %s",
+    config_complain(walk->report, node_line(walk, node), option->path, "expected %s%s, not %s",
                     option_is_list(option) ? "a list: each " : "",
                     option_expectation(option, expectation), node_describe(node));
 }
@@ -214,10 +252,10 @@ static void walk_value(struct walk *walk, const struct visit *visit, const struc
         expected(walk, option, node);
     else if (option_parse(option, node_text(node), &walk->config->arena, visit->object, index,
                           why) != ERR_OK)
-        config_complain(walk->report, node_line(node), option->path, "%s", why);
+        config_complain(walk->report, node_line(walk, node), option->path, "%s", why);
     else
         value_tell(walk, visit->place, option_key(option), option_is_list(option) ? (int)index : -1,
-                   node_text(node), node_line(node));
+                   node_text(node), node_line(walk, node));
 }
 
 static uint32_t sequence_count(const yaml_node_t *node)
@@ -240,12 +278,13 @@ static void walk_list(struct walk *walk, const struct visit *visit, const struct
         return;
     }
     if (option_list_begin(option, count, &walk->config->arena, visit->object, why) != ERR_OK) {
-        config_complain(walk->report, node_line(node), option->path, "%s", why);
+        config_complain(walk->report, node_line(walk, node), option->path, "%s", why);
         return;
     }
     walk->visited += count;
     if (count == 0)
-        value_tell(walk, visit->place, option_key(option), -1, SPAN_LITERAL("[]"), node_line(node));
+        value_tell(walk, visit->place, option_key(option), -1, SPAN_LITERAL("[]"),
+                   node_line(walk, node));
     for (uint32_t i = 0; i < count; i++) {
         const yaml_node_t *element =
             is_single ? node : walk_node(walk, node->data.sequence.items.start[i]);
@@ -264,7 +303,7 @@ static bool walk_mapping(struct walk *walk, const struct visit *visit, const str
 {
     struct visit next = {.node = node, .object = visit->object, .owner = visit->owner};
 
-    line_store(option, visit->object, node_line(node));
+    line_store(option, visit->object, node_line(walk, node));
     if (node->type != YAML_MAPPING_NODE && !node_is_empty(node)) {
         expected(walk, option, node);
         return true;
@@ -287,24 +326,30 @@ static bool walk_sequence(struct walk *walk, const struct visit *visit, const st
     walk->visited += count;
     if (walk->visited >= VISIT_MAX)
         return false;
-    if (option_list_begin(option, count, &walk->config->arena, visit->object, why) != ERR_OK) {
-        config_complain(walk->report, node_line(node), option->path, "%s", why);
+    struct option_list before = *list;
+    if (option_list_begin(option, before.count + count, &walk->config->arena, visit->object, why) !=
+        ERR_OK) {
+        config_complain(walk->report, node_line(walk, node), option->path, "%s", why);
         return true;
     }
+    /* Those of files before are done: nothing that is still to be visited points to them. */
+    if (before.count > 0)
+        memcpy(list->items, before.items, (size_t)before.count * option_element_size(option));
     for (uint32_t i = count; i-- > 0;) { /* backwards: the stack turns the order round */
         const yaml_node_t *element = walk_node(walk, node->data.sequence.items.start[i]);
         struct visit next = {.node = element, .owner = option->element};
-        uint32_t line = node_line(element);
+        uint32_t line = node_line(walk, element);
 
         if (element->type != YAML_MAPPING_NODE) {
             expected(walk, option, element);
             continue;
         }
-        next.object = (uint8_t *)list->items + (size_t)i * option_element_size(option);
+        next.object =
+            (uint8_t *)list->items + (size_t)(before.count + i) * option_element_size(option);
         if (option_set_defaults(option->element, &walk->config->arena, next.object) != ERR_OK)
             return false;
         memcpy(next.object, &line, sizeof(line));
-        section_format(&next, visit, option, i);
+        section_format(&next, visit, option, before.count + i);
         if (!walk_push(walk, &next))
             return false;
     }
@@ -324,8 +369,32 @@ static void unknown_key(struct walk *walk, const struct visit *visit, const yaml
     }
     struct span text = key->type == YAML_SCALAR_NODE ? node_text(key) : SPAN_LITERAL("?");
     config_complain(
-        walk->report, node_line(key), visit->section, "unknown key \"%s\"; known here: %s",
+        walk->report, node_line(walk, key), visit->section, "unknown key \"%s\"; known here: %s",
         log_escape(span_head(text, text.size < 60 ? text.size : 60), shown, sizeof(shown)), known);
+}
+
+/* Each file may have some of a section, and elements of a list of mappings, and include others. */
+static bool may_go_on(const struct option *option)
+{
+    return option->kind == OPTION_MAPPING || option->kind == OPTION_SEQUENCE ||
+           option->kind == OPTION_PATH_LIST;
+}
+
+static bool is_first(struct walk *walk, const struct visit *visit, const struct option *option,
+                     const yaml_node_t *key, const bool seen[CONFIG_OPTIONS_MAX])
+{
+    uint32_t before =
+        visit->owner == OPTION_OWNER_CONFIG ? walk->report->lines[option - option_table] : 0;
+    char where[CONFIG_WHERE_SIZE];
+
+    if (seen[option - option_table] && before == 0)
+        config_complain(walk->report, node_line(walk, key), option->path, "given twice");
+    else if (seen[option - option_table] || (before != 0 && !may_go_on(option)))
+        config_complain(walk->report, node_line(walk, key), option->path, "given twice: also in %s",
+                        config_where(walk->report, before, where));
+    else
+        return true;
+    return false;
 }
 
 /* One `key: value`. False: no memory. */
@@ -340,13 +409,11 @@ static bool walk_pair(struct walk *walk, const struct visit *visit, const yaml_n
         unknown_key(walk, visit, key);
         return true;
     }
-    if (seen[option - option_table]) {
-        config_complain(walk->report, node_line(key), option->path, "given twice");
+    if (!is_first(walk, visit, option, key, seen))
         return true;
-    }
     seen[option - option_table] = true;
     if (visit->owner == OPTION_OWNER_CONFIG)
-        walk->report->lines[option - option_table] = node_line(key);
+        walk->report->lines[option - option_table] = node_line(walk, key);
     if (option->kind == OPTION_MAPPING)
         return walk_mapping(walk, visit, option, value);
     if (option->kind == OPTION_SEQUENCE)
@@ -372,10 +439,13 @@ static bool walk_visit(struct walk *walk, const struct visit *visit)
                 return false;
         }
     }
+    if (visit->owner == OPTION_OWNER_CONFIG)
+        return true; /* another file may have it: config_parse_end() */
     for (uint32_t i = 0; i < option_count; i++) {
         const struct option *option = &option_table[i];
         if (option->default_text == NULL && !seen[i] && option_is_in(option, visit->section))
-            config_complain(walk->report, node_line(visit->node), option->path, "must be given");
+            config_complain(walk->report, node_line(walk, visit->node), option->path,
+                            "must be given");
         else if (!seen[i] && option_is_in(option, visit->section))
             default_tell(walk, visit, option);
     }
@@ -386,16 +456,11 @@ static void walk_document(struct walk *walk)
 {
     const yaml_node_t *root = yaml_document_get_root_node(walk->document);
 
-    if (root == NULL || node_is_empty(root)) { /* an empty file: every default */
-        for (uint32_t i = 0; i < option_count; i++) {
-            if (option_is_in(&option_table[i], ""))
-                default_tell(walk, &(struct visit){0}, &option_table[i]);
-        }
-        return;
-    }
+    if (root == NULL || node_is_empty(root))
+        return; /* an empty file */
     if (root->type != YAML_MAPPING_NODE) {
-        config_complain(walk->report, node_line(root), "", "expected `option: value` lines, not %s",
-                        node_describe(root));
+        config_complain(walk->report, node_line(walk, root), "",
+                        "expected `option: value` lines, not %s", node_describe(root));
         return;
     }
     struct visit top = {.node = root, .object = walk->config, .owner = OPTION_OWNER_CONFIG};
@@ -410,7 +475,7 @@ static void walk_document(struct walk *walk)
 
 static void complain_of_yaml(struct config_report *report, const yaml_parser_t *parser)
 {
-    uint32_t line = (uint32_t)parser->problem_mark.line + 1;
+    uint32_t line = line_at(report, &parser->problem_mark);
 
     if (parser->error == YAML_MEMORY_ERROR || parser->problem == NULL)
         config_complain(report, 0, "", "no memory");
@@ -433,7 +498,8 @@ static void check_for_second(yaml_parser_t *parser, struct config_report *report
     }
     const yaml_node_t *root = yaml_document_get_root_node(&document);
     if (root != NULL)
-        config_complain(report, node_line(root), "", "a second document; one is expected");
+        config_complain(report, line_at(report, &root->start_mark), "",
+                        "a second document; one is expected");
     yaml_document_delete(&document);
 }
 
@@ -460,7 +526,47 @@ static void parse_into(struct config *config, struct span text, struct config_re
     yaml_parser_delete(&parser);
 }
 
-enum err config_parse(struct span text, struct config **ret_config, struct config_report *report)
+void config_parse_text(struct config *config, struct span text, struct config_report *report)
+{
+    config->includes = (struct option_list){0};
+    if (text.size > CONFIG_FILE_SIZE_MAX)
+        config_complain(report, 0, "", "larger than 1 MiB");
+    else
+        parse_into(config, text, report);
+}
+
+/* The row of the section that an option is in; NULL: the top. */
+static const struct option *section_of(const struct option *option)
+{
+    for (uint32_t i = 0; i < option_count; i++) {
+        size_t size = strlen(option_table[i].path);
+        if (option_table[i].kind == OPTION_MAPPING &&
+            strncmp(option->path, option_table[i].path, size) == 0 &&
+            option->path + size + 1 == option_key(option))
+            return &option_table[i];
+    }
+    return NULL;
+}
+
+void config_parse_end(struct config_report *report)
+{
+    const struct walk walk = {.report = report};
+
+    for (uint32_t i = 0; i < option_count; i++) {
+        const struct option *option = &option_table[i];
+        if (option->owner != OPTION_OWNER_CONFIG || report->lines[i] != 0 ||
+            option->kind == OPTION_MAPPING || option->kind == OPTION_SEQUENCE)
+            continue;
+        const struct option *section = section_of(option);
+        uint32_t line = section == NULL ? 0 : report->lines[section - option_table];
+        if (option->default_text != NULL)
+            value_tell(&walk, "", option->path, -1, span_from_text(option->default_text), 0);
+        else if (section == NULL || line != 0)
+            config_complain(report, line, option->path, "must be given");
+    }
+}
+
+enum err config_parse_begin(struct config **ret_config, struct config_report *report)
 {
     struct config *config = calloc(1, sizeof(*config));
 
@@ -469,10 +575,17 @@ enum err config_parse(struct span text, struct config **ret_config, struct confi
     arena_init(&config->arena, 16384, CONFIG_ARENA_SIZE_MAX);
     if (option_set_defaults(OPTION_OWNER_CONFIG, &config->arena, config) != ERR_OK)
         config_complain(report, 0, "", "no memory");
-    else if (text.size > CONFIG_FILE_SIZE_MAX)
-        config_complain(report, 0, "", "larger than 1 MiB");
-    else
-        parse_into(config, text, report);
+    *ret_config = config;
+    return ERR_OK;
+}
+
+enum err config_parse(struct span text, struct config **ret_config, struct config_report *report)
+{
+    struct config *config;
+
+    TRY(config_parse_begin(&config, report));
+    config_parse_text(config, text, report);
+    config_parse_end(report);
     if (report->count > 0) {
         config_free(config);
         return ERR_CONFIG_SYNTAX;

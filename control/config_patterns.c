@@ -58,16 +58,10 @@ static void patterns_add(const struct config *config, struct reaction_set *set,
 
 void config_patterns_assemble(struct config *config, struct config_report *report)
 {
-    const char *file = report->file;
-
     config->reactions = reaction_set_new();
     patterns_add(config, config->reactions, &config->patterns, report);
-    if (config->more_patterns != NULL) {
-        report->file = config->patterns_file;
-        report->values = NULL; /* they are asked of the configuration's own options */
+    if (config->more_patterns != NULL)
         patterns_add(config, config->reactions, &config->more_patterns->patterns, report);
-        report->file = file;
-    }
     config->settings.reactions = config->reactions;
 }
 
@@ -85,17 +79,20 @@ static void complain_of_others(struct config_report *report)
 enum err config_patterns_parse(struct config *config, struct span text,
                                struct config_report *report)
 {
-    const char *file = report->file;
     const struct config_values *values = report->values;
     uint32_t lines[CONFIG_OPTIONS_MAX];
 
     memcpy(lines, report->lines, sizeof(lines));
     memset(report->lines, 0, sizeof(lines));
-    report->file = config->patterns_file;
+    report->values = NULL; /* they are asked of the configuration's own options */
+    if (config_report_add(report, config->patterns_file) != ERR_OK) {
+        config_complain(report, 0, "patterns_file", "is one file too many");
+        return ERR_CONFIG_SYNTAX;
+    }
     enum err err = config_parse(text, &config->more_patterns, report);
     if (err == ERR_OK)
         complain_of_others(report);
-    report->file = file;
+    report->at = 0;
     report->values = values;
     memcpy(report->lines, lines, sizeof(lines));
     return report->count > 0 ? ERR_CONFIG_SYNTAX : err;

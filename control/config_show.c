@@ -9,7 +9,7 @@
 #include "control/config.h"
 
 struct row {
-    char *place, *text;
+    char *place, *text, *file;
     uint32_t line; /* 0: the default */
 };
 
@@ -18,7 +18,8 @@ struct rows {
     size_t count, capacity;
 };
 
-static void on_value(void *context, const char *place, struct span text, uint32_t line)
+static void on_value(void *context, const char *place, struct span text, const char *file,
+                     uint32_t line)
 {
     struct rows *rows = context;
 
@@ -30,8 +31,9 @@ static void on_value(void *context, const char *place, struct span text, uint32_
     struct row *row = &rows->list[rows->count++];
     row->place = strdup(place);
     row->text = strndup((const char *)text.data, text.size);
+    row->file = strdup(file);
     row->line = line;
-    CHECK(row->place != NULL && row->text != NULL);
+    CHECK(row->place != NULL && row->text != NULL && row->file != NULL);
 }
 
 static int row_compare(const void *a, const void *b)
@@ -39,7 +41,7 @@ static int row_compare(const void *a, const void *b)
     return strverscmp(((const struct row *)a)->place, ((const struct row *)b)->place);
 }
 
-static void row_write(const struct row *row, const char *path, FILE *out)
+static void row_write(const struct row *row, FILE *out)
 {
     char shown[1024];
     struct span text = span_from_text(row->text);
@@ -48,7 +50,7 @@ static void row_write(const struct row *row, const char *path, FILE *out)
     if (row->line == 0)
         fprintf(out, "%-44s %-28s # default\n", row->place, shown);
     else
-        fprintf(out, "%-44s %-28s # %s:%u\n", row->place, shown, path, row->line);
+        fprintf(out, "%-44s %-28s # %s:%u\n", row->place, shown, row->file, row->line);
 }
 
 static void rows_write_json(const struct rows *rows, const char *path, FILE *out)
@@ -58,8 +60,10 @@ static void rows_write_json(const struct rows *rows, const char *path, FILE *out
     for (size_t i = 0; i < rows->count; i++) {
         const struct row *row = &rows->list[i];
         json_t *json = json_pack("{ss,ss}", "option", row->place, "value", row->text);
-        if (row->line > 0)
+        if (row->line > 0) {
+            json_object_set_new(json, "file", json_string(row->file));
             json_object_set_new(json, "line", json_integer(row->line));
+        }
         json_array_append_new(list, json);
     }
     json_t *answer = json_pack("{sb,ss,so}", "ok", 1, "file", path, "rows", list);
@@ -73,6 +77,7 @@ static void rows_free(struct rows *rows)
     for (size_t i = 0; i < rows->count; i++) {
         free(rows->list[i].place);
         free(rows->list[i].text);
+        free(rows->list[i].file);
     }
     free(rows->list);
 }
@@ -93,7 +98,7 @@ bool config_show(const char *path, bool is_json, FILE *out, FILE *complaints)
         if (is_json)
             rows_write_json(&rows, path, out);
         for (size_t i = 0; i < rows.count && !is_json; i++)
-            row_write(&rows.list[i], path, out);
+            row_write(&rows.list[i], out);
     } else {
         fputs(report.text, complaints);
     }

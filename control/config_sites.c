@@ -27,13 +27,14 @@ static bool is_same(const char *a, const char *b)
 static void sites_check_unique(const struct config *config, struct config_report *report)
 {
     const struct config_site *items = config->sites.items;
+    char where[CONFIG_WHERE_SIZE];
 
     for (uint32_t i = 0; i < config->sites.count; i++) {
         for (uint32_t j = 0; j < i; j++) {
             if (is_same(items[i].settings.pattern, items[j].settings.pattern) ||
                 is_same(items[i].settings.provider, items[j].settings.provider))
-                config_complain(report, items[i].line, "sites[]", "has a rule in line %u already",
-                                items[j].line);
+                config_complain(report, items[i].line, "sites[]", "has a rule in %s already",
+                                config_where(report, items[j].line, where));
         }
     }
 }

@@ -54,13 +54,16 @@ static void source_check(const struct config_source *source, const struct config
                          struct config_report *report)
 {
     const struct settings_source *a = &source->settings, *b = &earlier->settings;
+    char where[CONFIG_WHERE_SIZE];
 
     if (is_same_name(a->name, b->name))
         config_complain(report, source->line, "sources[].name",
-                        "%s is the name of a source in line %u already", a->name, earlier->line);
+                        "%s is the name of a source in %s already", a->name,
+                        config_where(report, earlier->line, where));
     if (is_same_address(&a->ip4, &b->ip4) || is_same_address(&a->ip6, &b->ip6))
         config_complain(report, source->line, "sources[].addresses",
-                        "has an address of the source in line %u", earlier->line);
+                        "has an address of the source in %s",
+                        config_where(report, earlier->line, where));
 }
 
 /* A warm-up is one more window of every site. */
@@ -116,6 +119,7 @@ static uint32_t source_number(const struct config *config, const char *name)
 static enum err members_make(struct config *config, struct config_pool *pool,
                              struct config_report *report)
 {
+    char where[CONFIG_WHERE_SIZE];
     const struct config_member *items = pool->members.items;
     uint32_t count = pool->members.count;
     struct settings_member *members =
@@ -132,7 +136,8 @@ static enum err members_make(struct config *config, struct config_pool *pool,
         for (uint32_t j = 0; j < i; j++) {
             if (members[j].source == members[i].source)
                 config_complain(report, items[i].line, "pools[].members[].source",
-                                "is a member in line %u already", items[j].line);
+                                "is a member in %s already",
+                                config_where(report, items[j].line, where));
         }
     }
     if (count == 0)
@@ -187,6 +192,7 @@ static void default_choose(struct config *config, struct config_report *report)
 
 static enum err pools_make(struct config *config, struct config_report *report)
 {
+    char where[CONFIG_WHERE_SIZE];
     struct config_pool *items = config->pools.items;
     uint32_t count = config->pools.count;
     struct settings_pool *pools =
@@ -200,8 +206,8 @@ static enum err pools_make(struct config *config, struct config_report *report)
         for (uint32_t j = 0; j < i; j++) {
             if (is_same_name(pools[i].name, pools[j].name))
                 config_complain(report, items[i].line, "pools[].name",
-                                "%s is the name of a pool in line %u already", pools[i].name,
-                                items[j].line);
+                                "%s is the name of a pool in %s already", pools[i].name,
+                                config_where(report, items[j].line, where));
         }
     }
     if (count == 0)

@@ -72,6 +72,7 @@ static void kinds_make(struct config_webhook *webhook)
 void config_webhooks_assemble(struct config *config, struct config_report *report)
 {
     struct config_webhook *webhooks = config->webhooks.items;
+    char where[CONFIG_WHERE_SIZE];
 
     for (uint32_t i = 0; i < config->webhooks.count; i++) {
         struct config_webhook *webhook = &webhooks[i];
@@ -88,8 +89,8 @@ void config_webhooks_assemble(struct config *config, struct config_report *repor
             config_complain(report, webhook->line, "webhooks[].auth", "needs `secret_file`");
         for (uint32_t j = 0; j < i; j++) {
             if (webhooks[j].name != NULL && strcmp(webhooks[j].name, webhook->name) == 0)
-                config_complain(report, webhook->line, "webhooks[].name",
-                                "\"%s\" is at line %u as well", webhook->name, webhooks[j].line);
+                config_complain(report, webhook->line, "webhooks[].name", "\"%s\" is in %s as well",
+                                webhook->name, config_where(report, webhooks[j].line, where));
         }
     }
 }

@@ -119,7 +119,8 @@ bool option_is_list(const struct option *option)
 
 bool option_is_text_list(const struct option *option)
 {
-    return option->kind == OPTION_PATTERN_LIST || option->kind == OPTION_FIELD_LIST;
+    return option->kind == OPTION_PATTERN_LIST || option->kind == OPTION_FIELD_LIST ||
+           option->kind == OPTION_PATH_LIST;
 }
 
 bool option_is_number_list(const struct option *option)
@@ -300,6 +301,7 @@ const char *option_expectation(const struct option *option, char ret_text[OPTION
         [OPTION_RATE] = "rates such as `100/10m` or `50/s, 1000/1m`, at most eight windows",
         [OPTION_PATTERN_LIST] = "a domain, \"*.\" and a domain, or \"*\"",
         [OPTION_FIELD_LIST] = "the name of a header field: letters, digits and hyphens",
+        [OPTION_PATH_LIST] = "a path, which may have `*`, `?` and `[a-z]`",
         [OPTION_ENDPOINT] = "address:port or [address]:port",
         [OPTION_PREFIX_LIST] = "a prefix such as 192.0.2.0/24 (no bits set behind it)",
         [OPTION_ENDPOINT_LIST] = "an address, address:port or [address]:port",

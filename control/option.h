@@ -38,6 +38,7 @@ enum option_kind {
     OPTION_FIELD_LIST,     /* const char *: the name of a header field */
     OPTION_LIMIT_LIST,     /* uint32_t, as LIMIT, from 1 on */
     OPTION_CHOICE_LIST,    /* uint32_t: positions of words, as CHOICE */
+    OPTION_PATH_LIST,      /* const char * */
 };
 
 enum option_owner {

@@ -23,7 +23,8 @@
 #include "dns/dns.h"
 #include "queue/rate.h"
 
-#define FIELD_NAME_MAX 64u
+#define PATH_OCTETS_MAX 4095u
+#define FIELD_NAME_MAX  64u
 
 struct unit {
     const char *name;
@@ -435,6 +436,14 @@ static enum err field_parse(struct span text, struct arena *arena, const char **
     return *ret_text == NULL ? ERR_MEMORY : ERR_OK;
 }
 
+static enum err path_list_parse(struct span text, struct arena *arena, const char **ret_text)
+{
+    if (text.size == 0 || text.size > PATH_OCTETS_MAX || !text_is_printable(text))
+        return ERR_CONFIG_VALUE;
+    *ret_text = text_keep(text, arena);
+    return *ret_text == NULL ? ERR_MEMORY : ERR_OK;
+}
+
 static enum err text_parse(const struct option *option, struct span text, struct arena *arena,
                            const char **ret_text)
 {
@@ -474,6 +483,8 @@ static enum err value_parse(const struct option *option, struct span text, struc
         return pattern_parse(text, arena, &ret_value->text);
     case OPTION_FIELD_LIST:
         return field_parse(text, arena, &ret_value->text);
+    case OPTION_PATH_LIST:
+        return path_list_parse(text, arena, &ret_value->text);
     case OPTION_CHOICE_LIST:
         return choice_parse(option->choices, text, &ret_value->number);
     case OPTION_LIMIT_LIST:

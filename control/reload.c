@@ -51,7 +51,7 @@ bool reload_run(struct reload *reload, char ret_text[RELOAD_TEXT_SIZE])
 {
     struct config_report report;
     struct config *next = NULL;
-    char restart[1024], why[ASSEMBLY_WHY_SIZE];
+    char restart[1024], changes[1024], why[ASSEMBLY_WHY_SIZE];
 
     if (reload->count == RELOAD_SNAPSHOT_MAX) {
         snprintf(ret_text, RELOAD_TEXT_SIZE,
@@ -73,7 +73,9 @@ bool reload_run(struct reload *reload, char ret_text[RELOAD_TEXT_SIZE])
         return false;
     }
     config_restart_needed(reload->snapshots[0].config, next, restart, sizeof(restart));
-    snprintf(ret_text, RELOAD_TEXT_SIZE, "%s%s%s", "reloaded",
+    config_changes(reload_current(reload), next, changes, sizeof(changes));
+    snprintf(ret_text, RELOAD_TEXT_SIZE, "reloaded: %s%s%s",
+             *changes == '\0' ? "no option has changed" : changes,
              *restart == '\0' ? "" : "; only a restart changes: ", restart);
     log_set_threshold(next->log_level);
     reload_hand_out(reload, next);

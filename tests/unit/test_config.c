@@ -733,7 +733,7 @@ static void test_mistakes(void **state)
          "expected https://host"},
         {"webhooks of one name",
          HOOK "name: a, url: \"https://b/\"}, {name: a, url: \"https://c/\"}]\n",
-         "webhooks[].name: \"a\" is at line 2 as well"},
+         "webhooks[].name: \"a\" is in line 2 as well"},
         {"webhook of nothing", "webhooks: [{name: a, url: \"https://b/\"}]\n",
          "needs `records.file`"},
         {"webhook without its secret", HOOK "name: a, url: \"https://b/\", auth: bearer}]\n",
@@ -851,6 +851,40 @@ static void test_restart_needed(void **state)
     }
 }
 
+/* Goal: a reload says what it changes: options, and lists of mappings by what is in them. */
+static void test_changes(void **state)
+{
+    static const struct {
+        const char *name, *before, *after, *expected;
+    } cases[] = {
+        {"the same", full, full, ""},
+        {"values", "mx_port: 25\n", "mx_port: 26\nrelay_from: [10.0.0.0/8]\n",
+         "relay_from, mx_port"},
+        {"what only a restart changes", "cores: 1\n", "cores: 2\n", ""},
+        {"one more", "sources: [{name: a, addresses: [192.0.2.1]}]\n",
+         "sources: [{name: a, addresses: [192.0.2.1]}, {name: b, addresses: [192.0.2.2]}]\n",
+         "sources"},
+        {"within one", "sources: [{name: a, addresses: [192.0.2.1]}]\n",
+         "sources: [{name: a, addresses: [192.0.2.9]}]\n", "sources"},
+        {"within one of those within one",
+         "routes: [{match: a.example, via: hosts, hosts: [{host: b.example}]}]\n",
+         "routes: [{match: a.example, via: hosts, hosts: [{host: c.example}]}]\n", "routes"},
+        {"webhooks", HOOK "name: a, url: \"https://b/\"}]\n", "records: {file: /x}\n", ""},
+    };
+    char text[256];
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(cases); i++) {
+        print_message("# case: %s\n", cases[i].name);
+        struct config *before = config_from(cases[i].before);
+        struct config *after = config_from(cases[i].after);
+        assert_true(before != NULL && after != NULL);
+        assert_string_equal(cases[i].expected, config_changes(before, after, text, sizeof(text)));
+        config_free(before);
+        config_free(after);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -867,6 +901,7 @@ int main(void)
         cmocka_unit_test(test_alias_bomb),
         cmocka_unit_test(test_size_bound),
         cmocka_unit_test(test_restart_needed),
+        cmocka_unit_test(test_changes),
     };
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);
 }

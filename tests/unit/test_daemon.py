@@ -337,8 +337,17 @@ def reloads(daemon):
         expect(status == 1 and "cannot listen on 127.0.0.1:" in text, text)
     write_config("relay.yaml", port=SECOND_PORT, more="mx_port: 2526\n")
     status, text = cli("reload")
-    expect(status == 0 and text == "reloaded\n", text)
+    expect(status == 0 and text == "reloaded: listen, mx_port\n", text)
     wait_until(lambda: is_open(SECOND_PORT) and not is_open(PORT), "listens elsewhere")
+    included = write_config("relay.yaml", port=SECOND_PORT, more='mx_port: 2526\ninclude: ["more.d/*.yaml"]\n')
+    os.makedirs(os.path.join(os.path.dirname(included), "more.d"), exist_ok=True)
+    more = os.path.join(os.path.dirname(included), "more.d", "a.yaml")
+    for line, want in (("max_messages: 1", "a.yaml:1: unknown key"), ("cores: 2", "a.yaml:1: cores: given twice: also in "),
+                       ("sources: [{name: s, addresses: [127.0.0.1]}]", "reloaded: sources\n"), ("", "reloaded: sources\n")):
+        with open(more, "w", encoding="utf-8") as file:
+            file.write(line + "\n")
+        text = cli("reload")[1]
+        expect(want in text, text)
     write_config("relay.yaml", cores=2)
     daemon.child.send_signal(signal.SIGHUP)
     wait_until(lambda: "only a restart changes: cores" in daemon.log_text(), "reload by signal")
@@ -610,7 +619,7 @@ def leaves_descriptors_for_mail_that_goes_out():
             hop.accept()[0].close()
         for member in crowd:
             member.close()
-    wait_until(lambda: cli("reload")[1] == "reloaded\n", "no option is said to have changed")
+    wait_until(lambda: cli("reload")[1] == "reloaded: no option has changed\n", "no option is said to have changed")
     daemon.stop()
 
 

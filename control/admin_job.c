@@ -340,11 +340,29 @@ static uint32_t client_uid(const struct admin_client *client)
     return peer.uid;
 }
 
+/* What is done at once, and cannot be tried: whoever asks for that must not have it done. */
+static bool verb_has_no_dry_run(const char *verb)
+{
+    static const char *const verbs[] = {"reload",    "upgrade", "drain",
+                                        "drain end", "capture", "capture stop"};
+
+    for (uint32_t i = 0; i < COUNT_OF(verbs); i++) {
+        if (strcmp(verb, verbs[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
 static void job_begin(struct admin *admin, struct admin_client *client)
 {
     const struct tick_source *clock = tick_source_system();
     struct admin_job *job = &admin->job;
 
+    if (json_object_get(client->parsed, "dry_run") != NULL &&
+        verb_has_no_dry_run(job_verb(client))) {
+        admin_client_refuse(admin, client, "there is no dry run of this");
+        return;
+    }
     if (strcmp(job_verb(client), "reload") == 0) {
         job_reload(admin, client);
         return;

@@ -8,10 +8,12 @@
  */
 #include "control/cli.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
+#include "control/cli_help.h"
 #include "control/cli_print.h"
 
 #define SOCKET_VARIABLE "ANGARIUM_SOCKET"
@@ -22,7 +24,7 @@ static enum cli_status help_verb(const struct cli *cli, const struct cli_verb *v
 static const struct cli_verb verbs[] = {
     {"status", 0, 0, "", "what the relay does and has done", cli_relay_verb, cli_verb_status_print},
     {"top", 0, 0, "", "the same, live, down to messages and why they wait", cli_top_verb, NULL},
-    {"queue summary", 0, 0, "[--by WHAT]",
+    {"queue summary", 0, 0, "[--by WHAT] [--limit N]",
      "how much waits how long, by site, domain, source, class, sender_domain", cli_relay_verb,
      cli_queue_summary_print},
     {"queue list", 0, CLI_WORD_MAX, "[TERM=VALUE...] [--limit N]",
@@ -33,16 +35,16 @@ static const struct cli_verb verbs[] = {
      "orders that stand: for mail that comes until they end, and for sites", cli_relay_verb,
      cli_orders_print},
     {"queue cancel", 1, 1, "ORDER [--keep] [--dry-run]",
-     "that order, of mail or of a site, ends now; what it held is released, but with --keep",
+     "an order, of mail or of a site, ends now; what it held is released, but with --keep",
      cli_cancel_verb, cli_order_print},
     {"hold", 1, CLI_WORD_MAX, "TERM=VALUE...|all [--reason TEXT] [--duration TIME] [--dry-run]",
      "no attempts until released; with a duration until it is over, and for mail that comes till "
      "then: hold domain=example.org --duration 2h",
      cli_order_verb, cli_order_print},
-    {"release", 1, CLI_WORD_MAX, "TERM=VALUE...|all [--dry-run]",
+    {"release", 1, CLI_WORD_MAX, "TERM=VALUE...|all [--reason TEXT] [--dry-run]",
      "what is held may go; order=N: what that order holds", cli_order_verb, cli_order_print},
-    {"retry", 1, CLI_WORD_MAX, "TERM=VALUE...|all [--dry-run]", "what waits is tried now",
-     cli_order_verb, cli_order_print},
+    {"retry", 1, CLI_WORD_MAX, "TERM=VALUE...|all [--reason TEXT] [--dry-run]",
+     "what waits is tried now", cli_order_verb, cli_order_print},
     {"bounce", 1, CLI_WORD_MAX, "TERM=VALUE...|all --reason TEXT [--duration TIME] [--dry-run]",
      "back to the sender, with the reason; with a duration also what comes till then",
      cli_order_verb, cli_order_print},
@@ -130,7 +132,9 @@ static const struct cli_verb verbs[] = {
      "the hash of a password, read from standard input, for a users file; or its keys for SCRAM",
      cli_user_hash_verb, NULL},
     {"version", 0, 0, "", "print the version", cli_version_verb, NULL},
-    {"help", 0, 0, "[--reference]", "this list; tab-separated for programs", help_verb, NULL},
+    {"help", 0, CLI_WORD_MAX, "[VERB] | --reference",
+     "this list, or more of one verb or of all that begin so; tab-separated for programs",
+     help_verb, NULL},
 };
 
 /* ---- arguments ---- */
@@ -138,9 +142,9 @@ static const struct cli_verb verbs[] = {
 static void usage_write(FILE *out)
 {
     fprintf(out, "usage: angarium [-s SOCKET] VERB [--json]\n\n");
-    for (uint32_t i = 0; i < COUNT_OF(verbs); i++)
-        fprintf(out, "  %-10s %-20s %s\n", verbs[i].name, verbs[i].operands, verbs[i].help);
-    fprintf(out, "\nThe socket is -s, or $" SOCKET_VARIABLE ", or " SOCKET_DEFAULT ".\n");
+    cli_help_list(verbs, COUNT_OF(verbs), out);
+    fprintf(out, "\n`angarium VERB --help`, or `angarium help VERB`, says more of one.\n"
+                 "The socket is -s, or $" SOCKET_VARIABLE ", or " SOCKET_DEFAULT ".\n");
 }
 
 static enum cli_status usage(void)
@@ -149,35 +153,110 @@ static enum cli_status usage(void)
     return CLI_USAGE;
 }
 
-/* Of the one verb that was meant. */
-static enum cli_status usage_of(const struct cli_verb *verb)
+/* This verb was meant, and not used as it can be. `wrong`: what it does not take; NULL: operands.
+ */
+static enum cli_status usage_of(const struct cli_verb *verb, const char *wrong)
 {
-    fprintf(stderr, "usage: angarium [-s SOCKET] %s %s [--json]\n  %s\n", verb->name,
-            verb->operands, verb->help);
+    if (wrong != NULL)
+        fprintf(stderr, "angarium: `%s` does not take this: %s\n", verb->name, wrong);
+    fprintf(stderr, "usage: angarium [-s SOCKET]\n");
+    cli_help_verb(verb, stderr);
     return CLI_USAGE;
+}
+
+/* Words that are no verb, or the beginning of some: `angarium queue`. */
+static enum cli_status no_verb(struct cli *cli, const char *const words[CLI_WORD_MAX],
+                               uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        cli->operands[cli->operand_count++] = words[i];
+    if (count > 0 && cli_help_matching(verbs, COUNT_OF(verbs), cli, stderr) > 0)
+        return CLI_USAGE;
+    if (count > 0 || !cli->is_help) {
+        if (count > 0)
+            fprintf(stderr, "angarium: no such verb: %s\n\n", words[0]);
+        return usage();
+    }
+    usage_write(stdout);
+    return CLI_OK;
 }
 
 /* The manual page and the shell's completion are made from the reference. */
 static enum cli_status help_verb(const struct cli *cli, const struct cli_verb *verb)
 {
     (void)verb;
-    if (!cli->is_reference) {
+    if (cli->is_reference) {
+        for (uint32_t i = 0; i < COUNT_OF(verbs); i++)
+            printf("%s\t%s\t%s\n", verbs[i].name, verbs[i].operands, verbs[i].help);
+        return CLI_OK;
+    }
+    if (cli->operand_count == 0) {
         usage_write(stdout);
         return CLI_OK;
     }
-    for (uint32_t i = 0; i < COUNT_OF(verbs); i++)
-        printf("%s\t%s\t%s\n", verbs[i].name, verbs[i].operands, verbs[i].help);
-    return CLI_OK;
+    if (cli_help_matching(verbs, COUNT_OF(verbs), cli, stdout) > 0)
+        return CLI_OK;
+    fprintf(stderr, "angarium: no such verb: %s\n", cli->operands[0]);
+    return CLI_USAGE;
+}
+
+/* Which options a verb takes is in its operands: what it would not look at is refused, so that
+ * nobody believes in a --dry-run that is none. These may stand with any verb. */
+static const char *const options_of_all[] = {"--json", "--help", "--reference"};
+
+static const struct {
+    const char *name;
+    size_t offset; /* of a bool in struct cli */
+} flags[] = {
+    {"--json", offsetof(struct cli, is_json)},
+    {"--help", offsetof(struct cli, is_help)},
+    {"--reference", offsetof(struct cli, is_reference)},
+    {"--dry-run", offsetof(struct cli, is_dry_run)},
+    {"--host", offsetof(struct cli, is_host)},
+    {"--keep", offsetof(struct cli, is_keep)},
+    {"--only-new", offsetof(struct cli, is_only_new)},
+    {"--terse", offsetof(struct cli, is_terse)},
+    {"--stop", offsetof(struct cli, is_stop)},
+    {"--scram", offsetof(struct cli, is_scram)},
+    {"--or-upgrade", offsetof(struct cli, is_or_upgrade)},
+};
+
+static const struct {
+    const char *name;
+    size_t offset; /* of a text in struct cli */
+} values[] = {
+    {"--limit", offsetof(struct cli, limit)},
+    {"--file", offsetof(struct cli, file)},
+    {"--count", offsetof(struct cli, count)},
+    {"--seconds", offsetof(struct cli, seconds)},
+    {"--by", offsetof(struct cli, by)},
+    {"--reason", offsetof(struct cli, reason)},
+    {"--duration", offsetof(struct cli, duration)},
+    {"--to", offsetof(struct cli, to)},
+    {"--program", offsetof(struct cli, program)},
+};
+
+static bool flag_take(struct cli *cli, const char *argument)
+{
+    for (uint32_t i = 0; i < COUNT_OF(flags); i++) {
+        if (strcmp(argument, flags[i].name) != 0)
+            continue;
+        *(bool *)(void *)((char *)cli + flags[i].offset) = true;
+        return true;
+    }
+    return false;
 }
 
 /* An option with its value, if there is one at `*index`, which then stands on the value. */
-static bool option_take(char **arguments, int count, int *index, const char *name,
-                        const char **ret_value)
+static bool value_take(struct cli *cli, char **arguments, int count, int *index)
 {
-    if (strcmp(arguments[*index], name) != 0 || *index + 1 >= count)
-        return false;
-    *ret_value = arguments[++*index];
-    return true;
+    for (uint32_t i = 0; i < COUNT_OF(values); i++) {
+        if (strcmp(arguments[*index], values[i].name) != 0 || *index + 1 >= count)
+            continue;
+        *(const char **)(void *)((char *)cli + values[i].offset) = arguments[++*index];
+        return true;
+    }
+    return false;
 }
 
 /* `--header` and its like: which part of a message is meant. At most one of them. */
@@ -201,50 +280,60 @@ static bool is_number(const char *text)
                             text[strspn(text, "0123456789")] == '\0');
 }
 
-/* False: wrong usage. Words that are no options are the verb and its operands. */
-static bool arguments_read(struct cli *cli, int count, char **arguments,
+/* Words that are no options are the verb and its operands. What is no option is left in
+ * cli->wrong. */
+static void arguments_read(struct cli *cli, int count, char **arguments,
                            const char *words[CLI_WORD_MAX], uint32_t *word_count)
 {
-    for (int i = 1; i < count; i++) {
-        if (strcmp(arguments[i], "--json") == 0)
-            cli->is_json = true;
-        else if (strcmp(arguments[i], "--reference") == 0)
-            cli->is_reference = true;
-        else if (strcmp(arguments[i], "--dry-run") == 0)
-            cli->is_dry_run = true;
-        else if (strcmp(arguments[i], "--host") == 0)
-            cli->is_host = true;
-        else if (strcmp(arguments[i], "--keep") == 0)
-            cli->is_keep = true;
-        else if (strcmp(arguments[i], "--only-new") == 0)
-            cli->is_only_new = true;
-        else if (strcmp(arguments[i], "--terse") == 0)
-            cli->is_terse = true;
-        else if (strcmp(arguments[i], "--stop") == 0)
-            cli->is_stop = true;
-        else if (strcmp(arguments[i], "--scram") == 0)
-            cli->is_scram = true;
-        else if (strcmp(arguments[i], "--or-upgrade") == 0)
-            cli->is_or_upgrade = true;
-        else if (option_take(arguments, count, &i, "-s", &cli->socket_path) ||
-                 option_take(arguments, count, &i, "--limit", &cli->limit) ||
-                 option_take(arguments, count, &i, "--file", &cli->file) ||
-                 option_take(arguments, count, &i, "--count", &cli->count) ||
-                 option_take(arguments, count, &i, "--seconds", &cli->seconds) ||
-                 option_take(arguments, count, &i, "--by", &cli->by) ||
-                 option_take(arguments, count, &i, "--reason", &cli->reason) ||
-                 option_take(arguments, count, &i, "--duration", &cli->duration) ||
-                 option_take(arguments, count, &i, "--program", &cli->program) ||
-                 option_take(arguments, count, &i, "--to", &cli->to))
-            continue;
-        else if (arguments[i][0] == '-' && arguments[i][1] == '-' && part_take(cli, arguments[i]))
-            continue;
-        else if (arguments[i][0] != '-' && *word_count < CLI_WORD_MAX)
-            words[(*word_count)++] = arguments[i];
+    for (int i = 1; i < count && cli->wrong == NULL; i++) {
+        char *argument = arguments[i];
+        bool is_option = argument[0] == '-';
+        if (!is_option && *word_count < CLI_WORD_MAX)
+            words[(*word_count)++] = argument;
+        else if (strcmp(argument, "-s") == 0 && i + 1 < count)
+            cli->socket_path = arguments[++i];
+        else if (strcmp(argument, "-h") == 0)
+            cli->is_help = true;
+        else if (is_option && cli->option_count < CLI_WORD_MAX &&
+                 (flag_take(cli, argument) || value_take(cli, arguments, count, &i) ||
+                  (argument[1] == '-' && part_take(cli, argument))))
+            cli->options[cli->option_count++] = argument;
         else
-            return false;
+            cli->wrong = argument;
     }
-    return is_number(cli->limit) && is_number(cli->count) && is_number(cli->seconds);
+    const char *const numbers[] = {cli->limit, cli->count, cli->seconds};
+    for (uint32_t i = 0; i < COUNT_OF(numbers); i++) {
+        if (!is_number(numbers[i]))
+            cli->wrong = numbers[i];
+    }
+}
+
+/* An option of these operands: "[--limit N]". */
+static bool option_is_of(const char *option, const char *operands)
+{
+    size_t size = strlen(option);
+    const char *found = operands;
+
+    for (uint32_t i = 0; i < COUNT_OF(options_of_all); i++) {
+        if (strcmp(option, options_of_all[i]) == 0)
+            return true;
+    }
+    while ((found = strstr(found, option)) != NULL) {
+        if (found[size] == '\0' || strchr(" ]|", found[size]) != NULL)
+            return true;
+        found += size;
+    }
+    return false;
+}
+
+/* The first option that is not this verb's, or none at all; NULL: all are. */
+static const char *option_wrong(const struct cli *cli, const struct cli_verb *verb)
+{
+    for (uint32_t i = 0; i < cli->option_count && cli->wrong == NULL; i++) {
+        if (!option_is_of(cli->options[i], verb->operands))
+            return cli->options[i];
+    }
+    return cli->wrong;
 }
 
 /* How many of the words name this verb; 0: it is another one. */
@@ -270,18 +359,22 @@ int main(int count, char **arguments)
     const char *words[CLI_WORD_MAX] = {NULL};
     uint32_t word_count = 0;
 
-    if (!arguments_read(&cli, count, arguments, words, &word_count))
-        return usage();
+    arguments_read(&cli, count, arguments, words, &word_count);
     for (uint32_t i = 0; i < COUNT_OF(verbs); i++) {
         uint32_t used = verb_match(&verbs[i], words, word_count);
         uint32_t operands = word_count - used;
         if (used == 0)
             continue;
-        if (operands < verbs[i].operand_min || operands > verbs[i].operand_max)
-            return usage_of(&verbs[i]);
+        if (cli.is_help) {
+            cli_help_verb(&verbs[i], stdout);
+            return CLI_OK;
+        }
+        const char *wrong = option_wrong(&cli, &verbs[i]);
+        if (wrong != NULL || operands < verbs[i].operand_min || operands > verbs[i].operand_max)
+            return usage_of(&verbs[i], wrong);
         for (uint32_t j = 0; j < operands; j++)
             cli.operands[cli.operand_count++] = words[used + j];
         return verbs[i].run(&cli, &verbs[i]);
     }
-    return usage();
+    return no_verb(&cli, words, word_count);
 }

@@ -18,12 +18,14 @@ struct cli {
     const char *socket_path;
     bool is_or_upgrade;
     bool is_json, is_reference, is_dry_run, is_keep, is_host, is_only_new, is_terse, is_stop,
-        is_scram;
+        is_scram, is_help;
     const char *limit; /* NULL: not given, as the next three */
     const char *file, *count, *seconds, *by, *reason, *duration, *to, *program;
     const char *part;                   /* of a message; NULL: all of it */
     const char *operands[CLI_WORD_MAX]; /* behind the verb */
-    uint32_t operand_count;
+    const char *options[CLI_WORD_MAX];  /* that were given */
+    uint32_t operand_count, option_count;
+    const char *wrong; /* what is no option, or not as it must be; NULL: nothing */
 };
 
 struct cli_verb {

@@ -226,7 +226,7 @@ def answers_on_its_socket(_):
     expect(status == 0 and "<b@dead.example>, held, attempts 1, next held" in text, text)
     expect(cli("reroute", "domain=dead.example", "--reason", "x")[0] == 1)  # without a domain
     expect(cli("reroute", "domain=dead.example", "--reason", "x", "--to", "a b")[0] == 1)
-    expect(cli("hold", "domain=dead.example", "--to", "x.example")[0] == 1)
+    expect(cli("hold", "domain=dead.example", "--to", "x.example")[0] == 2)
     status, text = cli("reroute", "domain=dead.example", "--to", "Other.Dead.Example.", "--reason", "moved")
     expect(status == 0 and "1 recipients match, 1 done" in text, text)
     status, text = cli("queue", "list", "order=" + order, "domain=other.dead.example")
@@ -238,6 +238,35 @@ def answers_on_its_socket(_):
     expect(cli("nothing")[0] == 2)
     kinds = [record["type"] for record in records()]
     expect(set(kinds) == {"deferral", "delivery", "order", "reception"} and kinds.count("order") == 3, kinds)
+
+
+def does_nothing_that_was_not_meant(_):
+    """An option that a verb does not look at may be the one that somebody relies on."""
+    for words in (["drain", "--dry-run"], ["reload", "--dry-run"], ["drain", "end", "--dry-run"], ["status", "--limit", "5"],
+                  ["queue", "list", "--limit", "x"], ["queue", "list", "--limit"], ["queue", "show", "x", "--header"], ["hold", "all", "-x"]):
+        status, text = cli(*words)
+        expect(status == 2 and "does not take this: " in text, (words, text))
+    expect(is_open(PORT) and "intake" not in cli("status")[1], "nobody drained")
+    for verb in ("drain", "reload", "drain end", "capture", "capture stop"):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path("control.sock"))
+            client.sendall(json.dumps({"verb": verb, "dry_run": True}).encode() + b"\n")
+            answer = json.loads(client.makefile().read())
+        expect(answer == {"ok": False, "error": "there is no dry run of this"}, (verb, answer))
+    expect(is_open(PORT), "nobody drained")
+
+
+def says_how_it_is_used(_):
+    status, text = cli("help")
+    expect(status == 0 and max(map(len, text.splitlines())) <= 80, text)
+    for words, wanted in ((["help", "site"], "  site set NAME connections=N"), (["site", "set", "--help"], "  site set NAME connections=N"), (["-h"], "usage: "),
+                          (["help", "drain"], "  drain [--seconds N]")):
+        status, text = cli(*words)
+        expect(status == 0 and wanted in text and max(map(len, text.splitlines())) <= 80, (words, text))
+    for words, wanted in ((["site"], "  site suspend NAME"), (["site", "set"], "  site set NAME"), (["frob"], "no such verb: frob"),
+                          (["help", "frob"], "no such verb: frob"), ([], "usage: ")):
+        status, text = cli(*words)
+        expect(status == 2 and wanted in text, (words, text))
 
 
 def submit_octets(octets):
@@ -626,7 +655,7 @@ def leaves_descriptors_for_mail_that_goes_out():
 def main():
     alone = [refuses_wrong_arguments, refuses_a_bad_configuration, checks_a_good_one,
              warns_of_a_small_disk, makes_a_private_key]
-    running = [tells_what_runs, refuses_a_second_on_the_same, answers_on_its_socket, prints_messages_as_they_are, reloads,
+    running = [tells_what_runs, refuses_a_second_on_the_same, answers_on_its_socket, does_nothing_that_was_not_meant, says_how_it_is_used, prints_messages_as_they_are, reloads,
                bounds_reloads_by_open_sessions, rotates_records, resets_who_goes_on_sending, drains_on_sigterm]
     after = [has_its_mail_after_a_restart, remembers_what_it_sent, patterns_file_is_read, operators_suspend_a_source,
              stop_is_bounded, leaves_descriptors_for_mail_that_goes_out]

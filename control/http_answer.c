@@ -51,8 +51,9 @@ static enum MHD_Result response_queue(const struct http_client *client, unsigned
 struct text {
     struct http_places *places;
     struct http_seat *seat;
-    char *octets;
+    const void *octets;
     size_t size;
+    char *owned; /* to be freed; NULL: the octets stay */
 };
 
 static ssize_t text_read(void *context, uint64_t position, char *room, size_t room_size)
@@ -62,7 +63,7 @@ static ssize_t text_read(void *context, uint64_t position, char *room, size_t ro
     size_t size = left < room_size ? left : room_size;
 
     CHECK(position < text->size);
-    memcpy(room, text->octets + position, size);
+    memcpy(room, (const char *)text->octets + position, size);
     http_seat_given(text->places, text->seat, true);
     return (ssize_t)size;
 }
@@ -71,22 +72,36 @@ static void text_free(void *context)
 {
     struct text *text = context;
 
-    free(text->octets);
+    free(text->owned);
     free(text);
 }
 
-enum MHD_Result http_answer_text(const struct http_client *client, unsigned status, char *octets,
-                                 size_t size, const char *type)
+static struct MHD_Response *text_response(const struct http_client *client, const void *octets,
+                                          size_t size, char *owned)
 {
     struct text *text = malloc(sizeof(*text));
 
     CHECK(text != NULL && size > 0);
-    *text = (struct text){client->http->places, client->seat, octets, size};
+    *text = (struct text){client->http->places, client->seat, octets, size, owned};
     struct MHD_Response *response =
         MHD_create_response_from_callback(size, HTTP_BLOCK, text_read, text, text_free);
     if (response == NULL)
         text_free(text);
-    return response_queue(client, status, response, type, answer_policy);
+    return response;
+}
+
+enum MHD_Result http_answer_text(const struct http_client *client, unsigned status, char *text,
+                                 size_t size, const char *type)
+{
+    return response_queue(client, status, text_response(client, text, size, text), type,
+                          answer_policy);
+}
+
+enum MHD_Result http_answer_page(const struct http_client *client, const uint8_t *text, size_t size,
+                                 const char *policy)
+{
+    return response_queue(client, MHD_HTTP_OK, text_response(client, text, size, NULL),
+                          "text/html; charset=utf-8", policy);
 }
 
 enum MHD_Result http_answer_json(const struct http_client *client, unsigned status, json_t *json)
@@ -102,16 +117,6 @@ enum MHD_Result http_answer_error(const struct http_client *client, unsigned sta
                                   const char *text)
 {
     return http_answer_json(client, status, json_pack("{sb,ss}", "ok", 0, "error", text));
-}
-
-enum MHD_Result http_answer_page(const struct http_client *client, const uint8_t *text, size_t size,
-                                 const char *policy)
-{
-    http_seat_given(client->http->places, client->seat, true);
-    return response_queue(
-        client, MHD_HTTP_OK,
-        MHD_create_response_from_buffer(size, (void *)(uintptr_t)text, MHD_RESPMEM_PERSISTENT),
-        "text/html; charset=utf-8", policy);
 }
 
 /* ---- streams: an answer of many lines, of which the last says how it ended ---- */

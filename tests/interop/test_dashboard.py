@@ -268,6 +268,44 @@ def phone():
     nothing_wrong()
 
 
+# Answers of the relay made as large as those of a full queue: ten million messages for 40,000 sites, some with long names.
+FULL = '''(() => {
+  const real = window.fetch, name = i => (i % 3 === 0 ? 'a-rather-long-name-of-a-mail-exchanger-of-'.repeat(3) : '') + 'provider' + i + '.example';
+  const ages = n => [0.3, 0.2, 0.1, 0.1, 0.1, 0.05, 0.05, 0.05, 0.03, 0.02].map(part => Math.round(n * part));
+  window.fetch = async (url, options) => {
+    const answer = await real(url, options);
+    if (!/status$|queue.summary/.test(String(url).split('?')[0])) return answer;
+    const said = await answer.json();
+    if (String(url).includes('summary')) {
+      said.rows = Array.from({length: 15}, (_, i) => ({name: name(i), total: 2000000 >> (i / 3), ages: ages(2000000 >> (i / 3))}));
+      Object.assign(said, {groups: 40000, total: 10000000, ages: ages(10000000)});
+    } else {
+      Object.assign(said.queue, {messages: 10000000, deliveries_waiting: 9876543, deliveries_ready: 123457, deliveries_held: 2345678});
+    }
+    return new Response(JSON.stringify(said), {status: answer.status, headers: {'Content-Type': 'application/json'}});
+  };
+})()'''
+
+
+@lab.check('ten million queued messages fit, on a desk and on a phone, and what is asked for does not grow with them')
+def full_queue():
+    enter(VIEWER, 'viewer')
+    begun = len(browser.requests)
+    browser.run(FULL)
+    browser.wait('document.querySelector("#tiles").innerText.includes("10.0M")')
+    browser.wait('document.querySelector("#queue").innerText.includes("10,000,000") && document.querySelector("#queue").innerText.includes("all 40,000")')
+    assert '15 with the most of 40,000' in browser.text('#queue-note')
+    assert browser.run('document.querySelectorAll("*").length') < 5000
+    for width, is_mobile in ((1440, False), (360, True)):
+        browser.size(width, 740, 1, is_mobile)
+        browser.wait('innerWidth === %d && document.documentElement.scrollWidth <= %d' % (width, width), 5)
+    browser.size(1440, 900)
+    lists = [url for url in browser.requests[begun:] if re.search('/(queue/list|queue/summary|site/show|source/show)', url)]
+    assert lists and all(int(re.search(r'limit=(\d+)', url).group(1)) <= 200 for url in lists), lists
+    enter(ADMIN, 'admin')
+    nothing_wrong()
+
+
 @lab.check('a relay that goes away is told, and so is its return')
 def restart():
     assert relay.stop() == 0

@@ -154,10 +154,11 @@ enum err site_mail_acquire(struct site_set *sites, struct site *site, int64_t ra
 void site_mail_done(struct site_set *sites, struct site *site, bool was_used, tick_us now);
 
 enum site_outcome {
-    SITE_OUTCOME_OK,         /* a connection that spoke SMTP, and nothing against us */
-    SITE_OUTCOME_NEUTRAL,    /* one that spoke SMTP, and told nothing of what the site can take */
-    SITE_OUTCOME_REFUSED,    /* one that spoke SMTP: 421, or a refusal of its host or of us */
-    SITE_OUTCOME_UNREACHABLE /* every host of the site failed */
+    SITE_OUTCOME_OK,          /* a connection that spoke SMTP, and nothing against us */
+    SITE_OUTCOME_NEUTRAL,     /* one that spoke SMTP, and told nothing of what the site can take */
+    SITE_OUTCOME_REFUSED,     /* one that spoke SMTP: 421, or a refusal of its host or of us */
+    SITE_OUTCOME_TURNED_AWAY, /* no host let us in, and one said so in its greeting */
+    SITE_OUTCOME_UNREACHABLE  /* every host of the site failed */
 };
 /** An attempt that `began` then is over: ends, starts or lengthens the pause, and says how many
  * connections the site takes. */

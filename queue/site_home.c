@@ -13,7 +13,8 @@
  * The pause of a site is decided here, so that all shards agree: after all hosts failed it lasts
  * backoff_min, doubled by every further failure that comes when it is over, up to backoff_max, and
  * 80 to 120 % of that at random. Failures reported during a pause are of attempts begun before it.
- * One connection that speaks SMTP ends it and the doubling.
+ * One connection that speaks SMTP ends it and the doubling. A greeting that turns us away is a
+ * failure of all hosts only when it met the one connection that is allowed (site_learn.c).
  *
  * Invariants
  *   1. out_total is the sum of all shares' out. A slot is granted only while out_total < limit.
@@ -329,12 +330,12 @@ static void home_on_outcome(struct site_set *sites, struct site *site,
                             const struct site_message *message, tick_us now)
 {
     struct site_home *home = site->home;
-    enum site_outcome outcome = (enum site_outcome)message->count;
+    enum site_outcome said = (enum site_outcome)message->count;
+    enum site_outcome outcome = site_learn(sites, home, said, message->until, now);
 
-    site_learn(sites, home, outcome, message->until, now);
     if (outcome == SITE_OUTCOME_UNREACHABLE)
         home_on_failure(sites, site, now);
-    else
+    else if (said != SITE_OUTCOME_TURNED_AWAY)
         home_on_contact(sites, site, message);
     bool was_learning = home->is_learning;
     home_limit_review(sites, site, now);

@@ -6,7 +6,9 @@
  * success, so that a healthy site is at its limit within a few dozen messages. A refusal that is
  * not about the mail (421, a scope of HOST or SOURCE) halves the number; from there on it takes as
  * many successes as connections are allowed to add one. When no host answers, one connection tries;
- * after it has, the number doubles up to half of what it was, and grows slowly above.
+ * after it has, the number doubles up to half of what it was, and grows slowly above. Who is turned
+ * away in the greeting, as by a server that has enough connections of ours, is refused; but if it
+ * was the only connection, there is no fewer to try with, and it counts as no answer.
  *
  *   START -> GROWN       a success
  *   any   -> REFUSED     a refusal:  allowed / 2
@@ -56,10 +58,15 @@ static void learn_success(const struct site_home *home, struct site_learned *lea
         step(learned, learned->allowed + 1, SITE_LEARN_GROWN, now);
 }
 
+static uint32_t connections_in_force(const struct site_home *home)
+{
+    return home->learned.allowed < home->configured ? home->learned.allowed : home->configured;
+}
+
 static void learn_trouble(const struct site_home *home, struct site_learned *learned,
                           bool is_reachable, tick_us now)
 {
-    uint32_t in_force = learned->allowed < home->configured ? learned->allowed : home->configured;
+    uint32_t in_force = connections_in_force(home);
 
     learned->threshold = in_force > 1 ? in_force / 2 : 1;
     learned->decreased = now;
@@ -71,23 +78,29 @@ static void learn_trouble(const struct site_home *home, struct site_learned *lea
 
 void site_learn_restart(struct site_home *home, tick_us now)
 {
-    uint32_t in_force =
-        home->learned.allowed < home->configured ? home->learned.allowed : home->configured;
+    uint32_t in_force = connections_in_force(home);
 
     home->learned.threshold = in_force > 1 ? in_force / 2 : 1;
     step(&home->learned, 1, SITE_LEARN_ORDER, now);
 }
 
-void site_learn(const struct site_set *sites, struct site_home *home, enum site_outcome outcome,
-                tick_us began, tick_us now)
+enum site_outcome site_learn(const struct site_set *sites, struct site_home *home,
+                             enum site_outcome outcome, tick_us began, tick_us now)
 {
+    bool is_late = began < home->learned.decreased;
+
     (void)sites;
-    if (outcome == SITE_OUTCOME_NEUTRAL || began < home->learned.decreased)
-        return;
+    if (outcome == SITE_OUTCOME_TURNED_AWAY)
+        outcome = is_late                          ? SITE_OUTCOME_NEUTRAL
+                  : connections_in_force(home) > 1 ? SITE_OUTCOME_REFUSED
+                                                   : SITE_OUTCOME_UNREACHABLE;
+    if (outcome == SITE_OUTCOME_NEUTRAL || is_late)
+        return outcome;
     if (outcome == SITE_OUTCOME_OK)
         learn_success(home, &home->learned, now);
     else
         learn_trouble(home, &home->learned, outcome == SITE_OUTCOME_REFUSED, now);
+    return outcome;
 }
 
 static bool is_forgotten(const struct site_home *home, tick_us now)
@@ -119,7 +132,7 @@ void site_learn_verify(const struct site_home *home)
     const struct site_learned *learned = &home->learned;
 
     CHECK(learned->allowed > 0 && home->configured > 0 && learned->threshold > 0);
-    uint32_t limit = learned->allowed < home->configured ? learned->allowed : home->configured;
+    uint32_t limit = connections_in_force(home);
     uint32_t ordered = site_home_order_limit(home);
     CHECK(home->limit == (ordered < limit ? ordered : limit));
     CHECK(home->is_learning == (learned->allowed < home->configured));

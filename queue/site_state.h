@@ -228,8 +228,8 @@ void site_home_balance(struct site_set *sites, struct site *site, tick_us now);
 /* site_learn.c */
 void site_learn_init(const struct site_set *sites, struct site_home *home, tick_us now);
 /** An attempt is over. The home's limit may change: balance. */
-void site_learn(const struct site_set *sites, struct site_home *home, enum site_outcome outcome,
-                tick_us began, tick_us now);
+enum site_outcome site_learn(const struct site_set *sites, struct site_home *home,
+                             enum site_outcome outcome, tick_us began, tick_us now);
 /** A shard has written: what was learned long ago is forgotten. */
 void site_learn_review(const struct site_set *sites, struct site_home *home, tick_us now);
 /** What is true now, also when nobody has asked for long. */

@@ -591,8 +591,14 @@ enum site_outcome transfer_outcome_of(const struct client_result *result)
 {
     bool is_neutral = true;
 
-    if (!result->has_connected)
+    if (!result->has_connected) {
+        for (uint32_t i = 0; i < result->recipient_count; i++) {
+            if (result->recipients[i].stage == SMTP_STAGE_GREETING &&
+                result->recipients[i].code != 0)
+                return SITE_OUTCOME_TURNED_AWAY;
+        }
         return SITE_OUTCOME_UNREACHABLE;
+    }
     for (uint32_t i = 0; i < result->recipient_count; i++) {
         if (recipient_is_refused(&result->recipients[i]))
             return SITE_OUTCOME_REFUSED;

@@ -37,7 +37,7 @@ static void steps_follow_outcomes(void **state)
 {
     static const struct {
         const char *name;
-        const char *outcomes; /* + success, - refusal, x no host, 0 neutral */
+        const char *outcomes; /* + success, - refusal, a turned away, x no host, 0 neutral */
         uint32_t allowed;
         enum site_learn_reason reason;
     } rows[] = {
@@ -57,10 +57,14 @@ static void steps_follow_outcomes(void **state)
         {"fast up to half of what it was", "++++++++++++++x+++++++", 8, SITE_LEARN_GROWN},
         {"slowly above", "++++++++++++++x++++++++", 8, SITE_LEARN_GROWN},
         {"nothing learned", "00+0", 3, SITE_LEARN_GROWN},
+        {"half when it turns away", "++++++++++++++a", 8, SITE_LEARN_REFUSED},
+        {"down to one", "++++++++++++++aaaa", 1, SITE_LEARN_REFUSED},
+        {"the only one turned away", "++++++++++++++aaaaa", 1, SITE_LEARN_UNREACHABLE},
     };
     static const enum site_outcome outcomes[128] = {['+'] = SITE_OUTCOME_OK,
                                                     ['0'] = SITE_OUTCOME_NEUTRAL,
                                                     ['-'] = SITE_OUTCOME_REFUSED,
+                                                    ['a'] = SITE_OUTCOME_TURNED_AWAY,
                                                     ['x'] = SITE_OUTCOME_UNREACHABLE};
 
     (void)state;
@@ -137,6 +141,33 @@ static void trouble_counts_once(void **state)
     net_fini(&net);
 }
 
+/* A server that has enough of our connections is no dead one; one that lets nobody in is. */
+static void who_is_turned_away_pauses_at_the_last(void **state)
+{
+    struct net net;
+
+    (void)state;
+    net_init_learning(&net, 1, 16, 4);
+    struct site *site = net_site(&net, 0, 0, 1);
+    struct site_set *sites = net.shards[0].sites;
+    assert_int_equal(ERR_OK, net_acquire(&net, 0, site, 5));
+    tick_us began = net.now;
+    net_pass(&net, TICK_S(1));
+    for (uint32_t i = 0; i < 4; i++) /* all at once: a step */
+        site_outcome(sites, site, SITE_OUTCOME_TURNED_AWAY, began, net.now);
+    assert_int_equal(2, home_view(&net, 0).allowed);
+    site_outcome(sites, site, SITE_OUTCOME_TURNED_AWAY, net.now, net.now);
+    assert_int_equal(1, home_view(&net, 0).allowed);
+    assert_true(site_paused_until(site) <= net.now);
+    site_outcome(sites, site, SITE_OUTCOME_TURNED_AWAY, net.now, net.now);
+    assert_true(site_paused_until(site) > net.now);
+    net_pass(&net, site_paused_until(site) - net.now);
+    tick_us paused = net.now;
+    site_outcome(sites, site, SITE_OUTCOME_TURNED_AWAY, net.now, net.now);
+    assert_true(site_paused_until(site) > paused + 1); /* again */
+    net_fini(&net);
+}
+
 static void idle_site_is_forgotten(void **state)
 {
     struct net net;
@@ -195,8 +226,11 @@ static void configuration_binds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(steps_follow_outcomes),        cmocka_unit_test(trouble_counts_once),
-        cmocka_unit_test(slots_follow_what_is_allowed), cmocka_unit_test(idle_site_is_forgotten),
+        cmocka_unit_test(steps_follow_outcomes),
+        cmocka_unit_test(trouble_counts_once),
+        cmocka_unit_test(slots_follow_what_is_allowed),
+        cmocka_unit_test(who_is_turned_away_pauses_at_the_last),
+        cmocka_unit_test(idle_site_is_forgotten),
         cmocka_unit_test(configuration_binds),
     };
 

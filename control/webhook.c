@@ -320,7 +320,7 @@ static void *hook_main(void *argument)
             continue;
         }
         batch_post(hook);
-        is_due = hook->failures > 0; /* the same batch */
+        is_due = hook->failures > 0 && hook->count > 0; /* the same batch; halved, it is none */
     }
     return NULL;
 }

@@ -4,7 +4,8 @@
  * Retry-After. Redirections are not followed, proxies of the environment not asked, and nothing is
  * spoken but HTTP; certificates are verified, and TLS is 1.2 at least.
  *
- * Limits: ANSWER_SIZE_MAX octets of an answer's body.
+ * Limits: ANSWER_SIZE_MAX octets of an answer's body; of one that is longer the status counts, and
+ * the connection is closed.
  */
 #include "control/webhook_post.h"
 
@@ -158,7 +159,8 @@ struct webhook_answer webhook_post_run(struct webhook_post *post, struct span bo
     CURLcode code = curl_easy_perform(post->curl);
     (void)curl_easy_setopt(post->curl, CURLOPT_HTTPHEADER, NULL);
     curl_slist_free_all(fields);
-    if (code != CURLE_OK) { /* an answer that was cut off in the middle is none */
+    bool is_enough = code == CURLE_WRITE_ERROR && post->answer_size > ANSWER_SIZE_MAX;
+    if (code != CURLE_OK && !is_enough) { /* an answer that was cut off in the middle is none */
         (void)snprintf(answer.why, sizeof(answer.why), "%.120s",
                        post->why[0] != '\0' ? post->why : curl_easy_strerror(code));
         return answer;

@@ -68,6 +68,7 @@
 
 struct sim_options {
     uint64_t seed;
+    uint32_t number;      /* of the seed among those that are played, from 1 */
     const char *delivery; /* NULL: as the seed says */
     uint32_t shard_count; /* 0: as the seed says */
     bool has_streams;     /* half of the mail is large, and goes on while it comes */
@@ -688,8 +689,9 @@ static int seed_play(const struct sim_options *options)
     uint64_t fingerprint;
     uint32_t violations = sim_play(options, &fingerprint, summary, sizeof(summary));
 
-    printf("%s %llu - %s, fingerprint %016llx\n", violations == 0 ? "ok" : "not ok",
-           (unsigned long long)options->seed, summary, (unsigned long long)fingerprint);
+    printf("%s %u - seed %llu: %s, fingerprint %016llx\n", violations == 0 ? "ok" : "not ok",
+           options->number, (unsigned long long)options->seed, summary,
+           (unsigned long long)fingerprint);
     if (violations > 0)
         printf("# %u violations; replay: sim_relay --seed %llu --trace\n", violations,
                (unsigned long long)options->seed);
@@ -715,8 +717,8 @@ static int seed_play_apart(const struct sim_options *options, bool is_silent)
     if (WIFEXITED(status))
         return WEXITSTATUS(status);
     if (!is_silent)
-        printf("not ok %llu - ended by signal %d\n", (unsigned long long)options->seed,
-               WTERMSIG(status));
+        printf("not ok %u - seed %llu: ended by signal %d\n", options->number,
+               (unsigned long long)options->seed, WTERMSIG(status));
     return 3;
 }
 
@@ -727,9 +729,10 @@ static int seeds_play(struct sim_options options, uint64_t first, uint64_t last,
     if (must_fail)
         printf("1..1\n");
     else
-        printf("%llu..%llu\n", (unsigned long long)first, (unsigned long long)last);
+        printf("1..%llu\n", (unsigned long long)(last - first + 1));
     for (uint64_t seed = first; seed <= last; seed++) {
         options.seed = seed;
+        options.number = (uint32_t)(seed - first + 1);
         int code = seed_play_apart(&options, must_fail);
         if (must_fail && code == 1) {
             printf("ok 1 - found by seed %llu\n", (unsigned long long)seed);
@@ -793,7 +796,7 @@ static bool flag_take(const char *argument, struct sim_options *options, bool *m
 
 int main(int argc, char **argv)
 {
-    struct sim_options options = {.seed = 1};
+    struct sim_options options = {.seed = 1, .number = 1};
     unsigned long long first = 0, last = 0;
     bool must_fail = false;
 

@@ -31,7 +31,7 @@ static const char *next_try_format(const json_t *row, wall_us now, char text[32]
         return state;
     if (next <= now)
         return "now";
-    snprintf(text, 32, "in %s", cli_age_format(next - now, age));
+    snprintf(text, 32, "in %s", cli_left_format(next - now, age));
     return text;
 }
 
@@ -106,7 +106,7 @@ void cli_queue_show_print(const json_t *answer, wall_us now, FILE *out)
         if (*cli_shown(row, "held_for", text) != '\0')
             fprintf(out, " for %s", text);
         else if (cli_number(row, NULL, "order") > 0)
-            fprintf(out, " by order %" PRId64, cli_number(row, NULL, "order"));
+            fprintf(out, " (order %" PRId64 ")", cli_number(row, NULL, "order"));
         if (*cli_shown(row, "site", text) != '\0')
             fprintf(out, ", site %s", text);
         if (*cli_shown(row, "last_reply", text) != '\0')

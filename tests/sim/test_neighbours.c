@@ -458,7 +458,7 @@ static void world_run(struct world *world,
         tick_us now = net_sim_now(world->net), deadline = world_deadline(world);
         if (now >= end)
             fail_msg("%s: %u delivered, %lu in the queue", world->row->name, world->delivered,
-                     node_status(world->node, 0).queue.messages);
+                     (uint64_t)node_status(world->node, 0).queue.messages);
         net_sim_advance(world->net, deadline > now ? deadline : now + 1);
     }
 }

@@ -122,6 +122,10 @@ static const struct cli_verb verbs[] = {
      "a first configuration from Postfix's main.cf and master.cf, with notes of what has no "
      "counterpart",
      cli_import_verb, NULL},
+    {"records find", 2, 31, "ID FILE...",
+     "what became of a message: its records in these files and in those that they were turned over "
+     "into",
+     cli_records_verb, NULL},
     {"spool check", 1, 1, "DIR", "read every record of a spool that is not in use", cli_spool_verb,
      NULL},
     {"spool stats", 1, 1, "DIR", "segments, records and space of it", cli_spool_verb, NULL},

@@ -58,6 +58,7 @@ enum cli_status cli_user_hash_verb(const struct cli *cli, const struct cli_verb 
 enum cli_status cli_config_verb(const struct cli *cli, const struct cli_verb *verb);
 enum cli_status cli_counters_verb(const struct cli *cli, const struct cli_verb *verb);
 enum cli_status cli_metrics_verb(const struct cli *cli, const struct cli_verb *verb);
+enum cli_status cli_records_verb(const struct cli *cli, const struct cli_verb *verb);
 enum cli_status cli_spool_verb(const struct cli *cli, const struct cli_verb *verb);
 enum cli_status cli_version_verb(const struct cli *cli, const struct cli_verb *verb);
 /* Answers that are a status, or a text. */

@@ -62,6 +62,8 @@ struct config_report {
 void config_report_init(struct config_report *report, const char *file);
 /** A file that is read from now on. Errors: ERR_LIMIT. */
 enum err config_report_add(struct config_report *report, const char *file) MUST_CHECK;
+/** The file of a line; of line 0 the one that is being read. */
+const char *config_file_of(const struct config_report *report, uint32_t line);
 /** Where a line is: "line 3", or with more files than one "FILE:3". Returns ret_text. */
 const char *config_where(const struct config_report *report, uint32_t line,
                          char ret_text[CONFIG_WHERE_SIZE]);

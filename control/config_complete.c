@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "control/config.h"
+#include "control/secret_file.h"
 #include "relay/dkim.h"
 #include "relay/stream.h"
 #include "relay/tls_self_signed.h"
@@ -246,34 +247,16 @@ static enum err route_tls_complete(struct config *config, struct settings_route 
 
 /* ---- passwords ---- */
 
-/* The first line of the file. False with errno, or 0 when there is none that will do. */
-static bool password_read(const char *path, char password[PASSWORD_SIZE_MAX + 2])
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t size = fd < 0 ? -1 : read(fd, password, PASSWORD_SIZE_MAX + 1);
-    int error = errno;
-
-    if (fd >= 0)
-        close(fd);
-    errno = size < 0 ? error : 0;
-    if (size <= 0)
-        return false;
-    password[size] = '\0';
-    password[strcspn(password, "\r\n")] = '\0';
-    return *password != '\0' && strlen(password) <= PASSWORD_SIZE_MAX;
-}
-
 static enum err route_auth_complete(struct config *config, struct config_route *written,
                                     struct config_report *report)
 {
-    char password[PASSWORD_SIZE_MAX + 2] = "";
+    char password[PASSWORD_SIZE_MAX + 1] = "", why[SECRET_WHY_SIZE];
 
     if (written->auth_line == 0)
         return ERR_OK;
-    if (!password_read(written->password_file, password)) {
+    if (secret_line_read(written->password_file, password, sizeof(password), why) != ERR_OK) {
         config_complain(report, written->auth_line, "routes[].auth.password_file", "%s: %s",
-                        written->password_file,
-                        errno != 0 ? strerror(errno) : "the first line is empty or too long");
+                        written->password_file, why);
         return ERR_OK;
     }
     written->auth.password = text_copy(config, password);

@@ -22,7 +22,8 @@ static void token_complete(const char *path, const char *option, uint32_t line,
         config_complain(report, line, option, "%s: %s", path, strerror(errno));
     else if (err != ERR_OK)
         config_complain(report, line, option,
-                        "%s: a token is one line of 16 to 512 printable characters without spaces",
+                        "%s: a token is one line of 16 to 512 printable characters without spaces, "
+                        "in a regular file that others may not read (chmod 600)",
                         path);
 }
 

@@ -22,7 +22,6 @@
  *   3. Work is bounded: VISIT_MAX keys in all (aliases can make a small file a large document), the
  *      arena for what is kept, CONFIG_COMPLAINT_MAX lines of complaints.
  */
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,75 +48,6 @@ struct walk {
     uint32_t count, capacity;
     uint32_t visited; /* keys and elements so far */
 };
-
-void config_report_init(struct config_report *report, const char *file)
-{
-    *report = (struct config_report){.file = file, .files = {file}, .file_count = 1};
-}
-
-enum err config_report_add(struct config_report *report, const char *file)
-{
-    if (report->file_count == CONFIG_FILES_MAX)
-        return ERR_LIMIT;
-    report->at = report->file_count++;
-    report->files[report->at] = file;
-    return ERR_OK;
-}
-
-static const char *file_of(const struct config_report *report, uint32_t line)
-{
-    uint32_t number = line == 0 ? report->at : line >> CONFIG_LINE_BITS;
-
-    CHECK(number < report->file_count);
-    return report->files[number];
-}
-
-const char *config_where(const struct config_report *report, uint32_t line,
-                         char ret_text[CONFIG_WHERE_SIZE])
-{
-    uint32_t number = line & CONFIG_LINE_MASK;
-
-    if (report->file_count == 1)
-        (void)snprintf(ret_text, CONFIG_WHERE_SIZE, "line %u", number);
-    else
-        (void)snprintf(ret_text, CONFIG_WHERE_SIZE, "%.280s:%u", file_of(report, line), number);
-    return ret_text;
-}
-
-static uint32_t line_find(const struct config_report *report, const char *key)
-{
-    for (uint32_t i = 0; i < option_count; i++) {
-        if (strcmp(option_table[i].path, key) == 0)
-            return report->lines[i];
-    }
-    return 0;
-}
-
-void config_complain(struct config_report *report, uint32_t line, const char *key,
-                     const char *format, ...)
-{
-    char where[32] = "", reason[512];
-    va_list arguments;
-
-    if (line == 0)
-        line = line_find(report, key);
-
-    report->count += 1;
-    if (report->count > CONFIG_COMPLAINT_MAX)
-        return;
-    va_start(arguments, format);
-    vsnprintf(reason, sizeof(reason), format, arguments);
-    va_end(arguments);
-    if (line > 0)
-        snprintf(where, sizeof(where), "%u: ", line & CONFIG_LINE_MASK);
-    int size = snprintf(report->text + report->size, sizeof(report->text) - report->size,
-                        "%s:%s%s%s%s%s\n", file_of(report, line), line > 0 ? "" : " ", where, key,
-                        *key == '\0' ? "" : ": ", reason);
-    CHECK(size > 0);
-    report->size += (uint32_t)size;
-    if (report->size >= sizeof(report->text))
-        report->size = sizeof(report->text) - 1;
-}
 
 static uint32_t line_at(const struct config_report *report, const yaml_mark_t *mark)
 {
@@ -204,7 +134,7 @@ static void value_tell(const struct walk *walk, const char *place, const char *k
     if (index >= 0)
         snprintf(number, sizeof(number), "[%d]", index);
     snprintf(whole, sizeof(whole), "%s%s%s%s", place, place[0] == '\0' ? "" : ".", key, number);
-    values->on_value(values->context, whole, text, file_of(walk->report, line),
+    values->on_value(values->context, whole, text, config_file_of(walk->report, line),
                      line & CONFIG_LINE_MASK);
 }
 

@@ -13,7 +13,10 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include "control/secret_file.h"
 
 #define TOKEN_MIN 16u
 
@@ -47,7 +50,8 @@ enum err http_token_read(const char *path, char ret_token[HTTP_TOKEN_SIZE])
 
     if (fd < 0)
         return ERR_SYSTEM;
-    ssize_t size = read(fd, ret_token, HTTP_TOKEN_SIZE);
+    struct stat status;
+    ssize_t size = fstat(fd, &status) == 0 ? read(fd, ret_token, HTTP_TOKEN_SIZE) : -1;
     int error = errno;
     close(fd);
     errno = error;
@@ -56,8 +60,9 @@ enum err http_token_read(const char *path, char ret_token[HTTP_TOKEN_SIZE])
     size_t length = 0;
     while (length < (size_t)size && ret_token[length] > ' ' && ret_token[length] < 0x7f)
         length++;
+    bool is_good = secret_mode_is_good(status.st_mode);
     bool is_line = length < (size_t)size ? ret_token[length] == '\n' : length < HTTP_TOKEN_SIZE;
-    if (!is_line || length < TOKEN_MIN || length >= HTTP_TOKEN_SIZE) {
+    if (!is_good || !is_line || length < TOKEN_MIN || length >= HTTP_TOKEN_SIZE) {
         OPENSSL_cleanse(ret_token, HTTP_TOKEN_SIZE);
         return ERR_CONFIG_VALUE;
     }

@@ -121,6 +121,12 @@ class Lab:
             file.write(text)
         return path
 
+    def secret(self, name, text):
+        """A file that nobody else may read."""
+        path = self.write(name, text)
+        os.chmod(path, 0o600)
+        return path
+
     def start(self, arguments, log=None, **more):
         with open(self.path(log or os.path.basename(arguments[0]) + '.log'), 'ab') as output:
             child = subprocess.Popen(arguments, **{'stdout': output, 'stderr': output, 'stdin': subprocess.DEVNULL, **more})

@@ -30,7 +30,7 @@ mx_port: %d
 destinations: {allow: [127.0.0.0/8]}
 retry: {min: 2m, max: 4m}
 http: {listen: "%s", admin_token_file: "%s", viewer_token_file: "%s"}
-''' % (lab.nsd(ZONES), mx, page[7:-1], lab.write('admin', ADMIN + '\n'), lab.write('viewer', VIEWER + '\n')))
+''' % (lab.nsd(ZONES), mx, page[7:-1], lab.secret('admin', ADMIN + '\n'), lab.secret('viewer', VIEWER + '\n')))
     lab.load('sink', '-q', '127.0.0.1:%d' % mx, log='quick.log')
     lab.load('sink', '-q', '-4', 100, '127.0.0.2:%d' % mx, log='moody.log')
     lab.load('sink', '-q', '--reject', 'rcpt:451:100', '--replies', replies, '127.0.0.3:%d' % mx, log='hostile.log')

@@ -40,7 +40,7 @@ def prepare():
             client.sendmail(sender, ['postmaster@example.org'], 'Subject: x\r\n\r\ntext\r\n')
     rows = wait_until(lambda: json.loads(relay.cli('queue', 'list', 'sender=a@client.test', '--json'))['rows'], 10, 'mail waits')
     wait_until(lambda: json.loads(relay.cli('site', 'show', '--json'))['rows'], 10, 'a site is known')
-    known.update({'aadgckcewtj4v57ch2f23dzjeq': rows[0]['id'], '/etc/angarium/angarium.yaml': relay.config, '/var/spool/angarium': relay.spool,
+    known.update({'aadgckcewtj4v57ch2f23dzjeq': rows[0]['id'], '/etc/angarium/angarium.yaml': relay.config, '/var/spool/angarium': relay.spool, '/var/log/angarium/records.json': relay.records_file,
                   '/mnt/dead-host/spool': lab.path('dead'), '/tmp/mail.pcap': lab.path('mail.pcap'), '/etc/postfix': lab.path('postfix')})
     write_postfix()
     os.makedirs(lab.path('dead'))

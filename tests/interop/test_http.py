@@ -54,8 +54,8 @@ def is_served():
 
 
 def start():
-    lab.write('admin', ADMIN + '\n')
-    lab.write('viewer', VIEWER + '\n')
+    lab.secret('admin', ADMIN + '\n')
+    lab.secret('viewer', VIEWER + '\n')
     config = lab.write('relay.yaml', '''
 hostname: relay.test
 listen: [{address: "127.0.0.1:%d"}]
@@ -244,7 +244,8 @@ def other_sites():
 
 NOT_BY_HTTP = {
     'top': 'a screen', 'metrics': '/metrics', 'capture': 'files', 'capture stop': 'files', 'check': 'files', 'config show': 'files', 'import postfix': 'files',
-    'spool check': 'files', 'spool stats': 'files', 'spool dump': 'files', 'spool adopt': 'files', 'user hash': 'passwords', 'upgrade': 'programs', 'version': '/api/v1/status',
+    'records find': 'files', 'spool check': 'files', 'spool stats': 'files', 'spool dump': 'files', 'spool adopt': 'files', 'user hash': 'passwords',
+    'upgrade': 'programs', 'version': '/api/v1/status',
     'help': 'docs/http.md'}
 
 

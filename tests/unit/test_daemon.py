@@ -652,8 +652,34 @@ def leaves_descriptors_for_mail_that_goes_out():
     daemon.stop()
 
 
+def finds_records():
+    one, other = "aadgckcewtj4v57ch2f23dzjeq", "aadgckcewtj4v57ch2f23dzjey"
+    parts = (("told.json.2", [(one, "reception", "")]), ("told.json.1", [(other, "reception", ""), (one, "deferral", "451")]),
+             ("told.json", [(one, "delivery", "250"), (other, "bounce", "550")]))
+    for name, rows in parts:
+        with open(path(name), "w", encoding="utf-8") as file:
+            for message, kind, code in rows:
+                file.write('{"type":"%s","time":"2026-11-26T10:00:00.000000Z","event":"x","id":"%s","recipient":"b@c.d"%s}\n' %
+                           (kind, message, ',"code":' + code if code else ""))
+            file.write('{"type":"deli')
+    with open(path("acct.csv"), "w", encoding="utf-8") as file:
+        file.write("type,attempts,id,event\nd,1,%s,%s-d0\nd,1,%s,%s-d0\n" % (one, one, other, other))
+    status, text = cli("records", "find", one, path("told.json"), path("acct.csv"))
+    lines = text.splitlines()
+    expect(status == 0 and [line.split()[1] for line in lines[:3]] == ["reception", "deferral", "delivery"], text)
+    expect(lines[3:] == ["d,1,%s,%s-d0" % (one, one)], text)
+    status, text = cli("records", "find", one, path("told.json"), "--json")
+    expect(status == 0 and [row["type"] for row in json.loads(text)["rows"]] == ["reception", "deferral", "delivery"], text)
+    status, text = cli("records", "find", "aadgckcewtj4v57ch2f23dzjeu", path("told.json"))
+    expect(status == 1 and "no record of" in text, text)
+    status, text = cli("records", "find", one, path("none.json"))
+    expect(status == 1 and "No such file" in text, text)
+    status, text = cli("records", "find", "b@c.d", path("told.json"))
+    expect(status == 2 and "26 letters" in text, text)
+
+
 def main():
-    alone = [refuses_wrong_arguments, refuses_a_bad_configuration, checks_a_good_one,
+    alone = [finds_records, refuses_wrong_arguments, refuses_a_bad_configuration, checks_a_good_one,
              warns_of_a_small_disk, makes_a_private_key]
     running = [tells_what_runs, refuses_a_second_on_the_same, answers_on_its_socket, does_nothing_that_was_not_meant, says_how_it_is_used, prints_messages_as_they_are, reloads,
                bounds_reloads_by_open_sessions, rotates_records, resets_who_goes_on_sending, drains_on_sigterm]

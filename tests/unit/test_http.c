@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "control/ask.h"
@@ -100,6 +101,12 @@ static void test_token_file(void **state)
             assert_memory_equal(rows[i].text, token, strlen(token));
         }
     }
+    assert_int_equal(0, ftruncate(fd, 0));
+    assert_int_equal(16, pwrite(fd, "0123456789abcdef", 16, 0));
+    assert_int_equal(0, fchmod(fd, 0640));
+    assert_int_equal(ERR_OK, http_token_read(path, token));
+    assert_int_equal(0, fchmod(fd, 0644)); /* others may read it */
+    assert_int_equal(ERR_CONFIG_VALUE, http_token_read(path, token));
     close(fd);
     unlink(path);
     assert_int_equal(ERR_SYSTEM, http_token_read(path, token));

@@ -301,6 +301,38 @@ static void use(struct net *net, uint32_t shard, struct site *site)
     net_settle(net);
 }
 
+/* Goal: at the end of a process that another one follows at once, short windows are taken as well,
+ * and hold there. */
+static void short_windows_survive_a_clean_end(void **state)
+{
+    static struct site_kept rows[SITE_KEPT_MAX];
+    const wall_us wall = 1700000000000000;
+    uint64_t cursor = 0;
+    struct net net;
+
+    (void)state;
+    net_init(&net, 1, 3, 10, 1);
+    struct site *site = limited_site(&net, 0, 0, "3/10s, 4/1m");
+    use(&net, 0, site);
+    use(&net, 0, site);
+    assert_int_equal(0, rows_take(&net, wall, rows));
+    uint32_t count = site_keep_next(net.shards[0].sites, 0, &cursor,
+                                    (struct tick_now){net.now, wall}, rows, SITE_KEPT_MAX);
+    assert_int_equal(2, count); /* two at one time, in each window */
+    net_fini(&net);
+
+    net_init(&net, 1, 3, 10, 1);
+    net.now = TICK_S(7000);
+    rows_restore(&net, wall + (wall_us)TICK_S(9), rows, count);
+    site = limited_site(&net, 0, 0, "3/10s, 4/1m");
+    use(&net, 0, site);
+    assert_int_equal(ERR_AGAIN, acquire(&net, 0, site));
+    net_pass(&net, TICK_S(2)); /* the first two are over in the short window */
+    use(&net, 0, site);
+    assert_int_equal(ERR_AGAIN, acquire(&net, 0, site)); /* by the long one */
+    net_fini(&net);
+}
+
 /* Goal: what long windows counted holds in the next life, with another number of shards and another
  * monotonic clock; short windows begin empty, and what was out counts as used. */
 static void long_windows_survive_a_restart(void **state)
@@ -531,6 +563,7 @@ int main(void)
         cmocka_unit_test(rates_can_be_changed),
         cmocka_unit_test(windows_outlive_disuse),
         cmocka_unit_test(right_wanted_by_two_goes_to_the_older_mail),
+        cmocka_unit_test(short_windows_survive_a_clean_end),
         cmocka_unit_test(long_windows_survive_a_restart),
         cmocka_unit_test(senseless_rows_are_passed_over),
         cmocka_unit_test(traffic_of_every_kind_is_exact),

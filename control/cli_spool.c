@@ -31,6 +31,7 @@
 #include <unistd.h>
 
 #include "control/cli_print.h"
+#include "control/kept_file.h"
 #include "control/order_number.h"
 #include "queue/spool_inspect.h"
 
@@ -229,12 +230,12 @@ static bool octets_copy(int from, int to)
     bool is_good = block != NULL;
 
     while (is_good && (got = read(from, block, COPY_SIZE)) > 0)
-        is_good = write(to, block, (size_t)got) == got;
+        is_good = kept_octets_write(to, block, (size_t)got);
     free(block);
     return is_good && got == 0 && fsync(to) == 0;
 }
 
-/* Whole and synced under a name that no relay looks at. */
+/* Whole and synced under a name that no relay looks at; or told why not, and nothing of it left. */
 static bool segment_copy(struct adoption *adoption, const char *name, const char *part)
 {
     int from = openat(adoption->from, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -247,6 +248,8 @@ static bool segment_copy(struct adoption *adoption, const char *name, const char
         close(from);
     if (to >= 0)
         close(to);
+    if (to >= 0 && !is_good)
+        (void)unlinkat(adoption->to, part, 0);
     return is_good || adopt_failed(adoption, name, strerror(error));
 }
 

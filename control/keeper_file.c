@@ -170,7 +170,7 @@ bool keeper_file_load(struct keeper *keeper)
     struct stat status;
 
     snprintf(path, sizeof(path), "%s/limits", keeper->options.directory);
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK); /* it may be a pipe */
     if (fd < 0)
         return false;
     keeper->was_empty = false;

@@ -68,7 +68,7 @@ bool kept_file_write(const char *directory, const struct kept_form *form, const 
     header_set_magic(&header, form);
     (void)snprintf(path, sizeof(path), "%s/%s", directory, form->name);
     (void)snprintf(beside, sizeof(beside), "%s/%s.new", directory, form->name);
-    int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
     if (fd < 0)
         return false;
     bool is_written = kept_octets_write(fd, &header, sizeof(header)) &&
@@ -83,7 +83,8 @@ static void *file_take(int fd, const struct kept_form *form, uint32_t *ret_count
     struct stat status;
 
     header_set_magic(&expected, form);
-    if (fstat(fd, &status) != 0 || read(fd, &header, sizeof(header)) != (ssize_t)sizeof(header) ||
+    if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) ||
+        read(fd, &header, sizeof(header)) != (ssize_t)sizeof(header) ||
         memcmp(header.magic, expected.magic, sizeof(header.magic)) != 0 ||
         header.count > form->count_max)
         return NULL;
@@ -105,7 +106,7 @@ enum kept_state kept_file_read(const char *directory, const struct kept_form *fo
     char path[PATH_SIZE];
 
     (void)snprintf(path, sizeof(path), "%s/%s", directory, form->name);
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK); /* it may be a pipe */
     if (fd < 0)
         return KEPT_ABSENT;
     void *rows = file_take(fd, form, ret_count);

@@ -78,11 +78,21 @@ struct disk_file *disk_posix_file_new(int fd)
     return file;
 }
 
+/* What is no file is not opened: a pipe by that name would be waited for. */
+static bool is_something_else(struct disk *disk, const char *name)
+{
+    struct stat status;
+    return fstatat(posix_of(disk)->directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+           !S_ISREG(status.st_mode);
+}
+
 enum err disk_posix_open(struct disk *disk, const char *name, uint32_t flags,
                          struct disk_file **ret_file)
 {
     CHECK(strchr(name, '/') == NULL && strlen(name) < DISK_NAME_SIZE_MAX);
     int mode = flags & DISK_OPEN_READ_ONLY ? O_RDONLY : O_RDWR;
+    if (!(flags & DISK_OPEN_CREATE) && is_something_else(disk, name))
+        return ERR_DISK_IO;
     if (flags & DISK_OPEN_CREATE)
         mode |= O_CREAT | O_EXCL;
     int fd = openat(posix_of(disk)->directory, name, mode | O_CLOEXEC | O_NOFOLLOW, 0600);

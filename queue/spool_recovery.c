@@ -118,12 +118,15 @@ static bool segment_open(struct spool_recovery *recovery, struct recovery_segmen
         err = disk_file_size(disk, segment->file, &file_size);
     if (err == ERR_OK)
         err = spool_segment_header_open(span_of(block, size), &segment->header);
-    if (err == ERR_OK && segment->header.segment_size > file_size)
-        err = ERR_DISK_CORRUPT;
     segment->is_blank = err == ERR_DISK_CORRUPT && octets_are_zero(block, size);
     segment->is_damaged = err != ERR_OK && !segment->is_blank;
     if (segment->is_damaged)
         log_line(LOG_ERROR, "spool segment=%s header=%s", segment->name, err_name(err));
+    if (err == ERR_OK && segment->header.segment_size > file_size) {
+        segment->is_damaged = true; /* what is left of it counts */
+        log_line(LOG_ERROR, "spool segment=%s is cut short: octets=%lu of=%u", segment->name,
+                 file_size, segment->header.segment_size);
+    }
     return true;
 }
 

@@ -317,7 +317,7 @@ void spool_recovery_scan(struct spool_recovery *recovery, uint32_t index,
 {
     struct recovery_segment *segment = &recovery->segments[index];
 
-    if (segment->is_blank || segment->is_damaged)
+    if (segment->is_blank || segment->header.segment_size == 0)
         return;
     segment->is_sealed = segment_read_index(recovery, index, scratch) == ERR_OK;
     if (segment->is_sealed)

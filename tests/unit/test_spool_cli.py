@@ -5,6 +5,7 @@
 """
 import json
 import os
+import resource
 import shutil
 import signal
 import smtplib
@@ -217,6 +218,52 @@ def adopt_may_be_repeated():
     expect(status == 0 and counts["messages_live"] == MESSAGES, counts)
 
 
+def a_segment_that_was_cut_short_keeps_what_it_has():
+    """As a rescue of a dying disk may leave it: behind the first message, and in the middle of the last one's body."""
+    messages = [record for record in records() if record["type"] == "MESSAGE"]
+    bodies = [record for record in records() if record["type"] == "BODY"]
+    for at, live in ((messages[0]["offset"] + 64 + messages[0]["size"], 1), (bodies[-1]["offset"] + 100, MESSAGES - 1)):
+        shutil.rmtree(path("cut"), ignore_errors=True)
+        shutil.copytree(path("spool"), path("cut"))
+        os.truncate(os.path.join(path("cut"), messages[0]["segment"]), at)
+        status, counts = summary("cut")
+        expect(status == 1 and counts["segments"]["damaged"] == 1, counts)
+        expect(counts["messages_live"] == live, (live, counts))
+    relay = Relay("cut")
+    wait_until(lambda: queue_count() == MESSAGES - 1, "the mail before the cut")
+    relay.stop()
+
+
+def what_is_no_file_is_passed_over():
+    """Pipes by the names of segments and of kept files: nothing waits for who might write to them."""
+    shutil.copytree(path("spool"), path("pipes"))
+    os.mkdir(path("pipes_heir"))
+    for name in ("pipes/00000001-9-9.spool", "pipes/limits", "pipes/orders.adopted", "pipes_heir/orders.adopted"):
+        os.mkfifo(path(name))
+    relay = Relay("pipes")
+    wait_until(lambda: queue_count() == MESSAGES, "the mail beside a pipe")
+    relay.stop()
+    status, text, errors = cli("spool", "adopt", path("pipes"), path("pipes_heir"))
+    expect(status == 0 and f"with {MESSAGES} messages moved" in text, text + errors)
+
+
+def adopt_to_a_full_disk_says_so():
+    """To another file system, with room for half a segment: nothing is left there, all of it here."""
+    target = tempfile.mkdtemp(prefix="test_spool_cli.", dir="/dev/shm")
+    try:
+        if os.stat(target).st_dev == os.stat(FOLDER).st_dev:
+            return
+        shutil.copytree(path("spool"), path("large"))
+        done = subprocess.run((CLI, "spool", "adopt", path("large"), target), capture_output=True, text=True, timeout=60, check=False,
+                              preexec_fn=lambda: (signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+                                                  resource.setrlimit(resource.RLIMIT_FSIZE, (5 << 19, 5 << 19))))
+        expect(done.returncode == 1 and "File too large" in done.stderr, done.stdout + done.stderr)
+        expect(not [name for name in os.listdir(target) if "spool" in name], os.listdir(target))
+        expect(summary("large")[1]["messages_live"] == MESSAGES)
+    finally:
+        shutil.rmtree(target, ignore_errors=True)
+
+
 def order(*words):
     """Its number, and how many recipients it met."""
     status, text, errors = cli(*words, "--json")
@@ -272,7 +319,8 @@ def numbers_are_numbers():
 
 def main():
     tests = [numbers_are_numbers, a_running_relays_spool_is_left_alone, check_finds_nothing_wrong, stats_tell_of_every_segment,
-             dump_has_the_records_of_one_message, damage_is_found_and_costs_its_own_message, a_newer_format_is_refused, adopt_moves_a_dead_hosts_mail, adopt_may_be_repeated, orders_of_a_dead_host_keep_their_numbers]
+             dump_has_the_records_of_one_message, damage_is_found_and_costs_its_own_message, a_newer_format_is_refused, adopt_moves_a_dead_hosts_mail, adopt_may_be_repeated, a_segment_that_was_cut_short_keeps_what_it_has,
+             what_is_no_file_is_passed_over, adopt_to_a_full_disk_says_so, orders_of_a_dead_host_keep_their_numbers]
     print(f"1..{len(tests)}")
     failed = 0
     for number, test in enumerate(tests, 1):

@@ -660,7 +660,8 @@ static int daemon_main(struct daemon *daemon)
         return EXIT_FAILURE;
     }
     tell_what_runs(daemon->config);
-    notify_ready(daemon->notify, daemon_now());
+    if (!is_upgrade)
+        notify_ready(daemon->notify, daemon_now());
     daemon_serve(daemon);
     return EXIT_SUCCESS;
 }

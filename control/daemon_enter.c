@@ -78,41 +78,57 @@ static void on_interrupt(int number)
 }
 
 /* Its exit status is what is waited for. */
-_Noreturn static void starter_wait(int told, pid_t child)
+_Noreturn static void starter_wait(int told)
 {
     struct sigaction action = {.sa_handler = on_interrupt};
     struct pollfd poll_one = {.fd = told, .events = POLLIN};
+    pid_t successor = 0;
     char letter;
 
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    if (read(told, &successor, sizeof(successor)) != (ssize_t)sizeof(successor))
+        _exit(EXIT_FAILURE);
     int count = poll(&poll_one, 1, START_TIME_S * 1000);
     if (count > 0 && read(told, &letter, 1) == 1)
         _exit(EXIT_SUCCESS);
     if (count <= 0) {
         fprintf(stderr, "angariumd: upgrade failed: %s; the relay that runs goes on\n",
                 is_interrupted ? "interrupted" : "the new process was not ready in time");
-        kill(child, SIGKILL);
+        kill(successor, SIGKILL);
     }
-    (void)waitpid(child, NULL, 0);
     _exit(EXIT_FAILURE);
 }
 
-void daemon_enter_fork(struct daemon *daemon)
+static pid_t fork_or_exit(void)
 {
-    int ends[2];
-    pid_t child = pipe2(ends, O_CLOEXEC) == 0 ? fork() : -1;
+    pid_t child = fork();
 
     if (child < 0) {
         fprintf(stderr, "angariumd: cannot start: %s\n", strerror(errno));
         exit(EXIT_FAILURE);
     }
+    return child;
+}
+
+/* Twice: a child of the first process from the beginning is one whose end a service manager sees.
+ */
+void daemon_enter_fork(struct daemon *daemon)
+{
+    int ends[2] = {-1, -1};
+    bool is_open = pipe2(ends, O_CLOEXEC) == 0;
+    pid_t child = fork_or_exit();
+
     if (child > 0) {
         close(ends[1]);
-        starter_wait(ends[0], child);
+        (void)waitpid(child, NULL, 0);
+        starter_wait(ends[0]);
     }
-    close(ends[0]);
     setsid();
+    child = fork_or_exit();
+    if (child > 0)
+        _exit(!is_open || write(ends[1], &child, sizeof(child)) != (ssize_t)sizeof(child));
+    close(ends[0]);
     daemon->enter.told = ends[1];
     daemon->enter.state = ENTER_ASKED;
 }
@@ -384,13 +400,24 @@ static void enter_over(struct daemon *daemon)
                  daemon->config->spool.directory, strerror(errno));
 }
 
+/* The service manager listens to us: the other process has told it, or is gone. */
+static void enter_ready(struct daemon *daemon)
+{
+    if (daemon->enter.is_ready)
+        return;
+    daemon->enter.is_ready = true;
+    notify_ready(daemon->notify, daemon_now());
+}
+
 static void enter_on_link(struct daemon *daemon)
 {
     struct upgrade_message message;
     enum err err = upgrade_link_receive(daemon->enter.link, &message);
 
     if (err == ERR_OK)
-        upgrade_message_close(&message); /* it has nothing more to say */
+        upgrade_message_close(&message);
+    if (err == ERR_OK || err == ERR_PEER_CLOSED)
+        enter_ready(daemon);
     if (err != ERR_PEER_CLOSED)
         return;
     (void)epoll_ctl(daemon->epoll, EPOLL_CTL_DEL, daemon->enter.link, NULL);

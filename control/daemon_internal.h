@@ -46,9 +46,10 @@ enum enter_state {
 #define ENTER_SOCKETS_MAX 8192u
 struct daemon_enter {
     enum enter_state state;
-    int link;  /* -1: none */
-    int told;  /* a pipe to who started us: a letter says that all is well; -1: none */
-    int quiet; /* standard error of who started us, when ours is the other process'; -1 */
+    bool is_ready; /* and the service manager was told */
+    int link;      /* -1: none */
+    int told;      /* a pipe to who started us: a letter says that all is well; -1: none */
+    int quiet;     /* standard error of who started us, when ours is the other process'; -1 */
     struct upgrade_socket sockets[ENTER_SOCKETS_MAX];
     uint32_t socket_count;
     char manager[UPGRADE_TEXT_SIZE]; /* the service manager's socket; "": none */

@@ -6,7 +6,8 @@
  *   ASKED   -> OFFERED   it is sent duplicates of our sockets          leave_offer()
  *   OFFERED -> PARTED    READY: everything is made there. What users
  *                        have sent is written, and GO sent             leave_part()
- *   PARTED  -> LEAVING   TAKEN: the place is its own                   leave_begin()
+ *   PARTED  -> LEAVING   TAKEN: the place is its own; the service
+ *                        manager hears it, and then, by LEFT, it       leave_begin()
  *   LEAVING -> (exit 0)  drained, or upgrade_timeout is over
  *   any before LEAVING -> NOT   the link is at its end                 leave_forget()
  *
@@ -224,12 +225,15 @@ static void leave_begin(struct daemon *daemon, uint64_t pid)
 {
     tick_us bound = reload_current(&daemon->reload)->upgrade_timeout;
     struct shard_control control = {.time = bound};
+    struct upgrade_message left = {.kind = UPGRADE_LEFT};
 
     log_line(LOG_INFO,
              "event=upgrade leave pid=%" PRIu64
              ": it takes mail from now on; what is under way here may take %" PRIu64 " s",
              pid, bound / TICK_S(1));
     notify_moved(daemon->notify, pid);
+    if (upgrade_link_send(daemon->leave.link, &left) != ERR_OK)
+        log_line(LOG_WARNING, "event=upgrade: the new process has ended already");
     admin_leave(daemon->admin);
     http_leave(daemon->http);
     daemon->leave.state = LEAVE_LEAVING;

@@ -21,6 +21,7 @@ enum upgrade_kind {
     UPGRADE_READY,     /* new: everything is made and runs */
     UPGRADE_GO,        /* old: what users have sent is on the disk */
     UPGRADE_TAKEN,     /* new: from here on the place is mine */
+    UPGRADE_LEFT,      /* old: who watches us knows it */
     UPGRADE_KIND_END
 };
 

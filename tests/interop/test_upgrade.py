@@ -67,6 +67,20 @@ def is_ready():
     return over > begun
 
 
+def started_for(config):
+    """Processes of ours that were to take the place of the relay with this configuration."""
+    found = []
+    for name in filter(str.isdigit, os.listdir('/proc')):
+        try:
+            with open('/proc/%s/cmdline' % name, encoding='utf-8', errors='replace') as file:
+                words = file.read().split('\0')
+        except OSError:
+            continue
+        if config in words and '-u' in words:
+            found.append(int(name))
+    return found
+
+
 def upgrade(cores=2):
     lab.write('relay.yaml', re.sub(r'cores: \d', 'cores: %d' % cores, lab.log('relay.yaml')))
     before = relay.upgrade()
@@ -211,9 +225,9 @@ def killed():
     for moment in (0.001, 0.003, 0.006, 0.01):
         starter = subprocess.Popen([os.path.join(BUILD, 'control/angariumd'), '-c', relay.config, '-u'], stderr=subprocess.DEVNULL)
         time.sleep(moment)
-        children = subprocess.run(['ps', '-o', 'pid=', '--ppid', str(starter.pid)], stdout=subprocess.PIPE, encoding='ascii', check=False)
-        for word in children.stdout.split():
-            os.kill(int(word), signal.SIGKILL)
+        for process in started_for(relay.config):
+            if process not in (starter.pid, pid):
+                os.kill(process, signal.SIGKILL)
         starter.wait(20)
         if starter.returncode == 0: # it was quicker than we
             break
@@ -274,6 +288,7 @@ def managed():
     wait_until(lambda: (old, 'MAINPID=%d' % new) in said and said.count((new, 'WATCHDOG=1')) > 1, 10, 'the new process feeds: %s' % said)
     assert not [field for pid, field in said[said.index((old, 'MAINPID=%d' % new)) + 1:] if pid == old], said
     assert (old, 'STOPPING=1') not in said, said
+    assert not [field for pid, field in said[:said.index((old, 'MAINPID=%d' % new))] if pid == new], 'told before its time: %s' % said
     relay.stop()
     assert (new, 'STOPPING=1') in said
 

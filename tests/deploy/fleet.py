@@ -199,7 +199,7 @@ def restarts_for_the_rest(machine):
     process = process_of(machine)
     status, _, text = FLEET["it"].play(relay_configuration=dict(CONFIGURATION, mx_port=26, flows=1000))
     expect(status == 0 and process_of(machine) != process, text[-3000:])
-    expect("event=drain" in machine.must("journalctl", "-u", "angarium"))
+    expect("event=upgrade over" in machine.must("journalctl", "-u", "angarium"))
 
 
 def tells_of_a_relay_that_does_not_deliver(_):

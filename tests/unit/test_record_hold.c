@@ -317,7 +317,8 @@ static void test_position_moves(void **state)
     }
 }
 
-/* Goal: what was not written at the end does not count as safe. */
+/* Goal: what was not written at the end does not count as safe; a moment before it was emitted may.
+ */
 static void test_position_stays(void **state)
 {
     const char *path = path_of("stays.position");
@@ -327,6 +328,8 @@ static void test_position_stays(void **state)
 
     (void)state;
     file_write(path, "angarium records 1 00000000000000001000\n");
+    const struct tick_source *clock = tick_source_system();
+    wall_us before = clock->wall(clock->context);
     for (uint32_t i = 0; i < 2; i++) {
         struct record_sink sink = record_writer_sink(writer, i);
         sink.emit(sink.context, &record);
@@ -334,7 +337,7 @@ static void test_position_stays(void **state)
     }
     record_writer_free(writer);
     assert_int_equal(ERR_OK, record_position_open(&position, path, false));
-    assert_int_equal(1000, record_position_get(&position));
+    assert_true(record_position_get(&position) <= before);
     record_position_close(&position);
 }
 

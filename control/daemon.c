@@ -99,6 +99,12 @@ static bool daemon_reload(void *context, char ret_text[ADMIN_ERROR_SIZE])
         snprintf(ret_text, ADMIN_ERROR_SIZE, "the relay is being stopped");
         return false;
     }
+    if (daemon_leave_is_under_way(daemon)) {
+        snprintf(ret_text, ADMIN_ERROR_SIZE,
+                 "an upgrade is under way, and the new process has read the configuration already: "
+                 "ask again when it is over");
+        return false;
+    }
     notify_reloading(daemon->notify, daemon_now());
     bool is_ok = reload_run(&daemon->reload, ret_text);
     notify_reloaded(daemon->notify, is_ok);
@@ -269,8 +275,8 @@ static int wait_ms(const struct daemon *daemon)
         deadline = notify_deadline(daemon->notify);
     if (daemon->watch_deadline < deadline)
         deadline = daemon->watch_deadline;
-    if (daemon->leave.state == LEAVE_ASKED)
-        deadline = 0;
+    if (daemon_leave_deadline(daemon) < deadline)
+        deadline = daemon_leave_deadline(daemon);
     if (daemon_enter_deadline(daemon) < deadline)
         deadline = daemon_enter_deadline(daemon);
     if (daemon_may_keep(daemon) && keeper_deadline(daemon->keeper) < deadline)
@@ -403,9 +409,14 @@ static bool confine(const struct config *config,
 static bool records_open(struct daemon *daemon)
 {
     const struct config_records *config = &daemon->config->records;
-    struct record_file_options json = {
-        config->file,      "",   config->rotate_size, config->rotate_time, config->keep,
-        config->sync_time, false};
+    struct record_file_options json = {config->file,
+                                       "",
+                                       config->rotate_size,
+                                       config->rotate_time,
+                                       config->keep,
+                                       config->sync_time,
+                                       false,
+                                       NULL};
     struct record_file_options csv = json;
     char position[PATH_MAX];
     struct record_writer_options options = {
@@ -416,6 +427,7 @@ static bool records_open(struct daemon *daemon)
         .must_hold = config->on_slow == RECORDS_HOLD,
         .hold_ms = RECORDS_HOLD_MS,
         .position_path = position,
+        .is_turning_forbidden = daemon->enter.state != ENTER_NOT,
     };
     const char *path = "";
 

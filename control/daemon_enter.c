@@ -20,7 +20,8 @@
  * only.
  *
  * The other process may be of another version, and need not be trusted: its descriptors are looked
- * at where they are used, and of its words only the service manager's socket is.
+ * at where they are used, and of its words only the service manager's socket is, and how long it
+ * may take.
  *
  * Who started us waits in another process, and is told when the place is ours: a service manager,
  * or an operator, then knows that it worked; until then our errors are on their terminal.
@@ -49,7 +50,9 @@
 #define START_TIME_S 120
 #define LINK_TIME_S  60
 #define LOCK_PAUSE   TICK_MS(10)
-#define LOCK_TRIES   200 /* at the end, when nobody waits for us */
+#define BOUND_MAX    TICK_S(3700)
+#define BOUND_GRACE  TICK_S(15) /* the other process' alarm rings before */
+#define LOCK_TRIES   200        /* at the end, when nobody waits for us */
 #define ANSWER_SIZE  16384u
 
 /* To the log; and, as long as that is the other process', to who started us. */
@@ -297,8 +300,11 @@ static bool is_told_to_go(struct daemon *daemon)
         err = upgrade_link_receive(daemon->enter.link, &message);
     if (err == ERR_OK)
         upgrade_message_close(&message);
-    if (err == ERR_OK && message.kind == UPGRADE_GO)
+    if (err == ERR_OK && message.kind == UPGRADE_GO) {
+        tick_us bound = message.number < BOUND_MAX ? message.number : BOUND_MAX;
+        daemon->enter.bound = daemon_now() + bound + BOUND_GRACE;
         return true;
+    }
     complain(daemon, "the relay that runs does not give its place: %s", err_text(err));
     return false;
 }
@@ -354,6 +360,8 @@ bool daemon_enter_take(struct daemon *daemon)
     if (!is_told_to_go(daemon))
         return false;
     keeper_load_quotas(daemon->keeper, daemon_query_wait);
+    if (daemon->records != NULL) /* they may have been turned over since we opened them */
+        record_writer_reopen(daemon->records);
     if (fcntl(enter->link, F_SETFL, O_NONBLOCK) != 0 ||
         !daemon_watch(daemon, enter->link, DAEMON_ENTER) ||
         upgrade_link_send(enter->link, &taken) != ERR_OK) {
@@ -387,6 +395,8 @@ static void enter_over(struct daemon *daemon)
 {
     daemon->enter.state = ENTER_NOT;
     notify_adopting(daemon->notify, false);
+    if (daemon->records != NULL)
+        record_writer_turn(daemon->records);
     keeper_load_rest(daemon->keeper, daemon_query_wait);
     for (uint32_t i = 0; i < assembly_count(daemon->assembly); i++) {
         struct shard_query query = {.kind = SHARD_QUERY_TRANSFER, .visit = waiting_end};
@@ -427,9 +437,28 @@ static void enter_on_link(struct daemon *daemon)
     daemon->enter.retry = daemon_now();
 }
 
+/* It has ended by now, unless it cannot: stopped, or its disk does not answer. */
+static void bound_review(struct daemon_enter *enter)
+{
+    struct ucred peer = {0};
+    socklen_t size = sizeof(peer);
+
+    if (daemon_now() < enter->bound)
+        return;
+    enter->bound = TICK_NEVER;
+    (void)getsockopt(enter->link, SOL_SOCKET, SO_PEERCRED, &peer, &size);
+    log_line(LOG_ERROR,
+             "event=upgrade late: the process before, %d, has not ended in its time; until it does "
+             "(kill -9 %d) no mail is delivered",
+             (int)peer.pid, (int)peer.pid);
+}
+
 void daemon_enter_run(struct daemon *daemon)
 {
     struct daemon_enter *enter = &daemon->enter;
+
+    if (enter->state == ENTER_WAITING)
+        bound_review(enter);
 
     if (enter->state == ENTER_WAITING)
         enter_on_link(daemon);
@@ -443,6 +472,8 @@ void daemon_enter_run(struct daemon *daemon)
 
 tick_us daemon_enter_deadline(const struct daemon *daemon)
 {
+    if (daemon->enter.state == ENTER_WAITING)
+        return daemon->enter.bound;
     return daemon->enter.state == ENTER_LOCKING && !daemon->is_draining ? daemon->enter.retry
                                                                         : TICK_NEVER;
 }

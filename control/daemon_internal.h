@@ -33,7 +33,8 @@ enum leave_state {
 
 struct daemon_leave {
     enum leave_state state;
-    int link; /* -1 with LEAVE_NOT */
+    int link;         /* -1 with LEAVE_NOT */
+    tick_us deadline; /* of what comes before LEAVE_LEAVING */
 };
 
 enum enter_state {
@@ -54,6 +55,7 @@ struct daemon_enter {
     uint32_t socket_count;
     char manager[UPGRADE_TEXT_SIZE]; /* the service manager's socket; "": none */
     tick_us watchdog, retry;
+    tick_us bound; /* of the process before us; TICK_NEVER: told that it is over */
 };
 
 struct daemon {
@@ -101,6 +103,9 @@ int daemon_leave_ask(void *context, char ret_text[ADMIN_ERROR_SIZE]);
 bool daemon_program_is_other(void *context);
 /** At the start: what our program's file is. */
 void daemon_program_remember(void);
+/** Somebody is about to take our place: what only we hear of would be forgotten. */
+bool daemon_leave_is_under_way(const struct daemon *daemon);
+tick_us daemon_leave_deadline(const struct daemon *daemon);
 /** The relay is about to be stopped: if the place is not given away yet, it is not any more. */
 void daemon_leave_stop(struct daemon *daemon);
 /** What the other process has said, or wants to be told. */

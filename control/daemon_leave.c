@@ -9,7 +9,7 @@
  *   PARTED  -> LEAVING   TAKEN: the place is its own; the service
  *                        manager hears it, and then, by LEFT, it       leave_begin()
  *   LEAVING -> (exit 0)  drained, or upgrade_timeout is over
- *   any before LEAVING -> NOT   the link is at its end                 leave_forget()
+ *   any before LEAVING -> NOT   the link is at its end, or LEAVE_PATIENCE over   leave_forget()
  *
  * Until TAKEN has come nothing is given up, so that whatever happens to the other process changes
  * nothing here. From then on this one is a relay that stops: it accepts nobody, lets transactions
@@ -26,6 +26,11 @@
  *      stay where they are.
  *   4. A user's message counts in one process: before PARTED in what is written then, later in what
  *      keeper_finish() writes.
+ *
+ *   5. From GO on, no file of records is turned over by either before the other is gone.
+ *   6. Of two processes one has the place, whatever is said when: who gives up first closes its
+ * ears, and then listens to what was said before (leave_give_up()).
+ *   7. The other process waits for our end, so that comes: by an alarm, if all else hangs.
  *
  * Ports of the engine cannot change hands: there the address is withdrawn and the relay restarted.
  * Limits: as many listeners as LISTENERS_MAX, and as fit into the link.
@@ -44,10 +49,12 @@
 #include "base/log.h"
 #include "control/daemon_internal.h"
 
-#define LISTENERS_MAX ENTER_SOCKETS_MAX
-#define OFFER_TIME_S  5
-#define LEAVE_TIME    TICK_S(2) /* behind the last transaction: for what it has begun */
-#define PROGRAM_SELF  "/proc/self/exe"
+#define LISTENERS_MAX  ENTER_SOCKETS_MAX
+#define OFFER_TIME_S   5
+#define LEAVE_PATIENCE TICK_S(150) /* who starts a process waits for less (daemon_enter.c) */
+#define ALARM_TIME_S   10          /* behind the moment when it has all ended */
+#define LEAVE_TIME     TICK_S(2)   /* behind the last transaction: for what it has begun */
+#define PROGRAM_SELF   "/proc/self/exe"
 
 /* ---- our program ---- */
 
@@ -108,7 +115,7 @@ int daemon_leave_ask(void *context, char ret_text[ADMIN_ERROR_SIZE])
         return -1;
     }
     (void)setsockopt(ends[0], SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-    daemon->leave = (struct daemon_leave){LEAVE_ASKED, ends[0]};
+    daemon->leave = (struct daemon_leave){LEAVE_ASKED, ends[0], daemon_now() + LEAVE_PATIENCE};
     return ends[1];
 }
 
@@ -116,11 +123,13 @@ static void leave_forget(struct daemon *daemon, const char *why)
 {
     if (daemon->leave.state == LEAVE_PARTED)
         keeper_part_end(daemon->keeper, daemon_query_wait);
+    if (daemon->records != NULL)
+        record_writer_turn(daemon->records);
     log_line(LOG_WARNING, "event=upgrade given up: %s; this process goes on", why);
     if (daemon->leave.state > LEAVE_ASKED)
         (void)epoll_ctl(daemon->epoll, EPOLL_CTL_DEL, daemon->leave.link, NULL);
     close(daemon->leave.link);
-    daemon->leave = (struct daemon_leave){LEAVE_NOT, -1};
+    daemon->leave = (struct daemon_leave){LEAVE_NOT, -1, TICK_NEVER};
 }
 
 /* ---- the offer ---- */
@@ -211,14 +220,32 @@ static void leave_offer(struct daemon *daemon)
 
 static void leave_part(struct daemon *daemon)
 {
-    struct upgrade_message go = {.kind = UPGRADE_GO};
+    tick_us bound = reload_current(&daemon->reload)->upgrade_timeout + LEAVE_TIME;
+    struct upgrade_message go = {.kind = UPGRADE_GO, .number = bound};
 
+    if (admin_is_drained(daemon->admin)) {
+        leave_forget(daemon, "no mail is taken (angarium drain)");
+        return;
+    }
+    if (daemon->records != NULL && !record_writer_turn_not(daemon->records)) {
+        leave_forget(daemon, "a file of records is being turned over");
+        return;
+    }
     while (keeper_is_under_way(daemon->keeper))
         daemon_on_mailbox(daemon);
     keeper_part(daemon->keeper, daemon_query_wait);
     daemon->leave.state = LEAVE_PARTED;
     if (upgrade_link_send(daemon->leave.link, &go) != ERR_OK)
         leave_forget(daemon, "the new process has ended");
+}
+
+/* SIGALRM ends the process, also one that waits for a disk or a pipe that takes nothing. */
+static void alarm_set(tick_us time)
+{
+    struct itimerval alarm = {.it_value.tv_sec = (time_t)(time / TICK_S(1)) + ALARM_TIME_S};
+
+    if (setitimer(ITIMER_REAL, &alarm, NULL) != 0)
+        log_line(LOG_WARNING, "event=upgrade no alarm: %s", strerror(errno));
 }
 
 static void leave_begin(struct daemon *daemon, uint64_t pid)
@@ -231,6 +258,8 @@ static void leave_begin(struct daemon *daemon, uint64_t pid)
              "event=upgrade leave pid=%" PRIu64
              ": it takes mail from now on; what is under way here may take %" PRIu64 " s",
              pid, bound / TICK_S(1));
+    (void)epoll_ctl(daemon->epoll, EPOLL_CTL_DEL, daemon->leave.link, NULL); /* it may end now */
+    alarm_set(bound + LEAVE_TIME);
     notify_moved(daemon->notify, pid);
     if (upgrade_link_send(daemon->leave.link, &left) != ERR_OK)
         log_line(LOG_WARNING, "event=upgrade: the new process has ended already");
@@ -252,6 +281,32 @@ static void leave_on_message(struct daemon *daemon, const struct upgrade_message
         leave_forget(daemon, "the new process said what nobody asked for");
 }
 
+bool daemon_leave_is_under_way(const struct daemon *daemon)
+{
+    return daemon->leave.state != LEAVE_NOT && daemon->leave.state != LEAVE_LEAVING;
+}
+
+tick_us daemon_leave_deadline(const struct daemon *daemon)
+{
+    if (!daemon_leave_is_under_way(daemon))
+        return TICK_NEVER;
+    return daemon->leave.state == LEAVE_ASKED ? 0 : daemon->leave.deadline;
+}
+
+/* The place may have been taken already, and the word of that be on its way. */
+static void leave_give_up(struct daemon *daemon, const char *why)
+{
+    struct upgrade_message message;
+
+    if (daemon->leave.state == LEAVE_PARTED && shutdown(daemon->leave.link, SHUT_RDWR) == 0 &&
+        upgrade_link_receive(daemon->leave.link, &message) == ERR_OK) {
+        upgrade_message_close(&message);
+        leave_on_message(daemon, &message);
+    }
+    if (daemon_leave_is_under_way(daemon))
+        leave_forget(daemon, why);
+}
+
 void daemon_leave_run(struct daemon *daemon)
 {
     struct upgrade_message message;
@@ -260,8 +315,12 @@ void daemon_leave_run(struct daemon *daemon)
         leave_offer(daemon);
         return;
     }
-    if (daemon->leave.state == LEAVE_NOT || daemon->leave.state == LEAVE_LEAVING)
+    if (!daemon_leave_is_under_way(daemon))
         return;
+    if (daemon_now() >= daemon->leave.deadline) {
+        leave_give_up(daemon, "the new process does not get on");
+        return;
+    }
     enum err err = upgrade_link_receive(daemon->leave.link, &message);
     if (err == ERR_AGAIN)
         return;
@@ -274,11 +333,7 @@ void daemon_leave_run(struct daemon *daemon)
     leave_on_message(daemon, &message);
 }
 
-/* The place may have been taken already, and the word of that be on its way. */
 void daemon_leave_stop(struct daemon *daemon)
 {
-    if (daemon->leave.state == LEAVE_PARTED)
-        daemon_leave_run(daemon);
-    if (daemon->leave.state != LEAVE_NOT && daemon->leave.state != LEAVE_LEAVING)
-        leave_forget(daemon, "the relay is being stopped");
+    leave_give_up(daemon, "the relay is being stopped");
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,6 +172,25 @@ static void lines_write(struct record_file *file, tick_us now)
     lines_written(file, done);
 }
 
+static bool may_turn(const struct record_file *file)
+{
+    return file->options.turning == NULL ||
+           atomic_load(file->options.turning) != RECORD_TURNING_NOT;
+}
+
+/* Who forbids it afterwards finds it ended. */
+static void file_turn_unless_forbidden(struct record_file *file)
+{
+    uint32_t expected = RECORD_TURNING_FREE;
+
+    if (file->options.turning != NULL &&
+        !atomic_compare_exchange_strong(file->options.turning, &expected, RECORD_TURNING_NOW))
+        return;
+    file_turn(file);
+    if (file->options.turning != NULL)
+        atomic_store(file->options.turning, RECORD_TURNING_FREE);
+}
+
 static bool is_turn_due(const struct record_file *file, tick_us now)
 {
     if (!file->is_regular || file->began == 0)
@@ -186,7 +206,7 @@ void record_file_flush(struct record_file *file, tick_us now)
     if (file->sync_since != 0 && now >= file->sync_since + file->options.sync_time)
         file_sync(file);
     if (is_turn_due(file, now))
-        file_turn(file);
+        file_turn_unless_forbidden(file);
 }
 
 void record_file_sync(struct record_file *file, tick_us now)
@@ -206,7 +226,7 @@ tick_us record_file_deadline(const struct record_file *file)
 
     if (file->sync_since != 0)
         deadline = file->sync_since + file->options.sync_time;
-    if (file->options.rotate_time > 0 && file->is_regular && file->began != 0 &&
+    if (file->options.rotate_time > 0 && file->is_regular && file->began != 0 && may_turn(file) &&
         file->began + file->options.rotate_time < deadline)
         deadline = file->began + file->options.rotate_time;
     return deadline;

@@ -15,6 +15,12 @@
  */
 #define RECORD_FILE_BUFFER_SIZE (256u * 1024u)
 
+enum record_turning {
+    RECORD_TURNING_FREE, /* when it is due */
+    RECORD_TURNING_NOW,  /* one is being turned over */
+    RECORD_TURNING_NOT   /* another process writes to it, too: not now */
+};
+
 struct record_file_options {
     const char *path;     /* borrowed; made with mode 0640 when missing */
     const char *head;     /* first line of every file, with its newline; "": none */
@@ -23,6 +29,7 @@ struct record_file_options {
     uint32_t keep;        /* older files; 0: none is kept */
     tick_us sync_time;    /* what is written is on the disk so soon; 0: when the system likes */
     bool must_keep;       /* what cannot be written is tried again */
+    _Atomic uint32_t *turning; /* one of enum record_turning; NULL: always free */
 };
 
 struct record_file {

@@ -48,6 +48,7 @@
 #define FLUSH_TIME  TICK_MS(100) /* also when records come without a pause */
 #define MARK_TIME   TICK_MS(200)
 #define CACHE_LINE  64
+#define TURN_TRIES  3000u /* of a millisecond */
 
 struct record_ring {
     alignas(CACHE_LINE) _Atomic uint64_t tail; /* producer */
@@ -71,6 +72,7 @@ struct record_writer {
     pthread_t thread;
     bool is_finished; /* and joined */
     atomic_bool is_asleep, must_reopen, must_stop;
+    _Atomic uint32_t turning; /* enum record_turning */
 
     /* the thread's own */
     struct record_file files[FORMAT_COUNT];
@@ -468,6 +470,7 @@ static enum err files_open(struct record_writer *writer,
         TRY(record_file_open(&writer->files[i], wanted[i]));
         writer->has_file[i] = true;
         writer->files[i].options.must_keep = options->must_hold;
+        writer->files[i].options.turning = &writer->turning;
     }
     record_position_none(&writer->position);
     if (options->position_path == NULL)
@@ -489,6 +492,7 @@ enum err record_writer_new(const struct record_writer_options *options,
     writer->must_hold = options->must_hold;
     writer->hold_ms = options->hold_ms;
     writer->position.fd = -1;
+    writer->turning = options->is_turning_forbidden ? RECORD_TURNING_NOT : RECORD_TURNING_FREE;
     rings_make(writer, options->buffer_count * (options->must_hold ? 4 : 1));
     writer->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (files_open(writer, options, ret_path) != ERR_OK || writer->eventfd < 0 ||
@@ -552,6 +556,28 @@ struct record_sink record_sink_none(void)
 void record_writer_reopen(struct record_writer *writer)
 {
     atomic_store(&writer->must_reopen, true);
+    writer_wake(writer);
+}
+
+bool record_writer_turn_not(struct record_writer *writer)
+{
+    struct timespec moment = {.tv_nsec = 1000000};
+
+    for (uint32_t i = 0; i < TURN_TRIES; i++) {
+        uint32_t expected = RECORD_TURNING_FREE;
+        if (atomic_compare_exchange_strong(&writer->turning, &expected, RECORD_TURNING_NOT) ||
+            expected == RECORD_TURNING_NOT)
+            return true;
+        nanosleep(&moment, NULL);
+    }
+    return false;
+}
+
+void record_writer_turn(struct record_writer *writer)
+{
+    uint32_t expected = RECORD_TURNING_NOT;
+
+    (void)atomic_compare_exchange_strong(&writer->turning, &expected, RECORD_TURNING_FREE);
     writer_wake(writer);
 }
 

@@ -24,6 +24,7 @@ struct record_writer_options {
     bool must_hold;
     uint32_t hold_ms;
     const char *position_path; /* what is safe is noted there; NULL: nowhere */
+    bool is_turning_forbidden; /* at the start */
 };
 
 struct record_writer_stats {
@@ -47,6 +48,11 @@ struct record_sink record_writer_sink(struct record_writer *writer, uint32_t sha
 struct record_sink record_sink_none(void);
 /** Open the files anew before the next write (they were renamed). Any thread. */
 void record_writer_reopen(struct record_writer *writer);
+/** Another process writes to the files, too: turn none over before record_writer_turn(). Who reads
+ * them takes one that was turned over for ended. False: one is being turned over, and that takes
+ * long; nothing is forbidden. Any thread. */
+bool record_writer_turn_not(struct record_writer *writer);
+void record_writer_turn(struct record_writer *writer);
 /** Any thread. */
 struct record_writer_stats record_writer_get_stats(const struct record_writer *writer);
 

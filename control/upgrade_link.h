@@ -19,7 +19,7 @@ enum upgrade_kind {
     UPGRADE_OFFER = 1, /* old: descriptors, as many messages as it takes */
     UPGRADE_OFFERED,   /* old: these were all; text: the service manager's socket, if it has one */
     UPGRADE_READY,     /* new: everything is made and runs */
-    UPGRADE_GO,        /* old: what users have sent is on the disk */
+    UPGRADE_GO,        /* old: what users have sent is on the disk; number: us to its end at most */
     UPGRADE_TAKEN,     /* new: from here on the place is mine */
     UPGRADE_LEFT,      /* old: who watches us knows it */
     UPGRADE_KIND_END
@@ -44,7 +44,7 @@ struct upgrade_message {
     enum upgrade_kind kind;
     uint32_t socket_count;
     struct upgrade_socket sockets[UPGRADE_SOCKETS_MAX];
-    uint64_t number;              /* OFFERED: the service manager's watchdog, in us; 0: none */
+    uint64_t number; /* OFFERED: the service manager's watchdog, in us; 0: none; or as told above */
     char text[UPGRADE_TEXT_SIZE]; /* a line */
 };
 

@@ -2,17 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """A running relay is upgraded: a new process takes its place under load, with other cores, while transactions are open, and with either of both
 killed; no transaction fails and no mail is lost. What a plain restart does is the control: that is seen."""
+import fcntl
+import http.server
 import json
 import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
 import urllib.request
 
-from lab import BUILD, Lab, audit, can_connect, free_port, send_letters, wait_until
+from lab import BUILD, LONG, Lab, Skip, audit, can_connect, free_port, send_letters, wait_until
 
 lab = Lab('upgrade')
 MX = free_port()
@@ -42,8 +45,8 @@ ledgers = []  # of all that was sent
 class Talk:
     """A session with a transaction that waits for its letter."""
 
-    def __init__(self, recipient):
-        self.sock = socket.create_connection(('127.0.0.1', relay.port), 20)
+    def __init__(self, recipient, port=None):
+        self.sock = socket.create_connection(('127.0.0.1', port or relay.port), 20)
         self.lines = self.sock.makefile('rb')
         assert self.line().startswith('220')
         for command in ('HELO client.test', 'MAIL FROM:<a@client.test>', 'RCPT TO:<%s>' % recipient):
@@ -106,6 +109,29 @@ def drain_queue():
     wait_until(lambda: is_ready() and relay.status()['queue']['messages'] == 0, 20, 'all is delivered')
 
 
+hung, stopped = [], []  # (relay, its old process), looked at by the last check
+
+
+@lab.check('two relays whose old processes will not end by themselves are upgraded')
+def begin_hung():
+    fifo = lab.path('hung-records.json')
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDWR)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+    for place, name, timeout in ((hung, 'hung', '100ms'), (stopped, 'stopped', '3s')):
+        one = lab.relay(TEXT.replace('http:', '#').replace('timeout: 20s', 'timeout: ' + timeout) % (1, MX, 0), name=name, spool=SMALL)
+        wait_until(lambda: one.is_recovered(), 20, 'it has looked for mail') # pylint: disable=cell-var-from-loop
+        if name == 'hung':
+            send_letters(one.port, ['u%d@hung.test' % number for number in range(20)]) # more records than the pipe takes
+            wait_until(lambda: one.status()['client']['accepted'] == 20, 10, 'all are delivered') # pylint: disable=cell-var-from-loop
+            place += [one, one.upgrade()]
+        else:
+            busy = Talk('b@open.test', one.port)
+            place += [one, one.upgrade()]
+            place[1].send_signal(signal.SIGSTOP)
+            busy.sock.close()
+
+
 @lab.check('upgraded four times under load, with other cores each time: no transaction fails, nothing is lost or delivered twice')
 def under_load():
     child = source(5, 'load')
@@ -137,6 +163,49 @@ def restart_is_seen():
     drain_queue()
     result = audit(*ledgers, sink_ledger)
     assert 'lost 0, duplicated 0' in result, result
+
+
+@lab.check('upgraded while files of records are turned over all the time: webhooks get every record')
+def records():
+    taken = set()
+
+    class Receiver(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            taken.update(row['event'] for row in json.loads(self.rfile.read(int(self.headers['Content-Length']))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    receiver = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Receiver)
+    threading.Thread(target=receiver.serve_forever, args=(0.05,), daemon=True).start()
+    text = TEXT.replace('http:', '#') % (1, MX, 0)
+    one = lab.relay(text + 'webhooks: [{name: all, url: "http://127.0.0.1:%d/", batch_time: 50ms}]' % receiver.server_address[1], name='turned',
+                    spool=SMALL, records='rotate_size: 8KiB, keep: 2000')
+    wait_until(one.is_recovered, 20, 'it has looked for mail')
+    ledgers.append(lab.path('turned.ledger'))
+    child = lab.load('source', '-q', '-t', 4, '-R', 100, '-s', 4, '-l', '4k', '-d', 'turned.test', '-L', ledgers[-1], '127.0.0.1:%d' % one.port, log='turned.load')
+    for _ in range(2):
+        time.sleep(0.5)
+        busy = Talk('b@turned.test', one.port)
+        before = one.upgrade()
+        time.sleep(0.7) # both write
+        busy.end()
+        before.wait(20)
+        wait_until(lambda: 'over' in lab.log('turned.log').rsplit('event=upgrade ', 1)[1], 20, 'the upgrade is over')
+        time.sleep(0.3) # mail of the old process is found
+    assert child.wait(30) == 0
+    wait_until(lambda: one.status()['queue']['messages'] == 0, 20, 'all is delivered')
+    one.stop()
+    files = [name for name in os.listdir(lab.folder) if name.startswith('turned-records.json')]
+    written = {json.loads(line)['event'] for name in files for line in lab.log(name).splitlines()}
+    assert len(files) > 20 and len(written) > 400, (len(files), len(written))
+    one.start()
+    wait_until(lambda: one.status()['webhooks']['waiting'] == 0 and written <= taken, 5, '%d of %d are taken' % (len(written & taken), len(written)))
+    one.stop()
+    receiver.shutdown()
+    return '%d records in %d files' % (len(written), len(files))
 
 
 @lab.check('an open transaction ends in the old process; meanwhile the new one takes mail and delivers none; then it delivers both')
@@ -196,6 +265,71 @@ def mistakes():
     assert '250' in talk.end()
 
 
+class Link:
+    """A process that says it wants to take the place, and has the link."""
+
+    MAGIC, OFFERED, READY, GO = b'angarium upgrade 1\n', 2, 3, 4
+
+    def __init__(self):
+        with socket.socket(socket.AF_UNIX) as control:
+            control.connect(relay.socket)
+            control.sendall(b'{"verb":"upgrade"}\n')
+            _, fds, _, _ = socket.recv_fds(control, 1, 1)
+        self.sock = socket.socket(fileno=fds[0])
+        self.sock.settimeout(10)
+        while self.hear() not in (self.OFFERED, None):
+            pass
+
+    def hear(self):
+        """Kind of the next message; None: the link is at its end."""
+        octets, fds, _, _ = socket.recv_fds(self.sock, 4096, 64)
+        for one in fds:
+            os.close(one)
+        return struct.unpack_from('<I', octets, 24)[0] if octets else None
+
+    def say(self, kind):
+        self.sock.send(self.MAGIC.ljust(24, b'\0') + struct.pack('<IIQ', kind, 0, 1) + bytes(128 + 256))
+
+
+def refused(*arguments):
+    done = subprocess.run([os.path.join(BUILD, 'control/angarium'), '-s', relay.socket, *arguments], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, encoding='utf-8', timeout=20, check=False)
+    assert done.returncode == 1, done
+    return done.stdout
+
+
+@lab.check('what only the old process would hear of is refused while a new one starts: a reload; and an upgrade when no mail is taken')
+def window():
+    pid = relay.status()['pid']
+    link = Link()
+    assert 'an upgrade is under way' in refused('reload')
+    relay.cli('drain')
+    link.say(Link.READY)
+    assert link.hear() is None and 'given up: no mail is taken' in lab.log('relay.log')
+    relay.cli('drain', 'end')
+    assert 'reloaded' in relay.cli('reload')
+
+    link = Link()
+    link.say(Link.READY)
+    assert link.hear() == Link.GO
+    link.sock.close()
+    wait_until(lambda: 'reloaded' in relay.cli('reload'), 5, 'it goes on')
+    assert relay.status()['pid'] == pid
+
+
+@lab.check('a new process that does not get on keeps the place from nobody for long')
+def patience():
+    if not LONG:
+        raise Skip('takes three minutes')
+    wait_until(is_ready, 20, 'it has looked for mail')
+    link = Link()
+    assert 'another upgrade is under way' in refused('upgrade', relay.config)
+    link.sock.settimeout(200)
+    assert link.hear() is None and 'given up: the new process does not get on' in lab.log('relay.log')
+    upgrade()
+    wait_until(is_ready, 20, 'an upgrade is possible again')
+
+
 @lab.check('orders and limits hold across it: a site that had its share gets no more')
 def limits():
     relay.cli('hold', 'domain=held.test', '--duration', '1h')
@@ -210,6 +344,11 @@ def limits():
     assert relay.status()['queue']['messages'] == 6, 'the rate was forgotten'
     assert 'held.test' in relay.cli('queue', 'orders')
     relay.cli('delete', 'domain=slow.test', '--reason', 'the test is over')
+
+
+def cpu_time(pid):
+    with open('/proc/%d/stat' % pid, encoding='ascii') as file:
+        return sum(map(int, file.read().rsplit(')', 1)[1].split()[11:13])) / os.sysconf('SC_CLK_TCK')
 
 
 @lab.check('killed: the old process while it ends what it has begun; the new one before and after it took over')
@@ -237,6 +376,9 @@ def killed():
         before = upgrade()
         relay.child.send_signal(signal.SIGKILL)
         relay.child.wait(10)
+        used = cpu_time(before.pid)
+        time.sleep(0.5)
+        assert cpu_time(before.pid) - used < 0.25, 'the old process spins'
         before.send_signal(signal.SIGKILL)
         before.wait(10)
     relay.kill()
@@ -291,6 +433,17 @@ def managed():
     assert not [field for pid, field in said[:said.index((old, 'MAINPID=%d' % new))] if pid == new], 'told before its time: %s' % said
     relay.stop()
     assert (new, 'STOPPING=1') in said
+
+
+@lab.check('an old process that hangs is ended by its alarm; of one that is stopped the log says so; then mail goes out')
+def end_hung():
+    assert hung[1].wait(20) in (0, -signal.SIGALRM)
+    wait_until(lambda: 'event=upgrade over' in lab.log('hung.log'), 5, 'the new process delivers')
+    hung[0].kill()
+    wait_until(lambda: 'event=upgrade late: the process before, %d,' % stopped[1].pid in lab.log('stopped.log'), 30, 'the log tells')
+    assert 'event=upgrade over' not in lab.log('stopped.log')
+    stopped[1].send_signal(signal.SIGKILL)
+    wait_until(lambda: 'event=upgrade over' in lab.log('stopped.log'), 5, 'the new process delivers')
 
 
 lab.run()

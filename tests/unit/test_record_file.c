@@ -116,6 +116,26 @@ static void test_time(void **state)
     record_file_close(&file);
 }
 
+/* Goal: while another process writes to it, too, it is not turned over, and asks for no time to do
+ * so; afterwards it is. */
+static void test_turning(void **state)
+{
+    _Atomic uint32_t turning = RECORD_TURNING_NOT;
+    struct record_file file = open_file((struct record_file_options){
+        .head = "", .rotate_size = 2, .rotate_time = TICK_S(1), .keep = 1, .turning = &turning});
+
+    (void)state;
+    put(&file, "a\n", 1);
+    record_file_flush(&file, TICK_S(5));
+    assert_string_equal("(none)", content(1));
+    assert_int_equal(TICK_NEVER, record_file_deadline(&file));
+    turning = RECORD_TURNING_FREE;
+    record_file_flush(&file, TICK_S(5));
+    assert_string_equal("a\n", content(1));
+    assert_int_equal(RECORD_TURNING_FREE, turning);
+    record_file_close(&file);
+}
+
 /* Goal: what was written waits for its sync no longer than told. */
 static void test_sync(void **state)
 {
@@ -199,9 +219,13 @@ static void test_device(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_size, setup),  cmocka_unit_test_setup(test_time, setup),
-        cmocka_unit_test_setup(test_sync, setup),  cmocka_unit_test_setup(test_keep_none, setup),
-        cmocka_unit_test_setup(test_stuck, setup), cmocka_unit_test(test_device),
+        cmocka_unit_test_setup(test_size, setup),
+        cmocka_unit_test_setup(test_time, setup),
+        cmocka_unit_test_setup(test_sync, setup),
+        cmocka_unit_test_setup(test_keep_none, setup),
+        cmocka_unit_test_setup(test_stuck, setup),
+        cmocka_unit_test_setup(test_turning, setup),
+        cmocka_unit_test(test_device),
     };
 
     log_set_threshold(LOG_FATAL);

@@ -34,10 +34,10 @@ enum site_message_kind {
     SITE_MESSAGE_LABEL,   /* to the home: octets of `text` from `waiting` on, of `count` in all;
                              limit 1: of the name of the source */
     SITE_MESSAGE_ORDER,   /* to the home: octets of a struct site_order, from `waiting` on */
-    SITE_MESSAGE_MAIL_WANT,   /* to the home: count rights to say MAIL, rank; limit, until: as
-                                 MAIL_RETURN */
-    SITE_MESSAGE_MAIL_RETURN, /* to the home: count rights unused; limit: used, by `until` at the
-                                 latest */
+    SITE_MESSAGE_MAIL_WANT,   /* to the home: count rights to say MAIL, rank; limit, until,
+                                 waiting: as MAIL_RETURN */
+    SITE_MESSAGE_MAIL_RETURN, /* to the home: count rights unused; limit: MAILs said, by `until` at
+                                 the latest, `waiting` of them by right */
     SITE_MESSAGE_GRANT,       /* from the home: count, until; count 0: none soon, see holder;
                                  waiting: as LEARN */
     SITE_MESSAGE_RECALL,      /* from the home: count, rank of who waits for them */

@@ -182,19 +182,16 @@ static void home_on_label(struct site_set *sites, struct site *site,
         *text_size = (uint8_t)message->count;
 }
 
-/* Rights end, and what was used is counted. A shard that used some before it heard of a rate
- * tells of more than it had. */
+/* Rights end, and what was used is counted: also MAIL that needed none when it began. */
 static void home_on_end(struct site_home *home, struct site_share *share, uint32_t unused,
-                        uint32_t used, tick_us used_at)
+                        const struct site_message *message)
 {
-    uint32_t leased = used < share->mail_out ? used : share->mail_out;
+    uint32_t ended = unused + message->waiting;
 
-    rate_limiter_add(&home->mails, used_at, used);
-    share->mail_out -= leased;
-    home->mail_out_total -= leased;
-    CHECK(unused <= share->mail_out);
-    share->mail_out -= unused;
-    home->mail_out_total -= unused;
+    rate_limiter_add(&home->mails, message->until, message->limit);
+    CHECK(message->waiting <= message->limit && ended <= share->mail_out);
+    share->mail_out -= ended;
+    home->mail_out_total -= ended;
 }
 
 void site_home_mail_receive(struct site_set *sites, struct site *site,
@@ -208,12 +205,12 @@ void site_home_mail_receive(struct site_set *sites, struct site *site,
     } else if (message->kind == SITE_MESSAGE_RATE) {
         home_on_rate(home, message, now);
     } else if (message->kind == SITE_MESSAGE_MAIL_WANT) {
-        home_on_end(home, share, 0, message->limit, message->until);
+        home_on_end(home, share, 0, message);
         share->mail_want = message->count;
         share->mail_rank = message->rank;
     } else {
         CHECK(message->kind == SITE_MESSAGE_MAIL_RETURN);
-        home_on_end(home, share, message->count, message->limit, message->until);
+        home_on_end(home, share, message->count, message);
     }
     home_mail_balance(sites, site, now);
 }

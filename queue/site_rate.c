@@ -11,7 +11,9 @@
  * and from then on, if it was used, as one MAIL said at the time of use. "Used" is said when the
  * answer to MAIL is in, or the connection is over: by then the peer has seen it, so that neither
  * our connecting nor the network's delay can press two windows' worth into one at the peer. Several
- * used rights are told together with the time of the last: late, never early.
+ * used rights are told together with the time of the last: late, never early. MAIL that began
+ * before there was a rate, or an order's, is told when it is used, and was no right: that is told,
+ * too.
  *
  * At the end of a lease, which is short, a shard returns what nobody used, so that no right lies
  * idle here while it is wanted elsewhere.
@@ -121,9 +123,10 @@ static void mail_give_back(struct site_set *sites, struct site *site, uint32_t c
                    &(struct site_message){.kind = SITE_MESSAGE_MAIL_RETURN,
                                           .count = count,
                                           .limit = site->mail_used,
+                                          .waiting = site->mail_used_leased,
                                           .until = site->mail_used_at});
     site->mail_held -= count;
-    site->mail_used = 0;
+    site->mail_used = site->mail_used_leased = 0;
     mail_home_may_forget(site);
 }
 
@@ -146,8 +149,9 @@ static void mail_ask(struct site_set *sites, struct site *site, uint32_t waiting
                                           .count = site->mail_asked,
                                           .rank = site->mail_asked_rank,
                                           .limit = site->mail_used,
+                                          .waiting = site->mail_used_leased,
                                           .until = site->mail_used_at});
-    site->mail_used = 0;
+    site->mail_used = site->mail_used_leased = 0;
 }
 
 /* A site without rates, and no order's, needs none. */
@@ -196,6 +200,7 @@ void site_mail_done(struct site_set *sites, struct site *site, bool was_used, ti
         site->mail_out_leased--;
     if (was_used && (was_leased || mail_needs_right(site))) {
         site->mail_used++;
+        site->mail_used_leased += was_leased;
         site->mail_used_at = now;
     } else if (was_leased) {
         site->mail_held++;
@@ -253,6 +258,7 @@ void site_mail_verify(const struct site *site)
 {
     CHECK(wheel_is_armed(&site->mail_timer) == (site->mail_held > 0 || site->mail_used > 0));
     CHECK(site->mail_out_leased <= site->mail_out);
+    CHECK(site->mail_used_leased <= site->mail_used);
     CHECK(site->is_home_told || site->mail_held + site->mail_out_leased + site->mail_asked == 0);
     if (site->is_mail_waiting)
         CHECK(site->mail_asked > 0 || site->is_waking || wheel_is_armed(&site->pause_timer));

@@ -114,14 +114,15 @@ struct site {
     tick_us paused_until;
     struct wheel_timer lease_timer, pause_timer;
     struct rate_set rates;
-    bool is_mail_waiting;     /* a site_mail_acquire() said no and wake() has not followed yet */
-    bool is_home_told;        /* the home has our rates, and keeps them while it owes us */
-    uint32_t mail_held;       /* rights leased to this shard and at hand */
-    uint32_t mail_out;        /* with attempts; of these ... */
-    uint32_t mail_out_leased; /* ... so many by lease: the others began without a rate */
-    uint32_t mail_used;       /* of which the home does not know yet */
-    tick_us mail_used_at;     /* the last of them */
-    uint32_t mail_asked;      /* of our last MAIL_WANT, not granted yet */
+    bool is_mail_waiting;      /* a site_mail_acquire() said no and wake() has not followed yet */
+    bool is_home_told;         /* the home has our rates, and keeps them while it owes us */
+    uint32_t mail_held;        /* rights leased to this shard and at hand */
+    uint32_t mail_out;         /* with attempts; of these ... */
+    uint32_t mail_out_leased;  /* ... so many by lease: the others began without a rate */
+    uint32_t mail_used;        /* of which the home does not know yet; of these ... */
+    uint32_t mail_used_leased; /* ... so many by lease */
+    tick_us mail_used_at;      /* the last of them */
+    uint32_t mail_asked;       /* of our last MAIL_WANT, not granted yet */
     int64_t mail_asked_rank, mail_rank;
     struct wheel_timer mail_timer; /* armed while mail_held or mail_used > 0 */
     char label[SITE_LABEL_MAX + 1];

@@ -219,6 +219,52 @@ static void rates_can_be_changed(void **state)
     }
 }
 
+/* What is under way when a rate comes has no right, and rights that come meanwhile are as many as
+ * were granted, whichever MAIL ends first, whether it was said, and whether rights stay at hand. */
+static void mail_that_began_without_a_rate_costs_no_right(void **state)
+{
+    static const struct {
+        uint32_t free, leased; /* MAILs under way, by no right and by one */
+        const char *ends;      /* in turn: u said, - not said, then the leases end: . */
+    } rows[] = {{1, 0, "u."},    {1, 1, "u.u."},     {1, 1, "u.-."},  {1, 1, "-.u."},
+                {2, 1, "uu.-."}, {2, 2, "u.u.-.-."}, {2, 2, "uu--."}, {2, 2, "----."}};
+
+    (void)state;
+    for (uint32_t i = 0; i < 2 * COUNT_OF(rows); i++) {
+        uint32_t shard = i & 1, had = 0;
+        struct net net;
+        print_message("# row %u, shard %u\n", i / 2, shard);
+        net_init(&net, 2, 3, 10, 1);
+        struct site *site = limited_site(&net, shard, 0, "");
+        struct site_set *sites = net.shards[shard].sites;
+        for (uint32_t j = 0; j < rows[i / 2].free; j++)
+            assert_int_equal(ERR_OK, acquire(&net, shard, site));
+        struct rate_set set = rates_of("10/1m");
+        site_rates_set(sites, site, &set, net.now);
+        net_settle(&net);
+        enum err err = site_mail_acquire(sites, site, 5, 5, net.now);
+        net_settle(&net);
+        if (err == ERR_OK)
+            done(&net, shard, site, false); /* five are at hand */
+        for (uint32_t j = 0; j < rows[i / 2].leased; j++)
+            assert_int_equal(ERR_OK, acquire(&net, shard, site));
+        for (const char *at = rows[i / 2].ends; *at != '\0'; at++) {
+            if (*at == '.')
+                net_pass(&net, TICK_S(2));
+            else
+                done(&net, shard, site, *at == 'u');
+        }
+        net_pass(&net, TICK_S(120));
+        for (uint32_t j = 0; j < 30; j++) {
+            had += acquire(&net, shard, site) == ERR_OK;
+            net_settle(&net);
+        }
+        assert_int_equal(10, had);
+        assert_int_equal(10, view_at_home(&net, 0).mail_out);
+        net_fini(&net);
+    }
+}
+
 /* Goal: a site whose windows are not over is remembered though nobody uses it and others press. */
 static void windows_outlive_disuse(void **state)
 {
@@ -561,6 +607,7 @@ int main(void)
         cmocka_unit_test(released_site_gives_its_rights_back),
         cmocka_unit_test(home_hears_the_name),
         cmocka_unit_test(rates_can_be_changed),
+        cmocka_unit_test(mail_that_began_without_a_rate_costs_no_right),
         cmocka_unit_test(windows_outlive_disuse),
         cmocka_unit_test(right_wanted_by_two_goes_to_the_older_mail),
         cmocka_unit_test(short_windows_survive_a_clean_end),

@@ -229,7 +229,8 @@ static void members_turn(struct line *line)
     for (uint32_t i = 0; i < line->shard_count; i++) {
         struct member *member = &line->members[i];
         if (!world_has_frames(line->world, member->plane) && !member_has_mail(line, i) &&
-            member->deadline > world_now(line->world))
+            member->deadline > world_now(line->world) &&
+            disk_sim_deadline(line->disk) > world_now(line->world))
             continue;
         uint64_t start = __rdtsc();
         member->deadline = shard_turn(member->shard);

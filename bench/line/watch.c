@@ -22,7 +22,8 @@
 
 #define ASKER_MAX    24u
 #define QUESTION_MAX 256u
-#define REPLY_SITES  6u /* whose last replies the dashboard shows (lists.js) */
+#define LOOK_TIME    20u /* microseconds: how often it is looked for an answer */
+#define REPLY_SITES  6u  /* whose last replies the dashboard shows (lists.js) */
 
 /* Of whom the question is decides what is done with the answer: top is a program of its own; a
  * scrape asks twice. */
@@ -195,7 +196,7 @@ tick_us watch_deadline(const struct watch *watch, tick_us now)
 
     for (uint32_t i = 0; i < watch->asker_count; i++) {
         if (watch->askers[i].fd >= 0)
-            return now;
+            return now + LOOK_TIME;
         if (watch->askers[i].due < deadline)
             deadline = watch->askers[i].due;
     }

@@ -19,7 +19,7 @@ struct watch *watch_new(struct ring_group *group, uint32_t shard_count, uint32_t
 void watch_turn(struct watch *watch, tick_us now);
 /** A shard has answered. */
 void watch_on_message(struct watch *watch, const struct ring_message *message, tick_us now);
-/** By when watch_turn() is needed; `now` while an answer is awaited. */
+/** By when watch_turn() is needed: soon while an answer is awaited. */
 tick_us watch_deadline(const struct watch *watch, tick_us now);
 /** Questions answered so far. */
 uint64_t watch_answers(const struct watch *watch);

@@ -7,7 +7,7 @@ nobody does.
 Rows, instructions by callgrind, user space alone:
   watched.shards.second   what a second of it costs the shard, which carries the mail; from how many messages a second on that is under 2 %
   watched.shards          the same for each of WITH messages a second; peer: nobody asks
-  watched.all.second, watched.all   with what control and the threads of HTTP do: reading questions, writing and reading JSON, making metrics
+  watched.all.second, watched.all   with what control and the threads of HTTP do: writing and reading JSON, making metrics
 """
 import json
 import os
@@ -23,7 +23,7 @@ lab = Lab('watched')
 SITES = int(os.environ.get('ANGARIUM_BENCH_SITES', '100'))
 WITH, FEW = 1000, 20  # messages a second: of whom a message's cost is known, and while questions are counted, so that it does not take hours
 SIZE, PERIOD, SHORT = 1024, 30, 2  # seconds: in PERIOD every question comes a whole number of times
-SHARDS, OTHERS = 'shard_turn', ('watch_control', 'watch_on_message', 'watch_http')
+SHARDS, OTHERS = 'shard_turn', ('watch_on_message', 'watch_http')
 CONDITIONS = ('messages of %d octets that go straight through one shard, engine included, mail for %d sites waits; top and the dashboard once a second, '
               '/metrics every 15 s' % (SIZE, SITES))
 

@@ -79,28 +79,32 @@ bool import_is_domain(struct span text)
 static const struct number {
     const char *name, *section, *option;
     uint64_t min, max;
-    uint32_t unit; /* of a time without one, in seconds; 0: a number */
+    uint32_t unit;     /* of a time without one, in seconds; 0: a number */
+    bool zero_is_none; /* 0 is no limit there, and nothing here */
 } numbers[] = {
-    {"maximal_queue_lifetime", "", "message_lifetime", 60, 2592000, 86400},
-    {"minimal_backoff_time", "retry", "min", 1, 86400, 1},
-    {"maximal_backoff_time", "retry", "max", 1, 604800, 1},
-    {"default_destination_concurrency_limit", "client", "connections_per_site", 1, 100000, 0},
-    {"initial_destination_concurrency", "client", "connections_at_first", 1, 100000, 0},
-    {"default_destination_recipient_limit", "client", "recipients_per_transaction", 1, 10000, 0},
-    {"smtp_connect_timeout", "client", "connect_timeout", 1, 300, 1},
-    {"smtp_helo_timeout", "client", "greeting_timeout", 1, 3600, 1},
-    {"smtp_mail_timeout", "client", "command_timeout", 1, 3600, 1},
-    {"smtp_data_done_timeout", "client", "data_end_timeout", 1, 3600, 1},
-    {"message_size_limit", "limits", "message_size", 65536, 4294967295, 0},
-    {"smtpd_recipient_limit", "limits", "recipients", 100, 10000, 0},
-    {"smtpd_hard_error_limit", "limits", "errors", 1, 100000, 0},
-    {"smtpd_junk_command_limit", "limits", "junk", 1, 1000000, 0},
-    {"smtpd_timeout", "limits", "command_timeout", 1, 3600, 1},
-    {"hopcount_limit", "limits", "received", 10, 10000, 0},
-    {"smtpd_client_connection_count_limit", "brakes", "connections", 0, 1000000, 0},
-    {"smtpd_client_connection_rate_limit", "brakes", "connections_per_minute", 0, 100000000, 0},
-    {"smtpd_client_message_rate_limit", "brakes", "messages_per_minute", 0, 100000000, 0},
-    {"smtpd_client_recipient_rate_limit", "brakes", "recipients_per_minute", 0, 100000000, 0},
+    {"maximal_queue_lifetime", "", "message_lifetime", 60, 2592000, 86400, false},
+    {"minimal_backoff_time", "retry", "min", 1, 86400, 1, false},
+    {"maximal_backoff_time", "retry", "max", 1, 604800, 1, false},
+    {"default_destination_concurrency_limit", "client", "connections_per_site", 1, 100000, 0, true},
+    {"initial_destination_concurrency", "client", "connections_at_first", 1, 100000, 0, false},
+    {"default_destination_recipient_limit", "client", "recipients_per_transaction", 1, 10000, 0,
+     false},
+    {"smtp_connect_timeout", "client", "connect_timeout", 1, 300, 1, true},
+    {"smtp_helo_timeout", "client", "greeting_timeout", 1, 3600, 1, false},
+    {"smtp_mail_timeout", "client", "command_timeout", 1, 3600, 1, false},
+    {"smtp_data_done_timeout", "client", "data_end_timeout", 1, 3600, 1, false},
+    {"message_size_limit", "limits", "message_size", 65536, 4294967295, 0, true},
+    {"smtpd_recipient_limit", "limits", "recipients", 100, 10000, 0, false},
+    {"smtpd_hard_error_limit", "limits", "errors", 1, 100000, 0, false},
+    {"smtpd_junk_command_limit", "limits", "junk", 1, 1000000, 0, false},
+    {"smtpd_timeout", "limits", "command_timeout", 1, 3600, 1, false},
+    {"hopcount_limit", "limits", "received", 10, 10000, 0, false},
+    {"smtpd_client_connection_count_limit", "brakes", "connections", 0, 1000000, 0, false},
+    {"smtpd_client_connection_rate_limit", "brakes", "connections_per_minute", 0, 100000000, 0,
+     false},
+    {"smtpd_client_message_rate_limit", "brakes", "messages_per_minute", 0, 100000000, 0, false},
+    {"smtpd_client_recipient_rate_limit", "brakes", "recipients_per_minute", 0, 100000000, 0,
+     false},
 };
 
 /* A number, or a time with its unit, in seconds. */
@@ -139,6 +143,11 @@ void import_section_write(struct import *import, const char *section, const char
             continue;
         if (!number_parse(text, row->unit, &value)) {
             import_note(import, span_from_text(row->name), "is no number or time");
+            continue;
+        }
+        if (value == 0 && row->zero_is_none) {
+            import_note(import, span_from_text(row->name),
+                        "0, no limit, is not there: the default of %s stays", row->option);
             continue;
         }
         uint64_t kept = value < row->min ? row->min : value > row->max ? row->max : value;

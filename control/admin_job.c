@@ -199,7 +199,7 @@ static bool job_prepare_site(struct admin *admin, struct admin_client *client, b
 
     if (kind == ADMIN_SITE_NONE && !admin_pattern_prepare(job_verb(client), query) &&
         !admin_order_list_prepare(job_verb(client), query) &&
-        !admin_quota_prepare(job_verb(client), client->parsed, query) &&
+        !admin_quota_prepare(job_verb(client), client->parsed, query, why) &&
         !admin_explain_prepare(job_verb(client), client->parsed, query) &&
         !admin_site_prepare(job_verb(client), client->parsed, query))
         return false;

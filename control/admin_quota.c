@@ -6,6 +6,7 @@
  */
 #include "control/admin_quota.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,12 +36,15 @@ static void visit(struct shard_query *query, struct quota_set *quotas, tick_us n
     query->cursor = UINT64_MAX;
 }
 
-bool admin_quota_prepare(const char *verb, const json_t *request, struct shard_query *query)
+bool admin_quota_prepare(const char *verb, const json_t *request, struct shard_query *query,
+                         char ret_why[ADMIN_QUOTA_WHY_SIZE])
 {
     const char *user = json_string_value(json_object_get(request, "id"));
 
     if (strcmp(verb, "user quota") != 0)
         return false;
+    if (user == NULL)
+        (void)snprintf(ret_why, ADMIN_QUOTA_WHY_SIZE, "say which user");
     struct asked *asked = user == NULL ? NULL : calloc(1, sizeof(*asked));
     if (asked != NULL)
         asked->user = quota_key_of(span_from_text(user));

@@ -69,6 +69,7 @@ static void test_bad_requests(void **state)
         {"{\"verb\":\"queue show\"}\n", "this is no message id"},
         {"{\"verb\":\"queue show\",\"id\":\"x\"}\n", "this is no message id"},
         {"{\"verb\":\"queue cat\",\"id\":\"x\"}\n", "this is no message id"},
+        {"{\"verb\":\"user quota\"}\n", "say which user"},
         {"{\"verb\":\"reload\"}\n", "x.yaml:3: no \"y\""},
     };
 

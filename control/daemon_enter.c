@@ -38,7 +38,6 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -205,6 +204,15 @@ static bool sockets_add(struct daemon_enter *enter, struct upgrade_message *mess
     return true;
 }
 
+static bool is_same_spool(struct daemon *daemon)
+{
+    if (daemon_enter_spool_is_ours(daemon))
+        return true;
+    complain(daemon, "spool: {directory} is another than that of the relay that runs: stop and "
+                     "start the relay for that");
+    return false;
+}
+
 bool daemon_enter_ask(struct daemon *daemon)
 {
     struct daemon_enter *enter = &daemon->enter;
@@ -226,51 +234,10 @@ bool daemon_enter_ask(struct daemon *daemon)
     }
     memcpy(enter->manager, message.text, sizeof(enter->manager));
     enter->watchdog = message.number;
-    return message.kind == UPGRADE_OFFERED;
+    return message.kind == UPGRADE_OFFERED && is_same_spool(daemon);
 }
 
-/* ---- its sockets ---- */
-
-static bool is_at(int fd, const char *path, const struct flow_address *address)
-{
-    struct sockaddr_un name = {0};
-    socklen_t size = sizeof(name);
-    struct flow_address found;
-
-    if (address != NULL)
-        return flow_host_listener_address(fd, &found) == ERR_OK &&
-               flow_address_is_equal(&found, address);
-    if (path == NULL)
-        return true;
-    return getsockname(fd, (struct sockaddr *)&name, &size) == 0 && name.sun_family == AF_UNIX &&
-           size < sizeof(name) && strcmp(name.sun_path, path) == 0;
-}
-
-int daemon_enter_claim(struct daemon *daemon, enum upgrade_role role, const char *path,
-                       const struct flow_address *address)
-{
-    struct daemon_enter *enter = &daemon->enter;
-
-    for (uint32_t i = 0; i < enter->socket_count; i++) {
-        int fd = enter->sockets[i].fd;
-        if (enter->sockets[i].role != role || !is_at(fd, path, address))
-            continue;
-        enter->sockets[i] = enter->sockets[--enter->socket_count];
-        return fd;
-    }
-    return -1;
-}
-
-uint32_t daemon_enter_listeners(const struct daemon *daemon, int ret_fds[ENTER_SOCKETS_MAX])
-{
-    uint32_t count = 0;
-
-    for (uint32_t i = 0; i < daemon->enter.socket_count; i++) {
-        if (daemon->enter.sockets[i].role == UPGRADE_ROLE_MAIL)
-            ret_fds[count++] = daemon->enter.sockets[i].fd;
-    }
-    return count;
-}
+/* ---- its log ---- */
 
 bool daemon_enter_outputs(struct daemon *daemon)
 {

@@ -12,7 +12,8 @@
 
 /*
  * Shared by the files of the daemon: daemon.c (start, loop, end), daemon_leave.c (another process
- * takes our place), daemon_enter.c (we take that of another). Control thread.
+ * takes our place), daemon_enter.c (we take that of another), daemon_inherit.c (what came from it).
+ * Control thread.
  */
 enum daemon_source {
     DAEMON_SIGNAL,
@@ -124,13 +125,18 @@ bool daemon_enter_take(struct daemon *daemon) MUST_CHECK;
 void daemon_enter_run(struct daemon *daemon);
 /** TICK_NEVER: nothing to be done by itself. */
 tick_us daemon_enter_deadline(const struct daemon *daemon);
+/** All shards have ended: what limits remember is in our hands, and may be written. */
+bool daemon_enter_may_keep(struct daemon *daemon) MUST_CHECK;
+
+/* daemon_inherit.c */
 /** Of its sockets one that is the caller's from now on; -1: it has none of that role, at that path
  * or address (NULL: wherever). */
 int daemon_enter_claim(struct daemon *daemon, enum upgrade_role role, const char *path,
                        const struct flow_address *address);
 /** Its listeners for mail; they stay ours. */
 uint32_t daemon_enter_listeners(const struct daemon *daemon, int ret_fds[ENTER_SOCKETS_MAX]);
-/** All shards have ended: what limits remember is in our hands, and may be written. */
-bool daemon_enter_may_keep(struct daemon *daemon) MUST_CHECK;
+/** Is its spool ours? Mail that waits in another one would be nobody's, and its lock would not be
+ * waited for. */
+bool daemon_enter_spool_is_ours(struct daemon *daemon) MUST_CHECK;
 
 #endif

@@ -183,15 +183,20 @@ static bool rest_offer(const struct daemon *daemon)
     struct upgrade_message message = {.kind = UPGRADE_OFFERED};
     struct http_place http = http_listeners(daemon->http);
     tick_us watchdog;
+    int spool = open(daemon->config->spool.directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
     socket_add(&message, admin_listener(daemon->admin), UPGRADE_ROLE_CONTROL);
     socket_add(&message, http.listener, UPGRADE_ROLE_HTTP);
     socket_add(&message, http.local, UPGRADE_ROLE_HTTP_LOCAL);
     socket_add(&message, STDOUT_FILENO, UPGRADE_ROLE_OUTPUT);
     socket_add(&message, STDERR_FILENO, UPGRADE_ROLE_ERRORS);
+    socket_add(&message, spool, UPGRADE_ROLE_SPOOL);
     snprintf(message.text, sizeof(message.text), "%s", notify_way(daemon->notify, &watchdog));
     message.number = watchdog;
-    return offer_send(daemon, &message);
+    bool is_sent = offer_send(daemon, &message);
+    if (spool >= 0)
+        close(spool);
+    return is_sent;
 }
 
 static void leave_offer(struct daemon *daemon)

@@ -32,6 +32,7 @@ enum upgrade_role { /* of a descriptor */
                     UPGRADE_ROLE_HTTP_LOCAL,
                     UPGRADE_ROLE_OUTPUT,
                     UPGRADE_ROLE_ERRORS,
+                    UPGRADE_ROLE_SPOOL, /* its directory, to be compared */
                     UPGRADE_ROLE_END
 };
 

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/log.h"
 
@@ -47,6 +48,15 @@ static void reload_hand_out(struct reload *reload, struct config *next)
     assembly_send_all(reload->assembly, SHARD_MESSAGE_SETTINGS, &control);
 }
 
+/* Such a file says the defaults, and is what an editor or a script leaves for a moment that writes
+ * it in place. A relay that runs is not to forget its destinations for that. */
+static bool is_empty(const char *path)
+{
+    struct stat file;
+
+    return stat(path, &file) == 0 && file.st_size == 0;
+}
+
 bool reload_run(struct reload *reload, char ret_text[RELOAD_TEXT_SIZE])
 {
     struct config_report report;
@@ -57,6 +67,10 @@ bool reload_run(struct reload *reload, char ret_text[RELOAD_TEXT_SIZE])
         snprintf(ret_text, RELOAD_TEXT_SIZE,
                  "%u earlier configurations are still in use by open sessions: try again later",
                  RELOAD_SNAPSHOT_MAX - 1);
+        return false;
+    }
+    if (is_empty(reload->path)) {
+        snprintf(ret_text, RELOAD_TEXT_SIZE, "%s is empty: is it being written?", reload->path);
         return false;
     }
     config_report_init(&report, reload->path);

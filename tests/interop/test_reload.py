@@ -230,6 +230,17 @@ def kept():
     assert at_rest() <= before, (at_rest(), before)
 
 
+@lab.check('a file that is empty for a moment is not taken for the defaults')
+def empty():
+    with open(relay.config, encoding='utf-8') as file:
+        text = file.read()
+    for what, is_ok in (('', False), ('# nothing\n' + text, True)):
+        with open(relay.config, 'w', encoding='utf-8') as file:
+            file.write(what)
+        answer = reload()
+        assert answer['ok'] is is_ok and (is_ok or 'is empty' in answer['error']), answer
+
+
 @lab.check('it ends well, and no memory is left')
 def end():
     lab.stop(sink)

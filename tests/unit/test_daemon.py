@@ -146,6 +146,14 @@ def checks_a_good_one():
     expect(status == 0 and text.endswith("relay.yaml: ok\n"), text)
 
 
+def the_one_that_is_installed_is_good():
+    installed = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../packaging/angarium.yaml")
+    status, text = run(CLI, "check", installed)
+    expect(status == 0 and text.endswith("angarium.yaml: ok\n"), text)
+    text = run(CLI, "config", "show", installed)[1]
+    expect(re.search(r"provider +google +# .*providers.yaml:\d+", text), text)
+
+
 def warns_of_a_small_disk():
     os.makedirs(path("spool"), exist_ok=True)
     with open(path("relay.yaml"), encoding="utf-8") as file:
@@ -679,7 +687,7 @@ def finds_records():
 
 
 def main():
-    alone = [finds_records, refuses_wrong_arguments, refuses_a_bad_configuration, checks_a_good_one,
+    alone = [finds_records, refuses_wrong_arguments, refuses_a_bad_configuration, checks_a_good_one, the_one_that_is_installed_is_good,
              warns_of_a_small_disk, makes_a_private_key]
     running = [tells_what_runs, refuses_a_second_on_the_same, answers_on_its_socket, does_nothing_that_was_not_meant, says_how_it_is_used, prints_messages_as_they_are, reloads,
                bounds_reloads_by_open_sessions, rotates_records, resets_who_goes_on_sending, drains_on_sigterm]

@@ -11,15 +11,19 @@
  * tail of the active segment cannot be counted on for that: it is lost with the process. Small
  * segments are used again only when there is no other, and are removed when there are enough.
  *
+ * A spool of options.size_max that is full of mail which owes notifications can be emptied only by
+ * writing these, and they may take more than the mail did, and wait long for their receivers. So
+ * what ends mail may take as much again, where the file system has it, rather than stand still.
+ *
  * Invariants
  *   1. One segment is in preparation at a time.
  *   2. One that is chosen for the next record takes it.
  *   3. More than options.size_max is made only when there is nothing to write to.
  *   4. Room that is promised to mail is in files that are there, or that nothing has refused.
  *
- * Limits: half of SPOOL_SEGMENT_COUNT_MAX own segments, SEGMENT_URGENT beyond options.size_max.
- * Not here: what a segment goes through (spool_segment.c), when one may be used again
- * (spool_place.c), room for mail (spool.c).
+ * Limits: half of SPOOL_SEGMENT_COUNT_MAX own segments; twice options.size_max and SEGMENT_URGENT
+ * for what ends mail. Not here: what a segment goes through (spool_segment.c), when one may be used
+ * again (spool_place.c), room for mail (spool.c).
  */
 #include "base/log.h"
 #include "queue/spool_internal.h"
@@ -84,8 +88,8 @@ static uint32_t segments_urgent_size(const struct spool *spool)
 }
 
 /* When there is no segment at all for what waits, not even by copying, or because more than
- * size_max was adopted, SEGMENT_URGENT more are allowed: only DONE and PROGRESS free space in the
- * end. */
+ * size_max was adopted, as much again and SEGMENT_URGENT are allowed: only notifications, DONE and
+ * PROGRESS free space in the end. */
 static void segments_count_creatable(struct spool *spool, struct spool_census *census,
                                      uint64_t octets_foreign)
 {
@@ -94,7 +98,7 @@ static void segments_count_creatable(struct spool *spool, struct spool_census *c
         disk_space(spool->disk, &octets_free, &octets_total) != ERR_OK)
         return;
     uint64_t most = spool->options.size_max;
-    uint64_t most_urgent = (most > octets_foreign ? most : octets_foreign) +
+    uint64_t most_urgent = 2 * (most > octets_foreign ? most : octets_foreign) +
                            SEGMENT_URGENT * (uint64_t)spool->options.segment_size;
     census->creatable = segments_fitting(spool, census->octets, most, octets_free);
     census->creatable_urgent = segments_fitting(spool, census->octets, most_urgent, octets_free);

@@ -160,8 +160,8 @@ def run_fault(trial, break_disk, mend_disk=lambda: None, can_read=True):
         wait_until(lambda: trial.answers()['250'] > 500, 20, 'mail flows')
         break_disk()
         arrived = trial.arrived()
-        if can_read:
-            wait_until(lambda: trial.arrived() > arrived + 50, 20, 'what waits goes out')
+        if can_read: # fewer may have waited on a quick machine; then all of them
+            wait_until(lambda: trial.arrived() > arrived + 50 or trial.arrived() >= trial.answers()['250'], 20, 'what waits goes out')
         lab.stop(trial.source)
         assert trial.relay.status()['shards']['invariant_violations'] == 0
         arrived = trial.arrived()

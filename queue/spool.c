@@ -26,8 +26,9 @@
  *   FINISHING -> LIVE                       the DSN that would have ended it was lost
  *
  * Space: spool_begin() promises room for the size it is told, as long as the reserve stays free;
- * the reserve is for DONE, PROGRESS, VOID, copies, and half of it for DSNs. When space is short the
- * survivors of the oldest segment are copied forward (spool_copy.c).
+ * the reserve is for DONE, PROGRESS, VOID, copies, and half of it for DSNs; when it is used up
+ * these may go beyond size_max (spool_supply.c). When space is short the survivors of the oldest
+ * segment are copied forward (spool_copy.c).
  *
  * Limits: SPOOL_TRANSACTION_MAX open transactions, SPOOL_EXTENT_COUNT_MAX BODY records a message,
  * an envelope and its extents of SPOOL_PAYLOAD_SIZE_MAX together.

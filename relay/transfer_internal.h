@@ -345,7 +345,7 @@ enum err transfer_intake_spool(struct transfer *transfer,
 void transfer_intake_give_up_room(struct transfer *transfer, struct transfer_intake *intake);
 /** The code that a failed commit is answered with. */
 uint16_t transfer_refusal_code(enum err err);
-/** May a body stay in memory? */
+/** May a body stay in memory? Where buffers are short, mail that stands still gives way first. */
 bool transfer_may_keep_body(const struct transfer *transfer);
 /** What was refused at its end. */
 void transfer_intakes_run(struct transfer *transfer);

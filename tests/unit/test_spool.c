@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#include "spool_sim_clock.h"
 #include <poll.h>
 #include <sys/eventfd.h>
 
@@ -585,36 +587,6 @@ static void test_attempts_do_not_pile_up(void **state)
 }
 
 /* ---- on the simulated disk ---- */
-
-static tick_us sim_tick = TICK_S(1);
-
-static tick_us sim_monotonic(void *context)
-{
-    (void)context;
-    return sim_tick;
-}
-
-static wall_us sim_wall(void *context)
-{
-    (void)context;
-    return (wall_us)sim_tick;
-}
-
-static const struct tick_source sim_clock = {sim_monotonic, sim_wall, NULL};
-
-static struct spool_event sim_wait(struct spool *spool, enum spool_event_kind kind)
-{
-    struct spool_event event;
-    for (uint32_t i = 0; i < 10000; i++) {
-        sim_tick += 100;
-        if (spool_poll(spool, tick_now_read(&sim_clock), &event, 1) == 1) {
-            assert_int_equal(kind, event.kind);
-            return event;
-        }
-    }
-    fail_msg("no event");
-    return (struct spool_event){0};
-}
 
 /* One octet a buffer: how many pieces of memory a batch has is ours to choose. */
 static struct spool_transaction *sim_begin(struct spool *spool, struct buf_pool *pool, uint64_t key,

@@ -27,7 +27,7 @@
 #define SPOOL_BATCH_SIZE_MAX    (4u << 20)
 #define SPOOL_AHEAD_MIN         (256u << 10) /* pending octets that go ahead (spool_batch.c), or */
 #define SPOOL_AHEAD_PART        256u         /* this part of a segment, if that is less */
-#define SPOOL_READS_MAX         32u          /* disk reads outstanding; more wait their turn */
+#define SPOOL_READS_MAX         64u          /* disk reads outstanding; more wait their turn */
 #define SPOOL_RETRY_TIME        TICK_S(1)    /* between attempts while the disk fails */
 
 /* ---- where records are ---- */

@@ -19,7 +19,7 @@
  * comment.
  */
 #define TRANSFER_SITE_BUCKETS       4096u
-#define TRANSFER_READ_AHEAD_MAX     4u  /* bodies of one site being read or waiting for it */
+#define TRANSFER_READ_AHEAD         4u  /* bodies of one site read ahead of new connections */
 #define TRANSFER_READ_MEMORY_SHARE  4u  /* of the pool: bodies read back and not yet sent */
 #define TRANSFER_READ_FIRST_SHARE   2u  /* of the rest: a site's only body, beyond that */
 #define TRANSFER_READ_MORE_SHARE    8u  /* of the rest: all bodies of a site, beyond that */

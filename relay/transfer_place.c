@@ -25,8 +25,10 @@
  * Warm-up is a window of a day more at the member's sites, as large as the day has it; it changes
  * at midnight, UTC (transfer_places_warm_up()).
  *
- * Limits: TRANSFER_READ_AHEAD_MAX bodies a place are read back ahead of a connection; memory for
- * them in transfer_job.c.
+ * Mail that must be read back is read ahead: of a place, one for each of its connections that has
+ * work, two for each that has none, and TRANSFER_READ_AHEAD at least. Fewer would leave connections
+ * idle for as many turns as a read takes, and mail that comes meanwhile would push still more out
+ * of memory. Memory for it is limited in transfer_job.c.
  */
 #include "relay/transfer_internal.h"
 
@@ -413,13 +415,27 @@ static void place_sweep(struct transfer *transfer, struct transfer_place *place)
     TAILQ_INSERT_TAIL(&place->lines, line, link);
 }
 
+/* Every connection of its sites has a job and the one after it, or as good as. */
+static bool place_reads_enough(const struct transfer_place *place)
+{
+    uint32_t connections = 0;
+
+    if (place->reading < TRANSFER_READ_AHEAD)
+        return false;
+    for (uint32_t i = 0; i < place->member_count; i++) {
+        if (place->members[i].site != NULL)
+            connections += place->members[i].site->connections;
+    }
+    return place->jobs >= 2 * connections;
+}
+
 /* The next delivery of the place's lines becomes a job. False: none. */
 static bool place_take(struct transfer *transfer, struct transfer_place *place)
 {
     struct qmgr_line *next;
     int64_t rank;
 
-    if (transfer->is_draining || place->reading >= TRANSFER_READ_AHEAD_MAX)
+    if (transfer->is_draining || place_reads_enough(place))
         return false;
     while ((next = qmgr_round_next(place->round)) != NULL) {
         struct transfer_line *line = qmgr_line_user(next);

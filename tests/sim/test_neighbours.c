@@ -11,6 +11,9 @@
  * the living are there is known by then. In rows of a backlog their mail is stored, and then their
  * servers begin to greet; in the others it goes straight, from the moment at which it comes.
  *
+ * READ_BACK is none of these: mail that is no longer in memory, since the relay was started anew,
+ * keeps the pace of mail that is.
+ *
  * Limits: what flows and buffers may be used is configured, and checked at the end.
  */
 #include <setjmp.h>
@@ -29,12 +32,16 @@
 #define LIVING         4u   /* domains */
 #define MESSAGES       320u /* for them, and as many for the others */
 #define SENDERS        8u   /* connections with mail for them; as many more have that for others */
-#define PER_SITE       2u   /* connections */
+#define PER_SITE       2u   /* connections, but where many are to be had */
+#define PER_SITE_MANY  24u
 #define FLOWS          100u /* half of them outbound */
+#define FLOWS_MANY     400u
 #define GRAIN          (2 * RTT) /* which connection gets the last message is chance */
 #define SENDERS_MAX    (2 * SENDERS + LIVING)
 #define RTT            TICK_MS(40)
 #define SLOW_DISK      TICK_S(5)
+#define READ_DISK      TICK_MS(20) /* a call, where all mail must be read */
+#define USUAL_DISK     300
 #define SLOW_REPLY     TICK_S(20)
 #define PATIENCE       TICK_S(3600)
 #define CONNECTION_MAX 1024u
@@ -42,13 +49,14 @@
 #define USER_LISTENER  0x10000u
 #define LINE_MAX_SIZE  512u
 
-enum trouble { NONE, BLACK_HOLE, NO_GREETING, TARPIT, SLOW_NAMES, SLOW_CALLS };
+enum trouble { NONE, BLACK_HOLE, NO_GREETING, TARPIT, SLOW_NAMES, SLOW_CALLS, READ_BACK };
 
 struct row {
     const char *name;
     enum trouble trouble;
     uint32_t dead_count; /* domains */
     bool is_backlog;     /* else it goes straight */
+    uint32_t per_site;   /* connections */
 };
 
 struct sink {
@@ -307,6 +315,18 @@ static void world_domain(struct world *world, const char *kind, uint32_t index, 
         listen_at(world, third, last, third == 100);
 }
 
+static uint32_t flows_of(const struct row *row)
+{
+    return row->per_site == PER_SITE_MANY ? FLOWS_MANY : FLOWS;
+}
+
+static tick_us latency_of(const struct world *world)
+{
+    if (world->row->trouble == READ_BACK)
+        return READ_DISK;
+    return world->trouble == SLOW_CALLS ? SLOW_DISK : USUAL_DISK;
+}
+
 static void world_config(struct world *world)
 {
     static const char text[] = "hostname: relay.example\n"
@@ -317,13 +337,13 @@ static void world_config(struct world *world)
                                "buffers: {size: 2KiB, memory: 64MiB}\n"
                                "queue: {body_memory: 16MiB}\n"
                                "flows: %u\n"
-                               "client: {connections_per_site: %u, connections_at_first: 2}\n"
+                               "client: {connections_per_site: %u, connections_at_first: %u}\n"
                                "delivery: %s\n";
     char filled[1000];
     struct config_report report;
 
-    int size = snprintf(filled, sizeof(filled), text, FLOWS, PER_SITE,
-                        world->row->is_backlog ? "spool" : "auto");
+    int size = snprintf(filled, sizeof(filled), text, flows_of(world->row), world->row->per_site,
+                        world->row->per_site, world->row->is_backlog ? "spool" : "auto");
     config_report_init(&report, "configuration");
     enum err err = config_parse(span_of(filled, (uint32_t)size), &world->config, &report);
     if (err == ERR_OK)
@@ -352,6 +372,19 @@ static void senders_add(struct world *world, uint32_t count, bool is_dead, uint3
     }
 }
 
+static void world_start(struct world *world)
+{
+    assert_int_equal(ERR_OK,
+                     node_start(&(struct node_options){.net = world->net,
+                                                       .disk = world->disk,
+                                                       .config = world->config,
+                                                       .seed = 1,
+                                                       .records = {.emit = record_drop},
+                                                       .address4 = relay_address(0),
+                                                       .address6 = {.family = FLOW_FAMILY_IP6}},
+                                &world->node));
+}
+
 static void world_begin(struct world *world, const struct row *row, bool has_trouble)
 {
     struct net_sim_faults faults = {.latency_min = RTT / 2,
@@ -366,7 +399,7 @@ static void world_begin(struct world *world, const struct row *row, bool has_tro
     rng_init_seed(&world->rng, 1);
     world->net = net_sim_new(&(struct net_sim_options){
         .seed = 1, .start = TICK_S(1), .wall_start = 1700000000000000ll, .faults = faults});
-    tick_us latency = world->trouble == SLOW_CALLS ? SLOW_DISK : 300;
+    tick_us latency = latency_of(world);
     world->disk = disk_sim_new(&(struct disk_sim_options){.clock = net_sim_clock(world->net),
                                                           .size = 256u << 20,
                                                           .latency_min = latency,
@@ -387,15 +420,7 @@ static void world_begin(struct world *world, const struct row *row, bool has_tro
     if (world->trouble == BLACK_HOLE)
         net_sim_set_black_hole(world->net, &dead);
     world_config(world);
-    assert_int_equal(ERR_OK,
-                     node_start(&(struct node_options){.net = world->net,
-                                                       .disk = world->disk,
-                                                       .config = world->config,
-                                                       .seed = 1,
-                                                       .records = {.emit = record_drop},
-                                                       .address4 = relay_address(0),
-                                                       .address6 = {.family = FLOW_FAMILY_IP6}},
-                                &world->node));
+    world_start(world);
 }
 
 static void world_end(struct world *world)
@@ -483,6 +508,14 @@ static void world_prepare(struct world *world)
     world_wait(world, 10);
 }
 
+static void world_restart(struct world *world)
+{
+    node_end(world->node, NODE_KILL, &world->rng);
+    world_start(world);
+    world_run(world, is_recovered, 0);
+    world_wait(world, 2); /* it has all the connections that are to be had */
+}
+
 /* How long the living wait for all of their mail. */
 static tick_us row_play(const struct row *row, bool has_trouble)
 {
@@ -496,12 +529,14 @@ static tick_us row_play(const struct row *row, bool has_trouble)
     senders_add(world, SENDERS, false, MESSAGES);
     if (row->is_backlog)
         world_run(world, queue_has, others + MESSAGES);
+    if (world->trouble == READ_BACK)
+        world_restart(world);
     tick_us begun = net_sim_now(world->net);
     sinks_open(world);
     world_run(world, living_have, LIVING + MESSAGES);
     tick_us time = net_sim_now(world->net) - begun;
     struct shard_status status = node_status(world->node, 0);
-    assert_true(status.flow.flows <= FLOWS);
+    assert_true(status.flow.flows <= flows_of(row));
     assert_true(row->is_backlog || status.ways.ready > MESSAGES * 9 / 10);
     assert_int_equal(0, status.invariant_violations);
     world_end(world);
@@ -512,24 +547,25 @@ static tick_us row_play(const struct row *row, bool has_trouble)
 static void test_neighbours(void **state)
 {
     static const struct row rows[] = {
-        {"black holes", BLACK_HOLE, 4, true},
-        {"hundreds of black holes", BLACK_HOLE, 300, true},
-        {"black holes, straight", BLACK_HOLE, 4, false},
-        {"servers that never greet", NO_GREETING, 4, true},
-        {"servers that never greet, straight", NO_GREETING, 4, false},
-        {"servers that answer late", TARPIT, 4, true},
-        {"hundreds that answer late", TARPIT, 200, true},
-        {"names that nobody answers for", SLOW_NAMES, 4, true},
-        {"hundreds of such names", SLOW_NAMES, 300, true},
-        {"names that nobody answers for, straight", SLOW_NAMES, 4, false},
-        {"a disk of five seconds a call", SLOW_CALLS, 0, true},
-        {"a disk of five seconds a call, straight", SLOW_CALLS, 0, false},
+        {"black holes", BLACK_HOLE, 4, true, PER_SITE},
+        {"hundreds of black holes", BLACK_HOLE, 300, true, PER_SITE},
+        {"black holes, straight", BLACK_HOLE, 4, false, PER_SITE},
+        {"servers that never greet", NO_GREETING, 4, true, PER_SITE},
+        {"servers that never greet, straight", NO_GREETING, 4, false, PER_SITE},
+        {"servers that answer late", TARPIT, 4, true, PER_SITE},
+        {"hundreds that answer late", TARPIT, 200, true, PER_SITE},
+        {"names that nobody answers for", SLOW_NAMES, 4, true, PER_SITE},
+        {"hundreds of such names", SLOW_NAMES, 300, true, PER_SITE},
+        {"names that nobody answers for, straight", SLOW_NAMES, 4, false, PER_SITE},
+        {"a disk of five seconds a call", SLOW_CALLS, 0, true, PER_SITE},
+        {"a disk of five seconds a call, straight", SLOW_CALLS, 0, false, PER_SITE},
+        {"mail of an earlier run", READ_BACK, 0, true, PER_SITE_MANY},
     };
 
     (void)state;
-    tick_us alone[2] = {0};
+    tick_us alone[2][2] = {{0}};
     for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
-        tick_us *usual = &alone[rows[i].is_backlog];
+        tick_us *usual = &alone[rows[i].is_backlog][rows[i].per_site == PER_SITE];
         if (*usual == 0)
             *usual = row_play(&rows[i], false);
         tick_us time = row_play(&rows[i], true);

@@ -20,7 +20,7 @@
 #include "queue/spool_internal.h"
 #include "tests/sim/disk_sim.h"
 
-#define READS_MAX    64u        /* that the spool has under way at a time */
+#define READS_MAX    128u       /* that the spool has under way at a time */
 #define PATIENCE     TICK_S(20) /* for a disk that others use as well */
 #define SEGMENT_SIZE (512u << 10)
 #define MESSAGES_MAX 600u

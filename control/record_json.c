@@ -14,7 +14,8 @@
  * recipients (how many, of a reception), uncertain: true (the connection was lost before the reply
  * to the end of data, so the message may arrive twice), dsn: true (a bounce of ours), class (of a
  * deferral, bounce or expiry: relay/bounce_class.h), way and way_reason (docs/cut-through.md),
- * passed_on: true (of a bounce: the client heard the refusal, nothing is returned).
+ * passed_on: true (of a bounce: the client heard the refusal, nothing is returned), next_ahead:
+ * true and bdat_ahead: true (docs/cut-through.md, sent before its turn).
  *
  * Every line is valid UTF-8 and valid JSON, whatever octets a peer sent.
  */
@@ -341,6 +342,10 @@ uint32_t record_json_format(const struct record *record, struct record_time *tim
         put_text(&cursor, ",\"passed_on\":true");
     if (record->flags & RECORD_REPLAYED)
         put_text(&cursor, ",\"replayed\":true");
+    if (record->flags & RECORD_NEXT_AHEAD)
+        put_text(&cursor, ",\"next_ahead\":true");
+    if (record->flags & RECORD_BDAT_AHEAD)
+        put_text(&cursor, ",\"bdat_ahead\":true");
     put_text(&cursor, "}\n");
 
     uint32_t size = (uint32_t)(cursor.at - ret_text);

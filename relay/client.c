@@ -7,11 +7,13 @@
  *   client_attempt.c      a request: hosts, failures, result
  *   client_connection.c   a connection: engine, deadlines, end
  *   client_race.c         the address families of a host, raced
+ *   client_follow.c       a request behind another's, on the same connection
  *   client_body.c         the body
  *
  * Invariants
  *   1. A connection object holds one slot of its site from client_start() to on_closed(), one flow
- *      at a time, one request at a time.
+ *      at a time, one request at a time. Those of requests that follow another hold a request and
+ *      nothing else.
  *   2. Kept connections are found by site, host, address and key; the key digests everything of the
  *      route and settings that made the connection what it is. New settings close them all.
  *   3. on_result() and on_closed() come from client_on_flow() and client_advance() only, except
@@ -31,7 +33,6 @@
 
 #define CLIENT_CLEAR_TIME    TICK_S(3600)
 #define CLIENT_KNOWN_TIME    TICK_S(3600)
-#define CLIENT_CANCEL_TIME   TICK_S(10) /* for the reply to an end of data that was sent */
 #define CLIENT_ARENA_BLOCK   4096u
 #define CLIENT_ARENA_MAX     (4u << 20)
 #define FNV_OFFSET           0xcbf29ce484222325u
@@ -40,7 +41,8 @@
 #define CLIENT_FLOW_INDEX(u) ((u) & ~CLIENT_FLOW_USER_MASK)
 
 static const uint32_t client_edges[CLIENT_STATE_COUNT] = {
-    [CLIENT_STATE_FREE] = TO(STARTING),
+    [CLIENT_STATE_FREE] = TO(STARTING) | TO(FOLLOWING),
+    [CLIENT_STATE_FOLLOWING] = TO(FREE),
     [CLIENT_STATE_STARTING] = TO(STARTING) | TO(CONNECTING) | TO(RACING) | TO(FREE),
     [CLIENT_STATE_CONNECTING] = TO(CONNECTING) | TO(ACTIVE) | TO(GONE) | TO(FREE),
     [CLIENT_STATE_RACING] = TO(CONNECTING) | TO(GONE) | TO(FREE),
@@ -52,32 +54,40 @@ static const uint32_t client_edges[CLIENT_STATE_COUNT] = {
 
 /* ---- kept connections ---- */
 
-static struct client_connection **client_bucket(struct client *client, uint64_t site)
+struct client_connection **client_bucket(struct client_connection **buckets, uint64_t site)
 {
-    return &client->idle[(site * FNV_PRIME >> 32) % CLIENT_BUCKETS];
+    return &buckets[(site * FNV_PRIME >> 32) % CLIENT_BUCKETS];
 }
 
-static void idle_link(struct client *client, struct client_connection *connection)
+void client_link(struct client_connection **head, struct client_connection *connection)
 {
-    struct client_connection **head = client_bucket(client, connection->site);
-
     connection->prev = NULL;
     connection->next = *head;
     if (*head != NULL)
         (*head)->prev = connection;
     *head = connection;
+}
+
+void client_unlink(struct client_connection **head, struct client_connection *connection)
+{
+    if (connection->prev != NULL)
+        connection->prev->next = connection->next;
+    else
+        *head = connection->next;
+    if (connection->next != NULL)
+        connection->next->prev = connection->prev;
+    connection->next = connection->prev = NULL;
+}
+
+static void idle_link(struct client *client, struct client_connection *connection)
+{
+    client_link(client_bucket(client->idle, connection->site), connection);
     client->stats.idle++;
 }
 
 static void idle_unlink(struct client *client, struct client_connection *connection)
 {
-    if (connection->prev != NULL)
-        connection->prev->next = connection->next;
-    else
-        *client_bucket(client, connection->site) = connection->next;
-    if (connection->next != NULL)
-        connection->next->prev = connection->prev;
-    connection->next = connection->prev = NULL;
+    client_unlink(client_bucket(client->idle, connection->site), connection);
     client->stats.idle--;
 }
 
@@ -89,6 +99,8 @@ void client_enter(struct client *client, struct client_connection *connection,
 
     if (connection->state == CLIENT_STATE_IDLE)
         idle_unlink(client, connection);
+    client_follow_close(client, connection);
+    CHECK(connection->follower == NULL || next == CLIENT_STATE_ACTIVE);
     wheel_cancel(&client->wheel, &connection->timer);
     connection->state = next;
     if (next == CLIENT_STATE_IDLE)
@@ -140,16 +152,22 @@ static bool request_has_host(const struct client_request *request,
     return false;
 }
 
+bool client_fits(const struct client_connection *connection, const struct client_request *request,
+                 uint64_t key)
+{
+    return connection->site == request->site && connection->key == key &&
+           stream_get_state(&connection->stream) == STREAM_OPEN &&
+           request_has_host(request, connection);
+}
+
 static struct client_connection *idle_find(struct client *client,
                                            const struct client_request *request)
 {
     uint64_t key = client_key(request);
-    struct client_connection *connection = *client_bucket(client, request->site);
+    struct client_connection *connection = *client_bucket(client->idle, request->site);
 
     for (; connection != NULL; connection = connection->next) {
-        if (connection->site == request->site && connection->key == key &&
-            stream_get_state(&connection->stream) == STREAM_OPEN &&
-            stream_readable(&connection->stream) == 0 && request_has_host(request, connection))
+        if (client_fits(connection, request, key) && stream_readable(&connection->stream) == 0)
             return connection;
     }
     return NULL;
@@ -257,16 +275,21 @@ void client_free(struct client *client)
     free(client);
 }
 
+void client_put(struct client *client, struct client_connection *connection)
+{
+    CHECK(!connection->has_request);
+    client_enter(client, connection, CLIENT_STATE_FREE);
+    arena_fini(&connection->arena);
+    connection->next = client->free;
+    client->free = connection;
+}
+
 void client_release(struct client *client, struct client_connection *connection)
 {
     uint64_t site = connection->site;
 
-    CHECK(!connection->has_request);
-    client_enter(client, connection, CLIENT_STATE_FREE);
     stranger_set(client, connection, false);
-    arena_fini(&connection->arena);
-    connection->next = client->free;
-    client->free = connection;
+    client_put(client, connection);
     client->stats.open--;
     client->options.on_closed(client->options.context, site);
 }
@@ -336,9 +359,12 @@ void client_cancel(struct client *client, uint64_t user, tick_us now)
         if (!connection->has_request || connection->attempt.request.user != user)
             continue;
         connection->attempt.is_cancelled = true;
+        /* Its end is sent, and others are answered first: it has its moment when it is its turn. */
+        if (connection->state == CLIENT_STATE_FOLLOWING && connection->ahead.is_out)
+            return;
         /* The end of data is with the server: its reply is worth a moment's wait. */
         bool is_ended =
-            connection->state == CLIENT_STATE_ACTIVE && connection->smtpc.state == SMTPC_STATE_END;
+            connection->state == CLIENT_STATE_ACTIVE && smtpc_is_in_doubt(&connection->smtpc);
         tick_us deadline = is_ended ? now + CLIENT_CANCEL_TIME : now;
         /* A reply that comes first begins a new step: that has no more time than this. */
         if (deadline < connection->attempt.request.deadline)
@@ -354,8 +380,10 @@ bool client_is_in_doubt(const struct client *client, uint64_t user)
         const struct client_connection *connection = &client->connections[i];
 
         if (connection->has_request && connection->attempt.request.user == user)
-            return connection->state == CLIENT_STATE_ACTIVE &&
-                   connection->smtpc.state == SMTPC_STATE_END;
+            return connection->state == CLIENT_STATE_FOLLOWING
+                       ? connection->ahead.is_out
+                       : connection->state == CLIENT_STATE_ACTIVE &&
+                             smtpc_is_in_doubt(&connection->smtpc);
     }
     return false;
 }

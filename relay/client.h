@@ -11,9 +11,10 @@
 #include "relay/trace.h"
 
 /*
- * Outbound SMTP of one shard: connections, their reuse, and one transaction at a time on each. The
- * protocol engine is smtpc.c (no I/O); client.c drives it over stream.h, walks the MX hosts of a
- * request, keeps idle connections, enforces deadlines.
+ * Outbound SMTP of one shard: connections, their reuse, and transactions on each, one after the
+ * other or, where a server offers PIPELINING, some of them ahead of what the ones before lead to.
+ * The protocol engine is smtpc.c (no I/O); client.c drives it over stream.h, walks the MX hosts of
+ * a request, keeps idle connections, enforces deadlines.
  *
  * A request (struct client_request) carries one message for the recipients of one domain and ends
  * in exactly one on_result(). A connection occupies one site slot from client_start() until
@@ -65,6 +66,8 @@ struct client_result {
     bool is_in_doubt; /* connection lost after the end of data was appended and before its reply */
     bool has_connected;    /* some host spoke SMTP to us: the site is alive */
     bool was_attempted;    /* false: no connection was tried (cancelled before) */
+    bool has_followed;     /* it was begun before the one in front of it was answered */
+    bool is_bdat_ahead;    /* its body went before any reply to it */
     bool is_source_broken; /* nothing can leave from the source's address: not this host's fault */
     /* Of the families, 1 << enum flow_family: a connection came about; none did, or another was
      * there first; nothing leaves from the source's address. */
@@ -121,6 +124,9 @@ struct client_options {
     /* A connection of `site` became idle and is kept: another delivery for the site may start at
      * once. */
     void (*on_idle)(void *context, uint64_t site);
+    /* A connection of `site` takes one request more, behind the one whose end it has sent:
+     * client_follow(). May come inside any call, before it has ended. NULL: nobody follows. */
+    void (*on_room)(void *context, uint64_t site);
     /* Rights to say MAIL. Every request begins with one; may_mail() is asked before each MAIL, and
      * without `has_right`, when it is to be said once more, at another host, it gives one: false
      * ends the attempt. on_mail() tells that one is over: used, when the answer to MAIL is in or
@@ -162,6 +168,16 @@ bool client_has_room(struct client *client, uint64_t site, tick_us now);
  */
 enum err client_start(struct client *client, const struct client_request *request,
                       tick_us now) MUST_CHECK;
+/** May this request go behind another on a connection that is busy with that? */
+bool client_may_follow(struct client *client, const struct client_request *request);
+/**
+ * Start behind another request, on its connection and its slot: client_may_follow() was said in the
+ * same turn. The caller has a right to say MAIL, as for client_start(). If the connection ends
+ * before it is this request's turn, it was not attempted, or is in doubt. Errors: ERR_LIMIT:
+ * nothing was started, the right is still the caller's.
+ */
+enum err client_follow(struct client *client, const struct client_request *request,
+                       tick_us now) MUST_CHECK;
 /** Ask a request to end early; on_result() follows (DELIVERED wins if the reply is in). */
 void client_cancel(struct client *client, uint64_t user, tick_us now);
 /** Is the end of this request's data with the next hop, and its reply not in? */
@@ -180,6 +196,9 @@ tick_us client_deadline(const struct client *client);
 struct client_stats {
     uint64_t connections, reused, transactions, accepted, deferred, refused, uncertain,
         desynchronised, tls_handshakes, tls_failures;
+    uint64_t followed;   /* transactions that were begun before the one in front was answered */
+    uint64_t bdat_ahead; /* transactions whose body went before any reply */
+    uint64_t shied;      /* sites where that did no good, and is left for a time */
     uint64_t races, races_won; /* connections over the other family begun; and sooner there */
     uint32_t open, idle;
     uint32_t open_max,

@@ -263,7 +263,8 @@ static uint32_t extension_to_avoid(const struct client_connection *connection,
     uint32_t extensions = connection->smtpc.extensions;
     uint32_t avoid = extensions & SMTPC_PIPELINING;
 
-    if (failure->stage >= SMTP_STAGE_BODY && connection->smtpc.options.use_bdat)
+    if ((failure->stage >= SMTP_STAGE_BODY || attempt->is_bdat_ahead) &&
+        connection->smtpc.options.use_bdat)
         avoid |= extensions & SMTPC_CHUNKING;
     if (attempt->request.is_alone)
         avoid &= ~(uint32_t)SMTPC_PIPELINING;
@@ -349,12 +350,20 @@ static void results_tell_refusals(struct client *client, struct client_connectio
     }
 }
 
+void client_attempt_blame(struct client_connection *connection, const struct smtpc_failure *failure)
+{
+    connection->attempt.failure = *failure;
+    reason_set(connection, failure->text);
+}
+
 void client_attempt_failed(struct client *client, struct client_connection *connection)
 {
     struct client_attempt *attempt = &connection->attempt;
     struct smtpc_failure failure = connection->smtpc.failure;
 
     CHECK(connection->smtpc.state == SMTPC_STATE_FAILED);
+    client_follow_judge(client, connection, &failure);
+    client_follow_end(client, connection);
     client_attempt_mail_over(client, connection);
     client->stats.desynchronised += failure.is_broken && failure.scope == SMTP_SCOPE_PROTOCOL;
     if (!connection->has_request) {
@@ -407,9 +416,9 @@ static bool attempt_may_mail(struct client *client, struct client_connection *co
     return may_mail;
 }
 
-enum smtpc_event client_attempt_begin(struct client *client, struct client_connection *connection)
+/* The engine's view of the recipients that are left. Returns how many. */
+static uint32_t attempt_pend(struct client_attempt *attempt)
 {
-    struct client_attempt *attempt = &connection->attempt;
     const struct client_request *request = &attempt->request;
     uint32_t count = 0;
 
@@ -427,29 +436,66 @@ enum smtpc_event client_attempt_begin(struct client *client, struct client_conne
         };
     }
     CHECK(count > 0); /* a transaction without one left is FINISHED, not FAILED */
-    if (!attempt_may_mail(client, connection)) {
-        failure_set(connection, SMTP_STAGE_MAIL, 5, SPAN_LITERAL("4.4.5 our own rate limit"));
-        return SMTPC_FINISHED;
-    }
+    return count;
+}
+
+static struct smtpc_transaction attempt_transaction(struct client *client,
+                                                    struct client_connection *connection)
+{
+    struct client_attempt *attempt = &connection->attempt;
+    const struct client_request *request = &attempt->request;
+
     attempt->body_index = 0;
     attempt->is_line_start = true;
     attempt->is_prefix_out = false;
+    attempt->is_bdat_ahead = false;
     attempt->was_attempted = true;
     attempt->transmit_started = client->now;
-    if (connection->use_count == 0)
-        attempt->connect_time = client->now - attempt->connect_started;
-    connection->use_count++;
     client->stats.transactions++;
-    struct smtpc_transaction transaction = {
+    return (struct smtpc_transaction){
         .envelope = request->envelope,
         .body_size = request->feed != NULL ? request->feed->size_said
                                            : request->body->size + request->envelope->prefix.size,
         .is_open = request->feed != NULL,
         .recipients = attempt->pending,
-        .recipient_count = count,
+        .recipient_count = attempt_pend(attempt),
         .arena = &connection->arena,
         .is_alone = request->is_alone,
+        .is_ahead = client_may_go_ahead(client, connection),
     };
+}
+
+enum smtpc_event client_attempt_follow(struct client *client, struct client_connection *follower)
+{
+    struct client_attempt *attempt = &follower->attempt;
+
+    if (!attempt_may_mail(client, follower)) {
+        failure_set(follower, SMTP_STAGE_MAIL, 5, SPAN_LITERAL("4.4.5 our own rate limit"));
+        return SMTPC_FINISHED;
+    }
+    follower->ahead = attempt_transaction(client, follower);
+    enum smtpc_event event = smtpc_follow(&follower->leader->smtpc, &follower->ahead);
+    if (event != SMTPC_FINISHED) {
+        attempt->is_mail_out = true;
+        attempt->has_mail_right = false;
+    }
+    return event;
+}
+
+enum smtpc_event client_attempt_begin(struct client *client, struct client_connection *connection)
+{
+    struct client_attempt *attempt = &connection->attempt;
+    const struct client_request *request = &attempt->request;
+
+    if (!attempt_may_mail(client, connection)) {
+        failure_set(connection, SMTP_STAGE_MAIL, 5, SPAN_LITERAL("4.4.5 our own rate limit"));
+        return SMTPC_FINISHED;
+    }
+    if (connection->use_count == 0)
+        attempt->connect_time = client->now - attempt->connect_started;
+    connection->use_count++;
+    attempt->has_followed = false;
+    struct smtpc_transaction transaction = attempt_transaction(client, connection);
     enum smtpc_event event = smtpc_begin(&connection->smtpc, &transaction);
     if (connection->smtpc.is_unfit_open) { /* nothing was attempted */
         request->feed->is_unfit = true;
@@ -502,6 +548,8 @@ void client_attempt_finish(struct client *client, struct client_connection *conn
         .is_in_doubt = attempt->failure.is_in_doubt,
         .has_connected = attempt->has_connected,
         .was_attempted = attempt->was_attempted,
+        .has_followed = attempt->has_followed,
+        .is_bdat_ahead = attempt->is_bdat_ahead,
         .is_source_broken = attempt->is_source_broken,
         .families_connected = attempt->families_connected,
         .families_failed = attempt->families_failed,

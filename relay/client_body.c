@@ -6,6 +6,9 @@
  * missing final CRLF is added, and a line with a single dot ends it. After BDAT: the octets as they
  * are. The envelope's prefix goes first, a copy of it, as it is: it has no such lines.
  *
+ * A body that goes ahead of the replies to its transaction is handed over at once, as a whole: it
+ * is small (client_follow.c).
+ *
  * Invariants
  *   1. Slices without such lines go by reference, untouched. The others are copied with their dots:
  *      a spliced one-octet slice for each dot would let a body of dots cost a hundred times its
@@ -95,6 +98,27 @@ static enum err body_end(struct client_connection *connection)
                          is_open ? SPAN_LITERAL("\r\n.\r\n") : SPAN_LITERAL(".\r\n")));
     smtpc_body_done(&connection->smtpc);
     stream_want(&connection->stream, FLOW_READABLE);
+    return ERR_OK;
+}
+
+enum err client_body_go_ahead(struct client *client, struct client_attempt *attempt,
+                              struct client_connection *connection)
+{
+    const struct client_request *request = &attempt->request;
+    struct buf_queue queue;
+
+    buf_queue_init(&queue);
+    enum err err =
+        buf_queue_append_copy(&queue, connection->stream.plane->pool, request->envelope->prefix);
+    if (err == ERR_OK) {
+        buf_queue_append_queue(&queue, request->body);
+        stream_append(&connection->stream, &queue);
+    }
+    buf_queue_fini(&queue);
+    TRY(err);
+    attempt->is_bdat_ahead = true;
+    client->stats.bdat_ahead++;
+    smtpc_body_done(&connection->smtpc);
     return ERR_OK;
 }
 

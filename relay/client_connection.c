@@ -213,6 +213,7 @@ static void connection_abort(struct client *client, struct client_connection *co
 
 static bool connection_drain(struct client *client, struct client_connection *connection)
 {
+    bool is_secret = connection->smtpc.state == SMTPC_STATE_AUTH;
     uint32_t size = smtpc_drain(&connection->smtpc,
                                 (struct span_mut){client->room, (uint32_t)sizeof(client->room)});
 
@@ -220,9 +221,11 @@ static bool connection_drain(struct client *client, struct client_connection *co
         return false;
     enum err err = stream_write(&connection->stream, span_of(client->room, size));
     if (trace_is_on(client->options.trace))
-        client_trace_commands(client, connection, span_of(client->room, size));
-    if (connection->smtpc.state == SMTPC_STATE_AUTH)
+        client_trace_commands(client, connection, span_of(client->room, size), is_secret);
+    if (is_secret)
         explicit_bzero(client->room, size);
+    if (err == ERR_OK && smtpc_is_body_due(&connection->smtpc))
+        err = client_body_go_ahead(client, &connection->attempt, connection);
     if (err == ERR_OK)
         return true;
     if (connection->state == CLIENT_STATE_ACTIVE) {
@@ -356,6 +359,8 @@ static void connection_go_on(struct client *client, struct client_connection *co
 
 static void connection_finished(struct client *client, struct client_connection *connection)
 {
+    if (connection->smtpc.state == SMTPC_STATE_FAILED)
+        client_follow_judge(client, connection, &connection->smtpc.failure);
     client_attempt_finish(client, connection);
     switch (connection->smtpc.state) {
     case SMTPC_STATE_READY:
@@ -363,7 +368,11 @@ static void connection_finished(struct client *client, struct client_connection 
         break;
     case SMTPC_STATE_RSET:
         break; /* READY comes with its reply */
+    case SMTPC_STATE_ENVELOPE:
+        client_follow_promote(client, connection);
+        break;
     default:
+        client_follow_end(client, connection);
         client_connection_leave(client, connection);
     }
 }
@@ -414,11 +423,16 @@ static void connection_feed(struct client *client, struct client_connection *con
     bool is_traced = trace_is_on(client->options.trace);
     uint8_t unfinished[SMTP_REPLY_LINE_KEPT] UNINITIALIZED;
     uint32_t unfinished_size = is_traced ? client_trace_unfinished(connection, unfinished) : 0;
+    bool is_bdat = connection->smtpc.state == SMTPC_STATE_END &&
+                   connection->smtpc.transaction.is_bdat &&
+                   connection->smtpc.transaction.is_pipelined;
     enum smtpc_event event = smtpc_feed(&connection->smtpc, octets, &consumed);
     if (is_traced)
         client_trace_replies(client, connection, span_of(unfinished, unfinished_size),
                              span_head(octets, consumed));
     stream_consume(&connection->stream, consumed);
+    if (is_bdat && event == SMTPC_FINISHED && connection->smtpc.state == SMTPC_STATE_READY)
+        client_follow_learn(client, connection);
     if (connection->has_request && connection->smtpc.transaction.answered > 0) {
         attempt->is_reused = false;
         client_attempt_mail_over(client, connection);
@@ -451,6 +465,8 @@ void client_connection_drive(struct client *client, struct client_connection *co
 {
     struct stream *stream = &connection->stream;
 
+    if (connection->state == CLIENT_STATE_ACTIVE && connection->smtpc.state == SMTPC_STATE_FAILED)
+        client_attempt_failed(client, connection); /* while another request was to follow */
     /* Each round consumes what the flow holds, or hands over commands; the engine stops both. */
     while (connection->state == CLIENT_STATE_ACTIVE) {
         if (connection->smtpc.state == SMTPC_STATE_HANDSHAKE &&
@@ -473,6 +489,7 @@ void client_connection_drive(struct client *client, struct client_connection *co
         client_attempt_failed(client, connection);
         return;
     }
+    client_follow_look(client, connection);
     step_arm(client, connection);
 }
 
@@ -575,6 +592,9 @@ void client_connection_on_timer(struct client *client, struct client_connection 
         break;
     case CLIENT_STATE_GONE:
         connection_closed(client, connection);
+        break;
+    case CLIENT_STATE_FOLLOWING:
+        client_follow_on_timer(client, connection);
         break;
     default:
         CHECK(connection->state == CLIENT_STATE_QUITTING);

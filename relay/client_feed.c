@@ -132,7 +132,7 @@ static enum err chunk_send(struct client *client, struct client_connection *conn
                                 (struct span_mut){client->room, (uint32_t)sizeof(client->room)});
     TRY(stream_write(&connection->stream, span_of(client->room, size)));
     if (trace_is_on(client->options.trace))
-        client_trace_commands(client, connection, span_of(client->room, size));
+        client_trace_commands(client, connection, span_of(client->room, size), false);
     stream_append(&connection->stream, queue);
     if (is_last)
         feed_finish(connection);

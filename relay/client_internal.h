@@ -12,11 +12,14 @@
 /*
  * Shared by client.c (requests in, kept connections, timers), client_connection.c (one connection
  * and its engine), client_attempt.c (one request and its hosts), client_race.c (the families of a
- * host), client_body.c, client_feed.c, client_trace.c (what viewers see).
+ * host), client_follow.c (requests behind others), client_body.c, client_feed.c, client_trace.c
+ * (what viewers see).
  */
 #define CLIENT_BUCKETS       256u  /* of kept connections, by site */
 #define CLIENT_CLEAR_ENTRIES 1024u /* remembered hosts whose TLS failed */
 #define CLIENT_KNOWN_ENTRIES 16384u
+#define CLIENT_AHEAD_ENTRIES 4096u      /* what sites make of being sent more than they answered */
+#define CLIENT_CANCEL_TIME   TICK_S(10) /* for the reply to an end of data that was sent */
 #define CLIENT_REASON_MAX    512u
 #define CLIENT_BODY_WINDOW   (256u * 1024)
 
@@ -24,6 +27,7 @@
     X(FREE)                                                                                        \
     X(STARTING)   /* a request whose first step waits for client_advance() */                      \
     X(GONE)       /* reset by us: its slot waits until the peer must have seen it */               \
+    X(FOLLOWING)  /* no connection: a request behind another's, on that one's */                   \
     X(CONNECTING) /* flow_connect() is under way */                                                \
     X(RACING)     /* likewise, beside another connection and for its request */                    \
     X(ACTIVE)     /* the engine speaks, with or without a request */                               \
@@ -50,8 +54,10 @@ struct client_attempt {
     bool has_fallen_back; /* one reconnection without an extension is all a request gets */
     bool is_reused;       /* on a kept connection that has not answered yet */
     bool has_connected, was_attempted, is_cancelled;
-    bool has_mail_right;                                          /* to say MAIL, unused */
-    bool is_source_broken;                                        /* see client_result */
+    bool has_followed;     /* it was begun behind another */
+    bool is_bdat_ahead;    /* its body went before any reply */
+    bool has_mail_right;   /* to say MAIL, unused */
+    bool is_source_broken; /* see client_result */
     uint8_t families_connected, families_failed, families_broken; /* likewise */
     bool is_mail_out;               /* MAIL was said, with the right to it, and is not answered */
     struct smtpc_failure failure;   /* the last one; text unused */
@@ -81,8 +87,11 @@ struct client_connection {
     struct stream stream; /* while CONNECTING and later */
     struct smtpc smtpc;
     struct client_connection *rival;  /* CONNECTING: who races; NULL: nobody */
-    struct client_connection *leader; /* RACING: against whom */
-    struct arena arena;               /* what belongs to the attempt */
+    struct client_connection *leader; /* RACING: against whom; FOLLOWING: behind whom */
+    struct client_connection *follower, *follower_last; /* ACTIVE: who follows; by `next` */
+    bool has_room;                                      /* ACTIVE: is in client->rooms */
+    struct smtpc_transaction ahead; /* FOLLOWING: as the leader's engine has it */
+    struct arena arena;             /* what belongs to the attempt */
     struct client_attempt attempt;
 };
 
@@ -97,6 +106,13 @@ struct client_known {
     tick_us until;
 };
 
+/* What a site made of being sent more than it had answered. */
+struct client_ahead {
+    uint64_t site;
+    tick_us shy_until;   /* no request follows another there, and nothing goes ahead of replies */
+    uint32_t bdat_count; /* messages that it took by BDAT since */
+};
+
 struct client {
     struct client_options options;
     const struct settings *settings;
@@ -108,9 +124,11 @@ struct client {
     struct client_connection *idle[CLIENT_BUCKETS];
     struct client_clear_entry clear[CLIENT_CLEAR_ENTRIES];
     struct client_known known[CLIENT_KNOWN_ENTRIES];
-    uint32_t strangers;           /* connections with is_stranger */
-    struct client_feed *news;     /* that have more for their connections */
-    uint8_t room[SMTPC_ROOM_MIN]; /* commands on their way into a connection */
+    struct client_ahead ahead[CLIENT_AHEAD_ENTRIES];
+    struct client_connection *rooms[CLIENT_BUCKETS]; /* connections that take a request more */
+    uint32_t strangers;                              /* connections with is_stranger */
+    struct client_feed *news;                        /* that have more for their connections */
+    uint8_t room[SMTPC_ROOM_MIN];                    /* commands on their way into a connection */
 };
 
 /* client.c */
@@ -122,6 +140,15 @@ struct client_connection *client_take(struct client *client);
 void client_site_answered(struct client *client, struct client_connection *connection);
 /** The connection is gone and its slot with it: on_closed(). */
 void client_release(struct client *client, struct client_connection *connection);
+/** The object is free, whatever it was for. */
+void client_put(struct client *client, struct client_connection *connection);
+/** Is the connection one for this request? */
+bool client_fits(const struct client_connection *connection, const struct client_request *request,
+                 uint64_t key);
+struct client_connection **client_bucket(struct client_connection **buckets, uint64_t site);
+/* A list of connections by `next` and `prev`. */
+void client_link(struct client_connection **head, struct client_connection *connection);
+void client_unlink(struct client_connection **head, struct client_connection *connection);
 uint64_t client_key(const struct client_request *request);
 bool client_is_clear_host(const struct client *client, const struct flow_address *address);
 void client_clear_host_remember(struct client *client, const struct flow_address *address);
@@ -178,6 +205,11 @@ void client_attempt_feed_release(struct client_attempt *attempt);
 void client_attempt_mail_over(struct client *client, struct client_connection *connection);
 /** The engine is ready: begin the transaction. Returns its first event. */
 enum smtpc_event client_attempt_begin(struct client *client, struct client_connection *connection);
+/** Likewise behind the leader's last. */
+enum smtpc_event client_attempt_follow(struct client *client, struct client_connection *follower);
+/** Its text, as what ended the attempt. */
+void client_attempt_blame(struct client_connection *connection,
+                          const struct smtpc_failure *failure);
 
 /* client_race.c */
 /** When the timer of a connection that has begun to connect should ring: time for a rival, or
@@ -192,9 +224,27 @@ bool client_race_leader_failed(struct client *client, struct client_connection *
 void client_race_on_flow(struct client *client, struct client_connection *rival, uint32_t events);
 void client_race_on_timer(struct client *client, struct client_connection *rival);
 
+/* client_follow.c */
+/** Ahead of replies, if this one may: how the engine is asked. */
+bool client_may_go_ahead(const struct client *client, struct client_connection *connection);
+/** The state of the engine has changed: may another request follow now? */
+void client_follow_look(struct client *client, struct client_connection *connection);
+/** Out of client->rooms. */
+void client_follow_close(struct client *client, struct client_connection *connection);
+/** The engine goes on with the transaction behind the one that is over: so does the connection. */
+void client_follow_promote(struct client *client, struct client_connection *connection);
+/** The engine ends, and with it whatever followed. */
+void client_follow_end(struct client *client, struct client_connection *connection);
+void client_follow_on_timer(struct client *client, struct client_connection *follower);
+/** An attempt that followed, or went ahead, has failed: is it the site that cannot do that? */
+void client_follow_judge(struct client *client, const struct client_connection *connection,
+                         const struct smtpc_failure *failure);
+/** A message was taken by BDAT, all in its turn. */
+void client_follow_learn(struct client *client, const struct client_connection *connection);
+
 /* client_trace.c: only while trace_is_on() */
 void client_trace_commands(struct client *client, const struct client_connection *connection,
-                           struct span octets);
+                           struct span octets, bool is_secret);
 /** What the engine has of an unfinished reply line: how many octets. */
 uint32_t client_trace_unfinished(const struct client_connection *connection,
                                  uint8_t ret_octets[SMTP_REPLY_LINE_KEPT]);
@@ -212,6 +262,11 @@ enum err client_body_send(struct client_connection *connection) MUST_CHECK;
 /** Append a slice, with another dot before each line that begins with one. Errors: ERR_MEMORY. */
 enum err client_body_stuff(struct client_connection *connection, const struct buf_slice *slice,
                            struct buf_queue *queue) MUST_CHECK;
+
+/** The command for the body of this attempt was written: the body behind it, as a whole. Errors:
+ * ERR_MEMORY. */
+enum err client_body_go_ahead(struct client *client, struct client_attempt *attempt,
+                              struct client_connection *connection) MUST_CHECK;
 
 /* client_feed.c */
 /** As client_body_send(), of what has come so far. */

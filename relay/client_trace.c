@@ -34,14 +34,13 @@ static struct trace_subject subject_of(const struct client *client,
 }
 
 void client_trace_commands(struct client *client, const struct client_connection *connection,
-                           struct span octets)
+                           struct span octets, bool is_secret)
 {
     struct trace_subject subject = subject_of(client, connection);
     uint32_t viewers = trace_match(client->options.trace, &subject);
 
     if (viewers != 0)
-        trace_commands(client->options.trace, &subject, viewers, octets,
-                       connection->smtpc.state == SMTPC_STATE_AUTH);
+        trace_commands(client->options.trace, &subject, viewers, octets, is_secret);
 }
 
 uint32_t client_trace_unfinished(const struct client_connection *connection,

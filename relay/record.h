@@ -52,8 +52,10 @@ struct record {
 enum record_flags {
     RECORD_UNCERTAIN = 1,
     RECORD_IS_DSN = 2,
-    RECORD_PASSED_ON = 4, /* BOUNCE: the client heard it, nothing is returned */
-    RECORD_REPLAYED = 8,  /* written again after a crash, from what the spool knows */
+    RECORD_PASSED_ON = 4,   /* BOUNCE: the client heard it, nothing is returned */
+    RECORD_REPLAYED = 8,    /* written again after a crash, from what the spool knows */
+    RECORD_NEXT_AHEAD = 16, /* begun before the message in front of it was answered */
+    RECORD_BDAT_AHEAD = 32, /* its body went before any reply to it */
 };
 
 /*

@@ -32,6 +32,12 @@ enum settings_delivery {
 };
 enum settings_long_lines { SETTINGS_LONG_LINES_PASS, SETTINGS_LONG_LINES_REJECT };
 enum settings_eight_bit { SETTINGS_EIGHT_BIT_SEND, SETTINGS_EIGHT_BIT_BOUNCE };
+/* In the order of client.bdat_ahead. */
+enum settings_bdat_ahead {
+    SETTINGS_BDAT_AHEAD_NEVER,
+    SETTINGS_BDAT_AHEAD_LEARNED,
+    SETTINGS_BDAT_AHEAD_ALWAYS
+};
 enum settings_pool_unknown { SETTINGS_POOL_UNKNOWN_DEFAULT, SETTINGS_POOL_UNKNOWN_REFUSE };
 enum settings_route_kind {
     SETTINGS_ROUTE_MX,
@@ -201,7 +207,9 @@ struct settings_client {
     uint32_t messages_per_connection_max;    /* 100 */
     uint32_t recipients_per_transaction_max; /* 100 */
     enum settings_eight_bit eight_bit;
-    bool use_bdat;      /* where offered */
+    bool use_bdat; /* where offered */
+    bool use_next; /* the next transaction's commands with this body's end */
+    enum settings_bdat_ahead bdat_ahead;
     tick_us race_after; /* how long a connection over one address family is waited for alone; 0:
                            for ever */
     struct ssl_ctx_st *tls_may; /* the opportunistic context: ignores openssl.cnf, takes old TLS */

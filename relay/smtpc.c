@@ -6,6 +6,8 @@
  *   GREETING -> EHLO -> [HELO] -> [STARTTLS -> HANDSHAKE -> EHLO] -> [AUTH] -> READY
  *   READY -> ENVELOPE -> BODY -> END -> READY          accepted, or refused at the end of data
  *            ENVELOPE -> RSET -> READY                 refused before it
+ *            ENVELOPE -> END                           the body was sent ahead of these replies
+ *                        END -> ENVELOPE               another transaction was sent behind it
  *            ENVELOPE -> QUIT                          354 although no recipient was accepted
  *   READY | FAILED -> QUIT                             smtpc_quit()
  *   any -> FAILED                                      smtpc_fail(), smtpc_lost()
@@ -14,16 +16,20 @@
  *   1. `replies_due` counts commands that left smtpc_drain() and have no reply yet; octets that
  *      come while it is 0 are desynchronisation: the session fails, nothing more is sent, and what
  *      was recorded in the running transaction is forgotten, for it may be the wrong recipients'.
- *   2. A command that may not be followed by another (RFC 2920: EHLO, DATA, STARTTLS, AUTH, the end
- *      of the body, QUIT) is drained only when no reply is due behind it; the driver reads before
- *      it drains, so that early replies are seen before they could be taken for answers.
+ *   2. A command that may not be followed by another (RFC 2920: EHLO, DATA, STARTTLS, AUTH, QUIT)
+ *      is drained only when no reply is due behind it; the driver reads before it drains, so that
+ *      early replies are seen before they could be taken for answers.
  *   3. The body is asked for only after 354 (DATA), or all RCPT replies (BDAT), with at least one
- *      recipient accepted.
+ *      recipient accepted; unless the transaction is to go ahead of its replies.
  *   4. Credentials leave under TLS only. STARTTLS replies end in a handshake or in FAILED; the
  *      extensions offered in the clear are forgotten with it.
- *   5. In doubt is exactly: the driver said smtpc_body_done() and no complete reply came. By LMTP
- *      there is a reply for each recipient that was accepted, in their order (RFC 2033
- * section 4.2): those that came count, whatever becomes of the others.
+ *   5. In doubt is exactly: the driver said smtpc_body_done(), no complete reply came, and no other
+ *      reply says that there is nobody to take it for. By LMTP there is a reply for each recipient
+ *      that was accepted, in their order (RFC 2033 section 4.2): those that came count, whatever
+ *      becomes of the others.
+ *   6. Transactions that were sent behind another are answered in their order, each for itself:
+ *      whatever becomes of one, the next begins with the reply behind its last. Only the last one
+ *      may have commands that are not sent, or a body; those before it have ended.
  *
  * Limits: those of smtp_reply.h; SMTPC_ADDRESS_MAX octets of an address.
  * Not here: sockets, deadlines, hosts (client_*.c); who is to blame (judge.c).
@@ -43,9 +49,9 @@ static const uint32_t smtpc_edges[SMTPC_STATE_COUNT] = {
     [SMTPC_STATE_HANDSHAKE] = TO(EHLO),
     [SMTPC_STATE_AUTH] = TO(READY),
     [SMTPC_STATE_READY] = TO(ENVELOPE) | TO(QUIT),
-    [SMTPC_STATE_ENVELOPE] = TO(BODY) | TO(RSET) | TO(QUIT),
+    [SMTPC_STATE_ENVELOPE] = TO(BODY) | TO(END) | TO(RSET) | TO(QUIT),
     [SMTPC_STATE_BODY] = TO(END),
-    [SMTPC_STATE_END] = TO(READY) | TO(RSET),
+    [SMTPC_STATE_END] = TO(READY) | TO(ENVELOPE) | TO(RSET),
     [SMTPC_STATE_RSET] = TO(READY),
     [SMTPC_STATE_FAILED] = TO(QUIT),
 };
@@ -56,6 +62,10 @@ void smtpc_enter(struct smtpc *session, enum smtpc_state next)
     CHECK(next == SMTPC_STATE_FAILED || (smtpc_edges[session->state] & 1u << next) != 0);
 
     session->state = next;
+    if (next == SMTPC_STATE_FAILED) { /* what was sent behind it is the driver's to end */
+        session->transaction.next = session->next_last = NULL;
+        session->next_count = 0;
+    }
     session->is_command_due = next == SMTPC_STATE_EHLO || next == SMTPC_STATE_HELO ||
                               next == SMTPC_STATE_STARTTLS || next == SMTPC_STATE_AUTH ||
                               next == SMTPC_STATE_RSET || next == SMTPC_STATE_QUIT;
@@ -65,7 +75,9 @@ void smtpc_enter(struct smtpc *session, enum smtpc_state next)
         CHECK(session->transaction.accepted_count > 0);
         CHECK(session->replies_due == 0);
         /* Those to the end of the body, or an early refusal. */
-        session->replies_due = session->options.is_lmtp ? session->transaction.accepted_count : 1;
+        session->transaction.end_due =
+            session->options.is_lmtp ? session->transaction.accepted_count : 1;
+        session->replies_due = session->transaction.end_due;
         session->is_command_due = session->transaction.is_bdat && !session->transaction.is_open;
     }
 }
@@ -85,7 +97,10 @@ void smtpc_init(struct smtpc *session, const struct smtpc_options *options)
     session->is_dot_due = false;
     session->has_surplus = false;
     session->is_unfit_open = false;
+    session->is_spoiled = false;
     session->transaction = (struct smtpc_transaction){0};
+    session->next_last = NULL;
+    session->next_count = 0;
     session->failure = (struct smtpc_failure){0};
     smtp_reply_parser_init(&session->parser);
 }
@@ -141,6 +156,11 @@ enum smtpc_event smtpc_fail_reply(struct smtpc *session, enum smtp_scope scope)
         .text = smtp_reply_text(reply),
         /* A positive answer to the wrong command: replies and commands no longer match. */
         .is_broken = reply->code < 400 || session->state == SMTPC_STATE_BODY,
+        /* Sent ahead: 421 ends the server's session (RFC 5321 section 3.8), and what is behind it
+         * is not taken; nor is a message whose MAIL was refused. */
+        .is_in_doubt = session->state == SMTPC_STATE_ENVELOPE && smtpc_is_in_doubt(session) &&
+                       reply->code != 421 &&
+                       (reply->code < 400 || session->transaction.answered > 0),
     };
 
     memcpy(failure.enhanced, reply->enhanced, sizeof(failure.enhanced));
@@ -161,11 +181,22 @@ enum smtpc_event smtpc_fail_text(struct smtpc *session, enum smtp_scope scope, c
     return SMTPC_FAILED;
 }
 
+bool smtpc_is_in_doubt(const struct smtpc *session)
+{
+    const struct smtpc_transaction *transaction = &session->transaction;
+    bool is_answered = transaction->answered > transaction->recipient_count;
+
+    return transaction->is_out && !transaction->is_mail_refused &&
+           (!is_answered || transaction->accepted_count > 0);
+}
+
 /* The dialogue makes no sense any more. The fate of a body whose end was sent is unknown then. */
 enum smtpc_event smtpc_fail_dialogue(struct smtpc *session, const char *text)
 {
-    bool is_in_doubt = session->state == SMTPC_STATE_END;
+    bool is_in_doubt = smtpc_is_in_doubt(session);
 
+    if (session->state == SMTPC_STATE_ENVELOPE)
+        smtpc_results_revoke(session);
     smtpc_fail_text(session, is_in_doubt ? SMTP_SCOPE_HOST : SMTP_SCOPE_PROTOCOL, text);
     session->failure.is_broken = true;
     session->failure.is_in_doubt = is_in_doubt;
@@ -174,7 +205,7 @@ enum smtpc_event smtpc_fail_dialogue(struct smtpc *session, const char *text)
 
 void smtpc_lost(struct smtpc *session, const char *text)
 {
-    bool is_in_doubt = session->state == SMTPC_STATE_END;
+    bool is_in_doubt = smtpc_is_in_doubt(session);
 
     if (session->state == SMTPC_STATE_FAILED) {
         session->failure.is_broken = true;
@@ -342,9 +373,7 @@ static void smtpc_command_write(struct smtpc *session, struct smtpc_writer *writ
         smtpc_auth_write(session, writer);
         break;
     case SMTPC_STATE_BODY:
-        smtpc_put_text(writer, "BDAT ");
-        smtpc_put_number(writer, session->transaction.chunk.size);
-        smtpc_put_text(writer, session->transaction.chunk.is_last ? " LAST\r\n" : "\r\n");
+        smtpc_chunk_write(&session->transaction, writer);
         break;
     case SMTPC_STATE_RSET:
         smtpc_put_text(writer, "RSET\r\n");
@@ -361,7 +390,8 @@ uint32_t smtpc_drain(struct smtpc *session, struct span_mut room)
     struct smtpc_writer writer = {.room = room};
 
     CHECK(room.size >= SMTPC_ROOM_MIN);
-    if (session->state == SMTPC_STATE_ENVELOPE) {
+    if (session->state == SMTPC_STATE_ENVELOPE ||
+        (session->state == SMTPC_STATE_END && session->next_last != NULL)) {
         smtpc_envelope_drain(session, &writer);
         return writer.used;
     }

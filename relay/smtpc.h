@@ -87,12 +87,17 @@ struct smtpc_transaction {
     uint32_t recipient_count;
     struct arena *arena; /* texts of refusals */
     bool is_alone;       /* lock-step, whatever the server offers */
+    bool is_ahead;       /* the body may go before a reply is in: see smtpc_is_body_due() */
     bool is_open; /* the body is still coming: its size is what its sender says (0: nothing), and
                      after BDAT it goes in chunks */
     /* what follows is the engine's */
+    struct smtpc_transaction *next; /* that was sent behind it */
     bool is_bdat, is_pipelined, is_mail_refused;
-    uint32_t sent, answered; /* commands: MAIL is 0, RCPTs 1 to n, DATA n + 1 */
+    bool is_out;                     /* its end was sent */
+    bool is_reset_due, is_reset_out; /* RSET goes first; was sent, and is not answered */
+    uint32_t sent, answered; /* commands: MAIL is 0, RCPTs 1 to n, DATA, or BDAT ahead, n + 1 */
     uint32_t accepted_count;
+    uint32_t end_due;   /* replies to the end of the body that are not in */
     uint32_t end_index; /* LMTP: of the first recipient whose reply to the end is not in */
     bool is_end_refused;
     struct {
@@ -122,12 +127,16 @@ struct smtpc {
     bool is_tls, is_command_due, is_dot_due;
     bool has_surplus;   /* octets stand behind the reply being handled */
     bool is_unfit_open; /* a transaction ended at once: its body must be known first, all of it */
+    bool is_spoiled; /* commands were sent whose replies nobody waits for: the last transaction */
     struct smtpc_transaction transaction;
+    struct smtpc_transaction *next_last; /* the last that was sent behind it; NULL: none was */
+    uint32_t next_count;
     struct smtpc_failure failure;
     struct smtp_reply_parser parser;
 };
 
 #define SMTPC_CHUNKS_AHEAD_MAX 8u
+#define SMTPC_NEXT_MAX         7u    /* transactions sent behind the one that is being answered */
 #define SMTPC_ROOM_MIN         4096u /* one smtpc_drain() writes whole commands only */
 #define SMTPC_ADDRESS_MAX      1000u
 
@@ -164,6 +173,28 @@ enum smtpc_event smtpc_begin(struct smtpc *session,
 
 /** The last octet of the body, with the end of data, was appended to the connection. */
 void smtpc_body_done(struct smtpc *session);
+
+/**
+ * May another transaction be sent behind the last one, before that is answered?
+ *
+ * Spec: RFC 2920 section 3.1: what must be the last command of a group is DATA, not the end of the
+ *       data that it announced: behind that, as behind a chunk of BDAT, a group may begin.
+ */
+bool smtpc_may_follow(const struct smtpc *session);
+/**
+ * Send another transaction behind the last one; as smtpc_begin(). It is borrowed until it is the
+ * session's own, which it is when the one before it is FINISHED: the state is ENVELOPE then.
+ */
+enum smtpc_event smtpc_follow(struct smtpc *session,
+                              struct smtpc_transaction *transaction) MUST_CHECK;
+/** The last transaction, which was sent behind another and whose end was not sent, is nobody's from
+ * now on: the session ends with the one before it. */
+void smtpc_unfollow(struct smtpc *session);
+/** The command that announces the body was just drained, before any reply to it (`is_ahead`): its
+ * octets are to follow at once, then smtpc_body_done(). */
+bool smtpc_is_body_due(const struct smtpc *session);
+/** May the server have taken the message, for all that we know? */
+bool smtpc_is_in_doubt(const struct smtpc *session);
 
 /** Of an open body: may one more chunk be sent before those sent are answered? */
 bool smtpc_may_chunk(const struct smtpc *session);

@@ -4,7 +4,8 @@
 
 #include "relay/smtpc.h"
 
-/* Shared by smtpc.c (dispatch, endings), smtpc_hello.c (up to READY) and smtpc_transaction.c. */
+/* Shared by smtpc.c (dispatch, endings), smtpc_hello.c (up to READY), smtpc_begin.c (how a
+ * transaction begins), smtpc_command.c (its commands) and smtpc_transaction.c (their replies). */
 
 /* Commands on their way out: whole ones, or nothing. */
 struct smtpc_writer {
@@ -40,7 +41,28 @@ enum smtpc_event smtpc_on_end(struct smtpc *session);
 void smtpc_ehlo_line(struct smtpc *session);
 void smtpc_hello_write(struct smtpc *session, struct smtpc_writer *writer);
 void smtpc_auth_write(struct smtpc *session, struct smtpc_writer *writer);
+void smtpc_chunk_write(const struct smtpc_transaction *transaction, struct smtpc_writer *writer);
 void smtpc_envelope_drain(struct smtpc *session, struct smtpc_writer *writer);
+/* What a reply means for a recipient. */
+struct smtpc_outcome {
+    enum recipient_state state;
+    enum smtp_scope scope;
+    enum smtp_stage stage;
+    uint16_t code;
+    uint8_t enhanced[3];
+    struct span text; /* lives as long as the results */
+    bool is_dsn_passed_on;
+};
+void smtpc_result_set(struct smtpc_recipient *recipient, const struct smtpc_outcome *outcome);
+void smtpc_transaction_set_all(struct smtpc_transaction *transaction,
+                               const struct smtpc_outcome *outcome);
+
+/* The transaction whose commands go out now. */
+static inline struct smtpc_transaction *smtpc_outgoing(struct smtpc *session)
+{
+    return session->next_last != NULL ? session->next_last : &session->transaction;
+}
+
 /* Forget what was recorded in this transaction: its replies may have been given to the wrong
  * recipients. */
 void smtpc_results_revoke(struct smtpc *session);

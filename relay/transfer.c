@@ -183,6 +183,15 @@ static void transfer_on_connection_idle(void *context, uint64_t key)
         client_close_idle(transfer->client, key, transfer->now.tick); /* may forget the site */
 }
 
+static void transfer_on_connection_room(void *context, uint64_t key)
+{
+    struct transfer *transfer = context;
+    struct transfer_site *site = transfer_site_find(transfer, key);
+
+    if (site != NULL)
+        transfer_site_wake(transfer, site);
+}
+
 static struct span transfer_on_site_label(void *context, uint64_t key)
 {
     const struct transfer_site *site = transfer_site_find(context, key);
@@ -443,6 +452,7 @@ struct transfer *transfer_new(const struct transfer_options *options,
         .on_closed = transfer_on_connection_closed,
         .may_race = transfer_may_race,
         .on_idle = transfer_on_connection_idle,
+        .on_room = transfer_on_connection_room,
         .may_mail = transfer_on_may_mail,
         .on_mail = transfer_on_mail,
         .on_host = transfer_on_host,

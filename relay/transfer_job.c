@@ -8,7 +8,8 @@
  *            v                    |             spool, once there is memory for it
  *          READY <----------------+
  *            v
- *         SENDING                     transfer_job_start(): a kept connection, or a slot, was had
+ *         SENDING                     transfer_job_try(): a kept connection, or a slot, was had, or
+ *            |                        a place behind another message on its connection
  *            v
  *        qmgr_finish(): results of the client
  *
@@ -17,8 +18,8 @@
  *
  * Invariants
  *   1. Every delivery taken from the queue ends in exactly one qmgr_finish(), with at most one
- * client_start() before it.
- *   2. A job is SENDING from client_start() to on_result(); only then does the client borrow its
+ * client_start() or client_follow() before it.
+ *   2. A job is SENDING from then to on_result(); only then does the client borrow its
  * envelope, recipients and body.
  *   3. `site->connections` counts slots in use: up at client_start() on a new connection, down at
  * the client's on_closed().
@@ -429,11 +430,19 @@ static enum err transfer_job_acquire(struct transfer *transfer, struct transfer_
     return err;
 }
 
+/* What a job goes over. */
+enum transfer_over {
+    TRANSFER_OVER_NEW,    /* a connection of its own */
+    TRANSFER_OVER_KEPT,   /* one that was kept */
+    TRANSFER_OVER_ANOTHER /* that of another message, behind it */
+};
+
 static void transfer_job_send(struct transfer *transfer, struct transfer_job *job,
                               struct transfer_member *member, const struct client_request *request,
-                              bool is_new)
+                              enum transfer_over over)
 {
     struct transfer_site *site = member->site;
+    bool is_new = over == TRANSFER_OVER_NEW;
 
     TAILQ_REMOVE(&job->place->ready, job, link);
     job->state = TRANSFER_JOB_SENDING;
@@ -443,7 +452,10 @@ static void transfer_job_send(struct transfer *transfer, struct transfer_job *jo
     transfer_cut_sending(transfer, job);
     site->connections += is_new;
     transfer_source_begin(transfer, job, is_new);
-    if (client_start(transfer->client, request, transfer->now.tick) == ERR_OK)
+    enum err err = over == TRANSFER_OVER_ANOTHER
+                       ? client_follow(transfer->client, request, transfer->now.tick)
+                       : client_start(transfer->client, request, transfer->now.tick);
+    if (err == ERR_OK)
         return;
     site_mail_done(transfer->sites, site->site, false, transfer->now.tick);
     if (is_new) {
@@ -451,6 +463,22 @@ static void transfer_job_send(struct transfer *transfer, struct transfer_job *jo
         site_slot_return(transfer->sites, site->site, transfer->now.tick);
     }
     transfer_job_put_back(transfer, job, transfer->now.wall + (wall_us)TRANSFER_RESOLVE_RETRY_TIME);
+}
+
+/* A connection of its own was not to be had: behind another message, if one takes it and the right
+ * to say MAIL is not what was missing. A connection that is to be closed does not take any. */
+static bool transfer_job_try_behind(struct transfer *transfer, struct transfer_job *job,
+                                    struct transfer_member *member,
+                                    const struct client_request *request)
+{
+    struct transfer_site *site = member->site;
+
+    if (site->is_mail_short || site_has_excess(site->site) ||
+        !client_may_follow(transfer->client, request) ||
+        transfer_job_may_mail(transfer, job, site, transfer_site_rank(site)) != ERR_OK)
+        return false;
+    transfer_job_send(transfer, job, member, request, TRANSFER_OVER_ANOTHER);
+    return true;
 }
 
 enum transfer_try transfer_job_try(struct transfer *transfer, struct transfer_job *job,
@@ -462,14 +490,21 @@ enum transfer_try transfer_job_try(struct transfer *transfer, struct transfer_jo
 
     CHECK(job->state == TRANSFER_JOB_READY);
     if (is_new && !client_has_room(transfer->client, request.site, transfer->now.tick)) {
+        if (transfer_job_try_behind(transfer, job, member, &request))
+            return TRANSFER_TRY_STARTED;
         if (transfer->crowded_until == 0)
             transfer->crowded_until = transfer->now.tick + TRANSFER_RESOLVE_RETRY_TIME;
         return TRANSFER_TRY_BUSY;
     }
     enum err err = transfer_job_acquire(transfer, job, member->site, is_new);
+    if (err == ERR_TIMEOUT)
+        return TRANSFER_TRY_PAUSED;
     if (err != ERR_OK)
-        return err == ERR_TIMEOUT ? TRANSFER_TRY_PAUSED : TRANSFER_TRY_BUSY;
-    transfer_job_send(transfer, job, member, &request, is_new);
+        return is_new && transfer_job_try_behind(transfer, job, member, &request)
+                   ? TRANSFER_TRY_STARTED
+                   : TRANSFER_TRY_BUSY;
+    transfer_job_send(transfer, job, member, &request,
+                      is_new ? TRANSFER_OVER_NEW : TRANSFER_OVER_KEPT);
     return TRANSFER_TRY_STARTED;
 }
 
@@ -516,6 +551,8 @@ static struct record transfer_record_of(struct transfer *transfer, const struct 
                 span_from_text(job->member->source->name));
     if (result->is_in_doubt)
         record.flags |= RECORD_UNCERTAIN;
+    record.flags |= result->has_followed ? RECORD_NEXT_AHEAD : 0;
+    record.flags |= result->is_bdat_ahead ? RECORD_BDAT_AHEAD : 0;
     record_text(record.host, sizeof(record.host), span_from_text(result->host));
     if (result->tls_version != NULL)
         record_text(record.tls, sizeof(record.tls), span_from_text(result->tls_version));

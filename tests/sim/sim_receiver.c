@@ -6,8 +6,8 @@
  *
  * Before each reply the mood is asked: accept, 4xx, 5xx, hang up, fall silent for ever, or answer
  * late. Replies wait on a queue with their time and leave in order. After a 250 to the end of data
- * the delivery counts as confirmed once the relay says QUIT, or anything later than what it could
- * have sent before it had read the 250.
+ * the delivery counts as confirmed once the relay says QUIT, or sends data that a later 354 asked
+ * for: other commands may have been sent before it had read the 250.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +22,6 @@
 #define LIST_TIME        TICK_S(180)
 #define IDLE_TIME        TICK_S(1200)
 #define SLOW_MAX         TICK_S(400)
-#define CONFIRM_TIME     TICK_S(3)
 #define POOL_COUNT       65536u
 #define CONTENT_SIZE_MAX (4u << 20)
 
@@ -50,7 +49,6 @@ struct connection {
     uint32_t reply_head, reply_count;
     char confirmable[DELIVERY_MAX][128]; /* addresses whose 250 may not have been read yet */
     uint32_t confirmable_count;
-    tick_us delivered_at;
 };
 
 struct receiver_count { /* of one source */
@@ -244,7 +242,6 @@ static void connection_delivered(struct receivers *receivers, struct connection 
     for (uint32_t i = first; i < first + count && connection->confirmable_count < DELIVERY_MAX; i++)
         memcpy(connection->confirmable[connection->confirmable_count++], connection->recipients[i],
                sizeof(connection->recipients[i]));
-    connection->delivered_at = net_sim_now(receivers->net);
     reply_queue(receivers, connection, "250 2.0.0 taken\r\n", is_dropping);
 }
 
@@ -399,10 +396,8 @@ static void on_bdat(struct connection *connection, const char *line)
 static void connection_on_line(struct receivers *receivers, struct connection *connection,
                                const char *line)
 {
-    tick_us now = net_sim_now(receivers->net);
-
     ledger_trace(receivers->ledger, "receiver %u: < %s", connection->receiver, line);
-    if (is_verb(line, "QUIT") || now > connection->delivered_at + CONFIRM_TIME)
+    if (is_verb(line, "QUIT"))
         connection_confirm(receivers, connection);
     if (is_lmtp(receivers, connection) ? is_verb(line, "LHLO")
                                        : is_verb(line, "EHLO") || is_verb(line, "HELO")) {
@@ -437,6 +432,7 @@ static bool take_data_line(struct receivers *receivers, struct connection *conne
 
     if (end == NULL || connection->content.size > CONTENT_SIZE_MAX)
         return false;
+    connection_confirm(receivers, connection);
     uint32_t size = (uint32_t)(end - input->data) + 2;
     bool is_end = size == 3 && input->data[0] == '.';
     uint32_t skip = input->data[0] == '.' ? 1 : 0;

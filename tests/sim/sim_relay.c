@@ -299,6 +299,7 @@ static void config_add_sources(const struct sim *sim, struct sim_text *text)
 static void world_config(struct sim *sim)
 {
     static const uint32_t shard_counts[] = {1, 2, 4};
+    static const char *const bdat_aheads[] = {"always", "never", "learned"};
     uint32_t cores = shard_counts[draw(sim, COUNT_OF(shard_counts))];
     const char *delivery = sim->options.delivery;
     struct config_report report;
@@ -321,10 +322,11 @@ static void world_config(struct sim *sim)
                     "bounce: {delay_after: 20m, per_sender: 4}\n"
                     "classes: [{name: transactional}, {name: normal}, {name: bulk, least: 20}]\n"
                     "class_default: normal\n"
-                    "client: {connections_per_site: %u}\n"
+                    "client: {connections_per_site: %u, next_ahead: %s, bdat_ahead: %s}\n"
                     "cores: %u\n"
                     "delivery: %s\n",
-                    1 + draw(sim, 6), cores, delivery);
+                    1 + draw(sim, 6), sim->options.seed % 5 == 0 ? "false" : "true",
+                    bdat_aheads[sim->options.seed % 3], cores, delivery);
     if (sim->options.has_limits)
         sim_text_format(&text, "sites: [{match: \"*\", connections: %u, rate: %u/1m}]\n",
                         LIMIT_CONNECTIONS, LIMIT_MAILS + (sim->options.has_loose_limits ? 1 : 0));
@@ -363,6 +365,8 @@ static void record_drop(void *context, const struct record *record)
                   record->kind == RECORD_EXPIRY;
     ledger->straight += record->kind == RECORD_RECEPTION && way_is_straight((enum way)record->way);
     ledger->streamed += record->kind == RECORD_RECEPTION && record->way == WAY_STREAM;
+    ledger->ahead += record->kind == RECORD_DELIVERY &&
+                     (record->flags & (RECORD_NEXT_AHEAD | RECORD_BDAT_AHEAD)) != 0;
     tick_us age = (tick_us)record->time - (tick_us)record->id.high;
 
     if (is_end && (record->flags & RECORD_IS_DSN) == 0 &&
@@ -671,11 +675,12 @@ static uint32_t sim_play(const struct sim_options *options, uint64_t *ret_finger
     *ret_fingerprint = net_sim_fingerprint(sim.net);
     snprintf(ret_summary, summary_size,
              "shards %u, messages %u, deliveries %u, bounces %u, again %u, deaths %u, "
-             "suspensions %u, straight %u, streamed %u, %llu s%s",
+             "suspensions %u, straight %u, streamed %u, ahead %u, %llu s%s",
              sim.config->cores, sim.ledger.count, sim.ledger.delivered, sim.ledger.bounced,
              sim.ledger.duplicates, sim.ledger.crash_count,
              sim.operator== NULL ? 0 : sim_operator_suspended(sim.operator), sim.ledger.straight,
-             sim.ledger.streamed, (unsigned long long)(net_sim_now(sim.net) / 1000000),
+             sim.ledger.streamed, sim.ledger.ahead,
+             (unsigned long long)(net_sim_now(sim.net) / 1000000),
              sim.limits_reached ? ", limits reached" : "");
     uint32_t violations = sim.ledger.violations;
     sim_fini(&sim);

@@ -72,6 +72,7 @@ struct ledger {
     tick_us lazy_time, commit_deadline;
     bool is_streaming;    /* then every other message is large */
     uint32_t streamed;    /* messages that went on while they came */
+    uint32_t ahead;       /* deliveries that were begun, or whose body went, before their turn */
     bool is_cut_through;  /* then half of the mail is for one domain each */
     uint32_t straight;    /* messages that went without the disk */
     bool has_disk_faults; /* then progress may be late, and duplicates after a crash too */

@@ -10,8 +10,12 @@
  *   "tls"     the handshake is done                   "begin"   a transaction begins
  *   "body"    the body and its end were sent          "lost"    the connection is lost
  *   "quit"    the driver leaves
+ *   "follow"  a transaction for n0@y.example, n1@... is sent behind the last one
+ *   "unfollow" nobody wants the last of them any more
+ *   "room N"  may another one follow?      "doubt N" is the failure one in doubt?
+ *   What goes ahead is followed by its body, [body], at once.
  *   "r N S C" recipient N has state S (due, ok, failed, now: due and for the next batch at once)
- *             and code C
+ *             and code C; from 4 on those of transactions that followed, one each
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -31,7 +35,10 @@ struct fixture {
     struct arena arena;
     struct envelope envelope;
     struct smtpc_recipient recipients[4];
-    struct client_recipient_result results[4];
+    struct smtpc_transaction next[SMTPC_NEXT_MAX];
+    struct smtpc_recipient next_recipients[SMTPC_NEXT_MAX];
+    uint32_t next_count;
+    struct client_recipient_result results[4 + SMTPC_NEXT_MAX];
     enum smtpc_event event;
     char sent[8192];
     uint32_t sent_size;
@@ -49,7 +56,7 @@ static const char *const state_names[] = {
 
 struct setup {
     uint32_t tls; /* enum settings_tls_level */
-    bool has_tls, has_auth, use_bdat, is_alone, bounce_eight_bit, is_lmtp;
+    bool has_tls, has_auth, use_bdat, is_alone, bounce_eight_bit, is_lmtp, is_ahead;
     uint32_t avoid;
     uint32_t flags; /* of the envelope */
     uint32_t recipient_count;
@@ -88,6 +95,11 @@ static void drain(struct fixture *fixture)
         assert_true(fixture->sent_size + size < sizeof(fixture->sent));
         memcpy(fixture->sent + fixture->sent_size, room, size);
         fixture->sent_size += size;
+        if (smtpc_is_body_due(&fixture->session)) {
+            memcpy(fixture->sent + fixture->sent_size, "[body]\r\n", 8);
+            fixture->sent_size += 8;
+            smtpc_body_done(&fixture->session);
+        }
     }
 }
 
@@ -128,7 +140,28 @@ static void begin(struct fixture *fixture, const struct setup *setup)
                                                         .recipient_count = count,
                                                         .arena = &fixture->arena,
                                                         .is_alone = setup->is_alone,
+                                                        .is_ahead = setup->is_ahead,
                                                     });
+    drain(fixture);
+}
+
+static void follow(struct fixture *fixture, const struct setup *setup)
+{
+    static const char *const addresses[SMTPC_NEXT_MAX] = {
+        "n0@y.example", "n1@y.example", "n2@y.example", "n3@y.example",
+        "n4@y.example", "n5@y.example", "n6@y.example"};
+    uint32_t index = fixture->next_count++;
+
+    fixture->next_recipients[index] = (struct smtpc_recipient){
+        .address = span_from_text(addresses[index]), .result = &fixture->results[4 + index]};
+    fixture->next[index] =
+        (struct smtpc_transaction){.envelope = &fixture->envelope,
+                                   .body_size = 5,
+                                   .recipients = &fixture->next_recipients[index],
+                                   .recipient_count = 1,
+                                   .arena = &fixture->arena,
+                                   .is_ahead = setup->is_ahead};
+    assert_int_equal(SMTPC_MORE, smtpc_follow(&fixture->session, &fixture->next[index]));
     drain(fixture);
 }
 
@@ -188,6 +221,15 @@ static void run_line(struct fixture *fixture, const struct setup *setup, const c
         smtpc_body_done(&fixture->session);
     } else if (strcmp(line, "lost") == 0) {
         smtpc_lost(&fixture->session, "4.4.2 the connection was lost");
+    } else if (strcmp(line, "follow") == 0) {
+        follow(fixture, setup);
+    } else if (strcmp(line, "unfollow") == 0) {
+        smtpc_unfollow(&fixture->session);
+    } else if (strncmp(line, "room ", 5) == 0) {
+        assert_int_equal(atoi(line + 5), smtpc_may_follow(&fixture->session));
+    } else if (strncmp(line, "doubt ", 6) == 0) {
+        assert_int_equal(SMTPC_STATE_FAILED, fixture->session.state);
+        assert_int_equal(atoi(line + 6), fixture->session.failure.is_in_doubt);
     } else if (strcmp(line, "quit") == 0) {
         smtpc_quit(&fixture->session);
         drain(fixture);
@@ -686,6 +728,230 @@ static void test_lmtp(void **state)
     run_scripts(lmtp_scripts, COUNT_OF(lmtp_scripts));
 }
 
+#define SENT1                                                                                      \
+    PIPELINE, FLIGHT1, "< 250 ok\r\n250 ok\r\n354 go", "+ SEND_BODY", "room 0", "body", "room 1"
+#define NEXT   "MAIL FROM:<a@x.example>\n"
+#define NEXT0  NEXT "RCPT TO:<n0@y.example>\nDATA\n"
+#define BEHIND SENT1, "follow", "> " NEXT0, "room 0", "= END"
+#define CHUNKS "< 220 hi", EHLO, "< 250-y\r\n250-CHUNKING\r\n250 PIPELINING", "begin"
+
+/* RFC 2920 section 3.1: a group of commands may begin behind the end of data. Whatever is said of
+ * one message, it is said of that one. */
+static const struct script next_scripts[] = {
+    {"both are taken",
+     {0},
+     {BEHIND, "< 250 one", "+ FINISHED", "= ENVELOPE", "r 0 ok 250", "r 4 due 0",
+      "< 250 ok\r\n250 ok", "+ MORE", "< 354 go", "+ SEND_BODY", "body", "< 250 two", "+ FINISHED",
+      "= READY", "r 0 ok 250", "r 4 ok 250"}},
+    {"all in one segment, up to the second 354",
+     {0},
+     {BEHIND, "< 250-one\r\n250 one\r\n250 ok\r\n250-ok\r\n250 ok\r\n354 go", "r 0 ok 250",
+      "= BODY", "body", "room 1", "< 554 no", "r 0 ok 250", "r 4 failed 554"}},
+    {"three, each with the end of the one before",
+     {0},
+     {BEHIND, "< 250 one\r\n250 ok\r\n250 ok\r\n354 go", "= BODY", "room 0", "body", "follow",
+      "> " NEXT "RCPT TO:<n1@y.example>\nDATA\n", "< 451 4.6.0 two", "= ENVELOPE",
+      "< 250 ok\r\n250 ok\r\n354 go", "body", "< 250 three", "= READY", "r 0 ok 250", "r 4 due 451",
+      "r 5 ok 250"}},
+    {"the first is refused",
+     {0},
+     {BEHIND, "< 554 5.6.0 no", "+ FINISHED", "= ENVELOPE", "r 0 failed 554", "r 4 due 0",
+      "< 250 ok\r\n250 ok\r\n354 go", "body", "< 250 two", "r 0 failed 554", "r 4 ok 250"}},
+    {"the first is refused for now",
+     {0},
+     {BEHIND, "< 451 4.6.0 later", "+ FINISHED", "r 0 due 451", "< 250 ok\r\n250 ok\r\n354 go",
+      "body", "< 250 two", "r 0 due 451", "r 4 ok 250"}},
+    {"the first meets the server's own trouble: the second goes on there",
+     {0},
+     {BEHIND, "< 451 4.3.0 my disk", "+ FINISHED", "= ENVELOPE", "r 0 due 451",
+      "< 250 ok\r\n250 ok\r\n354 go", "body", "< 250 two", "r 4 ok 250"}},
+    {"421 to the first is both's, and neither is in doubt",
+     {0},
+     {BEHIND, "< 421 4.3.2 closing", "+ FAILED", "doubt 0", "r 0 due 0", "r 4 due 0"}},
+    {"421 to the second's MAIL is the second's",
+     {0},
+     {BEHIND, "< 250 one\r\n421 4.3.2 closing", "+ FAILED", "doubt 0", "r 0 ok 250", "r 4 due 0"}},
+    {"421 to the second's RCPT, and to its DATA",
+     {0},
+     {BEHIND, "< 250 one\r\n250 ok", "< 421 4.3.2 closing", "+ FAILED", "doubt 0", "r 0 ok 250"}},
+    {"lost before the first's reply",
+     {0},
+     {BEHIND, "lost", "= FAILED", "doubt 1", "r 0 due 0", "r 4 due 0"}},
+    {"lost behind the first's reply",
+     {0},
+     {BEHIND, "< 250 one", "lost", "= FAILED", "doubt 0", "r 0 ok 250", "r 4 due 0"}},
+    {"lost behind the second's 354",
+     {0},
+     {BEHIND, "< 250 one", "< 250 ok\r\n250 ok\r\n354 go", "lost", "doubt 0", "r 0 ok 250",
+      "r 4 due 0"}},
+    {"lost behind the second's end",
+     {0},
+     {BEHIND, "< 250 one", "< 250 ok\r\n250 ok\r\n354 go", "body", "lost", "doubt 1",
+      "r 0 ok 250"}},
+    {"the second's MAIL is refused",
+     {0},
+     {BEHIND, "< 250 one", "< 550 5.1.8 no\r\n503 x\r\n503 x", "+ FINISHED", "= RSET", "r 0 ok 250",
+      "r 4 failed 550"}},
+    {"the second's recipient is refused",
+     {0},
+     {BEHIND, "< 250 one", "< 250 ok\r\n550 5.1.1 no\r\n554 none", "+ FINISHED", "> RSET\n",
+      "r 0 ok 250", "r 4 failed 550"}},
+    {"the second's recipient is refused, and 354: a lone dot",
+     {0},
+     {BEHIND, "< 250 one", "< 250 ok\r\n550 5.1.1 no\r\n354 go", "+ FINISHED", "> .\nQUIT\n",
+      "r 4 failed 550"}},
+    {"the second's DATA is refused",
+     {0},
+     {BEHIND, "< 250 one", "< 250 ok\r\n250 ok\r\n450 no", "+ FINISHED", "= RSET", "r 4 due 450"}},
+    {"the first's reply comes twice: nothing is believed of the second",
+     {0},
+     {BEHIND, "< 250 one", "< 250 one\r\n250 ok\r\n250 ok", "+ FAILED", "doubt 0", "r 0 ok 250",
+      "r 4 due 0"}},
+    {"a reply that is none, in between",
+     {0},
+     {BEHIND, "< 250 one", "< hello", "+ FAILED", "doubt 0", "r 0 ok 250", "r 4 due 0"}},
+    {"a server that forgot what was sent behind the end never answers",
+     {0},
+     {BEHIND, "< 250 one", "lost", "doubt 0", "r 4 due 0"}},
+    {"nobody wants the second any more",
+     {0},
+     {BEHIND, "unfollow", "room 0", "< 250 one", "+ FINISHED", "= FAILED", "r 0 ok 250",
+      "r 4 due 0"}},
+    {"by LMTP the first has three replies",
+     {.is_lmtp = true, .recipient_count = 3},
+     {LMTP3_TAKEN, "follow", "> " NEXT0, "< 250 a", "= END", "< 450 4.2.2 b\r\n250 c", "+ FINISHED",
+      "= ENVELOPE", "r 1 due 450", "r 2 ok 250", "< 250 ok\r\n250 ok\r\n354 go", "body", "< 250 d",
+      "r 4 ok 250"}},
+    {"behind BDAT goes RSET",
+     {.use_bdat = true},
+     {CHUNKS, "> " MAIL "\n" RCPT0, "< 250 ok\r\n250 ok", "> BDAT 1234 LAST\n", "body", "follow",
+      "> RSET\n" NEXT "RCPT TO:<n0@y.example>\n", "< 554 no", "= ENVELOPE", "r 0 failed 554",
+      "< 250 reset\r\n250 ok\r\n250 ok", "+ SEND_BODY", "> BDAT 5 LAST\n", "body", "< 250 two",
+      "r 4 ok 250"}},
+    {"that RSET is refused",
+     {.use_bdat = true},
+     {CHUNKS, "> " MAIL "\n" RCPT0, "< 250 ok\r\n250 ok", "body", "follow", "< 250 one",
+      "< 502 what", "+ FAILED", "doubt 0", "r 0 ok 250", "r 4 due 0"}},
+    {"no room in lock-step", {0}, {PLAIN, "< 250 ok", "< 250 ok", "< 354 go", "body", "room 0"}},
+    {"no room behind mail that goes alone",
+     {.is_alone = true},
+     {PIPELINE, "< 250 ok", "< 250 ok", "< 354 go", "body", "= END", "room 0"}},
+};
+
+static void test_next(void **state)
+{
+    (void)state;
+    run_scripts(next_scripts, COUNT_OF(next_scripts));
+}
+
+#define AHEAD     CHUNKS, "> " MAIL "\n" RCPT0 "BDAT 1234 LAST\n[body]\n", "= ENVELOPE", "room 1"
+#define AHEAD2    CHUNKS, "> " MAIL "\n" RCPT0 RCPT1 "BDAT 1234 LAST\n[body]\n"
+#define NEXT_N(n) "follow", "> RSET\n" NEXT "RCPT TO:<n" #n "@y.example>\nBDAT 5 LAST\n[body]\n"
+#define ASKED     .use_bdat = true, .is_ahead = true
+
+/* A whole transaction in one flight, and others behind it. */
+static const struct script ahead_scripts[] = {
+    {"taken",
+     {ASKED},
+     {AHEAD, "< 250 ok", "< 250 ok", "= END", "< 250 ok", "+ FINISHED", "= READY", "r 0 ok 250"}},
+    {"not without CHUNKING", {ASKED}, {PIPELINE, FLIGHT1}},
+    {"not without PIPELINING",
+     {ASKED},
+     {"< 220 hi", EHLO, "< 250-y\r\n250 CHUNKING", "begin", "> " MAIL "\n"}},
+    {"not by LMTP",
+     {ASKED, .is_lmtp = true},
+     {"< 220 hi", LHLO, "< 250-y\r\n250-CHUNKING\r\n250 PIPELINING", "begin",
+      "> " MAIL "\n" RCPT0}},
+    {"not when it goes alone", {ASKED, .is_alone = true}, {CHUNKS, "> " MAIL "\n"}},
+    {"MAIL is refused, the chunk too",
+     {ASKED},
+     {AHEAD, "< 550 5.1.8 no\r\n503 x", "= END", "< 503 x", "+ FINISHED", "> RSET\n",
+      "r 0 failed 550"}},
+    {"one of two is refused",
+     {ASKED, .recipient_count = 2},
+     {AHEAD2, "< 250 ok\r\n550 5.1.1 no\r\n250 ok\r\n250 ok", "+ FINISHED", "= READY",
+      "r 0 failed 550", "r 1 ok 250"}},
+    {"both are refused, the chunk too",
+     {ASKED, .recipient_count = 2},
+     {AHEAD2, "< 250 ok\r\n550 5.1.1 no\r\n450 later\r\n503 5.5.1 none", "+ FINISHED", "= RSET",
+      "r 0 failed 550", "r 1 due 450"}},
+    {"too many recipients, none taken: not at once",
+     {ASKED},
+     {AHEAD, "< 250 ok\r\n452 4.5.3 many\r\n554 none", "+ FINISHED", "r 0 due 452"}},
+    {"taken for nobody: what was said of recipients is worth nothing",
+     {ASKED},
+     {AHEAD, "< 250 ok\r\n550 5.1.1 no\r\n250 ok", "+ FAILED", "doubt 1", "r 0 due 0"}},
+    {"the chunk is refused",
+     {ASKED},
+     {AHEAD, "< 250 ok\r\n250 ok\r\n554 5.6.0 no", "= RSET", "r 0 failed 554"}},
+    {"BDAT is not understood there",
+     {ASKED},
+     {AHEAD, "< 250 ok\r\n250 ok\r\n503 5.5.1 what", "+ FAILED", "doubt 0", "r 0 due 0"}},
+    {"421 to MAIL", {ASKED}, {AHEAD, "< 421 4.3.2 closing", "+ FAILED", "doubt 0", "r 0 due 0"}},
+    {"421 to RCPT",
+     {ASKED},
+     {AHEAD, "< 250 ok\r\n421 4.3.2 closing", "+ FAILED", "doubt 0", "r 0 due 0"}},
+    {"421 to the chunk that nobody was to get",
+     {ASKED},
+     {AHEAD, "< 250 ok\r\n550 5.1.1 no\r\n421 4.3.2 closing", "= FAILED", "r 0 failed 550"}},
+    {"521 to RCPT: the chunk may be taken yet",
+     {ASKED, .recipient_count = 2},
+     {AHEAD2, "< 250 ok\r\n250 ok\r\n521 no mail", "+ FAILED", "doubt 1", "r 0 due 0"}},
+    {"503 to MAIL: the chunk is refused",
+     {ASKED},
+     {AHEAD, "< 503 what", "+ FAILED", "doubt 0", "r 0 due 0"}},
+    {"354 to MAIL: who knows", {ASKED}, {AHEAD, "< 354 go", "+ FAILED", "doubt 1", "r 0 due 0"}},
+    {"lost before any reply", {ASKED}, {AHEAD, "lost", "doubt 1", "r 0 due 0"}},
+    {"lost behind MAIL's", {ASKED}, {AHEAD, "< 250 ok", "lost", "doubt 1", "r 0 due 0"}},
+    {"lost behind RCPT's", {ASKED}, {AHEAD, "< 250 ok\r\n250 ok", "lost", "doubt 1", "r 0 due 0"}},
+    {"lost behind MAIL's refusal",
+     {ASKED},
+     {AHEAD, "< 550 5.1.8 no", "lost", "doubt 0", "r 0 failed 550"}},
+    {"lost behind the only RCPT's refusal",
+     {ASKED},
+     {AHEAD, "< 250 ok\r\n550 5.1.1 no", "lost", "doubt 0", "r 0 failed 550"}},
+    {"lost behind the refusal of one of two",
+     {ASKED, .recipient_count = 2},
+     {AHEAD2, "< 250 ok\r\n550 5.1.1 no", "lost", "doubt 1", "r 0 failed 550", "r 1 due 0"}},
+    {"nonsense among the replies",
+     {ASKED, .recipient_count = 2},
+     {AHEAD2, "< 250 ok\r\n550 5.1.1 no\r\nhello", "+ FAILED", "doubt 1", "r 0 due 0",
+      "r 1 due 0"}},
+    {"eight messages before the first reply, each with its own fate",
+     {ASKED},
+     {AHEAD,
+      NEXT_N(0),
+      NEXT_N(1),
+      NEXT_N(2),
+      NEXT_N(3),
+      NEXT_N(4),
+      NEXT_N(5),
+      NEXT_N(6),
+      "room 0",
+      "< 250 ok\r\n250 ok\r\n554 5.6.0 first",
+      "= ENVELOPE",
+      "room 1",
+      "r 0 failed 554",
+      "< 250 r\r\n250 ok\r\n250 ok\r\n250 n0",
+      "r 4 ok 250",
+      "< 250 r\r\n550 5.1.8 n1\r\n503 x\r\n503 x\r\n250 r\r\n250 ok\r\n550 5.1.1 n2\r\n503 x",
+      "r 5 failed 550",
+      "r 6 failed 550",
+      "lost",
+      "doubt 1",
+      "r 7 due 0"}},
+    {"the third is refused, and RSET with it",
+     {ASKED},
+     {AHEAD, NEXT_N(0), "< 250 ok\r\n250 ok\r\n250 first", "< 500 RSET?", "+ FAILED", "doubt 1",
+      "r 0 ok 250", "r 4 due 0"}},
+};
+
+static void test_ahead(void **state)
+{
+    (void)state;
+    run_scripts(ahead_scripts, COUNT_OF(ahead_scripts));
+}
+
 /* Every state that awaits a reply, every code: no crash, a failure has a reason, a recipient is
  * given up only for a 5xx, and delivered only for a 2xx to the end of data. */
 static void test_states_and_codes(void **state)
@@ -865,6 +1131,8 @@ int main(void)
         cmocka_unit_test(test_endless_replies),
         cmocka_unit_test(test_in_doubt),
         cmocka_unit_test(test_lmtp),
+        cmocka_unit_test(test_next),
+        cmocka_unit_test(test_ahead),
         cmocka_unit_test(test_states_and_codes),
         cmocka_unit_test(test_large_flight),
         cmocka_unit_test(test_dsn_is_passed_on),

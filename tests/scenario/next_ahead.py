@@ -1,0 +1,273 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Two messages back to back on one connection, the second sent with the end of the first: a scenario for each thing a next hop may do in between.
+
+    next_ahead.py RUN_SCENARIO      play them all: TAP
+    next_ahead.py --write DIR       write them there, to be read or played one by one
+
+C's message for b@example.org is with the next hop, its end too; D's for c@example.org follows it at once. What the next hop then says of one of
+them, or does not say, must be heard of that one alone.
+"""
+import os
+import subprocess
+import sys
+import tempfile
+
+HEAD = """goal {goal}
+config delivery: cut-through
+config client: {{connections_per_site: 1{client}}}
+dns example.org MX 10 mx.example.org
+dns mx.example.org A 198.51.100.1
+hop H 198.51.100.1:25
+"""
+CLIENT = """connect {name}
+{name}< 220 *
+{name}> EHLO client.example
+{name}<< 250 *
+{name}> MAIL FROM:<a@sender.example>
+{name}< 250 *
+{name}> RCPT TO:<{recipient}@example.org>
+{name}< 250 *
+{name}> DATA
+{name}< 354 *
+{name}> Subject: hello
+{name}>
+{name}> {recipient} has mail
+{name}> .
+"""
+STEPS = ["MAIL", "RCPT", "DATA", "END"]
+GOOD = {"MAIL": "250 2.1.0 ok", "RCPT": "250 2.1.5 ok", "DATA": "354 go", "END": "250 2.0.0 taken"}
+OK = "250 2.0.0 ok *"
+LATER = {"MAIL": "451 4.6.0 later", "RCPT": "450 4.2.1 later", "DATA": "451 4.6.0 later", "END": "451 4.6.0 later"}
+NEVER = {"MAIL": "554 5.6.0 never", "RCPT": "550 5.1.1 never", "DATA": "554 5.6.0 never", "END": "554 5.6.0 never"}
+
+
+def hello(hop, keywords):
+    lines = [f"{hop}> 220 mx.example.org", f"{hop}< EHLO relay.example", f"{hop}> 250-mx.example.org"]
+    return lines + [f"{hop}> 250-{word}" for word in keywords[:-1]] + [f"{hop}> 250 {keywords[-1]}"]
+
+
+def flight(hop, recipient):
+    return [f"{hop}< MAIL FROM:<a@sender.example>*", f"{hop}< RCPT TO:<{recipient}@example.org>", f"{hop}< DATA"]
+
+
+def body(hop, recipient):
+    return [f"{hop}<< {recipient} has mail", f"{hop}< ."]
+
+
+def say(hop, *texts):
+    return [f"{hop}> {text}" for text in texts]
+
+
+def whole(hop, recipient):
+    """A transaction from its beginning to its good end, on a new connection."""
+    return (hello(hop, ["PIPELINING"]) + flight(hop, recipient) + say(hop, GOOD["MAIL"], GOOD["RCPT"], GOOD["DATA"]) + body(hop, recipient) +
+            say(hop, GOOD["END"]))
+
+
+def alone(hop, recipient):
+    """Likewise in lock-step: what is in doubt goes alone."""
+    lines = hello(hop, ["PIPELINING"])
+    for command, step in zip(flight(hop, recipient), STEPS):
+        lines += [command] + say(hop, GOOD[step])
+    return lines + body(hop, recipient) + say(hop, GOOD["END"])
+
+
+def begin():
+    """Both are there, and neither is answered."""
+    return ([CLIENT.format(name="C", recipient="b").strip(), "H accept"] + hello("H", ["PIPELINING"]) + flight("H", "b") +
+            say("H", GOOD["MAIL"], GOOD["RCPT"], GOOD["DATA"]) + body("H", "b") + [CLIENT.format(name="D", recipient="c").strip()] +
+            flight("H", "c") + ["expect client.followed == 1", "C nothing", "D nothing"])
+
+
+END = ["expect queue.messages == 0", "expect spool.live == 0"]
+
+
+def later(recipient, make=whole):
+    return ["patience 20m", "H accept as K"] + make("K", recipient)
+
+
+def second_good(hop="H"):
+    return say(hop, GOOD["MAIL"], GOOD["RCPT"], GOOD["DATA"]) + body(hop, "c") + say(hop, GOOD["END"]) + [f"D< {OK}"]
+
+
+def first_accepted():
+    return say("H", GOOD["END"]) + [f"C< {OK}"] + second_good() + ["expect spool.commits == 0", "expect client.connections == 1"] + END
+
+
+def first_refused():
+    return say("H", "554 5.6.0 never") + ["C< 554 5.6.0 never"] + second_good() + ["expect spool.commits == 0"] + END
+
+
+def first_deferred(text="451 4.6.0 later"):
+    return (say("H", text) + [f"C< {OK}", "expect ways.temporary == 1", "record deferral recipient=b@example.org code=451"] + second_good() +
+            ["expect client.connections == 1", "H close"] + later("b") + END)
+
+
+def first_meets_trouble():
+    """A refusal that would end the connection, were there not the second."""
+    return first_deferred("451 4.3.0 my disk")
+
+
+def first_closes():
+    """421 is both's; neither is in doubt."""
+    return (say("H", "421 4.3.2 closing") + ["H close", f"C< {OK}", "expect ways.temporary == 1", "H accept as G"] + whole("G", "c") +
+            [f"D< {OK}", "expect client.uncertain == 0", "G close"] + later("b") + END)
+
+
+def first_lost():
+    return (["H abort", f"C< {OK}", "expect ways.uncertain == 1", "H accept as G"] + whole("G", "c") +
+            [f"D< {OK}", "expect client.uncertain == 1", "G close"] + later("b", alone) + END)
+
+
+def first_twice():
+    """One reply too many: what follows is nobody's."""
+    return (say("H", GOOD["END"], GOOD["END"], GOOD["MAIL"], GOOD["RCPT"]) + [f"C< {OK}", "H reset", "H accept as G"] +
+            hello("G", ["PIPELINING"]) + [flight("G", "c")[0]] + say("G", GOOD["MAIL"]) + [flight("G", "c")[1]] + say("G", GOOD["RCPT"]) +
+            ["G< DATA"] + say("G", GOOD["DATA"]) + body("G", "c") + say("G", GOOD["END"]) +
+            [f"D< {OK}", "expect client.shied == 1", "expect client.desynchronised == 1", "expect spool.commits == 0"] + END)
+
+
+FIRST = [first_accepted, first_refused, first_deferred, first_meets_trouble, first_closes, first_lost, first_twice]
+
+
+def second(step, text):
+    """The first is taken; the second is answered like that at this step, and well before."""
+    lines = say("H", GOOD["END"]) + [f"C< {OK}"]
+    for each in STEPS:
+        if each == "END":
+            lines += body("H", "c")
+        if each == step:
+            break
+        lines += say("H", GOOD[each])
+    if text is not None:
+        lines += say("H", text)
+    if step in ("MAIL", "RCPT") and text is not None and not text.startswith("421"):
+        lines += say("H", *["503 5.5.1 no"] * (2 if step == "MAIL" else 1))
+    return lines
+
+
+def second_refused(step):
+    return second(step, NEVER[step]) + [f"D< {NEVER[step]}", "expect spool.commits == 0"] + END
+
+
+def second_deferred(step):
+    return (second(step, LATER[step]) + [f"D< {OK}", "expect ways.temporary == 1"] +
+            ["H close"] + later("c") + END)
+
+
+def second_lost(step):
+    lines = second(step, None) + ["D nothing", "H abort"]
+    if step == "MAIL": # as on a kept connection: nobody's fault
+        return lines + ["H accept as G"] + whole("G", "c") + [f"D< {OK}", "expect spool.commits == 0", "expect client.shied == 1"] + END
+    way = "uncertain" if step == "END" else "temporary"
+    return lines + [f"D< {OK}", f"expect ways.{way} == 1"] + later("c", alone if step == "END" else whole) + END
+
+
+def second_closes():
+    return second("MAIL", "421 4.3.2 closing") + ["H close", "H accept as G"] + whole("G", "c") + [f"D< {OK}", "expect spool.commits == 0"] + END
+
+
+def ahead(hop, recipient, is_behind):
+    """A transaction that went in one flight, as the next hop sees it."""
+    return ([f"{hop}< RSET"] if is_behind else []) + flight(hop, recipient)[:2] + [f"{hop}< BDAT * LAST", f"{hop}<< {recipient} has mail"]
+
+
+def ahead_both(replies):
+    """Both went in one flight each before the first reply; then these replies come."""
+    return ([CLIENT.format(name="C", recipient="b").strip(), "H accept"] + hello("H", ["PIPELINING", "CHUNKING"]) + ahead("H", "b", False) +
+            [CLIENT.format(name="D", recipient="c").strip()] + ahead("H", "c", True) + ["expect client.bdat_ahead == 2"] + say("H", *replies))
+
+
+TAKEN = ["250 mail", "250 rcpt", "250 taken"]
+
+
+def ahead_accepted():
+    return ahead_both(TAKEN + ["250 reset"] + TAKEN) + [f"C< {OK}", f"D< {OK}", "expect spool.commits == 0"] + END
+
+
+def ahead_first_refused():
+    return (ahead_both(["250 mail", "550 5.1.1 never", "503 5.5.1 none", "250 reset"] + TAKEN) +
+            ["C< 550 5.1.1 never", f"D< {OK}", "expect spool.commits == 0"] + END)
+
+
+def ahead_second_refused():
+    return (ahead_both(TAKEN + ["250 reset", "554 5.6.0 never", "503 5.5.1 no", "503 5.5.1 no"]) +
+            [f"C< {OK}", "D< 554 5.6.0 never", "expect spool.commits == 0"] + END)
+
+
+def ahead_lost():
+    """Both ends are with the next hop: each is in doubt, and goes alone from then on."""
+    return (ahead_both([]) + ["H abort", f"C< {OK}", f"D< {OK}", "expect ways.uncertain == 2", "expect client.uncertain == 2", "patience 20m",
+                              "H accept as G"] +
+            hello("G", ["PIPELINING", "CHUNKING"]) + ["G< MAIL FROM:<a@sender.example>*", "G nothing"] + say("G", "250 ok") +
+            ["G< RCPT TO:<*@example.org>", "G nothing"] + say("G", "250 ok") + ["G< BDAT * LAST", "G<< * has mail"] + say("G", "250 taken") +
+            ["G< QUIT", "G close", "H accept as K"] + hello("K", ["CHUNKING"]) + flight("K", "*")[:1] + say("K", "250 ok") + flight("K", "*")[1:2] +
+            say("K", "250 ok") + ["K< BDAT * LAST", "K<< * has mail"] + say("K", "250 taken") + END)
+
+
+def ahead_is_unlearned():
+    """The server takes a message for nobody: what it says is not believed, and it is left in peace."""
+    return ([CLIENT.format(name="C", recipient="b").strip(), "H accept"] + hello("H", ["PIPELINING", "CHUNKING"]) + ahead("H", "b", False) +
+            say("H", "250 mail", "550 5.1.1 never", "250 taken") + [f"C< {OK}", "expect ways.uncertain == 1", "expect client.shied == 1",
+                                                                   CLIENT.format(name="D", recipient="c").strip(), "H accept as G"] +
+            hello("G", ["PIPELINING", "CHUNKING"]) + flight("G", "c")[:2] + ["G nothing"] + say("G", "250 ok", "250 ok") +
+            ["G< BDAT * LAST", "G<< c has mail"] + say("G", "250 taken") + [f"D< {OK}"])
+
+
+def learned():
+    """Eight messages in their turn, then one in one flight."""
+    lines = []
+    for number in range(9):
+        lines += [CLIENT.format(name=f"C{number}", recipient="b").strip()]
+        if number == 0:
+            lines += ["H accept"] + hello("H", ["PIPELINING", "CHUNKING"])
+        lines += flight("H", "b")[:2]
+        if number < 8:
+            lines += say("H", "250 ok", "250 ok") + ["H< BDAT * LAST", "H<< b has mail"] + say("H", "250 taken")
+        else:
+            lines += ["H< BDAT * LAST", "H<< b has mail"] + say("H", *TAKEN)
+        lines += [f"C{number}< {OK}"]
+    return lines + ["expect client.bdat_ahead == 1", "expect spool.commits == 0"] + END
+
+
+def off():
+    """Without next_ahead the second waits for its turn."""
+    return ([CLIENT.format(name="C", recipient="b").strip(), "H accept"] + hello("H", ["PIPELINING"]) + flight("H", "b") +
+            say("H", GOOD["MAIL"], GOOD["RCPT"], GOOD["DATA"]) + body("H", "b") + [CLIENT.format(name="D", recipient="c").strip()] +
+            ["H nothing"] + say("H", GOOD["END"]) + [f"C< {OK}"] + flight("H", "c") + second_good() + ["expect client.followed == 0"] + END)
+
+
+def cells():
+    for make in FIRST:
+        yield make.__name__, "", begin() + make()
+    for step in STEPS:
+        for make in (second_refused, second_deferred, second_lost):
+            yield f"{make.__name__}_at_{step.lower()}", "", begin() + make(step)
+    yield "second_closes", "", begin() + second_closes()
+    for make in (ahead_accepted, ahead_first_refused, ahead_second_refused, ahead_lost, ahead_is_unlearned):
+        yield make.__name__, ", bdat_ahead: always", make()
+    yield "learned", ", bdat_ahead: learned", learned()
+    yield "off", ", next_ahead: false", off()
+
+
+def write(directory):
+    paths = []
+    for name, client, lines in cells():
+        path = os.path.join(directory, name + ".scn")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(HEAD.format(goal=name.replace("_", " "), client=client) + "\n".join(lines) + "\n")
+        paths.append(path)
+    return paths
+
+
+def main():
+    if len(sys.argv) == 3 and sys.argv[1] == "--write":
+        write(sys.argv[2])
+        return 0
+    with tempfile.TemporaryDirectory() as directory:
+        return subprocess.run([sys.argv[1]] + write(directory), check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -17,6 +17,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "control/postfix_import_internal.h"
@@ -357,10 +358,23 @@ enum err postfix_import(const struct postfix_import_source *source, const char *
     return err;
 }
 
+/* Whoever writes a pipe could keep us waiting for ever, and a device has no end. */
+static bool is_regular(int fd, const char *path)
+{
+    struct stat status;
+
+    if (fd < 0)
+        return false;
+    if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode))
+        return true;
+    fprintf(stderr, "angarium: %s: no regular file\n", path);
+    return false;
+}
+
 static uint8_t *file_read(void *context, const char *path, uint32_t *ret_size)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    uint8_t *text = fd < 0 ? NULL : malloc(FILE_SIZE_MAX + 1);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe is not waited for */
+    uint8_t *text = is_regular(fd, path) ? malloc(FILE_SIZE_MAX + 1) : NULL;
     ssize_t got = text == NULL ? -1 : 1;
     uint32_t size = 0;
 

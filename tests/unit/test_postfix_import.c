@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -193,12 +195,48 @@ static void test_bounds(void **state)
     free(postfix);
 }
 
+/* Goal: what is no file is refused, and nobody waits for who writes it. */
+static void test_pipes_are_not_read(void **state)
+{
+    char directory[] = "/tmp/angarium-postfix-XXXXXX", path[64];
+    FILE *out = fopen("/dev/null", "w");
+    (void)state;
+
+    assert_non_null(out);
+    assert_non_null(mkdtemp(directory));
+    (void)snprintf(path, sizeof(path), "%s/main.cf", directory);
+    assert_int_equal(0, mkfifo(path, 0600));
+    assert_false(postfix_import_files(directory, out));
+    assert_int_equal(0, unlink(path));
+    assert_int_equal(0, symlink("/dev/zero", path));
+    assert_false(postfix_import_files(directory, out));
+    assert_int_equal(0, unlink(path));
+
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(0, fclose(file));
+    (void)snprintf(path, sizeof(path), "%s/master.cf", directory);
+    assert_int_equal(0, mkfifo(path, 0600));
+    assert_false(postfix_import_files(directory, out));
+    assert_int_equal(0, unlink(path));
+    file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(0, fclose(file));
+    assert_true(postfix_import_files(directory, out)); /* it was only that */
+    assert_int_equal(0, unlink(path));
+    (void)snprintf(path, sizeof(path), "%s/main.cf", directory);
+    assert_int_equal(0, unlink(path));
+    assert_int_equal(0, rmdir(directory));
+    assert_int_equal(0, fclose(out));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_pipes_are_not_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

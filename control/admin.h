@@ -43,6 +43,9 @@ struct admin_options {
     /* A new program wants our place. An end of a link for it (upgrade_link.h), or -1 with text why
      * not. NULL: there is no such thing. */
     int (*upgrade)(void *context, char ret_text[ADMIN_ERROR_SIZE]);
+    /* May the intake be closed? False: not now, another process may have our place in a moment.
+     * NULL: always. */
+    bool (*may_close)(void *context);
     /* The program's file is another one than when we started. */
     bool (*is_other_program)(void *context);
     bool has_listener; /* of the relay whose place we take: nobody is accepted there before

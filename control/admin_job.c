@@ -239,6 +239,11 @@ static bool job_prepare(struct admin *admin, struct admin_client *client)
         return true;
     if (strcmp(verb, "capture") == 0 || strcmp(verb, "capture stop") == 0)
         return job_prepare_capture(admin, client);
+    if (strcmp(verb, "drain") == 0 && admin->options.may_close != NULL &&
+        !admin->options.may_close(admin->options.context))
+        return job_refuse(admin, client,
+                          "an upgrade is under way, and the new process may take mail at any "
+                          "moment: ask again when it is over");
     if (admin_plane_prepare(verb, &job->query) ||
         admin_intake_prepare(verb, client->parsed, &admin->intake, &job->query)) {
         if (job->query.found == NULL)
@@ -672,6 +677,7 @@ static bool job_add(struct admin *admin)
     case SHARD_QUERY_INTAKE:
         return true; /* it adds up in the query */
     case SHARD_QUERY_TRACE:
+    case SHARD_QUERY_SERVER:
         break; /* never a job's */
     }
     CHECK(false && "a kind of query");

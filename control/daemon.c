@@ -478,6 +478,7 @@ static bool admin_open(struct daemon *daemon)
         .listener = listener,
         .upgrade = daemon_leave_ask,
         .is_other_program = daemon_program_is_other,
+        .may_close = daemon_leave_may_close,
         .path = daemon->config->control_socket,
         .directory = daemon->config->spool.directory,
         .shard_count = daemon->config->cores,

@@ -326,7 +326,7 @@ bool daemon_enter_take(struct daemon *daemon)
 
     if (!is_told_to_go(daemon))
         return false;
-    keeper_load_quotas(daemon->keeper, daemon_query_wait);
+    keeper_load_parted(daemon->keeper, daemon_query_wait);
     if (daemon->records != NULL) /* they may have been turned over since we opened them */
         record_writer_reopen(daemon->records);
     if (fcntl(enter->link, F_SETFL, O_NONBLOCK) != 0 ||

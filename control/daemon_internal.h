@@ -28,7 +28,7 @@ enum leave_state {
     LEAVE_NOT,     /* nobody has asked */
     LEAVE_ASKED,   /* a link is there, and nothing was said on it */
     LEAVE_OFFERED, /* our sockets are at the other end */
-    LEAVE_PARTED,  /* users' quotas, too */
+    LEAVE_PARTED,  /* what users and client networks did, too */
     LEAVE_LEAVING  /* the place is the other process' */
 };
 
@@ -109,6 +109,8 @@ bool daemon_leave_is_under_way(const struct daemon *daemon);
 tick_us daemon_leave_deadline(const struct daemon *daemon);
 /** The relay is about to be stopped: if the place is not given away yet, it is not any more. */
 void daemon_leave_stop(struct daemon *daemon);
+/** admin's may_close(). */
+bool daemon_leave_may_close(void *context);
 /** What the other process has said, or wants to be told. */
 void daemon_leave_run(struct daemon *daemon);
 

@@ -5,7 +5,8 @@
  *   NOT     -> ASKED     a process asks on the control socket          daemon_leave_ask()
  *   ASKED   -> OFFERED   it is sent duplicates of our sockets          leave_offer()
  *   OFFERED -> PARTED    READY: everything is made there. What users
- *                        have sent is written, and GO sent             leave_part()
+ *                        and client networks did is written, and GO
+ *                        sent                                          leave_part()
  *   PARTED  -> LEAVING   TAKEN: the place is its own; the service
  *                        manager hears it, and then, by LEFT, it       leave_begin()
  *   LEAVING -> (exit 0)  drained, or upgrade_timeout is over
@@ -24,9 +25,8 @@
  * their backlogs is accepted by whoever accepts next.
  *   3. What is shared with the other process is closed, and never shut down; names of Unix sockets
  *      stay where they are.
- *   4. A user's message counts in one process: before PARTED in what is written then, later in what
- *      keeper_finish() writes.
- *
+ *   4. A user's message, and what a client network does, counts in one process: before PARTED in
+ *      what is written then, later in what keeper_finish() writes.
  *   5. From GO on, no file of records is turned over by either before the other is gone.
  *   6. Of two processes one has the place, whatever is said when: who gives up first closes its
  * ears, and then listens to what was said before (leave_give_up()).
@@ -336,6 +336,14 @@ void daemon_leave_run(struct daemon *daemon)
     }
     upgrade_message_close(&message);
     leave_on_message(daemon, &message);
+}
+
+/* What is closed behind GO would be open in the other process, which cannot be told any more. */
+bool daemon_leave_may_close(void *context)
+{
+    const struct daemon *daemon = context;
+
+    return daemon->leave.state != LEAVE_PARTED;
 }
 
 void daemon_leave_stop(struct daemon *daemon)

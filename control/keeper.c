@@ -8,6 +8,13 @@
  *
  * A round asks one shard after the other for its rows, in slices, and replaces the file as a whole:
  * written beside it, synced, renamed. A round without a row after one without a row writes nothing.
+ * Other files of rows have a part in the round when it is time for them (keeper_rows.c).
+ *
+ * In an upgrade two processes count for a while, and which of them knows what is true depends on
+ * who counts. What deliveries use (limits, orders, sources, what sites taught) is the old process'
+ * until its end, since the new one delivers none: it reads those files then. What mail that is
+ * taken uses (quotas, brakes) is read when the new one begins to take mail, and what the old one
+ * still counts is added in the end.
  *
  * Invariant: one query of ours is with the shards at most; its memory stays until the reply.
  *
@@ -80,14 +87,6 @@ static void take_slice(struct shard_query *query, struct transfer *transfer, tic
                            now_of(now), keeper->slice, KEEPER_SLICE);
 }
 
-static void take_quotas(struct shard_query *query, struct quota_set *quotas, tick_us now)
-{
-    struct keeper *keeper = query->found;
-
-    keeper_quota_take(keeper->quotas, quotas, keeper->window_min_quota, &query->cursor,
-                      now_of(now));
-}
-
 static void give_back(struct shard_query *query, struct transfer *transfer, tick_us now)
 {
     struct keeper *keeper = query->found;
@@ -139,8 +138,8 @@ static void rows_add(struct keeper *keeper)
 {
     uint32_t count = keeper->slice_count;
 
-    if (keeper->stage == AT_QUOTAS) {
-        keeper_quota_add(keeper->quotas);
+    if (keeper->stage >= AT_KINDS) {
+        keeper_rows_add(keeper->kinds[keeper->stage - AT_KINDS], &keeper->query);
         return;
     }
     orders_add(keeper);
@@ -163,11 +162,36 @@ static void rows_add(struct keeper *keeper)
 static void query_init(struct keeper *keeper,
                        void (*visit)(struct shard_query *, struct transfer *, tick_us))
 {
-    keeper->query =
-        (struct shard_query){.kind = SHARD_QUERY_TRANSFER, .visit = visit, .found = keeper};
-    if (keeper->stage == AT_QUOTAS)
-        keeper->query = (struct shard_query){
-            .kind = SHARD_QUERY_QUOTA, .visit_quota = take_quotas, .found = keeper};
+    if (keeper->stage >= AT_KINDS)
+        keeper->query = keeper_rows_query(keeper->kinds[keeper->stage - AT_KINDS]);
+    else
+        keeper->query =
+            (struct shard_query){.kind = SHARD_QUERY_TRANSFER, .visit = visit, .found = keeper};
+}
+
+static void kinds_begin(struct keeper *keeper, tick_us now)
+{
+    for (uint32_t i = 0; i < KEEPER_KIND_COUNT; i++)
+        keeper->has_kind[i] = keeper_rows_begin(keeper->kinds[i], now);
+}
+
+/* What is taken behind this; STAGE_COUNT: a shard has given all. */
+static enum keeper_stage stage_behind(const struct keeper *keeper, enum keeper_stage stage)
+{
+    do {
+        stage++;
+    } while (stage < STAGE_COUNT && stage >= AT_KINDS && !keeper->has_kind[stage - AT_KINDS]);
+    return stage;
+}
+
+static void round_save(struct keeper *keeper, tick_us now)
+{
+    keeper_source_save(keeper->sources);
+    keeper_file_save(keeper);
+    for (uint32_t i = 0; i < KEEPER_KIND_COUNT; i++) {
+        if (keeper->has_kind[i])
+            keeper_rows_save(keeper->kinds[i], now);
+    }
 }
 
 static void keeper_ask(struct keeper *keeper)
@@ -181,7 +205,7 @@ void keeper_run(struct keeper *keeper, tick_us now)
         return;
     rows_clear(keeper);
     query_init(keeper, take_slice);
-    keeper->has_quotas = keeper_quota_begin(keeper->quotas, now);
+    kinds_begin(keeper, now);
     keeper->is_under_way = true;
     keeper->is_hastened = false;
     keeper->shard = 0;
@@ -209,9 +233,11 @@ void keeper_on_reply(struct keeper *keeper, tick_us now)
     CHECK(keeper->is_under_way);
     rows_add(keeper);
     if (keeper->query.cursor == UINT64_MAX) {
-        bool is_last = keeper->stage == (keeper->has_quotas ? AT_QUOTAS : AT_ORDERS);
-        keeper->shard += is_last;
-        keeper->stage = is_last ? AT_ROWS : keeper->stage + 1;
+        keeper->stage = stage_behind(keeper, keeper->stage);
+        if (keeper->stage == STAGE_COUNT) {
+            keeper->shard += 1;
+            keeper->stage = AT_ROWS;
+        }
         query_init(keeper, take_slice);
     }
     if (keeper->shard < keeper->options.shard_count) {
@@ -220,10 +246,7 @@ void keeper_on_reply(struct keeper *keeper, tick_us now)
     }
     keeper->is_under_way = false;
     keeper->next = keeper->is_hastened ? now : now + KEEPER_TIME;
-    keeper_source_save(keeper->sources);
-    keeper_file_save(keeper);
-    if (keeper->has_quotas)
-        keeper_quota_save(keeper->quotas, now);
+    round_save(keeper, now);
 }
 
 /* ---- start and end ---- */
@@ -237,13 +260,15 @@ enum err keeper_new(const struct keeper_options *options, struct keeper **ret_ke
     keeper->options = *options;
     keeper->was_empty = true;
     keeper->window_min = SITE_KEEP_WINDOW;
-    keeper->window_min_quota = QUOTA_KEEP_WINDOW;
     keeper->sources = keeper_source_new(options->directory);
-    keeper->quotas = keeper_quota_new(options->directory);
-    if (keeper->sources == NULL || keeper->quotas == NULL) {
-        keeper_source_free(keeper->sources);
-        free(keeper->quotas);
-        free(keeper);
+    bool is_made = keeper->sources != NULL;
+    for (uint32_t i = 0; i < KEEPER_KIND_COUNT; i++) {
+        keeper->kinds[i] =
+            keeper_rows_new(&keeper_kinds[i], options->directory, options->shard_count);
+        is_made = is_made && keeper->kinds[i] != NULL;
+    }
+    if (!is_made) {
+        keeper_free(keeper);
         return ERR_MEMORY;
     }
     *ret_keeper = keeper;
@@ -254,7 +279,8 @@ void keeper_free(struct keeper *keeper)
 {
     rows_clear(keeper);
     keeper_source_free(keeper->sources);
-    keeper_quota_free(keeper->quotas);
+    for (uint32_t i = 0; i < KEEPER_KIND_COUNT; i++)
+        keeper_rows_free(keeper->kinds[i]);
     free(keeper);
 }
 
@@ -273,76 +299,46 @@ static void limits_load(struct keeper *keeper,
 void keeper_load(struct keeper *keeper,
                  void (*run)(void *context, uint32_t shard, struct shard_query *query))
 {
-    keeper_load_quotas(keeper, run);
+    keeper_load_parted(keeper, run);
     keeper_load_rest(keeper, run);
 }
 
-void keeper_load_quotas(struct keeper *keeper,
+void keeper_load_parted(struct keeper *keeper,
                         void (*run)(void *context, uint32_t shard, struct shard_query *query))
 {
-    keeper_quota_load(keeper->quotas, keeper->options.shard_count, keeper->options.context, run);
+    for (uint32_t i = 0; i < KEEPER_KIND_COUNT; i++) {
+        if (keeper_kinds[i].rest_name != NULL)
+            keeper_rows_load(keeper->kinds[i], keeper->options.context, run);
+    }
 }
 
 void keeper_load_rest(struct keeper *keeper,
                       void (*run)(void *context, uint32_t shard, struct shard_query *query))
 {
     limits_load(keeper, run);
-    keeper_quota_load_apart(keeper->quotas, keeper->options.shard_count, keeper->options.context,
-                            run);
+    for (uint32_t i = 0; i < KEEPER_KIND_COUNT; i++) {
+        if (keeper_kinds[i].rest_name == NULL)
+            keeper_rows_load(keeper->kinds[i], keeper->options.context, run);
+        else
+            keeper_rows_load_rest(keeper->kinds[i], keeper->options.context, run);
+    }
 }
 
 /* ---- another process takes our place ---- */
 
-static void quotas_part(struct shard_query *query, struct quota_set *quotas, tick_us now)
-{
-    (void)now;
-    quota_keep_apart(quotas, *(const bool *)query->found);
-    query->cursor = UINT64_MAX;
-}
-
-static void shards_part(struct keeper *keeper, bool is_apart,
-                        void (*run)(void *context, uint32_t shard, struct shard_query *query))
-{
-    for (uint32_t i = 0; i < keeper->options.shard_count; i++) {
-        struct shard_query query = {
-            .kind = SHARD_QUERY_QUOTA, .visit_quota = quotas_part, .found = &is_apart};
-        run(keeper->options.context, i, &query);
-    }
-}
-
-static void quotas_take_all(struct keeper *keeper,
-                            void (*run)(void *context, uint32_t shard, struct shard_query *query))
-{
-    keeper->stage = AT_QUOTAS;
-    for (uint32_t i = 0; i < keeper->options.shard_count; i++) {
-        query_init(keeper, take_slice);
-        while (keeper->query.cursor != UINT64_MAX) {
-            run(keeper->options.context, i, &keeper->query);
-            rows_add(keeper);
-        }
-    }
-}
-
-/* Apart first: what is counted while rows are taken counts twice, rather than not at all. */
 void keeper_part(struct keeper *keeper,
                  void (*run)(void *context, uint32_t shard, struct shard_query *query))
 {
     CHECK(!keeper->is_under_way);
-    rows_clear(keeper);
-    keeper->window_min_quota = 0;
-    shards_part(keeper, true, run);
-    (void)keeper_quota_begin(keeper->quotas, TICK_NEVER);
-    quotas_take_all(keeper, run);
-    keeper_quota_save(keeper->quotas, 0);
-    keeper_quota_part(keeper->quotas, true);
+    for (uint32_t i = 0; i < KEEPER_KIND_COUNT; i++)
+        keeper_rows_part(keeper->kinds[i], keeper->options.context, run);
 }
 
 void keeper_part_end(struct keeper *keeper,
                      void (*run)(void *context, uint32_t shard, struct shard_query *query))
 {
-    keeper_quota_part(keeper->quotas, false);
-    shards_part(keeper, false, run);
-    keeper->window_min_quota = QUOTA_KEEP_WINDOW;
+    for (uint32_t i = 0; i < KEEPER_KIND_COUNT; i++)
+        keeper_rows_part_end(keeper->kinds[i], keeper->options.context, run);
 }
 
 bool keeper_is_under_way(const struct keeper *keeper)
@@ -354,8 +350,8 @@ void keeper_finish(struct keeper *keeper,
                    void (*run)(void *context, uint32_t shard, struct shard_query *query))
 {
     rows_clear(keeper);
-    keeper->window_min = keeper->window_min_quota = 0;
-    keeper->has_quotas = keeper_quota_begin(keeper->quotas, TICK_NEVER);
+    keeper->window_min = 0;
+    kinds_begin(keeper, TICK_NEVER);
     for (uint32_t i = 0; i < STAGE_COUNT * keeper->options.shard_count; i++) {
         keeper->stage = (enum keeper_stage)(i / keeper->options.shard_count);
         query_init(keeper, take_slice);
@@ -364,7 +360,5 @@ void keeper_finish(struct keeper *keeper,
             rows_add(keeper);
         }
     }
-    keeper_source_save(keeper->sources);
-    keeper_file_save(keeper);
-    keeper_quota_save(keeper->quotas, 0);
+    round_save(keeper, 0);
 }

@@ -8,7 +8,8 @@
  * Keeps what the long windows of sites have counted, and the orders that stand, in a file, `limits`
  * in the spool's directory, so that a restart forgets nothing: read before the shards start,
  * written every KEEPER_TIME, at every order, and once more, then with short windows as well, when
- * they have ended. Control thread only.
+ * they have ended. Likewise, in files of their own, what bars sources (keeper_source.h), what users
+ * sent, what client networks did, and what sites taught (keeper_kinds.h). Control thread only.
  */
 #define KEEPER_TIME       TICK_S(2)
 #define KEEPER_ROWS_MAX   262144u
@@ -33,15 +34,15 @@ void keeper_free(struct keeper *keeper);
  */
 void keeper_load(struct keeper *keeper,
                  void (*run)(void *context, uint32_t shard, struct shard_query *query));
-/** Only what users have sent: another process still goes on with the rest. `run` returns when the
- * query is answered. */
-void keeper_load_quotas(struct keeper *keeper,
+/** Only what the process that takes mail counts, of users and client networks: another one still
+ * delivers. `run` returns when the query is answered. */
+void keeper_load_parted(struct keeper *keeper,
                         void (*run)(void *context, uint32_t shard, struct shard_query *query));
-/** The rest, when that process has ended, with what it counted of users meanwhile. */
+/** The rest, when that process has ended, with what it counted of those meanwhile. */
 void keeper_load_rest(struct keeper *keeper,
                       void (*run)(void *context, uint32_t shard, struct shard_query *query));
-/** What users have sent is written now, for a process that takes our place, and what they still
- * send here is kept apart for it. keeper_is_under_way() is false. */
+/** What users and client networks did is written now, for a process that takes our place, and what
+ * they still do here is kept apart for it. keeper_is_under_way() is false. */
 void keeper_part(struct keeper *keeper,
                  void (*run)(void *context, uint32_t shard, struct shard_query *query));
 /** That process did not come. */

@@ -3,7 +3,7 @@
 #define CONTROL_KEEPER_INTERNAL_H
 
 #include "control/keeper.h"
-#include "control/keeper_quota.h"
+#include "control/keeper_kinds.h"
 #include "control/keeper_source.h"
 
 /* Shared by the files of the keeper: keeper.c (rounds, start and end), keeper_file.c. */
@@ -12,13 +12,13 @@
 _Static_assert(KEEPER_SLICE >= SITE_KEPT_MAX, "a site fits");
 
 /* What a shard is asked for, one after the other. */
-enum keeper_stage { AT_ROWS, AT_ORDERS, AT_QUOTAS, STAGE_COUNT };
+enum keeper_stage { AT_ROWS, AT_ORDERS, AT_KINDS, STAGE_COUNT = AT_KINDS + KEEPER_KIND_COUNT };
 
 struct keeper {
     struct keeper_options options;
     struct keeper_source *sources;
-    struct keeper_quota *quotas;
-    bool has_quotas; /* they are part of this round */
+    struct keeper_rows *kinds[KEEPER_KIND_COUNT];
+    bool has_kind[KEEPER_KIND_COUNT]; /* it is part of this round */
     struct shard_query query;
     bool is_under_way, was_empty;
     bool is_hastened; /* something has changed since the round began */
@@ -30,7 +30,6 @@ struct keeper {
     struct site_kept *rows;
     enum keeper_stage stage; /* of this shard */
     tick_us window_min;      /* of sites; 0: all are kept */
-    tick_us window_min_quota;
     uint32_t order_slice_count;
     struct site_order_kept order_slice[KEEPER_ORDERS];
     uint32_t order_count, order_capacity;

@@ -202,6 +202,9 @@ void shard_query_run(struct shard *shard, struct shard_query *query)
     case SHARD_QUERY_QUOTA:
         query->visit_quota(query, server_quota(shard->server), shard->now.tick);
         break;
+    case SHARD_QUERY_SERVER:
+        query->visit_server(query, shard->server, shard->now.tick);
+        break;
     case SHARD_QUERY_INTAKE:
         shard_intake(shard, query);
         break;

@@ -91,6 +91,7 @@ enum shard_query_kind {
     SHARD_QUERY_PLANE,     /* a function of the asker's looks at the network plane */
     SHARD_QUERY_TRANSFER,  /* ... at the transfer */
     SHARD_QUERY_QUOTA,     /* ... at the quotas of users */
+    SHARD_QUERY_SERVER,    /* ... at the server */
     SHARD_QUERY_INTAKE,    /* take no mail from now on, or take it again */
     SHARD_QUERY_TRACE,     /* show conversations to these viewers from now on */
 };
@@ -168,7 +169,9 @@ struct shard_query {
     void (*visit)(struct shard_query *query, struct transfer *transfer, tick_us now); /* TRANSFER */
     void (*visit_quota)(struct shard_query *query, struct quota_set *quotas,
                         tick_us now); /* QUOTA */
-    void *found;                      /* PLANE, TRANSFER, QUOTA: the function's */
+    void (*visit_server)(struct shard_query *query, struct server *server,
+                         tick_us now); /* SERVER */
+    void *found;                       /* PLANE, TRANSFER, QUOTA, SERVER: the function's */
 };
 
 /** Answer a query now: on the shard's own thread, or between turns. */

@@ -19,7 +19,8 @@ enum upgrade_kind {
     UPGRADE_OFFER = 1, /* old: descriptors, as many messages as it takes */
     UPGRADE_OFFERED,   /* old: these were all; text: the service manager's socket, if it has one */
     UPGRADE_READY,     /* new: everything is made and runs */
-    UPGRADE_GO,        /* old: what users have sent is on the disk; number: us to its end at most */
+    UPGRADE_GO,        /* old: what users and client networks did is on the disk; number: us to its
+                          end at most */
     UPGRADE_TAKEN,     /* new: from here on the place is mine */
     UPGRADE_LEFT,      /* old: who watches us knows it */
     UPGRADE_KIND_END

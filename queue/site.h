@@ -330,6 +330,27 @@ uint32_t site_keep_next_orders(struct site_set *sites, uint64_t *cursor, struct 
 void site_keep_restore_orders(struct site_set *sites, const struct site_order_kept *rows,
                               uint32_t count, struct tick_now now);
 
+struct site_learned_kept { /* what a site's answers taught; times of the wall clock */
+    uint64_t key;
+    wall_us used, since;                  /* the last word about it, the last step */
+    wall_us paused_until, back_off_until; /* 0: none */
+    uint32_t allowed, threshold, successes;
+    uint32_t reason;              /* enum site_learn_reason */
+    uint32_t failures, back_offs; /* in a row */
+    char label[SITE_LABEL_MAX + 1], source[SITE_SOURCE_MAX + 1];
+};
+
+/** The next of the sites whose home we are, those that take less than before first; `*cursor` as
+ * for site_keep_next(). */
+uint32_t site_keep_next_learned(struct site_set *sites, uint64_t *cursor, struct tick_now now,
+                                struct site_learned_kept *rows, uint32_t row_max);
+/** Before the first mail: learned again, as old as it is by now. As site_keep_restore(); a site
+ * that was heard of in this process knows better. */
+void site_keep_restore_learned(struct site_set *sites, const struct site_learned_kept *rows,
+                               uint32_t count, struct tick_now now);
+/** It is another one when something was said about a site whose home we are. */
+uint64_t site_learn_words(const struct site_set *sites);
+
 /** CHECKs all invariants. For tests. */
 void site_set_verify(const struct site_set *sites);
 

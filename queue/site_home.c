@@ -297,6 +297,19 @@ void site_home_orders_changed(struct site_set *sites, struct site *site, tick_us
     home_limit_review(sites, site, now);
 }
 
+void site_home_restored(struct site_set *sites, struct site *site, tick_us now)
+{
+    struct site_home *home = site->home;
+
+    for (uint32_t i = 0; i < sites->options.shard_count && home->failures > 0; i++) {
+        if (home_closed_until(home) > now)
+            home->shares[i].want = 0;
+        if (home->shares[i].is_known || i == sites->options.shard)
+            tell_pause(sites, site, i);
+    }
+    home_limit_review(sites, site, now);
+}
+
 static void home_on_failure(struct site_set *sites, struct site *site, tick_us now)
 {
     struct site_home *home = site->home;

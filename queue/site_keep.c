@@ -20,11 +20,6 @@
 
 /* ---- taking ---- */
 
-static wall_us wall_of(tick_us tick, struct tick_now now)
-{
-    return now.wall - (wall_us)(now.tick - tick);
-}
-
 static uint32_t window_keep(uint64_t key, const struct rate_window *window, uint32_t out,
                             struct tick_now now, struct site_kept *rows)
 {
@@ -34,8 +29,8 @@ static uint32_t window_keep(uint64_t key, const struct rate_window *window, uint
         const struct rate_cell *cell = &window->cells[(window->head + i) % window->capacity];
         rows[count++] = (struct site_kept){.key = key,
                                            .window = window->rate.window,
-                                           .first = wall_of(cell->first, now),
-                                           .last = wall_of(cell->last, now),
+                                           .first = site_wall_of(cell->first, now),
+                                           .last = site_wall_of(cell->last, now),
                                            .count = cell->count};
     }
     if (out > 0)
@@ -84,14 +79,6 @@ uint32_t site_keep_next(struct site_set *sites, tick_us window_min, uint64_t *cu
 
 /* ---- giving back ---- */
 
-static tick_us tick_of(wall_us wall, struct tick_now now)
-{
-    if (wall >= now.wall)
-        return now.tick;
-    tick_us age = (tick_us)(now.wall - wall);
-    return age < now.tick ? now.tick - age : 0;
-}
-
 static void row_restore(struct site_set *sites, const struct site_kept *row, struct tick_now now)
 {
     struct site *site = site_find(sites, row->key);
@@ -102,8 +89,8 @@ static void row_restore(struct site_set *sites, const struct site_kept *row, str
         site = site_make(sites, row->key);
     struct site_home *home = site_home_get(sites, site);
     rate_limiter_remember(&home->mails, row->window);
-    rate_limiter_restore(&home->mails, row->window, tick_of(row->first, now),
-                         tick_of(row->last, now), row->count, now.tick);
+    rate_limiter_restore(&home->mails, row->window, site_tick_of(row->first, now),
+                         site_tick_of(row->last, now), row->count, now.tick);
     site_home_on_timer(sites, site, now.tick);
     site_review(sites, site);
 }

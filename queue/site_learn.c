@@ -21,7 +21,8 @@
  *   2. A step down counts once: attempts that began before it saw the same trouble, and their
  *      successes do not undo it either.
  *
- * Not here: the pause after failures (site_home.c), rates.
+ * Not here: the pause after failures (site_home.c), rates, the way over a restart
+ * (site_keep_learned.c).
  */
 #include "queue/site_state.h"
 
@@ -109,11 +110,32 @@ static bool is_forgotten(const struct site_home *home, tick_us now)
            now - home->learned.used > LEARN_TIME;
 }
 
-void site_learn_review(const struct site_set *sites, struct site_home *home, tick_us now)
+void site_learn_review(struct site_set *sites, struct site_home *home, tick_us now)
 {
+    sites->words++;
     if (is_forgotten(home, now))
         site_learn_init(sites, home, now);
     home->learned.used = now;
+}
+
+bool site_learn_is_fresh(const struct site_home *home, tick_us now)
+{
+    return home->learned.reason == SITE_LEARN_START || is_forgotten(home, now);
+}
+
+void site_learn_restore(struct site_home *home, const struct site_learned *learned, wall_us used,
+                        struct tick_now now)
+{
+    bool is_over = now.wall > used && (tick_us)now.wall - (tick_us)used > LEARN_TIME;
+
+    if (is_over || learned->reason == SITE_LEARN_START)
+        return;
+    home->learned = *learned;
+}
+
+uint64_t site_learn_words(const struct site_set *sites)
+{
+    return sites->words;
 }
 
 struct site_learned site_learned_now(const struct site_set *sites, const struct site_home *home,

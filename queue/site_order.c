@@ -11,8 +11,8 @@
  *
  * An order ends by its time, or is cancelled by its number. One of a pattern that is given again
  * while it holds is lengthened; one that doubles is not, since what was under way when it came sees
- * the same trouble: it lasts twice as long as the last when that is not BACK_OFF_MEMORY ago. One
- * that needs several matches is counted until it has them. From a shard to the home an order
+ * the same trouble: it lasts twice as long as the last when that is not SITE_BACK_OFF_MEMORY ago.
+ * One that needs several matches is counted until it has them. From a shard to the home an order
  * travels in pieces of SITE_TEXT_SIZE octets (ORDER); all pieces of one come in a row.
  *
  * Afterwards the site ramps up: one connection, and more as it takes mail (site_learn.c); the rate
@@ -32,8 +32,6 @@
 #include <stdlib.h>
 
 #include "queue/site_state.h"
-
-#define BACK_OFF_MEMORY TICK_S(3600)
 
 struct site_orders {
     uint32_t count;
@@ -367,7 +365,7 @@ static bool order_is_due(struct site_home *home, const struct site_order *order,
 /* How long one that doubles lasts this time. */
 static void order_double(struct site_home *home, struct site_order *order, tick_us now)
 {
-    if (now > home->back_off_until && now - home->back_off_until > BACK_OFF_MEMORY)
+    if (now > home->back_off_until && now - home->back_off_until > SITE_BACK_OFF_MEMORY)
         home->back_offs = 0;
     for (uint32_t i = 0; i < home->back_offs && order->duration < SITE_BACK_OFF_MAX; i++)
         order->duration *= 2;

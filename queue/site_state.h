@@ -20,7 +20,8 @@
  *   site_home_rate.c   the home's side of them: the windows, who has how many, who waits
  *   site_act.c    operators act on sites by name
  *   site_host.c   keys, and the memory of dead hosts
- *   site_keep.c   what outlives the process
+ *   site_keep.c   what windows counted, and orders, over the end of the process
+ *   site_keep_learned.c   likewise, what answers taught
  *   site_view.c   what people see, and all invariants
  */
 
@@ -66,6 +67,8 @@ struct site_matches {
     tick_us since;
     char by[SITE_ORDER_BY_SIZE];
 };
+
+#define SITE_BACK_OFF_MEMORY TICK_S(3600) /* of an order that doubles */
 
 struct site_home {
     struct site *site;
@@ -158,6 +161,7 @@ struct site_set {
     TAILQ_HEAD(, site) idle, waking;
     uint32_t waking_count;
     struct wheel wheel;
+    uint64_t words;          /* of shards, about sites whose home we are */
     uint32_t order_count;    /* of the sites whose home we are */
     uint64_t orders_refused; /* no room */
     struct site_standing *standing;
@@ -191,6 +195,22 @@ void site_post_home(struct site_set *sites, const struct site *site,
 void site_drain(struct site_set *sites, tick_us now);
 void site_waking_append(struct site_set *sites, struct site *site);
 void site_waking_remove(struct site_set *sites, struct site *site);
+
+/* site_keep.c, site_keep_learned.c */
+/** Of a time that is over. */
+static inline wall_us site_wall_of(tick_us tick, struct tick_now now)
+{
+    return now.wall - (wall_us)(now.tick - tick);
+}
+
+/** One in the future is taken for now. */
+static inline tick_us site_tick_of(wall_us wall, struct tick_now now)
+{
+    if (wall >= now.wall)
+        return now.tick;
+    tick_us age = (tick_us)now.wall - (tick_us)wall;
+    return age < now.tick ? now.tick - age : 0;
+}
 
 /* site_table.c */
 struct site *site_find(const struct site_set *sites, uint64_t key);
@@ -232,7 +252,13 @@ void site_learn_init(const struct site_set *sites, struct site_home *home, tick_
 enum site_outcome site_learn(const struct site_set *sites, struct site_home *home,
                              enum site_outcome outcome, tick_us began, tick_us now);
 /** A shard has written: what was learned long ago is forgotten. */
-void site_learn_review(const struct site_set *sites, struct site_home *home, tick_us now);
+void site_learn_review(struct site_set *sites, struct site_home *home, tick_us now);
+/** Nothing that is still true was learned. */
+bool site_learn_is_fresh(const struct site_home *home, tick_us now);
+/** As an earlier process learned it, unless that heard the last word of the site, at `used`, too
+ * long ago. */
+void site_learn_restore(struct site_home *home, const struct site_learned *learned, wall_us used,
+                        struct tick_now now);
 /** What is true now, also when nobody has asked for long. */
 struct site_learned site_learned_now(const struct site_set *sites, const struct site_home *home,
                                      tick_us now);
@@ -268,6 +294,8 @@ void site_orders_verify(const struct site_home *home);
 /* site_home.c */
 /** Tell the shards, and balance. */
 void site_home_orders_changed(struct site_set *sites, struct site *site, tick_us now);
+/** Likewise: what was learned, or the pause, is that of an earlier process. */
+void site_home_restored(struct site_set *sites, struct site *site, tick_us now);
 
 /* site_rate.c */
 /** The home learns what the site is called. */

@@ -4,9 +4,9 @@
  * configured otherwise.
  *
  * A minute is any minute, wherever it begins: what was counted counts for a minute from then on,
- * for each kind by itself, and what is beyond the limit is refused. Limits up to WINDOW_CELLS
- * remember each moment, larger ones the moments of CELL_TIME together, from the last of them on:
- * never more than the limit in any minute, and 15 of 16 of it at least. Refused recipients and
+ * for each kind by itself, and what is beyond the limit is refused. Limits up to BRAKE_EXACT_MAX
+ * remember each moment, larger ones the moments of BRAKE_CELL_TIME together, from the last of them
+ * on: never more than the limit in any minute, and 15 of 16 of it at least. Refused recipients and
  * errors are counted when they happen; a network that had its share of them is not let in any more
  * before there is room.
  *
@@ -15,58 +15,18 @@
  * not used for the longest time first, and that one is forgotten when a place is needed.
  *   2. Settings are asked at every count: a reload takes effect at once, for open sessions with
  * their own snapshot.
+ *   3. No cell has moments from before and behind a parting (brake_keep.c): for that there is one
+ * cell more than a minute needs.
  *
  * Limits: BRAKE_PLACES networks. With connections from more at a time the others are not braked,
  * and counted as untracked. Cost: a hash and a chain of a few places per connection; a comparison
  * per message or recipient.
+ * Not here: what outlives the process (brake_keep.c).
  */
-#include "relay/brake.h"
-
 #include <stdlib.h>
-#include <sys/queue.h>
 
 #include "base/rng.h"
-#include "queue/keyed_hash.h"
-
-#define BRAKE_PLACES  8192u
-#define BRAKE_BUCKETS 8192u
-#define BRAKE_MINUTE  TICK_S(60)
-#define WINDOW_CELLS  17u /* of CELL_TIME each there are no more in a minute */
-#define CELL_TIME     TICK_S(4)
-
-/* All octets count: no padding. */
-struct brake_key {
-    struct flow_address network, listener;
-};
-
-struct brake_cell { /* what is forgotten together, a minute after the last of it */
-    tick_us last;
-    uint32_t span; /* us, from the first on */
-    uint32_t count;
-};
-
-struct brake_window {
-    tick_us told_until; /* a refusal was reported: no other before */
-    uint32_t total, head, used;
-    struct brake_cell cells[WINDOW_CELLS]; /* a ring, the oldest at `head` */
-};
-
-struct brake_client {
-    LIST_ENTRY(brake_client) chain; /* of its bucket; of `free` */
-    TAILQ_ENTRY(brake_client) link; /* in `idle` without connections */
-    struct brake_key key;
-    uint32_t connections;
-    struct brake_window windows[BRAKE_KIND_COUNT];
-};
-
-struct brake {
-    struct keyed_hash hash;
-    tick_us now;
-    struct brake_stats stats;
-    LIST_HEAD(, brake_client) buckets[BRAKE_BUCKETS], free;
-    TAILQ_HEAD(, brake_client) idle;
-    struct brake_client places[BRAKE_PLACES];
-};
+#include "relay/brake_internal.h"
 
 struct brake *brake_new(uint64_t seed)
 {
@@ -128,7 +88,7 @@ static uint32_t bucket_of(const struct brake *brake, const struct brake_key *key
     return (uint32_t)(keyed_hash_octets(&brake->hash, span_of(key, sizeof(*key))) % BRAKE_BUCKETS);
 }
 
-static struct brake_client *client_find(struct brake *brake, const struct brake_key *key)
+struct brake_client *brake_client_find(struct brake *brake, const struct brake_key *key)
 {
     struct brake_client *client;
 
@@ -140,8 +100,7 @@ static struct brake_client *client_find(struct brake *brake, const struct brake_
     return NULL;
 }
 
-/* A place for a new network, or NULL. */
-static struct brake_client *client_new(struct brake *brake, const struct brake_key *key)
+struct brake_client *brake_client_new(struct brake *brake, const struct brake_key *key)
 {
     struct brake_client *client = LIST_FIRST(&brake->free);
 
@@ -178,11 +137,11 @@ static uint32_t limit_of(const struct settings_brakes *limits, enum brake_kind k
     return 0;
 }
 
-static void window_review(const struct brake *brake, struct brake_window *window)
+void brake_window_review(const struct brake *brake, struct brake_window *window)
 {
     while (window->used > 0 && brake->now - window->cells[window->head].last >= BRAKE_MINUTE) {
         window->total -= window->cells[window->head].count;
-        window->head = (window->head + 1) % WINDOW_CELLS;
+        window->head = (window->head + 1) % BRAKE_CELLS;
         window->used--;
     }
 }
@@ -190,13 +149,13 @@ static void window_review(const struct brake *brake, struct brake_window *window
 /* Into the newest cell, where that is of this moment, or near enough for so many. */
 static void window_add(const struct brake *brake, struct brake_window *window, uint32_t max)
 {
-    uint32_t newest = (window->head + window->used + WINDOW_CELLS - 1) % WINDOW_CELLS;
-    struct brake_cell *cell = &window->cells[newest];
+    struct brake_cell *cell = brake_cell_at(window, window->used + BRAKE_CELLS - 1);
     tick_us first = cell->last - cell->span;
-    tick_us span = max <= WINDOW_CELLS ? 1 : CELL_TIME;
+    tick_us span = max <= BRAKE_EXACT_MAX ? 1 : BRAKE_CELL_TIME;
+    bool is_closed = brake->now - first >= span || first < brake->parted;
 
-    if (window->used == 0 || (window->used < WINDOW_CELLS && brake->now - first >= span)) {
-        cell = &window->cells[(newest + 1) % WINDOW_CELLS];
+    if (window->used == 0 || (window->used < BRAKE_CELLS && is_closed)) {
+        cell = brake_cell_at(window, window->used);
         *cell = (struct brake_cell){.last = brake->now};
         first = brake->now;
         window->used++;
@@ -231,7 +190,7 @@ static bool is_used_up(const struct brake *brake, struct brake_client *client,
 {
     uint32_t max = limit_of(limits, kind);
 
-    window_review(brake, &client->windows[kind]);
+    brake_window_review(brake, &client->windows[kind]);
     return max > 0 && client->windows[kind].total >= max;
 }
 
@@ -291,9 +250,9 @@ enum err brake_connect(struct brake *brake, const struct settings_listener *list
     if ((is_relay_client && !limits->brakes_relay_clients) || !has_limits(limits))
         return ERR_OK;
     key.network = brake_network_of(peer, limits);
-    struct brake_client *client = client_find(brake, &key);
+    struct brake_client *client = brake_client_find(brake, &key);
     if (client == NULL)
-        client = client_new(brake, &key);
+        client = brake_client_new(brake, &key);
     if (client == NULL) {
         brake->stats.untracked++;
         return ERR_OK;

@@ -2,7 +2,7 @@
 #ifndef RELAY_BRAKE_H
 #define RELAY_BRAKE_H
 
-#include "base/tick.h"
+#include "relay/kept_count.h"
 #include "relay/settings.h"
 
 /*
@@ -62,5 +62,21 @@ struct flow_address brake_network_of(const struct flow_address *peer,
                                      const struct settings_brakes *limits);
 
 struct brake_stats brake_get_stats(const struct brake *brake);
+
+/* ---- over a restart ---- */
+
+#define BRAKE_KEPT_CELLS 6u                                    /* rows of one window, at most */
+#define BRAKE_KEPT_MAX   (BRAKE_KIND_COUNT * BRAKE_KEPT_CELLS) /* of one network */
+
+/** Rows of some networks, those that were refused lately first. `*cursor` is 0 at first and
+ * UINT64_MAX at the end. CHECKs row_max >= BRAKE_KEPT_MAX. */
+uint32_t brake_keep_next(struct brake *brake, const struct kept_wish *wish, uint64_t *cursor,
+                         struct tick_now now, struct kept_count *rows, uint32_t row_max);
+/** Another process goes on with what was counted so far: what is counted from now on is kept apart
+ * from it, until it is false again. */
+void brake_keep_part(struct brake *brake, bool is_parted, tick_us now);
+/** What rows for this shard say, beside what was counted here. Senseless ones are passed over. */
+void brake_keep_restore(struct brake *brake, uint32_t shard, uint32_t shard_count,
+                        const struct kept_count *rows, uint32_t count, struct tick_now now);
 
 #endif

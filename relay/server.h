@@ -85,4 +85,27 @@ struct server_stats {
 };
 struct server_stats server_get_stats(const struct server *server);
 
+/* ---- over a restart: server_keep.c ---- */
+
+#define SERVER_KEEP_WINDOW                                                                         \
+    TICK_S(600) /* windows of this length and more outlive any end of the process */
+
+struct server_keep {
+    tick_us window_min; /* shorter windows are not wanted */
+    bool is_rest;       /* only what was counted since server_keep_part() */
+};
+
+/** Rows of some client networks. `*cursor` is 0 at first and UINT64_MAX at the end. CHECKs that
+ * `row_max` is TALLY_KEPT_MAX at least. */
+uint32_t server_keep_next(struct server *server, const struct server_keep *what, uint64_t *cursor,
+                          struct tick_now now, struct kept_count *rows, uint32_t row_max);
+/** Another process goes on with what was counted so far; what is counted from now on is kept apart,
+ * until it is false again. */
+void server_keep_part(struct server *server, bool is_parted, tick_us now);
+/** What rows for this shard say, beside what was counted here. Senseless ones are passed over. */
+void server_keep_restore(struct server *server, const struct kept_count *rows, uint32_t count,
+                         struct tick_now now);
+/** It is another one when long windows have counted. */
+uint64_t server_keep_changes(const struct server *server);
+
 #endif

@@ -39,12 +39,12 @@
 #define NONCE_OCTETS       18u /* of SCRAM: 24 characters */
 #define KEY_NETWORK_SIZE   18u /* kind, family, address */
 
-/* kind, family, 16 octets of the network's address, the user's name in small letters. */
+/* kind, family, 16 octets of the network's address, the hash of the user's name: what it is counted
+ * by goes to the disk (tally.h), and what strangers type as a name may be a password. */
 struct failure_key {
-    uint32_t size;
-    uint8_t octets[KEY_NETWORK_SIZE + AUTH_NAME_MAX];
+    uint8_t octets[KEY_NETWORK_SIZE + sizeof(struct quota_key)];
 };
-_Static_assert(KEY_NETWORK_SIZE + AUTH_NAME_MAX <= TALLY_KEY_MAX, "a tally takes it");
+_Static_assert(sizeof(struct failure_key) <= TALLY_KEY_MAX, "a tally takes it");
 
 struct login {
     struct failure_key key;
@@ -83,22 +83,20 @@ static struct failure_key failure_key_of(const struct server_session *session, s
 {
     struct flow_address network =
         brake_network_of(&session->smtpd.peer, &session->smtpd.listener->brakes);
-    struct failure_key key = {.size = KEY_NETWORK_SIZE + name.size};
+    struct quota_key user = quota_key_of(name);
+    struct failure_key key = {{0}};
 
     CHECK(name.size <= AUTH_NAME_MAX);
     key.octets[1] = (uint8_t)network.family;
     memcpy(key.octets + 2, network.ip, 16);
-    for (uint32_t i = 0; i < name.size; i++)
-        key.octets[KEY_NETWORK_SIZE + i] = name.data[i] >= 'A' && name.data[i] <= 'Z'
-                                               ? (uint8_t)(name.data[i] | 0x20)
-                                               : name.data[i];
+    memcpy(key.octets + KEY_NETWORK_SIZE, &user, sizeof(user));
     return key;
 }
 
 static struct span user_key(struct failure_key *key)
 {
     key->octets[0] = 'u';
-    return span_of(key->octets, key->size);
+    return span_of(key->octets, sizeof(key->octets));
 }
 
 static struct span network_key(struct failure_key *key)
@@ -454,6 +452,11 @@ void server_auth_advance(struct server *server, struct tick_now now)
 }
 
 /* ---- life ---- */
+
+struct tally *server_auth_failures(const struct server_auth *auth)
+{
+    return auth->failures;
+}
 
 struct server_auth *server_auth_new(struct server *server, uint64_t seed)
 {

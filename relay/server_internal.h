@@ -118,6 +118,8 @@ void server_intake_check(struct server *server, struct server_session *session);
 /** Start-up; the server's options are set. */
 struct server_auth *server_auth_new(struct server *server, uint64_t seed);
 void server_auth_free(struct server_auth *auth);
+/** Wrong passwords, by user and network. */
+struct tally *server_auth_failures(const struct server_auth *auth);
 /** There is something to do in the next turn. */
 bool server_auth_is_due(const struct server_auth *auth);
 /** SMTPD_NEED_AUTH: find out. */

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A running relay is upgraded: a new process takes its place under load, with other cores, while transactions are open, and with either of both
 killed; no transaction fails and no mail is lost. What a plain restart does is the control: that is seen."""
+import base64
+import contextlib
 import fcntl
 import http.server
 import json
@@ -9,6 +11,7 @@ import os
 import re
 import signal
 import socket
+import socketserver
 import struct
 import subprocess
 import threading
@@ -316,9 +319,11 @@ def window():
     link = Link()
     link.say(Link.READY)
     assert link.hear() == Link.GO
+    assert 'ask again when it is over' in refused('drain') # the new process would take mail, and know of nothing
     link.sock.close()
     wait_until(lambda: 'reloaded' in relay.cli('reload'), 5, 'it goes on')
     assert relay.status()['pid'] == pid
+    assert 'no new mail is taken' in relay.cli('drain') and 'taken again' in relay.cli('drain', 'end')
 
 
 @lab.check('a new process that does not get on keeps the place from nobody for long')
@@ -348,6 +353,102 @@ def limits():
     assert relay.status()['queue']['messages'] == 6, 'the rate was forgotten'
     assert 'held.test' in relay.cli('queue', 'orders')
     relay.cli('delete', 'domain=slow.test', '--reason', 'the test is over')
+
+
+class Refuser(socketserver.StreamRequestHandler):
+    """A next hop that says 421 to every letter."""
+
+    def handle(self):
+        with contextlib.suppress(OSError): # the relay may be gone
+            self.wfile.write(b'220 full.test\r\n')
+            for line in self.rfile:
+                self.wfile.write(b'421 4.3.2 not now\r\n' if line.upper().startswith(b'MAIL') else b'250 well\r\n')
+
+
+KEPT = '''
+hostname: relay.test
+listen: [{address: "127.0.0.1:@PORT@", auth: optional, brakes: {errors_per_minute: 4}}]
+auth: {users_file: "@FOLDER@/users", plaintext: loopback, user_failures: "2/1h"}
+relay_from: [127.0.0.1/32]
+destinations: {allow: [127.0.0.0/8]}
+dns: {resolvers: ["127.0.0.1"]}
+routes:
+  - {match: full.test, via: hosts, hosts: [{host: 127.0.0.1, port: %d}]}
+  - {match: "*", via: hosts, hosts: [{host: 127.0.0.1, port: %d}]}
+retry: {min: 1h}
+upgrade_timeout: 20s
+'''
+
+
+def answers(port, address, *commands):
+    """What a client at this address hears, from the greeting on; less where it is dismissed."""
+    with socket.create_connection(('127.0.0.1', port), 10, (address, 0)) as client:
+        lines = client.makefile('rwb')
+        heard = []
+        for command in ('',) + commands:
+            lines.write(command.encode() + b'\r\n' if command else b'')
+            lines.flush()
+            while (line := lines.readline())[3:4] == b'-':
+                pass
+            heard.append(line[:3].decode())
+            if heard[-1] in ('', '421'):
+                break
+        return heard
+
+
+def braked(port):
+    """Is the network that made errors turned away, and the one that guessed not asked any more? Others are let in."""
+    guess = 'AUTH PLAIN ' + base64.b64encode(b'\0alice@sender.test\0wrong').decode()
+    heard = [answers(port, '127.0.0.4', 'HELO x'), answers(port, '127.0.0.2'), answers(port, '127.0.0.3', 'EHLO x', guess)]
+    assert heard == [['220', '250'], ['421'], ['220', '250', '454']], heard
+    return True
+
+
+@lab.check('under load: a client network that is braked, and one that guessed passwords, still are, in the new process and behind two restarts; '
+           'of a site the relay knows what it knew')
+def kept():
+    refuser = socketserver.ThreadingTCPServer(('127.0.0.1', 0), Refuser)
+    threading.Thread(target=refuser.serve_forever, args=(0.05,), daemon=True).start()
+    hashed = subprocess.run([os.path.join(BUILD, 'control/angarium'), 'user', 'hash'], input='right\n', capture_output=True, check=True,
+                            encoding='utf-8').stdout.strip()
+    lab.secret('users', 'alice@sender.test:%s\n' % hashed)
+    one = lab.relay(KEPT % (refuser.server_address[1], MX), name='kept', spool=SMALL)
+    wait_until(one.is_recovered, 20, 'it has looked for mail')
+
+    def learned():
+        rows = [row for row in json.loads(one.cli('site', 'show', '--json'))['rows'] if row['home']]
+        return sorted((row['site'], row['key'], row['connections_allowed'], row['allowed_reason']) for row in rows
+                      if row['allowed_reason'].startswith('halved'))
+
+    ledgers.append(lab.path('kept.ledger'))
+    child = lab.load('source', '-q', '-t', 2, '-R', 100, '-s', 4, '-l', '4k', '-d', 'kept.test', '-L', ledgers[-1], '127.0.0.1:%d' % one.port,
+                     log='kept.load')
+    send_letters(one.port, ['u@full.test'])
+    before = wait_until(learned, 10, 'it has learned that one takes less')
+    guess = 'AUTH PLAIN ' + base64.b64encode(b'\0alice@sender.test\0wrong').decode()
+    heard = [answers(one.port, '127.0.0.3', 'EHLO x', guess, guess), answers(one.port, '127.0.0.2', *(6 * ['NOSUCH']))]
+    assert heard == [['220', '250', '535', '535'], ['220'] + 5 * ['500'] + ['421']], heard
+    assert braked(one.port)
+    busy = Talk('b@kept.test', one.port)
+    old = one.upgrade()
+    assert braked(one.port), 'forgotten while both are there'
+    assert '250' in busy.end()
+    assert old.wait(20) == 0 and child.wait(30) == 0
+    wait_until(lambda: 'event=upgrade over' in lab.log('kept.log'), 20, 'the upgrade is over')
+    assert braked(one.port) and learned() == before, (before, one.cli('site', 'show'))
+    one.kill()
+    one.start()
+    guess = answers(one.port, '127.0.0.3', 'EHLO x', guess)
+    assert guess[2] == '454', guess
+    assert learned() == before, 'forgotten by who was killed'
+    assert answers(one.port, '127.0.0.2', *(6 * ['NOSUCH']))[-1] == '421'
+    one.stop()
+    one.start()
+    assert braked(one.port) and learned() == before, 'forgotten in a restart'
+    wait_until(lambda: one.status()['queue']['messages'] == 1, 20, 'all but one is delivered')
+    one.stop()
+    refuser.shutdown()
+    return 'allowed %d' % before[0][2]
 
 
 def cpu_time(pid):

@@ -223,6 +223,190 @@ static void configuration_binds(void **state)
     net_fini(&net);
 }
 
+/* ---- over a restart ---- */
+
+#define WALL ((wall_us)1700000000000000)
+
+static struct site_learned_kept kept[8];
+
+/* All rows of all shards, one at a time. */
+static uint32_t kept_take(struct net *net, wall_us wall)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < net->shard_count; i++) {
+        for (uint64_t cursor = 0; cursor != UINT64_MAX;) {
+            assert_true(count < COUNT_OF(kept));
+            count += site_keep_next_learned(net->shards[i].sites, &cursor,
+                                            (struct tick_now){net->now, wall}, kept + count, 1);
+        }
+    }
+    return count;
+}
+
+static void kept_restore(struct net *net, const struct site_learned_kept *rows, uint32_t count,
+                         wall_us wall)
+{
+    for (uint32_t i = 0; i < net->shard_count; i++)
+        site_keep_restore_learned(net->shards[i].sites, rows, count,
+                                  (struct tick_now){net->now, wall});
+    net_settle(net);
+    net_verify(net);
+}
+
+/* Goal: a restart changes nothing of what was learned, and it is forgotten when it would have been:
+ * LEARN_TIME (900 s) behind the last word. */
+static void learned_outlives_the_process(void **state)
+{
+    static const struct {
+        const char *name;
+        const char *outcomes; /* as above */
+        tick_us later;        /* us on the wall clock */
+        int64_t jump;         /* s that it jumps besides */
+        uint32_t rows, allowed;
+        enum site_learn_reason reason;
+        const char *then; /* outcomes over there */
+        uint32_t allowed_then;
+        tick_us tick; /* over there; 0: long after it began */
+    } rows[] = {
+        {"nothing", "", 1, 0, 0, 2, SITE_LEARN_START, "+", 3, 0},
+        {"grown", "++++", 1, 0, 1, 6, SITE_LEARN_GROWN, "+", 7, 0},
+        {"halved, and slow from there", "++++++++++++++-", 1, 0, 1, 8, SITE_LEARN_REFUSED, "+", 8,
+         0},
+        {"successes count on", "++++++++++++++-+++++++", 1, 0, 1, 8, SITE_LEARN_REFUSED, "+", 9, 0},
+        {"halved again", "++++++++++++++-", 1, 0, 1, 8, SITE_LEARN_REFUSED, "-", 4, 0},
+        {"the last moment", "++++", TICK_S(899), 0, 1, 6, SITE_LEARN_GROWN, "+", 7, 0},
+        {"too old", "++++", TICK_S(901), 0, 1, 2, SITE_LEARN_START, "+", 3, 0},
+        {"too old, and the machine has just begun", "++++", TICK_S(901), 0, 1, 2, SITE_LEARN_START,
+         "+", 3, TICK_S(50)},
+        {"the clock has gone back", "++++", 1, -86400, 1, 6, SITE_LEARN_GROWN, "+", 7, 0},
+        {"the clock has gone on", "++++", 1, 86400, 1, 2, SITE_LEARN_START, "+", 3, 0},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < 2 * COUNT_OF(rows); i++) {
+        uint32_t row = i / 2, shards = 1 + i % 2;
+        struct net net;
+
+        print_message("# case: %s, %u shards\n", rows[row].name, shards);
+        net_init_learning(&net, shards, 16, 2);
+        struct site *site = net_site(&net, shards - 1, 0, 1);
+        (void)net_acquire(&net, shards - 1, site, 5);
+        net_settle(&net);
+        for (const char *at = rows[row].outcomes; *at != '\0'; at++)
+            attempt(&net, shards - 1, site, *at == '+' ? SITE_OUTCOME_OK : SITE_OUTCOME_REFUSED);
+        assert_int_equal(rows[row].rows, kept_take(&net, WALL));
+        net_fini(&net);
+
+        net_init_learning(&net, 1, 16, 2); /* all are one shard's now */
+        net.now = rows[row].tick > 0 ? rows[row].tick : TICK_S(7000);
+        kept_restore(&net, kept, rows[row].rows,
+                     WALL + (wall_us)rows[row].later + rows[row].jump * (wall_us)TICK_S(1));
+        site = net_site(&net, 0, 0, shards); /* the same key */
+        struct site_view view = {.allowed = 2};
+        if (rows[row].rows > 0)
+            view = home_view(&net, 0);
+        assert_int_equal(rows[row].allowed, view.allowed);
+        assert_int_equal(rows[row].reason, view.allowed_reason);
+        (void)net_acquire(&net, 0, site, 5);
+        attempt(&net, 0, site, rows[row].then[0] == '+' ? SITE_OUTCOME_OK : SITE_OUTCOME_REFUSED);
+        assert_int_equal(rows[row].allowed_then, home_view(&net, 0).allowed);
+        net_fini(&net);
+    }
+}
+
+/* Goal: a pause goes on for what is left of it, and the next is twice as long; whatever the clock
+ * did, it ends. */
+static void pause_outlives_the_process(void **state)
+{
+    static const struct {
+        const char *name;
+        wall_us later; /* s */
+        bool pauses;
+    } rows[] = {
+        {"at once", 0, true},
+        {"over meanwhile", 40, false},
+        {"the clock has gone back", -86400, true},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        struct net net;
+
+        print_message("# case: %s\n", rows[i].name);
+        net_init_learning(&net, 1, 16, 2);
+        struct site *site = net_site(&net, 0, 0, 1);
+        (void)net_acquire(&net, 0, site, 5);
+        attempt(&net, 0, site, SITE_OUTCOME_UNREACHABLE);
+        tick_us left = site_paused_until(site) - net.now;
+        assert_int_equal(1, kept_take(&net, WALL));
+        net_fini(&net);
+
+        net_init_learning(&net, 1, 16, 2);
+        net.now = TICK_S(7000);
+        kept_restore(&net, kept, 1, WALL + rows[i].later * (wall_us)TICK_S(1));
+        site = net_site(&net, 0, 0, 1);
+        enum err err = net_acquire(&net, 0, site, 5);
+        assert_int_equal(rows[i].pauses ? ERR_TIMEOUT : ERR_OK, err);
+        tick_us until = site_paused_until(site);
+        if (rows[i].later == 0)
+            assert_int_equal(net.now + left, until);
+        if (rows[i].pauses)
+            assert_true(until <= net.now + BACKOFF_MAX + BACKOFF_MAX / 5);
+        net_pass(&net, BACKOFF_MAX + BACKOFF_MAX / 5);
+        if (rows[i].pauses)
+            assert_int_equal(ERR_OK, net_acquire(&net, 0, site, 5));
+        attempt(&net, 0, site, SITE_OUTCOME_UNREACHABLE); /* the second in a row */
+        assert_true(site_paused_until(site) - net.now > BACKOFF_MIN * 3 / 2);
+        net_fini(&net);
+    }
+}
+
+/* Goal: a site that was heard of here is left as it is; rows that make no sense, and those of other
+ * shards' sites, are passed over; where there is no room for a site nobody goes for it. */
+static void senseless_rows_are_passed_over(void **state)
+{
+    struct net net;
+
+    (void)state;
+    net_init_learning(&net, 1, 16, 2);
+    struct site *site = net_site(&net, 0, 0, 1);
+    (void)net_acquire(&net, 0, site, 5);
+    attempt(&net, 0, site, SITE_OUTCOME_OK);
+    assert_int_equal(1, kept_take(&net, WALL));
+    struct site_learned_kept good = kept[0], bad[9];
+    for (uint32_t i = 0; i < COUNT_OF(bad); i++)
+        bad[i] = good;
+    bad[0].allowed = 0;
+    bad[1].allowed = UINT32_MAX;
+    bad[2].threshold = 0;
+    bad[3].reason = SITE_LEARN_REASON_COUNT;
+    bad[4].since = bad[4].used + 1;
+    memset(bad[5].label, 'x', sizeof(bad[5].label));
+    memset(bad[6].source, 'x', sizeof(bad[6].source));
+    bad[7].failures = UINT32_MAX;
+    bad[8].back_offs = 33;
+    attempt(&net, 0, site, SITE_OUTCOME_OK);
+    kept_restore(&net, &good, 1, WALL);
+    assert_int_equal(4, home_view(&net, 0).allowed);
+    net_fini(&net);
+
+    uint32_t cursor = 0;
+    struct site_view view;
+    net_init_learning(&net, 1, 16, 2);
+    kept_restore(&net, bad, COUNT_OF(bad), WALL);
+    assert_false(site_next(net.shards[0].sites, &cursor, &view));
+    kept_restore(&net, &good, 1, WALL);
+    assert_int_equal(3, home_view(&net, 0).allowed);
+    net_fini(&net);
+
+    net_init(&net, 1, 16, 1, 1); /* one site */
+    (void)net_site(&net, 0, 0, 2);
+    kept_restore(&net, &good, 1, WALL);
+    assert_int_equal(0, kept_take(&net, WALL));
+    net_fini(&net);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -232,6 +416,9 @@ int main(void)
         cmocka_unit_test(who_is_turned_away_pauses_at_the_last),
         cmocka_unit_test(idle_site_is_forgotten),
         cmocka_unit_test(configuration_binds),
+        cmocka_unit_test(learned_outlives_the_process),
+        cmocka_unit_test(pause_outlives_the_process),
+        cmocka_unit_test(senseless_rows_are_passed_over),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,7 @@ Proven each time: the sender hears 4xx, what was accepted before goes on being d
 disk is well again nothing acknowledged is lost and nothing refused is delivered. Duplicates are allowed after a fault and are counted.
 
 The disk is a small ext4 on a loop device, so this needs root. How it fails:
+  straight    the same beside mail that goes straight through: full of mail for a host that is down
   full        it has less room than the spool may take; a sink that defers everything lets the spool grow
   ballast     the same, filled up by somebody else; the relay is killed, starts there, and then the room comes back
   inodes      somebody else takes all of them: there are octets, and no file can be made. A quota is the same to the relay, another errno
@@ -189,6 +190,50 @@ def full():
         return trial.end()
     finally:
         trial.relay.kill()
+        disk.close()
+
+
+def say(port, recipients):
+    """What a client hears: the reply that refuses it, or the last; and how long it waited."""
+    begun, code = time.monotonic(), 250
+    try:
+        with smtplib.SMTP('127.0.0.1', port, timeout=30) as client:
+            client.sendmail('a@probe.test', recipients, 'Subject: probe\r\n\r\n' + 'probe\r\n' * 400)
+    except smtplib.SMTPRecipientsRefused as refused:
+        code = min(each[0] for each in refused.recipients.values())
+    except smtplib.SMTPResponseException as refused:
+        code = refused.smtp_code
+    return code, time.monotonic() - begun
+
+
+@lab.check('a full disk: mail for one recipient goes straight through, for two 452; what is stuck stays')
+def straight():
+    disk, port = Disk('straight-spool', '40M'), free_port()
+    sink = lab.load('sink', '-q', '-s', '40', '127.0.0.1:%d' % port, log='straight-sink.log')
+    wait_until(lambda: can_connect('127.0.0.1', port), 5, 'the sink listens')
+    relay = lab.relay(CONFIG.replace('routes: [', 'routes: [{match: stuck.test, hosts: [{host: 127.0.0.1, port: %d}]}, ' % free_port()) % port +
+                      'delivery: auto\n', name='straight', spool=SPOOL)
+    try:
+        sources = [lab.load('source', '-q', '-p', '-t', '1000', '-s', sessions, '-l', size, '-d', 'stuck.test', '127.0.0.1:%d' % relay.port,
+                            log='straight-source.log') for sessions, size in (('20', '20000'), ('4', '1000'))]
+        wait_until(lambda: relay.status()['spool']['is_full'], 30, 'the disk is full')
+        wait_until(lambda: say(relay.port, ['b@good.test', 'c@good.test'])[0] == 452, 10, 'two recipients hear 452')
+        answers = [say(relay.port, ['b@good.test']) for _ in range(20)]
+        assert all(code == 250 for code, _ in answers), answers
+        refused = [say(relay.port, recipients)[0] for recipients in (['b@good.test', 'c@good.test'], ['b@stuck.test'])]
+        assert refused == [452, 452], refused
+        for source in sources:
+            lab.stop(source)
+        waiting = relay.status()['queue']['messages']
+        assert relay.status()['ways']['ready'] >= 20, relay.status()['ways']
+        assert waiting > 0, relay.status()['queue']
+        relay.cli('delete', 'domain=stuck.test', '--reason', 'to make room')
+        wait_until(lambda: say(relay.port, ['b@good.test', 'c@good.test'])[0] == 250, 20, 'mail for two is taken again')
+        assert relay.stop() == 0
+        return '%d wait, slowest %.2f s' % (waiting, max(seconds for _, seconds in answers))
+    finally:
+        relay.kill()
+        lab.stop(sink)
         disk.close()
 
 

@@ -78,7 +78,7 @@ class Newcomer:
         with open(TOP + "/script/bootstrap", encoding="utf-8") as file:
             build = re.search(r"^build_packages=\((.*?)^\)", file.read(), re.M | re.S)[1].split()
         return build + ["git", "ansible", "dpkg-dev", "debhelper", "lintian", "ethtool", "iproute2", "unbound", "dns-root-data", "librte-meta-net",
-                        "librte-mempool-ring23", "adduser"]
+                        "librte-mempool-ring23", "librte-mempool-stack23", "adduser"]
 
     @staticmethod
     def sources_copy(folder):

@@ -225,6 +225,16 @@ enum err stream_start_tls_client(struct stream *stream, struct ssl_ctx_st *conte
     return stream_start_tls(stream, &options);
 }
 
+enum err stream_resume_tls_client(struct stream *stream, struct ssl_ctx_st *context,
+                                  struct ssl_session_st *session)
+{
+    struct tlsio_options options = {.context = context, .session = session};
+
+    if (flow_readable(stream->plane, stream->flow) > 0)
+        return ERR_PEER_SYNTAX;
+    return stream_start_tls(stream, &options);
+}
+
 const char *stream_tls_version(const struct stream *stream)
 {
     return stream->tls != NULL ? tlsio_version(stream->tls) : NULL;
@@ -233,6 +243,11 @@ const char *stream_tls_version(const struct stream *stream)
 const char *stream_tls_cipher(const struct stream *stream)
 {
     return stream->tls != NULL ? tlsio_cipher(stream->tls) : NULL;
+}
+
+bool stream_tls_is_resumed(const struct stream *stream)
+{
+    return stream->tls != NULL && tlsio_is_resumed(stream->tls);
 }
 
 const char *stream_tls_reason(const struct stream *stream)

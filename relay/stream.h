@@ -21,6 +21,7 @@
 #define STREAM_CHARGE_MAX (1u << 20)
 
 struct ssl_ctx_st;
+struct ssl_session_st;
 struct tlsio; /* OpenSSL behind: relay/tlsio.c */
 
 enum stream_state {
@@ -82,9 +83,15 @@ enum err stream_begin_tls_server(struct stream *stream, struct ssl_ctx_st *conte
 /** `name`: SNI, and, with verify, the name the certificate must match; NULL for neither. */
 enum err stream_start_tls_client(struct stream *stream, struct ssl_ctx_st *context,
                                  const char *name, bool verify) MUST_CHECK;
+/** The same for a name of NULL, offering to resume `session`, which stays the caller's; NULL: none.
+ */
+enum err stream_resume_tls_client(struct stream *stream, struct ssl_ctx_st *context,
+                                  struct ssl_session_st *session) MUST_CHECK;
 /** "TLSv1.3" and cipher name, static; NULL in the clear or before the handshake is done. */
 const char *stream_tls_version(const struct stream *stream);
 const char *stream_tls_cipher(const struct stream *stream);
+/** Did the handshake that is done resume a session? */
+bool stream_tls_is_resumed(const struct stream *stream);
 /** Why TLS failed ("certificate has expired"), static; NULL when it did not. */
 const char *stream_tls_reason(const struct stream *stream);
 

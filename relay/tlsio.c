@@ -333,6 +333,8 @@ static SSL *ssl_make(const struct tlsio_options *options, struct tlsio *io)
     } else {
         SSL_set_verify(ssl, options->verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
         SSL_set_connect_state(ssl);
+        if (options->session != NULL) /* one that does not fit is none: a whole handshake */
+            (void)SSL_set_session(ssl, options->session);
     }
     return ssl;
 }
@@ -416,6 +418,11 @@ const char *tlsio_version(const struct tlsio *io)
 const char *tlsio_cipher(const struct tlsio *io)
 {
     return SSL_is_init_finished(io->ssl) ? SSL_get_cipher_name(io->ssl) : NULL;
+}
+
+bool tlsio_is_resumed(const struct tlsio *io)
+{
+    return io->state != STREAM_HANDSHAKE && SSL_session_reused(io->ssl) == 1;
 }
 
 const struct buf_queue *tlsio_received(const struct tlsio *io)

@@ -15,6 +15,7 @@ struct tlsio_options {
     bool is_server;
     const char *name; /* client: SNI, and with `verify` the name to match; or NULL */
     bool verify;
+    struct ssl_session_st *session; /* client: offered for resumption; or NULL */
     uint32_t wanted;
 };
 
@@ -32,6 +33,7 @@ enum err tlsio_error(const struct tlsio *io);
 const char *tlsio_reason(const struct tlsio *io);
 const char *tlsio_version(const struct tlsio *io);
 const char *tlsio_cipher(const struct tlsio *io);
+bool tlsio_is_resumed(const struct tlsio *io);
 
 const struct buf_queue *tlsio_received(const struct tlsio *io); /* clear octets, unread */
 struct span tlsio_pull(struct tlsio *io, uint32_t size);

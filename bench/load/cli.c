@@ -30,8 +30,7 @@ void cli_refuse(const struct cli *cli, const char *format, ...)
 
 /* ---- values ---- */
 
-static uint64_t number_parse(const struct cli *cli, const struct cli_option *option,
-                             const char *text)
+uint64_t cli_number(const struct cli *cli, const struct cli_option *option, const char *text)
 {
     uint64_t value;
 
@@ -62,13 +61,13 @@ static struct span file_read(const struct cli *cli, const struct cli_option *opt
 
 static void apply_messages(struct cli *cli, const struct cli_option *option, const char *value)
 {
-    cli->options.messages = (uint32_t)number_parse(cli, option, value);
+    cli->options.messages = (uint32_t)cli_number(cli, option, value);
     cli->has_messages = true;
 }
 
 static void apply_sessions(struct cli *cli, const struct cli_option *option, const char *value)
 {
-    cli->options.sessions = (uint32_t)number_parse(cli, option, value);
+    cli->options.sessions = (uint32_t)cli_number(cli, option, value);
     cli->has_sessions = true;
 }
 
@@ -187,42 +186,6 @@ static void apply_short(struct cli *cli, const struct cli_option *option, const 
         apply_reject(cli, option, text);
 }
 
-/* ---- DPDK ---- */
-
-static void apply_device(struct cli *cli, const struct cli_option *option, const char *value)
-{
-    struct load_options *options = &cli->options;
-
-    if (options->port_count == LOAD_PORT_MAX)
-        cli_refuse(cli, "--%s: at most %u", option->name, LOAD_PORT_MAX);
-    options->ports[options->port_count] = (struct dataplane_port_options){
-        .device = value, .addresses = options->addresses[options->port_count], .mtu = 1500};
-    options->port_count++;
-}
-
-/* "192.0.2.1/24", of the port given last. */
-static void apply_address(struct cli *cli, const struct cli_option *option, const char *value)
-{
-    struct load_options *options = &cli->options;
-    const char *slash = strchr(value, '/');
-    uint32_t port = options->port_count - 1;
-    uint64_t bits;
-
-    if (options->port_count == 0)
-        cli_refuse(cli, "--%s: give --device first", option->name);
-    if (options->ports[port].address_count == LOAD_ADDRESS_MAX)
-        cli_refuse(cli, "--%s: at most %u of a device", option->name, LOAD_ADDRESS_MAX);
-    struct flow_prefix *address = &options->addresses[port][options->ports[port].address_count];
-    if (slash == NULL ||
-        flow_address_parse_ip(span_of(value, (uint32_t)(slash - value)), &address->address) !=
-            ERR_OK ||
-        span_parse_u64(span_from_text(slash + 1), &bits) != ERR_OK ||
-        bits > (address->address.family == FLOW_FAMILY_IP4 ? 32 : 128))
-        cli_refuse(cli, "--%s: not an IP/BITS: %s", option->name, value);
-    address->bits = (uint8_t)bits;
-    options->ports[port].address_count++;
-}
-
 /* ---- the table ---- */
 
 #define OF(member)  offsetof(struct load_options, member)
@@ -259,6 +222,8 @@ const struct cli_option cli_options[] = {
     {'f', "from", SOURCE, CLI_TEXT, OF(sender), NONE, NULL, "ADDR", "sender (source@load.example)"},
     {302, "sender-domains", SOURCE, CLI_SPECIAL, OF(sender_domains), NONE, apply_domains, "LIST",
      "instead of the sender's own, as -d"},
+    {321, "idle", SOURCE, CLI_NUMBER, OF(idle), 0, LOAD_SESSION_MAX, NULL, "N",
+     "connections besides, that say EHLO, and nothing more; opened first"},
     {303, "hello", SOURCE, CLI_TEXT, OF(hello), NONE, NULL, "NAME", "name for EHLO (load.example)"},
     {304, "timeout", SOURCE, CLI_NUMBER, OF(timeout_s), 1, 86400, NULL, "S",
      "for each reply; then the connection is lost (300)"},
@@ -297,6 +262,8 @@ const struct cli_option cli_options[] = {
     {317, "starttls", SOURCE_SINK, CLI_SPECIAL, 0, NONE, apply_tls, NULL,
      "source: used; sink: offered"},
     {318, "tls", SOURCE_SINK, CLI_SPECIAL, 0, NONE, apply_tls, NULL, "TLS from the first octet"},
+    {322, "resume", SOURCE, CLI_FLAG, OF(is_resuming), NONE, NULL, NULL,
+     "TLS sessions, from the second handshake on"},
     {'L', "ledger", SOURCE_SINK, CLI_TEXT, OF(ledger_path), NONE, NULL, "FILE",
      "appended to; with both, audited at the end"},
     {319, "report", SOURCE_SINK, CLI_TEXT, OF(report_directory), NONE, NULL, "DIR",
@@ -306,10 +273,12 @@ const struct cli_option cli_options[] = {
     {'j', "json", WITH_AUDIT, CLI_FLAG, OF(is_json), NONE, NULL, NULL, "an object a line"},
     {'q', "quiet", SOURCE_SINK, CLI_FLAG, OF(is_quiet), NONE, NULL, NULL, "no line a second"},
     {'S', "seed", SOURCE_SINK, CLI_NUMBER, OF(seed), 0, UINT32_MAX, NULL, "N", "of all odds (0)"},
-    {'D', "device", SOURCE_SINK, CLI_SPECIAL, 0, NONE, apply_device, "DEVICE",
+    {'D', "device", SOURCE_SINK, CLI_SPECIAL, 0, NONE, cli_apply_device, "DEVICE",
      "a DPDK port instead of kernel sockets, at most two"},
-    {'A', "address", SOURCE_SINK, CLI_SPECIAL, 0, NONE, apply_address, "IP/BITS",
-     "ours on that port"},
+    {'A', "address", SOURCE_SINK, CLI_SPECIAL, 0, NONE, cli_apply_address, "IP/BITS",
+     "ours on that port; a source goes round them"},
+    {323, "mtu", SOURCE_SINK, CLI_SPECIAL, 0, CLI_MTU_MIN, CLI_MTU_MAX, cli_apply_mtu, "N",
+     "of that port (1500)"},
 };
 /* clang-format on */
 const uint32_t cli_option_count = COUNT_OF(cli_options);
@@ -334,7 +303,7 @@ static void option_apply(struct cli *cli, const struct cli_option *option, const
     if (option->kind == CLI_FLAG) {
         memcpy(member, &yes, sizeof(yes));
     } else if (option->kind == CLI_NUMBER) {
-        uint32_t number = (uint32_t)number_parse(cli, option, value);
+        uint32_t number = (uint32_t)cli_number(cli, option, value);
         memcpy(member, &number, sizeof(number));
     } else if (option->kind == CLI_TEXT) {
         memcpy(member, &value, sizeof(value));
@@ -368,6 +337,8 @@ static void check_source(struct cli *cli)
         cli_refuse(cli, "--ramp: it is not over before the end of --duration");
     if (options->sender_domains.count > 0 && options->sender[0] == '\0')
         cli_refuse(cli, "--sender-domains: the sender is empty");
+    if (options->is_resuming && options->tls == LOAD_TLS_NONE)
+        cli_refuse(cli, "--resume: without --starttls or --tls there is nothing to resume");
     if (options->duration_s > 0 && !cli->has_messages)
         options->messages = 0;
 }

@@ -42,6 +42,16 @@ struct cli_option {
     void (*apply)(struct cli *cli, const struct cli_option *option, const char *value);
     const char *argument, *help;
 };
+/** The value of an option as a number within its bounds, or the end as cli_parse(). */
+uint64_t cli_number(const struct cli *cli, const struct cli_option *option, const char *text);
+
+/* cli_port.c */
+#define CLI_MTU_MIN 576u /* as the relay's dataplane.ports[].mtu */
+#define CLI_MTU_MAX 9198u
+void cli_apply_device(struct cli *cli, const struct cli_option *option, const char *value);
+void cli_apply_address(struct cli *cli, const struct cli_option *option, const char *value);
+void cli_apply_mtu(struct cli *cli, const struct cli_option *option, const char *value);
+
 extern const struct cli_option cli_options[];
 extern const uint32_t cli_option_count;
 

@@ -34,7 +34,9 @@ struct load_options {
     const char *ledger_path, *report_directory;
     uint64_t run;
     uint32_t seed;
-    bool is_patient; /* source: reconnect for as long as it takes */
+    bool is_patient;  /* source: reconnect for as long as it takes */
+    bool is_resuming; /* source: TLS sessions */
+    uint32_t idle;    /* source: connections besides `sessions` that send nothing */
     bool is_quiet, is_json;
     bool has_no_pipelining, has_chunking;
     enum load_tls tls;

@@ -35,6 +35,9 @@ enum meter_count {
     METER_UNSENT,    /* source with a rate: meant to be sent by the end, and not sent */
     METER_NOT_TAKEN, /* source: recipients refused */
     METER_SKEWED,    /* sink: stamped in the future; not in END_TO_END */
+    METER_RESUMED,   /* source: TLS handshakes that resumed a session */
+    METER_IDLE,      /* source: connections that were ready to be idle */
+    METER_IDLE_LOST, /* source: ended while they were */
     METER_COUNT_COUNT
 };
 

@@ -37,6 +37,9 @@ static const char *const count_names[METER_COUNT_COUNT] = {
     [METER_UNSENT] = "unsent",
     [METER_NOT_TAKEN] = "recipients_refused",
     [METER_SKEWED] = "skewed",
+    [METER_RESUMED] = "resumed",
+    [METER_IDLE] = "idle",
+    [METER_IDLE_LOST] = "idle_lost",
 };
 
 const char *meter_latency_name(enum meter_latency what)
@@ -182,7 +185,10 @@ void meter_print_total(const struct meter *meter, tick_us began, tick_us now, co
     } seldom[] = {{METER_NOT_TAKEN, "recipients refused"},
                   {METER_UNSENT, "due and not sent"},
                   {METER_DAMAGED, "damaged"},
-                  {METER_SKEWED, "stamped in the future"}};
+                  {METER_SKEWED, "stamped in the future"},
+                  {METER_RESUMED, "handshakes resumed"},
+                  {METER_IDLE, "idle connections"},
+                  {METER_IDLE_LOST, "idle connections lost"}};
     for (size_t i = 0; i < COUNT_OF(seldom); i++) {
         if (counts[seldom[i].what] > 0)
             (void)printf("; %s: %llu", seldom[i].text, (unsigned long long)counts[seldom[i].what]);

@@ -11,7 +11,10 @@
  */
 #include "bench/load/load.h"
 
-#define LOAD_EVENTS 256u
+#include <sys/resource.h>
+
+#define LOAD_EVENTS        256u
+#define DESCRIPTORS_BESIDE 64u
 
 struct load {
     const struct load_options *options;
@@ -202,13 +205,35 @@ static bool load_finish(struct load *load)
     return settle(load) && is_ok;
 }
 
+/* Of the sessions that send, twice as many: one that ends may linger while its next one begins. */
+static uint32_t flows_needed(const struct load_options *options, bool has_source, bool has_sink)
+{
+    uint32_t source = options->sessions * 2 + options->idle + options->idle / 8;
+
+    return (has_source ? source : 0) + (has_sink ? options->sink_sessions * 2 : 0) + 64;
+}
+
+/* Kernel sockets are descriptors. Where not so many are allowed, connections fail, and are told. */
+static void descriptors_raise(const struct load_options *options, uint32_t flows)
+{
+    struct rlimit limit;
+
+    if (options->port_count > 0 || getrlimit(RLIMIT_NOFILE, &limit) != 0 ||
+        limit.rlim_cur >= flows + DESCRIPTORS_BESIDE)
+        return;
+    limit.rlim_cur = flows + DESCRIPTORS_BESIDE;
+    if (limit.rlim_cur > limit.rlim_max)
+        limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int load_run(struct load_options *options, bool has_source, bool has_sink)
 {
-    uint32_t flows =
-        (has_source ? options->sessions * 2 : 0) + (has_sink ? options->sink_sessions * 2 : 0) + 64;
+    uint32_t flows = flows_needed(options, has_source, has_sink);
     struct load load = {.options = options};
     struct dataplane *dataplane = NULL;
 
+    descriptors_raise(options, flows);
     if (plane_new(options, flows, &dataplane, &load.plane) != ERR_OK)
         return 1;
     dataplane_thread_begin(dataplane);

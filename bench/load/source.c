@@ -4,12 +4,17 @@
  *
  *   IDLE -> CONNECTING -> BANNER -> HELLO -> [STARTTLS -> HANDSHAKE -> HELLO] -> READY
  *   READY -> ENVELOPE -> BODY -> READY ... -> QUIT      WAITING: READY, and the rate says not yet
+ *   READY -> SILENT ... -> QUIT                         of those that send nothing
  *   any state -> lost: the session rests for LOAD_RETRY and reconnects while work is left
  *
  * Closed loop: a session sends its next message when the last was answered; the ramp lets sessions
  * in one after another. Open loop: message k is meant to be sent at pace_due(k), whatever the peer
  * does; whichever session is free takes it, and its latency counts from when it was meant to be
  * sent, so that a peer who stalls cannot hide it by stalling the source.
+ *
+ * Silent sessions (--idle) are opened first, SILENT_OPENING at a time, and held until the end: one
+ * that is lost is counted and opened again. Messages begin when all of them are there, or when
+ * timeout_s is over.
  *
  * A message is counted when its end of data is answered. What was sent and not answered (connection
  * lost) is not sent again: the audit counts it as unknown.
@@ -21,6 +26,8 @@
 #include "bench/load/source_internal.h"
 
 #include <stdlib.h>
+
+#define SILENT_OPENING 512u
 
 /* ---- lists ---- */
 
@@ -76,7 +83,7 @@ bool source_has_work(const struct source *source)
 
     if (load_is_stopping || source->is_failed)
         return false;
-    if (options->duration_s > 0 &&
+    if (source->is_begun && options->duration_s > 0 &&
         source->now.tick >= source->started + TICK_S(options->duration_s))
         return false;
     return options->messages == 0 || source->sequence < options->messages;
@@ -116,10 +123,34 @@ static uint32_t sessions_allowed(const struct source *source)
     return (uint32_t)((uint64_t)options->sessions * elapsed / ramp) + 1;
 }
 
+void source_session_silence(struct source *source, struct source_session *session)
+{
+    session->state = SESSION_SILENT;
+    source->silent_count++;
+    meter_count(source->meter, METER_IDLE, 1);
+}
+
+static void silent_start(struct source *source)
+{
+    const struct load_options *options = source->options;
+
+    while (source->silent_started < options->idle &&
+           source->silent_started - source->silent_count < SILENT_OPENING) {
+        uint32_t index = options->sessions + source->silent_started++;
+        source_session_rest(source, &source->sessions[index], true);
+    }
+    if (source->is_begun)
+        return;
+    source->is_begun = source->silent_count == options->idle ||
+                       source->now.tick >= source->started + TICK_S(options->timeout_s);
+    if (source->is_begun)
+        source->started = source->now.tick;
+}
+
 static void sessions_start(struct source *source)
 {
     struct source_session *session;
-    uint32_t allowed = sessions_allowed(source);
+    uint32_t allowed = source->is_begun ? sessions_allowed(source) : 0;
 
     while (source->session_started < allowed) {
         session = &source->sessions[source->session_started++];
@@ -145,26 +176,36 @@ static void messages_start(struct source *source)
     }
 }
 
-/* Who owes a reply for too long is let go. Looked at once a second. */
+static bool is_owed_a_reply(const struct source_session *session)
+{
+    return session->is_open && session->state > SESSION_CONNECTING &&
+           session->state != SESSION_WAITING && session->state != SESSION_SILENT;
+}
+
+/* Who owes a reply for too long is let go. Looked at once a second; not at those that are silent,
+ * all of them: they may be a million. */
 static void sessions_expire(struct source *source)
 {
     tick_us patience = TICK_S(source->options->timeout_s);
+    bool is_silent = source->silent_count == source->options->idle && !source->is_over;
+    uint32_t count = is_silent ? source->options->sessions : source->session_count;
 
-    for (uint32_t i = 0; i < source->session_started; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         struct source_session *session = &source->sessions[i];
-        if (session->is_open && session->state > SESSION_CONNECTING &&
-            session->state != SESSION_WAITING && session->since + patience <= source->now.tick)
+        if (is_owed_a_reply(session) && session->since + patience <= source->now.tick)
             source_session_lost(source, session);
     }
 }
 
-/* Who is not ready by now has no message to send any more. */
+/* Who is not ready by now has no message to send any more; who is silent may go. */
 static void sessions_abandon(struct source *source)
 {
-    for (uint32_t i = 0; i < source->session_started; i++) {
+    for (uint32_t i = 0; i < source->session_count; i++) {
         struct source_session *session = &source->sessions[i];
         if (session->is_open && session->state < SESSION_READY)
             source_session_lost(source, session);
+        else if (session->is_open && session->state == SESSION_SILENT)
+            source_session_quit(source, session);
     }
 }
 
@@ -194,6 +235,7 @@ bool source_turn(struct source *source, struct load_time now)
     source->now = now;
     if (is_second)
         sessions_expire(source);
+    silent_start(source);
     sessions_start(source);
     messages_start(source);
     if (!source->is_over && !source_has_work(source))
@@ -213,7 +255,7 @@ tick_us source_wakes(const struct source *source)
     if (list_first(&source->waiting) != NULL && source->options->rate > 0 &&
         source_due(source) < deadline)
         deadline = source_due(source);
-    if (source->session_started < source->options->sessions &&
+    if (source->is_begun && source->session_started < source->options->sessions &&
         source->now.tick + TICK_MS(5) < deadline)
         deadline = source->now.tick + TICK_MS(5);
     return deadline;
@@ -240,15 +282,21 @@ bool source_has_failed(const struct source *source)
     return source->is_failed;
 }
 
-static bool source_tls_make(struct source *source)
+/* Our addresses in whose networks the target is; none with kernel sockets. */
+static void addresses_find(struct source *source)
 {
-    char why[256];
+    const struct load_options *options = source->options;
 
-    if (source->options->tls == LOAD_TLS_NONE ||
-        tls_client_context_new(false, NULL, &source->tls, why) == ERR_OK)
-        return true;
-    (void)fprintf(stderr, "angarium-load source: %s\n", why);
-    return false;
+    source->addresses =
+        calloc((size_t)LOAD_PORT_MAX * LOAD_ADDRESS_MAX, sizeof(*source->addresses));
+    CHECK(source->addresses != NULL);
+    for (uint32_t i = 0; i < options->port_count; i++) {
+        for (uint32_t j = 0; j < options->ports[i].address_count; j++) {
+            const struct flow_prefix *address = &options->addresses[i][j];
+            if (flow_prefix_contains(address, &options->target))
+                source->addresses[source->address_count++] = address;
+        }
+    }
 }
 
 struct source *source_new(const struct load_options *options, struct flow_plane *plane,
@@ -268,8 +316,10 @@ struct source *source_new(const struct load_options *options, struct flow_plane 
     source->now = now;
     source->started = now.tick;
     source->meter = meter_new("source", METER_MESSAGE, now.tick);
-    source->sessions = calloc(options->sessions, sizeof(*source->sessions));
+    source->session_count = options->sessions + options->idle;
+    source->sessions = calloc(source->session_count, sizeof(*source->sessions));
     CHECK(source->sessions != NULL);
+    addresses_find(source);
     rng_init_seed(&source->rng, options->seed);
     if (!source_tls_make(source) || !source_texts_make(source)) {
         source_free(source);
@@ -280,7 +330,7 @@ struct source *source_new(const struct load_options *options, struct flow_plane 
 
 void source_free(struct source *source)
 {
-    for (uint32_t i = 0; i < source->session_started; i++) {
+    for (uint32_t i = 0; i < source->session_count; i++) {
         if (source->sessions[i].is_open)
             stream_abort(&source->sessions[i].stream);
     }
@@ -289,7 +339,8 @@ void source_free(struct source *source)
     free(source->texts);
     free(source->plans);
     free(source->sessions);
-    tls_context_free(source->tls);
+    free(source->addresses);
+    source_tls_free(source);
     meter_free(source->meter);
     free(source);
 }

@@ -6,7 +6,8 @@
 #include "bench/load/text.h"
 #include "relay/stream.h"
 
-/* Private to the source: source.c has the loop, source_session.c a connection's dialogue. */
+/* Private to the source: source.c has the loop, source_session.c a connection's dialogue,
+ * source_message.c a message, source_tls.c what TLS needs. */
 enum source_session_state {
     SESSION_IDLE,
     SESSION_CONNECTING,
@@ -16,6 +17,7 @@ enum source_session_state {
     SESSION_HANDSHAKE,
     SESSION_READY,    /* between two messages */
     SESSION_WAITING,  /* for the rate */
+    SESSION_SILENT,   /* one of those that are only there */
     SESSION_ENVELOPE, /* MAIL, RCPT ..., DATA */
     SESSION_BODY,     /* end of data sent */
     SESSION_RESET,
@@ -60,20 +62,24 @@ struct source {
     struct ledger *ledger;
     struct meter *meter;
     struct ssl_ctx_st *tls;
-    struct source_session *sessions;
+    struct ssl_session_st *tls_session;   /* the newest ticket, with is_resuming; NULL: none yet */
+    const struct flow_prefix **addresses; /* ours from which the target is reached directly */
+    uint32_t address_count;
+    struct source_session *sessions; /* those that send, then the silent ones */
     struct source_link idle, waiting;
     struct rng rng;
     struct dist domains, sender_domains, sizes; /* picks change them */
     struct source_size *plans;                  /* one per row of sizes */
     struct buf_queue *texts;                    /* copies of the text */
-    uint32_t text_count, session_started;
+    uint32_t text_count, session_count, session_started, silent_started, silent_count;
     char head[1024]; /* header fields that are the same for a second */
     uint32_t head_size;
     wall_us head_until;
     uint64_t sequence, refused;
     bool is_failed, was_ready, is_over;
+    bool is_begun; /* the silent ones are there */
     struct load_time now;
-    tick_us started;
+    tick_us started; /* of the messages, once is_begun */
     char note[96];
 };
 
@@ -81,6 +87,14 @@ struct source {
 bool source_has_work(const struct source *source);
 /** Nothing can come of it: told once, and the end. */
 void source_fail(struct source *source, const char *what, struct span detail);
+/** It is there and says nothing: all that is asked of it. */
+void source_session_silence(struct source *source, struct source_session *session);
+/** Is it one of the silent ones? */
+static inline bool source_session_is_silent(const struct source *source,
+                                            const struct source_session *session)
+{
+    return session >= source->sessions + source->options->sessions;
+}
 /** Into the list of sessions that connect when their time comes: now, or after LOAD_RETRY. */
 void source_session_rest(struct source *source, struct source_session *session, bool is_soon);
 void source_session_wait(struct source *source, struct source_session *session);
@@ -93,6 +107,13 @@ void source_session_on_event(struct source *source, struct source_session *sessi
                              const struct flow_event *event);
 void source_session_next(struct source *source, struct source_session *session);
 void source_session_lost(struct source *source, struct source_session *session);
+void source_session_quit(struct source *source, struct source_session *session);
+
+/* source_tls.c */
+/** False: told why. */
+bool source_tls_make(struct source *source);
+void source_tls_free(struct source *source);
+enum err source_tls_start(struct source *source, struct stream *stream) MUST_CHECK;
 
 /* source_message.c */
 void source_message_begin(struct source *source, struct source_session *session);

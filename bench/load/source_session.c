@@ -20,14 +20,24 @@ static tick_us elapsed(const struct source *source, tick_us since)
 
 /* ---- begin and end ---- */
 
+/* A session keeps to one of our addresses: each has ports for some 60,000 connections. */
+static struct flow_address session_address(const struct source *source, uint64_t number)
+{
+    if (source->address_count == 0)
+        return (struct flow_address){.family = FLOW_FAMILY_NONE};
+    return source->addresses[number % source->address_count]->address;
+}
+
 void source_session_connect(struct source *source, struct source_session *session)
 {
+    uint64_t number = (uint64_t)(session - source->sessions);
     struct flow_connect_options connect = {
         .remote = source->options->target,
+        .source = session_address(source, number),
         .deadline = source->now.tick + TICK_S(30),
         .receive_limit = 65536,
         .send_limit = 1u << 20,
-        .user = (uint64_t)(session - source->sessions),
+        .user = number,
     };
     struct flow flow;
 
@@ -52,6 +62,10 @@ void source_session_lost(struct source *source, struct source_session *session)
     session->is_open = false;
     if (session->state == SESSION_ENVELOPE || session->state == SESSION_BODY)
         meter_count(source->meter, METER_LOST, 1);
+    if (session->state == SESSION_SILENT) {
+        meter_count(source->meter, METER_IDLE_LOST, 1);
+        source->silent_count--;
+    }
     source_session_rest(source, session, false);
 }
 
@@ -78,7 +92,7 @@ static void session_refused(struct source *source, struct source_session *sessio
     source_session_lost(source, session);
 }
 
-static void session_quit(struct source *source, struct source_session *session)
+void source_session_quit(struct source *source, struct source_session *session)
 {
     source_session_write(source, session, SPAN_LITERAL("QUIT\r\n"));
     session->since = source->now.tick;
@@ -92,7 +106,9 @@ void source_session_next(struct source *source, struct source_session *session)
         options->messages_per_session > 0 && session->sent >= options->messages_per_session;
 
     if (is_full || !source_has_work(source))
-        session_quit(source, session);
+        source_session_quit(source, session);
+    else if (source_session_is_silent(source, session))
+        source_session_silence(source, session);
     else if (!source_is_due(source))
         source_session_wait(source, session);
     else
@@ -134,7 +150,7 @@ static void session_handshake(struct source *source, struct source_session *sess
 {
     session->state = SESSION_HANDSHAKE;
     session->since = source->now.tick;
-    if (stream_start_tls_client(&session->stream, source->tls, NULL, false) != ERR_OK)
+    if (source_tls_start(source, &session->stream) != ERR_OK)
         session_refused(source, session,
                         source->options->tls == LOAD_TLS_IMPLICIT
                             ? "--tls: the peer speaks in the clear"
@@ -176,11 +192,11 @@ static void session_on_hello(struct source *source, struct source_session *sessi
             session->state = SESSION_STARTTLS;
         } else {
             source_fail(source, "--starttls: the peer does not offer STARTTLS", SPAN_LITERAL(""));
-            session_quit(source, session);
+            source_session_quit(source, session);
         }
     } else if (options->has_chunking && !(session->offers & OFFER_CHUNKING)) {
         source_fail(source, "--chunking: the peer does not offer CHUNKING", SPAN_LITERAL(""));
-        session_quit(source, session);
+        source_session_quit(source, session);
     } else {
         session_ready(source, session);
     }
@@ -346,6 +362,7 @@ static void session_connected(struct source *source, struct source_session *sess
             session_handshake(source, session);
     } else if (session->state == SESSION_HANDSHAKE) {
         meter_latency(source->meter, METER_TLS, elapsed(source, session->since));
+        meter_count(source->meter, METER_RESUMED, stream_tls_is_resumed(&session->stream));
         session->since = source->now.tick;
         if (source->options->tls == LOAD_TLS_IMPLICIT)
             session->state = SESSION_BANNER;

@@ -4,7 +4,7 @@
  * directions, on either dataplane. It is what a relay could be that looks at nothing: the same
  * frames, the same engine, no SMTP.
  *
- *   angarium-splice LISTEN TARGET [DEVICE OUR-IP/BITS]      each IP:PORT; without a device: kernel
+ *   angarium-splice LISTEN TARGET [DEVICE OUR-IP/BITS [MTU]]   each IP:PORT; no device: kernel
  *
  * Invariants
  *   1. A pair has two flows from its beginning; the end of one direction is passed on, and the pair
@@ -24,6 +24,9 @@
 #define WINDOW      (256u << 10)
 #define EVENT_BURST 256u
 #define LISTENER    UINT64_MAX
+#define MTU_MIN     576u
+#define MTU_USUAL   1500u
+#define MTU_MAX     9198u
 
 struct end {
     struct flow flow;
@@ -68,6 +71,15 @@ static uint64_t number_of(const char *text)
     if (span_parse_u64(span_from_text(text), &value) != ERR_OK)
         fail(text, "no number");
     return value;
+}
+
+static uint16_t mtu_of(const char *text)
+{
+    uint64_t mtu = number_of(text);
+
+    if (mtu < MTU_MIN || mtu > MTU_MAX)
+        fail(text, "an MTU is within 576 and 9198");
+    return (uint16_t)mtu;
 }
 
 /* "10.9.0.1:25" or "10.9.1.1/16": the address, and the number behind the mark. */
@@ -225,7 +237,7 @@ int main(int count, char **words)
     struct sigaction action = {.sa_handler = on_signal};
     struct splice splice = {.free_first = 0};
     struct flow_prefix address = {0};
-    struct dataplane_port_options port = {.addresses = &address, .address_count = 1, .mtu = 1500};
+    struct dataplane_port_options port = {.addresses = &address, .address_count = 1};
     struct dataplane_options options = {.poll = DATAPLANE_BUSY,
                                         .core_count = 1,
                                         .flow_count_max = 4 * PAIRS_MAX,
@@ -236,13 +248,14 @@ int main(int count, char **words)
     char why[DATAPLANE_WHY_SIZE] = "";
     uint64_t bits;
 
-    if (count != 3 && count != 5)
-        fail("usage", "LISTEN TARGET [DEVICE OUR-IP/BITS]");
+    if (count != 3 && count != 5 && count != 6)
+        fail("usage", "LISTEN TARGET [DEVICE OUR-IP/BITS [MTU]]");
     splice.target = endpoint_of(words[2]);
-    if (count == 5) {
+    if (count >= 5) {
         address.address = address_of(words[4], '/', &bits);
         address.bits = (uint8_t)bits;
         port.device = words[3];
+        port.mtu = count == 6 ? mtu_of(words[5]) : MTU_USUAL;
         options.driver = DATAPLANE_DPDK;
         options.ports = &port;
         options.port_count = 1;

@@ -163,12 +163,13 @@ def memif():
     if not LONG:
         raise Skip('with --long only: DPDK takes seconds to begin and to end')
 
-    def port(role, address):
-        return ['-D', 'net_memif0,role=%s,socket=%s,socket-abstract=no,bsize=2048,rsize=10' % (role, lab.path('memif.sock')), '-A', address]
+    def port(role, *addresses):
+        device = 'net_memif0,role=%s,socket=%s,socket-abstract=no,rsize=10' % (role, lab.path('memif.sock'))
+        return ['-D', device, '--mtu', '9000'] + [word for address in addresses for word in ('-A', address)]
     sent, got = lab.path('memif-sent'), lab.path('memif-got')
     sink = lab.load('sink', '-j', '-q', '--chunking', '-L', got, *port('server', '10.9.0.1/16'), '10.9.0.1:2525', log='memif-sink.log')
     wait_until(lambda: os.path.exists(lab.path('memif.sock')), 20, 'the port is there: ' + lab.log('memif-sink.log'))
-    run_load('source', '-q', '-s', 10, '-m', 1000, '-L', sent, '-p', *port('client', '10.9.1.1/16'), '10.9.0.1:2525')
+    run_load('source', '-q', '-s', 10, '-m', 1000, '--idle', 100, '-L', sent, '-p', *port('client', '10.9.1.1/16', '10.9.1.2/16'), '10.9.0.1:2525')
     run_load('source', '-q', '-s', 2, '-m', 20, '-l', '2M', '--chunking', '-L', sent, '-p', *port('client', '10.9.1.1/16'), '10.9.0.1:2525')
     lab.stop(sink)
     audit = json.loads(run_load('audit', '-j', sent, got))

@@ -163,6 +163,7 @@ BOUNDS = [
     ("source", "-c", "0", "4294967295", None, "4294967296"),
     ("source", "-R", "0.0001", "10000000", "0", "10000000.0001"),
     ("source", "--ramp", "0", "86400", None, "86401"),
+    ("source", "--idle", "0", "1000000", None, "1000001"),
     ("source", "-l", "4", "64M", "3", "67108865"),
     ("source", "-r", "1", "10000", "0", "10001"),
     ("source", "--timeout", "1", "86400", "0", "86401"),
@@ -186,6 +187,7 @@ def bounds():
             for value in filter(None, row[4:]):
                 done = run(command, row[1], value, "--help", status=2, ASAN_OPTIONS="detect_leaks=0")
                 expect(value in done.stderr, "%s %s: %s" % (row, value, done.stderr))
+    run("sink", "-D", "x", "--mtu", "576", "--mtu", "9198", "--help")
 
 
 REFUSED = [
@@ -229,6 +231,11 @@ REFUSED = [
     (("both", "-r", "1001", "127.0.0.1:25", "127.0.0.1:26"), "--recipients: the sink takes 1000"),
     (("source", "-A", "192.0.2.1/24", "127.0.0.1:25"), "--address: give --device first"),
     (("source", "-D", "x", "-A", "192.0.2.1/33", "127.0.0.1:25"), "--address: not an IP/BITS"),
+    (("source", "--mtu", "1500", "-D", "x", "127.0.0.1:25"), "--mtu: give --device first"),
+    (("source", "-D", "x", "--mtu", "575", "127.0.0.1:25"), "--mtu: 575 is not within 576 and 9198"),
+    (("source", "-D", "x", "--mtu", "9199", "127.0.0.1:25"), "--mtu: 9199 is not within 576 and 9198"),
+    (("source", "--resume", "127.0.0.1:25"), "--resume: without --starttls or --tls"),
+    (("sink", "--idle", "5", "127.0.0.1:25"), "--idle is not an option of sink"),
 ]
 
 
@@ -345,6 +352,65 @@ def ramp():
         expect(time.monotonic() - started < 7, "it waited")
         rows = [json.loads(line) for line in done.stdout.splitlines()]
         expect(rows[0]["open"] in range(4, 8) and rows[-1]["connections"] == 10 and rows[-1]["messages"] == 0, done.stdout)
+
+
+@check("a session is resumed when that is asked for, from the second handshake on, and not without")
+def resumption():
+    for mode in ("--starttls", "--tls"):
+        total = both("-s", 1, "-c", 1, "-m", 8, "-l", 100, mode, "--resume")["source-total"]
+        expect(total["resumed"] == 7 == total["connections"] - 1, str(total))
+        expect(both("-s", 1, "-c", 1, "-m", 3, "-l", 100, mode)["source-total"]["resumed"] == 0, mode)
+
+
+@check("idle connections are there before the first message and until the end, beyond what descriptors were allowed at first")
+def idle():
+    for arguments in ((), ("--starttls", "-R", 2000), ("-c", 1)):
+        totals = both("-s", 3, "--idle", 300, "-m", 50, "-l", 100, *arguments)
+        source, sink = totals["source-total"], totals["sink-total"]
+        expect(source["idle"] == 300 and source["idle_lost"] == 0 and source["messages"] == 50, str(source))
+        # one for each of 50 messages, and at most one a session that was let in when the last had begun
+        expect(sink["connections"] == source["connections"] in (range(350, 354) if arguments == ("-c", 1) else (303,)), str(totals))
+    script = 'ulimit -Sn 200; exec "$0" "$@"'  # both ends of each connection are this process'
+    place = "127.0.0.1:%d" % free_port()
+    done = subprocess.run(["sh", "-c", script, LOAD, "both", "-j", "-q", "-s", "1", "--idle", "150", "-m", "1", place, place], capture_output=True, text=True,
+                          timeout=60, check=True)
+    expect(json.loads(done.stdout.splitlines()[0])["idle"] == 150, done.stdout)
+
+
+def drop_the_idle(listener):
+    """Hangs up on the first connection when a second one is there, and answers the second when there is a third."""
+    def greet():
+        connection = listener.accept()[0]
+        client = connection.makefile("rwb")
+        client.write(b"220 x\r\n")
+        client.flush()
+        client.readline()
+        client.write(b"250 x\r\n")
+        client.flush()
+        return connection, client
+    silent, file = greet()
+    sender = greet()[1]
+    file.close()
+    silent.close()
+    again = greet()[1]
+    for client in (sender, sender, sender, again): # two messages and their QUIT; QUIT
+        take_message(client)
+
+
+@check("an idle connection that is lost is counted and opened again; messages do not wait for what never comes")
+def idle_lost():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drop_the_idle, args=(listener,), daemon=True)
+        thread.start()
+        total = json.loads(run("source", "-j", "-q", "-s", 1, "--idle", 1, "-m", 2, "127.0.0.1:%d" % listener.getsockname()[1]).stdout)
+        thread.join(10)
+    expect((total["messages"], total["idle"], total["idle_lost"]) == (2, 2, 1), str(total))
+    with Sink("--limit", 20, "-s", 100) as sink:
+        total = json.loads(run("source", "-p", "-j", "-q", "-s", 1, "--idle", 19, "-m", 1, "--timeout", 1, "127.0.0.1:%d" % sink.port).stdout)
+        expect(total["messages"] == 1 and total["idle"] == 19, str(total))
+        started = time.monotonic()
+        total = json.loads(run("source", "-p", "-j", "-q", "-s", 1, "--idle", 30, "-t", 1, "--timeout", 1, "127.0.0.1:%d" % sink.port).stdout)
+        expect(total["idle"] == 20 and total["messages"] == 0 and 1.9 < time.monotonic() - started < 10, str(total))
 
 
 # ---- moods as a client sees them ----

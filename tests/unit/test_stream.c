@@ -383,6 +383,7 @@ static void test_clear_octets_before_the_handshake(void **state)
         TURN_UNTIL(&f, stream_readable(&f.server) > 0);
         assert_int_equal(ERR_PEER_SYNTAX, stream_start_tls_server(&f.server, tls.server));
         assert_int_equal(ERR_PEER_SYNTAX, stream_start_tls_client(&f.server, tls.may, NULL, false));
+        assert_int_equal(ERR_PEER_SYNTAX, stream_resume_tls_client(&f.server, tls.may, NULL));
         assert_null(f.server.tls);
         fixture_close(&f);
 

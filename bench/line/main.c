@@ -4,16 +4,19 @@
  * virtual time, each with an engine of its own; what the shards cost for a message that goes
  * straight through, without idle polls, drivers, or a neighbour on the machine.
  *
- *   angarium-line [-R RATE] [-q SITES] [-w] SHARDS MESSAGES SIZE [SESSIONS
+ *   angarium-line [-R RATE] [-q SITES] [-w] [-D ROUND_TRIP_MS [-b]] SHARDS MESSAGES SIZE [SESSIONS
  * [MESSAGES_PER_CONNECTION]]
  *
  *   -R  messages a second for each shard, in virtual time; without: as fast as they go
  *   -q  mail waits for so many sites, WAITING_EACH messages for each
  *   -w  somebody looks on (watch.h)
+ *   -D  the sink is so far, and there is one connection to it
+ *   -b  bodies go ahead of replies (client.bdat_ahead)
  *
- * Prints, as one line of JSON, cycles and turns of the shards for a message, after a warm-up of a
- * tenth. Under `valgrind --tool=callgrind --toggle-collect=shard_turn` instructions are counted;
- * with a run of more messages subtracted from one of fewer, nothing of the start is in them.
+ * Prints, as one line of JSON, cycles and turns of the shards for a message, and messages a second,
+ * after a warm-up of a tenth. Under `valgrind --tool=callgrind --toggle-collect=shard_turn`
+ * instructions are counted; with a run of more messages subtracted from one of fewer, nothing of
+ * the start is in them.
  *
  * A shard gets a turn when frames or messages of other shards wait for it, or when its deadline has
  * come. Sessions belong to the shards in equal numbers. There is a source for each, so that no
@@ -68,6 +71,8 @@ struct member {
 struct line {
     const char *rate; /* NULL: none */
     uint32_t sites;
+    tick_us distance; /* round trip to the sink, over one connection; 0: none, and a hundred */
+    bool is_bdat_ahead;
     bool is_watched;
     struct watch *watch; /* NULL: nobody */
     struct world *world;
@@ -86,18 +91,21 @@ struct line {
 
 static void config_write(const struct line *line, FILE *out)
 {
-    (void)fprintf(out,
-                  "hostname: relay.example\n"
-                  "listen: [{address: \"0.0.0.0:25\"}, {address: \"0.0.0.0:26\", "
-                  "delivery: spool}]\n"
-                  "relay_from: [10.0.0.0/8]\n"
-                  "dns: {resolvers: [\"10.0.3.1\"]}\n"
-                  "destinations: {allow: [10.0.0.0/8]}\n"
-                  "spool: {size: 64MiB, segment: 1MiB, reserve: 4MiB}\n"
-                  "client: {connections_per_site: 100}\n"
-                  "cores: %u\n"
-                  "routes:\n",
-                  line->shard_count);
+    (void)fprintf(
+        out,
+        "hostname: relay.example\n"
+        "listen: [{address: \"0.0.0.0:25\"}, {address: \"0.0.0.0:26\", "
+        "delivery: spool}]\n"
+        "relay_from: [10.0.0.0/8]\n"
+        "dns: {resolvers: [\"10.0.3.1\"]}\n"
+        "destinations: {allow: [10.0.0.0/8]}\n"
+        "spool: {size: 64MiB, segment: 1MiB, reserve: 4MiB}\n"
+        "client: {connections_per_site: %u, messages_per_connection: 1000000, bdat_ahead: %s}\n"
+        "delivery: %s\n"
+        "cores: %u\n"
+        "routes:\n",
+        line->distance > 0 ? 1 : 100, line->is_bdat_ahead ? "always" : "never",
+        line->distance > 0 ? "cut-through" : "auto", line->shard_count);
     for (uint32_t i = 0; i < line->sites; i++)
         (void)fprintf(out, "  - {match: w%u.test, hosts: [{host: 10.0.%u.1, port: %u}]}\n", i,
                       NET_SINK, SITE_PORT + i);
@@ -193,6 +201,7 @@ static void recovery_tell(struct line *line)
 static void line_start(struct line *line)
 {
     line->world = world_new();
+    world_set_far(line->world, NET_SINK, line->distance / 2);
     line->disk = disk_sim_new(&(struct disk_sim_options){.clock = world_clock(line->world),
                                                          .size = 16ull << 30,
                                                          .latency_min = 10,
@@ -301,11 +310,14 @@ static void party_turn(struct line *line, struct party *party)
     flow_flush(party->plane, now.tick);
 }
 
-static tick_us source_next(const struct line *line, const struct party *party)
+/* What was due by now has had its turn, or is the line a second that nobody prints here. */
+static tick_us party_next(const struct line *line, const struct party *party, tick_us own)
 {
+    tick_us now = world_now(line->world);
+
     if (world_has_frames(line->world, party->plane))
-        return world_now(line->world);
-    return earlier(flow_deadline(party->plane), source_wakes(party->source));
+        return now;
+    return earlier(flow_deadline(party->plane), own > now ? own : TICK_NEVER);
 }
 
 /* Everybody's turn, then time goes on: a microsecond while there is work, else to the next. */
@@ -319,17 +331,16 @@ static void line_round(struct line *line)
     }
     members_turn(line);
     party_turn(line, &line->sink);
-    next = earlier(next, flow_deadline(line->sink.plane));
-    next = earlier(next, sink_deadline(line->sink.sink));
+    next = earlier(next, party_next(line, &line->sink, sink_deadline(line->sink.sink)));
     for (uint32_t i = 0; i < line->shard_count; i++) {
         if (line->sources[i].source != NULL)
-            next = earlier(next, source_next(line, &line->sources[i]));
+            next = earlier(
+                next, party_next(line, &line->sources[i], source_wakes(line->sources[i].source)));
         next = earlier(next, line->members[i].deadline);
         if (world_has_frames(line->world, line->members[i].plane) || member_has_mail(line, i))
             next = now;
     }
-    if (world_has_frames(line->world, line->sink.plane))
-        next = now;
+    next = earlier(next, world_arrival(line->world));
     if (line->watch != NULL) {
         watch_turn(line->watch, now);
         next = earlier(next, watch_deadline(line->watch, now));
@@ -436,11 +447,11 @@ static void line_end(struct line *line)
 static void load_options(struct line *line, char **words, int count)
 {
     char sessions[16], messages[16], per_connection[16] = "1000000";
-    char *load[] = {"load",   "both", "-s",           sessions, "-m",        messages, "-l",
-                    words[2], "-c",   per_connection, "-d",     "sink.test", NULL,     NULL};
+    char *load[] = {"load", "both",         "-s", sessions,    "-m", messages, "-l", words[2],
+                    "-c",   per_connection, "-d", "sink.test", NULL, NULL,     NULL};
     unsigned long total = strtoul(words[1], NULL, 10);
     unsigned long of_sessions = count > 3 ? strtoul(words[3], NULL, 10) : 100;
-    int load_count = COUNT_OF(load) - 2;
+    int load_count = COUNT_OF(load) - 3;
 
     (void)snprintf(sessions, sizeof(sessions), "%lu", of_sessions / line->shard_count);
     (void)snprintf(messages, sizeof(messages), "%lu", total / line->shard_count);
@@ -450,6 +461,8 @@ static void load_options(struct line *line, char **words, int count)
         load[load_count++] = "-R";
         load[load_count++] = (char *)(uintptr_t)line->rate;
     }
+    if (line->is_bdat_ahead)
+        load[load_count++] = "--chunking";
     (void)cli_parse(&line->cli, load_count, load);
 }
 
@@ -458,13 +471,17 @@ static int own_options(struct line *line, int count, char **words)
 {
     int letter;
 
-    while ((letter = getopt(count, words, "+R:q:w")) != -1) {
+    while ((letter = getopt(count, words, "+R:q:wD:b")) != -1) {
         if (letter == 'R')
             line->rate = optarg;
         else if (letter == 'q')
             line->sites = (uint32_t)strtoul(optarg, NULL, 10);
         else if (letter == 'w')
             line->is_watched = true;
+        else if (letter == 'D')
+            line->distance = TICK_MS(strtoul(optarg, NULL, 10));
+        else if (letter == 'b')
+            line->is_bdat_ahead = true;
         else
             return 0;
     }
@@ -472,15 +489,16 @@ static int own_options(struct line *line, int count, char **words)
     return count >= 3 && count <= 5 && line->sites <= SITES_MAX ? optind : 0;
 }
 
-static void line_print(const struct line *line, uint64_t total, double messages)
+static void line_print(const struct line *line, uint64_t total, double messages, tick_us began)
 {
     (void)printf("{\"shards\":%u,\"messages\":%" PRIu64 ",\"cycles\":%.0f,\"turns\":%.3f,"
                  "\"straight\":%.4f,\"records\":%.2f,\"waiting\":%" PRIu64
-                 ",\"seconds\":%.1f,\"answers\":%" PRIu64 "}\n",
+                 ",\"seconds\":%.1f,\"rate\":%.2f,\"answers\":%" PRIu64 "}\n",
                  line->shard_count, total, (double)line->cycles / messages,
                  (double)line->turns / messages, (double)straight_through(line) / (double)total,
                  (double)line->record_count / (double)total, waiting(line),
                  (double)world_now(line->world) / 1e6,
+                 messages / ((double)(world_now(line->world) - began) / 1e6),
                  line->watch == NULL ? 0 : watch_answers(line->watch));
 }
 
@@ -491,8 +509,8 @@ int main(int count, char **words)
     CHECK(line != NULL);
     int first = own_options(line, count, words);
     if (first == 0) {
-        (void)fputs("usage: angarium-line [-R RATE] [-q SITES] [-w] SHARDS MESSAGES SIZE [SESSIONS "
-                    "[MESSAGES_PER_CONNECTION]]\n",
+        (void)fputs("usage: angarium-line [-R RATE] [-q SITES] [-w] [-D ROUND_TRIP_MS [-b]] SHARDS "
+                    "MESSAGES SIZE [SESSIONS [MESSAGES_PER_CONNECTION]]\n",
                     stderr);
         return 2;
     }
@@ -512,9 +530,10 @@ int main(int count, char **words)
     uint64_t warm_up = total / 10;
     line_run(line, warm_up);
     uint64_t began = arrived(line);
+    tick_us since = world_now(line->world);
     line->cycles = line->turns = 0;
     line_run(line, total);
-    line_print(line, total, (double)(arrived(line) - began));
+    line_print(line, total, (double)(arrived(line) - began), since);
     line_end(line);
     return 0;
 }

@@ -3,7 +3,8 @@
  * Stations and the switch between them. A frame begins at its IP header and finds its station by
  * the last two octets of the destination.
  *
- * Limits: WORLD_STATION_MAX stations; QUEUE frames wait for one, a sender keeps the others.
+ * Limits: WORLD_STATION_MAX stations; QUEUE frames wait for one, from near and from far each, a
+ * sender keeps the others.
  */
 #include "bench/line/world.h"
 
@@ -18,14 +19,19 @@
 #define DESTINATION  18u /* of an IPv4 header: the last two octets of the address */
 #define HEADER_COUNT 65536u
 
+struct queue {
+    struct buf *frames[QUEUE];
+    tick_us due[QUEUE];
+    uint32_t first, count;
+};
+
 struct station {
     struct nic nic; /* first */
     struct world *world;
     uint8_t name[2];
     struct buf_pool *receive, *retained, *headers, *clones;
     struct flow_plane *plane; /* NULL: gone */
-    struct buf *frames[QUEUE];
-    uint32_t first, count;
+    struct queue near, far;
 };
 
 struct world {
@@ -33,6 +39,8 @@ struct world {
     tick_us now;
     struct station *stations[WORLD_STATION_MAX];
     uint32_t count;
+    uint8_t far_net;
+    tick_us far_time; /* 0: no net is far */
 };
 
 /* ---- time ---- */
@@ -74,7 +82,44 @@ void world_advance(struct world *world, tick_us to)
     world->now = to;
 }
 
+void world_set_far(struct world *world, uint8_t net, tick_us time)
+{
+    world->far_net = net;
+    world->far_time = time;
+}
+
 /* ---- the switch ---- */
+
+static bool queue_is_due(const struct queue *queue, tick_us now)
+{
+    return queue->count > 0 && queue->due[queue->first] <= now;
+}
+
+static uint32_t queue_take(struct queue *queue, tick_us now, struct buf **ret_frames, uint32_t max)
+{
+    uint32_t got = 0;
+
+    while (got < max && queue_is_due(queue, now)) {
+        ret_frames[got++] = queue->frames[queue->first];
+        queue->first = (queue->first + 1) % QUEUE;
+        queue->count--;
+    }
+    return got;
+}
+
+static void queue_put(struct queue *queue, struct buf *frame, tick_us due)
+{
+    uint32_t last = (queue->first + queue->count++) % QUEUE;
+
+    queue->frames[last] = frame;
+    queue->due[last] = due;
+}
+
+static void queue_free(struct queue *queue)
+{
+    for (; queue->count > 0; queue->count--)
+        buf_release(queue->frames[(queue->first + queue->count - 1) % QUEUE]);
+}
 
 static struct station *station_of(struct nic *nic)
 {
@@ -84,15 +129,9 @@ static struct station *station_of(struct nic *nic)
 static uint32_t station_receive(struct nic *nic, tick_us now, struct buf **ret_frames, uint32_t max)
 {
     struct station *station = station_of(nic);
-    uint32_t got = 0;
-    (void)now;
+    uint32_t got = queue_take(&station->near, now, ret_frames, max);
 
-    while (got < max && station->count > 0) {
-        ret_frames[got++] = station->frames[station->first];
-        station->first = (station->first + 1) % QUEUE;
-        station->count--;
-    }
-    return got;
+    return got + queue_take(&station->far, now, ret_frames + got, max - got);
 }
 
 static struct station *station_find(const struct world *world, const uint8_t name[2])
@@ -107,13 +146,15 @@ static struct station *station_find(const struct world *world, const uint8_t nam
 
 static uint32_t station_send(struct nic *nic, tick_us now, struct buf **frames, uint32_t count)
 {
-    struct world *world = station_of(nic)->world;
+    const struct station *from = station_of(nic);
+    struct world *world = from->world;
     uint32_t sent = 0;
-    (void)now;
 
     for (; sent < count; sent++) {
         struct station *to = station_find(world, buf_data(frames[sent]) + DESTINATION);
-        struct buf *copy = to->count < QUEUE ? buf_acquire(to->receive) : NULL;
+        bool is_far = (to->name[0] == world->far_net) != (from->name[0] == world->far_net);
+        struct queue *queue = is_far && world->far_time > 0 ? &to->far : &to->near;
+        struct buf *copy = queue->count < QUEUE ? buf_acquire(to->receive) : NULL;
         if (copy == NULL)
             break;
         for (struct rte_mbuf *part = &frames[sent]->mbuf; part != NULL; part = part->next) {
@@ -121,7 +162,7 @@ static uint32_t station_send(struct nic *nic, tick_us now, struct buf **frames, 
                    part->data_len);
             buf_extend(copy, part->data_len);
         }
-        to->frames[(to->first + to->count++) % QUEUE] = copy;
+        queue_put(queue, copy, queue == &to->far ? now + world->far_time : now);
         buf_release_chain(frames[sent]);
     }
     return sent;
@@ -131,8 +172,8 @@ static void station_free(struct nic *nic)
 {
     struct station *station = station_of(nic);
 
-    for (; station->count > 0; station->count--)
-        buf_release(station->frames[(station->first + station->count - 1) % QUEUE]);
+    queue_free(&station->near);
+    queue_free(&station->far);
     station->plane = NULL;
 }
 
@@ -202,9 +243,22 @@ bool world_has_frames(const struct world *world, const struct flow_plane *plane)
 {
     for (uint32_t i = 0; i < world->count; i++) {
         if (world->stations[i]->plane == plane)
-            return world->stations[i]->count > 0;
+            return queue_is_due(&world->stations[i]->near, world->now) ||
+                   queue_is_due(&world->stations[i]->far, world->now);
     }
     return false;
+}
+
+tick_us world_arrival(const struct world *world)
+{
+    tick_us arrival = TICK_NEVER;
+
+    for (uint32_t i = 0; i < world->count; i++) {
+        const struct queue *far = &world->stations[i]->far;
+        if (far->count > 0 && far->due[far->first] < arrival)
+            arrival = far->due[far->first];
+    }
+    return arrival;
 }
 
 void world_free(struct world *world)

@@ -7,7 +7,8 @@
 
 /*
  * A wire for angarium-line: engines joined by a switch that copies frames into the receiver's
- * buffers, as net_memif does, in virtual time. Nothing is lost, nothing takes time.
+ * buffers, as net_memif does, in virtual time. Nothing is lost, and nothing takes time but the way
+ * to a net that is far.
  */
 #define WORLD_STATION_MAX 16u
 
@@ -24,7 +25,11 @@ void world_advance(struct world *world, tick_us to);
 /** A station of its own with the address 10.0.`net`.`host`; its plane, freed by flow_plane_free().
  * Buffers that are kept are `buffer_size` octets. */
 struct flow_plane *world_join(struct world *world, uint8_t net, uint8_t host, uint32_t buffer_size);
-/** Frames wait for this plane. */
+/** Frames to this net, and from it to others, take so long. Once, before any is sent. */
+void world_set_far(struct world *world, uint8_t net, tick_us time);
+/** Frames have come for this plane. */
 bool world_has_frames(const struct world *world, const struct flow_plane *plane);
+/** When the next frame that is on its way comes. */
+tick_us world_arrival(const struct world *world);
 
 #endif

@@ -6,6 +6,7 @@ Rows (medians of several rounds, everybody takes turns inside a round), over net
   line-rate.cut-through.1k, .10k, .100k   messages per second at the sink; 100 sessions in, up to 100 connections out, plain, PIPELINING
   line-rate.session.10k                   the same with one message for each connection in
   line-rate.cycles.*                      the shard's cycles for a message: its busy time, by its own account
+  line-rate.distance.*                    one connection to a sink 100 ms away, there and back, in a simulated world
   line-rate.instructions.*                instructions for a message, by the number of shards, in a simulated world (with valgrind installed)
   line-rate.stage.NAME                    cycles for a 10 KB message by stage of the turn, in a build with -Dstages=true
 Peers: `splice`, a program on the same engine that passes the same octets on between connections and looks at nothing (bench/wire/splice.c);
@@ -193,6 +194,17 @@ def instruction_rows():
                       '20 sessions for each shard, engine included, no driver, no idle polls (callgrind); peer: one shard', 'one', alone)
 
 
+# ---- far away ----
+
+def distance_rows():
+    """One connection to a sink that is 100 ms away, there and back, in the simulated world: messages a second."""
+    for name, more, how in (('', [], 'by RFC 2920: the next message with the end of the one before'),
+                            ('.bdat-ahead', ['-b'], 'client.bdat_ahead: up to eight messages before the first reply')):
+        done = subprocess.run([LINE, '-D', '100'] + more + ['1', '300', '1024', '20'], stdout=subprocess.PIPE, check=True, timeout=300, encoding='utf-8')
+        yield row('line-rate.distance.100ms' + name, json.loads(done.stdout)['rate'], 'msg/s',
+                  'one connection, round trip 100 ms, 1 KB, straight through, in virtual time: always the same; ' + how)
+
+
 # ---- rows ----
 
 def rounds():
@@ -239,6 +251,7 @@ def rows():
 
 def all_rows():
     yield from rows()
+    yield from distance_rows()
     try:
         yield from instruction_rows()
     except Skip as reason:

@@ -17,30 +17,15 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../../tests/interop'))
-from lab import BUILD, Lab, can_connect, free_port, tool, wait_until  # pylint: disable=wrong-import-position
+import mail_systems  # pylint: disable=wrong-import-position
+from ground import LOAD, ROUNDS, SESSIONS, core_busy_seconds, on_core, pin  # pylint: disable=wrong-import-position
+from lab import Lab, can_connect, free_port, tool, wait_until  # pylint: disable=wrong-import-position
 
 SIZE = 10240
-SESSIONS = int(os.environ.get('ANGARIUM_BENCH_SESSIONS', '100'))
-ROUNDS = int(os.environ.get('ANGARIUM_BENCH_ROUNDS', '3'))
 COUNTS = {'direct': 100000, 'haproxy': 60000, 'angarium': 40000, 'postfix': 3000}
 SINK_PORT = 2599
-TICKS = os.sysconf('SC_CLK_TCK')
 
 lab = Lab('bench')
-
-
-def on_core(core, arguments):
-    return ['taskset', '-c', str(core)] + [str(a) for a in arguments]
-
-
-def core_busy_seconds(core):
-    with open('/proc/stat', encoding='ascii') as file:
-        for line in file:
-            fields = line.split()
-            if fields[0] == 'cpu%d' % core:
-                user, nice, system, _, _, irq, softirq = (int(x) for x in fields[1:8])
-                return (user + nice + system + irq + softirq) / TICKS
-    raise AssertionError('no such core')
 
 
 def memory_peak_mb(pids):
@@ -68,7 +53,7 @@ def children_of(pid):
 
 
 def load_command(core, *arguments):
-    return on_core(core, [os.path.join(BUILD, 'bench/load/angarium-load')] + list(arguments))
+    return on_core(core, [LOAD] + list(arguments))
 
 
 def one_run(count, port, pids):
@@ -90,12 +75,6 @@ def one_run(count, port, pids):
 
 # ---- who is measured ----
 
-def pin(pid):
-    """All threads of a process to core 0, also those that pinned themselves. One may end while it is told so: then again."""
-    wait_until(lambda: subprocess.run(['taskset', '-a', '-p', '-c', '0', str(pid)], check=False, stdout=subprocess.DEVNULL,
-                                      stderr=subprocess.DEVNULL).returncode == 0, 10, 'the relay is on its core')
-
-
 def start_angarium():
     relay = lab.relay('''
 hostname: relay.test
@@ -110,34 +89,13 @@ routes: [{match: "*", hosts: [{host: 127.0.0.1, port: %d}]}]
 
 
 def start_haproxy():
-    port = free_port()
-    config = lab.write('haproxy.cfg', '''
-global
-    nbthread 1
-    maxconn 5000
-defaults
-    mode tcp
-    timeout connect 10s
-    timeout client 300s
-    timeout server 300s
-listen smtp
-    bind 127.0.0.1:%d
-    server sink 127.0.0.1:%d
-''' % (port, SINK_PORT))
-    child = lab.start(on_core(0, [tool('haproxy'), '-db', '-f', config]), 'haproxy.log')
-    wait_until(lambda: can_connect('127.0.0.1', port), 10, 'HAProxy listens')
-    return port, [child.pid], lambda: lab.stop(child)
+    proxy = mail_systems.haproxy(lab, SINK_PORT)
+    return proxy.port, [lab.children[-1].pid], proxy.stop
 
 
 def start_postfix():
-    """Tuned as its TUNING_README says: no chroot, many processes, no per-destination pause, no log, relayhost to the sink."""
     port = free_port()
-    postfix = lab.postfix('127.0.0.1', port, [
-        'myhostname = postfix.test', 'relayhost = [127.0.0.1]:%d' % SINK_PORT, 'smtp_dns_support_level = disabled', 'default_process_limit = 200',
-        'default_destination_concurrency_limit = 100', 'initial_destination_concurrency = 50', 'smtp_connection_cache_on_demand = yes',
-        'smtp_connection_cache_destinations = 127.0.0.1', 'smtp_connection_reuse_count_limit = 0', 'smtpd_client_connection_count_limit = 0',
-        'smtpd_client_connection_rate_limit = 0', 'smtpd_recipient_restrictions = permit_mynetworks,reject', 'qmgr_message_active_limit = 40000',
-        'in_flow_delay = 0', 'smtpd_tls_security_level = none', 'smtp_tls_security_level = none'], prefix=['taskset', '-c', '0'])
+    postfix = lab.postfix('127.0.0.1', port, ['relayhost = [127.0.0.1]:%d' % SINK_PORT] + mail_systems.POSTFIX_MAIN, prefix=['taskset', '-c', '0'])
     return port, [postfix.master_pid()], postfix.stop
 
 

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """line-rate: mail that goes straight through, one relay core, source and sink in one process on the other core.
 
-Rows (medians of several rounds, everybody takes turns inside a round), over net_memif and, as `.host`, over kernel sockets on loopback:
+Rows (medians of several rounds, everybody takes turns inside a round), over net_memif; as `.9000` over one with an MTU of 9,000 (ANGARIUM_BENCH_PLANES,
+`wire host` unless it says `jumbo` too), 10 and 100 KB only; and, as `.host`, over kernel sockets on loopback:
   line-rate.cut-through.1k, .10k, .100k   messages per second at the sink; 100 sessions in, up to 100 connections out, plain, PIPELINING
   line-rate.session.10k                   the same with one message for each connection in
   line-rate.cycles.*                      the shard's cycles for a message: its busy time, by its own account
@@ -23,16 +24,17 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../../tests/interop'))
+import mail_systems  # pylint: disable=wrong-import-position
 import wire  # pylint: disable=wrong-import-position
-from lab import BUILD, ROOT, Skip, can_connect, free_port, tool, wait_until  # pylint: disable=wrong-import-position
+from ground import LOAD, ROUNDS, SECONDS, SESSIONS, on_core, pin, row  # pylint: disable=wrong-import-position
+from lab import BUILD, ROOT, Skip, free_port, tool  # pylint: disable=wrong-import-position
 
-lab, on_core, row = wire.lab, wire.on_core, wire.row
-ROUNDS = int(os.environ.get('ANGARIUM_BENCH_ROUNDS', '3'))
-SECONDS = int(os.environ.get('ANGARIUM_BENCH_SECONDS', '4'))
-SESSIONS = int(os.environ.get('ANGARIUM_BENCH_SESSIONS', '100'))
+lab = wire.lab
 WORK = {'cut-through.1k': (1024, []), 'cut-through.10k': (10240, []), 'cut-through.100k': (102400, []), 'session.10k': (10240, ['-c', '1'])}
+WORK_OF = {'jumbo': ('cut-through.10k', 'cut-through.100k')}
 PLANES = os.environ.get('ANGARIUM_BENCH_PLANES', 'wire host').split()
-LOAD = os.path.join(BUILD, 'bench/load/angarium-load')
+MTU = {'wire': 1500, 'jumbo': 9000} # of the planes that are net_memif
+SUFFIX = {'wire': '', 'jumbo': '.9000', 'host': '.host'}
 HERE, THERE = '10.9.0.1:2526', '10.9.1.1:2525'
 RELAY = '''
 hostname: relay.test
@@ -52,8 +54,13 @@ def megahertz():
         return float(re.search(r'cpu MHz\s*: ([0-9.]+)', file.read()).group(1))
 
 
-def device(role):
-    return wire.memif(role, 1500)
+def device(role, plane):
+    return wire.memif(role, MTU[plane])
+
+
+def port_arguments(role, plane, address):
+    """angarium-load's words for its end of a memif; none with kernel sockets."""
+    return ['-D', device(role, plane), '--mtu', MTU[plane], '-A', address + '/16'] if plane in MTU else []
 
 
 def load_arguments(size, more):
@@ -68,7 +75,7 @@ def rate_of(output):
 
 def both(plane, size, more, to, listen):
     """Source and sink in one process on core 1; messages per second."""
-    where = ['-D', device('client'), '-A', '10.9.1.1/16'] if plane == 'wire' else []
+    where = port_arguments('client', plane, '10.9.1.1')
     done = subprocess.run(on_core(1, [LOAD, 'both'] + load_arguments(size, more) + where + [to, listen]), stdout=subprocess.PIPE, check=True,
                           stderr=open(lab.path('load.log'), 'ab'), timeout=SECONDS + 120, encoding='utf-8')
     return rate_of(done.stdout)
@@ -78,8 +85,8 @@ def both(plane, size, more, to, listen):
 
 def direct(plane, size, more):
     """Source on core 1 straight to a sink on core 0: what the load can do."""
-    place = HERE if plane == 'wire' else '127.0.0.1:%d' % free_port()
-    sink_where, where = (['-D', device('server'), '-A', '10.9.0.1/16'], ['-D', device('client'), '-A', '10.9.1.1/16']) if plane == 'wire' else ([], [])
+    place = HERE if plane in MTU else '127.0.0.1:%d' % free_port()
+    sink_where, where = port_arguments('server', plane, '10.9.0.1'), port_arguments('client', plane, '10.9.1.1')
     with open(lab.path('load.log'), 'ab') as log:
         sink = subprocess.Popen(on_core(0, [LOAD, 'sink', '-j', '-s', 2000] + sink_where + [place]), stdout=subprocess.PIPE, stderr=log, encoding='utf-8')
         lab.children.append(sink)
@@ -95,8 +102,8 @@ def direct(plane, size, more):
 
 
 def splice(plane, size, more):
-    if plane == 'wire':
-        to, listen, where = HERE, THERE, [device('server'), '10.9.0.1/16']
+    if plane in MTU:
+        to, listen, where = HERE, THERE, [device('server', plane), '10.9.0.1/16', MTU[plane]]
     else:
         to, listen, where = '127.0.0.1:%d' % free_port(), '127.0.0.1:%d' % free_port(), []
     child = subprocess.Popen(on_core(0, [os.path.join(BUILD, 'bench/wire/angarium-splice'), to, listen] + where), stdout=subprocess.PIPE,
@@ -109,33 +116,13 @@ def splice(plane, size, more):
         lab.stop(child)
 
 
-def haproxy(_, size, more):
-    port, sink = free_port(), free_port()
-    config = lab.write('haproxy.cfg', '''
-global
-    nbthread 1
-    maxconn 5000
-defaults
-    mode tcp
-    timeout connect 10s
-    timeout client 300s
-    timeout server 300s
-listen smtp
-    bind 127.0.0.1:%d
-    server sink 127.0.0.1:%d
-''' % (port, sink))
-    child = lab.start(on_core(0, [tool('haproxy'), '-db', '-f', config]), 'haproxy.log')
+def haproxy(plane, size, more):
+    sink = free_port()
+    proxy = mail_systems.haproxy(lab, sink)
     try:
-        wait_until(lambda: can_connect('127.0.0.1', port), 10, 'HAProxy listens')
-        return {'rate': both('host', size, more, '127.0.0.1:%d' % port, '127.0.0.1:%d' % sink)}
+        return {'rate': both(plane, size, more, '127.0.0.1:%d' % proxy.port, '127.0.0.1:%d' % sink)}
     finally:
-        lab.stop(child)
-
-
-def pin(pid):
-    """All threads to core 0. One may end while it is told so: then again."""
-    wait_until(lambda: subprocess.run(['taskset', '-a', '-p', '-c', '0', str(pid)], check=False, stdout=subprocess.DEVNULL,
-                                      stderr=subprocess.DEVNULL).returncode == 0, 10, 'the relay is on its core')
+        proxy.stop()
 
 
 def stages_of(relay, messages):
@@ -147,8 +134,8 @@ def stages_of(relay, messages):
 
 
 def relay(plane, size, more):
-    if plane == 'wire':
-        port = 'dataplane: {driver: dpdk, poll: busy, ports: [{device: "%s", addresses: [10.9.0.1/16]}]}' % device('server')
+    if plane in MTU:
+        port = 'dataplane: {driver: dpdk, poll: busy, ports: [{device: "%s", addresses: [10.9.0.1/16], mtu: %d}]}' % (device('server', plane), MTU[plane])
         child = lab.relay(RELAY % (', {address: "%s"}' % HERE, *THERE.split(':'), port), 'relay-wire')
         to, listen = HERE, THERE
     else:
@@ -212,7 +199,8 @@ def rounds():
     figures = {}
     for _ in range(ROUNDS):
         for plane in PLANES:
-            for work, (size, more) in WORK.items():
+            for work in WORK_OF.get(plane, WORK):
+                size, more = WORK[work]
                 for who in (direct, splice, relay) + ((haproxy,) if plane == 'host' else ()):
                     try:
                         figures.setdefault((plane, work, who.__name__), []).append(who(plane, size, more))
@@ -226,15 +214,15 @@ def median_of(figures, key):
 
 
 def rows():
-    testpmd = wire.testpmd(1500) if 'wire' in PLANES else 0
+    testpmd = {plane: wire.testpmd(MTU[plane]) for plane in PLANES if plane in MTU}
     figures = rounds()
     for plane in PLANES:
-        suffix = '' if plane == 'wire' else '.host'
-        for work in WORK:
+        suffix = SUFFIX[plane]
+        for work in WORK_OF.get(plane, WORK):
             mine = figures[(plane, work, 'relay')]
             rate = median_of(mine, 'rate')
             ceiling = median_of(figures[(plane, work, 'direct')], 'rate')
-            place = 'net_memif (testpmd: %.0f frames of 1,500 octets/s)' % testpmd if plane == 'wire' else 'loopback'
+            place = 'net_memif (testpmd: %.0f frames of %d octets/s)' % (testpmd[plane], MTU[plane]) if plane in MTU else 'loopback'
             conditions = ('%d sessions in, up to 100 connections out, plain, PIPELINING, one relay core with all its threads, source and sink on the other, %s, '
                           'JSON records (%d dropped), straight through: %.4f; load: source to sink, a core each, %.0f msg/s%s; median of %d' %
                           (SESSIONS, place, sum(each['dropped'] for each in mine), median_of(mine, 'straight'), ceiling,
@@ -251,6 +239,8 @@ def rows():
 
 def all_rows():
     yield from rows()
+    if 'wire' not in PLANES:
+        return
     yield from distance_rows()
     try:
         yield from instruction_rows()

@@ -21,10 +21,11 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import host  # pylint: disable=wrong-import-position
+import mail_systems  # pylint: disable=wrong-import-position
+from ground import ROUNDS, TICKS, pin  # pylint: disable=wrong-import-position
 from host import lab, can_connect, free_port, wait_until  # pylint: disable=wrong-import-position
 
 SIZE = 2048
-ROUNDS = int(os.environ.get('ANGARIUM_BENCH_ROUNDS', '3'))
 COUNT = int(os.environ.get('ANGARIUM_BENCH_LIVING', '30000'))
 COUNTS = {'angarium': COUNT, 'postfix': max(COUNT // 60, 100)} # with dead sites Postfix takes a minute for 500
 LIVING, DEAD = 10, 100
@@ -72,7 +73,7 @@ client: {connections_per_site: 100}
 routes:
 %s  - {match: "*", hosts: [{host: 127.0.0.1, port: %d}]}
 ''' % (routes, host.SINK_PORT))
-    host.pin(relay.child.pid)
+    pin(relay.child.pid)
 
     def stop():
         relay.kill()
@@ -84,12 +85,7 @@ def start_postfix():
     port = free_port()
     transport = lab.write('transport', ''.join('%s smtp:[%s]:%d\n' % (domain, address, DEAD_PORT) for domain, address in dead_domains()) +
                           ''.join('%s smtp:[127.0.0.1]:%d\n' % (domain, host.SINK_PORT) for domain in living_domains()))
-    postfix = lab.postfix('127.0.0.1', port, [
-        'myhostname = postfix.test', 'transport_maps = texthash:' + transport, 'smtp_dns_support_level = disabled', 'default_process_limit = 200',
-        'default_destination_concurrency_limit = 100', 'initial_destination_concurrency = 50', 'smtp_connection_cache_on_demand = yes',
-        'smtp_connection_cache_destinations = 127.0.0.1', 'smtp_connection_reuse_count_limit = 0', 'smtpd_client_connection_count_limit = 0',
-        'smtpd_client_connection_rate_limit = 0', 'smtpd_recipient_restrictions = permit_mynetworks,reject', 'qmgr_message_active_limit = 40000',
-        'in_flow_delay = 0', 'smtpd_tls_security_level = none', 'smtp_tls_security_level = none'], prefix=['taskset', '-c', '0'])
+    postfix = lab.postfix('127.0.0.1', port, ['transport_maps = texthash:' + transport] + mail_systems.POSTFIX_MAIN, prefix=['taskset', '-c', '0'])
 
     def stop():
         postfix.stop()
@@ -103,7 +99,7 @@ def threads_seconds(pid):
     for task in os.listdir('/proc/%d/task' % pid) if pid else ():
         with open('/proc/%d/task/%s/stat' % (pid, task), encoding='ascii') as file:
             name, fields = file.read().split('(', 1)[1].rsplit(')', 1)
-        seconds[name] = seconds.get(name, 0) + sum(int(x) for x in fields.split()[11:13]) / host.TICKS
+        seconds[name] = seconds.get(name, 0) + sum(int(x) for x in fields.split()[11:13]) / TICKS
     return seconds
 
 

@@ -24,10 +24,9 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../../tests/interop'))
+from ground import ROUNDS, SECONDS, on_core, row  # pylint: disable=wrong-import-position
 from lab import BUILD, Lab, tool, wait_until  # pylint: disable=wrong-import-position
 
-ROUNDS = int(os.environ.get('ANGARIUM_BENCH_ROUNDS', '3'))
-SECONDS = int(os.environ.get('ANGARIUM_BENCH_SECONDS', '4'))
 CLIENT_ADDRESSES = 16
 HUGE_PAGES = '/proc/sys/vm/nr_hugepages'
 HUGE_PAGES_WANTED = 4096  # of 2 MB
@@ -36,10 +35,6 @@ NEAR = 150  # ns for a cache line to the other core and back
 
 lab = Lab('bench-wire')
 program = os.path.join(BUILD, 'bench/wire/angarium-wire-bench')
-
-
-def on_core(core, arguments):
-    return ['taskset', '-c', str(core)] + [str(a) for a in arguments]
 
 
 def memif(role, mtu):
@@ -282,13 +277,6 @@ def smtp(plane):
 def smtp_round(results):
     for plane in ('wire', 'host'):
         results.measure(('wire.smtp.10k', plane), lambda plane=plane: smtp(plane))
-
-
-def row(bench, value, unit, conditions, peer=None, peer_value=None):
-    result = {'bench': bench, 'value': round(value, 3), 'unit': unit, 'conditions': conditions}
-    if peer is not None:
-        result.update(peer=peer, peer_value=round(peer_value, 3), ratio=round(value / peer_value, 4) if peer_value else None)
-    return result
 
 
 def rows():

@@ -50,7 +50,7 @@ def audit(*paths):
 @lab.check('%d SIGKILLs under load (seed %d): nothing acknowledged is lost, nothing refused is delivered' % (KILLS, SEED))
 def kills():
     chance = random.Random(SEED)
-    relay = lab.relay(CONFIG % (lab.nsd(ZONES), MX_PORT) + WAYS[0])
+    relay = lab.relay(CONFIG % (lab.nsd(ZONES), MX_PORT) + WAYS[0], spool='size: 512MiB, segment: 2MiB, reserve: 8MiB')
     sent, first, second = lab.path('sent'), lab.path('first'), lab.path('second')
     sinks = [lab.load('sink', '-q', '-s', '400', '-L', first, '127.0.0.1:%d' % MX_PORT, log='first.log'),
              lab.load('sink', '-q', '-s', '400', '-w', '20', '-4', '5', '-5', '0', '-L', second, '127.0.0.2:%d' % MX_PORT, log='second.log')]

@@ -242,6 +242,7 @@ static void world_parties(struct sim *sim)
     /* A bounce that is refused for good is gone, as it must be: this server never does that. */
     sim->bounce_mood = mood_draw(sim);
     sim->bounce_mood.permanent = 0;
+    sim->bounce_mood.in_body = 0; /* it may refuse for good */
     receivers_listen(sim->receivers, &bounces, &sim->bounce_mood);
     memcpy(sim->operator_options.labels[sim->receiver_count++], "sender.example", 15);
     (void)zone_add(sim->zone, "sender.example", "MX", "10 mx.sender.example", 60);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What is slow or dead costs nobody else (HAZARDS M20): domains that swallow everything, servers
- * that never greet or answer every command late, names that nobody answers for, a disk whose every
- * call takes five seconds. Half of all mail is for them, or all of it is on that disk; the other
- * destinations must get theirs at SHARE percent of the pace that they have alone.
+ * that never greet or answer every command late, names that nobody answers for, servers that take
+ * streams by the trickle, a disk whose every call takes five seconds. Half of all mail is for them,
+ * or all of it is on that disk; the other destinations must get theirs at SHARE percent of the pace
+ * that they have alone.
  *
  * The shipped relay in virtual time: what is measured is who waits for whom, not how fast the
  * machine is, and comes out the same in every run. Each row is played twice, with the trouble and
@@ -37,7 +38,10 @@
 #define FLOWS          100u /* half of them outbound */
 #define FLOWS_MANY     400u
 #define GRAIN          (2 * RTT) /* which connection gets the last message is chance */
-#define SENDERS_MAX    (2 * SENDERS + LIVING)
+#define SENDERS_MAX    (SENDERS + STREAMS + LIVING)
+#define STREAMS        40u           /* senders of what goes slowly while it comes */
+#define STREAM_SIZE    (300u * 1024) /* more than their servers take in the time of a row */
+#define TRICKLE        1024u         /* octets a second */
 #define RTT            TICK_MS(40)
 #define SLOW_DISK      TICK_S(5)
 #define READ_DISK      TICK_MS(20) /* a call, where all mail must be read */
@@ -49,7 +53,16 @@
 #define USER_LISTENER  0x10000u
 #define LINE_MAX_SIZE  512u
 
-enum trouble { NONE, BLACK_HOLE, NO_GREETING, TARPIT, SLOW_NAMES, SLOW_CALLS, READ_BACK };
+enum trouble {
+    NONE,
+    BLACK_HOLE,
+    NO_GREETING,
+    TARPIT,
+    SLOW_NAMES,
+    SLOW_STREAMS,
+    SLOW_CALLS,
+    READ_BACK
+};
 
 struct row {
     const char *name;
@@ -63,7 +76,8 @@ struct sink {
     bool is_used, is_in_data, is_over;
     bool is_good;
     struct flow flow;
-    tick_us due; /* of the reply; TICK_NEVER: none */
+    tick_us due;    /* of the reply; TICK_NEVER: none */
+    tick_us sip_at; /* of a stream, by the trickle; 0: it reads all there is */
     const char *reply;
 };
 
@@ -133,6 +147,8 @@ static void sink_line(struct world *world, struct sink *sink, const char *line)
         sink_reply(world, sink, "250 2.0.0 taken\r\n");
     } else if (strncmp(line, "DATA", 4) == 0) {
         sink->is_in_data = true;
+        if (!sink->is_good && world->trouble == SLOW_STREAMS)
+            sink->sip_at = net_sim_now(world->net);
         sink_reply(world, sink, "354 go\r\n");
     } else if (strncmp(line, "QUIT", 4) == 0) {
         sink->is_over = true;
@@ -146,7 +162,7 @@ static void sink_read(struct world *world, struct sink *sink)
 {
     char line[LINE_MAX_SIZE];
 
-    for (;;) {
+    while (sink->sip_at == 0) {
         uint32_t readable = flow_readable(world->sinks_plane, sink->flow);
         readable = readable < FLOW_PULL_MAX ? readable : FLOW_PULL_MAX;
         struct span octets =
@@ -161,6 +177,15 @@ static void sink_read(struct world *world, struct sink *sink)
         flow_consume(world->sinks_plane, sink->flow, size);
         sink_line(world, sink, line);
     }
+}
+
+/* What is sipped is no dialogue any more: it does not come to its end. */
+static void sink_sip(struct world *world, struct sink *sink)
+{
+    uint32_t size = flow_readable(world->sinks_plane, sink->flow);
+
+    flow_consume(world->sinks_plane, sink->flow, size < TRICKLE ? size : TRICKLE);
+    sink->sip_at = net_sim_now(world->net) + TICK_S(1);
 }
 
 static void sink_accept(struct world *world, struct flow listener, bool is_good)
@@ -204,6 +229,8 @@ static void sinks_turn(struct world *world)
             say(world, world->sinks_plane, sink->flow, sink->reply);
             sink->due = TICK_NEVER;
         }
+        if (sink->is_used && sink->sip_at > 0 && sink->sip_at <= now && !sink->is_over)
+            sink_sip(world, sink);
         if (sink->is_used && sink->is_over) {
             flow_close(world->sinks_plane, sink->flow);
             *sink = (struct sink){.due = TICK_NEVER};
@@ -224,6 +251,21 @@ static void sinks_open(struct world *world)
 /* ---- senders ---- */
 
 /* With CHUNKING nobody waits for a 354. */
+static void sender_say_stream(struct world *world, uint32_t domain, struct flow flow)
+{
+    static char body[STREAM_SIZE + 100];
+    char text[200];
+    size_t size = (size_t)snprintf(body, sizeof(body), "Subject: x\r\n\r\n");
+
+    while (size < STREAM_SIZE)
+        size += (size_t)snprintf(body + size, sizeof(body) - size, "%060zu\r\n", size);
+    snprintf(text, sizeof(text),
+             "MAIL FROM:<> SIZE=%zu\r\nRCPT TO:<u@dead%u.example>\r\nBDAT %zu LAST\r\n", size,
+             domain, size);
+    say(world, world->senders_plane, flow, text);
+    say(world, world->senders_plane, flow, body);
+}
+
 static void sender_say_message(struct world *world, struct sender *sender)
 {
     static const char body[] = "Subject: x\r\n\r\ntext\r\n";
@@ -233,10 +275,14 @@ static void sender_say_message(struct world *world, struct sender *sender)
     if (sender->next >= sender->end)
         return;
     uint32_t domain = sender->next % (sender->is_dead ? world->row->dead_count : LIVING);
+    sender->next += sender->step;
+    if (sender->is_dead && world->trouble == SLOW_STREAMS) {
+        sender_say_stream(world, domain, sender->flow);
+        return;
+    }
     snprintf(text, sizeof(text), "MAIL FROM:<>\r\nRCPT TO:<u@%s%u.example>\r\nBDAT %zu LAST\r\n%s",
              kind, domain, sizeof(body) - 1, body);
     say(world, world->senders_plane, sender->flow, text);
-    sender->next += sender->step;
 }
 
 static bool has_said(struct world *world, const struct sender *sender, struct span what)
@@ -317,7 +363,9 @@ static void world_domain(struct world *world, const char *kind, uint32_t index, 
 
 static uint32_t flows_of(const struct row *row)
 {
-    return row->per_site == PER_SITE_MANY ? FLOWS_MANY : FLOWS;
+    bool is_many = row->per_site == PER_SITE_MANY || row->trouble == SLOW_STREAMS;
+
+    return is_many ? FLOWS_MANY : FLOWS;
 }
 
 static tick_us latency_of(const struct world *world)
@@ -443,6 +491,9 @@ static tick_us world_deadline(const struct world *world)
     for (uint32_t i = 0; i < CONNECTION_MAX; i++) {
         if (world->sinks[i].is_used && world->sinks[i].due < deadline)
             deadline = world->sinks[i].due;
+        if (world->sinks[i].is_used && world->sinks[i].sip_at > 0 &&
+            world->sinks[i].sip_at < deadline)
+            deadline = world->sinks[i].sip_at;
     }
     return deadline;
 }
@@ -504,7 +555,7 @@ static void world_prepare(struct world *world)
     world_wait(world, 12); /* no connection is kept */
     if (world->trouble == NONE || world->row->dead_count == 0)
         return;
-    senders_add(world, SENDERS, true, MESSAGES);
+    senders_add(world, world->trouble == SLOW_STREAMS ? STREAMS : SENDERS, true, MESSAGES);
     world_wait(world, 10);
 }
 
@@ -538,6 +589,9 @@ static tick_us row_play(const struct row *row, bool has_trouble)
     struct shard_status status = node_status(world->node, 0);
     assert_true(status.flow.flows <= flows_of(row));
     assert_true(row->is_backlog || status.ways.ready > MESSAGES * 9 / 10);
+    if (world->trouble == SLOW_STREAMS)
+        print_message("# %u streams are on their way, %u messages stored for want of memory\n",
+                      status.client.open, (uint32_t)status.ways.memory);
     assert_int_equal(0, status.invariant_violations);
     world_end(world);
     free(world);
@@ -557,6 +611,8 @@ static void test_neighbours(void **state)
         {"names that nobody answers for", SLOW_NAMES, 4, true, PER_SITE},
         {"hundreds of such names", SLOW_NAMES, 300, true, PER_SITE},
         {"names that nobody answers for, straight", SLOW_NAMES, 4, false, PER_SITE},
+        {"streams by the trickle", SLOW_STREAMS, 4, false, PER_SITE},
+        {"many streams by the trickle", SLOW_STREAMS, 20, false, PER_SITE},
         {"a disk of five seconds a call", SLOW_CALLS, 0, true, PER_SITE},
         {"a disk of five seconds a call, straight", SLOW_CALLS, 0, false, PER_SITE},
         {"mail of an earlier run", READ_BACK, 0, true, PER_SITE_MANY},

@@ -59,7 +59,9 @@ static void assert_sound(struct fixture *f)
     assert_int_equal(0, qmgr_verify(f->qmgr));
 }
 
-static struct qmgr_message *insert(struct fixture *f, struct owner *owner, const char *recipients)
+/* `is_open`: its owner has the body, which is still coming. */
+static struct qmgr_message *insert_as(struct fixture *f, struct owner *owner,
+                                      const char *recipients, bool is_open)
 {
     static const uint8_t text[] = "Subject: hello\r\n\r\nx\r\n";
     struct message_options options = {.id = 7, .recipients = recipients, .class = 1};
@@ -77,16 +79,22 @@ static struct qmgr_message *insert(struct fixture *f, struct owner *owner, const
     envelope_encode(&envelope, encoded);
     struct qmgr_insert insert = {.encoded = span_of(encoded, size),
                                  .is_new = true,
-                                 .body = &body,
+                                 .body = is_open ? NULL : &body,
                                  .owner = owner,
-                                 .way = WAY_READY};
+                                 .way = is_open ? WAY_STREAM : WAY_READY};
     assert_int_equal(ERR_OK, qmgr_insert(f->qmgr, &insert, f->now));
     struct qmgr_message *message = qmgr_find(f->qmgr, envelope.id);
     assert_non_null(message);
-    assert_int_equal(WAY_READY, qmgr_message_way(message));
+    assert_int_equal(insert.way, qmgr_message_way(message));
+    buf_queue_fini(&body);
     arena_fini(&arena);
     assert_sound(f);
     return message;
+}
+
+static struct qmgr_message *insert(struct fixture *f, struct owner *owner, const char *recipients)
+{
+    return insert_as(f, owner, recipients, false);
 }
 
 /* As the spool does it: the entry has MESSAGE and the PROGRESS that came with it. */
@@ -95,10 +103,11 @@ static struct spool_entry *store(struct fixture *f, struct qmgr_message *message
 {
     struct envelope envelope;
     struct arena arena;
+    bool is_open = qmgr_message_way(message) == WAY_STREAM;
     struct qmgr_storing storing = qmgr_store(f->qmgr, message, reason, is_in_doubt, f->now);
 
     arena_init(&arena, 4096, 1u << 20);
-    assert_int_equal(21, storing.body->size);
+    assert_int_equal(is_open ? 0 : 21, storing.body->size); /* an open one's is with its owner */
     assert_int_equal(ERR_OK, envelope_decode(storing.encoded, &arena, &envelope));
     struct spool_entry *entry = fixture_entry_new(f, &envelope);
     if (storing.progress.size > 0)
@@ -468,6 +477,102 @@ static void orders_find_it(void **state)
     }
 }
 
+/* ---- a body that is still coming ---- */
+
+/* What is known only at its end is in the queue's copy, in the spool's, and outlives a restart;
+ * what came of it meanwhile stays. */
+static void body_that_comes_later(void **state)
+{
+    static const struct row {
+        const char *name, *fates; /* of the attempt that began before; NULL: none has */
+        bool is_in_doubt, is_complete_first;
+        uint32_t flags;
+    } rows[] = {
+        {"nobody has begun", NULL, false, true, ENVELOPE_EIGHT_BIT | ENVELOPE_DOT_LINES},
+        {"refused for now before its end", "??", false, false, ENVELOPE_DOT_LINES},
+        {"refused for now behind it", "??", false, true, ENVELOPE_NO_FINAL_CRLF},
+        {"one of two taken", "+?", false, true, 0},
+        {"in doubt", "??", true, true, ENVELOPE_EIGHT_BIT},
+    };
+    const struct qmgr_completion none = {.body_size = 300000, .header_size = 77};
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        struct qmgr_completion completion = none;
+        struct owner owner = {0};
+        struct fixture f;
+
+        print_message("# %s\n", rows[i].name);
+        begin(&f);
+        completion.flags = rows[i].flags;
+        struct qmgr_message *message = insert_as(&f, &owner, "a@v b@v", true);
+        struct qmgr_delivery *delivery = rows[i].fates == NULL ? NULL : fixture_take_one(&f);
+        if (rows[i].is_complete_first)
+            qmgr_unstored_complete(f.qmgr, message, &completion);
+        assert_sound(&f);
+        if (delivery != NULL) {
+            assert_int_equal(rows[i].is_complete_first ? 300000 : 1000, /* as its sender says */
+                             qmgr_delivery_view(f.qmgr, delivery).envelope->body_size);
+            finish(&f, delivery, rows[i].fates, rows[i].is_in_doubt);
+            assert_int_equal(1, owner.store_due);
+        }
+        if (!rows[i].is_complete_first)
+            qmgr_unstored_complete(f.qmgr, message, &completion);
+        enum way reason = delivery == NULL ? WAY_BUSY : owner.reason;
+        stored(&f, message, store(&f, message, reason, rows[i].is_in_doubt));
+        fixture_restart(&f);
+        assert_sound(&f);
+        f.now.tick += TICK_S(4000); /* its retry is due */
+        f.now.wall += (wall_us)TICK_S(4000);
+        qmgr_advance(f.qmgr, f.now);
+        struct qmgr_view view = qmgr_delivery_view(f.qmgr, fixture_take_one(&f));
+        assert_int_equal(300000, view.envelope->body_size);
+        assert_int_equal(77, view.envelope->header_size);
+        assert_int_equal(rows[i].flags | (rows[i].is_in_doubt ? ENVELOPE_IN_DOUBT : 0),
+                         view.envelope->flags);
+        fixture_fini(&f);
+    }
+}
+
+/* It is forgotten: nobody is told anything, nothing is returned, and nothing is stored. */
+static void body_that_never_comes(void **state)
+{
+    static const struct row {
+        const char *name, *fates; /* of the attempt that was under way; NULL: none was */
+        bool is_in_doubt;
+    } rows[] = {
+        {"nobody has begun", NULL, false},   {"the attempt is given up", "??", false},
+        {"refused for good", "--", false},   {"one was refused for good", "-?", false},
+        {"taken all the same", "++", false}, {"in doubt", "??", true},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        struct owner owner = {0};
+        struct fixture f;
+
+        print_message("# %s\n", rows[i].name);
+        begin(&f);
+        struct qmgr_message *message = insert_as(&f, &owner, "a@v b@v", true);
+        struct message_id id = {0};
+        struct qmgr_delivery *delivery = rows[i].fates == NULL ? NULL : fixture_take_one(&f);
+        if (delivery != NULL)
+            id = qmgr_delivery_view(f.qmgr, delivery).envelope->id;
+        qmgr_unstored_forget(f.qmgr, message, f.now);
+        assert_sound(&f);
+        if (delivery != NULL) {
+            assert_ptr_equal(message, qmgr_find(f.qmgr, id));
+            assert_null(qmgr_delivery_owner(delivery));
+            finish(&f, delivery, rows[i].fates, rows[i].is_in_doubt);
+        }
+        assert_int_equal(0, qmgr_get_stats(f.qmgr).messages);
+        assert_int_equal(0, owner.ended + owner.store_due);
+        assert_null(qmgr_dsn_next(f.qmgr, f.now));
+        assert_int_equal(0, f.done_count);
+        fixture_fini(&f);
+    }
+}
+
 /* ---- what makes new mail take the spool ---- */
 
 static void stored_mail_that_is_due_goes_first(void **state)
@@ -541,6 +646,8 @@ int main(void)
         cmocka_unit_test(failed_commit),
         cmocka_unit_test(what_was_released_unstored_is_not_held_again),
         cmocka_unit_test(orders_find_it),
+        cmocka_unit_test(body_that_comes_later),
+        cmocka_unit_test(body_that_never_comes),
         cmocka_unit_test(stored_mail_that_is_due_goes_first),
         cmocka_unit_test(bodies_are_bounded),
     };

@@ -13,6 +13,8 @@
  *   "follow"  a transaction for n0@y.example, n1@... is sent behind the last one
  *   "unfollow" nobody wants the last of them any more
  *   "room N"  may another one follow?      "doubt N" is the failure one in doubt?
+ *   "chunk N" a chunk of an open body is sent; "last N" its last one, and its end
+ *   "may N"   may a chunk be sent?
  *   What goes ahead is followed by its body, [body], at once.
  *   "r N S C" recipient N has state S (due, ok, failed, now: due and for the next batch at once)
  *             and code C; from 4 on those of transactions that followed, one each
@@ -57,6 +59,7 @@ static const char *const state_names[] = {
 struct setup {
     uint32_t tls; /* enum settings_tls_level */
     bool has_tls, has_auth, use_bdat, is_alone, bounce_eight_bit, is_lmtp, is_ahead;
+    bool is_open, is_size_unsaid;
     uint32_t avoid;
     uint32_t flags; /* of the envelope */
     uint32_t recipient_count;
@@ -133,15 +136,17 @@ static void begin(struct fixture *fixture, const struct setup *setup)
                                                                          : addresses[i]),
             .result = &fixture->results[i],
         };
-    fixture->event = smtpc_begin(&fixture->session, &(struct smtpc_transaction){
-                                                        .envelope = &fixture->envelope,
-                                                        .body_size = 1234,
-                                                        .recipients = fixture->recipients,
-                                                        .recipient_count = count,
-                                                        .arena = &fixture->arena,
-                                                        .is_alone = setup->is_alone,
-                                                        .is_ahead = setup->is_ahead,
-                                                    });
+    fixture->event =
+        smtpc_begin(&fixture->session, &(struct smtpc_transaction){
+                                           .envelope = &fixture->envelope,
+                                           .body_size = setup->is_size_unsaid ? 0 : 1234,
+                                           .is_open = setup->is_open,
+                                           .recipients = fixture->recipients,
+                                           .recipient_count = count,
+                                           .arena = &fixture->arena,
+                                           .is_alone = setup->is_alone,
+                                           .is_ahead = setup->is_ahead,
+                                       });
     drain(fixture);
 }
 
@@ -223,6 +228,14 @@ static void run_line(struct fixture *fixture, const struct setup *setup, const c
         smtpc_lost(&fixture->session, "4.4.2 the connection was lost");
     } else if (strcmp(line, "follow") == 0) {
         follow(fixture, setup);
+    } else if (strncmp(line, "chunk ", 6) == 0 || strncmp(line, "last ", 5) == 0) {
+        bool is_last = line[0] == 'l';
+        smtpc_chunk(&fixture->session, (uint64_t)atoi(strchr(line, ' ')), is_last);
+        drain(fixture);
+        if (is_last)
+            smtpc_body_done(&fixture->session);
+    } else if (strncmp(line, "may ", 4) == 0) {
+        assert_int_equal(atoi(line + 4), smtpc_may_chunk(&fixture->session));
     } else if (strcmp(line, "unfollow") == 0) {
         smtpc_unfollow(&fixture->session);
     } else if (strncmp(line, "room ", 5) == 0) {
@@ -940,11 +953,119 @@ static const struct script ahead_scripts[] = {
       "lost",
       "doubt 1",
       "r 7 due 0"}},
-    {"the third is refused, and RSET with it",
+    {"RSET is refused behind a chunk that was sent ahead",
      {ASKED},
      {AHEAD, NEXT_N(0), "< 250 ok\r\n250 ok\r\n250 first", "< 500 RSET?", "+ FAILED", "doubt 1",
       "r 0 ok 250", "r 4 due 0"}},
 };
+
+#define OPEN .use_bdat = true, .is_open = true
+#define OPENED                                                                                     \
+    CHUNKS, "may 0", "> " MAIL "\n" RCPT0, "< 250 ok\r\n250 ok", "+ SEND_BODY", "> ", "may 1"
+#define OPENED1                                                                                    \
+    "< 220 hi", EHLO, "< 250-y\r\n250 CHUNKING", "begin", "< 250 ok", "< 250 ok", "+ SEND_BODY",   \
+        "> " MAIL "\n" RCPT0
+
+/* A body that is still coming: in chunks, as many ahead of their replies as may be. */
+static const struct script chunk_scripts[] = {
+    {"the last alone",
+     {OPEN},
+     {OPENED, "last 7", "> BDAT 7 LAST\n", "= END", "may 0", "< 250 ok", "= READY", "r 0 ok 250"}},
+    {"an empty last one",
+     {OPEN},
+     {OPENED, "chunk 9", "> BDAT 9\n", "last 0", "> BDAT 0 LAST\n", "< 250 chunk", "+ MORE",
+      "= END", "< 250 ok", "+ FINISHED", "r 0 ok 250"}},
+    {"eight ahead of their replies, not nine",
+     {OPEN},
+     {OPENED,
+      "chunk 1",
+      "chunk 2",
+      "chunk 3",
+      "chunk 4",
+      "chunk 5",
+      "chunk 6",
+      "chunk 7",
+      "may 1",
+      "chunk 8",
+      "may 0",
+      "< 250 one",
+      "+ MORE",
+      "may 1",
+      "chunk 9",
+      "may 0",
+      "< 250 2\r\n250 3\r\n250 4\r\n250 5\r\n250 6\r\n250 7\r\n250 8\r\n250 9",
+      "may 1",
+      "last 3",
+      "= END",
+      "< 250 all",
+      "= READY",
+      "r 0 ok 250"}},
+    {"one at a time without PIPELINING",
+     {OPEN},
+     {OPENED1, "may 1", "chunk 5", "> BDAT 5\n", "may 0", "< 250 ok", "may 1", "last 6",
+      "> BDAT 6 LAST\n", "< 250 ok", "= READY", "r 0 ok 250"}},
+    {"one is refused, others are on their way: nothing can follow",
+     {OPEN},
+     {OPENED, "chunk 1", "chunk 2", "chunk 3", "< 250 one\r\n552 5.3.4 too much", "+ FINISHED",
+      "= FAILED", "r 0 failed 552"}},
+    {"one is refused for now",
+     {OPEN},
+     {OPENED, "chunk 1", "< 452 4.3.1 no room", "+ FINISHED", "= FAILED", "r 0 due 452"}},
+    {"one is refused behind the last",
+     {OPEN},
+     {OPENED, "chunk 1", "last 2", "< 552 5.3.4 too much", "+ FINISHED", "= FAILED",
+      "r 0 failed 552"}},
+    {"the last is refused",
+     {OPEN},
+     {OPENED, "chunk 1", "last 2", "< 250 one", "< 554 5.6.0 no", "+ FINISHED", "= RSET",
+      "> BDAT 1\nBDAT 2 LAST\nRSET\n", "r 0 failed 554"}},
+    {"421 to a chunk",
+     {OPEN},
+     {OPENED, "chunk 1", "< 421 4.3.2 closing", "+ FAILED", "doubt 0", "r 0 due 0"}},
+    {"a reply that no chunk asked for",
+     {OPEN},
+     {OPENED, "chunk 1", "< 250 one", "< 250 two", "+ FAILED", "doubt 0", "r 0 due 0"}},
+    {"lost in the middle is not in doubt",
+     {OPEN},
+     {OPENED, "chunk 1", "chunk 2", "< 250 one", "lost", "doubt 0", "r 0 due 0"}},
+    {"lost behind the last is",
+     {OPEN},
+     {OPENED, "chunk 1", "last 2", "< 250 one", "lost", "doubt 1", "r 0 due 0"}},
+    {"the next message goes behind the last chunk",
+     {OPEN},
+     {OPENED, "chunk 1", "room 0", "last 2", "room 1", "> BDAT 1\nBDAT 2 LAST\n", "follow",
+      "> RSET\n" NEXT "RCPT TO:<n0@y.example>\n", "< 250 one", "= END", "< 250 all", "+ FINISHED",
+      "= ENVELOPE", "r 0 ok 250", "< 250 reset\r\n250 ok\r\n250 ok", "+ SEND_BODY"}},
+    {"refused behind the last, with the next message behind it",
+     {OPEN},
+     {OPENED, "chunk 1", "last 2", "follow", "< 552 5.3.4 too much", "+ FINISHED", "= FAILED",
+      "r 0 failed 552", "r 4 due 0"}},
+    {"by LMTP a refused chunk may be one recipient's",
+     {OPEN, .is_lmtp = true, .recipient_count = 2},
+     {"< 220 hi", LHLO, "< 250-y\r\n250-CHUNKING\r\n250 PIPELINING", "begin",
+      "< 250 a\r\n250 b\r\n250 c", "chunk 1", "< 552 5.2.2 full", "+ FAILED", "r 0 due 0",
+      "r 1 due 0"}},
+    {"SIZE is said where it is known",
+     {OPEN},
+     {"< 220 hi", EHLO, "< 250-y\r\n250-SIZE\r\n250 CHUNKING", "begin", "> " MAIL " SIZE=1234\n"}},
+    {"and not where it is not",
+     {OPEN, .is_size_unsaid = true},
+     {"< 220 hi", EHLO, "< 250-y\r\n250-SIZE\r\n250 CHUNKING", "begin", "> " MAIL "\n"}},
+    {"a server without 8BITMIME that must know the octets",
+     {OPEN, .bounce_eight_bit = true},
+     {CHUNKS, "+ FINISHED", "= READY", "> ", "r 0 due 0"}},
+    {"one with it need not",
+     {OPEN, .bounce_eight_bit = true},
+     {"< 220 hi", EHLO, "< 250-y\r\n250-8BITMIME\r\n250 CHUNKING", "begin",
+      "> " MAIL " BODY=8BITMIME\n"}},
+    {"nothing goes ahead of it", {OPEN, .is_ahead = true}, {OPENED}},
+};
+
+static void test_chunks(void **state)
+{
+    (void)state;
+    run_scripts(chunk_scripts, COUNT_OF(chunk_scripts));
+}
 
 static void test_ahead(void **state)
 {
@@ -1133,6 +1254,7 @@ int main(void)
         cmocka_unit_test(test_lmtp),
         cmocka_unit_test(test_next),
         cmocka_unit_test(test_ahead),
+        cmocka_unit_test(test_chunks),
         cmocka_unit_test(test_states_and_codes),
         cmocka_unit_test(test_large_flight),
         cmocka_unit_test(test_dsn_is_passed_on),

@@ -117,7 +117,7 @@ const struct keeper_kind keeper_kinds[KEEPER_KIND_COUNT] = {
         },
     [KEEPER_BRAKES] =
         {
-            .form = {"brakes", "angarium brakes 1\n", sizeof(struct kept_count), 131072},
+            .form = {"brakes", "angarium brakes 1\n", sizeof(struct kept_count), 262144},
             .rest_name = "brakes.rest",
             .lost = "brakes and wrong passwords of client networks begin empty",
             .cut = "too many client networks: not all that was counted is kept",

@@ -24,6 +24,7 @@
 #define FAILURES_MAX    10000000u
 #define BACK_OFFS_MAX   32u
 #define CURSOR_SECOND   (1ull << 62) /* the second pass */
+#define LOOK_MAX        16384u       /* sites in one look: mail waits meanwhile */
 
 /* ---- taking ---- */
 
@@ -86,10 +87,10 @@ uint32_t site_keep_next_learned(struct site_set *sites, uint64_t *cursor, struct
 {
     bool is_second = (*cursor & CURSOR_SECOND) != 0;
     uint64_t place = *cursor & ~CURSOR_SECOND;
-    uint32_t count = 0;
+    uint32_t count = 0, looked = 0;
 
     CHECK(row_max > 0);
-    while (count < row_max) {
+    while (count < row_max && looked++ < LOOK_MAX) {
         const struct site *site = slab_next(&sites->sites, &place);
         if (site == NULL) {
             *cursor = is_second ? UINT64_MAX : CURSOR_SECOND;
@@ -165,7 +166,7 @@ void site_keep_restore_learned(struct site_set *sites, const struct site_learned
                                uint32_t count, struct tick_now now)
 {
     site_start(sites, now.tick);
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = count; i-- > 0;) { /* what comes first is forgotten last */
         const struct site_learned_kept *row = &rows[i];
         bool is_ours = site_home_shard(sites, row->key) == sites->options.shard;
         struct site *site = is_ours && row_is_sane(row) ? site_of_row(sites, row, now.tick) : NULL;

@@ -24,6 +24,7 @@
 #include "relay/brake_internal.h"
 
 #define FRESH_TIME TICK_S(15)
+#define LOOK_MAX   2048u /* places in one look: sessions wait meanwhile */
 
 /* ---- taking ---- */
 
@@ -97,7 +98,7 @@ _Static_assert(sizeof(struct brake_key) <= KEPT_KEY_SIZE, "a row has room for it
 uint32_t brake_keep_next(struct brake *brake, const struct kept_wish *wish, uint64_t *cursor,
                          struct tick_now now, struct kept_count *rows, uint32_t row_max)
 {
-    uint32_t count = 0;
+    uint32_t count = 0, looked = 0;
 
     CHECK(row_max >= BRAKE_KEPT_MAX);
     brake->now = now.tick;
@@ -106,6 +107,8 @@ uint32_t brake_keep_next(struct brake *brake, const struct kept_wish *wish, uint
     if (wish->window_min > BRAKE_MINUTE)
         *cursor = UINT64_MAX;
     for (; *cursor < PASS_COUNT * BRAKE_PLACES; *cursor += 1) {
+        if (looked++ == LOOK_MAX)
+            return count;
         struct brake_client *client = &brake->places[*cursor % BRAKE_PLACES];
         if (client->kept_round == brake->kept_round ||
             !is_of_pass(brake, client, (enum pass)(*cursor / BRAKE_PLACES)))

@@ -39,20 +39,28 @@ static bool connects(struct brake *brake, const struct settings_listener *listen
     return brake_connect(brake, listener, &address, false, ret_client, &is_first) == ERR_OK;
 }
 
-/* So many messages of one network at this moment; how many were let through. */
-static uint32_t send(struct brake *brake, const struct settings_listener *listener, uint32_t count,
-                     tick_us now)
+/* So many messages of network `number` at this moment; how many were let through. */
+static uint32_t send_from(struct brake *brake, const struct settings_listener *listener,
+                          uint32_t number, uint32_t count, tick_us now)
 {
     struct brake_client *client;
     uint32_t taken = 0;
     bool is_first;
+    char peer[32];
 
+    (void)snprintf(peer, sizeof(peer), "198.51.100.%u", number);
     brake_set_time(brake, now);
-    assert_true(connects(brake, listener, NETWORK, &client));
+    assert_true(connects(brake, listener, peer, &client));
     for (uint32_t i = 0; i < count; i++)
         taken += brake_take(brake, client, listener, BRAKE_MESSAGES, &is_first);
     brake_disconnect(brake, client);
     return taken;
+}
+
+static uint32_t send(struct brake *brake, const struct settings_listener *listener, uint32_t count,
+                     tick_us now)
+{
+    return send_from(brake, listener, 7, count, now);
 }
 
 /* All rows, asked for in slices of `step`, but those of connections, which every network has. */
@@ -95,29 +103,34 @@ static void test_minutes_go_on(void **state)
         {"the clock has gone on an hour", 5, 5, TICK_S(30), 3600, 5, 0},
     };
 
+    struct brake *before = brake_new(1), *behind = brake_new(2), *young = brake_new(3);
+
     (void)state;
     for (uint32_t i = 0; i < COUNT_OF(cases); i++) {
         struct settings_listener listener = listener_new();
-        struct brake *before = brake_new(1), *behind = brake_new(2);
+        struct brake *brake = cases[i].tick > 0 ? young : behind;
         struct kept_wish all = {.shard_count = 1};
-        tick_us last = START, other = cases[i].tick > 0 ? cases[i].tick : TICK_S(5000);
+        tick_us begin = START + 3 * i * MINUTE, last = begin;
+        tick_us other = cases[i].tick > 0 ? cases[i].tick : TICK_S(5000) + 3 * i * MINUTE;
 
         print_message("# case: %s\n", cases[i].name);
         listener.brakes.messages_per_minute = cases[i].limit;
         for (uint32_t n = 0; n < cases[i].sent; n++) { /* one a second, or all in four */
-            last = START + (cases[i].limit > 17 ? TICK_MS(10) : TICK_S(1)) * n;
-            assert_int_equal(1, send(before, &listener, 1, last));
+            last = begin + (cases[i].limit > 17 ? TICK_MS(10) : TICK_S(1)) * n;
+            assert_int_equal(1, send_from(before, &listener, i, 1, last));
         }
         uint32_t count = take(before, all, (struct tick_now){last, WALL}, BRAKE_KEPT_MAX);
         assert_true(count > 0 && count <= BRAKE_KEPT_CELLS);
         wall_us wall = WALL + (wall_us)cases[i].later + (wall_us)cases[i].jump * (wall_us)TICK_S(1);
-        brake_keep_restore(behind, 0, 1, rows, count, (struct tick_now){other, wall});
-        assert_int_equal(cases[i].taken, send(behind, &listener, cases[i].limit, other));
-        assert_int_equal(cases[i].limit, send(behind, &listener, cases[i].limit,
-                                              other + 2 * MINUTE)); /* in the end it is over */
-        brake_free(before);
-        brake_free(behind);
+        brake_keep_restore(brake, 0, 1, rows, count, (struct tick_now){other, wall});
+        assert_int_equal(cases[i].taken, send_from(brake, &listener, i, cases[i].limit, other));
+        if (cases[i].tick == 0) /* in the end it is over */
+            assert_int_equal(cases[i].limit,
+                             send_from(brake, &listener, i, cases[i].limit, other + 2 * MINUTE));
     }
+    brake_free(before);
+    brake_free(behind);
+    brake_free(young);
 }
 
 /* Goal: who has had its share of errors is not let in by the process that comes; how often it was
@@ -199,30 +212,37 @@ static void test_shards(void **state)
         {3, 1, {10 - 6}}, {1, 3, {9, 9, 9}}, {2, 4, {9, 8, 9, 8}},
     };
 
-    (void)state;
-    for (uint32_t i = 0; i < COUNT_OF(cases); i++) {
-        struct settings_listener listener = listener_new();
-        struct tick_now now = {START + 1, WALL};
-        struct kept_count all[8];
-        uint32_t count = 0;
+    struct settings_listener listener = listener_new();
+    struct brake *before = brake_new(1), *behind = brake_new(2);
+    struct tick_now now = {START + 1, WALL};
+    uint32_t number = 0;
 
+    (void)state;
+    listener.brakes.messages_per_minute = 10;
+    (void)send(before, &listener, 1, START);
+    assert_int_equal(
+        1, take(before, (struct kept_wish){.shard = 3, .shard_count = 5}, now, BRAKE_KEPT_MAX));
+    assert_int_equal(3, rows[0].shard);
+    assert_int_equal(5, rows[0].shard_count);
+    for (uint32_t i = 0; i < COUNT_OF(cases); i++) {
         print_message("# case: %u shards, then %u\n", cases[i].old_count, cases[i].new_count);
-        listener.brakes.messages_per_minute = 10;
-        for (uint32_t shard = 0; shard < cases[i].old_count; shard++) {
-            struct kept_wish wish = {.shard = shard, .shard_count = cases[i].old_count};
-            struct brake *brake = brake_new(1);
-            (void)send(brake, &listener, shard + 1, START);
-            assert_int_equal(1, take(brake, wish, now, BRAKE_KEPT_MAX));
-            all[count++] = rows[0];
-            brake_free(brake);
-        }
         for (uint32_t shard = 0; shard < cases[i].new_count; shard++) {
-            struct brake *brake = brake_new(2);
-            brake_keep_restore(brake, shard, cases[i].new_count, all, count, now);
-            assert_int_equal(cases[i].left[shard], send(brake, &listener, 10, START + 2));
-            brake_free(brake);
+            struct kept_count all[4];
+            number++; /* a network of its own, in one brake for all shards */
+            for (uint32_t old = 0; old < cases[i].old_count; old++) {
+                all[old] = rows[0];
+                all[old].key[7] = (uint8_t)number;
+                all[old].count = old + 1;
+                all[old].shard = (uint16_t)old;
+                all[old].shard_count = (uint16_t)cases[i].old_count;
+            }
+            brake_keep_restore(behind, shard, cases[i].new_count, all, cases[i].old_count, now);
+            assert_int_equal(cases[i].left[shard],
+                             send_from(behind, &listener, number, 10, START + 2));
         }
     }
+    brake_free(before);
+    brake_free(behind);
 }
 
 /* Goal: what comes out of order, from several shards, is kept whole over one more restart. */

@@ -9,7 +9,8 @@ nothing else, as many as the work needs:
 
   tls.handshake.full.ecdsa, .rsa   connections a second, each with one message of 1 KB; a server's handshake is a key pair and an agreement (X25519)
                                    and a signature (P-256; RSA of 2,048 bits)
-  tls.handshake.resumed            the same by ticket: a key pair and an agreement. Peer "none": the same load in the clear
+  tls.handshake.both               the same with a connection of its own out, too: a client's handshake is a key pair, an agreement and a verification (P-256)
+  tls.handshake.resumed            the first by ticket: a key pair and an agreement. Peer "none": the same load in the clear
   tls.bodies                       Gbit/s of bodies of 100 KB that came in and went out; AES-128-GCM once for each way
   dkim.rsa, dkim.ed25519           signed messages of 10 KB a second; one signature. Peer "none": the same load unsigned
 
@@ -31,13 +32,14 @@ listen: [{address: "127.0.0.1:@PORT@"%s}]
 dns: {resolvers: ["127.0.0.1:53"]}
 destinations: {allow: [127.0.0.0/8]}
 delivery: auto
-client: {connections_per_site: 100}
+client: {connections_per_site: 100, messages_per_connection: %d}
 routes: [{match: "*", hosts: [{host: 127.0.0.1, port: %d}], tls: {level: %s}}]
 %s
 '''
 KEYS = {'ecdsa': ['-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-256'], 'rsa': ['-algorithm', 'RSA', '-pkeyopt', 'rsa_keygen_bits:2048'],
         'ed25519': ['-algorithm', 'ED25519']}
-SPEEDS = {'rsa': r'rsa 2048 bits\s+\S+\s+\S+\s+([\d.]+)', 'ecdsa': r'ecdsa \(nistp256\)\s+\S+\s+\S+\s+([\d.]+)', 'x25519': r'ecdh \(X25519\)\s+\S+\s+([\d.]+)',
+SPEEDS = {'rsa': r'rsa 2048 bits\s+\S+\s+\S+\s+([\d.]+)', 'ecdsa': r'ecdsa \(nistp256\)\s+\S+\s+\S+\s+([\d.]+)',
+          'verify': r'ecdsa \(nistp256\)\s+\S+\s+\S+\s+\S+\s+([\d.]+)', 'x25519': r'ecdh \(X25519\)\s+\S+\s+([\d.]+)',
           'ed25519': r'EdDSA \(Ed25519\)\s+\S+\s+\S+\s+([\d.]+)'}
 
 
@@ -70,11 +72,11 @@ def make_certificate(kind):
     return certificate, key
 
 
-def through(arguments, certificate=None, more=''):
+def through(arguments, certificate=None, more='', messages=100):
     """One load through a relay of its own: figures of the source and of the sink, per second that the relay had of its core."""
     sink = free_port()
     tls = ', tls: {certificate: "%s", key: "%s"}' % make_certificate(certificate) if certificate else ''
-    relay = lab.relay(RELAY % (tls, sink, 'encrypt' if certificate else 'none', more), 'relay')
+    relay = lab.relay(RELAY % (tls, messages, sink, 'encrypt' if certificate else 'none', more), 'relay')
     pin(relay.child.pid)
     try:
         busy = process_seconds(relay.child.pid)
@@ -89,7 +91,7 @@ def through(arguments, certificate=None, more=''):
     handshakes = source['latency_us'].get('tls', {'count': 0})['count']
     assert arrived['recipients'] >= source['recipients'] > 0, (source, arrived)
     return {'messages': arrived['messages'] / busy, 'octets': arrived['octets'] / busy, 'wall': arrived['messages'] / source['seconds'],
-            'share': busy / source['seconds'], 'resumed': source['resumed'], 'full': handshakes - source['resumed'], 'signed': status['server']['dkim.messages'] / arrived['messages']}
+            'out': status['client']['tls_handshakes'] / arrived['messages'], 'share': busy / source['seconds'], 'resumed': source['resumed'], 'full': handshakes - source['resumed'], 'signed': status['server']['dkim.messages'] / arrived['messages']}
 
 
 DKIM = 'dkim: [{domain: load.example, selector: s, key: "%s"}]'
@@ -101,6 +103,7 @@ def works():
     return {
         'full.ecdsa': lambda: through(SHORT, 'ecdsa'),
         'full.rsa': lambda: through(SHORT, 'rsa'),
+        'both': lambda: through(SHORT, 'ecdsa', messages=1),
         'resumed': lambda: through(SHORT + ['--resume'], 'ecdsa'),
         'clear': lambda: through(SHORT),
         'bodies': lambda: through(['-l', 102400], 'ecdsa'),
@@ -133,19 +136,19 @@ def check(figures):
 
 def rows(median, speed, where):
     agreement = 2 / speed['x25519'] # a key pair costs about as much as the agreement
-    parts = 'openssl speed: X25519 %.0f, P-256 %.0f, RSA-2048 %.0f, Ed25519 %.0f signatures a second, AES-128-GCM %.1f Gbit/s' % (
-        speed['x25519'], speed['ecdsa'], speed['rsa'], speed['ed25519'], speed['aes'] * 8 / 1e9)
-    ideal = {'full.ecdsa': 1 / (agreement + 1 / speed['ecdsa']), 'full.rsa': 1 / (agreement + 1 / speed['rsa']), 'resumed': 1 / agreement,
+    parts = 'openssl speed: X25519 %.0f, P-256 %.0f (verified %.0f), RSA-2048 %.0f, Ed25519 %.0f signatures a second, AES-128-GCM %.1f Gbit/s' % (
+        speed['x25519'], speed['ecdsa'], speed['verify'], speed['rsa'], speed['ed25519'], speed['aes'] * 8 / 1e9)
+    ideal = {'full.ecdsa': 1 / (agreement + 1 / speed['ecdsa']), 'both': 1 / (2 * agreement + 1 / speed['ecdsa'] + 1 / speed['verify']), 'full.rsa': 1 / (agreement + 1 / speed['rsa']), 'resumed': 1 / agreement,
              'rsa': speed['rsa'], 'ed25519': speed['ed25519']}
 
     def each(bench, name, unit, what, peer, value):
         figure = median[name]
         amount = figure['octets'] * 8 / 1e9 if unit == 'Gbit/s' else figure['messages']
-        return row(bench, amount, unit, '%s; %s; %s, %d connections; per second of processor time of the relay, which had %.2f a second at %.0f msg/s' % (
-            where, parts, what, SESSIONS, min(figure['share'], 1), figure['wall']), peer, value)
-    for name in ('full.ecdsa', 'full.rsa', 'resumed'):
-        yield each('tls.handshake.' + name, name, 'handshakes/s', 'STARTTLS, one message of 1 KB for each connection in', 'openssl', ideal[name])
-        yield each('tls.handshake.' + name, name, 'handshakes/s', 'STARTTLS, one message of 1 KB for each connection in', 'none', median['clear']['messages'])
+        return row(bench, amount, unit, '%s; %s; %s, %d connections, %.3f handshakes out for each message; per second of processor time of the relay, which had '
+                   '%.2f a second at %.0f msg/s' % (where, parts, what, SESSIONS, figure['out'], min(figure['share'], 1), figure['wall']), peer, value)
+    for name in ('full.ecdsa', 'full.rsa', 'both', 'resumed'):
+        yield each('tls.handshake.' + name, name, 'connections/s', 'STARTTLS, one message of 1 KB for each connection in', 'openssl', ideal[name])
+        yield each('tls.handshake.' + name, name, 'connections/s', 'STARTTLS, one message of 1 KB for each connection in', 'none', median['clear']['messages'])
     yield each('tls.bodies', 'bodies', 'Gbit/s', 'STARTTLS on both sides, messages of 100 KB, each way', 'openssl', speed['aes'] / 2 * 8 / 1e9)
     for name in ('rsa', 'ed25519'):
         yield each('dkim.' + name, name, 'msg/s', 'messages of 10 KB, each signed once', 'openssl', ideal[name])
@@ -153,7 +156,7 @@ def rows(median, speed, where):
 
 
 TITLES = {'tls.handshake.full.ecdsa': 'full handshakes, certificate of P-256', 'tls.handshake.full.rsa': 'full handshakes, certificate of RSA-2048',
-          'tls.handshake.resumed': 'resumed handshakes', 'tls.bodies': 'bodies of 100 KB, TLS in and out, Gbit/s each way',
+          'tls.handshake.both': 'full handshakes of P-256 in and out, a pair for each message', 'tls.handshake.resumed': 'resumed handshakes', 'tls.bodies': 'bodies of 100 KB, TLS in and out, Gbit/s each way',
           'dkim.rsa': 'messages of 10 KB signed by RSA-2048', 'dkim.ed25519': 'messages of 10 KB signed by Ed25519'}
 
 

@@ -14,13 +14,18 @@ Postfix, Exim and OpenSMTPD exclude each other as packages: the first is install
 bench). OpenSMTPD has its paths built in, so it gets a root of its own in a mount namespace, where /usr is the machine's.
 """
 import os
-import shutil
 import subprocess
 
 from ground import ROOT, on_core, pin
 from lab import Skip, can_connect, free_port, tool, wait_until
 
 CONNECTIONS = 100
+
+
+def remove(folder):
+    """What ends meanwhile may take its files away itself, or leave one more."""
+    wait_until(lambda: subprocess.run(['rm', '-rf', '--one-file-system', folder], check=False, stderr=subprocess.DEVNULL).returncode == 0, 20,
+               'it is gone: ' + folder)
 
 
 class Running:
@@ -45,7 +50,7 @@ routes: [{match: "*", hosts: [{host: 127.0.0.1, port: %d}]}]
 
         def stop():
             relay.stop()
-            shutil.rmtree(relay.spool)
+            remove(relay.spool)
             os.unlink(relay.records_file)
         return Running(relay.port, stop)
     return start
@@ -89,7 +94,7 @@ def postfix(lab, sink):
 
     def stop():
         server.stop()
-        shutil.rmtree(server.folder)
+        remove(server.folder)
     return Running(port, stop)
 
 
@@ -153,7 +158,7 @@ def exim(control):
 
         def stop():
             lab.stop(child)
-            shutil.rmtree(folder)
+            remove(folder)
         return Running(port, stop)
     return start
 
@@ -212,7 +217,7 @@ def opensmtpd(lab, sink):
 
     def stop():
         lab.stop(child)
-        subprocess.run(['rm', '-rf', '--one-file-system', root], check=True)
+        remove(root)
     return Running(port, stop)
 
 

@@ -15,8 +15,8 @@
  *   4. ring->kept: all records before it are in files that were written and, if that is wanted,
  *      synced. It rises only in kept_publish(), behind a flush that left no line in a buffer.
  *   5. The position (record_position.h) is a moment that was read before tails that `kept` has
- *      reached. It stays as it was while records of the run before are to be replayed: until every
- *      shard said that there are none.
+ *      reached. None is read while records of the run before are to be replayed: until every shard
+ *      said that there are none.
  *
  * Sleep. The writer sets `is_asleep`, full fence (A), looks at the rings once more, then waits on
  * the eventfd. A producer publishes its tail, full fence (B), then looks at `is_asleep`. A pairs
@@ -229,12 +229,21 @@ static void kept_publish(struct record_writer *writer)
 static bool mark_is_reached(const struct record_writer *writer)
 {
     for (uint32_t i = 0; i < writer->ring_count; i++) {
-        const struct record_ring *ring = &writer->rings[i];
-        if (atomic_load_explicit(&ring->kept, memory_order_relaxed) < writer->mark.tails[i] ||
-            !atomic_load_explicit(&ring->is_replayed, memory_order_acquire))
+        if (atomic_load_explicit(&writer->rings[i].kept, memory_order_relaxed) <
+            writer->mark.tails[i])
             return false;
     }
     return writer->mark.wall != 0;
+}
+
+/* A mark from before that would be reached while what was replayed is still in a ring. */
+static bool all_is_replayed(const struct record_writer *writer)
+{
+    for (uint32_t i = 0; i < writer->ring_count; i++) {
+        if (!atomic_load_explicit(&writer->rings[i].is_replayed, memory_order_acquire))
+            return false;
+    }
+    return true;
 }
 
 /* Invariant 5. */
@@ -256,7 +265,7 @@ static void position_review(struct record_writer *writer)
         writer->mark.wall = 0;
     }
     tick_us now = tick_read();
-    if (writer->mark.wall == 0 && now >= writer->marked + MARK_TIME) {
+    if (writer->mark.wall == 0 && now >= writer->marked + MARK_TIME && all_is_replayed(writer)) {
         writer->marked = now;
         mark_make(writer);
     }
@@ -287,7 +296,7 @@ static void writer_sync(struct record_writer *writer)
     }
     kept_publish(writer);
     position_review(writer);
-    if (writer->position.fd >= 0) {
+    if (writer->position.fd >= 0 && all_is_replayed(writer)) {
         mark_make(writer);
         position_review(writer);
     }

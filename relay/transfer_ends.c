@@ -11,7 +11,8 @@
  *
  * Invariants
  *   1. Messages end in the order in which they came here: numbers of records only rise.
- *   2. A message that is read for a replay is not DONE before the read has ended.
+ *   2. A message that is read for a replay is not DONE before the read has ended, and what was then
+ *      told is kept as well: it may have come here before.
  *
  * Limits: as many wait as mail ends while the sink is not yet behind; nothing new is begun then. At
  * the end of the process those that wait stay as they are, and end at the next start.
@@ -71,6 +72,11 @@ void transfer_entry_end(struct transfer *transfer, struct spool_entry *entry)
         (struct transfer_end){entry, record_number(transfer)};
 }
 
+void transfer_ends_told(struct transfer *transfer)
+{
+    transfer->ends.told = record_number(transfer);
+}
+
 void transfer_ends_run(struct transfer *transfer)
 {
     struct transfer_ends *ends = &transfer->ends;
@@ -80,7 +86,7 @@ void transfer_ends_run(struct transfer *transfer)
         return;
     }
     uint64_t kept = ends->count == 0 ? 0 : record_number_kept(transfer);
-    while (ends->count > 0 && ends->items[ends->first].number <= kept) {
+    while (ends->count > 0 && ends->told <= kept && ends->items[ends->first].number <= kept) {
         spool_done(transfer->options.spool, ends->items[ends->first].entry);
         ends->first = (ends->first + 1) & (ends->size - 1);
         ends->count--;

@@ -247,6 +247,7 @@ struct transfer_end {
 struct transfer_ends {
     struct transfer_end *items;
     uint32_t first, count, size; /* size: a power of two, or 0 */
+    uint64_t told;               /* number of the last record that was replayed */
 };
 
 struct transfer {
@@ -300,6 +301,8 @@ void transfer_entry_end(struct transfer *transfer, struct spool_entry *entry);
 /** Must it wait? A notification's commit does not end a message that must. */
 bool transfer_end_waits(const struct transfer *transfer);
 void transfer_ends_run(struct transfer *transfer);
+/** Records of a message that may have ended already were replayed. */
+void transfer_ends_told(struct transfer *transfer);
 tick_us transfer_ends_deadline(const struct transfer *transfer);
 void transfer_ends_free(struct transfer *transfer);
 

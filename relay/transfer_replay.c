@@ -146,6 +146,7 @@ static void tell_all(struct transfer *transfer, struct span encoded, const struc
         }
     }
     arena_fini(&arena);
+    transfer_ends_told(transfer);
 }
 
 /* ---- envelopes that are read ---- */

@@ -74,7 +74,8 @@ static enum err member_start(struct node *node, uint32_t index, uint64_t epoch)
         .disk = member->disk,
         .clock = net_sim_clock(node->options.net),
         .mailbox = ring_member_get(node->group, index),
-        .records = node->options.records,
+        .records = node->options.shard_records != NULL ? node->options.shard_records[index]
+                                                       : node->options.records,
         .settings = &config->settings,
         .spool = {.segment_size = config->spool.segment_size,
                   .size_max = config->spool.size / node->count,

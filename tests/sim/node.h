@@ -20,6 +20,7 @@ struct node_options {
     const struct config *config; /* cores: how many shards */
     uint64_t seed;               /* of this life */
     struct record_sink records;
+    const struct record_sink *shard_records; /* instead, one for each shard; NULL: `records` */
     struct flow_address address4, address6;
     tick_us recovery_delay; /* the scan of the spool ends so long after the start */
     uint64_t *seen;         /* a viewer looks on at all conversations: its lines; NULL: nobody */

@@ -27,6 +27,9 @@
  * a list: no mail comes back for that
  *      --misread-lists              the same, the servers blaming the recipient
  *      --watched                    a viewer looks on at all conversations
+ *      --held-records               every seed has `records.on_slow: hold` (a third has without it)
+ *      --deaf-records               the same, the relay not hearing that records are behind
+ *      --false-records              the same, records being said to be kept before they are
  *      --must-fail                  with --seeds: good if at least one seed finds a violation
  *
  * A run has two phases. In the first, senders send, everything fails as the seed says, and the node
@@ -40,6 +43,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -77,6 +81,7 @@ struct sim_options {
     bool has_suspends, has_holds, has_bounces, is_deaf, is_watched;
     bool has_sources, has_stray_source;
     bool has_lists, has_misread_lists;
+    bool has_held_records, has_deaf_records, has_false_records;
 };
 
 struct sim {
@@ -90,6 +95,7 @@ struct sim {
     struct ledger ledger;
     struct senders *senders;
     struct receivers *receivers;
+    struct sim_records *records;   /* NULL: they hold nothing */
     struct sim_operator *operator; /* NULL: nobody */
     struct sim_operator_options operator_options;
     struct receiver_mood bounce_mood;
@@ -378,14 +384,33 @@ static void record_drop(void *context, const struct record *record)
                  record->text);
 }
 
+/* What is drawn for them leaves all else as it would be without. Not where an operator ends mail:
+ * records of that are not told again. */
+static void world_records(struct sim *sim)
+{
+    const struct sim_options *options = &sim->options;
+    bool is_drawn = options->seed % 3 == 1 && !options->has_limits && !options->has_bounces;
+
+    if (is_drawn || options->has_held_records)
+        sim->records = sim_records_new(
+            &(struct sim_records_options){.ledger = &sim->ledger,
+                                          .also = {.emit = record_drop, .context = &sim->ledger},
+                                          .is_deaf = options->has_deaf_records,
+                                          .is_false = options->has_false_records});
+}
+
 static enum err world_start_node(struct sim *sim)
 {
+    if (sim->records != NULL)
+        sim_records_begin(sim->records, sim->config->cores);
     return node_start(
         &(struct node_options){.net = sim->net,
                                .disk = sim->disk,
                                .config = sim->config,
                                .seed = sim->options.seed * 64 + ++sim->lives,
                                .records = {.emit = record_drop, .context = &sim->ledger},
+                               .shard_records =
+                                   sim->records == NULL ? NULL : sim_records_sinks(sim->records),
                                .address4 = address_of(192, 0, 2, 1, 0),
                                .address6 = {.family = FLOW_FAMILY_IP6, .ip = {0x20, 1, 0x0d, 0xb8}},
                                .seen = sim->options.is_watched ? &sim->seen : NULL,
@@ -429,6 +454,7 @@ static void sim_init(struct sim *sim, const struct sim_options *options)
     sim->ledger.lazy_time =
         sim->config->spool.lazy_time + (sim->options.has_slow_disk ? 12 * SLOW_DISK : 0);
     sim->ledger.commit_deadline = sim->config->spool.commit_deadline;
+    world_records(sim);
     sim->crashes_left = sim->options.has_limits ? 0 : draw(sim, 4);
     sim->crash_at = net_sim_now(sim->net) + draw(sim, (uint32_t)CRASH_SPREAD);
     enum err err = world_start_node(sim);
@@ -449,6 +475,7 @@ static void sim_fini(struct sim *sim)
     receivers_free(sim->receivers);
     if (sim->operator!= NULL)
         sim_operator_free(sim->operator);
+    sim_records_free(sim->records);
     zone_free(sim->zone);
     disk_sim_free(sim->disk);
     net_sim_free(sim->net);
@@ -512,6 +539,8 @@ static void sim_round(struct sim *sim)
     node_live(sim);
     if (sim->operator!= NULL)
         sim_operator_turn(sim->operator, sim->node, net_sim_now(sim->net));
+    if (sim->records != NULL)
+        sim_records_turn(sim->records, net_sim_now(sim->net));
     uint32_t count = PARTY_COUNT + (sim->node == NULL ? 0 : node_shard_count(sim->node));
     for (uint32_t i = 0; i < count; i++)
         order[i] = i;
@@ -541,6 +570,8 @@ static tick_us sim_deadline(const struct sim *sim)
     deadline = earlier(deadline, sim->node == NULL ? sim->restart_at : node_deadline(sim->node));
     if (sim->operator!= NULL)
         deadline = earlier(deadline, sim_operator_deadline(sim->operator));
+    if (sim->records != NULL)
+        deadline = earlier(deadline, sim_records_deadline(sim->records));
     if (sim->node != NULL && sim->crashes_left > 0)
         deadline = earlier(deadline, sim->crash_at);
     return deadline;
@@ -643,6 +674,8 @@ static void world_heal(struct sim *sim)
     net_sim_set_faults(sim->net, &faults);
     zone_set_faults(sim->zone, 0, 0, &sim->rng);
     disk_set_faults(sim, 0);
+    if (sim->records != NULL)
+        sim_records_heal(sim->records);
     for (uint32_t i = 0; i < sim->receiver_count; i++)
         receivers_set_mood(sim->receivers, i, &mood);
     /* A spool that met too many failures takes nothing more until a restart. */
@@ -651,6 +684,16 @@ static void world_heal(struct sim *sim)
 }
 
 /* ---- one run ---- */
+
+static void records_tell(const struct sim_records *records, char *summary, size_t size)
+{
+    struct sim_records_counts counts = sim_records_count(records);
+    size_t used = strlen(summary);
+
+    (void)snprintf(summary + used, size - used, ", records %llu, replayed %llu, behind %llu",
+                   (unsigned long long)counts.kept, (unsigned long long)counts.replayed,
+                   (unsigned long long)counts.behind);
+}
 
 static uint32_t sim_play(const struct sim_options *options, uint64_t *ret_fingerprint,
                          char *ret_summary, size_t summary_size)
@@ -673,6 +716,8 @@ static uint32_t sim_play(const struct sim_options *options, uint64_t *ret_finger
     if (options->is_watched && sim.seen < 10 * (uint64_t)sim.ledger.count)
         ledger_violation(&sim.ledger, "the viewer saw %llu lines", (unsigned long long)sim.seen);
     ledger_settle(&sim.ledger);
+    if (sim.records != NULL)
+        sim_records_settle(sim.records);
     *ret_fingerprint = net_sim_fingerprint(sim.net);
     snprintf(ret_summary, summary_size,
              "shards %u, messages %u, deliveries %u, bounces %u, again %u, deaths %u, "
@@ -683,6 +728,8 @@ static uint32_t sim_play(const struct sim_options *options, uint64_t *ret_finger
              sim.ledger.streamed, sim.ledger.ahead,
              (unsigned long long)(net_sim_now(sim.net) / 1000000),
              sim.limits_reached ? ", limits reached" : "");
+    if (sim.records != NULL)
+        records_tell(sim.records, ret_summary, summary_size);
     uint32_t violations = sim.ledger.violations;
     sim_fini(&sim);
     return violations;
@@ -793,6 +840,12 @@ static bool flag_take(const char *argument, struct sim_options *options, bool *m
         options->is_traced = true;
     else if (strcmp(argument, "--watched") == 0)
         options->is_watched = true;
+    else if (strcmp(argument, "--held-records") == 0)
+        options->has_held_records = true;
+    else if (strcmp(argument, "--deaf-records") == 0)
+        options->has_held_records = options->has_deaf_records = true;
+    else if (strcmp(argument, "--false-records") == 0)
+        options->has_held_records = options->has_false_records = true;
     else if (strcmp(argument, "--must-fail") == 0)
         *must_fail = true;
     else

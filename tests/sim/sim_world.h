@@ -170,6 +170,33 @@ void receivers_keep_lists(struct receivers *receivers, bool is_misread);
 void receivers_turn(struct receivers *receivers);
 tick_us receivers_deadline(const struct receivers *receivers);
 
+/* ---- records that hold mail (sim_records.c) ---- */
+
+struct sim_records;
+struct sim_records_options {
+    struct ledger *ledger;
+    struct record_sink also; /* hears of each record at once */
+    bool is_deaf;            /* planted bug: the relay does not hear that records are behind */
+    bool is_false;           /* planted bug: records are said to be kept before they are */
+};
+struct sim_records_counts {
+    uint64_t kept, replayed, behind; /* behind: times that the relay was told so */
+};
+struct sim_records *sim_records_new(const struct sim_records_options *options);
+/** NULL is legal. */
+void sim_records_free(struct sim_records *records);
+/** A life of the relay begins: what waited to be written in the one before is lost. */
+void sim_records_begin(struct sim_records *records, uint32_t shard_count);
+/** One for each shard, of this life. */
+const struct record_sink *sim_records_sinks(const struct sim_records *records);
+void sim_records_turn(struct sim_records *records, tick_us now);
+tick_us sim_records_deadline(const struct sim_records *records);
+/** The writer is quick from now on. */
+void sim_records_heal(struct sim_records *records);
+/** Mail has come to its end: check what the file has. */
+void sim_records_settle(struct sim_records *records);
+struct sim_records_counts sim_records_count(const struct sim_records *records);
+
 /* ---- the operator ---- */
 
 struct sim_operator;

@@ -341,6 +341,30 @@ static void test_position_stays(void **state)
     record_position_close(&position);
 }
 
+/* Goal: what was replayed is safe when it is in the file, not as soon as all is told: a moment from
+ * before says nothing of it. */
+static void test_replays_are_kept_first(void **state)
+{
+    const char *path = path_of("replays.position");
+    struct record record = {.kind = RECORD_RECEPTION, .flags = RECORD_REPLAYED};
+    struct record_position position;
+    struct timespec moment = {.tv_nsec = 300000000}; /* the writer looks at its clock meanwhile */
+
+    (void)state;
+    file_write(path, "angarium records 1 00000000000000001000\n");
+    struct record_writer *writer = writer_on("/dev/full", path, true);
+    nanosleep(&moment, NULL);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct record_sink sink = record_writer_sink(writer, i);
+        sink.emit(sink.context, &record);
+        sink.holder->replayed(sink.context);
+    }
+    record_writer_free(writer);
+    assert_int_equal(ERR_OK, record_position_open(&position, path, false));
+    assert_int_equal(1000, record_position_get(&position));
+    record_position_close(&position);
+}
+
 /* ---- names of events ---- */
 
 static void test_event_names(void **state)
@@ -393,6 +417,7 @@ int main(void)
         cmocka_unit_test(test_drop),
         cmocka_unit_test(test_position_moves),
         cmocka_unit_test(test_position_stays),
+        cmocka_unit_test(test_replays_are_kept_first),
         cmocka_unit_test(test_event_names),
     };
     static const char *const names[] = {"kept", "lost",  "sync",           "position",      "drop",

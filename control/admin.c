@@ -24,6 +24,7 @@ void admin_run(struct admin *admin, tick_us now)
     struct epoll_event events[ADMIN_CLIENT_MAX + 1];
     int count = epoll_wait(admin->epoll, events, COUNT_OF(events), 0);
 
+    admin->now = now;
     for (int i = 0; i < count; i++) {
         if (events[i].data.u32 == ADMIN_LISTENER)
             admin_client_accept(admin, now);
@@ -202,6 +203,7 @@ void admin_free(struct admin *admin)
     admin_jobs_end(admin);
     admin_capture_fini(&admin->capture);
     admin_trace_fini(&admin->trace);
+    admin_share_fini(&admin->share);
     if (admin->listener >= 0)
         close(admin->listener);
     close(admin->epoll);

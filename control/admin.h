@@ -7,13 +7,14 @@
 
 /*
  * The control socket: a Unix stream socket of mode 0600. A client sends one line of JSON, gets one
- * JSON object, and the connection ends.
+ * JSON object, a line as well, and the connection ends.
  *
  *   {"verb":"status"}
  *   {"verb":"queue list","limit":100}
  *   {"verb":"queue show","id":"..."}
  *   {"verb":"flows"}, {"verb":"counters"}
  *   {"verb":"capture","id":"FILTER","file":"/...","count":N,"seconds":N}, {"verb":"capture stop"}
+ *   {"verb":"status","max_age_ms":500}: an answer that somebody else got will do, admin_share.h
  *   {"verb":"reload"}
  *   {"verb":"upgrade"}: admin_upgrade.c
  *   {"verb":"trace","id":"192.0.2.1"}: many lines, admin_trace.c

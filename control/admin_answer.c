@@ -1,52 +1,49 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Answers of the control socket: what shards said, as JSON. Numbers of a status are rows of one
- * table, summed over the shards; `per_core` has a few of them for each.
+ * The answer to `status`. Numbers are rows of one table, summed over the shards; `per_core` has a
+ * few of them for each. They are asked for once a second for as long as anybody looks, so they go
+ * to text without a tree in between; what belongs to the process is a small tree.
  */
 #include "control/admin_answer.h"
 
 #include "control/confine.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define FIELD(group, name, is_shared)                                                              \
-    {                                                                                              \
-#group, #name, offsetof(struct shard_status, group.name),                                  \
-            sizeof(((struct shard_status *)NULL)->group.name), is_shared                           \
-    }
+#define KEY(name)      "\"" name "\":", sizeof("\"" name "\":") - 1
+#define PLACE(field)   offsetof(struct shard_status, field), FIELD_SIZE(field)
+#define FIELD_SIZE(of) sizeof(((struct shard_status *)NULL)->of)
 
-static const struct {
-    const char *group, *name;
-    size_t offset, size;
+/* A number of struct shard_status, and the name of its member as it is written. */
+struct field {
+    const char *group, *key;
+    size_t key_size, offset, size;
     bool is_shared;
-} fields[] = {
-#define STATUS(group, name, type, help) FIELD(group, name, false),
-#define SHARED(group, name, help)       FIELD(group, name, true),
+};
+
+static const struct field fields[] = {
+#define STATUS(group, name, type, help) {#group, KEY(#name), PLACE(group.name), false},
+#define SHARED(group, name, help)       {#group, KEY(#name), PLACE(group.name), true},
 #define LATENCY(name, help)
 #include "control/status.def"
 #undef STATUS
 #undef SHARED
 #undef LATENCY
+    {"shards", KEY("turns"), PLACE(turns), false},
+    {"shards", KEY("busy_us"), PLACE(busy_us), false},
+    {"shards", KEY("invariant_violations"), PLACE(invariant_violations), false},
+    {"shards", KEY("handovers"), PLACE(handovers), false},
 };
 
 static const struct {
-    const char *name;
-    size_t offset, size;
-} shard_fields[] = {
-    {"turns", offsetof(struct shard_status, turns), 8},
-    {"busy_us", offsetof(struct shard_status, busy_us), 8},
-    {"invariant_violations", offsetof(struct shard_status, invariant_violations), 4},
-    {"handovers", offsetof(struct shard_status, handovers), 8},
-};
-
-static const struct {
-    const char *name;
-    size_t offset;
+    const char *key;
+    size_t key_size, offset;
 } latencies[] = {
 #define STATUS(group, name, type, help)
 #define SHARED(group, name, help)
-#define LATENCY(name, help) {#name, offsetof(struct shard_status, latencies.name)},
+#define LATENCY(name, help) {KEY(#name), offsetof(struct shard_status, latencies.name)},
 #include "control/status.def"
 #undef STATUS
 #undef SHARED
@@ -54,110 +51,142 @@ static const struct {
 };
 
 /* Of each shard by itself: how evenly they are loaded, and with what. */
-static const struct {
-    const char *name;
-    size_t offset, size;
-} core_fields[] = {
-#define CORE(name, field)                                                                          \
-    {                                                                                              \
-#name, offsetof(struct shard_status, field), sizeof(((struct shard_status *)NULL)->field)  \
-    }
-    CORE(turns, turns),
-    CORE(busy_us, busy_us),
-    CORE(sessions, server.open),
-    CORE(connections, client.open),
-    CORE(messages, server.messages_accepted),
-    CORE(deliveries, client.accepted),
-    CORE(queued, queue.messages),
-#undef CORE
+static const struct field core_fields[] = {
+    {"", KEY("turns"), PLACE(turns), false},
+    {"", KEY("busy_us"), PLACE(busy_us), false},
+    {"", KEY("sessions"), PLACE(server.open), false},
+    {"", KEY("connections"), PLACE(client.open), false},
+    {"", KEY("messages"), PLACE(server.messages_accepted), false},
+    {"", KEY("deliveries"), PLACE(client.accepted), false},
+    {"", KEY("queued"), PLACE(queue.messages), false},
 };
 
-static json_int_t number_get(const void *field, size_t size)
+struct admin_status {
+    uint64_t sums[COUNT_OF(fields)];
+    struct latency latencies[COUNT_OF(latencies)];
+    struct json_text cores; /* rows, without their brackets */
+};
+
+/* ---- sums ---- */
+
+struct admin_status *admin_status_new(void)
+{
+    struct admin_status *status = calloc(1, sizeof(*status));
+
+    CHECK(status != NULL);
+    return status;
+}
+
+void admin_status_free(struct admin_status *status)
+{
+    if (status == NULL)
+        return;
+    json_text_free(&status->cores);
+    free(status);
+}
+
+static uint64_t number_get(const struct shard_status *status, const struct field *field)
 {
     uint64_t value = 0;
 
-    CHECK(size <= sizeof(value));
-    memcpy(&value, field, size); /* little endian, as all our platforms */
-    return (json_int_t)value;
+    CHECK(field->size == 1 || field->size == 4 || field->size == 8);
+    const uint8_t *place = (const uint8_t *)status + field->offset;
+    if (field->size == 1) /* little endian, as all our platforms */
+        memcpy(&value, place, 1);
+    else if (field->size == 4)
+        memcpy(&value, place, 4);
+    else
+        memcpy(&value, place, 8);
+    return value;
 }
 
-static void number_add(json_t *object, const char *name, const void *field, size_t size)
+static void core_add(struct json_text *cores, const struct shard_status *status)
 {
-    json_int_t sum = json_integer_value(json_object_get(object, name)) + number_get(field, size);
-
-    json_object_set_new(object, name, json_integer(sum));
-}
-
-/* What every shard knows as a whole; one may know it a moment before another. */
-static void number_raise(json_t *object, const char *name, const void *field, size_t size)
-{
-    json_int_t before = json_integer_value(json_object_get(object, name));
-    json_int_t value = number_get(field, size);
-
-    json_object_set_new(object, name, json_integer(value > before ? value : before));
-}
-
-static json_t *group_get(json_t *answer, const char *name)
-{
-    json_t *group = json_object_get(answer, name);
-
-    if (group == NULL) {
-        group = json_object();
-        json_object_set_new(answer, name, group);
-    }
-    return group;
-}
-
-/* Of each bucket how many, and its top. */
-static void latency_add_to(json_t *group, const char *name, const struct latency *latency)
-{
-    json_t *object = group_get(group, name), *counts = json_object_get(object, "counts");
-
-    number_add(object, "sum_us", &latency->sum_us, sizeof(latency->sum_us));
-    if (counts == NULL) {
-        json_t *tops = json_array();
-        counts = json_array();
-        for (uint32_t i = 0; i < LATENCY_BUCKET_COUNT; i++) {
-            json_array_append_new(tops, json_integer((json_int_t)latency_bucket_top(i)));
-            json_array_append_new(counts, json_integer(0));
-        }
-        json_object_set_new(object, "bounds_us", tops);
-        json_object_set_new(object, "counts", counts);
-    }
-    for (uint32_t i = 0; i < LATENCY_BUCKET_COUNT; i++) {
-        json_int_t count = json_integer_value(json_array_get(counts, i));
-        json_array_set_new(counts, i, json_integer(count + (json_int_t)latency->counts[i]));
-    }
-}
-
-static json_t *core_row(const struct shard_status *status)
-{
-    json_t *row = json_object();
-
+    json_text_open(cores, '{');
     for (uint32_t i = 0; i < COUNT_OF(core_fields); i++)
-        number_add(row, core_fields[i].name, (const uint8_t *)status + core_fields[i].offset,
-                   core_fields[i].size);
-    return row;
+        json_text_set_number(cores, span_of(core_fields[i].key, (uint32_t)core_fields[i].key_size),
+                             number_get(status, &core_fields[i]));
+    json_text_close(cores, '}');
 }
 
-void admin_status_add(json_t *answer, const struct shard_status *status)
+void admin_status_add(struct admin_status *sums, const struct shard_status *status)
 {
     for (uint32_t i = 0; i < COUNT_OF(fields); i++) {
-        json_t *group = group_get(answer, fields[i].group);
-        const uint8_t *field = (const uint8_t *)status + fields[i].offset;
-        (fields[i].is_shared ? number_raise : number_add)(group, fields[i].name, field,
-                                                          fields[i].size);
+        uint64_t value = number_get(status, &fields[i]);
+        if (!fields[i].is_shared)
+            sums->sums[i] += value;
+        else if (value > sums->sums[i]) /* one may know it a moment before another */
+            sums->sums[i] = value;
     }
-    for (uint32_t i = 0; i < COUNT_OF(shard_fields); i++)
-        number_add(group_get(answer, "shards"), shard_fields[i].name,
-                   (const uint8_t *)status + shard_fields[i].offset, shard_fields[i].size);
-    for (uint32_t i = 0; i < COUNT_OF(latencies); i++)
-        latency_add_to(
-            group_get(answer, "latency"), latencies[i].name,
-            (const struct latency *)(const void *)((const uint8_t *)status + latencies[i].offset));
-    if (json_object_get(answer, "per_core") == NULL)
-        json_object_set_new(answer, "per_core", json_array());
-    json_array_append_new(json_object_get(answer, "per_core"), core_row(status));
+    for (uint32_t i = 0; i < COUNT_OF(latencies); i++) {
+        struct latency latency;
+        memcpy(&latency, (const uint8_t *)status + latencies[i].offset, sizeof(latency));
+        sums->latencies[i].sum_us += latency.sum_us;
+        for (uint32_t k = 0; k < LATENCY_BUCKET_COUNT; k++)
+            sums->latencies[i].counts[k] += latency.counts[k];
+    }
+    core_add(&sums->cores, status);
+}
+
+/* ---- the answer ---- */
+
+/* Rows of a group stand together: a group is opened once. */
+static void groups_write(const struct admin_status *sums, struct json_text *text)
+{
+    const char *group = "";
+
+    for (uint32_t i = 0; i < COUNT_OF(fields); i++) {
+        if (strcmp(group, fields[i].group) != 0) {
+            if (i > 0)
+                json_text_close(text, '}');
+            group = fields[i].group;
+            json_text_name(text, group);
+            json_text_open(text, '{');
+        }
+        json_text_set_number(text, span_of(fields[i].key, (uint32_t)fields[i].key_size),
+                             sums->sums[i]);
+    }
+    json_text_close(text, '}');
+}
+
+/* Of each bucket its top, the same for all; and how many. */
+static void latency_write(const struct latency *latency, struct span bounds, struct json_text *text)
+{
+    json_text_open(text, '{');
+    json_text_set_number(text, JSON_KEY("sum_us"), latency->sum_us);
+    json_text_key(text, JSON_KEY("bounds_us"));
+    json_text_octets(text, bounds.data, bounds.size);
+    json_text_key(text, JSON_KEY("counts"));
+    json_text_numbers(text, latency->counts, LATENCY_BUCKET_COUNT);
+    json_text_close(text, '}');
+}
+
+static void latencies_write(const struct admin_status *sums, struct json_text *text)
+{
+    uint64_t tops[LATENCY_BUCKET_COUNT];
+    struct json_text bounds = {0};
+
+    for (uint32_t i = 0; i < LATENCY_BUCKET_COUNT; i++)
+        tops[i] = latency_bucket_top(i);
+    json_text_numbers(&bounds, tops, LATENCY_BUCKET_COUNT);
+    json_text_key(text, JSON_KEY("latency"));
+    json_text_open(text, '{');
+    for (uint32_t i = 0; i < COUNT_OF(latencies); i++) {
+        json_text_key(text, span_of(latencies[i].key, (uint32_t)latencies[i].key_size));
+        latency_write(&sums->latencies[i], span_of(bounds.data, (uint32_t)bounds.size), text);
+    }
+    json_text_close(text, '}');
+    json_text_free(&bounds);
+}
+
+void admin_status_write(const struct admin_status *sums, struct json_text *text)
+{
+    groups_write(sums, text);
+    latencies_write(sums, text);
+    json_text_key(text, JSON_KEY("per_core"));
+    json_text_open(text, '[');
+    json_text_octets(text, sums->cores.data, sums->cores.size);
+    json_text_close(text, ']');
 }
 
 void admin_status_finish(json_t *answer, uint32_t shard_count, tick_us uptime,
@@ -171,7 +200,8 @@ void admin_status_finish(json_t *answer, uint32_t shard_count, tick_us uptime,
     json_object_set_new(answer, "uptime_us", json_integer((json_int_t)uptime));
     if (records == NULL)
         return;
-    json_t *group = group_get(answer, "records");
+    json_t *group = json_object();
+    json_object_set_new(answer, "records", group);
     json_object_set_new(group, "written", json_integer((json_int_t)records->written));
     json_object_set_new(group, "dropped", json_integer((json_int_t)records->dropped));
     json_object_set_new(group, "write_failures", json_integer((json_int_t)records->write_failures));

@@ -24,14 +24,20 @@
 
 #define DROP_READS_MAX 16u
 
+/* All but its request, of which request_size octets are valid. */
+static void client_reset(struct admin_client *client)
+{
+    memset(client, 0, offsetof(struct admin_client, request));
+}
+
 void admin_client_close(struct admin *admin, struct admin_client *client)
 {
     admin_job_forget_client(admin, client);
     admin_trace_forget_client(admin, client);
     close(client->fd);
-    free(client->answer);
+    json_text_free(&client->answer);
     json_decref(client->parsed);
-    *client = (struct admin_client){.state = ADMIN_CLIENT_FREE};
+    client_reset(client);
 }
 
 static void client_watch(struct admin *admin, struct admin_client *client, uint32_t events)
@@ -44,7 +50,7 @@ static void client_watch(struct admin *admin, struct admin_client *client, uint3
 /* Closing a Unix socket with unread octets resets it, and the client would not see its answer. */
 static void client_drop_input(const struct admin_client *client)
 {
-    char octets[ADMIN_REQUEST_MAX];
+    char octets[ADMIN_REQUEST_MAX] UNINITIALIZED;
 
     for (uint32_t i = 0; i < DROP_READS_MAX; i++) {
         if (recv(client->fd, octets, sizeof(octets), 0) <= 0)
@@ -56,16 +62,16 @@ static void client_drop_input(const struct admin_client *client)
 static bool client_push(struct admin_client *client, bool *ret_is_gone)
 {
     *ret_is_gone = false;
-    while (client->answer_sent < client->answer_size) {
-        ssize_t got = send(client->fd, client->answer + client->answer_sent,
-                           client->answer_size - client->answer_sent, MSG_NOSIGNAL);
+    while (client->answer_sent < client->answer.size) {
+        ssize_t got = send(client->fd, client->answer.data + client->answer_sent,
+                           client->answer.size - client->answer_sent, MSG_NOSIGNAL);
         if (got < 0) {
             *ret_is_gone = errno != EAGAIN;
             return false;
         }
         client->answer_sent += (size_t)got;
     }
-    client->answer_sent = client->answer_size = 0;
+    client->answer_sent = client->answer.size = 0;
     return true;
 }
 
@@ -85,34 +91,22 @@ static void client_write(struct admin *admin, struct admin_client *client)
     admin_client_close(admin, client);
 }
 
-/* Behind what is not out yet. Consumes `json`. False: no memory. */
-static bool client_append(struct admin_client *client, json_t *json, const char *end)
+void admin_client_send(struct admin *admin, struct admin_client *client)
 {
-    char *text = json_dumps(json, JSON_COMPACT);
-    size_t size = text == NULL ? 0 : strlen(text);
-    char *larger =
-        text == NULL ? NULL : realloc(client->answer, client->answer_size + size + strlen(end));
-
-    json_decref(json);
-    if (larger != NULL) {
-        memcpy(larger + client->answer_size, text, size);
-        memcpy(larger + client->answer_size + size, end, strlen(end));
-        client->answer = larger;
-        client->answer_size += size + strlen(end);
-    }
-    free(text);
-    return larger != NULL;
+    json_text_octets(&client->answer, "\n", 1);
+    client->state = ADMIN_CLIENT_WRITING;
+    client_watch(admin, client, EPOLLOUT);
+    client_write(admin, client);
 }
 
 void admin_client_answer(struct admin *admin, struct admin_client *client, json_t *answer)
 {
-    if (!client_append(client, answer, "")) {
+    if (answer == NULL) {
         admin_client_close(admin, client);
         return;
     }
-    client->state = ADMIN_CLIENT_WRITING;
-    client_watch(admin, client, EPOLLOUT);
-    client_write(admin, client);
+    json_text_tree(&client->answer, answer);
+    admin_client_send(admin, client);
 }
 
 void admin_client_refuse(struct admin *admin, struct admin_client *client, const char *text)
@@ -126,7 +120,11 @@ void admin_client_refuse(struct admin *admin, struct admin_client *client, const
 
 bool admin_client_append(struct admin_client *client, json_t *line)
 {
-    return client_append(client, line, "\n");
+    if (line == NULL)
+        return false;
+    json_text_tree(&client->answer, line);
+    json_text_octets(&client->answer, "\n", 1);
+    return true;
 }
 
 bool admin_client_push(struct admin *admin, struct admin_client *client)
@@ -194,8 +192,10 @@ void admin_client_accept(struct admin *admin, tick_us now)
             continue;
         if (epoll_ctl(admin->epoll, EPOLL_CTL_ADD, fd, &event) != 0)
             break;
-        admin->clients[i] = (struct admin_client){
-            .state = ADMIN_CLIENT_READING, .fd = fd, .deadline = now + ADMIN_CLIENT_TIME};
+        client_reset(&admin->clients[i]);
+        admin->clients[i].state = ADMIN_CLIENT_READING;
+        admin->clients[i].fd = fd;
+        admin->clients[i].deadline = now + ADMIN_CLIENT_TIME;
         return;
     }
     if (fd >= 0) /* all places are taken: they end within ADMIN_CLIENT_TIME */

@@ -2,11 +2,10 @@
 #ifndef CONTROL_ADMIN_INTERNAL_H
 #define CONTROL_ADMIN_INTERNAL_H
 
-#include <jansson.h>
-
 #include "control/admin.h"
 #include "control/admin_capture.h"
 #include "control/admin_intake.h"
+#include "control/admin_share.h"
 #include "control/admin_trace.h"
 #include "control/order_number.h"
 
@@ -33,12 +32,12 @@ struct admin_client {
     int fd;
     tick_us deadline;
     uint64_t order; /* of arrival of its request */
-    char request[ADMIN_REQUEST_MAX];
     uint32_t request_size;
-    json_t *parsed; /* WAITING, WORKING */
-    char *answer;   /* octets that are not all out */
-    size_t answer_size, answer_sent;
+    json_t *parsed;          /* WAITING, WORKING */
+    struct json_text answer; /* octets that are not all out */
+    size_t answer_sent;
     struct admin_job *aside; /* its walk, while it has not taken what was found; NULL: none */
+    char request[ADMIN_REQUEST_MAX]; /* last: who begins a client need not clear it */
 };
 
 struct admin_job {
@@ -50,10 +49,17 @@ struct admin_job {
     bool is_blocked; /* the client has not taken all that was found: no more is asked for */
     uint32_t shard;
     struct shard_query query;
-    json_t *answer, *rows;
-    json_t *groups; /* of a summary */
-    char *filter;   /* of an order: for the log */
+    json_t *answer;               /* members of the answer, behind "ok" */
+    struct json_text text;        /* those that were written at once */
+    struct admin_status *status;  /* STATUS */
+    struct admin_summary *groups; /* SUMMARY */
+    bool has_rows;                /* `text` is their array, still open */
+    char *filter;                 /* of an order: for the log */
     uint64_t limit, row_count;
+    bool is_change; /* it may change what others are told */
+    char *question; /* others may have the answer (admin_share.h); NULL: they may not */
+    tick_us begun;
+    uint64_t changes; /* of that time */
 };
 
 /* A walk on a shard that nobody waits for any more. */
@@ -71,13 +77,14 @@ struct admin {
     bool is_waiting;                    /* the listener is still another process' */
     bool is_leaving;                    /* it is another process' now */
     tick_us upgrade_wanted_until;
-    tick_us started;
+    tick_us started, now; /* now: as we were last told */
     struct admin_client clients[ADMIN_CLIENT_MAX];
     struct admin_job job;
     struct admin_job parked; /* a walk over the queues that lets a short one go first */
     struct admin_ending
         endings[ADMIN_CLIENT_MAX]; /* more are left to the queue: others take over */
     uint32_t ending_count;
+    struct admin_share share;
     struct admin_capture capture;
     struct admin_trace trace;
     struct admin_intake intake;
@@ -85,7 +92,10 @@ struct admin {
 
 /* admin_client.c */
 void admin_client_close(struct admin *admin, struct admin_client *client);
-/** The whole answer, or its end; the connection ends with it. Consumes `answer`. */
+/** What was written to `client->answer` is all, or the end of it; the connection ends with it. The
+ * line's end says that the answer is whole. */
+void admin_client_send(struct admin *admin, struct admin_client *client);
+/** The same of a tree. Consumes `answer`; NULL, for want of memory: there is none. */
 void admin_client_answer(struct admin *admin, struct admin_client *client, json_t *answer);
 void admin_client_refuse(struct admin *admin, struct admin_client *client, const char *text);
 /** One line of an answer that goes on. Consumes `line`. False: no memory. */
@@ -97,6 +107,24 @@ void admin_client_event(struct admin *admin, struct admin_client *client, uint32
 
 /* admin_upgrade.c */
 void admin_upgrade(struct admin *admin, struct admin_client *client, tick_us now);
+
+/* admin_request.c */
+const char *admin_job_verb(const struct admin_client *client);
+/** What is no job with the shards, or becomes one by itself. False: the client wants a job. */
+bool admin_job_is_elsewhere(struct admin *admin, struct admin_client *client, tick_us now);
+/** The query of a request. False: the client has been refused. */
+bool admin_job_prepare(struct admin *admin, struct admin_client *client);
+
+/* admin_job_answer.c */
+void admin_job_answer_begin(struct admin_job *job);
+/** Take what a shard told. False: the client is gone, and its job with it. */
+bool admin_job_add(struct admin *admin);
+/** All is told: why there is no answer; NULL: there is one. */
+const char *admin_job_answer_end(struct admin *admin, tick_us now);
+/** The answer goes to its client, and is kept for others where they may have it. */
+void admin_job_answer_send(struct admin *admin);
+/** The memory of query and answer. */
+void admin_job_answer_free(struct admin_job *job);
 
 /* admin_job.c */
 /** A capture that reached a bound ends by itself. */

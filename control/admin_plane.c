@@ -69,54 +69,50 @@ void admin_plane_end(struct shard_query *query)
     query->found = NULL;
 }
 
-static void number_set(json_t *row, const char *name, uint64_t value)
-{
-    json_object_set_new(row, name, json_integer((json_int_t)value));
-}
-
-static json_t *flow_row(const struct dataplane_flow *flow)
+static void flow_row(struct json_text *out, const struct dataplane_flow *flow)
 {
     char address[FLOW_ADDRESS_TEXT_MAX];
-    json_t *row = json_object();
 
-    json_object_set_new(row, "state", json_string(flow->state));
-    json_object_set_new(row, "local", json_string(flow_address_format(&flow->local, address)));
-    json_object_set_new(row, "remote", json_string(flow_address_format(&flow->remote, address)));
-    number_set(row, "receive_queued", flow->receive_queued);
-    number_set(row, "send_queued", flow->send_queued);
-    number_set(row, "in_flight", flow->in_flight);
-    number_set(row, "window_congestion", flow->window_congestion);
-    number_set(row, "window_peer", flow->window_peer);
-    number_set(row, "mss", flow->mss);
-    number_set(row, "rtt_us", flow->rtt_us);
-    number_set(row, "rto_us", flow->rto_us);
-    number_set(row, "retransmitted", flow->retransmitted);
-    number_set(row, "octets_received", flow->octets_received);
-    number_set(row, "octets_sent", flow->octets_sent);
-    number_set(row, "age_us", flow->age);
-    return row;
+    json_text_set_string(out, JSON_KEY("state"), flow->state);
+    json_text_set_string(out, JSON_KEY("local"), flow_address_format(&flow->local, address));
+    json_text_set_string(out, JSON_KEY("remote"), flow_address_format(&flow->remote, address));
+    json_text_set_number(out, JSON_KEY("receive_queued"), flow->receive_queued);
+    json_text_set_number(out, JSON_KEY("send_queued"), flow->send_queued);
+    json_text_set_number(out, JSON_KEY("in_flight"), flow->in_flight);
+    json_text_set_number(out, JSON_KEY("window_congestion"), flow->window_congestion);
+    json_text_set_number(out, JSON_KEY("window_peer"), flow->window_peer);
+    json_text_set_number(out, JSON_KEY("mss"), flow->mss);
+    json_text_set_number(out, JSON_KEY("rtt_us"), flow->rtt_us);
+    json_text_set_number(out, JSON_KEY("rto_us"), flow->rto_us);
+    json_text_set_number(out, JSON_KEY("retransmitted"), flow->retransmitted);
+    json_text_set_number(out, JSON_KEY("octets_received"), flow->octets_received);
+    json_text_set_number(out, JSON_KEY("octets_sent"), flow->octets_sent);
+    json_text_set_number(out, JSON_KEY("age_us"), flow->age);
 }
 
-static json_t *counter_row(const struct dataplane_counter *counter)
+static void counter_row(struct json_text *out, const struct dataplane_counter *counter)
 {
-    json_t *row = json_object();
-
-    json_object_set_new(row, "port", json_string(counter->port));
-    json_object_set_new(row, "name", json_string(counter->name));
-    json_object_set_new(row, "severity", json_string(counter->severity));
-    json_object_set_new(row, "text", json_string(counter->text));
-    number_set(row, "value", counter->value);
-    return row;
+    json_text_set_string(out, JSON_KEY("port"), counter->port);
+    json_text_set_string(out, JSON_KEY("name"), counter->name);
+    json_text_set_string(out, JSON_KEY("severity"), counter->severity);
+    json_text_set_string(out, JSON_KEY("text"), counter->text);
+    json_text_set_number(out, JSON_KEY("value"), counter->value);
 }
 
-void admin_plane_add(json_t *rows, const struct shard_query *query, uint32_t shard, uint32_t limit)
+uint32_t admin_plane_add(struct json_text *out, const struct shard_query *query, uint32_t shard,
+                         uint64_t limit)
 {
     const struct found *found = query->found;
+    uint32_t count = found->count < limit ? found->count : (uint32_t)limit;
 
-    for (uint32_t i = 0; i < found->count && json_array_size(rows) < limit; i++) {
-        json_t *row =
-            found->flows != NULL ? flow_row(&found->flows[i]) : counter_row(&found->counters[i]);
-        number_set(row, "core", shard);
-        json_array_append_new(rows, row);
+    for (uint32_t i = 0; i < count; i++) {
+        json_text_open(out, '{');
+        if (found->flows != NULL)
+            flow_row(out, &found->flows[i]);
+        else
+            counter_row(out, &found->counters[i]);
+        json_text_set_number(out, JSON_KEY("core"), shard);
+        json_text_close(out, '}');
     }
+    return count;
 }

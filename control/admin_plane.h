@@ -2,8 +2,7 @@
 #ifndef CONTROL_ADMIN_PLANE_H
 #define CONTROL_ADMIN_PLANE_H
 
-#include <jansson.h>
-
+#include "control/json_text.h"
 #include "control/shard.h"
 
 /*
@@ -15,8 +14,9 @@
 /** True when `verb` is one of them: the query is then ready to be sent, its memory allocated
  * (`found` NULL when there was none). */
 bool admin_plane_prepare(const char *verb, struct shard_query *query);
-/** What the shard found, as rows, up to `limit` in all. */
-void admin_plane_add(json_t *rows, const struct shard_query *query, uint32_t shard, uint32_t limit);
+/** What the shard found, as rows, at most `limit`. Returns how many. */
+uint32_t admin_plane_add(struct json_text *out, const struct shard_query *query, uint32_t shard,
+                         uint64_t limit);
 /** Free what prepare allocated; fine for other queries, too. */
 void admin_plane_end(struct shard_query *query);
 

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The queue on the control socket: list, show, summary. (Orders: admin_order.c.)
- *
- * A summary adds up what the shards count by line or sender; the groups stay here, at most
- * GROUP_MAX of them, what comes beyond is one group of its own.
+ * The queue on the control socket: what list, show and summary ask, and the rows of the first two.
+ * (Orders: admin_order.c; the answer to summary: admin_summary.c.)
  */
 #include "control/admin_queue.h"
 
@@ -13,9 +11,6 @@
 
 #include "base/log.h"
 #include "control/admin_cat.h"
-
-#define GROUP_MAX    100000u
-#define GROUP_OTHERS "(others)"
 
 static const char *const by_names[QMGR_BY_COUNT] = {
     [QMGR_BY_SITE] = "site",   [QMGR_BY_DOMAIN] = "domain",        [QMGR_BY_SOURCE] = "source",
@@ -34,7 +29,7 @@ static enum admin_queue_kind prepare_rows(struct shard_query *query,
                                           char ret_why[ADMIN_QUEUE_WHY_SIZE])
 {
     query->row_max = SHARD_QUERY_ROWS_MAX;
-    query->rows = calloc(query->row_max, sizeof(*query->rows));
+    query->rows = reallocarray(NULL, query->row_max, sizeof(*query->rows));
     return query->rows != NULL ? ADMIN_QUEUE_READY : refuse(ret_why, "no memory");
 }
 
@@ -95,7 +90,7 @@ static enum admin_queue_kind prepare_summary(const json_t *request, struct shard
         return refuse(ret_why, "by what? site, domain, source, class or sender_domain");
     query->by = (enum qmgr_group_by)chosen;
     query->row_max = SHARD_QUERY_ROWS_MAX;
-    query->groups = calloc(query->row_max, sizeof(*query->groups));
+    query->groups = reallocarray(NULL, query->row_max, sizeof(*query->groups));
     return query->groups != NULL ? ADMIN_QUEUE_READY : refuse(ret_why, "no memory");
 }
 
@@ -172,139 +167,47 @@ const char *admin_queue_state(uint8_t state, bool is_held, bool is_active, bool 
     return is_active ? "active" : is_ready ? "ready" : "waiting";
 }
 
-json_t *admin_queue_row(const struct shard_queue_row *row)
+static void text_set(struct json_text *out, struct span key, const char *text, size_t size)
+{
+    json_text_key(out, key);
+    json_text_string(out, text, strnlen(text, size));
+}
+
+void admin_queue_row(struct json_text *out, const struct shard_queue_row *row)
 {
     char id[MESSAGE_ID_TEXT_SIZE];
-    json_t *json = json_object();
 
-    json_object_set_new(json, "id", json_string(message_id_format(row->id, id)));
-    json_object_set_new(
-        json, "state",
-        json_string(admin_queue_state(row->state, row->is_held, row->is_active, row->is_ready)));
-    json_object_set_new(json, "sender", admin_queue_text(row->sender, sizeof(row->sender)));
+    json_text_open(out, '{');
+    json_text_set_string(out, JSON_KEY("id"), message_id_format(row->id, id));
+    json_text_set_string(
+        out, JSON_KEY("state"),
+        admin_queue_state(row->state, row->is_held, row->is_active, row->is_ready));
+    text_set(out, JSON_KEY("sender"), row->sender, sizeof(row->sender));
     if (row->user[0] != '\0')
-        json_object_set_new(json, "user", admin_queue_text(row->user, sizeof(row->user)));
-    json_object_set_new(json, "recipient",
-                        admin_queue_text(row->recipient, sizeof(row->recipient)));
-    json_object_set_new(json, "domain", admin_queue_text(row->domain, sizeof(row->domain)));
-    json_object_set_new(json, "site", admin_queue_text(row->site, sizeof(row->site)));
-    json_object_set_new(json, "source", admin_queue_text(row->source, sizeof(row->source)));
-    json_object_set_new(json, "class", json_integer(row->class));
-    json_object_set_new(json, "class_name", json_string(row->class_name));
-    json_object_set_new(json, "size", json_integer((json_int_t)row->size));
-    json_object_set_new(json, "arrived_us", json_integer(row->arrived));
-    json_object_set_new(json, "expires_us", json_integer(row->expires));
-    json_object_set_new(json, "next_try_us", json_integer(row->next_try));
+        text_set(out, JSON_KEY("user"), row->user, sizeof(row->user));
+    text_set(out, JSON_KEY("recipient"), row->recipient, sizeof(row->recipient));
+    text_set(out, JSON_KEY("domain"), row->domain, sizeof(row->domain));
+    text_set(out, JSON_KEY("site"), row->site, sizeof(row->site));
+    text_set(out, JSON_KEY("source"), row->source, sizeof(row->source));
+    json_text_set_number(out, JSON_KEY("class"), row->class);
+    json_text_set_string(out, JSON_KEY("class_name"), row->class_name);
+    json_text_set_number(out, JSON_KEY("size"), row->size);
+    json_text_set_number(out, JSON_KEY("arrived_us"), (uint64_t)row->arrived);
+    json_text_set_number(out, JSON_KEY("expires_us"), (uint64_t)row->expires);
+    json_text_set_number(out, JSON_KEY("next_try_us"), (uint64_t)row->next_try);
     if (row->is_held)
-        json_object_set_new(json, "order", json_integer(row->order));
+        json_text_set_number(out, JSON_KEY("order"), row->order);
     if (row->is_held && row->order == QMGR_ORDER_QUOTA)
-        json_object_set_new(json, "held_for", json_string("quota"));
-    json_object_set_new(json, "attempts", json_integer(row->attempts));
-    json_object_set_new(json, "way_reason", json_string(way_name((enum way)row->way)));
-    json_object_set_new(json, "shard", json_integer(row->shard));
-    json_object_set_new(json, "last_reply",
-                        admin_queue_text(row->last_reply, sizeof(row->last_reply)));
-    return json;
+        json_text_set_string(out, JSON_KEY("held_for"), "quota");
+    json_text_set_number(out, JSON_KEY("attempts"), row->attempts);
+    json_text_set_string(out, JSON_KEY("way_reason"), way_name((enum way)row->way));
+    json_text_set_number(out, JSON_KEY("shard"), row->shard);
+    text_set(out, JSON_KEY("last_reply"), row->last_reply, sizeof(row->last_reply));
+    json_text_close(out, '}');
 }
 
-/* ---- summary ---- */
-
-static void ages_add(json_t *ages, const uint32_t counts[QMGR_AGE_BUCKET_COUNT])
+const char *admin_queue_by_name(enum qmgr_group_by by)
 {
-    for (uint32_t i = 0; i < QMGR_AGE_BUCKET_COUNT; i++) {
-        json_int_t sum = json_integer_value(json_array_get(ages, i)) + counts[i];
-        json_array_set_new(ages, i, json_integer(sum));
-    }
-}
-
-static json_t *group_get(json_t *groups, const char *name)
-{
-    json_t *ages = json_object_get(groups, name);
-
-    if (ages != NULL)
-        return ages;
-    if (json_object_size(groups) >= GROUP_MAX && strcmp(name, GROUP_OTHERS) != 0)
-        return group_get(groups, GROUP_OTHERS);
-    ages = json_array();
-    for (uint32_t i = 0; i < QMGR_AGE_BUCKET_COUNT; i++)
-        json_array_append_new(ages, json_integer(0));
-    json_object_set_new(groups, name, ages);
-    return ages;
-}
-
-void admin_summary_add(json_t *groups, const struct shard_query *query)
-{
-    char escaped[4 * ENVELOPE_ADDRESS_SIZE_MAX + 1];
-
-    for (uint32_t i = 0; i < query->row_count; i++) {
-        const struct qmgr_group *group = &query->groups[i];
-        const char *name = log_escape(span_from_text(group->name), escaped, sizeof(escaped));
-        ages_add(group_get(groups, name), group->ages);
-    }
-}
-
-struct group_total {
-    const char *name;
-    json_t *ages;
-    json_int_t total;
-};
-
-static int total_compare(const void *a, const void *b)
-{
-    const struct group_total *left = a, *right = b;
-
-    if (left->total != right->total)
-        return (left->total < right->total) - (left->total > right->total);
-    return strcmp(left->name, right->name);
-}
-
-static json_int_t ages_total(const json_t *ages)
-{
-    json_int_t total = 0;
-
-    for (uint32_t i = 0; i < QMGR_AGE_BUCKET_COUNT; i++)
-        total += json_integer_value(json_array_get(ages, i));
-    return total;
-}
-
-static json_t *group_row(const struct group_total *group)
-{
-    json_t *row = json_object();
-
-    json_object_set_new(row, "name", json_string(group->name));
-    json_object_set_new(row, "total", json_integer(group->total));
-    json_object_set(row, "ages", group->ages);
-    return row;
-}
-
-void admin_summary_finish(json_t *answer, json_t *groups, enum qmgr_group_by by, uint64_t limit)
-{
-    size_t count = json_object_size(groups), used = 0;
-    struct group_total *totals = calloc(count + 1, sizeof(*totals));
-    json_t *rows = json_array(), *ages = json_array(), *value;
-    const char *name;
-    json_int_t total = 0;
-
-    CHECK(totals != NULL);
-    for (uint32_t i = 0; i < QMGR_AGE_BUCKET_COUNT; i++)
-        json_array_append_new(ages, json_integer(0));
-    json_object_foreach(groups, name, value)
-    {
-        uint32_t counts[QMGR_AGE_BUCKET_COUNT];
-        for (uint32_t i = 0; i < QMGR_AGE_BUCKET_COUNT; i++)
-            counts[i] = (uint32_t)json_integer_value(json_array_get(value, i));
-        ages_add(ages, counts);
-        totals[used] = (struct group_total){name, value, ages_total(value)};
-        total += totals[used].total;
-        used += totals[used].total > 0; /* what has no mail any more may be known for a while */
-    }
-    qsort(totals, used, sizeof(*totals), total_compare);
-    for (size_t i = 0; i < used && i < limit; i++)
-        json_array_append_new(rows, group_row(&totals[i]));
-    free(totals);
-    json_object_set_new(answer, "by", json_string(by_names[by]));
-    json_object_set_new(answer, "rows", rows);
-    json_object_set_new(answer, "groups", json_integer((json_int_t)used));
-    json_object_set_new(answer, "total", json_integer(total));
-    json_object_set_new(answer, "ages", ages);
+    CHECK(by < QMGR_BY_COUNT);
+    return by_names[by];
 }

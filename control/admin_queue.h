@@ -2,8 +2,7 @@
 #ifndef CONTROL_ADMIN_QUEUE_H
 #define CONTROL_ADMIN_QUEUE_H
 
-#include <jansson.h>
-
+#include "control/json_text.h"
 #include "control/shard.h"
 
 /*
@@ -22,16 +21,14 @@ enum admin_queue_kind admin_queue_prepare(const char *verb, const json_t *reques
 void admin_queue_end(struct shard_query *query);
 /** Does it walk over the queue, so that short questions go first? */
 bool admin_queue_is_walk(const char *verb);
-/** One recipient of a message. New reference. */
-json_t *admin_queue_row(const struct shard_queue_row *row);
+/** One recipient of a message. */
+void admin_queue_row(struct json_text *out, const struct shard_queue_row *row);
 /** Text of a peer: as it is where it is UTF-8, escaped where it is not. New reference. */
 json_t *admin_queue_text(const char *text, uint32_t size);
 /** What a recipient's state is called; of one that is DUE the last three. */
 const char *admin_queue_state(uint8_t state, bool is_held, bool is_active, bool is_ready);
-/** Add what a shard counted to the object `groups`. */
-void admin_summary_add(json_t *groups, const struct shard_query *query);
-/** The largest `limit` groups, and the sums of all, into the answer. */
-void admin_summary_finish(json_t *answer, json_t *groups, enum qmgr_group_by by, uint64_t limit);
+/** What groups of a summary are called. */
+const char *admin_queue_by_name(enum qmgr_group_by by);
 
 /** Its filter, made. False: refused, and why. */
 bool admin_queue_filter(const json_t *request, struct shard_query *query,

@@ -63,12 +63,14 @@ bool admin_site_prepare(const char *verb, const json_t *request, struct shard_qu
 
     if (strcmp(verb, "site show") != 0)
         return false;
-    struct found *found = calloc(1, sizeof(*found));
+    struct found *found = malloc(sizeof(*found)); /* rows are written before they are read */
     query->kind = SHARD_QUERY_TRANSFER;
     query->visit = look_at_sites;
     query->found = found;
-    if (found != NULL && name != NULL)
-        memcpy(found->name, name, strnlen(name, SITE_LABEL_MAX));
+    if (found == NULL)
+        return true;
+    found->count = 0;
+    (void)snprintf(found->name, sizeof(found->name), "%s", name == NULL ? "" : name);
     return true;
 }
 
@@ -153,58 +155,66 @@ const char *admin_site_learn_reason(enum site_learn_reason reason)
     return learn_reasons[reason];
 }
 
-/* What only the home knows. */
-static void home_add(json_t *row, const struct site_view *view, tick_us now)
+static void rate_text_set(struct json_text *out, struct span key, const struct rate_set *rates)
 {
-    char rates[RATE_TEXT_SIZE];
+    char text[RATE_TEXT_SIZE];
 
-    number_set(row, "connections_allowed", view->allowed);
-    json_object_set_new(row, "allowed_reason", json_string(learn_reasons[view->allowed_reason]));
-    number_set(row, "allowed_for_us", now > view->allowed_since ? now - view->allowed_since : 0);
+    json_text_set_string(out, key, rate_set_format(rates, text));
+}
+
+/* What only the home knows. */
+static void home_add(struct json_text *out, const struct site_view *view, tick_us now)
+{
+    json_text_set_number(out, JSON_KEY("connections_allowed"), view->allowed);
+    json_text_set_string(out, JSON_KEY("allowed_reason"), learn_reasons[view->allowed_reason]);
+    json_text_set_number(out, JSON_KEY("allowed_for_us"),
+                         now > view->allowed_since ? now - view->allowed_since : 0);
     if (view->binding.count == 0)
         return;
     struct rate_set binding = {.count = 1, .rates = {view->binding}};
-    json_object_set_new(row, "binding", json_string(rate_set_format(&binding, rates)));
-    number_set(row, "binding_used", view->binding_used);
-    number_set(row, "mails_out", view->mail_out);
-    number_set(row, "next_us", time_left(view->mail_next, now));
+    rate_text_set(out, JSON_KEY("binding"), &binding);
+    json_text_set_number(out, JSON_KEY("binding_used"), view->binding_used);
+    json_text_set_number(out, JSON_KEY("mails_out"), view->mail_out);
+    json_text_set_number(out, JSON_KEY("next_us"), time_left(view->mail_next, now));
 }
 
-static json_t *site_row(const struct found_site *site, tick_us now)
+static void site_row(struct json_text *out, const struct found_site *site, tick_us now,
+                     uint32_t shard)
 {
     const struct site_view *view = &site->view;
-    char rates[RATE_TEXT_SIZE], key[32];
-    json_t *row = json_object();
+    char key[32];
 
-    snprintf(key, sizeof(key), "%016llx", (unsigned long long)view->key);
-    json_object_set_new(row, "site", json_string(site->label));
-    json_object_set_new(row, "source", json_string(site->source));
-    json_object_set_new(row, "key", json_string(key));
-    json_object_set_new(row, "home", json_boolean(view->is_home));
-    number_set(row, "connections", view->slots_used);
-    number_set(row, "connections_leased", view->slots_held);
-    number_set(row, "connections_max", view->connection_max);
-    json_object_set_new(row, "rates", json_string(rate_set_format(&view->rates, rates)));
-    number_set(row, "failures", view->failures);
-    number_set(row, "paused_us", time_left(view->paused_until, now));
-    json_object_set_new(row, "suspended",
-                        json_boolean(view->is_suspended && view->paused_until > now));
+    (void)snprintf(key, sizeof(key), "%016llx", (unsigned long long)view->key);
+    json_text_open(out, '{');
+    json_text_set_string(out, JSON_KEY("site"), site->label);
+    json_text_set_string(out, JSON_KEY("source"), site->source);
+    json_text_set_string(out, JSON_KEY("key"), key);
+    json_text_set_boolean(out, JSON_KEY("home"), view->is_home);
+    json_text_set_number(out, JSON_KEY("connections"), view->slots_used);
+    json_text_set_number(out, JSON_KEY("connections_leased"), view->slots_held);
+    json_text_set_number(out, JSON_KEY("connections_max"), view->connection_max);
+    rate_text_set(out, JSON_KEY("rates"), &view->rates);
+    json_text_set_number(out, JSON_KEY("failures"), view->failures);
+    json_text_set_number(out, JSON_KEY("paused_us"), time_left(view->paused_until, now));
+    json_text_set_boolean(out, JSON_KEY("suspended"),
+                          view->is_suspended && view->paused_until > now);
     if (view->is_home) {
-        home_add(row, view, now);
-        json_object_set_new(row, "orders",
-                            admin_site_orders(site->orders, site->view.order_count, now));
+        home_add(out, view, now);
+        json_text_key(out, JSON_KEY("orders"));
+        json_text_tree(out, admin_site_orders(site->orders, view->order_count, now));
     }
-    return row;
+    json_text_set_number(out, JSON_KEY("core"), shard);
+    json_text_close(out, '}');
 }
 
-void admin_site_add(json_t *rows, struct shard_query *query, uint32_t shard, uint32_t limit)
+uint32_t admin_site_add(struct json_text *out, struct shard_query *query, uint32_t shard,
+                        uint64_t limit)
 {
     struct found *found = query->found;
+    uint32_t count = found->count < limit ? found->count : (uint32_t)limit;
 
-    for (uint32_t i = 0; i < found->count && json_array_size(rows) < limit; i++) {
-        json_t *row = site_row(&found->sites[i], found->now);
-        number_set(row, "core", shard);
-        json_array_append_new(rows, row);
-    }
+    for (uint32_t i = 0; i < count; i++)
+        site_row(out, &found->sites[i], found->now, shard);
     orders_free(found);
+    return count;
 }

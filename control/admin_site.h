@@ -2,8 +2,7 @@
 #ifndef CONTROL_ADMIN_SITE_H
 #define CONTROL_ADMIN_SITE_H
 
-#include <jansson.h>
-
+#include "control/json_text.h"
 #include "control/shard.h"
 
 /*
@@ -14,8 +13,9 @@
 /** True when `verb` is one of them: the query is then ready to be sent, its memory allocated
  * (`found` NULL when there was none). */
 bool admin_site_prepare(const char *verb, const json_t *request, struct shard_query *query);
-/** What the shard found, as rows, up to `limit` in all. */
-void admin_site_add(json_t *rows, struct shard_query *query, uint32_t shard, uint32_t limit);
+/** What the shard found, as rows, at most `limit`. Returns how many. */
+uint32_t admin_site_add(struct json_text *out, struct shard_query *query, uint32_t shard,
+                        uint64_t limit);
 /** Orders as rows; NULL: none. New reference. */
 json_t *admin_site_orders(const struct site_order *orders, uint32_t count, tick_us now);
 /** "few at first" */

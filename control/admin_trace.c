@@ -175,7 +175,7 @@ static void viewer_end(struct admin *admin, struct admin_trace_viewer *viewer, t
 /* False: no room, or no memory. Consumes `json`. */
 static bool viewer_append(struct admin_trace_viewer *viewer, json_t *json)
 {
-    if (viewer->client->answer_size < UNSENT_MAX)
+    if (viewer->client->answer.size < UNSENT_MAX)
         return admin_client_append(viewer->client, json);
     json_decref(json);
     return false;
@@ -254,7 +254,7 @@ static void viewer_push(struct admin *admin, struct admin_trace_viewer *viewer, 
 {
     struct admin_client *client = viewer->client;
 
-    if (client->answer_size > client->answer_sent)
+    if (client->answer.size > client->answer_sent)
         viewer->quiet_at = now + QUIET_TIME;
     if (viewer->line_max > 0 && viewer->lines >= viewer->line_max)
         viewer_end(admin, viewer, now);

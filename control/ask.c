@@ -56,7 +56,8 @@ bool ask_send(int fd, const json_t *request)
     return size > 0 && sent == size;
 }
 
-json_t *ask_receive(int fd)
+/* Everything until the relay closes, at least one octet. NULL with errno. */
+static char *receive_all(int fd, size_t *ret_size)
 {
     char *text = NULL;
     size_t size = 0, capacity = 0;
@@ -73,9 +74,57 @@ json_t *ask_receive(int fd)
         got = read(fd, text + size, capacity - size);
         size += got > 0 ? (size_t)got : 0;
     }
-    json_t *answer = got == 0 ? json_loadb(text, size, 0, NULL) : NULL;
-    if (got == 0 && answer == NULL)
+    *ret_size = size;
+    if (got == 0 && size > 0)
+        return text;
+    if (got == 0)
         errno = EPROTO; /* it closed without an answer */
     free(text);
+    return NULL;
+}
+
+json_t *ask_receive(int fd)
+{
+    size_t size;
+    char *text = receive_all(fd, &size);
+    json_t *answer = text == NULL ? NULL : json_loadb(text, size, 0, NULL);
+
+    if (text != NULL && answer == NULL)
+        errno = EPROTO; /* within it */
+    free(text);
     return answer;
+}
+
+/* Relays before the line's end came to mean that an answer is whole. */
+static bool is_whole_object(const char *text, size_t size)
+{
+    json_t *answer = json_loadb(text, size, 0, NULL);
+    bool is_object = json_is_object(answer);
+
+    json_decref(answer);
+    return is_object;
+}
+
+char *ask_receive_text(int fd, size_t *ret_size)
+{
+    size_t size;
+    char *text = receive_all(fd, &size);
+
+    if (text == NULL)
+        return NULL;
+    bool is_line = size > 1 && text[size - 1] == '\n';
+    if (is_line || is_whole_object(text, size)) {
+        *ret_size = is_line ? size - 1 : size;
+        return text;
+    }
+    free(text);
+    errno = EPROTO;
+    return NULL;
+}
+
+bool ask_is_ok(const char *text, size_t size)
+{
+    static const char good[] = "{\"ok\":true";
+
+    return size >= sizeof(good) - 1 && memcmp(text, good, sizeof(good) - 1) == 0;
 }

@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 /*
  * Asking a running relay over its control socket (admin.h): one connection for each question. What
@@ -12,6 +13,9 @@
  */
 #define ASK_TIME_S          40
 #define ASK_ANSWER_SIZE_MAX (64u << 20)
+/* Who looks on once a second takes an answer of another that is no older ("max_age_ms"): then all
+ * of them cost no more than two who ask. */
+#define ASK_AGE_MS 500
 
 /** A connected descriptor, the caller's to close; -1 with errno. */
 int ask_connect(const char *path);
@@ -20,5 +24,10 @@ bool ask_send(int fd, const json_t *request);
 /** Everything until the relay closes, as one object, the caller's. NULL with errno: EPROTO when it
  * closed without an answer. */
 json_t *ask_receive(int fd);
+/** The same as it came: one object in one line, without the line's end. The caller's, to be freed;
+ * not terminated. */
+char *ask_receive_text(int fd, size_t *ret_size);
+/** Of such a text: is it what was asked for, and no refusal? */
+bool ask_is_ok(const char *text, size_t size);
 
 #endif

@@ -151,7 +151,7 @@ static void groups_change(struct top *top, bool is_sort)
         top->by = (top->by + 1) % 5;
         page->selected = page->first = 0;
     }
-    cli_top_refresh(top);
+    cli_top_refresh(top, false);
 }
 
 static void key_moves(struct top *top, int key)
@@ -216,7 +216,7 @@ static bool key_take(struct top *top, int key)
         top->is_paused = !top->is_paused;
         break;
     case 'r':
-        cli_top_refresh(top);
+        cli_top_refresh(top, false);
         break;
     case '+':
     case '-':
@@ -251,7 +251,7 @@ static void top_loop(struct top *top)
         tick_us now = tick_read();
         if (now >= next) {
             if (!top->is_paused)
-                cli_top_refresh(top);
+                cli_top_refresh(top, true);
             now = tick_read();
             next = now + TICK_S(1) * top->interval_s;
         }
@@ -273,7 +273,7 @@ bool cli_top_run(const char *socket_path)
                 "angarium: top needs a terminal; `angarium status --json` is for programs\n");
         return false;
     }
-    cli_top_refresh(&top);
+    cli_top_refresh(&top, false);
     if (top.status == NULL) {
         fprintf(stderr, "angarium: %s\n", top.message);
         return false;

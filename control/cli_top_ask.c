@@ -23,6 +23,8 @@
 
 static json_t *top_ask(struct top *top, json_t *request)
 {
+    if (top->is_in_turn)
+        json_object_set_new(request, "max_age_ms", json_integer(ASK_AGE_MS));
     int fd = ask_connect(top->socket_path);
     json_t *answer = fd >= 0 && ask_send(fd, request) ? ask_receive(fd) : NULL;
     int error = errno;
@@ -57,11 +59,14 @@ static void status_refresh(struct top *top)
     top->now = clock->wall(clock->context);
     if (status == NULL)
         return;
+    if (top->status != NULL &&
+        cli_number(top->status, NULL, "uptime_us") == cli_number(status, NULL, "uptime_us")) {
+        json_decref(status); /* another's, which we had before */
+        return;
+    }
     json_decref(top->before);
     top->before = top->status;
-    top->asked_before = top->asked;
     top->status = status;
-    top->asked = clock->monotonic(clock->context);
     if (top->before != NULL &&
         cli_number(top->before, NULL, "pid") != cli_number(status, NULL, "pid")) {
         json_decref(top->before); /* another process counts from the beginning */
@@ -225,9 +230,11 @@ void cli_top_page_refresh(struct top *top)
         text_refresh(top, page);
 }
 
-void cli_top_refresh(struct top *top)
+void cli_top_refresh(struct top *top, bool is_in_turn)
 {
     top->message[0] = '\0';
+    top->is_in_turn = is_in_turn;
     status_refresh(top);
     cli_top_page_refresh(top);
+    top->is_in_turn = false;
 }

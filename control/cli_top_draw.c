@@ -58,11 +58,14 @@ static void line_draw(int y, attr_t attributes, const char *format, ...)
 
 static double rate(const struct top *top, const char *group, const char *name)
 {
-    if (top->before == NULL || top->asked <= top->asked_before)
+    if (top->before == NULL)
         return 0;
+    /* By the relay's clock: an answer may have waited on its way. */
+    double between = (double)(cli_number(top->status, NULL, "uptime_us") -
+                              cli_number(top->before, NULL, "uptime_us"));
     double risen =
         (double)(cli_number(top->status, group, name) - cli_number(top->before, group, name));
-    return risen < 0 ? 0 : risen * 1e6 / (double)(top->asked - top->asked_before);
+    return risen < 0 || between <= 0 ? 0 : risen * 1e6 / between;
 }
 
 static const char *rate_format(const struct top *top, const char *group, const char *name,

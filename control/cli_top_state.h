@@ -33,7 +33,7 @@ struct top_page {
 struct top {
     const char *socket_path;
     json_t *status, *before; /* the last answers; NULL: there is none */
-    tick_us asked, asked_before;
+    bool is_in_turn;         /* it is asked because an interval is over */
     wall_us now;
     struct top_page pages[TOP_PAGE_MAX];
     uint32_t depth; /* the page on top */
@@ -53,9 +53,10 @@ static inline struct top_page *cli_top_page(struct top *top)
     return &top->pages[top->depth];
 }
 
-/** Ask for the page on top; for the status and that. */
+/** Ask for the page on top; for the status and that, `is_in_turn`: since an interval is over, and
+ * not because the user wants it now. */
 void cli_top_page_refresh(struct top *top);
-void cli_top_refresh(struct top *top);
+void cli_top_refresh(struct top *top, bool is_in_turn);
 /** The `index`-th line of a page of text, not terminated; its size in *ret_size. */
 const char *cli_top_line(const struct top_page *page, size_t index, size_t *ret_size);
 /** Lines of the page that fit the terminal. */

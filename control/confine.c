@@ -26,6 +26,7 @@
 
 #include <cap-ng.h>
 #include <errno.h>
+#include <linux/capability.h>
 #include <pwd.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -36,6 +37,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -349,18 +351,43 @@ enum err confine_calls(const struct confine_options *options, char ret_why[CONFI
 
 /* ---- how it is ---- */
 
+/* Looked up once: it is asked for once a second for as long as somebody looks on. */
+static const char *user_name(void)
+{
+    static _Thread_local uid_t known;
+    static _Thread_local char name[64];
+
+    if (name[0] != '\0' && geteuid() == known)
+        return name;
+    const struct passwd *user = getpwuid(geteuid());
+    if (user == NULL)
+        return "?";
+    known = geteuid();
+    (void)snprintf(name, sizeof(name), "%s", user->pw_name);
+    return name;
+}
+
+/* The effective set, of the thread that asks. */
+static uint64_t capabilities_get(void)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {{0}};
+
+    (void)syscall(SYS_capget, &head, data);
+    return (uint64_t)data[1].effective << 32 | data[0].effective;
+}
+
 json_t *confine_posture(void)
 {
-    const struct passwd *user = getpwuid(geteuid());
+    uint64_t capabilities = capabilities_get();
     json_t *names = json_array();
 
-    (void)capng_get_caps_process();
     for (unsigned i = 0; i <= CAP_LAST_CAP; i++) {
-        if (capng_have_capability(CAPNG_EFFECTIVE, i) != 0)
+        if (capabilities >> i & 1)
             json_array_append_new(names, json_string(capng_capability_to_name(i)));
     }
-    return json_pack("{ss,so,sb,sb,sb}", "user", user == NULL ? "?" : user->pw_name, "capabilities",
-                     names, "no_new_privileges", prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1,
+    return json_pack("{ss,so,sb,sb,sb}", "user", user_name(), "capabilities", names,
+                     "no_new_privileges", prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1,
                      "system_calls_filtered", prctl(PR_GET_SECCOMP, 0, 0, 0, 0) == 2, "dumpable",
                      prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 1);
 }

@@ -81,15 +81,16 @@ static enum MHD_Result answer_verb(const struct http_client *client, const json_
     if (!http_question_begin(http->places, client->role))
         return answer_busy(client);
     int fd = question_send(http, request);
-    json_t *answer = fd < 0 ? NULL : ask_receive(fd);
+    size_t size = 0;
+    char *answer = fd < 0 ? NULL : ask_receive_text(fd, &size);
     if (fd >= 0)
         close(fd);
     http_question_end(http->places, client->role);
     if (answer == NULL)
         return answer_nothing(client);
-    return http_answer_json(
-        client, json_is_true(json_object_get(answer, "ok")) ? MHD_HTTP_OK : MHD_HTTP_BAD_REQUEST,
-        answer);
+    /* As it came: it is JSON, and made by this program. */
+    return http_answer_text(client, ask_is_ok(answer, size) ? MHD_HTTP_OK : MHD_HTTP_BAD_REQUEST,
+                            answer, size, "application/json");
 }
 
 static json_t *question_ask(struct http *http, const char *verb, const char *by)

@@ -98,7 +98,7 @@ static bool is_one_of(const char *name, const char *const names[], size_t count)
 
 bool http_request_member(json_t *request, const char *name, const char *value)
 {
-    static const char *const numbers[] = {"limit", "count", "seconds"};
+    static const char *const numbers[] = {"limit", "count", "seconds", "max_age_ms"};
     static const char *const truths[] = {"all", "stream", "dry_run", "host"};
     bool is_number = is_one_of(name, numbers, COUNT_OF(numbers));
     json_t *member = NULL;

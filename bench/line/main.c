@@ -50,7 +50,7 @@
 #define TRY_TIME        TICK_S(2)
 #define SITES_MAX       1000u
 #define SITE_PORT       10000u /* of the first site that waits: nobody listens there */
-#define LOOK_EACH       1024u
+#define LOOK_EACH       32u
 #define WAITING_EACH    4u
 
 volatile int load_is_stopping; /* never: the load's own program has signals */
@@ -307,6 +307,11 @@ static void party_turn(struct line *line, struct party *party)
         (void)source_turn(party->source, now);
     else
         (void)sink_turn(party->sink, now);
+    /* Nobody prints lines, and each party goes by when its next is due. */
+    struct meter *meter =
+        party->source != NULL ? source_meter(party->source) : sink_meter(party->sink);
+    if (meter->line_at <= now.tick)
+        meter->line_at = now.tick + TICK_S(1);
     flow_flush(party->plane, now.tick);
 }
 

@@ -11,6 +11,7 @@
 #include "bench/line/watch.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -54,18 +55,18 @@ static const struct {
     const char *question;
 } questions[] = {
     /* control/cli_top_ask.c */
-    {OF_TOP, 1, "{\"verb\":\"status\"}"},
-    {OF_TOP, 1, "{\"verb\":\"queue summary\",\"by\":\"site\",\"limit\":1000}"},
+    {OF_TOP, 1, "\"status\""},
+    {OF_TOP, 1, "\"queue summary\",\"by\":\"site\",\"limit\":1000"},
     /* control/dashboard/main.js, lists.js, drill.js */
-    {OF_PAGE, 1, "{\"verb\":\"status\"}"},
-    {OF_PAGE, 2, "{\"verb\":\"queue summary\",\"by\":\"site\",\"limit\":15}"},
-    {OF_PAGE, 3, "{\"verb\":\"site show\",\"limit\":200}"},
-    {OF_PAGE, 5, "{\"verb\":\"source show\",\"limit\":100}"},
-    {OF_PAGE, 5, "{\"verb\":\"explain\",\"id\":\"sink.test\"}"},
-    {OF_PAGE, 5, "{\"verb\":\"queue list\",\"filter\":\"domain=sink.test\",\"limit\":50}"},
+    {OF_PAGE, 1, "\"status\""},
+    {OF_PAGE, 2, "\"queue summary\",\"by\":\"site\",\"limit\":15"},
+    {OF_PAGE, 3, "\"site show\",\"limit\":200"},
+    {OF_PAGE, 5, "\"source show\",\"limit\":100"},
+    {OF_PAGE, 5, "\"explain\",\"id\":\"sink.test\""},
+    {OF_PAGE, 5, "\"queue list\",\"filter\":\"domain=sink.test\",\"limit\":50"},
     /* control/http.c */
-    {OF_SCRAPE, 15, "{\"verb\":\"status\"}"},
-    {OF_SCRAPE_END, 0, "{\"verb\":\"queue summary\",\"by\":\"site\",\"limit\":20}"},
+    {OF_SCRAPE, 15, "\"status\""},
+    {OF_SCRAPE_END, 0, "\"queue summary\",\"by\":\"site\",\"limit\":20"},
 };
 
 /* ---- answers ---- */
@@ -74,31 +75,33 @@ static const struct {
  * is done. */
 #define COUNTED __attribute__((noinline, used))
 
-COUNTED void watch_http(const char *answer, const char *before)
+COUNTED void watch_http(const char *answer, size_t size, const char *before)
 {
-    json_t *json = json_loads(answer, 0, NULL);
-    json_t *first = before == NULL ? NULL : json_loads(before, 0, NULL);
     char *text = NULL;
-    size_t size;
 
-    CHECK(json != NULL);
-    if (first == NULL) {
-        text = json_dumps(json, JSON_COMPACT);
+    CHECK(ask_is_ok(answer, size));
+    if (before == NULL) { /* it goes on as it came */
+        text = malloc(size);
+        CHECK(text != NULL);
+        memcpy(text, answer, size);
     } else {
+        json_t *status = json_loads(before, 0, NULL), *sites = json_loadb(answer, size, 0, NULL);
         FILE *out = open_memstream(&text, &size);
-        CHECK(out != NULL);
-        metrics_write(first, json, out);
+        CHECK(out != NULL && status != NULL && sites != NULL);
+        metrics_write(status, sites, out);
         (void)fclose(out);
+        json_decref(status);
+        json_decref(sites);
     }
     free(text);
-    json_decref(first);
-    json_decref(json);
 }
 
 static void answer_take(struct watch *watch, struct asker *asker, tick_us now)
 {
-    asker->text[asker->size] = '\0';
-    CHECK(strstr(asker->text, "\"ok\":true") != NULL);
+    size_t size = asker->size;
+
+    asker->text[size] = '\0';
+    CHECK(ask_is_ok(asker->text, size) && asker->text[size - 1] == '\n');
     asker->size = 0;
     asker->due = asker->due + asker->period > now ? asker->due + asker->period : now;
     watch->answers++;
@@ -106,12 +109,12 @@ static void answer_take(struct watch *watch, struct asker *asker, tick_us now)
         asker[1].before = strdup(asker->text);
         asker[1].due = now;
     } else if (asker->of == OF_SCRAPE_END) {
-        watch_http(asker->text, asker->before);
+        watch_http(asker->text, size, asker->before);
         free(asker->before);
         asker->before = NULL;
         asker->due = TICK_NEVER;
     } else if (asker->of == OF_PAGE) {
-        watch_http(asker->text, NULL);
+        watch_http(asker->text, size, NULL);
     }
 }
 
@@ -140,7 +143,7 @@ static void answer_read(struct watch *watch, struct asker *asker, tick_us now)
 
 /* ---- questions ---- */
 
-static void question_send(struct watch *watch, struct asker *asker)
+static void question_send(const struct watch *watch, struct asker *asker)
 {
     json_t *question = json_loads(asker->question, 0, NULL);
 
@@ -148,6 +151,12 @@ static void question_send(struct watch *watch, struct asker *asker)
     CHECK(question != NULL && asker->fd >= 0);
     CHECK(ask_send(asker->fd, question));
     json_decref(question);
+}
+
+/* The thread of a connection over HTTP asks; what its request costs libmicrohttpd is not here. */
+COUNTED static void watch_ask(const struct watch *watch, struct asker *asker)
+{
+    question_send(watch, asker);
 }
 
 static void asker_add(struct watch *watch, enum of of, uint32_t period_s, const char *question,
@@ -158,7 +167,10 @@ static void asker_add(struct watch *watch, enum of of, uint32_t period_s, const 
     CHECK(watch->asker_count <= ASKER_MAX && strlen(question) < QUESTION_MAX);
     *asker = (struct asker){.of = of, .period = TICK_S(period_s), .fd = -1};
     asker->due = of == OF_SCRAPE_END ? TICK_NEVER : now;
-    (void)snprintf(asker->question, sizeof(asker->question), "%s", question);
+    char age[32] = "";
+    if (of == OF_TOP || of == OF_PAGE)
+        (void)snprintf(age, sizeof(age), ",\"max_age_ms\":%d", ASK_AGE_MS);
+    (void)snprintf(asker->question, sizeof(asker->question), "{\"verb\":%s%s}", question, age);
 }
 
 /* ---- the turn ---- */
@@ -170,11 +182,19 @@ COUNTED static void watch_control(struct watch *watch, tick_us now)
 
 void watch_turn(struct watch *watch, tick_us now)
 {
+    struct pollfd wakes = {.fd = admin_fd(watch->admin), .events = POLLIN};
+
     for (uint32_t i = 0; i < watch->asker_count; i++) {
-        if (watch->askers[i].fd < 0 && watch->askers[i].due <= now)
-            question_send(watch, &watch->askers[i]);
+        struct asker *asker = &watch->askers[i];
+        if (asker->fd >= 0 || asker->due > now)
+            continue;
+        if (asker->of == OF_TOP)
+            question_send(watch, asker);
+        else
+            watch_ask(watch, asker);
     }
-    watch_control(watch, now);
+    if (poll(&wakes, 1, 0) > 0) /* the daemon sleeps until then, and until a client is late */
+        watch_control(watch, now);
     for (uint32_t i = 0; i < watch->asker_count; i++) {
         if (watch->askers[i].fd >= 0)
             answer_read(watch, &watch->askers[i], now);
@@ -233,8 +253,7 @@ struct watch *watch_new(struct ring_group *group, uint32_t shard_count, uint32_t
     for (uint32_t i = 0; i < REPLY_SITES && i < sites; i++) {
         char question[QUESTION_MAX];
         (void)snprintf(question, sizeof(question),
-                       "{\"verb\":\"queue list\",\"filter\":\"domain=w%u.test state=waiting\","
-                       "\"limit\":10}",
+                       "\"queue list\",\"filter\":\"domain=w%u.test state=waiting\",\"limit\":10",
                        i);
         asker_add(watch, OF_PAGE, 6, question, now);
     }

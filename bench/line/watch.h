@@ -27,6 +27,6 @@ void watch_free(struct watch *watch);
 
 /** What the thread of a connection over HTTP does with an answer (control/http.c), but for the
  * socket; `before`: the first of the two that metrics are made of, or NULL. */
-void watch_http(const char *answer, const char *before);
+void watch_http(const char *answer, size_t size, const char *before);
 
 #endif

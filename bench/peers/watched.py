@@ -23,7 +23,8 @@ lab = Lab('watched')
 SITES = int(os.environ.get('ANGARIUM_BENCH_SITES', '100'))
 WITH, FEW = 1000, 20  # messages a second: of whom a message's cost is known, and while questions are counted, so that it does not take hours
 SIZE, PERIOD, SHORT = 1024, 30, 2  # seconds: in PERIOD every question comes a whole number of times
-SHARDS, OTHERS = 'shard_turn', ('watch_on_message', 'watch_http')
+# The others: control takes questions, and answers of the shards; threads of HTTP ask, and pass answers on (watch.c).
+SHARDS, OTHERS = 'shard_turn', ('watch_control', 'watch_on_message', 'watch_ask', 'watch_http')
 CONDITIONS = ('messages of %d octets that go straight through one shard, engine included, mail for %d sites waits; top and the dashboard once a second, '
               '/metrics every 15 s' % (SIZE, SITES))
 

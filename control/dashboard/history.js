@@ -104,6 +104,8 @@ function historyAdd(at, values) {
 function sample(status, at, isGap) {
   const {minute} = history;
   const last = minute.length === 0 ? null : minute[minute.length - 1];
+  if (last !== null && !isGap && last.status.pid === status.pid && last.status.uptime_us === status.uptime_us)
+    return false; /* the same answer once more (relay.js) */
   const isNew = last !== null && (last.status.pid !== status.pid || last.status.uptime_s > status.uptime_s);
   if (isNew) minute.length = 0;
   minute.push({at, status});

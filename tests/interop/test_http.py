@@ -123,6 +123,19 @@ def admin():
     assert ask('/api/v1/reload', 'POST', ADMIN, {})[0] == 200
 
 
+@lab.check('who looks on gets the answer of another, and nobody what was before an order')
+def shared():
+    def held(path):
+        return json.loads(ask('/api/v1/' + path, token=VIEWER)[1])['queue']['deliveries_held']
+    look, now = 'status?max_age_ms=1000', json.loads(ask('/api/v1/status', token=VIEWER)[1])
+    uptimes = [json.loads(ask('/api/v1/' + path, token=VIEWER)[1])['uptime_us'] for path in (look, look, 'status', look)]
+    assert now['uptime_us'] < uptimes[0] == uptimes[1] == uptimes[3] < uptimes[2], uptimes
+    for verb, count in (('hold', MESSAGES), ('release', 0)) * 3:
+        assert ask('/api/v1/' + verb, 'POST', ADMIN, {'filter': 'domain=far.test', 'reason': 'test'})[0] == 200
+        assert held(look) == count, (verb, held(look))
+    assert ask('/api/v1/status?max_age_ms=x', token=VIEWER)[0] == 400
+
+
 @lab.check('what writes files is not for HTTP')
 def capture():
     path = lab.path('captured')

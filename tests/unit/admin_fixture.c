@@ -138,7 +138,7 @@ void admin_fixture_answer(void)
             query->cursor = UINT64_MAX;
     }
     admin_fixture.is_asked = false;
-    admin_on_reply(admin_fixture.admin, query, 0);
+    admin_on_reply(admin_fixture.admin, query, admin_fixture.now);
 }
 
 int admin_fixture_open(void)
@@ -148,14 +148,14 @@ int admin_fixture_open(void)
 
     snprintf(address.sun_path, sizeof(address.sun_path), "%s", admin_fixture_socket);
     assert_int_equal(0, connect(fd, (const struct sockaddr *)&address, sizeof(address)));
-    admin_run(admin_fixture.admin, 0);
+    admin_run(admin_fixture.admin, admin_fixture.now);
     return fd;
 }
 
 void admin_fixture_send(int fd, const char *text)
 {
     assert_int_equal(strlen(text), send(fd, text, strlen(text), MSG_NOSIGNAL));
-    admin_run(admin_fixture.admin, 0);
+    admin_run(admin_fixture.admin, admin_fixture.now);
 }
 
 /* The whole answer; the connection must end with it. */
@@ -170,7 +170,7 @@ json_t *admin_fixture_receive(int fd)
         got = read(fd, text + size, sizeof(text) - size);
         assert_true(got >= 0 || errno == EAGAIN);
         size += got > 0 ? (size_t)got : 0;
-        admin_run(admin_fixture.admin, 0);
+        admin_run(admin_fixture.admin, admin_fixture.now);
         if (got < 0 && admin_fixture.is_asked)
             admin_fixture_answer();
     }

@@ -12,6 +12,7 @@
 /* What the shards hold, and the query that is with one of them. */
 struct admin_fixture {
     struct admin *admin;
+    tick_us now;
     uint32_t rows[ADMIN_FIXTURE_SHARDS]; /* recipients in each queue */
     bool is_asked;
     bool is_stuck; /* the second shard can write nothing to its spool */

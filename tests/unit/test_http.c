@@ -229,6 +229,7 @@ static void test_member(void **state)
         {"filter", "\xff", NULL},
         {"filter", NULL, NULL},
         {"limit", "0", "0"},
+        {"max_age_ms", "500", "500"},
         {"limit", "999999999999999999", "999999999999999999"},
         {"limit", "1000000000000000000", NULL},
         {"limit", "", NULL},

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef CONTROL_JSON_TEXT_H
+#define CONTROL_JSON_TEXT_H
+
+#include <jansson.h>
+
+#include "base/span.h"
+
+/*
+ * JSON as text, written from its beginning to its end: for answers with many rows, which as a tree
+ * of jansson's cost ten times as much. Commas come by themselves. All zero is empty.
+ */
+struct json_text {
+    char *data; /* not terminated */
+    size_t size, capacity;
+};
+
+/* A member's name as it stands in the text. */
+#define JSON_KEY(name) SPAN_LITERAL("\"" name "\":")
+
+void json_text_free(struct json_text *text);
+/** Octets as they are. Memory that is not there ends the process, here and below. */
+void json_text_octets(struct json_text *text, const void *octets, size_t size);
+/** '{' or '['. */
+void json_text_open(struct json_text *text, char bracket);
+void json_text_close(struct json_text *text, char bracket);
+/** What comes next is the value of this member (JSON_KEY). */
+void json_text_key(struct json_text *text, struct span key);
+/** A member whose name is known at run time alone. */
+void json_text_name(struct json_text *text, const char *name);
+
+void json_text_number(struct json_text *text, int64_t number);
+/** An array of them. */
+void json_text_numbers(struct json_text *text, const uint64_t *numbers, uint32_t count);
+/** Octets of any kind: what is not UTF-8 is escaped as log_escape() does. */
+void json_text_string(struct json_text *text, const char *string, size_t size);
+/** All of a value that is a tree. Consumes it. */
+void json_text_tree(struct json_text *text, json_t *tree);
+/** Members or elements that were written before. */
+void json_text_append(struct json_text *text, const struct json_text *more);
+/** The members of an object that is a tree, between brackets that the caller wrote. Consumes it. */
+void json_text_members(struct json_text *text, json_t *tree);
+
+/** Members: a name with its value. */
+void json_text_set_number(struct json_text *text, struct span key, uint64_t number);
+void json_text_set_boolean(struct json_text *text, struct span key, bool is_true);
+void json_text_set_string(struct json_text *text, struct span key, const char *string);
+
+#endif

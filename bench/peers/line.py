@@ -13,7 +13,7 @@ Rows (medians of several rounds, everybody takes turns inside a round), over net
 Peers: `splice`, a program on the same engine that passes the same octets on between connections and looks at nothing (bench/wire/splice.c);
 on loopback HAProxy in TCP mode as well, where it is installed. What the load itself can do is beside each row: source straight to sink, a core
 each. Here they share one, so they can do half of that at least; where that is less than 1.3 times the row, the row is "bounded by load". A rate
-is the median of whole seconds, without the first and the last.
+is the median of whole seconds, without the first and the last. With --docs the rows `.9000` are written into docs/benchmarks.md.
 """
 import json
 import os
@@ -26,7 +26,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../../tests/interop'))
 import mail_systems  # pylint: disable=wrong-import-position
 import wire  # pylint: disable=wrong-import-position
-from ground import LOAD, ROUNDS, SECONDS, SESSIONS, on_core, pin, row  # pylint: disable=wrong-import-position
+from ground import LOAD, ROUNDS, SECONDS, SESSIONS, circumstances, on_core, page_write, pin, row  # pylint: disable=wrong-import-position
 from lab import BUILD, ROOT, Skip, free_port, tool  # pylint: disable=wrong-import-position
 
 lab = wire.lab
@@ -248,15 +248,29 @@ def all_rows():
         print('line-rate.instructions: %s' % reason, file=sys.stderr)
 
 
+def jumbo_table(made, where):
+    lines = [where + '.', '', '| row, net_memif, MTU 9,000 | msg/s | Gbit/s each way | splice, msg/s | ratio |', '|---|---|---|---|---|']
+    for work in WORK_OF['jumbo']:
+        name = 'line-rate.' + work + SUFFIX['jumbo']
+        each = next(each for each in made if each['bench'] == name)
+        lines.append('| `{}` | {:,.0f} | {:.1f} | {:,.0f} | {:.2f} |'.format(name, each['value'], each['value'] * WORK[work][0] * 8 / 1e9, each['peer_value'],
+                                                                            each['ratio']))
+    return '\n'.join(lines)
+
+
 def main():
-    as_json = '--json' in sys.argv
+    as_json, where, made = '--json' in sys.argv, circumstances(ROUNDS), []
     with wire.HugePages():
         for each in all_rows():
+            made.append(each)
             if as_json:
                 print(json.dumps(each), flush=True)
             else:
                 peer = '%-8s %12.3f   ratio %s' % (each['peer'], each['peer_value'], each['ratio']) if 'peer' in each else ''
                 print('%-30s %14.3f %-8s %s\n    %s' % (each['bench'], each['value'], each['unit'], peer, each['conditions']), flush=True)
+
+    if '--docs' in sys.argv and 'jumbo' in PLANES:
+        page_write('jumbo', jumbo_table(made, where))
 
 
 if __name__ == '__main__':

@@ -103,6 +103,7 @@ struct client_request {
     const uint32_t *recipients;           /* indexes, borrowed until on_result() */
     uint32_t recipient_count;             /* <= recipients_per_transaction_max */
     uint32_t messages_per_connection_max; /* 0: as the settings say */
+    enum settings_bdat_ahead bdat_ahead;  /* its body ahead of replies; never UNSAID */
     /* Body as stored: whole in memory, by reference; kept until on_result(). */
     struct buf_queue *body;
     /* Or a body that is still coming: a reference of its own is held until on_result(). NULL: it is

@@ -84,7 +84,7 @@ bool client_may_go_ahead(const struct client *client, struct client_connection *
     const struct client_ahead *ahead = &client->ahead[connection->site % CLIENT_AHEAD_ENTRIES];
     struct client_connection *carrier =
         connection->state == CLIENT_STATE_FOLLOWING ? connection->leader : connection;
-    enum settings_bdat_ahead wish = attempt->settings->client.bdat_ahead;
+    enum settings_bdat_ahead wish = attempt->request.bdat_ahead;
 
     if (wish == SETTINGS_BDAT_AHEAD_NEVER || attempt->request.feed != NULL ||
         site_is_shy(client, connection->site))

@@ -36,7 +36,8 @@ enum settings_eight_bit { SETTINGS_EIGHT_BIT_SEND, SETTINGS_EIGHT_BIT_BOUNCE };
 enum settings_bdat_ahead {
     SETTINGS_BDAT_AHEAD_NEVER,
     SETTINGS_BDAT_AHEAD_LEARNED,
-    SETTINGS_BDAT_AHEAD_ALWAYS
+    SETTINGS_BDAT_AHEAD_ALWAYS,
+    SETTINGS_BDAT_AHEAD_UNSAID = UINT32_MAX
 };
 enum settings_pool_unknown { SETTINGS_POOL_UNKNOWN_DEFAULT, SETTINGS_POOL_UNKNOWN_REFUSE };
 enum settings_route_kind {
@@ -124,6 +125,7 @@ struct settings_site {     /* a rule of `sites`; 0, and no rate: as the rule for
     uint32_t connection_max, messages_per_connection_max, recipient_max;
     struct rate_set rates;
     enum settings_delivery delivery;
+    enum settings_bdat_ahead bdat_ahead;
 };
 
 /* What holds for one destination; 0, and no rate: nothing is said. */
@@ -133,6 +135,7 @@ struct settings_site_limits {
     uint32_t connection_max, messages_per_connection_max, recipient_max;
     struct rate_set rates;
     enum settings_delivery delivery;
+    enum settings_bdat_ahead bdat_ahead;
 };
 
 /* A rule of `dkim`: which mail gets which signature; see dkim.h. */

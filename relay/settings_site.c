@@ -90,13 +90,16 @@ static void limits_fill(struct settings_site_limits *limits, const struct settin
         limits->rates = rule->rates;
     if (limits->delivery == SETTINGS_DELIVERY_UNSAID)
         limits->delivery = rule->delivery;
+    if (limits->bdat_ahead == SETTINGS_BDAT_AHEAD_UNSAID)
+        limits->bdat_ahead = rule->bdat_ahead;
 }
 
 struct settings_site_limits settings_site_find(const struct settings *settings, struct span domain,
                                                const struct mx_answer *answer)
 {
     const struct settings_site *rule = rule_find(settings, domain, answer);
-    struct settings_site_limits limits = {.delivery = SETTINGS_DELIVERY_UNSAID};
+    struct settings_site_limits limits = {.delivery = SETTINGS_DELIVERY_UNSAID,
+                                          .bdat_ahead = SETTINGS_BDAT_AHEAD_UNSAID};
 
     if (rule == NULL)
         return limits;

@@ -185,6 +185,7 @@ struct transfer_site {
     TAILQ_HEAD(, transfer_member) members; /* of places that may send over it; the next first */
     uint32_t connection_max;
     uint32_t messages_per_connection_max, recipient_max; /* 0: as the settings say */
+    enum settings_bdat_ahead bdat_ahead;                 /* UNSAID: likewise */
     uint32_t connections, away;
     bool is_mail_short; /* the right to say MAIL was missing when it was asked for last */
 };

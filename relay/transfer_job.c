@@ -385,6 +385,8 @@ static struct client_request transfer_job_request(struct transfer *transfer,
         .recipients = view->recipients,
         .recipient_count = view->recipient_count < count_max ? view->recipient_count : count_max,
         .messages_per_connection_max = site->messages_per_connection_max,
+        .bdat_ahead =
+            site->bdat_ahead == SETTINGS_BDAT_AHEAD_UNSAID ? client->bdat_ahead : site->bdat_ahead,
         .body = job->read_size > 0 ? &job->read_body : view->body,
         .feed = transfer_stream_feed(job),
         .deadline = transfer->now.tick + client->attempt_timeout,

@@ -121,6 +121,7 @@ void transfer_site_limit(struct transfer *transfer, struct transfer_site *site,
         connection_max = transfer->options.sites.connection_max;
     site->messages_per_connection_max = limits->messages_per_connection_max;
     site->recipient_max = limits->recipient_max;
+    site->bdat_ahead = limits->bdat_ahead;
     if (settings_route_has_source(route) && warmup != SETTINGS_WARM && warmup > 0) {
         enum err err = rate_set_add(&rates, (struct rate){warmup, (tick_us)SETTINGS_DAY});
         CHECK(err == ERR_OK); /* the configuration leaves room for it */

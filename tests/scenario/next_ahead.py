@@ -16,7 +16,7 @@ import tempfile
 HEAD = """goal {goal}
 config delivery: cut-through
 config client: {{connections_per_site: 1{client}}}
-dns example.org MX 10 mx.example.org
+{more}dns example.org MX 10 mx.example.org
 dns mx.example.org A 198.51.100.1
 hop H 198.51.100.1:25
 """
@@ -231,6 +231,22 @@ def learned():
     return lines + ["expect client.bdat_ahead == 1", "expect spool.commits == 0"] + END
 
 
+def site_says_always():
+    return ahead_accepted()
+
+
+def site_says_never():
+    return ([CLIENT.format(name="C", recipient="b").strip(), "H accept"] + hello("H", ["PIPELINING", "CHUNKING"]) + flight("H", "b")[:2] +
+            ["H nothing"] + say("H", "250 ok", "250 ok") + ["H< BDAT * LAST", "H<< b has mail"] + say("H", "250 taken") +
+            [f"C< {OK}", "expect client.bdat_ahead == 0"] + END)
+
+
+MORE = {
+    "site_says_always": "sites: [{match: example.org, bdat_ahead: always}]",
+    "site_says_never": "sites: [{match: example.org, bdat_ahead: never}]",
+}
+
+
 def off():
     """Without next_ahead the second waits for its turn."""
     return ([CLIENT.format(name="C", recipient="b").strip(), "H accept"] + hello("H", ["PIPELINING"]) + flight("H", "b") +
@@ -249,6 +265,8 @@ def cells():
         yield make.__name__, ", bdat_ahead: always", make()
     yield "learned", ", bdat_ahead: learned", learned()
     yield "off", ", next_ahead: false", off()
+    yield "site_says_always", "", site_says_always()
+    yield "site_says_never", ", bdat_ahead: always", site_says_never()
 
 
 def write(directory):
@@ -256,7 +274,7 @@ def write(directory):
     for name, client, lines in cells():
         path = os.path.join(directory, name + ".scn")
         with open(path, "w", encoding="utf-8") as file:
-            file.write(HEAD.format(goal=name.replace("_", " "), client=client) + "\n".join(lines) + "\n")
+            file.write(HEAD.format(goal=name.replace("_", " "), client=client, more="config %s\n" % MORE[name] if name in MORE else "") + "\n".join(lines) + "\n")
         paths.append(path)
     return paths
 

@@ -71,6 +71,7 @@ struct fixture {
     struct settings settings;
     struct settings_route route;
     struct mx_answer hosts;
+    enum settings_bdat_ahead bdat_ahead;
     struct client *client;
     struct server *servers;
     uint32_t server_count;
@@ -420,6 +421,7 @@ static bool start_next(struct fixture *f)
         .recipients = indexes,
         .recipient_count = message->envelope.recipient_count,
         .body = &message->body,
+        .bdat_ahead = f->bdat_ahead,
         .deadline = net_sim_now(f->sim) + TICK_S(1800),
         .is_alone = chance(f, 20),
     };
@@ -465,7 +467,7 @@ static void fixture_open(struct fixture *f, uint64_t seed)
 {
     struct net_sim_faults faults = net_sim_faults_none();
 
-    *f = (struct fixture){0};
+    *f = (struct fixture){.bdat_ahead = (enum settings_bdat_ahead)(seed % 3)};
     rng_init_seed(&f->rng, seed);
     faults.lose_stream = seed % 3 == 0 ? 3000 : 0;
     faults.mute_stream = seed % 3 == 1 ? 2000 : 0;
@@ -506,8 +508,7 @@ static void fixture_open(struct fixture *f, uint64_t seed)
                                                .idle_timeout = TICK_S(5),
                                                .messages_per_connection_max = 10,
                                                .use_bdat = true,
-                                               .use_next = seed % 4 != 0,
-                                               .bdat_ahead = (enum settings_bdat_ahead)(seed % 3)},
+                                               .use_next = seed % 4 != 0},
                                     .serial = 1};
     f->route = (struct settings_route){.pattern = "*"};
     f->client = client_new(&(struct client_options){.plane = f->plane,

@@ -81,6 +81,8 @@ static void no_rule_says_nothing(void **state)
     assert_string_equal("", limits.name);
     settings = (struct settings){.sites = rules, .site_count = 1}; /* a provider alone */
     assert_null(settings_site_find(&settings, SPAN_LITERAL("x.example"), &none).provider);
+    assert_int_equal(SETTINGS_DELIVERY_UNSAID, limits.delivery);
+    assert_int_equal(SETTINGS_BDAT_AHEAD_UNSAID, limits.bdat_ahead);
 }
 
 int main(void)

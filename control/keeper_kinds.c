@@ -38,10 +38,9 @@ static void quotas_take(struct shard_query *query, struct quota_set *quotas, tic
 static void quotas_give(struct shard_query *query, struct quota_set *quotas, tick_us now)
 {
     uint32_t count;
-    const struct quota_kept *all = keeper_rows_all(keeper_rows_of(query), &count);
+    const struct quota_kept *next = keeper_rows_next(query, &count);
 
-    quota_keep_restore(quotas, all, count, keeper_rows_now(now));
-    query->cursor = UINT64_MAX;
+    quota_keep_restore(quotas, next, count, keeper_rows_now(now));
 }
 
 static void quotas_part(struct shard_query *query, struct quota_set *quotas, tick_us now)
@@ -68,10 +67,9 @@ static void brakes_take(struct shard_query *query, struct server *server, tick_u
 static void brakes_give(struct shard_query *query, struct server *server, tick_us now)
 {
     uint32_t count;
-    const struct kept_count *all = keeper_rows_all(keeper_rows_of(query), &count);
+    const struct kept_count *next = keeper_rows_next(query, &count);
 
-    server_keep_restore(server, all, count, keeper_rows_now(now));
-    query->cursor = UINT64_MAX;
+    server_keep_restore(server, next, count, keeper_rows_now(now));
 }
 
 static void brakes_part(struct shard_query *query, struct server *server, tick_us now)
@@ -96,10 +94,9 @@ static void learned_take(struct shard_query *query, struct transfer *transfer, t
 static void learned_give(struct shard_query *query, struct transfer *transfer, tick_us now)
 {
     uint32_t count;
-    const struct site_learned_kept *all = keeper_rows_all(keeper_rows_of(query), &count);
+    const struct site_learned_kept *next = keeper_rows_next(query, &count);
 
-    site_keep_restore_learned(transfer_sites(transfer), all, count, keeper_rows_now(now));
-    query->cursor = UINT64_MAX;
+    site_keep_restore_learned(transfer_sites(transfer), next, count, keeper_rows_now(now));
 }
 
 const struct keeper_kind keeper_kinds[KEEPER_KIND_COUNT] = {

@@ -102,10 +102,15 @@ bool keeper_rows_is_parting(const struct keeper_rows *rows)
     return rows->is_parting;
 }
 
-const void *keeper_rows_all(const struct keeper_rows *rows, uint32_t *ret_count)
+const void *keeper_rows_next(struct shard_query *query, uint32_t *ret_count)
 {
-    *ret_count = rows->count;
-    return rows->rows;
+    const struct keeper_rows *rows = query->found;
+    uint32_t from = (uint32_t)query->cursor, left = rows->count - from;
+
+    CHECK(from < rows->count);
+    *ret_count = left < KEEPER_ROWS_SLICE ? left : KEEPER_ROWS_SLICE;
+    query->cursor = *ret_count == left ? UINT64_MAX : from + *ret_count;
+    return rows->rows + octets_of(rows, from);
 }
 
 /* ---- rounds ---- */
@@ -211,7 +216,8 @@ static void rows_give(struct keeper_rows *rows, void *context, keeper_run_fn *ru
     for (uint32_t i = 0; rows->count > 0 && i < rows->shard_count; i++) {
         struct shard_query query = rows->kind->give;
         query.found = rows;
-        run(context, i, &query);
+        while (query.cursor != UINT64_MAX)
+            run(context, i, &query);
     }
     rows_clear(rows);
 }

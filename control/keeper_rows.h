@@ -63,7 +63,7 @@ void keeper_rows_taken(struct keeper_rows *rows, uint32_t count, uint64_t change
 tick_us keeper_rows_window_min(const struct keeper_rows *rows, tick_us in_rounds);
 bool keeper_rows_is_rest(const struct keeper_rows *rows);
 bool keeper_rows_is_parting(const struct keeper_rows *rows);
-/** All that was read. */
-const void *keeper_rows_all(const struct keeper_rows *rows, uint32_t *ret_count);
+/** The next KEEPER_ROWS_SLICE of what was read, for a `give`; the query's cursor goes on. */
+const void *keeper_rows_next(struct shard_query *query, uint32_t *ret_count);
 
 #endif

@@ -166,7 +166,7 @@ void site_keep_restore_learned(struct site_set *sites, const struct site_learned
                                uint32_t count, struct tick_now now)
 {
     site_start(sites, now.tick);
-    for (uint32_t i = count; i-- > 0;) { /* what comes first is forgotten last */
+    for (uint32_t i = 0; i < count; i++) {
         const struct site_learned_kept *row = &rows[i];
         bool is_ours = site_home_shard(sites, row->key) == sites->options.shard;
         struct site *site = is_ours && row_is_sane(row) ? site_of_row(sites, row, now.tick) : NULL;
@@ -176,5 +176,9 @@ void site_keep_restore_learned(struct site_set *sites, const struct site_learned
         site_home_restored(sites, site, now.tick);
         site_drain(sites, now.tick);
         site_review(sites, site);
+        if (site->is_idle) { /* the next to be forgotten: what is worth more came first */
+            TAILQ_REMOVE(&sites->idle, site, idle_link);
+            TAILQ_INSERT_HEAD(&sites->idle, site, idle_link);
+        }
     }
 }

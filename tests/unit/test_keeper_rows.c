@@ -52,13 +52,13 @@ static void take(struct shard_query *query, struct transfer *transfer, tick_us n
 static void give(struct shard_query *query, struct transfer *transfer, tick_us now)
 {
     uint32_t count;
-    const struct row *rows = keeper_rows_all(keeper_rows_of(query), &count);
+    const struct row *rows = keeper_rows_next(query, &count);
 
     (void)transfer;
     (void)now;
+    assert_true(count > 0 && count <= KEEPER_ROWS_SLICE);
     for (uint32_t i = 0; i < count; i++)
         world.restored[asked] += rows[i].shard == asked;
-    query->cursor = UINT64_MAX;
 }
 
 static void part(struct shard_query *query, struct transfer *transfer, tick_us now)
@@ -103,9 +103,11 @@ static bool round_do(struct keeper_rows *rows, tick_us now)
     return true;
 }
 
+static const struct keeper_kind *used = &kind;
+
 static struct keeper_rows *rows_new(void)
 {
-    struct keeper_rows *rows = keeper_rows_new(&kind, directory, SHARDS);
+    struct keeper_rows *rows = keeper_rows_new(used, directory, SHARDS);
 
     assert_non_null(rows);
     return rows;
@@ -210,6 +212,26 @@ static void test_bound(void **state)
     }
 }
 
+/* Goal: rows are given in slices; the last one may be full, or of one row. */
+static void test_slices(void **state)
+{
+    static const uint32_t counts[] = {KEEPER_ROWS_SLICE - 1, KEEPER_ROWS_SLICE,
+                                      KEEPER_ROWS_SLICE + 1, 2 * KEEPER_ROWS_SLICE};
+    struct keeper_kind large = kind;
+    (void)state;
+
+    large.form.count_max = 4 * KEEPER_ROWS_SLICE;
+    used = &large;
+    for (uint32_t i = 0; i < COUNT_OF(counts); i++) {
+        struct keeper_rows *rows = rows_new();
+        world.rows[1] = counts[i];
+        assert_true(round_do(rows, TICK_NEVER));
+        assert_int_equal(counts[i], restored());
+        keeper_rows_free(rows);
+    }
+    used = &kind;
+}
+
 static void file_put(const char *name, const void *octets, size_t size)
 {
     FILE *file = fopen(path_of(name), "wb");
@@ -295,6 +317,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_rounds, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bound, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_slices, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damage, setup, teardown),
         cmocka_unit_test_setup_teardown(test_parting, setup, teardown),
     };

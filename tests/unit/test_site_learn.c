@@ -400,6 +400,15 @@ static void senseless_rows_are_passed_over(void **state)
     assert_int_equal(3, home_view(&net, 0).allowed);
     net_fini(&net);
 
+    struct site_learned_kept two[2] = {good, good};
+    two[1].key = 2;
+    net_init(&net, 1, 16, 2, 1); /* two sites: the row that came last goes for a third */
+    kept_restore(&net, two, 2, WALL);
+    (void)net_site(&net, 0, 0, 3);
+    assert_int_equal(1, kept_take(&net, WALL));
+    assert_int_equal(1, kept[0].key);
+    net_fini(&net);
+
     net_init(&net, 1, 16, 1, 1); /* one site */
     (void)net_site(&net, 0, 0, 2);
     kept_restore(&net, &good, 1, WALL);

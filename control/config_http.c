@@ -4,10 +4,10 @@
  * that `angarium check` finds what is wrong with them, and the daemon needs the files only once.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/regular_file.h"
 #include "control/config.h"
 
 #define PEM_SIZE_MAX (256u << 10)
@@ -32,12 +32,15 @@ static const char *pem_read(struct config *config, const char *path, const char 
                             struct config_report *report)
 {
     char *text = arena_acquire(&config->arena, PEM_SIZE_MAX + 1);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const char *why = "";
+    int fd = regular_file_open(path, &why);
     ssize_t size = fd < 0 || text == NULL ? -1 : read(fd, text, PEM_SIZE_MAX + 1);
 
     if (size <= 0 || size > (ssize_t)PEM_SIZE_MAX) {
         config_complain(report, config->http.tls_line, option, "%s: %s", path,
-                        size < 0 ? strerror(errno) : "empty, or larger than 256 KB");
+                        fd < 0     ? why
+                        : size < 0 ? strerror(errno)
+                                   : "empty, or larger than 256 KB");
         text = NULL;
     } else {
         text[size] = '\0';

@@ -19,33 +19,45 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/regular_file.h"
 #include "control/config.h"
 
 /* The whole file, one octet more than allowed at most, so that the parser sees that it is too
- * large. Ownership: *ret_text is the caller's to free. False: errno says why. */
-static bool file_read(const char *path, uint8_t **ret_text, uint32_t *ret_size)
+ * large. Ownership: *ret_text is the caller's to free. False: *ret_why says why. */
+static bool descriptor_read(int fd, uint8_t **ret_text, uint32_t *ret_size, const char **ret_why)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
     uint8_t *text = malloc(CONFIG_FILE_SIZE_MAX + 1);
     uint32_t size = 0;
     ssize_t got = 1;
 
-    while (fd >= 0 && text != NULL && got > 0 && size <= CONFIG_FILE_SIZE_MAX) {
+    while (text != NULL && got > 0 && size <= CONFIG_FILE_SIZE_MAX) {
         got = read(fd, text + size, CONFIG_FILE_SIZE_MAX + 1 - size);
         size += got > 0 ? (uint32_t)got : 0;
     }
-    if (fd < 0 || text == NULL || got < 0) {
-        int why = errno;
+    if (text == NULL || got < 0) {
+        *ret_why = strerror(errno);
         free(text);
-        if (fd >= 0)
-            close(fd);
-        errno = why;
         return false;
     }
-    close(fd);
     *ret_text = text;
     *ret_size = size;
     return true;
+}
+
+/* Only the first file may be a pipe, which whoever starts us or checks it writes: one that lies in
+ * a folder of others would keep a reload waiting, and with it all who ask the relay. */
+static bool file_read(const char *path, bool is_first, uint8_t **ret_text, uint32_t *ret_size,
+                      const char **ret_why)
+{
+    int fd = is_first ? open(path, O_RDONLY | O_CLOEXEC) : regular_file_open(path, ret_why);
+
+    if (fd < 0) {
+        *ret_why = is_first ? strerror(errno) : *ret_why;
+        return false;
+    }
+    bool is_read = descriptor_read(fd, ret_text, ret_size, ret_why);
+    close(fd);
+    return is_read;
 }
 
 /* A relative path begins beside the configuration, so that both move together. */
@@ -67,6 +79,7 @@ static enum err patterns_path_complete(struct config *config, const char *beside
 
 static enum err patterns_load(struct config *config, struct config_report *report)
 {
+    const char *why;
     uint8_t *text = NULL;
     uint32_t size;
 
@@ -76,9 +89,9 @@ static enum err patterns_load(struct config *config, struct config_report *repor
         config_complain(report, 0, "", "the configuration is too large");
         return ERR_MEMORY;
     }
-    if (!file_read(config->patterns_file, &text, &size)) {
+    if (!file_read(config->patterns_file, false, &text, &size, &why)) {
         config_complain(report, 0, "patterns_file", "%s cannot be read: %s", config->patterns_file,
-                        strerror(errno));
+                        why);
         return ERR_NOT_FOUND;
     }
     enum err err = config_patterns_parse(config, span_of(text, size), report);
@@ -196,14 +209,16 @@ static bool file_begin(struct loading *loading, const struct pending *next, char
 static void file_load(struct loading *loading, const struct pending *next)
 {
     struct config *config = loading->config;
+    bool is_first = next->line == 0;
     char *real = realpath(next->path, NULL);
+    const char *why = real == NULL ? strerror(errno) : "";
     uint8_t *text = NULL;
     uint32_t size;
 
-    if (real == NULL || !file_read(next->path, &text, &size)) {
-        config_complain(loading->report, next->line, next->line == 0 ? "" : "include",
-                        "%s%scannot be read: %s", next->line == 0 ? "" : next->path,
-                        next->line == 0 ? "" : " ", strerror(errno));
+    if (real == NULL || !file_read(next->path, is_first, &text, &size, &why)) {
+        config_complain(loading->report, next->line, is_first ? "" : "include",
+                        "%s%scannot be read: %s", is_first ? "" : next->path, is_first ? "" : " ",
+                        why);
         free(real);
         return;
     }

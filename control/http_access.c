@@ -46,12 +46,14 @@ enum http_role http_access_needed(const char *verb)
 
 enum err http_token_read(const char *path, char ret_token[HTTP_TOKEN_SIZE])
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* it may be a pipe */
 
     if (fd < 0)
         return ERR_SYSTEM;
     struct stat status;
-    ssize_t size = fstat(fd, &status) == 0 ? read(fd, ret_token, HTTP_TOKEN_SIZE) : -1;
+    ssize_t size = fstat(fd, &status) != 0    ? -1
+                   : !S_ISREG(status.st_mode) ? 0
+                                              : read(fd, ret_token, HTTP_TOKEN_SIZE);
     int error = errno;
     close(fd);
     errno = error;

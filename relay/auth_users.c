@@ -503,7 +503,7 @@ enum err auth_users_load(const char *path, struct auth_users **ret_users,
     struct stat status;
     uint32_t size = 0;
 
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* it may be a pipe */
     if (fd < 0 || fstat(fd, &status) != 0) {
         snprintf(ret_why, AUTH_USERS_WHY_SIZE, "%.180s: %.60s", path, strerror(errno));
         if (fd >= 0)

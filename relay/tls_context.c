@@ -17,6 +17,7 @@
 #include "relay/stream.h"
 
 #include <stdio.h>
+#include <sys/stat.h>
 
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -84,6 +85,14 @@ static bool context_bind(SSL_CTX *context, const char *listener_name)
            SSL_CTX_set_session_id_context(context, hash, size) == 1;
 }
 
+/* OpenSSL would wait for who writes a pipe. */
+static bool is_no_file(const char *path)
+{
+    struct stat status;
+
+    return stat(path, &status) == 0 && !S_ISREG(status.st_mode);
+}
+
 enum err tls_server_context_new(const char *certificate_file, const char *key_file,
                                 const char *listener_name, struct ssl_ctx_st **ret_context,
                                 char ret_why[256])
@@ -94,6 +103,9 @@ enum err tls_server_context_new(const char *certificate_file, const char *key_fi
         !context_bind(context, listener_name) || SSL_CTX_set_max_early_data(context, 0) != 1 ||
         SSL_CTX_set_num_tickets(context, 1) != 1)
         return refuse(context, "cannot set TLS up for", listener_name, ret_why);
+    if (is_no_file(certificate_file) || is_no_file(key_file))
+        return refuse(context, "cannot use what is no regular file:",
+                      is_no_file(certificate_file) ? certificate_file : key_file, ret_why);
     if (SSL_CTX_use_certificate_chain_file(context, certificate_file) != 1)
         return refuse(context, "cannot use certificate", certificate_file, ret_why);
     if (SSL_CTX_use_PrivateKey_file(context, key_file, SSL_FILETYPE_PEM) != 1 ||

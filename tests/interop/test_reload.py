@@ -241,6 +241,31 @@ def empty():
         assert answer['ok'] is is_ok and (is_ok or 'is empty' in answer['error']), answer
 
 
+@lab.check('a pipe where a file is named is refused, and keeps nobody waiting')
+def pipes():
+    os.mkdir(lab.path('conf.d'))
+    with open(relay.config, 'a', encoding='utf-8') as file:
+        file.write('\ninclude: [conf.d/*.yaml]\n')
+    assert reload()['ok'], 'a folder without files'
+    with open(relay.config, encoding='utf-8') as file:
+        text = file.read()
+    named = [name for name in sorted(os.listdir(lab.folder)) if '"%s"' % lab.path(name) in text and name.startswith(('tls', 'users', 'patterns', 'dkim'))]
+    assert len(named) >= 4, named
+    for name in ['conf.d/new.yaml'] + named:
+        path = lab.path(name)
+        if os.path.exists(path):
+            os.rename(path, path + '.kept')
+        os.mkfifo(path, 0o600)
+        begun = time.monotonic()
+        answer = reload()
+        assert not answer['ok'] and os.path.basename(name) in answer['error'], (name, answer)
+        assert time.monotonic() - begun < 5, name
+        os.unlink(path)
+        if os.path.exists(path + '.kept'):
+            os.rename(path + '.kept', path)
+        assert reload()['ok'], name
+
+
 @lab.check('it ends well, and no memory is left')
 def end():
     lab.stop(sink)

@@ -153,6 +153,40 @@ static void test_mistakes(void **state)
     }
 }
 
+/* Goal: a pipe among the files is refused, and not waited for. */
+static void test_pipes(void **state)
+{
+    static const struct {
+        const char *name, *text, *complaint;
+    } rows[] = {
+        {"included", "include: [\"../pipe/*\"]\n", "p cannot be read: it is no regular file"},
+        {"patterns", "patterns_file: ../pipe/p\n", "p cannot be read: it is no regular file"},
+        {"a device", "include: [/dev/zero]\n", "/dev/zero cannot be read: it is no regular file"},
+    };
+    char pipe_folder[160];
+
+    (void)state;
+    snprintf(pipe_folder, sizeof(pipe_folder), "%s/pipe", folder);
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        char text[256];
+        struct file files[FILES_MAX] = {{"conf.d/main.yaml", text}};
+        print_message("# %s\n", rows[i].name);
+        (void)snprintf(text, sizeof(text), "%s", rows[i].text);
+        struct config *config = load(files); /* makes them; nothing else is there yet */
+        if (config != NULL)
+            config_free(config);
+        assert_int_equal(0, mkdir(pipe_folder, 0700));
+        assert_int_equal(0, mkfifo(path_of("pipe/p"), 0600));
+        alarm(10);
+        config_report_init(&report, path_of("conf.d/main.yaml"));
+        assert_int_not_equal(ERR_OK, config_load(path_of("conf.d/main.yaml"), &config, &report));
+        alarm(0);
+        if (strstr(report.text, rows[i].complaint) == NULL)
+            print_message("# got: %s\n", report.text);
+        assert_non_null(strstr(report.text, rows[i].complaint));
+    }
+}
+
 /* Goal: a pattern that matches nothing is no mistake; paths begin beside the file that has them. */
 static void test_paths(void **state)
 {
@@ -262,8 +296,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_files_add_up), cmocka_unit_test(test_mistakes),
-        cmocka_unit_test(test_paths),        cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_show),
+        cmocka_unit_test(test_pipes),        cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_bounds),       cmocka_unit_test(test_show),
     };
     char command[64];
 

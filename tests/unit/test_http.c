@@ -110,6 +110,9 @@ static void test_token_file(void **state)
     close(fd);
     unlink(path);
     assert_int_equal(ERR_SYSTEM, http_token_read(path, token));
+    assert_int_equal(0, mkfifo(path, 0600)); /* nobody writes it */
+    assert_int_equal(ERR_CONFIG_VALUE, http_token_read(path, token));
+    unlink(path);
 }
 
 /* Goal: our own user is an admin over a Unix socket; a TCP socket says nothing of its peer. */

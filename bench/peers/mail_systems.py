@@ -226,7 +226,7 @@ SYSTEMS = (
     ('HAProxy, TCP mode', 'haproxy', 'what the next hop means by it: octets pass', haproxy),
     ('Angarium, cut-through', None, 'the next hop has it', angarium('auto')),
     ('Angarium, spool', None, 'on disk (fdatasync, many messages at once)', angarium('spool')),
-    ('Exim, cut-through', 'exim4-daemon-light', 'the next hop has it; a copy was spooled meanwhile', exim('    control = cutthrough_delivery')),
+    ('Exim, cut-through', 'exim4-daemon-light', 'the next hop has it (and a copy is on disk, fsync)', exim('    control = cutthrough_delivery')),
     ('Postfix', 'postfix', 'on disk (fsync)', postfix),
     ('Exim', 'exim4-daemon-light', 'on disk (fsync of both files)', exim('')),
     ('OpenSMTPD', 'opensmtpd', 'in files (not synced)', opensmtpd),

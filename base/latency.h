@@ -18,24 +18,52 @@ struct latency {
     uint64_t counts[LATENCY_BUCKET_COUNT];
 };
 
+/*
+ * The same for what takes microseconds, in nanoseconds: in steps of 64 below 512, from there on
+ * eight buckets for every power of two, so that a quantile is at most an eighth above the true one.
+ */
+#define LATENCY_FINE_UNIT_BITS  6u
+#define LATENCY_FINE_SUB_BITS   3u
+#define LATENCY_FINE_VALUE_BITS 27u /* longer times, from 134 ms on, count as the longest */
+#define LATENCY_FINE_BUCKET_COUNT                                                                  \
+    ((LATENCY_FINE_VALUE_BITS - LATENCY_FINE_UNIT_BITS - LATENCY_FINE_SUB_BITS + 1u)               \
+     << LATENCY_FINE_SUB_BITS)
+
+struct latency_fine {
+    uint64_t sum_ns;
+    uint64_t counts[LATENCY_FINE_BUCKET_COUNT];
+};
+
+/* Which bucket counts a value, with 1 << sub_bits of them for every power of two. */
+static inline uint32_t latency_place(uint64_t value, uint32_t sub_bits)
+{
+    if (value >> sub_bits == 0)
+        return (uint32_t)value;
+    uint32_t shift = 63u - (uint32_t)__builtin_clzll(value) - sub_bits;
+    return (shift << sub_bits) + (uint32_t)(value >> shift);
+}
+
+/* The largest value that a bucket counts. */
+static inline uint64_t latency_place_top(uint32_t bucket, uint32_t sub_bits)
+{
+    if (bucket >> sub_bits == 0)
+        return bucket;
+    uint32_t shift = (bucket >> sub_bits) - 1;
+    uint64_t sub = bucket - (shift << sub_bits);
+    return ((sub + 1) << shift) - 1;
+}
+
 static inline uint32_t latency_bucket(uint64_t us)
 {
-    if (us >> LATENCY_SUB_BITS == 0)
-        return (uint32_t)us;
     if (us >> LATENCY_VALUE_BITS != 0)
         return LATENCY_BUCKET_COUNT - 1;
-    uint32_t shift = 63u - (uint32_t)__builtin_clzll(us) - LATENCY_SUB_BITS;
-    return (shift << LATENCY_SUB_BITS) + (uint32_t)(us >> shift);
+    return latency_place(us, LATENCY_SUB_BITS);
 }
 
 /** The longest time that a bucket counts, in microseconds. */
 static inline uint64_t latency_bucket_top(uint32_t bucket)
 {
-    if (bucket >> LATENCY_SUB_BITS == 0)
-        return bucket;
-    uint32_t shift = (bucket >> LATENCY_SUB_BITS) - 1;
-    uint64_t sub = bucket - (shift << LATENCY_SUB_BITS);
-    return ((sub + 1) << shift) - 1;
+    return latency_place_top(bucket, LATENCY_SUB_BITS);
 }
 
 /** Times below nothing, as a clock that was set back makes them, count as nothing. */
@@ -45,6 +73,25 @@ static inline void latency_add(struct latency *latency, int64_t us)
 
     latency->counts[latency_bucket(value)]++;
     latency->sum_us += value;
+}
+
+static inline uint32_t latency_fine_bucket(uint64_t ns)
+{
+    if (ns >> LATENCY_FINE_VALUE_BITS != 0)
+        return LATENCY_FINE_BUCKET_COUNT - 1;
+    return latency_place(ns >> LATENCY_FINE_UNIT_BITS, LATENCY_FINE_SUB_BITS);
+}
+
+/** The longest time that a bucket counts, in nanoseconds. */
+static inline uint64_t latency_fine_bucket_top(uint32_t bucket)
+{
+    return ((latency_place_top(bucket, LATENCY_FINE_SUB_BITS) + 1) << LATENCY_FINE_UNIT_BITS) - 1;
+}
+
+static inline void latency_fine_add(struct latency_fine *latency, uint64_t ns)
+{
+    latency->counts[latency_fine_bucket(ns)]++;
+    latency->sum_ns += ns;
 }
 
 #endif

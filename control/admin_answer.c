@@ -27,10 +27,12 @@ static const struct field fields[] = {
 #define STATUS(group, name, type, help) {#group, KEY(#name), PLACE(group.name), false},
 #define SHARED(group, name, help)       {#group, KEY(#name), PLACE(group.name), true},
 #define LATENCY(name, help)
+#define FINE(name, help)
 #include "control/status.def"
 #undef STATUS
 #undef SHARED
 #undef LATENCY
+#undef FINE
     {"shards", KEY("turns"), PLACE(turns), false},
     {"shards", KEY("busy_us"), PLACE(busy_us), false},
     {"shards", KEY("invariant_violations"), PLACE(invariant_violations), false},
@@ -44,10 +46,27 @@ static const struct {
 #define STATUS(group, name, type, help)
 #define SHARED(group, name, help)
 #define LATENCY(name, help) {KEY(#name), offsetof(struct shard_status, latencies.name)},
+#define FINE(name, help)
 #include "control/status.def"
 #undef STATUS
 #undef SHARED
 #undef LATENCY
+#undef FINE
+};
+
+static const struct {
+    const char *key;
+    size_t key_size, offset;
+} fines[] = {
+#define STATUS(group, name, type, help)
+#define SHARED(group, name, help)
+#define LATENCY(name, help)
+#define FINE(name, help) {KEY(#name), offsetof(struct shard_status, stamps.name)},
+#include "control/status.def"
+#undef STATUS
+#undef SHARED
+#undef LATENCY
+#undef FINE
 };
 
 /* Of each shard by itself: how evenly they are loaded, and with what. */
@@ -64,6 +83,7 @@ static const struct field core_fields[] = {
 struct admin_status {
     uint64_t sums[COUNT_OF(fields)];
     struct latency latencies[COUNT_OF(latencies)];
+    struct latency_fine fines[COUNT_OF(fines)];
     struct json_text cores; /* rows, without their brackets */
 };
 
@@ -125,6 +145,13 @@ void admin_status_add(struct admin_status *sums, const struct shard_status *stat
         for (uint32_t k = 0; k < LATENCY_BUCKET_COUNT; k++)
             sums->latencies[i].counts[k] += latency.counts[k];
     }
+    for (uint32_t i = 0; i < COUNT_OF(fines); i++) {
+        struct latency_fine fine;
+        memcpy(&fine, (const uint8_t *)status + fines[i].offset, sizeof(fine));
+        sums->fines[i].sum_ns += fine.sum_ns;
+        for (uint32_t k = 0; k < LATENCY_FINE_BUCKET_COUNT; k++)
+            sums->fines[i].counts[k] += fine.counts[k];
+    }
     core_add(&sums->cores, status);
 }
 
@@ -179,10 +206,41 @@ static void latencies_write(const struct admin_status *sums, struct json_text *t
     json_text_free(&bounds);
 }
 
+/* Without the empty buckets behind the last that counts something: there may be none at all. */
+static void fine_write(const struct latency_fine *latency, struct json_text *text)
+{
+    uint64_t tops[LATENCY_FINE_BUCKET_COUNT];
+    uint32_t used = LATENCY_FINE_BUCKET_COUNT;
+
+    while (used > 0 && latency->counts[used - 1] == 0)
+        used--;
+    for (uint32_t i = 0; i < used; i++)
+        tops[i] = latency_fine_bucket_top(i);
+    json_text_open(text, '{');
+    json_text_set_number(text, JSON_KEY("sum_ns"), latency->sum_ns);
+    json_text_key(text, JSON_KEY("bounds_ns"));
+    json_text_numbers(text, tops, used);
+    json_text_key(text, JSON_KEY("counts"));
+    json_text_numbers(text, latency->counts, used);
+    json_text_close(text, '}');
+}
+
+static void fines_write(const struct admin_status *sums, struct json_text *text)
+{
+    json_text_key(text, JSON_KEY("latency_ns"));
+    json_text_open(text, '{');
+    for (uint32_t i = 0; i < COUNT_OF(fines); i++) {
+        json_text_key(text, span_of(fines[i].key, (uint32_t)fines[i].key_size));
+        fine_write(&sums->fines[i], text);
+    }
+    json_text_close(text, '}');
+}
+
 void admin_status_write(const struct admin_status *sums, struct json_text *text)
 {
     groups_write(sums, text);
     latencies_write(sums, text);
+    fines_write(sums, text);
     json_text_key(text, JSON_KEY("per_core"));
     json_text_open(text, '[');
     json_text_octets(text, sums->cores.data, sums->cores.size);

@@ -126,6 +126,10 @@ static const struct cli_verb verbs[] = {
      "what became of a message: its records in these files and in those that they were turned over "
      "into",
      cli_records_verb, NULL},
+    {"records print", 1, 31, "FILE... [--csv]",
+     "records that were kept in binary, as the lines of JSON that `records.file` has, or as "
+     "accounting",
+     cli_records_print_verb, NULL},
     {"spool check", 1, 1, "DIR", "read every record of a spool that is not in use", cli_spool_verb,
      NULL},
     {"spool stats", 1, 1, "DIR", "segments, records and space of it", cli_spool_verb, NULL},
@@ -222,6 +226,7 @@ static const struct {
     {"--terse", offsetof(struct cli, is_terse)},
     {"--stop", offsetof(struct cli, is_stop)},
     {"--scram", offsetof(struct cli, is_scram)},
+    {"--csv", offsetof(struct cli, is_csv)},
     {"--or-upgrade", offsetof(struct cli, is_or_upgrade)},
 };
 

@@ -18,7 +18,7 @@ struct cli {
     const char *socket_path;
     bool is_or_upgrade;
     bool is_json, is_reference, is_dry_run, is_keep, is_host, is_only_new, is_terse, is_stop,
-        is_scram, is_help;
+        is_scram, is_csv, is_help;
     const char *limit; /* NULL: not given, as the next three */
     const char *file, *count, *seconds, *by, *reason, *duration, *to, *program;
     const char *part;                   /* of a message; NULL: all of it */
@@ -59,6 +59,7 @@ enum cli_status cli_config_verb(const struct cli *cli, const struct cli_verb *ve
 enum cli_status cli_counters_verb(const struct cli *cli, const struct cli_verb *verb);
 enum cli_status cli_metrics_verb(const struct cli *cli, const struct cli_verb *verb);
 enum cli_status cli_records_verb(const struct cli *cli, const struct cli_verb *verb);
+enum cli_status cli_records_print_verb(const struct cli *cli, const struct cli_verb *verb);
 enum cli_status cli_spool_verb(const struct cli *cli, const struct cli_verb *verb);
 enum cli_status cli_version_verb(const struct cli *cli, const struct cli_verb *verb);
 /* Answers that are a status, or a text. */

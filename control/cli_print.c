@@ -223,10 +223,12 @@ static json_int_t bucket_get(const json_t *now, const json_t *before, size_t ind
            json_integer_value(json_array_get(json_object_get(before, "counts"), index));
 }
 
-bool cli_latency_quantile(const json_t *now, const json_t *before, int64_t parts, int64_t *ret_us)
+/* Of the bounds under this name. */
+static bool quantile_find(const json_t *now, const json_t *before, const char *bounds,
+                          int64_t parts, json_int_t *ret_value)
 {
     size_t buckets = json_array_size(json_object_get(now, "counts"));
-    json_int_t total = 0, seen = 0, us = 0;
+    json_int_t total = 0, seen = 0, value = 0;
 
     for (size_t i = 0; i < buckets; i++)
         total += bucket_get(now, before, i);
@@ -234,8 +236,18 @@ bool cli_latency_quantile(const json_t *now, const json_t *before, int64_t parts
         return false;
     for (size_t i = 0; i < buckets && seen * 1000 < total * parts; i++) {
         seen += bucket_get(now, before, i);
-        us = json_integer_value(json_array_get(json_object_get(now, "bounds_us"), i));
+        value = json_integer_value(json_array_get(json_object_get(now, bounds), i));
     }
+    *ret_value = value;
+    return true;
+}
+
+bool cli_latency_quantile(const json_t *now, const json_t *before, int64_t parts, int64_t *ret_us)
+{
+    json_int_t us;
+
+    if (!quantile_find(now, before, "bounds_us", parts, &us))
+        return false;
     *ret_us = us;
     return true;
 }
@@ -255,6 +267,26 @@ static const char *quantile_format(const json_t *latency, int64_t parts, char re
     return ret_text;
 }
 
+/* What takes microseconds; nothing when nothing was counted. */
+static void fine_print(const json_t *answer, const char *name, const char *title, FILE *out)
+{
+    static const struct {
+        const char *name;
+        int64_t parts;
+    } quantiles[] = {{"p50", 500}, {"p99", 990}, {"p99.9", 999}};
+    const json_t *latency = json_object_get(json_object_get(answer, "latency_ns"), name);
+    json_int_t ns;
+
+    for (uint32_t i = 0; i < COUNT_OF(quantiles); i++) {
+        if (!quantile_find(latency, NULL, "bounds_ns", quantiles[i].parts, &ns))
+            return;
+        if (i == 0)
+            fprintf(out, "%-10s", title);
+        fprintf(out, "%s %s %.1f us", i == 0 ? "" : ",", quantiles[i].name, (double)ns / 1e3);
+    }
+    fprintf(out, "\n");
+}
+
 static void latencies_print(const json_t *answer, FILE *out)
 {
     char half[24], most[24], all[24];
@@ -266,6 +298,8 @@ static void latencies_print(const json_t *answer, FILE *out)
         fprintf(out, "%-10s p50 %s, p99 %s, p99.9 %s\n", name, quantile_format(latency, 500, half),
                 quantile_format(latency, 990, most), quantile_format(latency, 999, all));
     }
+    fine_print(answer, "body_out", "body out", out);
+    fine_print(answer, "reply_out", "reply out", out);
 }
 
 void cli_status_print(const json_t *answer, FILE *out)

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * angarium records find: the story of a message, from files of records of either format and from
- * those that they were turned over into, the oldest first. A relay need not run.
+ * angarium records find: the story of a message, from files of records of any format and from those
+ * that they were turned over into, the oldest first. angarium records print: a file in binary as
+ * lines. A relay need not run.
  *
  * Not here: files that somebody compressed (zgrep finds them as well: the id is in every line).
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +15,9 @@
 
 #include "control/cli.h"
 #include "control/cli_print.h"
+#include "control/record_csv.h"
+#include "control/record_json.h"
+#include "control/record_raw.h"
 #include "control/record_reader.h"
 #include "queue/envelope.h"
 
@@ -20,6 +25,7 @@
 
 /* What a line of the message has in it, in JSON and in accounting. */
 struct needles {
+    struct message_id id;
     char json[NEEDLE_SIZE], csv[NEEDLE_SIZE];
 };
 
@@ -59,6 +65,41 @@ static void line_tell(struct span line, bool is_json, json_t *rows)
     json_decref(record);
 }
 
+/* By its first line. */
+static bool file_is_raw(const char *path)
+{
+    char head[RECORD_RAW_HEAD_SIZE];
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+    if (fd < 0)
+        return false;
+    bool is_raw = read(fd, head, sizeof(head)) == (ssize_t)sizeof(head) &&
+                  memcmp(head, record_raw_head, sizeof(head)) == 0;
+    close(fd);
+    return is_raw;
+}
+
+static uint32_t raw_search(const char *path, const struct needles *needles, bool is_json,
+                           json_t *rows)
+{
+    struct record_reader reader;
+    struct record_time time = {0};
+    struct record record;
+    char line[RECORD_JSON_SIZE_MAX];
+    uint32_t found = 0;
+
+    record_reader_open(&reader, path, RECORD_READER_OLDEST, NULL);
+    while (record_reader_next_raw(&reader, &record)) {
+        if (record.id.high != needles->id.high || record.id.low != needles->id.low)
+            continue;
+        uint32_t size = record_json_format(&record, &time, line);
+        line_tell(span_of(line, size - 1), is_json, rows);
+        found++;
+    }
+    record_reader_close(&reader);
+    return found;
+}
+
 static uint32_t file_search(const char *path, const struct needles *needles, bool is_json,
                             json_t *rows)
 {
@@ -66,6 +107,8 @@ static uint32_t file_search(const char *path, const struct needles *needles, boo
     struct span line;
     uint32_t found = 0;
 
+    if (file_is_raw(path))
+        return raw_search(path, needles, is_json, rows);
     record_reader_open(&reader, path, RECORD_READER_OLDEST, NULL);
     while (record_reader_next(&reader, &line)) {
         if (line.size == 0 || (!span_has(line, needles->json) && !span_has(line, needles->csv)))
@@ -89,6 +132,7 @@ enum cli_status cli_records_verb(const struct cli *cli, const struct cli_verb *v
         fprintf(stderr, "angarium: an id has 26 letters and digits, as `queue list` shows it\n");
         return CLI_USAGE;
     }
+    needles.id = id;
     (void)message_id_format(id, text);
     (void)snprintf(needles.json, sizeof(needles.json), "\"id\":\"%s\"", text);
     (void)snprintf(needles.csv, sizeof(needles.csv), ",%s,%s-", text, text);
@@ -111,4 +155,50 @@ enum cli_status cli_records_verb(const struct cli *cli, const struct cli_verb *v
     }
     json_decref(rows);
     return found > 0 ? CLI_OK : CLI_FAILED;
+}
+
+/* ---- as lines ---- */
+
+/* False: nobody reads them any more. */
+static bool raw_print(struct record_reader *reader, bool is_csv)
+{
+    struct record_time time = {0};
+    struct record record;
+    char line[RECORD_JSON_SIZE_MAX > RECORD_CSV_SIZE_MAX ? RECORD_JSON_SIZE_MAX
+                                                         : RECORD_CSV_SIZE_MAX];
+
+    while (record_reader_next_raw(reader, &record)) {
+        uint32_t size =
+            is_csv ? record_csv_format(&record, line) : record_json_format(&record, &time, line);
+        if (fwrite(line, 1, size, stdout) != size)
+            return false;
+    }
+    return true;
+}
+
+enum cli_status cli_records_print_verb(const struct cli *cli, const struct cli_verb *verb)
+{
+    bool is_read = true;
+
+    (void)verb;
+    for (uint32_t i = 0; i < cli->operand_count; i++) {
+        if (file_is_raw(cli->operands[i]))
+            continue;
+        fprintf(stderr, "angarium: %s: %s\n", cli->operands[i],
+                access(cli->operands[i], R_OK) != 0 ? strerror(errno)
+                                                    : "these are no records in binary");
+        return CLI_FAILED;
+    }
+    if (cli->is_csv)
+        (void)fputs(record_csv_head, stdout);
+    for (uint32_t i = 0; is_read && i < cli->operand_count; i++) {
+        struct record_reader reader;
+        record_reader_open(&reader, cli->operands[i], RECORD_READER_OLDEST, NULL);
+        is_read = raw_print(&reader, cli->is_csv);
+        if (reader.passed > 0)
+            fprintf(stderr, "angarium: %s: %" PRIu64 " octets make no record\n", cli->operands[i],
+                    reader.passed);
+        record_reader_close(&reader);
+    }
+    return fflush(stdout) == 0 && is_read ? CLI_OK : CLI_FAILED;
 }

@@ -154,6 +154,14 @@ struct config_pool_rule {
     struct option_list senders;   /* const char * */
 };
 
+/* An element of delivery_rules. */
+struct config_delivery_rule {
+    uint32_t line;
+    struct settings_delivery_rule settings;
+    struct option_list senders; /* const char * */
+    struct option_list clients; /* struct flow_prefix */
+};
+
 /* An element of pools. */
 struct config_pool {
     uint32_t line;
@@ -198,7 +206,7 @@ struct config_dkim {
 enum records_on_slow { RECORDS_DROP, RECORDS_HOLD };
 
 struct config_records {
-    const char *file, *accounting; /* NULL: none */
+    const char *file, *accounting, *raw; /* NULL: none */
     uint32_t buffer_count;
     uint64_t rotate_size; /* as the next three: record_file.h */
     tick_us rotate_time, sync_time;
@@ -272,6 +280,7 @@ struct config {
     const char *patterns_file;           /* NULL: none */
     struct config *more_patterns;        /* what is in it: its `patterns` alone count */
     struct option_list pool_rules;       /* struct config_pool_rule */
+    struct option_list delivery_rules;   /* struct config_delivery_rule */
     struct option_list pool_header_from; /* struct flow_prefix */
     struct option_list relay_from;       /* struct flow_prefix, as deny and allow */
     struct option_list classes, class_rules;
@@ -345,6 +354,7 @@ bool config_has_listener(const struct config *config, const struct flow_address 
 bool config_is_own_field(const char *name);
 enum err config_sources_assemble(struct config *config, struct config_report *report) MUST_CHECK;
 /** Part of config_assemble(): priority classes and their rules. Errors: ERR_MEMORY. */
+enum err config_delivery_assemble(struct config *config, struct config_report *report) MUST_CHECK;
 enum err config_classes_assemble(struct config *config, struct config_report *report) MUST_CHECK;
 /** Part of config_assemble(): the rules of `dkim`, without their keys. Errors: ERR_MEMORY. */
 enum err config_dkim_assemble(struct config *config, struct config_report *report) MUST_CHECK;

@@ -386,6 +386,7 @@ enum err config_assemble(struct config *config, struct config_report *report)
     TRY(config_sources_assemble(config, report));
     config_patterns_assemble(config, report);
     TRY(config_classes_assemble(config, report));
+    TRY(config_delivery_assemble(config, report));
     config_auth_headers(config);
     TRY(config_dkim_assemble(config, report));
     TRY(config_dataplane_assemble(config, report));

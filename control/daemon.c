@@ -40,6 +40,7 @@
 #include "control/confine.h"
 #include "control/daemon_internal.h"
 #include "control/record_csv.h"
+#include "control/record_raw.h"
 #include "control/spool_room.h"
 #include "control/webhook.h"
 
@@ -409,19 +410,20 @@ static bool confine(const struct config *config,
 static bool records_open(struct daemon *daemon)
 {
     const struct config_records *config = &daemon->config->records;
-    struct record_file_options json = {config->file,
-                                       "",
-                                       config->rotate_size,
-                                       config->rotate_time,
-                                       config->keep,
-                                       config->sync_time,
-                                       false,
-                                       NULL};
-    struct record_file_options csv = json;
+    struct record_file_options json = {
+        .path = config->file,
+        .head = "",
+        .rotate_size = config->rotate_size,
+        .rotate_time = config->rotate_time,
+        .keep = config->keep,
+        .sync_time = config->sync_time,
+    };
+    struct record_file_options csv = json, raw = json;
     char position[PATH_MAX];
     struct record_writer_options options = {
         .json = config->file == NULL ? NULL : &json,
         .csv = config->accounting == NULL ? NULL : &csv,
+        .raw = config->raw == NULL ? NULL : &raw,
         .shard_count = daemon->config->cores,
         .buffer_count = config->buffer_count,
         .must_hold = config->on_slow == RECORDS_HOLD,
@@ -433,7 +435,10 @@ static bool records_open(struct daemon *daemon)
 
     csv.path = config->accounting;
     csv.head = record_csv_head;
-    if (options.json == NULL && options.csv == NULL)
+    raw.path = config->raw;
+    raw.head = record_raw_head;
+    raw.whole = record_raw_whole;
+    if (options.json == NULL && options.csv == NULL && options.raw == NULL)
         return true;
     if (!assembly_directory_make(daemon->config->spool.directory)) {
         log_line(LOG_FATAL, "cannot make the spool directory %s: %s",
@@ -611,6 +616,8 @@ static void tell_what_runs(const struct config *config)
     log_line(LOG_INFO, "records=%s", config->records.file == NULL ? "none" : config->records.file);
     if (config->records.accounting != NULL)
         log_line(LOG_INFO, "accounting=%s", config->records.accounting);
+    if (config->records.raw != NULL)
+        log_line(LOG_INFO, "raw=%s", config->records.raw);
     log_line(LOG_INFO, "control=%s", config->control_socket);
     if (config->http.listen.port != 0)
         log_line(LOG_INFO, "http=%s", flow_address_format(&config->http.listen, address));

@@ -7,9 +7,12 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "dataplane/flow.h"
 
-#define NAME_SIZE   96u
-#define BOUND_FIRST 64
+#define NAME_SIZE        96u
+#define BOUND_FIRST      64
+#define FINE_BOUND_FIRST 1024
+#define FINE_BOUND_LAST  134217728 /* the longest bucket's */
 
 enum type { COUNTER, GAUGE, HISTOGRAM };
 
@@ -23,10 +26,12 @@ static const struct row rows[] = {
 #define STATUS(group, name, type, help) {#group, #name, type, help},
 #define SHARED(group, name, help)       {#group, #name, GAUGE, help},
 #define LATENCY(name, help)
+#define FINE(name, help)
 #include "control/status.def"
 #undef STATUS
 #undef SHARED
 #undef LATENCY
+#undef FINE
     {"shards", "turns", COUNTER, "Turns of the shards' loops that did something."},
     {"shards", "busy_us", COUNTER, "Time spent in them."},
     {"shards", "invariant_violations", GAUGE, "As queue_stuck, as the shards know it; must be 0."},
@@ -113,10 +118,26 @@ static const struct {
 #define STATUS(group, name, type, help)
 #define SHARED(group, name, help)
 #define LATENCY(name, help) {#name, "angarium_" #name "_seconds", help},
+#define FINE(name, help)
 #include "control/status.def"
 #undef STATUS
 #undef SHARED
 #undef LATENCY
+#undef FINE
+};
+
+static const struct {
+    const char *name, *metric, *help;
+} fines[] = {
+#define STATUS(group, name, type, help)
+#define SHARED(group, name, help)
+#define LATENCY(name, help)
+#define FINE(name, help) {#name, "angarium_" #name "_seconds", help},
+#include "control/status.def"
+#undef STATUS
+#undef SHARED
+#undef LATENCY
+#undef FINE
 };
 
 /* A bound for each power of two, from that of BOUND_FIRST microseconds on. */
@@ -140,6 +161,29 @@ static void latency_write(const char *name, const char *help, const json_t *late
     fprintf(out, "%s_bucket{le=\"+Inf\"} %" JSON_INTEGER_FORMAT "\n", name, total);
     fprintf(out, "%s_sum %.6f\n%s_count %" JSON_INTEGER_FORMAT "\n", name,
             (double)json_integer_value(json_object_get(latency, "sum_us")) * 1e-6, name, total);
+}
+
+/* A bound for each power of two likewise, in nanoseconds; also of those that nothing has reached.
+ */
+static void fine_write(const char *name, const char *help, const json_t *latency, FILE *out)
+{
+    const json_t *tops = json_object_get(latency, "bounds_ns");
+    const json_t *counts = json_object_get(latency, "counts");
+    json_int_t total = 0;
+    size_t index = 0;
+
+    head_write(name, HISTOGRAM, help, out);
+    for (json_int_t bound = FINE_BOUND_FIRST; bound <= FINE_BOUND_LAST; bound *= 2) {
+        for (; json_integer_value(json_array_get(tops, index)) < bound &&
+               index < json_array_size(counts);
+             index++)
+            total += json_integer_value(json_array_get(counts, index));
+        fprintf(out, "%s_bucket{le=\"%.9f\"} %" JSON_INTEGER_FORMAT "\n", name,
+                (double)bound * 1e-9, total);
+    }
+    fprintf(out, "%s_bucket{le=\"+Inf\"} %" JSON_INTEGER_FORMAT "\n", name, total);
+    fprintf(out, "%s_sum %.9f\n%s_count %" JSON_INTEGER_FORMAT "\n", name,
+            (double)json_integer_value(json_object_get(latency, "sum_ns")) * 1e-9, name, total);
 }
 
 /* A label's value: a quote, a backslash and the end of a line are written with a backslash. */
@@ -196,6 +240,9 @@ void metrics_write(const json_t *status, const json_t *sites, FILE *out)
     for (uint32_t i = 0; i < COUNT_OF(latencies); i++)
         latency_write(latencies[i].metric, latencies[i].help,
                       json_object_get(json_object_get(status, "latency"), latencies[i].name), out);
+    for (uint32_t i = 0; i < COUNT_OF(fines); i++)
+        fine_write(fines[i].metric, fines[i].help,
+                   json_object_get(json_object_get(status, "latency_ns"), fines[i].name), out);
     sites_write(sites, out);
 }
 
@@ -227,5 +274,7 @@ void metrics_write_reference(FILE *out)
     reference_rows(rows, COUNT_OF(rows), out);
     for (uint32_t i = 0; i < COUNT_OF(latencies); i++)
         reference_row(latencies[i].metric, HISTOGRAM, latencies[i].help, out);
+    for (uint32_t i = 0; i < COUNT_OF(fines); i++)
+        reference_row(fines[i].metric, HISTOGRAM, fines[i].help, out);
     reference_row("angarium_queue_site_deliveries{site}", GAUGE, sites_help, out);
 }

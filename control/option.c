@@ -16,21 +16,22 @@
 
 #include "control/config.h"
 
-#define OWNER_CONFIG     struct config
-#define OWNER_LISTENER   struct config_listener
-#define OWNER_ROUTE      struct config_route
-#define OWNER_HOST       struct config_host
-#define OWNER_PORT       struct config_port
-#define OWNER_SITE       struct config_site
-#define OWNER_SOURCE     struct config_source
-#define OWNER_POOL       struct config_pool
-#define OWNER_MEMBER     struct config_member
-#define OWNER_PATTERN    struct config_pattern
-#define OWNER_POOL_RULE  struct config_pool_rule
-#define OWNER_CLASS      struct config_class
-#define OWNER_CLASS_RULE struct config_class_rule
-#define OWNER_DKIM       struct config_dkim
-#define OWNER_WEBHOOK    struct config_webhook
+#define OWNER_CONFIG        struct config
+#define OWNER_LISTENER      struct config_listener
+#define OWNER_ROUTE         struct config_route
+#define OWNER_HOST          struct config_host
+#define OWNER_PORT          struct config_port
+#define OWNER_SITE          struct config_site
+#define OWNER_SOURCE        struct config_source
+#define OWNER_POOL          struct config_pool
+#define OWNER_MEMBER        struct config_member
+#define OWNER_PATTERN       struct config_pattern
+#define OWNER_POOL_RULE     struct config_pool_rule
+#define OWNER_DELIVERY_RULE struct config_delivery_rule
+#define OWNER_CLASS         struct config_class
+#define OWNER_CLASS_RULE    struct config_class_rule
+#define OWNER_DKIM          struct config_dkim
+#define OWNER_WEBHOOK       struct config_webhook
 
 #define RELOAD true
 #define START  false
@@ -74,6 +75,7 @@ static const uint32_t owner_sizes[OPTION_OWNER_COUNT] = {
     [OPTION_OWNER_MEMBER] = sizeof(struct config_member),
     [OPTION_OWNER_PATTERN] = sizeof(struct config_pattern),
     [OPTION_OWNER_POOL_RULE] = sizeof(struct config_pool_rule),
+    [OPTION_OWNER_DELIVERY_RULE] = sizeof(struct config_delivery_rule),
     [OPTION_OWNER_CLASS] = sizeof(struct config_class),
     [OPTION_OWNER_CLASS_RULE] = sizeof(struct config_class_rule),
     [OPTION_OWNER_DKIM] = sizeof(struct config_dkim),

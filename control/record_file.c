@@ -67,7 +67,8 @@ static bool file_begin(struct record_file *file)
     file->began = file->sync_since = 0;
     file->is_regular = fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
     file->file_size = file->is_regular ? (uint64_t)status.st_size : 0;
-    file->is_torn = file->is_regular && file_is_torn(file->options.path, status.st_size);
+    file->is_torn = file->is_regular && file->options.whole == NULL &&
+                    file_is_torn(file->options.path, status.st_size);
     if (file->file_size == 0 && head_size > 0 &&
         !write_all(fd, file->options.head, head_size, &done))
         complain(file, "it has no first line");
@@ -137,11 +138,13 @@ static uint32_t lines_whole(const char *lines, uint32_t size, uint32_t *ret_coun
 /* So many octets were written, which may be all. What is left stays, or is lost. */
 static void lines_written(struct record_file *file, uint32_t done)
 {
-    uint32_t count, whole = lines_whole(file->lines, done, &count), left = file->size - whole;
+    uint32_t count, whole = (file->options.whole != NULL ? file->options.whole
+                                                         : lines_whole)(file->lines, done, &count);
+    uint32_t left = file->size - whole;
 
     file->written += count;
     file->count -= count;
-    file->is_torn = file->is_torn || whole < done;
+    file->is_torn = file->is_torn || (whole < done && file->options.whole == NULL);
     file->is_stuck = file->options.must_keep && left > 0;
     if (left > 0)
         complain(file, file->is_stuck ? "records wait" : "records are being dropped");

@@ -6,9 +6,9 @@
 #include "base/tick.h"
 
 /*
- * A file of lines that is appended to, and turned over: when it is large or old enough it becomes
- * NAME.1, what was that NAME.2, and so on; the oldest goes. Its owner's thread alone; it blocks on
- * the disk.
+ * A file of lines, or of records in binary, that is appended to, and turned over: when it is large
+ * or old enough it becomes NAME.1, what was that NAME.2, and so on; the oldest goes. Its owner's
+ * thread alone; it blocks on the disk.
  *
  * Lines are whole: after a write that ended in the middle, the next one starts on a new line. What
  * could not be written is lost and counted, or stays for another try, as the owner wants it.
@@ -30,6 +30,9 @@ struct record_file_options {
     tick_us sync_time;    /* what is written is on the disk so soon; 0: when the system likes */
     bool must_keep;       /* what cannot be written is tried again */
     _Atomic uint32_t *turning; /* one of enum record_turning; NULL: always free */
+    /* Octets of the whole records among the first `size`, how many there are; NULL: they are lines.
+     * Who reads others finds the next behind a torn one by itself. */
+    uint32_t (*whole)(const char *octets, uint32_t size, uint32_t *ret_count);
 };
 
 struct record_file {

@@ -8,6 +8,9 @@
  * read from it after that was seen: whoever writes has let go of it then. The rest of a line that
  * is never finished is passed over with it.
  *
+ * In binary a record says itself where it ends, and is known by its checksum; what makes none, as
+ * behind a write that was cut short, is passed over octet by octet.
+ *
  * Limits: NUMBER_MAX files, as records.keep; a line longer than the buffer is passed over.
  */
 #include "control/record_reader.h"
@@ -21,6 +24,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "control/record_raw.h"
 
 #define PATH_SIZE  4200u
 #define NUMBER_MAX 10000u
@@ -249,6 +253,61 @@ bool record_reader_next(struct record_reader *reader, struct span *ret_line)
             reader->place.offset += size + 1;
             return true;
         }
+        if (!reader_go_on(reader))
+            return false;
+    }
+}
+
+/* ---- in binary ---- */
+
+static void raw_pass(struct record_reader *reader, uint32_t size, bool is_record)
+{
+    reader->at += size;
+    reader->place.offset += size;
+    reader->passed += is_record ? 0 : size;
+}
+
+static bool raw_is_head(const struct record_reader *reader)
+{
+    return reader->place.offset == 0 && reader->size - reader->at >= RECORD_RAW_HEAD_SIZE &&
+           memcmp(reader->buffer + reader->at, record_raw_head, RECORD_RAW_HEAD_SIZE) == 0;
+}
+
+/* The next record in the buffer. One that may still be finished is waited for, unless there is
+ * another behind it, which is looked for when nothing more comes now. */
+static bool raw_find(struct record_reader *reader, bool is_all, struct record *ret_record)
+{
+    uint32_t size, at;
+
+    if (raw_is_head(reader))
+        raw_pass(reader, RECORD_RAW_HEAD_SIZE, true);
+    for (at = reader->at; at < reader->size; at++) {
+        enum err err =
+            record_raw_decode(span_of(reader->buffer + at, reader->size - at), ret_record, &size);
+        if (err == ERR_OK) {
+            raw_pass(reader, at - reader->at, false);
+            raw_pass(reader, size, true);
+            return true;
+        }
+        if (err == ERR_AGAIN && !is_all)
+            break;
+    }
+    if (!is_all)
+        raw_pass(reader, at - reader->at, false);
+    return false;
+}
+
+bool record_reader_next_raw(struct record_reader *reader, struct record *ret_record)
+{
+    if (reader->fd < 0 && !oldest_take(reader))
+        return false;
+    for (;;) {
+        if (raw_find(reader, false, ret_record))
+            return true;
+        if (buffer_fill(reader) > 0)
+            continue;
+        if (raw_find(reader, true, ret_record))
+            return true;
         if (!reader_go_on(reader))
             return false;
     }

@@ -3,12 +3,14 @@
 #define CONTROL_RECORD_READER_H
 
 #include "base/span.h"
+#include "relay/record.h"
 
 /*
- * Lines of a file of records, from a place on that outlives the process: through the files that it
- * was turned over into, to the one that is written now, and on while that grows. Whoever turns
- * files over, the relay (NAME.1, NAME.2 ...) or another (any name that begins with NAME), a file is
- * known by its inode and birth. One thread; blocks on the disk.
+ * Lines of a file of records, or records of one in binary (record_raw.h), from a place on that
+ * outlives the process: through the files that it was turned over into, to the one that is written
+ * now, and on while that grows. Whoever turns files over, the relay (NAME.1, NAME.2 ...) or another
+ * (any name that begins with NAME), a file is known by its inode and birth. One thread; blocks on
+ * the disk.
  */
 #define RECORD_READER_BUFFER 65536u
 
@@ -22,6 +24,7 @@ struct record_reader {
     int fd;           /* -1: there was no file yet */
     struct record_place place;
     uint64_t gaps;     /* files that were gone before they were read to their end */
+    uint64_t passed;   /* octets of binary that make no record */
     uint32_t at, size; /* of the buffer: what comes next, what there is */
     char *buffer;
 };
@@ -38,6 +41,8 @@ void record_reader_close(struct record_reader *reader);
 /** The next whole line, without its end; it is good until the next call. False: there is none now.
  */
 bool record_reader_next(struct record_reader *reader, struct span *ret_line);
+/** The next whole record of a file in binary. False: there is none now. */
+bool record_reader_next_raw(struct record_reader *reader, struct record *ret_record);
 /** Read on from a place of the file that is being read. */
 void record_reader_rewind(struct record_reader *reader, uint64_t offset);
 /** Octets behind the place, in all files that are to come. */

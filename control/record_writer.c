@@ -2,7 +2,7 @@
 /*
  * The record writer: one ring per shard, one thread that empties them into files (record_file.h).
  *
- *   shard --record_ring_push()--> ring --writer_drain()--> lines --writer_flush()--> files
+ *   shard --record_ring_push()--> ring --writer_drain()--> buffers --writer_flush()--> files
  *
  * Invariants
  *   1. Each ring has one producer (its shard) and one consumer (the writer): tail is written by the
@@ -10,8 +10,8 @@
  *      other's with acquire.
  *   2. A shard waits for at most hold_ms, and only if the writer holds; not again
  * before there has been room. A full ring drops the record and counts it.
- *   3. With one file of JSON, written + dropped = emitted, once the writer is freed; unless it
- * holds and the file takes nothing.
+ *   3. With one file, of JSON or raw, written + dropped = emitted, once the writer is freed; unless
+ * it holds and the file takes nothing.
  *   4. ring->kept: all records before it are in files that were written and, if that is wanted,
  *      synced. It rises only in kept_publish(), behind a flush that left no line in a buffer.
  *   5. The position (record_position.h) is a moment that was read before tails that `kept` has
@@ -40,6 +40,7 @@
 #include "control/record_csv.h"
 #include "control/record_json.h"
 #include "control/record_position.h"
+#include "control/record_raw.h"
 
 #define DRAIN_BURST 256u
 #define LINGER_MS   1
@@ -63,7 +64,7 @@ struct record_ring {
     struct record_writer *writer;
 };
 
-enum format { FORMAT_JSON, FORMAT_CSV, FORMAT_COUNT };
+enum format { FORMAT_JSON, FORMAT_CSV, FORMAT_RAW, FORMAT_COUNT };
 
 struct record_writer {
     struct record_ring *rings;
@@ -306,20 +307,28 @@ static void writer_sync(struct record_writer *writer)
 /* False: a file has no room, and nothing was written. */
 static bool record_write(struct record_writer *writer, const struct record *record, tick_us now)
 {
-    struct record_file *json = &writer->files[FORMAT_JSON], *csv = &writer->files[FORMAT_CSV];
-    char *json_room = NULL, *csv_room = NULL;
+    static const uint32_t size_max[FORMAT_COUNT] = {
+        [FORMAT_JSON] = RECORD_JSON_SIZE_MAX,
+        [FORMAT_CSV] = RECORD_CSV_SIZE_MAX,
+        [FORMAT_RAW] = RECORD_RAW_SIZE_MAX,
+    };
+    struct record_file *files = writer->files;
+    char *room[FORMAT_COUNT] = {0};
     uint32_t size;
 
-    if (writer->has_file[FORMAT_JSON] &&
-        (json_room = record_file_room(json, RECORD_JSON_SIZE_MAX, now)) == NULL)
-        return false;
-    if (writer->has_file[FORMAT_CSV] &&
-        (csv_room = record_file_room(csv, RECORD_CSV_SIZE_MAX, now)) == NULL)
-        return false;
-    if (json_room != NULL)
-        record_file_take(json, record_json_format(record, &writer->time, json_room));
-    if (csv_room != NULL && (size = record_csv_format(record, csv_room)) > 0)
-        record_file_take(csv, size);
+    for (uint32_t i = 0; i < FORMAT_COUNT; i++) {
+        if (writer->has_file[i] &&
+            (room[i] = record_file_room(&files[i], size_max[i], now)) == NULL)
+            return false;
+    }
+    if (room[FORMAT_JSON] != NULL)
+        record_file_take(&files[FORMAT_JSON],
+                         record_json_format(record, &writer->time, room[FORMAT_JSON]));
+    if (room[FORMAT_CSV] != NULL && (size = record_csv_format(record, room[FORMAT_CSV])) > 0)
+        record_file_take(&files[FORMAT_CSV], size);
+    if (room[FORMAT_RAW] != NULL)
+        record_file_take(&files[FORMAT_RAW],
+                         record_raw_encode(record, (uint8_t *)room[FORMAT_RAW]));
     writer->replays += (record->flags & RECORD_REPLAYED) != 0;
     return true;
 }
@@ -470,7 +479,9 @@ static void writer_release(struct record_writer *writer)
 static enum err files_open(struct record_writer *writer,
                            const struct record_writer_options *options, const char **ret_path)
 {
-    const struct record_file_options *wanted[FORMAT_COUNT] = {options->json, options->csv};
+    const struct record_file_options *wanted[FORMAT_COUNT] = {options->json, options->csv,
+                                                              options->raw};
+    bool must_sync = false;
 
     for (uint32_t i = 0; i < FORMAT_COUNT; i++) {
         if (wanted[i] == NULL)
@@ -480,13 +491,12 @@ static enum err files_open(struct record_writer *writer,
         writer->has_file[i] = true;
         writer->files[i].options.must_keep = options->must_hold;
         writer->files[i].options.turning = &writer->turning;
+        must_sync = must_sync || wanted[i]->sync_time > 0;
     }
     record_position_none(&writer->position);
     if (options->position_path == NULL)
         return ERR_OK;
     *ret_path = options->position_path;
-    bool must_sync = wanted[FORMAT_JSON] != NULL ? wanted[FORMAT_JSON]->sync_time > 0
-                                                 : wanted[FORMAT_CSV]->sync_time > 0;
     TRY(record_position_open(&writer->position, options->position_path, must_sync));
     return ERR_OK;
 }

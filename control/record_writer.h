@@ -6,11 +6,11 @@
 #include "relay/record.h"
 
 /*
- * One thread that turns the records of all shards into lines of files. A shard's sink is its own
- * ring. When the writer is slow, records are dropped and counted; or, if it holds, mail waits for
- * it: lines that cannot be written stay, and shards begin nothing new while an eighth of a ring is
- * in use. The rest is for what is under way; only when that is full too does emitting wait, once
- * for `hold_ms`, and then drop and count.
+ * One thread that writes the records of all shards into files, as lines or as they are. A shard's
+ * sink is its own ring. When the writer is slow, records are dropped and counted; or, if it holds,
+ * mail waits for it: lines that cannot be written stay, and shards begin nothing new while an
+ * eighth of a ring is in use. The rest is for what is under way; only when that is full too does
+ * emitting wait, once for `hold_ms`, and then drop and count.
  */
 
 struct record_writer;
@@ -18,6 +18,7 @@ struct record_writer;
 struct record_writer_options {
     const struct record_file_options *json; /* a line of JSON for each; NULL: no such file */
     const struct record_file_options *csv;  /* a line of PowerMTA's accounting; NULL: none */
+    const struct record_file_options *raw;  /* each as it is (record_raw.h); NULL: none */
     uint32_t shard_count;
     uint32_t buffer_count; /* records per shard; rounded up to a power of two, four times as many if
                               it holds */

@@ -55,6 +55,7 @@ struct shard {
     struct ring_message waiting[SHARD_WAITING_MAX]; /* queries that a disk must answer first */
     uint32_t waiting_count;
     struct trace trace;
+    struct stamps stamps;
 
     struct spool_adoption *adoption; /* of mail of earlier runs, a slice each turn */
     struct ring_message adoption_reply;
@@ -146,7 +147,11 @@ struct shard_status shard_get_status(const struct shard *shard)
         .ways = *transfer_get_ways(shard->transfer),
         .handovers = transfer_handovers(shard->transfer),
         .latencies = *transfer_get_latencies(shard->transfer),
+        .stamps = shard->stamps.view,
     };
+    status.copied = transfer_get_copied(shard->transfer);
+    status.copied.own = status.server.copied.own;
+    status.copied.pieces = status.server.copied.pieces;
     status.invariant_violations = status.queue.stuck;
     if (shard->options.mailbox != NULL)
         status.ring = ring_member_stats(shard->options.mailbox);
@@ -427,6 +432,7 @@ tick_us shard_turn(struct shard *shard)
     struct flow_event events[SHARD_EVENT_BURST] UNINITIALIZED;
 
     shard->now = tick_now_read(shard->options.clock);
+    stamps_turn_begin(&shard->stamps);
     uint32_t event_count =
         flow_poll(shard->options.plane, shard->now.tick, events, SHARD_EVENT_BURST);
     for (uint32_t i = 0; i < event_count; i++)
@@ -449,6 +455,7 @@ tick_us shard_turn(struct shard *shard)
     if (trace_is_on(&shard->trace))
         trace_flush(&shard->trace);
     flow_flush(shard->options.plane, shard->now.tick);
+    stamps_turn_end(&shard->stamps);
 
     shard->turns++;
     if (event_count + message_count > 0)
@@ -524,6 +531,7 @@ static struct transfer *shard_transfer_new(struct shard *shard)
         .is_heard = shard_is_heard,
         .send_handover = shard_on_handover_send,
         .trace = &shard->trace,
+        .stamps = &shard->stamps,
     };
     return transfer_new(&options, settings, shard->now);
 }
@@ -559,6 +567,7 @@ enum err shard_new(const struct shard_options *options, struct shard **ret_shard
     shard->settings = options->settings;
     shard->now = tick_now_read(options->clock);
     shard->started = shard->now.tick;
+    stamps_init(&shard->stamps, options->plane);
     shard->trace = (struct trace){.now = &shard->now, .context = shard, .send = shard_on_trace};
 
     struct spool_options spool = options->spool;
@@ -595,6 +604,7 @@ enum err shard_new(const struct shard_options *options, struct shard **ret_shard
         .context = shard,
         .send_quota = shard_on_quota_send,
         .trace = &shard->trace,
+        .stamps = &shard->stamps,
     };
     shard->server = server_new(&server, shard->settings, shard->now);
     if (server_auth_eventfd(shard->server) >= 0 &&

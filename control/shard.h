@@ -123,6 +123,8 @@ struct shard_status {
     uint64_t handovers;            /* deliveries sent to another shard's connection */
     struct transfer_ways ways;
     struct transfer_latencies latencies;
+    struct stamps_view stamps;
+    struct relay_copied copied;
 };
 
 struct shard_queue_row { /* one recipient of one queued message */

@@ -120,9 +120,28 @@ struct flow_connect_options {
     uint64_t user;
 };
 
+/* clang-format off */
+/* Why octets of streams were copied on their way through a plane. All else goes by reference. */
+#define FLOW_COPIED_X(X) \
+    X(small, "Octets received that were copied: so few that they would have kept a whole buffer from others.") \
+    X(reserve, "Octets received that were copied: the buffers for receiving ran low.") \
+    X(reordered, "Octets received out of order that were copied behind those in front of them.") \
+    X(split, "Octets copied to be looked at in one piece: a command, or a little of a message, that lay in two buffers.") \
+    X(rest, "Octets copied at the end of a turn: a command's beginning, which would have kept a buffer.") \
+    X(summed, "Octets sent that were copied beside their header while they were summed: the port leaves the checksum to us.") \
+    X(joined, "Octets sent that were copied together: they lay in more pieces than the port takes in a frame.") \
+    X(compacted, "Octets of frames that were copied once more, for the same reason.")
+/* clang-format on */
+struct flow_copied {
+#define X(name, meaning) uint64_t name;
+    FLOW_COPIED_X(X)
+#undef X
+};
+
 struct flow_stats {
     uint64_t accepted, refused, connected, connect_failed, resets, octets_received, octets_sent,
         datagrams_received, datagrams_sent, datagrams_dropped, copies, copied_octets, syscalls;
+    struct flow_copied copied; /* of copied_octets, but for datagrams */
     uint32_t flows, orphans;
 };
 
@@ -156,6 +175,7 @@ struct flow_ops {
     struct span_mut (*reserve)(struct flow_plane *plane, struct flow flow, uint32_t size);
     void (*commit)(struct flow_plane *plane, struct flow flow, uint32_t size);
     uint64_t (*unsent)(struct flow_plane *plane, struct flow flow);
+    uint64_t (*pending)(struct flow_plane *plane, struct flow flow); /* NULL: as unsent */
     void (*cork)(struct flow_plane *plane, struct flow flow, bool is_corked);
     void (*push)(struct flow_plane *plane, struct flow flow);
     void (*want)(struct flow_plane *plane, struct flow flow, uint32_t events);
@@ -303,6 +323,14 @@ static inline void flow_commit(struct flow_plane *plane, struct flow flow, uint3
 static inline uint64_t flow_unsent(struct flow_plane *plane, struct flow flow)
 {
     return plane->ops->unsent(plane, flow);
+}
+/** Octets appended and in no segment yet. On host, where only the kernel makes segments, those that
+ * it has not taken. FLOW_PENDING_STALE: the handle is stale, or the flow was reset. */
+#define FLOW_PENDING_STALE UINT64_MAX
+static inline uint64_t flow_pending(struct flow_plane *plane, struct flow flow)
+{
+    return plane->ops->pending == NULL ? plane->ops->unsent(plane, flow)
+                                       : plane->ops->pending(plane, flow);
 }
 static inline void flow_cork(struct flow_plane *plane, struct flow flow, bool is_corked)
 {

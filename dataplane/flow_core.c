@@ -393,8 +393,7 @@ static void slot_compact(struct flow_core *core, struct flow_slot *slot)
         buf_release(slot->tail);
     slot->tail = NULL;
     slot->charge = size;
-    core->stats.copies++;
-    core->stats.copied_octets += size;
+    flow_core_copied(core, &core->stats.copied.rest, size);
 }
 
 static void slot_settle(struct flow_core *core, struct flow_slot *slot)

@@ -172,10 +172,17 @@ void flow_core_receive_end(struct flow_core *core, struct flow_slot *slot, uint3
  */
 void flow_core_receive_buf(struct flow_core *core, struct flow_slot *slot, struct buf *buf,
                            uint32_t offset, uint32_t size);
+/** Octets were copied, for a reason: a field of core->stats.copied. */
+static inline void flow_core_copied(struct flow_core *core, uint64_t *reason, uint64_t size)
+{
+    *reason += size;
+    core->stats.copies++;
+    core->stats.copied_octets += size;
+}
 /** Copy received octets behind those that were copied before. Returns how many there was room for:
- * fewer when the pool is empty. */
-uint32_t flow_core_receive_copy(struct flow_core *core, struct flow_slot *slot,
-                                struct span octets) MUST_CHECK;
+ * fewer when the pool is empty. `reason`: as above. */
+uint32_t flow_core_receive_copy(struct flow_core *core, struct flow_slot *slot, struct span octets,
+                                uint64_t *reason) MUST_CHECK;
 /** Octets that may go now. */
 static inline uint64_t flow_core_sendable(const struct flow_slot *slot)
 {
@@ -206,6 +213,7 @@ void flow_core_append(struct flow_plane *plane, struct flow flow, struct buf_que
 struct span_mut flow_core_reserve(struct flow_plane *plane, struct flow flow, uint32_t size);
 void flow_core_commit(struct flow_plane *plane, struct flow flow, uint32_t size);
 uint64_t flow_core_unsent(struct flow_plane *plane, struct flow flow);
+uint64_t flow_core_pending(struct flow_plane *plane, struct flow flow);
 void flow_core_cork(struct flow_plane *plane, struct flow flow, bool is_corked);
 void flow_core_push(struct flow_plane *plane, struct flow flow);
 void flow_core_want(struct flow_plane *plane, struct flow flow, uint32_t events);

@@ -132,7 +132,8 @@ void flow_core_receive_buf(struct flow_core *core, struct flow_slot *slot, struc
     flow_core_warm(core, slot);
 }
 
-uint32_t flow_core_receive_copy(struct flow_core *core, struct flow_slot *slot, struct span octets)
+uint32_t flow_core_receive_copy(struct flow_core *core, struct flow_slot *slot, struct span octets,
+                                uint64_t *reason)
 {
     uint32_t left = octets.size;
 
@@ -152,8 +153,7 @@ uint32_t flow_core_receive_copy(struct flow_core *core, struct flow_slot *slot, 
         left -= slot_receive_into(slot, slot->tail, left);
     }
     core->stats.octets_received += octets.size - left;
-    core->stats.copies++;
-    core->stats.copied_octets += octets.size - left;
+    flow_core_copied(core, reason, octets.size - left);
     flow_core_touch(core, slot);
     flow_core_warm(core, slot);
     return octets.size - left;
@@ -204,8 +204,7 @@ struct span flow_core_pull(struct flow_plane *plane, struct flow flow, uint32_t 
     if (size <= first.size)
         return span_head(first, size);
     buf_queue_copy_out(&slot->received, 0, core->pulled, size);
-    core->stats.copies++;
-    core->stats.copied_octets += size;
+    flow_core_copied(core, &core->stats.copied.split, size);
     return span_of(core->pulled, size);
 }
 
@@ -335,6 +334,16 @@ uint64_t flow_core_unsent(struct flow_plane *plane, struct flow flow)
 {
     struct flow_slot *slot = stream_find(plane, flow);
     return slot == NULL ? 0 : slot->unsent.size;
+}
+
+/* Of transports that keep octets in `unsent` until they are in segments. */
+uint64_t flow_core_pending(struct flow_plane *plane, struct flow flow)
+{
+    struct flow_slot *slot = stream_find(plane, flow);
+
+    if (slot == NULL || slot->flags & (FLOW_SLOT_IS_RESET | FLOW_SLOT_IS_FAILED))
+        return FLOW_PENDING_STALE;
+    return slot->unsent.size;
 }
 
 void flow_core_push(struct flow_plane *plane, struct flow flow)

@@ -240,6 +240,12 @@ static uint64_t pair_unsent(struct flow_plane *plane, struct flow flow)
     return flow_unsent(part, flow);
 }
 
+static uint64_t pair_pending(struct flow_plane *plane, struct flow flow)
+{
+    struct flow_plane *part = part_of(plane, &flow);
+    return flow_pending(part, flow);
+}
+
 static void pair_cork(struct flow_plane *plane, struct flow flow, bool is_corked)
 {
     struct flow_plane *part = part_of(plane, &flow);
@@ -376,6 +382,9 @@ static struct flow_stats pair_stats(struct flow_plane *plane)
     sum.datagrams_dropped += host.datagrams_dropped;
     sum.copies += host.copies;
     sum.copied_octets += host.copied_octets;
+#define X(name, meaning) sum.copied.name += host.copied.name;
+    FLOW_COPIED_X(X)
+#undef X
     sum.syscalls += host.syscalls;
     sum.flows += host.flows;
     sum.orphans += host.orphans;
@@ -413,6 +422,7 @@ static const struct flow_ops pair_ops = {
     .reserve = pair_reserve,
     .commit = pair_commit,
     .unsent = pair_unsent,
+    .pending = pair_pending,
     .cork = pair_cork,
     .push = pair_push,
     .want = pair_want,

@@ -7,7 +7,9 @@
 #include "dns/dns.h"
 #include "queue/envelope.h"
 #include "relay/client_feed.h"
+#include "relay/copies.h"
 #include "relay/settings.h"
+#include "relay/stamps.h"
 #include "relay/trace.h"
 
 /*
@@ -110,6 +112,7 @@ struct client_request {
      * in `body`. */
     struct client_feed *feed;
     tick_us deadline; /* absolute, for the whole attempt */
+    uint64_t heard;   /* a stamp: when its last octet was received; 0: that is not timed */
     bool is_alone;    /* in-doubt mail: nothing pipelined ahead of it or behind it */
 };
 
@@ -142,7 +145,8 @@ struct client_options {
     void (*on_refusal)(void *context, const struct client_refusal *refusal);
     /* Health of one host, for dead-host memory. */
     void (*on_host)(void *context, const struct flow_address *address, bool is_ok);
-    struct trace *trace; /* NULL: nobody can look on */
+    struct trace *trace;   /* NULL: nobody can look on */
+    struct stamps *stamps; /* NULL: nothing is timed */
     /* A site's name, for a trace; NULL: it has none. */
     struct span (*site_label)(void *context, uint64_t site);
 };
@@ -195,6 +199,7 @@ void client_advance(struct client *client, tick_us now);
 tick_us client_deadline(const struct client *client);
 
 struct client_stats {
+    struct relay_copied copied; /* `dots` and `signatures` */
     uint64_t connections, reused, transactions, accepted, deferred, refused, uncertain,
         desynchronised, tls_handshakes, tls_failures;
     uint64_t followed;   /* transactions that were begun before the one in front was answered */

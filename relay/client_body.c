@@ -37,8 +37,8 @@ static uint32_t dot_find(struct span octets, uint32_t from, bool is_line_start)
     return found == NULL ? octets.size : (uint32_t)(found - octets.data) + 1;
 }
 
-enum err client_body_stuff(struct client_connection *connection, const struct buf_slice *slice,
-                           struct buf_queue *queue)
+enum err client_body_stuff(struct client *client, struct client_connection *connection,
+                           const struct buf_slice *slice, struct buf_queue *queue)
 {
     struct client_attempt *attempt = &connection->attempt;
     struct buf_pool *pool = connection->stream.plane->pool;
@@ -51,6 +51,7 @@ enum err client_body_stuff(struct client_connection *connection, const struct bu
         buf_queue_append(queue, slice->buf, slice->offset, slice->size);
         return ERR_OK;
     }
+    client->stats.copied.dots += octets.size;
     while (dot < octets.size) { /* moves on by at least one octet a round */
         TRY(buf_queue_append_copy(queue, pool, span_of(octets.data + start, dot - start)));
         TRY(buf_queue_append_copy(queue, pool, SPAN_LITERAL(".")));
@@ -60,19 +61,21 @@ enum err client_body_stuff(struct client_connection *connection, const struct bu
     return buf_queue_append_copy(queue, pool, span_skip(octets, start));
 }
 
-static enum err prefix_append(struct client_connection *connection, struct buf_queue *queue)
+static enum err prefix_append(struct client *client, struct client_connection *connection,
+                              struct buf_queue *queue)
 {
     struct client_attempt *attempt = &connection->attempt;
 
     if (attempt->is_prefix_out)
         return ERR_OK;
     attempt->is_prefix_out = true;
+    client->stats.copied.signatures += attempt->request.envelope->prefix.size;
     return buf_queue_append_copy(queue, connection->stream.plane->pool,
                                  attempt->request.envelope->prefix);
 }
 
-static enum err body_append(struct client_connection *connection, bool is_stuffed, uint64_t room,
-                            struct buf_queue *queue)
+static enum err body_append(struct client *client, struct client_connection *connection,
+                            bool is_stuffed, uint64_t room, struct buf_queue *queue)
 {
     struct client_attempt *attempt = &connection->attempt;
     const struct buf_queue *body = attempt->request.body;
@@ -81,7 +84,7 @@ static enum err body_append(struct client_connection *connection, bool is_stuffe
         const struct buf_slice *slice = buf_queue_get(body, attempt->body_index);
 
         if (is_stuffed)
-            TRY(client_body_stuff(connection, slice, queue));
+            TRY(client_body_stuff(client, connection, slice, queue));
         else
             buf_queue_append(queue, slice->buf, slice->offset, slice->size);
         attempt->body_index++;
@@ -118,11 +121,13 @@ enum err client_body_go_ahead(struct client *client, struct client_attempt *atte
     TRY(err);
     attempt->is_bdat_ahead = true;
     client->stats.bdat_ahead++;
+    client->stats.copied.signatures += request->envelope->prefix.size;
+    stamps_out(client->options.stamps, STAMPS_BODY, &connection->stream, request->heard);
     smtpc_body_done(&connection->smtpc);
     return ERR_OK;
 }
 
-enum err client_body_send(struct client_connection *connection)
+enum err client_body_send(struct client *client, struct client_connection *connection)
 {
     struct client_attempt *attempt = &connection->attempt;
     uint64_t unsent = stream_unsent(&connection->stream);
@@ -134,9 +139,9 @@ enum err client_body_send(struct client_connection *connection)
     if (unsent > CLIENT_BODY_WINDOW / 2)
         return ERR_OK;
     buf_queue_init(&queue);
-    enum err err = prefix_append(connection, &queue);
+    enum err err = prefix_append(client, connection, &queue);
     if (err == ERR_OK)
-        err = body_append(connection, is_stuffed, CLIENT_BODY_WINDOW - unsent, &queue);
+        err = body_append(client, connection, is_stuffed, CLIENT_BODY_WINDOW - unsent, &queue);
     if (err == ERR_OK)
         stream_append(&connection->stream, &queue);
     buf_queue_fini(&queue);

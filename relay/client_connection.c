@@ -331,9 +331,14 @@ static void connection_tls_done(struct client *client, struct client_connection 
 static void connection_send_body(struct client *client, struct client_connection *connection)
 {
     struct smtpc *smtpc = &connection->smtpc;
-    bool is_open = connection->attempt.request.feed != NULL;
+    const struct client_request *request = &connection->attempt.request;
+    bool is_open = request->feed != NULL;
 
-    if ((is_open ? client_feed_send(client, connection) : client_body_send(connection)) == ERR_OK) {
+    if ((is_open ? client_feed_send(client, connection) : client_body_send(client, connection)) ==
+        ERR_OK) {
+        if (smtpc->state == SMTPC_STATE_END)
+            stamps_out(client->options.stamps, STAMPS_BODY, &connection->stream,
+                       is_open ? request->feed->heard : request->heard);
         if (smtpc->state == SMTPC_STATE_END && trace_is_on(client->options.trace))
             client_trace_note(client, connection, "message of %llu octets",
                               (unsigned long long)(is_open ? connection->attempt.request.feed->taken

@@ -72,8 +72,8 @@ struct client_feed *client_feed_next(struct client *client)
 /* ---- out ---- */
 
 /* Slices from the front, up to `room` octets and the rest of one slice. */
-static enum err octets_take(struct client_connection *connection, bool is_stuffed, uint64_t room,
-                            struct buf_queue *queue)
+static enum err octets_take(struct client *client, struct client_connection *connection,
+                            bool is_stuffed, uint64_t room, struct buf_queue *queue)
 {
     struct client_feed *feed = connection->attempt.request.feed;
     uint64_t before = feed->octets.size;
@@ -82,7 +82,7 @@ static enum err octets_take(struct client_connection *connection, bool is_stuffe
         const struct buf_slice *slice = buf_queue_get(&feed->octets, 0);
 
         if (is_stuffed)
-            TRY(client_body_stuff(connection, slice, queue));
+            TRY(client_body_stuff(client, connection, slice, queue));
         else
             buf_queue_append(queue, slice->buf, slice->offset, slice->size);
         buf_queue_drop(&feed->octets, slice->size);
@@ -104,13 +104,14 @@ static void feed_finish(struct client_connection *connection)
     stream_want(&connection->stream, FLOW_READABLE);
 }
 
-static enum err lines_send(struct client_connection *connection, uint64_t room)
+static enum err lines_send(struct client *client, struct client_connection *connection,
+                           uint64_t room)
 {
     struct client_feed *feed = connection->attempt.request.feed;
     struct buf_queue queue;
 
     buf_queue_init(&queue);
-    enum err err = octets_take(connection, true, room, &queue);
+    enum err err = octets_take(client, connection, true, room, &queue);
     if (err == ERR_OK)
         stream_append(&connection->stream, &queue);
     buf_queue_fini(&queue);
@@ -150,7 +151,7 @@ static enum err chunks_send(struct client *client, struct client_connection *con
     if (feed->octets.size < CHUNK_SIZE_MIN && !feed->is_ended)
         return ERR_OK;
     buf_queue_init(&queue);
-    enum err err = octets_take(connection, false, room, &queue);
+    enum err err = octets_take(client, connection, false, room, &queue);
     bool is_last = is_end_due(feed);
     if (err == ERR_OK && (queue.size > 0 || is_last))
         err = chunk_send(client, connection, &queue, is_last);
@@ -174,7 +175,7 @@ enum err client_feed_send(struct client *client, struct client_connection *conne
     if (unsent <= CLIENT_BODY_WINDOW / 2) {
         uint64_t room = CLIENT_BODY_WINDOW - unsent;
         TRY(connection->smtpc.transaction.is_bdat ? chunks_send(client, connection, room)
-                                                  : lines_send(connection, room));
+                                                  : lines_send(client, connection, room));
     }
     if (connection->smtpc.state == SMTPC_STATE_BODY)
         stream_want(&connection->stream,

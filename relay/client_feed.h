@@ -20,6 +20,7 @@ struct client_feed {
     bool is_ended;           /* it is complete and good */
     bool has_open_line;      /* is_ended: it does not end in CRLF */
     bool is_broken;          /* no more octets leave, and its end never does */
+    uint64_t heard;          /* is_ended: a stamp, when its last octet was received; 0: unknown */
 
     /* of the attempt */
     uint64_t taken;   /* octets that left `octets` */

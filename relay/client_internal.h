@@ -258,10 +258,10 @@ void client_trace_connected(struct client *client, const struct client_connectio
 /* client_body.c */
 /** Hand over as much of the body as the connection should hold, at last the end of data. Errors:
  * ERR_MEMORY. */
-enum err client_body_send(struct client_connection *connection) MUST_CHECK;
+enum err client_body_send(struct client *client, struct client_connection *connection) MUST_CHECK;
 /** Append a slice, with another dot before each line that begins with one. Errors: ERR_MEMORY. */
-enum err client_body_stuff(struct client_connection *connection, const struct buf_slice *slice,
-                           struct buf_queue *queue) MUST_CHECK;
+enum err client_body_stuff(struct client *client, struct client_connection *connection,
+                           const struct buf_slice *slice, struct buf_queue *queue) MUST_CHECK;
 
 /** The command for the body of this attempt was written: the body behind it, as a whole. Errors:
  * ERR_MEMORY. */

@@ -12,6 +12,7 @@ struct message_fate {
     uint16_t code;       /* 250, 451, 452; 5xx: the next hop's, with all that follows */
     uint8_t enhanced[3]; /* 0.0.0: it gave none */
     enum way way;
+    uint64_t heard; /* a stamp: when the next hop's final reply was received; 0: there was none */
     struct span reply; /* printable; it may begin with code and enhanced code; good for the call */
 };
 

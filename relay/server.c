@@ -73,6 +73,9 @@ void server_on_flow(struct server *server, const struct flow_event *event, struc
     stream_on_event(&session->stream, event);
     if (session->queue == SERVER_QUEUE_GREETING && !(event->events & (FLOW_RESET | FLOW_FAILED)))
         return; /* server_advance() looks at what it said */
+    /* While it is READY older octets wait, too. */
+    if ((event->events & FLOW_READABLE) && session->queue != SERVER_QUEUE_READY)
+        session->heard = stamps_turn(server->options.stamps);
     server_session_run(server, session, now);
 }
 

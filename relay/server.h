@@ -33,7 +33,8 @@ struct server_options {
     void *context;
     /* To another shard: server_on_quota() there. */
     void (*send_quota)(void *context, uint32_t to_shard, const struct quota_message *message);
-    struct trace *trace; /* NULL: nobody can look on */
+    struct trace *trace;   /* NULL: nobody can look on */
+    struct stamps *stamps; /* NULL: nothing is timed */
 };
 
 struct server *server_new(const struct server_options *options, const struct settings *settings,
@@ -75,7 +76,8 @@ struct server_stats {
     uint64_t sessions, refused, messages_accepted, messages_rejected, pools_unknown,
         recipients_accepted, recipients_rejected, octets, tls_sessions, timeouts, desynchronised,
         reliefs;
-    uint64_t sign_waits; /* messages that waited for their signatures until the next turn */
+    uint64_t sign_waits;        /* messages that waited for their signatures until the next turn */
+    struct relay_copied copied; /* `own` and `pieces` */
     uint32_t open;
     uint32_t closed; /* 1: no mail is taken */
     struct smtpd_dkim_stats dkim;

@@ -10,6 +10,7 @@
  * Limits: SERVER_BODY_PENDING_MAX octets of one message between us and the disk, then the session
  * stalls; BODY_HAND_ON_SIZE octets wait here at most, and the rest of one scan.
  */
+#include "queue/qmgr_filter.h"
 #include "relay/server_internal.h"
 
 #define SPANS_MAX         16u
@@ -67,14 +68,34 @@ static void body_hand_on(struct server *server, struct server_session *session, 
 }
 
 static void body_append_copy(struct server *server, struct server_session *session,
-                             struct span octets, struct tick_now now)
+                             struct span octets, uint64_t *reason, struct tick_now now)
 {
     struct buf_pool *pool = server->options.plane->pool;
 
     if (octets.size == 0 || !smtpd_is_storing(&session->smtpd))
         return;
+    *reason += octets.size;
     if (buf_queue_append_copy(&session->body, pool, octets) != ERR_OK)
         smtpd_fail(&server->smtpd, &session->smtpd, ERR_MEMORY, now);
+}
+
+/* `spool`, of listener or sender, is law. Else the sender's rule says more than the listener. */
+static void offer_delivery(const struct server_session *session, struct transfer_offer *offer)
+{
+    const struct smtpd_session *smtpd = &session->smtpd;
+    const struct envelope *envelope = &smtpd->transaction->envelope;
+    const struct settings_mail mail = {.sender_domain = qmgr_sender_domain_of(envelope->sender),
+                                       .user = envelope->user,
+                                       .client = &smtpd->peer};
+
+    offer->delivery = smtpd->listener->delivery;
+    if (offer->delivery == SETTINGS_DELIVERY_SPOOL || smtpd->settings->delivery_rule_count == 0)
+        return;
+    enum settings_delivery own = settings_delivery_find(smtpd->settings, &mail);
+    if (own == SETTINGS_DELIVERY_UNSAID)
+        return;
+    offer->delivery = own;
+    offer->reason = own == SETTINGS_DELIVERY_SPOOL ? WAY_SENDER : WAY_UNKNOWN;
 }
 
 void server_message_begin(struct server *server, struct server_session *session,
@@ -83,15 +104,15 @@ void server_message_begin(struct server *server, struct server_session *session,
     struct transfer_offer offer = {
         .size = session->smtpd.transaction->envelope.body_size,
         .recipient_count = session->smtpd.transaction->envelope.recipient_count,
-        .delivery = session->smtpd.listener->delivery,
     };
     struct message_id id = {0};
 
+    offer_delivery(session, &offer);
     enum err err = transfer_begin(server->options.transfer, &offer, now, &session->intake, &id);
     if (err != ERR_OK)
         session->intake = NULL;
     struct span header = smtpd_begun(&server->smtpd, &session->smtpd, err, id, now);
-    body_append_copy(server, session, header, now);
+    body_append_copy(server, session, header, &server->stats.copied.own, now);
 }
 
 bool server_message_sign(struct server *server, struct server_session *session, struct tick_now now)
@@ -118,6 +139,7 @@ void server_message_end(struct server *server, struct server_session *session, s
     if (trace_is_on(server->options.trace))
         server_trace_body(server, session);
     struct envelope *envelope = smtpd_end(&server->smtpd, &session->smtpd, now, &sequence);
+    transfer_set_heard(session->intake, session->heard);
     transfer_end(server->options.transfer, session->intake, envelope,
                  (uint64_t)session->index << 16 | sequence, now);
     session->intake = NULL;
@@ -168,7 +190,8 @@ static void body_take(struct server *server, struct server_session *session, uin
     if (!smtpd_is_storing(&session->smtpd)) {
         stream_consume(&session->stream, size);
     } else if (size < PIECE_COPY_MAX) {
-        body_append_copy(server, session, stream_pull(&session->stream, size), now);
+        body_append_copy(server, session, stream_pull(&session->stream, size),
+                         &server->stats.copied.pieces, now);
         stream_consume(&session->stream, size);
     } else {
         stream_take(&session->stream, size, &session->body);
@@ -229,7 +252,7 @@ bool server_body_feed(struct server *server, struct server_session *session, str
             stream_consume(&session->stream, piece->pass);
         stream_consume(&session->stream, piece->skip);
         if (piece->is_stored)
-            body_append_copy(server, session, piece->insert, now);
+            body_append_copy(server, session, piece->insert, &server->stats.copied.own, now);
         done += piece->pass + piece->skip + piece->insert.size;
     }
     if (session->body.size >= hand_on_size(server) && smtpd_is_storing(&session->smtpd))

@@ -39,6 +39,7 @@ struct server_session {
     enum server_queue queue;
     uint32_t late_events; /* of the flow, while in SERVER_QUEUE_HANDSHAKE */
     tick_us accepted;
+    uint64_t heard; /* a stamp: when the last octets were received that it has looked at */
     uint32_t index;
     bool is_used;
     bool is_connected; /* false: the client is gone, the stream with it */

@@ -119,8 +119,9 @@ void server_session_free(struct server *server, struct server_session *session)
 void server_session_flush(struct server *server, struct server_session *session)
 {
     struct span output = span_of(server->smtpd.output, server->smtpd.output_size);
+    uint32_t heard_count = server->smtpd.heard_count;
 
-    server->smtpd.output_size = 0;
+    server->smtpd.output_size = server->smtpd.heard_count = 0;
     if (output.size == 0 || !session->is_connected)
         return;
     if (trace_is_on(server->options.trace))
@@ -130,7 +131,10 @@ void server_session_flush(struct server *server, struct server_session *session)
         smtpd_hang_up(&server->smtpd, &session->smtpd);
         stream_abort(&session->stream);
         session->is_connected = false;
+        return;
     }
+    for (uint32_t i = 0; i < heard_count; i++)
+        stamps_out(server->options.stamps, STAMPS_REPLY, &session->stream, server->smtpd.heard[i]);
 }
 
 static bool command_feed(struct server *server, struct server_session *session, struct tick_now now)

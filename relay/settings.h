@@ -189,6 +189,19 @@ struct settings_pool { /* sources that share mail */
     uint32_t member_count; /* 1 to SETTINGS_MEMBER_MAX */
 };
 
+struct settings_delivery_rule { /* the first that matches decides */
+    const char *const *senders; /* patterns of the sender's domain */
+    uint32_t sender_count;      /* 0: any, also none */
+    const struct flow_prefix *clients;
+    uint32_t client_count; /* 0: any */
+    const char *user;      /* a pattern of who is logged in; NULL: anybody, also nobody */
+    enum settings_delivery delivery;
+};
+struct settings_mail {         /* what rules about senders look at */
+    struct span sender_domain; /* empty: the null sender, or a bare local part */
+    struct span user;          /* empty: nobody is logged in */
+    const struct flow_address *client;
+};
 struct settings_pool_rule { /* the first that matches decides */
     const struct flow_address *listeners;
     uint32_t listener_count;    /* 0: any */
@@ -251,6 +264,8 @@ struct settings {
     const struct reaction_set *reactions; /* NULL: no patterns */
     const struct settings_pool_rule *pool_rules;
     uint32_t pool_rule_count;
+    const struct settings_delivery_rule *delivery_rules; /* in the order of the file */
+    uint32_t delivery_rule_count;
     const struct flow_prefix *pool_header_from;
     uint32_t pool_header_from_count;
     enum settings_pool_unknown pool_unknown;
@@ -302,6 +317,9 @@ const struct settings_pool *settings_pool_of(const struct settings *settings, st
 const struct settings_pool *settings_pool_choose(const struct settings *settings,
                                                  const struct flow_address *listener,
                                                  struct span sender_domain, struct span user);
+/** What `delivery_rules` say; UNSAID: nothing. */
+enum settings_delivery settings_delivery_find(const struct settings *settings,
+                                              const struct settings_mail *mail);
 /** May this client name a pool? */
 bool settings_pool_header_is_allowed(const struct settings *settings,
                                      const struct flow_address *client);

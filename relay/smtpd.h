@@ -73,6 +73,7 @@ enum smtpd_need {
 #define SMTPD_OUTPUT_SIZE 65536u
 /* Upper bound of command_line_size_max: what a stream gives in one piece. */
 #define SMTPD_LINE_SIZE_MAX FLOW_PULL_MAX
+#define SMTPD_HEARD_MAX     16u /* stamps: further ones are not kept */
 /* Held replies of one session; beyond it no command is read before a commit. */
 #define SMTPD_HELD_MAX 8192u
 
@@ -119,7 +120,8 @@ struct smtpd_transaction {
     bool is_committed;
     uint16_t commit_code;
     enum way way;
-    char *refusal; /* of the next hop, as a line; from the arena; NULL: none */
+    uint64_t heard; /* as message_fate's */
+    char *refusal;  /* of the next hop, as a line; from the arena; NULL: none */
     struct message_id commit_id;
     char *held; /* replies behind this one; from the arena */
     uint32_t held_size, held_capacity;
@@ -138,6 +140,9 @@ struct smtpd_context {
     uint32_t free_count;
     uint8_t *output; /* what must be sent to the session in hand; the driver empties it */
     uint32_t output_size;
+    /* Of the next hops' replies behind those in the output; the driver empties it likewise. */
+    uint64_t heard[SMTPD_HEARD_MAX];
+    uint32_t heard_count;
     int64_t date_second; /* `date` is the text of this second */
     char date[40];
     uint64_t messages_accepted, messages_rejected, recipients_accepted, recipients_rejected;

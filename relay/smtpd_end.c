@@ -113,6 +113,7 @@ void smtpd_committed(struct smtpd_context *context, struct smtpd_session *sessio
     transaction->commit_code = fate->code;
     transaction->commit_id = fate->id;
     transaction->way = fate->way;
+    transaction->heard = fate->heard;
     if (fate->code >= 500)
         smtpd_refusal_keep(transaction, fate);
     while (session->pending != NULL && session->pending->is_committed) {

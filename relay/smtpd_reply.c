@@ -276,6 +276,8 @@ void smtpd_reply_release(struct smtpd_context *context, struct smtpd_session *se
         line = refusal_line(context, session, transaction);
         context->messages_rejected += 1;
     }
+    if (transaction->heard != 0 && context->heard_count < SMTPD_HEARD_MAX)
+        context->heard[context->heard_count++] = transaction->heard;
     output_append(context, span_from_text(line));
     output_append(context, SPAN_LITERAL("\r\n"));
     output_append(context, span_of(transaction->held, transaction->held_size));

@@ -458,6 +458,7 @@ struct transfer *transfer_new(const struct transfer_options *options,
         .on_host = transfer_on_host,
         .on_refusal = transfer_on_refusal,
         .trace = options->trace,
+        .stamps = options->stamps,
         .site_label = transfer_on_site_label,
     };
     transfer->client = client_new(&client, settings);
@@ -520,6 +521,14 @@ const struct transfer_latencies *transfer_get_latencies(const struct transfer *t
 const struct transfer_ways *transfer_get_ways(const struct transfer *transfer)
 {
     return &transfer->ways;
+}
+
+struct relay_copied transfer_get_copied(const struct transfer *transfer)
+{
+    struct relay_copied copied = client_get_stats(transfer->client).copied;
+
+    copied.handed_over = transfer->handed_over;
+    return copied;
 }
 
 uint64_t transfer_handovers(const struct transfer *transfer)

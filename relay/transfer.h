@@ -45,7 +45,8 @@ struct transfer_options {
     void (*on_commit)(void *server, uint64_t user, const struct message_fate *fate);
     /* Would its client hear a refusal? NULL: always. */
     bool (*is_heard)(void *server, uint64_t user);
-    struct trace *trace; /* as in client_options */
+    struct trace *trace;   /* as in client_options */
+    struct stamps *stamps; /* likewise */
 };
 
 struct transfer *transfer_new(const struct transfer_options *options,
@@ -59,6 +60,7 @@ struct transfer_offer {
     uint64_t size; /* as the client says; 0: it does not */
     uint32_t recipient_count;
     enum settings_delivery delivery;
+    enum way reason; /* with `delivery` SPOOL: who says so; WAY_UNKNOWN: the listener */
 };
 /** False: one disk failure after another. Nothing can be begun until it has taken something. */
 bool transfer_can_store(const struct transfer *transfer);
@@ -92,6 +94,8 @@ enum err transfer_stream_begin(struct transfer *transfer, struct transfer_intake
  * on_commit follows exactly once, never inside this call. Consumes the intake. */
 void transfer_end(struct transfer *transfer, struct transfer_intake *intake,
                   struct envelope *envelope, uint64_t user, struct tick_now now);
+/** A stamp: when its last octet was received; before transfer_end(). 0, as at first: unknown. */
+void transfer_set_heard(struct transfer_intake *intake, uint64_t heard);
 /** Refused, or the client is gone before the end of data. Consumes the intake. */
 void transfer_abort(struct transfer *transfer, struct transfer_intake *intake);
 
@@ -145,6 +149,8 @@ struct transfer_ways {
     uint64_t in_doubt;
 };
 const struct transfer_ways *transfer_get_ways(const struct transfer *transfer);
+/** Octets of messages that this shard has copied, by reason. */
+struct relay_copied transfer_get_copied(const struct transfer *transfer);
 /** Deliveries sent to other shards' connections so far. */
 uint64_t transfer_handovers(const struct transfer *transfer);
 

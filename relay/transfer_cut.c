@@ -313,6 +313,13 @@ bool transfer_cut_hold_back(struct transfer *transfer, struct transfer_place *pl
     return true;
 }
 
+uint64_t transfer_cut_heard(const struct transfer_job *job)
+{
+    const struct transfer_intake *intake = intake_of(job);
+
+    return intake == NULL || intake->state != TRANSFER_INTAKE_UNSTORED ? 0 : intake->heard;
+}
+
 void transfer_cut_sending(struct transfer *transfer, const struct transfer_job *job)
 {
     struct transfer_intake *intake = intake_of(job);
@@ -363,7 +370,11 @@ bool transfer_on_unstored_end(void *context, void *owner, const struct qmgr_resu
     struct transfer *transfer = context;
     struct transfer_intake *intake = owner;
     struct message_fate fate = {
-        .id = intake->id, .code = 250, .way = intake->stream == NULL ? WAY_READY : WAY_STREAM};
+        .id = intake->id,
+        .code = 250,
+        .way = intake->stream == NULL ? WAY_READY : WAY_STREAM,
+        .heard = transfer->reply_heard,
+    };
 
     if (intake->state == TRANSFER_INTAKE_STREAMING || intake->state == TRANSFER_INTAKE_SPOOLING) {
         transfer_stream_fate(transfer, intake, refusal);

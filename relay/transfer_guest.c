@@ -48,6 +48,7 @@ bool transfer_job_send_away(struct transfer *transfer, struct transfer_job *job,
     job->holder = holder;
     site->away++;
     transfer->handovers++;
+    transfer->handed_over += request->body->size;
     transfer_handover_send(transfer, holder, HANDOVER_BEGIN, job->away);
     return true;
 }
@@ -128,6 +129,7 @@ static void transfer_on_handover_begin(struct transfer *transfer, struct handove
         transfer_guest_refuse(transfer, handover);
         return;
     }
+    transfer->handed_over += handover->body_size;
     transfer_job_new_guest(transfer, place, guest, place->route, &body);
     transfer_place_wake(transfer, place);
 }

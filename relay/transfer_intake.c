@@ -101,7 +101,7 @@ enum err transfer_begin(struct transfer *transfer, const struct transfer_offer *
     intake->begun = now.tick;
     intake->size_said = offer->size;
     if (offer->delivery == SETTINGS_DELIVERY_SPOOL)
-        intake->way = WAY_POLICY;
+        intake->way = offer->reason == WAY_UNKNOWN ? WAY_POLICY : offer->reason;
     else if (offer->size > transfer->settings->cut_through.size_max &&
              !transfer->settings->cut_through.may_stream)
         intake->way = WAY_SIZE;
@@ -243,6 +243,11 @@ void transfer_intake_encode(struct transfer_intake *intake, const struct envelop
     intake->encoded = malloc(intake->encoded_size);
     CHECK(intake->encoded != NULL);
     envelope_encode(envelope, intake->encoded);
+}
+
+void transfer_set_heard(struct transfer_intake *intake, uint64_t heard)
+{
+    intake->heard = heard;
 }
 
 void transfer_end(struct transfer *transfer, struct transfer_intake *intake,

@@ -89,6 +89,7 @@ struct transfer_intake {
     bool is_sending;                /* UNSTORED: an attempt has begun */
     enum err err;                   /* REFUSED */
     tick_us begun, ended;           /* the client's first octet was due, its last one came */
+    uint64_t heard;                 /* a stamp: when that was received; 0: unknown */
     uint64_t size_said;             /* by the client; 0: nothing */
     struct transfer_stream *stream; /* NULL: it never went on while it came */
     struct wheel_timer timer;       /* UNSTORED */
@@ -277,7 +278,8 @@ struct transfer {
     uint64_t read_memory, read_memory_max; /* octets */
     uint64_t reading_size;                 /* the part of read_memory that has not come yet */
     struct transfer_latencies latencies;
-    uint64_t handovers;
+    uint64_t handovers, handed_over; /* handed_over: octets copied for that, of both sides */
+    uint64_t reply_heard; /* a stamp, while a next hop's reply is being settled; else 0 */
     struct transfer_ends ends;
     LIST_HEAD(, transfer_replay) replays; /* their envelopes are being read */
     uint32_t replays_active;
@@ -387,6 +389,8 @@ void transfer_cut_put_back(struct transfer *transfer, const struct transfer_job 
 /** All recipients are refused for good, and the client will hear it. */
 bool transfer_cut_passes_on(const struct transfer *transfer, const struct qmgr_delivery *delivery,
                             const struct qmgr_result *results, uint32_t result_count);
+/** The stamp of the last octet received of a message that goes straight through; 0: unknown. */
+uint64_t transfer_cut_heard(const struct transfer_job *job);
 /* Callbacks of the queue. */
 bool transfer_on_unstored_end(void *context, void *owner, const struct qmgr_result *refusal);
 void transfer_on_store_due(void *context, void *owner, enum way reason);

@@ -389,6 +389,7 @@ static struct client_request transfer_job_request(struct transfer *transfer,
             site->bdat_ahead == SETTINGS_BDAT_AHEAD_UNSAID ? client->bdat_ahead : site->bdat_ahead,
         .body = job->read_size > 0 ? &job->read_body : view->body,
         .feed = transfer_stream_feed(job),
+        .heard = transfer_cut_heard(job),
         .deadline = transfer->now.tick + client->attempt_timeout,
         .is_alone = (view->envelope->flags & ENVELOPE_IN_DOUBT) != 0,
     };
@@ -660,7 +661,11 @@ void transfer_job_on_result(void *context, const struct client_result *result)
     }
     transfer_source_judge(transfer, job, result);
     if (job->guest == NULL) {
+        /* Replies are told in the turn that received them. */
+        transfer->reply_heard =
+            result->recipients[0].code != 0 ? stamps_turn(transfer->options.stamps) : 0;
         transfer_job_settle(transfer, job, result);
+        transfer->reply_heard = 0;
         return;
     }
     transfer_guest_end(transfer, job->guest, result);

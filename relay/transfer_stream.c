@@ -342,6 +342,7 @@ void transfer_stream_end(struct transfer *transfer, struct transfer_intake *inta
         return;
     }
     feed->is_ended = true;
+    feed->heard = intake->heard;
     feed->has_open_line = (envelope->flags & ENVELOPE_NO_FINAL_CRLF) != 0;
     client_feed_wake(transfer->client, feed);
     transfer_intake_enter(transfer, intake, TRANSFER_INTAKE_UNSTORED);

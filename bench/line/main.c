@@ -13,10 +13,10 @@
  *   -D  the sink is so far, and there is one connection to it
  *   -b  bodies go ahead of replies (client.bdat_ahead)
  *
- * Prints, as one line of JSON, cycles and turns of the shards for a message, and messages a second,
- * after a warm-up of a tenth. Under `valgrind --tool=callgrind --toggle-collect=shard_turn`
- * instructions are counted; with a run of more messages subtracted from one of fewer, nothing of
- * the start is in them.
+ * Prints, as one line of JSON, cycles and turns of the shards for a message, messages a second,
+ * what octets were copied and why, and what the shards said to each other, after a warm-up of a
+ * tenth. Under `valgrind --tool=callgrind --toggle-collect=shard_turn` instructions are counted;
+ * with a run of more messages subtracted from one of fewer, nothing of the start is in them.
  *
  * A shard gets a turn when frames or messages of other shards wait for it, or when its deadline has
  * come. Sessions belong to the shards in equal numbers. There is a source for each, so that no
@@ -27,6 +27,7 @@
 #include <unistd.h>
 #include <x86intrin.h>
 
+#include "bench/line/account.h"
 #include "bench/line/watch.h"
 #include "bench/line/world.h"
 #include "bench/load/cli.h"
@@ -85,6 +86,7 @@ struct line {
     struct party sources[SHARD_MAX], sink;
     struct record records[RECORD_COUNT]; /* where shards leave them, as in the daemon's ring */
     uint64_t record_count, cycles, turns;
+    struct account account; /* behind the warm-up */
 };
 
 /* ---- the world ---- */
@@ -494,17 +496,32 @@ static int own_options(struct line *line, int count, char **words)
     return count >= 3 && count <= 5 && line->sites <= SITES_MAX ? optind : 0;
 }
 
+static struct account account_of(const struct line *line)
+{
+    struct account account = {0};
+
+    for (uint32_t i = 0; i < line->shard_count; i++) {
+        struct shard_status status = shard_get_status(line->members[i].shard);
+        account_add(&account, &status);
+    }
+    return account;
+}
+
 static void line_print(const struct line *line, uint64_t total, double messages, tick_us began)
 {
+    struct account account = account_of(line);
+
     (void)printf("{\"shards\":%u,\"messages\":%" PRIu64 ",\"cycles\":%.0f,\"turns\":%.3f,"
                  "\"straight\":%.4f,\"records\":%.2f,\"waiting\":%" PRIu64
-                 ",\"seconds\":%.1f,\"rate\":%.2f,\"answers\":%" PRIu64 "}\n",
+                 ",\"seconds\":%.1f,\"rate\":%.2f,\"answers\":%" PRIu64 ",",
                  line->shard_count, total, (double)line->cycles / messages,
                  (double)line->turns / messages, (double)straight_through(line) / (double)total,
                  (double)line->record_count / (double)total, waiting(line),
                  (double)world_now(line->world) / 1e6,
                  messages / ((double)(world_now(line->world) - began) / 1e6),
                  line->watch == NULL ? 0 : watch_answers(line->watch));
+    account_print(&line->account, &account, messages);
+    (void)puts("}");
 }
 
 int main(int count, char **words)
@@ -537,6 +554,7 @@ int main(int count, char **words)
     uint64_t began = arrived(line);
     tick_us since = world_now(line->world);
     line->cycles = line->turns = 0;
+    line->account = account_of(line);
     line_run(line, total);
     line_print(line, total, (double)(arrived(line) - began), since);
     line_end(line);

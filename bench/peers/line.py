@@ -9,6 +9,7 @@ Rows (medians of several rounds, everybody takes turns inside a round), over net
   line-rate.cycles.*                      the shard's cycles for a message: its busy time, by its own account
   line-rate.distance.*                    one connection to a sink 100 ms away, there and back, in a simulated world
   line-rate.instructions.*                instructions for a message, by the number of shards, in a simulated world (with valgrind installed)
+  line-rate.latency.*                     how long a message is held up, by stamps inside the relay (bench/peers/stamps.py)
   line-rate.stage.NAME                    cycles for a 10 KB message by stage of the turn, in a build with -Dstages=true
 Peers: `splice`, a program on the same engine that passes the same octets on between connections and looks at nothing (bench/wire/splice.c);
 on loopback HAProxy in TCP mode as well, where it is installed. What the load itself can do is beside each row: source straight to sink, a core
@@ -35,6 +36,8 @@ WORK_OF = {'jumbo': ('cut-through.10k', 'cut-through.100k')}
 PLANES = os.environ.get('ANGARIUM_BENCH_PLANES', 'wire host').split()
 MTU = {'wire': 1500, 'jumbo': 9000} # of the planes that are net_memif
 SUFFIX = {'wire': '', 'jumbo': '.9000', 'host': '.host'}
+RECORDS = os.environ.get('ANGARIUM_BENCH_RECORDS', 'raw') # or file: JSON
+RECORDS_SAID = {'file': 'JSON', 'raw': 'raw', 'accounting': 'CSV'}[RECORDS]
 HERE, THERE = '10.9.0.1:2526', '10.9.1.1:2525'
 RELAY = '''
 hostname: relay.test
@@ -136,11 +139,11 @@ def stages_of(relay, messages):
 def relay(plane, size, more):
     if plane in MTU:
         port = 'dataplane: {driver: dpdk, poll: busy, ports: [{device: "%s", addresses: [10.9.0.1/16], mtu: %d}]}' % (device('server', plane), MTU[plane])
-        child = lab.relay(RELAY % (', {address: "%s"}' % HERE, *THERE.split(':'), port), 'relay-wire')
+        child = lab.relay(RELAY % (', {address: "%s"}' % HERE, *THERE.split(':'), port), 'relay-wire', kind=RECORDS)
         to, listen = HERE, THERE
     else:
         sink = free_port()
-        child = lab.relay(RELAY % ('', '127.0.0.1', sink, ''), 'relay-host')
+        child = lab.relay(RELAY % ('', '127.0.0.1', sink, ''), 'relay-host', kind=RECORDS)
         to, listen = '127.0.0.1:%d' % child.port, '127.0.0.1:%d' % sink
     pin(child.child.pid)
     try:
@@ -224,8 +227,8 @@ def rows():
             ceiling = median_of(figures[(plane, work, 'direct')], 'rate')
             place = 'net_memif (testpmd: %.0f frames of %d octets/s)' % (testpmd[plane], MTU[plane]) if plane in MTU else 'loopback'
             conditions = ('%d sessions in, up to 100 connections out, plain, PIPELINING, one relay core with all its threads, source and sink on the other, %s, '
-                          'JSON records (%d dropped), straight through: %.4f; load: source to sink, a core each, %.0f msg/s%s; median of %d' %
-                          (SESSIONS, place, sum(each['dropped'] for each in mine), median_of(mine, 'straight'), ceiling,
+                          '%s records (%d dropped), straight through: %.4f; load: source to sink, a core each, %.0f msg/s%s; median of %d' %
+                          (SESSIONS, place, RECORDS_SAID, sum(each['dropped'] for each in mine), median_of(mine, 'straight'), ceiling,
                            ' (bounded by load)' if ceiling / 2 < 1.3 * rate else '', ROUNDS))
             for peer in ('splice', 'haproxy') if plane == 'host' else ('splice',):
                 theirs = figures.get((plane, work, peer))
@@ -241,6 +244,8 @@ def all_rows():
     yield from rows()
     if 'wire' not in PLANES:
         return
+    import stamps  # pylint: disable=import-outside-toplevel
+    yield from stamps.rows()
     yield from distance_rows()
     try:
         yield from instruction_rows()

@@ -258,6 +258,7 @@ static const struct flow_ops host_ops = {
     .reserve = flow_core_reserve,
     .commit = flow_core_commit,
     .unsent = flow_core_unsent,
+    .pending = flow_core_pending,
     .cork = flow_core_cork,
     .push = flow_core_push,
     .want = flow_core_want,

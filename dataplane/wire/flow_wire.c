@@ -88,6 +88,17 @@ static enum err wire_addresses(struct flow_plane *plane, struct flow flow,
     return ERR_OK;
 }
 
+/* What was sent stays in slot->unsent until it is acknowledged. */
+static uint64_t wire_pending(struct flow_plane *plane, struct flow flow)
+{
+    struct flow_slot *slot = slot_find(stack_of(plane), flow);
+
+    if (slot == NULL || slot->kind != FLOW_SLOT_STREAM ||
+        slot->flags & (FLOW_SLOT_IS_RESET | FLOW_SLOT_IS_FAILED))
+        return FLOW_PENDING_STALE;
+    return tcb_unsent_size(tcb_of(slot)) + slot->held;
+}
+
 static void wire_close(struct flow_plane *plane, struct flow flow)
 {
     struct stack *stack = stack_of(plane);
@@ -138,6 +149,7 @@ const struct flow_ops stack_ops = {
     .reserve = flow_core_reserve,
     .commit = flow_core_commit,
     .unsent = flow_core_unsent,
+    .pending = wire_pending,
     .cork = flow_core_cork,
     .push = flow_core_push,
     .want = flow_core_want,

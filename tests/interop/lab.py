@@ -191,10 +191,10 @@ class Lab:
 
     # ---- the relay ----
 
-    def relay(self, text, name='relay', prefix=(), reach=can_connect, spool='', records=''):
+    def relay(self, text, name='relay', prefix=(), reach=can_connect, spool='', records='', kind='file'):
         """Start angariumd with this configuration (spool and sockets are added); returns an object with its ports and files. `spool`: more
-        options of it."""
-        return Relay(self, text, name, prefix, reach, spool, records)
+        options of it. `kind` of its records: file, accounting, raw."""
+        return Relay(self, text, name, prefix, reach, spool, records, kind)
 
     def load(self, *arguments, log='load.log', prefix=()):
         return self.start(list(prefix) + [os.path.join(BUILD, 'bench/load/angarium-load')] + [str(a) for a in arguments], log)
@@ -229,6 +229,19 @@ class Lab:
                 sys.stdout.flush()
         self.close()
         sys.exit(1 if failed else 0)
+
+
+def shards_of(pid):
+    """Threads of a relay: those of its shards, as soon as it has some, and all others. One may end meanwhile."""
+    names = {}
+    for task in os.listdir('/proc/%d/task' % pid):
+        try:
+            with open('/proc/%d/task/%s/comm' % (pid, task), encoding='ascii') as file:
+                names[int(task)] = file.read().strip()
+        except OSError:
+            pass
+    shards = [task for task, name in names.items() if name.startswith('shard ')]
+    return shards, [task for task in names if task not in shards]
 
 
 class Postfix:
@@ -297,7 +310,7 @@ class Process:
 
 
 class Relay:
-    def __init__(self, lab, text, name, prefix, reach, spool='', records=''):
+    def __init__(self, lab, text, name, prefix, reach, spool='', records='', kind='file'):
         self.lab, self.name, self.prefix, self.reach = lab, name, list(prefix), reach
         self.port = free_port()
         self.spool = lab.path(name + '-spool')
@@ -308,9 +321,9 @@ class Relay:
             text += '\ndelivery: spool\n'
         self.config = lab.write(name + '.yaml', text.replace('@PORT@', str(self.port)).replace('@FOLDER@', lab.folder) + '''
 spool: {directory: "%s"%s}
-records: {file: "%s"%s}
+records: {%s: "%s"%s}
 control: {socket: "%s"}
-''' % (self.spool, ', ' + spool if spool else '', self.records_file, ', ' + records if records else '', self.socket))
+''' % (self.spool, ', ' + spool if spool else '', kind, self.records_file, ', ' + records if records else '', self.socket))
         self.child = None
         self.log_start = 0
         self.start()

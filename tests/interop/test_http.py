@@ -257,7 +257,7 @@ def other_sites():
 
 NOT_BY_HTTP = {
     'top': 'a screen', 'metrics': '/metrics', 'capture': 'files', 'capture stop': 'files', 'check': 'files', 'config show': 'files', 'import postfix': 'files',
-    'records find': 'files', 'spool check': 'files', 'spool stats': 'files', 'spool dump': 'files', 'spool adopt': 'files', 'user hash': 'passwords',
+    'records find': 'files', 'records print': 'files', 'spool check': 'files', 'spool stats': 'files', 'spool dump': 'files', 'spool adopt': 'files', 'user hash': 'passwords',
     'upgrade': 'programs', 'version': '/api/v1/status',
     'help': 'docs/http.md'}
 

@@ -51,7 +51,7 @@ spool: {{directory: {path(spool)}, size: 128MB, segment: 4MiB, reserve: 4MiB}}
 buffers: {{memory: 64MiB}}
 queue: {{body_memory: 4MiB}}
 flows: 256
-records: {{file: {path("records.json")}}}
+records: {{file: {path("records.json")}, raw: {path("records.raw")}}}
 control: {{socket: {path(control)}}}
 {more}delivery: spool
 """)
@@ -404,6 +404,25 @@ def bounds_reloads_by_open_sessions(_):
     wait_until(lambda: cli("reload")[0] == 0, "old snapshots are freed")
 
 
+def keeps_records_in_binary(_):
+    def printed(*more):
+        status, text = cli("records", "print", path("records.raw"), *more)
+        expect(status == 0, text)
+        return text
+
+    with open(path("records.json"), encoding="utf-8") as file:
+        lines = file.read()
+    expect(lines.count("\n") > 3, lines)
+    wait_until(lambda: printed() == lines, "the same records in binary")
+    one = next(record for record in records() if record["type"] == "reception")
+    story = [record for record in records() if record.get("id") == one["id"]]
+    status, text = cli("records", "find", one["id"], path("records.raw"), "--json")
+    expect(status == 0 and json.loads(text)["rows"] == story, text)
+    expect(printed("--csv").startswith("type,timeLogged,"))
+    status, text = cli("records", "print", path("records.json"))
+    expect(status == 1 and "no records in binary" in text, text)
+
+
 def rotates_records(daemon):
     before = len(records())
     os.rename(path("records.json"), path("records.old"))
@@ -691,7 +710,7 @@ def main():
     alone = [finds_records, refuses_wrong_arguments, refuses_a_bad_configuration, checks_a_good_one, the_one_that_is_installed_is_good,
              warns_of_a_small_disk, makes_a_private_key]
     running = [tells_what_runs, refuses_a_second_on_the_same, answers_on_its_socket, does_nothing_that_was_not_meant, says_how_it_is_used, prints_messages_as_they_are, reloads,
-               bounds_reloads_by_open_sessions, rotates_records, resets_who_goes_on_sending, drains_on_sigterm]
+               bounds_reloads_by_open_sessions, keeps_records_in_binary, rotates_records, resets_who_goes_on_sending, drains_on_sigterm]
     after = [has_its_mail_after_a_restart, remembers_what_it_sent, patterns_file_is_read, operators_suspend_a_source,
              stop_is_bounded, leaves_descriptors_for_mail_that_goes_out]
     print(f"1..{len(alone + running + after)}")

@@ -51,9 +51,29 @@ static void test_ends(void **state)
     }
 }
 
+/* Goal: the same of the fine ones: an eighth, and steps of 64 ns where that is more. */
+static void test_fine_buckets(void **state)
+{
+    uint64_t next = 0, step = 1ull << LATENCY_FINE_UNIT_BITS;
+
+    (void)state;
+    for (uint32_t i = 0; i < LATENCY_FINE_BUCKET_COUNT; i++) {
+        uint64_t top = latency_fine_bucket_top(i);
+        assert_true(top >= next);
+        assert_int_equal(i, latency_fine_bucket(next));
+        assert_int_equal(i, latency_fine_bucket(top));
+        assert_true(top - next < step || top - next <= next / 8);
+        next = top + 1;
+    }
+    assert_int_equal(1ull << LATENCY_FINE_VALUE_BITS, next);
+    assert_int_equal(LATENCY_FINE_BUCKET_COUNT - 1, latency_fine_bucket(next));
+    assert_int_equal(LATENCY_FINE_BUCKET_COUNT - 1, latency_fine_bucket(UINT64_MAX));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_fine_buckets),
         cmocka_unit_test(test_buckets),
         cmocka_unit_test(test_ends),
     };

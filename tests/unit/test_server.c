@@ -135,6 +135,12 @@ void transfer_end(struct transfer *transfer, struct transfer_intake *intake,
     intake_free(intake);
 }
 
+void transfer_set_heard(struct transfer_intake *intake, uint64_t heard)
+{
+    (void)intake;
+    (void)heard;
+}
+
 void transfer_abort(struct transfer *transfer, struct transfer_intake *intake)
 {
     (void)transfer;

@@ -46,6 +46,7 @@ static struct buf *frame_compact(struct stack *stack, const struct stack_port *p
     copy->mbuf.tx_offload = frame->mbuf.tx_offload;
     buf_release_chain(frame);
     STACK_COUNT(stack, SEND_COMPACTED);
+    flow_core_copied(&stack->core, &stack->core.stats.copied.compacted, copy->mbuf.pkt_len);
     return copy;
 }
 

@@ -187,10 +187,12 @@ static bool has_room(const struct stack *stack, uint32_t size)
 }
 
 /* True: all octets were copied, the buffer is not needed. What was copied of it is cut off. */
-static bool deliver_by_copy(struct stack *stack, struct tcb *tcb, struct buf *buf)
+static bool deliver_by_copy(struct stack *stack, struct tcb *tcb, struct buf *buf, bool is_low)
 {
+    struct flow_copied *reasons = &stack->core.stats.copied;
     uint32_t copied =
-        flow_core_receive_copy(&stack->core, &tcb->slot, span_of(buf_data(buf), buf_size(buf)));
+        flow_core_receive_copy(&stack->core, &tcb->slot, span_of(buf_data(buf), buf_size(buf)),
+                               is_low ? &reasons->reserve : &reasons->small);
     if (copied == buf_size(buf))
         return true;
     buf->mbuf.data_off = (uint16_t)(buf->mbuf.data_off + copied);
@@ -208,7 +210,7 @@ static void deliver_one(struct stack *stack, struct tcb *tcb, struct buf *buf)
             STACK_COUNT(stack, TCP_RECEIVE_COPIED_RESERVE);
         else
             STACK_COUNT(stack, TCP_RECEIVE_COPIED_SMALL);
-        if (deliver_by_copy(stack, tcb, buf)) {
+        if (deliver_by_copy(stack, tcb, buf, is_low)) {
             buf_release(buf);
             return;
         }
@@ -355,6 +357,7 @@ static void range_add(struct stack *stack, struct tcp_reassembly *reassembly, ui
     struct buf *last = chain_last(chain);
 
     if (joins_before && range_extend_by_copy(&ranges[index - 1], chain, size)) {
+        flow_core_copied(&stack->core, &stack->core.stats.copied.reordered, size);
         buf_release(chain);
     } else if (joins_before) {
         chain_account(stack, reassembly, chain);

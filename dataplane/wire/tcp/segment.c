@@ -160,6 +160,7 @@ bool tcp_segment_send(struct stack *stack, struct tcb *tcb, const struct tcp_pie
     if (is_copied) {
         enum stack_stage left = STACK_STAGE(stack, SUM);
         payload_sum = tcp_send_copy(tcb, piece->offset, piece->size, head);
+        flow_core_copied(&stack->core, &stack->core.stats.copied.summed, piece->size);
         STACK_STAGE_BACK(stack, left);
     } else if (!tcp_send_gather(stack, tcb, piece->offset, piece->size, head)) {
         STACK_COUNT(stack, TCP_SEND_NO_BUFFER);

@@ -301,6 +301,7 @@ static bool gather_together(struct stack *stack, const struct tcb *tcb, struct p
                             uint32_t size, struct buf *head)
 {
     struct buf *tail = head;
+    uint32_t octets = size;
 
     while (size > 0) {
         struct buf *buf = buf_acquire(stack->options.pool);
@@ -312,6 +313,7 @@ static bool gather_together(struct stack *stack, const struct tcb *tcb, struct p
         size -= part;
     }
     STACK_COUNT(stack, TCP_SEND_JOINED);
+    flow_core_copied(&stack->core, &stack->core.stats.copied.joined, octets);
     return true;
 }
 

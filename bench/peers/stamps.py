@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""line-rate.latency: how long the relay itself holds a message up that goes straight through, by stamps inside it (relay/stamps.c).
+
+Rows, over net_memif, 10 KB, plain, at 10, 50 and 80 % of what the relay passes on in a closed loop:
+  line-rate.latency.body.at-N.p50, .p99, .p999    from the last octet received to the last octet handed to the port
+  line-rate.latency.reply.at-N.p50, ...           from the next hop's final reply received to ours handed to the port
+The load is open: so many messages are due a second, whatever becomes of those before. The shard has core 0 for itself; source, sink, and the
+relay's other threads share core 1. Windows of a second in which the hypervisor took time from either core (steal in /proc/stat) are left out, and
+counted. A quantile is the top of its bucket: at most an eighth above the true one.
+"""
+import json
+import os
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import line  # pylint: disable=wrong-import-position
+from lab import shards_of, wait_until  # pylint: disable=wrong-import-position
+from ground import LOAD, SECONDS, SESSIONS, on_core, row  # pylint: disable=wrong-import-position
+
+lab, wire = line.lab, line.wire
+SIZE = 10240
+SHARES = (10, 50, 80)
+WINDOWS = int(os.environ.get('ANGARIUM_BENCH_WINDOWS', '20'))
+WARM_UP = 3
+KINDS = (('body', 'body_out', "the message's last octet in to its last octet out"), ('reply', 'reply_out', 'the final reply in to the final reply out'))
+QUANTILES = (('p50', 0.5), ('p99', 0.99), ('p999', 0.999))
+
+
+def stolen():
+    """Ticks that the hypervisor took from the machine's processors so far."""
+    with open('/proc/stat', encoding='ascii') as file:
+        return int(file.readline().split()[8])
+
+
+def pin(pid):
+    """The shard to core 0, all other threads to core 1, once there is a shard."""
+    wait_until(lambda: shards_of(pid)[0], 10, 'the shard runs')
+    for core, tasks in enumerate(shards_of(pid)):
+        for task in tasks:
+            os.sched_setaffinity(task, {core})
+
+
+def start():
+    port = 'dataplane: {driver: dpdk, poll: busy, ports: [{device: "%s", addresses: [10.9.0.1/16]}]}' % line.device('server', 'wire')
+    relay = lab.relay(line.RELAY % (', {address: "%s"}' % line.HERE, *line.THERE.split(':'), port), 'relay-stamps', kind=line.RECORDS)
+    pin(relay.child.pid)
+    return relay
+
+
+def end(relay):
+    relay.stop()
+    if os.path.exists(relay.records_file):
+        os.truncate(relay.records_file, 0)
+
+
+def load(more, seconds):
+    arguments = ['both', '-j', '-s', SESSIONS, '-t', seconds, '-l', SIZE, '-d', 'sink.test'] + more
+    return subprocess.Popen(on_core(1, [LOAD] + arguments + line.port_arguments('client', 'wire', '10.9.1.1') + [line.HERE, line.THERE]),
+                            stdout=subprocess.PIPE, stderr=open(lab.path('load.log'), 'ab'), encoding='utf-8')
+
+
+def maximum():
+    relay = start()
+    try:
+        return line.rate_of(load([], SECONDS + 2).communicate(timeout=SECONDS + 120)[0])
+    finally:
+        end(relay)
+
+
+def counts_of(before, after):
+    """How many of each kind took how long, by the top of the bucket, between two looks."""
+    return {kind: {top: count - dict(zip(before[field]['bounds_ns'], before[field]['counts'])).get(top, 0)
+                   for top, count in zip(after[field]['bounds_ns'], after[field]['counts'])} for kind, field, _ in KINDS}
+
+
+def windows(relay):
+    """For each second: ticks stolen in it, and what was counted."""
+    seen, ticks = relay.status()['latency_ns'], stolen()
+    for _ in range(WINDOWS):
+        time.sleep(1)
+        now, now_ticks = relay.status()['latency_ns'], stolen()
+        yield now_ticks - ticks, counts_of(seen, now)
+        seen, ticks = now, now_ticks
+
+
+def at(rate):
+    """Windows under this load, and how fast it really was."""
+    relay = start()
+    child = load(['-R', int(rate)], WARM_UP + WINDOWS + 4)
+    lab.children.append(child)
+    try:
+        time.sleep(WARM_UP)
+        before, began = relay.status()['ways']['ready'], time.monotonic()
+        found = list(windows(relay))
+        passed = (relay.status()['ways']['ready'] - before) / (time.monotonic() - began)
+        child.communicate(timeout=120)
+        return found, passed
+    finally:
+        lab.children.remove(child)
+        if child.poll() is None:
+            child.kill()
+        end(relay)
+
+
+def quantile(counts, share):
+    total, seen = sum(counts.values()), 0
+    for top in sorted(counts):
+        seen += counts[top]
+        if seen >= total * share:
+            return top / 1000
+    return 0
+
+
+def rows():
+    most = maximum()
+    for share in SHARES:
+        found, passed = at(most * share / 100)
+        clean = [counts for ticks, counts in found if ticks == 0]
+        used = clean if clean else [counts for _, counts in found]
+        note = ('%d of %d windows of a second had stolen time and are left out' % (len(found) - len(clean), len(found)) if clean else
+                'all %d windows of a second had stolen time, and count all the same' % len(found))
+        for kind, _, meaning in KINDS:
+            counts = {}
+            for window in used:
+                for top, count in window[kind].items():
+                    counts[top] = counts.get(top, 0) + count
+            conditions = ('%s, 10 KB, plain, net_memif, %.0f msg/s of %.0f at most (open loop), %s records, %d messages; %s' %
+                          (meaning, passed, most, line.RECORDS_SAID, sum(counts.values()), note))
+            for name, part in QUANTILES:
+                yield row('line-rate.latency.%s.at-%d.%s' % (kind, share, name), quantile(counts, part), 'us', conditions)
+
+
+def main():
+    with wire.HugePages():
+        for each in rows():
+            print(json.dumps(each) if '--json' in sys.argv else '%-36s %10.1f us\n    %s' % (each['bench'], each['value'], each['conditions']), flush=True)
+
+
+if __name__ == '__main__':
+    main()

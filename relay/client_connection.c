@@ -436,7 +436,7 @@ static void connection_feed(struct client *client, struct client_connection *con
         client_trace_replies(client, connection, span_of(unfinished, unfinished_size),
                              span_head(octets, consumed));
     stream_consume(&connection->stream, consumed);
-    if (is_bdat && event == SMTPC_FINISHED && connection->smtpc.state == SMTPC_STATE_READY)
+    if (is_bdat && event == SMTPC_FINISHED && connection->smtpc.parser.reply.code / 100 == 2)
         client_follow_learn(client, connection);
     if (connection->has_request && connection->smtpc.transaction.answered > 0) {
         attempt->is_reused = false;

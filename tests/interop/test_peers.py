@@ -33,6 +33,9 @@ mx_port: %d
 destinations: {allow: [127.0.0.0/8]}
 sources: [{name: out, addresses: [127.0.0.1]}]
 client: {idle_timeout: 1s}
+sites: # over one connection, a message with the end of the one before, and bodies ahead of replies
+  - {match: postfix.test, connections: 1, bdat_ahead: learned}
+  - {match: exim.test, connections: 1, bdat_ahead: always}
 retry: {min: 1s, max: 4s}
 '''
 
@@ -223,6 +226,20 @@ def find_certificate():
     return certificates[0], keys[0]
 
 
+def deliveries(domain):
+    return [r for r in relay.records('delivery') if r['site'] == domain]
+
+
+def went_ahead(domain, learning):
+    """All over one connection, and from the message on with which that was learned, ahead of replies; the peer was not at a loss."""
+    delivered = deliveries(domain)
+    following, ahead = sum(r.get('next_ahead', False) for r in delivered), sum(r.get('bdat_ahead', False) for r in delivered)
+    assert len({r['session'] for r in delivered}) == 1 and following > 0 and len(delivered) - ahead <= learning + 8, (following, ahead)
+    status = relay.status()['client']
+    assert status['shied'] == status['desynchronised'] == status['uncertain'] == 0, status
+    return '%d went with the end of another, %d ahead of replies' % (following, ahead)
+
+
 @lab.check('a real Postfix receives, under STARTTLS, and delivers to a mailbox')
 def to_postfix():
     the_relay()
@@ -243,8 +260,10 @@ def to_postfix():
         with open(os.path.join(box, os.listdir(box)[0]), 'rb') as file:
             text = file.read()
         assert source_message().replace('\r\n', '\n').encode() in text, first_difference(source_message().replace('\r\n', '\n').encode(), text)
-        delivered = [r for r in relay.records('delivery') if r['recipient'] == 'u@postfix.test']
-        assert len(delivered) == 50 and all(r.get('tls', '').startswith('TLS') for r in delivered), delivered[:1]
+        wait_until(lambda: len(deliveries('postfix.test')) == 50, 10, 'Postfix has said so of all')
+        delivered = deliveries('postfix.test')
+        assert all(r.get('tls', '').startswith('TLS') for r in delivered), delivered[:1]
+        return went_ahead('postfix.test', 8)
     finally:
         postfix.stop()
 
@@ -273,6 +292,7 @@ keep_environment =
 tls_advertise_hosts =
 chunking_advertise_hosts = *
 acl_smtp_rcpt = accept
+smtp_accept_queue_per_connection = 0
 domainlist local_domains = exim.test
 begin routers
 box:
@@ -301,7 +321,9 @@ box:
     with open(os.path.join(box, os.listdir(box)[0]), 'rb') as file:
         text = file.read()
     assert source_message().replace('\r\n', '\n').encode() in text, 'the body changed on the way to Exim'
+    wait_until(lambda: len(deliveries('exim.test')) == 20, 10, 'Exim has said so of all')
     lab.stop(child)
+    return went_ahead('exim.test', 0)
 
 
 @lab.check('a sink that answers 4xx for a while, then takes everything: nothing lost, nothing doubled')

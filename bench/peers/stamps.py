@@ -3,7 +3,7 @@
 """line-rate.latency: how long the relay itself holds a message up that goes straight through, by stamps inside it (relay/stamps.c).
 
 Rows, over net_memif, 10 KB, plain, at 10, 50 and 80 % of what the relay passes on in a closed loop:
-  line-rate.latency.body.at-N.p50, .p99, .p999    from the last octet received to the last octet handed to the port
+  line-rate.latency.body.at-N.p50, .p99, .p999    from the last octet received to the last octet handed to the port; the sink's 354 is in between
   line-rate.latency.reply.at-N.p50, ...           from the next hop's final reply received to ours handed to the port
 The load is open: so many messages are due a second, whatever becomes of those before. The shard has core 0 for itself; source, sink, and the
 relay's other threads share core 1. Windows of a second in which the hypervisor took time from either core (steal in /proc/stat) are left out, and
@@ -25,7 +25,7 @@ SIZE = 10240
 SHARES = (10, 50, 80)
 WINDOWS = int(os.environ.get('ANGARIUM_BENCH_WINDOWS', '20'))
 WARM_UP = 3
-KINDS = (('body', 'body_out', "the message's last octet in to its last octet out"), ('reply', 'reply_out', 'the final reply in to the final reply out'))
+KINDS = (('body', 'body_out', "the message's last octet in to its last octet out, with the sink's 354 in between"), ('reply', 'reply_out', 'the final reply in to the final reply out'))
 QUANTILES = (('p50', 0.5), ('p99', 0.99), ('p999', 0.999))
 
 

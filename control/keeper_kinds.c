@@ -64,6 +64,11 @@ static void brakes_take(struct shard_query *query, struct server *server, tick_u
     keeper_rows_taken(rows, count, changes);
 }
 
+static void brakes_reduce(void *rows, uint32_t count, uint32_t shard_count)
+{
+    kept_counts_reduce(rows, count, shard_count);
+}
+
 static void brakes_give(struct shard_query *query, struct server *server, tick_us now)
 {
     uint32_t count;
@@ -120,6 +125,7 @@ const struct keeper_kind keeper_kinds[KEEPER_KIND_COUNT] = {
             .cut = "too many client networks: not all that was counted is kept",
             .round_time = TICK_S(2),
             .rows_per_time = 8192,
+            .reduce = brakes_reduce,
             .take = {.kind = SHARD_QUERY_SERVER, .visit_server = brakes_take},
             .give = {.kind = SHARD_QUERY_SERVER, .visit_server = brakes_give},
             .part = {.kind = SHARD_QUERY_SERVER, .visit_server = brakes_part},

@@ -213,6 +213,8 @@ static bool file_load(struct keeper_rows *rows, const struct kept_form *form)
 
 static void rows_give(struct keeper_rows *rows, void *context, keeper_run_fn *run)
 {
+    if (rows->kind->reduce != NULL)
+        rows->kind->reduce(rows->rows, rows->count, rows->shard_count);
     for (uint32_t i = 0; rows->count > 0 && i < rows->shard_count; i++) {
         struct shard_query query = rows->kind->give;
         query.found = rows;

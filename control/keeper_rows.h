@@ -22,6 +22,8 @@ struct keeper_kind {
     const char *cut;        /* what follows when there are too many rows */
     tick_us round_time;     /* between two rounds, and ... */
     uint32_t rows_per_time; /* ... once more for each so many rows */
+    /* All rows that were read, before shards get them; NULL: as they are. */
+    void (*reduce)(void *rows, uint32_t count, uint32_t shard_count);
     /* Queries for a shard: rows are taken; given back; kept apart from now on, or no more. */
     struct shard_query take, give, part;
 };

@@ -15,8 +15,8 @@
  *
  * Each shard counts for itself. What shard i of m counted goes to shard i of those that are now: to
  * each i' with the same remainder of the smaller number. So with as many shards each has its own
- * again, with fewer they add up, and with more a new one begins with what an old one knew: a
- * network that had its share nowhere gets a fresh one for it.
+ * again, with fewer the largest count holds (kept_counts_reduce()), and with more a new one begins
+ * with what an old one knew: who had its share on a shard has none left on those in its place.
  */
 #define KEPT_KEY_SIZE   40u
 #define KEPT_SHARDS_MAX UINT16_MAX
@@ -45,6 +45,11 @@ static inline bool kept_count_is_for(const struct kept_count *row, uint32_t shar
 
     return row->shard < row->shard_count && row->shard % both == shard % both;
 }
+
+/** All rows of a file, for a process with so many shards: of what several shards counted that are
+ * one now only the most is left; the others count nothing. Cost: O(count log count), if there are
+ * fewer. */
+void kept_counts_reduce(struct kept_count *rows, uint32_t count, uint32_t shard_count);
 
 static inline wall_us kept_wall_of(tick_us tick, struct tick_now now)
 {

@@ -74,6 +74,7 @@ static void counts_try(const uint8_t *data, size_t size, struct tick_now now)
 
     count = count < ROWS ? count : ROWS;
     memcpy(rows, data, count * sizeof(rows[0]));
+    kept_counts_reduce(rows, count, 2);
     struct tally *tally = tally_new(SEED, ROWS / 2);
     for (uint32_t i = 0; i < count; i++)
         tally_keep_restore(tally, &rows[i], now);

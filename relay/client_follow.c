@@ -13,7 +13,8 @@
  *       the connection is lost                its end was not sent: not attempted
  *                                             its end was sent: in doubt
  *       the server says 421                   not attempted: it takes nothing behind that
- *       cancelled, its end not sent           not attempted; the connection ends with the leader
+ *       cancelled, or not its turn within     not attempted; the connection ends with the leader
+ *         CLIENT_FOLLOW_TIME, its end not sent
  *       cancelled, its end sent               it has CLIENT_CANCEL_TIME when it is its turn
  *
  * Invariants
@@ -24,8 +25,9 @@
  *      one on_result().
  *   4. Only whole bodies of at most CLIENT_AHEAD_SIZE_MAX go ahead, and only onto a connection that
  *      holds less than half a window unsent: nobody stands in the middle of an octet count.
- *   5. A site that did not answer what was sent so, or answered something else, is left in peace
- *      for CLIENT_SHY_TIME.
+ *   5. A site that did not answer what was sent so, or not soon, or answered something else, is
+ * left in peace for CLIENT_SHY_TIME: who waits behind a slow reply could go over another
+ * connection.
  *
  * `learned` (client.bdat_ahead): ahead once a site has taken CLIENT_LEARN_COUNT messages by BDAT in
  * their turn. The table is direct-mapped: a collision forgets the older site.
@@ -36,6 +38,7 @@
 
 #define CLIENT_AHEAD_SIZE_MAX (128u * 1024)
 #define CLIENT_SHY_TIME       TICK_S(3600)
+#define CLIENT_FOLLOW_TIME    TICK_S(10)
 #define CLIENT_LEARN_COUNT    8u
 
 /* ---- what sites make of it ---- */
@@ -52,6 +55,13 @@ static bool site_is_shy(const struct client *client, uint64_t site)
     return ahead->site == site && client->now < ahead->shy_until;
 }
 
+static void site_shy(struct client *client, uint64_t site)
+{
+    *ahead_of(client, site) =
+        (struct client_ahead){.site = site, .shy_until = client->now + CLIENT_SHY_TIME};
+    client->stats.shied++;
+}
+
 void client_follow_judge(struct client *client, const struct client_connection *connection,
                          const struct smtpc_failure *failure)
 {
@@ -63,9 +73,7 @@ void client_follow_judge(struct client *client, const struct client_connection *
         return;
     if (!is_unanswered && !(is_senseless && (attempt->has_followed || attempt->is_bdat_ahead)))
         return;
-    *ahead_of(client, connection->site) =
-        (struct client_ahead){.site = connection->site, .shy_until = client->now + CLIENT_SHY_TIME};
-    client->stats.shied++;
+    site_shy(client, connection->site);
 }
 
 void client_follow_learn(struct client *client, const struct client_connection *connection)
@@ -222,8 +230,9 @@ enum err client_follow(struct client *client, const struct client_request *reque
     }
     follower_link(follower);
     client->stats.followed++;
-    client_connection_arm(client, follower, request->deadline);
     follower_send(client, follower);
+    client_connection_arm(client, follower,
+                          follower->ahead.is_out ? request->deadline : now + CLIENT_FOLLOW_TIME);
     client_follow_look(client, leader);
     return ERR_OK;
 }
@@ -327,6 +336,8 @@ void client_follow_on_timer(struct client *client, struct client_connection *fol
     }
     CHECK(follower == leader->follower_last);
     smtpc_unfollow(&leader->smtpc);
+    if (!follower->attempt.is_cancelled)
+        site_shy(client, follower->site);
     follower_unlink_last(leader);
     client_follow_close(client, leader);
     follower_give_up(client, follower, false);

@@ -247,6 +247,13 @@ MORE = {
 }
 
 
+def slow_first():
+    """The second does not wait behind a slow reply for ever: it goes over another connection, and the site is left in peace."""
+    return (["wait 5s", "C nothing", "D nothing", "expect client.shied == 0", "wait 4s", "expect client.shied == 1"] + say("H", GOOD["END"]) +
+            [f"C< {OK}", "H reset", "H accept as G"] + hello("G", ["PIPELINING"]) + flight("G", "c") + second_good("G") +
+            ["expect spool.commits == 0", "expect client.uncertain == 0"] + END)
+
+
 def off():
     """Without next_ahead the second waits for its turn."""
     return ([CLIENT.format(name="C", recipient="b").strip(), "H accept"] + hello("H", ["PIPELINING"]) + flight("H", "b") +
@@ -261,6 +268,7 @@ def cells():
         for make in (second_refused, second_deferred, second_lost):
             yield f"{make.__name__}_at_{step.lower()}", "", begin() + make(step)
     yield "second_closes", "", begin() + second_closes()
+    yield "slow_first", "", begin() + slow_first()
     for make in (ahead_accepted, ahead_first_refused, ahead_second_refused, ahead_lost, ahead_is_unlearned):
         yield make.__name__, ", bdat_ahead: always", make()
     yield "learned", ", bdat_ahead: learned", learned()

@@ -498,6 +498,10 @@ static enum err files_open(struct record_writer *writer,
         return ERR_OK;
     *ret_path = options->position_path;
     TRY(record_position_open(&writer->position, options->position_path, must_sync));
+    /* A first start that is killed before any mark is reached has records to tell again, too. */
+    const struct tick_source *clock = tick_source_system();
+    if (record_position_get(&writer->position) == INT64_MAX)
+        record_position_set(&writer->position, clock->wall(clock->context));
     return ERR_OK;
 }
 

@@ -341,6 +341,22 @@ static void test_position_stays(void **state)
     record_position_close(&position);
 }
 
+/* Goal: a first start that is killed before it was sure of anything has a position. */
+static void test_position_begins(void **state)
+{
+    const char *path = path_of("begins.position");
+    const struct tick_source *clock = tick_source_system();
+    wall_us before = clock->wall(clock->context);
+    struct record_writer *writer = writer_on(path_of("begins"), path, true);
+    struct record_position position;
+
+    (void)state;
+    assert_int_equal(ERR_OK, record_position_open(&position, path, false));
+    assert_in_range(record_position_get(&position), before, clock->wall(clock->context));
+    record_position_close(&position);
+    record_writer_free(writer);
+}
+
 /* Goal: what was replayed is safe when it is in the file, not as soon as all is told: a moment from
  * before says nothing of it. */
 static void test_replays_are_kept_first(void **state)
@@ -417,6 +433,7 @@ int main(void)
         cmocka_unit_test(test_drop),
         cmocka_unit_test(test_position_moves),
         cmocka_unit_test(test_position_stays),
+        cmocka_unit_test(test_position_begins),
         cmocka_unit_test(test_replays_are_kept_first),
         cmocka_unit_test(test_event_names),
     };

@@ -175,7 +175,7 @@ json_t *admin_fixture_receive(int fd)
             admin_fixture_answer();
     }
     close(fd);
-    return json_loadb(text, size, 0, NULL);
+    return json_loadb(text, size, JSON_REJECT_DUPLICATES, NULL);
 }
 
 json_t *admin_fixture_ask(const char *request)

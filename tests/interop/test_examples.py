@@ -41,6 +41,7 @@ def prepare():
     rows = wait_until(lambda: json.loads(relay.cli('queue', 'list', 'sender=a@client.test', '--json'))['rows'], 10, 'mail waits')
     wait_until(lambda: json.loads(relay.cli('site', 'show', '--json'))['rows'], 10, 'a site is known')
     known.update({'aadgckcewtj4v57ch2f23dzjeq': rows[0]['id'], '/etc/angarium/angarium.yaml': relay.config, '/var/spool/angarium': relay.spool, '/var/log/angarium/records.json': relay.records_file,
+                  '/var/log/angarium/records.raw': lab.path('records.raw'),
                   '/mnt/dead-host/spool': lab.path('dead'), '/tmp/mail.pcap': lab.path('mail.pcap'), '/etc/postfix': lab.path('postfix')})
     write_postfix()
     os.makedirs(lab.path('dead'))
@@ -140,7 +141,7 @@ submission inet  n - y - - smtpd
   -o smtpd_tls_wrappermode=yes
   -o smtpd_sasl_auth_enable=yes
 qmgr       unix  n - n 300 1 qmgr
-''')
+''', records='raw: "%s"' % lab.path('records.raw'))
     lab.write('postfix/transport', 'example.com smtp:[10.0.0.1]:2525\n.example.com discard:\n')
 
 

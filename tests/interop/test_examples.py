@@ -24,7 +24,7 @@ destinations: {allow: [127.0.0.0/8]}
 dns: {resolvers: ["127.0.0.1"]}
 sources: [{name: out1, addresses: [127.0.0.1]}]
 routes: [{match: "*", via: hosts, hosts: [{host: 127.0.0.1, port: %d}]}]
-''' % free_port())
+''' % free_port(), records='raw: "%s"' % lab.path('records.raw'))
 known = {}  # what the examples name, and what it is here
 
 
@@ -141,7 +141,7 @@ submission inet  n - y - - smtpd
   -o smtpd_tls_wrappermode=yes
   -o smtpd_sasl_auth_enable=yes
 qmgr       unix  n - n 300 1 qmgr
-''', records='raw: "%s"' % lab.path('records.raw'))
+''')
     lab.write('postfix/transport', 'example.com smtp:[10.0.0.1]:2525\n.example.com discard:\n')
 
 

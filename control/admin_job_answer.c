@@ -256,21 +256,20 @@ const char *admin_job_answer_end(struct admin *admin, tick_us now)
 void admin_job_answer_send(struct admin *admin)
 {
     struct admin_job *job = &admin->job;
-    struct admin_client *client = job->client;
-    struct json_text answer = {0};
+    struct json_text *out = &job->client->answer;
+    size_t begin = out->size; /* behind lines of a stream */
 
-    json_text_open(&answer, '{');
-    json_text_set_boolean(&answer, JSON_KEY("ok"), true);
+    json_text_open(out, '{');
+    json_text_set_boolean(out, JSON_KEY("ok"), true);
     if (job->status != NULL)
-        json_text_append(&answer, &job->text);
-    json_text_members(&answer, json_incref(job->answer));
+        json_text_append(out, &job->text);
+    json_text_members(out, json_incref(job->answer));
     if (job->status == NULL)
-        json_text_append(&answer, &job->text);
-    json_text_close(&answer, '}');
+        json_text_append(out, &job->text);
+    json_text_close(out, '}');
     if (job->question != NULL)
-        admin_share_keep(&admin->share, job->question, &answer, job->begun, job->changes);
+        admin_share_keep(&admin->share, job->question, out->data + begin, out->size - begin,
+                         job->begun, job->changes);
     job->question = NULL;
-    json_text_append(&client->answer, &answer);
-    json_text_free(&answer);
-    admin_client_send(admin, client);
+    admin_client_send(admin, job->client);
 }

@@ -96,17 +96,17 @@ static struct admin_shared *place_get(struct admin_share *share, const char *que
     return place;
 }
 
-void admin_share_keep(struct admin_share *share, char *question, const struct json_text *answer,
+void admin_share_keep(struct admin_share *share, char *question, const char *answer, size_t size,
                       tick_us made, uint64_t changes)
 {
-    if (changes != share->changes || answer->size > ADMIN_SHARE_SIZE_MAX) {
+    if (changes != share->changes || size > ADMIN_SHARE_SIZE_MAX) {
         free(question);
         return;
     }
     struct admin_shared *place = place_get(share, question, made);
     place->question = question;
     place->made = made;
-    json_text_octets(&place->answer, answer->data, answer->size);
+    json_text_octets(&place->answer, answer, size);
 }
 
 void admin_share_forget(struct admin_share *share)

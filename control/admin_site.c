@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define SITE_SLICE 1000u
+#define KEY_DIGITS 16u
 
 struct found_site {
     struct site_view view;
@@ -178,17 +179,24 @@ static void home_add(struct json_text *out, const struct site_view *view, tick_u
     json_text_set_number(out, JSON_KEY("next_us"), time_left(view->mail_next, now));
 }
 
+static const char *key_format(uint64_t key, char ret_text[KEY_DIGITS + 1])
+{
+    for (uint32_t i = 0; i < KEY_DIGITS; i++)
+        ret_text[i] = "0123456789abcdef"[key >> (60 - 4 * i) & 15];
+    ret_text[KEY_DIGITS] = '\0';
+    return ret_text;
+}
+
 static void site_row(struct json_text *out, const struct found_site *site, tick_us now,
                      uint32_t shard)
 {
     const struct site_view *view = &site->view;
-    char key[32];
+    char key[KEY_DIGITS + 1];
 
-    (void)snprintf(key, sizeof(key), "%016llx", (unsigned long long)view->key);
     json_text_open(out, '{');
     json_text_set_string(out, JSON_KEY("site"), site->label);
     json_text_set_string(out, JSON_KEY("source"), site->source);
-    json_text_set_string(out, JSON_KEY("key"), key);
+    json_text_set_string(out, JSON_KEY("key"), key_format(view->key, key));
     json_text_set_boolean(out, JSON_KEY("home"), view->is_home);
     json_text_set_number(out, JSON_KEY("connections"), view->slots_used);
     json_text_set_number(out, JSON_KEY("connections_leased"), view->slots_held);
@@ -201,7 +209,10 @@ static void site_row(struct json_text *out, const struct found_site *site, tick_
     if (view->is_home) {
         home_add(out, view, now);
         json_text_key(out, JSON_KEY("orders"));
-        json_text_tree(out, admin_site_orders(site->orders, view->order_count, now));
+        if (view->order_count == 0) /* as most are */
+            json_text_octets(out, "[]", 2);
+        else
+            json_text_tree(out, admin_site_orders(site->orders, view->order_count, now));
     }
     json_text_set_number(out, JSON_KEY("core"), shard);
     json_text_close(out, '}');

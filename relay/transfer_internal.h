@@ -441,6 +441,9 @@ enum err transfer_route_resolve(struct transfer *transfer, const struct settings
 void transfer_lines_run(struct transfer *transfer);
 /** Back to the queue, from its place or from no list. */
 void transfer_line_finish(struct transfer *transfer, struct transfer_line *line);
+/** It leaves its place, and finds its route and its hosts anew at the next turn, which is at once.
+ */
+void transfer_line_renew(struct transfer *transfer, struct transfer_line *line);
 /** Its route and its hosts are still as they were found. */
 bool transfer_line_is_fresh(const struct transfer *transfer, const struct transfer_line *line);
 void transfer_line_list_free(struct transfer *transfer, struct transfer_line_list *list);

@@ -8,8 +8,9 @@
  *                          |        trouble; all that is due, as its envelopes come
  *                          v
  *                       AT_PLACE               waits its turn among the lines there
- *                          \--> qmgr_line_return() nothing due any more, or route and MX must be
- *                               looked at anew
+ *                          \--> WOKEN             its turn has come, and route and MX must be
+ *                          |                      looked at anew
+ *                          \--> qmgr_line_return() nothing due any more
  *
  * Invariants
  *   1. A line handed out by the queue is in exactly one list here until qmgr_line_return().
@@ -36,6 +37,16 @@ void transfer_line_finish(struct transfer *transfer, struct transfer_line *line)
     CHECK(transfer->lines_active > 0);
     transfer->lines_active--;
     free(line);
+}
+
+void transfer_line_renew(struct transfer *transfer, struct transfer_line *line)
+{
+    CHECK(line->state == TRANSFER_LINE_AT_PLACE);
+    TAILQ_REMOVE(&line->place->lines, line, link);
+    qmgr_round_leave(transfer->qmgr, line->line);
+    line->place = NULL;
+    line->state = TRANSFER_LINE_WOKEN;
+    TAILQ_INSERT_TAIL(&transfer->woken, line, link);
 }
 
 /* Go on as far as no envelope must be waited for. The line is gone when all are settled. */

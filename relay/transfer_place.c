@@ -440,7 +440,7 @@ static bool place_take(struct transfer *transfer, struct transfer_place *place)
     while ((next = qmgr_round_next(place->round)) != NULL) {
         struct transfer_line *line = qmgr_line_user(next);
         if (!transfer_line_is_fresh(transfer, line)) {
-            transfer_line_finish(transfer, line);
+            transfer_line_renew(transfer, line);
             continue;
         }
         struct qmgr_delivery *delivery =

@@ -2,6 +2,10 @@
 /*
  * What a PROGRESS will say of recipients: settles are gathered while a delivery is worked on, and
  * written as one record. Replies that do not fit the record are left out of it, never the settle.
+ *
+ * Where the spool has room only for what ends mail, nothing is written of attempts that have ended
+ * nothing, nor of failures that nobody has been told of: they are known here, and after a restart
+ * they would only come to pass once more.
  */
 #include "queue/qmgr_state.h"
 
@@ -64,6 +68,28 @@ void qmgr_settling_add_wish(struct qmgr *qmgr, struct qmgr_settling *settling,
     memcpy(wish->enhanced, failure->enhanced, sizeof(wish->enhanced));
     if (state == RECIPIENT_FAILED)
         wish->reply = settling_reply(qmgr, settling, failure->reply);
+}
+
+/* A delivery, or an operator's order: neither must come to pass again. */
+static bool settle_is_binding(const struct envelope_settle *settle, bool is_result)
+{
+    if (is_result)
+        return settle->state == RECIPIENT_DELIVERED || settle->state == RECIPIENT_RELAYED;
+    return !settle->is_expired;
+}
+
+bool qmgr_progress_is_spared(const struct qmgr *qmgr, const struct qmgr_message *message,
+                             const struct qmgr_settling *settling,
+                             const struct envelope_progress *progress)
+{
+    if (message->storage != QMGR_STORED || settling->wish_count > 0 || progress->flags != 0 ||
+        progress->hold_order > 0 || progress->route.size > 0)
+        return false;
+    for (uint32_t i = 0; i < settling->count; i++) {
+        if (settle_is_binding(&settling->settles[i], i < settling->told_count))
+            return false;
+    }
+    return spool_is_tight(qmgr->spool);
 }
 
 void qmgr_progress_told(const struct qmgr_settling *settling, struct envelope_progress *progress,

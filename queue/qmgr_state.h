@@ -540,6 +540,10 @@ void qmgr_settling_add(struct qmgr *qmgr, struct qmgr_settling *settling,
 /** What an operator wants to become of a recipient, if nothing else does. */
 void qmgr_settling_add_wish(struct qmgr *qmgr, struct qmgr_settling *settling,
                             enum recipient_state state, const struct qmgr_failure *failure);
+/** What became of an attempt, or expired, is not worth the room that its record takes. */
+bool qmgr_progress_is_spared(const struct qmgr *qmgr, const struct qmgr_message *message,
+                             const struct qmgr_settling *settling,
+                             const struct envelope_progress *progress);
 /** Note of which settles records tell. */
 void qmgr_progress_told(const struct qmgr_settling *settling, struct envelope_progress *progress,
                         struct tick_now now);

@@ -25,10 +25,8 @@
  *   FINISHING -> GONE                       its DONE is durable
  *   FINISHING -> LIVE                       the DSN that would have ended it was lost
  *
- * Space: spool_begin() promises room for the size it is told, as long as the reserve stays free;
- * the reserve is for DONE, PROGRESS, VOID, copies, and half of it for DSNs; when it is used up
- * these may go beyond size_max (spool_supply.c). When space is short the survivors of the oldest
- * segment are copied forward (spool_copy.c).
+ * Space: spool_begin() promises room for the size it is told. Who may take how much, and why it
+ * never comes to a stand: spool_space.c.
  *
  * Limits: SPOOL_TRANSACTION_MAX open transactions, SPOOL_EXTENT_COUNT_MAX BODY records a message,
  * an envelope and its extents of SPOOL_PAYLOAD_SIZE_MAX together.
@@ -39,9 +37,8 @@
 
 #include "queue/spool_internal.h"
 
-#define SPOOL_OVERHEAD                                                                             \
-    8192u /* of a message on the disk, besides body: headers, padding, envelope */
 #define SPOOL_REAP_MAX      64u
+#define SPOOL_SEGMENT_PARTS 16u /* BODY records in a segment, at least */
 #define SPOOL_SCRATCH_BLOCK (16u << 10)
 #define SPOOL_SCRATCH_MAX   (4u << 20) /* an envelope of ENVELOPE_RECIPIENT_MAX, decoded */
 #define SPOOL_SERIAL_OWN    (1u << 30) /* adopted generations are older than all own ones */
@@ -74,8 +71,9 @@ struct spool_event *spool_event_add(struct spool *spool, enum spool_event_kind k
 
 static uint32_t spool_part_size_max(uint32_t segment_size)
 {
-    uint32_t quarter = (segment_size / 4) & ~(SPOOL_BLOCK_SIZE - 1);
-    return quarter < SPOOL_PART_SIZE_MAX ? quarter : SPOOL_PART_SIZE_MAX;
+    /* What is less than a part at the end of a segment is lost. */
+    uint32_t part = (segment_size / SPOOL_SEGMENT_PARTS) & ~(SPOOL_BLOCK_SIZE - 1);
+    return part < SPOOL_PART_SIZE_MAX ? part : SPOOL_PART_SIZE_MAX;
 }
 
 enum err spool_new(const struct spool_options *options, struct disk *disk, struct rng *rng,
@@ -104,8 +102,7 @@ enum err spool_new(const struct spool_options *options, struct disk *disk, struc
     spool->is_census_due = true;
     spool_list_init(&spool->pending);
     spool->reads_end = &spool->reads_waiting;
-    spool->copy.io = (struct spool_io){SPOOL_IO_COPY, spool};
-    spool->repairs_end = &spool->repairs;
+    spool_copy_init(spool);
     spool_scrub_init(spool);
     slab_init(&spool->entries, sizeof(struct spool_entry), UINT32_MAX, spool);
     arena_init(&spool->scratch, SPOOL_SCRATCH_BLOCK, SPOOL_SCRATCH_MAX);
@@ -151,31 +148,6 @@ void spool_free(struct spool *spool)
 
 /* ---- a message on its way in ---- */
 
-static uint64_t spool_reserve(const struct spool *spool, bool with_reserve)
-{
-    uint64_t segment = spool->options.segment_size, quarter = spool->options.size_max / 4;
-    uint64_t reserve = spool->options.reserve_size;
-    reserve = reserve > quarter ? quarter : reserve;
-    reserve = reserve < segment ? segment : reserve;
-    return with_reserve ? reserve / 2 : reserve;
-}
-
-/*
- * What `size` more octets of body would leave free is at least the reserve. A DSN may go further,
- * into the segments that exist only when there is no other: it ends a message, and so is what frees
- * a spool that overflowed (a start can adopt more than size_max). What it leaves is enough for the
- * DONE of every message.
- */
-static bool spool_has_room(const struct spool *spool, uint64_t size, bool with_reserve)
-{
-    uint64_t wanted = spool->promised + spool->pending_octets + size + SPOOL_OVERHEAD;
-
-    if (spool_room(spool) >= wanted + spool_reserve(spool, with_reserve))
-        return true;
-    return with_reserve &&
-           spool_room_urgent(spool) >= wanted + SPOOL_DONE_OCTETS * spool->stats.messages_live;
-}
-
 static bool spool_has_failed(const struct spool *spool)
 {
     return spool->failures_in_row > 1;
@@ -199,7 +171,7 @@ struct spool_transaction *spool_begin(struct spool *spool, struct message_id id,
     struct spool_transaction *transaction = calloc(1, sizeof(*transaction));
     CHECK(transaction != NULL);
     transaction->entry = spool_entry_new(spool, id);
-    transaction->promised = size_hint + SPOOL_OVERHEAD;
+    transaction->promised = spool_promise(size_hint);
     spool->promised += transaction->promised;
     buf_queue_init(&transaction->tail);
     transaction->next = spool->transactions;
@@ -418,7 +390,7 @@ static void spool_complete(struct spool *spool, const struct disk_completion *co
         spool_read_completed(spool, io->owner, completion->err, completion->size);
         break;
     case SPOOL_IO_COPY:
-        spool_copy_completed(spool, completion->err, completion->size);
+        spool_copy_completed(spool, io->owner, completion->err, completion->size);
         break;
     case SPOOL_IO_SCRUB:
         spool_scrub_completed(spool, completion->err, completion->size);
@@ -461,15 +433,17 @@ tick_us spool_deadline(const struct spool *spool)
 
     if (spool->event_count > 0 || has_reads)
         return spool->now.tick;
-    tick_us batch = spool_batch_deadline(spool), scrub = spool_scrub_deadline(spool);
-    return batch < scrub ? batch : scrub;
+    tick_us deadline = spool_batch_deadline(spool), scrub = spool_scrub_deadline(spool);
+    tick_us victim = spool_victim_deadline(spool);
+    deadline = deadline < scrub ? deadline : scrub;
+    return deadline < victim ? deadline : victim;
 }
 
 bool spool_is_idle(const struct spool *spool)
 {
     return spool->pending.first == NULL && spool->flight == NULL && spool->late == NULL &&
            spool->operations == 0 && spool->reads_running == 0 && spool->reads_waiting == NULL &&
-           !spool->copy.is_reading && !spool->scrub.is_reading && spool->event_count == 0;
+           spool->copier.reading == 0 && !spool->scrub.is_reading && spool->event_count == 0;
 }
 
 void spool_flush(struct spool *spool)

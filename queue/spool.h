@@ -87,6 +87,9 @@ void spool_free(struct spool *spool);
 struct spool_transaction *spool_begin(struct spool *spool, struct message_id id, uint64_t size_hint,
                                       bool with_reserve);
 enum err spool_refusal(const struct spool *spool);
+/** There is room only for what ends mail (spool_space.c): what would come to pass again after a
+ * restart, nobody having been told of it, is better left unwritten. */
+bool spool_is_tight(const struct spool *spool);
 /** Append body octets; `octets` is emptied (its references pass to the spool until written).
  * Errors: ERR_DISK_FULL: abort the transaction. */
 enum err spool_write_body(struct spool *spool, struct spool_transaction *transaction,

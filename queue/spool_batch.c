@@ -65,12 +65,13 @@ static void batch_fill(struct spool *spool, struct spool_batch *batch)
     struct batch_fill fill = {.end = segment->used};
     while (spool->pending.first != NULL) {
         struct spool_item *item = spool->pending.first;
-        bool is_moot = spool_item_is_moot(spool, item);
+        bool is_moot = spool_item_is_moot(item);
         if (!is_moot && !batch_has_room(segment, &fill, item))
             break;
         spool_list_take(&spool->pending);
         spool->pending_octets -= item->record.payload_size;
         spool->lazy_count -= item->is_lazy;
+        spool->copy_count -= item->copy != NULL;
         if (is_moot) {
             spool_item_drop(spool, item);
             continue;
@@ -85,7 +86,7 @@ static void batch_fill(struct spool *spool, struct spool_batch *batch)
             fill.details += spool_item_detail(item).size;
             batch->is_synced = true;
         }
-        batch->messages += item->record.type == SPOOL_MESSAGE && !item->is_copy;
+        batch->messages += item->record.type == SPOOL_MESSAGE && item->copy == NULL;
         spool_list_append(&batch->items, item);
     }
     if (spool->lazy_count == 0)
@@ -178,8 +179,13 @@ static bool batch_is_wanted(const struct spool *spool)
         return false;
     if (spool->flight != NULL)
         return batch_may_go_ahead(spool);
-    return spool->pending.count > spool->lazy_count || spool->is_flushing ||
-           spool->now.tick >= spool->lazy_due;
+    if (spool->pending.count > spool->lazy_count + spool->copy_count || spool->is_flushing)
+        return true;
+    /* Copies wait for those that are being read, and what is lazy travels with them rather than in
+     * a block of its own where blocks are dear. */
+    bool is_gathering = spool->copier.reading > 0;
+    return (spool->copy_count > 0 && !is_gathering) ||
+           (spool->now.tick >= spool->lazy_due && !(is_gathering && spool_is_tight(spool)));
 }
 
 /* The active segment is too full for the next record. True when there may be another one. */
@@ -244,7 +250,7 @@ static void item_succeed(struct spool *spool, const struct spool_batch *batch,
                          struct spool_item *item)
 {
     struct spool_entry *entry = item->entry;
-    if (item->is_copy) {
+    if (item->copy != NULL) {
         spool_copy_durable(spool, item);
     } else if (item->record.type == SPOOL_MESSAGE) {
         entry->state = SPOOL_ENTRY_LIVE;
@@ -315,7 +321,7 @@ static void batch_lose_item(struct spool *spool, struct spool_batch *batch, stru
     struct spool_entry *entry = item->entry;
     /* Its leader stood right before it: the newest failure is the leader's. */
     bool is_void_with_leader = item->leader != NULL && item->leader->err != ERR_OK;
-    if (item->is_copy) {
+    if (item->copy != NULL) {
         spool_copy_lost(spool, item);
         return;
     }
@@ -362,7 +368,7 @@ static void batch_lose_transactions(struct spool *spool, const struct spool_segm
          transaction = transaction->next)
         entry_lose_bodies(spool, transaction->entry, segment, err);
     for (struct spool_item *item = spool->pending.first; item != NULL; item = item->next) {
-        if (item->record.type == SPOOL_MESSAGE && !item->is_copy)
+        if (item->record.type == SPOOL_MESSAGE && item->copy == NULL)
             entry_lose_bodies(spool, item->entry, segment, err);
     }
 }
@@ -466,7 +472,7 @@ static void pending_expire(struct spool *spool)
     for (struct spool_item *item = spool->pending.first; item != NULL; item = item->next) {
         if (spool->now.tick < item->queued_at + spool->options.commit_deadline)
             return; /* first come, first due: lazy records wait here by the thousand */
-        if (item->record.type == SPOOL_MESSAGE && !item->is_copy &&
+        if (item->record.type == SPOOL_MESSAGE && item->copy == NULL &&
             item->entry->state == SPOOL_ENTRY_COMMITTING)
             spool_commit_refuse(spool, item, ERR_TIMEOUT);
     }

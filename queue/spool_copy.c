@@ -1,33 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Copying survivors forward, so that old segments can be used again.
+ * Copying messages forward, so that their old segments can be used again.
  *
- * When no segment is reusable or creatable and only the last spares are ready, the oldest segment
- * that refers to no other is emptied: its live messages are read and written again, as they are, to
- * the end of the log. Taking the oldest first means that the segment is surely reusable afterwards,
- * and that each one freed takes a reference off younger ones. A retired segment is emptied as well,
- * as long as the disk works: what was acknowledged is read back and gets a second, healthy home.
- * A message that is damaged is copied likewise, and what cannot be read is taken from memory.
+ * The live messages of a victim (spool_victim.c) are read and written again, as they are, to the
+ * end of the log. A message that is damaged is copied likewise, and what cannot be read is taken
+ * from memory.
  *
- * One message at a time, one record at a time; the copies travel in ordinary batches.
+ * SPOOL_COPIES_MAX messages at a time, each one record at a time; the copies travel in ordinary
+ * batches. As long as some record is being read, those that were wait for it: a batch fills up
+ * blocks, and one for each small message would take several times the room that it frees.
  *
  * Invariants
  *   1. A copy keeps id, epoch and sequence and counts `copy` up: recovery takes the highest, and a
  *      DONE kills all.
  *   2. The old records are let go only when MESSAGE copy and BODY copies are durable.
  *   3. While a copy of MESSAGE may be on the disk, durable or not, the entry knows its place as
- * OLD: the segment with its DONE will outlive it.
+ *      OLD: the segment with its DONE will outlive it.
  *   4. A message that finishes meanwhile is not copied further: DONE never comes before a copy.
+ *   5. A message is copied once at a time (entry->is_copied).
  *
  * Edges: copy_begin() -> copy_read() -> spool_copy_completed() -> ... -> copy_finish()
- * Limits: COPY_ITEMS_MAX records waiting to be written.
+ * Limits: COPY_ITEMS_MAX records of a message and SPOOL_COPY_OCTETS_MAX of all that are being read
+ * or wait to be written, and one more.
  */
 #include <stdlib.h>
 
 #include "queue/spool_internal.h"
 
 #define COPY_ITEMS_MAX 8u
-#define COPY_LOOK_TIME TICK_MS(5) /* between looks for a victim */
 
 /* Of an OLD place only the segment is kept. */
 static bool place_is_equal(const struct spool_place *a, const struct spool_place *b)
@@ -41,76 +41,15 @@ static bool place_is_in(const struct spool_place *place, const struct spool_segm
     return place->segment == segment->index && place->serial == segment->serial;
 }
 
-/* ---- what to copy ---- */
-
-/* Nothing but the last spare segments is left, which are the reserve: mail is refused soon. */
-static bool copy_is_needed(const struct spool *spool)
-{
-    const struct spool_census *census = &spool->census;
-    return census->ready <= spool->options.segment_spare_min && census->preparing == 0 &&
-           census->reusable == 0 && census->creatable == 0;
-}
-
-/* In a small segment each record may cost a block, as they travel in small batches. */
-static bool copy_has_room(const struct spool_segment *segment)
-{
-    const struct spool *spool = segment->spool;
-    uint64_t blocks = segment->holds * (uint64_t)SPOOL_BLOCK_SIZE;
-    return segment->live_octets <= spool_room_urgent(spool) ||
-           segment->live_octets + blocks <= spool_room_small(spool);
-}
-
-static bool copy_has_room_for(const struct spool *spool, const struct spool_entry *entry)
-{
-    uint64_t body = spool_entry_body_size(entry);
-    uint64_t records = body + spool_entry_message(spool, entry).payload_size +
-                       (entry->place_count + (uint64_t)2) * SPOOL_BLOCK_SIZE;
-    return spool_room(spool) >= body + 2 * spool->part_size_max ||
-           spool_room_small(spool) >= records;
-}
-
-/* Copying pays only when it frees more than it takes, and when it can be brought to its end: half
- * a segment copied frees nothing. */
-static bool segment_is_victim(const struct spool_segment *segment)
-{
-    return segment->state == SPOOL_SEGMENT_SEALED && segment->entries != NULL &&
-           !segment->is_drained && segment->live_octets < segment->size / 4 * 3u &&
-           copy_has_room(segment) && spool_segment_refers_nothing(segment);
-}
-
-static struct spool_segment *copy_find_victim(const struct spool *spool)
-{
-    struct spool_segment *oldest = NULL;
-    bool is_needed = copy_is_needed(spool);
-    if (!is_needed && spool->stats.sync_failures == 0)
-        return NULL;
-    for (uint32_t i = 0; i < spool->segment_count; i++) {
-        struct spool_segment *segment = spool->segments[i];
-        if (segment->state == SPOOL_SEGMENT_RETIRED && segment->entries != NULL &&
-            !segment->is_drained)
-            return segment;
-        if (is_needed && segment_is_victim(segment) &&
-            (oldest == NULL || segment->serial < oldest->serial))
-            oldest = segment;
-    }
-    return oldest;
-}
-
-static struct spool_entry *copy_find_entry(const struct spool_segment *victim)
-{
-    struct spool_entry *entry = victim->entries;
-    while (entry != NULL && (entry->state != SPOOL_ENTRY_LIVE || entry->is_copy_refused))
-        entry = spool_entry_next(victim->spool, entry);
-    return entry;
-}
-
 /* ---- one message ---- */
 
-static void copy_begin(struct spool *spool, struct spool_entry *entry)
+static void copy_begin(struct spool *spool, struct spool_copy *copy, struct spool_entry *entry)
 {
-    struct spool_copy *copy = &spool->copy;
+    CHECK(copy->entry == NULL && !entry->is_copied);
     spool_entry_reference(entry);
+    entry->is_copied = true;
     copy->entry = entry;
+    copy->victim = spool->copier.victim;
     copy->is_failed = copy->is_message_durable = false;
     copy->bodies_placed = 0;
     copy->message = (struct spool_place){0};
@@ -132,18 +71,20 @@ static void repair_free(struct spool *spool, struct spool_repair *repair)
     free(repair);
 }
 
-static void copy_finish(struct spool *spool)
+static void copy_finish(struct spool *spool, struct spool_copy *copy)
 {
-    struct spool_copy *copy = &spool->copy;
     CHECK(copy->items_queued == 0 && !copy->is_reading);
     if (!copy->is_message_durable) {
-        for (uint32_t i = 0; i < copy->bodies_placed; i++)
-            spool_unhold(spool, &copy->bodies[i]);
+        for (uint32_t i = 0; i < copy->entry->body_count; i++) {
+            if (copy->bodies[i].is_held)
+                spool_unhold(spool, &copy->bodies[i]);
+        }
         if (copy->message.is_held)
             spool_unhold(spool, &copy->message);
     }
     free(copy->bodies);
     copy->bodies = NULL;
+    copy->entry->is_copied = false;
     spool_entry_release(spool, copy->entry);
     copy->entry = NULL;
     if (copy->repair != NULL)
@@ -151,7 +92,8 @@ static void copy_finish(struct spool *spool)
     copy->repair = NULL;
 }
 
-/* Choose the record of the next step. False when there is none left. */
+/* Choose the record of the next step. False when there is none left. BODY records that are not in
+ * the victim stay where they are. */
 static bool copy_choose(const struct spool *spool, struct spool_copy *copy)
 {
     const struct spool_entry *entry = copy->entry;
@@ -162,37 +104,49 @@ static bool copy_choose(const struct spool *spool, struct spool_copy *copy)
         }
         bool is_body = copy->step < entry->body_count;
         copy->source = spool_entry_place(spool, entry, is_body ? copy->step : copy->step - 1);
-        if (is_body || (copy->repair == NULL && copy->source.kind == SPOOL_PLACE_PROGRESS &&
-                        place_is_in(&copy->source, copy->victim)))
+        bool is_moved = copy->repair != NULL || place_is_in(&copy->source, copy->victim);
+        if (is_body ? is_moved
+                    : copy->repair == NULL && copy->source.kind == SPOOL_PLACE_PROGRESS && is_moved)
             return true;
+        if (is_body) {
+            copy->bodies[copy->step] = copy->source;
+            copy->bodies[copy->step].is_held = false; /* not by the copier */
+            copy->bodies_placed++;
+        }
     }
     return false;
 }
 
-static void copy_read(struct spool *spool)
+static void copy_read(struct spool *spool, struct spool_copy *copy)
 {
-    struct spool_copy *copy = &spool->copy;
     copy->block = malloc(sizeof(struct spool_record) + copy->source.payload_size);
     CHECK(copy->block != NULL);
     copy->salt = spool->segments[copy->source.segment]->salt;
     copy->is_reading = true;
+    spool->copier.reading++;
+    spool->copier.octets += copy->source.payload_size;
     spool_segment_read(spool, &copy->source, copy->block, &copy->io);
 }
 
 /* Queue a copy of the record at copy->source, whose header, if it is known, is `record`. */
-static void copy_queue_item(struct spool *spool, enum spool_record_type type,
-                            const struct spool_record *record, uint8_t *block, uint32_t block_size,
+static void copy_queue_item(struct spool *spool, struct spool_copy *copy,
+                            const struct spool_record *record, struct span payload,
                             uint32_t envelope_size)
 {
-    struct span envelope = span_of(block + block_size - envelope_size, envelope_size);
-    struct spool_copy *copy = &spool->copy;
+    bool is_body = copy->step < copy->entry->body_count;
+    enum spool_record_type type = record != NULL ? (enum spool_record_type)record->type
+                                  : is_body      ? SPOOL_BODY
+                                                 : SPOOL_MESSAGE;
     struct spool_item *item = spool_item_new(spool, type, copy->entry);
 
-    item->is_copy = true;
+    item->copy = copy;
     item->source = copy->source;
     item->envelope_size = envelope_size;
-    item->block = block;
-    item->block_size = item->record.payload_size = block_size;
+    item->block_size = item->record.payload_size = payload.size;
+    item->block = malloc(payload.size + 1);
+    CHECK(item->block != NULL);
+    if (payload.size > 0)
+        memcpy(item->block, payload.data, payload.size);
     if (record != NULL) {
         item->record.part = record->part;
         item->record.epoch = record->epoch;
@@ -202,20 +156,20 @@ static void copy_queue_item(struct spool *spool, enum spool_record_type type,
         item->record.part = copy->step;
     }
     if (type == SPOOL_MESSAGE)
-        spool_item_describe(spool, item, envelope);
+        spool_item_describe(spool, item, span_skip(payload, payload.size - envelope_size));
     copy->items_queued++;
     copy->step++;
     spool_item_queue(spool, item);
 }
 
 /* A record was read: queue its copy. Errors: ERR_DISK_CORRUPT, nothing was queued. */
-static enum err copy_queue(struct spool *spool, struct span octets)
+static enum err copy_queue(struct spool *spool, struct spool_copy *copy, struct span octets)
 {
-    struct spool_copy *copy = &spool->copy;
     struct spool_record record;
     TRY(spool_record_open(octets, copy->salt, &record));
     if (octets.size != sizeof(record) + record.payload_size ||
         record.payload_size != copy->source.payload_size ||
+        (record.type == SPOOL_BODY && record.part != copy->step) ||
         !message_id_is_equal(record.id, copy->entry->id))
         return ERR_DISK_CORRUPT;
     struct span payload = span_skip(octets, (uint32_t)sizeof(record));
@@ -225,12 +179,7 @@ static enum err copy_queue(struct spool *spool, struct span octets)
     struct span extents, envelope;
     if (record.type == SPOOL_MESSAGE)
         TRY(spool_message_open(payload, &message, &extents, &envelope));
-
-    uint8_t *block = malloc(payload.size + 1);
-    CHECK(block != NULL);
-    memcpy(block, payload.data, payload.size);
-    copy_queue_item(spool, (enum spool_record_type)record.type, &record, block, payload.size,
-                    message.envelope_size);
+    copy_queue_item(spool, copy, &record, payload, message.envelope_size);
     return ERR_OK;
 }
 
@@ -258,9 +207,8 @@ static void repair_body(const struct spool_copy *copy, uint32_t part, uint8_t *r
 
 /* The record at copy->source cannot be read: take it from memory. A MESSAGE whose header is lost
  * becomes newer than its PROGRESS, which its envelope has taken in. False: memory has it not. */
-static bool copy_queue_repair(struct spool *spool, struct span octets)
+static bool copy_queue_repair(struct spool *spool, struct spool_copy *copy, struct span octets)
 {
-    struct spool_copy *copy = &spool->copy;
     const struct spool_repair *repair = copy->repair;
     bool is_body = copy->step < copy->entry->body_count;
     struct spool_record record;
@@ -278,15 +226,15 @@ static bool copy_queue_repair(struct spool *spool, struct span octets)
         memcpy(block + size - repair->envelope_size, repair->envelope, repair->envelope_size);
     bool has_header = spool_record_open(octets, copy->salt, &record) == ERR_OK &&
                       message_id_is_equal(record.id, copy->entry->id);
-    copy_queue_item(spool, is_body ? SPOOL_BODY : SPOOL_MESSAGE, has_header ? &record : NULL, block,
-                    size, is_body ? 0 : repair->envelope_size);
+    copy_queue_item(spool, copy, has_header ? &record : NULL, span_of(block, size),
+                    is_body ? 0 : repair->envelope_size);
+    free(block);
     return true;
 }
 
 /* The record at copy->source is not what it was: the queue mends or ends the message. */
-static void copy_tell_damage(struct spool *spool)
+static void copy_tell_damage(struct spool *spool, const struct spool_copy *copy)
 {
-    const struct spool_copy *copy = &spool->copy;
     struct spool_event *event = spool_event_add(spool, SPOOL_EVENT_DAMAGED, ERR_DISK_CORRUPT, 0);
 
     event->id = copy->entry->id;
@@ -296,23 +244,25 @@ static void copy_tell_damage(struct spool *spool)
     spool->stats.damaged_messages++;
 }
 
-void spool_copy_completed(struct spool *spool, enum err err, uint32_t size)
+void spool_copy_completed(struct spool *spool, struct spool_copy *copy, enum err err, uint32_t size)
 {
-    struct spool_copy *copy = &spool->copy;
-    CHECK(copy->is_reading);
+    CHECK(copy->is_reading && spool->copier.reading > 0);
     copy->is_reading = false;
+    spool->copier.reading--;
     spool_segment_read_end(spool, &copy->source);
     struct span octets = span_of(copy->block, err == ERR_OK ? size : 0);
     bool is_wanted = copy->entry->state == SPOOL_ENTRY_LIVE && !copy->is_failed;
     if (err == ERR_OK && is_wanted)
-        err = copy_queue(spool, octets);
-    if (err != ERR_OK && is_wanted && copy_queue_repair(spool, octets))
+        err = copy_queue(spool, copy, octets);
+    if (err != ERR_OK && is_wanted && copy_queue_repair(spool, copy, octets))
         err = ERR_OK;
+    if (err != ERR_OK || !is_wanted)
+        spool->copier.octets -= copy->source.payload_size; /* no item came of it */
     if (err != ERR_OK) {
         copy->is_failed = true;
         copy->entry->is_copy_refused = true;
         if (err == ERR_DISK_CORRUPT && copy->repair == NULL)
-            copy_tell_damage(spool);
+            copy_tell_damage(spool, copy);
     }
     free(copy->block);
     copy->block = NULL;
@@ -322,12 +272,14 @@ void spool_copy_completed(struct spool *spool, enum err err, uint32_t size)
 
 void spool_copy_placed(struct spool *spool, struct spool_item *item, struct spool_place place)
 {
-    struct spool_copy *copy = &spool->copy;
+    struct spool_copy *copy = item->copy;
     CHECK(copy->entry == item->entry && item->entry->state == SPOOL_ENTRY_LIVE);
     if (item->record.type == SPOOL_BODY) {
         place.kind = SPOOL_PLACE_BODY;
         spool_hold(spool, &place);
-        copy->bodies[copy->bodies_placed++] = place;
+        CHECK(item->record.part < item->entry->body_count);
+        copy->bodies[item->record.part] = place;
+        copy->bodies_placed++;
     } else if (item->record.type == SPOOL_MESSAGE) {
         place.kind = SPOOL_PLACE_OLD; /* invariant 3 */
         spool_entry_add_place(item->entry, &place);
@@ -358,11 +310,13 @@ static bool entry_find(const struct spool *spool, const struct spool_entry *entr
 /* Invariant 2: from now on the message is where its copy is. */
 static void copy_message_durable(struct spool *spool, const struct spool_item *item)
 {
-    struct spool_copy *copy = &spool->copy;
+    struct spool_copy *copy = item->copy;
     struct spool_entry *entry = item->entry;
     CHECK(copy->bodies_placed == entry->body_count);
     for (uint32_t i = 0; i < entry->body_count; i++) {
         struct spool_place body = spool_entry_place(spool, entry, i);
+        if (!copy->bodies[i].is_held)
+            continue; /* it stayed */
         spool_unhold(spool, &body);
         spool_entry_set_place(entry, i, &copy->bodies[i]);
     }
@@ -394,12 +348,21 @@ static void copy_progress_durable(struct spool *spool, const struct spool_item *
     spool_entry_set_place(item->entry, index, &target);
 }
 
+/* The item is durable, or lost. */
+static void copy_item_end(struct spool *spool, const struct spool_item *item)
+{
+    struct spool_copy *copy = item->copy;
+
+    CHECK(copy->entry == item->entry && copy->items_queued > 0);
+    CHECK(spool->copier.octets >= item->source.payload_size);
+    copy->items_queued--;
+    spool->copier.octets -= item->source.payload_size;
+}
+
 void spool_copy_durable(struct spool *spool, const struct spool_item *item)
 {
-    struct spool_copy *copy = &spool->copy;
     struct spool_entry *entry = item->entry;
-    CHECK(copy->entry == entry && copy->items_queued > 0);
-    copy->items_queued--;
+    copy_item_end(spool, item);
     if (item->record.type == SPOOL_BODY)
         return;
     if (entry->state != SPOOL_ENTRY_LIVE && entry->state != SPOOL_ENTRY_FINISHING) {
@@ -418,50 +381,24 @@ void spool_copy_durable(struct spool *spool, const struct spool_item *item)
 
 void spool_copy_lost(struct spool *spool, struct spool_item *item)
 {
-    struct spool_copy *copy = &spool->copy;
-    CHECK(copy->items_queued > 0);
-    copy->items_queued--;
-    copy->is_failed = true;
+    copy_item_end(spool, item);
+    item->copy->is_failed = true;
     if (item->target.is_held)
         spool_unhold(spool, &item->target);
 }
 
 void spool_copy_segment_lost(struct spool *spool, const struct spool_segment *segment)
 {
-    struct spool_copy *copy = &spool->copy;
-    for (uint32_t i = 0; copy->entry != NULL && i < copy->bodies_placed; i++)
-        copy->is_failed |= !copy->is_message_durable && place_is_in(&copy->bodies[i], segment);
-}
-
-/* ---- the turn ---- */
-
-/* The entry in hand: read its next record, or wait, or finish. */
-static void copy_continue(struct spool *spool)
-{
-    struct spool_copy *copy = &spool->copy;
-    bool is_over = copy->is_failed || copy->entry->state != SPOOL_ENTRY_LIVE || spool->is_flushing;
-    if (is_over)
-        copy->is_failed = true;
-    if (is_over || !copy_choose(spool, copy)) {
-        if (copy->items_queued == 0)
-            copy_finish(spool);
-        return;
+    for (uint32_t at = 0; at < SPOOL_COPIES_MAX; at++) {
+        struct spool_copy *copy = &spool->copier.copies[at];
+        uint32_t count =
+            copy->entry == NULL || copy->is_message_durable ? 0 : copy->entry->body_count;
+        for (uint32_t i = 0; i < count; i++)
+            copy->is_failed |= copy->bodies[i].is_held && place_is_in(&copy->bodies[i], segment);
     }
-    if (copy->items_queued < COPY_ITEMS_MAX)
-        copy_read(spool);
 }
 
-static void repair_begin(struct spool *spool)
-{
-    struct spool_repair *repair = spool->repairs;
-
-    spool->repairs = repair->next;
-    if (spool->repairs == NULL)
-        spool->repairs_end = &spool->repairs;
-    spool->copy.repair = repair;
-    copy_begin(spool, repair->entry);
-    copy_continue(spool);
-}
+/* ---- repairs ---- */
 
 void spool_repair(struct spool *spool, struct spool_entry *entry, struct span envelope,
                   const struct buf_queue *body)
@@ -485,51 +422,85 @@ void spool_repair(struct spool *spool, struct spool_entry *entry, struct span en
     spool->repairs_end = &repair->next;
 }
 
+/* ---- the turn ---- */
+
+/* The entry in hand: read its next record, or wait, or finish. */
+static void copy_continue(struct spool *spool, struct spool_copy *copy)
+{
+    bool is_over = copy->is_failed || copy->entry->state != SPOOL_ENTRY_LIVE || spool->is_flushing;
+    if (is_over)
+        copy->is_failed = true;
+    if (is_over || !copy_choose(spool, copy)) {
+        if (copy->items_queued == 0)
+            copy_finish(spool, copy);
+        return;
+    }
+    if (copy->items_queued < COPY_ITEMS_MAX && spool->copier.octets < SPOOL_COPY_OCTETS_MAX)
+        copy_read(spool, copy);
+}
+
+/* False: there is nothing that it could begin with now. */
+static bool copy_start(struct spool *spool, struct spool_copy *copy)
+{
+    struct spool_repair *repair = spool->repairs;
+    struct spool_entry *entry = repair != NULL ? repair->entry : spool_victim_entry(spool);
+
+    if (entry == NULL || entry->is_copied || spool->copier.octets >= SPOOL_COPY_OCTETS_MAX)
+        return false;
+    copy->repair = repair;
+    if (repair != NULL)
+        spool->repairs = repair->next;
+    if (spool->repairs == NULL)
+        spool->repairs_end = &spool->repairs;
+    copy_begin(spool, copy, entry);
+    copy_continue(spool, copy);
+    return true;
+}
+
+bool spool_copies_are_none(const struct spool *spool)
+{
+    for (uint32_t i = 0; i < SPOOL_COPIES_MAX; i++) {
+        if (spool->copier.copies[i].entry != NULL)
+            return false;
+    }
+    return true;
+}
+
 void spool_copy_advance(struct spool *spool)
 {
-    struct spool_copy *copy = &spool->copy;
-    if (copy->is_reading)
-        return;
-    if (copy->entry != NULL) {
-        copy_continue(spool);
-        return;
+    struct spool_copy *copies = spool->copier.copies;
+
+    for (uint32_t i = 0; i < SPOOL_COPIES_MAX; i++) {
+        if (copies[i].entry != NULL && !copies[i].is_reading)
+            copy_continue(spool, &copies[i]);
     }
     if (spool->is_flushing || spool->failures_in_row > 0)
         return;
-    if (spool->repairs != NULL) {
-        repair_begin(spool);
-        return;
+    for (uint32_t i = 0; i < SPOOL_COPIES_MAX; i++) {
+        if (copies[i].entry == NULL && !copy_start(spool, &copies[i]))
+            return;
     }
-    /* Empty at last, the victim may be on its way to be used again. */
-    if (copy->victim != NULL && copy->victim->state != SPOOL_SEGMENT_SEALED &&
-        copy->victim->state != SPOOL_SEGMENT_RETIRED)
-        copy->victim = NULL;
-    if (copy->victim == NULL && spool->now.tick >= copy->look_at) {
-        copy->victim = copy_find_victim(spool);
-        copy->look_at = copy->victim == NULL ? spool->now.tick + COPY_LOOK_TIME : 0;
-    }
-    if (copy->victim == NULL)
-        return;
-    struct spool_entry *entry = copy_find_entry(copy->victim);
-    if (entry == NULL || !copy_has_room_for(spool, entry)) {
-        copy->victim->is_drained = true;
-        copy->victim = NULL;
-        return;
-    }
-    copy_begin(spool, entry);
-    copy_continue(spool);
+}
+
+void spool_copy_init(struct spool *spool)
+{
+    for (uint32_t i = 0; i < SPOOL_COPIES_MAX; i++)
+        spool->copier.copies[i].io = (struct spool_io){SPOOL_IO_COPY, &spool->copier.copies[i]};
+    spool->repairs_end = &spool->repairs;
 }
 
 void spool_copy_fini(struct spool *spool)
 {
-    struct spool_copy *copy = &spool->copy;
-    free(copy->block);
-    free(copy->bodies);
-    if (copy->entry != NULL)
-        spool_entry_release(spool, copy->entry);
-    copy->entry = NULL;
-    if (copy->repair != NULL)
-        repair_free(spool, copy->repair);
+    for (uint32_t i = 0; i < SPOOL_COPIES_MAX; i++) {
+        struct spool_copy *copy = &spool->copier.copies[i];
+        free(copy->block);
+        free(copy->bodies);
+        if (copy->entry != NULL)
+            spool_entry_release(spool, copy->entry);
+        copy->entry = NULL;
+        if (copy->repair != NULL)
+            repair_free(spool, copy->repair);
+    }
     while (spool->repairs != NULL) {
         struct spool_repair *repair = spool->repairs;
         spool->repairs = repair->next;

@@ -9,9 +9,10 @@
 /*
  * What the files of the spool share. spool.c is the way in and tells the whole story; spool_entry.c
  * keeps what is resident of a message, spool_item.c makes records, spool_batch.c writes them,
- * spool_segment.c keeps the segments, spool_supply.c their number and spool_place.c what needs
- * them, spool_read.c reads back, spool_copy.c copies survivors forward, spool_scrub.c looks for
- * damage, spool_adopt.c takes recovered segments over.
+ * spool_segment.c keeps the segments, spool_supply.c their number, spool_space.c the room in them
+ * and spool_place.c what needs them, spool_read.c reads back, spool_copy.c copies survivors
+ * forward, out of what spool_victim.c chooses, spool_scrub.c looks for damage, spool_adopt.c takes
+ * recovered segments over.
  */
 #define SPOOL_SEGMENT_COUNT_MAX 8192u        /* of one spool: adopted and own */
 #define SPOOL_TRANSACTION_MAX   16384u       /* open at a time */
@@ -28,6 +29,8 @@
 #define SPOOL_AHEAD_MIN         (256u << 10) /* pending octets that go ahead (spool_batch.c), or */
 #define SPOOL_AHEAD_PART        256u         /* this part of a segment, if that is less */
 #define SPOOL_READS_MAX         64u          /* disk reads outstanding; more wait their turn */
+#define SPOOL_COPIES_MAX        64u          /* messages that are being copied forward */
+#define SPOOL_COPY_OCTETS_MAX   (1u << 20)   /* of them, on their way from the disk to the disk */
 #define SPOOL_RETRY_TIME        TICK_S(1)    /* between attempts while the disk fails */
 
 /* ---- where records are ---- */
@@ -80,7 +83,8 @@ struct spool_entry {
     uint16_t body_count;
     uint16_t part_count; /* BODY records made, of which body_count have a place */
     uint16_t home;
-    uint8_t state : 7;
+    uint8_t state : 6;
+    uint8_t is_copied : 1;       /* just now, by the copier */
     uint8_t is_copy_refused : 1; /* could not be read for a copy: left where it is */
     uint8_t err;                 /* a BODY part was lost: the commit must fail */
 };
@@ -173,7 +177,7 @@ struct spool_item {
     struct spool_entry *entry;  /* referenced; NULL for VOID */
     struct spool_entry *leader; /* referenced; the DSN whose commit this PROGRESS or DONE shares */
     struct spool_failure *failure;
-    bool is_copy; /* made by the copier */
+    struct spool_copy *copy; /* made by the copier, for this one; NULL: by somebody else */
     bool is_lazy;
     uint16_t retry; /* PROGRESS: as in struct spool_place */
     uint64_t token; /* MESSAGE */
@@ -206,7 +210,7 @@ struct spool_batch {
     uint64_t octets;
 };
 
-/* ---- copying forward: one entry at a time, one record at a time ---- */
+/* ---- copying forward ---- */
 
 /* A damaged message, and what memory has of it. */
 struct spool_repair {
@@ -217,12 +221,11 @@ struct spool_repair {
     uint8_t envelope[];
 };
 
-struct spool_copy {
+struct spool_copy { /* of one message, one record at a time */
     struct spool_io io;
-    struct spool_segment *victim; /* NULL: none chosen */
-    struct spool_repair *repair;  /* what `entry` is copied for; NULL: for its victim */
-    tick_us look_at;              /* for the next one */
-    struct spool_entry *entry;    /* referenced; NULL: choose the next */
+    struct spool_entry *entry;    /* referenced; NULL: this one is free */
+    struct spool_segment *victim; /* that it is copied out of, or */
+    struct spool_repair *repair;  /* what else it is copied for */
     bool is_reading, is_failed;
     bool is_message_moved; /* BODY and MESSAGE are to be copied, not only PROGRESS */
     bool is_message_durable;
@@ -234,6 +237,19 @@ struct spool_copy {
     struct spool_place *bodies; /* of the copies, in the order of parts */
     uint32_t bodies_placed;
     struct spool_place message;
+};
+
+struct spool_copier {
+    struct spool_copy copies[SPOOL_COPIES_MAX];
+    uint32_t reading;             /* of them */
+    uint64_t octets;              /* of records that are being read, or are not durable yet */
+    struct spool_segment *victim; /* NULL: none chosen */
+    bool is_searching;            /* for messages of it that are in no list of it */
+    uint64_t cursor;              /* over all entries */
+    tick_us look_at;              /* for the next one */
+    tick_us turn_begun;           /* over all segments, when room is tight: spool_victim.c */
+    uint32_t turn_serial;
+    uint64_t turn_room;
 };
 
 struct spool_read {
@@ -294,6 +310,8 @@ struct spool_census { /* of the segments; taken anew when something changed */
     uint32_t foreign; /* ready or reusable, of earlier processes */
     uint32_t small;   /* ready or reusable, of less than segment_size */
     uint64_t octets;  /* sizes of all files */
+    uint64_t total;   /* of those that can be used again, and that can be made within size_max */
+    uint64_t garbage; /* records in SEALED ones that nobody needs */
     uint64_t room;    /* for records, in those ready, reusable or being prepared */
     uint32_t creatable;
     uint32_t creatable_urgent; /* when nothing else is left to write to, within */
@@ -323,7 +341,7 @@ struct spool {
     bool is_stuck;            /* told: records wait, and no segment can be made for them */
 
     struct spool_item_list pending;
-    uint32_t lazy_count; /* of pending */
+    uint32_t lazy_count, copy_count; /* of pending */
     uint64_t pending_octets;
     tick_us lazy_due;
     bool is_flushing;
@@ -342,7 +360,7 @@ struct spool {
     uint32_t failures_in_row;
     tick_us retry_at;
 
-    struct spool_copy copy;
+    struct spool_copier copier;
     struct spool_repair *repairs, **repairs_end; /* that wait for the copier */
     struct spool_scrub scrub;
     struct spool_read *reads_waiting, **reads_end;
@@ -396,7 +414,7 @@ void spool_item_queue(struct spool *spool, struct spool_item *item);
 /** Pieces of memory that spool_item_gather() will give. */
 uint32_t spool_item_pieces(const struct spool_item *item);
 /** A record that is not to be written any more: its message is gone, or its commit has failed. */
-bool spool_item_is_moot(const struct spool *spool, const struct spool_item *item);
+bool spool_item_is_moot(const struct spool_item *item);
 void spool_item_drop(struct spool *spool, struct spool_item *item);
 /** Make the detail of a MESSAGE, all but its extents. */
 void spool_item_describe(struct spool *spool, struct spool_item *item, struct span envelope);
@@ -478,6 +496,11 @@ void spool_segments_maintain(struct spool *spool);
 struct spool_segment *spool_segment_find_ready(const struct spool *spool);
 /** Nothing to write to: what waits does so for a segment. */
 bool spool_segments_are_out(const struct spool *spool);
+/** Of the segment that is made when there is no other. 0: not even the smallest that takes the next
+ * record can be. */
+uint32_t spool_segment_urgent_size(const struct spool *spool);
+
+/* spool_space.c */
 /** Octets that can still become records. */
 uint64_t spool_room(const struct spool *spool);
 /** As spool_room(), with the segments that may be made when there is no other. */
@@ -485,10 +508,24 @@ uint64_t spool_room_urgent(const struct spool *spool);
 /** In the small segment that is there or can be made because there is no other, besides what DONE
  * records will need: for what frees whole ones. */
 uint64_t spool_room_small(const struct spool *spool);
+/** May `size` octets of body be taken, by a notification (`with_reserve`) or by mail? */
+bool spool_has_room(const struct spool *spool, uint64_t size, bool with_reserve);
+/** Octets that a message with that much body may need. */
+uint64_t spool_promise(uint64_t size);
+
+/* spool_victim.c */
+/** The message to copy next; NULL: none at the moment. */
+struct spool_entry *spool_victim_entry(struct spool *spool);
+/** Looking for it goes on then. */
+tick_us spool_victim_deadline(const struct spool *spool);
 
 /* spool_copy.c */
+void spool_copy_init(struct spool *spool);
 void spool_copy_advance(struct spool *spool);
-void spool_copy_completed(struct spool *spool, enum err err, uint32_t size);
+/** No message is in the copier's hands. */
+bool spool_copies_are_none(const struct spool *spool);
+void spool_copy_completed(struct spool *spool, struct spool_copy *copy, enum err err,
+                          uint32_t size);
 /** An item of the copier got its place / is durable / was lost. */
 void spool_copy_placed(struct spool *spool, struct spool_item *item, struct spool_place place);
 void spool_copy_durable(struct spool *spool, const struct spool_item *item);

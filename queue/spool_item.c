@@ -102,6 +102,7 @@ void spool_item_queue(struct spool *spool, struct spool_item *item)
     spool_list_append(&spool->pending, item);
     spool->pending_octets += item->record.payload_size;
     spool->lazy_count += item->is_lazy;
+    spool->copy_count += item->copy != NULL;
     if (item->is_lazy && spool->lazy_due == TICK_NEVER)
         spool->lazy_due = spool->now.tick + spool->options.lazy_time;
 }
@@ -112,13 +113,13 @@ uint32_t spool_item_pieces(const struct spool_item *item)
 }
 
 /* A record that is not to be written any more: its message is gone, or its commit has failed. */
-bool spool_item_is_moot(const struct spool *spool, const struct spool_item *item)
+bool spool_item_is_moot(const struct spool_item *item)
 {
     const struct spool_entry *entry = item->entry;
     if (entry == NULL)
         return false;
-    if (item->is_copy)
-        return entry->state != SPOOL_ENTRY_LIVE || spool->copy.is_failed;
+    if (item->copy != NULL)
+        return entry->state != SPOOL_ENTRY_LIVE || item->copy->is_failed;
     if (item->leader != NULL && item->leader->state == SPOOL_ENTRY_GONE &&
         item->leader->err != ERR_OK)
         return true;
@@ -128,7 +129,7 @@ bool spool_item_is_moot(const struct spool *spool, const struct spool_item *item
 
 void spool_item_drop(struct spool *spool, struct spool_item *item)
 {
-    if (item->is_copy)
+    if (item->copy != NULL)
         spool_copy_lost(spool, item);
     else if (item->record.type == SPOOL_MESSAGE && item->entry->state != SPOOL_ENTRY_GONE)
         spool_commit_refuse(spool, item, (enum err)item->entry->err);
@@ -179,8 +180,8 @@ static void item_encode_extents(struct spool *spool, struct spool_item *item)
     memcpy(item->block, &message, sizeof(message));
     for (uint32_t i = 0; i < count; i++) {
         struct spool_place body =
-            item->is_copy ? spool->copy.bodies[i] : spool_entry_place(spool, entry, i);
-        CHECK(body.is_held && spool_place_is_current(spool, &body));
+            item->copy != NULL ? item->copy->bodies[i] : spool_entry_place(spool, entry, i);
+        CHECK((body.is_held || item->copy != NULL) && spool_place_is_current(spool, &body));
         struct spool_body_extent extent = {
             .salt = spool->segments[body.segment]->salt,
             .offset = body.offset,
@@ -216,7 +217,7 @@ void spool_item_place(struct spool *spool, struct spool_segment *segment, struct
         .offset = item->offset,
         .payload_size = item->record.payload_size,
     };
-    if (item->is_copy) {
+    if (item->copy != NULL) {
         if (item->record.type == SPOOL_MESSAGE)
             item_encode_extents(spool, item);
         spool_copy_placed(spool, item, place);

@@ -110,13 +110,16 @@ static const struct recovery_row *group_find_done(const struct group *group)
     return done;
 }
 
-/* Every DONE must outlive the MESSAGE rows below it, and all of them are one spool's business. */
+/* Every DONE must outlive the MESSAGE rows below it, and all of them are one spool's business. One
+ * that is void must not: the message may have been copied behind it, to where its VOID is, and each
+ * of the two segments would wait for the other. */
 static void group_join(struct group *group)
 {
     bool has_message = false;
     for (uint32_t i = 0; i < group->count; i++) {
+        bool is_end = group->rows[i]->type == SPOOL_DONE && !group->rows[i]->is_void;
         has_message |= group->rows[i]->type == SPOOL_MESSAGE;
-        for (uint32_t j = 0; j < i && group->rows[i]->type == SPOOL_DONE; j++) {
+        for (uint32_t j = 0; j < i && is_end; j++) {
             if (group->rows[j]->type == SPOOL_MESSAGE)
                 group_refer(group, group->rows[i]->segment, group->rows[j]->segment);
         }

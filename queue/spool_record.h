@@ -203,6 +203,7 @@ enum err spool_message_detail_open(struct span detail, struct spool_message *ret
 #define SPOOL_BUG_INDEX_BELIEVED    4 /* index and trailer are used without their checksums */
 #define SPOOL_BUG_REPLY_BEFORE_SYNC 5 /* a commit is told before it is on stable storage */
 #define SPOOL_BUG_DSN_AFTER_SETTLE  6 /* a message's end is written before the DSN that it owes */
+#define SPOOL_BUG_NO_MARGIN         7 /* notifications take the segment that the copier needs */
 #ifndef SPOOL_BUG
 #define SPOOL_BUG SPOOL_BUG_NONE
 #endif

@@ -262,7 +262,7 @@ static bool disk_is_quiet(const struct spool *spool)
 {
     return spool->flight == NULL && spool->pending.count == spool->lazy_count &&
            spool->operations == 0 && spool->reads_running == 0 && spool->reads_waiting == NULL &&
-           spool->copy.entry == NULL && spool->repairs == NULL && spool->failures_in_row == 0;
+           spool_copies_are_none(spool) && spool->repairs == NULL && spool->failures_in_row == 0;
 }
 
 static bool segment_is_scrubbed(const struct spool_scrub *scrub,

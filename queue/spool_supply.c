@@ -23,7 +23,7 @@
  *
  * Limits: half of SPOOL_SEGMENT_COUNT_MAX own segments; twice options.size_max and SEGMENT_URGENT
  * for what ends mail. Not here: what a segment goes through (spool_segment.c), when one may be used
- * again (spool_place.c), room for mail (spool.c).
+ * again (spool_place.c), who may take which room (spool_space.c).
  */
 #include "base/log.h"
 #include "queue/spool_internal.h"
@@ -74,8 +74,8 @@ static uint32_t segments_fitting(const struct spool *spool, uint64_t octets, uin
 }
 
 /* A whole segment if there is room, else no more than half of it as long as that will do: other
- * cores need theirs. 0: not even the smallest that takes the next record. */
-static uint32_t segments_urgent_size(const struct spool *spool)
+ * cores need theirs. */
+uint32_t spool_segment_urgent_size(const struct spool *spool)
 {
     uint64_t room = spool->census.creatable_octets;
     uint64_t least = segments_need(spool), size = spool->create_size_max;
@@ -114,15 +114,31 @@ static bool segment_will_be_room(const struct spool_segment *segment)
            !segment->spool->is_create_refused;
 }
 
+/* What nobody needs, before the copier has made room of it: records, and the end of a segment that
+ * its process did not seal. */
+static uint64_t segment_garbage(const struct spool_segment *segment)
+{
+    bool is_sealed = segment->state == SPOOL_SEGMENT_SEALED;
+    uint64_t needed = SPOOL_BLOCK_SIZE + segment->live_octets;
+    uint64_t written = is_sealed && !segment->has_index ? segment->size : segment->used;
+
+    if ((!is_sealed && segment->state != SPOOL_SEGMENT_ACTIVE) ||
+        spool_segment_is_reusable(segment) || written < needed)
+        return 0;
+    return written - needed;
+}
+
 static void segments_count(struct spool *spool)
 {
     struct spool_census census = {0};
-    uint64_t octets_foreign = 0;
+    uint64_t octets_foreign = 0, octets_lost = 0;
     for (uint32_t i = 0; i < spool->segment_count; i++) {
         const struct spool_segment *segment = spool->segments[i];
         census.octets += segment->state == SPOOL_SEGMENT_NONE ? 0 : segment->size;
         octets_foreign +=
             segment->is_foreign && segment->state != SPOOL_SEGMENT_NONE ? segment->size : 0;
+        octets_lost += segment->state == SPOOL_SEGMENT_RETIRED ? segment->size : 0;
+        census.garbage += segment_garbage(segment);
         census.ready += segment->state == SPOOL_SEGMENT_READY;
         bool is_reusable = spool_segment_is_reusable(segment);
         census.reusable += is_reusable;
@@ -137,6 +153,9 @@ static void segments_count(struct spool *spool)
         census.room += is_room ? segment->size - 4 * SPOOL_BLOCK_SIZE : 0;
     }
     segments_count_creatable(spool, &census, octets_foreign);
+    census.total = census.octets - octets_lost;
+    if (!spool->is_create_refused)
+        census.total += census.creatable * (uint64_t)spool->options.segment_size;
     spool->census = census;
     spool->is_census_due = false;
     spool->space_checked = spool->now.tick;
@@ -220,8 +239,8 @@ static void segments_prepare(struct spool *spool, bool is_urgent)
         spool_segment_create(spool, spool->options.segment_size);
     else if (small != NULL)
         spool_segment_stamp(small);
-    else if (is_urgent && may_create && segments_urgent_size(spool) > 0)
-        spool_segment_create(spool, segments_urgent_size(spool));
+    else if (is_urgent && may_create && spool_segment_urgent_size(spool) > 0)
+        spool_segment_create(spool, spool_segment_urgent_size(spool));
     else if (is_urgent)
         segments_tell_stuck(spool);
 }
@@ -248,7 +267,9 @@ void spool_segments_maintain(struct spool *spool)
         return;
     uint32_t wanted = spool->options.segment_spare_min;
     bool is_out = spool_segments_are_out(spool);
-    bool is_needed = census->ready < wanted || is_out;
+    /* When room is tight, those that refer to a reusable one wait for it. */
+    bool is_needed =
+        census->ready < wanted || is_out || (census->reusable > 0 && spool_is_tight(spool));
     if (spool->is_flushing && !is_out)
         return;
     if (!is_needed && segments_must_try(spool)) {
@@ -267,35 +288,4 @@ void spool_segments_maintain(struct spool *spool)
         segments_prepare(spool, is_out && spool->pending.first != NULL);
     else
         segments_retrieve(spool);
-}
-
-/* What is left of a small segment is for what frees others: DONE, PROGRESS and copies. */
-static uint64_t segments_room(const struct spool *spool, uint32_t creatable)
-{
-    uint64_t capacity = spool->options.segment_size - 4 * SPOOL_BLOCK_SIZE;
-    const struct spool_segment *active = spool->active;
-    bool has_room = active != NULL && !segment_is_small(active);
-    return (has_room ? spool_segment_room(active, 64, 0) : 0) + spool->census.room +
-           creatable * capacity;
-}
-
-uint64_t spool_room(const struct spool *spool)
-{
-    return segments_room(spool, spool->is_create_refused ? 0 : spool->census.creatable);
-}
-
-uint64_t spool_room_urgent(const struct spool *spool)
-{
-    return segments_room(spool, spool->is_create_refused ? 0 : spool->census.creatable_urgent);
-}
-
-uint64_t spool_room_small(const struct spool *spool)
-{
-    const struct spool_segment *active = spool->active;
-    uint64_t done = SPOOL_DONE_OCTETS * spool->stats.messages_live, room = 0;
-    if (active == NULL && segments_urgent_size(spool) > 0)
-        room = segments_urgent_size(spool) - 4 * SPOOL_BLOCK_SIZE;
-    else if (active != NULL && segment_is_small(active))
-        room = spool_segment_room(active, 64, 0);
-    return room > done ? room - done : 0;
 }

@@ -8,6 +8,7 @@ disk is well again nothing acknowledged is lost and nothing refused is delivered
 The disk is a small ext4 on a loop device, so this needs root. How it fails:
   straight    the same beside mail that goes straight through: full of mail for a host that is down
   full        it has less room than the spool may take; a sink that defers everything lets the spool grow
+  owing       the same, of mail that is refused, whose senders' server is down: what it fills up with is notifications
   ballast     the same, filled up by somebody else; the relay is killed, starts there, and then the room comes back
   inodes      somebody else takes all of them: there are octets, and no file can be made. A quota is the same to the relay, another errno
               (tests/unit/test_spool_full.c); a kernel without quota formats, as the one of these tests, has none of its own
@@ -204,6 +205,37 @@ def say(port, recipients):
     except smtplib.SMTPResponseException as refused:
         code = refused.smtp_code
     return code, time.monotonic() - begun
+
+
+@lab.check('a full disk of mail that comes back, which nobody takes: it waits, and all of it ends')
+def owing():
+    """Each notification is larger than its mail, and their server is down until the disk is full."""
+    disk, port = Disk('owing-spool', '40M'), free_port()
+    sent, got = lab.path('owing.sent'), lab.path('owing.got')
+    relay = lab.relay(CONFIG.replace('routes: [', 'routes: [{match: one.test, via: refuse, text: "not here"}, ') % port +
+                      'delivery: spool\nbounce: {per_sender: 0}\n', name='owing', spool=SPOOL)
+    source = lab.load('source', '-q', '-p', '-t', '1000', '-s', '20', '-l', '400', '-d', 'one.test', '-f', 'owed@back.test', '-L', sent,
+                      '127.0.0.1:%d' % relay.port, log='owing-source.log')
+    sink = None
+    try:
+        wait_until(lambda: relay.status()['spool']['is_full'], 40, 'the disk is full')
+        time.sleep(3) # notifications take what mail may not
+        lab.stop(source)
+        accepted = sum(1 for fields in lines_of(sent) if fields[0] == 'A' and fields[2] == '250')
+        waiting = relay.status()['queue']['messages']
+        assert waiting >= accepted, (waiting, accepted)
+        sink = lab.load('sink', '-q', '-s', '400', '-L', got, '127.0.0.1:%d' % port, log='owing-sink.log')
+        wait_until(lambda: relay.status()['queue']['messages'] == 0, 60, 'all of it has ended')
+        told = sum(1 for fields in lines_of(got) if fields[0] == 'R')
+        assert told >= accepted > 500, (told, accepted)
+        assert relay.stop() == 0
+        return '%d came back' % told
+    finally:
+        relay.kill()
+        lab.stop(source)
+        if sink is not None:
+            lab.stop(sink)
+        disk.close()
 
 
 @lab.check('a full disk: mail for one recipient goes straight through, for two 452; what is stuck stays')

@@ -29,6 +29,8 @@ struct disk_sim_options {
 };
 
 struct disk_sim *disk_sim_new(const struct disk_sim_options *options);
+/** From now on the medium has that many octets, also if there are more on it. */
+void disk_sim_resize(struct disk_sim *sim, uint64_t size);
 /** After every disk on it was freed. */
 void disk_sim_free(struct disk_sim *sim);
 

@@ -32,6 +32,11 @@ static void sim_files_free(struct sim_file *files)
     }
 }
 
+void disk_sim_resize(struct disk_sim *sim, uint64_t size)
+{
+    sim->options.size = size;
+}
+
 void disk_sim_free(struct disk_sim *sim)
 {
     CHECK(sim->disks == NULL);

@@ -10,6 +10,8 @@
  *      --delivery WORD              likewise: auto, cut-through, spool
  *      --false-sync                 planted bug: the disk acknowledges syncs and keeps nothing
  *      --tight-spool                a spool of eight small segments: often full
+ *      --full-disk                  a disk that has not one octet beyond spool.size, and senders
+ *                                   whose own server takes no notification for an hour
  *      --slow-disk                  every call of the disk takes up to SLOW_DISK
  *      --wire                       every party's network is the engine, over a simulated link
  *      --limits                     two shards, much mail for few sites, limits that every server
@@ -57,6 +59,7 @@
 #define WORLD_WALL        1700000000000000ll
 #define CRASH_SPREAD      TICK_S(40)
 #define PHASE_ONE_MAX     TICK_S(4 * 3600)
+#define FULL_DISK_TIME    TICK_S(3600)
 #define LIFETIME          TICK_S(3 * 3600)
 #define AFTER_LIFETIME    TICK_S(2 * 3600) /* a last attempt, and the way of its bounce */
 #define ATTEMPT_TIME      TICK_S(30 * 60)  /* client.attempt_timeout */
@@ -76,8 +79,8 @@ struct sim_options {
     const char *delivery; /* NULL: as the seed says */
     uint32_t shard_count; /* 0: as the seed says */
     bool has_streams;     /* half of the mail is large, and goes on while it comes */
-    bool has_false_sync, has_tight_spool, has_slow_disk, has_wire, has_limits, has_loose_limits,
-        is_traced;
+    bool has_false_sync, has_tight_spool, has_full_disk, has_slow_disk, has_wire, has_limits,
+        has_loose_limits, is_traced;
     bool has_suspends, has_holds, has_bounces, is_deaf, is_watched;
     bool has_sources, has_stray_source;
     bool has_lists, has_misread_lists;
@@ -181,6 +184,8 @@ static struct receiver_mood mood_draw(struct sim *sim)
         mood.in_body = draw(sim, 3) * 2500;
     if (sim->options.has_limits)
         mood.silent = mood.slow = 0; /* a minute of a week would be left */
+    if (sim->options.has_full_disk)  /* most comes back */
+        mood.permanent = 200000;
     if (sim->options.has_lists)
         mood.permanent = 0;
     return mood;
@@ -248,7 +253,9 @@ static void world_parties(struct sim *sim)
     /* A bounce that is refused for good is gone, as it must be: this server never does that. */
     sim->bounce_mood = mood_draw(sim);
     sim->bounce_mood.permanent = 0;
-    sim->bounce_mood.in_body = 0; /* it may refuse for good */
+    sim->bounce_mood.in_body = 0;   /* it may refuse for good */
+    if (sim->options.has_full_disk) /* the disk fills up with what nobody takes */
+        sim->bounce_mood.temporary = 1000000;
     receivers_listen(sim->receivers, &bounces, &sim->bounce_mood);
     memcpy(sim->operator_options.labels[sim->receiver_count++], "sender.example", 15);
     (void)zone_add(sim->zone, "sender.example", "MX", "10 mx.sender.example", 60);
@@ -265,6 +272,10 @@ static void world_parties(struct sim *sim)
         senders.sender_count = 12;
         senders.messages_per_sender = (20 + draw(sim, 20)) * (sim->options.has_sources ? 2 : 1);
         senders.start_spread = TICK_S(180);
+    }
+    if (sim->options.has_full_disk && !sim->options.has_limits) {
+        senders.sender_count = 12;
+        senders.messages_per_sender = 30 + draw(sim, 30);
     }
     sim->senders = senders_new(&senders);
 }
@@ -314,6 +325,8 @@ static void world_config(struct sim *sim)
 
     if (sim->options.has_limits)
         cores = 2;
+    else if (sim->options.has_full_disk && cores > 2)
+        cores = 1;
     if (sim->options.shard_count > 0)
         cores = sim->options.shard_count;
     sim_text_format(&text,
@@ -357,10 +370,12 @@ static void world_config(struct sim *sim)
     CHECK(err == ERR_OK);
     sim_text_fini(&text);
     /* Below what the configuration allows: so that segments fill up and are used again. */
-    sim->config->spool.segment_size = SEGMENT_UNIT << draw(sim, 4);
+    sim->config->spool.segment_size = SEGMENT_UNIT << draw(sim, sim->options.has_full_disk ? 1 : 4);
     uint32_t segments = sim->options.has_tight_spool ? 8 : 16 + draw(sim, 40);
     sim->config->spool.reserve = sim->config->spool.segment_size * (segments / 4);
     sim->config->spool.size = cores * (uint64_t)sim->config->spool.segment_size * segments;
+    if (sim->options.has_full_disk)
+        disk_sim_resize(sim->disk, sim->config->spool.size);
 }
 
 /* Every recipient's end comes within the lifetime and the time of one attempt, whatever happens. A
@@ -603,7 +618,9 @@ static void sim_run(struct sim *sim, tick_us until, bool (*is_over)(const struct
 
 static bool phase_one_is_over(const struct sim *sim)
 {
-    return senders_are_done(sim->senders) && sim->crashes_left == 0 && sim->node != NULL;
+    bool is_early = sim->options.has_full_disk && net_sim_now(sim->net) < FULL_DISK_TIME;
+    return senders_are_done(sim->senders) && sim->crashes_left == 0 && sim->node != NULL &&
+           !is_early;
 }
 
 static uint64_t queue_count(const struct sim *sim)
@@ -807,6 +824,8 @@ static bool flag_take(const char *argument, struct sim_options *options, bool *m
         options->has_false_sync = true;
     else if (strcmp(argument, "--tight-spool") == 0)
         options->has_tight_spool = true;
+    else if (strcmp(argument, "--full-disk") == 0)
+        options->has_full_disk = true;
     else if (strcmp(argument, "--slow-disk") == 0)
         options->has_slow_disk = true;
     else if (strcmp(argument, "--wire") == 0)

@@ -22,6 +22,11 @@ void spool_progress(struct spool *spool, struct spool_entry *entry, struct span 
     entry->progress[entry->progress_count++] = span_of(copy, progress.size);
 }
 
+bool spool_is_tight(const struct spool *spool)
+{
+    return ((const struct fixture *)(const void *)spool)->is_tight;
+}
+
 void spool_repair(struct spool *spool, struct spool_entry *entry, struct span envelope,
                   const struct buf_queue *body)
 {

@@ -51,6 +51,7 @@ struct fixture {
     uint32_t expired_index;               /* of the last one */
     const struct qmgr_standing *standing; /* orders that a restart brings back */
     uint32_t standing_count;
+    bool is_tight; /* the spool has room only for what ends mail */
 };
 
 struct message_options {

@@ -378,6 +378,45 @@ static void damaged_progress_costs_an_attempt_at_most(void **state)
     fixture_fini(&f);
 }
 
+/* Goal: where room is tight, only what must not come to pass again is written of an attempt. */
+static void nothing_that_can_be_forgotten_is_written_where_room_is_tight(void **state)
+{
+    static const struct row {
+        const char *name;
+        enum recipient_state state;
+        bool is_in_doubt, is_written;
+    } rows[] = {
+        {"deferred", RECIPIENT_DUE, false, false},
+        {"refused, nobody has been told", RECIPIENT_FAILED, false, false},
+        {"delivered", RECIPIENT_DELIVERED, false, true},
+        {"in doubt", RECIPIENT_DUE, true, true},
+        {"expired", RECIPIENT_STATE_COUNT, false, false},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < 2 * COUNT_OF(rows); i++) {
+        const struct row *row = &rows[i / 2];
+        struct message_options options = {.id = 1, .recipients = "a@v b@w", .lifetime = TICK_S(60)};
+        struct spool_entry *entry;
+        struct fixture f;
+
+        print_message("# %s, %s\n", row->name, i % 2 == 0 ? "room" : "tight");
+        fixture_init(&f, NULL);
+        f.is_tight = i % 2 != 0;
+        assert_int_equal(ERR_OK, fixture_insert(&f, &options, &entry));
+        if (row->state == RECIPIENT_STATE_COUNT) {
+            fixture_pass(&f, TICK_S(61));
+        } else if (row->is_in_doubt) {
+            struct qmgr_finish finish = {.was_attempted = true, .is_in_doubt = true};
+            defer(&f, fixture_take_one(&f), &finish);
+        } else {
+            finish_all(&f, fixture_take_one(&f), row->state, "450 or so");
+        }
+        assert_int_equal(!f.is_tight || row->is_written ? 1 : 0, entry->progress_count);
+        fixture_fini(&f);
+    }
+}
+
 /* Goal: a message committed with failures, as after a partly refused hand-over, gets its DSN. */
 static void committed_failures_are_reported(void **state)
 {
@@ -415,6 +454,7 @@ int main(void)
         cmocka_unit_test(restart_brings_everything_back),
         cmocka_unit_test(damaged_progress_costs_an_attempt_at_most),
         cmocka_unit_test(committed_failures_are_reported),
+        cmocka_unit_test(nothing_that_can_be_forgotten_is_written_where_room_is_tight),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

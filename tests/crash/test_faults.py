@@ -210,9 +210,11 @@ def say(port, recipients):
 @lab.check('a full disk of mail that comes back, which nobody takes: it waits, and all of it ends')
 def owing():
     """Each notification is larger than its mail, and their server is down until the disk is full."""
-    disk, port = Disk('owing-spool', '40M'), free_port()
+    disk, port, refusing = Disk('owing-spool', '40M'), free_port(), free_port()
     sent, got = lab.path('owing.sent'), lab.path('owing.got')
-    relay = lab.relay(CONFIG.replace('routes: [', 'routes: [{match: one.test, via: refuse, text: "not here"}, ') % port +
+    refuser = lab.load('sink', '-q', '-s', '400', '-5', '100', '127.0.0.1:%d' % refusing, log='owing-refuser.log')
+    wait_until(lambda: can_connect('127.0.0.1', refusing), 5, 'the sink listens')
+    relay = lab.relay(CONFIG.replace('routes: [', 'routes: [{match: one.test, hosts: [{host: 127.0.0.1, port: %d}]}, ' % refusing) % port +
                       'delivery: spool\nbounce: {per_sender: 0}\n', name='owing', spool=SPOOL)
     source = lab.load('source', '-q', '-p', '-t', '1000', '-s', '20', '-l', '400', '-d', 'one.test', '-f', 'owed@back.test', '-L', sent,
                       '127.0.0.1:%d' % relay.port, log='owing-source.log')
@@ -233,6 +235,7 @@ def owing():
     finally:
         relay.kill()
         lab.stop(source)
+        lab.stop(refuser)
         if sink is not None:
             lab.stop(sink)
         disk.close()

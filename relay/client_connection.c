@@ -29,6 +29,7 @@
 #define CLIENT_RECEIVE_LIMIT (32u * 1024)
 #define CLIENT_SEND_LIMIT    (256u * 1024)
 #define CLIENT_QUIT_TIME     TICK_S(2)
+#define CLIENT_UNHEARD_TIME  TICK_S(30)   /* for a first reply to what was sent before its turn */
 #define CLIENT_GONE_TIME     TICK_MS(500) /* for a reset to arrive: the peer counts until then */
 
 /* A request keeps to the settings it began under: they live as long as its route. */
@@ -52,7 +53,14 @@ void client_connection_arm(struct client *client, struct client_connection *conn
 static tick_us step_time(const struct client *client, const struct client_connection *connection)
 {
     const struct settings_client *settings = settings_of(client, connection);
+    const struct smtpc_transaction *transaction = &connection->smtpc.transaction;
 
+    /* Sent before its turn, and perhaps dropped by a server that forgets its input with the body.
+     * No end is sent: asking again on another connection is no risk. */
+    if (connection->has_request && connection->attempt.has_followed &&
+        connection->attempt.is_reused && !transaction->is_out &&
+        settings->command_timeout > CLIENT_UNHEARD_TIME)
+        return CLIENT_UNHEARD_TIME;
     switch (smtpc_stage(&connection->smtpc)) {
     case SMTP_STAGE_GREETING:
         return settings->greeting_timeout;

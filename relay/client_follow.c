@@ -13,7 +13,7 @@
  *       the connection is lost                its end was not sent: not attempted
  *                                             its end was sent: in doubt
  *       the server says 421                   not attempted: it takes nothing behind that
- *       cancelled, or not its turn within     not attempted; the connection ends with the leader
+ *       cancelled, or not its turn within     not attempted; the connection ends with those before
  *         CLIENT_FOLLOW_TIME, its end not sent
  *       cancelled, its end sent               it has CLIENT_CANCEL_TIME when it is its turn
  *

@@ -95,7 +95,7 @@ void smtpc_init(struct smtpc *session, const struct smtpc_options *options)
     session->is_tls = false;
     session->is_command_due = false;
     session->is_dot_due = false;
-    session->has_surplus = false;
+    session->has_surplus = session->is_farewell = false;
     session->is_unfit_open = false;
     session->is_spoiled = false;
     session->transaction = (struct smtpc_transaction){0};
@@ -252,6 +252,13 @@ static enum smtpc_event (*const smtpc_on_reply[SMTPC_STATE_COUNT])(struct smtpc 
     [SMTPC_STATE_RSET] = smtpc_on_rset,
 };
 
+/* Servers do say that they leave without being asked. */
+static bool smtpc_is_farewell(struct span octets)
+{
+    return span_has_prefix_nocase(octets, SPAN_LITERAL("421")) ||
+           span_has_prefix_nocase(octets, SPAN_LITERAL("221"));
+}
+
 enum smtpc_event smtpc_feed(struct smtpc *session, struct span input, uint32_t *ret_consumed)
 {
     enum smtpc_event event = SMTPC_MORE;
@@ -282,6 +289,7 @@ enum smtpc_event smtpc_feed(struct smtpc *session, struct span input, uint32_t *
         if (session->parser.is_last) {
             session->replies_due--;
             session->has_surplus = consumed < input.size;
+            session->is_farewell = smtpc_is_farewell(span_skip(input, consumed));
             event = smtpc_on_reply[session->state](session);
         }
         if (session->replies_due == 0 && event == SMTPC_MORE)

@@ -126,6 +126,7 @@ struct smtpc {
     uint8_t auth_step;
     bool is_tls, is_command_due, is_dot_due;
     bool has_surplus;   /* octets stand behind the reply being handled */
+    bool is_farewell;   /* and they say that the server leaves */
     bool is_unfit_open; /* a transaction ended at once: its body must be known first, all of it */
     bool is_spoiled; /* commands were sent whose replies nobody waits for: the last transaction */
     struct smtpc_transaction transaction;

@@ -27,7 +27,8 @@
  *      to the end depends on those before it.
  *   6. What is sent ahead is sent whole: BDAT ... LAST and all its octets, whatever the server says
  *      meanwhile. A server that refused the recipients refuses the chunk; one that takes it for
- *      nobody has not understood, and what it said of recipients is worth nothing.
+ *      nobody has not understood, and what it said of recipients is worth nothing. Nor is what a
+ *      server said that answered more than was sent: its last reply may be that to the body.
  *
  * Not here: how it begins (smtpc_begin.c), its commands (smtpc_command.c), dot-stuffing and the end
  * of data (client_body.c).
@@ -107,7 +108,7 @@ static enum smtpc_event smtpc_go_on(struct smtpc *session)
 {
     struct smtpc_transaction *next = session->transaction.next;
 
-    CHECK(session->next_count > 0 && !session->is_spoiled);
+    CHECK(session->next_count > 0);
     if (session->next_last == next)
         session->next_last = NULL;
     session->next_count--;
@@ -375,6 +376,16 @@ static enum smtpc_event smtpc_end_session(struct smtpc *session)
     return smtpc_finish(session, SMTPC_STATE_FAILED);
 }
 
+/* Sent ahead, and the replies cannot be those to what was sent: whose they are nobody knows. */
+static enum smtpc_event smtpc_fail_ahead(struct smtpc *session, const char *text)
+{
+    smtpc_results_revoke(session);
+    smtpc_fail_text(session, SMTP_SCOPE_HOST, text);
+    session->failure.is_broken = true;
+    session->failure.is_in_doubt = true;
+    return SMTPC_FAILED;
+}
+
 /* Sent ahead, and nobody was accepted: the refusal of the chunk says nothing new. */
 static enum smtpc_event smtpc_on_end_of_none(struct smtpc *session)
 {
@@ -382,11 +393,7 @@ static enum smtpc_event smtpc_on_end_of_none(struct smtpc *session)
         return smtpc_end_session(session);
     if (session->parser.reply.code >= 400)
         return smtpc_finish(session, SMTPC_STATE_RSET);
-    smtpc_results_revoke(session);
-    smtpc_fail_text(session, SMTP_SCOPE_HOST, "4.5.0 the server took a message for nobody");
-    session->failure.is_broken = true;
-    session->failure.is_in_doubt = true;
-    return SMTPC_FAILED;
+    return smtpc_fail_ahead(session, "4.5.0 the server took a message for nobody");
 }
 
 /* Does this verdict end the connection? Not for one message's sake, while another is on its way
@@ -403,6 +410,9 @@ enum smtpc_event smtpc_on_end(struct smtpc *session)
 {
     bool is_bdat = session->transaction.is_bdat;
 
+    if (session->transaction.is_ahead && session->replies_due == 0 && session->has_surplus &&
+        !session->is_farewell)
+        return smtpc_fail_ahead(session, "4.5.0 the server sent replies that nobody asked for");
     if (session->transaction.accepted_count == 0)
         return smtpc_on_end_of_none(session);
     if (session->transaction.chunks_due > 0) /* an earlier chunk's: if refused, so is the message */

@@ -14,7 +14,7 @@ import sys
 import tempfile
 
 HEAD = """goal {goal}
-config delivery: cut-through
+config delivery: {delivery}
 config client: {{connections_per_site: 1{client}}}
 {more}dns example.org MX 10 mx.example.org
 dns mx.example.org A 198.51.100.1
@@ -168,6 +168,17 @@ def second_closes():
     return second("MAIL", "421 4.3.2 closing") + ["H close", "H accept as G"] + whole("G", "c") + [f"D< {OK}", "expect spool.commits == 0"] + END
 
 
+def second_unheard():
+    """The server forgets its input with the body: what is not answered soon goes on another connection."""
+    return (say("H", GOOD["END"]) + [f"C< {OK}", "patience 40s", "H reset", "H accept as G"] + whole("G", "c") +
+            [f"D< {OK}", "expect client.uncertain == 0", "expect client.shied == 1"] + END)
+
+
+def second_deleted():
+    """Its end was not sent: nobody gets it. The first is what it was, and the connection is over."""
+    return (["order 7 delete recipient=c@example.org == 1", "wait 3s"] + say("H", GOOD["END"]) + [f"C< {OK}", "H reset"] + END)
+
+
 def ahead(hop, recipient, is_behind):
     """A transaction that went in one flight, as the next hop sees it."""
     return ([f"{hop}< RSET"] if is_behind else []) + flight(hop, recipient)[:2] + [f"{hop}< BDAT * LAST", f"{hop}<< {recipient} has mail"]
@@ -215,6 +226,41 @@ def ahead_is_unlearned():
             ["G< BDAT * LAST", "G<< c has mail"] + say("G", "250 taken") + [f"D< {OK}"])
 
 
+def ahead_answered_too_often():
+    """Which of the replies was that to the body? Not the one before the last."""
+    return ([CLIENT.format(name="C", recipient="b").strip(), "H accept"] + hello("H", ["PIPELINING", "CHUNKING"]) + ahead("H", "b", False) +
+            ["H>> 250 mail\\r\\n250 rcpt\\r\\n250 more\\r\\n554 5.6.0 never\\r\\n", f"C< {OK}", "expect ways.uncertain == 1",
+             "expect client.shied == 1", "expect records.delivery == 0"])
+
+
+def ahead_farewell():
+    """Nor is a server that leaves one that answers too often."""
+    return ([CLIENT.format(name="C", recipient="b").strip(), "H accept"] + hello("H", ["PIPELINING", "CHUNKING"]) + ahead("H", "b", False) +
+            ["H>> 250 mail\\r\\n250 rcpt\\r\\n250 taken\\r\\n421 4.4.2 idle\\r\\n", f"C< {OK}", "expect client.uncertain == 0"] + END)
+
+
+def ahead_and_large():
+    """Two with their ends, and behind them one without: it is too large."""
+    large = CLIENT.format(name="E", recipient="d").strip().split("\n")
+    large.insert(-1, f"E>* 200 {'x' * 900}")
+    return ([CLIENT.format(name="C", recipient="b").strip(), "C< 250 *", "H accept"] + hello("H", ["PIPELINING", "CHUNKING"]) +
+            ahead("H", "b", False) + [CLIENT.format(name="D", recipient="c").strip(), "D< 250 *"] + ahead("H", "c", True) + large +
+            ["E< 250 *", "H< RSET"] + flight("H", "d")[:2])
+
+
+def ahead_last_deleted():
+    """The two have their turns, and then the connection is over."""
+    return (ahead_and_large() + ["order 7 delete recipient=d@example.org == 1", "wait 3s"] + say("H", *TAKEN, "250 reset", *TAKEN) +
+            ["H reset", "expect records.delivery == 2", "expect client.uncertain == 0"] + END)
+
+
+def ahead_last_waits_long():
+    """So they have when the first reply is slow; the last one goes over another connection."""
+    return (ahead_and_large() + ["wait 15s"] + say("H", *TAKEN, "250 reset", *TAKEN) +
+            ["H reset", "H accept as G"] + hello("G", ["PIPELINING", "CHUNKING"]) + flight("G", "d")[:2] + say("G", "250 ok", "250 ok") +
+            ["G< BDAT * LAST", "G<< d has mail"] + say("G", "250 taken") + ["expect records.delivery == 3", "expect client.uncertain == 0"] + END)
+
+
 def learned():
     """Eight messages in their turn, then one in one flight."""
     lines = []
@@ -241,6 +287,7 @@ def site_says_never():
             [f"C< {OK}", "expect client.bdat_ahead == 0"] + END)
 
 
+DELIVERY = {"ahead_last_deleted": "spool", "ahead_last_waits_long": "spool"}
 MORE = {
     "site_says_always": "sites: [{match: example.org, bdat_ahead: always}]",
     "site_says_never": "sites: [{match: example.org, bdat_ahead: never}]",
@@ -267,9 +314,12 @@ def cells():
     for step in STEPS:
         for make in (second_refused, second_deferred, second_lost):
             yield f"{make.__name__}_at_{step.lower()}", "", begin() + make(step)
-    yield "second_closes", "", begin() + second_closes()
-    yield "slow_first", "", begin() + slow_first()
-    for make in (ahead_accepted, ahead_first_refused, ahead_second_refused, ahead_lost, ahead_is_unlearned):
+    for make in (second_closes, second_unheard, second_deleted, slow_first):
+        yield make.__name__, "", begin() + make()
+    for make in (ahead_last_deleted, ahead_last_waits_long):
+        yield make.__name__, ", bdat_ahead: always", make()
+    for make in (ahead_accepted, ahead_first_refused, ahead_second_refused, ahead_lost, ahead_is_unlearned, ahead_answered_too_often,
+                 ahead_farewell):
         yield make.__name__, ", bdat_ahead: always", make()
     yield "learned", ", bdat_ahead: learned", learned()
     yield "off", ", next_ahead: false", off()
@@ -282,7 +332,7 @@ def write(directory):
     for name, client, lines in cells():
         path = os.path.join(directory, name + ".scn")
         with open(path, "w", encoding="utf-8") as file:
-            file.write(HEAD.format(goal=name.replace("_", " "), client=client, more="config %s\n" % MORE[name] if name in MORE else "") + "\n".join(lines) + "\n")
+            file.write(HEAD.format(goal=name.replace("_", " "), delivery=DELIVERY.get(name, "cut-through"), client=client, more="config %s\n" % MORE[name] if name in MORE else "") + "\n".join(lines) + "\n")
         paths.append(path)
     return paths
 

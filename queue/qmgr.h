@@ -247,6 +247,12 @@ struct qmgr_line *qmgr_round_next(const struct qmgr_round *round);
  */
 struct qmgr_delivery *qmgr_round_take(struct qmgr *qmgr, struct qmgr_round *round,
                                       struct tick_now now, int64_t *ret_rank);
+/** Would qmgr_round_take() hand out one of an earlier class than that rank's? */
+bool qmgr_round_overtakes(const struct qmgr_round *round, int64_t rank);
+/** Is the class of the one rank before that of the other? */
+bool qmgr_rank_is_earlier(int64_t rank, int64_t other);
+/** Percent of the turns that the class of that rank is promised. */
+uint32_t qmgr_rank_least(const struct qmgr *qmgr, int64_t rank);
 /** Deliveries of its lines that are due. */
 uint32_t qmgr_round_due(const struct qmgr_round *round);
 /** The rank of a class's mail whose turn it is since then. */

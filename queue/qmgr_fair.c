@@ -448,6 +448,25 @@ struct qmgr_delivery *qmgr_round_take(struct qmgr *qmgr, struct qmgr_round *roun
     return delivery;
 }
 
+bool qmgr_rank_is_earlier(int64_t rank, int64_t other)
+{
+    return rank >> RANK_CLASS_SHIFT < other >> RANK_CLASS_SHIFT;
+}
+
+uint32_t qmgr_rank_least(const struct qmgr *qmgr, int64_t rank)
+{
+    uint64_t class = (uint64_t)rank >> RANK_CLASS_SHIFT;
+
+    return qmgr->classes != NULL && class < QMGR_ROUND_CLASS_COUNT ? qmgr->classes->least[class]
+                                                                   : 0;
+}
+
+bool qmgr_round_overtakes(const struct qmgr_round *round, int64_t rank)
+{
+    return round->occupied != 0 &&
+           qmgr_rank_is_earlier(qmgr_rank((uint8_t)__builtin_ctz(round->occupied), 0), rank);
+}
+
 uint32_t qmgr_round_due(const struct qmgr_round *round)
 {
     return round->due;

@@ -217,7 +217,8 @@ struct transfer_place {
     struct transfer_line_list lines;
     struct qmgr_round *round; /* the order in which their mail goes */
     struct transfer_job_list ready;
-    int64_t rank; /* of the job that waits for a connection; INT64_MAX: none does */
+    int64_t rank;      /* of the job that waits for a connection; INT64_MAX: none does */
+    uint32_t promised; /* percent of a turn that READY jobs which were overtaken have earned */
     uint32_t jobs, reading;
     uint64_t read_memory;
     uint32_t member_count;

@@ -243,10 +243,19 @@ void transfer_job_settle_all(struct transfer *transfer, struct transfer_job *job
 
 /* ---- UNREAD, READING, READY ---- */
 
+/* Behind those of its class, and before those of later ones: what was read ahead does not keep more
+ * urgent mail waiting. */
 static void transfer_job_make_ready(struct transfer_job *job)
 {
+    struct transfer_job *before = TAILQ_LAST(&job->place->ready, transfer_job_list);
+
     job->state = TRANSFER_JOB_READY;
-    TAILQ_INSERT_TAIL(&job->place->ready, job, link);
+    while (before != NULL && qmgr_rank_is_earlier(job->rank, before->rank))
+        before = TAILQ_PREV(before, transfer_job_list, link);
+    if (before == NULL)
+        TAILQ_INSERT_HEAD(&job->place->ready, job, link);
+    else
+        TAILQ_INSERT_AFTER(&job->place->ready, before, job, link);
 }
 
 static void transfer_mx_answer_copy(struct mx_answer *to, const struct mx_answer *from)

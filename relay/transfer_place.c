@@ -28,13 +28,15 @@
  * Mail that must be read back is read ahead: of a place, one for each of its connections that has
  * work, two for each that has none, and TRANSFER_READ_AHEAD at least. Fewer would leave connections
  * idle for as many turns as a read takes, and mail that comes meanwhile would push still more out
- * of memory. Memory for it is limited in transfer_job.c.
+ * of memory. Memory for it is limited in transfer_job.c. What is due of an earlier class overtakes
+ * what was read ahead.
  */
 #include "relay/transfer_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
+#define PLACE_WHOLE_TURN 100u       /* percent */
 #define PLACE_RETRY_TIME TICK_S(60) /* for a job that only pausing members could take */
 #define PLACE_TIED_TIME  TICK_S(20) /* for one that waits for one member, which is busy */
 
@@ -561,6 +563,34 @@ static void place_give_back(struct transfer *transfer, struct transfer_place *pl
         transfer_line_finish(transfer, TAILQ_FIRST(&place->lines));
 }
 
+/* The next delivery of the lines becomes a job, if a member may be used. */
+static bool place_take_next(struct transfer *transfer, struct transfer_place *place)
+{
+    return !TAILQ_EMPTY(&place->lines) && place_open_members(transfer, place) != 0 &&
+           place_take(transfer, place);
+}
+
+/* Something of an earlier class than the first READY job is due: it becomes one, and goes before
+ * it. But for the turns that are promised to the later class. */
+static bool place_overtake(struct transfer *transfer, struct transfer_place *place,
+                           const struct transfer_job *job)
+{
+    uint32_t least = qmgr_rank_least(transfer->qmgr, job->rank);
+
+    if (place->promised >= PLACE_WHOLE_TURN || !qmgr_round_overtakes(place->round, job->rank) ||
+        !place_take_next(transfer, place))
+        return false;
+    place->promised += least;
+    return true;
+}
+
+/* A job goes although something of an earlier class is due: that was a promised turn. */
+static void place_turn_taken(struct transfer_place *place, int64_t rank)
+{
+    if (place->promised >= PLACE_WHOLE_TURN && qmgr_round_overtakes(place->round, rank))
+        place->promised -= PLACE_WHOLE_TURN;
+}
+
 /* One step. True: there may be more to do at once. */
 static bool place_serve(struct transfer *transfer, struct transfer_place *place)
 {
@@ -573,12 +603,15 @@ static bool place_serve(struct transfer *transfer, struct transfer_place *place)
     }
     place->rank = INT64_MAX;
     if (job == NULL)
-        return !TAILQ_EMPTY(&place->lines) && place_open_members(transfer, place) != 0 &&
-               place_take(transfer, place);
-    place->rank = job->rank;
+        return place_take_next(transfer, place);
+    if (place_overtake(transfer, place, job))
+        return true;
+    int64_t rank = place->rank = job->rank;
     is_done = place_start(transfer, place, job);
-    if (is_done)
+    if (is_done) {
+        place_turn_taken(place, rank);
         place->rank = INT64_MAX;
+    }
     return is_done;
 }
 

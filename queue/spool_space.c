@@ -41,7 +41,8 @@
  * Where all segments are live through and through, only ends are written: the first 64th of them is
  * what the copier begins with. Each ends a message, and none is added.
  *
- * Limits: this holds from SPACE_SEGMENTS_MIN segments on; smaller spools keep what they can. A
+ * Limits: this holds from SPACE_SEGMENTS_MANY segments on. From SPACE_SEGMENTS_MIN on it holds as a
+ * rule: headers and indexes take more of the margin then. Smaller spools keep what they can. A
  * segment that failed (RETIRED) gives nothing back before the next start. A process that dies loses
  * the rest of its active segment: from SPACE_SEGMENTS_MANY on one segment is kept for a death amid
  * copying; a second one, before the copier of the next process has emptied a segment, may bring it

@@ -7,7 +7,8 @@
  * for signals, for the control socket and for messages of shards. It carries no mail.
  *
  *   RUNNING   ->  DRAINING   SIGTERM, SIGINT             daemon_drain()
- *   DRAINING  ->  (exit 0)   every shard has replied, or shutdown_timeout is over
+ *   DRAINING  ->  (exit 0)   every shard has replied, which it does when
+ *                            shutdown_timeout is over, whatever is under way
  *
  * Mail left by an earlier run is found by a helper thread while new mail is taken already; then
  * each shard adopts its share, a slice each turn.
@@ -20,8 +21,8 @@
  * Invariants
  *   1. Signals are blocked before the first thread is made, and read from a signalfd by this one.
  *   2. Every thread that could write to standard output or the spool has ended before exit 0,
- * unless the drain took too long: then the process ends at once, and what is unfinished is on disk
- * as after a crash.
+ * unless one does not turn any more, or the drain took too long: then the process ends without
+ * unwinding, and what is unfinished is on disk as after a crash.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -73,23 +74,23 @@ static void log_text(enum log_severity severity, const char *what, const char *t
 
 void daemon_drain(struct daemon *daemon)
 {
-    struct shard_control control = {0};
+    tick_us time = reload_current(&daemon->reload)->shutdown_timeout;
+    tick_us bound = daemon_now() + time + DAEMON_CUT_TIME;
+    struct shard_control control = {.time_max = time};
 
     if (!daemon->is_draining)
         daemon_leave_stop(daemon);
-    if (daemon->is_draining) {
-        tick_us bound = daemon_now() + reload_current(&daemon->reload)->shutdown_timeout;
-        daemon->drain_deadline = bound < daemon->drain_deadline ? bound : daemon->drain_deadline;
+    if (daemon->is_draining && bound >= daemon->drain_deadline)
         return;
-    }
+    daemon->drain_deadline = bound;
+    assembly_send_all(daemon->assembly, SHARD_MESSAGE_DRAIN, &control);
+    if (daemon->is_draining)
+        return;
     log_line(LOG_INFO,
              "event=drain: no new mail is taken; what is in flight may take %" PRIu64 " s",
-             reload_current(&daemon->reload)->shutdown_timeout / TICK_S(1));
+             time / TICK_S(1));
     daemon->is_draining = true;
-    daemon->drain_deadline = daemon_now() + reload_current(&daemon->reload)->shutdown_timeout;
-    notify_stopping(daemon->notify, reload_current(&daemon->reload)->shutdown_timeout,
-                    daemon_now());
-    assembly_send_all(daemon->assembly, SHARD_MESSAGE_DRAIN, &control);
+    notify_stopping(daemon->notify, time, daemon_now());
 }
 
 static bool daemon_reload(void *context, char ret_text[ADMIN_ERROR_SIZE])
@@ -225,6 +226,7 @@ static void daemon_on_message(struct daemon *daemon, const struct ring_message *
         break;
     case SHARD_MESSAGE_DRAIN:
         daemon->drained += 1;
+        daemon->is_cut = daemon->is_cut || control.is_cut;
         break;
     default:
         CHECK(false && "a message that control never asked for");
@@ -626,26 +628,35 @@ static void tell_what_runs(const struct config *config)
 }
 
 /* Without unwinding: threads still run. What they had not finished is on disk as after a crash. */
-static void daemon_leave(const struct daemon *daemon)
+_Noreturn static void daemon_leave(const struct daemon *daemon)
 {
     if (daemon->leave.state != LEAVE_LEAVING)
         unlink(daemon->config->control_socket);
     _exit(EXIT_SUCCESS);
 }
 
-/* Run until stopped, then unwind. */
+_Noreturn static void daemon_break_off(const struct daemon *daemon)
+{
+    if (daemon->records != NULL && !record_writer_finish(daemon->records, RECORDS_STOP_SECONDS))
+        log_line(LOG_WARNING, "event=stop: some records could not be written");
+    log_line(LOG_WARNING, "event=stop: %s is over; the rest is on disk",
+             daemon->leave.state == LEAVE_LEAVING ? "upgrade_timeout" : "shutdown_timeout");
+    daemon_leave(daemon);
+}
+
+/* Run until stopped, then unwind. What was counted is kept whatever is under way, unless a shard
+ * does not turn any more. */
 static void daemon_serve(struct daemon *daemon)
 {
-    if (!daemon_run(daemon)) {
-        if (daemon->records != NULL && !record_writer_finish(daemon->records, RECORDS_STOP_SECONDS))
-            log_line(LOG_WARNING, "event=stop: some records could not be written");
-        log_line(LOG_WARNING, "event=stop: %s is over; the rest is on disk",
-                 daemon->leave.state == LEAVE_LEAVING ? "upgrade_timeout" : "shutdown_timeout");
-        daemon_leave(daemon);
-    }
+    if (!daemon_run(daemon))
+        daemon_break_off(daemon);
+    if (daemon->is_cut)
+        daemon_alarm_set(0); /* the disk may be why */
     assembly_join(daemon->assembly);
     if (daemon_enter_may_keep(daemon))
         keeper_finish(daemon->keeper, daemon_query_now);
+    if (daemon->is_cut)
+        daemon_break_off(daemon);
     keeper_free(daemon->keeper);
     notify_free(daemon->notify);
     bool is_recovering = assembly_is_recovering(daemon->assembly);

@@ -59,6 +59,8 @@ struct daemon_enter {
     tick_us bound; /* of the process before us; TICK_NEVER: told that it is over */
 };
 
+#define DAEMON_CUT_TIME TICK_S(2) /* behind the moment when shards end in any case: for files */
+
 struct daemon {
     const struct config *config; /* the first snapshot */
     struct reload reload;
@@ -76,6 +78,7 @@ struct daemon {
     bool is_draining;
     tick_us drain_deadline, watch_deadline;
     uint32_t drained; /* shards */
+    bool is_cut;      /* one of them with something under way */
     const struct shard_query *awaited;
     struct daemon_leave leave;
     struct daemon_enter enter;
@@ -99,6 +102,8 @@ bool daemon_webhooks_open(struct daemon *daemon) MUST_CHECK;
 bool daemon_recovery_start(struct daemon *daemon) MUST_CHECK;
 
 /* daemon_leave.c */
+/** This process ends a few seconds behind so much time, whatever hangs. */
+void daemon_alarm_set(tick_us time);
 /** admin's upgrade() and is_other_program(). */
 int daemon_leave_ask(void *context, char ret_text[ADMIN_ERROR_SIZE]);
 bool daemon_program_is_other(void *context);

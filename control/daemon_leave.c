@@ -245,7 +245,7 @@ static void leave_part(struct daemon *daemon)
 }
 
 /* SIGALRM ends the process, also one that waits for a disk or a pipe that takes nothing. */
-static void alarm_set(tick_us time)
+void daemon_alarm_set(tick_us time)
 {
     struct itimerval alarm = {.it_value.tv_sec = (time_t)(time / TICK_S(1)) + ALARM_TIME_S};
 
@@ -256,7 +256,7 @@ static void alarm_set(tick_us time)
 static void leave_begin(struct daemon *daemon, uint64_t pid)
 {
     tick_us bound = reload_current(&daemon->reload)->upgrade_timeout;
-    struct shard_control control = {.time = bound};
+    struct shard_control control = {.time = bound, .time_max = bound + LEAVE_TIME};
     struct upgrade_message left = {.kind = UPGRADE_LEFT};
 
     log_line(LOG_INFO,
@@ -264,7 +264,7 @@ static void leave_begin(struct daemon *daemon, uint64_t pid)
              ": it takes mail from now on; what is under way here may take %" PRIu64 " s",
              pid, bound / TICK_S(1));
     (void)epoll_ctl(daemon->epoll, EPOLL_CTL_DEL, daemon->leave.link, NULL); /* it may end now */
-    alarm_set(bound + LEAVE_TIME);
+    daemon_alarm_set(bound + LEAVE_TIME);
     notify_moved(daemon->notify, pid);
     if (upgrade_link_send(daemon->leave.link, &left) != ERR_OK)
         log_line(LOG_WARNING, "event=upgrade: the new process has ended already");
@@ -272,7 +272,7 @@ static void leave_begin(struct daemon *daemon, uint64_t pid)
     http_leave(daemon->http);
     daemon->leave.state = LEAVE_LEAVING;
     daemon->is_draining = true;
-    daemon->drain_deadline = daemon_now() + bound + LEAVE_TIME;
+    daemon->drain_deadline = daemon_now() + bound + LEAVE_TIME + DAEMON_CUT_TIME;
     assembly_send_all(daemon->assembly, SHARD_MESSAGE_DRAIN, &control);
 }
 

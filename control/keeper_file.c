@@ -72,7 +72,7 @@ static bool rows_write(const struct keeper *keeper, const char *path)
                                    orders_checksum(keeper),
                                    keeper->standing_count,
                                    standing_checksum(keeper)};
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
 
     if (fd < 0)
         return false;
@@ -171,11 +171,12 @@ bool keeper_file_load(struct keeper *keeper)
 
     snprintf(path, sizeof(path), "%s/limits", keeper->options.directory);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK); /* it may be a pipe */
-    if (fd < 0)
+    if (fd < 0 && errno == ENOENT)
         return false;
     keeper->was_empty = false;
-    bool is_whole = fstat(fd, &status) == 0 && rows_read(keeper, fd, status.st_size);
-    close(fd);
+    bool is_whole = fd >= 0 && fstat(fd, &status) == 0 && rows_read(keeper, fd, status.st_size);
+    if (fd >= 0) /* not a link, nor another user's */
+        close(fd);
     if (!is_whole)
         log_line(LOG_WARNING,
                  "limits=%s: is damaged: long windows begin empty, and no order stands", path);

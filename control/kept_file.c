@@ -108,7 +108,7 @@ enum kept_state kept_file_read(const char *directory, const struct kept_form *fo
     (void)snprintf(path, sizeof(path), "%s/%s", directory, form->name);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK); /* it may be a pipe */
     if (fd < 0)
-        return KEPT_ABSENT;
+        return errno == ENOENT ? KEPT_ABSENT : KEPT_DAMAGED; /* a link, or another user's */
     void *rows = file_take(fd, form, ret_count);
     close(fd);
     if (rows == NULL)

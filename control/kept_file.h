@@ -18,7 +18,7 @@ struct kept_form {
 
 enum kept_state {
     KEPT_ABSENT,
-    KEPT_DAMAGED, /* or of another version */
+    KEPT_DAMAGED, /* or of another version, or nothing that may be read, or no file */
     KEPT_WHOLE,
 };
 

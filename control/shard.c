@@ -62,7 +62,7 @@ struct shard {
 
     bool is_draining, is_stopped;
     bool is_intake_closing; /* by an operator, and sessions are open; till then: */
-    tick_us intake_deadline, drain_deadline;
+    tick_us intake_deadline, drain_deadline, cut_deadline;
     struct ring_message drain_reply;
     uint64_t turns, busy_us;
 };
@@ -267,6 +267,27 @@ static void shard_on_recovered_message(void *context, const struct spool_recover
     transfer_recovered(shard->transfer, message, shard->now);
 }
 
+static tick_us tick_earlier(tick_us a, tick_us b)
+{
+    return a < b ? a : b;
+}
+
+/* Told again, it has less time. */
+static void shard_on_drain(struct shard *shard, const struct shard_control *control,
+                           const struct ring_message *message)
+{
+    tick_us now = shard->now.tick;
+
+    if (!shard->is_draining)
+        shard->drain_deadline = shard->cut_deadline = TICK_NEVER;
+    if (control->time > 0)
+        shard->drain_deadline = tick_earlier(shard->drain_deadline, now + control->time);
+    if (control->time_max > 0)
+        shard->cut_deadline = tick_earlier(shard->cut_deadline, now + control->time_max);
+    shard->is_draining = true;
+    shard->drain_reply = *message;
+}
+
 static void shard_on_message(struct shard *shard, const struct ring_message *message)
 {
     struct shard_control control;
@@ -314,9 +335,7 @@ static void shard_on_message(struct shard *shard, const struct ring_message *mes
         trace_return(&shard->trace, control.batch);
         break;
     case SHARD_MESSAGE_DRAIN:
-        shard->is_draining = true;
-        shard->drain_deadline = control.time == 0 ? TICK_NEVER : shard->now.tick + control.time;
-        shard->drain_reply = *message;
+        shard_on_drain(shard, &control, message);
         break;
     }
 }
@@ -366,10 +385,13 @@ static void shard_drain_run(struct shard *shard)
     if (!is_server_done && shard->now.tick >= shard->drain_deadline)
         server_dismiss(shard->server);
     bool is_transfer_done = transfer_drain(shard->transfer, shard->now);
+    bool is_done = is_server_done && is_transfer_done;
 
-    if (is_server_done && is_transfer_done) {
+    if (is_done || shard->now.tick >= shard->cut_deadline) {
+        struct shard_control control = {.is_cut = !is_done};
         shard->is_draining = false;
         shard->is_stopped = true;
+        memcpy(shard->drain_reply.payload, &control, sizeof(control));
         shard_reply(shard, &shard->drain_reply);
     }
 }
@@ -395,11 +417,6 @@ static void shard_on_flow(struct shard *shard, const struct flow_event *event)
 _Static_assert(SERVER_FLOW_USER_MASK == CLIENT_FLOW_USER_MASK &&
                    CLIENT_FLOW_USER_MASK == DNS_FLOW_USER_MASK,
                "one mask finds every owner");
-
-static tick_us tick_earlier(tick_us a, tick_us b)
-{
-    return a < b ? a : b;
-}
 
 static tick_us shard_deadline(const struct shard *shard)
 {

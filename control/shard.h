@@ -74,8 +74,10 @@ struct shard_control { /* payload of all from SETTINGS on; the reply carries the
     struct spool_recovery *recovery;
     struct shard_query *query;
     struct trace_batch *batch;
-    tick_us time;    /* DRAIN: that transactions under way have, before they hear 421, too; 0: there
-                        is no such bound */
+    tick_us time; /* DRAIN: that transactions under way have, before they hear 421, too; 0: there
+                     is no such bound */
+    tick_us time_max; /* DRAIN: when it ends, with whatever is under way; 0: likewise */
+    bool is_cut;      /* DRAIN, the reply: something was */
     uint64_t serial; /* of `settings`, which may be gone by the time of the reply: that is sent when
                         the shard has let go of the snapshot before it */
 };

@@ -297,7 +297,8 @@ struct site_view site_get_view(const struct site *site);
 
 #define SITE_KEEP_WINDOW                                                                           \
     TICK_S(600) /* windows of this length and more outlive any end of the process */
-#define SITE_KEPT_MAX (RATE_MAX * 133u) /* rows of one site, at most */
+#define SITE_KEPT_MAX      (RATE_MAX * 133u) /* rows of one site, at most */
+#define SITE_KEEP_LOOK_MAX 16384u            /* sites in one look for rows: mail waits meanwhile */
 
 struct site_kept { /* what a window of a site counted; times of the wall clock */
     uint64_t key;

@@ -13,6 +13,8 @@
  * Orders are kept as they are, with their end on the wall clock; the clock of their rate begins
  * anew.
  *
+ * A call looks at so many sites, whether they have rows or not.
+ *
  * Invariant: a restored event is never forgotten earlier than the original would have been, as long
  * as the wall clock does not jump; a time in the future is taken for now.
  */
@@ -63,10 +65,10 @@ static uint32_t site_keep(struct site *site, tick_us window_min, struct tick_now
 uint32_t site_keep_next(struct site_set *sites, tick_us window_min, uint64_t *cursor,
                         struct tick_now now, struct site_kept *rows, uint32_t row_max)
 {
-    uint32_t count = 0;
+    uint32_t count = 0, looked = 0;
 
     CHECK(row_max >= SITE_KEPT_MAX);
-    while (count + SITE_KEPT_MAX <= row_max) {
+    while (count + SITE_KEPT_MAX <= row_max && looked++ < SITE_KEEP_LOOK_MAX) {
         struct site *site = slab_next(&sites->sites, cursor);
         if (site == NULL) {
             *cursor = UINT64_MAX;
@@ -146,12 +148,12 @@ static uint32_t standing_keep(const struct site_set *sites, struct tick_now now,
 uint32_t site_keep_next_orders(struct site_set *sites, uint64_t *cursor, struct tick_now now,
                                struct site_order_kept *rows, uint32_t row_max)
 {
-    uint32_t count = 0;
+    uint32_t count = 0, looked = 0;
 
     CHECK(row_max >= SITE_ORDER_MAX + SITE_STANDING_MAX);
     if (*cursor == 0 && sites->options.shard == 0) /* all shards have the same */
         count = standing_keep(sites, now, rows);
-    while (count + SITE_ORDER_MAX <= row_max) {
+    while (count + SITE_ORDER_MAX <= row_max && looked++ < SITE_KEEP_LOOK_MAX) {
         const struct site *site = slab_next(&sites->sites, cursor);
         if (site == NULL) {
             *cursor = UINT64_MAX;

@@ -24,7 +24,6 @@
 #define FAILURES_MAX    10000000u
 #define BACK_OFFS_MAX   32u
 #define CURSOR_SECOND   (1ull << 62) /* the second pass */
-#define LOOK_MAX        16384u       /* sites in one look: mail waits meanwhile */
 
 /* ---- taking ---- */
 
@@ -90,7 +89,7 @@ uint32_t site_keep_next_learned(struct site_set *sites, uint64_t *cursor, struct
     uint32_t count = 0, looked = 0;
 
     CHECK(row_max > 0);
-    while (count < row_max && looked++ < LOOK_MAX) {
+    while (count < row_max && looked++ < SITE_KEEP_LOOK_MAX) {
         const struct site *site = slab_next(&sites->sites, &place);
         if (site == NULL) {
             *cursor = is_second ? UINT64_MAX : CURSOR_SECOND;

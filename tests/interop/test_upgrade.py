@@ -355,6 +355,53 @@ def limits():
     relay.cli('delete', 'domain=slow.test', '--reason', 'the test is over')
 
 
+class Mute(socketserver.StreamRequestHandler):
+    """A next hop that never answers a letter."""
+
+    letters = 0
+
+    def handle(self):
+        with contextlib.suppress(OSError):
+            self.wfile.write(b'220 mute.test\r\n')
+            for line in self.rfile:
+                is_data = line.upper().startswith(b'DATA')
+                self.wfile.write(b'354 go\r\n' if is_data else b'250 well\r\n')
+                if is_data:
+                    break
+            for line in self.rfile:
+                Mute.letters += line == b'.\r\n'
+
+
+@lab.check('limits hold also when a delivery is under way that does not end, in an upgrade and in a stop')
+def hanging():
+    mute = socketserver.ThreadingTCPServer(('127.0.0.1', 0), Mute)
+    mute.daemon_threads = True
+    threading.Thread(target=mute.serve_forever, args=(0.05,), daemon=True).start()
+    text = TEXT.replace('routes: [', 'routes: [{match: mute.test, via: hosts, hosts: [{host: 127.0.0.1, port: %d}]}, ' % mute.server_address[1])
+    text = text.replace('4/1h', '2/5m').replace('http:', '#').replace('upgrade_timeout: 20s', 'upgrade_timeout: 100ms\nshutdown_timeout: 100ms')
+    one = lab.relay(text % (1, MX, 0), name='mute', spool=SMALL)
+    wait_until(one.is_recovered, 20, 'it has looked for mail')
+    send_letters(one.port, ['u%d@slow.test' % i for i in range(3)] + ['u@mute.test'])
+    wait_until(lambda: Mute.letters == 1 and one.status()['client']['accepted'] == 2, 10, 'two are delivered, one is under way')
+    assert one.upgrade().wait(20) == 0
+    wait_until(lambda: 'event=upgrade over' in lab.log('mute.log'), 20, 'the upgrade is over')
+    assert 'upgrade_timeout is over' in lab.log('mute.log')
+    wait_until(lambda: one.status()['queue']['messages'] == 2, 10, 'the rest is found')
+    one.cli('retry', 'domain=slow.test')
+    time.sleep(0.5)
+    assert one.status()['client']['accepted'] == 0, 'the rate was forgotten'
+    wait_until(lambda: Mute.letters == 2, 10, 'it is tried again')
+    one.stop()
+    assert 'shutdown_timeout is over' in lab.log('mute.log')
+    one.start()
+    wait_until(lambda: one.status()['queue']['messages'] == 2, 10, 'all is found')
+    one.cli('retry', 'domain=slow.test')
+    time.sleep(0.5)
+    assert one.status()['client']['accepted'] == 0, 'the rate was forgotten'
+    one.stop()
+    mute.shutdown()
+
+
 class Refuser(socketserver.StreamRequestHandler):
     """A next hop that says 421 to every letter."""
 

@@ -647,7 +647,16 @@ def operators_suspend_a_site():
 
 
 def stop_is_bounded():
-    daemon = Daemon(write_config("relay.yaml", more="shutdown_timeout: 500ms\n"))
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path("spool/brakes"))
+    config = write_config("relay.yaml", more="relay_from: [127.0.0.1/32]\nshutdown_timeout: 500ms\n")
+    with open(config, "r+", encoding="utf-8") as file:
+        text = file.read().replace("tls: {", "brakes: {errors_per_minute: 9}, tls: {")
+        file.seek(0)
+        file.write(text)
+    daemon = Daemon(config)
+    with smtplib.SMTP("127.0.0.1", PORT, timeout=20, source_address=("127.0.0.2", 0)) as stranger:
+        stranger.docmd("NOSUCH")
     client = smtplib.SMTP("127.0.0.1", PORT, timeout=20)
     client.ehlo()
     client.mail("sender@example.org")
@@ -657,6 +666,7 @@ def stop_is_bounded():
     status, seconds = daemon.stop()
     client.close()
     expect(status == 0 and 0.4 < seconds < 5, (status, seconds))
+    expect(os.path.getsize(path("spool/brakes")) > 32, "what was counted is forgotten")
 
 
 def leaves_descriptors_for_mail_that_goes_out():

@@ -276,6 +276,15 @@ static void test_damage(void **state)
     assert_int_equal(0, mkfifo(path_of("things"), 0600));
     assert_int_equal(0, restored());
     assert_int_equal(0, unlink(path_of("things")));
+    file_put("others", octets, size);
+    assert_int_equal(0, symlink("others", path_of("things")));
+    assert_int_equal(0, restored());
+    void *found;
+    uint32_t count;
+    assert_int_equal(KEPT_DAMAGED, kept_file_read(directory, &kind.form, &found, &count));
+    assert_int_equal(0, unlink(path_of("things")));
+    assert_int_equal(KEPT_ABSENT, kept_file_read(directory, &kind.form, &found, &count));
+    assert_int_equal(0, unlink(path_of("others")));
     assert_int_equal(0, symlink("/dev/zero", path_of("things")));
     assert_int_equal(0, restored());
 }

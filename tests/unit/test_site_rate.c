@@ -347,6 +347,36 @@ static void use(struct net *net, uint32_t shard, struct site *site)
     net_settle(net);
 }
 
+/* Goal: a call looks at a bounded number of sites, also when none of them has anything to keep:
+ * mail waits meanwhile. */
+static void rows_are_looked_for_in_bounds(void **state)
+{
+    enum { SITES = SITE_KEEP_LOOK_MAX + 1 };
+    static struct site_order_kept orders[SITE_ORDER_MAX + SITE_STANDING_MAX];
+    static struct site_kept known[SITES];
+    static struct site_kept rows[SITE_KEPT_MAX];
+    const struct tick_now now = {TICK_S(7000), 1700000000000000};
+    uint64_t cursor = 0, order_cursor = 0;
+    struct net net;
+
+    (void)state;
+    net_init(&net, 1, 3, SITES, 1);
+    for (uint32_t i = 0; i < SITES; i++)
+        known[i] = (struct site_kept){i + 1, TICK_S(60), now.wall, now.wall, 1, 0};
+    site_keep_restore(net.shards[0].sites, known, SITES, now);
+    for (uint32_t call = 0; call < 2; call++) {
+        assert_int_not_equal(UINT64_MAX, cursor);
+        assert_int_not_equal(UINT64_MAX, order_cursor);
+        assert_int_equal(0, site_keep_next(net.shards[0].sites, SITE_KEEP_WINDOW, &cursor, now,
+                                           rows, COUNT_OF(rows)));
+        assert_int_equal(0, site_keep_next_orders(net.shards[0].sites, &order_cursor, now, orders,
+                                                  COUNT_OF(orders)));
+    }
+    assert_int_equal(UINT64_MAX, cursor);
+    assert_int_equal(UINT64_MAX, order_cursor);
+    net_fini(&net);
+}
+
 /* Goal: at the end of a process that another one follows at once, short windows are taken as well,
  * and hold there. */
 static void short_windows_survive_a_clean_end(void **state)
@@ -611,6 +641,7 @@ int main(void)
         cmocka_unit_test(windows_outlive_disuse),
         cmocka_unit_test(right_wanted_by_two_goes_to_the_older_mail),
         cmocka_unit_test(short_windows_survive_a_clean_end),
+        cmocka_unit_test(rows_are_looked_for_in_bounds),
         cmocka_unit_test(long_windows_survive_a_restart),
         cmocka_unit_test(senseless_rows_are_passed_over),
         cmocka_unit_test(traffic_of_every_kind_is_exact),

@@ -27,6 +27,8 @@
 #include "base/log.h"
 #include "control/keeper_internal.h"
 
+#define GIVE_ORDERS 1024u /* in one turn */
+
 /* ---- on the shards ---- */
 
 static struct tick_now now_of(tick_us tick)
@@ -87,13 +89,32 @@ static void take_slice(struct shard_query *query, struct transfer *transfer, tic
                            now_of(now), keeper->slice, KEEPER_SLICE);
 }
 
+/* How many of `count` are next. */
+static uint32_t slice_of(uint32_t count, uint32_t from, uint32_t max)
+{
+    return count - from < max ? count - from : max;
+}
+
+/* Rows, then orders, a slice in each turn; what stands is the end. */
 static void give_back(struct shard_query *query, struct transfer *transfer, tick_us now)
 {
     struct keeper *keeper = query->found;
+    struct site_set *sites = transfer_sites(transfer);
+    uint32_t at = (uint32_t)query->cursor;
 
-    site_keep_restore(transfer_sites(transfer), keeper->rows, keeper->count, now_of(now));
-    site_keep_restore_orders(transfer_sites(transfer), keeper->orders, keeper->order_count,
-                             now_of(now));
+    if (at < keeper->count) {
+        uint32_t count = slice_of(keeper->count, at, KEEPER_SLICE);
+        site_keep_restore(sites, keeper->rows + at, count, now_of(now));
+        query->cursor += count;
+        return;
+    }
+    at -= keeper->count;
+    if (at < keeper->order_count) {
+        uint32_t count = slice_of(keeper->order_count, at, GIVE_ORDERS);
+        site_keep_restore_orders(sites, keeper->orders + at, count, now_of(now));
+        query->cursor += count;
+        return;
+    }
     standing_give_back(keeper, transfer_queue(transfer), now_of(now));
     query->cursor = UINT64_MAX;
 }
@@ -291,7 +312,8 @@ static void limits_load(struct keeper *keeper,
     bool is_whole = keeper_file_load(keeper);
     for (uint32_t i = 0; is_whole && i < keeper->options.shard_count; i++) {
         query_init(keeper, give_back);
-        run(keeper->options.context, i, &keeper->query);
+        while (keeper->query.cursor != UINT64_MAX)
+            run(keeper->options.context, i, &keeper->query);
     }
     rows_clear(keeper);
 }

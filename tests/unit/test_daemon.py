@@ -15,6 +15,7 @@ import signal
 import smtplib
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -669,6 +670,31 @@ def stop_is_bounded():
     expect(os.path.getsize(path("spool/brakes")) > 32, "what was counted is forgotten")
 
 
+def crc32c(octets):
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+        table.append(value)
+    value = 0xFFFFFFFF
+    for octet in octets:
+        value = value >> 8 ^ table[(value ^ octet) & 255]
+    return value ^ 0xFFFFFFFF
+
+
+def counts_of_many_sites_come_back():
+    """More than a shard is given in one turn; half of them are another's."""
+    count, now = 9000, int(time.time() * 1e6)
+    rows = b"".join(struct.pack("<QQqqII", key, 3600000000, now, now, 1, 0) for key in range(1, count + 1))
+    os.makedirs(path("many"), exist_ok=True)
+    with open(path("many/limits"), "wb") as file:
+        file.write(struct.pack("<24s6I", b"angarium limits 3\n", count, crc32c(rows), 0, 0, 0, 0) + rows)
+    Daemon(write_config("relay.yaml", spool="many", cores=2)).stop()
+    with open(path("many/limits"), "rb") as file:
+        kept = struct.unpack("<24s6I", file.read(48))[1]
+    expect(kept == count, kept)
+
+
 def leaves_descriptors_for_mail_that_goes_out():
     with socket.socket() as hop:
         hop.bind(("127.0.0.1", DEAD_PORT))
@@ -722,7 +748,7 @@ def main():
     running = [tells_what_runs, refuses_a_second_on_the_same, answers_on_its_socket, does_nothing_that_was_not_meant, says_how_it_is_used, prints_messages_as_they_are, reloads,
                bounds_reloads_by_open_sessions, keeps_records_in_binary, rotates_records, resets_who_goes_on_sending, drains_on_sigterm]
     after = [has_its_mail_after_a_restart, remembers_what_it_sent, patterns_file_is_read, operators_suspend_a_source,
-             stop_is_bounded, leaves_descriptors_for_mail_that_goes_out]
+             stop_is_bounded, counts_of_many_sites_come_back, leaves_descriptors_for_mail_that_goes_out]
     print(f"1..{len(alone + running + after)}")
     daemon, failed = None, 0
     for number, test in enumerate(alone + running + after, 1):

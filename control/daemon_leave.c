@@ -7,6 +7,7 @@
  *   OFFERED -> PARTED    READY: everything is made there. What users
  *                        and client networks did is written, and GO
  *                        sent                                          leave_part()
+ *                        or, on a full disk, given up
  *   PARTED  -> LEAVING   TAKEN: the place is its own; the service
  *                        manager hears it, and then, by LEFT, it       leave_begin()
  *   LEAVING -> (exit 0)  drained, or upgrade_timeout is over
@@ -238,9 +239,11 @@ static void leave_part(struct daemon *daemon)
     }
     while (keeper_is_under_way(daemon->keeper))
         daemon_on_mailbox(daemon);
-    keeper_part(daemon->keeper, daemon_query_wait);
+    bool is_kept = keeper_part(daemon->keeper, daemon_query_wait);
     daemon->leave.state = LEAVE_PARTED;
-    if (upgrade_link_send(daemon->leave.link, &go) != ERR_OK)
+    if (!is_kept)
+        leave_forget(daemon, "what users and client networks did cannot be written");
+    else if (upgrade_link_send(daemon->leave.link, &go) != ERR_OK)
         leave_forget(daemon, "the new process has ended");
 }
 

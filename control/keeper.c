@@ -211,7 +211,7 @@ static void round_save(struct keeper *keeper, tick_us now)
     keeper_file_save(keeper);
     for (uint32_t i = 0; i < KEEPER_KIND_COUNT; i++) {
         if (keeper->has_kind[i])
-            keeper_rows_save(keeper->kinds[i], now);
+            (void)keeper_rows_save(keeper->kinds[i], now);
     }
 }
 
@@ -348,12 +348,15 @@ void keeper_load_rest(struct keeper *keeper,
 
 /* ---- another process takes our place ---- */
 
-void keeper_part(struct keeper *keeper,
+bool keeper_part(struct keeper *keeper,
                  void (*run)(void *context, uint32_t shard, struct shard_query *query))
 {
+    bool is_saved = true;
+
     CHECK(!keeper->is_under_way);
     for (uint32_t i = 0; i < KEEPER_KIND_COUNT; i++)
-        keeper_rows_part(keeper->kinds[i], keeper->options.context, run);
+        is_saved = keeper_rows_part(keeper->kinds[i], keeper->options.context, run) && is_saved;
+    return is_saved;
 }
 
 void keeper_part_end(struct keeper *keeper,

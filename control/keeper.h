@@ -42,8 +42,9 @@ void keeper_load_parted(struct keeper *keeper,
 void keeper_load_rest(struct keeper *keeper,
                       void (*run)(void *context, uint32_t shard, struct shard_query *query));
 /** What users and client networks did is written now, for a process that takes our place, and what
- * they still do here is kept apart for it. keeper_is_under_way() is false. */
-void keeper_part(struct keeper *keeper,
+ * they still do here is kept apart for it. keeper_is_under_way() is false. False: it could not be
+ * written, and keeper_part_end() is to follow. */
+bool keeper_part(struct keeper *keeper,
                  void (*run)(void *context, uint32_t shard, struct shard_query *query));
 /** That process did not come. */
 void keeper_part_end(struct keeper *keeper,

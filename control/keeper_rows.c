@@ -173,7 +173,7 @@ static struct kept_form rest_form(const struct keeper_rows *rows)
     return form;
 }
 
-void keeper_rows_save(struct keeper_rows *rows, tick_us now)
+bool keeper_rows_save(struct keeper_rows *rows, tick_us now)
 {
     const struct keeper_kind *kind = rows->kind;
     struct kept_form form = rows->is_apart ? rest_form(rows) : kind->form;
@@ -181,14 +181,15 @@ void keeper_rows_save(struct keeper_rows *rows, tick_us now)
 
     rows->next = now + kind->round_time * (1 + rows->count / kind->rows_per_time);
     if (!is_other || (rows->count == 0 && (rows->is_apart || rows->was_empty)))
-        return;
+        return true;
     if (!kept_file_write(rows->directory, &form, rows->rows, rows->count)) {
         log_line(LOG_WARNING, "%s=%s: what was counted could not be kept: %s", form.name,
                  rows->directory, strerror(errno));
-        return;
+        return false;
     }
     rows->changes_saved = rows->changes;
     rows->was_empty = rows->count == 0;
+    return true;
 }
 
 /* ---- reading ---- */
@@ -276,16 +277,17 @@ static void rows_take_all(struct keeper_rows *rows, void *context, keeper_run_fn
 }
 
 /* Apart first: what is counted while rows are taken counts twice, rather than not at all. */
-void keeper_rows_part(struct keeper_rows *rows, void *context, keeper_run_fn *run)
+bool keeper_rows_part(struct keeper_rows *rows, void *context, keeper_run_fn *run)
 {
     if (rows->kind->rest_name == NULL)
-        return;
+        return true;
     shards_part(rows, true, context, run);
     (void)keeper_rows_begin(rows, TICK_NEVER);
     rows_take_all(rows, context, run);
-    keeper_rows_save(rows, 0);
+    bool is_saved = keeper_rows_save(rows, 0);
     rows->is_apart = true;
     rest_remove(rows); /* of a process that was killed */
+    return is_saved;
 }
 
 void keeper_rows_part_end(struct keeper_rows *rows, void *context, keeper_run_fn *run)

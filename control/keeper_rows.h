@@ -44,12 +44,13 @@ struct shard_query keeper_rows_query(struct keeper_rows *rows);
 bool keeper_rows_begin(struct keeper_rows *rows, tick_us now);
 /** Back from a shard: keep what was taken. The query is at its end when its share is used up. */
 void keeper_rows_add(struct keeper_rows *rows, struct shard_query *query);
-/** All shards were asked: write it, if it is another one than before. */
-void keeper_rows_save(struct keeper_rows *rows, tick_us now);
+/** All shards were asked: write it, if it is another one than before. False: that failed, and the
+ * log knows. */
+bool keeper_rows_save(struct keeper_rows *rows, tick_us now);
 /** Another process goes on with the file, which is written now. From here on, until
  * keeper_rows_part_end(), no round begins but the last one, which writes what is counted from here
- * on, to the other file. No effect on kinds without one. */
-void keeper_rows_part(struct keeper_rows *rows, void *context, keeper_run_fn *run);
+ * on, to the other file. No effect on kinds without one. False: it could not be written; end it. */
+bool keeper_rows_part(struct keeper_rows *rows, void *context, keeper_run_fn *run);
 void keeper_rows_part_end(struct keeper_rows *rows, void *context, keeper_run_fn *run);
 
 /* ---- for a kind's queries, on a shard's thread ---- */

@@ -99,7 +99,7 @@ static bool round_do(struct keeper_rows *rows, tick_us now)
             keeper_rows_add(rows, &query);
         }
     }
-    keeper_rows_save(rows, now == TICK_NEVER ? 0 : now);
+    assert_true(keeper_rows_save(rows, now == TICK_NEVER ? 0 : now));
     return true;
 }
 
@@ -297,7 +297,11 @@ static void test_parting(void **state)
     file_put("things.rest", "of a process that was killed", 28);
     world.rows[0] = 4;
     world.rest[0] = 2;
-    keeper_rows_part(rows, NULL, run);
+    assert_int_equal(0, mkdir(path_of("things.new"), 0700)); /* it cannot be written */
+    assert_false(keeper_rows_part(rows, NULL, run));
+    keeper_rows_part_end(rows, NULL, run);
+    assert_int_equal(0, rmdir(path_of("things.new")));
+    assert_true(keeper_rows_part(rows, NULL, run));
     assert_int_equal(SHARDS, world.parted[0] + world.parted[1]);
     assert_int_equal(-1, size_of("things.rest"));
     assert_int_equal(4, restored());
@@ -310,7 +314,7 @@ static void test_parting(void **state)
     assert_true(round_do(rows, TICK_S(101)));
     assert_int_equal(5, restored());
 
-    keeper_rows_part(rows, NULL, run);
+    assert_true(keeper_rows_part(rows, NULL, run));
     world.rows[0] = 9;
     assert_true(round_do(rows, TICK_NEVER)); /* the end of this process */
     assert_int_equal(5 + 2, restored());

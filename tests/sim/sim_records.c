@@ -255,7 +255,7 @@ static void position_review(struct sim_records *records)
         records->members[i].mark = records->members[i].emitted;
 }
 
-static bool anything_waits(const struct sim_records *records)
+bool sim_records_wait(const struct sim_records *records)
 {
     for (uint32_t i = 0; i < records->member_count; i++) {
         if (records->members[i].kept < records->members[i].emitted)
@@ -282,7 +282,7 @@ void sim_records_turn(struct sim_records *records, tick_us now)
 
 tick_us sim_records_deadline(const struct sim_records *records)
 {
-    if (!anything_waits(records))
+    if (!sim_records_wait(records))
         return TICK_NEVER;
     if (records->phase == PHASE_STUCK ||
         (!records->is_healed && records->phase_until < records->next))
@@ -361,7 +361,7 @@ void sim_records_settle(struct sim_records *records)
 {
     const struct ledger *ledger = records->options.ledger;
 
-    if (anything_waits(records))
+    if (sim_records_wait(records))
         ledger_violation(records->options.ledger, "records wait for a writer who is quick");
     for (uint32_t i = 0; i < ledger->count; i++)
         message_settle(records, &ledger->messages[i]);

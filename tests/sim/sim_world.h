@@ -191,6 +191,8 @@ void sim_records_begin(struct sim_records *records, uint32_t shard_count);
 const struct record_sink *sim_records_sinks(const struct sim_records *records);
 void sim_records_turn(struct sim_records *records, tick_us now);
 tick_us sim_records_deadline(const struct sim_records *records);
+/** Some are not written yet. */
+bool sim_records_wait(const struct sim_records *records);
 /** The writer is quick from now on. */
 void sim_records_heal(struct sim_records *records);
 /** Mail has come to its end: check what the file has. */

@@ -318,32 +318,42 @@ static void limits_load(struct keeper *keeper,
     rows_clear(keeper);
 }
 
+static void parted_load(struct keeper *keeper, bool is_start, keeper_run_fn *run)
+{
+    for (uint32_t i = 0; i < KEEPER_KIND_COUNT; i++) {
+        if (keeper_kinds[i].rest_name != NULL)
+            keeper_rows_load(keeper->kinds[i], is_start, keeper->options.context, run);
+    }
+}
+
+static void rest_load(struct keeper *keeper, bool is_start, keeper_run_fn *run)
+{
+    limits_load(keeper, run);
+    for (uint32_t i = 0; i < KEEPER_KIND_COUNT; i++) {
+        if (keeper_kinds[i].rest_name == NULL)
+            keeper_rows_load(keeper->kinds[i], is_start, keeper->options.context, run);
+        else
+            keeper_rows_load_rest(keeper->kinds[i], keeper->options.context, run);
+    }
+}
+
 void keeper_load(struct keeper *keeper,
                  void (*run)(void *context, uint32_t shard, struct shard_query *query))
 {
-    keeper_load_parted(keeper, run);
-    keeper_load_rest(keeper, run);
+    parted_load(keeper, true, run);
+    rest_load(keeper, true, run);
 }
 
 void keeper_load_parted(struct keeper *keeper,
                         void (*run)(void *context, uint32_t shard, struct shard_query *query))
 {
-    for (uint32_t i = 0; i < KEEPER_KIND_COUNT; i++) {
-        if (keeper_kinds[i].rest_name != NULL)
-            keeper_rows_load(keeper->kinds[i], keeper->options.context, run);
-    }
+    parted_load(keeper, false, run);
 }
 
 void keeper_load_rest(struct keeper *keeper,
                       void (*run)(void *context, uint32_t shard, struct shard_query *query))
 {
-    limits_load(keeper, run);
-    for (uint32_t i = 0; i < KEEPER_KIND_COUNT; i++) {
-        if (keeper_kinds[i].rest_name == NULL)
-            keeper_rows_load(keeper->kinds[i], keeper->options.context, run);
-        else
-            keeper_rows_load_rest(keeper->kinds[i], keeper->options.context, run);
-    }
+    rest_load(keeper, false, run);
 }
 
 /* ---- another process takes our place ---- */

@@ -101,7 +101,11 @@ static void learned_give(struct shard_query *query, struct transfer *transfer, t
     uint32_t count;
     const struct site_learned_kept *next = keeper_rows_next(query, &count);
 
-    site_keep_restore_learned(transfer_sites(transfer), next, count, keeper_rows_now(now));
+    /* Who starts a relay anew may have mended what did not answer. */
+    bool with_pauses = !keeper_rows_is_start(keeper_rows_of(query));
+
+    site_keep_restore_learned(transfer_sites(transfer), with_pauses, next, count,
+                              keeper_rows_now(now));
 }
 
 const struct keeper_kind keeper_kinds[KEEPER_KIND_COUNT] = {

@@ -38,6 +38,7 @@ struct keeper_rows {
     tick_us next;
     bool is_whole;                   /* this round is of all windows, and is written in any case */
     bool is_parting;                 /* what shards are told */
+    bool is_start;                   /* what is given back: by a process that had ended */
     bool is_apart;                   /* another process goes on with the file */
     bool was_empty;                  /* or is not there */
     bool was_cut;                    /* and the log knows */
@@ -100,6 +101,11 @@ bool keeper_rows_is_rest(const struct keeper_rows *rows)
 bool keeper_rows_is_parting(const struct keeper_rows *rows)
 {
     return rows->is_parting;
+}
+
+bool keeper_rows_is_start(const struct keeper_rows *rows)
+{
+    return rows->is_start;
 }
 
 const void *keeper_rows_next(struct shard_query *query, uint32_t *ret_count)
@@ -225,8 +231,9 @@ static void rows_give(struct keeper_rows *rows, void *context, keeper_run_fn *ru
     rows_clear(rows);
 }
 
-void keeper_rows_load(struct keeper_rows *rows, void *context, keeper_run_fn *run)
+void keeper_rows_load(struct keeper_rows *rows, bool is_start, void *context, keeper_run_fn *run)
 {
+    rows->is_start = is_start;
     if (!file_load(rows, &rows->kind->form))
         return;
     rows->was_empty = false;

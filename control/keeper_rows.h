@@ -34,8 +34,9 @@ typedef void keeper_run_fn(void *context, uint32_t shard, struct shard_query *qu
 struct keeper_rows *keeper_rows_new(const struct keeper_kind *kind, const char *directory,
                                     uint32_t shard_count);
 void keeper_rows_free(struct keeper_rows *rows);
-/** Read the file, and give it to all shards; `run` as for keeper_load(). */
-void keeper_rows_load(struct keeper_rows *rows, void *context, keeper_run_fn *run);
+/** Read the file, and give it to all shards; `run` as for keeper_load(). `is_start`: not from a
+ * process that is still there. */
+void keeper_rows_load(struct keeper_rows *rows, bool is_start, void *context, keeper_run_fn *run);
 /** As it, when shards count already: what another process kept apart, which is gone then. */
 void keeper_rows_load_rest(struct keeper_rows *rows, void *context, keeper_run_fn *run);
 /** The query that asks a shard for rows. */
@@ -66,6 +67,8 @@ void keeper_rows_taken(struct keeper_rows *rows, uint32_t count, uint64_t change
 tick_us keeper_rows_window_min(const struct keeper_rows *rows, tick_us in_rounds);
 bool keeper_rows_is_rest(const struct keeper_rows *rows);
 bool keeper_rows_is_parting(const struct keeper_rows *rows);
+/** What is given back was kept by a process that had ended. */
+bool keeper_rows_is_start(const struct keeper_rows *rows);
 /** The next KEEPER_ROWS_SLICE of what was read, for a `give`; the query's cursor goes on. */
 const void *keeper_rows_next(struct shard_query *query, uint32_t *ret_count);
 

@@ -346,9 +346,11 @@ struct site_learned_kept { /* what a site's answers taught; times of the wall cl
 uint32_t site_keep_next_learned(struct site_set *sites, uint64_t *cursor, struct tick_now now,
                                 struct site_learned_kept *rows, uint32_t row_max);
 /** Before the first mail: learned again, as old as it is by now. As site_keep_restore(); a site
- * that was heard of in this process knows better. */
-void site_keep_restore_learned(struct site_set *sites, const struct site_learned_kept *rows,
-                               uint32_t count, struct tick_now now);
+ * that was heard of in this process knows better. Without `with_pauses` each may be tried at once,
+ * and pauses for longer if that fails. */
+void site_keep_restore_learned(struct site_set *sites, bool with_pauses,
+                               const struct site_learned_kept *rows, uint32_t count,
+                               struct tick_now now);
 /** It is another one when something was said about a site whose home we are. */
 uint64_t site_learn_words(const struct site_set *sites);
 

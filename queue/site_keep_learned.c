@@ -161,8 +161,9 @@ static void learned_restore(const struct site_set *sites, struct site_home *home
         home->back_off_until = tick_of_moment(row->back_off_until, SITE_ORDER_TIME_MAX, now);
 }
 
-void site_keep_restore_learned(struct site_set *sites, const struct site_learned_kept *rows,
-                               uint32_t count, struct tick_now now)
+void site_keep_restore_learned(struct site_set *sites, bool with_pauses,
+                               const struct site_learned_kept *rows, uint32_t count,
+                               struct tick_now now)
 {
     site_start(sites, now.tick);
     for (uint32_t i = 0; i < count; i++) {
@@ -172,6 +173,8 @@ void site_keep_restore_learned(struct site_set *sites, const struct site_learned
         if (site == NULL)
             continue;
         learned_restore(sites, site->home, row, now);
+        if (!with_pauses && site->home->paused_until > now.tick)
+            site->home->paused_until = now.tick;
         site_home_restored(sites, site, now.tick);
         site_drain(sites, now.tick);
         site_review(sites, site);

@@ -54,7 +54,7 @@ static void learned_try(const uint8_t *data, size_t size, struct tick_now now)
         uint32_t found = 0;
         rng_init_seed(&rng, SEED);
         struct site_set *sites = site_set_new(&options, &rng);
-        site_keep_restore_learned(sites, rows, count, now);
+        site_keep_restore_learned(sites, true, rows, count, now);
         site_set_verify(sites);
         while (cursor != UINT64_MAX)
             found += site_keep_next_learned(sites, &cursor, now, rows + found, ROWS - found + 1);

@@ -135,7 +135,7 @@ static uint32_t restored(void)
     struct keeper_rows *rows = rows_new();
 
     memset(world.restored, 0, sizeof(world.restored));
-    keeper_rows_load(rows, NULL, run);
+    keeper_rows_load(rows, true, NULL, run);
     keeper_rows_load_rest(rows, NULL, run);
     keeper_rows_free(rows);
     return world.restored[0] + world.restored[1];

@@ -244,11 +244,11 @@ static uint32_t kept_take(struct net *net, wall_us wall)
     return count;
 }
 
-static void kept_restore(struct net *net, const struct site_learned_kept *rows, uint32_t count,
-                         wall_us wall)
+static void kept_restore(struct net *net, bool with_pauses, const struct site_learned_kept *rows,
+                         uint32_t count, wall_us wall)
 {
     for (uint32_t i = 0; i < net->shard_count; i++)
-        site_keep_restore_learned(net->shards[i].sites, rows, count,
+        site_keep_restore_learned(net->shards[i].sites, with_pauses, rows, count,
                                   (struct tick_now){net->now, wall});
     net_settle(net);
     net_verify(net);
@@ -300,7 +300,7 @@ static void learned_outlives_the_process(void **state)
 
         net_init_learning(&net, 1, 16, 2); /* all are one shard's now */
         net.now = rows[row].tick > 0 ? rows[row].tick : TICK_S(7000);
-        kept_restore(&net, kept, rows[row].rows,
+        kept_restore(&net, true, kept, rows[row].rows,
                      WALL + (wall_us)rows[row].later + rows[row].jump * (wall_us)TICK_S(1));
         site = net_site(&net, 0, 0, shards); /* the same key */
         struct site_view view = {.allowed = 2};
@@ -322,11 +322,12 @@ static void pause_outlives_the_process(void **state)
     static const struct {
         const char *name;
         wall_us later; /* s */
-        bool pauses;
+        bool pauses, is_start;
     } rows[] = {
-        {"at once", 0, true},
-        {"over meanwhile", 40, false},
-        {"the clock has gone back", -86400, true},
+        {"at once", 0, true, false},
+        {"over meanwhile", 40, false, false},
+        {"the clock has gone back", -86400, true, false},
+        {"the relay was started anew: one try at once", 0, false, true},
     };
 
     (void)state;
@@ -344,12 +345,12 @@ static void pause_outlives_the_process(void **state)
 
         net_init_learning(&net, 1, 16, 2);
         net.now = TICK_S(7000);
-        kept_restore(&net, kept, 1, WALL + rows[i].later * (wall_us)TICK_S(1));
+        kept_restore(&net, !rows[i].is_start, kept, 1, WALL + rows[i].later * (wall_us)TICK_S(1));
         site = net_site(&net, 0, 0, 1);
         enum err err = net_acquire(&net, 0, site, 5);
         assert_int_equal(rows[i].pauses ? ERR_TIMEOUT : ERR_OK, err);
         tick_us until = site_paused_until(site);
-        if (rows[i].later == 0)
+        if (rows[i].later == 0 && rows[i].pauses)
             assert_int_equal(net.now + left, until);
         if (rows[i].pauses)
             assert_true(until <= net.now + BACKOFF_MAX + BACKOFF_MAX / 5);
@@ -387,23 +388,23 @@ static void senseless_rows_are_passed_over(void **state)
     bad[7].failures = UINT32_MAX;
     bad[8].back_offs = 33;
     attempt(&net, 0, site, SITE_OUTCOME_OK);
-    kept_restore(&net, &good, 1, WALL);
+    kept_restore(&net, true, &good, 1, WALL);
     assert_int_equal(4, home_view(&net, 0).allowed);
     net_fini(&net);
 
     uint32_t cursor = 0;
     struct site_view view;
     net_init_learning(&net, 1, 16, 2);
-    kept_restore(&net, bad, COUNT_OF(bad), WALL);
+    kept_restore(&net, true, bad, COUNT_OF(bad), WALL);
     assert_false(site_next(net.shards[0].sites, &cursor, &view));
-    kept_restore(&net, &good, 1, WALL);
+    kept_restore(&net, true, &good, 1, WALL);
     assert_int_equal(3, home_view(&net, 0).allowed);
     net_fini(&net);
 
     struct site_learned_kept two[2] = {good, good};
     two[1].key = 2;
     net_init(&net, 1, 16, 2, 1); /* two sites: the row that came last goes for a third */
-    kept_restore(&net, two, 2, WALL);
+    kept_restore(&net, true, two, 2, WALL);
     (void)net_site(&net, 0, 0, 3);
     assert_int_equal(1, kept_take(&net, WALL));
     assert_int_equal(1, kept[0].key);
@@ -411,7 +412,7 @@ static void senseless_rows_are_passed_over(void **state)
 
     net_init(&net, 1, 16, 1, 1); /* one site */
     (void)net_site(&net, 0, 0, 2);
-    kept_restore(&net, &good, 1, WALL);
+    kept_restore(&net, true, &good, 1, WALL);
     assert_int_equal(0, kept_take(&net, WALL));
     net_fini(&net);
 }

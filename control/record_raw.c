@@ -31,8 +31,8 @@
  *                   user, sender, recipient, text of the reply
  *
  * Invariants
- *   1. Nothing else is read back as a record than what was encoded: sizes, kinds, families and
- * texts are looked at, and the checksum holds for all of it.
+ *   1. Nothing else is read back as a record than what was encoded: sizes, kinds, times, families
+ * and texts are looked at, and the checksum holds for all of it.
  *   2. A reader that lands in the middle, or behind a write that was cut short, finds the next
  * record by going on octet by octet.
  *
@@ -49,6 +49,7 @@
 #define FIXED_SIZE   136u
 #define ADDRESS_SIZE 20u
 #define TEXT_COUNT   8u
+#define TIME_END     253402300800000000ll /* the year 10000 */
 
 const char record_raw_head[] = "angarium records in binary 1\n";
 _Static_assert(sizeof(record_raw_head) - 1 == RECORD_RAW_HEAD_SIZE, "without its NUL");
@@ -172,10 +173,12 @@ static bool texts_get(const uint8_t *octets, uint32_t size, struct record *recor
     return at == size;
 }
 
-static bool kind_is_known(const struct record *record)
+/* A kind and a way that there are, and times that a date can say. */
+static bool is_sane(const struct record *record)
 {
     return record->kind >= RECORD_RECEPTION && record->kind <= RECORD_ORDER &&
-           record->way < WAY_COUNT;
+           record->way < WAY_COUNT && record->time >= 0 && record->time < TIME_END &&
+           record->id.high < (uint64_t)TIME_END;
 }
 
 enum err record_raw_decode(struct span octets, struct record *ret_record, uint32_t *ret_size)
@@ -202,7 +205,7 @@ enum err record_raw_decode(struct span octets, struct record *ret_record, uint32
     for (uint32_t i = 0; i < COUNT_OF(numbers); i++)
         memcpy((uint8_t *)&record + numbers[i].offset, octets.data + numbers[i].at,
                numbers[i].size);
-    if (!kind_is_known(&record) || !address_get(octets.data + 96, &record.source) ||
+    if (!is_sane(&record) || !address_get(octets.data + 96, &record.source) ||
         !address_get(octets.data + 96 + ADDRESS_SIZE, &record.peer) ||
         !texts_get(octets.data, size, &record))
         return ERR_PEER_SYNTAX;

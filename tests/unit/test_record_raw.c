@@ -22,6 +22,8 @@
 
 static char folder[] = "/tmp/test_record_raw.XXXXXX";
 
+#define TIME_END 253402300800000000ll /* the year 10000 */
+
 static const struct record delivery = {
     .kind = RECORD_DELIVERY,
     .code = 250,
@@ -75,7 +77,12 @@ static void test_round(void **state)
         {"usual", delivery, 0},
         {"nothing said", {.kind = RECORD_RECEPTION}, RECORD_RAW_SIZE_MIN},
         {"all that fits", delivery, RECORD_RAW_SIZE_MAX},
-        {"last kind and way", {.kind = RECORD_ORDER, .way = WAY_COUNT - 1, .time = -1}, 0},
+        {"last kind and way, end of the year 9999",
+         {.kind = RECORD_ORDER,
+          .way = WAY_COUNT - 1,
+          .time = TIME_END - 1,
+          .id = {TIME_END - 1, 0}},
+         0},
         {"socket", {.kind = RECORD_BOUNCE, .peer = {.family = FLOW_FAMILY_UNIX}}, 0},
     };
 
@@ -123,6 +130,9 @@ static void test_sealed_nonsense(void **state)
         {"no kind", {.kind = 0}},
         {"a kind too many", {.kind = RECORD_ORDER + 1}},
         {"a way too many", {.kind = RECORD_ORDER, .way = WAY_COUNT}},
+        {"before 1970", {.kind = RECORD_ORDER, .time = -1}},
+        {"the year 10000", {.kind = RECORD_ORDER, .time = TIME_END}},
+        {"a message of that year", {.kind = RECORD_ORDER, .id = {TIME_END, 0}}},
         {"another family", {.kind = RECORD_ORDER, .source = {.family = 5}}},
         {"another family of the peer's", {.kind = RECORD_ORDER, .peer = {.family = 10}}},
     };

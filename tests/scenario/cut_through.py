@@ -12,10 +12,9 @@ what becomes of each recipient must be as the table has it.
 Modes: `held`, the message being complete; `stream`, a large one whose end comes only when the next hop has
 done what the row says; `streamed`, a large one that has ended before the next hop says a word.
 """
-import os
-import subprocess
 import sys
-import tempfile
+
+import generated
 
 HEAD = """goal {goal}
 config delivery: auto
@@ -281,24 +280,11 @@ def body(mode):
     return lines + ("" if mode == OPEN else "".join(line + "\n" for line in THE_END))
 
 
-def write(directory):
-    paths = []
+def scenarios():
     for name, goal, mode, lines in cells():
-        path = os.path.join(directory, name + ".scn")
-        with open(path, "w", encoding="utf-8") as file:
-            config = "" if mode == HELD else STREAM
-            file.write(HEAD.format(goal=goal, config=config, body=body(mode)) + "\n".join(lines) + "\n")
-        paths.append(path)
-    return paths
-
-
-def main():
-    if len(sys.argv) == 3 and sys.argv[1] == "--write":
-        write(sys.argv[2])
-        return 0
-    with tempfile.TemporaryDirectory() as directory:
-        return subprocess.run([sys.argv[1]] + write(directory), check=False).returncode
+        config = "" if mode == HELD else STREAM
+        yield name, HEAD.format(goal=goal, config=config, body=body(mode)) + "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(generated.main(scenarios()))

@@ -8,10 +8,9 @@
 C's message for b@example.org is with the next hop, its end too; D's for c@example.org follows it at once. What the next hop then says of one of
 them, or does not say, must be heard of that one alone.
 """
-import os
-import subprocess
 import sys
-import tempfile
+
+import generated
 
 HEAD = """goal {goal}
 config delivery: {delivery}
@@ -327,23 +326,12 @@ def cells():
     yield "site_says_never", ", bdat_ahead: always", site_says_never()
 
 
-def write(directory):
-    paths = []
+def scenarios():
     for name, client, lines in cells():
-        path = os.path.join(directory, name + ".scn")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(HEAD.format(goal=name.replace("_", " "), delivery=DELIVERY.get(name, "cut-through"), client=client, more="config %s\n" % MORE[name] if name in MORE else "") + "\n".join(lines) + "\n")
-        paths.append(path)
-    return paths
-
-
-def main():
-    if len(sys.argv) == 3 and sys.argv[1] == "--write":
-        write(sys.argv[2])
-        return 0
-    with tempfile.TemporaryDirectory() as directory:
-        return subprocess.run([sys.argv[1]] + write(directory), check=False).returncode
+        head = HEAD.format(goal=name.replace("_", " "), delivery=DELIVERY.get(name, "cut-through"), client=client,
+                           more="config %s\n" % MORE[name] if name in MORE else "")
+        yield name, head + "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(generated.main(scenarios()))

@@ -55,6 +55,8 @@ def threads(child):
 
 def check_threads(child, capabilities):
     user = pwd.getpwnam(USER)
+    # The filter comes last, when the shards have begun to serve.
+    wait_until(lambda: IS_SANITIZED or all(thread['Seccomp'] == '2' for thread in threads(child)), 5, 'the filter is in force')
     found = threads(child)
     assert len(found) > 4, len(found)
     for thread in found:

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What the kernel says of every thread of a running relay: user, capabilities, filter of system calls; and that a relay so confined works."""
+import contextlib
 import json
 import os
 import pwd
@@ -45,10 +46,10 @@ confine: {%s}
 
 
 def threads(child):
-    """The fields of /proc/PID/task/TID/status of each thread."""
+    """The fields of /proc/PID/task/TID/status of each thread; those that look for mail of earlier runs may end meanwhile."""
     folder, found = '/proc/%d/task' % child.pid, []
     for thread in os.listdir(folder):
-        with open(os.path.join(folder, thread, 'status'), encoding='utf-8') as file:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(os.path.join(folder, thread, 'status'), encoding='utf-8') as file:
             found.append(dict(line.rstrip('\n').split(':\t', 1) for line in file if ':\t' in line))
     return found
 

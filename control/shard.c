@@ -27,11 +27,12 @@
 #include "control/shard_cat.h"
 #include "control/shard_query.h"
 
-#define SHARD_ADOPTION_SLICE    512u /* messages of earlier runs in a turn */
+#define SHARD_ADOPTION_SLICE    512u /* messages of earlier runs in a turn, */
+#define SHARD_ADOPTION_STEP     8u   /* and between looks whether their records find room */
 #define SHARD_EVENT_BURST       128u
 #define SHARD_MESSAGE_BURST     64u
 #define SHARD_WAITING_MAX       16u
-#define SHARD_HOUSEKEEPING_TIME TICK_MS(50) /* while draining or letting go of settings */
+#define SHARD_HOUSEKEEPING_TIME TICK_MS(50) /* while draining, letting go of settings, adopting */
 #define SHARD_SITE_LEASE_TIME   TICK_S(30)
 #define SHARD_HOST_DEAD_TIME    TICK_S(300)
 #define SHARD_SITE_BACKOFF_MIN  TICK_S(10)
@@ -361,10 +362,15 @@ static void shard_waiting_run(struct shard *shard)
  * on the disk. */
 static void shard_adopt_run(struct shard *shard)
 {
-    if (!shard->is_draining && transfer_is_replaying(shard->transfer))
-        return; /* envelopes first */
-    if (!shard->is_draining && spool_adoption_step(shard->adoption, SHARD_ADOPTION_SLICE,
-                                                   shard_on_recovered_message, shard))
+    bool is_over = shard->is_draining;
+
+    for (uint32_t i = 0; i < SHARD_ADOPTION_SLICE && !is_over; i += SHARD_ADOPTION_STEP) {
+        if (transfer_is_replaying(shard->transfer))
+            return; /* envelopes, or a writer of records, first */
+        is_over = !spool_adoption_step(shard->adoption, SHARD_ADOPTION_STEP,
+                                       shard_on_recovered_message, shard);
+    }
+    if (!is_over)
         return;
     spool_adoption_free(shard->adoption);
     shard->adoption = NULL;
@@ -424,7 +430,8 @@ static tick_us shard_deadline(const struct shard *shard)
     deadline = tick_earlier(deadline, server_deadline(shard->server));
     deadline = tick_earlier(deadline, dns_deadline(shard->dns));
     deadline = tick_earlier(deadline, flow_deadline(shard->options.plane));
-    if (shard->is_draining || shard->is_intake_closing || shard->settings_reply_count > 0)
+    if (shard->is_draining || shard->is_intake_closing || shard->settings_reply_count > 0 ||
+        shard->adoption != NULL)
         deadline = tick_earlier(deadline, shard->now.tick + SHARD_HOUSEKEEPING_TIME);
     return deadline;
 }
@@ -478,8 +485,8 @@ tick_us shard_turn(struct shard *shard)
     if (event_count + message_count > 0)
         shard->busy_us +=
             shard->options.clock->monotonic(shard->options.clock->context) - shard->now.tick;
-    if (event_count == SHARD_EVENT_BURST || message_count == SHARD_MESSAGE_BURST ||
-        shard->adoption != NULL)
+    bool is_adopting = shard->adoption != NULL && !transfer_is_replaying(shard->transfer);
+    if (event_count == SHARD_EVENT_BURST || message_count == SHARD_MESSAGE_BURST || is_adopting)
         return 0;
     return shard_deadline(shard);
 }

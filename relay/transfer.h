@@ -120,7 +120,8 @@ void transfer_set_waiting(struct transfer *transfer, bool is_waiting);
 /** Recovered mail (adopted entries), one by one. */
 void transfer_recovered(struct transfer *transfer, const struct spool_recovered *message,
                         struct tick_now now);
-/** So many records are being written again that no more mail should come back for a moment. */
+/** So many records are being written again, or wait for their writer, that no more mail should come
+ * back for a moment. */
 bool transfer_is_replaying(const struct transfer *transfer);
 /** Stop new attempts; true when no attempt and no commit is in flight. */
 bool transfer_drain(struct transfer *transfer, struct tick_now now);

@@ -6,7 +6,7 @@
  *   transfer_replay() -> told      its envelope came with it
  *                     -> READING   it is read
  *   READING -> told                or not, if it cannot be read
- *           -> PUT OFF -> READING  there was no memory for it
+ *           -> PUT OFF -> READING  there was no memory for it, or none for its records
  *
  * Which: those at or after transfer->replay_since, a moment before which all records were
  * kept, less what the clock of a turn and of a transaction may lag behind: a message's id has the
@@ -17,8 +17,10 @@
  * Not here, because the spool has nothing of them: deferrals, rejections, orders, and all about
  * mail that went straight through and was never stored.
  *
- * Limits: with REPLAYS_MAX envelopes being read the shard adopts no more messages for a while
- * (transfer_is_replaying()), so that those and one slice of adoption are read at a time.
+ * Limits: with REPLAYS_MAX envelopes being read, or while a sink that holds is behind, the shard
+ * adopts no more messages for a while (transfer_is_replaying()), so that those and one step of
+ * adoption are read at a time. What was put off is read again when the sink is behind no more,
+ * REPLAYS_AGAIN a turn: more would come back only to be put off once more.
  */
 #include "relay/transfer_internal.h"
 
@@ -32,6 +34,7 @@
 #define OCTETS_PER_S     1000u                 /* ... and what a slow client may take besides ... */
 #define SLOW_TIME_MAX    ((wall_us)TICK_S(3600)) /* ... at most */
 #define REPLAYS_MAX      256u
+#define REPLAYS_AGAIN    16u
 #define ARENA_BLOCK      4096u
 #define ARENA_MAX        (4u << 20)
 
@@ -196,7 +199,7 @@ void transfer_replay_on_read(struct transfer *transfer, struct transfer_replay *
 {
     uint32_t size = event->err == ERR_OK ? (uint32_t)event->octets.size : 0;
 
-    if (event->err == ERR_MEMORY) {
+    if (event->err == ERR_MEMORY || record_sink_holds(&transfer->options.records)) {
         replay->is_put_off = true;
         buf_queue_fini(&event->octets);
         return;
@@ -266,11 +269,16 @@ void transfer_replay(struct transfer *transfer, const struct spool_recovered *me
 void transfer_replays_run(struct transfer *transfer)
 {
     struct transfer_replay *replay;
+    uint32_t count = 0;
 
+    if (record_sink_holds(&transfer->options.records))
+        return;
     LIST_FOREACH(replay, &transfer->replays, link)
     {
         if (!replay->is_put_off)
             continue;
+        if (count++ == REPLAYS_AGAIN)
+            return;
         replay->is_put_off = false;
         spool_read_envelope(transfer->options.spool, replay->entry, (uint64_t)(uintptr_t)replay);
     }
@@ -278,7 +286,7 @@ void transfer_replays_run(struct transfer *transfer)
 
 bool transfer_is_replaying(const struct transfer *transfer)
 {
-    return transfer->replays_active >= REPLAYS_MAX;
+    return transfer->replays_active >= REPLAYS_MAX || record_sink_holds(&transfer->options.records);
 }
 
 void transfer_replays_free(struct transfer *transfer)

@@ -209,6 +209,14 @@ static uint32_t pipe_read(struct sim_pipe *pipe, tick_us now, const struct iovec
     return total;
 }
 
+/* Nobody wants them: however small the pieces are, what has arrived is gone at once. */
+static void pipe_discard(struct sim_pipe *pipe, tick_us now)
+{
+    while (pipe->first != NULL && pipe->first->arrival <= now &&
+           pipe->first->kind == SIM_SEGMENT_DATA)
+        pipe_pop(pipe);
+}
+
 static void stream_window_opened(struct sim_flow *flow)
 {
     struct net_sim *sim = flow->plane->sim;
@@ -249,7 +257,7 @@ static void stream_receive_octets(struct sim_flow *flow)
     struct iovec vector[FLOW_RECEIVE_VECTOR_MAX];
 
     if (flow->slot.flags & FLOW_SLOT_ORPHAN) {
-        pipe_pop(pipe);
+        pipe_discard(pipe, sim->now);
     } else {
         uint32_t count = flow_core_receive_begin(core, &flow->slot, vector);
         uint32_t size = pipe_read(pipe, sim->now, vector, count);

@@ -6,6 +6,7 @@
  *           left meanwhile, so that all shards have the same
  *   WALK    what waits is found by the filter and gets the order; of a cancelled hold, what it held
  *           is released
+ *   PAUSED  what was to be tried at once may be for sites that pause: which (admin_paused.c)
  *
  * In between mail may come: it is judged by what stands, and the walk passes it over.
  *
@@ -22,12 +23,13 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "control/admin_paused.h"
 #include "dns/dns.h"
 
 #define STANDING_TIME_MAX TICK_S(366ull * 86400)
 #define EVERY_SITE_KIND   ((1u << SITE_ORDER_KIND_COUNT) - 1)
 
-enum round { ROUND_CHANGE, ROUND_WALK };
+enum round { ROUND_CHANGE, ROUND_WALK, ROUND_PAUSED };
 
 struct asked {
     struct qmgr_standing standing; /* with the order itself; until 0: it does not stand */
@@ -38,7 +40,8 @@ struct asked {
     bool was_standing;     /* it was one of these */
     enum qmgr_verb ended;  /* what it ordered */
     struct site_act sites; /* orders about sites of that number */
-    enum err err;          /* of the first shard that refused it */
+    struct admin_paused paused;
+    enum err err; /* of the first shard that refused it */
 };
 
 static struct tick_now now_of(tick_us tick)
@@ -83,6 +86,13 @@ static void visit_cancel(struct shard_query *query, struct transfer *transfer, t
         standing_cancel(asked, transfer_queue(transfer), now_of(now));
     if (!site_act_step(transfer_sites(transfer), &asked->sites, &query->cursor, now))
         query->cursor = UINT64_MAX;
+}
+
+static void visit_paused(struct shard_query *query, struct transfer *transfer, tick_us now)
+{
+    struct asked *asked = query->found;
+
+    admin_paused_look(&asked->paused, transfer_sites(transfer), &query->cursor, now);
 }
 
 /* ---- what is asked ---- */
@@ -260,6 +270,7 @@ enum admin_queue_kind admin_order_prepare(const char *verb, const json_t *reques
     query->order->verb = chosen;
     query->order->until = QMGR_HOLD_FOR_EVER;
     query->is_dry_run = asked->is_dry_run = json_is_true(json_object_get(request, "dry_run"));
+    query->acted.retried = &asked->paused.retried;
     asked->round = ROUND_WALK;
     return strcmp(verb, cancel_verb) == 0 ? cancel_take(request, query, ret_why)
                                           : order_take(request, query, ret_why);
@@ -291,7 +302,8 @@ bool admin_order_owns(const struct shard_query *query)
 {
     return query->kind == SHARD_QUERY_QUEUE_ACT ||
            (query->kind == SHARD_QUERY_TRANSFER &&
-            (query->visit == visit_add || query->visit == visit_cancel));
+            (query->visit == visit_add || query->visit == visit_cancel ||
+             query->visit == visit_paused));
 }
 
 void admin_order_end(struct shard_query *query)
@@ -331,7 +343,16 @@ bool admin_order_next_round(struct shard_query *query)
 {
     struct asked *asked = query->found;
 
-    if (!admin_order_owns(query) || asked->round == ROUND_WALK || !walk_is_wanted(asked))
+    if (!admin_order_owns(query))
+        return false;
+    if (asked->round == ROUND_WALK && asked->paused.retried.count > 0 && query->err == ERR_OK) {
+        asked->round = ROUND_PAUSED;
+        query->kind = SHARD_QUERY_TRANSFER;
+        query->visit = visit_paused;
+        query->cursor = 0;
+        return true;
+    }
+    if (asked->round != ROUND_CHANGE || !walk_is_wanted(asked))
         return false;
     asked->round = ROUND_WALK;
     query->kind = SHARD_QUERY_QUEUE_ACT;
@@ -386,6 +407,7 @@ const char *admin_order_finish(json_t *answer, const struct shard_query *query)
     number_set(answer, "unreadable", acted->unreadable);
     json_object_set_new(answer, "is_unwritten",
                         json_boolean(query->is_stuck && acted->done + acted->in_flight > 0));
+    admin_paused_finish(answer, &asked->paused);
     if (asked->duration > 0)
         number_set(answer, "duration_us", asked->duration);
     if (asked->standing.until > 0)

@@ -3,6 +3,9 @@
  * Orders of operators about sites. The request is read here, and carried out on each shard for the
  * sites whose home it is, a slice at a time (queue/site_act.c); counts add up from shard to shard.
  *
+ * `resume NAME` says more than the end of an order: what the site's answers taught against it ends
+ * as well, with what patterns ordered (queue/site_resume.c).
+ *
  * Limits: an order has an end, within SITE_ORDER_TIME_MAX.
  */
 #include "control/admin_site_order.h"
@@ -13,6 +16,8 @@
 #include "base/log.h"
 
 #define EVERY_KIND ((1u << SITE_ORDER_KIND_COUNT) - 1)
+#define LEARNED_KINDS                                                                              \
+    (1u << SITE_ORDER_SUSPEND | 1u << SITE_ORDER_SLOW | 1u << SITE_ORDER_SKIP_HOST)
 
 struct asked {
     struct site_act act;
@@ -107,17 +112,24 @@ static enum admin_site_kind prepare_new(const char *verb, const json_t *request,
     return ADMIN_SITE_READY;
 }
 
-/* A number is an order's, of any kind; a name means what suspends that site. */
-static void prepare_resume(struct asked *asked)
+/* A number is an order's, of any kind; a name means what suspends that site, and all that it was
+ * not an operator who imposed. */
+static enum admin_site_kind prepare_resume(const json_t *request, struct asked *asked,
+                                           char ret_why[ADMIN_SITE_WHY_SIZE])
 {
     struct site_act *act = &asked->act;
     bool is_number = strlen(act->name) <= 8 && act->name[strspn(act->name, "0123456789")] == '\0';
 
     asked->is_resume = true;
+    if (json_object_get(request, "reason") != NULL && !reason_take(request, &asked->order))
+        return refuse(ret_why, "a reason is printable ASCII of at most 175 octets");
+    act->is_resume = !is_number;
     act->kinds = is_number ? EVERY_KIND : 1u << SITE_ORDER_SUSPEND;
+    act->pattern_kinds = LEARNED_KINDS;
     act->id = is_number ? (uint32_t)strtoul(act->name, NULL, 10) : 0;
     if (is_number)
         act->name[0] = '\0';
+    return ADMIN_SITE_READY;
 }
 
 enum admin_site_kind admin_site_order_prepare(const char *verb, const json_t *request,
@@ -141,8 +153,7 @@ enum admin_site_kind admin_site_order_prepare(const char *verb, const json_t *re
     asked->act.is_dry_run = json_is_true(json_object_get(request, "dry_run"));
     if (!is_resume)
         return prepare_new(verb, request, asked, ret_why);
-    prepare_resume(asked);
-    return ADMIN_SITE_READY;
+    return prepare_resume(request, asked, ret_why);
 }
 
 bool admin_site_order_owns(const struct shard_query *query)
@@ -173,6 +184,13 @@ static void order_log(const struct asked *asked)
              asked->act.matched, asked->act.done);
 }
 
+static json_t *ended_row(const struct site_ended *ended)
+{
+    return json_pack("{sI,sI,sI,sI,sI}", "orders", (json_int_t)ended->orders, "pauses",
+                     (json_int_t)ended->pauses, "back_offs", (json_int_t)ended->back_offs,
+                     "reduced", (json_int_t)ended->reduced, "addresses", (json_int_t)ended->hosts);
+}
+
 bool admin_site_order_finish(json_t *answer, const struct shard_query *query)
 {
     const struct asked *asked = query->found;
@@ -186,6 +204,8 @@ bool admin_site_order_finish(json_t *answer, const struct shard_query *query)
     json_object_set_new(answer, "matched", json_integer(act->matched));
     json_object_set_new(answer, "done", json_integer(act->done));
     json_object_set_new(answer, "dry_run", json_boolean(act->is_dry_run));
+    if (act->is_resume)
+        json_object_set_new(answer, "ended", ended_row(&act->ended));
     return true;
 }
 

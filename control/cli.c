@@ -77,8 +77,10 @@ static const struct cli_verb verbs[] = {
      cli_site_order_print},
     {"site set", 2, 3, "NAME connections=N rate=N/TIME --duration TIME --reason TEXT [--dry-run]",
      "tighter limits for that time", cli_site_verb, cli_site_order_print},
-    {"site resume", 1, 1, "NAME|ORDER [--dry-run]",
-     "what suspends the site, or that order, ends now", cli_site_verb, cli_site_order_print},
+    {"site resume", 1, 1, "NAME|ORDER [--reason TEXT] [--dry-run]",
+     "what suspends the site, and what the relay learned against it (pause, back-off, fewer "
+     "connections, dead addresses), or that order, ends now",
+     cli_site_verb, cli_site_order_print},
     {"source show", 0, 1, "[NAME]", "addresses that mail leaves from, and whether they may be used",
      cli_relay_verb, cli_source_print},
     {"source suspend", 1, 1, "NAME --duration TIME --reason TEXT [--dry-run]",

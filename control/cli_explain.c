@@ -153,6 +153,8 @@ static void limit_print(const json_t *site, const json_t *limit, FILE *out)
         fprintf(out, " for %s more", left_format(limit, "next_us", time));
         if (strcmp(name, "site pauses") == 0 && cli_number(site, NULL, "failures") > 0)
             fprintf(out, " after %" PRId64 " failures", cli_number(site, NULL, "failures"));
+        if (strncmp(name, "site ", 5) == 0)
+            fprintf(out, " (angarium site resume %s ends it)", cli_shown(site, "site", text));
         if (strncmp(name, "source", 6) == 0 && *cli_shown(site, "source_reason", text) != '\0')
             fprintf(out, ": %s", text);
         return;

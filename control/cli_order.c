@@ -77,6 +77,26 @@ static void unwritten_print(const json_t *answer, FILE *out)
                      "if the relay stops before there is room (angarium status)\n");
 }
 
+/* What waits for a site goes when the site may be tried. */
+static void paused_print(const json_t *answer, FILE *out)
+{
+    const json_t *rows = json_object_get(answer, "paused");
+    char site[CLI_SHOWN_SIZE], source[CLI_SHOWN_SIZE], left[24];
+
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *row = json_array_get(rows, i);
+        fprintf(out,
+                "site %s%s%s %s for %s more: its mail goes then, or when you say so: "
+                "angarium site resume %s\n",
+                cli_shown(row, "site", site),
+                *cli_shown(row, "source", source) == '\0' ? "" : " from ", source,
+                json_is_true(json_object_get(row, "suspended")) ? "is suspended" : "pauses",
+                cli_left_format(cli_number(row, NULL, "left_us"), left), site);
+    }
+    if (json_is_true(json_object_get(answer, "paused_has_more")))
+        fprintf(out, "... and more sites pause: angarium site show\n");
+}
+
 static void cancel_print(const json_t *answer, FILE *out)
 {
     bool is_dry_run = json_is_true(json_object_get(answer, "dry_run"));
@@ -111,6 +131,7 @@ void cli_order_print(const json_t *answer, wall_us now, FILE *out)
     fprintf(out, "order %" PRId64 ": ", cli_number(answer, NULL, "order"));
     counts_print(answer, out);
     unwritten_print(answer, out);
+    paused_print(answer, out);
     if (cli_number(answer, NULL, "stands_until_us") > 0)
         fprintf(out, "it stands for mail that comes in the next %s (queue cancel %" PRId64 ")\n",
                 duration_format(cli_number(answer, NULL, "duration_us"), duration),

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "control/cli_print.h"
 
 void cli_site_order_row_print(const json_t *row, FILE *out)
@@ -51,7 +52,7 @@ static void site_row_print(const json_t *row, FILE *out)
         fprintf(out, "; suspended for %s",
                 cli_left_format(cli_number(row, NULL, "paused_us"), time));
     else if (cli_number(row, NULL, "paused_us") > 0)
-        fprintf(out, "; pauses for %s after %" PRId64 " failures",
+        fprintf(out, "; pauses for %s after %" PRId64 " failures (site resume ends it)",
                 cli_left_format(cli_number(row, NULL, "paused_us"), time),
                 cli_number(row, NULL, "failures"));
     fprintf(out, "\n");
@@ -60,13 +61,51 @@ static void site_row_print(const json_t *row, FILE *out)
         cli_site_order_row_print(json_array_get(orders, i), out);
 }
 
+/* What held sites back; with `is_dry_run` it still does. */
+static void ended_print(const json_t *ended, bool is_dry_run, FILE *out)
+{
+    static const struct {
+        const char *name, *text;
+    } rows[] = {
+        {"orders", "orders"},
+        {"pauses", "pauses after failures"},
+        {"back_offs", "sites whose back-off had grown"},
+        {"reduced", "sites that took fewer connections"},
+        {"addresses", "addresses that were tried last"},
+    };
+    bool is_any = false;
+
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        int64_t count = cli_number(ended, NULL, rows[i].name);
+        if (count > 0)
+            fprintf(out, "%s %" PRId64 " %s",
+                    is_any       ? ","
+                    : is_dry_run ? "would end:"
+                                 : "ended:",
+                    count, rows[i].text);
+        is_any = is_any || count > 0;
+    }
+    fprintf(out, "%s\n", is_any ? "" : "nothing held mail back there");
+    if (is_any && !is_dry_run)
+        fprintf(out, "mail that was deferred goes at its next try, or now: angarium retry "
+                     "site=NAME\n");
+}
+
 void cli_site_order_print(const json_t *answer, wall_us now, FILE *out)
 {
     int64_t matched = cli_number(answer, NULL, "matched"), done = cli_number(answer, NULL, "done");
+    const json_t *ended = json_object_get(answer, "ended");
 
     (void)now;
     if (json_is_true(json_object_get(answer, "dry_run"))) {
         fprintf(out, "%" PRId64 " sites match; nothing was done\n", matched);
+        if (ended != NULL)
+            ended_print(ended, true, out);
+        return;
+    }
+    if (ended != NULL) {
+        fprintf(out, "%" PRId64 " sites match, %" PRId64 " done\n", matched, done);
+        ended_print(ended, false, out);
         return;
     }
     if (cli_number(answer, NULL, "order") > 0)

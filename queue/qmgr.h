@@ -462,11 +462,19 @@ enum err qmgr_piece_end(struct qmgr *qmgr, uint32_t piece, uint8_t *ret_octets) 
 
 /** "hold" */
 const char *qmgr_verb_name(enum qmgr_verb verb);
+/* Sites (domains where the site is not known yet) of mail that was to be tried at once. */
+#define QMGR_RETRIED_MAX 64u
+struct qmgr_retried {
+    uint32_t count;
+    bool has_more; /* than are in names */
+    char names[QMGR_RETRIED_MAX][SITE_LABEL_MAX + 1];
+};
 struct qmgr_acted { /* recipients */
     uint64_t matched, done;
     uint64_t in_flight;  /* under way: asked to end; what they leave undelivered gets the order */
     uint64_t unreadable; /* bounces and deletions of some recipients of an envelope that cannot be
                             read: nobody can say who they are */
+    struct qmgr_retried *retried; /* added to by RETRY; NULL: not of interest */
 };
 /**
  * Carry out an order on what a scan step found, in the same turn. Adds to `*acted`; what is matched

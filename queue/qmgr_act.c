@@ -277,6 +277,23 @@ static void act_end(struct qmgr *qmgr, const struct act_group *group,
         qmgr_progress_write(qmgr, message, &settling, &progress);
 }
 
+static void retried_note(struct qmgr_retried *retried, const struct qmgr_line *line)
+{
+    struct span site = qmgr_line_site(line);
+    struct span name = site.size > 0 ? site : qmgr_line_domain(line);
+
+    name.size = name.size < SITE_LABEL_MAX ? name.size : SITE_LABEL_MAX;
+    for (uint32_t i = 0; i < retried->count; i++) {
+        if (span_is_equal(span_from_text(retried->names[i]), name))
+            return;
+    }
+    retried->has_more = retried->count == QMGR_RETRIED_MAX;
+    if (retried->has_more)
+        return;
+    memcpy(retried->names[retried->count], name.data, name.size);
+    retried->names[retried->count++][name.size] = '\0';
+}
+
 static void act_on_group(struct qmgr *qmgr, const struct act_group *group,
                          const struct qmgr_order *order, struct qmgr_acted *acted,
                          struct tick_now now)
@@ -284,6 +301,8 @@ static void act_on_group(struct qmgr *qmgr, const struct act_group *group,
     struct qmgr_delivery *delivery = group->delivery;
 
     acted->matched += group->count;
+    if (order->verb == QMGR_VERB_RETRY && acted->retried != NULL && !acted->retried->has_more)
+        retried_note(acted->retried, delivery->line);
     if (delivery->state == QMGR_ACTIVE) {
         act_on_active(qmgr, group, order, acted, now);
         return;

@@ -168,9 +168,10 @@ void site_outcome(struct site_set *sites, struct site *site, enum site_outcome o
 bool site_has_excess(const struct site *site);
 tick_us site_paused_until(const struct site *site);
 
-/** Dead-host memory: keyed by address and port (at most SITE_ADDRESS_MAX octets, opaque here). */
-void site_host_report(struct site_set *sites, const void *address, uint32_t address_size,
-                      bool is_ok, tick_us now);
+/** Dead-host memory: by address and port (at most SITE_ADDRESS_MAX octets, opaque here), and of
+ * which site it was found dead. */
+void site_host_report(struct site_set *sites, uint64_t key, struct span address, bool is_ok,
+                      tick_us now);
 bool site_host_is_dead(const struct site_set *sites, const void *address, uint32_t address_size,
                        tick_us now);
 /** Until then; 0, or a time that is over: it is not. */
@@ -231,10 +232,6 @@ void site_order_give(struct site_set *sites, struct site *site, const struct sit
                      tick_us now);
 /** Orders that found no room so far: of patterns, of other shards, of an earlier process. */
 uint64_t site_orders_refused(const struct site_set *sites);
-/** End the orders of a site of ours: that with this id (0: any), of these kinds (bits). How many
- * there were. */
-uint32_t site_orders_cancel(struct site_set *sites, uint64_t key, uint32_t id, uint32_t kinds,
-                            tick_us now);
 /** No connection and no MAIL: not a pause, which kept connections do not mind. */
 bool site_is_suspended(const struct site *site, tick_us now);
 
@@ -242,14 +239,25 @@ bool site_is_suspended(const struct site *site, tick_us now);
  * What an operator does to the sites of a name: to those that are known, and an order also to those
  * that become known before it ends, such as the same site seen from another source.
  */
+struct site_ended { /* what held sites back, and does no more */
+    uint32_t orders;
+    uint32_t pauses;    /* after failures */
+    uint32_t back_offs; /* that would have doubled, and matches on the way to an order */
+    uint32_t reduced;   /* that took fewer connections than before */
+    uint32_t hosts;     /* addresses that were tried last; of the core that knew most of them */
+};
 struct site_act {
     char name[SITE_LABEL_MAX + 1];  /* label, or key in 16 hexadecimal digits; "": every site */
     const struct site_order *order; /* given to them; NULL: orders are cancelled ... */
-    uint32_t id, kinds;             /* ... with this id (0: any), of these kinds (bits) */
+    uint32_t id, kinds;             /* ... with this id (0: any), of these kinds (bits) ... */
+    uint32_t pattern_kinds;         /* ... and of these, when they are a pattern's */
+    bool is_resume;                 /* and what was learned against the site is forgotten */
     bool is_dry_run;
-    uint32_t matched, done; /* sites, so far */
-    bool is_known;          /* the order stands, or has stood, for sites to come */
-    bool is_full;           /* too many stand already: none is given */
+    struct site_ended ended; /* what has; with is_resume also what would */
+    uint32_t hosts_here;     /* as `ended.hosts`, of the present core */
+    uint32_t matched, done;  /* sites, so far */
+    bool is_known;           /* the order stands, or has stood, for sites to come */
+    bool is_full;            /* too many stand already: none is given */
 };
 /** Some thousand sites whose home we are. `*cursor` begins at 0. False: that was the end. */
 bool site_act_step(struct site_set *sites, struct site_act *act, uint64_t *cursor, tick_us now);

@@ -65,6 +65,13 @@ bool site_standing_add(struct site_set *sites, const char *name, const struct si
     return true;
 }
 
+bool site_act_means(const struct site_act *act, const struct site_order *order)
+{
+    uint32_t kinds = act->kinds | (order->is_pattern ? act->pattern_kinds : 0);
+
+    return (act->id == 0 || order->id == act->id) && (1u << order->kind & kinds) != 0;
+}
+
 static void standing_cancel(struct site_set *sites, struct site_act *act)
 {
     struct span name = span_from_text(act->name);
@@ -73,8 +80,7 @@ static void standing_cancel(struct site_set *sites, struct site_act *act)
     for (uint32_t i = 0; i < sites->standing_count; i++) {
         struct site_standing *standing = &sites->standing[i];
         bool is_meant =
-            (act->id == 0 || standing->order.id == act->id) &&
-            (1u << standing->order.kind & act->kinds) != 0 &&
+            site_act_means(act, &standing->order) &&
             (name.size == 0 || span_is_equal_nocase(name, span_from_text(standing->name)));
         act->is_known = act->is_known || is_meant;
         if (!is_meant || act->is_dry_run)
@@ -133,23 +139,29 @@ static bool has_order(const struct site_act *act, const struct site_home *home)
     bool has = false;
 
     for (uint32_t i = 0; i < count; i++)
-        has = has || ((act->id == 0 || orders[i].id == act->id) &&
-                      (1u << orders[i].kind & act->kinds) != 0);
+        has = has || site_act_means(act, &orders[i]);
     return has;
 }
 
-static void act_on(struct site_set *sites, struct site_act *act, const struct site *site,
-                   tick_us now)
+static void act_on(struct site_set *sites, struct site_act *act, struct site *site, tick_us now)
 {
     struct span label = span_of(site->label, site->label_size);
 
-    if (act->order == NULL && !has_order(act, site->home))
+    if (act->is_resume) {
+        bool is_held_back = site_resume(sites, site, act, now);
+        act->matched += site->home != NULL;
+        act->done += site->home != NULL && is_held_back && !act->is_dry_run;
+        return;
+    }
+    if (site->home == NULL || (act->order == NULL && !has_order(act, site->home)))
         return;
     act->matched++;
     if (act->is_dry_run || act->is_full)
         return;
+    uint32_t ended = act->order == NULL ? site_orders_cancel(sites, site, act, now) : 0;
+    act->ended.orders += ended;
     if (act->order == NULL)
-        act->done += site_orders_cancel(sites, site->key, act->id, act->kinds, now) > 0;
+        act->done += ended > 0;
     else
         act->done += site_order_add(sites, site->key, label, act->order, now) == ERR_OK;
 }
@@ -157,13 +169,15 @@ static void act_on(struct site_set *sites, struct site_act *act, const struct si
 bool site_act_step(struct site_set *sites, struct site_act *act, uint64_t *cursor, tick_us now)
 {
     CHECK(act->order != NULL || act->kinds != 0);
-    if (*cursor == 0 && !act_begin(sites, act, now))
-        act->is_full = true;
+    if (*cursor == 0) {
+        act->is_full = !act_begin(sites, act, now) || act->is_full;
+        act->hosts_here = 0;
+    }
     for (uint32_t i = 0; i < ACT_SLICE; i++) {
-        const struct site *site = slab_next(&sites->sites, cursor);
+        struct site *site = slab_next(&sites->sites, cursor);
         if (site == NULL)
             return false;
-        if (site->home != NULL && act_matches(act, site))
+        if (act_matches(act, site))
             act_on(sites, act, site, now);
     }
     return true;

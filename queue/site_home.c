@@ -344,6 +344,10 @@ static void home_on_outcome(struct site_set *sites, struct site *site,
 {
     struct site_home *home = site->home;
     enum site_outcome said = (enum site_outcome)message->count;
+    bool is_trouble = said != SITE_OUTCOME_OK && said != SITE_OUTCOME_NEUTRAL;
+
+    if (is_trouble && message->until < home->resumed)
+        return;
     enum site_outcome outcome = site_learn(sites, home, said, message->until, now);
 
     if (outcome == SITE_OUTCOME_UNREACHABLE)

@@ -8,7 +8,8 @@
  *
  * Dead hosts stand in a table of SITE_DEAD_MAX places, SITE_DEAD_WAYS to a bucket, under a random
  * key. A host that answers is forgotten, the others after host_dead_time; in a full bucket the one
- * that would be forgotten first makes room. Forgetting early costs one connect that times out.
+ * that would be forgotten first makes room. Forgetting early costs one connect that times out. Each
+ * remembers which site found it dead: who resumes that site ends this, too (site_resume.c).
  */
 #include "queue/site_state.h"
 
@@ -77,13 +78,11 @@ static uint32_t dead_find_room(const struct site_set *sites, struct span address
     return best;
 }
 
-void site_host_report(struct site_set *sites, const void *address, uint32_t address_size,
-                      bool is_ok, tick_us now)
+void site_host_report(struct site_set *sites, uint64_t key, struct span address, bool is_ok,
+                      tick_us now)
 {
-    struct span key = span_of(address, address_size);
-
-    CHECK(address_size > 0 && address_size <= SITE_ADDRESS_MAX);
-    uint32_t place = dead_find(sites, key);
+    CHECK(address.size > 0 && address.size <= SITE_ADDRESS_MAX);
+    uint32_t place = dead_find(sites, address);
     if (place != SITE_DEAD_MAX && sites->dead[place].is_ordered && sites->dead[place].until > now)
         return;
     if (is_ok) {
@@ -92,10 +91,25 @@ void site_host_report(struct site_set *sites, const void *address, uint32_t addr
         return;
     }
     if (place == SITE_DEAD_MAX)
-        place = dead_find_room(sites, key);
-    sites->dead[place] = (struct site_dead){.until = now + sites->options.host_dead_time,
-                                            .size = (uint8_t)address_size};
-    memcpy(sites->dead[place].address, address, address_size);
+        place = dead_find_room(sites, address);
+    sites->dead[place] = (struct site_dead){
+        .until = now + sites->options.host_dead_time, .key = key, .size = (uint8_t)address.size};
+    memcpy(sites->dead[place].address, address.data, address.size);
+}
+
+uint32_t site_hosts_forgive(struct site_set *sites, uint64_t key, bool is_dry_run, tick_us now)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < SITE_DEAD_MAX; i++) {
+        struct site_dead *dead = &sites->dead[i];
+        if (dead->until <= now || dead->is_ordered || dead->key != key)
+            continue;
+        count++;
+        if (!is_dry_run)
+            dead->until = 0;
+    }
+    return count;
 }
 
 void site_host_skip(struct site_set *sites, const void *address, uint32_t address_size,

@@ -14,7 +14,8 @@
  *   any   -> REFUSED     a refusal:  allowed / 2
  *   any   -> UNREACHABLE no host:    1
  *   any   -> ORDER       an order has ended: 1
- *   any   -> START       LEARN_TIME without a word from any shard
+ *   any   -> START       LEARN_TIME without a word from any shard, or an operator resumes the site
+ *                        (GROWN where it takes more than a new one)
  *
  * Invariants (site_learn_verify())
  *   1. 1 <= allowed; the home's limit is the smaller of allowed and configured.
@@ -28,15 +29,20 @@
 
 #define LEARN_TIME TICK_S(900)
 
-void site_learn_init(const struct site_set *sites, struct site_home *home, tick_us now)
+static struct site_learned learned_of_new(const struct site_set *sites, tick_us now)
 {
-    home->learned = (struct site_learned){
+    return (struct site_learned){
         .allowed = sites->options.connection_start,
         .threshold = UINT32_MAX,
         .reason = SITE_LEARN_START,
         .since = now,
         .used = now,
     };
+}
+
+void site_learn_init(const struct site_set *sites, struct site_home *home, tick_us now)
+{
+    home->learned = learned_of_new(sites, now);
     home->is_learning = home->learned.allowed < home->configured;
     home->limit = home->is_learning ? home->learned.allowed : home->configured;
 }
@@ -83,6 +89,22 @@ void site_learn_restart(struct site_home *home, tick_us now)
 
     home->learned.threshold = in_force > 1 ? in_force / 2 : 1;
     step(&home->learned, 1, SITE_LEARN_ORDER, now);
+}
+
+bool site_learn_is_reduced(const struct site_home *home)
+{
+    return home->learned.threshold != UINT32_MAX && home->learned.allowed < home->configured;
+}
+
+void site_learn_forgive(const struct site_set *sites, struct site_home *home, tick_us now)
+{
+    uint32_t before = home->learned.allowed;
+
+    home->learned = learned_of_new(sites, now);
+    if (before <= home->learned.allowed)
+        return;
+    home->learned.allowed = before;
+    home->learned.reason = SITE_LEARN_GROWN;
 }
 
 enum site_outcome site_learn(const struct site_set *sites, struct site_home *home,

@@ -234,8 +234,8 @@ static bool order_step(struct site_order *order, tick_us now)
     return true;
 }
 
-/* Those that are over, and with `id` that one. How many have ended. */
-static uint32_t orders_end(struct site_set *sites, struct site *site, uint32_t id, uint32_t kinds,
+/* Those that are over, and those that `act` means, if any. How many have ended. */
+static uint32_t orders_end(struct site_set *sites, struct site *site, const struct site_act *act,
                            tick_us now)
 {
     struct site_home *home = site->home;
@@ -243,7 +243,7 @@ static uint32_t orders_end(struct site_set *sites, struct site *site, uint32_t i
 
     while (home->orders != NULL && i < home->orders->count) {
         struct site_order *order = &home->orders->orders[i];
-        bool is_cancelled = (1u << order->kind & kinds) != 0 && (id == 0 || order->id == id);
+        bool is_cancelled = act != NULL && site_act_means(act, order);
         bool is_over = order->until <= now;
         if (is_cancelled || (is_over && !order_step(order, now))) {
             for (uint32_t shard = 0;
@@ -269,22 +269,20 @@ void site_orders_review(struct site_set *sites, struct site *site, tick_us now)
         is_due = is_due || home->orders->orders[i].until <= now;
     if (!is_due)
         return;
-    if (orders_end(sites, site, 0, 0, now) > 0)
+    if (orders_end(sites, site, NULL, now) > 0)
         site_learn_restart(home, now);
     timer_arm(sites, home);
     site_home_orders_changed(sites, site, now);
 }
 
-uint32_t site_orders_cancel(struct site_set *sites, uint64_t key, uint32_t id, uint32_t kinds,
+uint32_t site_orders_cancel(struct site_set *sites, struct site *site, const struct site_act *act,
                             tick_us now)
 {
-    struct site *site = site_find(sites, key);
-
     site_start(sites, now);
-    if (site == NULL || site->home == NULL || site->home->orders == NULL)
+    if (site->home == NULL || site->home->orders == NULL)
         return 0;
     site_orders_review(sites, site, now);
-    uint32_t ended = orders_end(sites, site, id, kinds, now);
+    uint32_t ended = orders_end(sites, site, act, now);
     if (ended > 0) {
         site_learn_restart(site->home, now);
         timer_arm(sites, site->home);

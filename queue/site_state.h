@@ -19,6 +19,7 @@
  *   site_rate.c   rights to say MAIL: a shard's own
  *   site_home_rate.c   the home's side of them: the windows, who has how many, who waits
  *   site_act.c    operators act on sites by name
+ *   site_resume.c an operator says that a site may be tried again
  *   site_host.c   keys, and the memory of dead hosts
  *   site_keep.c   what windows counted, and orders, over the end of the process
  *   site_keep_learned.c   likewise, what answers taught
@@ -78,6 +79,7 @@ struct site_home {
     bool is_learning; /* fewer than are configured: told to the shards */
     uint32_t out_total;
     uint32_t failures; /* pauses in a row */
+    tick_us resumed;   /* trouble of what began before then is old news; 0: never */
     tick_us paused_until;
     struct site_orders *orders; /* NULL: none */
     struct site_matches matches[SITE_MATCHES_MAX];
@@ -136,6 +138,7 @@ struct site {
 #define SITE_DEAD_WAYS 4u
 struct site_dead {
     tick_us until;   /* 0: free */
+    uint64_t key;    /* of the site that found it so */
     bool is_ordered; /* whatever becomes of attempts there */
     uint8_t size;
     uint8_t address[SITE_ADDRESS_MAX];
@@ -228,7 +231,17 @@ void site_standing_apply(struct site_set *sites, struct site *site, tick_us now)
 bool site_standing_add(struct site_set *sites, const char *name, const struct site_order *order,
                        tick_us now);
 
+/** Is the order one of those that end? */
+bool site_act_means(const struct site_act *act, const struct site_order *order);
+
+/* site_resume.c */
+/** Nothing that was learned, or a pattern ordered, holds this site back any more, as far as this
+ * shard decides. Adds to `act->ended`. */
+bool site_resume(struct site_set *sites, struct site *site, struct site_act *act, tick_us now);
+
 /* site_host.c */
+/** Addresses that this site found dead: how many; and they are so no more. */
+uint32_t site_hosts_forgive(struct site_set *sites, uint64_t key, bool is_dry_run, tick_us now);
 /** The host is tried last until then; 0: no longer. */
 void site_host_skip(struct site_set *sites, const void *address, uint32_t address_size,
                     tick_us until);
@@ -262,11 +275,19 @@ void site_learn_restore(struct site_home *home, const struct site_learned *learn
 /** What is true now, also when nobody has asked for long. */
 struct site_learned site_learned_now(const struct site_set *sites, const struct site_home *home,
                                      tick_us now);
+/** It takes fewer connections than are configured, since it refused or did not answer, or after an
+ * order. */
+bool site_learn_is_reduced(const struct site_home *home);
+/** As if it had never been so; how many it takes is no fewer than those of a new site. */
+void site_learn_forgive(const struct site_set *sites, struct site_home *home, tick_us now);
 /** Begin at one connection, fast up to half of what it was. */
 void site_learn_restart(struct site_home *home, tick_us now);
 void site_learn_verify(const struct site_home *home);
 
 /* site_order.c */
+/** Orders of a site of ours that `act` means end. How many there were. */
+uint32_t site_orders_cancel(struct site_set *sites, struct site *site, const struct site_act *act,
+                            tick_us now);
 tick_us site_home_suspended_until(const struct site_home *home);
 /** UINT32_MAX: none. */
 uint32_t site_home_order_limit(const struct site_home *home);

@@ -144,7 +144,7 @@ struct client_options {
      * attempt. Before on_result(); NULL: nobody wants to know. */
     void (*on_refusal)(void *context, const struct client_refusal *refusal);
     /* Health of one host, for dead-host memory. */
-    void (*on_host)(void *context, const struct flow_address *address, bool is_ok);
+    void (*on_host)(void *context, uint64_t site, const struct flow_address *address, bool is_ok);
     struct trace *trace;   /* NULL: nobody can look on */
     struct stamps *stamps; /* NULL: nothing is timed */
     /* A site's name, for a trace; NULL: it has none. */

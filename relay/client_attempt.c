@@ -234,7 +234,8 @@ void client_attempt_unreachable(struct client *client, struct client_connection 
                           err_text(err));
     client_attempt_family_failed(&connection->attempt, connection->peer.family, err);
     if (!connection->attempt.is_cancelled)
-        client->options.on_host(client->options.context, &connection->peer, false);
+        client->options.on_host(client->options.context, connection->site, &connection->peer,
+                                false);
     if (client_race_leader_failed(client, connection))
         return;
     attempt_step(&connection->attempt, CLIENT_NEXT_ADDRESS);
@@ -377,7 +378,8 @@ void client_attempt_failed(struct client *client, struct client_connection *conn
     results_tell_refusals(client, connection);
     refusal_tell(client, connection, failure.stage, failure.code, failure.enhanced, failure.text);
     if (failure.stage == SMTP_STAGE_GREETING && !attempt->is_cancelled)
-        client->options.on_host(client->options.context, &connection->peer, false);
+        client->options.on_host(client->options.context, connection->site, &connection->peer,
+                                false);
     enum client_next next = next_after_failure(client, connection, &failure);
     attempt->is_reused = false;
     if (next == CLIENT_NEXT_END) {

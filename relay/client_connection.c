@@ -454,7 +454,7 @@ static void connection_feed(struct client *client, struct client_connection *con
                          connection->smtpc.state == SMTPC_STATE_HELO)) {
         attempt->has_connected = true;
         client_site_answered(client, connection);
-        client->options.on_host(client->options.context, &connection->peer, true);
+        client->options.on_host(client->options.context, connection->site, &connection->peer, true);
     }
     bool is_chunk_answered =
         event == SMTPC_MORE && connection->has_request && smtpc_may_chunk(&connection->smtpc);

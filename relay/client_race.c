@@ -163,7 +163,7 @@ static void rival_failed(struct client *client, struct client_connection *rival,
 
     client_attempt_family_failed(&leader->attempt, rival->peer.family, err);
     stream_abort(&rival->stream);
-    client->options.on_host(client->options.context, &rival->peer, false);
+    client->options.on_host(client->options.context, rival->site, &rival->peer, false);
     address_strike(host_of(&leader->attempt), leader->attempt.address_index + 1);
     race_part(leader);
     client_release(client, rival);

@@ -218,10 +218,12 @@ static void transfer_on_mail(void *context, uint64_t key, bool was_used)
     site_mail_done(transfer->sites, site->site, was_used, transfer->now.tick);
 }
 
-static void transfer_on_host(void *context, const struct flow_address *address, bool is_ok)
+static void transfer_on_host(void *context, uint64_t site, const struct flow_address *address,
+                             bool is_ok)
 {
     struct transfer *transfer = context;
-    site_host_report(transfer->sites, address, sizeof(*address), is_ok, transfer->now.tick);
+    site_host_report(transfer->sites, site, span_of(address, sizeof(*address)), is_ok,
+                     transfer->now.tick);
 }
 
 /* ---- the turn ---- */

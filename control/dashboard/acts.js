@@ -11,7 +11,7 @@ const acts = {
     reason: true,
     durations: SUSPEND_TIMES,
   },
-  'site resume': {title: 'Resume', what: 'Takes back what was ordered; one connection at first.'},
+  'site resume': {title: 'Resume', what: 'Its mail may go now: suspensions, pauses and what was learned against it end.'},
   'source suspend': {
     title: 'Suspend',
     what: 'No mail goes from this source until then, or until it is resumed.',

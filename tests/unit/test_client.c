@@ -179,9 +179,10 @@ static void on_idle(void *context, uint64_t site)
     f->may_start = true;
 }
 
-static void on_host(void *context, const struct flow_address *address, bool is_ok)
+static void on_host(void *context, uint64_t site, const struct flow_address *address, bool is_ok)
 {
     struct fixture *f = context;
+    assert_int_equal(SITE, site);
     assert_int_equal(25, address->port);
     if (is_ok)
         f->hosts_good++;

@@ -368,9 +368,10 @@ static void on_room(void *context, uint64_t site)
     f->has_idle_news = true;
 }
 
-static void on_host(void *context, const struct flow_address *address, bool is_ok)
+static void on_host(void *context, uint64_t site, const struct flow_address *address, bool is_ok)
 {
     (void)context;
+    (void)site;
     (void)address;
     (void)is_ok;
 }

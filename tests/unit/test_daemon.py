@@ -466,11 +466,39 @@ def has_its_mail_after_a_restart():
     status, text = cli("explain", [row["id"] for row in queue_rows() if row["recipient"] == "c@dead.example"][0])
     expect(status == 0 and "deferred 1 times, pauses grow from" in text and "last reply: " in text, text)
     expect(text.count("site       dead.example") == 1 and text.count("\ncore ") == 2, text)
+    goes_on_when_told()
     daemon.stop(signal.SIGKILL)
     daemon = Daemon(path("relay.yaml"))
     wait_until(lambda: len(queue_rows()) == 2, "recovered")
     status, _ = daemon.stop(signal.SIGINT)
     expect(status == 0, status)
+
+
+def goes_on_when_told():
+    """The other side is mended: a retry says that the site pauses, and what ends that; then mail goes at once."""
+    ends = "(angarium site resume dead.example ends it)"
+    expect(ends in cli("explain", "dead.example")[1] and "(site resume ends it)" in cli("site", "show", "dead.example")[1])
+    said = r"site dead.example pauses for \d+[sm] more: .* angarium site resume dead.example\n"
+    status, text = cli("retry", "domain=dead.example", "--dry-run")
+    expect(status == 0 and "pauses" not in text, text)
+    for _ in range(2):  # the second time all of it is due already
+        status, text = cli("retry", "domain=dead.example")
+        expect(status == 0 and "1 recipients match" in text and re.search(said, text), text)
+    status, text = cli("retry", "all", "--json")
+    expect([row["site"] for row in json.loads(text)["paused"]] == ["dead.example"], text)
+    status, text = cli("site", "resume", "dead.example", "--dry-run")
+    expect(status == 0 and "nothing was done\nwould end: 1 pauses after failures, 1 sites whose back-off had grown, 1 sites that took "
+           "fewer connections, 1 addresses that were tried last\n" in text, text)
+    expect(cli("site", "resume", "dead.example", "--reason", "")[0] == 1)
+    with socket.create_server(("127.0.0.1", DEAD_PORT)) as mended:
+        mended.settimeout(20)
+        status, text = cli("site", "resume", "dead.example", "--reason", "mended")
+        expect(status == 0 and "1 sites match, 1 done\nended: 1 pauses" in text and "angarium retry site=NAME" in text, text)
+        mended.accept()[0].close()
+    status, text = cli("site", "resume", "hole.example")
+    expect(status == 1 and "no such site" in text, text)
+    with open(path("log"), encoding="utf-8") as log:
+        expect('verb=resume order=0 site="dead.example" duration_s=0 reason="mended" matched=1 done=1' in log.read())
 
 
 def remembers_what_it_sent():
@@ -600,7 +628,7 @@ def explains_what_binds():
     wait_until(lambda: "its turn" in cli("explain", message)[1] or "due: 0 of" in cli("explain", message)[1], "released")
     cli("site", "suspend", "hop.example", "--reason", "long", "--duration", "2h")
     status, text = cli("explain", "hop.example")
-    expect(re.search(r"binds +site suspended for (1|2)h more\n", text) and re.search(r"also +rate 1/1h: 1 of 1", text), text)
+    expect(re.search(r"binds +site suspended for (1|2)h more \(angarium site resume hop.example ends it\)\n", text) and re.search(r"also +rate 1/1h: 1 of 1", text), text)
     cli("site", "resume", "hop.example")
     status, text = cli("explain", message, "--json")
     answer = json.loads(text)
@@ -697,6 +725,7 @@ def counts_of_many_sites_come_back():
 
 def leaves_descriptors_for_mail_that_goes_out():
     with socket.socket() as hop:
+        hop.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         hop.bind(("127.0.0.1", DEAD_PORT))
         hop.listen()
         hop.settimeout(20)

@@ -387,21 +387,21 @@ static void dead_hosts_are_remembered_for_a_while(void **state)
     net_init(&net, 1, 5, 4, 3);
     struct site_set *sites = net.shards[0].sites;
     assert_false(site_host_is_dead(sites, a, sizeof(a), net.now));
-    site_host_report(sites, a, sizeof(a), false, net.now);
+    site_host_report(sites, 7, span_of(a, sizeof(a)), false, net.now);
     assert_true(site_host_is_dead(sites, a, sizeof(a), net.now));
     assert_false(site_host_is_dead(sites, b, sizeof(b), net.now));
     assert_false(site_host_is_dead(sites, a, sizeof(a) - 1, net.now));
     assert_true(site_host_is_dead(sites, a, sizeof(a), net.now + TICK_S(60) - 1));
     assert_false(site_host_is_dead(sites, a, sizeof(a), net.now + TICK_S(60)));
-    site_host_report(sites, a, sizeof(a), false, net.now + TICK_S(30)); /* and longer */
+    site_host_report(sites, 7, span_of(a, sizeof(a)), false, net.now + TICK_S(30)); /* and longer */
     assert_true(site_host_is_dead(sites, a, sizeof(a), net.now + TICK_S(80)));
-    site_host_report(sites, a, sizeof(a), true, net.now + TICK_S(31));
+    site_host_report(sites, 7, span_of(a, sizeof(a)), true, net.now + TICK_S(31));
     assert_false(site_host_is_dead(sites, a, sizeof(a), net.now + TICK_S(31)));
 
     /* A scan of the whole Internet does not grow it, and the last ones are known. */
     uint32_t known = 0;
     for (uint32_t i = 0; i < 3 * SITE_DEAD_MAX; i++)
-        site_host_report(sites, &i, sizeof(i), false, net.now + i);
+        site_host_report(sites, 7, span_of(&i, sizeof(i)), false, net.now + i);
     for (uint32_t i = 0; i < 3 * SITE_DEAD_MAX; i++)
         known += site_host_is_dead(sites, &i, sizeof(i), net.now + 3 * SITE_DEAD_MAX);
     assert_in_range(known, SITE_DEAD_MAX / 2, SITE_DEAD_MAX);

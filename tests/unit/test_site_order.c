@@ -45,10 +45,12 @@ static struct site_view home_view(struct net *net)
 
 static uint32_t cancel(struct net *net, uint32_t id, uint32_t kinds)
 {
-    uint32_t ended =
-        site_orders_cancel(net->shards[0].sites, home_view(net).key, id, kinds, net->now);
+    struct site_act act = {.id = id, .kinds = kinds};
+    uint64_t cursor = 0;
+
+    (void)site_act_step(net->shards[0].sites, &act, &cursor, net->now);
     net_settle(net);
-    return ended;
+    return act.ended.orders;
 }
 
 /* No slot anywhere until the end; who had one is woken, so as to close it. */
@@ -330,8 +332,9 @@ static void host_is_skipped_on_all_shards(void **state)
     (void)net_acquire(&net, 1, b, 5); /* it hears of it now */
     net_settle(&net);
     for (uint32_t i = 0; i < 2; i++) {
-        site_host_report(sets[i], host, sizeof(host), true, net.now); /* changes nothing */
-        site_host_report(sets[i], host, sizeof(host), false, net.now);
+        site_host_report(sets[i], 7, span_of(host, sizeof(host)), true,
+                         net.now); /* changes nothing */
+        site_host_report(sets[i], 7, span_of(host, sizeof(host)), false, net.now);
         assert_true(site_host_is_dead(sets[i], host, sizeof(host), net.now + 9 * MINUTE));
         assert_false(site_host_is_dead(sets[i], host, sizeof(host), net.now + 10 * MINUTE));
         assert_false(site_host_is_dead(sets[i], other, sizeof(other), net.now));

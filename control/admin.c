@@ -147,6 +147,11 @@ void admin_leave(struct admin *admin)
     admin->is_leaving = true;
 }
 
+void admin_forget_answers(struct admin *admin)
+{
+    admin_share_forget(&admin->share);
+}
+
 void admin_set_webhooks(struct admin *admin, const struct webhook_set *webhooks)
 {
     admin->options.webhooks = webhooks;

@@ -72,6 +72,9 @@ void admin_take_over(struct admin *admin);
 /** Another process goes on with our listener. Clients that have not asked yet are told to ask
  * again. */
 void admin_leave(struct admin *admin);
+/** Something other than a request of ours has changed what answers say (a signal): none from before
+ * is given any more. */
+void admin_forget_answers(struct admin *admin);
 /** `angarium drain` is in force. */
 bool admin_is_drained(const struct admin *admin);
 /** They were started after us. */

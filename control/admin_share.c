@@ -4,7 +4,8 @@
  *
  * Invariants
  *   1. Who gave an order sees no answer from before it: all are forgotten when an order begins and
- *      when it is carried out, and one that was begun before either is not kept.
+ *      when it is carried out, and one that was begun before either is not kept. So a reload by
+ *      signal (admin_forget_answers()).
  *   2. Nobody gets an older answer than he takes, and it counts from when it was asked for.
  *   3. Who says nothing about age gets an answer of his own.
  *

@@ -81,7 +81,8 @@ void config_webhooks_assemble(struct config *config, struct config_report *repor
         kinds_make(webhook);
         url_check(webhook, report);
         if (config->records.file == NULL)
-            config_complain(report, webhook->line, "webhooks", "needs `records.file`");
+            config_complain(report, webhook->line, "webhooks",
+                            "needs `records.file`, which webhooks read (not `records.raw`)");
         if (webhook->retry_min > webhook->retry_max)
             config_complain(report, webhook->line, "webhooks[].retry_min",
                             "is more than `retry_max`");

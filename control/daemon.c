@@ -129,6 +129,8 @@ static void daemon_on_signal(struct daemon *daemon)
         if (daemon->records != NULL)
             record_writer_reopen(daemon->records);
         (void)daemon_reload(daemon, text); /* it has logged why not */
+        if (daemon->admin != NULL)
+            admin_forget_answers(daemon->admin);
     }
 }
 

@@ -148,6 +148,9 @@ static void test_after_order(void **state)
     admin_fixture.reload_works = true;
     json_decref(admin_fixture_ask("{\"verb\":\"reload\"}\n"));
     assert_int_not_equal(0, cost_of(summary));
+    assert_int_equal(0, cost_of(summary));
+    admin_forget_answers(admin_fixture.admin); /* as a reload by SIGHUP does */
+    assert_int_not_equal(0, cost_of(summary));
 }
 
 /* Goal: so many answers are kept, the oldest goes first, and none that is too long. */

@@ -742,7 +742,7 @@ static void test_mistakes(void **state)
          "needs `records.file`"},
         {"webhook of records in binary",
          "records: {raw: /r}\nwebhooks: [{name: a, url: \"https://b/\"}]\n",
-         "needs `records.file`"},
+         "needs `records.file`, which webhooks read (not `records.raw`)"},
         {"webhook without its secret", HOOK "name: a, url: \"https://b/\", auth: bearer}]\n",
          "webhooks[].auth: needs `secret_file`"},
         {"webhook with a kind that is none",

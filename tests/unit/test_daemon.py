@@ -111,6 +111,13 @@ def cli(*arguments):
     return run(CLI, "-s", path("control.sock"), *arguments)
 
 
+def ask(request):
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path("control.sock"))
+        client.sendall(json.dumps(request).encode() + b"\n")
+        return json.loads(client.makefile().read())
+
+
 def queue_rows():
     status, text = cli("queue", "list", "--json")
     expect(status == 0, text)
@@ -257,10 +264,7 @@ def does_nothing_that_was_not_meant(_):
         expect(status == 2 and "does not take this: " in text, (words, text))
     expect(is_open(PORT) and "intake" not in cli("status")[1], "nobody drained")
     for verb in ("drain", "reload", "drain end", "capture", "capture stop"):
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(path("control.sock"))
-            client.sendall(json.dumps({"verb": verb, "dry_run": True}).encode() + b"\n")
-            answer = json.loads(client.makefile().read())
+        answer = ask({"verb": verb, "dry_run": True})
         expect(answer == {"ok": False, "error": "there is no dry run of this"}, (verb, answer))
     expect(is_open(PORT), "nobody drained")
 
@@ -582,6 +586,12 @@ def patterns_file_is_read():
     status, text = cli("reload")
     expect(status == 0, text)
     wait_until(lambda: "calm " in cli("site", "patterns")[1] and "busy " not in cli("site", "patterns")[1], "reloaded")
+    with open(path("patterns.yaml"), "w", encoding="utf-8") as file:
+        file.write("patterns:\n- {name: mild, reply: too many, action: suspend}\n")
+    seen = ask({"verb": "site patterns", "max_age_ms": 1000})
+    daemon.child.send_signal(signal.SIGHUP)
+    wait_until(lambda: daemon.log_text().count("event=reload: ") >= 2, "reloaded by signal")
+    expect("calm" in str(seen) and "mild" in str(ask({"verb": "site patterns", "max_age_ms": 1000})), "an answer from before")
     daemon.stop()
     os.unlink(path("patterns.yaml"))
     status, text = run(CLI, "check", config)

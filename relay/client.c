@@ -42,7 +42,8 @@
 
 static const uint32_t client_edges[CLIENT_STATE_COUNT] = {
     [CLIENT_STATE_FREE] = TO(STARTING) | TO(FOLLOWING),
-    [CLIENT_STATE_FOLLOWING] = TO(FREE),
+    [CLIENT_STATE_FOLLOWING] = TO(FREE) | TO(ANSWERED),
+    [CLIENT_STATE_ANSWERED] = TO(FREE),
     [CLIENT_STATE_STARTING] = TO(STARTING) | TO(CONNECTING) | TO(RACING) | TO(FREE),
     [CLIENT_STATE_CONNECTING] = TO(CONNECTING) | TO(ACTIVE) | TO(GONE) | TO(FREE),
     [CLIENT_STATE_RACING] = TO(CONNECTING) | TO(GONE) | TO(FREE),
@@ -100,7 +101,11 @@ void client_enter(struct client *client, struct client_connection *connection,
     if (connection->state == CLIENT_STATE_IDLE)
         idle_unlink(client, connection);
     client_follow_close(client, connection);
-    CHECK(connection->follower == NULL || next == CLIENT_STATE_ACTIVE);
+    CHECK((connection->follower == NULL && connection->answered == NULL) ||
+          next == CLIENT_STATE_ACTIVE);
+    client->followers -=
+        connection->state == CLIENT_STATE_FOLLOWING || connection->state == CLIENT_STATE_ANSWERED;
+    client->followers += next == CLIENT_STATE_FOLLOWING || next == CLIENT_STATE_ANSWERED;
     wheel_cancel(&client->wheel, &connection->timer);
     connection->state = next;
     if (next == CLIENT_STATE_IDLE)
@@ -360,7 +365,8 @@ void client_cancel(struct client *client, uint64_t user, tick_us now)
             continue;
         connection->attempt.is_cancelled = true;
         /* Its end is sent, and others are answered first: it has its moment when it is its turn. */
-        if (connection->state == CLIENT_STATE_FOLLOWING && connection->ahead.is_out)
+        if ((connection->state == CLIENT_STATE_FOLLOWING && connection->ahead.is_out) ||
+            connection->state == CLIENT_STATE_ANSWERED)
             return;
         /* The end of data is with the server: its reply is worth a moment's wait. */
         bool is_ended =
@@ -380,10 +386,10 @@ bool client_is_in_doubt(const struct client *client, uint64_t user)
         const struct client_connection *connection = &client->connections[i];
 
         if (connection->has_request && connection->attempt.request.user == user)
-            return connection->state == CLIENT_STATE_FOLLOWING
-                       ? connection->ahead.is_out
-                       : connection->state == CLIENT_STATE_ACTIVE &&
-                             smtpc_is_in_doubt(&connection->smtpc);
+            return connection->state == CLIENT_STATE_ANSWERED ||
+                   (connection->state == CLIENT_STATE_FOLLOWING && connection->ahead.is_out) ||
+                   (connection->state == CLIENT_STATE_ACTIVE &&
+                    smtpc_is_in_doubt(&connection->smtpc));
     }
     return false;
 }

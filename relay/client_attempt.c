@@ -438,6 +438,7 @@ static uint32_t attempt_pend(struct client_attempt *attempt)
         };
     }
     CHECK(count > 0); /* a transaction without one left is FINISHED, not FAILED */
+    attempt->pending_count = count;
     return count;
 }
 
@@ -575,8 +576,10 @@ void client_attempt_finish(struct client *client, struct client_connection *conn
     attempt->has_mail_right = false;
     if (attempt->transmit_started != 0)
         result.transmit_time = client->now - attempt->transmit_started;
-    if (connection->state == CLIENT_STATE_ACTIVE)
-        result.tls_version = stream_tls_version(&connection->stream);
+    const struct client_connection *carrier =
+        connection->state == CLIENT_STATE_ANSWERED ? connection->leader : connection;
+    if (carrier->state == CLIENT_STATE_ACTIVE)
+        result.tls_version = stream_tls_version(&carrier->stream);
     memcpy(result.host, connection->host, sizeof(result.host));
     client->stats.uncertain += result.is_in_doubt;
     connection->has_request = false;

@@ -374,6 +374,12 @@ static void connection_finished(struct client *client, struct client_connection 
 {
     if (connection->smtpc.state == SMTPC_STATE_FAILED)
         client_follow_judge(client, connection, &connection->smtpc.failure);
+    if (connection->smtpc.state == SMTPC_STATE_ENVELOPE) {
+        client_follow_promote(client, connection);
+        return;
+    }
+    if (connection->smtpc.state != SMTPC_STATE_FAILED)
+        client_follow_settle(client, connection, true);
     client_attempt_finish(client, connection);
     switch (connection->smtpc.state) {
     case SMTPC_STATE_READY:
@@ -381,9 +387,6 @@ static void connection_finished(struct client *client, struct client_connection 
         break;
     case SMTPC_STATE_RSET:
         break; /* READY comes with its reply */
-    case SMTPC_STATE_ENVELOPE:
-        client_follow_promote(client, connection);
-        break;
     default:
         client_follow_end(client, connection);
         client_connection_leave(client, connection);
@@ -411,6 +414,7 @@ static void connection_on_event(struct client *client, struct client_connection 
             client_attempt_failed(client, connection);
             break;
         }
+        client_follow_settle(client, connection, true);
         connection_drain(client, connection);
         if (connection->smtpc.state == SMTPC_STATE_BODY)
             connection_send_body(client, connection);

@@ -9,7 +9,10 @@
  * and its end is sent with it: then others can follow it in their turn, up to SMTPC_NEXT_MAX.
  *
  *   client_follow() -> FOLLOWING, behind its leader, with the leader's slot
- *       the leader's message has its reply    it is the connection's own: ACTIVE, as if kept
+ *       the leader's message has its reply    it is the connection's own: ACTIVE, as if kept. One
+ *                                             whose body went ahead changes places with it:
+ *                                             ANSWERED, until replies and commands are known to
+ *                                             match; then it is told, or is in doubt
  *       the connection is lost                its end was not sent: not attempted
  *                                             its end was sent: in doubt
  *       the server says 421                   not attempted: it takes nothing behind that
@@ -23,11 +26,18 @@
  *   2. The order of the list is the order in the engine (smtpc.h); whose end was not sent is last.
  *   3. What became of one message is never taken for what became of another; each follower ends in
  *      one on_result().
+ *      Of bodies ahead nobody knows whose a reply is until all that were due are in, and no other,
+ *      or DATA has its 354: one reply too many in the midst of a chain gives each the next one's.
+ *      So nothing of a chain is told before that, and at most SMTPC_NEXT_MAX are behind its first.
  *   4. Only whole bodies of at most CLIENT_AHEAD_SIZE_MAX go ahead, and only onto a connection that
  *      holds less than half a window unsent: nobody stands in the middle of an octet count.
  *   5. A site that did not answer what was sent so, or not soon, or answered something else, is
- * left in peace for CLIENT_SHY_TIME: who waits behind a slow reply could go over another
- * connection.
+ *      left in peace for CLIENT_SHY_TIME: who waits behind a slow reply could go over another
+ *      connection.
+ *   6. Objects of those that have no connection are at most half of all: followers of a few sites
+ *      keep nobody from connecting.
+ *   7. The right to say MAIL of a follower is used up when its connection is lost: MAIL was written
+ *      with the rest, and a server counts what it reads, answered or not.
  *
  * `learned` (client.bdat_ahead): ahead once a site has taken CLIENT_LEARN_COUNT messages by BDAT in
  * their turn. The table is direct-mapped: a collision forgets the older site.
@@ -114,6 +124,7 @@ static bool connection_has_room(const struct client *client,
            !connection->attempt.is_cancelled && client->settings->client.use_next &&
            smtpc_may_follow(&connection->smtpc) &&
            connection->use_count + connection->smtpc.next_count < connection->use_max &&
+           connection->answered_count + connection->smtpc.next_count < SMTPC_NEXT_MAX &&
            connection->attempt.serial == client->settings->serial &&
            stream_get_state(&connection->stream) == STREAM_OPEN &&
            !site_is_shy(client, connection->site);
@@ -146,7 +157,8 @@ static struct client_connection *room_find(struct client *client,
 {
     struct client_connection *connection = *client_bucket(client->rooms, request->site);
 
-    if (request->is_alone || request->feed != NULL || client->free == NULL || connection == NULL)
+    if (request->is_alone || request->feed != NULL || client->free == NULL || connection == NULL ||
+        client->followers >= (client->options.connection_count_max + 1) / 2)
         return NULL;
     uint64_t key = client_key(request);
     for (; connection != NULL; connection = connection->next) {
@@ -252,26 +264,83 @@ static struct client_connection *follower_take_first(struct client_connection *l
     return follower;
 }
 
+/* What is over, in the object of whom it makes room for. */
+static void answered_keep(struct client *client, struct client_connection *connection,
+                          struct client_connection *answered, const struct client_attempt *attempt)
+{
+    answered->attempt = *attempt;
+    answered->use_count = connection->use_count;
+    answered->leader = connection;
+    client_enter(client, answered, CLIENT_STATE_ANSWERED);
+    if (connection->answered == NULL)
+        connection->answered = answered;
+    else
+        connection->answered_last->next = answered;
+    connection->answered_last = answered;
+    connection->answered_count++;
+}
+
 void client_follow_promote(struct client *client, struct client_connection *connection)
 {
-    struct client_connection *follower = follower_take_first(connection);
-    struct arena arena = connection->arena;
     struct client_attempt *attempt = &connection->attempt;
+    bool is_kept = attempt->is_bdat_ahead;
 
-    CHECK(!connection->has_request && connection->smtpc.state == SMTPC_STATE_ENVELOPE);
+    CHECK(connection->has_request && connection->smtpc.state == SMTPC_STATE_ENVELOPE);
+    if (is_kept)
+        client_attempt_mail_over(client, connection);
+    else
+        client_attempt_finish(client, connection);
+    struct client_connection *follower = follower_take_first(connection);
+    struct client_attempt before = *attempt;
+    struct arena arena = connection->arena;
     connection->arena = follower->arena;
     follower->arena = arena;
     *attempt = follower->attempt;
     connection->smtpc.transaction.arena = &connection->arena;
     connection->use_max = follower->use_max;
+    follower->has_request = is_kept;
+    if (is_kept)
+        answered_keep(client, connection, follower, &before);
+    else
+        client_put(client, follower);
     connection->use_count++;
     connection->step = UINT32_MAX;
     connection->has_request = true;
-    follower->has_request = false;
     attempt->is_reused = true;
     if (attempt->is_cancelled && client->now + CLIENT_CANCEL_TIME < attempt->request.deadline)
         attempt->request.deadline = client->now + CLIENT_CANCEL_TIME;
-    client_put(client, follower);
+}
+
+/* What was heard of this transaction may be said of others. */
+static void answered_doubt(struct client_connection *answered)
+{
+    struct smtpc_failure failure = {
+        .scope = SMTP_SCOPE_HOST,
+        .stage = SMTP_STAGE_END,
+        .enhanced = {4, 5, 0},
+        .text = SPAN_LITERAL("4.5.0 the server sent replies that nobody asked for"),
+        .is_in_doubt = true,
+    };
+
+    for (uint32_t i = 0; i < answered->attempt.pending_count; i++)
+        *answered->attempt.pending[i].result =
+            (struct client_recipient_result){.state = RECIPIENT_DUE};
+    client_attempt_blame(answered, &failure);
+}
+
+void client_follow_settle(struct client *client, struct client_connection *connection,
+                          bool do_match)
+{
+    while (connection->answered != NULL) {
+        struct client_connection *answered = connection->answered;
+        connection->answered = answered->next;
+        connection->answered_count--;
+        answered->next = NULL;
+        if (!do_match)
+            answered_doubt(answered);
+        client_attempt_finish(client, answered);
+        client_put(client, answered);
+    }
 }
 
 static void follower_finish(struct client *client, struct client_connection *follower)
@@ -301,6 +370,7 @@ void client_follow_end(struct client *client, struct client_connection *connecti
 {
     bool takes_no_more = connection->smtpc.failure.code == 421;
 
+    client_follow_settle(client, connection, !connection->smtpc.failure.is_mismatch);
     while (connection->follower != NULL) {
         struct client_connection *follower = follower_take_first(connection);
         follower_give_up(client, follower, follower->ahead.is_out && !takes_no_more);

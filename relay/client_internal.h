@@ -28,6 +28,7 @@
     X(STARTING)   /* a request whose first step waits for client_advance() */                      \
     X(GONE)       /* reset by us: its slot waits until the peer must have seen it */               \
     X(FOLLOWING)  /* no connection: a request behind another's, on that one's */                   \
+    X(ANSWERED)   /* likewise: one that is over, as far as the replies can be believed */          \
     X(CONNECTING) /* flow_connect() is under way */                                                \
     X(RACING)     /* likewise, beside another connection and for its request */                    \
     X(ACTIVE)     /* the engine speaks, with or without a request */                               \
@@ -50,7 +51,8 @@ struct client_attempt {
     uint32_t host_count, host_index, address_index;
     struct client_recipient_result *results; /* as request.recipients */
     struct smtpc_recipient *pending;         /* those without a final result, for the engine */
-    uint32_t avoid;                          /* extensions, on this address */
+    uint32_t pending_count;
+    uint32_t avoid;       /* extensions, on this address */
     bool has_fallen_back; /* one reconnection without an extension is all a request gets */
     bool is_reused;       /* on a kept connection that has not answered yet */
     bool has_connected, was_attempted, is_cancelled;
@@ -87,9 +89,11 @@ struct client_connection {
     struct stream stream; /* while CONNECTING and later */
     struct smtpc smtpc;
     struct client_connection *rival;  /* CONNECTING: who races; NULL: nobody */
-    struct client_connection *leader; /* RACING: against whom; FOLLOWING: behind whom */
+    struct client_connection *leader; /* RACING: against whom; FOLLOWING, ANSWERED: on whose */
     struct client_connection *follower, *follower_last; /* ACTIVE: who follows; by `next` */
-    bool has_room;                                      /* ACTIVE: is in client->rooms */
+    struct client_connection *answered, *answered_last; /* ACTIVE: likewise, ANSWERED before this */
+    uint32_t answered_count;
+    bool has_room;                  /* ACTIVE: is in client->rooms */
     struct smtpc_transaction ahead; /* FOLLOWING: as the leader's engine has it */
     struct arena arena;             /* what belongs to the attempt */
     struct client_attempt attempt;
@@ -127,6 +131,7 @@ struct client {
     struct client_ahead ahead[CLIENT_AHEAD_ENTRIES];
     struct client_connection *rooms[CLIENT_BUCKETS]; /* connections that take a request more */
     uint32_t strangers;                              /* connections with is_stranger */
+    uint32_t followers;                              /* objects FOLLOWING and ANSWERED */
     struct client_feed *news;                        /* that have more for their connections */
     uint8_t room[SMTPC_ROOM_MIN];                    /* commands on their way into a connection */
 };
@@ -231,6 +236,10 @@ bool client_may_go_ahead(const struct client *client, struct client_connection *
 void client_follow_look(struct client *client, struct client_connection *connection);
 /** Out of client->rooms. */
 void client_follow_close(struct client *client, struct client_connection *connection);
+/** Replies match commands up to here: what was heard is true, and is told. Or they do not: all of
+ * it is in doubt. */
+void client_follow_settle(struct client *client, struct client_connection *connection,
+                          bool do_match);
 /** The engine goes on with the transaction behind the one that is over: so does the connection. */
 void client_follow_promote(struct client *client, struct client_connection *connection);
 /** The engine ends, and with it whatever followed. */

@@ -161,6 +161,7 @@ enum smtpc_event smtpc_fail_reply(struct smtpc *session, enum smtp_scope scope)
         .is_in_doubt = session->state == SMTPC_STATE_ENVELOPE && smtpc_is_in_doubt(session) &&
                        reply->code != 421 &&
                        (reply->code < 400 || session->transaction.answered > 0),
+        .is_mismatch = reply->code < 400 || scope == SMTP_SCOPE_PROTOCOL,
     };
 
     memcpy(failure.enhanced, reply->enhanced, sizeof(failure.enhanced));
@@ -198,7 +199,7 @@ enum smtpc_event smtpc_fail_dialogue(struct smtpc *session, const char *text)
     if (session->state == SMTPC_STATE_ENVELOPE)
         smtpc_results_revoke(session);
     smtpc_fail_text(session, is_in_doubt ? SMTP_SCOPE_HOST : SMTP_SCOPE_PROTOCOL, text);
-    session->failure.is_broken = true;
+    session->failure.is_broken = session->failure.is_mismatch = true;
     session->failure.is_in_doubt = is_in_doubt;
     return SMTPC_FAILED;
 }

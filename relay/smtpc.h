@@ -115,6 +115,8 @@ struct smtpc_failure {
     struct span text; /* printable; the server's or static */
     bool is_broken;   /* nothing more may be sent: lost, or the dialogue makes no sense */
     bool is_in_doubt; /* the end of the body was sent and not answered; LMTP: not for all */
+    bool is_mismatch; /* replies did not match commands: what was heard since both last did may be
+                         others' */
 };
 
 struct smtpc {

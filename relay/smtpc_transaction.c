@@ -258,6 +258,8 @@ static enum smtpc_event smtpc_on_reset_first(struct smtpc *session)
         return SMTPC_MORE;
     smtpc_fail_reply(session, SMTP_SCOPE_HOST);
     session->failure.is_in_doubt = is_in_doubt;
+    /* RSET is never refused: that is the reply to the body before it, and one more was sent. */
+    session->failure.is_mismatch = session->parser.reply.code != 421;
     return SMTPC_FAILED;
 }
 
@@ -381,7 +383,7 @@ static enum smtpc_event smtpc_fail_ahead(struct smtpc *session, const char *text
 {
     smtpc_results_revoke(session);
     smtpc_fail_text(session, SMTP_SCOPE_HOST, text);
-    session->failure.is_broken = true;
+    session->failure.is_broken = session->failure.is_mismatch = true;
     session->failure.is_in_doubt = true;
     return SMTPC_FAILED;
 }

@@ -232,6 +232,37 @@ def ahead_answered_too_often():
              "expect client.shied == 1", "expect records.delivery == 0"])
 
 
+def ahead_both_in_doubt(replies):
+    """Nothing is told of either before replies and commands are known to match; here they never do."""
+    return (ahead_both([]) + ["H>> " + "".join(text + "\\r\\n" for text in replies), f"C< {OK}", f"D< {OK}", "expect ways.uncertain == 2",
+                              "expect client.uncertain == 2", "expect client.shied == 1", "expect records.delivery == 0"])
+
+
+def ahead_one_too_many():
+    """One reply more to the first: its refusal is taken for that of RSET, which is never refused."""
+    return ahead_both_in_doubt(["250 mail", "250 rcpt", "250 more", "552 5.3.4 no room", "250 reset"] + TAKEN)
+
+
+def ahead_one_too_many_seen_late():
+    """All are good, and each may be another's: who has refused the first's recipient, or nobody?"""
+    return ahead_both_in_doubt(["250 mail", "250 more", "250 rcpt", "250 taken", "250 reset"] + TAKEN)
+
+
+def ahead_one_too_many_before_421():
+    """A server that leaves in the midst has answered one too many or not: nobody can say, and what was heard counts."""
+    return (ahead_both(TAKEN + ["421 4.3.2 closing"]) + [f"C< {OK}", f"D< {OK}", "expect client.uncertain == 0", "expect records.delivery == 1"])
+
+
+def ahead_told_when_all_is_answered():
+    return (ahead_both(TAKEN) + ["C nothing"] + say("H", "250 reset", *TAKEN) + [f"C< {OK}", f"D< {OK}", "expect spool.commits == 0",
+                                                                             "expect client.uncertain == 0"] + END)
+
+
+def ahead_lost_between():
+    """What was answered has been heard; the other is in doubt."""
+    return (ahead_both(TAKEN) + ["C nothing", "H abort", f"C< {OK}", f"D< {OK}", "expect client.uncertain == 1", "expect records.delivery == 1"])
+
+
 def ahead_farewell():
     """Nor is a server that leaves one that answers too often."""
     return ([CLIENT.format(name="C", recipient="b").strip(), "H accept"] + hello("H", ["PIPELINING", "CHUNKING"]) + ahead("H", "b", False) +
@@ -289,6 +320,7 @@ def site_says_never():
 DELIVERY = {"ahead_last_deleted": "spool", "ahead_last_waits_long": "spool"}
 MORE = {
     "site_says_always": "sites: [{match: example.org, bdat_ahead: always}]",
+    "lost_with_its_right": "sites: [{match: example.org, rate: 2/1h}]",
     "site_says_never": "sites: [{match: example.org, bdat_ahead: never}]",
 }
 
@@ -298,6 +330,12 @@ def slow_first():
     return (["wait 5s", "C nothing", "D nothing", "expect client.shied == 0", "wait 4s", "expect client.shied == 1"] + say("H", GOOD["END"]) +
             [f"C< {OK}", "H reset", "H accept as G"] + hello("G", ["PIPELINING"]) + flight("G", "c") + second_good("G") +
             ["expect spool.commits == 0", "expect client.uncertain == 0"] + END)
+
+
+def lost_with_its_right():
+    """Both said MAIL, and the server may have counted both: there is no room for a third within the hour."""
+    return ["H abort", f"C< {OK}", f"D< {OK}", "expect client.followed == 1", "wait 50m", "expect client.connections == 1",
+            "expect records.delivery == 0", "patience 20m", "H accept as G"]
 
 
 def off():
@@ -318,10 +356,12 @@ def cells():
     for make in (ahead_last_deleted, ahead_last_waits_long):
         yield make.__name__, ", bdat_ahead: always", make()
     for make in (ahead_accepted, ahead_first_refused, ahead_second_refused, ahead_lost, ahead_is_unlearned, ahead_answered_too_often,
-                 ahead_farewell):
+                 ahead_one_too_many, ahead_one_too_many_seen_late, ahead_one_too_many_before_421, ahead_told_when_all_is_answered,
+                 ahead_lost_between, ahead_farewell):
         yield make.__name__, ", bdat_ahead: always", make()
     yield "learned", ", bdat_ahead: learned", learned()
     yield "off", ", next_ahead: false", off()
+    yield "lost_with_its_right", "", begin() + lost_with_its_right()
     yield "site_says_always", "", site_says_always()
     yield "site_says_never", ", bdat_ahead: always", site_says_never()
 

@@ -319,12 +319,6 @@ void buf_queue_fini(struct buf_queue *queue)
     *queue = (struct buf_queue){0};
 }
 
-const struct buf_slice *buf_queue_get(const struct buf_queue *queue, uint32_t index)
-{
-    CHECK(index < queue->count);
-    return queue_slot(queue, index);
-}
-
 static void queue_grow(struct buf_queue *queue)
 {
     CHECK(queue->capacity < BUF_QUEUE_SLOTS_MAX);
@@ -371,6 +365,14 @@ void buf_queue_append(struct buf_queue *queue, struct buf *buf, uint32_t offset,
     struct buf_slice slice = {buf, (uint16_t)offset, (uint16_t)size};
     if (queue_push(queue, slice))
         buf_reference(buf);
+}
+
+void buf_queue_append_own(struct buf_queue *queue, struct buf *buf, uint32_t offset, uint32_t size)
+{
+    CHECK(size > 0 && offset <= buf->mbuf.buf_len && size <= buf->mbuf.buf_len - offset);
+    struct buf_slice slice = {buf, (uint16_t)offset, (uint16_t)size};
+    if (!queue_push(queue, slice))
+        buf_release(buf);
 }
 
 /* Invariant 5: the buffer at the end of the queue, if its room is ours to write. */

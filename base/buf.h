@@ -133,10 +133,18 @@ static inline bool buf_queue_is_empty(const struct buf_queue *queue)
     return queue->count == 0;
 }
 /** Slice number `index` from the front. CHECKs index < count. */
-const struct buf_slice *buf_queue_get(const struct buf_queue *queue, uint32_t index);
+static inline const struct buf_slice *buf_queue_get(const struct buf_queue *queue, uint32_t index)
+{
+    CHECK(index < queue->count);
+    if (queue->capacity == 0)
+        return &queue->one;
+    return &queue->slices[(queue->head + index) & (queue->capacity - 1)];
+}
 /** Append part of `buf`; takes a new reference. Joins with the last slice where they touch. size 0
  * is a no-op. */
 void buf_queue_append(struct buf_queue *queue, struct buf *buf, uint32_t offset, uint32_t size);
+/** The same, but the caller's reference becomes the queue's. size > 0. */
+void buf_queue_append_own(struct buf_queue *queue, struct buf *buf, uint32_t offset, uint32_t size);
 /** Append octets by copy into buffers of `pool`. Errors: ERR_MEMORY; then nothing was appended. */
 enum err buf_queue_append_copy(struct buf_queue *queue, struct buf_pool *pool,
                                struct span octets) MUST_CHECK;

@@ -74,15 +74,6 @@ void flow_core_init(struct flow_core *core, const struct flow_ops *ops, struct b
     flow_link_init(&core->warm);
 }
 
-struct flow_slot *flow_core_slot_at(struct flow_core *core, uint32_t index)
-{
-    if (index >= core->slot_count)
-        return NULL;
-    char *block = core->blocks[index >> core->block_shift];
-    uint32_t within = index & ((1u << core->block_shift) - 1);
-    return (struct flow_slot *)(void *)(block + (size_t)within * core->slot_size);
-}
-
 static size_t block_size(const struct flow_core *core)
 {
     return (size_t)core->slot_size << core->block_shift;

@@ -127,7 +127,14 @@ uint64_t flow_core_memory(const struct flow_core *core);
 /** The slot of a live handle, or NULL. */
 struct flow_slot *flow_core_find(struct flow_core *core, struct flow flow);
 /** Slot number `index` of those made so far, whatever its state; NULL beyond them. */
-struct flow_slot *flow_core_slot_at(struct flow_core *core, uint32_t index);
+static inline struct flow_slot *flow_core_slot_at(struct flow_core *core, uint32_t index)
+{
+    if (index >= core->slot_count)
+        return NULL;
+    char *block = core->blocks[index >> core->block_shift];
+    uint32_t within = index & ((1u << core->block_shift) - 1);
+    return (struct flow_slot *)(void *)(block + (size_t)within * core->slot_size);
+}
 static inline struct flow flow_core_handle(const struct flow_slot *slot)
 {
     return (struct flow){slot->index, slot->generation};

@@ -123,10 +123,8 @@ void flow_core_receive_end(struct flow_core *core, struct flow_slot *slot, uint3
 void flow_core_receive_buf(struct flow_core *core, struct flow_slot *slot, struct buf *buf,
                            uint32_t offset, uint32_t size)
 {
-    CHECK(size > 0);
-    buf_queue_append(&slot->received, buf, offset, size);
-    buf_release(buf); /* the queue has its own reference */
     slot->charge += buf_charge(buf);
+    buf_queue_append_own(&slot->received, buf, offset, size);
     core->stats.octets_received += size;
     flow_core_touch(core, slot);
     flow_core_warm(core, slot);

@@ -69,17 +69,24 @@ static struct buf *chain_new(struct fixture *fixture, uint32_t count, uint32_t s
     return head;
 }
 
-static void send_tcp(struct fixture *fixture, struct destination *destination, struct buf *packet,
-                     uint16_t tso_size)
+static void send_tcp_keeping(struct fixture *fixture, struct destination *destination,
+                             struct buf *packet, uint16_t tso_size, struct ip_train *train)
 {
     const uint8_t us4[16] = {192, 0, 2, 1};
     const struct ip_send send = {
+        .train = train,
         .source = destination->family == 4 ? us4 : fixture->stack->locals[1].address.address.ip,
         .protocol = IP_PROTOCOL_TCP,
         .ecn = 2,
         .l4_header_size = TCP_HEADER_SIZE,
         .tso_size = tso_size};
     ip_output(fixture->stack, destination, &send, packet);
+}
+
+static void send_tcp(struct fixture *fixture, struct destination *destination, struct buf *packet,
+                     uint16_t tso_size)
+{
+    send_tcp_keeping(fixture, destination, packet, tso_size, NULL);
 }
 
 static void expect_payload(const struct fixture_view *view, uint32_t size)
@@ -171,6 +178,76 @@ static void test_offloads(void **state)
         destination_release(fixture->stack, destination);
         fixture_free(fixture);
     }
+}
+
+/* The same packet by the headers of the one before it, whose octets are behind them. */
+static void send_in_train(struct fixture *fixture, struct destination *destination,
+                          const struct ip_train *train, uint32_t size)
+{
+    struct buf *chain = chain_new(fixture, 1, size), *head = buf_acquire(fixture->header_pool);
+    uint32_t l4_size = chain->mbuf.pkt_len;
+
+    assert_non_null(head);
+    assert_int_equal(TCP_HEADER_SIZE, train->size - train->l4_offset);
+    uint8_t *l4 = buf_data(head);
+    assert_ptr_equal(l4, ip_train_begin(train, head));
+    head->mbuf.next = chain->mbuf.next;
+    head->mbuf.nb_segs = 2;
+    head->mbuf.pkt_len = buf_size(head) + size;
+    chain->mbuf.next = NULL;
+    buf_release(chain);
+    ip_train_send(fixture->stack, destination, train, (uint16_t)l4_size, head);
+}
+
+static void test_a_train_is_its_packets(void **state)
+{
+    static const char *const remotes[] = {"192.0.2.9", "198.51.100.7", "2001:db9::7"};
+    static const uint32_t offloads[] = {0, NIC_TX_IP4_CHECKSUM, NIC_TX_TCP_CHECKSUM,
+                                        NIC_TX_IP4_CHECKSUM | NIC_TX_TCP_CHECKSUM | NIC_TX_TSO};
+    static const uint32_t sizes[] = {1000, 999, 1};
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(remotes) * COUNT_OF(offloads) * COUNT_OF(sizes); i++) {
+        uint32_t size = sizes[i / (COUNT_OF(remotes) * COUNT_OF(offloads))];
+        struct fixture_options options = fixture_defaults();
+        struct ip_train train = {.size = 0};
+        options.offloads |= offloads[i / COUNT_OF(remotes) % COUNT_OF(offloads)];
+        struct fixture *fixture = fixture_new(&options);
+        struct destination *destination = acquire_resolved(fixture, remotes[i % COUNT_OF(remotes)]);
+        send_tcp(fixture, destination, chain_new(fixture, 1, 100), 0);
+        fixture_turn(fixture, NULL, 0);
+        fixture_forget(fixture, 0);
+        send_tcp_keeping(fixture, destination, chain_new(fixture, 1, 1000), 0, &train);
+        send_tcp(fixture, destination, chain_new(fixture, 1, size), 0);
+        send_in_train(fixture, destination, &train, size);
+        fixture_turn(fixture, NULL, 0);
+        fixture_take(fixture, 0);
+        struct fixture_frame *wanted = fixture_take(fixture, 0).frame;
+        struct fixture_frame *frame = fixture_take(fixture, 0).frame;
+        assert_int_equal(wanted->size, frame->size);
+        assert_memory_equal(wanted->octets, frame->octets, frame->size);
+        assert_int_equal(wanted->ol_flags, frame->ol_flags);
+        assert_int_equal(wanted->tx_offload, frame->tx_offload);
+        destination_release(fixture->stack, destination);
+        fixture_free(fixture);
+    }
+}
+
+/* Goal: while nobody knows where the next hop is, no headers are kept. */
+static void test_no_train_without_a_link(void **state)
+{
+    struct fixture *fixture = fixture_usual();
+    struct destination *destination = acquire(fixture, "192.0.2.9");
+    struct ip_train train = {.size = 0};
+
+    (void)state;
+    send_tcp_keeping(fixture, destination, chain_new(fixture, 1, 100), 0, &train);
+    assert_int_equal(0, train.size);
+    fixture_turn(fixture, NULL, 0);
+    fixture_forget(fixture, 0);
+    fixture_answer(fixture, "192.0.2.9", fixture_peer_mac);
+    destination_release(fixture->stack, destination);
+    fixture_free(fixture);
 }
 
 static void test_size_bounds(void **state)
@@ -408,6 +485,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_headers),
         cmocka_unit_test(test_offloads),
+        cmocka_unit_test(test_a_train_is_its_packets),
+        cmocka_unit_test(test_no_train_without_a_link),
         cmocka_unit_test(test_size_bounds),
         cmocka_unit_test(test_compaction),
         cmocka_unit_test(test_refused_frames_wait),

@@ -15,27 +15,17 @@
  * which is below 2^62 for any size. Three operations per word, no carry, several words at once.
  *
  * A sum that is no zero never becomes one by folding: zero means that every octet was zero.
- * checksum_avx2.c does the same for 32 octets at once, checked by one test against the definition.
+ * checksum_avx2.c has another way, for 32 octets at once; one test holds both to the definition.
  * Not here: which octets are summed, and that UDP sends a checksum of 0 as 0xffff (RFC 768).
  */
-#include <endian.h>
-
 #include "dataplane/wire/format/checksum.h"
 
-/* Below this the processor is not asked: headers. */
-#define SIZE_SMALL 64u
+/* Below this the processor is not asked. */
+#define SIZE_SMALL 32u
 
 static inline uint64_t load64(const uint8_t *octets)
 {
     uint64_t word;
-
-    memcpy(&word, octets, sizeof(word));
-    return word;
-}
-
-static inline uint32_t load32(const uint8_t *octets)
-{
-    uint32_t word;
 
     memcpy(&word, octets, sizeof(word));
     return word;
@@ -119,22 +109,7 @@ uint64_t wire_sum_swap(uint64_t sum)
     return wire_sum_fold32(sum) << 8;
 }
 
-uint16_t wire_sum_finish(uint64_t sum)
+uint64_t wire_sum_pseudo6(const uint8_t source[16], const uint8_t destination[16])
 {
-    sum = wire_sum_fold32(wire_sum_fold32(sum));
-    sum = (sum & UINT16_MAX) + (sum >> 16);
-    sum = (sum & UINT16_MAX) + (sum >> 16);
-    return (uint16_t)~sum;
-}
-
-uint64_t wire_sum_pseudo(uint8_t family, const uint8_t source[16], const uint8_t destination[16],
-                         uint8_t protocol, uint32_t size)
-{
-    /* RFC 9293 3.1 and RFC 8200 8.1: the same words but for the addresses; the zeros between them
-     * add nothing. */
-    uint64_t sum = (uint64_t)htobe16(protocol) + htobe32(size);
-
-    if (family == 4)
-        return sum + load32(source) + load32(destination);
-    return sum + wire_sum_portable(source, 16) + wire_sum_portable(destination, 16);
+    return wire_sum_portable(source, 16) + wire_sum_portable(destination, 16);
 }

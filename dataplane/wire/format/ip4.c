@@ -66,7 +66,7 @@ enum packet_fault ip4_parse(struct span octets, uint32_t total, bool is_checksum
         return PACKET_MALFORMED;
     if (header_size > octets.size || size > total)
         return PACKET_SHORT;
-    if (!is_checksum_good && wire_sum_finish(wire_sum(data, header_size)) != 0)
+    if (!is_checksum_good && wire_sum_finish(wire_sum_header(data, header_size)) != 0)
         return PACKET_CHECKSUM;
     uint16_t fragment = load_be16(data + 6);
     if ((fragment & (MORE_FRAGMENTS | OFFSET_MASK)) != 0)
@@ -92,6 +92,14 @@ enum packet_fault ip4_parse(struct span octets, uint32_t total, bool is_checksum
     return PACKET_OK;
 }
 
+/* Its place holds 0 so far. */
+static void checksum_put(uint8_t *octets)
+{
+    uint16_t checksum = wire_sum_finish(wire_sum_header(octets, IP4_HEADER_SIZE));
+
+    memcpy(octets + 10, &checksum, sizeof(checksum));
+}
+
 void ip4_build(const struct ip_header *header, bool with_checksum,
                uint8_t ret_octets[IP4_HEADER_SIZE])
 {
@@ -106,8 +114,15 @@ void ip4_build(const struct ip_header *header, bool with_checksum,
     store_be16(ret_octets + 10, 0);
     memcpy(ret_octets + 12, header->source, 4);
     memcpy(ret_octets + 16, header->destination, 4);
-    if (with_checksum) {
-        uint16_t checksum = wire_sum_finish(wire_sum(ret_octets, IP4_HEADER_SIZE));
-        memcpy(ret_octets + 10, &checksum, sizeof(checksum));
-    }
+    if (with_checksum)
+        checksum_put(ret_octets);
+}
+
+void ip4_resize(uint8_t octets[IP4_HEADER_SIZE], uint16_t payload_size, bool with_checksum)
+{
+    CHECK(payload_size <= UINT16_MAX - IP4_HEADER_SIZE);
+    store_be16(octets + 2, (uint16_t)(IP4_HEADER_SIZE + payload_size));
+    store_be16(octets + 10, 0);
+    if (with_checksum)
+        checksum_put(octets);
 }

@@ -149,3 +149,8 @@ void ip6_build(const struct ip_header *header, uint8_t ret_octets[IP6_HEADER_SIZ
     memcpy(ret_octets + 8, header->source, 16);
     memcpy(ret_octets + 24, header->destination, 16);
 }
+
+void ip6_resize(uint8_t octets[IP6_HEADER_SIZE], uint16_t payload_size)
+{
+    store_be16(octets + 4, payload_size);
+}

@@ -2,6 +2,8 @@
 #ifndef DATAPLANE_WIRE_FORMAT_PACKET_H
 #define DATAPLANE_WIRE_FORMAT_PACKET_H
 
+#include <endian.h>
+
 #include "base/span.h"
 
 /*
@@ -86,6 +88,9 @@ enum packet_fault ip6_parse(struct span octets, uint32_t total, struct ip_header
 void ip4_build(const struct ip_header *header, bool with_checksum,
                uint8_t ret_octets[IP4_HEADER_SIZE]);
 void ip6_build(const struct ip_header *header, uint8_t ret_octets[IP6_HEADER_SIZE]);
+/** Another payload size in a header that was built. */
+void ip4_resize(uint8_t octets[IP4_HEADER_SIZE], uint16_t payload_size, bool with_checksum);
+void ip6_resize(uint8_t octets[IP6_HEADER_SIZE], uint16_t payload_size);
 
 struct udp_header {
     uint16_t source_port, destination_port, size /* header and payload */, checksum;
@@ -131,6 +136,8 @@ enum packet_fault tcp_parse(struct span octets, struct tcp_header *ret_header);
 /** Writes header and options, padded; checksum 0. Returns the header's size, <= 60. SYN-only
  * options are written only as `has_*` says; SACK blocks that do not fit are left out. */
 uint32_t tcp_build(const struct tcp_header *header, uint8_t ret_octets[60]);
+/** Another sequence number and other flags in a header that was built; checksum 0. */
+void tcp_rebuild(uint8_t octets[TCP_HEADER_SIZE], uint32_t sequence, uint8_t flags);
 
 #define ICMP_ECHO_REPLY4              0u
 #define ICMP_UNREACHABLE4             3u
@@ -179,11 +186,41 @@ uint32_t nd_build(const struct nd_packet *packet, uint8_t ret_octets[32]);
  * AVX2. Add sums with +; a part that begins at an odd offset goes through wire_sum_swap(). */
 uint64_t wire_sum(const void *octets, uint32_t size);
 uint64_t wire_sum_swap(uint64_t sum);
+/** Of a header: `size` octets, a multiple of 4. */
+static inline uint64_t wire_sum_header(const uint8_t *octets, uint32_t size)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t at = 0; at < size; at += 4) {
+        uint32_t word;
+        memcpy(&word, octets + at, sizeof(word));
+        sum += word;
+    }
+    return sum;
+}
 /** The checksum to put into a header, in network order as stored: memcpy it. */
-uint16_t wire_sum_finish(uint64_t sum);
-/** Pseudo-header of TCP, UDP and ICMPv6. */
-uint64_t wire_sum_pseudo(uint8_t family, const uint8_t source[16], const uint8_t destination[16],
-                         uint8_t protocol, uint32_t size);
+static inline uint16_t wire_sum_finish(uint64_t sum)
+{
+    sum = (sum & UINT32_MAX) + (sum >> 32);
+    sum = (sum & UINT32_MAX) + (sum >> 32);
+    sum = (sum & UINT16_MAX) + (sum >> 16);
+    sum = (sum & UINT16_MAX) + (sum >> 16);
+    return (uint16_t)~sum;
+}
+/** The addresses of an IPv6 pseudo-header. */
+uint64_t wire_sum_pseudo6(const uint8_t source[16], const uint8_t destination[16]);
+/** Pseudo-header of TCP, UDP and ICMPv6. RFC 9293 3.1 and RFC 8200 8.1: the same words but for the
+ * addresses; the zeros between them add nothing. */
+static inline uint64_t wire_sum_pseudo(uint8_t family, const uint8_t source[16],
+                                       const uint8_t destination[16], uint8_t protocol,
+                                       uint32_t size)
+{
+    uint64_t sum = (uint64_t)htobe16(protocol) + htobe32(size);
+
+    if (family == 4)
+        return sum + wire_sum_header(source, 4) + wire_sum_header(destination, 4);
+    return sum + wire_sum_pseudo6(source, destination);
+}
 /** Copies while it sums. */
 uint64_t wire_sum_copy(void *ret_octets, const void *octets, uint32_t size);
 

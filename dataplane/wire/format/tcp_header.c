@@ -65,3 +65,10 @@ uint32_t tcp_build(const struct tcp_header *header, uint8_t ret_octets[60])
     store_be16(ret_octets + 18, header->urgent);
     return size;
 }
+
+void tcp_rebuild(uint8_t octets[TCP_HEADER_SIZE], uint32_t sequence, uint8_t flags)
+{
+    store_be32(octets + 4, sequence);
+    octets[13] = flags;
+    store_be16(octets + 16, 0);
+}

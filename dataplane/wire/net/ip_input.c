@@ -9,6 +9,9 @@
  *   judge     faults, impossible addresses (RFC 1122 3.2.1.3), whose it is
  *   dispatch  ARP, ICMP, UDP, TCP
  *
+ * Of a burst, a frame of the connection of the frame before it is parsed like every other, but what
+ * depends on addresses and ports alone is not asked again: whose it is, and which connection.
+ *
  * What is not the engine's (another VLAN, type, address or protocol) goes to the exception path,
  * if there is one. Everything else that goes no further is dropped and counted by its reason.
  *
@@ -49,6 +52,7 @@ struct frame {
     enum frame_kind kind;
     enum stack_counter fault; /* why, of what is faulty or alien */
     bool is_group;            /* the link address names more than us */
+    bool is_through;          /* TCP has it */
 };
 
 static enum frame_kind frame_fails(struct frame *frame, enum frame_kind kind,
@@ -303,18 +307,21 @@ static enum ip_whose destination_whose(struct stack *stack, const struct frame *
 
 /* ---- dispatch ---- */
 
-static void ip_dispatch(struct stack *stack, struct packet *packet)
+static void ip_dispatch(struct stack *stack, struct frame *frame)
 {
+    struct packet *packet = &frame->packet;
     uint8_t icmp = packet->ip.family == 4 ? IP_PROTOCOL_ICMP : IP_PROTOCOL_ICMP6;
 
-    if (packet->ip.protocol == IP_PROTOCOL_TCP)
+    if (packet->ip.protocol == IP_PROTOCOL_TCP) {
+        frame->is_through = true;
         tcp_input(stack, packet);
-    else if (packet->ip.protocol == IP_PROTOCOL_UDP)
+    } else if (packet->ip.protocol == IP_PROTOCOL_UDP) {
         udp_input(stack, packet);
-    else if (packet->ip.protocol == icmp)
+    } else if (packet->ip.protocol == icmp) {
         icmp_input(stack, packet);
-    else
+    } else {
         stack_port_except(stack, packet, STACK_IP_PROTOCOL);
+    }
 }
 
 static void ip_input(struct stack *stack, struct frame *frame)
@@ -331,7 +338,7 @@ static void ip_input(struct stack *stack, struct frame *frame)
         if (packet->ip.has_router_alert_or_route && !is_membership_query(packet))
             STACK_COUNT(stack, IP_ROUTED);
         else
-            ip_dispatch(stack, packet);
+            ip_dispatch(stack, frame);
         return;
     case IP_OURS_BUT_UNUSABLE:
         STACK_COUNT(stack, IP_UNUSABLE);
@@ -367,8 +374,10 @@ static void frame_begin(struct stack *stack, struct stack_port *port, struct buf
     ret_frame->packet.port = port;
     ret_frame->packet.is_copied = false;
     ret_frame->packet.has_key_hash = false;
+    ret_frame->packet.is_next = false;
     ret_frame->packet.l3_offset = 0;
     ret_frame->is_group = false;
+    ret_frame->is_through = false;
     ret_frame->kind = frame_parse(stack, ret_frame);
 }
 
@@ -381,6 +390,40 @@ static void frame_end(struct stack *stack, struct stack_port *port, struct frame
     if (stack->tap != NULL)
         stack->tap(stack->tap_context, port->index, false, frame->packet.buf, stack->now);
     frame_dispatch(stack, frame);
+    buf_release_chain(frame->packet.buf);
+}
+
+/* All that judging looks at, and the connection, are those of the frame before. */
+static bool is_same_connection(const struct frame *frame, const struct frame *before)
+{
+    const struct ip_header *a = &frame->packet.ip, *b = &before->packet.ip;
+    struct span ports = packet_l4(&frame->packet);
+
+    return before->packet.has_key_hash && ports.size >= 4 && a->family == b->family &&
+           frame->is_group == before->is_group && !a->has_router_alert_or_route &&
+           memcmp(a->source, b->source, sizeof(a->source)) == 0 &&
+           memcmp(a->destination, b->destination, sizeof(a->destination)) == 0 &&
+           memcmp(ports.data, packet_l4(&before->packet).data, 4) == 0;
+}
+
+/* A frame of TCP: what it will need is asked for, unless the one before has done it. */
+static void frame_prefetch(struct stack *stack, struct frame *frame, const struct frame *before)
+{
+    if (before == NULL || !is_same_connection(frame, before)) {
+        tcp_prefetch(stack, &frame->packet);
+        return;
+    }
+    frame->packet.key_hash = before->packet.key_hash;
+    frame->packet.has_key_hash = frame->packet.is_next = true;
+}
+
+/* The one before it came through, and nothing that was asked of it can have changed since. */
+static void frame_end_next(struct stack *stack, const struct stack_port *port, struct frame *frame)
+{
+    if (stack->tap != NULL)
+        stack->tap(stack->tap_context, port->index, false, frame->packet.buf, stack->now);
+    frame->is_through = true;
+    tcp_input(stack, &frame->packet);
     buf_release_chain(frame->packet.buf);
 }
 
@@ -406,17 +449,23 @@ void net_input_burst(struct stack *stack, struct stack_port *port, struct buf *c
             __builtin_prefetch(buf_data(bufs[i + 1]));
         frame_begin(stack, port, bufs[i], &frames[i]);
         if (frames[i].kind == FRAME_IP && frames[i].packet.ip.protocol == IP_PROTOCOL_TCP)
-            tcp_prefetch(stack, &frames[i].packet);
+            frame_prefetch(stack, &frames[i], i > 0 ? &frames[i - 1] : NULL);
     }
     for (uint32_t i = 0; i < count; i++) {
         tcbs[i] = NULL;
-        if (frames[i].packet.has_key_hash)
+        if (frames[i].packet.has_key_hash && !frames[i].packet.is_next)
             tcbs[i] = tcp_table_prefetch_found(stack, frames[i].packet.key_hash);
     }
     for (uint32_t i = 0; i < count; i++) {
         if (tcbs[i] != NULL)
             tcp_prefetch_buffers(tcbs[i]);
     }
-    for (uint32_t i = 0; i < count; i++)
-        frame_end(stack, port, &frames[i]);
+    for (uint32_t i = 0; i < count; i++) {
+        struct packet *packet = &frames[i].packet;
+        packet->is_next = packet->is_next && frames[i - 1].is_through;
+        if (packet->is_next)
+            frame_end_next(stack, port, &frames[i]);
+        else
+            frame_end(stack, port, &frames[i]);
+    }
 }

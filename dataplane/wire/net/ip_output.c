@@ -8,6 +8,8 @@
  *
  *   ip_output()            a connection's: the destination holds a ready link header for as long as
  *                          its next hop is known; only when that is over the neighbour is asked
+ *   ip_train_send()        one more of a connection in this turn, with the headers of the one
+ *                          before it, which were kept when that left; sizes differ
  *   ip_output_stateless()  an answer to somebody of whom nothing is kept: routed each time
  *   ip_output_reply()      back to the station from which the request came
  *
@@ -134,10 +136,6 @@ static void destination_output_slow(struct stack *stack, struct destination *des
     struct stack_port *port = destination->port;
     uint8_t mac[6];
 
-    if (port->is_l3) {
-        stack_port_send(stack, port, packet);
-        return;
-    }
     if (destination->confirmed_at > 0)
         neigh_confirm(stack, port, destination->family, destination->next_hop,
                       destination->confirmed_at);
@@ -159,19 +157,75 @@ static void destination_output_slow(struct stack *stack, struct destination *des
     stack_port_send(stack, port, packet);
 }
 
+static bool is_link_known(const struct stack *stack, const struct destination *destination)
+{
+    return destination->port->is_l3 || (stack->now < destination->resolved_until &&
+                                        destination->l2_generation == stack->link_generation);
+}
+
+/* The packet is complete and about to go. */
+static void train_keep(struct ip_train *train, const struct buf *packet, uint16_t l3_offset,
+                       uint16_t l4_offset, uint16_t l4_header_size)
+{
+    train->l3_offset = l3_offset;
+    train->l4_offset = l4_offset;
+    train->size = (uint16_t)(l4_offset + l4_header_size);
+    train->l4_size = (uint16_t)(packet->mbuf.pkt_len - l4_offset);
+    train->ol_flags = packet->mbuf.ol_flags & RTE_MBUF_F_TX_OFFLOAD_MASK;
+    train->tx_offload = packet->mbuf.tx_offload;
+    memcpy(train->octets, buf_data(packet), train->size);
+}
+
 void ip_output(struct stack *stack, struct destination *destination, const struct ip_send *send,
                struct buf *packet)
 {
+    uint32_t l4_at = packet->mbuf.data_off;
+
     if (!ip_output_header(stack, destination->port, destination->family, destination->ip, send,
                           packet))
         return;
-    if (stack->now >= destination->resolved_until ||
-        destination->l2_generation != stack->link_generation) {
+    if (!is_link_known(stack, destination)) {
         destination_output_slow(stack, destination, packet);
         return;
     }
-    memcpy(packet_prepend(packet, destination->l2_size), destination->l2_header,
-           destination->l2_size);
+    if (!destination->port->is_l3)
+        memcpy(packet_prepend(packet, destination->l2_size), destination->l2_header,
+               destination->l2_size);
+    if (send->train != NULL)
+        train_keep(send->train, packet, destination->port->is_l3 ? 0 : destination->l2_size,
+                   (uint16_t)(l4_at - packet->mbuf.data_off), send->l4_header_size);
+    stack_port_send(stack, destination->port, packet);
+}
+
+uint8_t *ip_train_begin(const struct ip_train *train, struct buf *packet)
+{
+    CHECK(train->size > 0 && buf_size(packet) == 0);
+    packet->mbuf.data_off = (uint16_t)(packet->mbuf.data_off - train->l4_offset);
+    /* All of it, which is quicker than as much as there is. */
+    CHECK(buf_room(packet) >= sizeof(train->octets));
+    memcpy(buf_data(packet), train->octets, sizeof(train->octets));
+    buf_extend(packet, train->size);
+    return buf_data(packet) + train->l4_offset;
+}
+
+/* Sizes, and what depends on them. */
+static void train_resize(const struct ip_train *train, uint8_t family, uint16_t l4_size,
+                         uint8_t *l3)
+{
+    if (family == 4)
+        ip4_resize(l3, l4_size, !(train->ol_flags & RTE_MBUF_F_TX_IP_CKSUM));
+    else
+        ip6_resize(l3, l4_size);
+}
+
+void ip_train_send(struct stack *stack, struct destination *destination,
+                   const struct ip_train *train, uint16_t l4_size, struct buf *packet)
+{
+    CHECK(l4_size <= train->l4_size);
+    if (l4_size != train->l4_size)
+        train_resize(train, destination->family, l4_size, buf_data(packet) + train->l3_offset);
+    packet->mbuf.ol_flags = train->ol_flags;
+    packet->mbuf.tx_offload = train->tx_offload;
     stack_port_send(stack, destination->port, packet);
 }
 

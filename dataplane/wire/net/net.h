@@ -127,6 +127,7 @@ struct packet {
     bool is_l4_checksum_known; /* the nic found it good, or partial: need not be verified */
     bool is_copied; /* the first buffer is from our pool now, which other cores must not touch */
     bool has_key_hash;
+    bool is_next; /* TCP, of the same connection as the packet before it in the burst */
     uint8_t source_mac[6];
     uint64_t key_hash; /* tcp_prefetch() */
 };
@@ -314,10 +315,26 @@ void net_input(struct stack *stack, struct stack_port *port, struct buf *frame);
 void net_input_burst(struct stack *stack, struct stack_port *port, struct buf *const *frames,
                      uint32_t count);
 
+/* The headers of a packet, for those of the same connection that leave behind it in the same turn
+ * (a train): they differ in size, and in what TCP writes itself. */
+#define IP_TRAIN_SIZE 128u
+struct ip_train {
+    uint8_t octets[IP_TRAIN_SIZE]; /* link, IP and TCP header */
+    uint16_t l3_offset, l4_offset;
+    uint16_t size;    /* of all three; 0: no packet has gone ahead */
+    uint16_t l4_size; /* of that packet: header and payload */
+    uint64_t ol_flags, tx_offload;
+};
+_Static_assert(ETHERNET_HEADER_SIZE + ETHERNET_VLAN_SIZE + IP6_HEADER_SIZE + TCP_HEADER_SIZE +
+                       TCP_OPTIONS_SIZE_MAX <=
+                   IP_TRAIN_SIZE,
+               "all headers");
+
 struct ip_send {
-    const uint8_t *source; /* 16 octets */
-    uint8_t protocol, ecn; /* ecn: the two bits */
-    uint8_t ttl;           /* 0: 64 */
+    struct ip_train *train; /* where to keep the headers if the link's is known; NULL: nowhere */
+    const uint8_t *source;  /* 16 octets */
+    uint8_t protocol, ecn;  /* ecn: the two bits */
+    uint8_t ttl;            /* 0: 64 */
     uint16_t l4_header_size;
     uint16_t tso_size; /* payload octets per segment; 0: no TSO. The pseudo-header sum is then one
                           of size 0, as DPDK wants it */
@@ -336,6 +353,13 @@ static inline uint32_t destination_offloads(const struct destination *destinatio
 void ip_output(struct stack *stack, struct destination *destination, const struct ip_send *send,
                struct buf *packet);
 #define STACK_L4_HEADROOM 64u
+/** Headers of a packet that went ahead at the front of an empty buffer: returns where its L4 header
+ * is, to be changed where this one differs. */
+uint8_t *ip_train_begin(const struct ip_train *train, struct buf *packet);
+/** Send what ip_train_begin() began: `l4_size` octets of L4 header and payload are in the chain,
+ * which may not be more than the packet ahead had. Takes `packet`. */
+void ip_train_send(struct stack *stack, struct destination *destination,
+                   const struct ip_train *train, uint16_t l4_size, struct buf *packet);
 /** As ip_output(), to a remote of which nothing is remembered, so that strangers cannot fill the
  * table of destinations: answers without a connection. The L4 checksum is complete. */
 void ip_output_stateless(struct stack *stack, uint8_t family, const uint8_t remote[16],

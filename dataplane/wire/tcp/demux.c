@@ -104,9 +104,32 @@ void tcp_prefetch_buffers(const struct tcb *tcb)
         __builtin_prefetch(buf_queue_get(unsent, 0)->buf);
 }
 
+/* The connection that the segment before was for, if it still is one: as long as it is not CLOSED
+ * the table has it under its key, and nothing else. */
+static struct tcb *tcb_latest(struct stack *stack, const struct tcp_key *key)
+{
+    struct flow_slot *slot = flow_core_slot_at(&stack->core, stack->tcp->latest);
+
+    if (slot == NULL || slot->kind != FLOW_SLOT_STREAM || tcb_of(slot)->state == TCP_CLOSED ||
+        !tcp_key_is_equal(&tcb_of(slot)->key, key))
+        return NULL;
+    return tcb_of(slot);
+}
+
+static struct tcp_found segment_find(struct stack *stack, const struct segment *segment)
+{
+    const struct packet *packet = segment->packet;
+    struct tcb *tcb = packet->is_next ? tcb_latest(stack, &segment->key) : NULL;
+
+    if (tcb != NULL)
+        return tcp_found_tcb(tcb);
+    return packet->has_key_hash ? tcp_table_find_hashed(stack, &segment->key, packet->key_hash)
+                                : tcp_table_find(stack, &segment->key);
+}
+
 void tcp_input(struct stack *stack, struct packet *packet)
 {
-    struct segment segment;
+    struct segment segment UNINITIALIZED;
     uint32_t iss_min = 0;
 
     STACK_COUNT(stack, TCP_RECEIVED);
@@ -114,12 +137,11 @@ void tcp_input(struct stack *stack, struct packet *packet)
         return;
     key_fill(&segment.key, packet->ip.family, packet->ip.destination, packet->ip.source,
              segment.header.destination_port, segment.header.source_port);
-    struct tcp_found found = packet->has_key_hash
-                                 ? tcp_table_find_hashed(stack, &segment.key, packet->key_hash)
-                                 : tcp_table_find(stack, &segment.key);
+    struct tcp_found found = segment_find(stack, &segment);
+    segment.window = segment.header.window;
     if (found.kind == TCP_FOUND_TCB) {
         struct tcb *tcb = tcb_of(flow_core_slot_at(&stack->core, found.index));
-        segment.window = segment.header.window;
+        stack->tcp->latest = found.index;
         if (!(segment.flags & TCP_SYN)) /* RFC 7323 2.2: a SYN's window is never scaled */
             segment.window <<= tcb->snd_scale;
         tcp_input_segment(stack, tcb, &segment);

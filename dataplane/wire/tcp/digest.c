@@ -57,9 +57,41 @@ static uint32_t elapsed(const struct stack *stack, tick_us since)
     return time == 0 ? 1 : time > UINT32_MAX ? UINT32_MAX : (uint32_t)time;
 }
 
+/* The usual: each was sent once and none is SACKED, so they left in the order of their numbers, and
+ * the first and the last of them say what tcp_digest_delivered() would say of all. */
+static void digest_cumulative_plain(struct tcb *tcb, struct tcp_ack *ret_ack)
+{
+    const struct tcp_sent *first = tcp_sent_at(&tcb->sent, 0), *last = NULL;
+    uint32_t left = ret_ack->acked;
+
+    ret_ack->delivered = left - (first->flags & TCP_SENT_SYN ? 1u : 0u);
+    for (uint32_t index = 0; index < tcb->sent.count; index++) {
+        const struct tcp_sent *sent = tcp_sent_at(&tcb->sent, index);
+        if (sent->size > left)
+            break;
+        left -= sent->size;
+        last = sent;
+    }
+    if (last == NULL)
+        return;
+    uint32_t first_end = first->sequence + first->size, end = last->sequence + last->size;
+    ret_ack->is_anything_delivered = ret_ack->has_once = ret_ack->has_newest = true;
+    ret_ack->is_reordered = seq_lt(first_end, tcb->rack.fack);
+    ret_ack->is_original_delivered = seq_le(first_end, tcb->recover);
+    ret_ack->once_sent_at = first->sent_at;
+    ret_ack->newest_sent_at = last->sent_at;
+    ret_ack->highest_end = ret_ack->newest_end = end;
+}
+
 static void digest_cumulative(const struct stack *stack, struct tcb *tcb, struct tcp_ack *ret_ack)
 {
     uint32_t acknowledged = ret_ack->acknowledgement;
+
+    ret_ack->acked = acknowledged - tcb->snd_una;
+    if ((tcb->sacked | tcb->lost | tcb->retransmitted) == 0 && tcb->sent.count > 0) {
+        digest_cumulative_plain(tcb, ret_ack);
+        return;
+    }
 
     for (uint32_t index = 0; index < tcb->sent.count; index++) {
         const struct tcp_sent *sent = tcp_sent_at(&tcb->sent, index);
@@ -75,7 +107,6 @@ static void digest_cumulative(const struct stack *stack, struct tcb *tcb, struct
         }
         tcp_digest_delivered(stack, tcb, sent, ret_ack);
     }
-    ret_ack->acked = acknowledged - tcb->snd_una;
     if (ret_ack->is_retransmit_acked) /* which may be what all of them waited for */
         ret_ack->has_once = false;
 }

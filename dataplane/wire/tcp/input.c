@@ -84,7 +84,7 @@ static void window_update(struct stack *stack, struct tcb *tcb, const struct seg
 /* An ACK of something, or with something to say: see "the order" in tcp.h. */
 static void ack_take(struct stack *stack, struct tcb *tcb, const struct segment *segment)
 {
-    struct tcp_ack ack;
+    struct tcp_ack ack UNINITIALIZED;
 
     tcp_recovery_digest(stack, tcb, segment, &ack);
     if (ack.is_advance) {

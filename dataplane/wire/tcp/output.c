@@ -189,7 +189,8 @@ static void describe(struct stack *stack, struct tcb *tcb, uint32_t size, bool i
 }
 
 /* One frame of new data, or the FIN. False: the rest waits. */
-static bool output_one(struct stack *stack, struct tcb *tcb, uint32_t available, bool is_forced)
+static bool output_one(struct stack *stack, struct tcb *tcb, uint32_t available, bool is_forced,
+                       struct ip_train *train)
 {
     uint32_t size = choose_size(stack, tcb, available, is_forced);
     bool is_fin = size == available && fin_may_go(tcb);
@@ -203,7 +204,9 @@ static bool output_one(struct stack *stack, struct tcb *tcb, uint32_t available,
         .offset = tcb_octets_in_flight(tcb),
         .size = size,
         .flags = (uint8_t)((is_fin ? TCP_FIN : 0) | (size > 0 && size == available ? TCP_PSH : 0)),
-        .is_new = true};
+        .is_new = true,
+        /* A train is for who has more to send. */
+        .train = size < available || train->size > 0 ? train : NULL};
     if (tcp_segment_send(stack, tcb, &piece)) {
         describe(stack, tcb, size, is_fin);
         return true;
@@ -221,6 +224,7 @@ static bool output_one(struct stack *stack, struct tcb *tcb, uint32_t available,
 static void output_new(struct stack *stack, struct tcb *tcb, bool is_forced)
 {
     uint32_t available = tcb_unsent_size(tcb);
+    struct ip_train train UNINITIALIZED;
 
     if (available == 0 && !fin_may_go(tcb))
         return;
@@ -228,7 +232,9 @@ static void output_new(struct stack *stack, struct tcb *tcb, bool is_forced)
     if (tcb->snd_nxt == tcb->snd_una && stack->now - tcb->unacked_since > tcb->rtt.rto)
         tcp_congestion_idle(stack, tcb);
     tcb_mss_update(stack, tcb);
-    while ((available > 0 || fin_may_go(tcb)) && output_one(stack, tcb, available, is_forced)) {
+    train.size = 0;
+    while ((available > 0 || fin_may_go(tcb)) &&
+           output_one(stack, tcb, available, is_forced, &train)) {
         available = tcb_unsent_size(tcb);
         is_forced = false;
     }

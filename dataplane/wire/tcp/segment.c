@@ -7,6 +7,10 @@
  * whatever is sent also does a pending ACK's work. SACK blocks go in bare ACKs alone: a segment
  * with payload is as long as the path allows already.
  *
+ * What a connection sends in one turn is a train: the first segment of new data leaves its headers
+ * behind, and the others take them, change sequence number, flags and sizes, and go to the port at
+ * once. Nothing else can differ within a turn.
+ *
  * A segment that cannot be built for want of a buffer is not sent and counted; it is as if it had
  * been lost, only that new data is not taken as sent.
  *
@@ -51,29 +55,61 @@ static struct buf *head_acquire(struct stack *stack, const struct tcb *tcb, uint
     return head;
 }
 
-static void checksum_put(struct buf *head, uint16_t checksum)
+static void checksum_put(uint8_t *l4, uint16_t checksum)
 {
-    memcpy(buf_data(head) + CHECKSUM_OFFSET, &checksum, sizeof(checksum));
+    memcpy(l4 + CHECKSUM_OFFSET, &checksum, sizeof(checksum));
 }
 
 /* `sum`: of header and payload. */
-static void checksum_complete(const struct tcp_key *key, struct buf *head, uint64_t sum)
+static void checksum_complete(const struct tcp_key *key, uint8_t *l4, uint32_t l4_size,
+                              uint64_t sum)
 {
-    sum +=
-        wire_sum_pseudo(key->family, key->local, key->remote, IP_PROTOCOL_TCP, head->mbuf.pkt_len);
-    checksum_put(head, wire_sum_finish(sum));
+    sum += wire_sum_pseudo(key->family, key->local, key->remote, IP_PROTOCOL_TCP, l4_size);
+    checksum_put(l4, wire_sum_finish(sum));
 }
 
 /* For the nic to go on from: the pseudo-header's sum, not complemented; for TSO as if the size were
  * 0, because each segment has its own. */
-static void checksum_begin(const struct tcp_key *key, struct buf *head, bool is_tso)
+static void checksum_begin(const struct tcp_key *key, uint8_t *l4, uint32_t l4_size)
 {
-    uint32_t size = is_tso ? 0 : head->mbuf.pkt_len;
-    uint64_t sum = wire_sum_pseudo(key->family, key->local, key->remote, IP_PROTOCOL_TCP, size);
-    checksum_put(head, (uint16_t)~wire_sum_finish(sum));
+    uint64_t sum = wire_sum_pseudo(key->family, key->local, key->remote, IP_PROTOCOL_TCP, l4_size);
+    checksum_put(l4, (uint16_t)~wire_sum_finish(sum));
+}
+
+/* What was built of a segment: a header of `header_size` octets that lies `offset` octets behind
+ * the buffer's first, and its payload. */
+struct built {
+    struct buf *head;
+    uint32_t offset, header_size;
+    uint64_t payload_sum;
+    bool is_summed; /* payload_sum was computed on the way */
+    bool is_tso;
+};
+
+static void checksum_write(const struct tcb *tcb, const struct built *built)
+{
+    struct buf *head = built->head;
+    uint8_t *l4 = buf_data(head) + built->offset;
+    uint32_t size = head->mbuf.pkt_len - built->offset;
+
+    if (!sum_is_ours(tcb))
+        checksum_begin(&tcb->key, l4, built->is_tso ? 0 : size);
+    else if (built->is_summed)
+        checksum_complete(&tcb->key, l4, size,
+                          wire_sum_header(l4, built->header_size) + built->payload_sum);
+    else
+        checksum_complete(&tcb->key, l4, size, chain_sum(head, built->offset, size));
 }
 
 /* ---- of a connection ---- */
+
+/* RFC 3168 6.1.3: ECE in every ACK until CWR comes. */
+static uint8_t ack_flags(const struct tcb *tcb, uint8_t flags)
+{
+    bool has_ece = tcb->flags & TCB_ECE_SEND && !(flags & (TCP_SYN | TCP_RST));
+
+    return flags | TCP_ACK | (has_ece ? TCP_ECE : 0);
+}
 
 static void header_fill(const struct stack *stack, struct tcb *tcb, uint8_t flags,
                         uint32_t sequence, struct tcp_header *ret_header)
@@ -84,8 +120,7 @@ static void header_fill(const struct stack *stack, struct tcb *tcb, uint8_t flag
                                       .flags = flags};
     if (flags & TCP_ACK) {
         ret_header->acknowledgement = tcb->rcv_nxt;
-        if (tcb->flags & TCB_ECE_SEND && !(flags & (TCP_SYN | TCP_RST)))
-            ret_header->flags |= TCP_ECE; /* RFC 3168 6.1.3: in every ACK until CWR comes */
+        ret_header->flags = ack_flags(tcb, flags);
     }
     if (tcb->flags & TCB_HAS_TIMESTAMPS) {
         ret_header->options.has_timestamps = true;
@@ -102,50 +137,98 @@ static void ack_is_sent(struct tcb *tcb)
     tcb->ack_at = TICK_NEVER;
 }
 
-/* `payload_sum`: NULL where it was not computed on the way. */
-static void frame_send(struct stack *stack, struct tcb *tcb, struct buf *head, uint16_t header_size,
-                       uint16_t tso_size, uint8_t ecn, const uint64_t *payload_sum)
+static void frame_send(struct stack *stack, struct tcb *tcb, const struct built *built,
+                       struct ip_send *send)
 {
-    struct ip_send send = {.source = tcb->key.local,
-                           .protocol = IP_PROTOCOL_TCP,
-                           .ecn = ecn,
-                           .l4_header_size = header_size,
-                           .tso_size = tso_size};
-
     enum stack_stage left = STACK_STAGE(stack, SUM);
-    if (!sum_is_ours(tcb))
-        checksum_begin(&tcb->key, head, tso_size > 0);
-    else if (payload_sum != NULL)
-        checksum_complete(&tcb->key, head, wire_sum(buf_data(head), header_size) + *payload_sum);
-    else
-        checksum_complete(&tcb->key, head, chain_sum(head, 0, head->mbuf.pkt_len));
+    checksum_write(tcb, built);
     STACK_STAGE_BACK(stack, left);
     STACK_COUNT(stack, TCP_SENT);
-    ip_output(stack, tcb->destination, &send, head);
+    send->source = tcb->key.local;
+    send->protocol = IP_PROTOCOL_TCP;
+    send->l4_header_size = (uint16_t)built->header_size;
+    ip_output(stack, tcb->destination, send, built->head);
 }
 
 /* A segment without payload. False: no buffer. */
 static bool control_send(struct stack *stack, struct tcb *tcb, const struct tcp_header *header)
 {
-    struct buf *head = head_acquire(stack, tcb, 0);
+    struct built built = {.head = head_acquire(stack, tcb, 0), .is_summed = true};
+    struct ip_send send = {0};
 
-    if (head == NULL)
+    if (built.head == NULL)
         return false;
-    uint32_t size = tcp_build(header, buf_data(head));
-    buf_extend(head, size);
+    built.header_size = tcp_build(header, buf_data(built.head));
+    buf_extend(built.head, built.header_size);
     if (header->flags & TCP_ACK && !(header->flags & TCP_RST))
         ack_is_sent(tcb);
-    frame_send(stack, tcb, head, (uint16_t)size, 0, 0, NULL);
+    frame_send(stack, tcb, &built, &send);
     return true;
+}
+
+/* The octets of the piece behind the header. False: no buffer, and the head is gone. */
+static bool payload_put(struct stack *stack, struct tcb *tcb, const struct tcp_piece *piece,
+                        struct built *built)
+{
+    built->is_tso = piece->size > tcb->mss;
+    built->is_summed = sum_is_ours(tcb) && piece->size <= buf_room(built->head);
+    if (built->is_summed) {
+        enum stack_stage left = STACK_STAGE(stack, SUM);
+        built->payload_sum = tcp_send_copy(tcb, piece->offset, piece->size, built->head);
+        flow_core_copied(&stack->core, &stack->core.stats.copied.summed, piece->size);
+        STACK_STAGE_BACK(stack, left);
+        return true;
+    }
+    if (tcp_send_gather(stack, tcb, piece->offset, piece->size, built->head))
+        return true;
+    STACK_COUNT(stack, TCP_SEND_NO_BUFFER);
+    buf_release_chain(built->head);
+    return false;
+}
+
+/* New data behind new data of this turn: acknowledgement, window, timestamps and addresses are as
+ * they were, and CWR has gone. */
+static bool train_send(struct stack *stack, struct tcb *tcb, const struct tcp_piece *piece)
+{
+    const struct ip_train *train = piece->train;
+    struct built built UNINITIALIZED;
+
+    built.head = head_acquire(stack, tcb, piece->size);
+    if (built.head == NULL)
+        return false;
+    uint8_t *l4 = ip_train_begin(train, built.head);
+    built.offset = train->l4_offset;
+    built.header_size = train->size - (uint32_t)train->l4_offset;
+    tcp_rebuild(l4, piece->sequence, ack_flags(tcb, piece->flags));
+    if (!payload_put(stack, tcb, piece, &built))
+        return false;
+    enum stack_stage left = STACK_STAGE(stack, SUM);
+    checksum_write(tcb, &built);
+    STACK_STAGE_BACK(stack, left);
+    STACK_COUNT(stack, TCP_SENT);
+    ip_train_send(stack, tcb->destination, train, (uint16_t)(built.header_size + piece->size),
+                  built.head);
+    return true;
+}
+
+static bool is_in_train(const struct tcp_piece *piece)
+{
+    const struct ip_train *train = piece->train;
+
+    return train != NULL && train->size > 0 && piece->size > 0 &&
+           train->size - (uint32_t)train->l4_offset + piece->size <= train->l4_size;
 }
 
 bool tcp_segment_send(struct stack *stack, struct tcb *tcb, const struct tcp_piece *piece)
 {
     const uint8_t ect0 = 2; /* RFC 3168 5 */
-    struct tcp_header header;
-    struct buf *head = head_acquire(stack, tcb, piece->size);
+    struct tcp_header header UNINITIALIZED;
+    struct built built = {0};
 
-    if (head == NULL)
+    if (is_in_train(piece))
+        return train_send(stack, tcb, piece);
+    built.head = head_acquire(stack, tcb, piece->size);
+    if (built.head == NULL)
         return false;
     header_fill(stack, tcb, (uint8_t)(piece->flags | TCP_ACK), piece->sequence, &header);
     header.window = tcp_window_field(stack, tcb);
@@ -153,26 +236,17 @@ bool tcp_segment_send(struct stack *stack, struct tcb *tcb, const struct tcp_pie
     bool is_ecn = tcb->flags & TCB_HAS_ECN && piece->is_new && piece->size > 0;
     if (is_ecn && tcb->flags & TCB_CWR_SEND)
         header.flags |= TCP_CWR;
-    uint32_t header_size = tcp_build(&header, buf_data(head));
-    buf_extend(head, header_size);
-    uint64_t payload_sum = 0;
-    bool is_copied = sum_is_ours(tcb) && piece->size <= buf_room(head);
-    if (is_copied) {
-        enum stack_stage left = STACK_STAGE(stack, SUM);
-        payload_sum = tcp_send_copy(tcb, piece->offset, piece->size, head);
-        flow_core_copied(&stack->core, &stack->core.stats.copied.summed, piece->size);
-        STACK_STAGE_BACK(stack, left);
-    } else if (!tcp_send_gather(stack, tcb, piece->offset, piece->size, head)) {
-        STACK_COUNT(stack, TCP_SEND_NO_BUFFER);
-        buf_release_chain(head);
+    built.header_size = tcp_build(&header, buf_data(built.head));
+    buf_extend(built.head, built.header_size);
+    if (!payload_put(stack, tcb, piece, &built))
         return false;
-    }
-    uint16_t tso_size = piece->size > tcb->mss ? tcb->mss : 0;
     if (is_ecn)
         tcb->flags &= ~(uint32_t)TCB_CWR_SEND;
     ack_is_sent(tcb);
-    frame_send(stack, tcb, head, (uint16_t)header_size, tso_size, is_ecn ? ect0 : 0,
-               is_copied ? &payload_sum : NULL);
+    struct ip_send send = {.train = built.is_tso || piece->size == 0 ? NULL : piece->train,
+                           .ecn = is_ecn ? ect0 : 0,
+                           .tso_size = built.is_tso ? tcb->mss : 0};
+    frame_send(stack, tcb, &built, &send);
     return true;
 }
 
@@ -277,7 +351,7 @@ static struct buf *plain_build(struct stack *stack, const struct tcp_key *key,
     complete.destination_port = key->remote_port;
     uint32_t size = tcp_build(&complete, buf_data(head));
     buf_extend(head, size);
-    checksum_complete(key, head, wire_sum(buf_data(head), size));
+    checksum_complete(key, buf_data(head), size, wire_sum_header(buf_data(head), size));
     *ret_send = (struct ip_send){.source = key->local,
                                  .protocol = IP_PROTOCOL_TCP,
                                  .l4_header_size = (uint16_t)size,

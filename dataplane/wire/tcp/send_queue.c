@@ -157,40 +157,46 @@ static void cursor_drop(struct tcb *tcb, uint64_t octets)
         tcb->send_offset -= (uint32_t)octets;
 }
 
-/* Take `size` sequence numbers off the front of the first descriptor; returns how many were
- * octets. */
-static uint32_t sent_trim(struct tcb *tcb, uint32_t size)
+/* The first descriptor, or `size` sequence numbers of it, is acknowledged. */
+static void sent_count_off(struct tcb *tcb, const struct tcp_sent *sent, uint32_t size)
 {
-    struct tcp_sent_queue *queue = &tcb->sent;
-    struct tcp_sent *sent = tcp_sent_at(queue, 0);
-
     tcb->sacked -= sent->flags & TCP_SENT_SACKED ? size : 0;
     tcb->lost -= sent->flags & TCP_SENT_LOST ? size : 0;
     tcb->retransmitted -= sent->flags & TCP_SENT_RETRANSMITTED ? size : 0;
-    if (size == sent->size) {
-        uint32_t controls = sent_controls(sent);
+}
+
+/* Take `size` sequence numbers off the front; returns how many were octets. */
+static uint32_t sent_trim(struct tcb *tcb, uint32_t size)
+{
+    struct tcp_sent_queue *queue = &tcb->sent;
+    bool has_marks = (tcb->sacked | tcb->lost | tcb->retransmitted) != 0;
+    uint32_t octets = size;
+
+    while (size > 0) {
+        struct tcp_sent *sent = tcp_sent_at(queue, 0);
+        uint32_t part = sent->size < size ? sent->size : size;
+
+        if (has_marks)
+            sent_count_off(tcb, sent, part);
+        size -= part;
+        if (part < sent->size) {
+            sent->sequence += part;
+            sent->size = (uint16_t)(sent->size - part);
+            break;
+        }
+        octets -= sent_controls(sent);
         if (queue->capacity > 0)
             queue->head = (queue->head + 1) & (queue->capacity - 1);
         queue->count--;
-        return size - controls;
     }
-    sent->sequence += size;
-    sent->size = (uint16_t)(sent->size - size);
-    return size;
+    return octets;
 }
 
 void tcp_sent_drop(struct stack *stack, struct tcb *tcb, uint32_t acknowledged)
 {
-    uint32_t octets = 0;
-
     CHECK(seq_ge(acknowledged, tcb->snd_una) && seq_le(acknowledged, tcb->snd_nxt));
-    while (seq_lt(tcb->snd_una, acknowledged)) {
-        uint32_t left = acknowledged - tcb->snd_una;
-        uint32_t size = tcp_sent_at(&tcb->sent, 0)->size;
-        size = size < left ? size : left;
-        octets += sent_trim(tcb, size);
-        tcb->snd_una += size;
-    }
+    uint32_t octets = sent_trim(tcb, acknowledged - tcb->snd_una);
+    tcb->snd_una = acknowledged;
     if (octets == 0)
         return;
     cursor_drop(tcb, octets);

@@ -69,17 +69,6 @@ static const uint8_t any_address[16];
 
 /* ---- keys ---- */
 
-bool tcp_key_is_equal(const struct tcp_key *a, const struct tcp_key *b)
-{
-    uint64_t words[2][5];
-
-    memcpy(words[0], a, sizeof(words[0]));
-    memcpy(words[1], b, sizeof(words[1]));
-    return ((words[0][0] ^ words[1][0]) | (words[0][1] ^ words[1][1]) |
-            (words[0][2] ^ words[1][2]) | (words[0][3] ^ words[1][3]) |
-            (words[0][4] ^ words[1][4])) == 0;
-}
-
 /* IPv4 hashes twelve octets and not forty: half the time. SipHash takes the length in, so the two
  * families do not meet. */
 uint64_t tcp_key_hash(const struct stack *stack, const struct tcp_key *key)

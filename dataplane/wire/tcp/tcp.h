@@ -270,6 +270,7 @@ struct tcp_shared {
     struct flow_link orphans;      /* oldest first, by slot.report */
     struct icmp_bucket reset_bucket;
     uint32_t connection_count;
+    uint32_t latest; /* index of the slot that the last segment was for */
 };
 
 #define TCP_ORPHANS_MAX     16384u
@@ -291,7 +292,16 @@ struct tcp_table *tcp_table_new(struct stack *stack);
 void tcp_table_free(struct tcp_table *table);
 /** SipHash-1-3 of the tuple under the stack's secret: what table and SYN cache hash by. */
 uint64_t tcp_key_hash(const struct stack *stack, const struct tcp_key *key);
-bool tcp_key_is_equal(const struct tcp_key *a, const struct tcp_key *b);
+static inline bool tcp_key_is_equal(const struct tcp_key *a, const struct tcp_key *b)
+{
+    uint64_t words[2][5] UNINITIALIZED;
+
+    memcpy(words[0], a, sizeof(words[0]));
+    memcpy(words[1], b, sizeof(words[1]));
+    return ((words[0][0] ^ words[1][0]) | (words[0][1] ^ words[1][1]) |
+            (words[0][2] ^ words[1][2]) | (words[0][3] ^ words[1][3]) |
+            (words[0][4] ^ words[1][4])) == 0;
+}
 struct tcp_found tcp_table_find(struct stack *stack, const struct tcp_key *key);
 /** Steps for a burst, so that memory is waited for once: the hash, and its bucket's line is asked
  * for; then the line of what that bucket names; then the look-up. The middle one may be left out.
@@ -548,6 +558,7 @@ struct tcp_piece {
     uint32_t sequence, offset, size; /* offset: behind snd_una, in slot.unsent */
     uint8_t flags;                   /* PSH, FIN */
     bool is_new;
+    struct ip_train *train; /* of new data in this turn; NULL: none */
 };
 /** False: no buffer, nothing was sent. More than an mss: for the nic to cut. */
 bool tcp_segment_send(struct stack *stack, struct tcb *tcb,

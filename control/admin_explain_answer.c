@@ -206,6 +206,28 @@ static uint32_t failures_of(const struct explain_asked *asked, const struct expl
     return failures;
 }
 
+/* Each core learns for itself: what the one knows that has learned most, and how many do so. */
+static json_t *ahead_object(const struct explain_asked *asked, const struct explain_site *first)
+{
+    const struct explain_site *best = first;
+    uint32_t cores = 0, having = 0;
+
+    for (const struct explain_site *site = first; site < asked->sites + asked->site_count; site++) {
+        if (site->view.key != first->view.key)
+            continue;
+        cores++;
+        having += site->transfer.ahead.has_bdat;
+        if (site->transfer.ahead.shy_until > best->transfer.ahead.shy_until ||
+            (best->transfer.ahead.shy_until == 0 &&
+             site->transfer.ahead.learned > best->transfer.ahead.learned))
+            best = site;
+    }
+    json_t *ahead = admin_site_ahead(&best->transfer.ahead, best->now);
+    number_set(ahead, "cores", cores);
+    number_set(ahead, "cores_bdat", having);
+    return ahead;
+}
+
 static json_t *site_row(const struct explain_asked *asked, const struct explain_site *first)
 {
     const struct explain_site *home;
@@ -232,6 +254,7 @@ static json_t *site_row(const struct explain_asked *asked, const struct explain_
                         admin_site_orders(home->orders, view->order_count, home->now));
     source_add(row, &home->from);
     hosts_add(row, asked, first);
+    json_object_set_new(row, "ahead", ahead_object(asked, first));
     return row;
 }
 

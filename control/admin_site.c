@@ -16,6 +16,7 @@ struct found_site {
     char label[SITE_LABEL_MAX + 1]; /* the view's is the shard's */
     char source[SITE_SOURCE_MAX + 1];
     struct site_order *orders; /* as are its orders; NULL: none */
+    struct client_ahead_view ahead;
 };
 
 struct found {
@@ -48,6 +49,7 @@ static void look_at_sites(struct shard_query *query, struct transfer *transfer, 
         if (view.source.size > 0)
             memcpy(site->source, view.source.data, view.source.size);
         site->source[view.source.size] = '\0';
+        site->ahead = transfer_get_ahead(transfer, view.key);
         site->orders = NULL;
         if (view.order_count > 0) {
             site->orders = reallocarray(NULL, view.order_count, sizeof(*site->orders));
@@ -156,6 +158,34 @@ const char *admin_site_learn_reason(enum site_learn_reason reason)
     return learn_reasons[reason];
 }
 
+static const char *const ahead_words[] = {[SETTINGS_BDAT_AHEAD_NEVER] = "never",
+                                          [SETTINGS_BDAT_AHEAD_LEARNED] = "learned",
+                                          [SETTINGS_BDAT_AHEAD_ALWAYS] = "always"};
+
+json_t *admin_site_ahead(const struct client_ahead_view *ahead, tick_us now)
+{
+    return json_pack("{sb,sb,ss,sI,sI,sI,sI}", "next", ahead->has_next, "bdat", ahead->has_bdat,
+                     "bdat_ahead", ahead_words[ahead->bdat], "learned", (json_int_t)ahead->learned,
+                     "learned_of", (json_int_t)CLIENT_LEARN_COUNT, "depth",
+                     (json_int_t)CLIENT_DEPTH_MAX, "shy_us",
+                     (json_int_t)time_left(ahead->shy_until, now));
+}
+
+/* The same, of many. */
+static void ahead_add(struct json_text *out, const struct client_ahead_view *ahead, tick_us now)
+{
+    json_text_key(out, JSON_KEY("ahead"));
+    json_text_open(out, '{');
+    json_text_set_boolean(out, JSON_KEY("next"), ahead->has_next);
+    json_text_set_boolean(out, JSON_KEY("bdat"), ahead->has_bdat);
+    json_text_set_string(out, JSON_KEY("bdat_ahead"), ahead_words[ahead->bdat]);
+    json_text_set_number(out, JSON_KEY("learned"), ahead->learned);
+    json_text_set_number(out, JSON_KEY("learned_of"), CLIENT_LEARN_COUNT);
+    json_text_set_number(out, JSON_KEY("depth"), CLIENT_DEPTH_MAX);
+    json_text_set_number(out, JSON_KEY("shy_us"), time_left(ahead->shy_until, now));
+    json_text_close(out, '}');
+}
+
 static void rate_text_set(struct json_text *out, struct span key, const struct rate_set *rates)
 {
     char text[RATE_TEXT_SIZE];
@@ -214,6 +244,7 @@ static void site_row(struct json_text *out, const struct found_site *site, tick_
         else
             json_text_tree(out, admin_site_orders(site->orders, view->order_count, now));
     }
+    ahead_add(out, &site->ahead, now);
     json_text_set_number(out, JSON_KEY("core"), shard);
     json_text_close(out, '}');
 }

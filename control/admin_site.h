@@ -16,6 +16,8 @@ bool admin_site_prepare(const char *verb, const json_t *request, struct shard_qu
 /** What the shard found, as rows, at most `limit`. Returns how many. */
 uint32_t admin_site_add(struct json_text *out, struct shard_query *query, uint32_t shard,
                         uint64_t limit);
+/** What is sent to a site before its turn. New reference. */
+json_t *admin_site_ahead(const struct client_ahead_view *ahead, tick_us now);
 /** Orders as rows; NULL: none. New reference. */
 json_t *admin_site_orders(const struct site_order *orders, uint32_t count, tick_us now);
 /** "few at first" */

@@ -249,6 +249,9 @@ static void site_print(const json_t *site, FILE *out)
     for (size_t i = 0; i < json_array_size(orders); i++)
         cli_site_order_row_print(json_array_get(orders, i), out);
     hosts_print(site, out);
+    fprintf(out, "  ahead    ");
+    cli_site_ahead_print(json_object_get(site, "ahead"), out);
+    fprintf(out, "\n");
 }
 
 /* ---- mail and cores ---- */

@@ -46,6 +46,8 @@ const char *cli_size_format(uint64_t octets, char ret_text[24]);
 /* ---- for those who print ---- */
 #define CLI_SHOWN_MAX  200u /* octets of a peer's text */
 #define CLI_SHOWN_SIZE (CLI_SHOWN_MAX * 4 + 1)
+/** What is sent to a site before its turn, of an answer. */
+void cli_site_ahead_print(const json_t *ahead, FILE *out);
 /** One order about a site, of those in an answer, on a line. */
 void cli_site_order_row_print(const json_t *row, FILE *out);
 /** A number of the answer, or of a group in it (NULL: none); 0 when it is not there. */

@@ -27,6 +27,32 @@ void cli_site_order_row_print(const json_t *row, FILE *out)
     fprintf(out, ": %s\n", cli_shown(row, "reason", text));
 }
 
+void cli_site_ahead_print(const json_t *ahead, FILE *out)
+{
+    const char *wish = json_string_value(json_object_get(ahead, "bdat_ahead"));
+    bool has_bdat = json_is_true(json_object_get(ahead, "bdat"));
+    int64_t cores = cli_number(ahead, NULL, "cores_bdat"), of = cli_number(ahead, NULL, "cores");
+    char time[24];
+
+    if (cli_number(ahead, NULL, "shy_us") > 0) {
+        fprintf(out, "nothing is sent ahead for %s more: that did no good there",
+                cli_left_format(cli_number(ahead, NULL, "shy_us"), time));
+        return;
+    }
+    fprintf(out, "next message with this one's end: %s",
+            json_is_true(json_object_get(ahead, "next")) ? "yes" : "no");
+    if (wish == NULL || strcmp(wish, "never") == 0)
+        return;
+    fprintf(out, "; bodies ahead of replies: ");
+    if (!has_bdat)
+        fprintf(out, "not yet, has taken %" PRId64 " of %" PRId64,
+                cli_number(ahead, NULL, "learned"), cli_number(ahead, NULL, "learned_of"));
+    else
+        fprintf(out, "%s, up to %" PRId64 " messages", wish, cli_number(ahead, NULL, "depth"));
+    if (has_bdat && cores < of)
+        fprintf(out, ", on %" PRId64 " of %" PRId64 " cores", cores, of);
+}
+
 static void site_row_print(const json_t *row, FILE *out)
 {
     char text[CLI_SHOWN_SIZE], time[24];
@@ -55,6 +81,12 @@ static void site_row_print(const json_t *row, FILE *out)
         fprintf(out, "; pauses for %s after %" PRId64 " failures (site resume ends it)",
                 cli_left_format(cli_number(row, NULL, "paused_us"), time),
                 cli_number(row, NULL, "failures"));
+    const json_t *ahead = json_object_get(row, "ahead");
+    if (json_is_true(json_object_get(ahead, "bdat")) || cli_number(ahead, NULL, "shy_us") > 0 ||
+        cli_number(ahead, NULL, "learned") > 0) {
+        fprintf(out, "; ");
+        cli_site_ahead_print(ahead, out);
+    }
     fprintf(out, "\n");
     const json_t *orders = json_object_get(row, "orders");
     for (size_t i = 0; i < json_array_size(orders); i++)

@@ -191,6 +191,21 @@ bool client_is_in_doubt(const struct client *client, uint64_t user);
  * 0). */
 void client_close_idle(struct client *client, uint64_t site, tick_us now);
 
+/* What is sent to a site before its turn. */
+#define CLIENT_LEARN_COUNT 8u /* messages that it takes by BDAT in their turn, before any goes so  \
+                               */
+#define CLIENT_DEPTH_MAX 8u   /* messages of which none is answered, on a connection */
+struct client_ahead_view {
+    bool has_next;                 /* the next message's commands go with the end of one */
+    bool has_bdat;                 /* bodies go ahead of replies */
+    enum settings_bdat_ahead bdat; /* as configured */
+    uint32_t learned;              /* messages, of CLIENT_LEARN_COUNT */
+    tick_us shy_until; /* neither before then, since that did no good there; 0: it is not so */
+};
+/** As this shard has it; `bdat` is what the configuration says of the site. */
+struct client_ahead_view client_get_ahead(const struct client *client, uint64_t site,
+                                          enum settings_bdat_ahead bdat);
+
 /** Kept connections of a site that nothing uses now. */
 uint32_t client_idle_count(const struct client *client, uint64_t site);
 

@@ -49,7 +49,8 @@
 #define CLIENT_AHEAD_SIZE_MAX (128u * 1024)
 #define CLIENT_SHY_TIME       TICK_S(3600)
 #define CLIENT_FOLLOW_TIME    TICK_S(10)
-#define CLIENT_LEARN_COUNT    8u
+
+_Static_assert(CLIENT_DEPTH_MAX == SMTPC_NEXT_MAX + 1, "as people are told");
 
 /* ---- what sites make of it ---- */
 
@@ -70,6 +71,24 @@ static void site_shy(struct client *client, uint64_t site)
     *ahead_of(client, site) =
         (struct client_ahead){.site = site, .shy_until = client->now + CLIENT_SHY_TIME};
     client->stats.shied++;
+}
+
+struct client_ahead_view client_get_ahead(const struct client *client, uint64_t site,
+                                          enum settings_bdat_ahead bdat)
+{
+    const struct client_ahead *ahead = &client->ahead[site % CLIENT_AHEAD_ENTRIES];
+    bool is_shy = site_is_shy(client, site);
+    uint32_t learned = ahead->site == site ? ahead->bdat_count : 0;
+
+    return (struct client_ahead_view){
+        .has_next = client->settings->client.use_next && !is_shy,
+        .has_bdat =
+            !is_shy && (bdat == SETTINGS_BDAT_AHEAD_ALWAYS ||
+                        (bdat == SETTINGS_BDAT_AHEAD_LEARNED && learned >= CLIENT_LEARN_COUNT)),
+        .bdat = bdat,
+        .learned = learned,
+        .shy_until = is_shy ? ahead->shy_until : 0,
+    };
 }
 
 void client_follow_judge(struct client *client, const struct client_connection *connection,

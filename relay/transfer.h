@@ -169,10 +169,13 @@ struct transfer_site_view {
     bool has_room;   /* client_has_room() */
     uint32_t unread; /* deliveries that wait for memory to read their bodies into */
     uint32_t away;   /* on other shards' connections */
+    struct client_ahead_view ahead;
     uint32_t address_count, dead_count; /* of the hosts of mail that waits there: 0: none does */
     struct flow_address dead[TRANSFER_VIEW_HOST_MAX]; /* the first of these: tried last */
     tick_us dead_until[TRANSFER_VIEW_HOST_MAX];
 };
+/** What this shard sends there before its turn. */
+struct client_ahead_view transfer_get_ahead(struct transfer *transfer, uint64_t key);
 struct transfer_site_view transfer_get_site_view(struct transfer *transfer, uint64_t key);
 struct qmgr *transfer_queue(struct transfer *transfer);
 struct site_set *transfer_sites(struct transfer *transfer);

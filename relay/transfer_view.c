@@ -51,12 +51,23 @@ static uint32_t unread_count(const struct transfer *transfer, const struct trans
     return count;
 }
 
+struct client_ahead_view transfer_get_ahead(struct transfer *transfer, uint64_t key)
+{
+    const struct transfer_site *site = transfer_site_find(transfer, key);
+    enum settings_bdat_ahead bdat = site == NULL ? SETTINGS_BDAT_AHEAD_UNSAID : site->bdat_ahead;
+
+    if (bdat == SETTINGS_BDAT_AHEAD_UNSAID)
+        bdat = transfer->settings->client.bdat_ahead;
+    return client_get_ahead(transfer->client, key, bdat);
+}
+
 struct transfer_site_view transfer_get_site_view(struct transfer *transfer, uint64_t key)
 {
     const struct transfer_site *site = transfer_site_find(transfer, key);
     struct transfer_site_view view = {
         .idle = client_idle_count(transfer->client, key),
         .has_room = client_has_room(transfer->client, key, transfer->now.tick),
+        .ahead = transfer_get_ahead(transfer, key),
     };
     const struct transfer_member *member;
 

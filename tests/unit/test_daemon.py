@@ -481,6 +481,9 @@ def has_its_mail_after_a_restart():
 def goes_on_when_told():
     """The other side is mended: a retry says that the site pauses, and what ends that; then mail goes at once."""
     ends = "(angarium site resume dead.example ends it)"
+    expect("  ahead    next message with this one's end: yes\n" in cli("explain", "dead.example")[1], cli("explain", "dead.example")[1])
+    row = json.loads(cli("site", "show", "dead.example", "--json")[1])["rows"][0]
+    expect(row["ahead"] == {"next": True, "bdat": False, "bdat_ahead": "never", "learned": 0, "learned_of": 8, "depth": 8, "shy_us": 0}, row)
     expect(ends in cli("explain", "dead.example")[1] and "(site resume ends it)" in cli("site", "show", "dead.example")[1])
     said = r"site dead.example pauses for \d+[sm] more: .* angarium site resume dead.example\n"
     status, text = cli("retry", "domain=dead.example", "--dry-run")

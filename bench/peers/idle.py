@@ -17,6 +17,7 @@ import sys
 import threading
 
 import wire
+from apart import Results
 from ground import LOAD, ROUNDS, SECONDS, SESSIONS, circumstances, middle_rate, on_core, page_write, pin, row, rows_print, total_of
 
 IDLE = int(os.environ.get('ANGARIUM_BENCH_IDLE', '100000'))
@@ -79,11 +80,14 @@ def one_run(idle):
 
 
 def measure():
-    figures = {0: [], IDLE: []}
+    """Runs by how many idle connections there were: those with the cores near each other, if that happened to both kinds, and where."""
+    results = Results()
     for _ in range(ROUNDS):
-        for idle, runs in figures.items():
-            runs.append(one_run(idle))
-    return figures
+        for idle in (0, IDLE):
+            results.measure(idle, lambda idle=idle: one_run(idle))
+    is_near = all(results.values[True].get(idle) for idle in (0, IDLE)) or not all(results.values[False].get(idle) for idle in (0, IDLE))
+    figures = results.values[is_near]
+    return figures, '%s, %s rounds' % (results.where(is_near), ' and '.join(str(len(figures[idle])) for idle in (0, IDLE)))
 
 
 def rows(figures, where):
@@ -111,7 +115,8 @@ def text(figures, made, where):
 def main():
     where = circumstances(ROUNDS)
     with wire.HugePages():
-        figures = measure()
+        figures, cores = measure()
+    where += '; ' + cores
     made = list(rows(figures, where))
     rows_print(made)
     if '--docs' in sys.argv:

@@ -14,7 +14,8 @@ Rows (medians of several rounds, everybody takes turns inside a round), over net
 Peers: `splice`, a program on the same engine that passes the same octets on between connections and looks at nothing (bench/wire/splice.c);
 on loopback HAProxy in TCP mode as well, where it is installed. What the load itself can do is beside each row: source straight to sink, a core
 each. Here they share one, so they can do half of that at least; where that is less than 1.3 times the row, the row is "bounded by load". A rate
-is the median of whole seconds, without the first and the last. With --docs the rows `.9000` are written into docs/benchmarks.md.
+is the median of whole seconds, without the first and the last. Rows with the cores of the virtual machine near each other and far apart are kept
+apart (bench/peers/apart.py). With --docs the tables of docs/benchmarks.md are made anew, of the planes that were measured.
 """
 import json
 import os
@@ -27,6 +28,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../../tests/interop'))
 import mail_systems  # pylint: disable=wrong-import-position
 import wire  # pylint: disable=wrong-import-position
+from apart import Results  # pylint: disable=wrong-import-position
 from ground import LOAD, ROUNDS, SECONDS, SESSIONS, circumstances, on_core, page_write, pin, row  # pylint: disable=wrong-import-position
 from lab import BUILD, ROOT, Skip, free_port, tool  # pylint: disable=wrong-import-position
 
@@ -197,51 +199,60 @@ def distance_rows():
 
 # ---- rows ----
 
-def rounds():
-    """Figures by plane, work and who was measured."""
-    figures = {}
+def rounds(results):
+    """Figures by (plane, work, who was measured)."""
     for _ in range(ROUNDS):
         for plane in PLANES:
+            measure = results.measure if plane in MTU else results.measure_anywhere # kernel sockets: less depends on it
             for work in WORK_OF.get(plane, WORK):
                 size, more = WORK[work]
                 for who in (direct, splice, relay) + ((haproxy,) if plane == 'host' else ()):
                     try:
-                        figures.setdefault((plane, work, who.__name__), []).append(who(plane, size, more))
+                        measure((plane, work, who.__name__), lambda who=who, plane=plane, size=size, more=more: who(plane, size, more))
                     except Skip:
                         pass
-    return figures
 
 
 def median_of(figures, key):
     return statistics.median(each[key] for each in figures) if figures else 0
 
 
-def rows():
+def cycle_rows(mine, work, suffix, where):
+    yield row('line-rate.cycles.' + work + suffix, median_of(mine, 'cycles'), 'cycles',
+              'busy time of the shard for a message, at %.0f MHz; %s' % (megahertz(), where))
+    if work == 'cut-through.10k':
+        for name in mine[0]['stages']:
+            yield row('line-rate.stage.' + name + suffix, statistics.median(each['stages'][name] for each in mine), 'cycles',
+                      'for a message of 10 KB; ' + where)
+
+
+def work_rows(figures, where, plane, work, place):
+    mine = figures.get((plane, work, 'relay'))
+    if not mine:
+        return
+    rate, ceiling = median_of(mine, 'rate'), median_of(figures.get((plane, work, 'direct')), 'rate')
+    conditions = ('%d sessions in, up to 100 connections out, plain, PIPELINING, one relay core with all its threads, source and sink on the other, %s, '
+                  '%s records (%d dropped), straight through: %.4f; load: source to sink, a core each, %.0f msg/s%s; %s, median of %d' %
+                  (SESSIONS, place, RECORDS_SAID, sum(each['dropped'] for each in mine), median_of(mine, 'straight'), ceiling,
+                   ' (bounded by load)' if 0 < ceiling / 2 < 1.3 * rate else '', where, len(mine)))
+    for peer in ('splice', 'haproxy') if plane == 'host' else ('splice',):
+        theirs = figures.get((plane, work, peer))
+        yield row('line-rate.' + work + SUFFIX[plane], rate, 'msg/s', conditions, peer, median_of(theirs, 'rate'))
+    yield from cycle_rows(mine, work, SUFFIX[plane], where)
+
+
+def rows(results):
     testpmd = {plane: wire.testpmd(MTU[plane]) for plane in PLANES if plane in MTU}
-    figures = rounds()
+    rounds(results)
     for plane in PLANES:
-        suffix = SUFFIX[plane]
+        place = 'net_memif (testpmd: %.0f frames of %d octets/s)' % (testpmd[plane], MTU[plane]) if plane in MTU else 'loopback'
         for work in WORK_OF.get(plane, WORK):
-            mine = figures[(plane, work, 'relay')]
-            rate = median_of(mine, 'rate')
-            ceiling = median_of(figures[(plane, work, 'direct')], 'rate')
-            place = 'net_memif (testpmd: %.0f frames of %d octets/s)' % (testpmd[plane], MTU[plane]) if plane in MTU else 'loopback'
-            conditions = ('%d sessions in, up to 100 connections out, plain, PIPELINING, one relay core with all its threads, source and sink on the other, %s, '
-                          '%s records (%d dropped), straight through: %.4f; load: source to sink, a core each, %.0f msg/s%s; median of %d' %
-                          (SESSIONS, place, RECORDS_SAID, sum(each['dropped'] for each in mine), median_of(mine, 'straight'), ceiling,
-                           ' (bounded by load)' if ceiling / 2 < 1.3 * rate else '', ROUNDS))
-            for peer in ('splice', 'haproxy') if plane == 'host' else ('splice',):
-                theirs = figures.get((plane, work, peer))
-                if theirs:
-                    yield row('line-rate.' + work + suffix, rate, 'msg/s', conditions, peer, median_of(theirs, 'rate'))
-            yield row('line-rate.cycles.' + work + suffix, median_of(mine, 'cycles'), 'cycles', 'busy time of the shard for a message, at %.0f MHz' % megahertz())
-            if work == 'cut-through.10k' and mine[0]['stages']:
-                for name in mine[0]['stages']:
-                    yield row('line-rate.stage.' + name + suffix, statistics.median(each['stages'][name] for each in mine), 'cycles', 'for a message of 10 KB')
+            for is_near in (True, False) if plane in MTU else (None,):
+                yield from work_rows(results.values[is_near], results.where(is_near), plane, work, place)
 
 
-def all_rows():
-    yield from rows()
+def all_rows(results):
+    yield from rows(results)
     if 'wire' not in PLANES:
         return
     import stamps  # pylint: disable=import-outside-toplevel
@@ -253,29 +264,58 @@ def all_rows():
         print('line-rate.instructions: %s' % reason, file=sys.stderr)
 
 
-def jumbo_table(made, where):
-    lines = [where + '.', '', '| row, net_memif, MTU 9,000 | msg/s | Gbit/s each way | splice, msg/s | ratio |', '|---|---|---|---|---|']
-    for work in WORK_OF['jumbo']:
-        name = 'line-rate.' + work + SUFFIX['jumbo']
-        each = next(each for each in made if each['bench'] == name)
-        lines.append('| `{}` | {:,.0f} | {:.1f} | {:,.0f} | {:.2f} |'.format(name, each['value'], each['value'] * WORK[work][0] * 8 / 1e9, each['peer_value'],
-                                                                            each['ratio']))
-    return '\n'.join(lines)
+# ---- the page ----
+
+GOALS = {'cut-through.1k': '150,000; 0.35 of splice', 'cut-through.10k': '100,000; 0.6 of splice', 'cut-through.100k': '20 Gbit/s', 'session.10k': '60,000'}
+
+
+def cells_of(figures, plane, work):
+    """Rate, Gbit/s each way, the splice, their ratio, and the load alone, as text."""
+    rate, splices, load = (median_of(figures.get((plane, work, who)), 'rate') for who in ('relay', 'splice', 'direct'))
+    gigabits = rate * WORK[work][0] * 8 / 1e9
+    return ['{:,.0f}'.format(rate), '{:.1f}'.format(gigabits), '{:,.0f}'.format(splices), '{:.2f}'.format(rate / splices) if splices else '', '{:,.0f}'.format(load)]
+
+
+def wire_table(results, plane):
+    lines = ['| row, net_memif, MTU {:,} | cores | rounds | msg/s | Gbit/s each way | splice | ratio | load: source to sink, a core each | to reach |'.format(MTU[plane]),
+             '|---|---|---|---|---|---|---|---|---|']
+    for work in WORK_OF.get(plane, WORK):
+        for is_near, text in ((True, 'near'), (False, 'apart')):
+            figures = results.values[is_near]
+            if (plane, work, 'relay') in figures:
+                cells = ['`line-rate.%s%s`' % (work, SUFFIX[plane]), text, str(len(figures[(plane, work, 'relay')]))] + cells_of(figures, plane, work)
+                lines.append('| %s |' % ' | '.join(cells + [GOALS[work] if plane == 'wire' else '']))
+    return lines
+
+
+def host_table(results):
+    lines = ['| row, kernel sockets over loopback | msg/s | splice | HAProxy, TCP mode |', '|---|---|---|---|']
+    for work in WORK:
+        rates = ['{:,.0f}'.format(median_of(results.values[None].get(('host', work, who)), 'rate')) for who in ('relay', 'splice', 'haproxy')]
+        lines.append('| `line-rate.%s.host` | %s |' % (work, ' | '.join(rates)))
+    return lines
+
+
+def pages_write(results, where):
+    for plane, mark in (('wire', 'line-rate'), ('jumbo', 'jumbo')):
+        if plane in PLANES:
+            distances = '; '.join('%s: %s' % (text, results.where(is_near)) for is_near, text in ((True, 'near'), (False, 'apart')) if results.distances[is_near])
+            page_write(mark, '\n'.join(['%s; %s.' % (where, distances), ''] + wire_table(results, plane)))
+    if 'host' in PLANES:
+        page_write('line-rate-host', '\n'.join([where + '.', ''] + host_table(results)))
 
 
 def main():
-    as_json, where, made = '--json' in sys.argv, circumstances(ROUNDS), []
+    as_json, where, results = '--json' in sys.argv, circumstances(ROUNDS), Results()
     with wire.HugePages():
-        for each in all_rows():
-            made.append(each)
+        for each in all_rows(results):
             if as_json:
                 print(json.dumps(each), flush=True)
             else:
                 peer = '%-8s %12.3f   ratio %s' % (each['peer'], each['peer_value'], each['ratio']) if 'peer' in each else ''
                 print('%-30s %14.3f %-8s %s\n    %s' % (each['bench'], each['value'], each['unit'], peer, each['conditions']), flush=True)
-
-    if '--docs' in sys.argv and 'jumbo' in PLANES:
-        page_write('jumbo', jumbo_table(made, where))
+    if '--docs' in sys.argv:
+        pages_write(results, where)
 
 
 if __name__ == '__main__':

@@ -12,9 +12,7 @@ Rows (medians of several rounds, everybody takes turns inside a round):
   wire.smtp.10k                    the whole relay, durable, 10 KB, source and sink in one process on the other core; peer: the relay on kernel sockets
 Checksums are computed and verified in software, but for wire.bulk.N.unchecked. Huge pages are set up for the run when root may, and given back.
 
-A virtual machine's processors move about; how far apart they are (bench/wire/distance.c) decides what two cores can do with each other. It is
-measured before and after each figure: those taken with both within NEAR ns are one row, the others, if there are any, a second row, and what
-they are compared with was measured in the same state.
+Rows with the cores of the virtual machine near each other and far apart are kept apart (bench/peers/apart.py).
 """
 import json
 import os
@@ -24,6 +22,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../../tests/interop'))
+from apart import Results  # pylint: disable=wrong-import-position
 from ground import ROUNDS, SECONDS, on_core, row  # pylint: disable=wrong-import-position
 from lab import BUILD, Lab, tool, wait_until  # pylint: disable=wrong-import-position
 
@@ -31,7 +30,6 @@ CLIENT_ADDRESSES = 16
 HUGE_PAGES = '/proc/sys/vm/nr_hugepages'
 HUGE_PAGES_WANTED = 4096  # of 2 MB
 PORT = 5001
-NEAR = 150  # ns for a cache line to the other core and back
 
 lab = Lab('bench-wire')
 program = os.path.join(BUILD, 'bench/wire/angarium-wire-bench')
@@ -139,34 +137,6 @@ class HugePages:
 
 BULK = (('wire.bulk.1500', 1500, 1, 512), ('wire.bulk.1500.100', 1500, 100, 64), ('wire.bulk.9000', 9000, 1, 512), ('wire.bulk.9000.100', 9000, 100, 64))
 IDLE_STREAMS = 1000000
-
-
-def distance():
-    """ns for a cache line from core 0 to core 1 and back."""
-    return float(subprocess.run([os.path.join(BUILD, 'bench/wire/angarium-core-distance'), '0', '1'], stdout=subprocess.PIPE, check=True).stdout)
-
-
-class Results:
-    """Figures by key, those with the cores near each other apart from the others."""
-
-    def __init__(self):
-        self.values = {True: {}, False: {}}
-        self.distances = {True: [], False: []}
-
-    def measure(self, key, function):
-        before = distance()
-        value = function()
-        after = distance()
-        is_near = max(before, after) < NEAR
-        self.distances[is_near] += [before, after]
-        self.values[is_near].setdefault(key, []).append(value)
-
-    def rows(self, bench, key, unit, conditions, peer, peer_key):
-        for is_near in (True, False):
-            mine, theirs = self.values[is_near].get(key), self.values[is_near].get(peer_key)
-            if mine:
-                where = '%s; cores %.0f ns apart, median of %d' % (conditions, statistics.median(self.distances[is_near]), len(mine))
-                yield row(bench, statistics.median(mine), unit, where, peer, statistics.median(theirs) if theirs else 0)
 
 
 def bulk_round(results):

@@ -35,4 +35,24 @@ static inline struct tick_now tick_now_read(const struct tick_source *source)
     return (struct tick_now){source->monotonic(source->context), source->wall(source->context)};
 }
 
+/* How old the wall clock's reading may be: a turn that finds nothing to do takes less time than
+ * reading two clocks. */
+#define TICK_WALL_AGE TICK_MS(1)
+
+/** Read anew, in every turn: the wall clock once in TICK_WALL_AGE, and what has passed since is
+ * added. `wall_read`: when that was, by `tick`. */
+static inline void tick_now_renew(struct tick_now *now, tick_us *wall_read,
+                                  const struct tick_source *source)
+{
+    tick_us tick = source->monotonic(source->context);
+
+    if (tick - *wall_read < TICK_WALL_AGE) {
+        now->wall += (wall_us)(tick - now->tick);
+    } else {
+        now->wall = source->wall(source->context);
+        *wall_read = tick;
+    }
+    now->tick = tick;
+}
+
 #endif

@@ -15,6 +15,11 @@
  *   2. So all slots of a lower level start before any of a higher one: the next slot to look at is
  *      the first occupied one of the lowest level that has any.
  *   3. A bit of `occupied` is set exactly when the list of its slot is not empty.
+ *   4. While is_next_known, next_start is when the first occupied slot starts: a slot that a timer
+ *      comes into may be the first, one that the last timer leaves may have been.
+ *
+ * A turn asks several wheels for what is due and until when there is nothing, mostly in vain: that
+ * is one comparison.
  *
  * Arm and cancel are O(1). Moving time is O(slots passed that are occupied): empty time costs
  * nothing, however long it was.
@@ -52,12 +57,22 @@ static void list_append(struct wheel_timer *head, struct wheel_timer *timer)
 
 void wheel_init(struct wheel *wheel, tick_us now)
 {
-    *wheel = (struct wheel){.now = now};
+    *wheel = (struct wheel){.now = now, .next_start = TICK_NEVER, .is_next_known = true};
     for (uint32_t level = 0; level < WHEEL_LEVELS; level++) {
         for (uint32_t slot = 0; slot < WHEEL_SLOTS; slot++)
             list_init(&wheel->slots[level][slot]);
     }
     list_init(&wheel->due);
+}
+
+/* Invariant 4, for a slot that was perhaps empty. */
+static void wheel_note_slot(struct wheel *wheel, uint32_t level, uint32_t slot, tick_us start)
+{
+    if (start >= wheel->next_start)
+        return;
+    wheel->next_start = start;
+    wheel->next_level = (uint16_t)level;
+    wheel->next_slot = (uint16_t)slot;
 }
 
 /* Link where the deadline belongs as seen from `current`. */
@@ -84,6 +99,7 @@ static void wheel_place(struct wheel *wheel, struct wheel_timer *timer, uint64_t
     timer->slot = (uint16_t)slot;
     list_append(&wheel->slots[level][slot], timer);
     wheel->occupied[level][slot / 64] |= UINT64_C(1) << slot % 64;
+    wheel_note_slot(wheel, level, slot, (due >> 8 * level << 8 * level) * WHEEL_SLOT_US);
 }
 
 static void wheel_unlink(struct wheel *wheel, struct wheel_timer *timer)
@@ -94,8 +110,11 @@ static void wheel_unlink(struct wheel *wheel, struct wheel_timer *timer)
     if (timer->level < WHEEL_LEVELS) {
         struct wheel_timer *head = &wheel->slots[timer->level][timer->slot];
 
-        if (head->next == head)
+        if (head->next == head) {
             wheel->occupied[timer->level][timer->slot / 64] &= ~(UINT64_C(1) << timer->slot % 64);
+            if (timer->level == wheel->next_level && timer->slot == wheel->next_slot)
+                wheel->is_next_known = false;
+        }
     }
     timer->next = NULL;
     timer->prev = NULL;
@@ -145,10 +164,11 @@ static uint32_t level_find(const struct wheel *wheel, uint32_t level, uint32_t f
     return WHEEL_SLOTS;
 }
 
-/* The next slot to look at and the millisecond it starts; false when the slots are empty. */
-static bool wheel_find_slot(const struct wheel *wheel, uint64_t current, uint32_t *ret_level,
-                            uint32_t *ret_slot, uint64_t *ret_start)
+/* When the first occupied slot starts, and which it is; TICK_NEVER: all are empty. */
+static tick_us wheel_first_slot(const struct wheel *wheel, uint32_t *ret_level, uint32_t *ret_slot)
 {
+    uint64_t current = current_ms(wheel);
+
     for (uint32_t level = 0; level < WHEEL_LEVELS; level++) {
         uint64_t position = current >> 8 * level;
         uint32_t distance = level_find(wheel, level, position & (WHEEL_SLOTS - 1));
@@ -158,10 +178,22 @@ static bool wheel_find_slot(const struct wheel *wheel, uint64_t current, uint32_
         CHECK(distance > 0);
         *ret_level = level;
         *ret_slot = (position + distance) & (WHEEL_SLOTS - 1);
-        *ret_start = (position + distance) << 8 * level;
-        return true;
+        return ((position + distance) << 8 * level) * WHEEL_SLOT_US;
     }
-    return false;
+    return TICK_NEVER;
+}
+
+/* Invariant 4 holds afterwards. */
+static void wheel_learn_next(struct wheel *wheel)
+{
+    uint32_t level = 0, slot = 0;
+
+    if (wheel->is_next_known)
+        return;
+    wheel->next_start = wheel_first_slot(wheel, &level, &slot);
+    wheel->next_level = (uint16_t)level;
+    wheel->next_slot = (uint16_t)slot;
+    wheel->is_next_known = true;
 }
 
 /* Empty one slot: its timers go to `due` or to lower levels. */
@@ -172,6 +204,7 @@ static void wheel_open_slot(struct wheel *wheel, uint32_t level, uint32_t slot, 
 
     list_init(head);
     wheel->occupied[level][slot / 64] &= ~(UINT64_C(1) << slot % 64);
+    wheel->is_next_known = false;
     while (timer != head) {
         struct wheel_timer *next = timer->next;
 
@@ -182,25 +215,19 @@ static void wheel_open_slot(struct wheel *wheel, uint32_t level, uint32_t slot, 
 
 static void wheel_advance(struct wheel *wheel, tick_us now)
 {
-    uint64_t target = now / WHEEL_SLOT_US;
-    uint32_t level, slot;
-    uint64_t start;
-
-    while (wheel_find_slot(wheel, current_ms(wheel), &level, &slot, &start) && start <= target) {
-        wheel->now = start * WHEEL_SLOT_US;
-        wheel_open_slot(wheel, level, slot, start);
+    wheel_learn_next(wheel);
+    while (wheel->next_start <= now) {
+        wheel->now = wheel->next_start;
+        wheel_open_slot(wheel, wheel->next_level, wheel->next_slot, current_ms(wheel));
+        wheel_learn_next(wheel);
     }
     wheel->now = now;
 }
 
 struct wheel_timer *wheel_expire_next(struct wheel *wheel, tick_us now)
 {
-    if (now > wheel->now) {
-        if (now / WHEEL_SLOT_US == current_ms(wheel))
-            wheel->now = now;
-        else
-            wheel_advance(wheel, now);
-    }
+    if (now > wheel->now)
+        wheel_advance(wheel, now);
     struct wheel_timer *timer = wheel->due.next;
     if (timer == &wheel->due)
         return NULL;
@@ -211,11 +238,8 @@ struct wheel_timer *wheel_expire_next(struct wheel *wheel, tick_us now)
 tick_us wheel_deadline(const struct wheel *wheel)
 {
     uint32_t level, slot;
-    uint64_t start;
 
     if (wheel->due.next != &wheel->due)
         return wheel->now;
-    if (!wheel_find_slot(wheel, current_ms(wheel), &level, &slot, &start))
-        return TICK_NEVER;
-    return start * WHEEL_SLOT_US;
+    return wheel->is_next_known ? wheel->next_start : wheel_first_slot(wheel, &level, &slot);
 }

@@ -26,6 +26,10 @@ struct wheel {
     struct wheel_timer slots[WHEEL_LEVELS][WHEEL_SLOTS];
     uint64_t occupied[WHEEL_LEVELS][WHEEL_SLOTS / 64];
     struct wheel_timer due;
+    /* The first slot to look at, when is_next_known: where it is and when it starts. */
+    tick_us next_start; /* TICK_NEVER: all are empty */
+    uint16_t next_level, next_slot;
+    bool is_next_known;
     uint64_t armed; /* timers linked now */
 };
 

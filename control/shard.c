@@ -47,7 +47,7 @@ struct shard {
     struct transfer *transfer;
     struct server *server;
     struct tick_now now;
-    tick_us started;
+    tick_us started, wall_read;
 
     const struct settings *settings;
     struct ring_message settings_replies[SETTINGS_SNAPSHOT_MAX];
@@ -438,7 +438,7 @@ static tick_us shard_deadline(const struct shard *shard)
 
 static uint32_t shard_mailbox_run(struct shard *shard)
 {
-    struct ring_message message;
+    struct ring_message message UNINITIALIZED;
     uint32_t count = 0;
 
     if (shard->options.mailbox == NULL)
@@ -451,11 +451,17 @@ static uint32_t shard_mailbox_run(struct shard *shard)
     return count;
 }
 
-tick_us shard_turn(struct shard *shard)
+enum turn_end {
+    TURN_IDLE,  /* nothing came */
+    TURN_DONE,  /* all that came is done */
+    TURN_BEHIND /* there is more to do at once */
+};
+
+static enum turn_end turn(struct shard *shard)
 {
     struct flow_event events[SHARD_EVENT_BURST] UNINITIALIZED;
 
-    shard->now = tick_now_read(shard->options.clock);
+    tick_now_renew(&shard->now, &shard->wall_read, shard->options.clock);
     stamps_turn_begin(&shard->stamps);
     uint32_t event_count =
         flow_poll(shard->options.plane, shard->now.tick, events, SHARD_EVENT_BURST);
@@ -487,24 +493,43 @@ tick_us shard_turn(struct shard *shard)
             shard->options.clock->monotonic(shard->options.clock->context) - shard->now.tick;
     bool is_adopting = shard->adoption != NULL && !transfer_is_replaying(shard->transfer);
     if (event_count == SHARD_EVENT_BURST || message_count == SHARD_MESSAGE_BURST || is_adopting)
-        return 0;
-    return shard_deadline(shard);
+        return TURN_BEHIND;
+    return event_count + message_count > 0 ? TURN_DONE : TURN_IDLE;
 }
 
-void shard_run(struct shard *shard)
+tick_us shard_turn(struct shard *shard)
+{
+    return turn(shard) == TURN_BEHIND ? 0 : shard_deadline(shard);
+}
+
+/* Until the next turn has something to do. */
+static void shard_rest(struct shard *shard)
 {
     const struct tick_source *clock = shard->options.clock;
+    tick_us deadline = shard_deadline(shard), now = clock->monotonic(clock->context);
 
+    if (deadline <= now)
+        return;
+    if (shard->options.mailbox != NULL && !ring_sleep_begin(shard->options.mailbox))
+        return;
+    flow_wait(shard->options.plane, now, deadline);
+    if (shard->options.mailbox != NULL)
+        ring_sleep_end(shard->options.mailbox);
+}
+
+/* A network that is polled without sleep needs no deadline, and a turn that found nothing leaves
+ * the core to its sibling for a moment. */
+void shard_run(struct shard *shard)
+{
     while (!shard->is_stopped) {
-        tick_us deadline = shard_turn(shard);
-        tick_us now = clock->monotonic(clock->context);
-        if (deadline <= now || shard->is_stopped)
+        enum turn_end end = turn(shard);
+
+        if (end == TURN_BEHIND || shard->is_stopped)
             continue;
-        if (shard->options.mailbox != NULL && !ring_sleep_begin(shard->options.mailbox))
-            continue;
-        flow_wait(shard->options.plane, now, deadline);
-        if (shard->options.mailbox != NULL)
-            ring_sleep_end(shard->options.mailbox);
+        if (!flow_spins(shard->options.plane, shard->now.tick))
+            shard_rest(shard);
+        else if (end == TURN_IDLE)
+            flow_wait(shard->options.plane, shard->now.tick, shard->now.tick);
     }
 }
 
@@ -590,7 +615,7 @@ enum err shard_new(const struct shard_options *options, struct shard **ret_shard
     shard->rng = options->rng;
     shard->settings = options->settings;
     shard->now = tick_now_read(options->clock);
-    shard->started = shard->now.tick;
+    shard->started = shard->wall_read = shard->now.tick;
     stamps_init(&shard->stamps, options->plane);
     shard->trace = (struct trace){.now = &shard->now, .context = shard, .send = shard_on_trace};
 

@@ -187,6 +187,7 @@ struct flow_ops {
     void (*flush)(struct flow_plane *plane, tick_us now);
     tick_us (*deadline)(struct flow_plane *plane);
     void (*wait)(struct flow_plane *plane, tick_us now, tick_us deadline);
+    bool (*spins)(struct flow_plane *plane, tick_us now); /* NULL: never */
     enum err (*watch)(struct flow_plane *plane, int fd);
     struct flow_stats (*stats)(struct flow_plane *plane);
     void (*free)(struct flow_plane *plane);
@@ -382,6 +383,11 @@ static inline tick_us flow_deadline(struct flow_plane *plane)
 static inline void flow_wait(struct flow_plane *plane, tick_us now, tick_us deadline)
 {
     plane->ops->wait(plane, now, deadline);
+}
+/** flow_wait() would not sleep now, whatever the deadline: whoever asks need not find one. */
+static inline bool flow_spins(struct flow_plane *plane, tick_us now)
+{
+    return plane->ops->spins != NULL && plane->ops->spins(plane, now);
 }
 /** Let `fd` (an eventfd) end flow_wait(), once for each time it is written. */
 static inline enum err flow_watch(struct flow_plane *plane, int fd)

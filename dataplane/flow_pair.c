@@ -40,6 +40,7 @@ struct pair {
     void (*turn)(void *context);
     void *context;
     uint64_t received_last;
+    bool is_host_used; /* false: it has neither flows nor orphans */
     tick_us host_polled, active, sleep;
 };
 
@@ -87,11 +88,12 @@ static bool is_host(const struct pair *pair, const struct flow_address *address)
     return flow_pair_is_host(pair->kernel, pair->kernel_count, address);
 }
 
-static enum err opened(bool is_hosts, enum err err, struct flow *ret_flow)
+static enum err opened(struct pair *pair, bool is_hosts, enum err err, struct flow *ret_flow)
 {
     if (err == ERR_OK && is_hosts) {
         CHECK(!(ret_flow->index & HOST_BIT));
         ret_flow->index |= HOST_BIT;
+        pair->is_host_used = true;
     }
     return err;
 }
@@ -102,8 +104,8 @@ static enum err pair_listen(struct flow_plane *plane, const struct flow_listen_o
     struct pair *pair = pair_of(plane);
     bool is_hosts = is_host(pair, &options->address);
 
-    return opened(is_hosts, flow_listen(is_hosts ? pair->host : pair->wire, options, ret_flow),
-                  ret_flow);
+    return opened(pair, is_hosts,
+                  flow_listen(is_hosts ? pair->host : pair->wire, options, ret_flow), ret_flow);
 }
 
 static enum err pair_connect(struct flow_plane *plane, const struct flow_connect_options *options,
@@ -112,8 +114,8 @@ static enum err pair_connect(struct flow_plane *plane, const struct flow_connect
     struct pair *pair = pair_of(plane);
     bool is_hosts = is_host(pair, &options->remote);
 
-    return opened(is_hosts, flow_connect(is_hosts ? pair->host : pair->wire, options, ret_flow),
-                  ret_flow);
+    return opened(pair, is_hosts,
+                  flow_connect(is_hosts ? pair->host : pair->wire, options, ret_flow), ret_flow);
 }
 
 static enum err pair_open_datagram(struct flow_plane *plane, const struct flow_address *local,
@@ -124,7 +126,7 @@ static enum err pair_open_datagram(struct flow_plane *plane, const struct flow_a
     bool is_hosts = is_host(pair, remote);
 
     return opened(
-        is_hosts,
+        pair, is_hosts,
         flow_open_datagram(is_hosts ? pair->host : pair->wire, local, remote, user, ret_flow),
         ret_flow);
 }
@@ -134,7 +136,7 @@ static enum err pair_accept(struct flow_plane *plane, struct flow listener, uint
 {
     struct flow_plane *part = part_of(plane, &listener);
 
-    return opened(part == pair_of(plane)->host,
+    return opened(pair_of(plane), part == pair_of(plane)->host,
                   flow_accept(part, listener, user, ret_flow, ret_peer), ret_flow);
 }
 
@@ -294,7 +296,10 @@ static bool host_has_flows(struct pair *pair)
 static uint32_t host_poll(struct pair *pair, tick_us now, struct flow_event *ret_events,
                           uint32_t max)
 {
-    if (max == 0 || now < pair->host_polled + HOST_POLL_TIME || !host_has_flows(pair))
+    if (max == 0 || !pair->is_host_used || now < pair->host_polled + HOST_POLL_TIME)
+        return 0;
+    pair->is_host_used = host_has_flows(pair);
+    if (!pair->is_host_used)
         return 0;
     pair->host_polled = now;
     uint32_t count = flow_poll(pair->host, now, ret_events, max);
@@ -331,7 +336,7 @@ static void pair_flush(struct flow_plane *plane, tick_us now)
     struct pair *pair = pair_of(plane);
 
     flow_flush(pair->wire, now);
-    if (host_has_flows(pair))
+    if (pair->is_host_used)
         flow_flush(pair->host, now);
 }
 
@@ -343,13 +348,20 @@ static tick_us pair_deadline(struct flow_plane *plane)
     return wire < host ? wire : host;
 }
 
+static bool pair_spins(struct flow_plane *plane, tick_us now)
+{
+    const struct pair *pair = pair_of(plane);
+
+    return pair->poll == FLOW_PAIR_BUSY || now < pair->active + SPIN_TIME;
+}
+
 static void pair_wait(struct flow_plane *plane, tick_us now, tick_us deadline)
 {
     struct pair *pair = pair_of(plane);
-    tick_us own = pair_deadline(plane);
-    tick_us until = own < deadline ? own : deadline;
+    tick_us until = pair_spins(plane, now) ? now : pair_deadline(plane);
 
-    if (pair->poll == FLOW_PAIR_BUSY || now < pair->active + SPIN_TIME || until <= now) {
+    until = deadline < until ? deadline : until;
+    if (until <= now) {
         __builtin_ia32_pause();
         return;
     }
@@ -433,6 +445,7 @@ static const struct flow_ops pair_ops = {
     .flush = pair_flush,
     .deadline = pair_deadline,
     .wait = pair_wait,
+    .spins = pair_spins,
     .watch = pair_watch,
     .stats = pair_stats,
     .free = pair_free,

@@ -254,11 +254,11 @@ static void members_turn(struct line *line)
     }
 }
 
-static struct load_time time_of(struct line *line)
+static struct tick_now time_of(struct line *line)
 {
     struct tick_now now = tick_now_read(world_clock(line->world));
 
-    return (struct load_time){now.tick, now.wall};
+    return (struct tick_now){now.tick, now.wall};
 }
 
 static void sources_start(struct line *line, struct load_options *options, uint8_t host_first,
@@ -296,7 +296,7 @@ static void sink_start(struct line *line)
 static void party_turn(struct line *line, struct party *party)
 {
     struct flow_event events[EVENT_BURST] UNINITIALIZED;
-    struct load_time now = time_of(line);
+    struct tick_now now = time_of(line);
     uint32_t count = flow_poll(party->plane, now.tick, events, EVENT_BURST);
 
     for (uint32_t i = 0; i < count; i++) {

@@ -55,12 +55,6 @@ struct load_options {
     uint32_t port_count;
 };
 
-/* What time it is in this turn. */
-struct load_time {
-    tick_us tick;
-    wall_us wall;
-};
-
 /*
  * Source and sink are engines on a plane that belongs to load_run(): events whose user value has
  * LOAD_SINK_USER are the sink's. One process may run both, on one core.
@@ -72,10 +66,10 @@ struct sink;
 
 /** NULL: told why on standard error. The ledger, or NULL, is borrowed. */
 struct source *source_new(const struct load_options *options, struct flow_plane *plane,
-                          struct ledger *ledger, struct load_time now);
-void source_on_event(struct source *source, const struct flow_event *event, struct load_time now);
+                          struct ledger *ledger, struct tick_now now);
+void source_on_event(struct source *source, const struct flow_event *event, struct tick_now now);
 /** Once a turn, after the events. False: all is sent and answered. */
-bool source_turn(struct source *source, struct load_time now);
+bool source_turn(struct source *source, struct tick_now now);
 /** By when source_turn() is needed. */
 tick_us source_wakes(const struct source *source);
 struct meter *source_meter(struct source *source);
@@ -86,10 +80,10 @@ bool source_has_failed(const struct source *source);
 void source_free(struct source *source);
 
 struct sink *sink_new(const struct load_options *options, struct flow_plane *plane,
-                      struct ledger *ledger, struct load_time now);
-void sink_on_event(struct sink *sink, const struct flow_event *event, struct load_time now);
+                      struct ledger *ledger, struct tick_now now);
+void sink_on_event(struct sink *sink, const struct flow_event *event, struct tick_now now);
 /** False: as many messages as were asked for are in. */
-bool sink_turn(struct sink *sink, struct load_time now);
+bool sink_turn(struct sink *sink, struct tick_now now);
 tick_us sink_deadline(const struct sink *sink);
 struct meter *sink_meter(struct sink *sink);
 /** When the first MAIL came, or the start. */

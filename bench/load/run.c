@@ -22,15 +22,14 @@ struct load {
     struct ledger *ledger;
     struct source *source; /* NULL: none, as the sink */
     struct sink *sink;
-    struct load_time now;
+    struct tick_now now;
+    tick_us wall_read;
     tick_us source_end; /* 0: not yet */
 };
 
-static struct load_time time_read(void)
+static void time_read(struct load *load)
 {
-    const struct tick_source *clock = tick_source_system();
-
-    return (struct load_time){clock->monotonic(clock->context), clock->wall(clock->context)};
+    tick_now_renew(&load->now, &load->wall_read, tick_source_system());
 }
 
 static void dispatch(struct load *load, const struct flow_event *event)
@@ -84,7 +83,8 @@ static tick_us deadline(const struct load *load)
 
 static void measure_turn(struct load *load)
 {
-    tick_us turn = time_read().tick - load->now.tick;
+    const struct tick_source *clock = tick_source_system();
+    tick_us turn = clock->monotonic(clock->context) - load->now.tick;
 
     if (load->source != NULL)
         meter_latency(source_meter(load->source), METER_TURN, turn);
@@ -96,9 +96,11 @@ static void measure_turn(struct load *load)
 static bool turn(struct load *load)
 {
     struct flow_event events[LOAD_EVENTS] UNINITIALIZED;
-    uint32_t count = flow_poll(load->plane, time_read().tick, events, LOAD_EVENTS);
 
-    load->now = time_read();
+    time_read(load);
+    uint32_t count = flow_poll(load->plane, load->now.tick, events, LOAD_EVENTS);
+    if (count > 0)
+        time_read(load);
     for (uint32_t i = 0; i < count; i++)
         dispatch(load, &events[i]);
     bool has_source_work = load->source != NULL && source_turn(load->source, load->now);
@@ -112,7 +114,9 @@ static bool turn(struct load *load)
         show(load, sink_meter(load->sink));
     if (is_done(load, has_source_work, has_sink_work))
         return false;
-    if (count == 0)
+    if (count == 0 && flow_spins(load->plane, load->now.tick))
+        flow_wait(load->plane, load->now.tick, load->now.tick);
+    else if (count == 0)
         flow_wait(load->plane, load->now.tick, deadline(load));
     else
         measure_turn(load);
@@ -185,7 +189,7 @@ static bool load_begin(struct load *load, bool has_source, bool has_sink)
 
     if (options->ledger_path != NULL && (load->ledger = ledger_open(options->ledger_path)) == NULL)
         return false;
-    load->now = time_read();
+    time_read(load);
     if (has_sink && (load->sink = sink_new(options, load->plane, load->ledger, load->now)) == NULL)
         return false;
     return !has_source ||

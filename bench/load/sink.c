@@ -181,7 +181,7 @@ static void session_on_event(struct sink *sink, struct sink_session *session,
     sink_session_end(sink, session, true);
 }
 
-void sink_on_event(struct sink *sink, const struct flow_event *event, struct load_time now)
+void sink_on_event(struct sink *sink, const struct flow_event *event, struct tick_now now)
 {
     uint64_t number = event->user & ~LOAD_SINK_USER;
 
@@ -196,7 +196,7 @@ void sink_on_event(struct sink *sink, const struct flow_event *event, struct loa
         session_on_event(sink, session, event);
 }
 
-bool sink_turn(struct sink *sink, struct load_time now)
+bool sink_turn(struct sink *sink, struct tick_now now)
 {
     struct wheel_timer *timer;
 
@@ -282,7 +282,7 @@ static void sessions_make(struct sink *sink)
 }
 
 struct sink *sink_new(const struct load_options *options, struct flow_plane *plane,
-                      struct ledger *ledger, struct load_time now)
+                      struct ledger *ledger, struct tick_now now)
 {
     struct flow_listen_options listen = {.address = options->listen,
                                          .backlog = 4096,

@@ -57,7 +57,7 @@ struct sink {
     uint32_t session_count, free_first; /* index + 1; 0: none */
     struct wheel wheel;
     struct rng rng;
-    struct load_time now;
+    struct tick_now now;
     tick_us started, first_mail; /* 0: none yet */
     bool is_accepting;           /* the last accept found no free session: more may wait */
     uint64_t kept_count;

@@ -228,7 +228,7 @@ static void source_end(struct source *source)
         meter_count(source->meter, METER_UNSENT, due - source->sequence);
 }
 
-bool source_turn(struct source *source, struct load_time now)
+bool source_turn(struct source *source, struct tick_now now)
 {
     bool is_second = now.tick >= source->meter->line_at;
 
@@ -261,7 +261,7 @@ tick_us source_wakes(const struct source *source)
     return deadline;
 }
 
-void source_on_event(struct source *source, const struct flow_event *event, struct load_time now)
+void source_on_event(struct source *source, const struct flow_event *event, struct tick_now now)
 {
     source->now = now;
     source_session_on_event(source, &source->sessions[event->user], event);
@@ -300,7 +300,7 @@ static void addresses_find(struct source *source)
 }
 
 struct source *source_new(const struct load_options *options, struct flow_plane *plane,
-                          struct ledger *ledger, struct load_time now)
+                          struct ledger *ledger, struct tick_now now)
 {
     struct source *source = calloc(1, sizeof(*source));
 

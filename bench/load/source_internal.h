@@ -78,7 +78,7 @@ struct source {
     uint64_t sequence, refused;
     bool is_failed, was_ready, is_over;
     bool is_begun; /* the silent ones are there */
-    struct load_time now;
+    struct tick_now now;
     tick_us started; /* of the messages, once is_begun */
     char note[96];
 };

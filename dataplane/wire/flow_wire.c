@@ -61,6 +61,13 @@ static void wire_wait(struct flow_plane *plane, tick_us now, tick_us deadline)
     (void)deadline;
 }
 
+static bool wire_spins(struct flow_plane *plane, tick_us now)
+{
+    (void)plane;
+    (void)now;
+    return true;
+}
+
 static enum err wire_watch(struct flow_plane *plane, int fd)
 {
     (void)plane;
@@ -160,6 +167,7 @@ const struct flow_ops stack_ops = {
     .flush = wire_flush,
     .deadline = wire_deadline,
     .wait = wire_wait,
+    .spins = wire_spins,
     .watch = wire_watch,
     .stats = flow_core_stats,
     .free = wire_free,

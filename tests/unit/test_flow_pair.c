@@ -405,7 +405,10 @@ static void test_host_is_polled_seldom_and_only_with_flows(void **state)
         assert_int_equal(0, flow_poll(fixture.pair, now, events, 8));
     assert_int_equal(fixture.host->polls, 0);
     assert_int_equal(fixture.wire->polls, 100);
+    struct flow_listen_options listen = {.address = address_of("127.0.0.1")};
+    struct flow flow;
     fixture.host->flow_count = 1;
+    assert_int_equal(ERR_OK, flow_listen(fixture.pair, &listen, &flow));
     for (tick_us now = 2000; now < 3000; now += 10)
         assert_int_equal(0, flow_poll(fixture.pair, now, events, 8));
     assert_int_equal(fixture.host->polls, 20);
@@ -420,6 +423,16 @@ static void test_host_is_polled_seldom_and_only_with_flows(void **state)
     /* After events the next turn asks again. */
     assert_int_equal(0, flow_poll(fixture.pair, 3001, events, 8));
     assert_int_equal(fixture.host->polls, 22);
+
+    /* The last flow is gone: no polls until there is another. */
+    fixture.host->flow_count = 0;
+    for (tick_us now = 4000; now < 5000; now += 10)
+        assert_int_equal(0, flow_poll(fixture.pair, now, events, 8));
+    assert_int_equal(fixture.host->polls, 22);
+    fixture.host->flow_count = 1;
+    assert_int_equal(ERR_OK, flow_listen(fixture.pair, &listen, &flow));
+    assert_int_equal(0, flow_poll(fixture.pair, 5000, events, 8));
+    assert_int_equal(fixture.host->polls, 23);
     flow_plane_free(fixture.pair);
 }
 
@@ -434,6 +447,8 @@ static void test_adaptive_sleeps_longer_and_longer(void **state)
     flow_poll(fixture.pair, now, events, 8);
     flow_wait(fixture.pair, now + 199, TICK_NEVER);
     assert_int_equal(fixture.host->waits, 0); /* still spinning */
+    assert_true(flow_spins(fixture.pair, now + 199));
+    assert_false(flow_spins(fixture.pair, now + 200));
     const tick_us expected[] = {50, 100, 200, 400, 800, 1000, 1000};
     for (uint32_t i = 0; i < COUNT_OF(expected); i++) {
         flow_poll(fixture.pair, now + 200, events, 8);
@@ -470,6 +485,8 @@ static void test_busy_never_sleeps(void **state)
     (void)state;
 
     flow_wait(fixture.pair, TICK_S(100), TICK_NEVER);
+    assert_true(flow_spins(fixture.pair, TICK_S(100)));
+    assert_false(flow_spins(&fixture.host->plane, TICK_S(100)));
     assert_int_equal(fixture.host->waits, 0);
     assert_int_equal(fixture.wire->waits, 0);
     assert_int_equal(flow_plane_stats(fixture.pair).octets_sent, 10);

@@ -85,7 +85,9 @@ def measure():
     for _ in range(ROUNDS):
         for idle in (0, IDLE):
             results.measure(idle, lambda idle=idle: one_run(idle))
-    is_near = all(results.values[True].get(idle) for idle in (0, IDLE)) or not all(results.values[False].get(idle) for idle in (0, IDLE))
+    is_near = next((state for state in (True, False) if all(results.values[state].get(idle) for idle in (0, IDLE))), None)
+    if is_near is None:
+        raise SystemExit('idle: the cores moved in every round; again, or with more rounds (ANGARIUM_BENCH_ROUNDS)')
     figures = results.values[is_near]
     return figures, '%s, %s rounds' % (results.where(is_near), ' and '.join(str(len(figures[idle])) for idle in (0, IDLE)))
 

@@ -35,6 +35,7 @@ static const struct field fields[] = {
 #undef FINE
     {"shards", KEY("turns"), PLACE(turns), false},
     {"shards", KEY("busy_us"), PLACE(busy_us), false},
+    {"shards", KEY("stalled_us"), PLACE(stalled_us), false},
     {"shards", KEY("invariant_violations"), PLACE(invariant_violations), false},
     {"shards", KEY("handovers"), PLACE(handovers), false},
 };

@@ -34,6 +34,9 @@ static const struct row rows[] = {
 #undef FINE
     {"shards", "turns", COUNTER, "Turns of the shards' loops that did something."},
     {"shards", "busy_us", COUNTER, "Time spent in them."},
+    {"shards", "stalled_us", COUNTER,
+     "Time that somebody else took from cores that spin: from 100 microseconds on, and only where "
+     "nothing was to be done."},
     {"shards", "invariant_violations", GAUGE, "As queue_stuck, as the shards know it; must be 0."},
     {"shards", "handovers", COUNTER, "Deliveries that another shard's connection took."},
     {"records", "written", COUNTER, "Records written."},

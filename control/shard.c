@@ -38,6 +38,7 @@
 #define SHARD_SITE_BACKOFF_MIN  TICK_S(10)
 #define SHARD_SITE_BACKOFF_MAX  TICK_S(600)
 #define SHARD_SITE_COUNT_MAX    65536u
+#define SHARD_STALL_MIN         100u /* microseconds; a turn that finds nothing takes less than one */
 
 struct shard {
     struct shard_options options;
@@ -65,7 +66,7 @@ struct shard {
     bool is_intake_closing; /* by an operator, and sessions are open; till then: */
     tick_us intake_deadline, drain_deadline, cut_deadline;
     struct ring_message drain_reply;
-    uint64_t turns, busy_us;
+    uint64_t turns, busy_us, stalled_us;
 };
 
 /* ---- hooks of the parts ---- */
@@ -144,6 +145,7 @@ struct shard_status shard_get_status(const struct shard *shard)
         .sources = source_get_counts(transfer_sources(shard->transfer), shard->now.tick),
         .turns = shard->turns,
         .busy_us = shard->busy_us,
+        .stalled_us = shard->stalled_us,
         .uptime = shard->now.tick - shard->started,
         .ways = *transfer_get_ways(shard->transfer),
         .handovers = transfer_handovers(shard->transfer),
@@ -518,18 +520,27 @@ static void shard_rest(struct shard *shard)
 }
 
 /* A network that is polled without sleep needs no deadline, and a turn that found nothing leaves
- * the core to its sibling for a moment. */
+ * the core to its sibling for a moment. When the next one begins long after it, the core was taken
+ * from us meanwhile. */
 void shard_run(struct shard *shard)
 {
+    tick_us idle =
+        TICK_NEVER; /* when the turn before began, if it found nothing and did not sleep */
+
     while (!shard->is_stopped) {
         enum turn_end end = turn(shard);
 
+        if (idle != TICK_NEVER && shard->now.tick - idle >= SHARD_STALL_MIN)
+            shard->stalled_us += shard->now.tick - idle;
+        idle = TICK_NEVER;
         if (end == TURN_BEHIND || shard->is_stopped)
             continue;
-        if (!flow_spins(shard->options.plane, shard->now.tick))
+        if (!flow_spins(shard->options.plane, shard->now.tick)) {
             shard_rest(shard);
-        else if (end == TURN_IDLE)
-            flow_wait(shard->options.plane, shard->now.tick, shard->now.tick);
+        } else if (end == TURN_IDLE) {
+            idle = shard->now.tick;
+            flow_wait(shard->options.plane, idle, idle);
+        }
     }
 }
 

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import smtplib
 import subprocess
 import time
@@ -280,6 +281,21 @@ for name in DEVICES:
                             ('the ledger: nothing lost, nothing doubled', ledger), ('flows and counters show it', seen), ('idle', idle),
                             ('SIGTERM drains', drain), ('names by the engine\'s own datagrams', names_by_wire)):
         lab.check('%s: %s' % (name, title))(lambda function=function, name=name: function(name))
+
+@lab.check('what a spinning core lost to others is counted')
+def stalled():
+    """Stopped for 100 ms, for want of somebody who takes the core away."""
+    w = world('af_packet')
+    relay = lab.relay(w.config().replace('driver: dpdk', 'driver: dpdk\n  poll: busy'), 'busy', w.relay_home.prefix(), w.reach)
+    try:
+        before = relay.status()['shards']['stalled_us']
+        os.kill(relay.child.pid, signal.SIGSTOP)
+        time.sleep(0.1)
+        os.kill(relay.child.pid, signal.SIGCONT)
+        wait_until(lambda: relay.status()['shards']['stalled_us'] >= before + 90_000, 5, 'it is counted: %s' % relay.status()['shards'])
+    finally:
+        relay.stop()
+
 
 if __name__ == '__main__':
     lab.run()

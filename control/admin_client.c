@@ -21,6 +21,7 @@
 
 #include "control/admin_filter.h"
 #include "control/admin_internal.h"
+#include "control/admin_member.h"
 
 #define DROP_READS_MAX 16u
 
@@ -144,6 +145,8 @@ bool admin_client_push(struct admin *admin, struct admin_client *client)
 
 static void client_request(struct admin *admin, struct admin_client *client)
 {
+    char why[ADMIN_MEMBER_WHY_SIZE];
+
     client->parsed =
         json_loadb(client->request, client->request_size, JSON_REJECT_DUPLICATES, NULL);
     client_watch(admin, client, 0); /* hangups are reported all the same */
@@ -157,6 +160,11 @@ static void client_request(struct admin *admin, struct admin_client *client)
     }
     if (!admin_filter_normalize(client->parsed)) {
         admin_client_refuse(admin, client, "no memory");
+        return;
+    }
+    if (!admin_share_is_look(admin_job_verb(client)) &&
+        !admin_members_are_known(client->parsed, why)) {
+        admin_client_refuse(admin, client, why);
         return;
     }
     client->state = ADMIN_CLIENT_WAITING;

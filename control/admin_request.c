@@ -137,10 +137,24 @@ static bool job_prepare_probe(struct admin *admin, struct admin_client *client, 
     return kind != ADMIN_PROBE_NONE;
 }
 
+/* `explain` of nothing would be of all that has no name yet. */
+static bool explains_nothing(const struct admin_client *client)
+{
+    const char *id = json_string_value(json_object_get(client->parsed, "id"));
+
+    return strcmp(admin_job_verb(client), "explain") == 0 && (id == NULL || *id == '\0');
+}
+
 static bool job_prepare_site(struct admin *admin, struct admin_client *client, bool *ret_is_ready)
 {
     char why[ADMIN_SITE_WHY_SIZE] = "no memory";
     struct shard_query *query = &admin->job.query;
+
+    *ret_is_ready = false;
+    if (explains_nothing(client)) {
+        admin_client_refuse(admin, client, "say which site, or domain");
+        return true;
+    }
     enum admin_site_kind kind =
         admin_site_order_prepare(admin_job_verb(client), client->parsed, query, why);
 

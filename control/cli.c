@@ -78,8 +78,8 @@ static const struct cli_verb verbs[] = {
     {"site set", 2, 3, "NAME connections=N rate=N/TIME --duration TIME --reason TEXT [--dry-run]",
      "tighter limits for that time", cli_site_verb, cli_site_order_print},
     {"site resume", 1, 1, "NAME|ORDER [--reason TEXT] [--dry-run]",
-     "what suspends the site, and what the relay learned against it (pause, back-off, fewer "
-     "connections, dead addresses), or that order, ends now",
+     "its mail may go: what suspends it, and what the relay learned against it (pause, back-off, "
+     "fewer connections, dead addresses), or that order, ends now",
      cli_site_verb, cli_site_order_print},
     {"source show", 0, 1, "[NAME]", "addresses that mail leaves from, and whether they may be used",
      cli_relay_verb, cli_source_print},
@@ -184,7 +184,8 @@ static enum cli_status no_verb(struct cli *cli, const char *const words[CLI_WORD
         return CLI_USAGE;
     if (count > 0 || !cli->is_help) {
         if (count > 0)
-            fprintf(stderr, "angarium: no such verb: %s\n\n", words[0]);
+            fprintf(stderr, "angarium: no such verb: %s%s%s\n\n", words[0], count > 1 ? " " : "",
+                    count > 1 ? words[1] : "");
         return usage();
     }
     usage_write(stdout);

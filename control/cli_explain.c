@@ -105,6 +105,9 @@ json_t *cli_explain_gather(json_t *(*ask)(const void *context, const char *verb,
                            const void *context, const char *operand)
 {
     struct message_id id;
+
+    if (*operand == '\0')
+        return ask(context, "explain", operand); /* it says what is wrong */
     bool is_message = message_id_parse(span_from_text(operand), &id) == ERR_OK;
     json_t *shown = is_message ? ask(context, "queue show", operand) : NULL;
     json_t *names = json_array(), *rows = json_object_get(shown, "rows");

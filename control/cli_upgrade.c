@@ -177,8 +177,13 @@ enum cli_status cli_reload_verb(const struct cli *cli, const struct cli_verb *ve
 {
     struct running running;
 
+    if (!cli->is_or_upgrade && cli->operand_count > 0) {
+        fprintf(stderr, "angarium: the relay reads the file that it was started with; FILE goes "
+                        "with --or-upgrade\n");
+        return CLI_USAGE;
+    }
     if (!cli->is_or_upgrade)
-        return cli->operand_count > 0 ? CLI_USAGE : cli_relay_verb(cli, verb);
+        return cli_relay_verb(cli, verb);
     if (!running_ask(cli, "look", &running))
         return CLI_FAILED;
     if (!running.is_wanted)

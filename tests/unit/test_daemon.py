@@ -267,9 +267,23 @@ def does_nothing_that_was_not_meant(_):
         answer = ask({"verb": verb, "dry_run": True})
         expect(answer == {"ok": False, "error": "there is no dry run of this"}, (verb, answer))
     expect(is_open(PORT), "nobody drained")
+    before = [row["id"] for row in queue_rows()]
+    for members, why in (({"dry_run": "yes"}, "dry_run must be true or false"), ({"dry_run": 1}, "dry_run must be"),
+                         ({"dryrun": True}, "there is no member dryrun"), ({"reason": 5}, "reason must be a string"),
+                         ({"dry\u00fc": True}, r"there is no member dry\xc3\xbc")):
+        for verb in ("delete", "site resume"):
+            answer = ask({"verb": verb, "all": True, "id": "dead.example", "reason": "x", **members})
+            expect(answer["ok"] is False and why in answer["error"], (members, answer))
+    expect([row["id"] for row in queue_rows()] == before and ask({"verb": "status", "bogus": 1})["ok"], "nothing was done")
 
 
 def says_how_it_is_used(_):
+    status, text = cli("explain", "")
+    expect(status == 1 and "say which site, or domain" in text, text)
+    status, text = cli("reload", "x.yaml")
+    expect(status == 2 and "FILE goes with --or-upgrade" in text, text)
+    status, text = cli("queue", "nosuch")
+    expect(status == 2 and "no such verb: queue nosuch\n" in text, text)
     status, text = cli("help")
     expect(status == 0 and max(map(len, text.splitlines())) <= 80, text)
     for words, wanted in ((["help", "site"], "  site set NAME connections=N"), (["site", "set", "--help"], "  site set NAME connections=N"), (["-h"], "usage: "),

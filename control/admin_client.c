@@ -151,7 +151,9 @@ static void client_request(struct admin *admin, struct admin_client *client)
         json_loadb(client->request, client->request_size, JSON_REJECT_DUPLICATES, NULL);
     client_watch(admin, client, 0); /* hangups are reported all the same */
     if (admin->is_leaving) {
-        admin_client_refuse(admin, client, "the relay has just been upgraded: ask again");
+        admin_client_answer(admin, client,
+                            json_pack("{sb,ss,sb}", "ok", 0, "error",
+                                      "the relay has just been upgraded: ask again", "again", 1));
         return;
     }
     if (!json_is_object(client->parsed)) {

@@ -37,6 +37,8 @@ static void job_reload(struct admin *admin, struct admin_client *client)
     bool is_ok = admin->options.reload(admin->options.context, text);
     json_t *answer = json_object();
 
+    for (size_t size = strlen(text); size > 0 && text[size - 1] == '\n'; size--)
+        text[size - 1] = '\0'; /* of the last of several lines */
     json_object_set_new(answer, "ok", json_boolean(is_ok));
     json_object_set_new(answer, is_ok ? "text" : "error", json_string(text));
     admin_client_answer(admin, client, answer);

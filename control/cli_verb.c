@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "control/ask.h"
@@ -26,10 +27,12 @@
 
 /* Rows of a list that is sorted; longer ones come as they are found. */
 #define LIST_WHOLE_MAX 10000
+#define AGAIN_MAX      40u
+#define AGAIN_PAUSE_NS 50000000
 
 /* ---- asking the relay ---- */
 
-json_t *cli_ask(const struct cli *cli, const json_t *request)
+static json_t *ask_once(const struct cli *cli, const json_t *request)
 {
     int fd = ask_connect(cli->socket_path);
 
@@ -41,6 +44,20 @@ json_t *cli_ask(const struct cli *cli, const json_t *request)
     if (answer == NULL)
         fprintf(stderr, "angarium: no answer from %s: %s\n", cli->socket_path, strerror(errno));
     close(fd);
+    return answer;
+}
+
+json_t *cli_ask(const struct cli *cli, const json_t *request)
+{
+    const struct timespec pause = {.tv_nsec = AGAIN_PAUSE_NS};
+    json_t *answer = ask_once(cli, request);
+
+    /* A relay that has just been upgraded did nothing, and its successor listens by now. */
+    for (uint32_t i = 0; i < AGAIN_MAX && json_is_true(json_object_get(answer, "again")); i++) {
+        json_decref(answer);
+        nanosleep(&pause, NULL);
+        answer = ask_once(cli, request);
+    }
     return answer;
 }
 

@@ -69,13 +69,18 @@ static const char *level_of(struct import *import)
     const char *text = import_get(import, "smtp_tls_security_level");
 
     for (uint32_t i = 0; text != NULL && i < COUNT_OF(levels); i++) {
-        if (strcmp(text, levels[i].postfix) != 0)
+        if (strcasecmp(text, levels[i].postfix) != 0)
             continue;
         if (levels[i].note != NULL)
             import_note(import, SPAN_LITERAL("smtp_tls_security_level"), "%s", levels[i].note);
         return levels[i].level;
     }
-    return "may";
+    if (text == NULL || *text == '\0')
+        return "may";
+    /* Somebody wanted a level: a slip must not send in the clear. */
+    import_note(import, SPAN_LITERAL("smtp_tls_security_level"),
+                "is no level that is known: verify");
+    return "verify";
 }
 
 static void default_route_write(struct import *import)

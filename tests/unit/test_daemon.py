@@ -772,6 +772,21 @@ def leaves_descriptors_for_mail_that_goes_out():
     daemon.stop()
 
 
+def asks_again():
+    """A relay that was upgraded just now says so and does nothing: the command asks its successor."""
+    with socket.socket(socket.AF_UNIX) as relay:
+        relay.bind(path("again.sock"))
+        relay.listen()
+        relay.settimeout(20)
+        answers = [{"ok": False, "error": "ask again", "again": True}] * 2 + [{"ok": True, "text": "done"}]
+        child = subprocess.Popen([CLI, "-s", path("again.sock"), "drain", "end"], stdout=subprocess.PIPE, text=True)
+        for answer in answers:
+            with relay.accept()[0] as client:
+                expect(json.loads(client.makefile().readline())["verb"] == "drain end")
+                client.sendall(json.dumps(answer).encode() + b"\n")
+        expect(child.communicate(timeout=20)[0] == "done\n" and child.returncode == 0, child.returncode)
+
+
 def finds_records():
     one, other = "aadgckcewtj4v57ch2f23dzjeq", "aadgckcewtj4v57ch2f23dzjey"
     parts = (("told.json.2", [(one, "reception", "")]), ("told.json.1", [(other, "reception", ""), (one, "deferral", "451")]),
@@ -799,7 +814,7 @@ def finds_records():
 
 
 def main():
-    alone = [finds_records, refuses_wrong_arguments, refuses_a_bad_configuration, checks_a_good_one, the_one_that_is_installed_is_good,
+    alone = [finds_records, asks_again, refuses_wrong_arguments, refuses_a_bad_configuration, checks_a_good_one, the_one_that_is_installed_is_good,
              warns_of_a_small_disk, makes_a_private_key]
     running = [tells_what_runs, refuses_a_second_on_the_same, answers_on_its_socket, does_nothing_that_was_not_meant, says_how_it_is_used, prints_messages_as_they_are, reloads,
                bounds_reloads_by_open_sessions, keeps_records_in_binary, rotates_records, resets_who_goes_on_sending, drains_on_sigterm]

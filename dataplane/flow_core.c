@@ -194,12 +194,6 @@ struct flow_slot *flow_core_find(struct flow_core *core, struct flow flow)
 
 /* ---- what is to be done ---- */
 
-void flow_core_touch(struct flow_core *core, struct flow_slot *slot)
-{
-    if (!(slot->flags & (FLOW_SLOT_ORPHAN | FLOW_SLOT_UNACCEPTED)))
-        flow_link_push(&core->report, &slot->report);
-}
-
 void flow_core_resume(struct flow_core *core, struct flow_slot *slot)
 {
     if (slot->flags & FLOW_SLOT_MORE && slot->charge < slot->receive_limit)
@@ -212,16 +206,6 @@ void flow_core_send_later(struct flow_core *core, struct flow_slot *slot)
     if (slot->flags & FLOW_SLOT_OPEN && !(slot->flags & FLOW_SLOT_BLOCKED) &&
         (flow_core_sendable(slot) > 0 || has_fin))
         flow_link_push(&core->dirty, &slot->dirty);
-}
-
-void flow_core_send_now(struct flow_core *core, struct flow_slot *slot)
-{
-    flow_link_push(&core->dirty, &slot->dirty);
-}
-
-void flow_core_warm(struct flow_core *core, struct flow_slot *slot)
-{
-    flow_link_push(&core->warm, &slot->warm);
 }
 
 void flow_core_read_round(struct flow_core *core, struct flow_link *ret_round)

@@ -141,7 +141,11 @@ static inline struct flow flow_core_handle(const struct flow_slot *slot)
 }
 
 /** Something about the slot changed that poll may have to report. */
-void flow_core_touch(struct flow_core *core, struct flow_slot *slot);
+static inline void flow_core_touch(struct flow_core *core, struct flow_slot *slot)
+{
+    if (!(slot->flags & (FLOW_SLOT_ORPHAN | FLOW_SLOT_UNACCEPTED)))
+        flow_link_push(&core->report, &slot->report);
+}
 /** Report what changed: at most `max` entries, the rest stays for the next poll. */
 uint32_t flow_core_report(struct flow_core *core, struct flow_event *ret_events, uint32_t max);
 /** Put the slot on the list of those to read from, if it may have more and its charge allows. */
@@ -149,9 +153,15 @@ void flow_core_resume(struct flow_core *core, struct flow_slot *slot);
 /** Put the slot on the list of those to send from, if it has something that may go. */
 void flow_core_send_later(struct flow_core *core, struct flow_slot *slot);
 /** Put the slot on that list whatever it has: the transport has something of its own to say. */
-void flow_core_send_now(struct flow_core *core, struct flow_slot *slot);
+static inline void flow_core_send_now(struct flow_core *core, struct flow_slot *slot)
+{
+    flow_link_push(&core->dirty, &slot->dirty);
+}
 /** Look at the slot's buffers at the end of the turn. */
-void flow_core_warm(struct flow_core *core, struct flow_slot *slot);
+static inline void flow_core_warm(struct flow_core *core, struct flow_slot *slot)
+{
+    flow_link_push(&core->warm, &slot->warm);
+}
 /**
  * All slots on the list, as a round of its own: what is put on the list meanwhile waits for the
  * next one. The round must be walked to its end; slots may be freed during it.

@@ -30,10 +30,15 @@ static struct flow_core *core_of(struct flow_plane *plane)
     return (struct flow_core *)(void *)plane;
 }
 
-static struct flow_slot *stream_find(struct flow_plane *plane, struct flow flow)
+/* As flow_core_find(): orphans and free slots have another generation than any handle. */
+static inline struct flow_slot *stream_find(struct flow_plane *plane, struct flow flow)
 {
-    struct flow_slot *slot = flow_core_find(core_of(plane), flow);
-    return slot != NULL && slot->kind == FLOW_SLOT_STREAM ? slot : NULL;
+    struct flow_slot *slot = flow_core_slot_at(core_of(plane), flow.index);
+
+    if (slot == NULL || slot->generation != flow.generation || slot->kind != FLOW_SLOT_STREAM ||
+        flow.generation == 0)
+        return NULL;
+    return slot;
 }
 
 /* ---- receiving ---- */

@@ -6,7 +6,8 @@
  *
  * The first octet says what is done for the frame, so that chance need not do it: bit 0, its
  * checksums are made right; bits 1 to 4, it is aimed at one of the connections (addresses, ports,
- * sequence and acknowledgement numbers are taken as relative to it).
+ * sequence and acknowledgement numbers are taken as relative to it); bit 5, it comes twice in one
+ * burst.
  */
 #include <stdlib.h>
 
@@ -284,7 +285,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (data[0] & 1)
             link_frame_complete(frame, &map, true, true);
     }
-    world_send(stage.world, frame, frame_size);
+    if (data[0] & 1 << 5)
+        world_send_twice(stage.world, frame, frame_size);
+    else
+        world_send(stage.world, frame, frame_size);
     stack_verify(stage.world->stack);
     stage_read(&stage);
     world_run(stage.world, stage.world->now + AFTERMATH);

@@ -231,6 +231,13 @@ void world_send(struct world *world, const uint8_t *octets, uint32_t size)
     world_settle(world);
 }
 
+void world_send_twice(struct world *world, const uint8_t *octets, uint32_t size)
+{
+    peer_transmit(world, octets, size);
+    peer_transmit(world, octets, size);
+    world_settle(world);
+}
+
 struct world_frame *world_take(struct world *world)
 {
     struct world_frame *frame = world->first;

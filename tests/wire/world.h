@@ -64,6 +64,8 @@ void world_run(struct world *world, tick_us until);
 void world_run_until_sent(struct world *world, tick_us until);
 /** A frame from the peer's card; the world settles. */
 void world_send(struct world *world, const uint8_t *octets, uint32_t size);
+/** The same frame twice, in one burst. */
+void world_send_twice(struct world *world, const uint8_t *octets, uint32_t size);
 /** The oldest frame that the stack sent and nobody took; the caller frees it. NULL: none. */
 struct world_frame *world_take(struct world *world);
 

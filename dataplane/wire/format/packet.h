@@ -186,16 +186,21 @@ uint32_t nd_build(const struct nd_packet *packet, uint8_t ret_octets[32]);
  * AVX2. Add sums with +; a part that begins at an odd offset goes through wire_sum_swap(). */
 uint64_t wire_sum(const void *octets, uint32_t size);
 uint64_t wire_sum_swap(uint64_t sum);
-/** Of a header: `size` octets, a multiple of 4. */
+static inline uint64_t wire_sum_word(const uint8_t octets[4])
+{
+    uint32_t word;
+
+    memcpy(&word, octets, sizeof(word));
+    return word;
+}
+/** Of a header of IPv4 or TCP: `size` octets, a multiple of 4, at least 20. */
 static inline uint64_t wire_sum_header(const uint8_t *octets, uint32_t size)
 {
-    uint64_t sum = 0;
+    uint64_t sum = wire_sum_word(octets) + wire_sum_word(octets + 4) + wire_sum_word(octets + 8) +
+                   wire_sum_word(octets + 12) + wire_sum_word(octets + 16);
 
-    for (uint32_t at = 0; at < size; at += 4) {
-        uint32_t word;
-        memcpy(&word, octets + at, sizeof(word));
-        sum += word;
-    }
+    for (uint32_t at = 20; at < size; at += 4)
+        sum += wire_sum_word(octets + at);
     return sum;
 }
 /** The checksum to put into a header, in network order as stored: memcpy it. */
@@ -218,7 +223,7 @@ static inline uint64_t wire_sum_pseudo(uint8_t family, const uint8_t source[16],
     uint64_t sum = (uint64_t)htobe16(protocol) + htobe32(size);
 
     if (family == 4)
-        return sum + wire_sum_header(source, 4) + wire_sum_header(destination, 4);
+        return sum + wire_sum_word(source) + wire_sum_word(destination);
     return sum + wire_sum_pseudo6(source, destination);
 }
 /** Copies while it sums. */

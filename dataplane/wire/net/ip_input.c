@@ -9,8 +9,9 @@
  *   judge     faults, impossible addresses (RFC 1122 3.2.1.3), whose it is
  *   dispatch  ARP, ICMP, UDP, TCP
  *
- * Of a burst, a frame of the connection of the frame before it is parsed like every other, but what
- * depends on addresses and ports alone is not asked again: whose it is, and which connection.
+ * Of a burst, a frame that differs from the one before it in nothing but sizes, up to the ports of
+ * TCP, is read by comparison, and what depends on these octets alone is not asked again: whose it
+ * is, and which connection.
  *
  * What is not the engine's (another VLAN, type, address or protocol) goes to the exception path,
  * if there is one. Everything else that goes no further is dropped and counted by its reason.
@@ -34,7 +35,10 @@
 
 bool packet_l4_checksum_is_good(const struct packet *packet)
 {
-    uint64_t sum = chain_sum(packet->buf, packet->l4_offset, packet->l4_size);
+    const struct buf *buf = packet->buf;
+    uint64_t sum = buf->mbuf.next == NULL
+                       ? wire_sum(buf_data(buf) + packet->l4_offset, packet->l4_size)
+                       : chain_sum(buf, packet->l4_offset, packet->l4_size);
 
     if (packet->ip.protocol != IP_PROTOCOL_ICMP)
         sum += wire_sum_pseudo(packet->ip.family, packet->ip.source, packet->ip.destination,
@@ -393,28 +397,51 @@ static void frame_end(struct stack *stack, struct stack_port *port, struct frame
     buf_release_chain(frame->packet.buf);
 }
 
-/* All that judging looks at, and the connection, are those of the frame before. */
-static bool is_same_connection(const struct frame *frame, const struct frame *before)
+/* IP headers without options that differ in size, checksum and IPv4's identification at most. */
+static bool is_header_like(const uint8_t *octets, const uint8_t *before, uint8_t family)
 {
-    const struct ip_header *a = &frame->packet.ip, *b = &before->packet.ip;
-    struct span ports = packet_l4(&frame->packet);
-
-    return before->packet.has_key_hash && ports.size >= 4 && a->family == b->family &&
-           frame->is_group == before->is_group && !a->has_router_alert_or_route &&
-           memcmp(a->source, b->source, sizeof(a->source)) == 0 &&
-           memcmp(a->destination, b->destination, sizeof(a->destination)) == 0 &&
-           memcmp(ports.data, packet_l4(&before->packet).data, 4) == 0;
+    if (family == 4)
+        return memcmp(octets, before, 2) == 0 && memcmp(octets + 6, before + 6, 4) == 0 &&
+               memcmp(octets + 12, before + 12, 8) == 0;
+    return memcmp(octets, before, 4) == 0 && memcmp(octets + 6, before + 6, 34) == 0;
 }
 
-/* A frame of TCP: what it will need is asked for, unless the one before has done it. */
-static void frame_prefetch(struct stack *stack, struct frame *frame, const struct frame *before)
+/* Everything but sizes and identification is that of the frame before: the same octets, of which
+ * the same was read. False: it is parsed by itself. */
+static bool frame_begin_next(struct buf *buf, const struct frame *before, struct frame *ret_frame)
 {
-    if (before == NULL || !is_same_connection(frame, before)) {
-        tcp_prefetch(stack, &frame->packet);
-        return;
-    }
-    frame->packet.key_hash = before->packet.key_hash;
-    frame->packet.has_key_hash = frame->packet.is_next = true;
+    const struct packet *like = &before->packet;
+    const uint8_t *octets = buf_data(buf), *l3 = octets + like->l3_offset;
+    uint16_t header_size = like->ip.family == 4 ? IP4_HEADER_SIZE : IP6_HEADER_SIZE;
+    uint32_t size = buf_size(buf), ends = like->l4_offset;
+
+    /* The ports first: they tell most strangers apart. */
+    if (!like->has_key_hash || size < ends + TCP_HEADER_SIZE ||
+        memcmp(octets + ends, buf_data(like->buf) + ends, 4) != 0 || like->is_copied ||
+        buf->mbuf.next != NULL || like->ip.header_size != header_size ||
+        buf->mbuf.ol_flags != like->buf->mbuf.ol_flags ||
+        buf->mbuf.vlan_tci != like->buf->mbuf.vlan_tci ||
+        memcmp(octets, buf_data(like->buf), like->l3_offset) != 0 ||
+        !is_header_like(l3, buf_data(like->buf) + like->l3_offset, like->ip.family))
+        return false;
+    uint32_t payload_size =
+        like->ip.family == 4 ? load_be16(l3 + 2) - (uint32_t)IP4_HEADER_SIZE : load_be16(l3 + 4);
+    if (payload_size < TCP_HEADER_SIZE || payload_size > size - ends)
+        return false;
+    if (like->ip.family == 4 &&
+        !is_checksum_known(like, RTE_MBUF_F_RX_IP_CKSUM_MASK, RTE_MBUF_F_RX_IP_CKSUM_GOOD,
+                           RTE_MBUF_F_RX_IP_CKSUM_NONE) &&
+        wire_sum_finish(wire_sum_header(l3, IP4_HEADER_SIZE)) != 0)
+        return false;
+    *ret_frame = *before;
+    ret_frame->packet.buf = buf;
+    ret_frame->packet.is_next = true;
+    ret_frame->packet.l4_size = ret_frame->packet.ip.payload_size = (uint16_t)payload_size;
+    if (like->ip.family == 4)
+        ret_frame->packet.ip.identification = load_be16(l3 + 4);
+    if (ends + payload_size < size)
+        chain_trim(buf, ends + payload_size);
+    return true;
 }
 
 /* The one before it came through, and nothing that was asked of it can have changed since. */
@@ -447,9 +474,11 @@ void net_input_burst(struct stack *stack, struct stack_port *port, struct buf *c
             __builtin_prefetch(bufs[i + 2]);
         if (i + 1 < count)
             __builtin_prefetch(buf_data(bufs[i + 1]));
+        if (i > 0 && frame_begin_next(bufs[i], &frames[i - 1], &frames[i]))
+            continue;
         frame_begin(stack, port, bufs[i], &frames[i]);
         if (frames[i].kind == FRAME_IP && frames[i].packet.ip.protocol == IP_PROTOCOL_TCP)
-            frame_prefetch(stack, &frames[i], i > 0 ? &frames[i - 1] : NULL);
+            tcp_prefetch(stack, &frames[i].packet);
     }
     for (uint32_t i = 0; i < count; i++) {
         tcbs[i] = NULL;

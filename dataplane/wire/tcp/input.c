@@ -112,7 +112,8 @@ static bool is_plain_ack(const struct tcb *tcb, const struct segment *segment)
  * acknowledgement was refused: a forger who guesses the window alone could set it so far ahead that
  * PAWS refuses all that the peer sends (RFC 5961 5.2 is to keep such segments from counting).
  */
-static void timestamp_take(struct stack *stack, struct tcb *tcb, const struct segment *segment)
+static void timestamp_take(const struct stack *stack, struct tcb *tcb,
+                           const struct segment *segment)
 {
     const struct tcp_options *options = &segment->header.options;
 
@@ -463,6 +464,21 @@ static void input_synchronised(struct stack *stack, struct tcb *tcb, struct segm
 
 /* ---- the usual ---- */
 
+/* The ACK says what the one before said. (A plain one, of a window that did not change.) */
+static bool is_no_news(const struct tcb *tcb, const struct segment *segment)
+{
+    return is_plain_ack(tcb, segment) && segment->window == tcb->snd_wnd && tcb->snd_wnd > 0 &&
+           tcb->rtx_mode != TCP_RTX_PERSIST && seq_le(tcb->snd_wl1, segment->header.sequence);
+}
+
+/* What input_ack() would do. */
+static void no_news_take(const struct stack *stack, struct tcb *tcb, const struct segment *segment)
+{
+    timestamp_take(stack, tcb, segment);
+    tcb->snd_wl1 = segment->header.sequence;
+    tcb->snd_wl2 = segment->header.acknowledgement;
+}
+
 /* True: it was nothing unusual, and is done. */
 static bool input_fast(struct stack *stack, struct tcb *tcb, struct segment *segment)
 {
@@ -477,7 +493,9 @@ static bool input_fast(struct stack *stack, struct tcb *tcb, struct segment *seg
         if (!options->has_timestamps || seq_lt(options->timestamp_value, tcb->ts_recent))
             return false;
     }
-    if (!input_ack(stack, tcb, segment))
+    if (is_no_news(tcb, segment))
+        no_news_take(stack, tcb, segment);
+    else if (!input_ack(stack, tcb, segment))
         return true;
     if (segment->size > 0)
         (void)text_in_order(stack, tcb, segment);

@@ -188,6 +188,25 @@ static void describe(struct stack *stack, struct tcb *tcb, uint32_t size, bool i
     tcb_enter(stack, tcb, tcb->state == TCP_ESTABLISHED ? TCP_FIN_WAIT_1 : TCP_LAST_ACK);
 }
 
+/* False: there was no buffer; perhaps less of it went. */
+static bool output_piece(struct stack *stack, struct tcb *tcb, const struct tcp_piece *piece,
+                         bool is_fin)
+{
+    if (tcp_segment_send(stack, tcb, piece)) {
+        describe(stack, tcb, piece->size, is_fin);
+        return true;
+    }
+    tcb_output_later(stack, tcb);
+    if (piece->size <= BARE_PAYLOAD_MAX)
+        return false;
+    struct tcp_piece bare = *piece;
+    bare.size = BARE_PAYLOAD_MAX;
+    bare.flags = 0;
+    if (tcp_segment_send(stack, tcb, &bare))
+        describe(stack, tcb, bare.size, false);
+    return false;
+}
+
 /* One frame of new data, or the FIN. False: the rest waits. */
 static bool output_one(struct stack *stack, struct tcb *tcb, uint32_t available, bool is_forced,
                        struct ip_train *train)
@@ -207,18 +226,35 @@ static bool output_one(struct stack *stack, struct tcb *tcb, uint32_t available,
         .is_new = true,
         /* A train is for who has more to send. */
         .train = size < available || train->size > 0 ? train : NULL};
-    if (tcp_segment_send(stack, tcb, &piece)) {
-        describe(stack, tcb, size, is_fin);
+    return output_piece(stack, tcb, &piece, is_fin);
+}
+
+/*
+ * Behind the first of a train: whole segments as long as there are more octets than one, as
+ * output_one() would send them. Of what it asks, only sums of octets change from one to the next;
+ * but with a scoreboard more does (PRR), and a nic that cuts gets more at once. False: the rest
+ * waits.
+ */
+static bool output_train(struct stack *stack, struct tcb *tcb, struct ip_train *train)
+{
+    uint32_t mss = tcb->mss, available = tcb_unsent_size(tcb);
+
+    if (train->size == 0 || tcb->scoreboard != NULL || available <= mss ||
+        destination_offloads(tcb->destination) & NIC_TX_TSO)
         return true;
+    uint32_t window = window_left(stack, tcb), most = tcp_recovery_allowance(stack, tcb);
+    struct tcp_piece piece = {.size = mss, .is_new = true, .train = train};
+    most = most < window ? most : window;
+    for (; available > mss && most >= mss && tcp_sent_has_room(tcb, 3); available -= mss) {
+        if (is_cut_short(stack, tcb))
+            return false;
+        piece.sequence = tcb->snd_nxt;
+        piece.offset = tcb_octets_in_flight(tcb);
+        if (!output_piece(stack, tcb, &piece, false))
+            return false;
+        most -= mss;
     }
-    tcb_output_later(stack, tcb);
-    if (size <= BARE_PAYLOAD_MAX)
-        return false;
-    piece.size = BARE_PAYLOAD_MAX;
-    piece.flags = 0;
-    if (tcp_segment_send(stack, tcb, &piece))
-        describe(stack, tcb, piece.size, false);
-    return false;
+    return true;
 }
 
 static void output_new(struct stack *stack, struct tcb *tcb, bool is_forced)
@@ -235,6 +271,8 @@ static void output_new(struct stack *stack, struct tcb *tcb, bool is_forced)
     train.size = 0;
     while ((available > 0 || fin_may_go(tcb)) &&
            output_one(stack, tcb, available, is_forced, &train)) {
+        if (!output_train(stack, tcb, &train))
+            return;
         available = tcb_unsent_size(tcb);
         is_forced = false;
     }

@@ -247,7 +247,17 @@ bool tcp_receive_in_order(struct stack *stack, struct tcb *tcb, struct segment *
         STACK_COUNT(stack, TCP_RECEIVE_DROPPED);
         return false;
     }
-    deliver(stack, tcb, payload_take(segment), segment->size);
+    struct buf *buf = segment->packet->buf;
+    if (buf->mbuf.next != NULL || tcb->slot.flags & FLOW_SLOT_ORPHAN) {
+        deliver(stack, tcb, payload_take(segment), segment->size);
+        return true;
+    }
+    segment->packet->buf = NULL;
+    buf->mbuf.data_off = (uint16_t)(buf->mbuf.data_off + segment->payload_offset);
+    buf->mbuf.data_len = (uint16_t)segment->size;
+    tcb->rcv_nxt += segment->size;
+    tcb->octets_received += segment->size;
+    deliver_one(stack, tcb, buf);
     return true;
 }
 

@@ -60,19 +60,19 @@ static void sent_grow(struct tcp_sent_queue *queue)
 
 static void cursor_advance(struct tcb *tcb, uint32_t octets)
 {
-    while (octets > 0) {
-        const struct buf_slice *slice = buf_queue_get(&tcb->slot.unsent, tcb->send_slice);
-        uint32_t left = slice->size - tcb->send_offset;
+    uint32_t offset = tcb->send_offset + octets, slice = tcb->send_slice;
 
-        if (left == 0) {
-            tcb->send_slice++;
-            tcb->send_offset = 0;
-            continue;
-        }
-        uint32_t step = octets < left ? octets : left;
-        tcb->send_offset += step;
-        octets -= step;
+    if (octets == 0)
+        return;
+    for (;;) {
+        uint32_t size = buf_queue_get(&tcb->slot.unsent, slice)->size;
+        if (offset <= size)
+            break;
+        offset -= size;
+        slice++;
     }
+    tcb->send_slice = slice;
+    tcb->send_offset = offset;
 }
 
 enum err tcp_sent_push(struct stack *stack, struct tcb *tcb, uint16_t size, uint8_t flags)
@@ -87,11 +87,11 @@ enum err tcp_sent_push(struct stack *stack, struct tcb *tcb, uint16_t size, uint
     if (queue->count == 0)
         tcb->unacked_since = stack->now;
     struct tcp_sent *sent = tcp_sent_at(queue, queue->count++);
-    *sent = (struct tcp_sent){.sequence = tcb->snd_nxt,
-                              .size = size,
-                              .flags = flags,
-                              .transmissions = 1,
-                              .sent_at = stack->now};
+    sent->sequence = tcb->snd_nxt;
+    sent->size = size;
+    sent->flags = flags;
+    sent->transmissions = 1;
+    sent->sent_at = stack->now;
     tcb->snd_nxt += size;
     cursor_advance(tcb, size - sent_controls(sent));
     return ERR_OK;
@@ -326,15 +326,18 @@ static bool gather_together(struct stack *stack, const struct tcb *tcb, struct p
 uint64_t tcp_send_copy(const struct tcb *tcb, uint32_t offset, uint32_t size, struct buf *into)
 {
     struct place place = place_of(tcb, offset);
+    uint8_t *to = buf_data(into) + buf_size(into);
     uint64_t sum = 0;
 
-    for (uint32_t at = 0; at < size;) {
-        struct buf_slice piece = place_next(tcb, &place, size - at);
-        struct span octets = buf_slice_span(&piece);
-        uint64_t part = wire_sum_copy(buf_data(into) + buf_size(into), octets.data, octets.size);
-        sum += at % 2 == 0 ? part : wire_sum_swap(part);
-        buf_extend(into, octets.size);
-        at += octets.size;
+    buf_extend(into, size);
+    for (uint32_t at = 0; at < size; place.slice++, place.offset = 0) {
+        const struct buf_slice *slice = buf_queue_get(&tcb->slot.unsent, place.slice);
+        uint32_t left = slice->size - place.offset, part = left < size - at ? left : size - at;
+        if (part == 0) /* the cursor may stand at the end of a slice */
+            continue;
+        uint64_t part_sum = wire_sum_copy(to + at, buf_slice_span(slice).data + place.offset, part);
+        sum += at % 2 == 0 ? part_sum : wire_sum_swap(part_sum);
+        at += part;
     }
     return sum;
 }

@@ -369,7 +369,8 @@ static void sizes_check(struct config *config, struct config_report *report)
                         option_size_format(least * config->cores, size));
     if (config->buffer_memory / 2 < config->body_memory / config->cores)
         config_complain(report, config->queue_line, "queue.body_memory",
-                        "is more than half of buffers.memory on each core");
+                        "expected at most %s: half of buffers.memory for each core",
+                        option_size_format(config->buffer_memory / 2 * config->cores, size));
     if (settings->retry_min > settings->retry_max)
         config_complain(report, config->retry_line, "retry.min", "is longer than retry.max");
     if (settings->dsn_per_sender_max == 1)

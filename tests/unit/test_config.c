@@ -671,7 +671,7 @@ static void test_mistakes(void **state)
          "postmaster: expected an address"},
         {"no family", "destinations: {ipv4: no, ipv6: no}\n", "neither ipv4 nor ipv6 is left"},
         {"body memory", "queue: {body_memory: 200MiB}\nbuffers: {memory: 256MiB}\n",
-         "queue.body_memory: is more than half"},
+         "queue.body_memory: expected at most 128MiB: half of"},
         {"dpdk without ports", "dataplane: {driver: dpdk}\n",
          "dataplane.ports: must be given for `driver: dpdk`"},
         {"ports without dpdk", "dataplane: {ports: [{device: d, addresses: [192.0.2.1/24]}]}\n",

@@ -52,8 +52,9 @@ struct assembly {
     struct ring_group *group;
     struct assembly_member *members;
     uint32_t count;
-    int directory;       /* locked */
-    uint64_t dns_key[2]; /* of names' home shards: the same for all, unknown to others */
+    struct spool_shares shares; /* of the spools */
+    int directory;              /* locked */
+    uint64_t dns_key[2];        /* of names' home shards: the same for all, unknown to others */
 
     struct disk *recovery_disk;
     struct spool_recovery *recovery;
@@ -168,6 +169,7 @@ static struct shard_options member_options(struct assembly *assembly, uint32_t i
                 .lazy_time = config->spool.lazy_time,
                 .scrub_rate = (config->spool.scrub_rate + config->cores - 1) / config->cores,
                 .scrub_pause = config->spool.scrub_pause,
+                .shares = &assembly->shares,
             },
         .epoch = epoch,
         .dns = dns,
@@ -256,7 +258,7 @@ enum err assembly_new(const struct config *config, struct record_writer *records
     CHECK(assembly != NULL);
     assembly->config = config;
     assembly->place = place;
-    assembly->count = config->cores;
+    assembly->count = assembly->shares.count = config->cores;
     assembly->directory = -1;
     assembly->recovery_eventfd = -1;
     assembly->members = calloc(assembly->count, sizeof(*assembly->members));

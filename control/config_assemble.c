@@ -8,7 +8,8 @@
  *   1. At least one listener, no two on the same address.
  *   2. The last route is "*" and no pattern occurs twice.
  *   3. A password never travels in the clear: `auth` needs TLS level encrypt or verify.
- *   4. Every core has room for SEGMENTS_PER_CORE_MIN segments, and the reserve fits.
+ *   4. Every core has room for SEGMENTS_PER_CORE_MIN segments: with fewer, a full disk may bring it
+ *      to a stand (queue/spool_space.c). And the reserve fits beside SEGMENTS_BESIDE.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,8 @@
 #include "relay/smtp_address.h"
 
 #define SEGMENT_ALIGNMENT     4096u
-#define SEGMENTS_PER_CORE_MIN 4u
+#define SEGMENTS_PER_CORE_MIN 8u
+#define SEGMENTS_BESIDE       4u
 #define DNS_PORT              53u
 #define REFUSE_TEXT_DEFAULT   "mail for this domain is not accepted here"
 
@@ -362,10 +364,13 @@ static void sizes_check(struct config *config, struct config_report *report)
     char size[32];
 
     spool->segment_size -= spool->segment_size % SEGMENT_ALIGNMENT;
-    uint64_t least = (uint64_t)spool->segment_size * SEGMENTS_PER_CORE_MIN + spool->reserve;
+    uint64_t least = (uint64_t)spool->segment_size * SEGMENTS_PER_CORE_MIN;
+    uint64_t beside = (uint64_t)spool->segment_size * SEGMENTS_BESIDE + spool->reserve;
+    least = least > beside ? least : beside;
     if (spool->size / config->cores < least)
         config_complain(report, config->spool_line, "spool.size",
-                        "expected at least %s: four segments and the reserve for each core",
+                        "expected at least %s: for each of `cores`, eight of spool.segment, and "
+                        "four beside spool.reserve",
                         option_size_format(least * config->cores, size));
     if (config->buffer_memory / 2 < config->body_memory / config->cores)
         config_complain(report, config->queue_line, "queue.body_memory",

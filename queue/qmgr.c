@@ -123,6 +123,7 @@ static void work_free(struct qmgr *qmgr, struct qmgr_work *work)
     work->owner = NULL;
     work->way_due = WAY_UNKNOWN;
     work->is_news_due = work->is_store_due = work->is_parked = false;
+    work->spared_at = 0;
     work->message->work = NULL;
     work->message = NULL;
     if (qmgr->work_spare_count == QMGR_WORK_SPARE_MAX) {

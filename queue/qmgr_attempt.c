@@ -394,7 +394,7 @@ void qmgr_finish(struct qmgr *qmgr, struct qmgr_delivery *delivery,
 
     bool has_news = settling.count > 0 || finish->was_attempted || finish->is_in_doubt ||
                     progress.hold_order > 0 || progress.route.size > 0;
-    has_news = has_news && !qmgr_progress_is_spared(qmgr, message, &settling, &progress);
+    has_news = has_news && !qmgr_progress_spare(qmgr, message, &settling, &progress, now);
     qmgr_progress_told(&settling, &progress, now);
     if (has_news && (message->due + message->failed > 0 || qmgr->options.keeps_ends))
         qmgr_progress_write(qmgr, message, &settling, &progress);
@@ -443,7 +443,7 @@ void qmgr_message_expire(struct qmgr *qmgr, struct qmgr_message *message, struct
     }
     qmgr_progress_told(&settling, &progress, now);
     bool has_news =
-        settling.count > 0 && !qmgr_progress_is_spared(qmgr, message, &settling, &progress);
+        settling.count > 0 && !qmgr_progress_spare(qmgr, message, &settling, &progress, now);
     if (has_news && (message->due + message->failed > 0 || qmgr->options.keeps_ends))
         qmgr_progress_write(qmgr, message, &settling, &progress);
     qmgr_message_review(qmgr, message);

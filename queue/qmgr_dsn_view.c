@@ -85,6 +85,8 @@ static struct span progress_encode(struct qmgr_work *work, const struct envelope
         .flags = work->is_dsn_delayed ? ENVELOPE_DELAY_TOLD : 0,
         .settles = settles,
         .settle_count = settle_count,
+        .told_time = settle_count > 0 ? work->spared_at : 0,
+        .told_count = settle_count > 0 && work->spared_at > 0 ? settle_count : 0,
     };
     uint32_t size = envelope_progress_encoded_size(&progress);
     uint8_t *encoded = arena_acquire(&work->arena, size);
@@ -92,6 +94,23 @@ static struct span progress_encode(struct qmgr_work *work, const struct envelope
     CHECK(encoded != NULL);
     envelope_progress_encode(&progress, encoded);
     return span_of(encoded, size);
+}
+
+/* What it has come to is in the spool already, unless it was spared (qmgr_settle.c). */
+static struct envelope_settle settle_of(const struct qmgr_work *work,
+                                        const struct qmgr_failure *failure)
+{
+    struct envelope_settle settle = {
+        .recipient_index = failure->recipient_index,
+        .state = qmgr_notice_settles(failure->notice),
+    };
+
+    if (work->spared_at == 0)
+        return settle;
+    settle.code = failure->code;
+    settle.is_expired = failure->is_expired;
+    memcpy(settle.enhanced, failure->enhanced, sizeof(settle.enhanced));
+    return settle;
 }
 
 void qmgr_dsn_view_build(struct qmgr *qmgr, struct qmgr_work *work)
@@ -118,8 +137,7 @@ void qmgr_dsn_view_build(struct qmgr *qmgr, struct qmgr_work *work)
         if (!rows.is_told[i])
             continue;
         if (rows.rows[i].notice != QMGR_NOTICE_DELAYED)
-            settles[settled++] = (struct envelope_settle){
-                .recipient_index = i, .state = qmgr_notice_settles(rows.rows[i].notice)};
+            settles[settled++] = settle_of(work, &rows.rows[i]);
         rows.rows[place++] = rows.rows[i];
     }
     CHECK(place == rows.count && settled == failed && place > 0);

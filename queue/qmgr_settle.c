@@ -5,7 +5,8 @@
  *
  * Where the spool has room only for what ends mail, nothing is written of attempts that have ended
  * nothing, nor of failures that nobody has been told of: they are known here, and after a restart
- * they would only come to pass once more.
+ * they would only come to pass once more. The notification that tells of them has what their
+ * records need, should these be lost (qmgr_options.keeps_ends).
  */
 #include "queue/qmgr_state.h"
 
@@ -78,9 +79,9 @@ static bool settle_is_binding(const struct envelope_settle *settle, bool is_resu
     return !settle->is_expired;
 }
 
-bool qmgr_progress_is_spared(const struct qmgr *qmgr, const struct qmgr_message *message,
-                             const struct qmgr_settling *settling,
-                             const struct envelope_progress *progress)
+static bool progress_is_spared(const struct qmgr *qmgr, const struct qmgr_message *message,
+                               const struct qmgr_settling *settling,
+                               const struct envelope_progress *progress)
 {
     if (message->storage != QMGR_STORED || settling->wish_count > 0 || progress->flags != 0 ||
         progress->hold_order > 0 || progress->route.size > 0)
@@ -90,6 +91,17 @@ bool qmgr_progress_is_spared(const struct qmgr *qmgr, const struct qmgr_message 
             return false;
     }
     return spool_is_tight(qmgr->spool);
+}
+
+bool qmgr_progress_spare(const struct qmgr *qmgr, struct qmgr_message *message,
+                         const struct qmgr_settling *settling,
+                         const struct envelope_progress *progress, struct tick_now now)
+{
+    if (!progress_is_spared(qmgr, message, settling, progress))
+        return false;
+    if (qmgr->options.keeps_ends && message->work != NULL)
+        message->work->spared_at = now.wall;
+    return true;
 }
 
 void qmgr_progress_told(const struct qmgr_settling *settling, struct envelope_progress *progress,

@@ -222,6 +222,8 @@ struct qmgr_work {
     uint32_t dsn_failure_count; /* 0: not viewed yet */
     struct qmgr_failure *dsn_failures;
     struct span dsn_progress;
+    wall_us
+        spared_at; /* keeps_ends: no PROGRESS was written of the last results; 0: there are none */
     struct wheel_timer dsn_timer; /* armed while DELAYED */
     TAILQ_ENTRY(qmgr_work) kept_link;
     tick_us kept_at; /* in the list since, or looked at */
@@ -540,10 +542,10 @@ void qmgr_settling_add(struct qmgr *qmgr, struct qmgr_settling *settling,
 /** What an operator wants to become of a recipient, if nothing else does. */
 void qmgr_settling_add_wish(struct qmgr *qmgr, struct qmgr_settling *settling,
                             enum recipient_state state, const struct qmgr_failure *failure);
-/** What became of an attempt, or expired, is not worth the room that its record takes. */
-bool qmgr_progress_is_spared(const struct qmgr *qmgr, const struct qmgr_message *message,
-                             const struct qmgr_settling *settling,
-                             const struct envelope_progress *progress);
+/** What became of an attempt, or expired, is not worth the room that its record takes: true. */
+bool qmgr_progress_spare(const struct qmgr *qmgr, struct qmgr_message *message,
+                         const struct qmgr_settling *settling,
+                         const struct envelope_progress *progress, struct tick_now now);
 /** Note of which settles records tell. */
 void qmgr_progress_told(const struct qmgr_settling *settling, struct envelope_progress *progress,
                         struct tick_now now);

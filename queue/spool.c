@@ -172,6 +172,7 @@ struct spool_transaction *spool_begin(struct spool *spool, struct message_id id,
     CHECK(transaction != NULL);
     transaction->entry = spool_entry_new(spool, id);
     transaction->promised = spool_promise(size_hint);
+    transaction->with_reserve = with_reserve;
     spool->promised += transaction->promised;
     buf_queue_init(&transaction->tail);
     transaction->next = spool->transactions;
@@ -215,7 +216,7 @@ enum err spool_write_body(struct spool *spool, struct spool_transaction *transac
                           struct buf_queue *octets)
 {
     uint64_t size = octets->size;
-    if (size > transaction->promised && !spool_has_room(spool, size, true))
+    if (size > transaction->promised && !spool_has_room(spool, size, transaction->with_reserve))
         return ERR_DISK_FULL;
     if (transaction->entry->part_count + size / spool->part_size_max + 2 > SPOOL_EXTENT_COUNT_MAX)
         return ERR_LIMIT;

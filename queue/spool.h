@@ -2,6 +2,8 @@
 #ifndef QUEUE_SPOOL_H
 #define QUEUE_SPOOL_H
 
+#include <stdatomic.h>
+
 #include "base/buf.h"
 #include "base/rng.h"
 #include "queue/disk.h"
@@ -26,19 +28,28 @@ struct spool_transaction; /* a message being written */
 struct spool_entry; /* a committed message: lives until spool_done(), owned by the spool, borrowed
                        by the queue */
 
+/* What the spools on one file system tell each other: octets of their files. All zeros but `count`
+ * at first. */
+#define SPOOL_SHARES_MAX 128u
+struct spool_shares {
+    uint32_t count;
+    _Atomic uint64_t octets[SPOOL_SHARES_MAX]; /* by options.shard */
+};
+
 struct spool_options {
-    uint32_t segment_size;      /* octets; 128 KB to 1 GB, cut to a multiple of 4,096 */
-    uint64_t size_max;          /* octets this shard may use for segments; at least two */
-    uint64_t reserve_size;      /* kept free for PROGRESS, DONE, VOID and DSN; at most a quarter of
-                                   size_max, at least one segment */
-    uint32_t segment_spare_min; /* pre-written segments kept ready, at least 1 */
-    tick_us commit_deadline;    /* a sync later than this fails its batch (default 60 s) */
-    tick_us lazy_time;          /* bound on the delay of PROGRESS and DONE (default 1 s) */
-    uint64_t scrub_rate;        /* octets read in a second to look for damage; 0: none */
-    tick_us scrub_pause;        /* between two rounds of that */
-    struct buf_pool *pool;      /* for bodies read back */
-    uint32_t shard;             /* part of new segments' names only */
-    uint64_t epoch;             /* of this process: spool_epoch_next() */
+    uint32_t segment_size;       /* octets; 128 KB to 1 GB, cut to a multiple of 4,096 */
+    uint64_t size_max;           /* octets this shard may use for segments; at least two */
+    uint64_t reserve_size;       /* kept free for PROGRESS, DONE, VOID and DSN; at most a quarter of
+                                    size_max, at least one segment */
+    uint32_t segment_spare_min;  /* pre-written segments kept ready, at least 1 */
+    tick_us commit_deadline;     /* a sync later than this fails its batch (default 60 s) */
+    tick_us lazy_time;           /* bound on the delay of PROGRESS and DONE (default 1 s) */
+    uint64_t scrub_rate;         /* octets read in a second to look for damage; 0: none */
+    tick_us scrub_pause;         /* between two rounds of that */
+    struct buf_pool *pool;       /* for bodies read back */
+    uint32_t shard;              /* part of new segments' names only */
+    uint64_t epoch;              /* of this process: spool_epoch_next() */
+    struct spool_shares *shares; /* NULL: no other spool is on the file system */
 };
 
 enum spool_event_kind {

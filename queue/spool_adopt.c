@@ -3,8 +3,9 @@
  * Handing recovered segments and messages to the spools of this process.
  *
  * Groups of segments that belong together are dealt out to the shares by their number of live
- * messages. Every adoption computes the same deal, so that shares may be adopted in any order, by
- * different threads, whatever the number of shards was before.
+ * messages, and those without any by the room that each share has. Every adoption computes the same
+ * deal, so that shares may be adopted in any order, by different threads, whatever the number of
+ * shards was before.
  *
  *   segments, one by one -> their references -> messages, one by one -> done
  *
@@ -40,26 +41,71 @@ struct spool_adoption {
     bool is_over;
 };
 
-/* Which share every segment goes to: each group to the share with the fewest messages so far. */
-static void adoption_deal(struct spool_adoption *adoption, uint32_t count)
+static uint32_t deal_least(const uint64_t *loads, uint32_t count)
 {
-    const struct spool_recovery *recovery = adoption->recovery;
-    uint64_t *loads = calloc(count, sizeof(*loads));
-    CHECK(loads != NULL);
-    for (uint32_t i = 0; i < recovery->segment_count; i++) {
-        if (recovery->segments[i].parent != i)
-            continue;
-        uint32_t least = 0;
-        for (uint32_t j = 1; j < count; j++) {
-            if (loads[j] < loads[least])
-                least = j;
-        }
-        adoption->shares[i] = least;
-        loads[least] += recovery->segments[i].live + (uint64_t)1;
+    uint32_t least = 0;
+
+    for (uint32_t i = 1; i < count; i++) {
+        if (loads[i] < loads[least])
+            least = i;
     }
-    free(loads);
+    return least;
+}
+
+/* Per group, at its root: octets that are free, or will be when what is live was copied. */
+static uint64_t *groups_room(const struct spool_recovery *recovery)
+{
+    uint64_t *rooms = calloc(recovery->segment_count + 1, sizeof(*rooms));
+
+    CHECK(rooms != NULL);
     for (uint32_t i = 0; i < recovery->segment_count; i++)
-        adoption->shares[i] = adoption->shares[spool_recovery_root(recovery, i)];
+        rooms[spool_recovery_root(recovery, i)] += recovery->segments[i].header.segment_size;
+    for (uint32_t i = 0; i < recovery->segment_count; i++) {
+        uint64_t live = recovery->segments[i].live_octets;
+        rooms[i] = rooms[i] > live ? rooms[i] - live : 0;
+    }
+    return rooms;
+}
+
+struct deal {
+    uint64_t *loads, *rooms;   /* of the shares */
+    const uint64_t *room_each; /* of the groups */
+    uint32_t count;
+};
+
+/* Groups with mail go to the share with the fewest messages so far, those without to the one that
+ * has the least room. */
+static void deal_groups(const struct spool_recovery *recovery, struct deal *deal, bool with_mail,
+                        uint32_t *ret_shares)
+{
+    for (uint32_t i = 0; i < recovery->segment_count; i++) {
+        const struct recovery_segment *segment = &recovery->segments[i];
+        if (segment->parent != i || (segment->live > 0) != with_mail)
+            continue;
+        uint32_t share = deal_least(with_mail ? deal->loads : deal->rooms, deal->count);
+        ret_shares[i] = share;
+        deal->loads[share] += segment->live;
+        deal->rooms[share] += deal->room_each[i];
+    }
+}
+
+void spool_recovery_deal(const struct spool_recovery *recovery, uint32_t count,
+                         uint32_t *ret_shares)
+{
+    uint64_t *room_each = groups_room(recovery);
+    struct deal deal = {.loads = calloc(count, sizeof(*deal.loads)),
+                        .rooms = calloc(count, sizeof(*deal.rooms)),
+                        .room_each = room_each,
+                        .count = count};
+
+    CHECK(deal.loads != NULL && deal.rooms != NULL);
+    deal_groups(recovery, &deal, true, ret_shares);
+    deal_groups(recovery, &deal, false, ret_shares);
+    for (uint32_t i = 0; i < recovery->segment_count; i++)
+        ret_shares[i] = ret_shares[spool_recovery_root(recovery, i)];
+    free(deal.loads);
+    free(deal.rooms);
+    free(room_each);
 }
 
 static void adopt_segment(struct spool_adoption *adoption, uint32_t index)
@@ -294,7 +340,7 @@ struct spool_adoption *spool_adoption_new(struct spool_recovery *recovery, struc
     adoption->adopted = malloc((segments + 1) * sizeof(*adoption->adopted));
     CHECK(adoption->shares != NULL && adoption->adopted != NULL);
     memset(adoption->adopted, 0xff, (segments + 1) * sizeof(*adoption->adopted));
-    adoption_deal(adoption, count);
+    spool_recovery_deal(recovery, count, adoption->shares);
     return adoption;
 }
 

@@ -185,7 +185,7 @@ static bool batch_is_wanted(const struct spool *spool)
      * a block of its own where blocks are dear. */
     bool is_gathering = spool->copier.reading > 0;
     return (spool->copy_count > 0 && !is_gathering) ||
-           (spool->now.tick >= spool->lazy_due && !(is_gathering && spool_is_tight(spool)));
+           (spool->now.tick >= spool->lazy_due && !(is_gathering && spool_room_is_tight(spool)));
 }
 
 /* The active segment is too full for the next record. True when there may be another one. */

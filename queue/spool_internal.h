@@ -25,6 +25,7 @@
 #define SPOOL_RETRY_MAX         2047u /* deliveries of a message whose PROGRESS is replaced */
 #define SPOOL_RETRY_SIZE_MAX    2047u /* of such a PROGRESS */
 #define SPOOL_DONE_OCTETS       128u  /* on the disk: record and row */
+#define SPOOL_ROW_OCTETS        192u  /* of a record in the index: its row, and most details */
 #define SPOOL_BATCH_SIZE_MAX    (4u << 20)
 #define SPOOL_AHEAD_MIN         (256u << 10) /* pending octets that go ahead (spool_batch.c), or */
 #define SPOOL_AHEAD_PART        256u         /* this part of a segment, if that is less */
@@ -93,6 +94,7 @@ struct spool_transaction {
     struct spool_entry *entry;
     struct buf_queue tail; /* accepted, not yet a record */
     uint64_t promised;     /* octets still reserved for it */
+    bool with_reserve;     /* a notification's */
     struct spool_transaction *next, *prev;
 };
 
@@ -311,8 +313,10 @@ struct spool_census { /* of the segments; taken anew when something changed */
     uint32_t small;   /* ready or reusable, of less than segment_size */
     uint64_t octets;  /* sizes of all files */
     uint64_t total;   /* of those that can be used again, and that can be made within size_max */
-    uint64_t garbage; /* records in SEALED ones that nobody needs */
-    uint64_t room;    /* for records, in those ready, reusable or being prepared */
+    uint64_t total_urgent; /* and that can be made beyond */
+    uint64_t lost;         /* of those that failed */
+    uint64_t garbage;      /* records in SEALED ones that nobody needs */
+    uint64_t room;         /* for records, in those ready, reusable or being prepared */
     uint32_t creatable;
     uint32_t creatable_urgent; /* when nothing else is left to write to, within */
     uint64_t creatable_octets;
@@ -335,6 +339,7 @@ struct spool {
     struct spool_segment *active;
     struct spool_census census;
     bool is_census_due;
+    uint64_t live_octets, live_records; /* that are held, in all segments */
     tick_us create_not_before, space_checked;
     uint32_t create_size_max; /* what the file system has refused is not asked for at once again */
     bool is_create_refused;   /* the last time: there may be octets, and no inode, or a quota */
@@ -510,8 +515,20 @@ uint64_t spool_room_urgent(const struct spool *spool);
 uint64_t spool_room_small(const struct spool *spool);
 /** May `size` octets of body be taken, by a notification (`with_reserve`) or by mail? */
 bool spool_has_room(const struct spool *spool, uint64_t size, bool with_reserve);
+/** May that much be left unwritten, although copying alone gives it back? */
+bool spool_may_waste(const struct spool *spool, uint64_t size);
 /** Octets that a message with that much body may need. */
 uint64_t spool_promise(uint64_t size);
+
+/** As spool_is_tight(), by the room that there is at the moment. */
+bool spool_room_is_tight(const struct spool *spool);
+
+/* spool_share.c */
+/** Octets that segments of this spool may have without taking what others may count on, as long as
+ * the file system has `octets_free`. `octets_made`: of its files, `octets`: with those on their
+ * way.
+ */
+uint64_t spool_share_max(struct spool *spool, uint64_t octets_made, uint64_t octets_free);
 
 /* spool_victim.c */
 /** The message to copy next; NULL: none at the moment. */

@@ -29,6 +29,7 @@ struct merge_worker {
     uint32_t *parents; /* union-find */
     bool *is_damaged;  /* per segment */
     uint32_t *live;    /* per segment: messages */
+    uint64_t *octets;  /* and what they have */
     uint32_t *wanted;  /* per segment: rows of those */
     uint32_t lost;
     struct recovery_block *blocks; /* read here */
@@ -251,10 +252,17 @@ static void message_join(const struct group *group, uint32_t home,
     }
 }
 
-static void group_tell_lost(const struct group *group)
+/* No copy of it can be read: their segments are left as they are. Where one can, others tell of no
+ * damage: a copy that was not brought to its end has let go of its bodies (spool_copy.c). */
+static void group_lose(const struct group *group)
 {
     char text[MESSAGE_ID_TEXT_SIZE];
 
+    for (uint32_t i = 0; i < group->count; i++) {
+        const struct recovery_row *row = group->rows[i];
+        if (row->type == SPOOL_MESSAGE && !row->is_void)
+            group->worker->is_damaged[row->segment] = true;
+    }
     group->worker->lost++;
     log_line(LOG_ERROR, "spool message=%s is damaged and cannot be recovered",
              message_id_format(group->rows[0]->id, text));
@@ -276,6 +284,19 @@ static void group_want(const struct group *group)
         group->worker->wanted[group->rows[i]->segment]++;
 }
 
+static uint64_t message_octets(const struct recovery_row *row,
+                               const struct recovery_content *content)
+{
+    uint64_t octets = row->payload_size;
+
+    for (uint32_t i = 0; i < content->message.extent_count; i++) {
+        struct spool_body_extent extent;
+        memcpy(&extent, content->extents.data + i * sizeof(extent), sizeof(extent));
+        octets += extent.size;
+    }
+    return octets;
+}
+
 static void group_merge(struct group *group, struct recovery_bucket *bucket)
 {
     group_void(group);
@@ -293,6 +314,7 @@ static void group_merge(struct group *group, struct recovery_bucket *bucket)
             message_want_progress(group, i);
             message_join(group, row->segment, &content);
             group->worker->live[row->segment]++;
+            group->worker->octets[row->segment] += message_octets(row, &content);
             group_want(group);
             bucket_add_message(group->merge, bucket,
                                &(struct recovery_message){.first_row = group->first,
@@ -302,10 +324,9 @@ static void group_merge(struct group *group, struct recovery_bucket *bucket)
             return;
         }
         is_lost = true;
-        group->worker->is_damaged[row->segment] = true;
     }
     if (is_lost)
-        group_tell_lost(group);
+        group_lose(group);
 }
 
 static void bucket_merge(void *context, uint32_t worker, uint32_t index)
@@ -340,9 +361,10 @@ static void workers_init(struct merge *merge)
         worker->parents = calloc(count + 1, sizeof(*worker->parents));
         worker->is_damaged = calloc(count + 1, sizeof(*worker->is_damaged));
         worker->live = calloc(count + 1, sizeof(*worker->live));
+        worker->octets = calloc(count + 1, sizeof(*worker->octets));
         worker->wanted = calloc(count + 1, sizeof(*worker->wanted));
         CHECK(worker->refers != NULL && worker->parents != NULL);
-        CHECK(worker->is_damaged != NULL && worker->live != NULL);
+        CHECK(worker->is_damaged != NULL && worker->live != NULL && worker->octets != NULL);
         CHECK(worker->wanted != NULL);
         for (uint32_t j = 0; j < count; j++)
             worker->parents[j] = j;
@@ -360,6 +382,7 @@ static void worker_fini(struct merge *merge, struct merge_worker *worker, uint32
             segment->refers[j] |= worker->refers[(size_t)i * merge->words + j];
         segment->is_damaged |= worker->is_damaged[i];
         segment->live += worker->live[i];
+        segment->live_octets += worker->octets[i];
         segment->wanted += worker->wanted[i];
         parents_join(parents, i, worker->parents[i]);
     }
@@ -374,6 +397,7 @@ static void worker_fini(struct merge *merge, struct merge_worker *worker, uint32
     free(worker->parents);
     free(worker->is_damaged);
     free(worker->live);
+    free(worker->octets);
     free(worker->wanted);
 }
 
@@ -396,7 +420,9 @@ static void merge_conclude(struct merge *merge)
         if (segment->parent == i)
             continue;
         recovery->segments[segment->parent].live += segment->live;
+        recovery->segments[segment->parent].live_octets += segment->live_octets;
         segment->live = 0;
+        segment->live_octets = 0;
     }
     free(parents);
 }

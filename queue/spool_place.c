@@ -30,6 +30,8 @@ void spool_hold(struct spool *spool, struct spool_place *place)
     place->is_held = true;
     segment->holds++;
     segment->live_octets += place_octets(place);
+    spool->live_octets += place_octets(place);
+    spool->live_records++;
 }
 
 void spool_unhold(struct spool *spool, struct spool_place *place)
@@ -40,6 +42,8 @@ void spool_unhold(struct spool *spool, struct spool_place *place)
     place->is_held = false;
     segment->holds--;
     segment->live_octets -= place_octets(place);
+    spool->live_octets -= place_octets(place);
+    spool->live_records--;
     if (segment->holds == 0 && segment->state == SPOOL_SEGMENT_SEALED)
         spool->is_census_due = true;
 }

@@ -22,11 +22,12 @@ struct recovery_segment {
     bool is_blank;   /* a file that never got a header: nothing to lose */
     bool is_damaged; /* something in it could not be read: never used again */
     bool is_sealed;
-    bool is_end_known; /* records end at `end`; if not, no later */
-    uint32_t end;      /* records before this offset are valid */
-    uint32_t parent;   /* union-find: segments that must go to the same spool */
-    uint32_t live;     /* live messages of the group, at its root */
-    uint64_t *refers;  /* bit per segment, as in struct spool_segment */
+    bool is_end_known;    /* records end at `end`; if not, no later */
+    uint32_t end;         /* records before this offset are valid */
+    uint32_t parent;      /* union-find: segments that must go to the same spool */
+    uint32_t live;        /* live messages of the group, at its root, and */
+    uint64_t live_octets; /* what they have */
+    uint64_t *refers;     /* bit per segment, as in struct spool_segment */
     struct recovery_row *rows;
     uint32_t row_count, row_capacity;
     uint32_t wanted;               /* rows that the adoption will look at */
@@ -138,5 +139,11 @@ enum err spool_recovery_open(const struct recovery_row *row,
 /** The segment with this salt; most often it is `hint`, the one with the MESSAGE. */
 bool spool_recovery_find_segment(const struct spool_recovery *recovery, uint64_t salt,
                                  uint32_t hint, uint32_t *ret_index);
+
+/* spool_adopt.c */
+/** Which of `count` shares each segment goes to. What is free goes where room is scarce: all need
+ * some (spool_space.c). */
+void spool_recovery_deal(const struct spool_recovery *recovery, uint32_t count,
+                         uint32_t *ret_shares);
 
 #endif

@@ -449,7 +449,8 @@ void spool_segment_seal(struct spool *spool)
 struct spool_segment *spool_segment_writable(struct spool *spool)
 {
     struct spool_segment *active = spool->active;
-    if (active != NULL && (active->is_zeroed || active->is_dirty || spool->census.ready == 0))
+    if (active != NULL && (active->is_zeroed || active->is_dirty || spool->census.ready == 0 ||
+                           !spool_may_waste(spool, spool_segment_room(active, 0, 0))))
         return active;
     struct spool_segment *ready = spool_segment_find_ready(spool);
     if (ready == NULL || (active != NULL && !ready->is_zeroed))

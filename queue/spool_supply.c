@@ -19,7 +19,8 @@
  *   1. One segment is in preparation at a time.
  *   2. One that is chosen for the next record takes it.
  *   3. More than options.size_max is made only when there is nothing to write to.
- *   4. Room that is promised to mail is in files that are there, or that nothing has refused.
+ *   4. Room that is promised to mail is in files that are there, or that nothing has refused, and
+ *      that no other spool counts on.
  *
  * Limits: half of SPOOL_SEGMENT_COUNT_MAX own segments; twice options.size_max and SEGMENT_URGENT
  * for what ends mail. Not here: what a segment goes through (spool_segment.c), when one may be used
@@ -91,15 +92,18 @@ uint32_t spool_segment_urgent_size(const struct spool *spool)
  * size_max was adopted, as much again and SEGMENT_URGENT are allowed: only notifications, DONE and
  * PROGRESS free space in the end. */
 static void segments_count_creatable(struct spool *spool, struct spool_census *census,
-                                     uint64_t octets_foreign)
+                                     uint64_t octets_foreign, uint64_t octets_made)
 {
     uint64_t octets_free, octets_total;
     if (spool->now.tick < spool->create_not_before ||
         disk_space(spool->disk, &octets_free, &octets_total) != ERR_OK)
         return;
     uint64_t most = spool->options.size_max;
+    uint64_t share = spool_share_max(spool, octets_made, octets_free);
     uint64_t most_urgent = 2 * (most > octets_foreign ? most : octets_foreign) +
                            SEGMENT_URGENT * (uint64_t)spool->options.segment_size;
+    most = most < share ? most : share;
+    most_urgent = most_urgent < share ? most_urgent : share;
     census->creatable = segments_fitting(spool, census->octets, most, octets_free);
     census->creatable_urgent = segments_fitting(spool, census->octets, most_urgent, octets_free);
     uint64_t room = census->octets < most_urgent ? most_urgent - census->octets : 0;
@@ -114,13 +118,25 @@ static bool segment_will_be_room(const struct spool_segment *segment)
            !segment->spool->is_create_refused;
 }
 
+/* Octets up to which a segment was used: all of it, where its process did not seal it, or left it
+ * with much unwritten. A little at the end no record fits in. */
+static uint64_t segment_written(const struct spool_segment *segment)
+{
+    uint64_t most = segment->size - 4 * SPOOL_BLOCK_SIZE;
+
+    if (segment->state == SPOOL_SEGMENT_SEALED && !segment->has_index)
+        return segment->size;
+    if (segment->state == SPOOL_SEGMENT_SEALED && segment->used + segment->size / 8 < most)
+        return most;
+    return segment->used;
+}
+
 /* What nobody needs, before the copier has made room of it: records, and the end of a segment that
- * its process did not seal. */
+ * was not written. */
 static uint64_t segment_garbage(const struct spool_segment *segment)
 {
     bool is_sealed = segment->state == SPOOL_SEGMENT_SEALED;
-    uint64_t needed = SPOOL_BLOCK_SIZE + segment->live_octets;
-    uint64_t written = is_sealed && !segment->has_index ? segment->size : segment->used;
+    uint64_t needed = SPOOL_BLOCK_SIZE + segment->live_octets, written = segment_written(segment);
 
     if ((!is_sealed && segment->state != SPOOL_SEGMENT_ACTIVE) ||
         spool_segment_is_reusable(segment) || written < needed)
@@ -128,16 +144,22 @@ static uint64_t segment_garbage(const struct spool_segment *segment)
     return written - needed;
 }
 
+static bool segment_is_made(const struct spool_segment *segment)
+{
+    return segment->state != SPOOL_SEGMENT_NONE && segment->state != SPOOL_SEGMENT_CREATING;
+}
+
 static void segments_count(struct spool *spool)
 {
     struct spool_census census = {0};
-    uint64_t octets_foreign = 0, octets_lost = 0;
+    uint64_t octets_foreign = 0, octets_made = 0;
     for (uint32_t i = 0; i < spool->segment_count; i++) {
         const struct spool_segment *segment = spool->segments[i];
         census.octets += segment->state == SPOOL_SEGMENT_NONE ? 0 : segment->size;
+        octets_made += segment_is_made(segment) ? segment->size : 0;
         octets_foreign +=
             segment->is_foreign && segment->state != SPOOL_SEGMENT_NONE ? segment->size : 0;
-        octets_lost += segment->state == SPOOL_SEGMENT_RETIRED ? segment->size : 0;
+        census.lost += segment->state == SPOOL_SEGMENT_RETIRED ? segment->size : 0;
         census.garbage += segment_garbage(segment);
         census.ready += segment->state == SPOOL_SEGMENT_READY;
         bool is_reusable = spool_segment_is_reusable(segment);
@@ -152,10 +174,12 @@ static void segments_count(struct spool *spool)
         bool is_room = is_free || (is_preparing && segment_will_be_room(segment));
         census.room += is_room ? segment->size - 4 * SPOOL_BLOCK_SIZE : 0;
     }
-    segments_count_creatable(spool, &census, octets_foreign);
-    census.total = census.octets - octets_lost;
-    if (!spool->is_create_refused)
+    segments_count_creatable(spool, &census, octets_foreign, octets_made);
+    census.total = census.total_urgent = census.octets - census.lost;
+    if (!spool->is_create_refused) {
         census.total += census.creatable * (uint64_t)spool->options.segment_size;
+        census.total_urgent += census.creatable_urgent * (uint64_t)spool->options.segment_size;
+    }
     spool->census = census;
     spool->is_census_due = false;
     spool->space_checked = spool->now.tick;
@@ -269,7 +293,7 @@ void spool_segments_maintain(struct spool *spool)
     bool is_out = spool_segments_are_out(spool);
     /* When room is tight, those that refer to a reusable one wait for it. */
     bool is_needed =
-        census->ready < wanted || is_out || (census->reusable > 0 && spool_is_tight(spool));
+        census->ready < wanted || is_out || (census->reusable > 0 && spool_room_is_tight(spool));
     if (spool->is_flushing && !is_out)
         return;
     if (!is_needed && segments_must_try(spool)) {

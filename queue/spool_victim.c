@@ -10,7 +10,8 @@
  * When room is tight (spool_space.c) it is the oldest of all, however little is
  * garbage in it: those that refer to it can be used again only after it. This goes on from segment
  * to segment, and is worth its while only when there is garbage somewhere. A turn over all of them
- * that has gained nothing is not begun again for VICTIM_PAUSE.
+ * that has gained nothing is not begun again for VICTIM_PAUSE, unless there is more garbage than
+ * the padding of batches may be, which no turn gets rid of.
  *
  * A retired segment is emptied as well, as long as the disk works: what was acknowledged is read
  * back and gets a second, healthy home.
@@ -20,14 +21,15 @@
  *
  * Invariants
  *   1. A victim stays one until all that can be copied out of it was, or it needs it no more.
- *   2. It is begun with only if all of it finds room: half a segment copied frees nothing.
+ *   2. It is begun with only if all of it finds room, with what its copies may waste: half a
+ * segment copied frees nothing.
  */
 #include "queue/spool_internal.h"
 
 #define VICTIM_LOOK_TIME TICK_MS(5) /* between looks for one */
 #define VICTIM_PAUSE     TICK_S(60)
 #define VICTIM_SLICE     1000u
-#define VICTIM_ROW       192u /* of a record in the index: its row and, of most, the detail */
+#define VICTIM_GARBAGE   64u /* this part of all is worth a turn over all segments */
 
 /* Nothing but the last spare segments is left, or mail is refused soon. */
 static bool victim_is_needed(const struct spool *spool)
@@ -38,29 +40,49 @@ static bool victim_is_needed(const struct spool *spool)
     return is_last || !spool_has_room(spool, spool->options.segment_size / 2, false);
 }
 
+/* What the end of a segment may leave unused behind copies, and the padding of a batch. */
+static uint64_t victim_waste(const struct spool *spool)
+{
+    return spool->part_size_max + 2 * (uint64_t)SPOOL_BLOCK_SIZE;
+}
+
+/* Copies go to three segments at most: the rest of the active one, and two more. */
 static bool room_is_for(const struct spool *spool, uint64_t octets)
 {
-    return spool_room_urgent(spool) >= spool->copier.octets + octets ||
+    return spool_room_urgent(spool) >= spool->copier.octets + octets + 2 * victim_waste(spool) ||
            spool_room_small(spool) >= spool->copier.octets + octets;
 }
 
-/* What lives in a segment fits into another one, however long its index is; beside it there may be
- * the MESSAGE of a body that began in it. */
-static bool victim_has_room(const struct spool_segment *segment)
+/* What lives in a segment, its rows in the index, and what its batches and last entry waste. */
+static bool victim_has_room(const struct spool_segment *segment, uint64_t besides)
 {
-    uint64_t most = segment->size - 4 * SPOOL_BLOCK_SIZE;
-    uint64_t octets = segment->live_octets + (uint64_t)segment->holds * VICTIM_ROW;
-    return room_is_for(segment->spool, octets < most ? octets : most);
+    const struct spool *spool = segment->spool;
+    uint64_t octets = segment->live_octets + (uint64_t)segment->holds * SPOOL_ROW_OCTETS + besides;
+    return room_is_for(spool, octets + segment->size / 32 + 2 * victim_waste(spool)) ||
+           spool_room_small(spool) >= octets;
+}
+
+/* MESSAGE records that go with bodies in it and stand elsewhere. */
+static uint64_t victim_besides(const struct spool_segment *segment)
+{
+    uint64_t octets = 0;
+    for (struct spool_entry *entry = segment->entries; entry != NULL;
+         entry = spool_entry_next(segment->spool, entry)) {
+        struct spool_place message = spool_entry_message(segment->spool, entry);
+        if (message.segment != segment->index)
+            octets += sizeof(struct spool_record) + message.payload_size + SPOOL_ROW_OCTETS;
+    }
+    return octets;
 }
 
 static bool entry_has_room(const struct spool *spool, const struct spool_entry *entry)
 {
     uint16_t victim = spool->copier.victim->index;
-    uint64_t octets = spool_entry_message(spool, entry).payload_size + VICTIM_ROW;
+    uint64_t octets = spool_entry_message(spool, entry).payload_size + SPOOL_ROW_OCTETS;
     for (uint32_t i = 0; i < entry->place_count; i++) {
         struct spool_place place = spool_entry_place(spool, entry, i);
         if (place.is_held && place.segment == victim)
-            octets += place.payload_size + sizeof(struct spool_record) + VICTIM_ROW;
+            octets += place.payload_size + sizeof(struct spool_record) + SPOOL_ROW_OCTETS;
     }
     return room_is_for(spool, octets);
 }
@@ -83,10 +105,13 @@ static struct spool_segment *victim_oldest(const struct spool *spool, bool must_
     for (uint32_t i = 0; i < spool->segment_count; i++) {
         struct spool_segment *segment = spool->segments[i];
         if (segment_may_be_victim(segment) && (!must_pay || segment_pays(segment)) &&
-            victim_has_room(segment) && (oldest == NULL || segment->serial < oldest->serial))
+            victim_has_room(segment, 0) && (oldest == NULL || segment->serial < oldest->serial))
             oldest = segment;
     }
-    return oldest;
+    if (oldest == NULL || victim_has_room(oldest, victim_besides(oldest)))
+        return oldest;
+    oldest->is_drained = true; /* for a while: the next look is at another */
+    return NULL;
 }
 
 static struct spool_segment *victim_retired(const struct spool *spool)
@@ -104,11 +129,14 @@ static bool victim_turn_is_worth_it(struct spool *spool, const struct spool_segm
 {
     struct spool_copier *copier = &spool->copier;
     uint64_t room = spool_room_urgent(spool), segment_size = spool->options.segment_size;
+    uint64_t total = spool->census.total;
 
     if (oldest->serial <= copier->turn_serial)
         return true;
+    uint64_t padding = total / 32 + total / segment_size * 2 * SPOOL_BLOCK_SIZE;
     bool has_gained = room >= copier->turn_room + segment_size / 4;
-    if (!has_gained && spool->now.tick < copier->turn_begun + VICTIM_PAUSE)
+    bool has_garbage = spool->census.garbage >= total / VICTIM_GARBAGE + padding;
+    if (!has_gained && !has_garbage && spool->now.tick < copier->turn_begun + VICTIM_PAUSE)
         return false;
     copier->turn_begun = spool->now.tick;
     copier->turn_serial = spool->serial;
@@ -123,9 +151,9 @@ static struct spool_segment *victim_find(struct spool *spool)
 
     if (victim != NULL)
         return victim;
-    if (!spool_is_tight(spool))
+    if (!spool_room_is_tight(spool))
         return victim_is_needed(spool) ? victim_oldest(spool, true) : NULL;
-    if (census->garbage < census->total / 64)
+    if (census->garbage < census->total / VICTIM_GARBAGE)
         return NULL;
     victim = victim_oldest(spool, false);
     return victim != NULL && victim_turn_is_worth_it(spool, victim) ? victim : NULL;

@@ -28,6 +28,7 @@ struct node {
     struct node_options options;
     uint32_t count;
     struct node_member members[NODE_SHARD_MAX];
+    struct spool_shares shares; /* of the spools */
     struct ring_group *group;
     struct rng rng;
     struct disk *recovery_disk; /* until every shard adopted its share */
@@ -84,7 +85,8 @@ static enum err member_start(struct node *node, uint32_t index, uint64_t epoch)
                   .commit_deadline = config->spool.commit_deadline,
                   .lazy_time = config->spool.lazy_time,
                   .scrub_rate = config->spool.scrub_rate,
-                  .scrub_pause = config->spool.scrub_pause},
+                  .scrub_pause = config->spool.scrub_pause,
+                  .shares = &node->shares},
         .epoch = epoch,
         .dns = config->dns,
         .message_count_max = config->message_count_max / node->count,
@@ -150,7 +152,7 @@ enum err node_start(const struct node_options *options, struct node **ret_node)
     CHECK(options->config->cores >= 1 && options->config->cores <= NODE_SHARD_MAX);
 
     node->options = *options;
-    node->count = options->config->cores;
+    node->count = node->shares.count = options->config->cores;
     rng_init_seed(&node->rng, options->seed);
     node->group = ring_group_new(node->count + 1, RING_SIZE);
     node->recovery_disk = disk_sim_open(options->disk);

@@ -10,7 +10,8 @@
  * What is held against the relay, by which it keeps what docs/records.md promises
  *   1. Nothing is lost: of each message that a sender heard 250 for, and that was stored, the file
  *      has the reception, and the end of each recipient.
- *   2. There is room for each record: MAIL is not taken, and no attempt begun, while too many wait.
+ *   2. There is room for each record, or a quick writer makes it: MAIL is not taken, and no attempt
+ *      begun, while too many wait.
  *
  * Not held against it, as the same page says: mail that went straight, ends that an operator made,
  * the reception of a message that came very slowly.
@@ -134,6 +135,13 @@ static struct waiting waiting_of(struct sim_records *records, const struct recor
     return waiting;
 }
 
+static bool member_keep(struct member *member, uint64_t count)
+{
+    for (; count > 0 && member->kept < member->emitted; count--)
+        file_write(member->records, &member->waiting[member->kept++ % PLACES]);
+    return member->kept < member->emitted;
+}
+
 static void on_emit(void *context, const struct record *record)
 {
     struct member *member = context;
@@ -142,6 +150,9 @@ static void on_emit(void *context, const struct record *record)
 
     also->emit(also->context, record);
     records->counts.replayed += (record->flags & RECORD_REPLAYED) != 0;
+    if (records->options.is_waited_for && member->emitted - member->kept == PLACES &&
+        records->phase == PHASE_QUICK)
+        (void)member_keep(member, 1);
     if (member->emitted - member->kept == PLACES) {
         ledger_violation(records->options.ledger, "no room for record %u of %s", record->kind,
                          record->recipient);
@@ -213,13 +224,6 @@ static void phase_review(struct sim_records *records, tick_us now)
     while (!records->is_healed && now >= records->phase_until)
         phase_enter(records, (enum phase)rng_below(&records->rng, PHASE_COUNT),
                     rng_below(&records->rng, (uint32_t)PHASE_TIME));
-}
-
-static bool member_keep(struct member *member, uint64_t count)
-{
-    for (; count > 0 && member->kept < member->emitted; count--)
-        file_write(member->records, &member->waiting[member->kept++ % PLACES]);
-    return member->kept < member->emitted;
 }
 
 /* All records of before this moment are kept. */

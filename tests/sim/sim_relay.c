@@ -411,6 +411,7 @@ static void world_records(struct sim *sim)
             &(struct sim_records_options){.ledger = &sim->ledger,
                                           .also = {.emit = record_drop, .context = &sim->ledger},
                                           .is_deaf = options->has_deaf_records,
+                                          .is_waited_for = options->has_full_disk,
                                           .is_false = options->has_false_records});
 }
 

@@ -176,6 +176,7 @@ struct sim_records;
 struct sim_records_options {
     struct ledger *ledger;
     struct record_sink also; /* hears of each record at once */
+    bool is_waited_for;      /* who finds no room waits for a quick writer, as the relay does */
     bool is_deaf;            /* planted bug: the relay does not hear that records are behind */
     bool is_false;           /* planted bug: records are said to be kept before they are */
 };

@@ -661,7 +661,7 @@ static void test_mistakes(void **state)
         {"signature that never was good", DKIM ", expire: 31536001s}]\n",
          "dkim[].expire: expected a duration from 0 to 365d"},
         {"spool too small", "cores: 8\nspool: {size: 1GB, segment: 64MB, reserve: 64MB}\n",
-         "test.yaml:2: spool.size: expected at least 2560MB"},
+         "test.yaml:2: spool.size: expected at least 4096MB"},
         {"lifetime", "hostname: a.example\nmessage_lifetime: 1m\n",
          "test.yaml:2: message_lifetime: is shorter than retry.min"},
         {"retry order", "retry: {min: 2h, max: 1h}\n", "retry.min: is longer than retry.max"},
@@ -787,6 +787,38 @@ static void test_many_mistakes(void **state)
     assert_true(lines <= CONFIG_COMPLAINT_MAX);
 }
 
+/* Goal: no core has fewer segments than it needs to go on on a full disk. */
+static void test_spool_size(void **state)
+{
+    static const struct {
+        const char *name, *text, *complaint; /* NULL: it is taken */
+    } cases[] = {
+        {"eight", "cores: 2\nspool: {size: 512MiB, segment: 32MiB, reserve: 1MiB}\n", NULL},
+        {"a little less", "cores: 2\nspool: {size: 511MiB, segment: 32MiB, reserve: 1MiB}\n",
+         "test.yaml:2: spool.size: expected at least 512MiB: for each of `cores`, eight of "
+         "spool.segment"},
+        {"eight for more cores", "cores: 3\nspool: {size: 512MiB, segment: 32MiB}\n",
+         "spool.size: expected at least 768MiB"},
+        {"larger segments", "cores: 2\nspool: {size: 512MiB, segment: 33MiB}\n",
+         "spool.size: expected at least 528MiB"},
+        {"a large reserve", "cores: 1\nspool: {size: 1GiB, segment: 64MiB, reserve: 768MiB}\n",
+         NULL},
+        {"a larger one", "cores: 1\nspool: {size: 1GiB, segment: 64MiB, reserve: 769MiB}\n",
+         "spool.size: expected at least 1025MiB"},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(cases); i++) {
+        print_message("# %s\n", cases[i].name);
+        struct config *config = config_from(cases[i].text);
+        assert_int_equal(cases[i].complaint == NULL, config != NULL);
+        if (config == NULL)
+            assert_non_null(strstr(report.text, cases[i].complaint));
+        else
+            config_free(config);
+    }
+}
+
 /* Goal: a small file that aliases make large ends in a complaint, soon. */
 static void test_alias_bomb(void **state)
 {
@@ -905,6 +937,7 @@ int main(void)
         cmocka_unit_test(test_lmtp_routes),
         cmocka_unit_test(test_mistakes),
         cmocka_unit_test(test_many_mistakes),
+        cmocka_unit_test(test_spool_size),
         cmocka_unit_test(test_alias_bomb),
         cmocka_unit_test(test_size_bound),
         cmocka_unit_test(test_restart_needed),

@@ -417,6 +417,47 @@ static void nothing_that_can_be_forgotten_is_written_where_room_is_tight(void **
     }
 }
 
+/* Goal: what was not written is told again after a crash: its notification has it. */
+static void what_was_spared_is_in_the_notification(void **state)
+{
+    static const struct {
+        const char *name;
+        bool keeps_ends, is_tight, is_told;
+    } rows[] = {
+        {"room", true, false, false},
+        {"tight", true, true, true},
+        {"tight, records are not held for", false, true, false},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        struct qmgr_options changed = {.message_count_max = 10,
+                                       .retry_min = TICK_S(300),
+                                       .retry_max = TICK_S(3600),
+                                       .keeps_ends = rows[i].keeps_ends};
+        struct message_options options = {.id = 1, .recipients = "a@v b@w"};
+        struct envelope_progress progress;
+        struct arena arena;
+        struct fixture f;
+
+        print_message("# %s\n", rows[i].name);
+        fixture_init(&f, &changed);
+        arena_init(&arena, 512, 1u << 16);
+        f.is_tight = rows[i].is_tight;
+        assert_int_equal(ERR_OK, fixture_insert(&f, &options, NULL));
+        finish_all(&f, fixture_take_one(&f), RECIPIENT_FAILED, "550 no");
+        struct qmgr_message *message = qmgr_dsn_next(f.qmgr, f.now);
+        struct qmgr_dsn dsn = qmgr_dsn_view(f.qmgr, message);
+        assert_int_equal(ERR_OK, envelope_progress_decode(dsn.progress, &arena, &progress));
+        assert_int_equal(1, progress.settle_count);
+        assert_int_equal(rows[i].is_told ? 1 : 0, progress.told_count);
+        assert_int_equal(rows[i].is_told ? f.now.wall : 0, progress.told_time);
+        assert_int_equal(rows[i].is_told ? dsn.failures[0].code : 0, progress.settles[0].code);
+        arena_fini(&arena);
+        fixture_fini(&f);
+    }
+}
+
 /* Goal: a message committed with failures, as after a partly refused hand-over, gets its DSN. */
 static void committed_failures_are_reported(void **state)
 {
@@ -455,6 +496,7 @@ int main(void)
         cmocka_unit_test(damaged_progress_costs_an_attempt_at_most),
         cmocka_unit_test(committed_failures_are_reported),
         cmocka_unit_test(nothing_that_can_be_forgotten_is_written_where_room_is_tight),
+        cmocka_unit_test(what_was_spared_is_in_the_notification),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

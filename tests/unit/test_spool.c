@@ -321,7 +321,7 @@ static void test_full_and_reserve(void **state)
         assert_int_equal(ERR_OK, fixture->errs[key - 1]);
     }
     print_message("# %u messages of 20,000 octets in 8 segments of 512 KB\n", key);
-    assert_in_range(key, 80, 200);
+    assert_in_range(key, 60, 200);
     assert_int_equal(ERR_DISK_FULL, spool_refusal(fixture->spool));
     assert_true(spool_get_stats(fixture->spool).is_full);
     assert_true(spool_get_stats(fixture->spool).octets_used <= 8 * SEGMENT_SIZE);

@@ -152,8 +152,8 @@ static void client_request(struct admin *admin, struct admin_client *client)
     client_watch(admin, client, 0); /* hangups are reported all the same */
     if (admin->is_leaving) {
         admin_client_answer(admin, client,
-                            json_pack("{sb,ss,sb}", "ok", 0, "error",
-                                      "the relay has just been upgraded: ask again", "again", 1));
+                            json_pack("{sb,sb,ss}", "ok", 0, "again", 1, "error",
+                                      "the relay has just been upgraded: ask again"));
         return;
     }
     if (!json_is_object(client->parsed)) {

@@ -128,3 +128,10 @@ bool ask_is_ok(const char *text, size_t size)
 
     return size >= sizeof(good) - 1 && memcmp(text, good, sizeof(good) - 1) == 0;
 }
+
+bool ask_is_again(const char *text, size_t size)
+{
+    static const char again[] = "{\"ok\":false,\"again\":true";
+
+    return size >= sizeof(again) - 1 && memcmp(text, again, sizeof(again) - 1) == 0;
+}

@@ -89,8 +89,10 @@ static enum MHD_Result answer_verb(const struct http_client *client, const json_
     if (answer == NULL)
         return answer_nothing(client);
     /* As it came: it is JSON, and made by this program. */
-    return http_answer_text(client, ask_is_ok(answer, size) ? MHD_HTTP_OK : MHD_HTTP_BAD_REQUEST,
-                            answer, size, "application/json");
+    unsigned status = ask_is_ok(answer, size)      ? MHD_HTTP_OK
+                      : ask_is_again(answer, size) ? MHD_HTTP_SERVICE_UNAVAILABLE
+                                                   : MHD_HTTP_BAD_REQUEST;
+    return http_answer_text(client, status, answer, size, "application/json");
 }
 
 static json_t *question_ask(struct http *http, const char *verb, const char *by)

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "control/ask.h"
 #include "tests/unit/admin_fixture.h"
 
 static void test_socket_is_private(void **state)
@@ -255,13 +256,37 @@ static void test_capture(void **state)
     assert_int_equal(0, unlink(file));
 }
 
+/* Goal: who asks a relay that has just handed its place on is told to ask its successor. */
+static void test_leaving(void **state)
+{
+    static const char question[] = "{\"verb\":\"status\"}\n";
+    char text[256] = "";
+    int fd = admin_fixture_open();
+
+    (void)state;
+    admin_run(admin_fixture.admin, admin_fixture.now); /* it is accepted before */
+    admin_leave(admin_fixture.admin);
+    assert_int_equal(sizeof(question) - 1, write(fd, question, sizeof(question) - 1));
+    admin_run(admin_fixture.admin, admin_fixture.now);
+    ssize_t size = read(fd, text, sizeof(text) - 1);
+    assert_true(size > 0 && ask_is_again(text, (size_t)size) && !ask_is_ok(text, (size_t)size));
+    assert_false(ask_is_again("{\"ok\":false,\"error\":\"again\"}", 30));
+    close(fd);
+    assert_int_equal(0, unlink(admin_fixture_socket));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        ADMIN_FIXTURE_TEST(test_socket_is_private), ADMIN_FIXTURE_TEST(test_status_is_summed),
-        ADMIN_FIXTURE_TEST(test_bad_requests),      ADMIN_FIXTURE_TEST(test_request_size),
-        ADMIN_FIXTURE_TEST(test_slow_request),      ADMIN_FIXTURE_TEST(test_clients_in_turn),
-        ADMIN_FIXTURE_TEST(test_time_out),          ADMIN_FIXTURE_TEST(test_looking_at_the_network),
+        ADMIN_FIXTURE_TEST(test_leaving),
+        ADMIN_FIXTURE_TEST(test_socket_is_private),
+        ADMIN_FIXTURE_TEST(test_status_is_summed),
+        ADMIN_FIXTURE_TEST(test_bad_requests),
+        ADMIN_FIXTURE_TEST(test_request_size),
+        ADMIN_FIXTURE_TEST(test_slow_request),
+        ADMIN_FIXTURE_TEST(test_clients_in_turn),
+        ADMIN_FIXTURE_TEST(test_time_out),
+        ADMIN_FIXTURE_TEST(test_looking_at_the_network),
         ADMIN_FIXTURE_TEST(test_capture),
     };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who has which part of a disk: what spools may take of one that they share, and which segments of
- * an earlier run each of them gets.
+ * Who has which part of a disk: what spools may take of one that they share, which segments of an
+ * earlier run each of them gets, and what mail and notifications leave of what is theirs.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,6 +14,7 @@
 
 #define SHARES_MAX   4u
 #define SEGMENTS_MAX 8u
+#define SEGMENT      (128u << 10)
 
 /* Goal: no spool counts on what another one may take, and nothing is left over. */
 static void test_level(void **state)
@@ -132,13 +133,83 @@ static void test_deal(void **state)
     }
 }
 
+/* ---- room ---- */
+
+/* All of `segments` are free, but for what lives, wherever that is. */
+static struct spool *spool_with(uint32_t segments, uint32_t lost, uint64_t live)
+{
+    struct spool *spool = calloc(1, sizeof(*spool));
+
+    assert_non_null(spool);
+    spool->options.segment_size = SEGMENT;
+    spool->part_size_max = SEGMENT / 16;
+    spool->census.total = spool->census.total_urgent = (uint64_t)segments * SEGMENT;
+    spool->census.lost = (uint64_t)lost * SEGMENT;
+    spool->census.room = spool->census.total;
+    spool->live_octets = live;
+    return spool;
+}
+
+/* Goal: what lives leaves room for all else, however much of it is free at the moment. */
+static void test_live(void **state)
+{
+    static const struct {
+        const char *name;
+        uint32_t segments, lost;
+        uint64_t live;
+        bool has_mail, has_notice, is_tight;
+    } rows[] = {
+        {"nothing lives", 8, 0, 0, true, true, false},
+        {"as much as mail may", 8, 0, 286720, true, true, false},
+        {"more", 8, 0, 286721, false, true, false},
+        {"as much as attempts may", 8, 0, 376832, false, true, false},
+        {"more than these", 8, 0, 376833, false, true, true},
+        {"as much as notifications may", 8, 0, 434176, false, true, true},
+        {"more than all", 8, 0, 434177, false, false, true},
+        {"one has failed", 7, 1, 460800, false, true, true},
+        {"one has failed, more", 7, 1, 460801, false, false, true},
+        {"too few to say", 5, 0, 600000, true, true, false},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        struct spool *spool = spool_with(rows[i].segments, rows[i].lost, rows[i].live);
+        print_message("# %s\n", rows[i].name);
+        assert_int_equal(rows[i].has_mail, spool_has_room(spool, 0, false));
+        assert_int_equal(rows[i].has_notice, spool_has_room(spool, 0, true));
+        assert_int_equal(rows[i].is_tight, spool_is_tight(spool));
+        assert_false(spool_room_is_tight(spool));
+        free(spool);
+    }
+}
+
+/* Goal: where room is scarce no segment is left half unwritten, though another one is zeroed. */
+static void test_nothing_is_wasted(void **state)
+{
+    struct spool_segment active = {
+        .state = SPOOL_SEGMENT_ACTIVE, .size = SEGMENT, .used = SEGMENT / 2};
+    struct spool_segment ready = {.state = SPOOL_SEGMENT_READY, .size = SEGMENT, .is_zeroed = true};
+    struct spool_segment *segments[] = {&active, &ready};
+    struct spool *spool = spool_with(8, 0, 0);
+
+    (void)state;
+    active.spool = ready.spool = spool;
+    spool->segments = segments;
+    spool->segment_count = COUNT_OF(segments);
+    spool->active = &active;
+    spool->census.ready = 1;
+    spool->census.room = SEGMENT;
+    assert_ptr_equal(&active, spool_segment_writable(spool));
+    assert_ptr_equal(&active, spool->active);
+    free(spool);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_level),
-        cmocka_unit_test(test_level_stays),
-        cmocka_unit_test(test_alone),
-        cmocka_unit_test(test_deal),
+        cmocka_unit_test(test_level), cmocka_unit_test(test_level_stays),
+        cmocka_unit_test(test_alone), cmocka_unit_test(test_deal),
+        cmocka_unit_test(test_live),  cmocka_unit_test(test_nothing_is_wasted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

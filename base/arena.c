@@ -16,14 +16,7 @@
 
 #include <stdlib.h>
 
-#define ARENA_ALIGNMENT   16u
 #define ARENA_REQUEST_MAX (1u << 30) /* octets of one request; `used` counts in 32 bits */
-
-struct arena_block {
-    struct arena_block *next;
-    uint64_t size; /* of octets */
-    _Alignas(ARENA_ALIGNMENT) uint8_t octets[];
-};
 
 static uint64_t arena_align(uint64_t size)
 {
@@ -91,7 +84,7 @@ static struct arena_block *arena_block_new(struct arena *arena, uint64_t size)
     return block;
 }
 
-static void *arena_acquire_slow(struct arena *arena, uint64_t size)
+static void *block_acquire(struct arena *arena, uint64_t size)
 {
     struct arena_block *block = arena_block_new(arena, size);
 
@@ -108,7 +101,7 @@ static void *arena_acquire_slow(struct arena *arena, uint64_t size)
     return block->octets;
 }
 
-void *arena_acquire(struct arena *arena, uint64_t size)
+void *arena_acquire_slow(struct arena *arena, uint64_t size)
 {
     CHECK(arena->block_size > 0);
     if (size > ARENA_REQUEST_MAX)
@@ -117,7 +110,7 @@ void *arena_acquire(struct arena *arena, uint64_t size)
 
     struct arena_block *block = arena->blocks;
     if (block == NULL || size > block->size - arena->used)
-        return arena_acquire_slow(arena, size);
+        return block_acquire(arena, size);
     uint8_t *octets = block->octets + arena->used;
     arena->used += (uint32_t)size;
     return octets;

@@ -113,6 +113,12 @@ void rng_fill(struct rng *rng, void *ret_data, uint32_t size)
     uint8_t *data = ret_data;
 
     CHECK(rng->used >= RNG_KEY_SIZE && rng->used <= sizeof(rng->block));
+    if (size == 8 && sizeof(rng->block) - rng->used >= 8) { /* as below, without a call */
+        memcpy(data, rng->block + rng->used, 8);
+        memset(rng->block + rng->used, 0, 8);
+        rng->used += 8;
+        return;
+    }
     while (size > 0) {
         if (rng->used == sizeof(rng->block))
             rng_refill(rng);
@@ -138,9 +144,13 @@ uint32_t rng_u32(struct rng *rng)
 
 uint64_t rng_u64(struct rng *rng)
 {
-    uint64_t low = rng_u32(rng);
+    uint8_t octets[8];
+    uint64_t value = 0;
 
-    return low | (uint64_t)rng_u32(rng) << 32;
+    rng_fill(rng, octets, sizeof(octets));
+    for (uint32_t i = 0; i < sizeof(octets); i++)
+        value |= (uint64_t)octets[i] << 8 * i;
+    return value;
 }
 
 uint32_t rng_below(struct rng *rng, uint32_t bound)

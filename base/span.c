@@ -16,13 +16,40 @@ static inline uint8_t octet_lower(uint8_t octet)
 #define OCTETS(n) (0x0101010101010101u * (n))
 #define HIGH_BITS OCTETS(0x80u)
 
-/* The high bit of each octet of `word` that is below 0x20, or 0x7f; those above it may be set as
- * well if it is. */
-static uint64_t word_controls(uint64_t word)
+/* The high bit of each octet of `word` that is below 0x20, or 0x7f; the other bits are anything. */
+static inline uint64_t word_controls(uint64_t word)
 {
-    uint64_t rubout = word ^ OCTETS(0x7fu);
+    /* One more, without the high bit: 0x7f becomes 0, and what is looked for is at most 0x20. */
+    uint64_t next = ((word & ~HIGH_BITS) + OCTETS(1u)) & ~HIGH_BITS;
 
-    return (((word - OCTETS(0x20u)) & ~word) | ((rubout - OCTETS(1u)) & ~rubout)) & HIGH_BITS;
+    return (OCTETS(0xa0u) - next) & ~word;
+}
+
+static inline uint64_t word_lower(uint64_t word)
+{
+    /* No sum reaches the next octet: what has the high bit is looked at without it. */
+    uint64_t low = word & ~HIGH_BITS;
+    uint64_t from_a = low + OCTETS(0x80u - 'A'), above_z = low + OCTETS(0x7fu - 'Z');
+
+    return word | (from_a & ~above_z & ~word & HIGH_BITS) >> 2;
+}
+
+/* Up to eight octets as a word: the same for the same octets, if there are as many. */
+static inline uint64_t octets_get(const uint8_t *at, uint32_t size)
+{
+    uint64_t word = 0;
+    uint32_t head, tail;
+
+    if (size == 8) {
+        memcpy(&word, at, 8);
+    } else if (size >= 4) { /* two halves that may share octets */
+        memcpy(&head, at, 4);
+        memcpy(&tail, at + size - 4, 4);
+        word = (uint64_t)head << 32 | tail;
+    } else if (size > 0) {
+        word = (uint64_t)at[0] << 16 | (uint64_t)at[size / 2] << 8 | at[size - 1];
+    }
+    return word;
 }
 
 bool span_has_control(struct span s)
@@ -36,11 +63,11 @@ bool span_has_control(struct span s)
     }
     if (i < s.size && s.size >= 8) { /* the rest is part of the last eight */
         memcpy(&word, s.data + s.size - 8, 8);
-        return (found | word_controls(word)) != 0;
+        return ((found | word_controls(word)) & HIGH_BITS) != 0;
     }
     for (; i < s.size; i++)
-        found |= s.data[i] < 0x20 || s.data[i] == 0x7f;
-    return found != 0;
+        found |= s.data[i] < 0x20 || s.data[i] == 0x7f ? HIGH_BITS : 0;
+    return (found & HIGH_BITS) != 0;
 }
 
 void span_to_lower(struct span s, uint8_t *ret_octets)
@@ -50,10 +77,7 @@ void span_to_lower(struct span s, uint8_t *ret_octets)
 
     for (; i + 8 <= s.size; i += 8) {
         memcpy(&word, s.data + i, 8);
-        /* No sum reaches the next octet: what has the high bit is looked at without it. */
-        uint64_t low = word & ~HIGH_BITS;
-        uint64_t from_a = low + OCTETS(0x80u - 'A'), above_z = low + OCTETS(0x7fu - 'Z');
-        word |= (from_a & ~above_z & ~word & HIGH_BITS) >> 2;
+        word = word_lower(word);
         memcpy(ret_octets + i, &word, 8);
     }
     for (; i < s.size; i++)
@@ -64,16 +88,13 @@ bool span_is_equal_nocase(struct span a, struct span b)
 {
     if (a.size != b.size)
         return false;
-    for (uint32_t i = 0; i < a.size; i++) {
-        if (octet_lower(a.data[i]) != octet_lower(b.data[i]))
+    const uint8_t *at = a.data, *other = b.data;
+    for (uint32_t left = a.size; left > 8; left -= 8, at += 8, other += 8) {
+        if (word_lower(octets_get(at, 8)) != word_lower(octets_get(other, 8)))
             return false;
     }
-    return true;
-}
-
-bool span_has_prefix_nocase(struct span s, struct span prefix)
-{
-    return prefix.size <= s.size && span_is_equal_nocase(span_head(s, prefix.size), prefix);
+    uint32_t rest = a.size == 0 ? 0 : (a.size - 1) % 8 + 1;
+    return word_lower(octets_get(at, rest)) == word_lower(octets_get(other, rest));
 }
 
 enum err span_parse_u64(struct span s, uint64_t *ret_value)

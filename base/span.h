@@ -60,7 +60,14 @@ void span_to_lower(struct span s, uint8_t *ret_octets);
 bool span_is_equal_nocase(struct span a, struct span b);
 
 /** True if `s` begins with `prefix`, ASCII case ignored. */
-bool span_has_prefix_nocase(struct span s, struct span prefix);
+static inline bool span_has_prefix_nocase(struct span s, struct span prefix)
+{
+    if (prefix.size > s.size)
+        return false;
+    /* Most are told apart by their first octet, whose case is one bit. */
+    return (prefix.size == 0 || (uint8_t)((s.data[0] ^ prefix.data[0]) & 0xdf) == 0) &&
+           span_is_equal_nocase(span_head(s, prefix.size), prefix);
+}
 
 /**
  * Parse 1*20DIGIT that fits 64 bits: no sign, no space, no base prefix; leading zeros are allowed.

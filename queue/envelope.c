@@ -62,6 +62,8 @@
  */
 #include "queue/envelope.h"
 
+#include <stdlib.h>
+
 #define TLV_HEADER_SIZE          5u
 #define BASIC_SIZE               49u
 #define BASIC_BODY_SIZE_OFFSET   (TLV_HEADER_SIZE + 32u)
@@ -186,6 +188,8 @@ static bool text_is_clean(struct span text)
 
 static bool text_is_valid(struct span text, uint32_t size_min, uint32_t size_max)
 {
+    if (text.size == 0)
+        return size_min == 0;
     return text.size >= size_min && text.size <= size_max && text_is_clean(text);
 }
 
@@ -236,7 +240,8 @@ static bool recipient_is_valid(const struct envelope_recipient *recipient)
            text_is_valid(recipient->domain, 1, ENVELOPE_DOMAIN_SIZE_MAX);
 }
 
-bool envelope_is_valid(const struct envelope *envelope)
+/* But for its size as a whole. */
+static bool parts_are_valid(const struct envelope *envelope)
 {
     if (envelope->arrived < 0 || envelope->expires < envelope->arrived ||
         envelope->header_size > envelope->body_size ||
@@ -254,8 +259,12 @@ bool envelope_is_valid(const struct envelope *envelope)
         if (!recipient_is_valid(&envelope->recipients[i]))
             return false;
     }
-    return envelope->unknown.size <= ENVELOPE_SIZE_MAX && tlvs_are_optional(envelope->unknown) &&
-           envelope_encoded_size(envelope) <= ENVELOPE_SIZE_MAX;
+    return envelope->unknown.size <= ENVELOPE_SIZE_MAX && tlvs_are_optional(envelope->unknown);
+}
+
+bool envelope_is_valid(const struct envelope *envelope)
+{
+    return parts_are_valid(envelope) && envelope_encoded_size(envelope) <= ENVELOPE_SIZE_MAX;
 }
 
 static bool settle_is_valid(const struct envelope_settle *settle)
@@ -372,27 +381,46 @@ static uint8_t *put_recipient_dsns(uint8_t *to, const struct envelope *envelope)
     return to;
 }
 
-void envelope_encode(const struct envelope *envelope, uint8_t *ret_data)
+static void encode(const struct envelope *envelope, uint8_t *ret_data, uint32_t size)
 {
-    CHECK(envelope_is_valid(envelope)); /* our own bug if not: crash before it is durable */
+    /* Our own bug if not: crash before it is durable. */
+    CHECK(parts_are_valid(envelope) && size <= ENVELOPE_SIZE_MAX);
     uint8_t *to = put_basic(ret_data, envelope);
     to = put_text_tlv(to, ENVELOPE_TLV_SENDER, envelope->sender);
     to = put_text_tlv(to, ENVELOPE_TLV_CLIENT, envelope->client);
     to = put_text_tlv(to, ENVELOPE_TLV_SOURCE_POOL, envelope->source_pool);
     for (uint32_t i = 0; i < envelope->recipient_count; i++) {
         const struct envelope_recipient *recipient = &envelope->recipients[i];
-        to = put_tlv(to, ENVELOPE_TLV_RECIPIENT, recipient_size(recipient));
+        struct span domain = recipient_written_domain(recipient);
+        to = put_tlv(to, ENVELOPE_TLV_RECIPIENT,
+                     RECIPIENT_FIXED_SIZE + recipient->address.size + domain.size);
         to = put(to, recipient->state, 1);
         to = put(to, recipient->address.size, 2);
         to = put_octets(to, recipient->address);
-        to = put_octets(to, recipient_written_domain(recipient));
+        to = put_octets(to, domain);
     }
     to = put_text_tlv(to, ENVELOPE_TLV_ENVID, envelope->envid);
     to = put_recipient_dsns(to, envelope);
     to = put_text_tlv(to, ENVELOPE_TLV_PREFIX, envelope->prefix);
     to = put_text_tlv(to, ENVELOPE_TLV_USER, envelope->user);
     to = put_octets(to, envelope->unknown);
-    CHECK(to == ret_data + envelope_encoded_size(envelope));
+    CHECK(to == ret_data + size);
+}
+
+void envelope_encode(const struct envelope *envelope, uint8_t *ret_data)
+{
+    encode(envelope, ret_data, envelope_encoded_size(envelope));
+}
+
+uint8_t *envelope_encode_new(const struct envelope *envelope, uint32_t *ret_size)
+{
+    uint32_t size = envelope_encoded_size(envelope);
+    uint8_t *data = malloc(size);
+
+    CHECK(data != NULL);
+    encode(envelope, data, size);
+    *ret_size = size;
+    return data;
 }
 
 struct envelope_basic envelope_basic_get(const uint8_t *encoded)
@@ -522,7 +550,7 @@ static bool envelope_decode_tlv(struct envelope *envelope, uint8_t type, struct 
     }
 }
 
-static bool envelope_decode_known(struct span rest, struct envelope *envelope)
+static bool tlvs_decode(struct span rest, struct envelope *envelope)
 {
     struct decoding decoding = {.type = ENVELOPE_TLV_BASIC};
 
@@ -542,7 +570,8 @@ static bool envelope_decode_known(struct span rest, struct envelope *envelope)
     return true;
 }
 
-enum err envelope_decode(struct span encoded, struct arena *arena, struct envelope *ret_envelope)
+static enum err decode(struct span encoded, struct arena *arena, bool is_known,
+                       struct envelope *ret_envelope)
 {
     struct span rest = encoded, value;
     uint8_t type;
@@ -568,10 +597,21 @@ enum err envelope_decode(struct span encoded, struct arena *arena, struct envelo
     };
     if (envelope.recipients == NULL)
         return ERR_MEMORY;
-    if (!envelope_decode_known(rest, &envelope) || !envelope_is_valid(&envelope))
+    if (!tlvs_decode(rest, &envelope) || (!is_known && !envelope_is_valid(&envelope)))
         return ERR_DISK_CORRUPT;
     *ret_envelope = envelope;
     return ERR_OK;
+}
+
+enum err envelope_decode(struct span encoded, struct arena *arena, struct envelope *ret_envelope)
+{
+    return decode(encoded, arena, false, ret_envelope);
+}
+
+enum err envelope_decode_known(struct span encoded, struct arena *arena,
+                               struct envelope *ret_envelope)
+{
+    return decode(encoded, arena, true, ret_envelope);
 }
 
 /* ---- progress ---- */

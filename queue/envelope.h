@@ -124,12 +124,18 @@ bool envelope_is_valid(const struct envelope *envelope);
 uint32_t envelope_encoded_size(const struct envelope *envelope);
 /** Encode into exactly envelope_encoded_size() octets. CHECKs envelope_is_valid(). */
 void envelope_encode(const struct envelope *envelope, uint8_t *ret_data);
+/** Likewise, into memory of malloc(), which is the caller's. */
+uint8_t *envelope_encode_new(const struct envelope *envelope, uint32_t *ret_size);
 /**
  * Decode. Ownership: spans borrow from `encoded`; arrays come from `arena`.
  * Errors: ERR_DISK_CORRUPT for anything that envelope_encode() cannot have made, ERR_MEMORY.
  */
 enum err envelope_decode(struct span encoded, struct arena *arena,
                          struct envelope *ret_envelope) MUST_CHECK;
+/** Likewise, of octets that envelope_encode() has made in this process, or that decoded before:
+ * what they say is not judged once more. */
+enum err envelope_decode_known(struct span encoded, struct arena *arena,
+                               struct envelope *ret_envelope) MUST_CHECK;
 
 /* The part of an envelope that has a fixed place: read and patched without decoding the rest. */
 struct envelope_basic {

@@ -13,24 +13,26 @@
 
 static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz234567";
 
-/* Five bits of the 130, from the most significant; bits behind the 128th are zero. */
-static uint32_t message_id_letter(struct message_id id, uint32_t position)
+#define WORD_LETTERS 12u /* of the 60 upper bits of a word */
+
+/* Letters of five bits each, from the most significant. */
+static inline char *letters_put(char *at, uint64_t bits, uint32_t count)
 {
-    uint32_t shift = 5 * position;
-    if (shift + 5 <= 64)
-        return (uint32_t)(id.high >> (59 - shift)) & 31u;
-    if (shift < 64)
-        return (uint32_t)(id.high << (shift - 59) | id.low >> (123 - shift)) & 31u;
-    if (shift + 5 <= 128)
-        return (uint32_t)(id.low >> (123 - shift)) & 31u;
-    return (uint32_t)(id.low << (shift - 123)) & 31u;
+#pragma GCC unroll 12
+    for (uint32_t i = 0; i < count; i++)
+        *at++ = alphabet[bits >> (59 - 5 * i) & 31u];
+    return at;
 }
 
 const char *message_id_format(struct message_id id, char ret_text[MESSAGE_ID_TEXT_SIZE])
 {
-    for (uint32_t i = 0; i < MESSAGE_ID_LETTERS; i++)
-        ret_text[i] = alphabet[message_id_letter(id, i)];
-    ret_text[MESSAGE_ID_LETTERS] = '\0';
+    char *at = letters_put(ret_text, id.high, WORD_LETTERS);
+
+    /* The upper half's last four bits and the lower one's first 56; its last eight, and two zeros.
+     */
+    at = letters_put(at, id.high << 60 | id.low >> 4, WORD_LETTERS);
+    at = letters_put(at, id.low << 56, 2);
+    *at = '\0';
     return ret_text;
 }
 

@@ -64,6 +64,8 @@ struct qmgr *qmgr_new(const struct qmgr_options *options, struct spool *spool, s
     qmgr->spool = spool;
     qmgr->rng = rng;
     qmgr->hash = (struct keyed_hash){{rng_u64(rng), rng_u64(rng)}};
+    qmgr->hashed = calloc(1, sizeof(*qmgr->hashed));
+    CHECK(qmgr->hashed != NULL);
     slab_init(&qmgr->messages, sizeof(struct qmgr_message), UINT32_MAX, qmgr);
     slab_init(&qmgr->deliveries, sizeof(struct qmgr_delivery), UINT32_MAX, qmgr);
     slab_init(&qmgr->lines, sizeof(struct qmgr_line), UINT32_MAX, qmgr);
@@ -158,7 +160,8 @@ void qmgr_message_remove(struct qmgr *qmgr, struct qmgr_message *message)
     qmgr->stats.unreadable -= message->is_unreadable;
     if (message->work != NULL)
         work_free(qmgr, message->work);
-    free(message->states);
+    if (message->recipient_count > QMGR_STATES_FEW)
+        free(message->states);
     slab_release(&qmgr->messages, message);
     if (qmgr->messages.in_use == 0)
         qmgr_check_end(qmgr);
@@ -248,6 +251,7 @@ void qmgr_free(struct qmgr *qmgr)
     arena_fini(&qmgr->scratch);
     arena_fini(&qmgr->view_arena);
     qmgr_table_fini(&qmgr->table);
+    free(qmgr->hashed);
     free(qmgr->line_buckets);
     free(qmgr->sender_buckets);
     free(qmgr->part_buckets);
@@ -278,15 +282,15 @@ static enum err work_fill(struct qmgr *qmgr, struct qmgr_work *work,
         return ERR_DISK_CORRUPT;
     if (insert->owner != NULL || (insert->is_new && qmgr_envelope_has_room(qmgr)) ||
         qmgr->standing_count > 0) {
-        qmgr_envelope_keep(qmgr, work, encoded);
+        qmgr_envelope_keep(qmgr, work, encoded, insert->is_given);
         encoded = span_of(work->encoded, work->encoded_size);
     }
-    TRY(qmgr_envelope_decode(work, encoded));
+    TRY(qmgr_envelope_decode(work, encoded, insert->is_new));
     if (work->encoded != NULL || !insert->is_new || !qmgr_quota_holds(work->envelope.flags))
         return ERR_OK;
     qmgr_envelope_close(work);
-    qmgr_envelope_keep(qmgr, work, encoded); /* to tell who is held */
-    return qmgr_envelope_decode(work, span_of(work->encoded, work->encoded_size));
+    qmgr_envelope_keep(qmgr, work, encoded, false); /* to tell who is held */
+    return qmgr_envelope_decode(work, span_of(work->encoded, work->encoded_size), true);
 }
 
 static void message_describe(struct qmgr_message *message, const struct envelope *envelope)
@@ -319,7 +323,10 @@ static enum err message_new(struct qmgr *qmgr, const struct qmgr_insert *insert,
     enum err err = work_fill(qmgr, work, insert);
     /* Ids are unique: a second one is not a message of ours. What a start found was merged by id.
      */
-    if (err == ERR_OK && insert->index == NULL && qmgr_find(qmgr, work->envelope.id) != NULL)
+    if (err == ERR_OK)
+        message->hash = qmgr_table_hash(qmgr, work->envelope.id);
+    if (err == ERR_OK && insert->index == NULL &&
+        qmgr_table_find(qmgr, work->envelope.id, message->hash) != NULL)
         err = ERR_DISK_CORRUPT;
     if (err != ERR_OK) {
         work_free(qmgr, work);
@@ -405,7 +412,7 @@ enum err qmgr_insert(struct qmgr *qmgr, const struct qmgr_insert *insert, struct
         qmgr_make_room(qmgr, now);
     TRY(message_new(qmgr, insert, &message));
     struct envelope *envelope = &message->work->envelope;
-    qmgr_table_link(qmgr, message, envelope->id);
+    qmgr_table_link(qmgr, message);
     qmgr_sender_join(qmgr, message,
                      insert->index != NULL ? insert->index->sender_domain
                                            : qmgr_sender_domain_of(envelope->sender));
@@ -488,6 +495,11 @@ struct qmgr_stats qmgr_get_stats(const struct qmgr *qmgr)
     stats.lines = qmgr->lines.in_use;
     stats.stuck = qmgr_check_stuck(qmgr);
     return stats;
+}
+
+uint32_t qmgr_message_count(const struct qmgr *qmgr)
+{
+    return qmgr->messages.in_use;
 }
 
 struct qmgr_message *qmgr_next(struct qmgr *qmgr, uint64_t *cursor)

@@ -129,6 +129,7 @@ void qmgr_free(struct qmgr *qmgr);
  */
 struct qmgr_insert {
     struct span encoded;
+    bool is_given; /* unstored: `encoded` is of malloc(), and the queue's whatever comes of it */
     const struct envelope_index *index; /* instead of `encoded`: recovery without envelopes */
     bool is_new; /* accepted just now: the envelope is kept for the first attempt, if there is room
                   */
@@ -378,6 +379,8 @@ struct qmgr_stats {
     uint64_t quota_messages;        /* messages that were held by it when they came */
 };
 struct qmgr_stats qmgr_get_stats(const struct qmgr *qmgr);
+/** Its `messages`. */
+uint32_t qmgr_message_count(const struct qmgr *qmgr);
 struct qmgr_message *qmgr_find(struct qmgr *qmgr, struct message_id id);
 /** All messages, in slices: `*cursor` starts at 0; NULL at the end. Messages inserted meanwhile may
  * or may not be seen. */

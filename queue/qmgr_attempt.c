@@ -153,8 +153,9 @@ void qmgr_delivery_activate(struct qmgr *qmgr, struct qmgr_delivery *delivery)
     qmgr_line_remove(qmgr, delivery);
     delivery->state = QMGR_ACTIVE;
     delivery->active.since = since;
-    delivery->active.of = calloc(1, sizeof(*delivery->active.of));
+    delivery->active.of = malloc(sizeof(*delivery->active.of));
     CHECK(delivery->active.of != NULL);
+    *delivery->active.of = (struct qmgr_active){0};
     delivery->message->active++;
     delivery->line->active_count++;
     qmgr->stats.deliveries_active++;

@@ -52,7 +52,20 @@
 enum recipient_state qmgr_recipient_state(const struct qmgr_message *message, uint32_t index)
 {
     CHECK(index < message->recipient_count);
+    if (message->recipient_count <= QMGR_STATES_FEW)
+        return (enum recipient_state)message->states_few[index];
     return message->states == NULL ? RECIPIENT_DUE : (enum recipient_state)message->states[index];
+}
+
+/* To be written to. */
+static uint8_t *states_get(struct qmgr_message *message)
+{
+    if (message->recipient_count <= QMGR_STATES_FEW)
+        return message->states_few;
+    if (message->states == NULL)
+        message->states = calloc(message->recipient_count, sizeof(*message->states));
+    CHECK(message->states != NULL);
+    return message->states;
 }
 
 void qmgr_recipient_set(struct qmgr_message *message, struct envelope_recipient *recipient,
@@ -62,22 +75,17 @@ void qmgr_recipient_set(struct qmgr_message *message, struct envelope_recipient 
     uint64_t index = (uint64_t)(recipient - message->work->envelope.recipients);
 
     CHECK(index < message->recipient_count);
-    if (message->states == NULL) {
-        message->states = calloc(message->recipient_count, sizeof(*message->states));
-        CHECK(message->states != NULL && RECIPIENT_DUE == 0);
-    }
-    message->states[index] = (uint8_t)state;
+    states_get(message)[index] = (uint8_t)state;
     recipient->state = state;
 }
 
 void qmgr_states_settle(struct qmgr_message *message)
 {
-    if (message->states == NULL)
-        message->states = calloc(message->recipient_count, sizeof(*message->states));
-    CHECK(message->states != NULL);
+    uint8_t *states = states_get(message);
+
     for (uint32_t i = 0; i < message->recipient_count; i++) {
-        if (message->states[i] == RECIPIENT_DUE)
-            message->states[i] = RECIPIENT_SETTLED;
+        if (states[i] == RECIPIENT_DUE)
+            states[i] = RECIPIENT_SETTLED;
     }
 }
 
@@ -101,12 +109,14 @@ bool qmgr_envelope_has_room(const struct qmgr *qmgr)
     return qmgr->stats.envelope_memory < qmgr->options.body_memory_max / QMGR_ENVELOPE_SHARE;
 }
 
-void qmgr_envelope_keep(struct qmgr *qmgr, struct qmgr_work *work, struct span encoded)
+void qmgr_envelope_keep(struct qmgr *qmgr, struct qmgr_work *work, struct span encoded,
+                        bool is_given)
 {
     CHECK(work->encoded == NULL && !work->is_decoded && encoded.size > 0);
-    work->encoded = malloc(encoded.size);
+    work->encoded = is_given ? (uint8_t *)(uintptr_t)encoded.data : malloc(encoded.size);
     CHECK(work->encoded != NULL);
-    memcpy(work->encoded, encoded.data, encoded.size);
+    if (!is_given)
+        memcpy(work->encoded, encoded.data, encoded.size);
     work->encoded_size = encoded.size;
     qmgr->stats.envelope_memory += memory_charge(encoded.size);
 }
@@ -143,9 +153,10 @@ bool qmgr_envelope_is_wanted(const struct qmgr *qmgr, const struct qmgr_work *wo
 
 /* ---- looking into it ---- */
 
-enum err qmgr_envelope_decode(struct qmgr_work *work, struct span encoded)
+enum err qmgr_envelope_decode(struct qmgr_work *work, struct span encoded, bool is_known)
 {
-    TRY(envelope_decode(encoded, &work->arena, &work->envelope));
+    TRY(is_known ? envelope_decode_known(encoded, &work->arena, &work->envelope)
+                 : envelope_decode(encoded, &work->arena, &work->envelope));
     work->is_decoded = true;
     return ERR_OK;
 }
@@ -159,7 +170,7 @@ struct envelope *qmgr_message_open(struct qmgr *qmgr, struct qmgr_message *messa
     if (work->is_decoded)
         return &work->envelope;
     CHECK(work->encoded != NULL);
-    enum err err = qmgr_envelope_decode(work, span_of(work->encoded, work->encoded_size));
+    enum err err = qmgr_envelope_decode(work, span_of(work->encoded, work->encoded_size), true);
     CHECK(err == ERR_OK); /* it did when it came */
     if (!QMGR_HAS_BUG(STATES_FORGOTTEN))
         states_apply(message, &work->envelope);
@@ -318,9 +329,9 @@ static enum err message_take(struct qmgr *qmgr, struct qmgr_message *message,
     uint8_t *encoded = malloc(octets->size);
     CHECK(encoded != NULL);
     buf_queue_copy_out(octets, 0, encoded, (uint32_t)octets->size);
-    qmgr_envelope_keep(qmgr, work, span_of(encoded, (uint32_t)octets->size));
+    qmgr_envelope_keep(qmgr, work, span_of(encoded, (uint32_t)octets->size), false);
     free(encoded);
-    enum err err = qmgr_envelope_decode(work, span_of(work->encoded, work->encoded_size));
+    enum err err = qmgr_envelope_decode(work, span_of(work->encoded, work->encoded_size), false);
     if (err == ERR_OK && (!message_id_is_equal(work->envelope.id, spool_entry_id(message->entry)) ||
                           work->envelope.recipient_count != message->recipient_count))
         err = ERR_DISK_CORRUPT;

@@ -73,9 +73,19 @@ struct span qmgr_line_source_pool(const struct qmgr_line *line)
 /* By domain alone: the lines of a domain, of which there are few, are found together. */
 static uint32_t line_hash(const struct qmgr *qmgr, struct span domain)
 {
-    uint64_t hash = keyed_hash_octets(&qmgr->hash, domain);
+    struct qmgr_hashed *latest = qmgr->hashed;
 
-    return (uint32_t)(hash >> 32 ^ hash);
+    /* A message asks several times, and the next one often for the same. */
+    if (latest->size == domain.size && memcmp(latest->domain, domain.data, domain.size) == 0)
+        return latest->hash;
+    uint64_t hash = keyed_hash_octets(&qmgr->hash, domain);
+    latest->hash = (uint32_t)(hash >> 32 ^ hash);
+    latest->size = 0;
+    if (domain.size > 0 && domain.size <= sizeof(latest->domain)) {
+        memcpy(latest->domain, domain.data, domain.size);
+        latest->size = domain.size;
+    }
+    return latest->hash;
 }
 
 static struct qmgr_line *line_new(struct qmgr *qmgr, struct span domain, struct span pool)

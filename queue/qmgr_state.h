@@ -151,7 +151,10 @@ struct qmgr_message {
     struct spool_entry *entry;
     struct qmgr_delivery *deliveries;
     struct qmgr_work *work; /* NULL while nobody works on it */
-    uint8_t *states;        /* of each recipient; NULL: all DUE */
+    union {                 /* the state of each recipient */
+        uint8_t *states;    /* of more than QMGR_STATES_FEW; NULL: all DUE */
+        uint8_t states_few[8];
+    };
     struct qmgr_sender *sender;
     wall_us arrived;
     uint32_t sender_next, sender_prev; /* of the same sender domain; references */
@@ -172,6 +175,8 @@ struct qmgr_message {
     uint8_t storage : 2;       /* enum qmgr_storage */
     uint8_t way : 6;           /* enum way */
 };
+#define QMGR_STATES_FEW sizeof(((struct qmgr_message *)0)->states_few)
+_Static_assert(RECIPIENT_DUE == 0, "a message begins with all DUE");
 _Static_assert(WAY_COUNT <= 64, "a way fits");
 _Static_assert(sizeof(struct qmgr_message) == 112, "resident for each message");
 _Static_assert(ENVELOPE_OVER_QUOTA <= UINT16_MAX, "flags fit");
@@ -343,6 +348,11 @@ struct qmgr_scan {
     struct qmgr_filter filter;
 };
 
+struct qmgr_hashed {
+    uint32_t size, hash; /* size 0: none */
+    uint8_t domain[ENVELOPE_DOMAIN_SIZE_MAX];
+};
+
 #define QMGR_TABLE_LINKING 16u
 
 /* Messages by id: qmgr_table.c. */
@@ -360,6 +370,7 @@ struct qmgr {
     struct spool *spool;
     struct rng *rng;
     struct keyed_hash hash;
+    struct qmgr_hashed *hashed; /* the domain that a line was looked for by last */
     struct slab messages, deliveries, lines, senders, parts, shares;
     struct qmgr_table table; /* of messages */
     struct qmgr_line **line_buckets;
@@ -423,7 +434,11 @@ static inline struct qmgr_message *qmgr_sender_next(const struct qmgr_message *m
 void qmgr_table_init(struct qmgr_table *table, uint32_t message_count_max);
 void qmgr_table_fini(struct qmgr_table *table);
 /** qmgr_find() finds it from now on. It is not in the table. */
-void qmgr_table_link(struct qmgr *qmgr, struct qmgr_message *message, struct message_id id);
+uint32_t qmgr_table_hash(const struct qmgr *qmgr, struct message_id id);
+/* qmgr_find(), with the hash of the id. */
+struct qmgr_message *qmgr_table_find(struct qmgr *qmgr, struct message_id id, uint32_t hash);
+/* message->hash is known. */
+void qmgr_table_link(struct qmgr *qmgr, struct qmgr_message *message);
 void qmgr_table_unlink(struct qmgr *qmgr, struct qmgr_message *message);
 
 /* qmgr.c */
@@ -454,10 +469,12 @@ void qmgr_envelope_want(struct qmgr *qmgr, struct qmgr_message *message);
 /** The envelope, decoded, with the present states; it is here. */
 struct envelope *qmgr_message_open(struct qmgr *qmgr, struct qmgr_message *message);
 /** Decode as it was committed; `encoded` is borrowed until it is closed. */
-enum err qmgr_envelope_decode(struct qmgr_work *work, struct span encoded) MUST_CHECK;
+enum err qmgr_envelope_decode(struct qmgr_work *work, struct span encoded,
+                              bool is_known) MUST_CHECK;
 void qmgr_envelope_close(struct qmgr_work *work);
 /** Keep a copy of it. */
-void qmgr_envelope_keep(struct qmgr *qmgr, struct qmgr_work *work, struct span encoded);
+void qmgr_envelope_keep(struct qmgr *qmgr, struct qmgr_work *work, struct span encoded,
+                        bool is_given);
 void qmgr_envelope_release(struct qmgr *qmgr, struct qmgr_work *work);
 /** Is there somebody for whom it stays? */
 bool qmgr_envelope_is_wanted(const struct qmgr *qmgr, const struct qmgr_work *work);

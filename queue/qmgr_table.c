@@ -43,7 +43,7 @@ void qmgr_table_fini(struct qmgr_table *table)
     pages_free(table->buckets, table->max * sizeof(*table->buckets));
 }
 
-static uint32_t message_hash(const struct qmgr *qmgr, struct message_id id)
+uint32_t qmgr_table_hash(const struct qmgr *qmgr, struct message_id id)
 {
     return (uint32_t)keyed_hash_octets(&qmgr->hash, span_of(&id, sizeof(id)));
 }
@@ -113,8 +113,11 @@ void qmgr_expect(struct qmgr *qmgr, uint32_t count)
 
 struct qmgr_message *qmgr_find(struct qmgr *qmgr, struct message_id id)
 {
-    uint32_t hash = message_hash(qmgr, id);
+    return qmgr_table_find(qmgr, id, qmgr_table_hash(qmgr, id));
+}
 
+struct qmgr_message *qmgr_table_find(struct qmgr *qmgr, struct message_id id, uint32_t hash)
+{
     table_put_away(&qmgr->table);
     struct qmgr_message *message = message_at(qmgr, *table_bucket(&qmgr->table, hash));
     while (message != NULL &&
@@ -123,12 +126,11 @@ struct qmgr_message *qmgr_find(struct qmgr *qmgr, struct message_id id)
     return message;
 }
 
-void qmgr_table_link(struct qmgr *qmgr, struct qmgr_message *message, struct message_id id)
+void qmgr_table_link(struct qmgr *qmgr, struct qmgr_message *message)
 {
     struct qmgr_table *table = &qmgr->table;
 
     table_grow(qmgr);
-    message->hash = message_hash(qmgr, id);
     __builtin_prefetch(table_bucket(table, message->hash), 1);
     table->linking[table->linking_count++] = message;
     if (table->linking_count == QMGR_TABLE_LINKING)

@@ -78,6 +78,13 @@ static uint32_t dead_find_room(const struct site_set *sites, struct span address
     return best;
 }
 
+/* Nothing is dead for longer than the latest that ever was. */
+static void dead_note(struct site_set *sites, uint32_t place)
+{
+    if (sites->dead[place].until > sites->dead_latest)
+        sites->dead_latest = sites->dead[place].until;
+}
+
 void site_host_report(struct site_set *sites, uint64_t key, struct span address, bool is_ok,
                       tick_us now)
 {
@@ -95,6 +102,7 @@ void site_host_report(struct site_set *sites, uint64_t key, struct span address,
     sites->dead[place] = (struct site_dead){
         .until = now + sites->options.host_dead_time, .key = key, .size = (uint8_t)address.size};
     memcpy(sites->dead[place].address, address.data, address.size);
+    dead_note(sites, place);
 }
 
 uint32_t site_hosts_forgive(struct site_set *sites, uint64_t key, bool is_dry_run, tick_us now)
@@ -126,6 +134,7 @@ void site_host_skip(struct site_set *sites, const void *address, uint32_t addres
     sites->dead[place] =
         (struct site_dead){.until = until, .is_ordered = until > 0, .size = (uint8_t)address_size};
     memcpy(sites->dead[place].address, address, address_size);
+    dead_note(sites, place);
 }
 
 tick_us site_host_dead_until(const struct site_set *sites, const void *address,
@@ -140,5 +149,6 @@ tick_us site_host_dead_until(const struct site_set *sites, const void *address,
 bool site_host_is_dead(const struct site_set *sites, const void *address, uint32_t address_size,
                        tick_us now)
 {
-    return site_host_dead_until(sites, address, address_size) > now;
+    /* Mostly no host is dead, and this is asked for each message. */
+    return sites->dead_latest > now && site_host_dead_until(sites, address, address_size) > now;
 }

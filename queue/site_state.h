@@ -174,6 +174,7 @@ struct site_set {
     uint32_t self_head, self_count;
     struct site_message self[SITE_SELF_QUEUE_MAX];
     struct site_dead dead[SITE_DEAD_MAX];
+    tick_us dead_latest; /* no `until` is later */
 };
 
 /* site.c */

@@ -168,8 +168,9 @@ struct spool_transaction *spool_begin(struct spool *spool, struct message_id id,
     spool->stats.is_full = !spool_has_room(spool, size_hint, with_reserve);
     if (spool_refusal(spool) != ERR_OK)
         return NULL;
-    struct spool_transaction *transaction = calloc(1, sizeof(*transaction));
+    struct spool_transaction *transaction = malloc(sizeof(*transaction));
     CHECK(transaction != NULL);
+    *transaction = (struct spool_transaction){0};
     transaction->entry = spool_entry_new(spool, id);
     transaction->promised = spool_promise(size_hint);
     transaction->with_reserve = with_reserve;

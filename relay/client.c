@@ -100,13 +100,15 @@ void client_enter(struct client *client, struct client_connection *connection,
 
     if (connection->state == CLIENT_STATE_IDLE)
         idle_unlink(client, connection);
+    if (client->found == connection)
+        client->found = NULL;
     client_follow_close(client, connection);
     CHECK((connection->follower == NULL && connection->answered == NULL) ||
           next == CLIENT_STATE_ACTIVE);
     client->followers -=
         connection->state == CLIENT_STATE_FOLLOWING || connection->state == CLIENT_STATE_ANSWERED;
     client->followers += next == CLIENT_STATE_FOLLOWING || next == CLIENT_STATE_ANSWERED;
-    wheel_cancel(&client->wheel, &connection->timer);
+    connection->due = TICK_NEVER;
     connection->state = next;
     if (next == CLIENT_STATE_IDLE)
         idle_link(client, connection);
@@ -123,19 +125,21 @@ static uint64_t digest(uint64_t sum, const void *data, size_t size)
 
 static uint64_t digest_text(uint64_t sum, const char *text)
 {
-    /* With its NUL, so that "a" "bc" and "ab" "c" differ. */
-    return text == NULL ? digest(sum, "\1", 1) : digest(sum, text, strlen(text) + 1);
+    if (text == NULL)
+        return (sum ^ 1) * FNV_PRIME;
+    for (; *text != '\0'; text++)
+        sum = (sum ^ (uint8_t)*text) * FNV_PRIME;
+    return sum * FNV_PRIME; /* with its NUL, so that "a" "bc" and "ab" "c" differ */
 }
 
 uint64_t client_key(const struct client_request *request)
 {
     const struct settings_route *route = request->route;
-    uint8_t level = (uint8_t)route->tls;
-    uint64_t sum = digest(FNV_OFFSET, &level, 1);
-    bool is_lmtp = route->kind == SETTINGS_ROUTE_LMTP;
+    uint64_t kind = (uint64_t)route->tls << 1 | (route->kind == SETTINGS_ROUTE_LMTP);
+    uint64_t sum = (FNV_OFFSET ^ kind) * FNV_PRIME;
 
-    sum = digest(sum, &route->tls_client, sizeof(route->tls_client));
-    sum = digest(sum, &is_lmtp, sizeof(is_lmtp));
+    /* Asked for each message: what is no text goes in at once. */
+    sum = (sum ^ (uint64_t)(uintptr_t)route->tls_client) * FNV_PRIME;
     sum = digest_text(sum, request->source->name);
     sum = digest_text(sum, route->tls_name);
     sum = digest_text(sum, route->auth == NULL ? NULL : route->auth->user);
@@ -180,7 +184,21 @@ static struct client_connection *idle_find(struct client *client,
 
 bool client_has_idle(struct client *client, const struct client_request *request)
 {
-    return idle_find(client, request) != NULL;
+    client->found = idle_find(client, request);
+    client->found_for = request->user;
+    return client->found != NULL;
+}
+
+/* Who asked whether there is one takes it next: then it need not be looked for again. One that was
+ * found is IDLE until it is taken, or closed, which forgets it. */
+static struct client_connection *idle_take(struct client *client,
+                                           const struct client_request *request)
+{
+    struct client_connection *found = client->found;
+    bool is_its = found != NULL && client->found_for == request->user;
+
+    client->found = NULL;
+    return is_its && found->site == request->site ? found : idle_find(client, request);
 }
 
 /* ---- hosts without working TLS ---- */
@@ -284,6 +302,7 @@ void client_put(struct client *client, struct client_connection *connection)
 {
     CHECK(!connection->has_request);
     client_enter(client, connection, CLIENT_STATE_FREE);
+    wheel_cancel(&client->wheel, &connection->timer);
     arena_fini(&connection->arena);
     connection->next = client->free;
     client->free = connection;
@@ -336,7 +355,7 @@ struct client_connection *client_take(struct client *client)
 
 enum err client_start(struct client *client, const struct client_request *request, tick_us now)
 {
-    struct client_connection *connection = idle_find(client, request);
+    struct client_connection *connection = idle_take(client, request);
 
     CHECK(request->recipient_count > 0);
     client->now = now;

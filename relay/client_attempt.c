@@ -218,7 +218,7 @@ void client_attempt_connect(struct client *client, struct client_connection *con
     }
     if (!may_end) {
         client_enter(client, connection, CLIENT_STATE_STARTING);
-        wheel_arm(&client->wheel, &connection->timer, 0);
+        client_connection_set_due(client, connection, 0);
         return;
     }
     client_attempt_finish(client, connection);
@@ -511,6 +511,13 @@ enum smtpc_event client_attempt_begin(struct client *client, struct client_conne
     return event;
 }
 
+static const char *attempt_reason(const struct client_attempt *attempt)
+{
+    if (attempt->reason[0] != '\0')
+        return attempt->reason;
+    return attempt->is_cancelled ? "the attempt was cancelled" : "no host has an address";
+}
+
 /* Recipients that heard no reply of their own hear what ended the attempt. */
 static void results_complete(struct client *client, struct client_attempt *attempt)
 {
@@ -522,7 +529,7 @@ static void results_complete(struct client *client, struct client_attempt *attem
             result->stage = attempt->failure.stage;
             result->code = attempt->failure.code;
             memcpy(result->enhanced, attempt->failure.enhanced, sizeof(result->enhanced));
-            result->reply = span_from_text(attempt->reason);
+            result->reply = span_from_text(attempt_reason(attempt));
         }
         client->stats.accepted += result->state == RECIPIENT_DELIVERED;
         client->stats.deferred += result->state == RECIPIENT_DUE;
@@ -565,9 +572,6 @@ void client_attempt_finish(struct client *client, struct client_connection *conn
     };
 
     CHECK(connection->has_request);
-    if (attempt->reason[0] == '\0')
-        snprintf(attempt->reason, sizeof(attempt->reason), "%s",
-                 attempt->is_cancelled ? "the attempt was cancelled" : "no host has an address");
     results_tell_refusals(client, connection);
     results_complete(client, attempt);
     client_attempt_mail_over(client, connection);

@@ -42,12 +42,20 @@ static const struct settings_client *settings_of(const struct client *client,
 
 /* ---- deadlines ---- */
 
+void client_connection_set_due(struct client *client, struct client_connection *connection,
+                               tick_us due)
+{
+    connection->due = due;
+    if (!wheel_is_armed(&connection->timer) || due < connection->timer.deadline)
+        wheel_arm(&client->wheel, &connection->timer, due);
+}
+
 void client_connection_arm(struct client *client, struct client_connection *connection,
                            tick_us deadline)
 {
     if (connection->has_request && connection->attempt.request.deadline < deadline)
         deadline = connection->attempt.request.deadline;
-    wheel_arm(&client->wheel, &connection->timer, deadline);
+    client_connection_set_due(client, connection, deadline);
 }
 
 static tick_us step_time(const struct client *client, const struct client_connection *connection)
@@ -84,7 +92,7 @@ static void step_arm(struct client *client, struct client_connection *connection
                     (smtpc->transaction.answered & 0xfffff);
 
     if (connection->state != CLIENT_STATE_ACTIVE || smtpc->state == SMTPC_STATE_READY ||
-        (step == connection->step && wheel_is_armed(&connection->timer)))
+        (step == connection->step && connection->due != TICK_NEVER))
         return;
     connection->step = step;
     connection->step_deadline = client->now + step_time(client, connection);
@@ -132,7 +140,7 @@ enum err client_connection_open(struct client *client, struct client_connection 
     TRY(client_connection_dial(client, connection, &connection->attempt));
     connection->attempt.connect_started = client->now;
     client_enter(client, connection, CLIENT_STATE_CONNECTING);
-    wheel_arm(&client->wheel, &connection->timer, client_race_time(client, connection));
+    client_connection_set_due(client, connection, client_race_time(client, connection));
     return ERR_OK;
 }
 
@@ -181,7 +189,7 @@ void client_connection_reuse(struct client *client, struct client_connection *co
         client_trace_note(client, connection, "used once more");
     connection->step = UINT32_MAX;
     if (client_attempt_begin(client, connection) == SMTPC_FINISHED)
-        wheel_arm(&client->wheel, &connection->timer, 0); /* told by the timer */
+        client_connection_set_due(client, connection, 0); /* told by the timer */
     else
         client_connection_drive(client, connection);
 }
@@ -203,7 +211,7 @@ void client_connection_drop(struct client *client, struct client_connection *con
 {
     stream_abort(&connection->stream);
     client_enter(client, connection, CLIENT_STATE_GONE);
-    wheel_arm(&client->wheel, &connection->timer, client->now + CLIENT_GONE_TIME);
+    client_connection_set_due(client, connection, client->now + CLIENT_GONE_TIME);
 }
 
 static void connection_abort(struct client *client, struct client_connection *connection)
@@ -300,7 +308,7 @@ static void connection_rest(struct client *client, struct client_connection *con
         return;
     }
     client_enter(client, connection, CLIENT_STATE_IDLE);
-    wheel_arm(&client->wheel, &connection->timer, client->now + settings->idle_timeout);
+    client_connection_set_due(client, connection, client->now + settings->idle_timeout);
     client->options.on_idle(client->options.context, site);
 }
 
@@ -591,6 +599,14 @@ static void active_on_timer(struct client *client, struct client_connection *con
 
 void client_connection_on_timer(struct client *client, struct client_connection *connection)
 {
+    tick_us due = connection->due;
+
+    connection->due = TICK_NEVER;
+    if (due > client->now) {
+        if (due != TICK_NEVER)
+            client_connection_set_due(client, connection, due);
+        return;
+    }
     switch (connection->state) {
     case CLIENT_STATE_STARTING:
         client_attempt_connect(client, connection, true);

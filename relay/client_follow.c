@@ -211,7 +211,7 @@ static void follower_send(struct client *client, struct client_connection *follo
     if (err == ERR_OK)
         return;
     smtpc_lost(&leader->smtpc, "4.3.2 no memory for commands");
-    wheel_arm(&client->wheel, &leader->timer, 0); /* on_result() may not come now */
+    client_connection_set_due(client, leader, 0); /* on_result() may not come now */
 }
 
 /* It has no connection: what is told of it is the leader's. */
@@ -256,7 +256,7 @@ enum err client_follow(struct client *client, const struct client_request *reque
     follower_describe(follower, leader);
     if (client_attempt_follow(client, follower) == SMTPC_FINISHED) {
         follower->leader = NULL; /* refused without a command: told by the timer */
-        wheel_arm(&client->wheel, &follower->timer, 0);
+        client_connection_set_due(client, follower, 0);
         return ERR_OK;
     }
     follower_link(follower);

@@ -74,6 +74,9 @@ struct client_connection {
     uint32_t index;
     enum client_state state;
     struct client_connection *next, *prev; /* free list; kept connections of a bucket */
+    tick_us due;                           /* of what the state waits for; TICK_NEVER: nothing */
+    /* Due times mostly move away, several a message: the timer is left where it is, and looks again
+     * when it fires. */
     struct wheel_timer timer;
     tick_us step_deadline;
     uint32_t step; /* what step_deadline is for */
@@ -130,6 +133,8 @@ struct client {
     struct client_known known[CLIENT_KNOWN_ENTRIES];
     struct client_ahead ahead[CLIENT_AHEAD_ENTRIES];
     struct client_connection *rooms[CLIENT_BUCKETS]; /* connections that take a request more */
+    struct client_connection *found;                 /* IDLE: client_has_idle() said yes; or NULL */
+    uint64_t found_for;                              /* to whom */
     uint32_t strangers;                              /* connections with is_stranger */
     uint32_t followers;                              /* objects FOLLOWING and ANSWERED */
     struct client_feed *news;                        /* that have more for their connections */
@@ -175,6 +180,9 @@ void client_connection_reuse(struct client *client, struct client_connection *co
 void client_connection_drive(struct client *client, struct client_connection *connection);
 void client_connection_on_flow(struct client *client, struct client_connection *connection,
                                const struct flow_event *event);
+/** Have client_connection_on_timer() called then, unless another state is entered before. */
+void client_connection_set_due(struct client *client, struct client_connection *connection,
+                               tick_us due);
 void client_connection_on_timer(struct client *client, struct client_connection *connection);
 /** There is more of its body. */
 void client_connection_on_feed(struct client *client, struct client_connection *connection);

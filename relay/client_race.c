@@ -89,7 +89,7 @@ void client_race_begin(struct client *client, struct client_connection *leader)
     struct mx_host *host = host_of(attempt);
     uint32_t index = other_family(leader);
 
-    wheel_arm(&client->wheel, &leader->timer, leader->step_deadline);
+    client_connection_set_due(client, leader, leader->step_deadline);
     if (index == host->address_count || client->free == NULL ||
         !client->options.may_race(client->options.context, leader->site))
         return;
@@ -103,7 +103,7 @@ void client_race_begin(struct client *client, struct client_connection *leader)
     client->stats.races++;
     if (client_connection_dial(client, rival, attempt) == ERR_OK) {
         client_enter(client, rival, CLIENT_STATE_RACING);
-        wheel_arm(&client->wheel, &rival->timer, rival->step_deadline);
+        client_connection_set_due(client, rival, rival->step_deadline);
         return;
     }
     race_part(leader);
@@ -152,7 +152,7 @@ bool client_race_leader_failed(struct client *client, struct client_connection *
     tick_us deadline = rival->step_deadline;
     race_take_over(rival);
     client_enter(client, rival, CLIENT_STATE_CONNECTING);
-    wheel_arm(&client->wheel, &rival->timer, deadline);
+    client_connection_set_due(client, rival, deadline);
     client_release(client, leader);
     return true;
 }

@@ -46,10 +46,7 @@ enum err handover_new(uint32_t owner, void *owner_job, const struct client_reque
     memcpy(handover->label, label.data,
            label.size < MX_NAME_MAX - 1 ? label.size : MX_NAME_MAX - 1);
 
-    handover->encoded_size = envelope_encoded_size(request->envelope);
-    handover->encoded = malloc(handover->encoded_size);
-    CHECK(handover->encoded != NULL);
-    envelope_encode(request->envelope, handover->encoded);
+    handover->encoded = envelope_encode_new(request->envelope, &handover->encoded_size);
 
     handover->body_size = request->body->size;
     handover->body = malloc(handover->body_size > 0 ? handover->body_size : 1);

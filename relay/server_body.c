@@ -250,8 +250,9 @@ bool server_body_feed(struct server *server, struct server_session *session, str
             body_take(server, session, piece->pass, now);
         else
             stream_consume(&session->stream, piece->pass);
-        stream_consume(&session->stream, piece->skip);
-        if (piece->is_stored)
+        if (piece->skip > 0)
+            stream_consume(&session->stream, piece->skip);
+        if (piece->is_stored && piece->insert.size > 0)
             body_append_copy(server, session, piece->insert, &server->stats.copied.own, now);
         done += piece->pass + piece->skip + piece->insert.size;
     }

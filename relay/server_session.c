@@ -7,7 +7,8 @@
  * nothing. A session whose client is gone lives on until its last pending commit is in.
  *
  * Sessions live in blocks of SESSION_BLOCK that are never moved or given back.
- * Limits: STEPS_MAX steps per run; UNSENT_MAX octets of replies that the client has not read.
+ * Limits: STEPS_MAX steps per run, of COMMANDS_MAX commands each; UNSENT_MAX octets of replies that
+ * the client has not read.
  */
 #include <stdlib.h>
 
@@ -15,8 +16,9 @@
 
 #define SESSION_BLOCK     64u
 #define SESSION_COUNT_MAX (1u << 24)
-#define STEPS_MAX         256u
+#define STEPS_MAX         64u
 #define UNSENT_MAX        65536u
+#define COMMANDS_MAX      4u /* of one step */
 #define OUTPUT_FLUSH_SIZE (SMTPD_OUTPUT_SIZE / 2)
 
 /* ---- sessions ---- */
@@ -137,27 +139,45 @@ void server_session_flush(struct server *server, struct server_session *session)
         stamps_out(server->options.stamps, STAMPS_REPLY, &session->stream, server->smtpd.heard[i]);
 }
 
+/* The command at the front of `octets`, which are moved behind it. False: it waits for more. */
+static bool command_step(struct server *server, struct server_session *session, struct span *octets,
+                         struct tick_now now)
+{
+    uint32_t used = 0;
+
+    /* A password may come where none is asked for: with AUTH before TLS, or after a login. */
+    bool has_secrets = smtpd_has_secrets(&session->smtpd) ||
+                       span_has_prefix_nocase(*octets, SPAN_LITERAL("AUTH "));
+    if (smtpd_feed_command(&server->smtpd, &session->smtpd, *octets, now, &used) != ERR_OK)
+        return false;
+    has_secrets = has_secrets || smtpd_has_secrets(&session->smtpd);
+    if (trace_is_on(server->options.trace))
+        server_trace_command(server, session, span_head(*octets, used), has_secrets);
+    /* The buffers are ours, and go back to the pool as they are. */
+    if (has_secrets)
+        explicit_bzero((void *)octets->data, used);
+    *octets = span_skip(*octets, used);
+    return true;
+}
+
+/* Commands that came together are taken from the stream together. */
 static bool command_feed(struct server *server, struct server_session *session, struct tick_now now)
 {
-    uint32_t readable = stream_readable(&session->stream), used = 0;
+    uint32_t readable = stream_readable(&session->stream);
 
     if (readable == 0 || stream_unsent(&session->stream) > UNSENT_MAX)
         return false;
     struct span octets =
         stream_pull(&session->stream, readable < FLOW_PULL_MAX ? readable : FLOW_PULL_MAX);
-    /* A password may come where none is asked for: with AUTH before TLS, or after a login. */
-    bool has_secrets =
-        smtpd_has_secrets(&session->smtpd) || span_has_prefix_nocase(octets, SPAN_LITERAL("AUTH "));
-    if (smtpd_feed_command(&server->smtpd, &session->smtpd, octets, now, &used) != ERR_OK)
-        return false;
-    has_secrets = has_secrets || smtpd_has_secrets(&session->smtpd);
-    if (trace_is_on(server->options.trace))
-        server_trace_command(server, session, span_head(octets, used), has_secrets);
-    /* The buffers are ours, and go back to the pool as they are. */
-    if (has_secrets)
-        explicit_bzero((void *)octets.data, used);
-    stream_consume(&session->stream, used);
-    return true;
+    uint32_t pulled = octets.size;
+    bool goes_on = true;
+    for (uint32_t i = 0; i < COMMANDS_MAX && goes_on && octets.size > 0 &&
+                         server->smtpd.output_size <= OUTPUT_FLUSH_SIZE &&
+                         smtpd_need(&session->smtpd) == SMTPD_NEED_COMMAND;
+         i++)
+        goes_on = command_step(server, session, &octets, now);
+    stream_consume(&session->stream, pulled - octets.size);
+    return octets.size < pulled;
 }
 
 void server_session_tls_first(struct server *server, struct server_session *session)
@@ -232,10 +252,8 @@ static void session_arm(struct server *server, struct server_session *session)
 }
 
 /* What the flow is to report next. */
-static uint32_t session_wants(struct server_session *session)
+static uint32_t session_wants(struct server_session *session, enum smtpd_need need)
 {
-    enum smtpd_need need = smtpd_need(&session->smtpd);
-
     if (session->queue == SERVER_QUEUE_STALLED || need == SMTPD_NEED_COMMIT ||
         need == SMTPD_NEED_VERDICT || need == SMTPD_NEED_QUOTA)
         return 0;
@@ -250,7 +268,8 @@ void server_session_settle(struct server *server, struct server_session *session
     server_intake_check(server, session);
     server_session_flush(server, session);
     server_intake_check(server, session); /* the write may have failed */
-    if (smtpd_need(&session->smtpd) == SMTPD_NEED_CLOSE) {
+    enum smtpd_need need = smtpd_need(&session->smtpd);
+    if (need == SMTPD_NEED_CLOSE) {
         if (session->is_connected)
             stream_close(&session->stream);
         session->is_connected = false;
@@ -258,7 +277,7 @@ void server_session_settle(struct server *server, struct server_session *session
         return;
     }
     if (session->is_connected) {
-        uint32_t wants = session_wants(session);
+        uint32_t wants = session_wants(session, need);
         if (wants != session->stream.wanted)
             stream_want(&session->stream, wants);
     }
@@ -285,6 +304,13 @@ static void session_tls_named(struct server *server, struct server_session *sess
         server_trace_note(server, session, session->smtpd.tls_version);
 }
 
+static bool session_reads(const struct server_session *session)
+{
+    enum smtpd_need need = smtpd_need(&session->smtpd);
+
+    return need == SMTPD_NEED_COMMAND || need == SMTPD_NEED_BODY || need == SMTPD_NEED_GREETING;
+}
+
 void server_session_run(struct server *server, struct server_session *session, struct tick_now now)
 {
     bool has_more = session->is_connected;
@@ -303,10 +329,7 @@ void server_session_run(struct server *server, struct server_session *session, s
         server_session_enqueue(server, session, SERVER_QUEUE_READY);
     if (session->is_connected && !has_more && session->queue != SERVER_QUEUE_STALLED) {
         enum stream_state state = stream_get_state(&session->stream);
-        enum smtpd_need need = smtpd_need(&session->smtpd);
-        if (state == STREAM_FAILED || (state == STREAM_PEER_CLOSED &&
-                                       (need == SMTPD_NEED_COMMAND || need == SMTPD_NEED_BODY ||
-                                        need == SMTPD_NEED_GREETING)))
+        if (state == STREAM_FAILED || (state == STREAM_PEER_CLOSED && session_reads(session)))
             session_lost(server, session);
     }
     server_session_settle(server, session);

@@ -78,6 +78,8 @@ const struct settings_route *settings_route_find(const struct settings *settings
                                                  struct span domain)
 {
     CHECK(settings->route_count > 0);
+    if (settings->route_count == 1)
+        return &settings->routes[0];
 
     const struct settings_route *route = route_find(settings, false, domain);
     for (uint32_t i = 0; i < domain.size && route == NULL; i++) {

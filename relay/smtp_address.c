@@ -30,45 +30,30 @@ struct cursor {
     const uint8_t *at;
     const uint8_t *end;
     bool is_utf8_ok;
-    bool is_utf8; /* an octet above 127 was read */
+    bool is_utf8;  /* an octet above 127 was read */
+    bool is_plain; /* the domain read last has none, and no two hyphens side by side */
 };
 
-static bool is_letter_or_digit(uint8_t octet)
-{
-    return (octet >= '0' && octet <= '9') || (octet >= 'a' && octet <= 'z') ||
-           (octet >= 'A' && octet <= 'Z');
-}
+enum octet_class { OF_LABEL = 1, OF_ATOM = 2 };
 
-/* RFC 5322 atext without the letters and digits. */
-static bool is_atom_octet(uint8_t octet)
-{
-    if (is_letter_or_digit(octet))
-        return true;
-    switch (octet) {
-    case '!':
-    case '#':
-    case '$':
-    case '%':
-    case '&':
-    case '\'':
-    case '*':
-    case '+':
-    case '-':
-    case '/':
-    case '=':
-    case '?':
-    case '^':
-    case '_':
-    case '`':
-    case '{':
-    case '|':
-    case '}':
-    case '~':
-        return true;
-    default:
-        return false;
-    }
-}
+/* Letters and digits are in both; the other atext of RFC 5322 is in atoms alone. */
+#define L (OF_LABEL | OF_ATOM)
+#define A OF_ATOM
+static const uint8_t octet_classes[256] = {
+    ['0'] = L, ['1'] = L, ['2'] = L, ['3'] = L,  ['4'] = L, ['5'] = L, ['6'] = L, ['7'] = L,
+    ['8'] = L, ['9'] = L, ['A'] = L, ['B'] = L,  ['C'] = L, ['D'] = L, ['E'] = L, ['F'] = L,
+    ['G'] = L, ['H'] = L, ['I'] = L, ['J'] = L,  ['K'] = L, ['L'] = L, ['M'] = L, ['N'] = L,
+    ['O'] = L, ['P'] = L, ['Q'] = L, ['R'] = L,  ['S'] = L, ['T'] = L, ['U'] = L, ['V'] = L,
+    ['W'] = L, ['X'] = L, ['Y'] = L, ['Z'] = L,  ['a'] = L, ['b'] = L, ['c'] = L, ['d'] = L,
+    ['e'] = L, ['f'] = L, ['g'] = L, ['h'] = L,  ['i'] = L, ['j'] = L, ['k'] = L, ['l'] = L,
+    ['m'] = L, ['n'] = L, ['o'] = L, ['p'] = L,  ['q'] = L, ['r'] = L, ['s'] = L, ['t'] = L,
+    ['u'] = L, ['v'] = L, ['w'] = L, ['x'] = L,  ['y'] = L, ['z'] = L, ['!'] = A, ['#'] = A,
+    ['$'] = A, ['%'] = A, ['&'] = A, ['\''] = A, ['*'] = A, ['+'] = A, ['-'] = A, ['/'] = A,
+    ['='] = A, ['?'] = A, ['^'] = A, ['_'] = A,  ['`'] = A, ['{'] = A, ['|'] = A, ['}'] = A,
+    ['~'] = A,
+};
+#undef L
+#undef A
 
 static bool cursor_has(const struct cursor *cursor, uint8_t octet)
 {
@@ -81,6 +66,15 @@ static bool cursor_accept(struct cursor *cursor, uint8_t octet)
         return false;
     cursor->at += 1;
     return true;
+}
+
+static void cursor_skip(struct cursor *cursor, enum octet_class class)
+{
+    const uint8_t *at = cursor->at, *end = cursor->end;
+
+    while (at < end && (octet_classes[*at] & class) != 0)
+        at += 1;
+    cursor->at = at;
 }
 
 /* Size of the well-formed UTF-8 sequence above U+007F at `at`, 0 if there is none: no overlong
@@ -133,12 +127,9 @@ static enum err parse_dot_string(struct cursor *cursor)
 {
     do {
         const uint8_t *start = cursor->at;
-        while (cursor->at < cursor->end) {
-            if (is_atom_octet(*cursor->at))
-                cursor->at += 1;
-            else if (!cursor_accept_utf8(cursor))
-                break;
-        }
+        do
+            cursor_skip(cursor, OF_ATOM);
+        while (cursor_accept_utf8(cursor));
         if (cursor->at == start)
             return ERR_PEER_SYNTAX;
     } while (cursor_accept(cursor, '.'));
@@ -175,8 +166,10 @@ static enum err parse_label(struct cursor *cursor)
     const uint8_t *start = cursor->at;
     bool was_utf8 = false;
 
-    while (cursor->at < cursor->end) {
-        if (is_letter_or_digit(*cursor->at) || (*cursor->at == '-' && cursor->at > start)) {
+    for (;;) {
+        cursor_skip(cursor, OF_LABEL);
+        if (cursor_has(cursor, '-') && cursor->at > start) {
+            cursor->is_plain = cursor->is_plain && cursor->at[-1] != '-';
             cursor->at += 1;
         } else if (cursor_accept_utf8(cursor)) {
             was_utf8 = true;
@@ -184,6 +177,7 @@ static enum err parse_label(struct cursor *cursor)
             break;
         }
     }
+    cursor->is_plain = cursor->is_plain && !was_utf8;
     uint32_t size = (uint32_t)(cursor->at - start);
     if (size == 0 || start[size - 1] == '-')
         return ERR_PEER_SYNTAX;
@@ -195,6 +189,7 @@ static enum err parse_domain(struct cursor *cursor, struct span *ret_domain)
 {
     const uint8_t *start = cursor->at;
 
+    cursor->is_plain = true;
     do {
         TRY(parse_label(cursor));
     } while (cursor_accept(cursor, '.'));
@@ -223,6 +218,15 @@ static enum err parse_route(struct cursor *cursor, bool *ret_had_route)
     return ERR_OK;
 }
 
+static bool has_eight_bit(struct span domain)
+{
+    for (uint32_t i = 0; i < domain.size; i++) {
+        if (domain.data[i] >= 0x80)
+            return true;
+    }
+    return false;
+}
+
 static bool has_a_label(struct span domain)
 {
     for (uint32_t i = 0; i + 4 <= domain.size; i++) {
@@ -235,19 +239,14 @@ static bool has_a_label(struct span domain)
 
 /* The routing key. Plain LDH names, which parse_domain() has proved, need no more than lower case.
  */
-static enum err make_domain_key(struct smtp_address *address)
+static enum err make_domain_key(const struct cursor *cursor, struct smtp_address *address)
 {
     struct span domain = address->domain;
-    bool is_plain = domain.size <= 253 && !has_a_label(domain);
+    bool is_ldh = cursor->is_plain || (!has_eight_bit(domain) && !has_a_label(domain));
 
-    for (uint32_t i = 0; i < domain.size && is_plain; i++)
-        is_plain = domain.data[i] < 0x80;
-    if (!is_plain)
+    if (!is_ldh || domain.size > 253)
         return dns_name_normalize(domain, address->domain_key, &address->domain_key_size);
-    for (uint32_t i = 0; i < domain.size; i++) {
-        uint8_t octet = domain.data[i];
-        address->domain_key[i] = (char)(octet >= 'A' && octet <= 'Z' ? octet + 32 : octet);
-    }
+    span_to_lower(domain, (uint8_t *)address->domain_key);
     address->domain_key[domain.size] = '\0';
     address->domain_key_size = domain.size;
     return ERR_OK;
@@ -276,7 +275,7 @@ static enum err parse_mailbox(struct cursor *cursor, uint32_t flags, struct smtp
         TRY(parse_domain(cursor, &address->domain));
         if (!cursor_has(cursor, '>'))
             return ERR_PEER_SYNTAX;
-        TRY(make_domain_key(address));
+        TRY(make_domain_key(cursor, address));
     }
     address->text = span_of(start, (uint32_t)(cursor->at - start));
     return ERR_OK;

@@ -349,12 +349,13 @@ static bool has_eight_bit(struct span octets)
     return (any & HIGHS) != 0;
 }
 
-void smtp_header_feed(struct smtp_header *header, struct span octets)
+void smtp_header_feed(struct smtp_header *header, struct span octets, bool may_be_eight_bit)
 {
     uint32_t at = 0;
 
     while (at < octets.size && !header->is_done) {
-        if (!header->is_match && header->column > 1) { /* nothing to see before the next line */
+        /* Nothing to see before the next line. */
+        if (!header->is_match && (header->column > 1 || !header->is_cr_first)) {
             const uint8_t *lf = memchr(octets.data + at, '\n', octets.size - at);
             at = lf == NULL ? octets.size : (uint32_t)(lf - octets.data);
             if (lf == NULL)
@@ -373,5 +374,6 @@ void smtp_header_feed(struct smtp_header *header, struct span octets)
             header->column += 1;
     }
     header->size += at;
-    header->is_eight_bit |= has_eight_bit(span_head(octets, at));
+    if (may_be_eight_bit)
+        header->is_eight_bit |= has_eight_bit(span_head(octets, at));
 }

@@ -95,7 +95,8 @@ struct smtp_header {
 };
 
 void smtp_header_init(struct smtp_header *header);
-/** Feed stored content in order; after is_done a no-op. */
-void smtp_header_feed(struct smtp_header *header, struct span octets);
+/** Feed stored content in order; after is_done a no-op. `may_be_eight_bit`: false when it is known,
+ * as by smtp_body_flags(), that no octet up to here is above 127. */
+void smtp_header_feed(struct smtp_header *header, struct span octets, bool may_be_eight_bit);
 
 #endif

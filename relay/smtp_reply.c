@@ -58,6 +58,14 @@ uint32_t smtp_enhanced_parse(struct span text, uint16_t ret_parts[3])
     if (text.size < 5 || text.data[1] != '.' ||
         (text.data[0] != '2' && text.data[0] != '4' && text.data[0] != '5'))
         return 0;
+    /* As nearly all of them are: one digit each. */
+    if (text.size > 5 && octet_is_digit(text.data[2]) && text.data[3] == '.' &&
+        octet_is_digit(text.data[4]) && text.data[5] == ' ') {
+        ret_parts[0] = (uint16_t)(text.data[0] - '0');
+        ret_parts[1] = (uint16_t)(text.data[2] - '0');
+        ret_parts[2] = (uint16_t)(text.data[4] - '0');
+        return 5;
+    }
     uint32_t size = 2;
     uint32_t used = enhanced_number_parse(span_skip(text, size), &subject);
     size += used;
@@ -111,7 +119,10 @@ static void first_line_enter(struct smtp_reply *reply, struct span line, struct 
 {
     uint16_t parts[3];
 
-    text_append(reply, span_head(line, 3));
+    /* Code, space, and text: the line as it came, but for its separator. */
+    text_append(reply, span_head(line, text.size > 0 ? line.size : 3));
+    if (text.size > 0)
+        reply->text[3] = ' ';
     if (smtp_enhanced_parse(text, parts) == 0 || parts[0] != reply->code / 100)
         return;
     for (uint32_t i = 0; i < 3; i++)
@@ -127,6 +138,15 @@ static struct span repeated_code_strip(const struct smtp_reply *reply, struct sp
     if (size == 0 || reply->enhanced[0] == 0 || parts[0] != reply->enhanced[0])
         return text;
     return span_skip(text, size < text.size ? size + 1 : size);
+}
+
+static void next_line_enter(struct smtp_reply *reply, struct span text)
+{
+    text = repeated_code_strip(reply, text);
+    if (text.size == 0)
+        return;
+    text_append(reply, SPAN_LITERAL(" "));
+    text_append(reply, text);
 }
 
 static enum err line_finish(struct smtp_reply_parser *parser)
@@ -151,11 +171,7 @@ static enum err line_finish(struct smtp_reply_parser *parser)
     if (parser->line_count == 0)
         first_line_enter(reply, line, text);
     else
-        text = repeated_code_strip(reply, text);
-    if (text.size > 0) {
-        text_append(reply, SPAN_LITERAL(" "));
-        text_append(reply, text);
-    }
+        next_line_enter(reply, text);
     parser->line_count++;
     parser->is_last = separator == ' ';
     parser->is_line_done = true;

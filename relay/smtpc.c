@@ -290,7 +290,8 @@ enum smtpc_event smtpc_feed(struct smtpc *session, struct span input, uint32_t *
         if (session->parser.is_last) {
             session->replies_due--;
             session->has_surplus = consumed < input.size;
-            session->is_farewell = smtpc_is_farewell(span_skip(input, consumed));
+            session->is_farewell =
+                session->has_surplus && smtpc_is_farewell(span_skip(input, consumed));
             event = smtpc_on_reply[session->state](session);
         }
         if (session->replies_due == 0 && event == SMTPC_MORE)
@@ -312,11 +313,6 @@ void smtpc_put(struct smtpc_writer *writer, struct span octets)
         return; /* an empty span may have no address at all: the null sender */
     memcpy(writer->room.data + writer->used, octets.data, octets.size);
     writer->used += octets.size;
-}
-
-void smtpc_put_text(struct smtpc_writer *writer, const char *text)
-{
-    smtpc_put(writer, span_from_text(text));
 }
 
 void smtpc_put_number(struct smtpc_writer *writer, uint64_t number)

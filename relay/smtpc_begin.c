@@ -15,11 +15,7 @@
  */
 static bool address_is_sendable(struct span address)
 {
-    for (uint32_t i = 0; i < address.size; i++) {
-        if (address.data[i] < ' ' || address.data[i] == 0x7f)
-            return false;
-    }
-    return address.size <= SMTPC_ADDRESS_MAX;
+    return address.size <= SMTPC_ADDRESS_MAX && !span_has_control(address);
 }
 
 static void smtpc_refuse_unsendable(struct smtpc_transaction *transaction)

@@ -14,7 +14,10 @@ struct smtpc_writer {
     bool is_full; /* something did not fit: the caller rolls back to the last whole command */
 };
 void smtpc_put(struct smtpc_writer *writer, struct span octets);
-void smtpc_put_text(struct smtpc_writer *writer, const char *text);
+static inline void smtpc_put_text(struct smtpc_writer *writer, const char *text)
+{
+    smtpc_put(writer, span_from_text(text));
+}
 void smtpc_put_number(struct smtpc_writer *writer, uint64_t number);
 void smtpc_put_base64(struct smtpc_writer *writer, struct span octets);
 

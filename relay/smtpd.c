@@ -222,8 +222,7 @@ void smtpd_fini(struct smtpd_context *context, struct smtpd_session *session)
 {
     smtpd_hang_up(context, session);
     CHECK(session->pending == NULL);
-    free(session->hello_name);
-    session->hello_name = NULL;
+    smtpd_hello_set(session, NULL);
     smtpd_auth_fini(session);
 }
 
@@ -232,6 +231,14 @@ void smtpd_dismiss(struct smtpd_context *context, struct smtpd_session *session,
 {
     smtpd_reply(context, session, reply);
     smtpd_hang_up(context, session);
+}
+
+void smtpd_hello_set(struct smtpd_session *session, char *name)
+{
+    free(session->hello_name);
+    free(session->client_text);
+    session->hello_name = name;
+    session->client_text = NULL;
 }
 
 bool smtpd_is_idle(const struct smtpd_session *session)
@@ -248,8 +255,7 @@ void smtpd_tls_started(struct smtpd_context *context, struct smtpd_session *sess
      * EHLO command, which was not obtained from the TLS negotiation itself. */
     smtpd_transaction_reset(context, session);
     smtpd_enter(session, SMTPD_GREETED);
-    free(session->hello_name);
-    session->hello_name = NULL;
+    smtpd_hello_set(session, NULL);
     smtpd_auth_forget(session);
     session->is_esmtp = false;
     session->is_tls_wanted = false;
@@ -270,6 +276,8 @@ enum smtpd_need smtpd_need(const struct smtpd_session *session)
 {
     const struct settings_limits *limits = &session->listener->limits;
 
+    if (session->state == SMTPD_DATA && !session->transaction->is_complete) /* most of them */
+        return is_waiting_for_begin(session) ? SMTPD_NEED_BEGIN : SMTPD_NEED_BODY;
     if (session->state == SMTPD_CLOSING)
         return session->pending != NULL ? SMTPD_NEED_COMMIT : SMTPD_NEED_CLOSE;
     if (session->state == SMTPD_CONNECTED)
@@ -285,9 +293,9 @@ enum smtpd_need smtpd_need(const struct smtpd_session *session)
     if (session->pending_count > limits->transactions_ahead_max ||
         session->held_size > SMTPD_HELD_MAX)
         return SMTPD_NEED_COMMIT;
-    if (smtpd_quota_is_awaited(session))
-        return SMTPD_NEED_QUOTA;
-    return smtpd_auth_need(session);
+    if (session->auth == NULL)
+        return SMTPD_NEED_COMMAND;
+    return smtpd_quota_is_awaited(session) ? SMTPD_NEED_QUOTA : smtpd_auth_need(session);
 }
 
 tick_us smtpd_deadline(const struct smtpd_session *session)
@@ -319,11 +327,24 @@ static bool is_known(const struct smtpd_session *session, const struct smtpd_com
     return command->on_command != smtpd_on_auth || session->listener->auth != AUTH_OFF;
 }
 
+/* `row` is of capitals alone, three or more: most are told apart by the first four octets, in which
+ * a letter's case is one bit, and with four they are the same. */
+static bool verb_is(struct span verb, const char *row)
+{
+    uint32_t said, wanted;
+
+    if (verb.size != 4)
+        return span_is_equal_nocase(verb, span_from_text(row));
+    memcpy(&said, verb.data, 4);
+    memcpy(&wanted, row, 4); /* with its NUL */
+    return (said & 0xdfdfdfdf) == wanted && row[4] == '\0';
+}
+
 static const struct smtpd_command *command_find(const struct smtpd_session *session,
                                                 struct span verb)
 {
-    for (uint32_t i = 0; i < COUNT_OF(smtpd_commands); i++) {
-        if (span_is_equal_nocase(verb, span_from_text(smtpd_commands[i].verb)))
+    for (uint32_t i = 0; i < COUNT_OF(smtpd_commands) && verb.size > 0; i++) {
+        if (verb_is(verb, smtpd_commands[i].verb))
             return is_known(session, &smtpd_commands[i]) ? &smtpd_commands[i] : NULL;
     }
     return NULL;
@@ -407,7 +428,7 @@ enum err smtpd_feed_command(struct smtpd_context *context, struct smtpd_session 
     const struct settings_limits *limits = &session->listener->limits;
 
     CHECK(smtpd_need(session) == SMTPD_NEED_COMMAND);
-    if (smtpd_auth_is_asking(session) && !session->is_skipping_line)
+    if (session->auth != NULL && smtpd_auth_is_asking(session) && !session->is_skipping_line)
         return smtpd_auth_feed(context, session, octets, now, ret_used);
     if (octets.size == 0)
         return ERR_AGAIN;
@@ -424,7 +445,7 @@ enum err smtpd_feed_command(struct smtpd_context *context, struct smtpd_session 
         smtpd_dismiss(context, session, SMTPD_REPLY_COMMAND_BARE_LF);
     } else {
         execute(context, session, span_head(octets, size - 2), octets.size - size, now);
-        if (smtpd_quota_is_awaited(session))
+        if (session->auth != NULL && smtpd_quota_is_awaited(session))
             return ERR_AGAIN;
     }
     if (session->error_count > limits->error_max && session->state != SMTPD_CLOSING)

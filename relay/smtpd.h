@@ -123,7 +123,8 @@ struct smtpd_transaction {
     uint64_t heard; /* as message_fate's */
     char *refusal;  /* of the next hop, as a line; from the arena; NULL: none */
     struct message_id commit_id;
-    char *held; /* replies behind this one; from the arena */
+    char id_text[MESSAGE_ID_TEXT_SIZE]; /* of commit_id, once it is begun */
+    char *held;                         /* replies behind this one; from the arena */
     uint32_t held_size, held_capacity;
 };
 
@@ -175,6 +176,7 @@ struct smtpd_session {
     struct flow_address peer, local;
     struct brake_client *brake; /* borrowed; NULL: not braked */
     char *hello_name;           /* heap; NULL before EHLO */
+    char *client_text;          /* likewise; the same with the address, NULL before a message */
     const char *tls_version;
     uint64_t id;
     struct smtpd_auth *auth; /* NULL: the client has not tried to log in */

@@ -159,7 +159,8 @@ static void content_add(struct smtpd_transaction *transaction, struct span octet
 {
     transaction->content_size += octets.size;
     if (!transaction->header.is_done)
-        smtp_header_feed(&transaction->header, octets);
+        smtp_header_feed(&transaction->header, octets,
+                         (smtp_body_flags(&transaction->body) & SMTP_BODY_EIGHT_BIT) != 0);
     if (transaction->dkim != NULL)
         dkim_signer_feed(transaction->dkim, octets);
     if (transaction->author != NULL)
@@ -347,19 +348,25 @@ static void chunk_feed(struct smtpd_context *context, struct smtpd_session *sess
         chunk_finish(context, session, now);
 }
 
+/* Content, or what is dropped in its place, is read. */
+static bool smtpd_is_in_body(const struct smtpd_session *session)
+{
+    return session->chunk.is_active || session->state == SMTPD_DATA;
+}
+
 struct smtpd_body_step smtpd_feed_body(struct smtpd_context *context, struct smtpd_session *session,
                                        struct span octets, struct tick_now now)
 {
     struct smtpd_body_step step = {0};
 
-    CHECK(smtpd_need(session) == SMTPD_NEED_BODY);
+    CHECK(smtpd_is_in_body(session));
     if (octets.size > 0)
         session->phase_deadline = now.tick + session->listener->limits.data_timeout;
     if (session->chunk.is_active)
         chunk_feed(context, session, octets, now, &step);
     else
         data_feed(context, session, octets, now, &step);
-    if (smtpd_need(session) == SMTPD_NEED_COMMAND)
+    if (!smtpd_is_in_body(session) && smtpd_need(session) == SMTPD_NEED_COMMAND)
         session->phase_deadline = now.tick + session->listener->limits.command_timeout;
     return step;
 }
@@ -377,6 +384,7 @@ struct span smtpd_begun(struct smtpd_context *context, struct smtpd_session *ses
     if (err == ERR_OK && text == NULL)
         err = ERR_MEMORY;
     transaction->commit_id = id;
+    message_id_format(id, transaction->id_text);
     if (err == ERR_OK)
         err = signer_begin(session, transaction);
     if (err == ERR_OK)
@@ -391,7 +399,7 @@ struct span smtpd_begun(struct smtpd_context *context, struct smtpd_session *ses
     }
     transaction->is_begun = true;
     struct span client = smtpd_client_format(session, text + SMTPD_TRACE_SIZE_MAX);
-    struct span received = smtpd_received_format(context, session, client, id, now.wall, text);
+    struct span received = smtpd_received_format(context, session, client, now.wall, text);
     transaction->envelope.client = client;
     transaction->received_size = received.size;
     if (transaction->dkim != NULL)

@@ -39,8 +39,7 @@ static bool take_hello(struct smtpd_context *context, struct smtpd_session *sess
         smtpd_reply(context, session, SMTPD_REPLY_MEMORY);
         return false;
     }
-    free(session->hello_name);
-    session->hello_name = copy;
+    smtpd_hello_set(session, copy);
     if (session->state == SMTPD_GREETED)
         smtpd_enter(session, SMTPD_READY);
     smtpd_transaction_reset(context, session);

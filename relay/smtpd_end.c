@@ -111,7 +111,10 @@ void smtpd_committed(struct smtpd_context *context, struct smtpd_session *sessio
     CHECK(transaction != NULL && !transaction->is_committed);
     transaction->is_committed = true;
     transaction->commit_code = fate->code;
-    transaction->commit_id = fate->id;
+    if (!message_id_is_equal(fate->id, transaction->commit_id)) {
+        transaction->commit_id = fate->id;
+        message_id_format(fate->id, transaction->id_text);
+    }
     transaction->way = fate->way;
     transaction->heard = fate->heard;
     if (fate->code >= 500)

@@ -23,6 +23,8 @@ struct smtpd_line {
 
 /* smtpd.c */
 void smtpd_enter(struct smtpd_session *session, enum smtpd_state next);
+/** The client's name, of malloc(): the session's from now on; NULL: none. */
+void smtpd_hello_set(struct smtpd_session *session, char *name);
 /** The one way out of a transaction, whatever its end: back to READY with nothing left of it. */
 void smtpd_transaction_reset(struct smtpd_context *context, struct smtpd_session *session);
 /** An empty transaction; NULL without memory. */
@@ -95,10 +97,10 @@ void smtpd_reply_release(struct smtpd_context *context, struct smtpd_session *se
 struct span smtpd_date(struct smtpd_context *context, wall_us time);
 /* These: `ret_text` has room for SMTPD_TRACE_SIZE_MAX octets. */
 /** "name [192.0.2.1]". */
-struct span smtpd_client_format(const struct smtpd_session *session, uint8_t *ret_text);
+struct span smtpd_client_format(struct smtpd_session *session, uint8_t *ret_text);
 /** The trace field of RFC 5321 section 4.4 with CRLF; `client` is smtpd_client_format()'s. */
 struct span smtpd_received_format(struct smtpd_context *context,
                                   const struct smtpd_session *session, struct span client,
-                                  struct message_id id, wall_us time, uint8_t *ret_text);
+                                  wall_us time, uint8_t *ret_text);
 
 #endif

@@ -197,15 +197,15 @@ static enum smtpd_reply parameters_parse(const struct smtpd_session *session, st
 
 /* "FROM:<path>" or "TO:<path>"; spaces before the bracket are a common slip and harmless. The rest
  * of the argument is in *ret_rest. */
-static enum smtpd_reply path_parse(struct span argument, const char *keyword, uint32_t flags,
+static enum smtpd_reply path_parse(struct span argument, struct span keyword, uint32_t flags,
                                    enum smtpd_reply on_syntax, struct smtp_address *ret_address,
                                    struct span *ret_rest)
 {
     uint32_t size;
 
-    if (!span_has_prefix_nocase(argument, span_from_text(keyword)))
+    if (!span_has_prefix_nocase(argument, keyword))
         return SMTPD_REPLY_ARGUMENT;
-    argument = span_skip(argument, (uint32_t)strlen(keyword));
+    argument = span_skip(argument, keyword.size);
     while (argument.size > 0 && argument.data[0] == ' ')
         argument = span_skip(argument, 1);
     switch (smtp_path_parse(argument, flags | SMTP_PATH_UTF8_OK, ret_address, &size)) {
@@ -308,8 +308,8 @@ void smtpd_on_mail(struct smtpd_context *context, struct smtpd_session *session,
     }
     enum smtpd_reply reply = smtpd_auth_mail_check(session);
     if (reply == SMTPD_REPLY_OK)
-        reply = path_parse(line->argument, "FROM:", SMTP_PATH_NULL_OK, SMTPD_REPLY_SENDER_SYNTAX,
-                           &address, &rest);
+        reply = path_parse(line->argument, SPAN_LITERAL("FROM:"), SMTP_PATH_NULL_OK,
+                           SMTPD_REPLY_SENDER_SYNTAX, &address, &rest);
     if (reply == SMTPD_REPLY_OK)
         reply = parameters_parse(session, rest, true, &arguments);
     if (reply == SMTPD_REPLY_OK)
@@ -453,8 +453,9 @@ void smtpd_on_rcpt(struct smtpd_context *context, struct smtpd_session *session,
         smtpd_dismiss(context, session, SMTPD_REPLY_RECIPIENTS_FLOOD);
         return;
     }
-    enum smtpd_reply reply = path_parse(line->argument, "TO:", SMTP_PATH_POSTMASTER_OK,
-                                        SMTPD_REPLY_RECIPIENT_SYNTAX, &address, &rest);
+    enum smtpd_reply reply =
+        path_parse(line->argument, SPAN_LITERAL("TO:"), SMTP_PATH_POSTMASTER_OK,
+                   SMTPD_REPLY_RECIPIENT_SYNTAX, &address, &rest);
     if (reply == SMTPD_REPLY_OK)
         reply = parameters_parse(session, rest, false, &arguments);
     if (reply == SMTPD_REPLY_OK)

@@ -63,7 +63,7 @@ static struct span bounded_text(const char *text)
     return span_of(text, (uint32_t)strnlen(text, SMTP_DOMAIN_MAX));
 }
 
-struct span smtpd_client_format(const struct smtpd_session *session, uint8_t *ret_text)
+static struct span client_format(const struct smtpd_session *session, uint8_t *ret_text)
 {
     struct span_mut text = {.data = ret_text};
     char ip[FLOW_ADDRESS_TEXT_MAX];
@@ -81,13 +81,26 @@ struct span smtpd_client_format(const struct smtpd_session *session, uint8_t *re
     return span_of(text.data, text.size);
 }
 
+/* The same for all messages of a session, but for another EHLO. A message may outlive that: it has
+ * a copy of its own. */
+struct span smtpd_client_format(struct smtpd_session *session, uint8_t *ret_text)
+{
+    if (session->client_text == NULL) {
+        struct span text = client_format(session, ret_text);
+        session->client_text = strndup((const char *)text.data, text.size);
+        return text;
+    }
+    struct span_mut text = {.data = ret_text};
+    put(&text, span_from_text(session->client_text));
+    return span_of(text.data, text.size);
+}
+
 struct span smtpd_received_format(struct smtpd_context *context,
                                   const struct smtpd_session *session, struct span client,
-                                  struct message_id id, wall_us time, uint8_t *ret_text)
+                                  wall_us time, uint8_t *ret_text)
 {
     struct span hello = bounded_text(session->hello_name);
     struct span_mut text = {.data = ret_text};
-    char id_text[MESSAGE_ID_TEXT_SIZE];
 
     put(&text, SPAN_LITERAL("Received: from "));
     put(&text, hello);
@@ -98,7 +111,7 @@ struct span smtpd_received_format(struct smtpd_context *context,
     put(&text, SPAN_LITERAL(" with "));
     put(&text, span_from_text(protocol_name(session)));
     put(&text, SPAN_LITERAL(" id "));
-    put(&text, span_from_text(message_id_format(id, id_text)));
+    put(&text, span_from_text(session->transaction->id_text));
     put(&text, SPAN_LITERAL(";\r\n\t"));
     put(&text, smtpd_date(context, time));
     put(&text, SPAN_LITERAL("\r\n"));

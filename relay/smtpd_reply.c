@@ -30,8 +30,9 @@ static const struct smtpd_reply_row {
     uint16_t code;
     uint8_t size;
     const char *line;
+    const char *sent; /* with CRLF */
 } smtpd_replies[SMTPD_REPLY_COUNT] = {
-#define X(symbol, code, line) {code, sizeof(line) - 1, line},
+#define X(symbol, code, line) {code, sizeof(line) - 1, line, line "\r\n"},
 #include "relay/smtpd_reply.def"
 #undef X
 };
@@ -102,16 +103,17 @@ void smtpd_reply(struct smtpd_context *context, struct smtpd_session *session,
                  enum smtpd_reply reply)
 {
     const struct smtpd_reply_row *row = &smtpd_replies[reply];
-    uint8_t line[UINT8_MAX + 2];
 
-    memcpy(line, row->line, row->size);
-    line[row->size] = '\r';
-    line[row->size + 1] = '\n';
     count_reply(context, session, reply);
-    smtpd_reply_text(context, session, span_of(line, row->size + 2u));
+    smtpd_reply_text(context, session, span_of(row->sent, row->size + 2u));
 }
 
 /* ---- records ---- */
+
+static uint16_t parse_code(const char *line)
+{
+    return (uint16_t)((line[0] - '0') * 100 + (line[1] - '0') * 10 + (line[2] - '0'));
+}
 
 /* "550 5.6.11 text": a row's own line, so its form is known. */
 static void parse_enhanced(const char *line, uint8_t ret_enhanced[3])
@@ -129,7 +131,7 @@ static void record_emit(struct smtpd_context *context, const struct smtpd_sessio
                         struct span recipient, const char *line, struct tick_now now)
 {
     struct record record = {.kind = (uint16_t)kind,
-                            .code = (uint16_t)strtoul(line, NULL, 10),
+                            .code = parse_code(line),
                             .shard = context->shard,
                             .time = now.wall,
                             .session = session->id,
@@ -265,12 +267,12 @@ void smtpd_reply_release(struct smtpd_context *context, struct smtpd_session *se
 {
     static const char accepted[] = "250 2.0.0 ok ";
     bool is_accepted = transaction->commit_code == 250;
-    char accepted_line[sizeof(accepted) + MESSAGE_ID_TEXT_SIZE];
+    char accepted_line[sizeof(accepted) + MESSAGE_ID_TEXT_SIZE] UNINITIALIZED;
     const char *line = accepted_line;
 
     if (is_accepted) {
         memcpy(accepted_line, accepted, sizeof(accepted));
-        message_id_format(transaction->commit_id, accepted_line + sizeof(accepted) - 1);
+        memcpy(accepted_line + sizeof(accepted) - 1, transaction->id_text, MESSAGE_ID_TEXT_SIZE);
         context->messages_accepted += 1;
     } else {
         line = refusal_line(context, session, transaction);

@@ -73,6 +73,8 @@ struct span stream_pull(struct stream *stream, uint32_t size)
 
 void stream_consume(struct stream *stream, uint32_t size)
 {
+    if (size == 0)
+        return;
     if (stream->tls != NULL)
         tlsio_consume(stream->tls, size);
     else

@@ -75,6 +75,7 @@ void transfer_cut_begin(struct transfer *transfer, struct transfer_intake *intak
 {
     struct qmgr_insert insert = {
         .encoded = span_of(intake->encoded, intake->encoded_size),
+        .is_given = true,
         .is_new = true,
         .body = &intake->body,
         .owner = intake,
@@ -85,6 +86,7 @@ void transfer_cut_begin(struct transfer *transfer, struct transfer_intake *intak
     transfer->ways.unstored++;
     transfer->has_unstored_news = true;
     wheel_arm(&transfer->wheel, &intake->timer, intake->ended + CUT_WAIT_TIME);
+    intake->encoded = NULL;
     enum err err = qmgr_insert(transfer->qmgr, &insert, transfer->now);
     CHECK(err == ERR_OK); /* there is room, and we encoded it ourselves */
 }
@@ -331,8 +333,10 @@ void transfer_cut_sending(struct transfer *transfer, const struct transfer_job *
         transfer_stream_sending(transfer, intake);
         return;
     }
-    wheel_arm(&transfer->wheel, &intake->timer,
-              intake->ended + transfer->settings->cut_through.patience);
+    /* A timer that rings before that sees that it is being sent. */
+    tick_us patience_end = intake->ended + transfer->settings->cut_through.patience;
+    if (!wheel_is_armed(&intake->timer) || intake->timer.deadline > patience_end)
+        wheel_arm(&transfer->wheel, &intake->timer, patience_end);
 }
 
 void transfer_cut_put_back(struct transfer *transfer, const struct transfer_job *job)

@@ -85,10 +85,7 @@ static enum err transfer_dsn_encode(struct transfer *transfer, struct transfer_d
                              &dsn->body, &envelope);
     if (err == ERR_OK) {
         envelope.id = id;
-        dsn->encoded_size = envelope_encoded_size(&envelope);
-        dsn->encoded = malloc(dsn->encoded_size);
-        CHECK(dsn->encoded != NULL);
-        envelope_encode(&envelope, dsn->encoded);
+        dsn->encoded = envelope_encode_new(&envelope, &dsn->encoded_size);
     }
     arena_fini(&arena);
     return err;

@@ -18,15 +18,22 @@
  * attempt), transfer_dsn.c (what is owed to senders). States are drawn in each file's opening
  * comment.
  */
-#define TRANSFER_SITE_BUCKETS       4096u
-#define TRANSFER_READ_AHEAD         4u  /* bodies of one site read ahead of new connections */
-#define TRANSFER_READ_MEMORY_SHARE  4u  /* of the pool: bodies read back and not yet sent */
-#define TRANSFER_READ_FIRST_SHARE   2u  /* of the rest: a site's only body, beyond that */
-#define TRANSFER_READ_MORE_SHARE    8u  /* of the rest: all bodies of a site, beyond that */
-#define TRANSFER_READ_SPARE_SHARE   16u /* of read_memory_max: with less left, none is read */
-#define TRANSFER_RECEIVE_SHARE      8u  /* of the pool: not for bodies read back */
-#define TRANSFER_BODY_KEEP_MAX      (1u << 20) /* larger bodies are read back from the spool */
-#define TRANSFER_AWAY_MAX           4u
+#define TRANSFER_SITE_BUCKETS      4096u
+#define TRANSFER_READ_AHEAD        4u         /* bodies of one site read ahead of new connections */
+#define TRANSFER_READ_MEMORY_SHARE 4u         /* of the pool: bodies read back and not yet sent */
+#define TRANSFER_READ_FIRST_SHARE  2u         /* of the rest: a site's only body, beyond that */
+#define TRANSFER_READ_MORE_SHARE   8u         /* of the rest: all bodies of a site, beyond that */
+#define TRANSFER_READ_SPARE_SHARE  16u        /* of read_memory_max: with less left, none is read */
+#define TRANSFER_RECEIVE_SHARE     8u         /* of the pool: not for bodies read back */
+#define TRANSFER_BODY_KEEP_MAX     (1u << 20) /* larger bodies are read back from the spool */
+#define TRANSFER_AWAY_MAX          4u
+#define TRANSFER_RESULTS_FEW       8u /* of so many recipients on the stack */
+/* Jobs kept for use again: none where AddressSanitizer is to see what is used too long. */
+#ifdef __SANITIZE_ADDRESS__
+#define TRANSFER_JOBS_SPARE 0u
+#else
+#define TRANSFER_JOBS_SPARE 128u
+#endif
 #define TRANSFER_DSN_ACTIVE_MAX     64u
 #define TRANSFER_SETTLE_AHEAD_MAX   64u /* envelopes read at a time for a line that is settled */
 #define TRANSFER_CANCEL_SCAN_TIME   TICK_S(1)
@@ -155,7 +162,8 @@ struct transfer_guest {
 
 struct transfer_job {
     struct transfer_token token;
-    TAILQ_ENTRY(transfer_job) link; /* in place->ready (READY), transfer->unread (UNREAD) */
+    struct transfer_job *spare_next; /* of transfer->spare_jobs: the job is nobody's */
+    TAILQ_ENTRY(transfer_job) link;  /* in place->ready (READY), transfer->unread (UNREAD) */
     TAILQ_ENTRY(transfer_job) all;
     enum transfer_job_state state;
     struct transfer_place *place;
@@ -275,6 +283,8 @@ struct transfer {
     uint64_t stream_memory; /* octets that streams hold, or may */
     struct transfer_ways ways;
     LIST_HEAD(, transfer_dsn) dsns;
+    struct transfer_job *spare_jobs; /* TRANSFER_JOBS_SPARE at most */
+    uint32_t spare_job_count;
     uint32_t intakes, jobs_active, dsns_active, lines_active;
     uint64_t read_memory, read_memory_max; /* octets */
     uint64_t reading_size;                 /* the part of read_memory that has not come yet */

@@ -60,11 +60,12 @@ static uint16_t transfer_record_kind(enum recipient_state state)
 }
 
 /* What all records of one attempt have in common. */
-static struct record transfer_record_begin(const struct transfer *transfer,
-                                           const struct qmgr_view *view)
+static void transfer_record_begin(const struct transfer *transfer, const struct qmgr_view *view,
+                                  struct record *ret_record)
 {
     const struct envelope *envelope = view->envelope;
-    struct record record = {
+
+    *ret_record = (struct record){
         .shard = transfer->options.shard,
         .time = transfer->now.wall,
         .id = envelope->id,
@@ -73,10 +74,9 @@ static struct record transfer_record_begin(const struct transfer *transfer,
         .flags = envelope->flags & ENVELOPE_IS_DSN ? RECORD_IS_DSN : 0,
         .way = (uint8_t)view->way,
     };
-    record.delays_ms[0] = transfer_delay_ms((wall_us)envelope->id.high, view->active_since);
-    record_text(record.sender, sizeof(record.sender), envelope->sender);
-    record_text(record.user, sizeof(record.user), envelope->user);
-    return record;
+    ret_record->delays_ms[0] = transfer_delay_ms((wall_us)envelope->id.high, view->active_since);
+    record_text(ret_record->sender, sizeof(ret_record->sender), envelope->sender);
+    record_text(ret_record->user, sizeof(ret_record->user), envelope->user);
 }
 
 static void transfer_record_emit(struct transfer *transfer, struct record *record,
@@ -104,7 +104,8 @@ void transfer_delivery_settle(struct transfer *transfer, struct qmgr_delivery *d
     struct qmgr_result *results = calloc(view.recipient_count, sizeof(*results));
     CHECK(results != NULL);
 
-    struct record record = transfer_record_begin(transfer, &view);
+    struct record record UNINITIALIZED;
+    transfer_record_begin(transfer, &view, &record);
     record.delays_ms[1] = transfer_delay_ms(view.active_since, transfer->now.wall);
     for (uint32_t i = 0; i < view.recipient_count; i++) {
         results[i] = (struct qmgr_result){
@@ -200,6 +201,18 @@ static void transfer_jobs_read(struct transfer *transfer)
     }
 }
 
+/* A job is large, and so malloc() is slow with it. */
+static void transfer_job_release(struct transfer *transfer, struct transfer_job *job)
+{
+    if (transfer->spare_job_count == TRANSFER_JOBS_SPARE) {
+        free(job);
+        return;
+    }
+    job->spare_next = transfer->spare_jobs;
+    transfer->spare_jobs = job;
+    transfer->spare_job_count++;
+}
+
 static void transfer_job_end(struct transfer *transfer, struct transfer_job *job)
 {
     struct transfer_place *place = job->place;
@@ -218,7 +231,7 @@ static void transfer_job_end(struct transfer *transfer, struct transfer_job *job
     place->jobs--;
     transfer->jobs_active--;
     transfer_place_wake(transfer, place);
-    free(job);
+    transfer_job_release(transfer, job);
     transfer_jobs_read(transfer);
 }
 
@@ -270,7 +283,13 @@ static struct transfer_job *transfer_job_alloc(struct transfer *transfer,
                                                const struct settings_route *route,
                                                const struct mx_answer *answer)
 {
-    struct transfer_job *job = malloc(sizeof(*job));
+    struct transfer_job *job = transfer->spare_jobs;
+    if (job != NULL) {
+        transfer->spare_jobs = job->spare_next;
+        transfer->spare_job_count--;
+    } else {
+        job = malloc(sizeof(*job));
+    }
     CHECK(job != NULL);
     memset(job, 0, offsetof(struct transfer_job, answer));
     job->token.kind = TRANSFER_TOKEN_JOB;
@@ -547,28 +566,27 @@ static struct qmgr_result transfer_result_of(const struct qmgr_view *view, uint3
     return result;
 }
 
-static struct record transfer_record_of(struct transfer *transfer, const struct transfer_job *job,
-                                        const struct qmgr_view *view,
-                                        const struct client_result *result)
+static void transfer_record_fill(const struct transfer *transfer, const struct transfer_job *job,
+                                 const struct qmgr_view *view, const struct client_result *result,
+                                 struct record *ret_record)
 {
-    struct record record = transfer_record_begin(transfer, view);
-    record.delays_ms[1] = transfer_delay_ms(view->active_since, job->started);
-    record.delays_ms[2] = (uint32_t)(result->connect_time / 1000);
-    record.delays_ms[3] = (uint32_t)(result->transmit_time / 1000);
-    record.session = result->connection;
-    record.connection_use = result->connection_use;
-    record.peer = result->peer;
-    record.source = result->source;
-    record_text(record.source_name, sizeof(record.source_name),
+    transfer_record_begin(transfer, view, ret_record);
+    ret_record->delays_ms[1] = transfer_delay_ms(view->active_since, job->started);
+    ret_record->delays_ms[2] = (uint32_t)(result->connect_time / 1000);
+    ret_record->delays_ms[3] = (uint32_t)(result->transmit_time / 1000);
+    ret_record->session = result->connection;
+    ret_record->connection_use = result->connection_use;
+    ret_record->peer = result->peer;
+    ret_record->source = result->source;
+    record_text(ret_record->source_name, sizeof(ret_record->source_name),
                 span_from_text(job->member->source->name));
     if (result->is_in_doubt)
-        record.flags |= RECORD_UNCERTAIN;
-    record.flags |= result->has_followed ? RECORD_NEXT_AHEAD : 0;
-    record.flags |= result->is_bdat_ahead ? RECORD_BDAT_AHEAD : 0;
-    record_text(record.host, sizeof(record.host), span_from_text(result->host));
+        ret_record->flags |= RECORD_UNCERTAIN;
+    ret_record->flags |= result->has_followed ? RECORD_NEXT_AHEAD : 0;
+    ret_record->flags |= result->is_bdat_ahead ? RECORD_BDAT_AHEAD : 0;
+    record_text(ret_record->host, sizeof(ret_record->host), span_from_text(result->host));
     if (result->tls_version != NULL)
-        record_text(record.tls, sizeof(record.tls), span_from_text(result->tls_version));
-    return record;
+        record_text(ret_record->tls, sizeof(ret_record->tls), span_from_text(result->tls_version));
 }
 
 /* That we ended it is all that came of the attempt; or there is no message any more. */
@@ -592,9 +610,12 @@ void transfer_job_settle(struct transfer *transfer, struct transfer_job *job,
     bool was_attempted = result->was_attempted && !transfer_job_was_withdrawn(job, result);
 
     CHECK(result->recipient_count <= view.recipient_count);
-    struct qmgr_result *results = calloc(result->recipient_count, sizeof(*results));
+    struct qmgr_result few[TRANSFER_RESULTS_FEW] UNINITIALIZED, *results = few;
+    if (result->recipient_count > TRANSFER_RESULTS_FEW)
+        results = malloc(result->recipient_count * sizeof(*results));
     CHECK(results != NULL);
-    struct record record = transfer_record_of(transfer, job, &view, result);
+    struct record record UNINITIALIZED;
+    transfer_record_fill(transfer, job, &view, result, &record);
     for (uint32_t i = 0; i < result->recipient_count; i++)
         results[i] = transfer_result_of(&view, i, &result->recipients[i]);
     if (transfer_cut_passes_on(transfer, job->delivery, results, result->recipient_count))
@@ -621,7 +642,8 @@ void transfer_job_settle(struct transfer *transfer, struct transfer_job *job,
     if (job->state == TRANSFER_JOB_AWAY && !was_attempted) /* not back there at once */
         finish.retry_not_before = transfer->now.wall + (wall_us)TRANSFER_RESOLVE_RETRY_TIME;
     qmgr_finish(transfer->qmgr, job->delivery, &finish, transfer->now);
-    free(results);
+    if (results != few)
+        free(results);
     transfer_job_end(transfer, job);
 }
 
@@ -723,6 +745,10 @@ void transfer_jobs_free(struct transfer *transfer)
             handover_free(job->away);
         if (job->guest != NULL)
             transfer_guest_free(job->guest);
+        free(job);
+    }
+    while ((job = transfer->spare_jobs) != NULL) {
+        transfer->spare_jobs = job->spare_next;
         free(job);
     }
 }

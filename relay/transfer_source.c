@@ -96,6 +96,10 @@ void transfer_source_begin(struct transfer *transfer, const struct transfer_job 
 static void family_judge(struct transfer *transfer, const struct transfer_job *job,
                          const struct client_result *result, enum flow_family family)
 {
+    uint32_t seen = result->families_connected | result->families_broken | result->families_failed;
+
+    if ((seen & 1u << family) == 0) /* as with a connection that was kept */
+        return;
     struct source_attempt attempt = attempt_of(transfer, job, &result->peer);
     enum source_part part = family == FLOW_FAMILY_IP6 ? SOURCE_IP6 : SOURCE_IP4;
     enum source_change change = SOURCE_CHANGE_NONE;

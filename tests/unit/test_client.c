@@ -99,6 +99,8 @@ struct fixture {
     struct envelope_recipient recipients[4];
     struct buf_queue body;
     uint32_t started, finished, closed, opened_slots, hosts_bad, hosts_good;
+    void (*on_found)(struct fixture *f); /* between client_has_idle() and client_start() */
+    struct settings other;
     bool may_start;
     const char *tls_version;
 };
@@ -256,7 +258,10 @@ static void start_next(struct fixture *f)
         .deadline = now_of(f) + (f->c->attempt_time != 0 ? f->c->attempt_time : TICK_S(1800)),
         .is_alone = mail->is_alone,
     };
-    f->opened_slots += !client_has_idle(f->client, &request);
+    bool has_idle = client_has_idle(f->client, &request);
+    f->opened_slots += !has_idle;
+    if (has_idle && f->on_found != NULL)
+        f->on_found(f);
     f->started++;
     assert_int_equal(ERR_OK, client_start(f->client, &request, now_of(f)));
 }
@@ -1244,6 +1249,64 @@ static void test_kept_connections_are_closed(void **state)
     }
 }
 
+static void found_site_is_closed(struct fixture *f)
+{
+    client_close_idle(f->client, SITE, now_of(f));
+    f->opened_slots++;
+}
+
+static void found_all_are_closed(struct fixture *f)
+{
+    client_close_idle(f->client, 0, now_of(f));
+    f->opened_slots++;
+}
+
+static void found_is_of_old_settings(struct fixture *f)
+{
+    f->other = f->settings;
+    f->other.serial = 2;
+    client_set_settings(f->client, &f->other);
+    f->opened_slots++;
+}
+
+static void found_is_another_sites(struct fixture *f)
+{
+    client_close_idle(f->client, SITE + 1, now_of(f));
+}
+
+/* What client_has_idle() found is taken by client_start() without another look: not when it was
+ * closed between the two, as a suspension or a reload does. */
+static void test_found_connection_is_forgotten(void **state)
+{
+    static const struct client_case another = {
+        .name = "found and closed",
+        .mails = {X, X},
+        .expected = {"ok 250", "ok 250"},
+        .servers = {{1, {HELLO, ONE, "C QUIT", "close"}}, {1, {HELLO, ONE, "C QUIT", "close"}}}};
+    static const struct client_case same = {.name = "found and taken",
+                                            .mails = {X, X},
+                                            .expected = {"ok 250", "ok 250"},
+                                            .servers = {{1, {HELLO, ONE, ONE, "C QUIT", "close"}}}};
+    static const struct {
+        const struct client_case *c;
+        void (*on_found)(struct fixture *f);
+    } rows[] = {{&another, found_site_is_closed},
+                {&another, found_all_are_closed},
+                {&another, found_is_of_old_settings},
+                {&same, found_is_another_sites}};
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        struct fixture f;
+        print_message("# row %u: %s\n", i, rows[i].c->name);
+        fixture_open(&f, rows[i].c, 1);
+        f.on_found = rows[i].on_found;
+        world_run(&f);
+        check_scripts(&f);
+        fixture_close(&f);
+    }
+}
+
 /* A request keeps to the settings it began under; its connection is not kept under new ones. */
 static void test_new_settings_in_the_middle(void **state)
 {
@@ -1390,6 +1453,7 @@ int main(void)
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_cancel_as_a_reply_comes),
         cmocka_unit_test(test_kept_connections_are_closed),
+        cmocka_unit_test(test_found_connection_is_forgotten),
         cmocka_unit_test(test_new_settings_in_the_middle),
         cmocka_unit_test(test_key_of_kept_connections),
         cmocka_unit_test(test_connection_limit),

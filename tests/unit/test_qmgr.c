@@ -328,6 +328,44 @@ static void unmentioned_recipients_stay_due(void **state)
     fixture_fini(&f);
 }
 
+/* The states of eight recipients are in the message itself, those of more beside it. */
+static void states_of_few_and_many(void **state)
+{
+    static const char *const recipients[] = {"a@y", "a@y b@y c@y d@y e@y f@y g@y h@y",
+                                             "a@y b@y c@y d@y e@y f@y g@y h@y i@y"};
+    static const uint32_t counts[] = {1, 8, 9};
+
+    (void)state;
+    for (uint32_t row = 0; row < COUNT_OF(counts); row++) {
+        struct fixture f;
+        uint32_t last = counts[row] - 1;
+
+        fixture_init(&f, NULL);
+        insert(&f, 1, recipients[row]);
+        struct qmgr_result result = {
+            .recipient_index = last, .state = RECIPIENT_DELIVERED, .code = 250};
+        struct qmgr_finish finish = {
+            .results = &result, .result_count = 1, .was_attempted = true, .retry_now = true};
+        if (last == 0)
+            qmgr_finish(f.qmgr, fixture_take_one(&f), &finish, f.now);
+        else
+            defer(&f, fixture_take_one(&f), &finish);
+        assert_sound(&f);
+        assert_int_equal(last == 0, f.done_count);
+        if (last > 0) {
+            struct qmgr_delivery *delivery = fixture_take_one(&f);
+            struct qmgr_view view = qmgr_delivery_view(f.qmgr, delivery);
+            assert_int_equal(last, view.recipient_count);
+            for (uint32_t i = 0; i <= last; i++)
+                assert_int_equal(i == last ? RECIPIENT_DELIVERED : RECIPIENT_DUE,
+                                 view.envelope->recipients[i].state);
+            finish_all(&f, delivery, RECIPIENT_DELIVERED, "250 ok");
+            assert_int_equal(1, f.done_count);
+        }
+        fixture_fini(&f);
+    }
+}
+
 /* ---- expiry ---- */
 
 static void expiry_ends_what_waits(void **state)
@@ -444,6 +482,7 @@ int main(void)
         cmocka_unit_test(retries_double_up_to_the_maximum),
         cmocka_unit_test(retry_times_follow_the_finish),
         cmocka_unit_test(unmentioned_recipients_stay_due),
+        cmocka_unit_test(states_of_few_and_many),
         cmocka_unit_test(expiry_ends_what_waits),
         cmocka_unit_test(wall_clock_jumps_expire_nothing_early),
         cmocka_unit_test(result_of_an_active_delivery_wins_over_expiry),

@@ -252,8 +252,8 @@ static void test_header(void **state)
             struct smtp_header header;
             smtp_header_init(&header);
             for (uint32_t at = 0; at < size; at += piece)
-                smtp_header_feed(&header,
-                                 span_of(rows[i].in + at, size - at < piece ? size - at : piece));
+                smtp_header_feed(
+                    &header, span_of(rows[i].in + at, size - at < piece ? size - at : piece), true);
             assert_int_equal(rows[i].size, header.size);
             assert_int_equal(rows[i].received, header.received_count);
             assert_int_equal(rows[i].is_eight_bit, header.is_eight_bit);

@@ -464,6 +464,38 @@ static void test_reply_order(void **state)
     harness_fini(&harness);
 }
 
+/* Goal: what is remembered of a client's name ends with the name; a message that is pending keeps
+ * the one it came with. */
+static void test_another_hello(void **state)
+{
+    static struct harness harness;
+
+    (void)state;
+    harness_init(&harness);
+    harness.holds_commits = true;
+    harness_connect(&harness, "192.0.2.1");
+    harness_send_text(&harness, E);
+    harness_send_text(&harness, M R D BODY M R D BODY);
+    harness_send_text(&harness, "EHLO other.example\r\n");
+    harness_send_text(&harness, M R D BODY);
+    assert_int_equal(3, harness.message_count);
+    for (uint32_t i = 0; i < 3; i++) {
+        const char *name = i < 2 ? "client.example" : "other.example";
+        struct span client = harness.messages[i].envelope.client;
+        char wanted[64];
+
+        snprintf(wanted, sizeof(wanted), "%s [192.0.2.1]", name);
+        assert_int_equal(strlen(wanted), client.size);
+        assert_memory_equal(wanted, client.data, client.size);
+        snprintf(wanted, sizeof(wanted), "Received: from %s ([192.0.2.1])\r\n", name);
+        assert_true(harness.messages[i].size > strlen(wanted));
+        assert_memory_equal(wanted, harness.messages[i].body, strlen(wanted));
+    }
+    for (uint32_t i = 0; i < 3; i++)
+        harness_commit(&harness, harness.messages[i].sequence, 250);
+    harness_fini(&harness);
+}
+
 /* Goal: a deadline's 421 stays behind a pending commit; a client that leaves has still handed its
  * message over. */
 static void test_pending_at_the_end_of_session(void **state)
@@ -793,6 +825,7 @@ int main(void)
         cmocka_unit_test(test_parameters),
         cmocka_unit_test(test_many_parameters),
         cmocka_unit_test(test_reply_order),
+        cmocka_unit_test(test_another_hello),
         cmocka_unit_test(test_pending_at_the_end_of_session),
         cmocka_unit_test(test_refusals_of_next_hops),
         cmocka_unit_test(test_held_replies_are_bounded),

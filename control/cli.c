@@ -113,7 +113,7 @@ static const struct cli_verb verbs[] = {
      "upgrade",
      cli_reload_verb, cli_verb_text_print},
     {"upgrade", 0, 1, "[FILE] [--program PROGRAM]",
-     "a new process of the program on the disk takes the relay's place, with this configuration, "
+     "a new process takes the relay's place, of the program on the disk, with this configuration, "
      "and no transaction fails; where systemd runs the relay, by systemctl reload",
      cli_upgrade_verb, NULL},
     {"check", 0, 1, "[FILE] | --reference", "check a configuration; print all options",

@@ -35,8 +35,8 @@ static const struct row rows[] = {
     {"shards", "turns", COUNTER, "Turns of the shards' loops that did something."},
     {"shards", "busy_us", COUNTER, "Time spent in them."},
     {"shards", "stalled_us", COUNTER,
-     "Time that somebody else took from cores that spin: from 100 microseconds on, and only where "
-     "nothing was to be done."},
+     "Turns of cores that spin, without an event or a message, of 100 microseconds or more: "
+     "somebody else had the core; or timers, the disk's answers or handshakes took so long."},
     {"shards", "invariant_violations", GAUGE, "As queue_stuck, as the shards know it; must be 0."},
     {"shards", "handovers", COUNTER, "Deliveries that another shard's connection took."},
     {"records", "written", COUNTER, "Records written."},

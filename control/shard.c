@@ -521,7 +521,8 @@ static void shard_rest(struct shard *shard)
 
 /* A network that is polled without sleep needs no deadline, and a turn that found nothing leaves
  * the core to its sibling for a moment. When the next one begins long after it, the core was taken
- * from us meanwhile. */
+ * from us meanwhile; or it was such a turn in which timers, the disk's answers or handshakes that
+ * were put off made work, which is not told apart. */
 void shard_run(struct shard *shard)
 {
     tick_us idle =

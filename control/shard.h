@@ -119,7 +119,8 @@ struct shard_status {
     struct ring_stats ring;
     struct source_counts sources; /* every shard knows all of it */
     uint64_t turns, busy_us;      /* time spent in turns that did something */
-    uint64_t stalled_us;          /* time in which a shard that spins had not its core */
+    uint64_t stalled_us;          /* long turns of a shard that spins in which nothing came: it had
+                                     not its core, or worked for timers, disk or handshakes */
     tick_us uptime;
     uint32_t invariant_violations; /* messages without a next event, as the queue's watchman
                                       counts them; must be 0 */

@@ -337,7 +337,7 @@ static bool verb_is(struct span verb, const char *row)
         return span_is_equal_nocase(verb, span_from_text(row));
     memcpy(&said, verb.data, 4);
     memcpy(&wanted, row, 4); /* with its NUL */
-    return (said & 0xdfdfdfdf) == wanted && row[4] == '\0';
+    return (said & 0xdfdfdfdf) == wanted && row[3] != '\0' && row[4] == '\0';
 }
 
 static const struct smtpd_command *command_find(const struct smtpd_session *session,

@@ -139,6 +139,23 @@ static void test_dialogues(void **state)
     }
 }
 
+/* Goal: a NUL behind a verb of three letters does not make one of four of it. */
+static void test_verbs_with_nul(void **state)
+{
+    static const char lines[][7] = {"GET\0\r\n", "PUT\0\r\n", "QUI\0\r\n", "\0\0\0\0\r\n"};
+    static struct harness harness;
+    char codes[64];
+
+    (void)state;
+    harness_init(&harness);
+    harness_connect(&harness, "192.0.2.1");
+    for (size_t i = 0; i < COUNT_OF(lines); i++)
+        harness_send(&harness, span_of(lines[i], sizeof(lines[i]) - 1), 0);
+    assert_string_equal("220 500 500 500 500", harness_codes(&harness, codes, sizeof(codes)));
+    assert_false(harness.is_closed);
+    harness_fini(&harness);
+}
+
 /* Goal: TLS forgets everything and is not offered twice. */
 static void test_starttls_forgets(void **state)
 {
@@ -815,6 +832,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dialogues),
+        cmocka_unit_test(test_verbs_with_nul),
         cmocka_unit_test(test_pipelining_after_helo),
         cmocka_unit_test(test_every_command_in_every_state),
         cmocka_unit_test(test_starttls_forgets),

@@ -21,6 +21,8 @@
  *   3. More than options.size_max is made only when there is nothing to write to.
  *   4. Room that is promised to mail is in files that are there, or that nothing has refused, and
  *      that no other spool counts on.
+ *   5. Only a spool that has nothing at all to write to takes what others count on: it stands, and
+ *      they have room, or this would be its own.
  *
  * Limits: half of SPOOL_SEGMENT_COUNT_MAX own segments; twice options.size_max and SEGMENT_URGENT
  * for what ends mail. Not here: what a segment goes through (spool_segment.c), when one may be used
@@ -102,12 +104,12 @@ static void segments_count_creatable(struct spool *spool, struct spool_census *c
     uint64_t share = spool_share_max(spool, octets_made, octets_free);
     uint64_t most_urgent = 2 * (most > octets_foreign ? most : octets_foreign) +
                            SEGMENT_URGENT * (uint64_t)spool->options.segment_size;
+    uint64_t room = census->octets < most_urgent ? most_urgent - census->octets : 0;
+    census->creatable_octets = room < octets_free ? room : octets_free;
     most = most < share ? most : share;
     most_urgent = most_urgent < share ? most_urgent : share;
     census->creatable = segments_fitting(spool, census->octets, most, octets_free);
     census->creatable_urgent = segments_fitting(spool, census->octets, most_urgent, octets_free);
-    uint64_t room = census->octets < most_urgent ? most_urgent - census->octets : 0;
-    census->creatable_octets = room < octets_free ? room : octets_free;
     census->is_space_known = true;
 }
 

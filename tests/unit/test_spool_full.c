@@ -178,6 +178,109 @@ static void test_full_and_killed(void **state)
     check_full_and_killed(SEGMENT_SIZE - 4096);
 }
 
+/* ---- two spools on it ---- */
+
+static void pair_start(struct full *pair, struct disk_sim *sim)
+{
+    static struct spool_shares shares;
+    struct spool_recovery *recovery;
+
+    shares = (struct spool_shares){.count = 2};
+    for (uint32_t i = 0; i < 2; i++) {
+        struct spool_options options = {
+            .segment_size = SEGMENT_SIZE,
+            .size_max = 8 * SEGMENT_SIZE,
+            .reserve_size = SEGMENT_SIZE,
+            .segment_spare_min = 1,
+            .commit_deadline = TICK_S(60),
+            .lazy_time = TICK_MS(20),
+            .pool = pair[i].pool,
+            .shard = i,
+            .shares = &shares,
+        };
+        pair[i].disk = disk_sim_open(sim);
+        assert_int_equal(ERR_OK, spool_epoch_next(pair[i].disk, &options.epoch));
+        assert_int_equal(ERR_OK, spool_new(&options, pair[i].disk, &pair[i].rng,
+                                           tick_now_read(&sim_clock), &pair[i].spool));
+        pair[i].count = 0;
+    }
+    assert_int_equal(ERR_OK, spool_recovery_run(pair[0].disk, NULL, &recovery));
+    spool_recovery_adopt(recovery, pair[0].spool, 0, 1, full_on_message, &pair[0]);
+    spool_recovery_free(recovery);
+}
+
+static void pair_turns(struct full *pair, tick_us time)
+{
+    struct spool_event none;
+
+    for (tick_us end = sim_tick + time; sim_tick < end; sim_tick += TICK_MS(1)) {
+        for (uint32_t i = 0; i < 2; i++)
+            assert_int_equal(0, spool_poll(pair[i].spool, tick_now_read(&sim_clock), &none, 1));
+    }
+}
+
+static void pair_kill(struct full *pair, struct disk_sim *sim)
+{
+    disk_sim_kill(sim, &pair[0].rng);
+    for (uint32_t i = 0; i < 2; i++) {
+        spool_free(pair[i].spool);
+        disk_free(pair[i].disk);
+    }
+}
+
+/* One of two spools got all segments, and none of them is free. What the disk has would be the
+ * other one's, which has less, but is not in need: a little of it is enough for what ends. */
+static void check_all_in_one(uint64_t octets_left)
+{
+    struct disk_sim_options medium = {
+        .clock = &sim_clock, .size = 12 * SEGMENT_SIZE, .latency_max = 50};
+    struct full full = {.sim = disk_sim_new(&medium)};
+    struct buf_pool_options buffers = {.data_size = 16384, .count_max = 100};
+    struct full pair[2] = {0};
+
+    full.pool = pair[0].pool = pair[1].pool = buf_pool_new(&buffers);
+    rng_init_seed(&full.rng, 1);
+    rng_init_seed(&pair[0].rng, 2);
+    rng_init_seed(&pair[1].rng, 3);
+    full_start(&full);
+    while (full_store(&full, true))
+        ;
+    uint32_t stored = full.count;
+    uint64_t kept = full.spool->census.ready * (uint64_t)SEGMENT_SIZE;
+    uint64_t used = disk_sim_get_stats(full.sim).octets_used - kept;
+    full_kill(&full);
+    /* The first has one segment to write to, and loses it. */
+    disk_sim_resize(full.sim, used + SEGMENT_SIZE);
+    pair_start(pair, full.sim);
+    assert_int_equal(stored, pair[0].count);
+    spool_done(pair[0].spool, pair[0].entries[--stored]);
+    pair_turns(pair, TICK_S(1));
+    assert_int_equal(0, pair[0].spool->pending.count);
+    pair_kill(pair, full.sim);
+    disk_sim_resize(full.sim, disk_sim_get_stats(full.sim).octets_used + octets_left);
+
+    pair_start(pair, full.sim);
+    assert_int_equal(stored, pair[0].count);
+    for (uint32_t i = 0; i < stored; i++)
+        spool_done(pair[0].spool, pair[0].entries[i]);
+    pair_turns(pair, TICK_S(5));
+    assert_int_equal(0, pair[0].spool->pending.count);
+    pair_kill(pair, full.sim);
+
+    pair_start(pair, full.sim);
+    assert_int_equal(0, pair[0].count + pair[1].count);
+    pair_kill(pair, full.sim);
+    disk_sim_free(full.sim);
+    buf_pool_free(full.pool);
+}
+
+static void test_all_in_one(void **state)
+{
+    (void)state;
+    check_all_in_one(SPOOL_SEGMENT_SIZE_MIN);
+    check_all_in_one(SEGMENT_SIZE - 4096);
+}
+
 /* ---- octets, but no files ---- */
 
 #define QUICK TICK_MS(50) /* of a commit */
@@ -291,6 +394,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_full_and_killed),
+        cmocka_unit_test(test_all_in_one),
         cmocka_unit_test(test_no_inode_or_a_quota),
         cmocka_unit_test(test_start_without_an_inode),
     };

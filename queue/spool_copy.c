@@ -49,6 +49,7 @@ static void copy_begin(struct spool *spool, struct spool_copy *copy, struct spoo
     spool_entry_reference(entry);
     entry->is_copied = true;
     copy->entry = entry;
+    spool->copier.running++;
     copy->victim = spool->copier.victim;
     copy->is_failed = copy->is_message_durable = false;
     copy->bodies_placed = 0;
@@ -87,6 +88,7 @@ static void copy_finish(struct spool *spool, struct spool_copy *copy)
     copy->entry->is_copied = false;
     spool_entry_release(spool, copy->entry);
     copy->entry = NULL;
+    spool->copier.running--;
     if (copy->repair != NULL)
         repair_free(spool, copy->repair);
     copy->repair = NULL;
@@ -459,18 +461,14 @@ static bool copy_start(struct spool *spool, struct spool_copy *copy)
 
 bool spool_copies_are_none(const struct spool *spool)
 {
-    for (uint32_t i = 0; i < SPOOL_COPIES_MAX; i++) {
-        if (spool->copier.copies[i].entry != NULL)
-            return false;
-    }
-    return true;
+    return spool->copier.running == 0;
 }
 
 void spool_copy_advance(struct spool *spool)
 {
     struct spool_copy *copies = spool->copier.copies;
 
-    for (uint32_t i = 0; i < SPOOL_COPIES_MAX; i++) {
+    for (uint32_t i = 0; i < SPOOL_COPIES_MAX && spool->copier.running > 0; i++) {
         if (copies[i].entry != NULL && !copies[i].is_reading)
             copy_continue(spool, &copies[i]);
     }

@@ -243,8 +243,8 @@ struct spool_copy { /* of one message, one record at a time */
 
 struct spool_copier {
     struct spool_copy copies[SPOOL_COPIES_MAX];
-    uint32_t reading;             /* of them */
-    uint64_t octets;              /* of records that are being read, or are not durable yet */
+    uint32_t running, reading; /* of them: begun and not finished; those that wait for the disk */
+    uint64_t octets;           /* of records that are being read, or are not durable yet */
     struct spool_segment *victim; /* NULL: none chosen */
     bool is_searching;            /* for messages of it that are in no list of it */
     uint64_t cursor;              /* over all entries */

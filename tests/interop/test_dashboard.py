@@ -314,7 +314,7 @@ def restart():
     relay.start()
     browser.wait('document.querySelector("#notices").innerText.includes("was restarted at")')
     browser.wait('document.querySelector("#link").innerText === "live, admin" && !document.querySelector("#main").classList.contains("stale")')
-    browser.complaints[:] = [text for text in browser.complaints if not re.search('ERR_CONNECTION_|ERR_EMPTY|ERR_SOCKET|status of 503', text)]
+    browser.complaints[:] = [text for text in browser.complaints if not re.search('ERR_CONNECTION_|ERR_EMPTY|ERR_CONTENT_LENGTH_MISMATCH|ERR_INCOMPLETE|ERR_SOCKET|status of 503', text)]
     nothing_wrong()
 
 

@@ -1211,6 +1211,36 @@ static void test_cancel_as_a_reply_comes(void **state)
     fixture_close(&f);
 }
 
+/* What is kept is so for its time, though a timer of when it was kept before rings meanwhile. */
+static void test_idle_time(void **state)
+{
+    static const struct client_case c = {
+        .name = "kept twice",
+        .mails = {X, X},
+        .expected = {"ok 250", "ok 250"},
+        .servers = {
+            {1,
+             {HELLO, ONE, FLIGHT, TAKEN, "B x\n.\n", "wait 2", "250 queued", "C QUIT", "close"}}}};
+    struct fixture f;
+
+    (void)state;
+    fixture_open(&f, &c, 1);
+    tick_us kept = 0, now;
+    for (bool was_kept = false, is_kept = false;; was_kept = is_kept) {
+        now = now_of(&f);
+        is_kept = client_get_stats(f.client).idle == 1;
+        if (f.finished == 2 && was_kept && !is_kept)
+            break;
+        kept = is_kept && !was_kept ? now : kept;
+        if (!world_turn(&f))
+            net_sim_advance(f.sim, now + TICK_MS(1));
+    }
+    assert_in_range(now - kept, TICK_S(5), TICK_S(5) + TICK_MS(20));
+    world_run(&f);
+    check_scripts(&f);
+    fixture_close(&f);
+}
+
 /* New settings and a request for room close what is kept. */
 static void test_kept_connections_are_closed(void **state)
 {
@@ -1452,6 +1482,7 @@ int main(void)
         cmocka_unit_test(test_tls_levels),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_cancel_as_a_reply_comes),
+        cmocka_unit_test(test_idle_time),
         cmocka_unit_test(test_kept_connections_are_closed),
         cmocka_unit_test(test_found_connection_is_forgotten),
         cmocka_unit_test(test_new_settings_in_the_middle),

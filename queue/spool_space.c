@@ -24,8 +24,8 @@
  * copier is at work as long as there is garbage enough, a 64th of all (spool_victim.c).
  *
  * Why there is always room for an end
- *   1. What is counted as ours stays ours: other spools leave it to us (spool_share.c). One that has
- *      nothing at all takes a segment (spool_supply.c): the one that is kept for what is lost.
+ *   1. What is counted as ours stays ours: other spools leave it to us (spool_share.c). One that
+ *      has nothing at all takes a segment (spool_supply.c): the one kept for what is lost.
  *   2. Under the margin nothing is written that stays live but a message's last results, which
  *      SPOOL_END_OCTETS counts. So the margin's segments will be free, and what is missing of them
  *      now is garbage: an end that has a block for itself is that from the beginning, and so is

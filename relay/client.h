@@ -192,9 +192,8 @@ bool client_is_in_doubt(const struct client *client, uint64_t user);
 void client_close_idle(struct client *client, uint64_t site, tick_us now);
 
 /* What is sent to a site before its turn. */
-#define CLIENT_LEARN_COUNT 8u /* messages that it takes by BDAT in their turn, before any goes so  \
-                               */
-#define CLIENT_DEPTH_MAX 8u   /* messages of which none is answered, on a connection */
+#define CLIENT_LEARN_COUNT 8u /* messages by BDAT in their turn before the first goes ahead */
+#define CLIENT_DEPTH_MAX   8u /* messages of which none is answered, on a connection */
 struct client_ahead_view {
     bool has_next;                 /* the next message's commands go with the end of one */
     bool has_bdat;                 /* bodies go ahead of replies */

@@ -300,7 +300,7 @@ void client_free(struct client *client)
 
 void client_put(struct client *client, struct client_connection *connection)
 {
-    CHECK(!connection->has_request);
+    CHECK(!connection->has_request && connection->mails_late == 0);
     client_enter(client, connection, CLIENT_STATE_FREE);
     wheel_cancel(&client->wheel, &connection->timer);
     arena_fini(&connection->arena);

@@ -133,8 +133,8 @@ struct client_options {
     void (*on_room)(void *context, uint64_t site);
     /* Rights to say MAIL. Every request begins with one; may_mail() is asked before each MAIL, and
      * without `has_right`, when it is to be said once more, at another host, it gives one: false
-     * ends the attempt. on_mail() tells that one is over: used, when the answer to MAIL is in or
-     * will never come, or not. Both may be NULL: no limit. */
+     * ends the attempt. on_mail() tells that one is over: used, when the answer to MAIL is in, or
+     * its connection is over and the peer knows it, or not. Both may be NULL: no limit. */
     bool (*may_mail)(void *context, uint64_t site, bool has_right);
     void (*on_mail)(void *context, uint64_t site, bool was_used);
     /* Another slot of this site, for a connection over the other address family beside one that

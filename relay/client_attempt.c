@@ -365,7 +365,7 @@ void client_attempt_failed(struct client *client, struct client_connection *conn
     CHECK(connection->smtpc.state == SMTPC_STATE_FAILED);
     client_follow_judge(client, connection, &failure);
     client_follow_end(client, connection);
-    client_attempt_mail_over(client, connection);
+    client_attempt_mail_lost(connection, connection);
     client->stats.desynchronised += failure.is_broken && failure.scope == SMTP_SCOPE_PROTOCOL;
     if (!connection->has_request) {
         client_connection_leave(client, connection);
@@ -400,6 +400,15 @@ void client_attempt_mail_over(struct client *client, struct client_connection *c
     connection->attempt.is_mail_out = false;
     if (client->options.on_mail != NULL)
         client->options.on_mail(client->options.context, connection->site, true);
+}
+
+void client_attempt_mail_lost(struct client_connection *connection,
+                              struct client_connection *carrier)
+{
+    if (!connection->has_request || !connection->attempt.is_mail_out)
+        return;
+    connection->attempt.is_mail_out = false;
+    carrier->mails_late++;
 }
 
 /* The right to one more MAIL. A right that we have is of no use while the site is suspended; then

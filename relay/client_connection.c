@@ -201,6 +201,10 @@ static void connection_closed(struct client *client, struct client_connection *c
 {
     if (trace_is_on(client->options.trace))
         client_trace_note(client, connection, "closed");
+    for (; connection->mails_late > 0; connection->mails_late--) {
+        if (client->options.on_mail != NULL)
+            client->options.on_mail(client->options.context, connection->site, true);
+    }
     if (connection->has_request)
         client_attempt_connect(client, connection, true);
     else

@@ -37,7 +37,8 @@
  *   6. Objects of those that have no connection are at most half of all: followers of a few sites
  *      keep nobody from connecting.
  *   7. The right to say MAIL of a follower is used up when its connection is lost: MAIL was written
- *      with the rest, and a server counts what it reads, answered or not.
+ *      with the rest, and a server counts what it reads, answered or not. When it may still be on
+ *      its way, because we broke off, that is told when the peer must have seen the end.
  *
  * `learned` (client.bdat_ahead): ahead once a site has taken CLIENT_LEARN_COUNT messages by BDAT in
  * their turn. The table is direct-mapped: a collision forgets the older site.
@@ -392,6 +393,7 @@ void client_follow_end(struct client *client, struct client_connection *connecti
     client_follow_settle(client, connection, !connection->smtpc.failure.is_mismatch);
     while (connection->follower != NULL) {
         struct client_connection *follower = follower_take_first(connection);
+        client_attempt_mail_lost(follower, connection);
         follower_give_up(client, follower, follower->ahead.is_out && !takes_no_more);
     }
 }
@@ -427,6 +429,7 @@ void client_follow_on_timer(struct client *client, struct client_connection *fol
     smtpc_unfollow(&leader->smtpc);
     if (!follower->attempt.is_cancelled)
         site_shy(client, follower->site);
+    client_attempt_mail_lost(follower, leader);
     follower_unlink_last(leader);
     client_follow_close(client, leader);
     follower_give_up(client, follower, false);

@@ -87,6 +87,7 @@ struct client_connection {
     uint64_t id;
     tick_us opened; /* when we began to connect */
     uint32_t use_count, use_max;
+    uint32_t mails_late; /* MAILs that were said here, without an answer: told when it is gone */
     bool has_request;
     bool is_stranger;     /* nobody has answered at its site lately, nor here yet */
     struct stream stream; /* while CONNECTING and later */
@@ -214,8 +215,12 @@ void client_attempt_failed(struct client *client, struct client_connection *conn
 void client_attempt_finish(struct client *client, struct client_connection *connection);
 /** Let go of the body that was still coming, if there is one. */
 void client_attempt_feed_release(struct client_attempt *attempt);
-/** A right to say MAIL that is out is over: the answer is in, or will never come. */
+/** A right to say MAIL that is out is over: the answer is in. */
 void client_attempt_mail_over(struct client *client, struct client_connection *connection);
+/** The answer will never come. MAIL is on its way on `carrier`, and counts when the peer has seen
+ * the end of that, as its slot does. */
+void client_attempt_mail_lost(struct client_connection *connection,
+                              struct client_connection *carrier);
 /** The engine is ready: begin the transaction. Returns its first event. */
 enum smtpc_event client_attempt_begin(struct client *client, struct client_connection *connection);
 /** Likewise behind the leader's last. */

@@ -99,6 +99,8 @@ struct fixture {
     struct envelope_recipient recipients[4];
     struct buf_queue body;
     uint32_t started, finished, closed, opened_slots, hosts_bad, hosts_good;
+    uint32_t mails_used;
+    tick_us mail_told, finished_at;      /* the last */
     void (*on_found)(struct fixture *f); /* between client_has_idle() and client_start() */
     struct settings other;
     bool may_start;
@@ -162,6 +164,7 @@ static void on_result(void *context, const struct client_result *result)
     assert_int_equal(strstr(expected, "unconnected") == NULL, result->has_connected);
     assert_true(result->was_attempted);
     f->tls_version = result->tls_version;
+    f->finished_at = now_of(f);
     f->finished++;
     buf_queue_fini(&f->body);
 }
@@ -190,6 +193,20 @@ static void on_host(void *context, uint64_t site, const struct flow_address *add
         f->hosts_good++;
     else
         f->hosts_bad++;
+}
+
+static bool may_mail(void *context, uint64_t site, bool has_right)
+{
+    (void)context, (void)site, (void)has_right;
+    return true;
+}
+
+static void on_mail(void *context, uint64_t site, bool was_used)
+{
+    struct fixture *f = context;
+    assert_int_equal(SITE, site);
+    f->mails_used += was_used;
+    f->mail_told = now_of(f);
 }
 
 static bool may_race(void *context, uint64_t site)
@@ -550,6 +567,8 @@ static void fixture_open(struct fixture *f, const struct client_case *c, uint64_
                                                     .on_result = on_result,
                                                     .on_closed = on_closed,
                                                     .on_idle = on_idle,
+                                                    .may_mail = may_mail,
+                                                    .on_mail = on_mail,
                                                     .may_race = may_race,
                                                     .on_host = on_host},
                            &f->settings);
@@ -1170,6 +1189,12 @@ static void test_cancel(void **state)
         tick_us start = now_of(&f);
         world_run(&f);
         assert_true(now_of(&f) - start < TICK_S(20));
+        /* MAIL that is on its way counts when the peer must have seen the reset that follows it. */
+        assert_int_equal(i == 0 ? 0 : 1, f.mails_used);
+        if (i == 1)
+            assert_in_range(f.mail_told - f.finished_at, TICK_MS(500), TICK_MS(510));
+        else if (i > 1)
+            assert_true(f.mail_told < f.finished_at);
         check_scripts(&f);
         fixture_close(&f);
     }

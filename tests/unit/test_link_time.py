@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """
-Programs as shipped are optimised across their files. A linker that is told so in words it does not heed says nothing, and the programs work, only
+Programs that mail goes through are optimised across their files. A linker that is told so in words it does not heed says nothing, and the programs work, only
 slower: what it would leave behind is looked for, functions that have become private to the program. And memory comes from the allocator that was chosen:
 a library that only such code needs is easily left out. Prints TAP.
 """

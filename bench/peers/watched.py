@@ -11,7 +11,6 @@ Rows, instructions by callgrind, user space alone:
 """
 import json
 import os
-import re
 import subprocess
 import sys
 
@@ -29,19 +28,20 @@ CONDITIONS = ('messages of %d octets that go straight through one shard, engine 
               '/metrics every 15 s' % (SIZE, SITES))
 
 
-def counted(seconds, rate, watched):
-    """Instructions of the shards and of the others, from the start on."""
+def collected(functions, seconds, rate, watched):
+    """Instructions inside these functions, none of which calls another."""
     output = lab.path('callgrind')
-    toggles = ['--toggle-collect=' + name + '*' for name in (SHARDS,) + OTHERS]
+    toggles = ['--toggle-collect=' + name + '*' for name in functions]
     subprocess.run([tool('valgrind'), '--tool=callgrind', *toggles, '--callgrind-out-file=' + output, os.path.join(BUILD, 'bench/line/angarium-line'),
                     '-R', str(rate), '-q', str(SITES)] + ['-w'] * watched + ['1', str(rate * seconds), str(SIZE), '20'],
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True, timeout=3600)
-    text = subprocess.run([tool('callgrind_annotate'), '--inclusive=yes', '--threshold=100', output], capture_output=True, check=True,
-                          encoding='utf-8').stdout
-    found = {}
-    for value, name in re.findall(r'^ *([\d,]+) \([^)]*\) .*?:(\w+)(?:\'\d+)? ', text, re.M):
-        found[name] = max(found.get(name, 0), int(value.replace(',', '')))
-    return found[SHARDS], sum(found.get(name, 0) for name in OTHERS)
+    with open(output, encoding='utf-8', errors='replace') as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(('summary:', 'totals:')))
+
+
+def counted(seconds, rate, watched):
+    """Of the shards and of the others, from the start on."""
+    return collected((SHARDS,), seconds, rate, watched), collected(OTHERS, seconds, rate, watched)
 
 
 def in_a_second(seconds, rate, watched):

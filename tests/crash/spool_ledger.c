@@ -81,7 +81,8 @@ static void unsafe_submit_write(struct disk *disk, struct disk_file *file, uint6
 static bool open_spool(const char *path, enum disk_kind kind, struct buf_pool *pool,
                        struct rng *rng, struct disk **ret_disk, struct spool **ret_spool)
 {
-    CHECK(disk_new(path, kind, ret_disk) == ERR_OK);
+    if (disk_new(path, kind, ret_disk) != ERR_OK)
+        return false;
     struct spool_options options = {
         .segment_size = SEGMENT_SIZE,
         .size_max = SIZE_MAX_,
@@ -102,7 +103,8 @@ static bool adopt(const char *path, struct spool *spool,
 {
     struct disk *disk;
     struct spool_recovery *recovery;
-    CHECK(disk_new(path, DISK_KIND_THREAD, &disk) == ERR_OK);
+    if (disk_new(path, DISK_KIND_THREAD, &disk) != ERR_OK)
+        return false;
     bool is_read = spool_recovery_run(disk, NULL, &recovery) == ERR_OK;
     if (is_read) {
         spool_recovery_adopt(recovery, spool, 0, 1, on_message, context);

@@ -4,11 +4,14 @@
  * virtual time, each with an engine of its own; what the shards cost for a message that goes
  * straight through, without idle polls, drivers, or a neighbour on the machine.
  *
- *   angarium-line [-R RATE] [-q SITES] [-w] [-D ROUND_TRIP_MS [-b]] SHARDS MESSAGES SIZE [SESSIONS
- * [MESSAGES_PER_CONNECTION]]
+ *   angarium-line [-R RATE] [-q SITES] [-i IDLE] [-f FRAMES] [-w] [-D ROUND_TRIP_MS [-b]] SHARDS
+ *                 MESSAGES SIZE [SESSIONS [MESSAGES_PER_CONNECTION]]
  *
  *   -R  messages a second for each shard, in virtual time; without: as fast as they go
  *   -q  mail waits for so many sites, WAITING_EACH messages for each
+ *   -i  so many connections to each shard said EHLO and are only there
+ *   -f  a shard receives at most so many frames in a turn, as from a neighbour that is no faster
+ *       than it is; without: all that wait
  *   -w  somebody looks on (watch.h)
  *   -D  the sink is so far, and there is one connection to it
  *   -b  bodies go ahead of replies (client.bdat_ahead)
@@ -24,13 +27,12 @@
  */
 #include <inttypes.h>
 #include <stdlib.h>
-#include <unistd.h>
 #include <x86intrin.h>
 
 #include "bench/line/account.h"
+#include "bench/line/options.h"
 #include "bench/line/watch.h"
 #include "bench/line/world.h"
-#include "bench/load/cli.h"
 #include "control/config.h"
 #include "control/shard.h"
 #include "tests/sim/disk_sim.h"
@@ -43,13 +45,13 @@
 #define NET_SOURCES     1u
 #define NET_SINK        2u
 #define PORT            25u
-#define PORT_OF_QUEUE   26u  /* where mail is stored first */
-#define SOURCE_FIRST    1u   /* of the sources' addresses: those whose mail goes through, */
-#define SOURCE_OF_QUEUE 101u /* and those whose mail waits */
+#define SESSIONS_MAX    10000u /* besides those that are idle */
+#define PORT_OF_QUEUE   26u    /* where mail is stored first */
+#define SOURCE_FIRST    1u     /* of the sources' addresses: those whose mail goes through, */
+#define SOURCE_OF_QUEUE 101u   /* and those whose mail waits */
 #define RECORD_COUNT    1024u
 #define REST_TIME       TICK_S(5)
 #define TRY_TIME        TICK_S(2)
-#define SITES_MAX       1000u
 #define SITE_PORT       10000u /* of the first site that waits: nobody listens there */
 #define LOOK_EACH       32u
 #define WAITING_EACH    4u
@@ -70,18 +72,13 @@ struct member {
 };
 
 struct line {
-    const char *rate; /* NULL: none */
-    uint32_t sites;
-    tick_us distance; /* round trip to the sink, over one connection; 0: none, and a hundred */
-    bool is_bdat_ahead;
-    bool is_watched;
+    struct line_options options;
     struct watch *watch; /* NULL: nobody */
     struct world *world;
     struct config *config;
     struct disk_sim *disk;
     struct ring_group *group;
-    struct cli cli;
-    uint32_t shard_count;
+    struct cli cli; /* the load's options */
     struct member members[SHARD_MAX];
     struct party sources[SHARD_MAX], sink;
     struct record records[RECORD_COUNT]; /* where shards leave them, as in the daemon's ring */
@@ -96,8 +93,8 @@ static void config_write(const struct line *line, FILE *out)
     (void)fprintf(
         out,
         "hostname: relay.example\n"
-        "listen: [{address: \"0.0.0.0:25\"}, {address: \"0.0.0.0:26\", "
-        "delivery: spool}]\n"
+        "listen: [{address: \"0.0.0.0:25\", limits: {sessions: %u}}, {address: "
+        "\"0.0.0.0:26\", delivery: spool}]\n"
         "relay_from: [10.0.0.0/8]\n"
         "dns: {resolvers: [\"10.0.3.1\"]}\n"
         "destinations: {allow: [10.0.0.0/8]}\n"
@@ -106,9 +103,10 @@ static void config_write(const struct line *line, FILE *out)
         "delivery: %s\n"
         "cores: %u\n"
         "routes:\n",
-        line->distance > 0 ? 1 : 100, line->is_bdat_ahead ? "always" : "never",
-        line->distance > 0 ? "cut-through" : "auto", line->shard_count);
-    for (uint32_t i = 0; i < line->sites; i++)
+        SESSIONS_MAX + line->options.idle * line->options.shard_count,
+        line->options.distance > 0 ? 1 : 100, line->options.is_bdat_ahead ? "always" : "never",
+        line->options.distance > 0 ? "cut-through" : "auto", line->options.shard_count);
+    for (uint32_t i = 0; i < line->options.sites; i++)
         (void)fprintf(out, "  - {match: w%u.test, hosts: [{host: 10.0.%u.1, port: %u}]}\n", i,
                       NET_SINK, SITE_PORT + i);
     (void)fprintf(out, "  - {match: \"*\", hosts: [{host: 10.0.%u.1, port: 2525}]}\n", NET_SINK);
@@ -153,7 +151,7 @@ static void member_start(struct line *line, uint32_t index)
     member->disk = disk_sim_open(line->disk);
     struct shard_options options = {
         .index = index,
-        .count = line->shard_count,
+        .count = line->options.shard_count,
         .plane = member->plane,
         .disk = member->disk,
         .clock = world_clock(line->world),
@@ -161,7 +159,7 @@ static void member_start(struct line *line, uint32_t index)
         .records = {.emit = record_keep, .context = line},
         .settings = &config->settings,
         .spool = {.segment_size = config->spool.segment_size,
-                  .size_max = config->spool.size / line->shard_count,
+                  .size_max = config->spool.size / line->options.shard_count,
                   .reserve_size = config->spool.reserve,
                   .segment_spare_min = config->spool.spare_count,
                   .commit_deadline = config->spool.commit_deadline,
@@ -169,13 +167,13 @@ static void member_start(struct line *line, uint32_t index)
                   .scrub_pause = config->spool.scrub_pause},
         .epoch = 1,
         .dns = config->dns,
-        .message_count_max = config->message_count_max / line->shard_count,
-        .body_memory_max = config->body_memory / line->shard_count,
+        .message_count_max = config->message_count_max / line->options.shard_count,
+        .body_memory_max = config->body_memory / line->options.shard_count,
         .connection_max = config->connections_per_site,
         .connection_start = config->connections_at_first,
         .is_auth_inline = true,
         .outbound_max = 10000,
-        .inbound_flow_max = 20000,
+        .inbound_flow_max = 20000 + line->options.idle,
     };
     rng_init_seed(&options.rng, index + 1);
     enum err err = shard_new(&options, &member->shard);
@@ -196,22 +194,23 @@ static void recovery_tell(struct line *line)
     enum err err = spool_recovery_run(disk, &options, &control.recovery);
     CHECK(err == ERR_OK);
     memcpy(message.payload, &control, sizeof(control));
-    for (uint32_t i = 0; i < line->shard_count; i++)
-        ring_send(ring_member_get(line->group, line->shard_count), i, &message);
+    for (uint32_t i = 0; i < line->options.shard_count; i++)
+        ring_send(ring_member_get(line->group, line->options.shard_count), i, &message);
 }
 
 static void line_start(struct line *line)
 {
     line->world = world_new();
-    world_set_far(line->world, NET_SINK, line->distance / 2);
+    world_set_far(line->world, NET_SINK, line->options.distance / 2);
+    world_set_frames(line->world, NET_SHARDS, line->options.frames_max);
     line->disk = disk_sim_new(&(struct disk_sim_options){.clock = world_clock(line->world),
                                                          .size = 16ull << 30,
                                                          .latency_min = 10,
                                                          .latency_max = 20,
                                                          .seed = 1});
     config_make(line);
-    line->group = ring_group_new(line->shard_count + 1, RING_SIZE);
-    for (uint32_t i = 0; i < line->shard_count; i++)
+    line->group = ring_group_new(line->options.shard_count + 1, RING_SIZE);
+    for (uint32_t i = 0; i < line->options.shard_count; i++)
         member_start(line, i);
     recovery_tell(line);
 }
@@ -237,7 +236,7 @@ static void members_turn(struct line *line)
 {
     struct ring_message message;
 
-    for (uint32_t i = 0; i < line->shard_count; i++) {
+    for (uint32_t i = 0; i < line->options.shard_count; i++) {
         struct member *member = &line->members[i];
         if (!world_has_frames(line->world, member->plane) && !member_has_mail(line, i) &&
             member->deadline > world_now(line->world) &&
@@ -248,7 +247,8 @@ static void members_turn(struct line *line)
         line->cycles += __rdtsc() - start;
         line->turns++;
     }
-    while (ring_receive(ring_member_get(line->group, line->shard_count), &message) == ERR_OK) {
+    while (ring_receive(ring_member_get(line->group, line->options.shard_count), &message) ==
+           ERR_OK) {
         if (line->watch != NULL)
             watch_on_message(line->watch, &message, world_now(line->world));
     }
@@ -264,7 +264,7 @@ static struct tick_now time_of(struct line *line)
 static void sources_start(struct line *line, struct load_options *options, uint8_t host_first,
                           uint16_t port)
 {
-    for (uint32_t i = 0; i < line->shard_count; i++) {
+    for (uint32_t i = 0; i < line->options.shard_count; i++) {
         struct party *party = &line->sources[i];
         options->target =
             (struct flow_address){FLOW_FAMILY_IP4, 0, port, {10, 0, NET_SHARDS, (uint8_t)(i + 1)}};
@@ -276,7 +276,7 @@ static void sources_start(struct line *line, struct load_options *options, uint8
 
 static void sources_end(struct line *line)
 {
-    for (uint32_t i = 0; i < line->shard_count; i++) {
+    for (uint32_t i = 0; i < line->options.shard_count; i++) {
         source_free(line->sources[i].source);
         flow_plane_free(line->sources[i].plane);
         line->sources[i] = (struct party){0};
@@ -332,14 +332,14 @@ static void line_round(struct line *line)
 {
     tick_us now = world_now(line->world), next = disk_sim_deadline(line->disk);
 
-    for (uint32_t i = 0; i < line->shard_count; i++) {
+    for (uint32_t i = 0; i < line->options.shard_count; i++) {
         if (line->sources[i].source != NULL)
             party_turn(line, &line->sources[i]);
     }
     members_turn(line);
     party_turn(line, &line->sink);
     next = earlier(next, party_next(line, &line->sink, sink_deadline(line->sink.sink)));
-    for (uint32_t i = 0; i < line->shard_count; i++) {
+    for (uint32_t i = 0; i < line->options.shard_count; i++) {
         if (line->sources[i].source != NULL)
             next = earlier(
                 next, party_next(line, &line->sources[i], source_wakes(line->sources[i].source)));
@@ -363,7 +363,7 @@ static void line_rest(struct line *line)
     while (world_now(line->world) < end) {
         tick_us now = world_now(line->world), next = disk_sim_deadline(line->disk);
         members_turn(line);
-        for (uint32_t i = 0; i < line->shard_count; i++)
+        for (uint32_t i = 0; i < line->options.shard_count; i++)
             next = earlier(next, line->members[i].deadline);
         world_advance(line->world, next > now + 1 ? earlier(next, end) : now + 1);
     }
@@ -378,7 +378,7 @@ static uint64_t waiting(const struct line *line)
 {
     uint64_t messages = 0;
 
-    for (uint32_t i = 0; i < line->shard_count; i++)
+    for (uint32_t i = 0; i < line->options.shard_count; i++)
         messages += shard_get_status(line->members[i].shard).queue.messages;
     return messages;
 }
@@ -400,7 +400,7 @@ static void queue_fill(struct line *line)
     FILE *out = open_memstream(&list, &size);
 
     CHECK(out != NULL);
-    for (uint32_t i = 0; i < line->sites; i++)
+    for (uint32_t i = 0; i < line->options.sites; i++)
         (void)fprintf(out, "%sw%u.test", i == 0 ? "" : ",", i);
     CHECK(fclose(out) == 0);
     options.domains = (struct dist){0};
@@ -408,9 +408,9 @@ static void queue_fill(struct line *line)
     CHECK(err == ERR_OK);
     free(list);
     options.rate = 0;
-    options.messages = line->sites * WAITING_EACH;
+    options.messages = line->options.sites * WAITING_EACH;
     sources_start(line, &options, SOURCE_OF_QUEUE, PORT_OF_QUEUE);
-    uint64_t wanted = (uint64_t)options.messages * line->shard_count;
+    uint64_t wanted = (uint64_t)options.messages * line->options.shard_count;
     for (uint32_t round = 0; round % LOOK_EACH != 0 || waiting(line) < wanted; round++) {
         CHECK(round < ROUND_MAX);
         line_round(line);
@@ -428,7 +428,7 @@ static uint64_t straight_through(const struct line *line)
 {
     uint64_t ready = 0;
 
-    for (uint32_t i = 0; i < line->shard_count; i++)
+    for (uint32_t i = 0; i < line->options.shard_count; i++)
         ready += shard_get_status(line->members[i].shard).ways.ready;
     return ready;
 }
@@ -443,64 +443,18 @@ static void line_end(struct line *line)
     sources_end(line);
     sink_free(line->sink.sink);
     flow_plane_free(line->sink.plane);
-    for (uint32_t i = 0; i < line->shard_count; i++) {
+    for (uint32_t i = 0; i < line->options.shard_count; i++) {
         shard_free(line->members[i].shard);
         flow_plane_free(line->members[i].plane);
         disk_free(line->members[i].disk);
     }
 }
 
-/* The load's own options, as its command line has them. */
-static void load_options(struct line *line, char **words, int count)
-{
-    char sessions[16], messages[16], per_connection[16] = "1000000";
-    char *load[] = {"load", "both",         "-s", sessions,    "-m", messages, "-l", words[2],
-                    "-c",   per_connection, "-d", "sink.test", NULL, NULL,     NULL};
-    unsigned long total = strtoul(words[1], NULL, 10);
-    unsigned long of_sessions = count > 3 ? strtoul(words[3], NULL, 10) : 100;
-    int load_count = COUNT_OF(load) - 3;
-
-    (void)snprintf(sessions, sizeof(sessions), "%lu", of_sessions / line->shard_count);
-    (void)snprintf(messages, sizeof(messages), "%lu", total / line->shard_count);
-    if (count > 4)
-        (void)snprintf(per_connection, sizeof(per_connection), "%s", words[4]);
-    if (line->rate != NULL) {
-        load[load_count++] = "-R";
-        load[load_count++] = (char *)(uintptr_t)line->rate;
-    }
-    if (line->is_bdat_ahead)
-        load[load_count++] = "--chunking";
-    (void)cli_parse(&line->cli, load_count, load);
-}
-
-/* The number of the first word that is no option; 0: they are wrong. */
-static int own_options(struct line *line, int count, char **words)
-{
-    int letter;
-
-    while ((letter = getopt(count, words, "+R:q:wD:b")) != -1) {
-        if (letter == 'R')
-            line->rate = optarg;
-        else if (letter == 'q')
-            line->sites = (uint32_t)strtoul(optarg, NULL, 10);
-        else if (letter == 'w')
-            line->is_watched = true;
-        else if (letter == 'D')
-            line->distance = TICK_MS(strtoul(optarg, NULL, 10));
-        else if (letter == 'b')
-            line->is_bdat_ahead = true;
-        else
-            return 0;
-    }
-    count -= optind;
-    return count >= 3 && count <= 5 && line->sites <= SITES_MAX ? optind : 0;
-}
-
 static struct account account_of(const struct line *line)
 {
     struct account account = {0};
 
-    for (uint32_t i = 0; i < line->shard_count; i++) {
+    for (uint32_t i = 0; i < line->options.shard_count; i++) {
         struct shard_status status = shard_get_status(line->members[i].shard);
         account_add(&account, &status);
     }
@@ -514,7 +468,7 @@ static void line_print(const struct line *line, uint64_t total, double messages,
     (void)printf("{\"shards\":%u,\"messages\":%" PRIu64 ",\"cycles\":%.0f,\"turns\":%.3f,"
                  "\"straight\":%.4f,\"records\":%.2f,\"waiting\":%" PRIu64
                  ",\"seconds\":%.1f,\"rate\":%.2f,\"answers\":%" PRIu64 ",",
-                 line->shard_count, total, (double)line->cycles / messages,
+                 line->options.shard_count, total, (double)line->cycles / messages,
                  (double)line->turns / messages, (double)straight_through(line) / (double)total,
                  (double)line->record_count / (double)total, waiting(line),
                  (double)world_now(line->world) / 1e6,
@@ -529,26 +483,18 @@ int main(int count, char **words)
     struct line *line = calloc(1, sizeof(*line));
 
     CHECK(line != NULL);
-    int first = own_options(line, count, words);
-    if (first == 0) {
-        (void)fputs("usage: angarium-line [-R RATE] [-q SITES] [-w] [-D ROUND_TRIP_MS [-b]] SHARDS "
-                    "MESSAGES SIZE [SESSIONS [MESSAGES_PER_CONNECTION]]\n",
-                    stderr);
+    if (!line_options_read(count, words, SHARD_MAX, &line->options, &line->cli))
         return 2;
-    }
-    line->shard_count = (uint32_t)strtoul(words[first], NULL, 10);
-    CHECK(line->shard_count >= 1 && line->shard_count <= SHARD_MAX);
-    load_options(line, words + first, count - first);
     line_start(line);
     line_rest(line);
     sink_start(line);
-    if (line->sites > 0)
+    if (line->options.sites > 0)
         queue_fill(line);
     sources_start(line, &line->cli.options, SOURCE_FIRST, PORT);
-    if (line->is_watched)
-        line->watch =
-            watch_new(line->group, line->shard_count, line->sites, world_now(line->world));
-    uint64_t total = (uint64_t)line->cli.options.messages * line->shard_count;
+    if (line->options.is_watched)
+        line->watch = watch_new(line->group, line->options.shard_count, line->options.sites,
+                                world_now(line->world));
+    uint64_t total = (uint64_t)line->cli.options.messages * line->options.shard_count;
     uint64_t warm_up = total / 10;
     line_run(line, warm_up);
     uint64_t began = arrived(line);

@@ -32,6 +32,7 @@ struct station {
     struct buf_pool *receive, *retained, *headers, *clones;
     struct flow_plane *plane; /* NULL: gone */
     struct queue near, far;
+    uint32_t frames_max; /* received in a turn */
 };
 
 struct world {
@@ -39,8 +40,9 @@ struct world {
     tick_us now;
     struct station *stations[WORLD_STATION_MAX];
     uint32_t count;
-    uint8_t far_net;
-    tick_us far_time; /* 0: no net is far */
+    uint8_t far_net, few_net;
+    tick_us far_time;    /* 0: no net is far */
+    uint32_t frames_max; /* of few_net's stations; 0: it has as many as the others */
 };
 
 /* ---- time ---- */
@@ -88,6 +90,12 @@ void world_set_far(struct world *world, uint8_t net, tick_us time)
     world->far_time = time;
 }
 
+void world_set_frames(struct world *world, uint8_t net, uint32_t max)
+{
+    world->few_net = net;
+    world->frames_max = max;
+}
+
 /* ---- the switch ---- */
 
 static bool queue_is_due(const struct queue *queue, tick_us now)
@@ -129,6 +137,8 @@ static struct station *station_of(struct nic *nic)
 static uint32_t station_receive(struct nic *nic, tick_us now, struct buf **ret_frames, uint32_t max)
 {
     struct station *station = station_of(nic);
+
+    max = max < station->frames_max ? max : station->frames_max;
     uint32_t got = queue_take(&station->near, now, ret_frames, max);
 
     return got + queue_take(&station->far, now, ret_frames + got, max - got);
@@ -209,6 +219,7 @@ static struct station *station_new(struct world *world, uint32_t buffer_size)
 struct flow_plane *world_join(struct world *world, uint8_t net, uint8_t host, uint32_t buffer_size)
 {
     struct station *station = station_new(world, buffer_size);
+    bool has_few = world->frames_max > 0 && net == world->few_net;
     struct stack_address address = {{FLOW_FAMILY_IP4, 0, 0, {10, 0, net, host}}, 16};
     struct stack_port_options port = {
         .nic = &station->nic, .addresses = &address, .address_count = 1};
@@ -231,6 +242,7 @@ struct flow_plane *world_join(struct world *world, uint8_t net, uint8_t host, ui
                                     .tcp = tcp_policy_default()};
     struct stack *stack;
 
+    station->frames_max = has_few ? world->frames_max : UINT32_MAX;
     station->name[0] = net;
     station->name[1] = host;
     enum err err = stack_new(&options, &stack);

@@ -27,6 +27,9 @@ void world_advance(struct world *world, tick_us to);
 struct flow_plane *world_join(struct world *world, uint8_t net, uint8_t host, uint32_t buffer_size);
 /** Frames to this net, and from it to others, take so long. Once, before any is sent. */
 void world_set_far(struct world *world, uint8_t net, tick_us time);
+/** A station of this net receives at most so many frames in a turn; 0: as many as wait. Before it
+ * joins. */
+void world_set_frames(struct world *world, uint8_t net, uint32_t max);
 /** Frames have come for this plane. */
 bool world_has_frames(const struct world *world, const struct flow_plane *plane);
 /** When the next frame that is on its way comes. */

@@ -19,14 +19,12 @@
  *      comes into may be the first, one that the last timer leaves may have been.
  *
  * A turn asks several wheels for what is due and until when there is nothing, mostly in vain: that
- * is one comparison.
+ * is a few comparisons of what lies together, and no call (wheel.h).
  *
  * Arm and cancel are O(1). Moving time is O(slots passed that are occupied): empty time costs
  * nothing, however long it was.
  */
 #include "base/wheel.h"
-
-#include <stddef.h>
 
 #define WHEEL_SLOT_US   1000u
 #define WHEEL_LEVEL_DUE WHEEL_LEVELS /* in `due`, which has no bit */
@@ -224,7 +222,7 @@ static void wheel_advance(struct wheel *wheel, tick_us now)
     wheel->now = now;
 }
 
-struct wheel_timer *wheel_expire_next(struct wheel *wheel, tick_us now)
+struct wheel_timer *wheel_expire_slow(struct wheel *wheel, tick_us now)
 {
     if (now > wheel->now)
         wheel_advance(wheel, now);
@@ -235,7 +233,7 @@ struct wheel_timer *wheel_expire_next(struct wheel *wheel, tick_us now)
     return timer;
 }
 
-tick_us wheel_deadline(const struct wheel *wheel)
+tick_us wheel_deadline_slow(const struct wheel *wheel)
 {
     uint32_t level, slot;
 

@@ -22,16 +22,19 @@ struct wheel_timer {
 #define WHEEL_SLOTS  256
 
 struct wheel {
+    /* What every turn asks, together. */
     tick_us now; /* timers whose deadline, rounded up to a slot, is <= now are out or in `due` */
-    struct wheel_timer slots[WHEEL_LEVELS][WHEEL_SLOTS];
-    uint64_t occupied[WHEEL_LEVELS][WHEEL_SLOTS / 64];
-    struct wheel_timer due;
     /* The first slot to look at, when is_next_known: where it is and when it starts. */
     tick_us next_start; /* TICK_NEVER: all are empty */
     uint16_t next_level, next_slot;
     bool is_next_known;
+    struct wheel_timer due;
+
     uint64_t armed; /* timers linked now */
+    uint64_t occupied[WHEEL_LEVELS][WHEEL_SLOTS / 64];
+    struct wheel_timer slots[WHEEL_LEVELS][WHEEL_SLOTS];
 };
+_Static_assert(offsetof(struct wheel, armed) <= 64, "one line");
 
 void wheel_init(struct wheel *wheel, tick_us now);
 /** Link, or move if linked already. A deadline in the past fires at the next advance. */
@@ -45,10 +48,33 @@ static inline bool wheel_is_armed(const struct wheel_timer *timer)
 /** Move time forward, then hand out due timers one by one (unlinked before return); NULL when there
  * is none left. Timers may be armed and cancelled freely between calls; one armed for <= now fires
  * in the same round. */
-struct wheel_timer *wheel_expire_next(struct wheel *wheel, tick_us now);
+static inline struct wheel_timer *wheel_expire_next(struct wheel *wheel, tick_us now);
 /** When wheel_expire_next() is needed next (a timer falls due, or a slot must be spread out): how
  * long the shard may sleep. TICK_NEVER when nothing is armed. */
-tick_us wheel_deadline(const struct wheel *wheel);
+static inline tick_us wheel_deadline(const struct wheel *wheel);
+
+/* A turn asks several wheels, mostly in vain: that is answered without a call. */
+static inline bool wheel_is_quiet(const struct wheel *wheel)
+{
+    return wheel->is_next_known && wheel->due.next == &wheel->due;
+}
+
+struct wheel_timer *wheel_expire_slow(struct wheel *wheel, tick_us now);
+tick_us wheel_deadline_slow(const struct wheel *wheel);
+
+static inline struct wheel_timer *wheel_expire_next(struct wheel *wheel, tick_us now)
+{
+    if (now >= wheel->next_start || !wheel_is_quiet(wheel))
+        return wheel_expire_slow(wheel, now);
+    if (now > wheel->now)
+        wheel->now = now;
+    return NULL;
+}
+
+static inline tick_us wheel_deadline(const struct wheel *wheel)
+{
+    return wheel_is_quiet(wheel) ? wheel->next_start : wheel_deadline_slow(wheel);
+}
 
 #define WHEEL_OWNER(timer_pointer, type, member)                                                   \
     ((type *)(void *)((char *)(timer_pointer)-offsetof(type, member)))

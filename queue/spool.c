@@ -402,7 +402,7 @@ static void spool_complete(struct spool *spool, const struct disk_completion *co
 
 static void spool_reap(struct spool *spool)
 {
-    struct disk_completion completions[SPOOL_REAP_MAX];
+    struct disk_completion completions[SPOOL_REAP_MAX] UNINITIALIZED;
     uint32_t count = disk_poll(spool->disk, completions, SPOOL_REAP_MAX);
     for (uint32_t i = 0; i < count; i++)
         spool_complete(spool, &completions[i]);

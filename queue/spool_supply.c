@@ -281,6 +281,16 @@ static void segments_retrieve(struct spool *spool)
         spool_segment_stamp(segment);
 }
 
+/* spool_segments_are_out(), for every turn: where nothing waits any ready segment will do, and none
+ * of them, who may be many, is looked at. */
+static bool segments_are_out_now(const struct spool *spool)
+{
+    _Static_assert(SPOOL_SEGMENT_SIZE_MIN >= 8 * SPOOL_BLOCK_SIZE, "the smallest takes a record");
+    if (spool->pending.first == NULL && spool->census.ready > 0)
+        return false;
+    return spool_segments_are_out(spool);
+}
+
 void spool_segments_maintain(struct spool *spool)
 {
     bool is_time = spool->now.tick >= spool->space_checked + SPOOL_RETRY_TIME;
@@ -292,7 +302,7 @@ void spool_segments_maintain(struct spool *spool)
     if (census->preparing > 0 || spool->now.tick < spool->retry_at)
         return;
     uint32_t wanted = spool->options.segment_spare_min;
-    bool is_out = spool_segments_are_out(spool);
+    bool is_out = segments_are_out_now(spool);
     /* When room is tight, those that refer to a reusable one wait for it. */
     bool is_needed =
         census->ready < wanted || is_out || (census->reusable > 0 && spool_room_is_tight(spool));

@@ -88,8 +88,10 @@ void stack_poll_ports(struct stack *stack, tick_us now)
 void stack_flush_ports(struct stack *stack)
 {
     (void)STACK_STAGE(stack, SEND);
-    for (uint32_t i = 0; i < stack->port_count; i++)
-        stack_port_flush(stack, &stack->ports[i]);
+    for (uint32_t i = 0; i < stack->port_count; i++) {
+        if (stack->ports[i].waiting_count > 0)
+            stack_port_flush(stack, &stack->ports[i]);
+    }
     (void)STACK_STAGE(stack, SETTLE);
 }
 

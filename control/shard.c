@@ -67,6 +67,7 @@ struct shard {
     tick_us intake_deadline, drain_deadline, cut_deadline;
     struct ring_message drain_reply;
     uint64_t turns, busy_us, stalled_us;
+    tick_us busy_since; /* a turn that found something began then, and is not counted yet */
 };
 
 /* ---- hooks of the parts ---- */
@@ -459,11 +460,20 @@ enum turn_end {
     TURN_BEHIND /* there is more to do at once */
 };
 
+/* A busy turn lasts until the clock is read next, which costs more than it may be wrong by. */
+static void busy_end(struct shard *shard, tick_us now)
+{
+    if (shard->busy_since != TICK_NEVER)
+        shard->busy_us += now - shard->busy_since;
+    shard->busy_since = TICK_NEVER;
+}
+
 static enum turn_end turn(struct shard *shard)
 {
     struct flow_event events[SHARD_EVENT_BURST] UNINITIALIZED;
 
     tick_now_renew(&shard->now, &shard->wall_read, shard->options.clock);
+    busy_end(shard, shard->now.tick);
     stamps_turn_begin(&shard->stamps);
     uint32_t event_count =
         flow_poll(shard->options.plane, shard->now.tick, events, SHARD_EVENT_BURST);
@@ -491,8 +501,7 @@ static enum turn_end turn(struct shard *shard)
 
     shard->turns++;
     if (event_count + message_count > 0)
-        shard->busy_us +=
-            shard->options.clock->monotonic(shard->options.clock->context) - shard->now.tick;
+        shard->busy_since = shard->now.tick;
     bool is_adopting = shard->adoption != NULL && !transfer_is_replaying(shard->transfer);
     if (event_count == SHARD_EVENT_BURST || message_count == SHARD_MESSAGE_BURST || is_adopting)
         return TURN_BEHIND;
@@ -502,7 +511,10 @@ static enum turn_end turn(struct shard *shard)
 /* A function of its own also where all is optimised together: by its name measurements find it. */
 __attribute__((noinline)) tick_us shard_turn(struct shard *shard)
 {
-    return turn(shard) == TURN_BEHIND ? 0 : shard_deadline(shard);
+    enum turn_end end = turn(shard);
+
+    shard->busy_since = TICK_NEVER; /* how long it is to the next turn is the caller's business */
+    return end == TURN_BEHIND ? 0 : shard_deadline(shard);
 }
 
 /* Until the next turn has something to do. */
@@ -511,6 +523,7 @@ static void shard_rest(struct shard *shard)
     const struct tick_source *clock = shard->options.clock;
     tick_us deadline = shard_deadline(shard), now = clock->monotonic(clock->context);
 
+    busy_end(shard, now);
     if (deadline <= now)
         return;
     if (shard->options.mailbox != NULL && !ring_sleep_begin(shard->options.mailbox))
@@ -629,6 +642,7 @@ enum err shard_new(const struct shard_options *options, struct shard **ret_shard
     shard->settings = options->settings;
     shard->now = tick_now_read(options->clock);
     shard->started = shard->wall_read = shard->now.tick;
+    shard->busy_since = TICK_NEVER;
     stamps_init(&shard->stamps, options->plane);
     shard->trace = (struct trace){.now = &shard->now, .context = shard, .send = shard_on_trace};
 

@@ -4,7 +4,8 @@
 sink on core 1; 10 KB, SESSIONS connections in a closed loop, plain, PIPELINING, cut-through.
 
   idle.rate     messages a second with IDLE idle connections, from 16 addresses, held from before the first message until after the last;
-                peer "none": the same without them (to reach: 0.9). In turn, medians of ROUNDS
+                peer "none": the same without them (to reach: 0.9). A round has one run of each, one after the other; medians of ROUNDS, and the
+                ratio is the median of the rounds' ratios: what runs minutes apart reach differs by a quarter on a virtual machine
   idle.memory   by how much the relay's resident memory is larger, for each of them
 
 ANGARIUM_BENCH_IDLE sets how many (100,000). With --docs the figures in docs/benchmarks.md are made anew.
@@ -17,7 +18,7 @@ import sys
 import threading
 
 import wire
-from apart import Results
+from apart import NEAR, distance, near_wait
 from ground import LOAD, ROUNDS, SECONDS, SESSIONS, circumstances, middle_rate, on_core, page_write, pin, row, rows_print, total_of
 
 IDLE = int(os.environ.get('ANGARIUM_BENCH_IDLE', '100000'))
@@ -79,50 +80,56 @@ def one_run(idle):
     return {'rate': middle_rate(lines), 'memory': memory, 'held': held, 'lost': source['idle_lost'], 'refused': source['refused_connections']}
 
 
+def one_round(number):
+    """A run of each kind, the one that comes first changing from round to round; and how far apart the cores were, at most."""
+    order, far, runs = (0, IDLE) if number % 2 == 0 else (IDLE, 0), near_wait(), {}
+    for idle in order:
+        runs[idle] = one_run(idle)
+        far = max(far, distance())
+    return runs, far
+
+
 def measure():
-    """Runs by how many idle connections there were: those with the cores near each other, if that happened to both kinds, and where."""
-    results = Results()
-    for _ in range(ROUNDS):
-        for idle in (0, IDLE):
-            results.measure(idle, lambda idle=idle: one_run(idle))
-    is_near = next((state for state in (True, False) if all(results.values[state].get(idle) for idle in (0, IDLE))), None)
-    if is_near is None:
-        raise SystemExit('idle: the cores moved in every round; again, or with more rounds (ANGARIUM_BENCH_ROUNDS)')
-    figures = results.values[is_near]
-    return figures, '%s, %s rounds' % (results.where(is_near), ' and '.join(str(len(figures[idle])) for idle in (0, IDLE)))
+    """Rounds in which the cores were near each other, or if there were none, all; and where."""
+    made = [one_round(number) for number in range(ROUNDS)]
+    near = [each for each in made if each[1] < NEAR]
+    used = near or made
+    return [runs for runs, _ in used], 'cores within %.0f ns of each other, %d rounds of %d' % (max(far for _, far in used), len(used), len(made))
 
 
-def rows(figures, where):
-    rate = {idle: statistics.median(each['rate'] for each in runs) for idle, runs in figures.items()}
-    held = min(each['held'] for each in figures[IDLE])
-    sums = {key: sum(each[key] for each in figures[IDLE]) for key in ('lost', 'refused')}
+def rows(rounds, where):
+    rate = {idle: statistics.median(runs[idle]['rate'] for runs in rounds) for idle in (0, IDLE)}
+    held = min(runs[IDLE]['held'] for runs in rounds)
+    sums = {key: sum(runs[IDLE][key] for runs in rounds) for key in ('lost', 'refused')}
     what = '%s; net_memif, 10 KB, %d connections that send, %d idle ones held in every round (of %d asked for, %d lost, %d refused)' % (
         where, SESSIONS, held, IDLE, sums['lost'], sums['refused'])
-    yield row('idle.rate', rate[IDLE], 'msg/s', what, 'none', rate[0])
-    grown = statistics.median(mine['memory'] - alone['memory'] for mine, alone in zip(figures[IDLE], figures[0]))
+    made = row('idle.rate', rate[IDLE], 'msg/s', what, 'none', rate[0])
+    made['ratio'] = round(statistics.median(runs[IDLE]['rate'] / runs[0]['rate'] for runs in rounds), 4)
+    yield made
+    grown = statistics.median(runs[IDLE]['memory'] - runs[0]['memory'] for runs in rounds)
     yield row('idle.memory', grown / max(held, 1), 'octets', what + '; resident memory of the relay, for each of them')
 
 
-def text(figures, made, where):
+def text(rounds, made, where):
     rate, memory = made
-    held = min(each['held'] for each in figures[IDLE])
+    held = min(runs[IDLE]['held'] for runs in rounds)
     return '\n'.join((
         where + '.', '',
         '| idle connections held | lost | messages of 10 KB a second | without them | ratio (to reach: 0.9) | resident memory of the relay for each |',
         '|---|---|---|---|---|---|',
-        '| {:,} | {:,} | {:,.0f} | {:,.0f} | {:.2f} | {:,.0f} octets |'.format(held, sum(each['lost'] for each in figures[IDLE]), rate['value'],
+        '| {:,} | {:,} | {:,.0f} | {:,.0f} | {:.2f} | {:,.0f} octets |'.format(held, sum(runs[IDLE]['lost'] for runs in rounds), rate['value'],
                                                                           rate['peer_value'], rate['ratio'], memory['value'])))
 
 
 def main():
     where = circumstances(ROUNDS)
     with wire.HugePages():
-        figures, cores = measure()
+        rounds, cores = measure()
     where += '; ' + cores
-    made = list(rows(figures, where))
+    made = list(rows(rounds, where))
     rows_print(made)
     if '--docs' in sys.argv:
-        page_write('idle', text(figures, made, where))
+        page_write('idle', text(rounds, made, where))
 
 
 if __name__ == '__main__':

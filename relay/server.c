@@ -227,7 +227,7 @@ tick_us server_deadline(const struct server *server)
         return 0;
     tick_us deadline = wheel_deadline(&server->wheel), quota = quota_deadline(server->smtpd.quota);
     deadline = quota < deadline ? quota : deadline;
-    if (server_auth_is_due(server->auth))
+    if (server_auth_is_due(server->auth) || server->relief_next > 0)
         return 0;
     if (first != NULL && first->accepted + 1 < deadline)
         deadline = first->accepted + 1;

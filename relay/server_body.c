@@ -8,7 +8,8 @@
  * transfer has them, so that a client cannot send faster than they go.
  *
  * Limits: SERVER_BODY_PENDING_MAX octets of one message between us and the disk, then the session
- * stalls; BODY_HAND_ON_SIZE octets wait here at most, and the rest of one scan.
+ * stalls; BODY_HAND_ON_SIZE octets wait here at most, and the rest of one scan. When buffers are
+ * scarce, RELIEF_SLICE sessions are looked at in a turn and SERVER_RELIEF_HANDS of them handed on.
  */
 #include "queue/qmgr_filter.h"
 #include "relay/server_internal.h"
@@ -19,6 +20,7 @@
 #define BODY_HAND_ON_SIZE 32768u
 #define RELIEF_SHARE      8u /* of the pool: with less left, clients that stall keep little of it */
 #define RELIEF_TIME       TICK_MS(10)
+#define RELIEF_SLICE      256u  /* sessions looked at in a turn */
 #define BODY_HAND_ON_LOW  4096u /* when buffers are scarce */
 
 /* ---- the message on its way to the transfer ---- */
@@ -215,22 +217,41 @@ static bool memory_is_scarce(const struct server *server)
     return buf_pool_available(pool) < buf_pool_count_max(pool) / RELIEF_SHARE;
 }
 
+/* What it has gathered goes on; false: too little to be worth it. The session may be freed. */
+static bool session_relieve(struct server *server, struct server_session *session,
+                            struct tick_now now)
+{
+    if (session->body.size < BODY_HAND_ON_LOW || !smtpd_is_storing(&session->smtpd))
+        return false;
+    body_hand_on(server, session, now);
+    server_session_settle(server, session);
+    return true;
+}
+
+/* Sessions may be a million, most of them only there: they are looked at in the order in which they
+ * lie in memory, a slice each turn, and the next round begins RELIEF_TIME after this one did. */
 void server_bodies_relieve(struct server *server, struct tick_now now)
 {
-    struct server_session *session, *next;
-
-    if (now.tick < server->relief_at || !memory_is_scarce(server))
+    if (server->relief_next == 0 && now.tick < server->relief_at)
         return;
-    server->relief_at = now.tick + RELIEF_TIME;
-    server->stats.reliefs += 1;
-    for (session = LIST_FIRST(&server->sessions); session != NULL; session = next) {
-        next = LIST_NEXT(session, link);
-        if (session->body.size < BODY_HAND_ON_LOW || !smtpd_is_storing(&session->smtpd))
-            continue;
-        body_hand_on(server, session, now);
-        server_session_settle(server, session);
+    if (!memory_is_scarce(server)) {
+        server->relief_next = 0;
+        return;
     }
-    transfer_relieve(server->options.transfer);
+    if (server->relief_next == 0) {
+        server->relief_at = now.tick + RELIEF_TIME;
+        server->stats.reliefs += 1;
+    }
+    uint32_t handed_on = 0, end = server_session_end(server);
+    for (uint32_t i = 0; i < RELIEF_SLICE && handed_on < SERVER_RELIEF_HANDS; i++) {
+        if (server->relief_next >= end) {
+            server->relief_next = 0;
+            transfer_relieve(server->options.transfer);
+            return;
+        }
+        struct server_session *session = server_session_at(server, server->relief_next++);
+        handed_on += session != NULL && session_relieve(server, session, now);
+    }
 }
 
 /* True when something was done. */

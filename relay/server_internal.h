@@ -17,6 +17,7 @@
 #define SERVER_LISTENER_USER    (SERVER_FLOW_USER_TAG | 1ull << 39)
 #define SERVER_AUTH_USER        (SERVER_FLOW_USER_TAG | 1ull << 38)
 #define SERVER_BODY_PENDING_MAX TRANSFER_PENDING_MAX
+#define SERVER_RELIEF_HANDS     4u /* bodies that a turn hands on because buffers are scarce */
 
 enum server_queue {
     SERVER_QUEUE_NONE,
@@ -77,8 +78,9 @@ struct server {
     struct server_session_list sessions, free;
     struct server_session_queue queues[SERVER_QUEUE_COUNT];
     uint64_t session_id;
-    uint32_t sign_left; /* of what signatures may cost in this turn */
-    tick_us relief_at;  /* server_bodies_relieve() not before */
+    uint32_t sign_left;   /* of what signatures may cost in this turn */
+    tick_us relief_at;    /* no round of server_bodies_relieve() begins before */
+    uint32_t relief_next; /* session that it goes on with; 0: no round is on */
     struct server_stats stats;
     bool is_draining;
 };
@@ -86,6 +88,8 @@ struct server {
 /* server_session.c */
 /** NULL at the bound. */
 struct server_session *server_session_new(struct server *server);
+/** One more than the index of any. */
+uint32_t server_session_end(const struct server *server);
 /** The live session of this index, or NULL. */
 struct server_session *server_session_at(const struct server *server, uint32_t index);
 void server_session_free(struct server *server, struct server_session *session);
@@ -110,7 +114,8 @@ bool server_message_sign(struct server *server, struct server_session *session,
                          struct tick_now now);
 /** Read message octets. True when something was done. */
 bool server_body_feed(struct server *server, struct server_session *session, struct tick_now now);
-/** When buffers are nearly used up: what messages in the middle have gathered goes to the disk. */
+/** When buffers are nearly used up: what messages in the middle have gathered goes to the disk, a
+ * slice each turn; until the round is over relief_next is not 0. */
 void server_bodies_relieve(struct server *server, struct tick_now now);
 /** Abort the intake unless the engine still wants its message. */
 void server_intake_check(struct server *server, struct server_session *session);

@@ -60,6 +60,11 @@ static bool sessions_grow(struct server *server)
     return true;
 }
 
+uint32_t server_session_end(const struct server *server)
+{
+    return server->block_count * SESSION_BLOCK;
+}
+
 struct server_session *server_session_at(const struct server *server, uint32_t index)
 {
     if (index / SESSION_BLOCK >= server->block_count)

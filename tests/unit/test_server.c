@@ -541,6 +541,47 @@ static void test_scarce_flows(void **state)
     house_close();
 }
 
+/* Goal: when buffers are nearly used up, what messages in the middle have gathered is handed on, a
+ * few in each turn, so that many of them do not make it long. */
+static void test_relief(void **state)
+{
+    static struct buf *taken[8192];
+    static char text[79 * 100 + 1];
+    uint32_t count = 0;
+    int fds[8];
+
+    (void)state;
+    for (uint32_t i = 0; i < 100; i++)
+        (void)snprintf(text + 79ul * i, 80, "%077u\r\n", i);
+    make_settings();
+    house_open();
+    for (uint32_t i = 0; i < 8; i++)
+        fds[i] = client_hello();
+    for (uint32_t i = 1; i < 8; i++) {
+        client_send(fds[i], T);
+        client_send(fds[i], i < 7 ? text : "too small to be worth it\r\n");
+    }
+    turns(20);
+    assert_int_equal(0, store.bodies);
+    while (buf_pool_available(house.pool) >= buf_pool_count_max(house.pool) / 8)
+        taken[count++] = buf_acquire(house.pool);
+    turn();
+    assert_int_equal(SERVER_RELIEF_HANDS, store.bodies);
+    assert_int_equal(0, server_deadline(house.server));
+    turn();
+    assert_int_equal(6, store.bodies);
+    assert_true(server_deadline(house.server) > house.now.tick);
+    turns(20);
+    assert_int_equal(6, store.bodies);
+    assert_int_equal(3, server_get_stats(house.server).reliefs);
+    while (count > 0)
+        buf_release(taken[--count]);
+    for (uint32_t i = 0; i < 8; i++)
+        close(fds[i]);
+    turns(3);
+    house_close();
+}
+
 /* Goal: deadlines fire through the wheel, once. */
 static void test_timeouts(void **state)
 {
@@ -869,6 +910,7 @@ int main(void)
         cmocka_unit_test(test_early_talker),
         cmocka_unit_test(test_session_max),
         cmocka_unit_test(test_scarce_flows),
+        cmocka_unit_test(test_relief),
         cmocka_unit_test(test_timeouts),
         cmocka_unit_test(test_back_pressure),
         cmocka_unit_test(test_many_cuts),

@@ -13,6 +13,8 @@
 
 #include <stdlib.h>
 
+#define NAME_WITH_PORT_MAX (MX_NAME_MAX + 6u)
+
 static uint32_t site_bucket(uint64_t key)
 {
     return (uint32_t)(key >> 32 ^ key) % TRANSFER_SITE_BUCKETS;
@@ -73,17 +75,14 @@ struct transfer_site *transfer_site_get(struct transfer *transfer, uint64_t key,
 
 /* "name:port" and, below, 16 hexadecimal digits, by hand: a line comes this way with little more
  * than one message in it, and snprintf() cost it more than all else. */
-static struct span name_with_port(const struct mx_host *host, uint8_t *text)
+static struct span name_with_port(const struct mx_host *host, uint8_t ret_text[NAME_WITH_PORT_MAX])
 {
-    uint32_t size = (uint32_t)strlen(host->name), digits = 1;
+    struct span_text text = {.data = ret_text, .size_max = NAME_WITH_PORT_MAX};
 
-    for (uint32_t rest = host->port; rest > 9; rest /= 10)
-        digits++;
-    memcpy(text, host->name, size);
-    text[size++] = ':';
-    for (uint32_t i = digits, rest = host->port; i > 0; i--, rest /= 10)
-        text[size + i - 1] = (uint8_t)('0' + rest % 10);
-    return span_of(text, size + digits);
+    span_text_put(&text, span_from_text(host->name));
+    span_text_put(&text, SPAN_LITERAL(":"));
+    span_text_put_u64(&text, host->port);
+    return span_text_get(&text);
 }
 
 /* The key of what `name` makes of `base`. */
@@ -101,7 +100,7 @@ static uint64_t key_within(uint64_t base, const char *name)
 uint64_t transfer_site_base(const struct transfer *transfer, const struct mx_answer *answer,
                             const struct settings_site_limits *limits)
 {
-    uint8_t texts[MX_HOST_MAX][MX_NAME_MAX + 6] UNINITIALIZED;
+    uint8_t texts[MX_HOST_MAX][NAME_WITH_PORT_MAX] UNINITIALIZED;
     struct span names[MX_HOST_MAX + 1] UNINITIALIZED;
     uint32_t count = 0;
 

@@ -33,7 +33,7 @@
 
 #define BUF_DATA_SIZE_MAX   65000u
 #define BUF_LINE            64u
-#define BUF_QUEUE_SLOTS_MIN 8u
+#define BUF_QUEUE_SLOTS_MIN 16u /* a message of 10 KB by frames of Ethernet */
 #define BUF_QUEUE_SLOTS_MAX (1u << 30)
 #define BUF_REFCNT_MAX      UINT16_MAX
 

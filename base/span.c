@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What spans can do beyond their header: comparing without case and reading decimal numbers, both
- * by ASCII alone. The locale never plays a part: a Turkish locale must not change what a domain is.
+ * What spans can do beyond their header: comparing without case, and reading and writing decimal
+ * numbers, by ASCII alone. The locale never plays a part: a Turkish locale must not change what a
+ * domain is.
  */
 #include "base/span.h"
 
@@ -95,6 +96,18 @@ bool span_is_equal_nocase(struct span a, struct span b)
     }
     uint32_t rest = a.size == 0 ? 0 : (a.size - 1) % 8 + 1;
     return word_lower(octets_get(at, rest)) == word_lower(octets_get(other, rest));
+}
+
+void span_text_put_u64(struct span_text *text, uint64_t value)
+{
+    uint8_t digits[SPAN_DIGITS_MAX] UNINITIALIZED;
+    uint32_t at = SPAN_DIGITS_MAX;
+
+    do {
+        digits[--at] = (uint8_t)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    span_text_put(text, span_of(digits + at, SPAN_DIGITS_MAX - at));
 }
 
 enum err span_parse_u64(struct span s, uint64_t *ret_value)

@@ -18,6 +18,12 @@ struct span_mut {
     uint32_t size;
 };
 
+/* A text that grows at its end, in room that whoever made it knows to be enough. */
+struct span_text {
+    uint8_t *data;
+    uint32_t size, size_max;
+};
+
 #define SPAN_LITERAL(text) ((struct span){(const uint8_t *)(text), (uint32_t)sizeof(text) - 1})
 /* For printf("%.*s"): only for text already known to be printable. */
 #define SPAN_PRINTF(s) (int)(s).size, (const char *)(s).data
@@ -45,6 +51,22 @@ static inline struct span span_skip(struct span s, uint32_t offset)
 }
 
 /** The first size octets. CHECKs size <= s.size. */
+/** Append to a text. CHECKs the room. */
+static inline void span_text_put(struct span_text *text, struct span part)
+{
+    CHECK(part.size <= text->size_max - text->size);
+    if (part.size > 0)
+        memcpy(text->data + text->size, part.data, part.size);
+    text->size += part.size;
+}
+/** Append a number's decimal digits. CHECKs the room. */
+void span_text_put_u64(struct span_text *text, uint64_t value);
+
+static inline struct span span_text_get(const struct span_text *text)
+{
+    return (struct span){text->data, text->size};
+}
+
 static inline struct span span_head(struct span s, uint32_t size)
 {
     CHECK(size <= s.size);

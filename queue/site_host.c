@@ -19,13 +19,10 @@ static const struct keyed_hash site_key_hash = {{0x616e676172697553u, 0x6974652d
 
 static uint64_t name_hash(struct span name)
 {
-    uint8_t lower[SITE_NAME_MAX];
+    uint8_t lower[SITE_NAME_MAX] UNINITIALIZED;
     uint32_t size = name.size < SITE_NAME_MAX ? name.size : SITE_NAME_MAX;
 
-    for (uint32_t i = 0; i < size; i++) {
-        uint8_t octet = name.data[i];
-        lower[i] = octet >= 'A' && octet <= 'Z' ? (uint8_t)(octet + 'a' - 'A') : octet;
-    }
+    span_to_lower(span_head(name, size), lower);
     return keyed_hash_octets(&site_key_hash, span_of(lower, size));
 }
 

@@ -41,7 +41,9 @@ enum { START, NAME, COLON, VALUE, REST, EMPTY, DONE };
 
 void header_reader_init(struct header_reader *reader, const struct header_names *names)
 {
-    *reader = (struct header_reader){.names = names, .state = DONE};
+    memset(reader, 0, offsetof(struct header_reader, octets));
+    reader->names = names;
+    reader->state = DONE;
     for (uint32_t i = 0; names != NULL && i < HEADER_FIELD_COUNT; i++) {
         const char *name = names->fields[i].name;
         if (name == NULL)
@@ -91,7 +93,7 @@ static void value_add(struct header_reader *reader, uint8_t octet)
     if (value->size == HEADER_VALUE_MAX)
         value->is_too_long = !is_blank(octet);
     else
-        value->octets[value->size++] = octet;
+        reader->octets[reader->field][value->size++] = octet;
 }
 
 /* The fields whose names still fit with this octet behind what is held. */
@@ -330,7 +332,7 @@ struct span header_reader_value(const struct header_reader *reader, enum header_
     const struct header_value *value = &reader->values[field];
     uint32_t size = value->is_too_long ? 0 : value->size;
 
-    while (size > 0 && is_blank(value->octets[size - 1]))
+    while (size > 0 && is_blank(reader->octets[field][size - 1]))
         size--;
-    return span_of(value->octets, size);
+    return span_of(reader->octets[field], size);
 }

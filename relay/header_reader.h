@@ -50,13 +50,15 @@ struct header_reader {
     /* Bits by enum header_field: may be what is held; were found; are not clear. */
     uint32_t matches, seen, unclear;
     uint64_t cut_size; /* octets cut out, and held back */
-    uint8_t held[HEADER_NAME_MAX + 8];
-    uint8_t out[2 * HEADER_NAME_MAX + 2 * HEADER_PART_MAX + 16 + HEADER_COMPLETION_MAX];
     struct header_value {
         bool is_too_long;
         uint8_t size;
-        uint8_t octets[HEADER_VALUE_MAX];
     } values[HEADER_FIELD_COUNT];
+
+    /* From here on octets, good as far as something says: nothing clears them. */
+    uint8_t octets[HEADER_FIELD_COUNT][HEADER_VALUE_MAX]; /* of values */
+    uint8_t held[HEADER_NAME_MAX + 8];
+    uint8_t out[2 * HEADER_NAME_MAX + 2 * HEADER_PART_MAX + 16 + HEADER_COMPLETION_MAX];
 };
 
 /** Begin a message. `names` is borrowed; NULL, or no name in it: nothing will be done. */

@@ -87,7 +87,7 @@ void server_on_commit(struct server *server, uint64_t user, const struct message
     CHECK(session != NULL);
     smtpd_committed(&server->smtpd, &session->smtpd, (uint16_t)user, fate, now);
     server_session_flush(server, session);
-    if (session->queue != SERVER_QUEUE_GREETING)
+    if (session->queue != SERVER_QUEUE_GREETING && !server_session_rests(server, session))
         server_session_enqueue(server, session, SERVER_QUEUE_READY);
 }
 

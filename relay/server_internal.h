@@ -102,6 +102,9 @@ void server_session_run(struct server *server, struct server_session *session, s
 void server_session_settle(struct server *server, struct server_session *session);
 /** A client at a listener with implicit TLS: the handshake comes before the banner. */
 void server_session_tls_first(struct server *server, struct server_session *session);
+/** Its reply is out, and a run would find nothing to do: the next octets of its client make an
+ * event. Then its deadline is seen to, as a run would. */
+bool server_session_rests(struct server *server, struct server_session *session);
 /** Write what the engine has said. */
 void server_session_flush(struct server *server, struct server_session *session);
 

@@ -267,6 +267,18 @@ static uint32_t session_wants(struct server_session *session, enum smtpd_need ne
     return FLOW_READABLE;
 }
 
+bool server_session_rests(struct server *server, struct server_session *session)
+{
+    if (!session->is_connected || session->queue != SERVER_QUEUE_NONE ||
+        session->stream.wanted != FLOW_READABLE ||
+        smtpd_need(&session->smtpd) != SMTPD_NEED_COMMAND ||
+        stream_get_state(&session->stream) != STREAM_OPEN ||
+        stream_readable(&session->stream) > 0 || stream_unsent(&session->stream) > UNSENT_MAX)
+        return false;
+    session_arm(server, session);
+    return true;
+}
+
 /* End of a run: replies out, and close, free or wait. */
 void server_session_settle(struct server *server, struct server_session *session)
 {

@@ -284,9 +284,10 @@ static enum err parse_mailbox(struct cursor *cursor, uint32_t flags, struct smtp
 enum err smtp_path_parse(struct span text, uint32_t flags, struct smtp_address *ret_address,
                          uint32_t *ret_size)
 {
-    struct smtp_address address = {0};
+    struct smtp_address address UNINITIALIZED;
 
     CHECK(ret_address != NULL && ret_size != NULL);
+    smtp_address_clear(&address);
     if (text.size < 2 || text.data[0] != '<')
         return ERR_PEER_SYNTAX;
 
@@ -306,7 +307,8 @@ enum err smtp_path_parse(struct span text, uint32_t flags, struct smtp_address *
     if (size > SMTP_PATH_MAX)
         return ERR_LIMIT;
     address.is_utf8 = cursor.is_utf8;
-    *ret_address = address;
+    memcpy(ret_address, &address,
+           offsetof(struct smtp_address, domain_key) + address.domain_key_size + 1);
     *ret_size = size;
     return ERR_OK;
 }

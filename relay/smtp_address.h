@@ -12,17 +12,24 @@
 
 /* One parse result, used for policy and for relaying alike. Spans borrow from the parsed text. */
 struct smtp_address {
-    struct span text;             /* exact octets between the brackets, source route stripped */
-    struct span local_part;       /* as written, quotes included */
-    struct span domain;           /* as written; empty for "postmaster" alone, or the null path */
-    bool is_null;                 /* <> */
-    bool is_literal;              /* [192.0.2.1] */
-    bool is_utf8;                 /* some octet above 127 */
-    bool had_route;               /* @a,@b: in front, stripped */
-    char domain_key[MX_NAME_MAX]; /* normalized domain: lower-case A-labels; "" when none or literal
-                                   */
+    struct span text;       /* exact octets between the brackets, source route stripped */
+    struct span local_part; /* as written, quotes included */
+    struct span domain;     /* as written; empty for "postmaster" alone, or the null path */
+    bool is_null;           /* <> */
+    bool is_literal;        /* [192.0.2.1] */
+    bool is_utf8;           /* some octet above 127 */
+    bool had_route;         /* @a,@b: in front, stripped */
     uint32_t domain_key_size;
+    char domain_key[MX_NAME_MAX]; /* last; normalized domain: lower-case A-labels; "" when none or
+                                     literal; behind its NUL anything */
 };
+
+/** No address. All of the key would be more to clear than everything else. */
+static inline void smtp_address_clear(struct smtp_address *address)
+{
+    memset(address, 0, offsetof(struct smtp_address, domain_key));
+    address->domain_key[0] = '\0';
+}
 
 enum smtp_path_flags {
     SMTP_PATH_NULL_OK = 1,       /* reverse path */

@@ -20,7 +20,8 @@
  *
  * Invariants
  *   1. is_end is set by exactly one edge: DOT_CR on LF, and DOT is entered only from START, which
- *      only CRLF (or the beginning) leads to. A bare LF never leads to START.
+ *      only CRLF (or the beginning) leads to. A bare LF never leads to START. Where all three
+ *      octets are there, START goes this way in one step.
  *   2. The result does not depend on how the octets are split over calls.
  *   3. With normalizing off, content with a stray CR, a bare LF or NUL is flagged and is not to be
  *      stored; a stray CR after a line's first dot is then not passed on.
@@ -204,16 +205,26 @@ static struct smtp_body_step give_stray_cr(struct smtp_body *body, uint32_t at)
     return (struct smtp_body_step){.pass = at, .insert = SPAN_LITERAL(" ")};
 }
 
+/* DATA: a dot at the beginning of a line, and the end of data where all of it is here. */
+static struct smtp_body_step take_dot(struct smtp_body *body, struct span octets, uint32_t at)
+{
+    bool is_end = octets.size - at >= 3 && memcmp(octets.data + at, ".\r\n", 3) == 0;
+
+    body->state = is_end ? BODY_START : BODY_DOT;
+    return (struct smtp_body_step){.pass = at, .skip = is_end ? 3 : 1, .is_end = is_end};
+}
+
 /* What one octet does. True: the scan stops here with *step, whose pass is set and whose skip says
- * whether the octet was used; false: the octet passed. */
-static bool scan_octet(struct smtp_body *body, uint8_t octet, uint32_t at,
+ * how much was used; false: the octet passed. */
+static bool scan_octet(struct smtp_body *body, struct span octets, uint32_t at,
                        struct smtp_body_step *step)
 {
+    uint8_t octet = octets.data[at];
+
     switch ((enum body_state)body->state) {
     case BODY_START:
         if (octet == '.' && body->run.is_data) {
-            body->state = BODY_DOT;
-            *step = (struct smtp_body_step){.pass = at, .skip = 1};
+            *step = take_dot(body, octets, at);
             return true;
         }
         break;
@@ -279,7 +290,7 @@ struct smtp_body_step smtp_body_scan(struct smtp_body *body, struct span octets)
         at += scan_blocks(body, span_skip(octets, at));
         uint32_t stop = octets.size - at > CAREFUL_SIZE ? at + CAREFUL_SIZE : octets.size;
         for (; at < stop; at++) {
-            if (scan_octet(body, octets.data[at], at, &step))
+            if (scan_octet(body, octets, at, &step))
                 return step;
         }
     }

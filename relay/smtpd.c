@@ -149,8 +149,10 @@ struct smtpd_transaction *smtpd_transaction_acquire(struct smtpd_context *contex
         context->free = transaction->next;
         context->free_count -= 1;
     }
-    struct arena arena = transaction->arena;
-    *transaction = (struct smtpd_transaction){.arena = arena};
+    transaction->next = NULL;
+    memset(&transaction->envelope, 0,
+           offsetof(struct smtpd_transaction, fields) -
+               offsetof(struct smtpd_transaction, envelope));
     return transaction;
 }
 

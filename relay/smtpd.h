@@ -102,7 +102,6 @@ struct smtpd_transaction {
     uint32_t recipient_capacity, encoded_size; /* at most, of the envelope */
     struct smtp_body body;
     struct smtp_header header;
-    struct header_reader fields;
     uint64_t content_size;  /* of the client's content */
     uint32_t received_size; /* of our own header field in front of it */
     tick_us deadline;
@@ -126,6 +125,8 @@ struct smtpd_transaction {
     char id_text[MESSAGE_ID_TEXT_SIZE]; /* of commit_id, once it is begun */
     char *held;                         /* replies behind this one; from the arena */
     uint32_t held_size, held_capacity;
+
+    struct header_reader fields; /* last: large, and begun with the body */
 };
 
 /* Shared by the sessions of one shard. */

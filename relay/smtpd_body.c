@@ -181,7 +181,8 @@ static struct smtp_body_step content_scan(struct smtpd_session *session, struct 
     struct smtp_body_step step = smtp_body_scan(&transaction->body, part);
     step = header_reader_step(&transaction->fields, part, &step, ret_is_borrowed);
     content_add(transaction, span_head(part, step.pass));
-    content_add(transaction, step.insert);
+    if (step.insert.size > 0)
+        content_add(transaction, step.insert);
     transaction->failure = (uint16_t)content_judge(session);
     return step;
 }

@@ -3,7 +3,6 @@
  * EHLO and the commands that carry no mail. Order and pipelining were judged before a handler is
  * called (smtpd.c), so handlers look at their arguments only.
  */
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "relay/smtpd_auth.h"
@@ -51,44 +50,57 @@ static bool is_starttls_offered(const struct smtpd_session *session)
     return session->listener->offer_starttls && !session->is_tls;
 }
 
+/* What the relay calls itself, between these two. */
+static void reply_with_name(struct smtpd_context *context, struct smtpd_session *session,
+                            struct span before, struct span behind)
+{
+    uint8_t octets[SMTP_DOMAIN_MAX + 32] UNINITIALIZED;
+    struct span_text text = {.data = octets, .size_max = sizeof(octets)};
+
+    span_text_put(&text, before);
+    span_text_put(&text, smtpd_own_name(session));
+    span_text_put(&text, behind);
+    smtpd_reply_text(context, session, span_text_get(&text));
+}
+
 void smtpd_on_ehlo(struct smtpd_context *context, struct smtpd_session *session,
                    const struct smtpd_line *line, struct tick_now now)
 {
-    char text[832], offer[64] = "";
+    uint8_t octets[832] UNINITIALIZED;
+    struct span_text text = {.data = octets, .size_max = sizeof(octets)};
+    char offer[64] = "";
 
     (void)now;
     if (!take_hello(context, session, line->argument))
         return;
     session->is_esmtp = true;
     (void)smtpd_auth_offer(context, session, offer);
-    int size = snprintf(text, sizeof(text),
-                        "250-%.255s\r\n250-PIPELINING\r\n250-SIZE %llu\r\n%s%s250-8BITMIME\r\n"
-                        "250-SMTPUTF8\r\n250-CHUNKING\r\n250-DSN\r\n250 ENHANCEDSTATUSCODES\r\n",
-                        session->settings->hostname,
-                        (unsigned long long)session->listener->limits.message_size_max,
-                        is_starttls_offered(session) ? "250-STARTTLS\r\n" : "", offer);
-    CHECK(size > 0 && (size_t)size < sizeof(text));
-    smtpd_reply_text(context, session, span_of(text, (uint32_t)size));
+    span_text_put(&text, SPAN_LITERAL("250-"));
+    span_text_put(&text, smtpd_own_name(session));
+    span_text_put(&text, SPAN_LITERAL("\r\n250-PIPELINING\r\n250-SIZE "));
+    span_text_put_u64(&text, session->listener->limits.message_size_max);
+    span_text_put(&text, SPAN_LITERAL("\r\n"));
+    if (is_starttls_offered(session))
+        span_text_put(&text, SPAN_LITERAL("250-STARTTLS\r\n"));
+    span_text_put(&text, span_from_text(offer));
+    span_text_put(&text, SPAN_LITERAL("250-8BITMIME\r\n250-SMTPUTF8\r\n250-CHUNKING\r\n250-DSN\r\n"
+                                      "250 ENHANCEDSTATUSCODES\r\n"));
+    smtpd_reply_text(context, session, span_text_get(&text));
 }
 
 void smtpd_on_helo(struct smtpd_context *context, struct smtpd_session *session,
                    const struct smtpd_line *line, struct tick_now now)
 {
-    char text[300];
-
     (void)now;
     if (!take_hello(context, session, line->argument))
         return;
     session->is_esmtp = false;
-    int size = snprintf(text, sizeof(text), "250 %.255s\r\n", session->settings->hostname);
-    smtpd_reply_text(context, session, span_of(text, (uint32_t)size));
+    reply_with_name(context, session, SPAN_LITERAL("250 "), SPAN_LITERAL("\r\n"));
 }
 
 void smtpd_greet(struct smtpd_context *context, struct smtpd_session *session,
                  bool has_early_octets, struct tick_now now)
 {
-    char text[300];
-
     CHECK(session->state == SMTPD_CONNECTED);
     if (has_early_octets) {
         smtpd_dismiss(context, session, SMTPD_REPLY_EARLY_TALKER);
@@ -98,9 +110,7 @@ void smtpd_greet(struct smtpd_context *context, struct smtpd_session *session,
         smtpd_dismiss(context, session, SMTPD_REPLY_STORAGE_LOST);
         return;
     }
-    int size =
-        snprintf(text, sizeof(text), "220 %.255s ESMTP Angarium\r\n", session->settings->hostname);
-    smtpd_reply_text(context, session, span_of(text, (uint32_t)size));
+    reply_with_name(context, session, SPAN_LITERAL("220 "), SPAN_LITERAL(" ESMTP Angarium\r\n"));
     smtpd_enter(session, SMTPD_GREETED);
     session->phase_deadline = now.tick + session->listener->limits.command_timeout;
 }

@@ -95,6 +95,8 @@ void smtpd_reply_release(struct smtpd_context *context, struct smtpd_session *se
 /* smtpd_received.c */
 /** As in a Date field; borrowed until the next call. */
 struct span smtpd_date(struct smtpd_context *context, wall_us time);
+/** What the relay calls itself. */
+struct span smtpd_own_name(const struct smtpd_session *session);
 /* These: `ret_text` has room for SMTPD_TRACE_SIZE_MAX octets. */
 /** "name [192.0.2.1]". */
 struct span smtpd_client_format(struct smtpd_session *session, uint8_t *ret_text);

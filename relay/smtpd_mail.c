@@ -292,11 +292,12 @@ void smtpd_on_mail(struct smtpd_context *context, struct smtpd_session *session,
 {
     const struct settings_limits *limits = &session->listener->limits;
     struct path_arguments arguments = {0};
-    struct smtp_address address = {0};
+    struct smtp_address address UNINITIALIZED;
     struct span rest = {0};
     struct smtpd_quota quota = {.reply = SMTPD_REPLY_OK};
     bool is_first;
 
+    smtp_address_clear(&address);
     if (limits->messages_per_session_max > 0 &&
         session->message_count >= limits->messages_per_session_max) {
         smtpd_dismiss(context, session, SMTPD_REPLY_MESSAGES_MAX);
@@ -443,11 +444,12 @@ void smtpd_on_rcpt(struct smtpd_context *context, struct smtpd_session *session,
 {
     uint32_t count_max = session->listener->limits.recipient_max;
     struct path_arguments arguments = {0};
-    struct smtp_address address = {0};
+    struct smtp_address address UNINITIALIZED;
     struct span rest = {0};
     const char *text = NULL;
     bool is_first = false;
 
+    smtp_address_clear(&address);
     session->attempt.rcpt_count += 1;
     if (session->attempt.rcpt_count / 2 > count_max) {
         smtpd_dismiss(context, session, SMTPD_REPLY_RECIPIENTS_FLOOD);

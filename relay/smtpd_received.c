@@ -49,36 +49,32 @@ struct span smtpd_date(struct smtpd_context *context, wall_us time)
     return span_from_text(context->date);
 }
 
-/* Append to a text of at most SMTPD_TRACE_SIZE_MAX octets; what is appended is bounded so that it
- * always fits. */
-static void put(struct span_mut *text, struct span part)
-{
-    CHECK(part.size <= SMTPD_TRACE_SIZE_MAX - text->size);
-    memcpy(text->data + text->size, part.data, part.size);
-    text->size += part.size;
-}
-
 static struct span bounded_text(const char *text)
 {
     return span_of(text, (uint32_t)strnlen(text, SMTP_DOMAIN_MAX));
 }
 
+struct span smtpd_own_name(const struct smtpd_session *session)
+{
+    return bounded_text(session->settings->hostname);
+}
+
 static struct span client_format(const struct smtpd_session *session, uint8_t *ret_text)
 {
-    struct span_mut text = {.data = ret_text};
+    struct span_text text = {.data = ret_text, .size_max = SMTPD_TRACE_SIZE_MAX};
     char ip[FLOW_ADDRESS_TEXT_MAX];
     bool is_ip6 = session->peer.family == FLOW_FAMILY_IP6;
 
-    put(&text, bounded_text(session->hello_name));
+    span_text_put(&text, bounded_text(session->hello_name));
     /* An address literal of RFC 5321 section 4.1.3. */
     if (is_ip6 || session->peer.family == FLOW_FAMILY_IP4) {
-        put(&text, is_ip6 ? SPAN_LITERAL(" [IPv6:") : SPAN_LITERAL(" ["));
-        put(&text, span_from_text(flow_address_format_ip(&session->peer, ip)));
-        put(&text, SPAN_LITERAL("]"));
+        span_text_put(&text, is_ip6 ? SPAN_LITERAL(" [IPv6:") : SPAN_LITERAL(" ["));
+        span_text_put(&text, span_from_text(flow_address_format_ip(&session->peer, ip)));
+        span_text_put(&text, SPAN_LITERAL("]"));
     } else {
-        put(&text, SPAN_LITERAL(" [local]"));
+        span_text_put(&text, SPAN_LITERAL(" [local]"));
     }
-    return span_of(text.data, text.size);
+    return span_text_get(&text);
 }
 
 /* The same for all messages of a session, but for another EHLO. A message may outlive that: it has
@@ -90,9 +86,9 @@ struct span smtpd_client_format(struct smtpd_session *session, uint8_t *ret_text
         session->client_text = strndup((const char *)text.data, text.size);
         return text;
     }
-    struct span_mut text = {.data = ret_text};
-    put(&text, span_from_text(session->client_text));
-    return span_of(text.data, text.size);
+    struct span_text text = {.data = ret_text, .size_max = SMTPD_TRACE_SIZE_MAX};
+    span_text_put(&text, span_from_text(session->client_text));
+    return span_text_get(&text);
 }
 
 struct span smtpd_received_format(struct smtpd_context *context,
@@ -100,20 +96,20 @@ struct span smtpd_received_format(struct smtpd_context *context,
                                   wall_us time, uint8_t *ret_text)
 {
     struct span hello = bounded_text(session->hello_name);
-    struct span_mut text = {.data = ret_text};
+    struct span_text text = {.data = ret_text, .size_max = SMTPD_TRACE_SIZE_MAX};
 
-    put(&text, SPAN_LITERAL("Received: from "));
-    put(&text, hello);
-    put(&text, SPAN_LITERAL(" ("));
-    put(&text, span_skip(client, hello.size + 1)); /* the literal */
-    put(&text, SPAN_LITERAL(")\r\n\tby "));
-    put(&text, bounded_text(session->settings->hostname));
-    put(&text, SPAN_LITERAL(" with "));
-    put(&text, span_from_text(protocol_name(session)));
-    put(&text, SPAN_LITERAL(" id "));
-    put(&text, span_from_text(session->transaction->id_text));
-    put(&text, SPAN_LITERAL(";\r\n\t"));
-    put(&text, smtpd_date(context, time));
-    put(&text, SPAN_LITERAL("\r\n"));
-    return span_of(text.data, text.size);
+    span_text_put(&text, SPAN_LITERAL("Received: from "));
+    span_text_put(&text, hello);
+    span_text_put(&text, SPAN_LITERAL(" ("));
+    span_text_put(&text, span_skip(client, hello.size + 1)); /* the literal */
+    span_text_put(&text, SPAN_LITERAL(")\r\n\tby "));
+    span_text_put(&text, smtpd_own_name(session));
+    span_text_put(&text, SPAN_LITERAL(" with "));
+    span_text_put(&text, span_from_text(protocol_name(session)));
+    span_text_put(&text, SPAN_LITERAL(" id "));
+    span_text_put(&text, span_from_text(session->transaction->id_text));
+    span_text_put(&text, SPAN_LITERAL(";\r\n\t"));
+    span_text_put(&text, smtpd_date(context, time));
+    span_text_put(&text, SPAN_LITERAL("\r\n"));
+    return span_text_get(&text);
 }

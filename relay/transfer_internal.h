@@ -477,6 +477,8 @@ uint64_t transfer_site_base(const struct transfer *transfer, const struct mx_ans
                             const struct settings_site_limits *limits);
 /** Of that site, seen from one source. */
 uint64_t transfer_site_key(uint64_t base, const struct settings_source *source);
+/** Of the places of its mail that goes out from this pool. */
+uint64_t transfer_place_key(uint64_t base, const struct settings_pool *pool);
 /** The limits that the configuration has for it from now on. */
 void transfer_site_limit(struct transfer *transfer, struct transfer_site *site,
                          const struct settings_source *source, const struct settings_route *route,

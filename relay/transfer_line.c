@@ -21,7 +21,6 @@
  */
 #include "relay/transfer_internal.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 /* ---- lines ---- */
@@ -148,6 +147,15 @@ static void transfer_hosts_shuffle(struct transfer *transfer, struct mx_answer *
     }
 }
 
+/* As much of it as there is room for. */
+static void host_name_set(struct mx_host *host, const char *name)
+{
+    size_t size = strnlen(name, sizeof(host->name) - 1);
+
+    memcpy(host->name, name, size);
+    host->name[size] = '\0';
+}
+
 /* The hosts a route lists, looked up one by one; each answer comes from the cache when we are woken
  * and start over. */
 enum err transfer_route_resolve(struct transfer *transfer, const struct settings_route *route,
@@ -169,7 +177,7 @@ enum err transfer_route_resolve(struct transfer *transfer, const struct settings
         if (host->address.family != FLOW_FAMILY_NONE) {
             *found = (struct mx_host){.address_count = 1, .addresses = {host->address}};
             found->addresses[0].port = host->port;
-            (void)snprintf(found->name, sizeof(found->name), "%s", host->name);
+            host_name_set(found, host->name);
         } else {
             enum err err =
                 mx_lookup_host(transfer->options.dns, &transfer->settings->mx,
@@ -190,7 +198,7 @@ enum err transfer_route_resolve(struct transfer *transfer, const struct settings
     for (uint32_t i = 0; i < unresolved_count; i++) {
         struct mx_host *other = &ret_answer->hosts[ret_answer->host_count + i];
         *other = (struct mx_host){.port = unresolved[i]->port};
-        (void)snprintf(other->name, sizeof(other->name), "%s", unresolved[i]->name);
+        host_name_set(other, unresolved[i]->name);
     }
     ret_answer->other_count = unresolved_count;
     transfer_hosts_shuffle(transfer, ret_answer);

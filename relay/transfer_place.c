@@ -33,7 +33,6 @@
  */
 #include "relay/transfer_internal.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #define PLACE_WHOLE_TURN 100u       /* percent */
@@ -159,21 +158,13 @@ static bool place_begin(struct transfer *transfer, struct transfer_place *place,
     return true;
 }
 
-static uint64_t place_key(uint64_t base, const struct settings_pool *pool)
-{
-    char text[20];
-
-    (void)snprintf(text, sizeof(text), "%016llx", (unsigned long long)base);
-    return site_key(span_from_text(pool->name), &(struct span){(const uint8_t *)text, 16}, 1);
-}
-
 static struct transfer_place *place_make(struct transfer *transfer,
                                          const struct settings_pool *pool, uint64_t base,
                                          const struct transfer_line *line,
                                          const struct settings_site_limits *limits)
 {
     struct transfer_place *place =
-        place_new(transfer, place_key(base, pool), base, false, pool->member_count);
+        place_new(transfer, transfer_place_key(base, pool), base, false, pool->member_count);
     uint32_t first = source_first_turn(transfer->sources, pool);
     int64_t total = 0;
 
@@ -196,7 +187,7 @@ struct transfer_place *transfer_place_get(struct transfer *transfer, struct tran
     const struct settings_pool *pool =
         settings_pool_of(transfer->settings, qmgr_line_source_pool(line->line));
     uint64_t base = transfer_site_base(transfer, &line->answer, limits);
-    struct transfer_place *place = place_find(transfer, place_key(base, pool), false);
+    struct transfer_place *place = place_find(transfer, transfer_place_key(base, pool), false);
 
     if (place == NULL)
         return place_make(transfer, pool, base, line, limits);

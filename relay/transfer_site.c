@@ -11,8 +11,9 @@
  */
 #include "relay/transfer_internal.h"
 
-#include <stdio.h>
 #include <stdlib.h>
+
+#define NAME_WITH_PORT_MAX (MX_NAME_MAX + 6u)
 
 static uint32_t site_bucket(uint64_t key)
 {
@@ -72,12 +73,34 @@ struct transfer_site *transfer_site_get(struct transfer *transfer, uint64_t key,
     return site;
 }
 
+/* "name:port" and, below, 16 hexadecimal digits, by hand: a line comes this way with little more
+ * than one message in it, and snprintf() cost it more than all else. */
+static struct span name_with_port(const struct mx_host *host, uint8_t ret_text[NAME_WITH_PORT_MAX])
+{
+    struct span_text text = {.data = ret_text, .size_max = NAME_WITH_PORT_MAX};
+
+    span_text_put(&text, span_from_text(host->name));
+    span_text_put(&text, SPAN_LITERAL(":"));
+    span_text_put_u64(&text, host->port);
+    return span_text_get(&text);
+}
+
+/* The key of what `name` makes of `base`. */
+static uint64_t key_within(uint64_t base, const char *name)
+{
+    uint8_t text[16];
+
+    for (uint32_t i = 0; i < sizeof(text); i++)
+        text[i] = (uint8_t) "0123456789abcdef"[base >> (60 - 4 * i) & 15u];
+    return site_key(span_from_text(name), &(struct span){text, sizeof(text)}, 1);
+}
+
 /* Names, each with its port where a route gave it another than a mail exchanger's: servers on two
  * ports of one host fail, and are limited, each by itself. */
 uint64_t transfer_site_base(const struct transfer *transfer, const struct mx_answer *answer,
                             const struct settings_site_limits *limits)
 {
-    char texts[MX_HOST_MAX][MX_NAME_MAX + 6] UNINITIALIZED;
+    uint8_t texts[MX_HOST_MAX][NAME_WITH_PORT_MAX] UNINITIALIZED;
     struct span names[MX_HOST_MAX + 1] UNINITIALIZED;
     uint32_t count = 0;
 
@@ -86,24 +109,20 @@ uint64_t transfer_site_base(const struct transfer *transfer, const struct mx_ans
     uint32_t name_count = limits->provider == NULL ? answer->host_count + answer->other_count : 0;
     for (uint32_t i = 0; i < name_count; i++) {
         const struct mx_host *host = &answer->hosts[i];
-        names[count] = span_from_text(host->name);
-        if (host->port != transfer->settings->mx.port) {
-            (void)snprintf(texts[i], sizeof(texts[i]), "%s:%u", host->name, host->port);
-            names[count] = span_from_text(texts[i]);
-        }
-        count++;
+        names[count++] = host->port == transfer->settings->mx.port ? span_from_text(host->name)
+                                                                   : name_with_port(host, texts[i]);
     }
     return site_key((struct span){0}, names, count);
 }
 
 uint64_t transfer_site_key(uint64_t base, const struct settings_source *source)
 {
-    char text[20];
+    return source->is_implied ? base : key_within(base, source->name);
+}
 
-    if (source->is_implied)
-        return base;
-    (void)snprintf(text, sizeof(text), "%016llx", (unsigned long long)base);
-    return site_key(span_from_text(source->name), &(struct span){(const uint8_t *)text, 16}, 1);
+uint64_t transfer_place_key(uint64_t base, const struct settings_pool *pool)
+{
+    return key_within(base, pool->name);
 }
 
 /* Domains of one site may have routes of their own: the one that came last decides. */

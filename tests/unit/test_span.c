@@ -122,6 +122,40 @@ static void head_too_long(void *context)
     (void)span_head(SPAN_LITERAL("ab"), 3);
 }
 
+static void text_too_long(void *context)
+{
+    uint8_t octets[3];
+    struct span_text text = {.data = octets, .size_max = 2};
+
+    (void)context;
+    span_text_put(&text, SPAN_LITERAL("a"));
+    span_text_put_u64(&text, 10);
+}
+
+static void test_text(void **state)
+{
+    static const struct {
+        uint64_t value;
+        const char *text;
+    } cases[] = {{0, "a0"},
+                 {9, "a9"},
+                 {10, "a10"},
+                 {65535, "a65535"},
+                 {UINT64_MAX, "a18446744073709551615"}};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        uint8_t octets[32];
+        struct span_text text = {.data = octets, .size_max = (uint32_t)strlen(cases[i].text)};
+
+        span_text_put(&text, SPAN_LITERAL("a"));
+        span_text_put(&text, SPAN_LITERAL(""));
+        span_text_put_u64(&text, cases[i].value);
+        assert_true(span_is_equal(span_text_get(&text), span_from_text(cases[i].text)));
+    }
+    assert_true(death_is_caused_by(text_too_long, NULL));
+}
+
 static void test_bounds_are_checked(void **state)
 {
     (void)state;
@@ -243,6 +277,7 @@ int main(void)
         cmocka_unit_test(test_nocase_folds_letters_only),
         cmocka_unit_test(test_compare),
         cmocka_unit_test(test_octets_by_words),
+        cmocka_unit_test(test_text),
         cmocka_unit_test(test_bounds_are_checked),
         cmocka_unit_test(test_every_error_has_its_row),
         cmocka_unit_test(test_log_escape),

@@ -24,6 +24,7 @@
  * dropped and counted. What fills the first hole is exempt: it leaves at once.
  */
 #include "dataplane/wire/tcp/tcp.h"
+#include "dataplane/wire/tcp/whole.h"
 
 #include <stdlib.h>
 
@@ -257,6 +258,9 @@ bool tcp_receive_in_order(struct stack *stack, struct tcb *tcb, struct segment *
     buf->mbuf.data_len = (uint16_t)segment->size;
     tcb->rcv_nxt += segment->size;
     tcb->octets_received += segment->size;
+    if (!segment->is_trimmed)
+        tcp_whole_note(buf, buf->mbuf.data_off, segment->size, segment->is_summed,
+                       segment->payload_sum);
     deliver_one(stack, tcb, buf);
     return true;
 }

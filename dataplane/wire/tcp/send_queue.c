@@ -25,10 +25,13 @@
  * acknowledged.
  */
 #include "dataplane/wire/tcp/tcp.h"
+#include "dataplane/wire/tcp/whole.h"
 
 #include <stdlib.h>
 
 #define SENT_CAPACITY_MIN 8u
+#define CUT_LOOKS_MAX     4u
+#define CUT_MIN           64u /* fewer octets go with those behind them */
 
 /* Sequence numbers of a descriptor that are no octets. */
 static uint32_t sent_controls(const struct tcp_sent *sent)
@@ -321,6 +324,44 @@ static bool gather_together(struct stack *stack, const struct tcb *tcb, struct p
     STACK_COUNT(stack, TCP_SEND_JOINED);
     flow_core_copied(&stack->core, &stack->core.stats.copied.joined, octets);
     return true;
+}
+
+/* What was received in one piece and is worth to be sent in one: nearly a full segment. */
+static uint32_t frame_worth(const struct tcb *tcb)
+{
+    return tcb->mss - tcb->mss / 4u;
+}
+
+static bool is_worth_a_frame(const struct tcb *tcb, const struct buf_slice *slice)
+{
+    return slice->size <= tcb->mss && slice->size >= frame_worth(tcb) && tcp_whole_is(slice);
+}
+
+uint32_t tcp_send_cut(const struct tcb *tcb, uint32_t size, struct buf **ret_whole)
+{
+    const struct buf_queue *unsent = &tcb->slot.unsent;
+    uint32_t at = tcb->send_slice, ahead = 0;
+    const struct buf_slice *slice;
+
+    *ret_whole = NULL;
+    if (size < frame_worth(tcb))
+        return size;
+    slice = buf_queue_get(unsent, at);
+    if (tcb->send_offset > 0) {
+        ahead = slice->size - tcb->send_offset;
+        at++;
+    }
+    for (uint32_t looks = 0; looks < CUT_LOOKS_MAX && ahead < size && at < unsent->count; looks++) {
+        slice = buf_queue_get(unsent, at++);
+        if (is_worth_a_frame(tcb, slice) &&
+            (ahead >= CUT_MIN || (ahead == 0 && slice->size <= size))) {
+            if (ahead == 0)
+                *ret_whole = slice->buf;
+            return ahead == 0 ? slice->size : ahead;
+        }
+        ahead += slice->size;
+    }
+    return size;
 }
 
 uint64_t tcp_send_copy(const struct tcb *tcb, uint32_t offset, uint32_t size, struct buf *into)

@@ -15,6 +15,7 @@
 #include "tests/unit/wire_pair.h"
 
 #define MSS          1448u
+#define WORTH        (MSS - MSS / 4)
 #define EXPECTED_MAX (1u << 20)
 
 struct echo {
@@ -150,21 +151,23 @@ static void test_where_segments_end(void **state)
 {
     static const struct {
         const char *name;
-        uint32_t size, prefix, first, second;
+        uint32_t size, prefix, times, first, second;
     } rows[] = {
-        {"as they came", 2 * MSS, 0, MSS, MSS},
-        {"a few octets go with those behind them", 2 * MSS, 63, MSS, MSS},
-        {"more of them go ahead", 2 * MSS, 64, 64, MSS},
-        {"as many as fit go ahead", 2 * MSS, MSS, MSS, MSS},
-        {"three quarters of a segment are worth a frame", MSS - MSS / 4, 100, 100, MSS - MSS / 4},
-        {"less is not", MSS - MSS / 4 - 1, 100, MSS - MSS / 4 - 1 + 100, 0},
+        {"as they came", 2 * MSS, 0, 1, MSS, MSS},
+        {"a few octets go with those behind them", 2 * MSS, 63, 1, MSS, MSS},
+        {"more of them go ahead", 2 * MSS, 64, 1, 64, MSS},
+        {"as many as fit go ahead", 2 * MSS, MSS, 1, MSS, MSS},
+        {"three quarters of a segment are worth a frame", WORTH, 100, 2, 100, WORTH},
+        {"less is not", WORTH - 1, 100, 2, MSS, 2 * (WORTH - 1) + 100 - MSS},
+        {"what fits into one frame goes in one", WORTH, MSS - WORTH, 1, MSS, 0},
+        {"what does not, does not", WORTH, MSS - WORTH + 1, 1, MSS - WORTH + 1, WORTH},
     };
 
     (void)state;
     for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
         struct echo *echo =
             echo_new(&(struct pair_options){.offloads = NIC_TX_MULTI_SEGMENT, .segments_max = 8},
-                     rows[i].prefix, 1);
+                     rows[i].prefix, rows[i].times);
         print_message("# %s\n", rows[i].name);
         echo_run(echo, rows[i].size);
         assert_int_equal(rows[i].first, size_of(echo->pair, 0));

@@ -220,8 +220,8 @@ static bool output_one(struct stack *stack, struct tcb *tcb, uint32_t available,
     uint32_t size = choose_size(stack, tcb, available, is_forced);
     struct buf *whole = NULL;
 
-    if (size > 0 && size <= tcb->mss)
-        size = tcp_send_cut(tcb, size, &whole);
+    if (size >= tcb->mss - tcb->mss / 4u && size <= tcb->mss)
+        size = tcp_send_cut(tcb, size, available, &whole);
     bool is_fin = size == available && fin_may_go(tcb);
     if ((size == 0 && !is_fin) || !tcp_sent_has_room(tcb, size / tcb->mss + 2))
         return false;
@@ -260,7 +260,7 @@ static bool output_train(struct stack *stack, struct tcb *tcb, struct ip_train *
             return false;
         piece.sequence = tcb->snd_nxt;
         piece.offset = tcb_octets_in_flight(tcb);
-        piece.size = tcp_send_cut(tcb, mss, &piece.whole);
+        piece.size = tcp_send_cut(tcb, mss, available, &piece.whole);
         if (!output_piece(stack, tcb, &piece, false))
             return false;
         most -= piece.size;

@@ -327,41 +327,46 @@ static bool gather_together(struct stack *stack, const struct tcb *tcb, struct p
 }
 
 /* What was received in one piece and is worth to be sent in one: nearly a full segment. */
-static uint32_t frame_worth(const struct tcb *tcb)
-{
-    return tcb->mss - tcb->mss / 4u;
-}
-
 static bool is_worth_a_frame(const struct tcb *tcb, const struct buf_slice *slice)
 {
-    return slice->size <= tcb->mss && slice->size >= frame_worth(tcb) && tcp_whole_is(slice);
+    return slice->size <= tcb->mss && slice->size >= tcb->mss - tcb->mss / 4u &&
+           tcp_whole_is(slice);
 }
 
-uint32_t tcp_send_cut(const struct tcb *tcb, uint32_t size, struct buf **ret_whole)
+/* Where, of the `size` octets that begin with slice `at` after `ahead` others, one begins that is
+ * worth a frame; `size` if none does. */
+static uint32_t find_worth(const struct tcb *tcb, uint32_t at, uint32_t ahead, uint32_t size)
 {
     const struct buf_queue *unsent = &tcb->slot.unsent;
-    uint32_t at = tcb->send_slice, ahead = 0;
-    const struct buf_slice *slice;
 
-    *ret_whole = NULL;
-    if (size < frame_worth(tcb))
-        return size;
-    slice = buf_queue_get(unsent, at);
-    if (tcb->send_offset > 0) {
-        ahead = slice->size - tcb->send_offset;
-        at++;
-    }
     for (uint32_t looks = 0; looks < CUT_LOOKS_MAX && ahead < size && at < unsent->count; looks++) {
-        slice = buf_queue_get(unsent, at++);
-        if (is_worth_a_frame(tcb, slice) &&
-            (ahead >= CUT_MIN || (ahead == 0 && slice->size <= size))) {
-            if (ahead == 0)
-                *ret_whole = slice->buf;
-            return ahead == 0 ? slice->size : ahead;
-        }
+        const struct buf_slice *slice = buf_queue_get(unsent, at++);
+        if (ahead >= CUT_MIN && is_worth_a_frame(tcb, slice))
+            return ahead;
         ahead += slice->size;
     }
     return size;
+}
+
+uint32_t tcp_send_cut(const struct tcb *tcb, uint32_t size, uint32_t available,
+                      struct buf **ret_whole)
+{
+    const struct buf_queue *unsent = &tcb->slot.unsent;
+    const struct buf_slice *slice = buf_queue_get(unsent, tcb->send_slice);
+    uint32_t at = tcb->send_slice, ahead = slice->size - tcb->send_offset;
+
+    *ret_whole = NULL;
+    if (ahead == 0) {
+        slice = buf_queue_get(unsent, ++at);
+        ahead = slice->size;
+    }
+    if (ahead == slice->size && ahead <= size && (ahead == available || available > tcb->mss) &&
+        is_worth_a_frame(tcb, slice)) {
+        *ret_whole = slice->buf;
+        return ahead;
+    }
+    /* What fits into one frame goes in one. */
+    return available > tcb->mss ? find_worth(tcb, at + 1, ahead, size) : size;
 }
 
 uint64_t tcp_send_copy(const struct tcb *tcb, uint32_t offset, uint32_t size, struct buf *into)

@@ -647,9 +647,10 @@ void tcp_sent_free(struct tcb *tcb);
 /** How many of `size` octets from `offset` lie in the first `pieces_max` slices. */
 uint32_t tcp_send_fitting(const struct tcb *tcb, uint32_t offset, uint32_t size,
                           uint32_t pieces_max);
-/** Of the next `size` octets that were not sent yet, at most an mss: how many go best in one frame.
- * *ret_whole: the buffer that they came in and may leave in, or NULL. */
-uint32_t tcp_send_cut(const struct tcb *tcb, uint32_t size, struct buf **ret_whole);
+/** Of the next `size` octets that were not sent yet, at most an mss, of `available`: how many go
+ * best in one frame. *ret_whole: the buffer that they came in and may leave in, or NULL. */
+uint32_t tcp_send_cut(const struct tcb *tcb, uint32_t size, uint32_t available,
+                      struct buf **ret_whole);
 /** Copy `size` octets from `offset` behind snd_una to the end of `into`, which has the room.
  * Returns their wire_sum(). */
 uint64_t tcp_send_copy(const struct tcb *tcb, uint32_t offset, uint32_t size, struct buf *into);

@@ -199,6 +199,9 @@ static inline uint64_t wire_sum_header(const uint8_t *octets, uint32_t size)
     uint64_t sum = wire_sum_word(octets) + wire_sum_word(octets + 4) + wire_sum_word(octets + 8) +
                    wire_sum_word(octets + 12) + wire_sum_word(octets + 16);
 
+    if (size == 32) /* TCP with timestamps, nearly always */
+        return sum + wire_sum_word(octets + 20) + wire_sum_word(octets + 24) +
+               wire_sum_word(octets + 28);
     for (uint32_t at = 20; at < size; at += 4)
         sum += wire_sum_word(octets + at);
     return sum;

@@ -258,7 +258,7 @@ bool tcp_receive_in_order(struct stack *stack, struct tcb *tcb, struct segment *
     buf->mbuf.data_len = (uint16_t)segment->size;
     tcb->rcv_nxt += segment->size;
     tcb->octets_received += segment->size;
-    if (!segment->is_trimmed)
+    if (!segment->is_trimmed && segment->size >= TCP_WHOLE_SIZE_MIN)
         tcp_whole_note(buf, buf->mbuf.data_off, segment->size, segment->is_summed,
                        segment->payload_sum);
     deliver_one(stack, tcb, buf);

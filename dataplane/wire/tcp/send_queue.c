@@ -195,14 +195,31 @@ static uint32_t sent_trim(struct tcb *tcb, uint32_t size)
     return octets;
 }
 
+/* The same for all of them, none of which has a mark; returns how many numbers were octets. */
+static uint32_t sent_trim_all(struct tcb *tcb)
+{
+    uint32_t octets = tcb->snd_nxt - tcb->snd_una - sent_controls(tcp_sent_at(&tcb->sent, 0));
+
+    if (tcb->sent.count > 1)
+        octets -= sent_controls(tcp_sent_at(&tcb->sent, tcb->sent.count - 1));
+    tcb->sent.count = 0;
+    return octets;
+}
+
 void tcp_sent_drop(struct stack *stack, struct tcb *tcb, uint32_t acknowledged)
 {
+    bool is_all = acknowledged == tcb->snd_nxt && tcb->sent.count > 0 &&
+                  (tcb->sacked | tcb->lost | tcb->retransmitted) == 0;
+
     CHECK(seq_ge(acknowledged, tcb->snd_una) && seq_le(acknowledged, tcb->snd_nxt));
-    uint32_t octets = sent_trim(tcb, acknowledged - tcb->snd_una);
+    uint32_t octets = is_all ? sent_trim_all(tcb) : sent_trim(tcb, acknowledged - tcb->snd_una);
     tcb->snd_una = acknowledged;
     if (octets == 0)
         return;
-    cursor_drop(tcb, octets);
+    if (is_all)
+        tcb->send_slice = tcb->send_offset = 0; /* what is left begins at the cursor */
+    else
+        cursor_drop(tcb, octets);
     tcb->octets_sent += octets;
     flow_core_sent(&stack->core, &tcb->slot, octets);
 }

@@ -19,6 +19,8 @@
  * The flag is the highest of those that DPDK leaves to applications.
  */
 #define TCP_WHOLE_FLAG RTE_MBUF_F_LAST_FREE
+/* Smaller ones are three quarters of no mss there is (tcp_send_cut()). */
+#define TCP_WHOLE_SIZE_MIN 256u
 
 struct tcp_whole {
     uint16_t offset, size; /* as those of a slice */

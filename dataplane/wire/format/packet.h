@@ -209,11 +209,11 @@ static inline uint64_t wire_sum_header(const uint8_t *octets, uint32_t size)
 /** The checksum to put into a header, in network order as stored: memcpy it. */
 static inline uint16_t wire_sum_finish(uint64_t sum)
 {
-    sum = (sum & UINT32_MAX) + (sum >> 32);
-    sum = (sum & UINT32_MAX) + (sum >> 32);
-    sum = (sum & UINT16_MAX) + (sum >> 16);
-    sum = (sum & UINT16_MAX) + (sum >> 16);
-    return (uint16_t)~sum;
+    /* Both halves added in both orders: the carry of the lower goes into the upper, as it must. */
+    sum += sum << 32 | sum >> 32;
+    uint32_t half = (uint32_t)(sum >> 32);
+    half += half << 16 | half >> 16;
+    return (uint16_t) ~(half >> 16);
 }
 /** The addresses of an IPv6 pseudo-header. */
 uint64_t wire_sum_pseudo6(const uint8_t source[16], const uint8_t destination[16]);

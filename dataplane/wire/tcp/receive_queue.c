@@ -2,7 +2,8 @@
 /*
  * What is received: in order to the flow, out of order into ranges until the holes are filled.
  *
- * In order, a payload goes to the flow in the buffer it arrived in. It is copied behind what was
+ * In order, a payload goes to the flow in the buffer it arrived in, with a note for whoever sends
+ * it on (whole.h). It is copied behind what was
  * copied before, and the buffer let go, when it is small beside its buffer and others are charged
  * already, so that what a window lets in never pins more than twice its size; or when the pool that
  * the nic receives into runs low. Both are counted. When it is low and there is nothing to copy

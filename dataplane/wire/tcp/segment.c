@@ -9,7 +9,9 @@
  *
  * What a connection sends in one turn is a train: the first segment of new data leaves its headers
  * behind, and the others take them, change sequence number, flags and sizes, and go to the port at
- * once. Nothing else can differ within a turn.
+ * once. Nothing else can differ within a turn. What their checksums share is summed once.
+ *
+ * A piece that is `whole` has its headers put in front of it, in the buffer it came in (whole.h).
  *
  * A segment that cannot be built for want of a buffer is not sent and counted; it is as if it had
  * been lost, only that new data is not taken as sent.

@@ -11,7 +11,8 @@
  * payloads that fit behind the header, which costs less than a second buffer; those with more
  * pieces than the nic takes in one frame; and those whose checksum is ours to compute, because the
  * octets are read then anyway: copying them on the way costs less than a clone for each piece,
- * which the driver has to walk and to free.
+ * which the driver has to walk and to free. What may leave in the buffer it came in (whole.h) is
+ * neither; tcp_send_cut() ends segments of new data so that it may.
  *
  * Invariants
  *   1. Descriptors follow each other without gaps: the first begins at snd_una, the last ends at

@@ -319,6 +319,17 @@ void buf_queue_fini(struct buf_queue *queue)
     *queue = (struct buf_queue){0};
 }
 
+/* All slices in their order, from the first place on. */
+static void queue_lay_out(const struct buf_queue *queue, struct buf_slice *ret_slices)
+{
+    uint32_t first = queue->capacity > 0 ? queue->capacity - queue->head : 1;
+
+    first = first < queue->count ? first : queue->count;
+    memcpy(ret_slices, queue_slot(queue, 0), first * sizeof(*ret_slices));
+    if (first < queue->count)
+        memcpy(ret_slices + first, queue->slices, (queue->count - first) * sizeof(*ret_slices));
+}
+
 static void queue_grow(struct buf_queue *queue)
 {
     CHECK(queue->capacity < BUF_QUEUE_SLOTS_MAX);
@@ -328,8 +339,7 @@ static void queue_grow(struct buf_queue *queue)
     /* A few hundred octets are not to be had: the kernel overcommits, so this is never the mail's
      * doing and nothing sensible can go on. */
     CHECK(slices != NULL);
-    for (uint32_t i = 0; i < queue->count; i++)
-        slices[i] = *queue_slot(queue, i);
+    queue_lay_out(queue, slices);
     if (queue->capacity > 0)
         free(queue->slices);
     queue->slices = slices;
@@ -341,19 +351,21 @@ static void queue_grow(struct buf_queue *queue)
  * whose reference serves both. */
 static bool queue_push(struct buf_queue *queue, struct buf_slice slice)
 {
+    uint32_t count = queue->count;
+
     queue->size += slice.size;
-    if (queue->count > 0) {
-        struct buf_slice *last = queue_slot(queue, queue->count - 1);
+    if (count > 0) {
+        struct buf_slice *last = queue_slot(queue, count - 1);
 
         if (last->buf == slice.buf && (uint32_t)last->offset + last->size == slice.offset) {
             last->size = (uint16_t)(last->size + slice.size);
             return false;
         }
+        if (count >= queue->capacity)
+            queue_grow(queue);
     }
-    if (queue->count > 0 && queue->count >= queue->capacity)
-        queue_grow(queue);
-    *queue_slot(queue, queue->count) = slice;
-    queue->count++;
+    *queue_slot(queue, count) = slice;
+    queue->count = count + 1;
     return true;
 }
 

@@ -190,7 +190,7 @@ static void send_in_train(struct fixture *fixture, struct destination *destinati
     assert_non_null(head);
     assert_int_equal(TCP_HEADER_SIZE, train->size - train->l4_offset);
     uint8_t *l4 = buf_data(head);
-    assert_ptr_equal(l4, ip_train_begin(train, head));
+    assert_ptr_equal(l4, ip_train_begin(train, head, head->mbuf.data_off + TCP_HEADER_SIZE));
     head->mbuf.next = chain->mbuf.next;
     head->mbuf.nb_segs = 2;
     head->mbuf.pkt_len = buf_size(head) + size;

@@ -9,9 +9,9 @@
  *   judge     faults, impossible addresses (RFC 1122 3.2.1.3), whose it is
  *   dispatch  ARP, ICMP, UDP, TCP
  *
- * Of a burst, a frame that differs from the one before it in nothing but sizes, up to the ports of
- * TCP, is read by comparison, and what depends on these octets alone is not asked again: whose it
- * is, and which connection.
+ * Of a burst, a frame of TCP whose headers up to there differ from the ones before in nothing but
+ * sizes is read by comparison, and what depends on these octets alone is not asked again: whose it
+ * is, and with the same ports, which connection.
  *
  * What is not the engine's (another VLAN, type, address or protocol) goes to the exception path,
  * if there is one. Everything else that goes no further is dropped and counted by its reason.
@@ -57,6 +57,7 @@ struct frame {
     enum stack_counter fault; /* why, of what is faulty or alien */
     bool is_group;            /* the link address names more than us */
     bool is_through;          /* TCP has it */
+    bool is_like;             /* the frame before it, in all that ip_input() asks */
 };
 
 static enum frame_kind frame_fails(struct frame *frame, enum frame_kind kind,
@@ -382,10 +383,13 @@ static void frame_begin(struct stack *stack, struct stack_port *port, struct buf
     ret_frame->packet.l3_offset = 0;
     ret_frame->is_group = false;
     ret_frame->is_through = false;
+    ret_frame->is_like = false;
     ret_frame->kind = frame_parse(stack, ret_frame);
 }
 
-static void frame_end(struct stack *stack, struct stack_port *port, struct frame *frame)
+/* `before`: the frame before it in the burst, or NULL. */
+static void frame_end(struct stack *stack, struct stack_port *port, const struct frame *before,
+                      struct frame *frame)
 {
     /* Asked each time: a nic whose hash turns out to be wrong says so from then on. */
     if (frame->kind == FRAME_IP && port->rss != NULL && !port->nic->steering.is_hardware &&
@@ -393,7 +397,10 @@ static void frame_end(struct stack *stack, struct stack_port *port, struct frame
         return;
     if (stack->tap != NULL)
         stack->tap(stack->tap_context, port->index, false, frame->packet.buf, stack->now);
-    frame_dispatch(stack, frame);
+    if (frame->is_like && before->is_through)
+        ip_dispatch(stack, frame);
+    else
+        frame_dispatch(stack, frame);
     buf_release_chain(frame->packet.buf);
 }
 
@@ -406,18 +413,16 @@ static bool is_header_like(const uint8_t *octets, const uint8_t *before, uint8_t
     return memcmp(octets, before, 4) == 0 && memcmp(octets + 6, before + 6, 34) == 0;
 }
 
-/* Everything but sizes and identification is that of the frame before: the same octets, of which
- * the same was read. False: it is parsed by itself. */
-static bool frame_begin_next(struct buf *buf, const struct frame *before, struct frame *ret_frame)
+/* Link and IP header but for sizes and identification are those of the frame before: the same
+ * octets, of which the same was read. False: it is parsed by itself. */
+static bool frame_begin_like(struct buf *buf, const struct frame *before, struct frame *ret_frame)
 {
     const struct packet *like = &before->packet;
     const uint8_t *octets = buf_data(buf), *l3 = octets + like->l3_offset;
     uint16_t header_size = like->ip.family == 4 ? IP4_HEADER_SIZE : IP6_HEADER_SIZE;
     uint32_t size = buf_size(buf), ends = like->l4_offset;
 
-    /* The ports first: they tell most strangers apart. */
-    if (!like->has_key_hash || size < ends + TCP_HEADER_SIZE ||
-        memcmp(octets + ends, buf_data(like->buf) + ends, 4) != 0 || like->is_copied ||
+    if (!like->has_key_hash || size < ends + TCP_HEADER_SIZE || like->is_copied ||
         buf->mbuf.next != NULL || like->ip.header_size != header_size ||
         buf->mbuf.ol_flags != like->buf->mbuf.ol_flags ||
         buf->mbuf.vlan_tci != like->buf->mbuf.vlan_tci ||
@@ -435,7 +440,10 @@ static bool frame_begin_next(struct buf *buf, const struct frame *before, struct
         return false;
     *ret_frame = *before;
     ret_frame->packet.buf = buf;
-    ret_frame->packet.is_next = true;
+    /* With the ports it is of the same connection. */
+    ret_frame->packet.is_next = memcmp(octets + ends, buf_data(like->buf) + ends, 4) == 0;
+    ret_frame->is_through = false;
+    ret_frame->is_like = true;
     ret_frame->packet.l4_size = ret_frame->packet.ip.payload_size = (uint16_t)payload_size;
     if (like->ip.family == 4)
         ret_frame->packet.ip.identification = load_be16(l3 + 4);
@@ -459,7 +467,7 @@ void net_input(struct stack *stack, struct stack_port *port, struct buf *buf)
     struct frame frame;
 
     frame_begin(stack, port, buf, &frame);
-    frame_end(stack, port, &frame);
+    frame_end(stack, port, NULL, &frame);
 }
 
 void net_input_burst(struct stack *stack, struct stack_port *port, struct buf *const *bufs,
@@ -474,9 +482,10 @@ void net_input_burst(struct stack *stack, struct stack_port *port, struct buf *c
             __builtin_prefetch(bufs[i + 2]);
         if (i + 1 < count)
             __builtin_prefetch(buf_data(bufs[i + 1]));
-        if (i > 0 && frame_begin_next(bufs[i], &frames[i - 1], &frames[i]))
+        if (i == 0 || !frame_begin_like(bufs[i], &frames[i - 1], &frames[i]))
+            frame_begin(stack, port, bufs[i], &frames[i]);
+        if (frames[i].packet.is_next)
             continue;
-        frame_begin(stack, port, bufs[i], &frames[i]);
         if (frames[i].kind == FRAME_IP && frames[i].packet.ip.protocol == IP_PROTOCOL_TCP)
             tcp_prefetch(stack, &frames[i].packet);
     }
@@ -495,6 +504,6 @@ void net_input_burst(struct stack *stack, struct stack_port *port, struct buf *c
         if (packet->is_next)
             frame_end_next(stack, port, &frames[i]);
         else
-            frame_end(stack, port, &frames[i]);
+            frame_end(stack, port, i > 0 ? &frames[i - 1] : NULL, &frames[i]);
     }
 }

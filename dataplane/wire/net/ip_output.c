@@ -164,16 +164,17 @@ static bool is_link_known(const struct stack *stack, const struct destination *d
 }
 
 /* The packet is complete and about to go. */
-static void train_keep(struct ip_train *train, const struct buf *packet, uint16_t l3_offset,
-                       uint16_t l4_offset, uint16_t l4_header_size)
+static void train_keep(struct ip_train *train, const struct stack_port *port,
+                       const struct buf *packet, uint16_t l4_offset, uint16_t l4_header_size)
 {
-    train->l3_offset = l3_offset;
+    train->l3_offset = stack_port_l2_size(port);
     train->l4_offset = l4_offset;
     train->size = (uint16_t)(l4_offset + l4_header_size);
     train->l4_size = (uint16_t)(packet->mbuf.pkt_len - l4_offset);
+    train->l4_size_max = (uint16_t)(port->mtu - (l4_offset - train->l3_offset));
     train->ol_flags = packet->mbuf.ol_flags & RTE_MBUF_F_TX_OFFLOAD_MASK;
     train->tx_offload = packet->mbuf.tx_offload;
-    memcpy(train->octets, buf_data(packet), train->size);
+    memcpy(train->octets + IP_TRAIN_SIZE - train->size, buf_data(packet), train->size);
 }
 
 void ip_output(struct stack *stack, struct destination *destination, const struct ip_send *send,
@@ -192,20 +193,22 @@ void ip_output(struct stack *stack, struct destination *destination, const struc
         memcpy(packet_prepend(packet, destination->l2_size), destination->l2_header,
                destination->l2_size);
     if (send->train != NULL)
-        train_keep(send->train, packet, destination->port->is_l3 ? 0 : destination->l2_size,
+        train_keep(send->train, destination->port, packet,
                    (uint16_t)(l4_at - packet->mbuf.data_off), send->l4_header_size);
     stack_port_send(stack, destination->port, packet);
 }
 
-uint8_t *ip_train_begin(const struct ip_train *train, struct buf *packet)
+uint8_t *ip_train_begin(const struct ip_train *train, struct buf *packet, uint32_t end)
 {
-    CHECK(train->size > 0 && buf_size(packet) == 0);
-    packet->mbuf.data_off = (uint16_t)(packet->mbuf.data_off - train->l4_offset);
+    uint8_t *octets = packet->mbuf.buf_addr;
+
+    CHECK(train->size > 0 && end >= sizeof(train->octets) && end <= packet->mbuf.buf_len);
     /* All of it, which is quicker than as much as there is. */
-    CHECK(buf_room(packet) >= sizeof(train->octets));
-    memcpy(buf_data(packet), train->octets, sizeof(train->octets));
-    buf_extend(packet, train->size);
-    return buf_data(packet) + train->l4_offset;
+    memcpy(octets + end - sizeof(train->octets), train->octets, sizeof(train->octets));
+    packet->mbuf.data_off = (uint16_t)(end - train->size);
+    packet->mbuf.data_len = train->size;
+    packet->mbuf.pkt_len = train->size;
+    return octets + end - (train->size - train->l4_offset);
 }
 
 /* Sizes, and what depends on them. */
@@ -221,7 +224,7 @@ static void train_resize(const struct ip_train *train, uint8_t family, uint16_t 
 void ip_train_send(struct stack *stack, struct destination *destination,
                    const struct ip_train *train, uint16_t l4_size, struct buf *packet)
 {
-    CHECK(l4_size <= train->l4_size);
+    CHECK(l4_size <= train->l4_size_max);
     if (l4_size != train->l4_size)
         train_resize(train, destination->family, l4_size, buf_data(packet) + train->l3_offset);
     packet->mbuf.ol_flags = train->ol_flags;

@@ -319,12 +319,18 @@ void net_input_burst(struct stack *stack, struct stack_port *port, struct buf *c
  * (a train): they differ in size, and in what TCP writes itself. */
 #define IP_TRAIN_SIZE 128u
 struct ip_train {
-    uint8_t octets[IP_TRAIN_SIZE]; /* link, IP and TCP header */
-    uint16_t l3_offset, l4_offset;
-    uint16_t size;    /* of all three; 0: no packet has gone ahead */
-    uint16_t l4_size; /* of that packet: header and payload */
+    uint8_t octets[IP_TRAIN_SIZE]; /* link, IP and TCP header: the last `size` of them */
+    uint16_t l3_offset, l4_offset; /* from the first header */
+    uint16_t size;                 /* of all three; 0: no packet has gone ahead */
+    uint16_t l4_size;              /* of that packet: header and payload */
+    uint16_t l4_size_max;          /* what the port takes */
     uint64_t ol_flags, tx_offload;
+    uint64_t l4_sum; /* TCP's: of the words that are the same for all */
 };
+static inline const uint8_t *ip_train_l4(const struct ip_train *train)
+{
+    return train->octets + IP_TRAIN_SIZE - (train->size - train->l4_offset);
+}
 _Static_assert(ETHERNET_HEADER_SIZE + ETHERNET_VLAN_SIZE + IP6_HEADER_SIZE + TCP_HEADER_SIZE +
                        TCP_OPTIONS_SIZE_MAX <=
                    IP_TRAIN_SIZE,
@@ -353,11 +359,15 @@ static inline uint32_t destination_offloads(const struct destination *destinatio
 void ip_output(struct stack *stack, struct destination *destination, const struct ip_send *send,
                struct buf *packet);
 #define STACK_L4_HEADROOM 64u
-/** Headers of a packet that went ahead at the front of an empty buffer: returns where its L4 header
- * is, to be changed where this one differs. */
-uint8_t *ip_train_begin(const struct ip_train *train, struct buf *packet);
-/** Send what ip_train_begin() began: `l4_size` octets of L4 header and payload are in the chain,
- * which may not be more than the packet ahead had. Takes `packet`. */
+/**
+ * Headers of a packet that went ahead, so that they end at `end` (from buf_addr): the buffer begins
+ * with them and ends there. Returns where its L4 header is, to be changed where this one differs.
+ *
+ * Bounds: the IP_TRAIN_SIZE octets before `end` are the buffer's and overwritten.
+ */
+uint8_t *ip_train_begin(const struct ip_train *train, struct buf *packet, uint32_t end);
+/** Send what ip_train_begin() began: `l4_size` octets of L4 header and payload are in the chain, at
+ * most train->l4_size_max. Takes `packet`. */
 void ip_train_send(struct stack *stack, struct destination *destination,
                    const struct ip_train *train, uint16_t l4_size, struct buf *packet);
 /** As ip_output(), to a remote of which nothing is remembered, so that strangers cannot fill the

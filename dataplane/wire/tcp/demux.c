@@ -19,6 +19,31 @@
 #define UNREACHABLE4_FRAGMENTATION 4u
 #define UNREACHABLE6_PORT          4u
 
+bool tcp_checksum_check(struct stack *stack, const struct packet *packet, uint32_t header_size,
+                        struct segment *segment)
+{
+    const uint8_t *l4 = buf_data(packet->buf) + packet->l4_offset;
+    uint32_t size = packet->l4_size;
+    enum stack_stage left = STACK_STAGE(stack, VERIFY);
+    bool is_good = packet->is_l4_checksum_known;
+
+    segment->is_summed = !is_good && packet->buf->mbuf.next == NULL;
+    if (segment->is_summed) {
+        segment->payload_sum =
+            size > header_size ? wire_sum(l4 + header_size, size - header_size) : 0;
+        uint64_t sum = segment->payload_sum + wire_sum_header(l4, header_size);
+        is_good = wire_sum_finish(sum + wire_sum_pseudo(packet->ip.family, packet->ip.source,
+                                                        packet->ip.destination, IP_PROTOCOL_TCP,
+                                                        size)) == 0;
+    } else if (!is_good) {
+        is_good = packet_l4_checksum_is_good(packet);
+    }
+    STACK_STAGE_BACK(stack, left);
+    if (!is_good)
+        STACK_COUNT(stack, TCP_CHECKSUM);
+    return is_good;
+}
+
 static bool segment_parse(struct stack *stack, struct packet *packet, struct segment *ret_segment)
 {
     struct tcp_header *header = &ret_segment->header;
@@ -27,15 +52,9 @@ static bool segment_parse(struct stack *stack, struct packet *packet, struct seg
         STACK_COUNT(stack, TCP_MALFORMED);
         return false;
     }
-    if (!packet->is_l4_checksum_known) {
-        enum stack_stage left = STACK_STAGE(stack, VERIFY);
-        bool is_good = packet_l4_checksum_is_good(packet);
-        STACK_STAGE_BACK(stack, left);
-        if (!is_good) {
-            STACK_COUNT(stack, TCP_CHECKSUM);
-            return false;
-        }
-    }
+    if (!tcp_checksum_check(stack, packet, header->header_size, ret_segment))
+        return false;
+    ret_segment->is_trimmed = false;
     /* Port 0 names nobody. */
     if (header->source_port == 0 || header->destination_port == 0) {
         STACK_COUNT(stack, TCP_ODD);
@@ -133,6 +152,8 @@ void tcp_input(struct stack *stack, struct packet *packet)
     uint32_t iss_min = 0;
 
     STACK_COUNT(stack, TCP_RECEIVED);
+    if (packet->is_next && tcp_input_next(stack, packet))
+        return;
     if (!segment_parse(stack, packet, &segment))
         return;
     key_fill(&segment.key, packet->ip.family, packet->ip.destination, packet->ip.source,

@@ -57,21 +57,32 @@ static uint32_t elapsed(const struct stack *stack, tick_us since)
     return time == 0 ? 1 : time > UINT32_MAX ? UINT32_MAX : (uint32_t)time;
 }
 
+/* The last that `size` numbers from snd_una cover; NULL: none. */
+static const struct tcp_sent *last_within(const struct tcb *tcb, uint32_t size)
+{
+    const struct tcp_sent *last = NULL;
+
+    for (uint32_t index = 0; index < tcb->sent.count; index++) {
+        const struct tcp_sent *sent = tcp_sent_at(&tcb->sent, index);
+        if (sent->size > size)
+            break;
+        size -= sent->size;
+        last = sent;
+    }
+    return last;
+}
+
 /* The usual: each was sent once and none is SACKED, so they left in the order of their numbers, and
  * the first and the last of them say what tcp_digest_delivered() would say of all. */
 static void digest_cumulative_plain(struct tcb *tcb, struct tcp_ack *ret_ack)
 {
-    const struct tcp_sent *first = tcp_sent_at(&tcb->sent, 0), *last = NULL;
-    uint32_t left = ret_ack->acked;
+    const struct tcp_sent *first = tcp_sent_at(&tcb->sent, 0), *last;
 
-    ret_ack->delivered = left - (first->flags & TCP_SENT_SYN ? 1u : 0u);
-    for (uint32_t index = 0; index < tcb->sent.count; index++) {
-        const struct tcp_sent *sent = tcp_sent_at(&tcb->sent, index);
-        if (sent->size > left)
-            break;
-        left -= sent->size;
-        last = sent;
-    }
+    ret_ack->delivered = ret_ack->acked - (first->flags & TCP_SENT_SYN ? 1u : 0u);
+    if (ret_ack->acknowledgement == tcb->snd_nxt)
+        last = tcp_sent_at(&tcb->sent, tcb->sent.count - 1);
+    else
+        last = last_within(tcb, ret_ack->acked);
     if (last == NULL)
         return;
     uint32_t first_end = first->sequence + first->size, end = last->sequence + last->size;
@@ -198,27 +209,27 @@ void tcp_recovery_digest(struct stack *stack, struct tcb *tcb, const struct segm
 {
     const struct tcp_options *options = &segment->header.options;
     uint32_t acknowledged = segment->header.acknowledgement;
-    struct tcp_ack ack = {
+
+    CHECK(seq_le(acknowledged, tcb->snd_nxt)); /* RFC 9293 3.10.7.4: else it was refused */
+    *ret_ack = (struct tcp_ack){
         .acknowledgement = acknowledged,
         .timestamp_echo = options->timestamp_echo,
         .has_timestamp = options->has_timestamps && tcb->flags & TCB_HAS_TIMESTAMPS,
         .is_advance = seq_gt(acknowledged, tcb->snd_una),
         .is_ece = tcb->flags & TCB_HAS_ECN && segment->flags & TCP_ECE,
     };
-
-    CHECK(seq_le(acknowledged, tcb->snd_nxt)); /* RFC 9293 3.10.7.4: else it was refused */
-    if (ack.is_advance)
-        digest_cumulative(stack, tcb, &ack);
+    if (ret_ack->is_advance)
+        digest_cumulative(stack, tcb, ret_ack);
     /* RFC 5681 section 2. */
-    ack.is_duplicate = acknowledged == tcb->snd_una && tcb->sent.count > 0 && segment->size == 0 &&
-                       !(segment->flags & (TCP_SYN | TCP_FIN)) && segment->window == tcb->snd_wnd;
+    ret_ack->is_duplicate = acknowledged == tcb->snd_una && tcb->sent.count > 0 &&
+                            segment->size == 0 && !(segment->flags & (TCP_SYN | TCP_FIN)) &&
+                            segment->window == tcb->snd_wnd;
     if (options->sack_count > 0 && tcb->flags & TCB_HAS_SACK)
-        digest_blocks(stack, tcb, options, &ack);
-    if (ack.is_anything_delivered && seq_gt(ack.highest_end, tcb->rack.fack))
-        tcb->rack.fack = ack.highest_end;
-    if (ack.has_once)
-        ack.rtt_us = elapsed(stack, ack.once_sent_at);
-    else if (ack.is_advance)
-        ack.rtt_us = timestamp_rtt(stack, tcb, &ack);
-    *ret_ack = ack;
+        digest_blocks(stack, tcb, options, ret_ack);
+    if (ret_ack->is_anything_delivered && seq_gt(ret_ack->highest_end, tcb->rack.fack))
+        tcb->rack.fack = ret_ack->highest_end;
+    if (ret_ack->has_once)
+        ret_ack->rtt_us = elapsed(stack, ret_ack->once_sent_at);
+    else if (ret_ack->is_advance)
+        ret_ack->rtt_us = timestamp_rtt(stack, tcb, ret_ack);
 }

@@ -262,8 +262,7 @@ static void on_ecn(struct tcb *tcb, const struct segment *segment)
         tcb->flags |= TCB_ECE_SEND | TCB_ACK_NOW;
 }
 
-/* The segment begins at rcv_nxt and nothing waits behind it. False: there is no memory for it. */
-static bool text_in_order(struct stack *stack, struct tcb *tcb, struct segment *segment)
+bool tcp_input_text(struct stack *stack, struct tcb *tcb, struct segment *segment)
 {
     if (!tcp_receive_in_order(stack, tcb, segment))
         return false;
@@ -292,7 +291,7 @@ static void on_text(struct stack *stack, struct tcb *tcb, struct segment *segmen
         return;
     on_ecn(tcb, segment);
     if (tcb->reassembly == NULL && segment->sequence == tcb->rcv_nxt) {
-        if (segment->size > 0 && !text_in_order(stack, tcb, segment))
+        if (segment->size > 0 && !tcp_input_text(stack, tcb, segment))
             return;
     } else {
         /* RFC 5681 4.2: out of order, or filling a hole: at once. */
@@ -313,6 +312,8 @@ static void on_text(struct stack *stack, struct tcb *tcb, struct segment *segmen
 /* Cut off what was received already and what lies beyond the window. */
 static void trim(struct stack *stack, struct tcb *tcb, struct segment *segment)
 {
+    uint32_t size = segment->size;
+
     if (seq_lt(segment->sequence, tcb->rcv_nxt)) {
         uint32_t cut = tcb->rcv_nxt - segment->sequence;
         cut = cut < segment->size ? cut : segment->size;
@@ -334,6 +335,7 @@ static void trim(struct stack *stack, struct tcb *tcb, struct segment *segment)
         tcb->flags |= TCB_ACK_NOW;
         tcb_output_later(stack, tcb);
     }
+    segment->is_trimmed = segment->size != size;
 }
 
 /* ---- 2: RST ---- */
@@ -498,7 +500,7 @@ static bool input_fast(struct stack *stack, struct tcb *tcb, struct segment *seg
     else if (!input_ack(stack, tcb, segment))
         return true;
     if (segment->size > 0)
-        (void)text_in_order(stack, tcb, segment);
+        (void)tcp_input_text(stack, tcb, segment);
     return true;
 }
 

@@ -2,7 +2,8 @@
 /*
  * What is received: in order to the flow, out of order into ranges until the holes are filled.
  *
- * In order, a payload goes to the flow in the buffer it arrived in. It is copied behind what was
+ * In order, a payload goes to the flow in the buffer it arrived in, with a note for whoever sends
+ * it on (whole.h). It is copied behind what was
  * copied before, and the buffer let go, when it is small beside its buffer and others are charged
  * already, so that what a window lets in never pins more than twice its size; or when the pool that
  * the nic receives into runs low. Both are counted. When it is low and there is nothing to copy
@@ -24,6 +25,7 @@
  * dropped and counted. What fills the first hole is exempt: it leaves at once.
  */
 #include "dataplane/wire/tcp/tcp.h"
+#include "dataplane/wire/tcp/whole.h"
 
 #include <stdlib.h>
 
@@ -257,6 +259,9 @@ bool tcp_receive_in_order(struct stack *stack, struct tcb *tcb, struct segment *
     buf->mbuf.data_len = (uint16_t)segment->size;
     tcb->rcv_nxt += segment->size;
     tcb->octets_received += segment->size;
+    if (!segment->is_trimmed && segment->size >= TCP_WHOLE_SIZE_MIN)
+        tcp_whole_note(buf, buf->mbuf.data_off, segment->size, segment->is_summed,
+                       segment->payload_sum);
     deliver_one(stack, tcb, buf);
     return true;
 }

@@ -9,7 +9,9 @@
  *
  * What a connection sends in one turn is a train: the first segment of new data leaves its headers
  * behind, and the others take them, change sequence number, flags and sizes, and go to the port at
- * once. Nothing else can differ within a turn.
+ * once. Nothing else can differ within a turn. What their checksums share is summed once.
+ *
+ * A piece that is `whole` has its headers put in front of it, in the buffer it came in (whole.h).
  *
  * A segment that cannot be built for want of a buffer is not sent and counted; it is as if it had
  * been lost, only that new data is not taken as sent.
@@ -17,8 +19,10 @@
  * Segments without a connection (SYN-ACKs, TIME_WAIT, RSTs) have their checksum computed here
  * whatever the nic can, and keep nothing.
  */
+#include "dataplane/wire/format/tcp_options.h"
 #include "dataplane/wire/net/chain.h"
 #include "dataplane/wire/tcp/tcp.h"
+#include "dataplane/wire/tcp/whole.h"
 
 /* RSTs for segments that belong to nothing, per second (HAZARDS TC-06: how many exactly is not to
  * be told from outside). */
@@ -166,10 +170,52 @@ static bool control_send(struct stack *stack, struct tcb *tcb, const struct tcp_
     return true;
 }
 
+/* ---- payload that leaves as it came ---- */
+
+/* A buffer for a piece; of one that goes as it came, the reference of the frame. NULL: none. */
+static struct buf *piece_acquire(struct stack *stack, const struct tcb *tcb,
+                                 const struct tcp_piece *piece)
+{
+    if (piece->whole == NULL)
+        return head_acquire(stack, tcb, piece->size);
+    buf_reference(piece->whole);
+    return piece->whole;
+}
+
+/* Where headers of a piece end, from buf_addr, if they are `size` octets from data_off on. */
+static uint32_t header_end(const struct tcp_piece *piece, const struct buf *head, uint32_t size)
+{
+    return piece->whole != NULL ? tcp_whole_get(head).offset : head->mbuf.data_off + size;
+}
+
+/* The headers are in front of it already. */
+static void payload_leave(const struct tcb *tcb, const struct tcp_piece *piece, struct built *built)
+{
+    struct buf *head = built->head;
+    const struct tcp_whole whole = tcp_whole_get(head);
+    uint32_t size = buf_size(head) + piece->size;
+
+    tcp_whole_forget(head);
+    built->is_tso = false;
+    built->is_summed = sum_is_ours(tcb);
+    if (built->is_summed)
+        built->payload_sum =
+            whole.has_sum
+                ? whole.sum
+                : wire_sum((const uint8_t *)head->mbuf.buf_addr + whole.offset, piece->size);
+    head->mbuf.data_len = (uint16_t)size;
+    head->mbuf.pkt_len = size;
+    head->mbuf.nb_segs = 1;
+}
+
 /* The octets of the piece behind the header. False: no buffer, and the head is gone. */
 static bool payload_put(struct stack *stack, struct tcb *tcb, const struct tcp_piece *piece,
                         struct built *built)
 {
+    if (piece->whole != NULL) {
+        payload_leave(tcb, piece, built);
+        return true;
+    }
     built->is_tso = piece->size > tcb->mss;
     built->is_summed = sum_is_ours(tcb) && piece->size <= buf_room(built->head);
     if (built->is_summed) {
@@ -186,24 +232,52 @@ static bool payload_put(struct stack *stack, struct tcb *tcb, const struct tcp_p
     return false;
 }
 
+/* What the checksums of a train have in common: all of header and pseudo-header but sequence
+ * number, flags and size. */
+static void train_sum(const struct tcb *tcb, struct ip_train *train)
+{
+    uint32_t size = train->size - (uint32_t)train->l4_offset;
+    uint8_t *l4 = train->octets + IP_TRAIN_SIZE - size;
+
+    tcp_rebuild(l4, 0, 0);
+    train->l4_sum =
+        wire_sum_header(l4, size) +
+        wire_sum_pseudo(tcb->key.family, tcb->key.local, tcb->key.remote, IP_PROTOCOL_TCP, 0);
+}
+
+/* As checksum_write(), with the sum of what its header shares with the others. */
+static void train_checksum_write(const struct tcb *tcb, const struct tcp_piece *piece,
+                                 uint8_t flags, uint8_t *l4, const struct built *built)
+{
+    if (!built->is_summed) {
+        checksum_write(tcb, built);
+        return;
+    }
+    uint64_t sum = piece->train->l4_sum + built->payload_sum + htobe32(piece->sequence) +
+                   htobe32((uint32_t)flags << 16) + htobe32(built->header_size + piece->size);
+    checksum_put(l4, wire_sum_finish(sum));
+}
+
 /* New data behind new data of this turn: acknowledgement, window, timestamps and addresses are as
  * they were, and CWR has gone. */
 static bool train_send(struct stack *stack, struct tcb *tcb, const struct tcp_piece *piece)
 {
     const struct ip_train *train = piece->train;
+    uint8_t flags = ack_flags(tcb, piece->flags);
     struct built built UNINITIALIZED;
 
-    built.head = head_acquire(stack, tcb, piece->size);
+    built.head = piece_acquire(stack, tcb, piece);
     if (built.head == NULL)
         return false;
-    uint8_t *l4 = ip_train_begin(train, built.head);
     built.offset = train->l4_offset;
     built.header_size = train->size - (uint32_t)train->l4_offset;
-    tcp_rebuild(l4, piece->sequence, ack_flags(tcb, piece->flags));
+    uint8_t *l4 =
+        ip_train_begin(train, built.head, header_end(piece, built.head, built.header_size));
+    tcp_rebuild(l4, piece->sequence, flags);
     if (!payload_put(stack, tcb, piece, &built))
         return false;
     enum stack_stage left = STACK_STAGE(stack, SUM);
-    checksum_write(tcb, &built);
+    train_checksum_write(tcb, piece, flags, l4, &built);
     STACK_STAGE_BACK(stack, left);
     STACK_COUNT(stack, TCP_SENT);
     ip_train_send(stack, tcb->destination, train, (uint16_t)(built.header_size + piece->size),
@@ -216,7 +290,17 @@ static bool is_in_train(const struct tcp_piece *piece)
     const struct ip_train *train = piece->train;
 
     return train != NULL && train->size > 0 && piece->size > 0 &&
-           train->size - (uint32_t)train->l4_offset + piece->size <= train->l4_size;
+           train->size - (uint32_t)train->l4_offset + piece->size <= train->l4_size_max;
+}
+
+/* The buffer begins with the header, which ends at `end`. */
+static void header_begin(const struct built *built, uint32_t end)
+{
+    struct rte_mbuf *mbuf = &built->head->mbuf;
+
+    mbuf->data_off = (uint16_t)(end - built->header_size);
+    mbuf->data_len = (uint16_t)built->header_size;
+    mbuf->pkt_len = built->header_size;
 }
 
 bool tcp_segment_send(struct stack *stack, struct tcb *tcb, const struct tcp_piece *piece)
@@ -227,7 +311,7 @@ bool tcp_segment_send(struct stack *stack, struct tcb *tcb, const struct tcp_pie
 
     if (is_in_train(piece))
         return train_send(stack, tcb, piece);
-    built.head = head_acquire(stack, tcb, piece->size);
+    built.head = piece_acquire(stack, tcb, piece);
     if (built.head == NULL)
         return false;
     header_fill(stack, tcb, (uint8_t)(piece->flags | TCP_ACK), piece->sequence, &header);
@@ -236,8 +320,10 @@ bool tcp_segment_send(struct stack *stack, struct tcb *tcb, const struct tcp_pie
     bool is_ecn = tcb->flags & TCB_HAS_ECN && piece->is_new && piece->size > 0;
     if (is_ecn && tcb->flags & TCB_CWR_SEND)
         header.flags |= TCP_CWR;
-    built.header_size = tcp_build(&header, buf_data(built.head));
-    buf_extend(built.head, built.header_size);
+    built.header_size =
+        TCP_HEADER_SIZE + (tcb->flags & TCB_HAS_TIMESTAMPS ? TCP_OPTIONS_TIMESTAMPS_SIZE : 0);
+    header_begin(&built, header_end(piece, built.head, built.header_size));
+    CHECK(tcp_build(&header, buf_data(built.head)) == built.header_size);
     if (!payload_put(stack, tcb, piece, &built))
         return false;
     if (is_ecn)
@@ -247,6 +333,8 @@ bool tcp_segment_send(struct stack *stack, struct tcb *tcb, const struct tcp_pie
                            .ecn = is_ecn ? ect0 : 0,
                            .tso_size = built.is_tso ? tcb->mss : 0};
     frame_send(stack, tcb, &built, &send);
+    if (send.train != NULL && send.train->size > 0)
+        train_sum(tcb, send.train);
     return true;
 }
 

@@ -11,7 +11,8 @@
  * payloads that fit behind the header, which costs less than a second buffer; those with more
  * pieces than the nic takes in one frame; and those whose checksum is ours to compute, because the
  * octets are read then anyway: copying them on the way costs less than a clone for each piece,
- * which the driver has to walk and to free.
+ * which the driver has to walk and to free. What may leave in the buffer it came in (whole.h) is
+ * neither; tcp_send_cut() ends segments of new data so that it may.
  *
  * Invariants
  *   1. Descriptors follow each other without gaps: the first begins at snd_una, the last ends at
@@ -25,10 +26,13 @@
  * acknowledged.
  */
 #include "dataplane/wire/tcp/tcp.h"
+#include "dataplane/wire/tcp/whole.h"
 
 #include <stdlib.h>
 
 #define SENT_CAPACITY_MIN 8u
+#define CUT_LOOKS_MAX     4u
+#define CUT_MIN           64u /* fewer octets go with those behind them */
 
 /* Sequence numbers of a descriptor that are no octets. */
 static uint32_t sent_controls(const struct tcp_sent *sent)
@@ -192,14 +196,31 @@ static uint32_t sent_trim(struct tcb *tcb, uint32_t size)
     return octets;
 }
 
+/* The same for all of them, none of which has a mark; returns how many numbers were octets. */
+static uint32_t sent_trim_all(struct tcb *tcb)
+{
+    uint32_t octets = tcb->snd_nxt - tcb->snd_una - sent_controls(tcp_sent_at(&tcb->sent, 0));
+
+    if (tcb->sent.count > 1)
+        octets -= sent_controls(tcp_sent_at(&tcb->sent, tcb->sent.count - 1));
+    tcb->sent.count = 0;
+    return octets;
+}
+
 void tcp_sent_drop(struct stack *stack, struct tcb *tcb, uint32_t acknowledged)
 {
+    bool is_all = acknowledged == tcb->snd_nxt && tcb->sent.count > 0 &&
+                  (tcb->sacked | tcb->lost | tcb->retransmitted) == 0;
+
     CHECK(seq_ge(acknowledged, tcb->snd_una) && seq_le(acknowledged, tcb->snd_nxt));
-    uint32_t octets = sent_trim(tcb, acknowledged - tcb->snd_una);
+    uint32_t octets = is_all ? sent_trim_all(tcb) : sent_trim(tcb, acknowledged - tcb->snd_una);
     tcb->snd_una = acknowledged;
     if (octets == 0)
         return;
-    cursor_drop(tcb, octets);
+    if (is_all)
+        tcb->send_slice = tcb->send_offset = 0; /* what is left begins at the cursor */
+    else
+        cursor_drop(tcb, octets);
     tcb->octets_sent += octets;
     flow_core_sent(&stack->core, &tcb->slot, octets);
 }
@@ -321,6 +342,49 @@ static bool gather_together(struct stack *stack, const struct tcb *tcb, struct p
     STACK_COUNT(stack, TCP_SEND_JOINED);
     flow_core_copied(&stack->core, &stack->core.stats.copied.joined, octets);
     return true;
+}
+
+/* What was received in one piece and is worth to be sent in one: nearly a full segment. */
+static bool is_worth_a_frame(const struct tcb *tcb, const struct buf_slice *slice)
+{
+    return slice->size <= tcb->mss && slice->size >= tcb->mss - tcb->mss / 4u &&
+           tcp_whole_is(slice);
+}
+
+/* Where, of the `size` octets that begin with slice `at` after `ahead` others, one begins that is
+ * worth a frame; `size` if none does. */
+static uint32_t find_worth(const struct tcb *tcb, uint32_t at, uint32_t ahead, uint32_t size)
+{
+    const struct buf_queue *unsent = &tcb->slot.unsent;
+
+    for (uint32_t looks = 0; looks < CUT_LOOKS_MAX && ahead < size && at < unsent->count; looks++) {
+        const struct buf_slice *slice = buf_queue_get(unsent, at++);
+        if (ahead >= CUT_MIN && is_worth_a_frame(tcb, slice))
+            return ahead;
+        ahead += slice->size;
+    }
+    return size;
+}
+
+uint32_t tcp_send_cut(const struct tcb *tcb, uint32_t size, uint32_t available,
+                      struct buf **ret_whole)
+{
+    const struct buf_queue *unsent = &tcb->slot.unsent;
+    const struct buf_slice *slice = buf_queue_get(unsent, tcb->send_slice);
+    uint32_t at = tcb->send_slice, ahead = slice->size - tcb->send_offset;
+
+    *ret_whole = NULL;
+    if (ahead == 0) {
+        slice = buf_queue_get(unsent, ++at);
+        ahead = slice->size;
+    }
+    if (ahead == slice->size && ahead <= size && (ahead == available || available > tcb->mss) &&
+        is_worth_a_frame(tcb, slice)) {
+        *ret_whole = slice->buf;
+        return ahead;
+    }
+    /* What fits into one frame goes in one. */
+    return available > tcb->mss ? find_worth(tcb, at + 1, ahead, size) : size;
 }
 
 uint64_t tcp_send_copy(const struct tcb *tcb, uint32_t offset, uint32_t size, struct buf *into)

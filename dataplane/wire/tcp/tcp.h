@@ -235,10 +235,12 @@ struct segment {
     struct tcp_key key;      /* as we would send: local = its destination */
     uint32_t sequence, size; /* of payload, after trimming */
     uint32_t end;            /* sequence + size, + 1 for FIN */
+    uint64_t payload_sum;    /* with is_summed: of all the payload that came */
     uint16_t payload_offset; /* from buf_data(packet->buf) */
     uint8_t flags;
     uint32_t window; /* scaled */
     bool is_ce;      /* IP said congestion experienced */
+    bool is_summed, is_trimmed;
 };
 
 struct tcp_time_wait {
@@ -533,6 +535,18 @@ void tcp_on_icmp_error(struct stack *stack, const struct icmp_error *error);
 /** The machine for a segment of a tcb; also called by the SYN cache for the ACK that completed. The
  * tcb may be gone afterwards. */
 void tcp_input_segment(struct stack *stack, struct tcb *tcb, struct segment *segment);
+/** Is the packet what was sent? If not, it is counted. In one buffer the payload is summed by
+ * itself, for whoever sends it on. */
+bool tcp_checksum_check(struct stack *stack, const struct packet *packet, uint32_t header_size,
+                        struct segment *segment);
+/** The next octets of the connection, of which nothing waits out of order. False: there is no
+ * memory for them. */
+bool tcp_input_text(struct stack *stack, struct tcb *tcb, struct segment *segment);
+
+/* ---- tcp/input_next.c ---- */
+
+/** A packet that `is_next`: true if it had the next octets and nothing else, and is dealt with. */
+bool tcp_input_next(struct stack *stack, struct packet *packet);
 
 /* ---- tcp/output.c ---- */
 
@@ -559,6 +573,7 @@ struct tcp_piece {
     uint8_t flags;                   /* PSH, FIN */
     bool is_new;
     struct ip_train *train; /* of new data in this turn; NULL: none */
+    struct buf *whole;      /* goes in this buffer, in which it came (tcp/whole.h); NULL: none */
 };
 /** False: no buffer, nothing was sent. More than an mss: for the nic to cut. */
 bool tcp_segment_send(struct stack *stack, struct tcb *tcb,
@@ -632,6 +647,10 @@ void tcp_sent_free(struct tcb *tcb);
 /** How many of `size` octets from `offset` lie in the first `pieces_max` slices. */
 uint32_t tcp_send_fitting(const struct tcb *tcb, uint32_t offset, uint32_t size,
                           uint32_t pieces_max);
+/** Of the next `size` octets that were not sent yet, at most an mss, of `available`: how many go
+ * best in one frame. *ret_whole: the buffer that they came in and may leave in, or NULL. */
+uint32_t tcp_send_cut(const struct tcb *tcb, uint32_t size, uint32_t available,
+                      struct buf **ret_whole);
 /** Copy `size` octets from `offset` behind snd_una to the end of `into`, which has the room.
  * Returns their wire_sum(). */
 uint64_t tcp_send_copy(const struct tcb *tcb, uint32_t offset, uint32_t size, struct buf *into);

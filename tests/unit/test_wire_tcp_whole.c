@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Payload that is sent on as it came (dataplane/wire/tcp/whole.h): B sends back what A sent, by
+ * reference, with octets of its own in front, and perhaps twice. What A gets must be that, whatever
+ * is lost, and frames must be what they should be made of.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+/* cmocka.h wants the ones above first. */
+#include <cmocka.h>
+
+#include "tests/unit/wire_pair.h"
+
+#define MSS          1448u
+#define WORTH        (MSS - MSS / 4)
+#define EXPECTED_MAX (1u << 20)
+
+struct echo {
+    struct pair *pair;
+    uint32_t prefix, times; /* in front of what was taken at once; how often that is sent */
+    uint8_t expected[EXPECTED_MAX];
+    uint32_t expected_size, got;
+};
+
+static struct echo *echo_new(const struct pair_options *options, uint32_t prefix, uint32_t times)
+{
+    struct echo *echo = calloc(1, sizeof(*echo));
+
+    assert_non_null(echo);
+    echo->pair = pair_new(options);
+    echo->prefix = prefix;
+    echo->times = times;
+    pair_connect(echo->pair);
+    return echo;
+}
+
+static void echo_free(struct echo *echo)
+{
+    pair_free(echo->pair);
+    free(echo);
+}
+
+static void say(struct echo *echo, const struct buf_queue *octets)
+{
+    struct buf_queue out;
+
+    buf_queue_init(&out);
+    buf_queue_append_queue(&out, octets);
+    assert_in_range(echo->expected_size + out.size, 0, EXPECTED_MAX);
+    buf_queue_copy_out(&out, 0, echo->expected + echo->expected_size, (uint32_t)out.size);
+    echo->expected_size += (uint32_t)out.size;
+    flow_append(echo->pair->planes[PAIR_B], echo->pair->flows[PAIR_B], &out);
+    buf_queue_fini(&out);
+}
+
+/* B says what it heard, and A hears it. */
+static void echo_turn(struct echo *echo)
+{
+    struct pair *pair = echo->pair;
+    struct flow_plane *plane = pair->planes[PAIR_B];
+    uint32_t size = flow_readable(plane, pair->flows[PAIR_B]);
+    struct buf_queue heard, prefix;
+
+    if (size > 0) {
+        buf_queue_init(&heard);
+        buf_queue_init(&prefix);
+        for (uint32_t i = 0; i < echo->prefix; i++)
+            assert_int_equal(
+                ERR_OK, buf_queue_append_copy(&prefix, pair->pools[PAIR_B], SPAN_LITERAL("+")));
+        flow_take(plane, pair->flows[PAIR_B], size, &heard);
+        say(echo, &prefix);
+        for (uint32_t i = 0; i < echo->times; i++)
+            say(echo, &heard);
+        flow_credit(plane, pair->flows[PAIR_B], size);
+        buf_queue_fini(&prefix);
+        buf_queue_fini(&heard);
+    }
+    pair_turn(pair);
+    while ((size = flow_readable(pair->planes[PAIR_A], pair->flows[PAIR_A])) > 0) {
+        struct span octets = flow_pull(pair->planes[PAIR_A], pair->flows[PAIR_A],
+                                       size < FLOW_PULL_MAX ? size : FLOW_PULL_MAX);
+        assert_in_range(echo->got + octets.size, 0, echo->expected_size);
+        assert_memory_equal(echo->expected + echo->got, octets.data, octets.size);
+        echo->got += octets.size;
+        flow_consume(pair->planes[PAIR_A], pair->flows[PAIR_A], octets.size);
+    }
+}
+
+static void echo_run(struct echo *echo, uint32_t size)
+{
+    tick_us end = echo->pair->now + TICK_S(120);
+
+    pair_send(echo->pair, PAIR_A, 0, size);
+    do
+        echo_turn(echo);
+    while (echo->pair->now < end &&
+           (echo->got < size * echo->times || echo->got < echo->expected_size));
+    assert_int_equal(echo->expected_size, echo->got);
+    assert_in_range(echo->got, size * echo->times, EXPECTED_MAX);
+}
+
+static bool lose(struct pair *pair, const struct pair_segment *segment)
+{
+    return segment->size == 0 || ++pair->judged % 9 != 0;
+}
+
+static void test_what_comes_is_what_goes(void **state)
+{
+    const uint32_t sums = NIC_RX_CHECKSUM | NIC_TX_TCP_CHECKSUM;
+    static const uint32_t prefixes[] = {0, 1, 63, 64, 300, 1500};
+    const struct pair_options rows[] = {
+        {.offloads = NIC_TX_MULTI_SEGMENT, .segments_max = 8},
+        {.offloads = NIC_TX_MULTI_SEGMENT, .segments_max = 8, .family = FLOW_FAMILY_IP6},
+        {.offloads = NIC_TX_MULTI_SEGMENT | sums, .segments_max = 8},
+        {.offloads = NIC_TX_MULTI_SEGMENT | NIC_RX_CHECKSUM, .segments_max = 8},
+        {.offloads = NIC_TX_MULTI_SEGMENT | NIC_TX_TCP_CHECKSUM, .segments_max = 8},
+        {.offloads = NIC_TX_MULTI_SEGMENT, .segments_max = 8, .split = 500},
+        {.offloads = NIC_RX_CHECKSUM, .segments_max = 1},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows) * COUNT_OF(prefixes) * 4; i++) {
+        struct pair_options options = rows[i % COUNT_OF(rows)];
+        uint32_t which = i / COUNT_OF(rows);
+        bool is_lossy = which / COUNT_OF(prefixes) % 2 > 0;
+        options.paths[0].delay = options.paths[1].delay = 1000;
+        struct echo *echo = echo_new(&options, prefixes[which % COUNT_OF(prefixes)],
+                                     1 + which / COUNT_OF(prefixes) / 2);
+        echo->pair->judge = is_lossy ? lose : NULL;
+        echo_run(echo, 40000);
+        uint64_t bad = pair_count(echo->pair, PAIR_A, STACK_TCP_CHECKSUM);
+        assert_int_equal(0, bad);
+        echo_free(echo);
+    }
+}
+
+/* The sizes of what B sent first. */
+static uint32_t size_of(const struct pair *pair, uint32_t number)
+{
+    for (uint32_t i = 0; i < pair->segment_count; i++) {
+        if (pair->segments[i].from == PAIR_B && pair->segments[i].size > 0 && number-- == 0)
+            return pair->segments[i].size;
+    }
+    return 0;
+}
+
+static void test_where_segments_end(void **state)
+{
+    static const struct {
+        const char *name;
+        uint32_t size, prefix, times, first, second;
+    } rows[] = {
+        {"as they came", 2 * MSS, 0, 1, MSS, MSS},
+        {"a few octets go with those behind them", 2 * MSS, 63, 1, MSS, MSS},
+        {"more of them go ahead", 2 * MSS, 64, 1, 64, MSS},
+        {"as many as fit go ahead", 2 * MSS, MSS, 1, MSS, MSS},
+        {"three quarters of a segment are worth a frame", WORTH, 100, 2, 100, WORTH},
+        {"less is not", WORTH - 1, 100, 2, MSS, 2 * (WORTH - 1) + 100 - MSS},
+        {"what fits into one frame goes in one", WORTH, MSS - WORTH, 1, MSS, 0},
+        {"what does not, does not", WORTH, MSS - WORTH + 1, 1, MSS - WORTH + 1, WORTH},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        struct echo *echo =
+            echo_new(&(struct pair_options){.offloads = NIC_TX_MULTI_SEGMENT, .segments_max = 8},
+                     rows[i].prefix, rows[i].times);
+        print_message("# %s\n", rows[i].name);
+        echo_run(echo, rows[i].size);
+        assert_int_equal(rows[i].first, size_of(echo->pair, 0));
+        assert_int_equal(rows[i].second, size_of(echo->pair, 1));
+        echo_free(echo);
+    }
+}
+
+/* Goal: nothing is copied that can go as it came, and it goes so once. */
+static void test_copies(void **state)
+{
+    for (uint32_t times = 1; times <= 2; times++) {
+        struct pair_options options = {.offloads = NIC_TX_MULTI_SEGMENT, .segments_max = 8};
+        struct echo *echo = echo_new(&options, 0, times);
+
+        (void)state;
+        echo_run(echo, 50 * MSS);
+        uint64_t copied = echo->pair->stacks[PAIR_B]->core.stats.copied.summed;
+        assert_in_range(copied, (times - 1) * 50 * MSS, (times - 1) * 50 * MSS + 2 * MSS);
+        echo_free(echo);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_comes_is_what_goes),
+        cmocka_unit_test(test_where_segments_end),
+        cmocka_unit_test(test_copies),
+    };
+    return cmocka_run_group_tests_name("wire tcp whole", tests, NULL, NULL);
+}

@@ -129,6 +129,11 @@ bool ask_is_ok(const char *text, size_t size)
     return size >= sizeof(good) - 1 && memcmp(text, good, sizeof(good) - 1) == 0;
 }
 
+bool ask_is_page(const char *text, size_t size)
+{
+    return size > 0 && text[0] == '#' && text[size - 1] == '\n';
+}
+
 bool ask_is_again(const char *text, size_t size)
 {
     static const char again[] = "{\"ok\":false,\"again\":true";

@@ -29,6 +29,9 @@ json_t *ask_receive(int fd);
 char *ask_receive_text(int fd, size_t *ret_size);
 /** Of such a text: is it what was asked for, and no refusal? */
 bool ask_is_ok(const char *text, size_t size);
+/** Is it a page of metrics, and whole? An empty line ends it, of which ask_receive_text() has taken
+ * the end. */
+bool ask_is_page(const char *text, size_t size);
 /** Is it a refusal of a relay that leaves, whose successor would do it? */
 bool ask_is_again(const char *text, size_t size);
 

@@ -98,10 +98,10 @@ void admin_fixture_answer(void)
 
     assert_true(admin_fixture.is_asked);
     if (query->kind == SHARD_QUERY_STATUS) {
-        query->status = (struct shard_status){.server.messages_accepted = 10 + admin_fixture.shard,
-                                              .queue.messages = 1,
-                                              .sources.resting = 2 - admin_fixture.shard % 2,
-                                              .spool.is_full = admin_fixture.shard == 1};
+        *query->status = (struct shard_status){.server.messages_accepted = 10 + admin_fixture.shard,
+                                               .queue.messages = 1,
+                                               .sources.resting = 2 - admin_fixture.shard % 2,
+                                               .spool.is_full = admin_fixture.shard == 1};
     } else if (query->kind == SHARD_QUERY_PLANE) {
         static const struct flow_ops none;
         struct flow_plane kernel = {.ops = &none};
@@ -158,8 +158,7 @@ void admin_fixture_send(int fd, const char *text)
     admin_run(admin_fixture.admin, admin_fixture.now);
 }
 
-/* The whole answer; the connection must end with it. */
-json_t *admin_fixture_receive(int fd)
+const char *admin_fixture_receive_text(int fd, size_t *ret_size)
 {
     static char text[8 << 20];
     size_t size = 0;
@@ -175,6 +174,15 @@ json_t *admin_fixture_receive(int fd)
             admin_fixture_answer();
     }
     close(fd);
+    *ret_size = size;
+    return text;
+}
+
+json_t *admin_fixture_receive(int fd)
+{
+    size_t size;
+    const char *text = admin_fixture_receive_text(fd, &size);
+
     return json_loadb(text, size, JSON_REJECT_DUPLICATES, NULL);
 }
 

@@ -36,8 +36,9 @@ void admin_fixture_answer(void);
 
 int admin_fixture_open(void);
 void admin_fixture_send(int fd, const char *text);
-/* The whole answer; the connection must end with it. */
+/* The whole answer; the connection must end with it. As text: until the next. */
 json_t *admin_fixture_receive(int fd);
+const char *admin_fixture_receive_text(int fd, size_t *ret_size);
 json_t *admin_fixture_ask(const char *request);
 
 /* Of each test. */

@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 /*
  * Asking a running relay over its control socket (admin.h): one connection for each question. What
@@ -21,6 +22,9 @@
 int ask_connect(const char *path);
 /** The question, a line. False with errno. */
 bool ask_send(int fd, const json_t *request);
+/** An answer of many lines, to be read with getline(); NULL with errno. It has the descriptor, and
+ * closes it. */
+FILE *ask_open(int fd);
 /** Everything until the relay closes, as one object, the caller's. NULL with errno: EPROTO when it
  * closed without an answer. */
 json_t *ask_receive(int fd);

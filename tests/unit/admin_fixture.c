@@ -52,6 +52,12 @@ bool admin_fixture_on_reload(void *context, char ret_text[ADMIN_ERROR_SIZE])
     return admin_fixture.reload_works;
 }
 
+static bool may_close(void *context)
+{
+    (void)context;
+    return !admin_fixture.is_parting;
+}
+
 static void row_fill(struct shard_queue_row *row, uint32_t shard, uint32_t number)
 {
     *row = (struct shard_queue_row){
@@ -199,7 +205,8 @@ int admin_fixture_set_up(void **state)
                                     .shard_count = ADMIN_FIXTURE_SHARDS,
                                     .query = admin_fixture_on_query,
                                     .reload = admin_fixture_on_reload,
-                                    .changed = on_changed};
+                                    .changed = on_changed,
+                                    .may_close = may_close};
 
     (void)state;
     admin_fixture = (struct admin_fixture){0};

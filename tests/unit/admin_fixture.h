@@ -20,6 +20,7 @@ struct admin_fixture {
     struct shard_query *query;
     uint32_t asked; /* queries so far */
     bool reload_works;
+    bool is_parting; /* another process may have the place in a moment */
     uint32_t pieces; /* of the message that is printed */
     const char *cat_fails;
     uint32_t visits, ended;          /* of transfers; walks that were given up */

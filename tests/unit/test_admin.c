@@ -80,6 +80,20 @@ static void test_metrics(void **state)
     assert_int_equal(3 * ADMIN_FIXTURE_SHARDS, admin_fixture.asked); /* two slices of each queue */
 }
 
+/* Goal: what would be forgotten with this process is not promised: it is said, and nothing is done.
+ */
+static void test_drain_while_parting(void **state)
+{
+    (void)state;
+    admin_fixture.is_parting = true;
+    json_t *answer = admin_fixture_ask("{\"verb\":\"drain\"}\n");
+    assert_true(json_is_false(json_object_get(answer, "ok")));
+    assert_non_null(strstr(json_string_value(json_object_get(answer, "error")), "ask again"));
+    assert_int_equal(0, admin_fixture.asked);
+    assert_false(admin_is_drained(admin_fixture.admin));
+    json_decref(answer);
+}
+
 /* Goal: who wants to know something short need not wait for metrics of a large queue. */
 static void test_metrics_let_others_first(void **state)
 {
@@ -325,6 +339,7 @@ int main(void)
         ADMIN_FIXTURE_TEST(test_status_is_summed),
         ADMIN_FIXTURE_TEST(test_metrics),
         ADMIN_FIXTURE_TEST(test_metrics_let_others_first),
+        ADMIN_FIXTURE_TEST(test_drain_while_parting),
         ADMIN_FIXTURE_TEST(test_bad_requests),
         ADMIN_FIXTURE_TEST(test_request_size),
         ADMIN_FIXTURE_TEST(test_slow_request),

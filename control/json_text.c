@@ -59,19 +59,6 @@ void json_text_append(struct json_text *text, const struct json_text *more)
     json_text_octets(text, more->data, more->size);
 }
 
-void json_text_open(struct json_text *text, char bracket)
-{
-    CHECK(bracket == '{' || bracket == '[');
-    text_separate(text);
-    json_text_octets(text, &bracket, 1);
-}
-
-void json_text_close(struct json_text *text, char bracket)
-{
-    CHECK(bracket == '}' || bracket == ']');
-    json_text_octets(text, &bracket, 1);
-}
-
 void json_text_name(struct json_text *text, const char *name)
 {
     json_text_string(text, name, strlen(name));

@@ -24,9 +24,6 @@ struct json_text {
 void json_text_free(struct json_text *text);
 /** Octets as they are. Memory that is not there ends the process, here and below. */
 void json_text_octets(struct json_text *text, const void *octets, size_t size);
-/** '{' or '['. */
-void json_text_open(struct json_text *text, char bracket);
-void json_text_close(struct json_text *text, char bracket);
 /** A member whose name is known at run time alone; as json_text_key(). */
 void json_text_name(struct json_text *text, const char *name);
 
@@ -70,6 +67,25 @@ static inline char *json_text_value_room(struct json_text *text, size_t size)
     return room;
 }
 
+/** '{' or '['. */
+static inline void json_text_open(struct json_text *text, char bracket)
+{
+    char *room = json_text_value_room(text, 1);
+
+    CHECK(bracket == '{' || bracket == '[');
+    *room = bracket;
+    json_text_written(text, room + 1);
+}
+
+static inline void json_text_close(struct json_text *text, char bracket)
+{
+    char *room = json_text_room(text, 1);
+
+    CHECK(bracket == '}' || bracket == ']');
+    *room = bracket;
+    json_text_written(text, room + 1);
+}
+
 /** What comes next is the value of this member (JSON_KEY). */
 static inline void json_text_key(struct json_text *text, struct span key)
 {
@@ -92,8 +108,13 @@ static inline void json_text_set_number(struct json_text *text, struct span key,
 
 static inline void json_text_set_boolean(struct json_text *text, struct span key, bool is_true)
 {
-    json_text_key(text, key);
-    json_text_octets(text, is_true ? "true" : "false", is_true ? 4 : 5);
+    char *room = json_text_value_room(text, key.size + 8);
+
+    CHECK(key.size > 3 && key.data[key.size - 1] == ':');
+    memcpy(room, key.data, key.size);
+    room += key.size;
+    memcpy(room, is_true ? "true" : "false", 5); /* with its end, which is not counted */
+    json_text_written(text, room + (is_true ? 4 : 5));
 }
 
 static inline void json_text_set_string(struct json_text *text, struct span key, const char *string)

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/rng.h"
 #include "control/admin_internal.h"
 
 void admin_run(struct admin *admin, tick_us now)
@@ -162,6 +163,24 @@ bool admin_is_drained(const struct admin *admin)
     return admin->intake.is_closed;
 }
 
+static void answers_prepare(struct admin *admin)
+{
+    struct rng rng;
+
+    enum err err = rng_init_system(&rng);
+    CHECK(err == ERR_OK);
+    rng_fill(&rng, &admin->names, sizeof(admin->names));
+    admin->status_texts = admin_status_texts_new();
+    admin->metrics = metrics_new(ANGARIUM_VERSION);
+}
+
+static void answers_end(struct admin *admin)
+{
+    admin_share_fini(&admin->share);
+    admin_status_texts_free(admin->status_texts);
+    metrics_free(admin->metrics);
+}
+
 enum err admin_new(const struct admin_options *options, struct admin **ret_admin)
 {
     struct admin *admin = calloc(1, sizeof(*admin));
@@ -172,6 +191,7 @@ enum err admin_new(const struct admin_options *options, struct admin **ret_admin
     admin->listener = options->has_listener ? options->listener : -1;
     admin->is_waiting = options->has_listener;
     order_numbers_load(&admin->order_numbers, options->directory);
+    answers_prepare(admin);
     admin->started = clock->monotonic(clock->context);
     admin->epoll = epoll_create1(EPOLL_CLOEXEC);
     enum err err = admin->epoll < 0 ? ERR_SYSTEM : ERR_OK;
@@ -183,6 +203,7 @@ enum err admin_new(const struct admin_options *options, struct admin **ret_admin
             close(admin->listener);
         if (admin->epoll >= 0)
             close(admin->epoll);
+        answers_end(admin);
         free(admin);
         errno = error;
         return err;
@@ -208,7 +229,7 @@ void admin_free(struct admin *admin)
     admin_jobs_end(admin);
     admin_capture_fini(&admin->capture);
     admin_trace_fini(&admin->trace);
-    admin_share_fini(&admin->share);
+    answers_end(admin);
     if (admin->listener >= 0)
         close(admin->listener);
     close(admin->epoll);

@@ -18,6 +18,7 @@
  *   {"verb":"reload"}
  *   {"verb":"upgrade"}: admin_upgrade.c
  *   {"verb":"trace","id":"192.0.2.1"}: many lines, admin_trace.c
+ *   {"verb":"metrics"}: a page for Prometheus, and an empty line (metrics.h)
  *
  * Answers hold "ok": true, or "ok": false and "error": text for people. All work is done in the
  * control thread; shards are asked one after the other, one request at a time.

@@ -92,12 +92,46 @@ static void client_write(struct admin *admin, struct admin_client *client)
     admin_client_close(admin, client);
 }
 
-void admin_client_send(struct admin *admin, struct admin_client *client)
+static void client_finish(struct admin *admin, struct admin_client *client)
 {
-    json_text_octets(&client->answer, "\n", 1);
     client->state = ADMIN_CLIENT_WRITING;
     client_watch(admin, client, EPOLLOUT);
     client_write(admin, client);
+}
+
+void admin_client_send(struct admin *admin, struct admin_client *client)
+{
+    json_text_octets(&client->answer, "\n", 1);
+    client_finish(admin, client);
+}
+
+void admin_client_send_kept(struct admin *admin, struct admin_client *client,
+                            struct json_text *ret_answer)
+{
+    struct json_text *answer = &client->answer;
+    bool is_gone;
+
+    json_text_octets(answer, "\n", 1);
+    struct json_text all = *answer;
+    if (client_push(client, &is_gone)) { /* as most are, at once: it need not be copied */
+        *answer = (struct json_text){0};
+    } else {
+        all = (struct json_text){0};
+        json_text_octets(&all, answer->data, answer->size);
+    }
+    *ret_answer = all;
+    client_finish(admin, client);
+}
+
+void admin_client_send_again(struct admin *admin, struct admin_client *client,
+                             const struct json_text *answer)
+{
+    ssize_t got = send(client->fd, answer->data, answer->size, MSG_NOSIGNAL);
+    size_t sent = got < 0 ? 0 : (size_t)got; /* who is gone is seen to be, with the rest */
+
+    if (sent < answer->size)
+        json_text_octets(&client->answer, answer->data + sent, answer->size - sent);
+    client_finish(admin, client);
 }
 
 void admin_client_answer(struct admin *admin, struct admin_client *client, json_t *answer)

@@ -297,6 +297,30 @@ static json_t *mail_array(const struct explain_asked *asked)
     return rows;
 }
 
+/* Its hosts could not be found. They are looked for again when the next mail is tried; 0: that is
+ * now. */
+static void dns_add(json_t *answer, const struct explain_asked *asked)
+{
+    const struct qmgr_name_use *mail = &asked->mail;
+    tick_us next = TICK_NEVER;
+
+    if (mail->unresolved == NULL)
+        return;
+    for (uint32_t i = 0; i < QMGR_ROUND_CLASS_COUNT; i++) {
+        const struct qmgr_class_use *use = &mail->classes[i];
+        if (use->waiting > 0 && use->next_try < next)
+            next = use->next_try;
+        if (use->ready + use->active > 0)
+            next = asked->now;
+    }
+    json_t *row = json_pack("{ss}", "text", mail->unresolved);
+    number_set(row, "since_us",
+               asked->now > mail->unresolved_since ? asked->now - mail->unresolved_since : 0);
+    if (next != TICK_NEVER)
+        number_set(row, "next_us", next > asked->now ? next - asked->now : 0);
+    json_object_set_new(answer, "dns", row);
+}
+
 static json_t *cores_array(const struct explain_asked *asked)
 {
     json_t *rows = json_array();
@@ -328,6 +352,7 @@ bool admin_explain_finish(json_t *answer, const struct shard_query *query)
     json_object_set_new(answer, "sites", sites_array(asked));
     json_object_set_new(answer, "mail", mail);
     json_object_set_new(answer, "goes_to", goes_to);
+    dns_add(answer, asked);
     json_object_set_new(answer, "cores", cores_array(asked));
     number_set(answer, "retry_min_us", asked->retry_min);
     number_set(answer, "retry_max_us", asked->retry_max);

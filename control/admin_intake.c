@@ -66,17 +66,14 @@ void admin_intake_end(struct shard_query *query)
     query->found = NULL;
 }
 
-json_t *admin_intake_status(const struct admin_intake *intake)
+void admin_intake_status(const struct admin_intake *intake, struct json_text *text)
 {
-    json_t *json = json_object();
-    json_t *reason = json_string(intake->reason);
-
-    json_object_set_new(json, "is_closed", json_boolean(intake->is_closed));
-    if (!intake->is_closed) {
-        json_decref(reason);
-        return json;
+    json_text_key(text, JSON_KEY("intake"));
+    json_text_open(text, '{');
+    json_text_set_boolean(text, JSON_KEY("is_closed"), intake->is_closed);
+    if (intake->is_closed) {
+        json_text_set_number(text, JSON_KEY("since_us"), (uint64_t)intake->since);
+        json_text_set_string(text, JSON_KEY("reason"), intake->reason);
     }
-    json_object_set_new(json, "since_us", json_integer(intake->since));
-    json_object_set_new(json, "reason", reason != NULL ? reason : json_string(""));
-    return json;
+    json_text_close(text, '}');
 }

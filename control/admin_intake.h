@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 
+#include "control/json_text.h"
 #include "control/shard.h"
 
 /* `drain` and `drain end`: whether the relay takes mail. */
@@ -23,6 +24,6 @@ bool admin_intake_owns(const struct shard_query *query);
 const char *admin_intake_finish(json_t *answer, const struct shard_query *query);
 void admin_intake_end(struct shard_query *query);
 /** Of a status. */
-json_t *admin_intake_status(const struct admin_intake *intake);
+void admin_intake_status(const struct admin_intake *intake, struct json_text *text);
 
 #endif

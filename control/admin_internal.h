@@ -6,7 +6,9 @@
 #include "control/admin_capture.h"
 #include "control/admin_intake.h"
 #include "control/admin_share.h"
+#include "control/admin_summary.h"
 #include "control/admin_trace.h"
+#include "control/metrics.h"
 #include "control/order_number.h"
 
 /*
@@ -49,11 +51,13 @@ struct admin_job {
     bool is_blocked; /* the client has not taken all that was found: no more is asked for */
     uint32_t shard;
     struct shard_query query;
-    json_t *answer;               /* members of the answer, behind "ok" */
-    struct json_text text;        /* those that were written at once */
-    struct admin_status *status;  /* STATUS */
-    struct admin_summary *groups; /* SUMMARY */
-    bool has_rows;                /* `text` is their array, still open */
+    struct json_text text;        /* the answer, as far as it is written */
+    json_t *answer;               /* members that come after it */
+    struct admin_status *status;  /* STATUS; metrics */
+    struct admin_summary *groups; /* SUMMARY; metrics */
+    bool is_metrics;              /* the answer is a page of metrics */
+    bool has_rows;                /* `text` ends in their array, still open */
+    bool has_more;                /* there are more than were asked for */
     char *filter;                 /* of an order: for the log */
     uint64_t limit, row_count;
     bool is_change; /* it may change what others are told */
@@ -85,6 +89,9 @@ struct admin {
         endings[ADMIN_CLIENT_MAX]; /* more are left to the queue: others take over */
     uint32_t ending_count;
     struct admin_share share;
+    struct admin_status_texts *status_texts;
+    struct metrics *metrics;
+    struct keyed_hash names; /* of groups, and a key that nobody knows */
     struct admin_capture capture;
     struct admin_trace trace;
     struct admin_intake intake;
@@ -95,6 +102,12 @@ void admin_client_close(struct admin *admin, struct admin_client *client);
 /** What was written to `client->answer` is all, or the end of it; the connection ends with it. The
  * line's end says that the answer is whole. */
 void admin_client_send(struct admin *admin, struct admin_client *client);
+/** The same, and the caller has the answer, with its line's end. */
+void admin_client_send_kept(struct admin *admin, struct admin_client *client,
+                            struct json_text *ret_answer);
+/** The same of such an answer, which stays the caller's. */
+void admin_client_send_again(struct admin *admin, struct admin_client *client,
+                             const struct json_text *answer);
 /** The same of a tree. Consumes `answer`; NULL, for want of memory: there is none. */
 void admin_client_answer(struct admin *admin, struct admin_client *client, json_t *answer);
 void admin_client_refuse(struct admin *admin, struct admin_client *client, const char *text);
@@ -116,7 +129,9 @@ bool admin_job_is_elsewhere(struct admin *admin, struct admin_client *client, ti
 bool admin_job_prepare(struct admin *admin, struct admin_client *client);
 
 /* admin_job_answer.c */
-void admin_job_answer_begin(struct admin_job *job);
+void admin_job_answer_begin(struct admin *admin);
+/** All shards were asked: is there something else that they must tell? */
+bool admin_job_answer_next(struct admin_job *job);
 /** Take what a shard told. False: the client is gone, and its job with it. */
 bool admin_job_add(struct admin *admin);
 /** All is told: why there is no answer; NULL: there is one. */

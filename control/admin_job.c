@@ -104,8 +104,7 @@ static bool job_is_answered(struct admin *admin, struct admin_client *client)
         admin_share_find(&admin->share, job->question, age_max, admin->now);
     if (answer == NULL)
         return false;
-    json_text_append(&client->answer, answer);
-    admin_client_send(admin, client);
+    admin_client_send_again(admin, client, answer);
     return true;
 }
 
@@ -132,14 +131,14 @@ static void job_begin(struct admin *admin, struct admin_client *client)
     if (admin_site_order_owns(&job->query))
         admin_site_order_number(&job->query, order_id_next(admin));
     job->client = client;
-    admin_job_answer_begin(job);
+    admin_job_answer_begin(admin);
     client->state = ADMIN_CLIENT_WORKING;
     job_ask(admin);
 }
 
 static bool verb_is_walk(const char *verb)
 {
-    return admin_queue_is_walk(verb) || admin_order_is_walk(verb);
+    return admin_queue_is_walk(verb) || admin_order_is_walk(verb) || strcmp(verb, "metrics") == 0;
 }
 
 /* Who has waited longest; while a walk is parked, of those who want something short. */
@@ -323,7 +322,7 @@ static void job_round_end(struct admin *admin)
 
     if (is_change && admin->options.changed != NULL)
         admin->options.changed(admin->options.context);
-    if (admin_order_next_round(&job->query))
+    if (admin_order_next_round(&job->query) || admin_job_answer_next(job))
         job->shard = 0;
 }
 
@@ -373,7 +372,7 @@ void admin_on_reply(struct admin *admin, struct shard_query *query, tick_us now)
                                                : "too many walks over the queue at once");
         job_end(admin);
     } else if (is_full || is_over) {
-        json_object_set_new(job->answer, "has_more", json_boolean(is_full));
+        job->has_more = is_full;
         job_finish(admin, now);
     } else {
         job_continue(admin);

@@ -3,9 +3,10 @@
  * The control socket: answers of jobs. What the shards tell is written as it comes: rows and counts
  * of many as text (json_text.h), the rest as a small tree; both are joined at the end.
  *
- *   {"ok":true, members of the tree, members that are text}
+ *   {"ok":true, members that are text, members of the tree}
  *
- * An answer is one line. A client that sees its end knows that it has all of it.
+ * An answer is one line. A client that sees its end knows that it has all of it. Metrics are a page
+ * of lines, and an empty one behind them says the same: within a page there is none.
  */
 #include <stdlib.h>
 
@@ -113,17 +114,25 @@ void admin_job_answer_free(struct admin_job *job)
     free(job->question);
 }
 
-void admin_job_answer_begin(struct admin_job *job)
+void admin_job_answer_begin(struct admin *admin)
 {
+    struct admin_job *job = &admin->job;
+
     if (job->is_capture) /* it tells of itself */
         return;
     job->answer = json_object();
-    if (job->query.kind == SHARD_QUERY_STATUS)
+    if (job->query.kind == SHARD_QUERY_STATUS) {
         job->status = admin_status_new();
-    else if (job->query.kind == SHARD_QUERY_QUEUE_SUMMARY)
-        job->groups = admin_summary_new();
-    else
-        job->has_rows = !job->is_stream && gathering_of(&job->query) == NULL;
+        job->query.status = admin_status_room(job->status);
+    }
+    if (job->query.kind == SHARD_QUERY_QUEUE_SUMMARY || job->is_metrics)
+        job->groups = admin_summary_new(&admin->names);
+    job->has_rows = job->status == NULL && job->groups == NULL && !job->is_stream &&
+                    gathering_of(&job->query) == NULL;
+    if (!job->is_metrics) {
+        json_text_open(&job->text, '{');
+        json_text_set_boolean(&job->text, JSON_KEY("ok"), true);
+    }
     if (job->has_rows) {
         json_text_key(&job->text, JSON_KEY("rows"));
         json_text_open(&job->text, '[');
@@ -139,6 +148,14 @@ static void stream_row(struct json_text *out, const struct shard_queue_row *row)
     json_text_key(out, JSON_KEY("row"));
     admin_queue_row(out, row);
     json_text_octets(out, "}\n", 2);
+}
+
+bool admin_job_answer_next(struct admin_job *job)
+{
+    if (!job->is_metrics || job->query.kind != SHARD_QUERY_STATUS)
+        return false;
+    job->query.kind = SHARD_QUERY_QUEUE_SUMMARY;
+    return true;
 }
 
 /* What a shard told of the queue. False: the client is gone, and its job with it. */
@@ -179,7 +196,7 @@ bool admin_job_add(struct admin *admin)
 
     switch (job->query.kind) {
     case SHARD_QUERY_STATUS:
-        admin_status_add(job->status, &job->query.status);
+        admin_status_add(job->status);
         return true;
     case SHARD_QUERY_PLANE:
         job->row_count +=
@@ -218,15 +235,42 @@ bool admin_job_add(struct admin *admin)
 static void job_status_finish(struct admin *admin, tick_us now)
 {
     struct record_writer_stats records = {0};
-    struct admin_job *job = &admin->job;
+    struct json_text *text = &admin->job.text;
 
-    admin_status_write(job->status, &job->text);
+    admin_status_write(admin->job.status, admin->status_texts, text);
     if (admin->options.records != NULL)
         records = record_writer_get_stats(admin->options.records);
-    json_object_set_new(job->answer, "intake", admin_intake_status(&admin->intake));
-    admin_status_finish(job->answer, admin->options.shard_count, now - admin->started,
-                        admin->options.records == NULL ? NULL : &records);
-    admin_status_webhooks(job->answer, admin->options.webhooks);
+    admin_intake_status(&admin->intake, text);
+    admin_status_finish(admin->status_texts, admin->options.shard_count, now - admin->started,
+                        admin->options.records == NULL ? NULL : &records, text);
+    admin_status_webhooks_write(admin->options.webhooks, text);
+}
+
+static void sites_fill(struct admin_summary *groups, struct metrics_sites *ret_sites)
+{
+    struct admin_summary_row largest[METRICS_SITES_MAX];
+
+    ret_sites->total = admin_summary_sum(groups).total;
+    ret_sites->count = admin_summary_largest(groups, METRICS_SITES_MAX, largest);
+    for (uint32_t i = 0; i < ret_sites->count; i++)
+        ret_sites->sites[i] = (struct metrics_site){largest[i].name, largest[i].total};
+}
+
+static void job_metrics_finish(struct admin *admin, tick_us now)
+{
+    struct admin_job *job = &admin->job;
+    struct record_writer_stats records;
+    struct metrics_values values = {.sums = admin_status_sums(job->status),
+                                    .core_count = admin->options.shard_count,
+                                    .uptime = now - admin->started,
+                                    .webhooks = admin_status_webhooks(admin->options.webhooks)};
+
+    if (admin->options.records != NULL) {
+        records = record_writer_get_stats(admin->options.records);
+        values.records = &records;
+    }
+    sites_fill(job->groups, &values.sites);
+    metrics_write(admin->metrics, &values, &job->text);
 }
 
 const char *admin_job_answer_end(struct admin *admin, tick_us now)
@@ -234,7 +278,9 @@ const char *admin_job_answer_end(struct admin *admin, tick_us now)
     struct admin_job *job = &admin->job;
     const struct gathering *gathering = gathering_of(&job->query);
 
-    if (job->status != NULL)
+    if (job->is_metrics)
+        job_metrics_finish(admin, now);
+    else if (job->status != NULL)
         job_status_finish(admin, now);
     else if (job->groups != NULL)
         admin_summary_write(job->groups, admin_queue_by_name(job->query.by), job->limit,
@@ -253,23 +299,36 @@ const char *admin_job_answer_end(struct admin *admin, tick_us now)
     return gathering == NULL ? NULL : gathering->finish(job->answer, &job->query);
 }
 
+/* The answer ends, and has its client's place. */
+static void answer_close(struct admin_job *job)
+{
+    struct json_text *out = &job->client->answer;
+
+    if (!job->is_metrics) {
+        json_text_set_boolean(&job->text, JSON_KEY("has_more"), job->has_more);
+        json_text_members(&job->text, json_incref(job->answer));
+        json_text_close(&job->text, '}');
+    }
+    if (out->size > 0) { /* lines of a stream */
+        json_text_append(out, &job->text);
+        return;
+    }
+    struct json_text room = *out;
+    *out = job->text;
+    job->text = room;
+}
+
 void admin_job_answer_send(struct admin *admin)
 {
     struct admin_job *job = &admin->job;
-    struct json_text *out = &job->client->answer;
-    size_t begin = out->size; /* behind lines of a stream */
+    struct json_text answer;
 
-    json_text_open(out, '{');
-    json_text_set_boolean(out, JSON_KEY("ok"), true);
-    if (job->status != NULL)
-        json_text_append(out, &job->text);
-    json_text_members(out, json_incref(job->answer));
-    if (job->status == NULL)
-        json_text_append(out, &job->text);
-    json_text_close(out, '}');
-    if (job->question != NULL)
-        admin_share_keep(&admin->share, job->question, out->data + begin, out->size - begin,
-                         job->begun, job->changes);
+    answer_close(job);
+    if (job->question == NULL) {
+        admin_client_send(admin, job->client);
+        return;
+    }
+    admin_client_send_kept(admin, job->client, &answer);
+    admin_share_keep(&admin->share, job->question, answer, job->begun, job->changes);
     job->question = NULL;
-    admin_client_send(admin, job->client);
 }

@@ -25,10 +25,14 @@ static enum admin_queue_kind refuse(char ret_why[ADMIN_QUEUE_WHY_SIZE], const ch
     return ADMIN_QUEUE_REFUSED;
 }
 
-static enum admin_queue_kind prepare_rows(struct shard_query *query,
+/* No more of them than are wanted. */
+static enum admin_queue_kind prepare_rows(const json_t *request, struct shard_query *query,
                                           char ret_why[ADMIN_QUEUE_WHY_SIZE])
 {
-    query->row_max = SHARD_QUERY_ROWS_MAX;
+    json_int_t limit = json_integer_value(json_object_get(request, "limit"));
+    bool is_few = limit > 0 && limit < (json_int_t)SHARD_QUERY_ROWS_MAX;
+
+    query->row_max = is_few ? (uint32_t)limit : SHARD_QUERY_ROWS_MAX;
     query->rows = reallocarray(NULL, query->row_max, sizeof(*query->rows));
     return query->rows != NULL ? ADMIN_QUEUE_READY : refuse(ret_why, "no memory");
 }
@@ -37,7 +41,7 @@ bool admin_queue_filter(const json_t *request, struct shard_query *query,
                         char ret_why[ADMIN_QUEUE_WHY_SIZE])
 {
     const json_t *text = json_object_get(request, "filter");
-    struct qmgr_filter *filter = calloc(1, sizeof(*filter));
+    struct qmgr_filter *filter = malloc(sizeof(*filter)); /* large, and all of it is written */
     char why[QMGR_FILTER_WHY_SIZE] = "the filter is no text";
     struct span terms = span_of(json_is_string(text) ? json_string_value(text) : "",
                                 (uint32_t)json_string_length(text));
@@ -54,7 +58,7 @@ static enum admin_queue_kind prepare_list(const json_t *request, struct shard_qu
                                           char ret_why[ADMIN_QUEUE_WHY_SIZE])
 {
     query->kind = SHARD_QUERY_QUEUE_LIST;
-    return admin_queue_filter(request, query, ret_why) ? prepare_rows(query, ret_why)
+    return admin_queue_filter(request, query, ret_why) ? prepare_rows(request, query, ret_why)
                                                        : ADMIN_QUEUE_REFUSED;
 }
 
@@ -66,13 +70,27 @@ static enum admin_queue_kind prepare_show(const json_t *request, struct shard_qu
     query->kind = SHARD_QUERY_QUEUE_SHOW;
     if (id == NULL || message_id_parse(span_from_text(id), &query->id) != ERR_OK)
         return refuse(ret_why, "this is no message id");
-    return prepare_rows(query, ret_why);
+    return prepare_rows(NULL, query, ret_why);
 }
 
 static enum admin_queue_kind prepare_cat(const json_t *request, struct shard_query *query,
                                          char ret_why[ADMIN_QUEUE_WHY_SIZE])
 {
     return admin_cat_prepare(request, query, ret_why) ? ADMIN_QUEUE_READY : ADMIN_QUEUE_REFUSED;
+}
+
+static bool summary_ready(struct shard_query *query, enum qmgr_group_by by)
+{
+    query->kind = SHARD_QUERY_QUEUE_SUMMARY;
+    query->by = by;
+    query->row_max = SHARD_QUERY_ROWS_MAX;
+    query->groups = reallocarray(NULL, query->row_max, sizeof(*query->groups));
+    return query->groups != NULL;
+}
+
+bool admin_queue_prepare_sites(struct shard_query *query)
+{
+    return summary_ready(query, QMGR_BY_SITE);
 }
 
 static enum admin_queue_kind prepare_summary(const json_t *request, struct shard_query *query,
@@ -85,13 +103,10 @@ static enum admin_queue_kind prepare_summary(const json_t *request, struct shard
         if (strcmp(by, by_names[i]) == 0)
             chosen = i;
     }
-    query->kind = SHARD_QUERY_QUEUE_SUMMARY;
     if (chosen == QMGR_BY_COUNT)
         return refuse(ret_why, "by what? site, domain, source, class or sender_domain");
-    query->by = (enum qmgr_group_by)chosen;
-    query->row_max = SHARD_QUERY_ROWS_MAX;
-    query->groups = reallocarray(NULL, query->row_max, sizeof(*query->groups));
-    return query->groups != NULL ? ADMIN_QUEUE_READY : refuse(ret_why, "no memory");
+    return summary_ready(query, (enum qmgr_group_by)chosen) ? ADMIN_QUEUE_READY
+                                                            : refuse(ret_why, "no memory");
 }
 
 static const struct {

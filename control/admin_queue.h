@@ -18,6 +18,8 @@ enum admin_queue_kind { ADMIN_QUEUE_NONE, ADMIN_QUEUE_READY, ADMIN_QUEUE_REFUSED
 enum admin_queue_kind admin_queue_prepare(const char *verb, const json_t *request,
                                           struct shard_query *query,
                                           char ret_why[ADMIN_QUEUE_WHY_SIZE]);
+/** A summary by site. False: no memory. */
+bool admin_queue_prepare_sites(struct shard_query *query);
 void admin_queue_end(struct shard_query *query);
 /** Does it walk over the queue, so that short questions go first? */
 bool admin_queue_is_walk(const char *verb);

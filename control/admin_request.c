@@ -188,6 +188,18 @@ static bool job_prepare_source(struct admin *admin, struct admin_client *client,
     return kind != ADMIN_SOURCE_NONE;
 }
 
+/* As a status first, then as a summary by site (admin_job_answer_next()). */
+static bool job_prepare_metrics(struct admin *admin, struct admin_client *client)
+{
+    struct admin_job *job = &admin->job;
+
+    if (!admin_queue_prepare_sites(&job->query))
+        return job_refuse(admin, client, "no memory");
+    job->query.kind = SHARD_QUERY_STATUS;
+    job->is_metrics = true;
+    return true;
+}
+
 bool admin_job_prepare(struct admin *admin, struct admin_client *client)
 {
     struct admin_job *job = &admin->job;
@@ -199,6 +211,8 @@ bool admin_job_prepare(struct admin *admin, struct admin_client *client)
     CHECK(job->query.kind == SHARD_QUERY_STATUS && job->query.found == NULL); /* as of no job */
     if (strcmp(verb, "status") == 0)
         return true;
+    if (strcmp(verb, "metrics") == 0)
+        return job_prepare_metrics(admin, client);
     if (strcmp(verb, "capture") == 0 || strcmp(verb, "capture stop") == 0)
         return job_prepare_capture(admin, client);
     if (strcmp(verb, "drain") == 0 && admin->options.may_close != NULL &&

@@ -17,13 +17,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define AGE_MEMBER "max_age_ms"
+#define AGE_MEMBER  "max_age_ms"
+#define MEMBERS_MAX 16u /* of a question that may have an answer of another */
 
 /* What is not here may be an order. */
 static const char *const looks[] = {
-    "status",  "queue summary", "queue list",    "queue show",  "queue orders",
-    "explain", "site show",     "site patterns", "source show", "user quota",
-    "flows",   "counters",      "dns lookup",    "route",       "queue cat",
+    "status",     "queue summary", "queue list",  "queue show", "queue orders", "explain",
+    "site show",  "site patterns", "source show", "user quota", "flows",        "counters",
+    "dns lookup", "route",         "queue cat",   "metrics",
 };
 
 static void shared_free(struct admin_shared *shared)
@@ -48,6 +49,50 @@ bool admin_share_is_look(const char *verb)
     return false;
 }
 
+/* Of all members but the age, by name: NULL if these are more than any question has. */
+static uint32_t names_sort(const json_t *request, const char *ret_names[MEMBERS_MAX])
+{
+    uint32_t count = 0;
+    const char *name;
+    json_t *value;
+
+    if (json_object_size(request) > MEMBERS_MAX)
+        return 0;
+    json_object_foreach((json_t *)(uintptr_t)request, name, value)
+    {
+        uint32_t place = count;
+        if (strcmp(name, AGE_MEMBER) == 0)
+            continue;
+        for (; place > 0 && strcmp(ret_names[place - 1], name) > 0; place--)
+            ret_names[place] = ret_names[place - 1];
+        ret_names[place] = name;
+        count++;
+    }
+    return count;
+}
+
+/* As JSON; and quicker than jansson would write it, as all who look on pay for it. */
+static char *question_text(const json_t *request)
+{
+    const char *names[MEMBERS_MAX];
+    struct json_text text = {0};
+    uint32_t count = names_sort(request, names);
+
+    for (uint32_t i = 0; i < count; i++) {
+        json_t *value = json_object_get(request, names[i]);
+        json_text_name(&text, names[i]);
+        if (json_is_string(value))
+            json_text_string(&text, json_string_value(value), json_string_length(value));
+        else if (json_is_integer(value))
+            json_text_number(&text, json_integer_value(value));
+        else
+            json_text_tree(&text, json_incref(value));
+    }
+    if (count > 0)
+        json_text_octets(&text, "", 1);
+    return text.data;
+}
+
 char *admin_share_question(const json_t *request, tick_us *ret_age_max)
 {
     const char *verb = json_string_value(json_object_get(request, "verb"));
@@ -56,10 +101,7 @@ char *admin_share_question(const json_t *request, tick_us *ret_age_max)
     if (age_ms <= 0 || verb == NULL || !admin_share_is_look(verb) ||
         strcmp(verb, "queue cat") == 0 || json_is_true(json_object_get(request, "stream")))
         return NULL;
-    json_t *same = json_copy((json_t *)(uintptr_t)request);
-    (void)json_object_del(same, AGE_MEMBER);
-    char *question = json_dumps(same, JSON_COMPACT | JSON_SORT_KEYS);
-    json_decref(same);
+    char *question = question_text(request);
     *ret_age_max = age_ms < (json_int_t)(ADMIN_SHARE_AGE_MAX / TICK_MS(1)) ? TICK_MS(age_ms)
                                                                            : ADMIN_SHARE_AGE_MAX;
     return question;
@@ -97,17 +139,18 @@ static struct admin_shared *place_get(struct admin_share *share, const char *que
     return place;
 }
 
-void admin_share_keep(struct admin_share *share, char *question, const char *answer, size_t size,
+void admin_share_keep(struct admin_share *share, char *question, struct json_text answer,
                       tick_us made, uint64_t changes)
 {
-    if (changes != share->changes || size > ADMIN_SHARE_SIZE_MAX) {
+    if (changes != share->changes || answer.size > ADMIN_SHARE_SIZE_MAX) {
         free(question);
+        json_text_free(&answer);
         return;
     }
     struct admin_shared *place = place_get(share, question, made);
     place->question = question;
     place->made = made;
-    json_text_octets(&place->answer, answer, size);
+    place->answer = answer;
 }
 
 void admin_share_forget(struct admin_share *share)

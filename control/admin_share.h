@@ -38,8 +38,9 @@ char *admin_share_question(const json_t *request, tick_us *ret_age_max);
 /** NULL: there is none that is as fresh. Valid until the next call. */
 const struct json_text *admin_share_find(const struct admin_share *share, const char *question,
                                          tick_us age_max, tick_us now);
-/** Keep a copy. Consumes `question`. `made`: when it was begun, `changes`: of that time. */
-void admin_share_keep(struct admin_share *share, char *question, const char *answer, size_t size,
+/** Keep an answer. Consumes it, and `question`. `made`: when it was begun, `changes`: of that time.
+ */
+void admin_share_keep(struct admin_share *share, char *question, struct json_text answer,
                       tick_us made, uint64_t changes);
 /** Something is changed: no answer from before is given any more. */
 void admin_share_forget(struct admin_share *share);

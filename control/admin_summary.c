@@ -2,7 +2,8 @@
 /*
  * Groups of a queue. A name may come many times, from each shard and from each line of a site, so
  * groups are found by a table; strangers choose the names, so its hash has a random key. Names are
- * kept as they are shown.
+ * kept as they are shown. The largest are found by a heap of as many as are wanted, with that on
+ * top which is the first to go.
  *
  *   names    "big.example\0a.example\0..."
  *   groups   name (an offset), ages, and the next of its chain
@@ -16,16 +17,18 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "base/rng.h"
-#include "queue/keyed_hash.h"
+#include "control/digits.h"
 
 #define GROUPS_FIRST 256u
 #define NONE         UINT32_MAX
+#define ROW_USUAL    128u /* octets of an answer */
 
 static const char others[] = "(others)";
 
 struct group {
-    uint32_t name, next;
+    uint32_t name, name_size, next;
+    uint64_t begins; /* its first octets, as a number that orders as they do */
+    uint64_t total;  /* as of admin_summary_largest() */
     uint64_t ages[QMGR_AGE_BUCKET_COUNT];
 };
 
@@ -42,9 +45,14 @@ static const char *group_name(const struct admin_summary *summary, uint32_t inde
     return summary->names.data + summary->groups[index].name;
 }
 
-static uint64_t hash_of(const struct admin_summary *summary, const char *name)
+static uint64_t hash_of(const struct admin_summary *summary, struct span name)
 {
-    return keyed_hash_octets(&summary->hash, span_from_text(name));
+    return keyed_hash_octets(&summary->hash, name);
+}
+
+static struct span group_span(const struct admin_summary *summary, uint32_t index)
+{
+    return span_of(group_name(summary, index), summary->groups[index].name_size);
 }
 
 static void group_link(struct admin_summary *summary, uint32_t index, uint64_t hash)
@@ -63,28 +71,38 @@ static void groups_grow(struct admin_summary *summary)
     CHECK(summary->groups != NULL && summary->chains != NULL);
     memset(summary->chains, 0xff, summary->capacity * sizeof(*summary->chains)); /* NONE */
     for (uint32_t i = 0; i < summary->count; i++)
-        group_link(summary, i, hash_of(summary, group_name(summary, i)));
+        group_link(summary, i, hash_of(summary, group_span(summary, i)));
 }
 
-static struct group *group_find(const struct admin_summary *summary, const char *name,
+static struct group *group_find(const struct admin_summary *summary, struct span name,
                                 uint64_t hash)
 {
     uint32_t index = summary->chains[hash & (summary->capacity - 1)];
 
     for (; index != NONE; index = summary->groups[index].next) {
-        if (strcmp(group_name(summary, index), name) == 0)
+        if (summary->groups[index].name_size == name.size &&
+            memcmp(group_name(summary, index), name.data, name.size) == 0)
             return &summary->groups[index];
     }
     return NULL;
 }
 
-static struct group *group_get(struct admin_summary *summary, const char *name)
+static uint64_t begins_of(struct span name)
+{
+    uint64_t octets = 0;
+
+    memcpy(&octets, name.data, name.size < sizeof(octets) ? name.size : sizeof(octets));
+    return __builtin_bswap64(octets);
+}
+
+/* The octet behind the name ends it. */
+static struct group *group_get(struct admin_summary *summary, struct span name)
 {
     uint64_t hash = hash_of(summary, name);
     struct group *group = group_find(summary, name, hash);
 
     if (group == NULL && summary->count >= ADMIN_SUMMARY_GROUP_MAX) {
-        name = others;
+        name = span_from_text(others);
         hash = hash_of(summary, name);
         group = group_find(summary, name, hash);
     }
@@ -93,21 +111,19 @@ static struct group *group_get(struct admin_summary *summary, const char *name)
     if (summary->count == summary->capacity)
         groups_grow(summary);
     group = &summary->groups[summary->count];
-    *group = (struct group){.name = (uint32_t)summary->names.size};
-    json_text_octets(&summary->names, name, strlen(name) + 1);
+    *group = (struct group){
+        .name = (uint32_t)summary->names.size, .name_size = name.size, .begins = begins_of(name)};
+    json_text_octets(&summary->names, name.data, name.size + 1); /* with its end */
     group_link(summary, summary->count++, hash);
     return group;
 }
 
-struct admin_summary *admin_summary_new(void)
+struct admin_summary *admin_summary_new(const struct keyed_hash *hash)
 {
     struct admin_summary *summary = calloc(1, sizeof(*summary));
-    struct rng rng;
 
     CHECK(summary != NULL);
-    enum err err = rng_init_system(&rng);
-    CHECK(err == ERR_OK);
-    rng_fill(&rng, &summary->hash, sizeof(summary->hash));
+    summary->hash = *hash;
     groups_grow(summary);
     return summary;
 }
@@ -122,90 +138,163 @@ void admin_summary_free(struct admin_summary *summary)
     free(summary);
 }
 
+/* Most need no escapes, and stay where they are. */
+static struct span name_escape(const char *name, char *ret_text, uint32_t size)
+{
+    uint32_t used = 0;
+
+    while (name[used] >= ' ' && name[used] < 0x7f && name[used] != '"' && name[used] != '\\')
+        used++;
+    if (name[used] == '\0')
+        return span_of(name, used);
+    return span_from_text(log_escape(span_from_text(name), ret_text, size));
+}
+
 void admin_summary_add(struct admin_summary *summary, const struct shard_query *query)
 {
-    char escaped[4 * ENVELOPE_ADDRESS_SIZE_MAX + 1];
+    char escaped[4 * ENVELOPE_ADDRESS_SIZE_MAX + 1] UNINITIALIZED;
 
     for (uint32_t i = 0; i < query->row_count; i++) {
         const struct qmgr_group *counted = &query->groups[i];
         struct group *group =
-            group_get(summary, log_escape(span_from_text(counted->name), escaped, sizeof(escaped)));
+            group_get(summary, name_escape(counted->name, escaped, sizeof(escaped)));
         for (uint32_t k = 0; k < QMGR_AGE_BUCKET_COUNT; k++)
             group->ages[k] += counted->ages[k];
     }
 }
 
-/* ---- the answer ---- */
+/* ---- the largest ---- */
 
-struct row {
-    const char *name;
-    const uint64_t *ages;
-    uint64_t total;
-};
-
-static int row_compare(const void *a, const void *b)
+/* Is `a` shown before `b`? By size, then by name. */
+static inline bool is_before(const struct admin_summary_row *a, const struct admin_summary_row *b)
 {
-    const struct row *left = a, *right = b;
-
-    if (left->total != right->total)
-        return (left->total < right->total) - (left->total > right->total);
-    return strcmp(left->name, right->name);
+    if (a->total != b->total)
+        return a->total > b->total;
+    if (a->begins != b->begins)
+        return a->begins < b->begins;
+    return strcmp(a->name, b->name) < 0;
 }
 
-static void ages_write(const uint64_t ages[QMGR_AGE_BUCKET_COUNT], struct json_text *text)
+static void heap_rise(struct admin_summary_row *rows, uint32_t place, struct admin_summary_row row)
 {
-    json_text_key(text, JSON_KEY("ages"));
-    json_text_numbers(text, ages, QMGR_AGE_BUCKET_COUNT);
+    for (; place > 0 && is_before(&rows[(place - 1) / 2], &row); place = (place - 1) / 2)
+        rows[place] = rows[(place - 1) / 2];
+    rows[place] = row;
 }
 
-static void row_write(const struct row *row, struct json_text *text)
+/* In place of that on top. Down to the bottom first, and then up to its place: it comes from there,
+ * so that it seldom has to rise, and half of the comparisons are not made. */
+static void heap_replace(struct admin_summary_row *rows, uint32_t count,
+                         struct admin_summary_row row)
 {
-    json_text_open(text, '{');
-    json_text_set_string(text, JSON_KEY("name"), row->name);
-    json_text_set_number(text, JSON_KEY("total"), row->total);
-    ages_write(row->ages, text);
-    json_text_close(text, '}');
+    uint32_t place = 0, below;
+
+    while ((below = 2 * place + 1) < count) {
+        if (below + 1 < count && is_before(&rows[below], &rows[below + 1]))
+            below++;
+        rows[place] = rows[below];
+        place = below;
+    }
+    heap_rise(rows, place, row);
 }
 
-/* The groups that have mail: one that has none any more may be known for a while. Also adds all of
- * them up. */
-static uint32_t rows_collect(const struct admin_summary *summary, struct row *rows,
-                             uint64_t ages[QMGR_AGE_BUCKET_COUNT])
+/* What goes first from the top goes to the end. */
+static void heap_sort(struct admin_summary_row *rows, uint32_t count)
+{
+    while (count > 1) {
+        struct admin_summary_row worst = rows[0], last = rows[--count];
+        heap_replace(rows, count, last);
+        rows[count] = worst;
+    }
+}
+
+struct admin_summary_sums admin_summary_sum(struct admin_summary *summary)
+{
+    struct admin_summary_sums sums = {0};
+
+    for (uint32_t i = 0; i < summary->count; i++) {
+        struct group *group = &summary->groups[i];
+        group->total = 0;
+        for (uint32_t k = 0; k < QMGR_AGE_BUCKET_COUNT; k++) {
+            group->total += group->ages[k];
+            sums.ages[k] += group->ages[k];
+        }
+        sums.total += group->total;
+        sums.group_count += group->total > 0;
+    }
+    return sums;
+}
+
+uint32_t admin_summary_largest(const struct admin_summary *summary, uint32_t max,
+                               struct admin_summary_row *ret_rows)
 {
     uint32_t count = 0;
 
-    for (uint32_t i = 0; i < summary->count; i++) {
+    for (uint32_t i = 0; i < summary->count && max > 0; i++) {
         const struct group *group = &summary->groups[i];
-        uint64_t total = 0;
-        for (uint32_t k = 0; k < QMGR_AGE_BUCKET_COUNT; k++) {
-            total += group->ages[k];
-            ages[k] += group->ages[k];
-        }
-        if (total > 0)
-            rows[count++] = (struct row){group_name(summary, i), group->ages, total};
+        struct admin_summary_row row = {group->total, group->begins, group_name(summary, i),
+                                        group->ages};
+        if (row.total == 0)
+            continue;
+        if (count < max)
+            heap_rise(ret_rows, count++, row);
+        else if (is_before(&row, &ret_rows[0]))
+            heap_replace(ret_rows, count, row);
     }
+    heap_sort(ret_rows, count);
     return count;
 }
 
-void admin_summary_write(const struct admin_summary *summary, const char *by, uint64_t limit,
+/* ---- the answer ---- */
+
+/* `,"ages":[3,0,...]`. There is room for all of them. */
+static char *ages_put(char *room, const uint64_t ages[QMGR_AGE_BUCKET_COUNT])
+{
+    static const char key[] = ",\"ages\":[";
+
+    memcpy(room, key, sizeof(key) - 1);
+    room += sizeof(key) - 1;
+    for (uint32_t i = 0; i < QMGR_AGE_BUCKET_COUNT; i++) {
+        room = digits_put(room, ages[i]);
+        *room++ = ',';
+    }
+    room[-1] = ']';
+    return room;
+}
+
+static void numbers_write(uint64_t total, const uint64_t ages[QMGR_AGE_BUCKET_COUNT],
+                          struct json_text *text)
+{
+    static const char key[] = ",\"total\":";
+    char *room =
+        json_text_room(text, 32 + (QMGR_AGE_BUCKET_COUNT + 1) * (uint32_t)(DIGITS_MAX + 1));
+
+    memcpy(room, key, sizeof(key) - 1);
+    room = digits_put(room + sizeof(key) - 1, total);
+    json_text_written(text, ages_put(room, ages));
+}
+
+void admin_summary_write(struct admin_summary *summary, const char *by, uint64_t limit,
                          struct json_text *text)
 {
-    struct row *rows = calloc(summary->count + 1, sizeof(*rows));
-    uint64_t ages[QMGR_AGE_BUCKET_COUNT] = {0}, total = 0;
+    struct admin_summary_sums sums = admin_summary_sum(summary);
+    uint32_t max = sums.group_count < limit ? sums.group_count : (uint32_t)limit;
+    struct admin_summary_row *largest = reallocarray(NULL, max + 1, sizeof(*largest));
 
-    CHECK(rows != NULL);
-    uint32_t count = rows_collect(summary, rows, ages);
-    qsort(rows, count, sizeof(*rows), row_compare);
+    CHECK(largest != NULL);
+    uint32_t count = admin_summary_largest(summary, max, largest);
     json_text_set_string(text, JSON_KEY("by"), by);
     json_text_key(text, JSON_KEY("rows"));
+    (void)json_text_room(text, count * (size_t)ROW_USUAL + 2);
     json_text_open(text, '[');
-    for (uint32_t i = 0; i < count && i < limit; i++)
-        row_write(&rows[i], text);
+    for (uint32_t i = 0; i < count; i++) {
+        json_text_open(text, '{');
+        json_text_set_string(text, JSON_KEY("name"), largest[i].name);
+        numbers_write(largest[i].total, largest[i].ages, text);
+        json_text_close(text, '}');
+    }
     json_text_close(text, ']');
-    free(rows);
-    for (uint32_t i = 0; i < QMGR_AGE_BUCKET_COUNT; i++)
-        total += ages[i];
-    json_text_set_number(text, JSON_KEY("groups"), count);
-    json_text_set_number(text, JSON_KEY("total"), total);
-    ages_write(ages, text);
+    free(largest);
+    json_text_set_number(text, JSON_KEY("groups"), sums.group_count);
+    numbers_write(sums.total, sums.ages, text);
 }

@@ -20,12 +20,15 @@
  */
 #include "control/admin_trace.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "control/admin_internal.h"
+#include "dns/dns.h"
 #include "relay/smtp_reply.h"
 
 #define UNSENT_MAX  262144u
@@ -33,6 +36,22 @@
 #define SECONDS_MAX 86400
 
 /* ---- requests ---- */
+
+/* A domain, or what else a site can be called: a provider of `sites`, a word; an address in
+ * brackets. */
+static bool is_name(struct span text)
+{
+    char name[MX_NAME_MAX];
+    uint32_t size, plain = 0;
+
+    if (dns_name_normalize(text, name, &size) == ERR_OK)
+        return true;
+    if (text.data[0] == '[' && text.data[text.size - 1] == ']')
+        return true;
+    while (plain < text.size && (isalnum(text.data[plain]) || strchr("._-", text.data[plain])))
+        plain++;
+    return plain == text.size && text.size <= SITE_LABEL_MAX;
+}
 
 static bool what_parse(const char *what, struct trace_filter *filter)
 {
@@ -46,7 +65,7 @@ static bool what_parse(const char *what, struct trace_filter *filter)
         filter->kind = TRACE_KIND_MESSAGE;
     else if (flow_prefix_parse(text, &filter->prefix) == ERR_OK)
         filter->kind = TRACE_KIND_ADDRESS;
-    return strpbrk(what, "/@: ") == NULL || filter->kind == TRACE_KIND_ADDRESS;
+    return filter->kind != TRACE_KIND_NAME || is_name(text);
 }
 
 bool admin_trace_parse(const json_t *request, struct admin_trace_viewer *ret_viewer,
@@ -67,7 +86,8 @@ bool admin_trace_parse(const json_t *request, struct admin_trace_viewer *ret_vie
     if (what != NULL && what_parse(what, &ret_viewer->filter))
         return true;
     (void)snprintf(ret_why, ADMIN_TRACE_WHY_SIZE,
-                   "trace what? an address, a prefix, a site, a domain or a message's id");
+                   "trace what? an address, a prefix, a site, a domain or a message's id: this can "
+                   "be none of these");
     return false;
 }
 

@@ -56,6 +56,35 @@ bool ask_send(int fd, const json_t *request)
     return size > 0 && sent == size;
 }
 
+/* A stop and its end (Ctrl-Z, and fg) interrupt a read that has a bound of time, though nobody
+ * handles a signal. */
+static ssize_t read_on(int fd, char *room, size_t size)
+{
+    ssize_t got;
+
+    do
+        got = read(fd, room, size);
+    while (got < 0 && errno == EINTR);
+    return got;
+}
+
+static ssize_t stream_read(void *cookie, char *room, size_t size)
+{
+    return read_on((int)(intptr_t)cookie, room, size);
+}
+
+static int stream_close(void *cookie)
+{
+    return close((int)(intptr_t)cookie);
+}
+
+FILE *ask_open(int fd)
+{
+    cookie_io_functions_t functions = {.read = stream_read, .close = stream_close};
+
+    return fopencookie((void *)(intptr_t)fd, "r", functions);
+}
+
 /* Everything until the relay closes, at least one octet. NULL with errno. */
 static char *receive_all(int fd, size_t *ret_size)
 {
@@ -71,7 +100,7 @@ static char *receive_all(int fd, size_t *ret_size)
                 break;
             text = larger;
         }
-        got = read(fd, text + size, capacity - size);
+        got = read_on(fd, text + size, capacity - size);
         size += got > 0 ? (size_t)got : 0;
     }
     *ret_size = size;
@@ -127,6 +156,11 @@ bool ask_is_ok(const char *text, size_t size)
     static const char good[] = "{\"ok\":true";
 
     return size >= sizeof(good) - 1 && memcmp(text, good, sizeof(good) - 1) == 0;
+}
+
+bool ask_is_page(const char *text, size_t size)
+{
+    return size > 0 && text[0] == '#' && text[size - 1] == '\n';
 }
 
 bool ask_is_again(const char *text, size_t size)

@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 /*
  * Asking a running relay over its control socket (admin.h): one connection for each question. What
@@ -21,6 +22,9 @@
 int ask_connect(const char *path);
 /** The question, a line. False with errno. */
 bool ask_send(int fd, const json_t *request);
+/** An answer of many lines, to be read with getline(); NULL with errno. It has the descriptor, and
+ * closes it. */
+FILE *ask_open(int fd);
 /** Everything until the relay closes, as one object, the caller's. NULL with errno: EPROTO when it
  * closed without an answer. */
 json_t *ask_receive(int fd);
@@ -29,6 +33,9 @@ json_t *ask_receive(int fd);
 char *ask_receive_text(int fd, size_t *ret_size);
 /** Of such a text: is it what was asked for, and no refusal? */
 bool ask_is_ok(const char *text, size_t size);
+/** Is it a page of metrics, and whole? An empty line ends it, of which ask_receive_text() has taken
+ * the end. */
+bool ask_is_page(const char *text, size_t size);
 /** Is it a refusal of a relay that leaves, whose successor would do it? */
 bool ask_is_again(const char *text, size_t size);
 

@@ -301,6 +301,25 @@ static void cores_print(const json_t *cores, FILE *out)
     }
 }
 
+/* What could not be found, since when, and when it is looked for again. */
+static void dns_print(const json_t *one, FILE *out)
+{
+    const json_t *dns = json_object_get(one, "dns");
+    char text[CLI_SHOWN_SIZE], name[CLI_SHOWN_SIZE], time[24];
+
+    if (dns == NULL)
+        return;
+    fprintf(out, "  dns      has failed for %s: %s; ",
+            cli_age_format(cli_number(dns, NULL, "since_us"), time), cli_shown(dns, "text", text));
+    if (json_object_get(dns, "next_us") == NULL)
+        fprintf(out, "it is asked again when held mail is released");
+    else if (cli_number(dns, NULL, "next_us") == 0)
+        fprintf(out, "it is asked again now");
+    else
+        fprintf(out, "it is asked again in %s", left_format(dns, "next_us", time));
+    fprintf(out, " (angarium dns lookup %s asks at once)\n", cli_shown(one, "name", name));
+}
+
 static void explained_print(const json_t *one, FILE *out)
 {
     const json_t *sites = json_object_get(one, "sites"), *to = json_object_get(one, "goes_to");
@@ -308,9 +327,11 @@ static void explained_print(const json_t *one, FILE *out)
 
     for (size_t i = 0; i < json_array_size(sites); i++)
         site_print(json_array_get(sites, i), out);
+    bool is_odd = json_array_size(to) == 0 && json_object_get(one, "dns") == NULL;
     if (json_array_size(sites) == 0)
         fprintf(out, "domain     %s%s\n", cli_shown(one, "name", text),
-                json_array_size(to) > 0 ? "" : ": its site is not known yet, or is forgotten");
+                is_odd ? ": its site is not known yet, or is forgotten" : "");
+    dns_print(one, out);
     mail_print(json_object_get(one, "mail"), out);
 }
 

@@ -5,10 +5,13 @@
  */
 #include "control/cli_trace.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#include "control/ask.h"
 
 static const char *member(const json_t *row, const char *name)
 {
@@ -84,9 +87,12 @@ bool cli_trace_print(FILE *in, bool is_json, FILE *out)
         json_decref(json);
         (void)fflush(out);
     }
+    int error = errno;
     free(line);
     if (ferror(out))
         fprintf(stderr, "angarium: what was said could not be written\n");
+    else if (!is_over && ferror(in) && error == EAGAIN)
+        fprintf(stderr, "angarium: the relay has given no sign of itself for %d s\n", ASK_TIME_S);
     else if (!is_over)
         fprintf(stderr, "angarium: the relay has ended\n");
     return is_ok && !ferror(out);

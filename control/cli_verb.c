@@ -182,7 +182,7 @@ static enum cli_status stream_run(const struct cli *cli, json_t *request,
                                   enum cli_status (*print)(const struct cli *cli, FILE *in))
 {
     int fd = ask_connect(cli->socket_path);
-    FILE *in = fd < 0 ? NULL : fdopen(fd, "r");
+    FILE *in = fd < 0 ? NULL : ask_open(fd);
     enum cli_status status = CLI_FAILED;
 
     if (in == NULL || !ask_send(fd, request)) {

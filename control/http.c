@@ -28,7 +28,6 @@
 #include "control/dashboard_page.h"
 #include "control/http_internal.h"
 #include "control/http_request.h"
-#include "control/metrics.h"
 
 #define CONNECTION_SPACE 32768u /* octets for the head of a request, and what goes out */
 #define LISTENER_NET     0u     /* http_places.h */
@@ -72,62 +71,59 @@ static enum MHD_Result answer_lines(const struct http_client *client, const json
     return answer_nothing(client);
 }
 
-static enum MHD_Result answer_verb(const struct http_client *client, const json_t *request)
+/* As it came, the caller's. NULL: there is none, and `*ret_result` is of what was answered instead.
+ */
+static char *question_ask(const struct http_client *client, const json_t *request, size_t *ret_size,
+                          enum MHD_Result *ret_result)
 {
     struct http *http = client->http;
 
-    if (http_request_is_stream(request))
-        return answer_lines(client, request);
-    if (!http_question_begin(http->places, client->role))
-        return answer_busy(client);
+    if (!http_question_begin(http->places, client->role)) {
+        *ret_result = answer_busy(client);
+        return NULL;
+    }
     int fd = question_send(http, request);
-    size_t size = 0;
-    char *answer = fd < 0 ? NULL : ask_receive_text(fd, &size);
+    char *answer = fd < 0 ? NULL : ask_receive_text(fd, ret_size);
     if (fd >= 0)
         close(fd);
     http_question_end(http->places, client->role);
     if (answer == NULL)
-        return answer_nothing(client);
-    /* As it came: it is JSON, and made by this program. */
+        *ret_result = answer_nothing(client);
+    return answer;
+}
+
+static enum MHD_Result answer_verb(const struct http_client *client, const json_t *request)
+{
+    enum MHD_Result result = MHD_NO;
+    size_t size = 0;
+
+    if (http_request_is_stream(request))
+        return answer_lines(client, request);
+    char *answer = question_ask(client, request, &size, &result);
+    if (answer == NULL)
+        return result;
+    /* It is JSON, and made by this program. */
     unsigned status = ask_is_ok(answer, size)      ? MHD_HTTP_OK
                       : ask_is_again(answer, size) ? MHD_HTTP_SERVICE_UNAVAILABLE
                                                    : MHD_HTTP_BAD_REQUEST;
     return http_answer_text(client, status, answer, size, "application/json");
 }
 
-static json_t *question_ask(struct http *http, const char *verb, const char *by)
-{
-    json_t *request = json_pack("{ss,ss,si}", "verb", verb, "by", by, "limit", HTTP_SITES_MAX);
-    int fd = question_send(http, request);
-    json_t *answer = fd < 0 ? NULL : ask_receive(fd);
-
-    json_decref(request);
-    if (fd >= 0)
-        close(fd);
-    return answer;
-}
-
 static enum MHD_Result answer_metrics(const struct http_client *client)
 {
-    struct http *http = client->http;
-    char *text = NULL;
+    json_t *request = json_pack("{ss}", "verb", "metrics");
+    enum MHD_Result result = MHD_NO;
     size_t size = 0;
+    char *answer = question_ask(client, request, &size, &result);
 
-    if (!http_question_begin(http->places, client->role))
-        return answer_busy(client);
-    json_t *status = question_ask(http, "status", "");
-    json_t *sites = question_ask(http, "queue summary", "site");
-    http_question_end(http->places, client->role);
-    FILE *out = status == NULL || sites == NULL ? NULL : open_memstream(&text, &size);
-    if (out != NULL) {
-        metrics_write(status, sites, out);
-        fclose(out);
-    }
-    json_decref(status);
-    json_decref(sites);
-    if (text == NULL)
+    json_decref(request);
+    if (answer == NULL)
+        return result;
+    if (!ask_is_page(answer, size)) { /* a relay that leaves refuses, or it was cut off */
+        free(answer);
         return answer_nothing(client);
-    return http_answer_text(client, MHD_HTTP_OK, text, size,
+    }
+    return http_answer_text(client, MHD_HTTP_OK, answer, size,
                             "text/plain; version=0.0.4; charset=utf-8");
 }
 

@@ -9,9 +9,8 @@
  * for Prometheus. See http.c. Its threads are libmicrohttpd's; they carry no mail and never touch a
  * shard: every question goes through the control socket, as the command line's do.
  */
-#define HTTP_WHY_SIZE  512u
-#define HTTP_SITES_MAX 20u   /* sites with metrics of their own: those with the most mail */
-#define HTTP_BODY_MAX  4000u /* octets of a request: the control socket takes no longer ones */
+#define HTTP_WHY_SIZE 512u
+#define HTTP_BODY_MAX 4000u /* octets of a request: the control socket takes no longer ones */
 
 struct http;
 

@@ -14,9 +14,9 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "control/digits.h"
 
 #define CAPACITY_FIRST 4096u
-#define DIGITS_MAX     20u
 #define TREE_ROOM      256u
 #define TREE_FLAGS     (JSON_COMPACT | JSON_ENCODE_ANY)
 
@@ -29,7 +29,7 @@ void json_text_free(struct json_text *text)
     *text = (struct json_text){0};
 }
 
-static __attribute__((noinline)) void text_grow(struct json_text *text, size_t size)
+void json_text_grow(struct json_text *text, size_t size)
 {
     size_t capacity = text->capacity < CAPACITY_FIRST ? CAPACITY_FIRST : text->capacity;
 
@@ -40,63 +40,14 @@ static __attribute__((noinline)) void text_grow(struct json_text *text, size_t s
     text->capacity = capacity;
 }
 
-/* Where `size` more octets may be written. */
-static inline char *text_room(struct json_text *text, size_t size)
-{
-    if (text->capacity - text->size < size)
-        text_grow(text, size);
-    return text->data + text->size;
-}
-
-/* The same, behind the comma that belongs before a value or a name: for those that then set the
- * size by what they wrote up to. */
-static inline char *value_room(struct json_text *text, size_t size)
-{
-    char *room = text_room(text, size + 1);
-    char last = text->size == 0 ? '\n' : room[-1];
-
-    if (last != '{' && last != '[' && last != ':' && last != '\n')
-        *room++ = ',';
-    return room;
-}
-
-static inline void written_to(struct json_text *text, const char *end)
-{
-    text->size = (size_t)(end - text->data);
-}
-
 static void text_separate(struct json_text *text)
 {
-    written_to(text, value_room(text, 0));
-}
-
-/* At most DIGITS_MAX octets. Returns where the next goes. */
-static inline char *digits_put(char *room, uint64_t number)
-{
-    char digits[DIGITS_MAX], *first = digits + sizeof(digits);
-
-    if (number < 10) { /* most are */
-        *room = (char)('0' + number);
-        return room + 1;
-    }
-    for (; number > 0; number /= 10)
-        *--first = (char)('0' + number % 10);
-    size_t size = (size_t)(digits + sizeof(digits) - first);
-    memcpy(room, first, size);
-    return room + size;
-}
-
-static inline char *number_put(char *room, int64_t number)
-{
-    if (number >= 0)
-        return digits_put(room, (uint64_t)number);
-    *room = '-';
-    return digits_put(room + 1, 0 - (uint64_t)number);
+    json_text_written(text, json_text_value_room(text, 0));
 }
 
 void json_text_octets(struct json_text *text, const void *octets, size_t size)
 {
-    memcpy(text_room(text, size), octets, size);
+    memcpy(json_text_room(text, size), octets, size);
     text->size += size;
 }
 
@@ -108,27 +59,6 @@ void json_text_append(struct json_text *text, const struct json_text *more)
     json_text_octets(text, more->data, more->size);
 }
 
-void json_text_open(struct json_text *text, char bracket)
-{
-    CHECK(bracket == '{' || bracket == '[');
-    text_separate(text);
-    json_text_octets(text, &bracket, 1);
-}
-
-void json_text_close(struct json_text *text, char bracket)
-{
-    CHECK(bracket == '}' || bracket == ']');
-    json_text_octets(text, &bracket, 1);
-}
-
-void json_text_key(struct json_text *text, struct span key)
-{
-    CHECK(key.size > 3 && key.data[key.size - 1] == ':');
-    char *room = value_room(text, key.size);
-    memcpy(room, key.data, key.size);
-    written_to(text, room + key.size);
-}
-
 void json_text_name(struct json_text *text, const char *name)
 {
     json_text_string(text, name, strlen(name));
@@ -137,21 +67,22 @@ void json_text_name(struct json_text *text, const char *name)
 
 void json_text_number(struct json_text *text, int64_t number)
 {
-    written_to(text, number_put(value_room(text, DIGITS_MAX), number));
+    json_text_written(text, digits_put_signed(json_text_value_room(text, DIGITS_MAX + 1), number));
 }
 
 void json_text_numbers(struct json_text *text, const uint64_t *numbers, uint32_t count)
 {
-    char *room = value_room(text, count * (DIGITS_MAX + 1) + 2);
+    char *room = json_text_value_room(text, count * (DIGITS_MAX + 1) + 2);
 
     *room++ = '[';
     for (uint32_t i = 0; i < count; i++) {
-        if (i > 0)
-            *room++ = ',';
         room = digits_put(room, numbers[i]);
+        *room++ = ',';
     }
+    if (count > 0)
+        room--;
     *room++ = ']';
-    written_to(text, room);
+    json_text_written(text, room);
 }
 
 /* Are these eight octets printable ASCII, and none a quote or a backslash? In each sum below, the
@@ -185,10 +116,10 @@ void json_text_tree(struct json_text *text, json_t *tree)
 {
     CHECK(tree != NULL);
     text_separate(text);
-    char *room = text_room(text, TREE_ROOM);
+    char *room = json_text_room(text, TREE_ROOM);
     size_t size = json_dumpb(tree, room, text->capacity - text->size, TREE_FLAGS);
     if (size > text->capacity - text->size)
-        size = json_dumpb(tree, text_room(text, size), size, TREE_FLAGS);
+        size = json_dumpb(tree, json_text_room(text, size), size, TREE_FLAGS);
     CHECK(size > 0);
     text->size += size;
     json_decref(tree);
@@ -230,30 +161,9 @@ void json_text_string(struct json_text *text, const char *string, size_t size)
         string_add_odd(text, string, size);
         return;
     }
-    char *room = value_room(text, size + 2);
+    char *room = json_text_value_room(text, size + 2);
     *room = '"';
     memcpy(room + 1, string, size);
     room[size + 1] = '"';
-    written_to(text, room + size + 2);
-}
-
-void json_text_set_number(struct json_text *text, struct span key, uint64_t number)
-{
-    char *room = value_room(text, key.size + DIGITS_MAX);
-
-    CHECK(key.size > 3 && key.data[key.size - 1] == ':');
-    memcpy(room, key.data, key.size);
-    written_to(text, number_put(room + key.size, (int64_t)number));
-}
-
-void json_text_set_boolean(struct json_text *text, struct span key, bool is_true)
-{
-    json_text_key(text, key);
-    json_text_octets(text, is_true ? "true" : "false", is_true ? 4 : 5);
-}
-
-void json_text_set_string(struct json_text *text, struct span key, const char *string)
-{
-    json_text_key(text, key);
-    json_text_string(text, string, strlen(string));
+    json_text_written(text, room + size + 2);
 }

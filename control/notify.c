@@ -34,6 +34,7 @@ enum notify_state { NOTIFY_SILENT, NOTIFY_IDLE, NOTIFY_ASKING, NOTIFY_STOPPING }
 
 struct notify_shard {
     struct shard_query query;
+    struct shard_status status;
     bool is_asked;
 };
 
@@ -63,9 +64,10 @@ static void round_begin(struct notify *notify, tick_us now)
     notify->is_told = false;
     notify->missing = notify->options.shard_count;
     for (uint32_t i = 0; i < notify->options.shard_count; i++) {
-        notify->shards[i] =
-            (struct notify_shard){.query.kind = SHARD_QUERY_STATUS, .is_asked = true};
-        notify->options.query(notify->options.context, i, &notify->shards[i].query);
+        struct notify_shard *shard = &notify->shards[i];
+        shard->query = (struct shard_query){.kind = SHARD_QUERY_STATUS, .status = &shard->status};
+        shard->is_asked = true;
+        notify->options.query(notify->options.context, i, &shard->query);
     }
 }
 
@@ -74,9 +76,9 @@ static void round_end(struct notify *notify)
     uint64_t open = 0, messages = 0, closed = 0;
 
     for (uint32_t i = 0; i < notify->options.shard_count; i++) {
-        open += notify->shards[i].query.status.server.open;
-        closed += notify->shards[i].query.status.server.closed;
-        messages += notify->shards[i].query.status.queue.messages;
+        open += notify->shards[i].status.server.open;
+        closed += notify->shards[i].status.server.closed;
+        messages += notify->shards[i].status.queue.messages;
     }
     notify->state = NOTIFY_IDLE;
     feed(notify);

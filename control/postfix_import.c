@@ -37,17 +37,31 @@ bool import_is_plain(struct span text)
     return text.size > 0;
 }
 
+static bool is_noted(struct import *import, const char *line)
+{
+    const char *text = fflush(import->notes) == 0 ? import->notes_text : NULL;
+    const char *found = text == NULL ? NULL : strstr(text, line);
+
+    return found != NULL && (found == text || found[-1] == '\n');
+}
+
 void import_note(struct import *import, struct span name, const char *format, ...)
 {
+    char *said = NULL, *line = NULL;
     va_list arguments;
 
     if (!import_is_plain(name))
         name = SPAN_LITERAL("(a name that is none)");
-    fprintf(import->notes, "#   %.*s: ", (int)name.size, (const char *)name.data);
     va_start(arguments, format);
-    vfprintf(import->notes, format, arguments);
+    int size = vasprintf(&said, format, arguments);
     va_end(arguments);
-    fputc('\n', import->notes);
+    CHECK(size >= 0);
+    size = asprintf(&line, "#   %.*s: %s\n", (int)name.size, (const char *)name.data, said);
+    CHECK(size >= 0);
+    if (!is_noted(import, line))
+        fputs(line, import->notes);
+    free(said);
+    free(line);
 }
 
 const char *import_get(struct import *import, const char *name)
@@ -324,18 +338,16 @@ enum err postfix_import(const struct postfix_import_source *source, const char *
     struct import *import = calloc(1, sizeof(*import));
     struct postfix *postfix = calloc(1, sizeof(*postfix));
     uint8_t *main_text = NULL, *master_text = NULL;
-    char *notes = NULL;
-    size_t notes_size = 0;
-    FILE *notes_out = open_memstream(&notes, &notes_size);
-    enum err err = import == NULL || postfix == NULL || notes_out == NULL ? ERR_MEMORY : ERR_OK;
+    FILE *notes = import == NULL ? NULL : open_memstream(&import->notes_text, &import->notes_size);
+    enum err err = postfix == NULL || notes == NULL ? ERR_MEMORY : ERR_OK;
 
     (void)snprintf(ret_why, POSTFIX_IMPORT_WHY_SIZE, "no memory");
     if (err == ERR_OK) {
-        *import = (struct import){.source = source,
-                                  .directory = directory,
-                                  .postfix = postfix,
-                                  .out = out,
-                                  .notes = notes_out};
+        import->source = source;
+        import->directory = directory;
+        import->postfix = postfix;
+        import->out = out;
+        import->notes = notes;
         postfix->parameters[postfix->parameter_count++] =
             (struct postfix_parameter){.name = SPAN_LITERAL("config_directory"),
                                        .value = span_from_text(directory),
@@ -346,11 +358,13 @@ enum err postfix_import(const struct postfix_import_source *source, const char *
         err = file_parse(import, "master.cf", postfix_master_parse, &master_text, ret_why);
     if (err == ERR_OK)
         all_write(import);
-    if (notes_out != NULL)
-        fclose(notes_out);
-    if (err == ERR_OK && notes_size > 0)
-        fprintf(out, "\n# Not mapped, or not as it was (docs/migrate-postfix.md):\n%s", notes);
-    free(notes);
+    if (notes != NULL)
+        fclose(notes);
+    if (err == ERR_OK && import->notes_size > 0)
+        fprintf(out, "\n# Not mapped, or not as it was (docs/migrate-postfix.md):\n%s",
+                import->notes_text);
+    if (import != NULL)
+        free(import->notes_text);
     free(main_text);
     free(master_text);
     free(postfix);

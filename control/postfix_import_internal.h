@@ -14,11 +14,14 @@ struct import {
     const char *directory;
     struct postfix *postfix;
     FILE *out, *notes;
+    char *notes_text; /* what was written to `notes`, as of its last flush */
+    size_t notes_size;
     uint32_t route_count, listener_count;
     char value[POSTFIX_VALUE_SIZE];
 };
 
-/** A comment behind the configuration, about a parameter, service or domain. */
+/** A comment behind the configuration, about a parameter, service or domain. What is asked for
+ * several times, as for each listener, is told once. */
 void import_note(struct import *import, struct span name, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /** The value of a parameter, expanded, good until the next call; NULL: it is not set, or a note

@@ -133,33 +133,32 @@ static bool shard_is_heard(void *context, uint64_t user)
 
 /* ---- queries ---- */
 
-struct shard_status shard_get_status(const struct shard *shard)
+/* In place: it is a copy of some thousand octets as it is. */
+void shard_get_status(const struct shard *shard, struct shard_status *ret_status)
 {
-    struct qmgr *queue = transfer_queue(shard->transfer);
-    struct shard_status status = {
-        .server = server_get_stats(shard->server),
-        .client = client_get_stats(transfer_client(shard->transfer)),
-        .queue = qmgr_get_stats(queue),
-        .spool = spool_get_stats(shard->spool),
-        .dns = dns_get_stats(shard->dns),
-        .flow = flow_plane_stats(shard->options.plane),
-        .sources = source_get_counts(transfer_sources(shard->transfer), shard->now.tick),
-        .turns = shard->turns,
-        .busy_us = shard->busy_us,
-        .stalled_us = shard->stalled_us,
-        .uptime = shard->now.tick - shard->started,
-        .ways = *transfer_get_ways(shard->transfer),
-        .handovers = transfer_handovers(shard->transfer),
-        .latencies = *transfer_get_latencies(shard->transfer),
-        .stamps = shard->stamps.view,
-    };
-    status.copied = transfer_get_copied(shard->transfer);
-    status.copied.own = status.server.copied.own;
-    status.copied.pieces = status.server.copied.pieces;
-    status.invariant_violations = status.queue.stuck;
-    if (shard->options.mailbox != NULL)
-        status.ring = ring_member_stats(shard->options.mailbox);
-    return status;
+    struct shard_status *status = ret_status;
+
+    status->server = server_get_stats(shard->server);
+    status->client = client_get_stats(transfer_client(shard->transfer));
+    status->queue = qmgr_get_stats(transfer_queue(shard->transfer));
+    status->spool = spool_get_stats(shard->spool);
+    status->dns = dns_get_stats(shard->dns);
+    status->flow = flow_plane_stats(shard->options.plane);
+    status->ring = shard->options.mailbox == NULL ? (struct ring_stats){0}
+                                                  : ring_member_stats(shard->options.mailbox);
+    status->sources = source_get_counts(transfer_sources(shard->transfer), shard->now.tick);
+    status->turns = shard->turns;
+    status->busy_us = shard->busy_us;
+    status->stalled_us = shard->stalled_us;
+    status->uptime = shard->now.tick - shard->started;
+    status->invariant_violations = status->queue.stuck;
+    status->handovers = transfer_handovers(shard->transfer);
+    status->ways = *transfer_get_ways(shard->transfer);
+    status->latencies = *transfer_get_latencies(shard->transfer);
+    status->stamps = shard->stamps.view;
+    status->copied = transfer_get_copied(shard->transfer);
+    status->copied.own = status->server.copied.own;
+    status->copied.pieces = status->server.copied.pieces;
 }
 
 uint32_t shard_verify(const struct shard *shard)
@@ -188,7 +187,7 @@ void shard_query_run(struct shard *shard, struct shard_query *query)
 {
     switch (query->kind) {
     case SHARD_QUERY_STATUS:
-        query->status = shard_get_status(shard);
+        shard_get_status(shard, query->status);
         break;
     case SHARD_QUERY_QUEUE_LIST:
     case SHARD_QUERY_QUEUE_SHOW:

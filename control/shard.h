@@ -170,8 +170,8 @@ struct shard_query {
     tick_us behind_since; /* ACT: when records were first waited for; 0: they are not behind */
     bool is_waiting;      /* LIST, SHOW, ACT: out: nothing comes before a disk has answered.
                              The shard replies when it has. */
-    struct shard_status status;                                                       /* STATUS */
-    void (*look)(struct shard_query *query, struct flow_plane *plane);                /* PLANE */
+    struct shard_status *status;                                       /* STATUS: filled */
+    void (*look)(struct shard_query *query, struct flow_plane *plane); /* PLANE */
     void (*visit)(struct shard_query *query, struct transfer *transfer, tick_us now); /* TRANSFER */
     void (*visit_quota)(struct shard_query *query, struct quota_set *quotas,
                         tick_us now); /* QUOTA */
@@ -186,6 +186,6 @@ void shard_query_run(struct shard *shard, struct shard_query *query);
  * as the queue is. */
 uint32_t shard_verify(const struct shard *shard);
 /* Numbers that scenarios expect by name: "queue.messages", "records.delivery", ... */
-struct shard_status shard_get_status(const struct shard *shard);
+void shard_get_status(const struct shard *shard, struct shard_status *ret_status);
 
 #endif

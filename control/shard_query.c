@@ -76,7 +76,7 @@ static void query_list(struct qmgr *queue, uint32_t shard, struct shard_query *q
                        struct tick_now now)
 {
     static const struct envelope_recipient unreadable = {.state = RECIPIENT_DUE};
-    struct qmgr_match matches[SHARD_QUERY_ROWS_MAX];
+    struct qmgr_match matches[SHARD_QUERY_ROWS_MAX] UNINITIALIZED;
 
     CHECK(query->row_max <= SHARD_QUERY_ROWS_MAX);
     uint32_t count = query_step(queue, query, matches, query->row_max, now);
@@ -117,7 +117,7 @@ static void query_count(struct qmgr *queue, struct shard_query *query, struct ti
 
 static void query_act(struct qmgr *queue, struct shard_query *query, struct tick_now now)
 {
-    struct qmgr_match matches[SHARD_QUERY_ACTS_MAX];
+    struct qmgr_match matches[SHARD_QUERY_ACTS_MAX] UNINITIALIZED;
 
     if (query->is_dry_run) {
         query_count(queue, query, now);

@@ -410,6 +410,8 @@ struct qmgr_status qmgr_recipient_status(const struct envelope_recipient *recipi
                                          const struct qmgr_delivery *delivery, struct tick_now now);
 /** What the site of this parked line is called: for people, and for filters. */
 void qmgr_line_set_site(struct qmgr_line *line, struct span name);
+/** Why its hosts could not be found this time, static text; NULL: they were. For people. */
+void qmgr_line_set_unresolved(struct qmgr_line *line, const char *why, tick_us now);
 
 /*
  * What matches a filter, a slice at a time, over many turns; see qmgr_scan.c for what costs what.
@@ -546,6 +548,9 @@ struct qmgr_name_use {
     } classes[QMGR_ROUND_CLASS_COUNT];         /* the last one stands for all that follow, too */
     char sites[QMGR_NAME_SITES_MAX][SITE_LABEL_MAX + 1]; /* that the domain's mail goes to */
     uint32_t site_count;
+    const char *unresolved; /* of mail for this domain: why its hosts could not be found the last
+                               time; NULL: they were. Static. */
+    tick_us unresolved_since;
 };
 /** Add a slice of what goes to the site or domain of this name: `*cursor` starts at 0, UINT64_MAX
  * at the end. A bounded look. */

@@ -233,6 +233,13 @@ void qmgr_line_set_site(struct qmgr_line *line, struct span name)
     line->site_size = (uint8_t)name.size;
 }
 
+void qmgr_line_set_unresolved(struct qmgr_line *line, const char *why, tick_us now)
+{
+    if (line->unresolved == NULL)
+        line->unresolved_since = now;
+    line->unresolved = why;
+}
+
 /* ---- the round ---- */
 
 static void round_append(struct qmgr *qmgr, struct qmgr_line *line)

@@ -52,6 +52,15 @@ static void site_add(struct qmgr_name_use *use, struct span site)
     use->sites[use->site_count++][site.size] = '\0';
 }
 
+/* Lines of a domain, one for each pool of sources and each core, hear of it one after the other. */
+static void unresolved_add(struct qmgr_name_use *use, const struct qmgr_line *line)
+{
+    if (use->unresolved != NULL && use->unresolved_since <= line->unresolved_since)
+        return;
+    use->unresolved = line->unresolved;
+    use->unresolved_since = line->unresolved_since;
+}
+
 void qmgr_name_use_add(const struct qmgr *qmgr, struct span name, uint64_t *cursor,
                        struct qmgr_name_use *use, tick_us now)
 {
@@ -68,6 +77,8 @@ void qmgr_name_use_add(const struct qmgr *qmgr, struct span name, uint64_t *curs
             continue;
         if (is_domain)
             site_add(use, qmgr_line_site(line));
+        if (is_domain && line->unresolved != NULL)
+            unresolved_add(use, line);
         uint32_t class =
             line->class < QMGR_ROUND_CLASS_COUNT ? line->class : QMGR_ROUND_CLASS_COUNT - 1;
         seen += line_add(line, &use->classes[class], now);

@@ -301,7 +301,9 @@ struct qmgr_line {
     tick_us moved_at;             /* when an attempt ended last */
     struct qmgr_delivery *first_delivery, *last_delivery; /* in any state, as they were made */
     struct qmgr_ages ages;
-    uint8_t *site;                 /* the name of the site it went to last; NULL: none yet */
+    uint8_t *site;          /* the name of the site it went to last; NULL: none yet */
+    const char *unresolved; /* why its hosts could not be found the last time; NULL: were */
+    tick_us unresolved_since;
     struct qmgr_reply *last_reply; /* what the last deferred delivery heard */
     uint8_t domain_size, pool_size, class;
     uint8_t state; /* enum qmgr_line_state */

@@ -250,6 +250,7 @@ static void transfer_line_to_place(struct transfer *transfer, struct transfer_li
         return;
     }
     qmgr_line_set_site(line->line, span_from_text(place->label));
+    qmgr_line_set_unresolved(line->line, NULL, transfer->now.tick);
     transfer_hosts_demote_dead(transfer, &line->answer);
     line->state = TRANSFER_LINE_AT_PLACE;
     line->place = place;
@@ -311,6 +312,7 @@ static void transfer_line_resolve(struct transfer *transfer, struct transfer_lin
         return;
     }
     struct transfer_verdict verdict = transfer_mx_verdict(&line->answer);
+    qmgr_line_set_unresolved(line->line, line->answer.reason, transfer->now.tick);
     transfer_line_settle(transfer, line, &verdict);
 }
 

@@ -376,10 +376,13 @@ static uint64_t arrived(const struct line *line)
 
 static uint64_t waiting(const struct line *line)
 {
+    struct shard_status status;
     uint64_t messages = 0;
 
-    for (uint32_t i = 0; i < line->options.shard_count; i++)
-        messages += shard_get_status(line->members[i].shard).queue.messages;
+    for (uint32_t i = 0; i < line->options.shard_count; i++) {
+        shard_get_status(line->members[i].shard, &status);
+        messages += status.queue.messages;
+    }
     return messages;
 }
 
@@ -426,10 +429,13 @@ static void queue_fill(struct line *line)
 
 static uint64_t straight_through(const struct line *line)
 {
+    struct shard_status status;
     uint64_t ready = 0;
 
-    for (uint32_t i = 0; i < line->options.shard_count; i++)
-        ready += shard_get_status(line->members[i].shard).ways.ready;
+    for (uint32_t i = 0; i < line->options.shard_count; i++) {
+        shard_get_status(line->members[i].shard, &status);
+        ready += status.ways.ready;
+    }
     return ready;
 }
 
@@ -455,7 +461,8 @@ static struct account account_of(const struct line *line)
     struct account account = {0};
 
     for (uint32_t i = 0; i < line->options.shard_count; i++) {
-        struct shard_status status = shard_get_status(line->members[i].shard);
+        struct shard_status status;
+        shard_get_status(line->members[i].shard, &status);
         account_add(&account, &status);
     }
     return account;

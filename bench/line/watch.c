@@ -19,16 +19,14 @@
 
 #include "control/admin.h"
 #include "control/ask.h"
-#include "control/metrics.h"
 
 #define ASKER_MAX    24u
 #define QUESTION_MAX 256u
 #define LOOK_TIME    20u /* microseconds: how often it is looked for an answer */
 #define REPLY_SITES  6u  /* whose last replies the dashboard shows (lists.js) */
 
-/* Of whom the question is decides what is done with the answer: top is a program of its own; a
- * scrape asks twice. */
-enum of { OF_TOP, OF_PAGE, OF_SCRAPE, OF_SCRAPE_END };
+/* Of whom the question is decides what is done with the answer: top is a program of its own. */
+enum of { OF_TOP, OF_PAGE, OF_SCRAPE };
 
 struct asker {
     enum of of;
@@ -37,7 +35,6 @@ struct asker {
     int fd; /* -1: nothing is asked */
     char *text;
     size_t size, capacity;
-    char *before; /* OF_SCRAPE_END: the first answer */
 };
 
 struct watch {
@@ -65,8 +62,7 @@ static const struct {
     {OF_PAGE, 5, "\"explain\",\"id\":\"sink.test\""},
     {OF_PAGE, 5, "\"queue list\",\"filter\":\"domain=sink.test\",\"limit\":50"},
     /* control/http.c */
-    {OF_SCRAPE, 15, "\"status\""},
-    {OF_SCRAPE_END, 0, "\"queue summary\",\"by\":\"site\",\"limit\":20"},
+    {OF_SCRAPE, 15, "\"metrics\""},
 };
 
 /* ---- answers ---- */
@@ -75,47 +71,29 @@ static const struct {
  * is done. */
 #define COUNTED __attribute__((noinline, used))
 
-COUNTED void watch_http(const char *answer, size_t size, const char *before)
+/* It goes on as it came. */
+COUNTED void watch_http(const char *answer, size_t size, bool is_page)
 {
-    char *text = NULL;
+    char *text = malloc(size);
 
-    CHECK(ask_is_ok(answer, size));
-    if (before == NULL) { /* it goes on as it came */
-        text = malloc(size);
-        CHECK(text != NULL);
-        memcpy(text, answer, size);
-    } else {
-        json_t *status = json_loads(before, 0, NULL), *sites = json_loadb(answer, size, 0, NULL);
-        FILE *out = open_memstream(&text, &size);
-        CHECK(out != NULL && status != NULL && sites != NULL);
-        metrics_write(status, sites, out);
-        (void)fclose(out);
-        json_decref(status);
-        json_decref(sites);
-    }
+    CHECK(text != NULL && (is_page ? ask_is_page : ask_is_ok)(answer, size));
+    memcpy(text, answer, size);
+    __asm__ volatile("" : : "r"(text) : "memory"); /* it is sent */
     free(text);
 }
 
 static void answer_take(struct watch *watch, struct asker *asker, tick_us now)
 {
-    size_t size = asker->size;
+    size_t size = asker->size - 1; /* without the line's end */
 
-    asker->text[size] = '\0';
-    CHECK(ask_is_ok(asker->text, size) && asker->text[size - 1] == '\n');
+    CHECK(asker->size > 1 && asker->text[size] == '\n');
     asker->size = 0;
     asker->due = asker->due + asker->period > now ? asker->due + asker->period : now;
     watch->answers++;
-    if (asker->of == OF_SCRAPE) {
-        asker[1].before = strdup(asker->text);
-        asker[1].due = now;
-    } else if (asker->of == OF_SCRAPE_END) {
-        watch_http(asker->text, size, asker->before);
-        free(asker->before);
-        asker->before = NULL;
-        asker->due = TICK_NEVER;
-    } else if (asker->of == OF_PAGE) {
-        watch_http(asker->text, size, NULL);
-    }
+    if (asker->of == OF_TOP)
+        CHECK(ask_is_ok(asker->text, size));
+    else
+        watch_http(asker->text, size, asker->of == OF_SCRAPE);
 }
 
 static void answer_read(struct watch *watch, struct asker *asker, tick_us now)
@@ -128,8 +106,8 @@ static void answer_read(struct watch *watch, struct asker *asker, tick_us now)
             asker->text = realloc(asker->text, asker->capacity);
             CHECK(asker->text != NULL);
         }
-        got = recv(asker->fd, asker->text + asker->size, asker->capacity - asker->size - 1,
-                   MSG_DONTWAIT);
+        got =
+            recv(asker->fd, asker->text + asker->size, asker->capacity - asker->size, MSG_DONTWAIT);
         asker->size += got > 0 ? (size_t)got : 0;
     }
     if (got < 0) {
@@ -166,9 +144,9 @@ static void asker_add(struct watch *watch, enum of of, uint32_t period_s, const 
 
     CHECK(watch->asker_count <= ASKER_MAX && strlen(question) < QUESTION_MAX);
     *asker = (struct asker){.of = of, .period = TICK_S(period_s), .fd = -1};
-    asker->due = of == OF_SCRAPE_END ? TICK_NEVER : now;
+    asker->due = now;
     char age[32] = "";
-    if (of == OF_TOP || of == OF_PAGE)
+    if (of != OF_SCRAPE)
         (void)snprintf(age, sizeof(age), ",\"max_age_ms\":%d", ASK_AGE_MS);
     (void)snprintf(asker->question, sizeof(asker->question), "{\"verb\":%s%s}", question, age);
 }
@@ -272,7 +250,6 @@ void watch_free(struct watch *watch)
         if (watch->askers[i].fd >= 0)
             close(watch->askers[i].fd);
         free(watch->askers[i].text);
-        free(watch->askers[i].before);
     }
     admin_free(watch->admin);
     free(watch);

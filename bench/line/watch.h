@@ -25,8 +25,8 @@ tick_us watch_deadline(const struct watch *watch, tick_us now);
 uint64_t watch_answers(const struct watch *watch);
 void watch_free(struct watch *watch);
 
-/** What the thread of a connection over HTTP does with an answer (control/http.c), but for the
- * socket; `before`: the first of the two that metrics are made of, or NULL. */
-void watch_http(const char *answer, size_t size, const char *before);
+/** What the thread of a connection over HTTP does with an answer (control/http.c), a page of
+ * metrics or JSON, but for the socket. */
+void watch_http(const char *answer, size_t size, bool is_page);
 
 #endif

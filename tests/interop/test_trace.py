@@ -168,10 +168,27 @@ def choices():
     assert len(viewer.text().splitlines()) == 4 and '-- 3 lines, 0 lost' in viewer.text(), viewer.text()
     viewer = Viewer(relay, '192.0.2.1', '--seconds', '1')
     assert wait_until(lambda: viewer.child.poll() is not None, 10, 'the end') and viewer.text() == '-- 0 lines, 0 lost\n', viewer.text()
-    for wrong in ('a b', '192.0.2.1/33', '192.0.2.1/24', 'x@y'):
+    for wrong in ('a b', '192.0.2.1/33', '192.0.2.1/24', 'x@y', 'what?'):
         done = subprocess.run([os.path.join(BUILD, 'control/angarium'), '-s', relay.socket, 'trace', wrong], capture_output=True, check=False,
                               encoding='utf-8', timeout=20)
         assert done.returncode == 1 and 'trace what?' in done.stderr, (wrong, done)
+
+
+def is_stopped(viewer):
+    with open('/proc/%d/stat' % viewer.child.pid, encoding='utf-8') as file:
+        return file.read().rsplit(')', 1)[1].split()[0] == 'T'
+
+
+@lab.check('a viewer that is stopped and goes on (Ctrl-Z, fg) does not take it for the end of the relay')
+def stopped():
+    viewer = Viewer(relay, 'stopped.test')
+    for _ in range(3):
+        viewer.child.send_signal(signal.SIGSTOP)
+        wait_until(lambda: is_stopped(viewer), 10, 'it is stopped')
+        viewer.child.send_signal(signal.SIGCONT)
+        wait_until(lambda: not is_stopped(viewer), 10, 'it goes on')
+    send('g@stopped.test')
+    viewer.end('TO:<g@stopped.test>')
 
 
 @lab.check('a viewer that does not read loses lines, hears how many, and holds up nobody; a fifth one is turned away')

@@ -289,8 +289,9 @@ void node_query(struct node *node, uint32_t shard, struct shard_query *query)
 struct shard_status node_status(const struct node *node, uint32_t shard)
 {
     const struct shard *of = node->members[shard].shard;
-    struct shard_status status = shard_get_status(of);
+    struct shard_status status;
 
+    shard_get_status(of, &status);
     status.invariant_violations += shard_verify(of);
     return status;
 }

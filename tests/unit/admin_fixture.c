@@ -52,6 +52,12 @@ bool admin_fixture_on_reload(void *context, char ret_text[ADMIN_ERROR_SIZE])
     return admin_fixture.reload_works;
 }
 
+static bool may_close(void *context)
+{
+    (void)context;
+    return !admin_fixture.is_parting;
+}
+
 static void row_fill(struct shard_queue_row *row, uint32_t shard, uint32_t number)
 {
     *row = (struct shard_queue_row){
@@ -98,10 +104,10 @@ void admin_fixture_answer(void)
 
     assert_true(admin_fixture.is_asked);
     if (query->kind == SHARD_QUERY_STATUS) {
-        query->status = (struct shard_status){.server.messages_accepted = 10 + admin_fixture.shard,
-                                              .queue.messages = 1,
-                                              .sources.resting = 2 - admin_fixture.shard % 2,
-                                              .spool.is_full = admin_fixture.shard == 1};
+        *query->status = (struct shard_status){.server.messages_accepted = 10 + admin_fixture.shard,
+                                               .queue.messages = 1,
+                                               .sources.resting = 2 - admin_fixture.shard % 2,
+                                               .spool.is_full = admin_fixture.shard == 1};
     } else if (query->kind == SHARD_QUERY_PLANE) {
         static const struct flow_ops none;
         struct flow_plane kernel = {.ops = &none};
@@ -158,8 +164,7 @@ void admin_fixture_send(int fd, const char *text)
     admin_run(admin_fixture.admin, admin_fixture.now);
 }
 
-/* The whole answer; the connection must end with it. */
-json_t *admin_fixture_receive(int fd)
+const char *admin_fixture_receive_text(int fd, size_t *ret_size)
 {
     static char text[8 << 20];
     size_t size = 0;
@@ -175,6 +180,15 @@ json_t *admin_fixture_receive(int fd)
             admin_fixture_answer();
     }
     close(fd);
+    *ret_size = size;
+    return text;
+}
+
+json_t *admin_fixture_receive(int fd)
+{
+    size_t size;
+    const char *text = admin_fixture_receive_text(fd, &size);
+
     return json_loadb(text, size, JSON_REJECT_DUPLICATES, NULL);
 }
 
@@ -191,7 +205,8 @@ int admin_fixture_set_up(void **state)
                                     .shard_count = ADMIN_FIXTURE_SHARDS,
                                     .query = admin_fixture_on_query,
                                     .reload = admin_fixture_on_reload,
-                                    .changed = on_changed};
+                                    .changed = on_changed,
+                                    .may_close = may_close};
 
     (void)state;
     admin_fixture = (struct admin_fixture){0};

@@ -20,6 +20,7 @@ struct admin_fixture {
     struct shard_query *query;
     uint32_t asked; /* queries so far */
     bool reload_works;
+    bool is_parting; /* another process may have the place in a moment */
     uint32_t pieces; /* of the message that is printed */
     const char *cat_fails;
     uint32_t visits, ended;          /* of transfers; walks that were given up */
@@ -36,8 +37,9 @@ void admin_fixture_answer(void);
 
 int admin_fixture_open(void);
 void admin_fixture_send(int fd, const char *text);
-/* The whole answer; the connection must end with it. */
+/* The whole answer; the connection must end with it. As text: until the next. */
 json_t *admin_fixture_receive(int fd);
+const char *admin_fixture_receive_text(int fd, size_t *ret_size);
 json_t *admin_fixture_ask(const char *request);
 
 /* Of each test. */

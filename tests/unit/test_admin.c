@@ -56,6 +56,62 @@ static void test_status_is_summed(void **state)
     json_decref(answer);
 }
 
+/* Goal: metrics are a page, with an empty line behind it, of what all shards and queues tell. */
+static void test_metrics(void **state)
+{
+    static const char *const wanted[] = {
+        "\nangarium_server_messages_accepted_total 33\n",
+        "\nangarium_sources_resting 2\n", /* no sum */
+        "\nangarium_cores 3\n",
+        "\nangarium_queue_site_deliveries{site=\"big.example\"} 24\n"
+        "angarium_queue_site_deliveries{site=\"\\\\xff.example\"} 2\n"
+        "angarium_queue_site_deliveries{site=\"\"} 0\n\n",
+    };
+    int fd = admin_fixture_open();
+    size_t size;
+
+    (void)state;
+    admin_fixture_send(fd, "{\"verb\":\"metrics\"}\n");
+    const char *text = admin_fixture_receive_text(fd, &size);
+    assert_memory_equal("# HELP angarium_build_info ", text, 27);
+    assert_memory_equal("\n\n", text + size - 2, 2);
+    for (uint32_t i = 0; i < COUNT_OF(wanted); i++)
+        assert_non_null(memmem(text, size, wanted[i], strlen(wanted[i])));
+    assert_int_equal(3 * ADMIN_FIXTURE_SHARDS, admin_fixture.asked); /* two slices of each queue */
+}
+
+/* Goal: what would be forgotten with this process is not promised: it is said, and nothing is done.
+ */
+static void test_drain_while_parting(void **state)
+{
+    (void)state;
+    admin_fixture.is_parting = true;
+    json_t *answer = admin_fixture_ask("{\"verb\":\"drain\"}\n");
+    assert_true(json_is_false(json_object_get(answer, "ok")));
+    assert_non_null(strstr(json_string_value(json_object_get(answer, "error")), "ask again"));
+    assert_int_equal(0, admin_fixture.asked);
+    assert_false(admin_is_drained(admin_fixture.admin));
+    json_decref(answer);
+}
+
+/* Goal: who wants to know something short need not wait for metrics of a large queue. */
+static void test_metrics_let_others_first(void **state)
+{
+    int first = admin_fixture_open(), second = admin_fixture_open();
+    size_t size;
+
+    (void)state;
+    admin_fixture_send(first, "{\"verb\":\"metrics\"}\n");
+    admin_fixture_send(second, "{\"verb\":\"flows\"}\n");
+    admin_fixture_answer();
+    assert_int_equal(SHARD_QUERY_PLANE, admin_fixture.query->kind);
+    json_t *answer = admin_fixture_receive(second);
+    assert_true(json_is_true(json_object_get(answer, "ok")));
+    json_decref(answer);
+    const char *text = admin_fixture_receive_text(first, &size);
+    assert_non_null(memmem(text, size, "accepted_total 33\n", 18));
+}
+
 static void test_bad_requests(void **state)
 {
     static const struct {
@@ -281,6 +337,9 @@ int main(void)
         ADMIN_FIXTURE_TEST(test_leaving),
         ADMIN_FIXTURE_TEST(test_socket_is_private),
         ADMIN_FIXTURE_TEST(test_status_is_summed),
+        ADMIN_FIXTURE_TEST(test_metrics),
+        ADMIN_FIXTURE_TEST(test_metrics_let_others_first),
+        ADMIN_FIXTURE_TEST(test_drain_while_parting),
         ADMIN_FIXTURE_TEST(test_bad_requests),
         ADMIN_FIXTURE_TEST(test_request_size),
         ADMIN_FIXTURE_TEST(test_slow_request),

@@ -25,7 +25,13 @@ static void test_parse(void **state)
         {"{\"id\":\"192.0.2.1/24\"}", -1},
         {"{\"id\":\"192.0.2.0/33\"}", -1},
         {"{\"id\":\"a@example.org\"}", -1},
+        {"{\"id\":\"big_mail-1\"}", TRACE_KIND_NAME},
+        {"{\"id\":\"m\u00fcnchen.example\"}", TRACE_KIND_NAME},
+        {"{\"id\":\"[192.0.2.1]\"}", TRACE_KIND_NAME},
         {"{\"id\":\"a b\"}", -1},
+        {"{\"id\":\"what?\"}", -1},
+        {"{\"id\":\"--help=\"}", -1},
+        {"{\"id\":\"a!b.example\"}", -1},
         {"{\"id\":\"\"}", -1},
         {"{\"id\":7}", -1},
         {"{}", -1},
@@ -43,6 +49,8 @@ static void test_parse(void **state)
     }
 }
 
+#define NAME_MAX_OF_DNS 253u
+
 /* Goal: a name as long as may be, and one octet more; bounds of time. */
 static void test_bounds(void **state)
 {
@@ -51,11 +59,13 @@ static void test_bounds(void **state)
     (void)state;
 
     memset(name, 'x', sizeof(name));
-    for (uint32_t size = TRACE_NAME_SIZE - 1; size <= TRACE_NAME_SIZE; size++) {
+    for (uint32_t dot = 63; dot < sizeof(name); dot += 64)
+        name[dot] = '.';
+    for (uint32_t size = NAME_MAX_OF_DNS; size <= NAME_MAX_OF_DNS + 1; size++) {
         name[size] = '\0';
         json_t *request =
             json_pack("{ss,si,si,sb}", "id", name, "seconds", 100000, "count", 5, "only_new", 1);
-        assert_int_equal(size < TRACE_NAME_SIZE, admin_trace_parse(request, &viewer, why));
+        assert_int_equal(size == NAME_MAX_OF_DNS, admin_trace_parse(request, &viewer, why));
         json_decref(request);
         name[size] = 'x';
     }

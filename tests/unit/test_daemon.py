@@ -615,6 +615,19 @@ def patterns_file_is_read():
     expect(status == 1 and re.search(r"relay.yaml:\d+: patterns_file: .*patterns.yaml cannot be read", text), text)
 
 
+def explains_a_failing_dns():
+    """Its mail waits, and it is said why, since when, and when DNS is asked again."""
+    submit("f@nowhere.example")
+    said = (r"domain +nowhere.example\n +dns +has failed for \d+s: the name servers of the domain do not answer; it is asked again in "
+            r"\d+[sm] \(angarium dns lookup nowhere.example asks at once\)\n")
+    wait_until(lambda: re.search(said, cli("explain", "nowhere.example")[1]), "it is said that DNS fails", seconds=60)
+    dns = json.loads(cli("explain", "nowhere.example", "--json")[1])["explained"][0]["dns"]
+    expect(dns["since_us"] < 60e6 and dns["next_us"] > 0 and "name servers" in dns["text"], dns)
+    row = next(row for row in queue_rows() if row["recipient"] == "f@nowhere.example")
+    expect("dns      has failed for" in cli("explain", row["id"])[1], cli("explain", row["id"]))
+    cli("delete", "domain=nowhere.example", "--reason", "test")
+
+
 def operators_suspend_a_source():
     """A source is shown, suspended for a time, with a reason, and resumed, on all cores."""
     daemon = Daemon(write_config("relay.yaml", more="sources:\n- {name: out1, addresses: [127.0.0.1], hello: out1.example}\n"
@@ -622,6 +635,7 @@ def operators_suspend_a_source():
     status, text = cli("source", "show")
     expect(status == 0 and "127.0.0.1" in text and "out1.example" in text and text.count("in use") >= 2, text)
     expect("its warm-up has not begun" in text, text)
+    explains_a_failing_dns()
     submit("e@dead.example")
     wait_until(lambda: "site       dead.example from out1\n" in cli("explain", "dead.example")[1], "a site is seen from the source")
     wrong = (("suspend", "out1", "--duration", "1h"), ("suspend", "out1", "--reason", "x"), ("resume", "out3"), ("show", "out3"),

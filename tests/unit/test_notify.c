@@ -41,8 +41,8 @@ static void answer(uint32_t shard)
 
     assert_non_null(query);
     asked[shard] = NULL;
-    query->status.server.open = shard;
-    query->status.queue.messages = 100;
+    query->status->server.open = shard;
+    query->status->queue.messages = 100;
     assert_true(notify_owns(notify, query));
     notify_on_reply(notify, query);
 }

@@ -144,6 +144,28 @@ static void test_rows(void **state)
     }
 }
 
+/* Goal: what is asked for each listener anew is told once. */
+static void test_told_once(void **state)
+{
+    static const char *const told[] = {
+        "#   smtpd_timeout: line 1 has a condition",
+        "#   hopcount_limit: 99999 is beyond the bounds",
+        "#   smtpd_hard_error_limit: is no number",
+    };
+    char *text = imported("smtpd_timeout = ${stress?{10}:{300}}s\n"
+                          "hopcount_limit = 99999\n"
+                          "smtpd_hard_error_limit = many\n",
+                          SMTP);
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(told); i++) {
+        const char *first = strstr(text, told[i]);
+        assert_non_null(first);
+        assert_null(strstr(first + 1, told[i]));
+    }
+    free(text);
+}
+
 /* Goal: what is no parameter or service is refused with its line, and nothing is written. */
 static void test_refused(void **state)
 {
@@ -237,6 +259,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_told_once),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_pipes_are_not_read),

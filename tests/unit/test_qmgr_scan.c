@@ -330,6 +330,32 @@ static void what_goes_to_a_name_is_counted(void **state)
     fixture_fini(&f);
 }
 
+/* Goal: of a domain whose hosts cannot be found it is known why, and since when, until they are. */
+static void what_cannot_be_resolved_is_known(void **state)
+{
+    struct qmgr_line *line;
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, NULL);
+    insert(&f, &(struct message_options){.id = 1, .recipients = "r1@v"});
+    struct qmgr_delivery *delivery = fixture_take(&f, &line);
+    tick_us first = f.now.tick;
+    assert_null(name_use(&f, "v").unresolved);
+    qmgr_line_set_unresolved(line, "one", first);
+    qmgr_line_set_unresolved(line, "another", first + TICK_S(5));
+    assert_string_equal("another", name_use(&f, "V").unresolved);
+    assert_int_equal(first, name_use(&f, "v").unresolved_since);
+    assert_null(name_use(&f, "w").unresolved);
+    qmgr_line_set_unresolved(line, NULL, first + TICK_S(6));
+    assert_null(name_use(&f, "v").unresolved);
+    qmgr_line_set_unresolved(line, "again", first + TICK_S(7));
+    assert_int_equal(first + TICK_S(7), name_use(&f, "v").unresolved_since);
+    qmgr_line_return(f.qmgr, line, f.now);
+    qmgr_finish(f.qmgr, delivery, &(struct qmgr_finish){0}, f.now);
+    fixture_fini(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -341,6 +367,7 @@ int main(void)
         cmocka_unit_test(step_is_bounded),
         cmocka_unit_test(groups_are_counted),
         cmocka_unit_test(what_goes_to_a_name_is_counted),
+        cmocka_unit_test(what_cannot_be_resolved_is_known),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -32,7 +32,7 @@ enum of { OF_TOP, OF_PAGE, OF_SCRAPE, OF_SCRAPE_END };
 
 struct asker {
     enum of of;
-    char question[QUESTION_MAX];
+    char question[QUESTION_MAX + 48]; /* with its verb and age */
     tick_us period, due;
     int fd; /* -1: nothing is asked */
     char *text;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Filters as people write them: `domain=` and `site=` may have letters beyond ASCII, and the queue
- * has A-labels. The terms are changed before anything else reads them, so that an order that stands
- * is kept, listed and judged in the queue's spelling.
+ * Filters, and names of sites, as people write them: `domain=` and `site=`, and what `explain`,
+ * `trace` or `site show` are asked about, may have letters beyond ASCII, and the queue has
+ * A-labels. They are changed before anything else reads them, so that an order that stands is kept,
+ * listed and judged in the queue's spelling.
  *
  * A filter is words with spaces between them (queue/qmgr_filter.c). A domain has neither space nor
  * quote, so that a word with either is none of ours, and stays as it is.
@@ -66,7 +67,28 @@ static struct span word_next(struct span *rest)
     return word;
 }
 
-bool admin_filter_normalize(json_t *request)
+/* Elsewhere an `id` is of a message, a source or a user. */
+static bool verb_names_domain(const char *verb)
+{
+    return strcmp(verb, "explain") == 0 || strcmp(verb, "trace") == 0 ||
+           strncmp(verb, "site ", 5) == 0;
+}
+
+static bool id_normalize(json_t *request)
+{
+    const char *verb = json_string_value(json_object_get(request, "verb"));
+    const char *id = json_string_value(json_object_get(request, "id"));
+    char name[MX_NAME_MAX];
+    uint32_t size;
+
+    if (verb == NULL || id == NULL || !verb_names_domain(verb) ||
+        !is_beyond_ascii(span_from_text(id)) ||
+        dns_name_normalize(span_from_text(id), name, &size) != ERR_OK)
+        return true;
+    return json_object_set_new(request, "id", json_stringn(name, size)) == 0;
+}
+
+static bool filter_normalize(json_t *request)
 {
     const json_t *given = json_object_get(request, "filter");
     const char *text = json_string_value(given);
@@ -90,4 +112,9 @@ bool admin_filter_normalize(json_t *request)
     json_t *value = json_stringn(changed, size);
     free(changed);
     return value != NULL && json_object_set_new(request, "filter", value) == 0;
+}
+
+bool admin_filter_normalize(json_t *request)
+{
+    return id_normalize(request) && filter_normalize(request);
 }

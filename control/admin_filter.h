@@ -7,8 +7,9 @@
 #include <jansson.h>
 
 /**
- * The filter of a request, if it has one: domains with letters beyond ASCII become A-labels, as the
- * queue has them (IDNA2008). What is no domain stays, and is refused with it.
+ * The filter of a request, if it has one, and its `id` where that may name a domain: domains with
+ * letters beyond ASCII become A-labels, as the queue has them (IDNA2008). What is no domain stays,
+ * and is refused with it.
  *
  * Errors:     false: no memory.
  */

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "control/admin_filter.h"
 #include "control/shard_cat.h"
 #include "tests/unit/admin_fixture.h"
 
@@ -98,6 +99,34 @@ static void test_domains_of_filters(void **state)
         json_decref(admin_fixture_receive(fd));
         json_decref(request);
         free(text);
+    }
+}
+
+/* Goal: a site may be asked about as people write its domain; other names stay as they are. */
+static void test_names_of_sites(void **state)
+{
+    static const char given[] = "B\xc3\x9c"
+                                "cher.example";
+    static const char label[] = "xn--bcher-kva.example";
+    static const struct {
+        const char *verb, *id, *expected;
+    } cases[] = {
+        {"explain", given, label},
+        {"trace", given, label},
+        {"site show", given, label},
+        {"site suspend", given, label},
+        {"explain", "Big.example", "Big.example"},
+        {"explain", "\xc3\xbc..example", "\xc3\xbc..example"},
+        {"user quota", given, given},
+        {"source show", given, given},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(cases); i++) {
+        json_t *request = json_pack("{ss,ss}", "verb", cases[i].verb, "id", cases[i].id);
+        assert_true(admin_filter_normalize(request));
+        assert_string_equal(cases[i].expected, json_string_value(json_object_get(request, "id")));
+        json_decref(request);
     }
 }
 
@@ -540,6 +569,7 @@ int main(void)
         ADMIN_FIXTURE_TEST(test_list_limits),
         ADMIN_FIXTURE_TEST(test_list_filter),
         ADMIN_FIXTURE_TEST(test_domains_of_filters),
+        ADMIN_FIXTURE_TEST(test_names_of_sites),
         ADMIN_FIXTURE_TEST(test_summary),
         ADMIN_FIXTURE_TEST(test_orders_are_careful),
         ADMIN_FIXTURE_TEST(test_orders_add_up),

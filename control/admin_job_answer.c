@@ -283,8 +283,8 @@ const char *admin_job_answer_end(struct admin *admin, tick_us now)
     else if (job->status != NULL)
         job_status_finish(admin, now);
     else if (job->groups != NULL)
-        admin_summary_write(job->groups, admin_queue_by_name(job->query.by), job->limit,
-                            &job->text);
+        job->has_more = admin_summary_write(job->groups, admin_queue_by_name(job->query.by),
+                                            job->limit, &job->text);
     else if (job->query.kind == SHARD_QUERY_QUEUE_CAT)
         admin_cat_finish(job->answer, &job->query);
     else if (job->is_stream)

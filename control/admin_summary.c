@@ -274,7 +274,7 @@ static void numbers_write(uint64_t total, const uint64_t ages[QMGR_AGE_BUCKET_CO
     json_text_written(text, ages_put(room, ages));
 }
 
-void admin_summary_write(struct admin_summary *summary, const char *by, uint64_t limit,
+bool admin_summary_write(struct admin_summary *summary, const char *by, uint64_t limit,
                          struct json_text *text)
 {
     struct admin_summary_sums sums = admin_summary_sum(summary);
@@ -297,4 +297,5 @@ void admin_summary_write(struct admin_summary *summary, const char *by, uint64_t
     free(largest);
     json_text_set_number(text, JSON_KEY("groups"), sums.group_count);
     numbers_write(sums.total, sums.ages, text);
+    return count < sums.group_count;
 }

@@ -35,8 +35,8 @@ struct admin_summary_sums admin_summary_sum(struct admin_summary *summary);
 uint32_t admin_summary_largest(const struct admin_summary *summary, uint32_t max,
                                struct admin_summary_row *ret_rows);
 /** The largest `limit` groups, and the sums of all, as members of an object; `by`: how they are
- * called. */
-void admin_summary_write(struct admin_summary *summary, const char *by, uint64_t limit,
+ * called. Returns whether there are more groups. */
+bool admin_summary_write(struct admin_summary *summary, const char *by, uint64_t limit,
                          struct json_text *text);
 
 #endif

@@ -162,6 +162,7 @@ static void test_summary(void **state)
                         json_string_value(json_object_get(json_array_get(rows, 0), "name")));
     assert_int_equal(24, json_integer_value(json_object_get(json_array_get(rows, 0), "total")));
     assert_int_equal(2, json_integer_value(json_object_get(json_array_get(rows, 1), "total")));
+    assert_true(json_is_false(json_object_get(answer, "has_more")));
     assert_int_equal(26, json_integer_value(json_object_get(answer, "total")));
     assert_int_equal(20, json_integer_value(json_array_get(json_object_get(answer, "ages"), 0)));
     assert_int_equal(6, admin_fixture.asked);
@@ -169,6 +170,7 @@ static void test_summary(void **state)
     answer = admin_fixture_ask("{\"verb\":\"queue summary\",\"limit\":1}\n");
     assert_int_equal(1, json_array_size(json_object_get(answer, "rows")));
     assert_int_equal(2, json_integer_value(json_object_get(answer, "groups")));
+    assert_true(json_is_true(json_object_get(answer, "has_more")));
     json_decref(answer);
     answer = admin_fixture_ask("{\"verb\":\"queue summary\",\"by\":\"moon\"}\n");
     assert_true(json_is_false(json_object_get(answer, "ok")));

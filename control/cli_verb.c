@@ -416,13 +416,38 @@ enum cli_status cli_counters_verb(const struct cli *cli, const struct cli_verb *
     return CLI_OK;
 }
 
+/* The answer is a page, and nothing of it is shown unless it is whole. */
+static enum cli_status metrics_print(const struct cli *cli, const struct cli_verb *verb)
+{
+    json_t *request = request_new(cli, verb);
+    int fd = ask_connect(cli->socket_path);
+    size_t size = 0;
+    char *page = fd >= 0 && ask_send(fd, request) ? ask_receive_text(fd, &size) : NULL;
+    bool is_page = page != NULL && ask_is_page(page, size);
+
+    if (is_page)
+        is_page = fwrite(page, 1, size, stdout) == size && fflush(stdout) == 0;
+    else if (page == NULL)
+        fprintf(stderr, "angarium: no page from %s: %s\n", cli->socket_path, strerror(errno));
+    else
+        fprintf(stderr, "angarium: no page: %.*s\n", (int)size, page);
+    free(page);
+    json_decref(request);
+    if (fd >= 0)
+        close(fd);
+    return is_page ? CLI_OK : CLI_FAILED;
+}
+
 enum cli_status cli_metrics_verb(const struct cli *cli, const struct cli_verb *verb)
 {
-    (void)verb;
-    if (!cli->is_reference)
-        return CLI_USAGE;
-    metrics_write_reference(stdout);
-    return CLI_OK;
+    if (cli->is_reference) {
+        metrics_write_reference(stdout);
+        return CLI_OK;
+    }
+    if (!cli->is_json)
+        return metrics_print(cli, verb);
+    fprintf(stderr, "angarium: a page of metrics is no JSON: `angarium status --json` is\n");
+    return CLI_USAGE;
 }
 
 enum cli_status cli_spool_verb(const struct cli *cli, const struct cli_verb *verb)

@@ -3,7 +3,7 @@
  * The management interface. libmicrohttpd has one thread for each connection, which reads a
  * request, asks the relay over the control socket as the command line would, and answers.
  *
- *   GET  /metrics                    numbers for Prometheus
+ *   GET  /metrics                    numbers for Prometheus, as GET /api/v1/metrics
  *   GET  /api/v1/queue/list?limit=5  the verb "queue list"; what is behind the ? are its members
  *   POST /api/v1/queue/hold          a verb with its members as a JSON object
  *   GET  /api/v1/role                what the asker may do
@@ -32,6 +32,8 @@
 #define CONNECTION_SPACE 32768u /* octets for the head of a request, and what goes out */
 #define LISTENER_NET     0u     /* http_places.h */
 #define LISTENER_LOCAL   1u
+
+static const char page_type[] = "text/plain; version=0.0.4; charset=utf-8"; /* of metrics */
 
 /* ---- questions ---- */
 
@@ -102,6 +104,8 @@ static enum MHD_Result answer_verb(const struct http_client *client, const json_
     char *answer = question_ask(client, request, &size, &result);
     if (answer == NULL)
         return result;
+    if (ask_is_page(answer, size))
+        return http_answer_text(client, MHD_HTTP_OK, answer, size, page_type);
     /* It is JSON, and made by this program. */
     unsigned status = ask_is_ok(answer, size)      ? MHD_HTTP_OK
                       : ask_is_again(answer, size) ? MHD_HTTP_SERVICE_UNAVAILABLE
@@ -123,8 +127,7 @@ static enum MHD_Result answer_metrics(const struct http_client *client)
         free(answer);
         return answer_nothing(client);
     }
-    return http_answer_text(client, MHD_HTTP_OK, answer, size,
-                            "text/plain; version=0.0.4; charset=utf-8");
+    return http_answer_text(client, MHD_HTTP_OK, answer, size, page_type);
 }
 
 /* Told to everybody: who asks knows it anyway, and a page can ask before it has a token. */

@@ -31,8 +31,8 @@ static const struct {
     {"site patterns", HTTP_ROLE_VIEWER}, {"source show", HTTP_ROLE_VIEWER},
     {"flows", HTTP_ROLE_VIEWER},         {"counters", HTTP_ROLE_VIEWER},
     {"queue orders", HTTP_ROLE_VIEWER},  {"user quota", HTTP_ROLE_VIEWER},
-    {"capture", HTTP_ROLE_NONE},         {"capture stop", HTTP_ROLE_NONE},
-    {"upgrade", HTTP_ROLE_NONE},
+    {"metrics", HTTP_ROLE_VIEWER},       {"capture", HTTP_ROLE_NONE},
+    {"capture stop", HTTP_ROLE_NONE},    {"upgrade", HTTP_ROLE_NONE},
 };
 
 enum http_role http_access_needed(const char *verb)

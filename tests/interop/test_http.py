@@ -177,6 +177,10 @@ def metrics():
     assert status == 200 and len(names) > 100
     assert 'angarium_server_messages_accepted_total %d\n' % MESSAGES in text
     assert 'angarium_queue_messages %d\n' % MESSAGES in text
+    heads = [line for line in text.splitlines() if line.startswith('#')]
+    for status, page in (ask('/api/v1/metrics', token=VIEWER), ask('/api/v1/metrics', 'POST', ADMIN, {}), (200, angarium('metrics').stdout)):
+        assert status == 200 and [line for line in page.splitlines() if line.startswith('#')] == heads, (status, page)
+    assert angarium('metrics', '--json').returncode == 2
 
 
 @lab.check('requests that are cut off, too large or nonsense harm nobody')

@@ -187,6 +187,7 @@ static void test_needed(void **state)
     assert_int_equal(HTTP_ROLE_VIEWER, http_access_needed("status"));
     assert_int_equal(HTTP_ROLE_VIEWER, http_access_needed("queue list"));
     assert_int_equal(HTTP_ROLE_VIEWER, http_access_needed("queue orders"));
+    assert_int_equal(HTTP_ROLE_VIEWER, http_access_needed("metrics"));
     assert_int_equal(HTTP_ROLE_ADMIN, http_access_needed("queue cat"));
     assert_int_equal(HTTP_ROLE_ADMIN, http_access_needed("hold"));
     assert_int_equal(HTTP_ROLE_ADMIN, http_access_needed("made later"));

@@ -115,7 +115,7 @@ def text(rounds, made, where):
     held = min(runs[IDLE]['held'] for runs in rounds)
     return '\n'.join((
         where + '.', '',
-        '| idle connections held | lost | messages of 10 KB a second | without them | ratio (to reach: 0.9) | resident memory of the relay for each |',
+        '| idle connections held | lost | messages of 10 KB a second | without them | ratio, the middle one of the rounds (to reach: 0.9) | resident memory of the relay for each |',
         '|---|---|---|---|---|---|',
         '| {:,} | {:,} | {:,.0f} | {:,.0f} | {:.2f} | {:,.0f} octets |'.format(held, sum(runs[IDLE]['lost'] for runs in rounds), rate['value'],
                                                                           rate['peer_value'], rate['ratio'], memory['value'])))

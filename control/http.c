@@ -183,7 +183,7 @@ static enum MHD_Result serve_api(const struct http_client *client, const char *p
     else if (client->role < needed)
         result = http_answer_error(client, MHD_HTTP_FORBIDDEN, "this needs the admin's token");
     else if (needed == HTTP_ROLE_ADMIN && !is_post)
-        result = http_answer_error(client, MHD_HTTP_METHOD_NOT_ALLOWED, "this needs POST");
+        result = http_answer_allow(client, "POST");
     else if (is_post && !http_access_origin_is_own(field_of(client, "Origin"), coming->host))
         result = http_answer_error(client, MHD_HTTP_FORBIDDEN, "another site's page asks");
     else
@@ -206,11 +206,16 @@ static enum MHD_Result serve(const struct http_client *client, bool is_post,
     if (client->role == HTTP_ROLE_NONE && !(is_metrics && client->http->config->metrics_open))
         return http_answer_error(client, MHD_HTTP_UNAUTHORIZED, "a token is needed");
     if (is_metrics)
-        return is_post ? http_answer_error(client, MHD_HTTP_METHOD_NOT_ALLOWED, "GET")
-                       : answer_metrics(client);
+        return is_post ? http_answer_allow(client, "GET, HEAD") : answer_metrics(client);
     if (strncmp(path, HTTP_API_PREFIX, strlen(HTTP_API_PREFIX)) == 0)
         return serve_api(client, path + strlen(HTTP_API_PREFIX), is_post, coming);
     return http_answer_error(client, MHD_HTTP_NOT_FOUND, "there is nothing here");
+}
+
+/* What is no path may be one for orders. */
+static bool takes_post(const char *path)
+{
+    return path == NULL || strncmp(path, HTTP_API_PREFIX, strlen(HTTP_API_PREFIX)) == 0;
 }
 
 static enum MHD_Result on_whole(struct http_client *client, const char *method,
@@ -222,7 +227,8 @@ static enum MHD_Result on_whole(struct http_client *client, const char *method,
     http_seat_asked(client->http->places, client->seat, client->role);
     if (!is_post && strcmp(method, MHD_HTTP_METHOD_GET) != 0 &&
         strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
-        return http_answer_error(client, MHD_HTTP_METHOD_NOT_ALLOWED, "GET, HEAD or POST");
+        return http_answer_allow(client,
+                                 takes_post(coming->path) ? "GET, HEAD, POST" : "GET, HEAD");
     if (coming->path == NULL)
         return http_answer_error(client, MHD_HTTP_BAD_REQUEST, "one Host, and a path");
     if (coming->body.is_too_large)

@@ -36,11 +36,6 @@ static enum MHD_Result response_queue(const struct http_client *client, unsigned
         MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
     if (status == MHD_HTTP_SERVICE_UNAVAILABLE)
         MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "2");
-    /*= rfc9110#section-15.5.6
-     * The origin server MUST generate an Allow header field in a 405 response containing a list of
-     * the target resource's currently supported methods. */
-    if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
-        MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD, POST");
     enum MHD_Result result = MHD_queue_response(client->connection, status, response);
     MHD_destroy_response(response);
     return result;
@@ -117,6 +112,24 @@ enum MHD_Result http_answer_error(const struct http_client *client, unsigned sta
                                   const char *text)
 {
     return http_answer_json(client, status, json_pack("{sb,ss}", "ok", 0, "error", text));
+}
+
+/*= rfc9110#section-15.5.6
+ * The origin server MUST generate an Allow header field in a 405 response containing a list of the
+ * target resource's currently supported methods. */
+enum MHD_Result http_answer_allow(const struct http_client *client, const char *methods)
+{
+    json_t *json = json_pack("{sb,so}", "ok", 0, "error", json_sprintf("this needs %s", methods));
+    char *text = json_dumps(json, JSON_COMPACT);
+
+    json_decref(json);
+    if (text == NULL)
+        return MHD_NO;
+    struct MHD_Response *response = text_response(client, text, strlen(text), text);
+    if (response != NULL)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, methods);
+    return response_queue(client, MHD_HTTP_METHOD_NOT_ALLOWED, response, "application/json",
+                          answer_policy);
 }
 
 /* ---- streams: an answer of many lines, of which the last says how it ended ---- */

@@ -33,6 +33,8 @@ struct http_client {
 /* ---- http_answer.c ---- */
 enum MHD_Result http_answer_error(const struct http_client *client, unsigned status,
                                   const char *text);
+/** 405: the method is none of these, which are those of what was asked for. */
+enum MHD_Result http_answer_allow(const struct http_client *client, const char *methods);
 /** Consumes `json`. */
 enum MHD_Result http_answer_json(const struct http_client *client, unsigned status, json_t *json);
 /** Consumes `text`, from malloc(). */

@@ -223,6 +223,9 @@ def protocol():
     for method in ('PUT', 'DELETE', 'OPTIONS', 'TRACE', 'PATCH', 'NONSENSE'):
         answer = raw(request(method + ' /api/v1/status HTTP/1.1', 'Host: x'))
         assert answer.startswith(b'HTTP/1.1 405 ') and b'\r\nAllow: GET, HEAD, POST\r\n' in answer, (method, answer)
+    for line, allowed in (('POST /metrics', b'GET, HEAD'), ('PUT /metrics', b'GET, HEAD'), ('GET /api/v1/hold', b'POST')):
+        answer = raw(request(line + ' HTTP/1.1', 'Host: x'))
+        assert answer.startswith(b'HTTP/1.1 405 ') and b'\r\nAllow: ' + allowed + b'\r\n' in answer, (line, answer)
     for path in ('/', '/api/v1/status', '/metrics'):
         answer = raw(request('HEAD %s HTTP/1.1' % path, 'Host: x'))
         assert answer.startswith(b'HTTP/1.1 200 ') and answer.endswith(b'\r\n\r\n') and b'Content-Length: ' in answer, (path, answer)

@@ -5,7 +5,7 @@
 #include "base/span.h"
 
 /* Postfix's main.cf and master.cf, read as it reads them (postconf(5), master(5)). */
-#define POSTFIX_PARAMETERS_MAX 1000u
+#define POSTFIX_PARAMETERS_MAX 4000u /* postconf -d has a thousand */
 #define POSTFIX_SERVICES_MAX   100u
 #define POSTFIX_VALUE_SIZE     8192u /* of an expanded value, with its NUL */
 

@@ -328,7 +328,8 @@ static enum err file_parse(struct import *import, const char *name,
     enum err err = parse(import->postfix, (struct span_mut){*ret_text, size}, &line);
     if (err != ERR_OK)
         (void)snprintf(ret_why, POSTFIX_IMPORT_WHY_SIZE, "%s:%u: %s", name, line,
-                       err == ERR_LIMIT ? "there are too many" : "not as Postfix writes it");
+                       err == ERR_LIMIT ? "there are too many of these"
+                                        : "not as Postfix writes it");
     return err;
 }
 

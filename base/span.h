@@ -50,7 +50,6 @@ static inline struct span span_skip(struct span s, uint32_t offset)
     return (struct span){s.data + offset, s.size - offset};
 }
 
-/** The first size octets. CHECKs size <= s.size. */
 /** Append to a text. CHECKs the room. */
 static inline void span_text_put(struct span_text *text, struct span part)
 {
@@ -67,6 +66,7 @@ static inline struct span span_text_get(const struct span_text *text)
     return (struct span){text->data, text->size};
 }
 
+/** The first size octets. CHECKs size <= s.size. */
 static inline struct span span_head(struct span s, uint32_t size)
 {
     CHECK(size <= s.size);

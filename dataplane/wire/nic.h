@@ -22,7 +22,13 @@
  * pseudo-header sum in place and l2_len, l3_len, l4_len (and tso_segsz) set. As DPDK wants it: the
  * pseudo-header of a TSO frame counts its length as zero, RTE_MBUF_F_TX_IPV4 or _IPV6 comes with
  * every request, and TSO over IPv4 asks for the IP checksum as well (whose field is then zero).
+ *
+ * The stack writes notes of its own where the hash of a received buffer was, and says so by one of
+ * the flags that DPDK leaves to applications: NIC_STACK_FLAG, the highest of them. No driver may
+ * have it (eal_start() claims it). A nic need not take it off a buffer that comes again.
  */
+#define NIC_STACK_FLAG RTE_MBUF_F_LAST_FREE
+
 enum nic_offloads {
     NIC_TX_IP4_CHECKSUM = 1u << 0,
     NIC_TX_TCP_CHECKSUM = 1u << 1,

@@ -107,11 +107,22 @@ struct sim_wire {
 
 #define SIM_VIOLATION_MAX 20u /* more are not printed, and end the run */
 
+/* Who accepts one of these sends back what comes, in the buffers that it came in. */
+static inline bool sim_conn_echoes(uint32_t conn)
+{
+    return conn % 2 == 1;
+}
+
 /* A stream's name: what test_stream_octet() calls it. */
 static inline uint64_t sim_stream(uint32_t conn, uint32_t side)
 {
-    return 1000 + conn * 2 + side;
+    return 1000 + conn * 2 + (sim_conn_echoes(conn) ? 0 : side);
 }
+
+/* sim_wire_ghost.c */
+#define SIM_GHOST_USER 1000000u /* of the first: flows of others are below */
+void sim_ghost_welcome(struct sim_wire *sim, uint32_t host, uint32_t stack, struct flow flow);
+void sim_ghost_on_event(struct sim_actor *ghost, uint32_t events);
 
 /* sim_wire_report.c */
 extern const char *const sim_pool_names[4];

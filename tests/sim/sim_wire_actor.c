@@ -10,21 +10,21 @@
  *   - a connect() that failed while the network lost packets is tried again, and succeeds in the
  *     end.
  *
+ * Some acceptors have nothing of their own to say: what they take goes back by reference, as a
+ * relay's octets do, so that it may leave in the buffers it came in.
+ *
  * An acceptor knows its connection by the client's address. A connection whose client is gone
- * already is a ghost, brought about by a late duplicate and a SYN cookie: it is read to its end and
- * nothing is expected of it (RFC 4987 section 3.6 knows no cure).
+ * already is a ghost (sim_wire_ghost.c).
  */
 #include "tests/sim/sim_wire.h"
 #include "tests/wire/segment.h"
 
 #define PORT          25u
 #define LISTENER_USER UINT64_MAX
-#define GHOST_USER    1000000u
 #define CONNECT_TIME  TICK_S(60)
 #define RETRY_TIME    TICK_MS(500)
 #define LOOK_TIME     100u
 #define PULL_MAX      FLOW_PULL_MAX
-#define GHOST_TIME    TICK_S(30)
 
 static struct flow_plane *plane_of(const struct sim_actor *actor)
 {
@@ -157,6 +157,34 @@ static void actor_credit(struct sim_actor *actor)
     flow_credit(plane_of(actor), actor->flow, size);
 }
 
+/* ---- sending back ---- */
+
+static bool actor_echoes(const struct sim_actor *actor)
+{
+    return actor->side == 1 && sim_conn_echoes(actor->conn);
+}
+
+/* What was taken goes back as it is, and is credited at once: the send limit bounds what waits.
+ * True: it has to go on later though nothing happens. */
+static bool actor_echo(struct sim_actor *actor)
+{
+    struct flow_plane *plane = plane_of(actor);
+    uint32_t readable = flow_readable(plane, actor->flow);
+    uint32_t size = readable < actor->read_max ? readable : actor->read_max;
+
+    if (size == 0)
+        return false;
+    if (flow_unsent(plane, actor->flow) >= actor->send_limit) {
+        flow_want(plane, actor->flow, FLOW_READABLE | FLOW_WRITABLE);
+        return false;
+    }
+    actor_take(actor, size);
+    flow_append(plane, actor->flow, &actor->taken);
+    flow_credit(plane, actor->flow, size);
+    actor->written += size;
+    return readable > size;
+}
+
 /* ---- writing ---- */
 
 static bool actor_append(struct sim_actor *actor, uint32_t size)
@@ -237,9 +265,13 @@ static void actor_look(struct sim_actor *actor)
     if (actor->state != SIM_ACTOR_OPEN)
         return;
     actor->wake_at = TICK_NEVER;
-    has_more = actor_read(actor);
-    actor_credit(actor);
-    has_more = actor_write(actor) || has_more || actor->taken.size > 0;
+    if (actor_echoes(actor)) {
+        has_more = actor_echo(actor);
+    } else {
+        has_more = actor_read(actor);
+        actor_credit(actor);
+        has_more = actor_write(actor) || has_more || actor->taken.size > 0;
+    }
     actor_end_writing(actor);
     bool is_written = actor->written == actor->size;
     if (actor->ending == SIM_END_ABORT &&
@@ -333,23 +365,6 @@ static struct sim_actor *acceptor_of(struct sim_wire *sim, uint32_t host,
     return NULL;
 }
 
-static void ghost_welcome(struct sim_wire *sim, uint32_t host, uint32_t stack, struct flow flow)
-{
-    struct flow_plane *plane = sim_plane(sim, host, stack);
-    uint32_t index = sim->ghost_count;
-
-    sim_trace(sim, "a ghost at host %u", host);
-    if (sim->is_gentle || index == SIM_CONN_MAX) {
-        sim_violation(sim, "a connection that nobody made");
-        flow_abort(plane, flow);
-        return;
-    }
-    sim->ghosts[index] = (struct sim_actor){.sim = sim, .host = host, .stack = stack, .flow = flow};
-    sim->ghosts[index].wake_at = sim->now + GHOST_TIME;
-    flow_set_user(plane, flow, GHOST_USER + index);
-    sim->ghost_count++;
-}
-
 static void accept_all(struct sim_wire *sim, uint32_t host, uint32_t stack)
 {
     struct flow_plane *plane = sim_plane(sim, host, stack);
@@ -361,7 +376,7 @@ static void accept_all(struct sim_wire *sim, uint32_t host, uint32_t stack)
                               &from)) == ERR_OK) {
         struct sim_actor *actor = acceptor_of(sim, host, &from);
         if (actor == NULL) {
-            ghost_welcome(sim, host, stack, flow);
+            sim_ghost_welcome(sim, host, stack, flow);
             continue;
         }
         actor->flow = flow;
@@ -377,22 +392,6 @@ static void accept_all(struct sim_wire *sim, uint32_t host, uint32_t stack)
 
 /* ---- events and time ---- */
 
-static void ghost_on_event(struct sim_actor *ghost, uint32_t events)
-{
-    struct flow_plane *plane = plane_of(ghost);
-    uint32_t readable = flow_readable(plane, ghost->flow);
-
-    if (flow_is_none(ghost->flow))
-        return;
-    if (readable > 0)
-        flow_consume(plane, ghost->flow, readable);
-    if (events & (FLOW_PEER_CLOSED | FLOW_RESET)) {
-        flow_close(plane, ghost->flow);
-        ghost->flow = (struct flow){0, 0};
-        ghost->wake_at = TICK_NEVER;
-    }
-}
-
 void sim_actors_on_event(struct sim_wire *sim, uint32_t host, uint32_t stack,
                          const struct flow_event *event)
 {
@@ -401,8 +400,8 @@ void sim_actors_on_event(struct sim_wire *sim, uint32_t host, uint32_t stack,
             accept_all(sim, host, stack);
         return;
     }
-    if (event->user >= GHOST_USER) {
-        ghost_on_event(&sim->ghosts[event->user - GHOST_USER], event->events);
+    if (event->user >= SIM_GHOST_USER) {
+        sim_ghost_on_event(&sim->ghosts[event->user - SIM_GHOST_USER], event->events);
         return;
     }
     struct sim_actor *actor =
@@ -438,7 +437,7 @@ void sim_actors_turn(struct sim_wire *sim, uint32_t host, uint32_t stack)
     for (uint32_t i = 0; i < sim->ghost_count; i++) {
         struct sim_actor *ghost = &sim->ghosts[i];
         if (ghost->host == host && ghost->stack == stack && ghost->wake_at <= sim->now)
-            ghost_on_event(ghost, FLOW_PEER_CLOSED);
+            sim_ghost_on_event(ghost, FLOW_PEER_CLOSED);
     }
 }
 
@@ -489,5 +488,5 @@ void sim_actors_settle(struct sim_wire *sim)
             actor_abort(actor);
     }
     for (uint32_t i = 0; i < sim->ghost_count; i++)
-        ghost_on_event(&sim->ghosts[i], FLOW_PEER_CLOSED);
+        sim_ghost_on_event(&sim->ghosts[i], FLOW_PEER_CLOSED);
 }

@@ -9,14 +9,15 @@
  */
 #include "tests/sim/sim_wire.h"
 
-#define PORT       25u
-#define HEAL_MAX   TICK_S(25)
-#define START      TICK_S(4) /* duplicate address detection is over */
-#define SIZE_USUAL 200000u
-#define SIZE_LARGE 2000000u
-#define USER_TIME  TICK_S(600)
-#define MTU_MIN4   600u
-#define MTU_MIN6   1280u
+#define PORT          25u
+#define HEAL_MAX      TICK_S(25)
+#define START         TICK_S(4) /* duplicate address detection is over */
+#define SIZE_USUAL    200000u
+#define ECHO_READ_MAX 100000u /* segments stay whole */
+#define SIZE_LARGE    2000000u
+#define USER_TIME     TICK_S(600)
+#define MTU_MIN4      600u
+#define MTU_MIN6      1280u
 
 static uint32_t draw(struct sim_wire *sim, uint32_t bound)
 {
@@ -245,6 +246,10 @@ static void draw_conn(struct sim_wire *sim, uint32_t index)
         actor->side = side;
         actor->host = side == 0 ? client : 1 - client;
         actor->stack = draw(sim, sim->hosts[actor->host].stack_count);
+    }
+    if (sim_conn_echoes(index)) {
+        conn->actors[1].size = conn->actors[0].size;
+        conn->actors[1].read_max = ECHO_READ_MAX;
     }
     conn->actors[0].wake_at = START + draw(sim, (uint32_t)TICK_S(20));
     conn->actors[1].wake_at = TICK_NEVER;

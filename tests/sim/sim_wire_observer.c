@@ -14,10 +14,12 @@
  *   - only new data is ECN-capable;
  *   - the FIN has one sequence number.
  *
- * It also plants what sim_wire's negative controls need (REWRITE, BEYOND).
+ * It also plants what sim_wire's negative controls need (REWRITE, BEYOND), and plays senders that
+ * cut their segments anew.
  *
  * Limits: FLOW_MAX connections at a time, the oldest are forgotten.
  */
+#include <endian.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -29,6 +31,9 @@
 #define MSS4      536u
 #define MSS6      1220u
 #define SCALE_MAX 14u
+
+#define RECUT_ONE_IN 10u
+#define RECUT_MAX    64u
 
 struct direction { /* what one endpoint sent so far */
     bool has_syn, has_scale, has_timestamps, has_fin, has_ack, has_rst;
@@ -323,6 +328,32 @@ static void plant(struct sim_observer *observer, const struct test_segment *segm
     }
 }
 
+/* ---- a sender that cuts its segments anew ---- */
+
+/* Our own never send what begins in the middle of what they sent before; others do. So now and then
+ * a segment begins a little earlier, and has as many octets less at its end. */
+static void recut(struct sim_observer *observer, const struct sight *sight, uint8_t *octets,
+                  uint32_t size, bool is_l3)
+{
+    struct sim_wire *sim = observer->sim;
+    const struct test_segment *segment = sight->segment;
+    uint64_t stream = stream_of(sight);
+    uint64_t position = (uint32_t)(segment->sequence - sight->own->isn) - 1u;
+    struct link_frame map;
+
+    if (sim->is_gentle || sim->is_healed || stream == 0 || segment->payload_size == 0 ||
+        segment->flags & SEGMENT_FIN || rng_below(&sim->chance, RECUT_ONE_IN) != 0)
+        return;
+    uint32_t by = 1 + rng_below(&sim->chance, RECUT_MAX);
+    if (position < by || !link_frame_parse(span_of(octets, size), is_l3, &map))
+        return;
+    uint32_t sequence = htobe32(segment->sequence - by);
+    memcpy(octets + map.l4 + 4, &sequence, sizeof(sequence));
+    for (uint32_t i = 0; i < segment->payload_size; i++)
+        octets[map.end - segment->payload_size + i] = test_stream_octet(stream, position - by + i);
+    link_frame_complete(octets, &map, false, true);
+}
+
 /* ---- the wire ---- */
 
 static void trace(struct sim_observer *observer, const struct sight *sight, uint32_t station)
@@ -384,6 +415,7 @@ bool sim_observer_filter(void *context, uint32_t station, tick_us now, uint8_t *
     sight_begin(observer, &segment, &sight);
     trace(observer, &sight, station);
     plant(observer, &segment, &sight, octets, size, is_l3);
+    recut(observer, &sight, octets, size, is_l3);
     look(&sight);
     return true;
 }

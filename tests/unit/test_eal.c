@@ -11,10 +11,12 @@
 #include <pthread.h>
 #include <rte_eal.h>
 #include <rte_lcore.h>
+#include <rte_mbuf_dyn.h>
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 
+#include "dataplane/wire/nic.h"
 #include "dataplane/wire/port/eal.h"
 
 #define MEMORY_MB 32u
@@ -204,6 +206,20 @@ static void test_refusals(void **state)
     }
 }
 
+/* Goal: nobody else gets the flag that the stack writes, and a start that comes too late for it
+ * says so. */
+static void test_the_flag_of_the_stack(void **state)
+{
+    struct eal_report report = {0};
+    (void)state;
+
+    assert_true(rte_mbuf_dynflag_lookup("angarium_stack", NULL) == __builtin_ctzll(NIC_STACK_FLAG));
+    assert_int_equal(ERR_OK, eal_flag_claim("angarium_stack", &report));
+    assert_string_equal("", report.error);
+    assert_int_equal(ERR_SYSTEM, eal_flag_claim("driver", &report));
+    assert_non_null(strstr(report.error, "a driver has it"));
+}
+
 static void test_no_huge_pages_when_not_wanted(void **state)
 {
     (void)state;
@@ -219,6 +235,7 @@ int main(void)
         cmocka_unit_test(test_helpers_take_real_time_signals_only),
         cmocka_unit_test(test_interrupt_thread),
         cmocka_unit_test(test_threads_enter),
+        cmocka_unit_test(test_the_flag_of_the_stack),
         cmocka_unit_test(test_no_huge_pages_when_not_wanted),
         cmocka_unit_test(test_refusals),
     };

@@ -179,6 +179,74 @@ static void test_single_octets(void **state)
     }
 }
 
+/* ---- windows ---- */
+
+#define WINDOWS_SIZE 400u
+
+/* One call, and all that the scanner knows afterwards. */
+static void variants_compare(const uint8_t *in, uint32_t size, bool is_data, uint32_t line_size_max)
+{
+    struct smtp_body body[2];
+    struct smtp_body_step step[2];
+
+    for (uint32_t v = 0; v < variant_count(); v++) {
+        smtp_body_init(&body[v], is_data, false, line_size_max, variants[v]);
+        step[v] = smtp_body_scan(&body[v], span_of(in, size));
+        if (v == 0)
+            continue;
+        assert_int_equal(step[0].pass, step[v].pass);
+        assert_int_equal(step[0].skip, step[v].skip);
+        assert_int_equal(step[0].is_end, step[v].is_end);
+        assert_int_equal(body[0].state, body[v].state);
+        assert_int_equal(body[0].run.line_size, body[v].run.line_size);
+        assert_int_equal(smtp_body_flags(&body[0]), smtp_body_flags(&body[v]));
+    }
+}
+
+/* Goal: what matters is seen wherever it lies to blocks and windows, alone and behind a line's end;
+ * each size, so that each place is once the last. */
+static void test_every_place(void **state)
+{
+    static const struct {
+        const char *octets;
+        uint32_t size;
+    } words[] = {
+        {"\r", 1},        {"\n", 1},      {".", 1},       {"\0", 1},      {"\xff", 1},
+        {"\r\n", 2},      {"\n\r", 2},    {"\r\r", 2},    {"\n.", 2},     {"\r.", 2},
+        {"\r\n.", 3},     {"\r\n\0", 3},  {"\r\r\n", 3},  {"\r\n\n", 3},  {"\r\n\r\n", 4},
+        {"\r\n.\r\n", 5}, {"\r\n.\n", 4}, {"\r\n.\r", 4}, {"\n.\r\n", 4}, {"\r\n..\r\n", 6},
+    };
+    uint8_t in[WINDOWS_SIZE + 8];
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(words) * WINDOWS_SIZE; i++) {
+        uint32_t at = i / COUNT_OF(words), word = i % COUNT_OF(words);
+        memset(in, 'x', sizeof(in));
+        memcpy(in + at, words[word].octets, words[word].size);
+        for (uint32_t size = 0; size <= WINDOWS_SIZE; size += size < at ? 64 : 1) {
+            variants_compare(in, size, true, 1000);
+            variants_compare(in, size, false, 1000);
+        }
+    }
+}
+
+/* Goal: the limit of a line, which may be any, is where it is in both variants. */
+static void test_every_limit(void **state)
+{
+    uint8_t in[WINDOWS_SIZE];
+
+    (void)state;
+    for (uint32_t max = 64u; max < WINDOWS_SIZE; max++) {
+        for (uint32_t end = 2; end <= WINDOWS_SIZE; end++) {
+            memset(in, 'x', sizeof(in));
+            memcpy(in + end - 2, "\r\n", 2);
+            variants_compare(in, sizeof(in), false, max);
+            memcpy(in + 62, "\r\n", 2);
+            variants_compare(in, sizeof(in), true, max);
+        }
+    }
+}
+
 /* Goal: variants and cuts agree on random text that is rich in what matters. */
 static void test_random_text(void **state)
 {
@@ -267,6 +335,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_content),       cmocka_unit_test(test_line_sizes),
         cmocka_unit_test(test_single_octets), cmocka_unit_test(test_random_text),
+        cmocka_unit_test(test_every_place),   cmocka_unit_test(test_every_limit),
         cmocka_unit_test(test_header),
     };
     return cmocka_run_group_tests_name("smtp body", tests, NULL, NULL);

@@ -26,10 +26,14 @@
  *
  * Drivers are shared objects that the EAL loads from its plugin folder; nothing of them is linked.
  *
+ * The stack's flag in buffers (nic.h) is claimed as soon as the EAL is up, when drivers have taken
+ * theirs; what is left of a start that finds it taken is not used.
+ *
  * The log stream is static: the EAL is one per process, and so is its log.
  */
 #include "dataplane/wire/port/eal.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <rte_alarm.h>
 #include <rte_cycles.h>
@@ -37,6 +41,7 @@
 #include <rte_errno.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
+#include <rte_mbuf_dyn.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -44,6 +49,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "dataplane/wire/nic.h"
 
 #define ARGUMENTS_MAX     (16u + 2u * EAL_PCI_MAX)
 #define ARGUMENT_SIZE     160u
@@ -258,6 +264,21 @@ static void ignore_sigio(void)
         signal(SIGIO, SIG_IGN);
 }
 
+enum err eal_flag_claim(const char *owner, struct eal_report *ret_report)
+{
+    const unsigned int number = (unsigned int)__builtin_ctzll(NIC_STACK_FLAG);
+    struct rte_mbuf_dynflag flag = {0};
+
+    CHECK(strlen(owner) < sizeof(flag.name));
+    memcpy(flag.name, owner, strlen(owner));
+    if (rte_mbuf_dynflag_register_bitnum(&flag, number) == (int)number)
+        return ERR_OK;
+    snprintf(ret_report->error, sizeof(ret_report->error),
+             "flag %u of DPDK's buffers, which the TCP stack needs, is not to be had: %s", number,
+             rte_errno == EBUSY ? "a driver has it" : rte_strerror(rte_errno));
+    return ERR_SYSTEM;
+}
+
 static enum err init(struct arguments *arguments, struct eal_report *report)
 {
     log_open();
@@ -268,7 +289,10 @@ static enum err init(struct arguments *arguments, struct eal_report *report)
     eal_complaints_to(NULL, 0);
     if (result >= 0) {
         report->error[0] = '\0';
-        return ERR_OK;
+        enum err err = eal_flag_claim("angarium_stack", report);
+        if (err != ERR_OK)
+            log_close();
+        return err;
     }
     log_close();
     if (report->error[0] == '\0')

@@ -51,6 +51,10 @@ struct eal_report {
  */
 enum err eal_start(const struct eal_options *options, struct eal_report *ret_report) MUST_CHECK;
 
+/** NIC_STACK_FLAG is `owner`'s, and nobody else's. eal_start() claims it for the stack.
+ * Errors: ERR_SYSTEM when it is another's already, with ret_report->error. */
+enum err eal_flag_claim(const char *owner, struct eal_report *ret_report) MUST_CHECK;
+
 /** The calling thread is known to the EAL from here on: its mempool caches work. For shards.
  * Errors: ERR_LIMIT when too many threads are. */
 enum err eal_thread_enter(void) MUST_CHECK;

@@ -158,6 +158,8 @@ static struct buf *payload_take(struct segment *segment)
     struct buf *chain = segment->packet->buf;
 
     segment->packet->buf = NULL;
+    for (struct buf *buf = chain; buf != NULL; buf = chain_next(buf))
+        tcp_whole_forget(buf);
     chain = chain_trim(chain, segment->payload_offset);
     chain_cut(chain, segment->size);
     return chain;
@@ -259,6 +261,7 @@ bool tcp_receive_in_order(struct stack *stack, struct tcb *tcb, struct segment *
     buf->mbuf.data_len = (uint16_t)segment->size;
     tcb->rcv_nxt += segment->size;
     tcb->octets_received += segment->size;
+    tcp_whole_forget(buf);
     if (!segment->is_trimmed && segment->size >= TCP_WHOLE_SIZE_MIN)
         tcp_whole_note(buf, buf->mbuf.data_off, segment->size, segment->is_summed,
                        segment->payload_sum);

@@ -11,14 +11,14 @@
  *
  * A buffer that holds the payload of one segment, and has room for a train of headers in front of
  * it, carries a note of where it lies and what it sums up to. The note lies where the nic's hash
- * was (which nobody asks for any more), and a flag says that it is there. What is in front of the
- * payload was headers and is nobody's, so it may be written to whoever else holds the buffer; but
- * where a frame of the buffer begins and ends is written into the buffer itself, so it can go that
- * way once only, and the flag is taken off with it. Whatever is sent again is a copy.
- *
- * The flag is the highest of those that DPDK leaves to applications.
+ * was (which nobody asks for any more), and a flag says that it is there (nic.h). Buffers come
+ * again with the flag where drivers leave it, so what is received has a note of its own or none.
+ * What is in front of the payload was headers and is nobody's, so it may be written to whoever else
+ * holds the buffer; but where a frame of the buffer begins and ends is written into the buffer
+ * itself, so it can go that way once only, and the flag is taken off with it. Whatever is sent
+ * again is a copy.
  */
-#define TCP_WHOLE_FLAG RTE_MBUF_F_LAST_FREE
+
 /* Smaller ones are three quarters of no mss there is (tcp_send_cut()). */
 #define TCP_WHOLE_SIZE_MIN 256u
 
@@ -41,12 +41,12 @@ static inline void tcp_whole_note(struct buf *buf, uint32_t offset, uint32_t siz
     if (buf->mbuf.ol_flags & (RTE_MBUF_F_INDIRECT | RTE_MBUF_F_EXTERNAL) || offset < IP_TRAIN_SIZE)
         return;
     memcpy(&buf->mbuf.hash, &whole, sizeof(whole));
-    buf->mbuf.ol_flags |= TCP_WHOLE_FLAG;
+    buf->mbuf.ol_flags |= NIC_STACK_FLAG;
 }
 
 static inline void tcp_whole_forget(struct buf *buf)
 {
-    buf->mbuf.ol_flags &= ~(uint64_t)TCP_WHOLE_FLAG;
+    buf->mbuf.ol_flags &= ~(uint64_t)NIC_STACK_FLAG;
 }
 
 static inline struct tcp_whole tcp_whole_get(const struct buf *buf)
@@ -62,7 +62,7 @@ static inline bool tcp_whole_is(const struct buf_slice *slice)
 {
     const struct tcp_whole whole = tcp_whole_get(slice->buf);
 
-    return slice->buf->mbuf.ol_flags & TCP_WHOLE_FLAG && whole.offset == slice->offset &&
+    return slice->buf->mbuf.ol_flags & NIC_STACK_FLAG && whole.offset == slice->offset &&
            whole.size == slice->size;
 }
 

@@ -154,7 +154,8 @@ static tick_us time_of(wall_us wall, struct tick_now now)
 static bool row_is_sane(const struct quota_kept *row)
 {
     return row->kind < QUOTA_KIND_COUNT && row->count > 0 && row->count <= RATE_COUNT_MAX &&
-           row->window >= RATE_WINDOW_MIN && row->window <= RATE_WINDOW_MAX;
+           row->window >= RATE_WINDOW_MIN && row->window <= RATE_WINDOW_MAX && row->first >= 0 &&
+           row->last >= 0;
 }
 
 void quota_keep_restore(struct quota_set *set, const struct quota_kept *rows, uint32_t count,

@@ -92,10 +92,11 @@ static bool row_is_sane(const struct source_kept *row)
 
     if (!is_text(row->name, sizeof(row->name)) || !is_text(row->reason, sizeof(row->reason)) ||
         row->part > SOURCE_KEPT_SUSPENSION || row->evidence_count > SOURCE_EVIDENCE_MAX ||
-        row->cause >= SOURCE_CAUSE_COUNT || (row->cause == SOURCE_WELL) != is_suspension)
+        row->cause >= SOURCE_CAUSE_COUNT || (row->cause == SOURCE_WELL) != is_suspension ||
+        row->since < 0 || row->until < 0)
         return false;
     for (uint32_t i = 0; i < row->evidence_count; i++) {
-        if (!is_text(row->evidence[i].site, SOURCE_SITE_SIZE) ||
+        if (row->evidence[i].at < 0 || !is_text(row->evidence[i].site, SOURCE_SITE_SIZE) ||
             !is_text(row->evidence[i].said, SOURCE_SAID_SIZE))
             return false;
     }

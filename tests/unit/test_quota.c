@@ -592,13 +592,15 @@ static void test_senseless_rows(void **state)
     net_init(2, 10);
     struct quota_kept good = {
         .user = user_at(0), .window = TICK_S(3600), .first = 1, .last = 2, .count = 1};
-    struct quota_kept rows[] = {good, good, good, good, good, good};
+    struct quota_kept rows[] = {good, good, good, good, good, good, good, good};
     rows[0].kind = QUOTA_KIND_COUNT;
     rows[1].count = 0;
     rows[2].count = RATE_COUNT_MAX + 1;
     rows[3].window = RATE_WINDOW_MIN - 1;
     rows[4].window = RATE_WINDOW_MAX + 1;
     rows[5].user = user_at(1);
+    rows[6].first = INT64_MIN;
+    rows[7].last = -1;
     quota_keep_restore(net.sets[0], rows, COUNT_OF(rows), (struct tick_now){net.now, 3});
     assert_int_equal(0, quota_get_stats(net.sets[0]).places);
     quota_keep_restore(net.sets[0], &good, 1, (struct tick_now){net.now, 3});

@@ -459,8 +459,9 @@ static void test_rows_without_sense(void **state)
                                .cause = SOURCE_REFUSED,
                                .until = now.wall + TICK_S(60),
                                .evidence_count = 1};
-    static const char *const names_of_cases[] = {"good",   "part", "cause", "well",  "name",
-                                                 "reason", "said", "count", "month", "unknown"};
+    static const char *const names_of_cases[] = {"good",   "part",  "cause", "well",  "name",
+                                                 "reason", "said",  "count", "month", "unknown",
+                                                 "since",  "until", "at"};
 
     (void)state;
     for (uint32_t i = 0; i < COUNT_OF(names_of_cases); i++) {
@@ -478,6 +479,9 @@ static void test_rows_without_sense(void **state)
         row.evidence_count = i == 7 ? SOURCE_EVIDENCE_MAX + 1 : 1;
         row.until += i == 8 ? (wall_us)SOURCE_KEPT_TIME_MAX : 0;
         row.name[0] = i == 9 ? 'x' : row.name[0];
+        row.since = i == 10 ? INT64_MIN : row.since;
+        row.until = i == 11 ? INT64_MIN : row.until;
+        row.evidence[0].at = i == 12 ? INT64_MIN : 0;
         source_keep_restore(sources, &row, 1, now);
         assert_int_equal(i == 0, source_get_view(sources, A, now.tick).is_broken);
         source_set_free(sources);

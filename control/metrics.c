@@ -167,10 +167,13 @@ __attribute__((format(printf, 2, 3))) static void piece_add(struct metrics *metr
 /* The piece is made, but for the end of the line that its number has. */
 static void piece_end(struct metrics *metrics, uint32_t decimals)
 {
-    const struct piece *before = &metrics->pieces[metrics->count - 1];
-    uint32_t begin = metrics->count == 0 ? 0 : before->begin + before->size;
+    uint32_t begin = 0;
 
     CHECK(metrics->count < PIECE_COUNT);
+    if (metrics->count > 0) {
+        const struct piece *before = &metrics->pieces[metrics->count - 1];
+        begin = before->begin + before->size;
+    }
     metrics->pieces[metrics->count++] =
         (struct piece){begin, (uint32_t)metrics->text.size - begin, decimals};
 }

@@ -1,63 +1,84 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of two cores, kept apart by how far these are from each other.
+"""Figures of two cores, kept apart by what these were good for.
 
-A virtual machine's processors move about; how far apart they are (bench/wire/distance.c) decides what two cores can do with each other. It is
-measured before and after each figure: those taken with both within NEAR ns are one row, the others, if there are any, a second row, and what
+A virtual machine's processors move about; how far apart they are (bench/wire/cores.c) decides what two cores can do with each other. And the
+sibling of each core may work for somebody else, who takes up to half of what it can do. Both are measured before and after each figure: those taken with
+the cores within NEAR ns of each other and both at their full pace, each time, are one row, the others, if there are any, a second row, and what
 they are compared with was measured in the same state.
 """
 import os
 import statistics
 import subprocess
 import time
+import typing
 
 from ground import row
 from lab import BUILD
 
 NEAR = 150  # ns for a cache line to the other core and back
-PATIENCE = int(os.environ.get('ANGARIUM_BENCH_PATIENCE', '10'))  # seconds to wait for the cores to come near, before each figure
+FULL = 1.06  # how much longer than the shortest a round of the loop may take
+PATIENCE = int(os.environ.get('ANGARIUM_BENCH_PATIENCE', '10'))  # seconds to wait for good cores, before each figure
+
+shortest = [float('inf')]  # round of the loop, of all that were measured
 
 
-def distance():
-    """ns for a cache line from core 0 to core 1 and back."""
-    return float(subprocess.run([os.path.join(BUILD, 'bench/wire/angarium-core-distance'), '0', '1'], stdout=subprocess.PIPE, check=True).stdout)
+class Cores(typing.NamedTuple):
+    """ns for a cache line from core 0 to core 1 and back, and how long the slower core takes for a round of the loop."""
+    distance: float
+    pace: float
+
+    def are_good(self):
+        return self.distance < NEAR and self.pace < FULL * shortest[0]
 
 
-def near_wait():
-    """What the distance is now, or as soon as it is small."""
+def cores():
+    """What the cores are good for now."""
+    done = subprocess.run([os.path.join(BUILD, 'bench/wire/angarium-cores'), '0', '1'], stdout=subprocess.PIPE, check=True)
+    distance, *paces = (float(word) for word in done.stdout.split())
+    shortest[0] = min([shortest[0]] + paces)
+    return Cores(distance, max(paces))
+
+
+def good_wait():
+    """What the cores are good for now, or as soon as they are good."""
     end = time.monotonic() + PATIENCE
     while True:
-        now = distance()
-        if now < NEAR or time.monotonic() > end:
+        now = cores()
+        if now.are_good() or time.monotonic() > end:
             return now
         time.sleep(0.2)
 
 
 class Results:
-    """Figures by key, those with the cores near each other (True) apart from the others (False), and those for which it is not asked (None)."""
+    """Figures by key, those of good cores (True) apart from the others (False), and those for which it is not asked (None)."""
 
     def __init__(self):
         self.values = {True: {}, False: {}, None: {}}
-        self.distances = {True: [], False: []}
+        self.cores = {True: [], False: []}
 
     def measure(self, key, function):
-        before = near_wait()
+        before = good_wait()
         value = function()
-        after = distance()
-        is_near = max(before, after) < NEAR
-        self.distances[is_near] += [before, after]
-        self.values[is_near].setdefault(key, []).append(value)
+        after = cores()
+        is_good = before.are_good() and after.are_good()
+        self.cores[is_good] += [before, after]
+        self.values[is_good].setdefault(key, []).append(value)
 
     def measure_anywhere(self, key, function):
         self.values[None].setdefault(key, []).append(function())
 
-    def where(self, is_near):
-        if is_near is None:
+    def where(self, is_good):
+        if is_good is None:
             return 'wherever the cores were'
-        return 'cores %.0f ns apart' % statistics.median(self.distances[is_near] or [0])
+        seen = self.cores[is_good]
+        if not seen:
+            return 'no cores'
+        return 'cores %.0f ns apart, the slower at %.2f of its pace' % (statistics.median(each.distance for each in seen),
+                                                                       shortest[0] / statistics.median(each.pace for each in seen))
 
     def rows(self, bench, key, unit, conditions, peer, peer_key):
-        for is_near in (True, False):
-            mine, theirs = self.values[is_near].get(key), self.values[is_near].get(peer_key)
+        for is_good in (True, False):
+            mine, theirs = self.values[is_good].get(key), self.values[is_good].get(peer_key)
             if mine:
-                conditions_here = '%s; %s, median of %d' % (conditions, self.where(is_near), len(mine))
+                conditions_here = '%s; %s, median of %d' % (conditions, self.where(is_good), len(mine))
                 yield row(bench, statistics.median(mine), unit, conditions_here, peer, statistics.median(theirs) if theirs else 0)

@@ -18,7 +18,7 @@ import sys
 import threading
 
 import wire
-from apart import NEAR, distance, near_wait
+from apart import cores, good_wait
 from ground import LOAD, ROUNDS, SECONDS, SESSIONS, circumstances, middle_rate, on_core, page_write, pin, row, rows_print, total_of
 
 IDLE = int(os.environ.get('ANGARIUM_BENCH_IDLE', '100000'))
@@ -81,20 +81,22 @@ def one_run(idle):
 
 
 def one_round(number):
-    """A run of each kind, the one that comes first changing from round to round; and how far apart the cores were, at most."""
-    order, far, runs = (0, IDLE) if number % 2 == 0 else (IDLE, 0), near_wait(), {}
+    """A run of each kind, the one that comes first changing from round to round; and what the cores were good for before, between and after."""
+    order, seen, runs = (0, IDLE) if number % 2 == 0 else (IDLE, 0), [good_wait()], {}
     for idle in order:
         runs[idle] = one_run(idle)
-        far = max(far, distance())
-    return runs, far
+        seen.append(cores())
+    return runs, seen
 
 
 def measure():
-    """Rounds in which the cores were near each other, or if there were none, all; and where."""
+    """Rounds of cores that were good all the while, or if there were none, all; and where."""
     made = [one_round(number) for number in range(ROUNDS)]
-    near = [each for each in made if each[1] < NEAR]
-    used = near or made
-    return [runs for runs, _ in used], 'cores within %.0f ns of each other, %d rounds of %d' % (max(far for _, far in used), len(used), len(made))
+    good = [each for each in made if all(state.are_good() for state in each[1])]
+    used = good or made
+    far = max(state.distance for _, seen in used for state in seen)
+    return [runs for runs, _ in used], 'cores %s, within %.0f ns of each other, %d rounds of %d' % (
+        'at their full pace' if good else 'shared with others', far, len(used), len(made))
 
 
 def rows(rounds, where):

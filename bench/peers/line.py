@@ -14,8 +14,8 @@ Rows (medians of several rounds, everybody takes turns inside a round), over net
 Peers: `splice`, a program on the same engine that passes the same octets on between connections and looks at nothing (bench/wire/splice.c);
 on loopback HAProxy in TCP mode as well, where it is installed. What the load itself can do is beside each row: source straight to sink, a core
 each. Here they share one, so they can do half of that at least; where that is less than 1.3 times the row, the row is "bounded by load". A rate
-is the median of whole seconds, without the first and the last. Rows with the cores of the virtual machine near each other and far apart are kept
-apart (bench/peers/apart.py). With --docs the tables of docs/benchmarks.md are made anew, of the planes that were measured.
+is the median of whole seconds, without the first and the last. Rows of good cores, near each other and with nobody on their siblings, are kept apart from
+others (bench/peers/apart.py). With --docs the tables of docs/benchmarks.md are made anew, of the planes that were measured.
 """
 import json
 import os
@@ -247,8 +247,8 @@ def rows(results):
     for plane in PLANES:
         place = 'net_memif (testpmd: %.0f frames of %d octets/s)' % (testpmd[plane], MTU[plane]) if plane in MTU else 'loopback'
         for work in WORK_OF.get(plane, WORK):
-            for is_near in (True, False) if plane in MTU else (None,):
-                yield from work_rows(results.values[is_near], results.where(is_near), plane, work, place)
+            for is_good in (True, False) if plane in MTU else (None,):
+                yield from work_rows(results.values[is_good], results.where(is_good), plane, work, place)
 
 
 def all_rows(results):
@@ -280,8 +280,8 @@ def wire_table(results, plane):
     lines = ['| row, net_memif, MTU {:,} | cores | rounds | msg/s | Gbit/s each way | splice | ratio | load: source to sink, a core each | to reach |'.format(MTU[plane]),
              '|---|---|---|---|---|---|---|---|---|']
     for work in WORK_OF.get(plane, WORK):
-        for is_near, text in ((True, 'near'), (False, 'apart')):
-            figures = results.values[is_near]
+        for is_good, text in ((True, 'good'), (False, 'other')):
+            figures = results.values[is_good]
             if (plane, work, 'relay') in figures:
                 cells = ['`line-rate.%s%s`' % (work, SUFFIX[plane]), text, str(len(figures[(plane, work, 'relay')]))] + cells_of(figures, plane, work)
                 lines.append('| %s |' % ' | '.join(cells + [GOALS[work] if plane == 'wire' else '']))
@@ -299,8 +299,8 @@ def host_table(results):
 def pages_write(results, where):
     for plane, mark in (('wire', 'line-rate'), ('jumbo', 'jumbo')):
         if plane in PLANES:
-            distances = '; '.join('%s: %s' % (text, results.where(is_near)) for is_near, text in ((True, 'near'), (False, 'apart')) if results.distances[is_near])
-            page_write(mark, '\n'.join(['%s; %s.' % (where, distances), ''] + wire_table(results, plane)))
+            states = '; '.join('%s: %s' % (text, results.where(is_good)) for is_good, text in ((True, 'good'), (False, 'other')) if results.cores[is_good])
+            page_write(mark, '\n'.join(['%s; %s.' % (where, states), ''] + wire_table(results, plane)))
     if 'host' in PLANES:
         page_write('line-rate-host', '\n'.join([where + '.', ''] + host_table(results)))
 

@@ -12,7 +12,7 @@ Rows (medians of several rounds, everybody takes turns inside a round):
   wire.smtp.10k                    the whole relay, durable, 10 KB, source and sink in one process on the other core; peer: the relay on kernel sockets
 Checksums are computed and verified in software, but for wire.bulk.N.unchecked. Huge pages are set up for the run when root may, and given back.
 
-Rows with the cores of the virtual machine near each other and far apart are kept apart (bench/peers/apart.py).
+Rows of good cores are kept apart from others (bench/peers/apart.py).
 """
 import json
 import os

@@ -29,6 +29,7 @@ struct cache {
     struct cache_entry *entries;
     uint32_t *buckets; /* index + 1, 0: empty */
     uint32_t free;     /* first free entry, linked by `next`; index + 1 */
+    uint32_t fresh;    /* entries from here on were never touched, nor their memory */
     uint32_t bucket_mask, count_max, count, hand, serial;
     uint64_t octets, evicted;
     tick_us now;
@@ -111,17 +112,12 @@ struct cache *cache_new(uint32_t count_max, const uint64_t key[2])
         .count_max = count_max,
     };
     CHECK(cache->entries != NULL && cache->buckets != NULL);
-    memset(cache->entries, 0, count_max * sizeof(*cache->entries));
-    for (uint32_t i = count_max; i > 0; i--) {
-        cache->entries[i - 1].next = cache->free;
-        cache->free = i;
-    }
     return cache;
 }
 
 void cache_free(struct cache *cache)
 {
-    for (uint32_t i = 0; i < cache->count_max; i++)
+    for (uint32_t i = 0; i < cache->fresh; i++)
         free(cache->entries[i].block);
     free(cache->entries);
     free(cache->buckets);
@@ -189,7 +185,7 @@ static void entry_evict(struct cache *cache)
     for (uint64_t steps = 0;; steps++) {
         CHECK(steps <= 2ull * cache->count_max);
         struct cache_entry *entry = &cache->entries[cache->hand];
-        cache->hand = cache->hand + 1 == cache->count_max ? 0 : cache->hand + 1;
+        cache->hand = cache->hand + 1 == cache->fresh ? 0 : cache->hand + 1;
         if (!entry->is_used)
             continue;
         if (!entry->is_referenced || entry_is_dead(cache, entry)) {
@@ -206,8 +202,11 @@ static struct cache_entry *entry_acquire(struct cache *cache, uint64_t octets)
 {
     uint64_t octets_max = (uint64_t)cache->count_max * OCTETS_PER_ENTRY;
 
-    while (cache->free == 0 || (cache->count > 0 && cache->octets + octets > octets_max))
+    while ((cache->free == 0 && cache->fresh == cache->count_max) ||
+           (cache->count > 0 && cache->octets + octets > octets_max))
         entry_evict(cache);
+    if (cache->free == 0)
+        return &cache->entries[cache->fresh++];
     struct cache_entry *entry = &cache->entries[cache->free - 1];
     cache->free = entry->next;
     return entry;

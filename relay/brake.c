@@ -28,6 +28,15 @@
 #include "base/rng.h"
 #include "relay/brake_internal.h"
 
+/* When nothing is free, a fresh place is. */
+static void free_refill(struct brake *brake)
+{
+    if (!LIST_EMPTY(&brake->free) || brake->fresh == BRAKE_PLACES)
+        return;
+    struct brake_client *client = &brake->places[brake->fresh++];
+    LIST_INSERT_HEAD(&brake->free, client, chain);
+}
+
 struct brake *brake_new(uint64_t seed)
 {
     struct brake *brake = calloc(1, sizeof(*brake));
@@ -37,8 +46,7 @@ struct brake *brake_new(uint64_t seed)
     rng_init_seed(&rng, seed);
     brake->hash = (struct keyed_hash){{rng_u64(&rng), rng_u64(&rng)}};
     TAILQ_INIT(&brake->idle);
-    for (uint32_t i = 0; i < BRAKE_PLACES; i++)
-        LIST_INSERT_HEAD(&brake->free, &brake->places[i], chain);
+    free_refill(brake);
     return brake;
 }
 
@@ -113,6 +121,7 @@ struct brake_client *brake_client_new(struct brake *brake, const struct brake_ke
         brake->stats.networks--;
     }
     LIST_REMOVE(client, chain);
+    free_refill(brake);
     *client = (struct brake_client){.key = *key};
     LIST_INSERT_HEAD(&brake->buckets[bucket_of(brake, key)], client, chain);
     TAILQ_INSERT_TAIL(&brake->idle, client, link);

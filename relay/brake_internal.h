@@ -47,7 +47,9 @@ struct brake {
     tick_us parted; /* cells that begin from here on are kept apart; 0: none */
     uint32_t kept_round;
     struct brake_stats stats;
-    LIST_HEAD(, brake_client) buckets[BRAKE_BUCKETS], free;
+    LIST_HEAD(, brake_client) buckets[BRAKE_BUCKETS];
+    LIST_HEAD(, brake_client) free; /* empty: every place is taken */
+    uint32_t fresh;                 /* places from here on were never touched, nor their memory */
     TAILQ_HEAD(, brake_client) idle;
     struct brake_client places[BRAKE_PLACES];
 };

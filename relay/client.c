@@ -257,6 +257,28 @@ bool client_has_room(struct client *client, uint64_t site, tick_us now)
 
 /* ---- life ---- */
 
+/* When nothing is free, a fresh connection is. */
+static void free_refill(struct client *client)
+{
+    if (client->free != NULL || client->fresh == client->options.connection_count_max)
+        return;
+    struct client_connection *connection = &client->connections[client->fresh];
+    connection->index = client->fresh++;
+    arena_init(&connection->arena, CLIENT_ARENA_BLOCK, CLIENT_ARENA_MAX);
+    client->free = connection;
+}
+
+struct client_connection *client_pop(struct client *client)
+{
+    struct client_connection *connection = client->free;
+
+    CHECK(connection != NULL);
+    client->free = connection->next;
+    connection->next = NULL;
+    free_refill(client);
+    return connection;
+}
+
 struct client *client_new(const struct client_options *options, const struct settings *settings)
 {
     struct client *client = calloc(1, sizeof(*client));
@@ -269,13 +291,7 @@ struct client *client_new(const struct client_options *options, const struct set
     /* Ids in records differ between runs. */
     client->connection_id = (uint64_t)rng_u32(options->rng) << 32;
     wheel_init(&client->wheel, 0);
-    for (uint32_t i = options->connection_count_max; i-- > 0;) {
-        struct client_connection *connection = &client->connections[i];
-        connection->index = i;
-        arena_init(&connection->arena, CLIENT_ARENA_BLOCK, CLIENT_ARENA_MAX);
-        connection->next = client->free;
-        client->free = connection;
-    }
+    free_refill(client);
     return client;
 }
 
@@ -285,7 +301,7 @@ void client_free(struct client *client)
 
     while ((feed = client_feed_next(client)) != NULL)
         client_feed_release(feed);
-    for (uint32_t i = 0; i < client->options.connection_count_max; i++) {
+    for (uint32_t i = 0; i < client->fresh; i++) {
         struct client_connection *connection = &client->connections[i];
 
         if (connection->state >= CLIENT_STATE_CONNECTING)
@@ -326,7 +342,7 @@ void client_set_settings(struct client *client, const struct settings *settings)
 
 bool client_uses_settings(const struct client *client, uint64_t serial)
 {
-    for (uint32_t i = 0; i < client->options.connection_count_max; i++) {
+    for (uint32_t i = 0; i < client->fresh; i++) {
         const struct client_connection *connection = &client->connections[i];
 
         if (connection->has_request && connection->attempt.serial == serial)
@@ -337,11 +353,8 @@ bool client_uses_settings(const struct client *client, uint64_t serial)
 
 struct client_connection *client_take(struct client *client)
 {
-    struct client_connection *connection = client->free;
+    struct client_connection *connection = client_pop(client);
 
-    CHECK(connection != NULL);
-    client->free = connection->next;
-    connection->next = NULL;
     connection->peer = connection->source = (struct flow_address){0};
     connection->host[0] = '\0';
     connection->id = 0;
@@ -377,7 +390,7 @@ enum err client_start(struct client *client, const struct client_request *reques
 void client_cancel(struct client *client, uint64_t user, tick_us now)
 {
     client->now = now;
-    for (uint32_t i = 0; i < client->options.connection_count_max; i++) {
+    for (uint32_t i = 0; i < client->fresh; i++) {
         struct client_connection *connection = &client->connections[i];
 
         if (!connection->has_request || connection->attempt.request.user != user)
@@ -401,7 +414,7 @@ void client_cancel(struct client *client, uint64_t user, tick_us now)
 
 bool client_is_in_doubt(const struct client *client, uint64_t user)
 {
-    for (uint32_t i = 0; i < client->options.connection_count_max; i++) {
+    for (uint32_t i = 0; i < client->fresh; i++) {
         const struct client_connection *connection = &client->connections[i];
 
         if (connection->has_request && connection->attempt.request.user == user)
@@ -445,7 +458,7 @@ void client_on_flow(struct client *client, const struct flow_event *event, tick_
 {
     uint64_t index = CLIENT_FLOW_INDEX(event->user);
 
-    CHECK(index < client->options.connection_count_max);
+    CHECK(index < client->fresh);
     client->now = now;
     struct client_connection *connection = &client->connections[index];
     /* An event of a flow that was let go earlier in this round is nobody's. */

@@ -250,8 +250,7 @@ enum err client_follow(struct client *client, const struct client_request *reque
     if (leader == NULL)
         return ERR_LIMIT;
     TRY(client_attempt_init(client, follower, request));
-    client->free = follower->next;
-    follower->next = NULL;
+    CHECK(client_pop(client) == follower);
     follower->leader = leader;
     client_enter(client, follower, CLIENT_STATE_FOLLOWING);
     follower_describe(follower, leader);

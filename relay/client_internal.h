@@ -128,7 +128,8 @@ struct client {
     tick_us now; /* of the last call that said it */
     uint64_t connection_id;
     struct wheel wheel;
-    struct client_connection *connections, *free;
+    struct client_connection *connections, *free; /* free: NULL when all are taken */
+    uint32_t fresh; /* connections from here on were never touched, nor their memory */
     struct client_connection *idle[CLIENT_BUCKETS];
     struct client_clear_entry clear[CLIENT_CLEAR_ENTRIES];
     struct client_known known[CLIENT_KNOWN_ENTRIES];
@@ -145,6 +146,8 @@ struct client {
 /* client.c */
 void client_enter(struct client *client, struct client_connection *connection,
                   enum client_state next);
+/** The first that is free is so no more; CHECKs that there is one. */
+struct client_connection *client_pop(struct client *client);
 /** A free connection, STARTING; CHECKs that there is one. */
 struct client_connection *client_take(struct client *client);
 /** A server greeted us on this connection: its site is no stranger any more. */

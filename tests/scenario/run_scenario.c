@@ -18,6 +18,7 @@
 
 #define LINE_MAX_SIZE 65536u
 #define DNS_ROWS_MAX  2000u
+#define EXIT_TOLD     2 /* it failed, and its line is written; sanitizers end with 1 */
 
 /* ---- statements ---- */
 
@@ -297,7 +298,7 @@ static int scenario_child(const char *path, uint32_t number)
         fclose(file);
     fflush(stdout);
     scenario_fini(&scenario);
-    return is_good ? 0 : 1;
+    return is_good ? 0 : EXIT_TOLD;
 }
 
 static bool scenario_run_file(const char *path, uint32_t number)
@@ -312,7 +313,7 @@ static bool scenario_run_file(const char *path, uint32_t number)
         return false;
     if (WIFSIGNALED(status))
         printf("not ok %u - %s: ended by signal %d\n", number, path, WTERMSIG(status));
-    else if (WEXITSTATUS(status) > 1)
+    else if (WEXITSTATUS(status) != 0 && WEXITSTATUS(status) != EXIT_TOLD)
         printf("not ok %u - %s: ended with code %d\n", number, path, WEXITSTATUS(status));
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }

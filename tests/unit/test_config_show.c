@@ -91,8 +91,10 @@ static void test_defaults(void **state)
 
     (void)state;
     assert_non_null(shown);
-    for (; *line != '\0'; line = strchr(line, '\n') + 1) {
+    for (char *end; *line != '\0'; line = end + 1) {
         char place[256];
+        end = strchr(line, '\n');
+        assert_non_null(end);
         snprintf(place, sizeof(place), "%.*s", (int)strcspn(line, " "), line);
         assert_true(strverscmp(before, place) < 0);
         strcpy(before, place);

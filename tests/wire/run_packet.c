@@ -26,6 +26,7 @@
 #define REPEAT_DEPTH   2u
 #define AFTERMATH      TICK_S(900)
 #define DIALOGUE_SHOWN 8000u
+#define EXIT_TOLD      2 /* it failed, and its line is written; sanitizers end with 1 */
 
 static bool is_tracing;
 
@@ -410,7 +411,7 @@ static int script_child(const char *path, uint32_t number)
     fflush(stdout);
     script_fini(&script);
     lines_free(&lines);
-    return is_good ? 0 : 1;
+    return is_good ? 0 : EXIT_TOLD;
 }
 
 static bool script_run_file(const char *path, uint32_t number)
@@ -425,7 +426,7 @@ static bool script_run_file(const char *path, uint32_t number)
         return false;
     if (WIFSIGNALED(status))
         printf("not ok %u - %s: ended by signal %d\n", number, path, WTERMSIG(status));
-    else if (WEXITSTATUS(status) > 1)
+    else if (WEXITSTATUS(status) != 0 && WEXITSTATUS(status) != EXIT_TOLD)
         printf("not ok %u - %s: ended with code %d\n", number, path, WEXITSTATUS(status));
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }

@@ -310,7 +310,7 @@ static struct buf_slice *queue_slot(const struct buf_queue *queue, uint32_t inde
     return &queue->slices[(queue->head + index) & (queue->capacity - 1)];
 }
 
-void buf_queue_fini(struct buf_queue *queue)
+void buf_queue_release(struct buf_queue *queue)
 {
     for (uint32_t i = 0; i < queue->count; i++)
         buf_release(queue_slot(queue, i)->buf);
@@ -330,10 +330,14 @@ static void queue_lay_out(const struct buf_queue *queue, struct buf_slice *ret_s
         memcpy(ret_slices + first, queue->slices, (queue->count - first) * sizeof(*ret_slices));
 }
 
-static void queue_grow(struct buf_queue *queue)
+/* Room for `count` slices in all. Out of the way of those who have room: they need no frame. */
+static __attribute__((noinline)) void queue_grow(struct buf_queue *queue, uint32_t count)
 {
-    CHECK(queue->capacity < BUF_QUEUE_SLOTS_MAX);
     uint32_t capacity = queue->capacity > 0 ? queue->capacity * 2 : BUF_QUEUE_SLOTS_MIN;
+
+    CHECK(count <= BUF_QUEUE_SLOTS_MAX);
+    while (capacity < count)
+        capacity *= 2;
     struct buf_slice *slices = malloc(capacity * sizeof(*slices));
 
     /* A few hundred octets are not to be had: the kernel overcommits, so this is never the mail's
@@ -362,7 +366,7 @@ static bool queue_push(struct buf_queue *queue, struct buf_slice slice)
             return false;
         }
         if (count >= queue->capacity)
-            queue_grow(queue);
+            queue_grow(queue, count + 1);
     }
     *queue_slot(queue, count) = slice;
     queue->count = count + 1;
@@ -461,14 +465,27 @@ enum err buf_queue_append_copy(struct buf_queue *queue, struct buf_pool *pool, s
     return ERR_OK;
 }
 
+void buf_queue_append_slices(struct buf_queue *queue, const struct buf_queue *source,
+                             uint32_t index, uint32_t count)
+{
+    CHECK(queue != source && index <= source->count && count <= source->count - index);
+    if (count == 0)
+        return;
+    if (count > 1 && queue->count + count > queue->capacity)
+        queue_grow(queue, queue->count + count);
+    const struct buf_slice *first = queue_slot(source, index);
+    buf_queue_append(queue, first->buf, first->offset, first->size);
+    for (uint32_t i = 1; i < count; i++) { /* apart there, and so here */
+        const struct buf_slice *slice = queue_slot(source, index + i);
+        buf_reference(slice->buf);
+        queue->size += slice->size;
+        *queue_slot(queue, queue->count++) = *slice;
+    }
+}
+
 void buf_queue_append_queue(struct buf_queue *queue, const struct buf_queue *source)
 {
-    CHECK(queue != source);
-    for (uint32_t i = 0; i < source->count; i++) {
-        const struct buf_slice *slice = queue_slot(source, i);
-
-        buf_queue_append(queue, slice->buf, slice->offset, slice->size);
-    }
+    buf_queue_append_slices(queue, source, 0, source->count);
 }
 
 void buf_queue_move(struct buf_queue *queue, struct buf_queue *source)
@@ -491,6 +508,37 @@ void buf_queue_move(struct buf_queue *queue, struct buf_queue *source)
     source->size = 0;
 }
 
+/* The first slice is gone. */
+static void queue_pop(struct buf_queue *queue)
+{
+    queue->count--;
+    if (queue->capacity > 0)
+        queue->head = (queue->head + 1) & (queue->capacity - 1);
+}
+
+void buf_queue_take(struct buf_queue *queue, struct buf_queue *source, uint64_t size)
+{
+    CHECK(queue != source && size <= source->size);
+    if (size == source->size) {
+        buf_queue_move(queue, source);
+        return;
+    }
+    while (size > 0) {
+        struct buf_slice slice = *queue_slot(source, 0);
+
+        if (slice.size > size) {
+            buf_queue_append(queue, slice.buf, slice.offset, (uint32_t)size);
+            buf_queue_drop(source, size);
+            return;
+        }
+        size -= slice.size;
+        source->size -= slice.size;
+        queue_pop(source);
+        if (!queue_push(queue, slice))
+            buf_release(slice.buf);
+    }
+}
+
 void buf_queue_drop(struct buf_queue *queue, uint64_t size)
 {
     CHECK(size <= queue->size);
@@ -505,9 +553,7 @@ void buf_queue_drop(struct buf_queue *queue, uint64_t size)
         }
         size -= first->size;
         buf_release(first->buf);
-        queue->count--;
-        if (queue->capacity > 0)
-            queue->head = (queue->head + 1) & (queue->capacity - 1);
+        queue_pop(queue);
     }
 }
 

@@ -126,11 +126,17 @@ struct buf_queue {
 };
 
 void buf_queue_init(struct buf_queue *queue);
-/** Release every slice and the ring. The queue is then empty and usable again. */
-void buf_queue_fini(struct buf_queue *queue);
 static inline bool buf_queue_is_empty(const struct buf_queue *queue)
 {
     return queue->count == 0;
+}
+/* Of buf_queue_fini(). */
+void buf_queue_release(struct buf_queue *queue);
+/** Release every slice and the ring. The queue is then empty and usable again. */
+static inline void buf_queue_fini(struct buf_queue *queue)
+{
+    if (queue->count > 0 || queue->capacity > 0)
+        buf_queue_release(queue);
 }
 /** Slice number `index` from the front. CHECKs index < count. */
 static inline const struct buf_slice *buf_queue_get(const struct buf_queue *queue, uint32_t index)
@@ -148,10 +154,16 @@ void buf_queue_append_own(struct buf_queue *queue, struct buf *buf, uint32_t off
 /** Append octets by copy into buffers of `pool`. Errors: ERR_MEMORY; then nothing was appended. */
 enum err buf_queue_append_copy(struct buf_queue *queue, struct buf_pool *pool,
                                struct span octets) MUST_CHECK;
+/** Append `count` slices of `source`, from slice `index` on, by reference; `source` keeps its own.
+ * CHECKs that it has them. */
+void buf_queue_append_slices(struct buf_queue *queue, const struct buf_queue *source,
+                             uint32_t index, uint32_t count);
 /** Append all of `source` by reference; `source` keeps its own. */
 void buf_queue_append_queue(struct buf_queue *queue, const struct buf_queue *source);
 /** Move all of `source` to the end; `source` becomes empty. */
 void buf_queue_move(struct buf_queue *queue, struct buf_queue *source);
+/** Move `size` octets from the front of `source` to the end. CHECKs size <= source->size. */
+void buf_queue_take(struct buf_queue *queue, struct buf_queue *source, uint64_t size);
 /** Drop octets from the front, releasing buffers as they empty. CHECKs size <= queue->size. */
 void buf_queue_drop(struct buf_queue *queue, uint64_t size);
 /** Copy `size` octets from `offset` out. CHECKs the bounds. */

@@ -74,19 +74,30 @@ static enum err prefix_append(struct client *client, struct client_connection *c
                                  attempt->request.envelope->prefix);
 }
 
+/* How many slices from `index` on fill `room`, or all. */
+static uint32_t slices_fill(const struct buf_queue *body, uint32_t index, uint64_t room)
+{
+    uint32_t end = index;
+
+    for (uint64_t size = 0; end < body->count && size < room; end++)
+        size += buf_queue_get(body, end)->size;
+    return end - index;
+}
+
 static enum err body_append(struct client *client, struct client_connection *connection,
                             bool is_stuffed, uint64_t room, struct buf_queue *queue)
 {
     struct client_attempt *attempt = &connection->attempt;
     const struct buf_queue *body = attempt->request.body;
 
+    if (!is_stuffed && queue->size < room) {
+        uint32_t count = slices_fill(body, attempt->body_index, room - queue->size);
+        buf_queue_append_slices(queue, body, attempt->body_index, count);
+        attempt->body_index += count;
+        return ERR_OK;
+    }
     while (attempt->body_index < body->count && queue->size < room) {
-        const struct buf_slice *slice = buf_queue_get(body, attempt->body_index);
-
-        if (is_stuffed)
-            TRY(client_body_stuff(client, connection, slice, queue));
-        else
-            buf_queue_append(queue, slice->buf, slice->offset, slice->size);
+        TRY(client_body_stuff(client, connection, buf_queue_get(body, attempt->body_index), queue));
         attempt->body_index++;
     }
     return ERR_OK;

@@ -6,8 +6,8 @@
  * kin).
  *
  * Two loops share one state. The fast loop takes blocks of 64 octets, and what is left of a piece,
- * in which nothing happens; the careful loop below takes the octets where something does, one by
- * one:
+ * in which nothing happens, and the variant with AVX2 whole pieces of the kind; the careful loop
+ * below takes the octets where something does, one by one:
  *
  *   START    at the beginning of a line: after CRLF, or at the very beginning
  *   TEXT     inside a line
@@ -58,9 +58,46 @@ static inline uint64_t word_bits(uint64_t highs)
     return (highs >> 7) * 0x0102040810204080ull >> 56;
 }
 
+/* Bit n: octet n. */
+struct block_masks {
+    uint64_t cr, lf, dot;
+};
+
+/*
+ * Advance over a block of `size` octets in which every CR is before an LF and every LF behind a CR,
+ * and, in DATA, no line begins with a dot. Returns `size`; with nothing changed the number of
+ * octets in front of the first that is not like that.
+ * 1 to SMTP_BODY_BLOCK octets; no bits at or above `size`.
+ */
+static uint32_t block_step(struct smtp_body_run *run, const struct block_masks *masks,
+                           uint32_t size)
+{
+    uint64_t inside = UINT64_MAX >> (SMTP_BODY_BLOCK - size);
+    uint64_t behind_cr = (masks->cr << 1 | (uint64_t)run->is_cr) & inside;
+    uint64_t starts = masks->lf << 1 | (uint64_t)run->is_start;
+    uint64_t dots = masks->dot & starts;
+    uint64_t bad = (behind_cr ^ masks->lf) | (run->is_data ? dots : 0);
+
+    if (__builtin_expect(bad != 0, 0))
+        return (uint32_t)__builtin_ctzll(bad);
+    if (__builtin_expect(dots != 0, 0))
+        run->flags |= SMTP_BODY_DOT_LINES;
+    run->is_cr = masks->cr >> (size - 1) & 1;
+    run->is_start = masks->lf >> (size - 1) & 1;
+
+    /* Only the block's first line can be the end of a long one: the others begin in the block. */
+    uint64_t first = masks->lf != 0 ? (uint64_t)__builtin_ctzll(masks->lf) : size;
+    if (__builtin_expect(run->line_size + first + (masks->lf != 0) > run->line_size_max, 0))
+        run->flags |= SMTP_BODY_LONG_LINE;
+    run->line_size = masks->lf != 0
+                         ? (uint64_t)__builtin_clzll(masks->lf) - (SMTP_BODY_BLOCK - size)
+                         : run->line_size + size;
+    return size;
+}
+
 static uint32_t block_take(struct smtp_body_run *run, const uint8_t *block, uint32_t size)
 {
-    struct smtp_body_masks masks = {0};
+    struct block_masks masks = {0};
     uint64_t any = 0, nul = 0;
 
     for (uint32_t i = 0; i < SMTP_BODY_BLOCK; i += 8) {
@@ -73,7 +110,7 @@ static uint32_t block_take(struct smtp_body_run *run, const uint8_t *block, uint
         any |= word;
         nul |= word_equal(word, 0);
     }
-    uint32_t fit = smtp_body_block_step(run, &masks, size);
+    uint32_t fit = block_step(run, &masks, size);
     if (fit < size)
         return fit;
     run->flags |= (any & HIGHS) != 0 ? SMTP_BODY_EIGHT_BIT : 0;

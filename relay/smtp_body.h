@@ -78,8 +78,8 @@ static inline uint32_t smtp_body_flags(const struct smtp_body *body)
 bool smtp_body_is_at_line_start(const struct smtp_body *body);
 bool smtp_body_has_avx2(void);
 
-/* The processor-specific loop (smtp_body_avx2.c): whole blocks of 64 octets up to the first one
- * that needs the careful loop; returns octets done. */
+/* The processor-specific loop (smtp_body_avx2.c): as far as nothing happens that needs the careful
+ * loop; returns octets done. */
 uint32_t smtp_body_run_avx2(struct smtp_body_run *run, const uint8_t *data, uint32_t size);
 
 /* ---- header ---- */

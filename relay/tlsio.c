@@ -476,18 +476,7 @@ void tlsio_take(struct tlsio *io, uint32_t size, struct buf_queue *into)
     if (size == 0)
         return;
     io->taken += size;
-    if (size == io->in.size) {
-        buf_queue_move(into, &io->in);
-    } else {
-        for (uint32_t left = size; left > 0;) {
-            const struct buf_slice *slice = buf_queue_get(&io->in, 0);
-            uint32_t part = slice->size < left ? slice->size : left;
-
-            buf_queue_append(into, slice->buf, slice->offset, part);
-            buf_queue_drop(&io->in, part);
-            left -= part;
-        }
-    }
+    buf_queue_take(into, &io->in, size);
     tlsio_resume(io);
 }
 

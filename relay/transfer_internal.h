@@ -215,7 +215,9 @@ struct transfer_place {
     TAILQ_ENTRY(transfer_place) woken_link;
     bool is_woken, is_guest;
     bool is_local; /* mailbox servers, which do not see the source: how it fares is all the same */
-    uint64_t key, base; /* base: of the site, whatever the source and the pool */
+    uint64_t base; /* of the site, whatever the source and the pool */
+    uint64_t key;  /* by which it is found, with `pool`: `base`, or the site of guests */
+    const struct settings_pool *pool; /* of `settings`; guests have none */
     const struct settings
         *settings;   /* followed only while they are the present ones, or for jobs */
     uint64_t serial; /* of `settings` */
@@ -477,8 +479,6 @@ uint64_t transfer_site_base(const struct transfer *transfer, const struct mx_ans
                             const struct settings_site_limits *limits);
 /** Of that site, seen from one source. */
 uint64_t transfer_site_key(uint64_t base, const struct settings_source *source);
-/** Of the places of its mail that goes out from this pool. */
-uint64_t transfer_place_key(uint64_t base, const struct settings_pool *pool);
 /** The limits that the configuration has for it from now on. */
 void transfer_site_limit(struct transfer *transfer, struct transfer_site *site,
                          const struct settings_source *source, const struct settings_route *route,

@@ -46,17 +46,20 @@ static struct transfer_place **place_bucket(struct transfer *transfer, uint64_t 
     return &transfer->places_by_key[(uint32_t)(key >> 32 ^ key) % TRANSFER_SITE_BUCKETS];
 }
 
-static struct transfer_place *place_find(struct transfer *transfer, uint64_t key, bool is_guest)
+/* Pools are told apart by where they lie in the settings: a key of both would have to be hashed for
+ * each line. NULL: of guests. */
+static struct transfer_place *place_find(struct transfer *transfer, uint64_t key,
+                                         const struct settings_pool *pool)
 {
     struct transfer_place *place = *place_bucket(transfer, key);
-    while (place != NULL && (place->key != key || place->is_guest != is_guest ||
+    while (place != NULL && (place->key != key || place->pool != pool ||
                              place->serial != transfer->settings->serial))
         place = place->hash_next;
     return place;
 }
 
 static struct transfer_place *place_new(struct transfer *transfer, uint64_t key, uint64_t base,
-                                        bool is_guest, uint32_t member_count)
+                                        const struct settings_pool *pool, uint32_t member_count)
 {
     size_t size = sizeof(struct transfer_place) + member_count * sizeof(struct transfer_member);
     struct transfer_place *place = calloc(1, size + member_count * sizeof(struct source_turn));
@@ -65,7 +68,8 @@ static struct transfer_place *place_new(struct transfer *transfer, uint64_t key,
     CHECK(place != NULL && member_count > 0 && member_count <= SETTINGS_MEMBER_MAX);
     place->key = key;
     place->base = base;
-    place->is_guest = is_guest;
+    place->pool = pool;
+    place->is_guest = pool == NULL;
     place->settings = transfer->settings;
     place->serial = transfer->settings->serial;
     place->rank = INT64_MAX;
@@ -163,8 +167,7 @@ static struct transfer_place *place_make(struct transfer *transfer,
                                          const struct transfer_line *line,
                                          const struct settings_site_limits *limits)
 {
-    struct transfer_place *place =
-        place_new(transfer, transfer_place_key(base, pool), base, false, pool->member_count);
+    struct transfer_place *place = place_new(transfer, base, base, pool, pool->member_count);
     uint32_t first = source_first_turn(transfer->sources, pool);
     int64_t total = 0;
 
@@ -187,7 +190,7 @@ struct transfer_place *transfer_place_get(struct transfer *transfer, struct tran
     const struct settings_pool *pool =
         settings_pool_of(transfer->settings, qmgr_line_source_pool(line->line));
     uint64_t base = transfer_site_base(transfer, &line->answer, limits);
-    struct transfer_place *place = place_find(transfer, transfer_place_key(base, pool), false);
+    struct transfer_place *place = place_find(transfer, base, pool);
 
     if (place == NULL)
         return place_make(transfer, pool, base, line, limits);
@@ -200,7 +203,7 @@ struct transfer_place *transfer_place_get_guest(struct transfer *transfer,
                                                 const struct settings_route *route,
                                                 const struct settings_site_limits *limits)
 {
-    struct transfer_place *place = place_find(transfer, handover->site, true);
+    struct transfer_place *place = place_find(transfer, handover->site, NULL);
     const struct settings_source *source =
         settings_source_find(transfer->settings, span_from_text(handover->source));
 
@@ -208,7 +211,7 @@ struct transfer_place *transfer_place_get_guest(struct transfer *transfer,
         return NULL;
     if (place == NULL) {
         uint64_t base = transfer_site_base(transfer, &handover->hosts, limits);
-        place = place_new(transfer, handover->site, base, true, 1);
+        place = place_new(transfer, handover->site, base, NULL, 1);
         member_set(place, 0, (uint32_t)(source - transfer->settings->sources), 1, handover->site);
         place_limit(transfer, place, route, limits);
         return place_begin(transfer, place, 0, span_from_text(handover->label)) ? place : NULL;

@@ -120,11 +120,6 @@ uint64_t transfer_site_key(uint64_t base, const struct settings_source *source)
     return source->is_implied ? base : key_within(base, source->name);
 }
 
-uint64_t transfer_place_key(uint64_t base, const struct settings_pool *pool)
-{
-    return key_within(base, pool->name);
-}
-
 /* Domains of one site may have routes of their own: the one that came last decides. */
 void transfer_site_limit(struct transfer *transfer, struct transfer_site *site,
                          const struct settings_source *source, const struct settings_route *route,

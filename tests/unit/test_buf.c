@@ -228,6 +228,22 @@ static void get_too_far(void *queue)
     (void)buf_queue_get(queue, ((struct buf_queue *)queue)->count);
 }
 
+static void take_too_much(void *queue)
+{
+    struct buf_queue into;
+
+    buf_queue_init(&into);
+    buf_queue_take(&into, queue, 4);
+}
+
+static void append_too_many(void *queue)
+{
+    struct buf_queue into;
+
+    buf_queue_init(&into);
+    buf_queue_append_slices(&into, queue, 1, 1);
+}
+
 static void test_bounds_are_checked(void **state)
 {
     struct buf_pool *pool = new_pool(10, 5, backing_of(state));
@@ -237,6 +253,8 @@ static void test_bounds_are_checked(void **state)
     assert_int_equal(ERR_OK, buf_queue_append_copy(&queue, pool, SPAN_LITERAL("abc")));
     assert_true(death_is_caused_by(drop_too_much, &queue));
     assert_true(death_is_caused_by(copy_too_much, &queue));
+    assert_true(death_is_caused_by(take_too_much, &queue));
+    assert_true(death_is_caused_by(append_too_many, &queue));
     assert_true(death_is_caused_by(get_too_far, &queue));
     buf_queue_fini(&queue);
     buf_pool_free(pool);
@@ -310,6 +328,33 @@ static void step_slice(struct model *model, struct buf_pool *pool, struct rng *r
     buf_release(buf);
 }
 
+static void step_append(struct model *model, const struct model *other, struct rng *rng)
+{
+    const struct buf_queue *source = &other->queue;
+    uint32_t index = rng_below(rng, source->count + 1);
+    uint32_t count = rng_below(rng, source->count - index + 1), before = 0, size = 0;
+
+    if (rng_below(rng, 2) == 0) {
+        buf_queue_append_queue(&model->queue, source);
+        model_put(model, other->octets, other->size);
+        return;
+    }
+    for (uint32_t i = 0; i < index + count; i++)
+        *(i < index ? &before : &size) += buf_queue_get(source, i)->size;
+    buf_queue_append_slices(&model->queue, source, index, count);
+    model_put(model, other->octets + before, size);
+}
+
+static void step_take(struct model *model, struct model *other, struct rng *rng)
+{
+    uint32_t size = rng_below(rng, 4) == 0 ? other->size : rng_below(rng, other->size + 1);
+
+    buf_queue_take(&model->queue, &other->queue, size);
+    model_put(model, other->octets, size);
+    other->size -= size;
+    memmove(other->octets, other->octets + size, other->size);
+}
+
 static void step(struct model models[2], struct buf_pool *pool, struct rng *rng)
 {
     uint32_t which = rng_below(rng, 2);
@@ -317,7 +362,7 @@ static void step(struct model models[2], struct buf_pool *pool, struct rng *rng)
 
     if (model->size > MODEL_SIZE / 4)
         model_drop(model, model->size - rng_below(rng, 100));
-    switch (rng_below(rng, 5)) {
+    switch (rng_below(rng, 6)) {
     case 0:
         step_copy(model, pool, rng);
         break;
@@ -328,10 +373,12 @@ static void step(struct model models[2], struct buf_pool *pool, struct rng *rng)
         model_drop(model, rng_below(rng, model->size + 1));
         break;
     case 3:
-        if (model->size + other->size < MODEL_SIZE / 2) {
-            buf_queue_append_queue(&model->queue, &other->queue);
-            model_put(model, other->octets, other->size);
-        }
+        if (model->size + other->size < MODEL_SIZE / 2)
+            step_append(model, other, rng);
+        break;
+    case 4:
+        if (model->size + other->size < MODEL_SIZE / 2)
+            step_take(model, other, rng);
         break;
     default:
         if (model->size + other->size < MODEL_SIZE / 2) {

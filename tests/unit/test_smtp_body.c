@@ -183,6 +183,13 @@ static void test_single_octets(void **state)
 
 #define WINDOWS_SIZE 400u
 
+static void bodies_compare(const struct smtp_body *want, const struct smtp_body *got)
+{
+    assert_int_equal(want->state, got->state);
+    assert_int_equal(want->run.line_size, got->run.line_size);
+    assert_int_equal(smtp_body_flags(want), smtp_body_flags(got));
+}
+
 /* One call, and all that the scanner knows afterwards. */
 static void variants_compare(const uint8_t *in, uint32_t size, bool is_data, uint32_t line_size_max)
 {
@@ -197,25 +204,43 @@ static void variants_compare(const uint8_t *in, uint32_t size, bool is_data, uin
         assert_int_equal(step[0].pass, step[v].pass);
         assert_int_equal(step[0].skip, step[v].skip);
         assert_int_equal(step[0].is_end, step[v].is_end);
-        assert_int_equal(body[0].state, body[v].state);
-        assert_int_equal(body[0].run.line_size, body[v].run.line_size);
-        assert_int_equal(smtp_body_flags(&body[0]), smtp_body_flags(&body[v]));
+        bodies_compare(&body[0], &body[v]);
     }
 }
+
+/* Content in pieces, as far as it goes in one step each: all that the scanner knows behind each
+ * piece. */
+static void pieces_compare(const uint8_t *in, const uint32_t *pieces, uint32_t count, bool is_data)
+{
+    struct smtp_body body[2];
+
+    for (uint32_t v = 0; v < variant_count(); v++)
+        smtp_body_init(&body[v], is_data, false, 100, variants[v]);
+    for (uint32_t i = 0; i < count; in += pieces[i++]) {
+        uint32_t pass = smtp_body_scan(&body[0], span_of(in, pieces[i])).pass;
+        if (variant_count() > 1) {
+            assert_int_equal(pass, smtp_body_scan(&body[1], span_of(in, pieces[i])).pass);
+            bodies_compare(&body[0], &body[1]);
+        }
+        if (pass < pieces[i])
+            return;
+    }
+}
+
+static const struct {
+    const char *octets;
+    uint32_t size;
+} words[] = {
+    {"\r", 1},        {"\n", 1},      {".", 1},       {"\0", 1},      {"\xff", 1},
+    {"\r\n", 2},      {"\n\r", 2},    {"\r\r", 2},    {"\n.", 2},     {"\r.", 2},
+    {"\r\n.", 3},     {"\r\n\0", 3},  {"\r\r\n", 3},  {"\r\n\n", 3},  {"\r\n\r\n", 4},
+    {"\r\n.\r\n", 5}, {"\r\n.\n", 4}, {"\r\n.\r", 4}, {"\n.\r\n", 4}, {"\r\n..\r\n", 6},
+};
 
 /* Goal: what matters is seen wherever it lies to blocks and windows, alone and behind a line's end;
  * each size, so that each place is once the last. */
 static void test_every_place(void **state)
 {
-    static const struct {
-        const char *octets;
-        uint32_t size;
-    } words[] = {
-        {"\r", 1},        {"\n", 1},      {".", 1},       {"\0", 1},      {"\xff", 1},
-        {"\r\n", 2},      {"\n\r", 2},    {"\r\r", 2},    {"\n.", 2},     {"\r.", 2},
-        {"\r\n.", 3},     {"\r\n\0", 3},  {"\r\r\n", 3},  {"\r\n\n", 3},  {"\r\n\r\n", 4},
-        {"\r\n.\r\n", 5}, {"\r\n.\n", 4}, {"\r\n.\r", 4}, {"\n.\r\n", 4}, {"\r\n..\r\n", 6},
-    };
     uint8_t in[WINDOWS_SIZE + 8];
 
     (void)state;
@@ -226,6 +251,27 @@ static void test_every_place(void **state)
         for (uint32_t size = 0; size <= WINDOWS_SIZE; size += size < at ? 64 : 1) {
             variants_compare(in, size, true, 1000);
             variants_compare(in, size, false, 1000);
+        }
+    }
+}
+
+/* Goal: the same with a cut in front of it, in it and behind it; what is behind the cut is shorter
+ * and longer than what the fast loops take whole. */
+static void test_every_cut(void **state)
+{
+    uint8_t in[2 * WINDOWS_SIZE];
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(words) * 140; i++) {
+        uint32_t at = 1 + i / COUNT_OF(words), word = i % COUNT_OF(words);
+        memset(in, 'x', sizeof(in));
+        memcpy(in + at, words[word].octets, words[word].size);
+        for (uint32_t cut = at > 2 ? at - 2 : 0; cut <= at + words[word].size + 1; cut++) {
+            for (uint32_t rest = 1; rest < 140; rest++) {
+                uint32_t pieces[] = {cut, rest, 9};
+                pieces_compare(in, pieces, COUNT_OF(pieces), true);
+                pieces_compare(in, pieces, COUNT_OF(pieces), false);
+            }
         }
     }
 }
@@ -250,7 +296,7 @@ static void test_every_limit(void **state)
 /* Goal: variants and cuts agree on random text that is rich in what matters. */
 static void test_random_text(void **state)
 {
-    static const char *const words[] = {
+    static const char *const parts[] = {
         "\r\n", "\r\n.",    ".",      "\r",  "\n", "aaaaaaaaaaaaaaaaaaaaaaa",
         "x",    "\xc3\xa9", "\r\n..", "\r\n"};
     static uint8_t in[SIZE_MAX_TEST];
@@ -262,10 +308,10 @@ static void test_random_text(void **state)
     for (uint32_t round = 0; round < 600; round++) {
         uint32_t size = 0, rarity = round % 3 == 0 ? 3 : round % 3 == 1 ? 8 : 40;
         while (size < 1500) {
-            const char *word =
-                rng_below(&rng, rarity) == 0 ? words[rng_below(&rng, COUNT_OF(words))] : words[5];
-            memcpy(in + size, word, strlen(word));
-            size += (uint32_t)strlen(word);
+            const char *part =
+                rng_below(&rng, rarity) == 0 ? parts[rng_below(&rng, COUNT_OF(parts))] : parts[5];
+            memcpy(in + size, part, strlen(part));
+            size += (uint32_t)strlen(part);
         }
         bool is_data = round % 2 != 0, is_normalizing = round % 5 == 0;
         scan(span_of(in, size), is_data, is_normalizing, 1, SMTP_BODY_PORTABLE, &want);
@@ -335,8 +381,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_content),       cmocka_unit_test(test_line_sizes),
         cmocka_unit_test(test_single_octets), cmocka_unit_test(test_random_text),
-        cmocka_unit_test(test_every_place),   cmocka_unit_test(test_every_limit),
-        cmocka_unit_test(test_header),
+        cmocka_unit_test(test_every_place),   cmocka_unit_test(test_every_cut),
+        cmocka_unit_test(test_every_limit),   cmocka_unit_test(test_header),
     };
     return cmocka_run_group_tests_name("smtp body", tests, NULL, NULL);
 }

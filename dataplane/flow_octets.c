@@ -236,18 +236,10 @@ void flow_core_take(struct flow_plane *plane, struct flow flow, uint32_t size,
         return;
     CHECK(size <= slot->received.size);
     slot->taken += size;
-    if (size == slot->received.size) {
-        buf_queue_move(into, &slot->received);
-        return;
-    }
-    for (uint32_t left = size; left > 0;) {
-        const struct buf_slice *slice = buf_queue_get(&slot->received, 0);
-        uint32_t count = slice->size < left ? slice->size : left;
-        buf_queue_append(into, slice->buf, slice->offset, count);
-        buf_queue_drop(&slot->received, count);
-        left -= count;
-    }
-    flow_core_touch(core, slot);
+    bool is_all = size == slot->received.size;
+    buf_queue_take(into, &slot->received, size);
+    if (!is_all)
+        flow_core_touch(core, slot);
 }
 
 void flow_core_credit(struct flow_plane *plane, struct flow flow, uint64_t charge)

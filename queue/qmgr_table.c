@@ -43,9 +43,13 @@ void qmgr_table_fini(struct qmgr_table *table)
     pages_free(table->buckets, table->max * sizeof(*table->buckets));
 }
 
+/* No stranger chooses ids: half of each is random, or follows from one that was. One multiplication
+ * makes the upper half of the product depend on all of them. */
 uint32_t qmgr_table_hash(const struct qmgr *qmgr, struct message_id id)
 {
-    return (uint32_t)keyed_hash_octets(&qmgr->hash, span_of(&id, sizeof(id)));
+    uint64_t both = id.low + id.high * (qmgr->hash.key[0] | 1);
+
+    return (uint32_t)(both * (qmgr->hash.key[1] | 1) >> 32);
 }
 
 static uint32_t *table_bucket(const struct qmgr_table *table, uint32_t hash)

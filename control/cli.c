@@ -8,6 +8,7 @@
  */
 #include "control/cli.h"
 
+#include <locale.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -372,6 +373,7 @@ int main(int count, char **arguments)
     const char *words[CLI_WORD_MAX] = {NULL};
     uint32_t word_count = 0;
 
+    (void)setlocale(LC_CTYPE, ""); /* what the terminal shows */
     arguments_read(&cli, count, arguments, words, &word_count);
     for (uint32_t i = 0; i < COUNT_OF(verbs); i++) {
         uint32_t used = verb_match(&verbs[i], words, word_count);

@@ -14,6 +14,7 @@
  *   {"verb":"queue show","id":"..."}
  *   {"verb":"flows"}, {"verb":"counters"}
  *   {"verb":"capture","id":"FILTER","file":"/...","count":N,"seconds":N}, {"verb":"capture stop"}
+ *   {"verb":"capture",...,"stream":true}: a socket to read it from comes with the answer
  *   {"verb":"status","max_age_ms":500}: an answer that somebody else got will do, admin_share.h
  *   {"verb":"reload"}
  *   {"verb":"upgrade"}: admin_upgrade.c

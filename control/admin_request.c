@@ -7,7 +7,9 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/log.h"
 #include "control/admin_explain.h"
 #include "control/admin_internal.h"
 #include "control/admin_order.h"
@@ -56,16 +58,20 @@ static void job_stop(struct admin *admin, struct admin_client *client)
 static bool job_prepare_capture(struct admin *admin, struct admin_client *client)
 {
     char why[DATAPLANE_CAPTURE_ERROR_SIZE] = "no capture runs";
-    const struct tick_source *clock = tick_source_system();
     bool is_stop = strcmp(admin_job_verb(client), "capture stop") == 0;
-    bool is_ok =
-        is_stop ? admin_capture_end(&admin->capture)
-                : admin_capture_begin(&admin->capture, client->parsed, admin->options.shard_count,
-                                      clock->monotonic(clock->context), why);
+    int reader = -1;
+    bool is_ok = is_stop ? admin_capture_end(&admin->capture)
+                         : admin_capture_begin(&admin->capture, client->parsed,
+                                               admin->options.shard_count, &reader, why);
 
     admin->job.is_capture = is_ok;
     if (!is_ok)
         admin_client_refuse(admin, client, why);
+    /* If nobody has got it, nobody reads, and the capture ends. */
+    if (reader >= 0 && !admin_client_pass(client, reader))
+        log_line(LOG_WARNING, "event=capture: its reader is gone");
+    if (reader >= 0)
+        close(reader);
     return is_ok;
 }
 

@@ -37,8 +37,9 @@ struct admin_options {
     void *context;
     /* Ask one shard; admin_on_reply() follows. */
     void (*query)(void *context, uint32_t shard, struct shard_query *query);
-    /* Read the configuration again. Text for people in either case. */
-    bool (*reload)(void *context, char ret_text[ADMIN_ERROR_SIZE]);
+    /* Read the configuration again, or only say what that would change. Text for people in either
+     * case. */
+    bool (*reload)(void *context, bool is_dry_run, char ret_text[ADMIN_ERROR_SIZE]);
     /* End the process as SIGTERM does. */
     void (*stop)(void *context);
     /* What is kept over restarts has changed; may be NULL. */

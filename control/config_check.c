@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A text that is sent may have been made to keep us busy: for each token libyaml looks at all
+ * brackets that are open, for each anchor at all anchors, and for each directive at all directives.
+ * So these are counted before it sees the text, wherever they stand: a configuration has few.
+ */
 #include "control/config_check.h"
 
 #include <string.h>
@@ -6,6 +11,10 @@
 #include "control/config.h"
 #include "control/option.h"
 #include "control/spool_room.h"
+
+#define DEPTH_MAX      200u /* also of brackets in strings, as those of patterns, that stay open */
+#define ANCHORS_MAX    1000u
+#define DIRECTIVES_MAX 100u
 
 struct check {
     json_t *errors, *warnings;
@@ -110,8 +119,35 @@ static void on_value(void *context, const char *place, struct span text, const c
         warn(context, place, line, "what is there was not looked at");
 }
 
+/* What is more than a configuration has; NULL: nothing. */
+static const char *excess_find(struct span text)
+{
+    uint32_t depth = 0, anchors = 0, directives = 0;
+
+    for (uint32_t i = 0; i < text.size; i++) {
+        uint8_t octet = text.data[i];
+        depth += octet == '[' || octet == '{';
+        depth -= (octet == ']' || octet == '}') && depth > 0;
+        anchors += octet == '&';
+        directives += octet == '%' && (i == 0 || text.data[i - 1] == '\n');
+        if (depth > DEPTH_MAX)
+            return "too many brackets are open at once";
+        if (anchors > ANCHORS_MAX)
+            return "too many anchors (`&`)";
+        if (directives > DIRECTIVES_MAX)
+            return "too many directives (`%`)";
+    }
+    return NULL;
+}
+
 static void text_check(struct config *config, struct span text, struct config_report *report)
 {
+    const char *excess = excess_find(text);
+
+    if (excess != NULL) {
+        config_complain(report, 0, "", "%s", excess);
+        return;
+    }
     config_parse_text(config, text, report);
     report->mark_line = 0;
     if (config->includes.count > 0)

@@ -25,7 +25,7 @@ json_t *config_check_file(const char *path);
  * whatever it names as a file, nobody learns by it what is there. `include` is an error, other
  * files are warnings. The caller's.
  *
- * Cost: bounded as config_parse().
+ * Cost: about a second for what config_parse() takes at most.
  */
 json_t *config_check_text(struct span text);
 

@@ -359,6 +359,9 @@ def configurations():
     large = 'hostname: a.test\n' + '# %s\n' % (62 * 'x') * 16000
     assert len(large) < 1 << 20 and post('check', text=large)[0] == 200
     assert post('check', text=large + '#' + 'x' * 10000)[0] == 400, 'a configuration of more than 1 MiB'
+    for text in (200000 * '[', 100000 * '&a ', 100000 * '%x\n'):
+        status, answer = post('check', text=text)
+        assert status == 400 and 'too many' in answer['error'], 'it would take minutes'
     assert ask('/api/v1/check', 'POST', ADMIN, '{"text": "%s"}' % ('x' * (2 << 20)))[0] == 413
     assert ask('/api/v1/check', 'POST', VIEWER, '{"text": "%s"}' % ('x' * 5000))[0] == 413
     assert ask('/api/v1/hold', 'POST', ADMIN, '{"filter": "%s"}' % ('x' * 5000))[0] == 413

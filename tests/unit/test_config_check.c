@@ -124,6 +124,39 @@ static void test_warnings(void **state)
     json_decref(answer);
 }
 
+/* Goal: what would keep the parser busy is refused, and as much as is allowed is not. */
+static void test_excess(void **state)
+{
+    static const struct {
+        const char *before, *each, *after;
+        uint32_t max;
+        bool is_good; /* up to there */
+    } rows[] = {
+        {"a: ", "[", "", 200, false},
+        {"hostname: a.test # ", "{", "\n", 200, true},
+        {"hostname: a.test # ", "[]", "\n", 100000, true},
+        {"hostname: a.test # ", "&", "\n", 1000, true},
+        {"", "%x\n", "--- {hostname: a.test}\n", 100, false}, /* it is none that is known */
+    };
+    static char text[300000];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        for (uint32_t more = 0; more < 2; more++) {
+            size_t size = (size_t)snprintf(text, sizeof(text), "%s", rows[i].before);
+            for (uint32_t j = 0; j < rows[i].max + more; j++)
+                size += (size_t)snprintf(text + size, sizeof(text) - size, "%s", rows[i].each);
+            (void)snprintf(text + size, sizeof(text) - size, "%s", rows[i].after);
+            json_t *answer = check(text);
+            bool is_excess = strstr(text_of(answer, "errors", "text"), "too many") != NULL;
+            assert_int_equal(more > 0 && rows[i].max < 100000, is_excess);
+            if (more == 0)
+                assert_int_equal(rows[i].is_good, json_is_true(json_object_get(answer, "ok")));
+            json_decref(answer);
+        }
+    }
+}
+
 /* Goal: a file is checked as a whole, and one that is not there is an error. */
 static void test_file(void **state)
 {
@@ -148,9 +181,8 @@ static void test_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_places),
-        cmocka_unit_test(test_no_oracle),
-        cmocka_unit_test(test_warnings),
+        cmocka_unit_test(test_places),   cmocka_unit_test(test_no_oracle),
+        cmocka_unit_test(test_warnings), cmocka_unit_test(test_excess),
         cmocka_unit_test(test_file),
     };
 

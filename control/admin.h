@@ -14,6 +14,7 @@
  *   {"verb":"queue show","id":"..."}
  *   {"verb":"flows"}, {"verb":"counters"}
  *   {"verb":"capture","id":"FILTER","file":"/...","count":N,"seconds":N}, {"verb":"capture stop"}
+ *   {"verb":"capture",...,"stream":true}: a socket to read it from comes with the answer
  *   {"verb":"status","max_age_ms":500}: an answer that somebody else got will do, admin_share.h
  *   {"verb":"reload"}
  *   {"verb":"upgrade"}: admin_upgrade.c
@@ -36,8 +37,9 @@ struct admin_options {
     void *context;
     /* Ask one shard; admin_on_reply() follows. */
     void (*query)(void *context, uint32_t shard, struct shard_query *query);
-    /* Read the configuration again. Text for people in either case. */
-    bool (*reload)(void *context, char ret_text[ADMIN_ERROR_SIZE]);
+    /* Read the configuration again, or only say what that would change. Text for people in either
+     * case. */
+    bool (*reload)(void *context, bool is_dry_run, char ret_text[ADMIN_ERROR_SIZE]);
     /* End the process as SIGTERM does. */
     void (*stop)(void *context);
     /* What is kept over restarts has changed; may be NULL. */

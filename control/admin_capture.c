@@ -7,6 +7,8 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #define FRAMES_DEFAULT  100000
 #define FRAMES_MAX      100000000
@@ -14,6 +16,7 @@
 #define SECONDS_MAX     86400
 #define FILE_SIZE_MAX   (1ull << 30)
 #define DRAIN_TIME      TICK_MS(100)
+#define LATE_TIME       TICK_S(2) /* for a reader of a stream who is behind at the end */
 
 static json_int_t number_within(const json_t *request, const char *name, json_int_t none,
                                 json_int_t max)
@@ -25,29 +28,50 @@ static json_int_t number_within(const json_t *request, const char *name, json_in
     return value < max ? value : max;
 }
 
-bool admin_capture_begin(struct admin_capture *capture, const json_t *request, uint32_t shard_count,
-                         tick_us now, char ret_why[DATAPLANE_CAPTURE_ERROR_SIZE])
+static bool refuse(char ret_why[DATAPLANE_CAPTURE_ERROR_SIZE], const char *why)
 {
+    (void)snprintf(ret_why, DATAPLANE_CAPTURE_ERROR_SIZE, "%s", why);
+    return false;
+}
+
+/* To a file, or to who reads the first of `ends`. */
+static bool capture_make(struct admin_capture *capture, struct dataplane_capture_options *options,
+                         int ends[2], char ret_why[DATAPLANE_CAPTURE_ERROR_SIZE])
+{
+    if (options->path == NULL && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+        return refuse(ret_why, "there is no socket left");
+    options->stream = ends[1];
+    if (dataplane_capture_new(options, &capture->capture, ret_why) == ERR_OK)
+        return true;
+    for (uint32_t i = 0; i < 2 && options->path == NULL; i++)
+        close(ends[i]);
+    return false;
+}
+
+bool admin_capture_begin(struct admin_capture *capture, const json_t *request, uint32_t shard_count,
+                         int *ret_reader, char ret_why[DATAPLANE_CAPTURE_ERROR_SIZE])
+{
+    const struct tick_source *clock = tick_source_system();
+    bool is_stream = json_is_true(json_object_get(request, "stream"));
+    int ends[2] = {-1, -1};
     const char *path = json_string_value(json_object_get(request, "file"));
     const char *filter = json_string_value(json_object_get(request, "id"));
     struct dataplane_capture_options options = {
-        .path = path,
+        .path = is_stream ? NULL : path,
         .filter = filter == NULL ? "" : filter,
         .frames_max = (uint32_t)number_within(request, "count", FRAMES_DEFAULT, FRAMES_MAX),
         .size_max = FILE_SIZE_MAX,
         .core_count = shard_count,
     };
 
-    if (capture->state != ADMIN_CAPTURE_NONE) {
-        snprintf(ret_why, DATAPLANE_CAPTURE_ERROR_SIZE, "a capture runs: angarium capture stop");
+    if (capture->state != ADMIN_CAPTURE_NONE)
+        return refuse(ret_why, "a capture runs: angarium capture stop");
+    if (!is_stream && (path == NULL || path[0] != '/'))
+        return refuse(ret_why, "--file needs an absolute path");
+    if (!capture_make(capture, &options, ends, ret_why))
         return false;
-    }
-    if (path == NULL || path[0] != '/') {
-        snprintf(ret_why, DATAPLANE_CAPTURE_ERROR_SIZE, "--file needs an absolute path");
-        return false;
-    }
-    if (dataplane_capture_new(&options, &capture->capture, ret_why) != ERR_OK)
-        return false;
+    *ret_reader = ends[0];
+    tick_us now = clock->monotonic(clock->context);
     capture->state = ADMIN_CAPTURE_STARTING;
     capture->is_over = false;
     capture->deadline =
@@ -99,7 +123,9 @@ void admin_capture_run(struct admin_capture *capture, tick_us now)
     if (capture->state != ADMIN_CAPTURE_RUNNING || now < capture->drain_at)
         return;
     capture->drain_at = now + DRAIN_TIME;
-    if (!dataplane_capture_drain(capture->capture) || now >= capture->deadline)
+    if (now >= capture->deadline)
+        dataplane_capture_stop(capture->capture);
+    if (!dataplane_capture_drain(capture->capture) || now >= capture->deadline + LATE_TIME)
         capture->is_over = true;
 }
 

@@ -29,9 +29,10 @@ struct admin_capture {
     struct dataplane_capture_stats stats;
 };
 
-/** The capture that a request describes, STARTING. False: refused, with ret_why. */
+/** The capture that a request describes, STARTING. With "stream" it goes to whoever reads
+ * `*ret_reader`, which is the caller's; else that is -1. False: refused, with ret_why. */
 bool admin_capture_begin(struct admin_capture *capture, const json_t *request, uint32_t shard_count,
-                         tick_us now, char ret_why[DATAPLANE_CAPTURE_ERROR_SIZE]);
+                         int *ret_reader, char ret_why[DATAPLANE_CAPTURE_ERROR_SIZE]);
 /** RUNNING to ENDING. False: none runs. */
 bool admin_capture_end(struct admin_capture *capture);
 /** Make `query` the one that puts the tap of shard `shard` on or off. */

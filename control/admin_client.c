@@ -175,6 +175,23 @@ bool admin_client_push(struct admin *admin, struct admin_client *client)
     return false;
 }
 
+/* With a blank before the answer, which is nothing to JSON. */
+bool admin_client_pass(const struct admin_client *client, int fd)
+{
+    union {
+        struct cmsghdr head;
+        char octets[CMSG_SPACE(sizeof(int))];
+    } control = {.head = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
+    struct iovec vector = {(char[]){' '}, 1};
+    struct msghdr message = {.msg_iov = &vector,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof(control)};
+
+    memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
+    return sendmsg(client->fd, &message, MSG_NOSIGNAL) == 1;
+}
+
 /* ---- reading requests ---- */
 
 static void client_request(struct admin *admin, struct admin_client *client)

@@ -2,7 +2,7 @@
 /*
  * Stop taking mail, and take it again. Each shard closes its listeners, tells sessions outside a
  * transaction 421, and lets the others end their transaction, for a time; what waits is delivered
- * on. A restart takes mail again.
+ * on. A restart takes mail again. A dry run tells who would be waited for.
  */
 #include "control/admin_intake.h"
 
@@ -31,6 +31,9 @@ bool admin_intake_prepare(const char *verb, const json_t *request, struct admin_
         seconds = SECONDS_DEFAULT;
     found->is_closed = !is_end;
     found->time = TICK_S(seconds < SECONDS_MAX ? seconds : SECONDS_MAX);
+    found->is_dry_run = json_is_true(json_object_get(request, "dry_run"));
+    if (found->is_dry_run)
+        return true;
     *intake = (struct admin_intake){.is_closed = !is_end, .since = clock->wall(clock->context)};
     if (reason != NULL && !is_end)
         (void)snprintf(intake->reason, sizeof(intake->reason), "%s", reason);
@@ -42,11 +45,29 @@ bool admin_intake_owns(const struct shard_query *query)
     return query->kind == SHARD_QUERY_INTAKE;
 }
 
+static void dry_run_finish(json_t *answer, const struct shard_intake *found)
+{
+    json_object_set_new(answer, "dry_run", json_true());
+    json_object_set_new(answer, "sessions", json_integer(found->open));
+    json_object_set_new(answer, "deliveries", json_integer((json_int_t)found->deliveries));
+    json_object_set_new(answer, "messages", json_integer((json_int_t)found->messages));
+    json_object_set_new(
+        answer, "text",
+        json_sprintf("nothing was done: %u sessions would have %llu s to end; %llu deliveries are "
+                     "under way, of %llu messages in the queue",
+                     found->open, (unsigned long long)(found->time / TICK_S(1)),
+                     (unsigned long long)found->deliveries, (unsigned long long)found->messages));
+}
+
 const char *admin_intake_finish(json_t *answer, const struct shard_query *query)
 {
     const struct shard_intake *found = query->found;
     char text[160];
 
+    if (found->is_dry_run) {
+        dry_run_finish(answer, found);
+        return NULL;
+    }
     if (found->failed > 0)
         return "some listeners could not be opened again: see the log";
     if (found->is_closed)

@@ -115,6 +115,8 @@ void admin_client_refuse(struct admin *admin, struct admin_client *client, const
 bool admin_client_append(struct admin_client *client, json_t *line) MUST_CHECK;
 /** Send what was appended. False: not all of it is out yet, or the client is closed. */
 bool admin_client_push(struct admin *admin, struct admin_client *client) MUST_CHECK;
+/** A descriptor goes along with the answer that is still to come; it stays the caller's. */
+bool admin_client_pass(const struct admin_client *client, int fd) MUST_CHECK;
 void admin_client_accept(struct admin *admin, tick_us now);
 void admin_client_event(struct admin *admin, struct admin_client *client, uint32_t events);
 

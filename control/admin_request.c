@@ -7,7 +7,9 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/log.h"
 #include "control/admin_explain.h"
 #include "control/admin_internal.h"
 #include "control/admin_order.h"
@@ -34,13 +36,16 @@ const char *admin_job_verb(const struct admin_client *client)
 static void job_reload(struct admin *admin, struct admin_client *client)
 {
     char text[ADMIN_ERROR_SIZE] = "";
-    bool is_ok = admin->options.reload(admin->options.context, text);
+    bool is_dry_run = json_is_true(json_object_get(client->parsed, "dry_run"));
+    bool is_ok = admin->options.reload(admin->options.context, is_dry_run, text);
     json_t *answer = json_object();
 
     for (size_t size = strlen(text); size > 0 && text[size - 1] == '\n'; size--)
         text[size - 1] = '\0'; /* of the last of several lines */
     json_object_set_new(answer, "ok", json_boolean(is_ok));
     json_object_set_new(answer, is_ok ? "text" : "error", json_string(text));
+    if (is_dry_run)
+        json_object_set_new(answer, "dry_run", json_true());
     admin_client_answer(admin, client, answer);
 }
 
@@ -56,20 +61,25 @@ static void job_stop(struct admin *admin, struct admin_client *client)
 static bool job_prepare_capture(struct admin *admin, struct admin_client *client)
 {
     char why[DATAPLANE_CAPTURE_ERROR_SIZE] = "no capture runs";
-    const struct tick_source *clock = tick_source_system();
     bool is_stop = strcmp(admin_job_verb(client), "capture stop") == 0;
-    bool is_ok =
-        is_stop ? admin_capture_end(&admin->capture)
-                : admin_capture_begin(&admin->capture, client->parsed, admin->options.shard_count,
-                                      clock->monotonic(clock->context), why);
+    int reader = -1;
+    bool is_ok = is_stop ? admin_capture_end(&admin->capture)
+                         : admin_capture_begin(&admin->capture, client->parsed,
+                                               admin->options.shard_count, &reader, why);
 
     admin->job.is_capture = is_ok;
     if (!is_ok)
         admin_client_refuse(admin, client, why);
+    /* If nobody has got it, nobody reads, and the capture ends. */
+    if (reader >= 0 && !admin_client_pass(client, reader))
+        log_line(LOG_WARNING, "event=capture: its reader is gone");
+    if (reader >= 0)
+        close(reader);
     return is_ok;
 }
 
-/* How many rows are asked for. A stream goes on to the end unless it was told otherwise. */
+/* How many rows are asked for; 0 are all that an answer can have. A stream goes on to the end
+ * unless it was told otherwise. */
 static uint64_t job_limit(const struct admin_job *job, const struct admin_client *client)
 {
     json_int_t limit = json_integer_value(json_object_get(client->parsed, "limit"));
@@ -78,11 +88,10 @@ static uint64_t job_limit(const struct admin_job *job, const struct admin_client
         return ADMIN_ROW_MAX;
     if (job->is_stream)
         return limit > 0 ? (uint64_t)limit : UINT64_MAX;
-    if (limit <= 0 && strcmp(admin_job_verb(client), "counters") == 0)
-        return ADMIN_ROW_MAX; /* there are only so many */
-    if (limit <= 0)
+    if (!json_is_integer(json_object_get(client->parsed, "limit")) &&
+        strcmp(admin_job_verb(client), "counters") != 0) /* of which there are only so many */
         return ADMIN_ROW_DEFAULT;
-    return limit < ADMIN_ROW_MAX ? (uint64_t)limit : ADMIN_ROW_MAX;
+    return limit > 0 && limit < ADMIN_ROW_MAX ? (uint64_t)limit : ADMIN_ROW_MAX;
 }
 
 static bool job_refuse(struct admin *admin, struct admin_client *client, const char *why)
@@ -94,8 +103,7 @@ static bool job_refuse(struct admin *admin, struct admin_client *client, const c
 /* What is done at once, and cannot be tried: whoever asks for that must not have it done. */
 static bool verb_has_no_dry_run(const char *verb)
 {
-    static const char *const verbs[] = {"reload",    "upgrade", "drain",
-                                        "drain end", "capture", "capture stop"};
+    static const char *const verbs[] = {"upgrade", "drain end", "capture", "capture stop"};
 
     for (uint32_t i = 0; i < COUNT_OF(verbs); i++) {
         if (strcmp(verb, verbs[i]) == 0)
@@ -107,12 +115,15 @@ static bool verb_has_no_dry_run(const char *verb)
 bool admin_job_is_elsewhere(struct admin *admin, struct admin_client *client, tick_us now)
 {
     const char *verb = admin_job_verb(client);
+    bool is_stop = strcmp(verb, "drain") == 0 &&
+                   json_is_true(json_object_get(client->parsed, "stop")) &&
+                   !json_is_true(json_object_get(client->parsed, "dry_run"));
 
     if (json_object_get(client->parsed, "dry_run") != NULL && verb_has_no_dry_run(verb))
         admin_client_refuse(admin, client, "there is no dry run of this");
     else if (strcmp(verb, "reload") == 0)
         job_reload(admin, client);
-    else if (strcmp(verb, "drain") == 0 && json_is_true(json_object_get(client->parsed, "stop")))
+    else if (is_stop)
         job_stop(admin, client);
     else if (strcmp(verb, "upgrade") == 0)
         admin_upgrade(admin, client, now);

@@ -31,23 +31,6 @@ static void upgrade_look(struct admin *admin, struct admin_client *client, tick_
                                   is_asked_for || is_other));
 }
 
-/* With a blank before the answer, which is nothing to JSON. */
-static bool end_send(int fd, int end)
-{
-    union {
-        struct cmsghdr head;
-        char octets[CMSG_SPACE(sizeof(int))];
-    } control = {.head = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
-    struct iovec vector = {(char[]){' '}, 1};
-    struct msghdr message = {.msg_iov = &vector,
-                             .msg_iovlen = 1,
-                             .msg_control = &control,
-                             .msg_controllen = sizeof(control)};
-
-    memcpy(CMSG_DATA(&control.head), &end, sizeof(end));
-    return sendmsg(fd, &message, MSG_NOSIGNAL) == 1;
-}
-
 static void upgrade_begin(struct admin *admin, struct admin_client *client)
 {
     char text[ADMIN_ERROR_SIZE] = "this relay cannot be upgraded in its place";
@@ -59,7 +42,7 @@ static void upgrade_begin(struct admin *admin, struct admin_client *client)
         return;
     }
     admin->upgrade_wanted_until = 0;
-    bool is_sent = end_send(client->fd, end);
+    bool is_sent = admin_client_pass(client, end);
     close(end); /* the other process has a duplicate, or the link is at its end */
     if (is_sent)
         admin_client_answer(admin, client, json_pack("{sb}", "ok", 1));

@@ -11,6 +11,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#define WITH_SIZE 16384u /* of an answer with a descriptor */
+
 int ask_connect(const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -122,6 +124,33 @@ json_t *ask_receive(int fd)
         errno = EPROTO; /* within it */
     free(text);
     return answer;
+}
+
+json_t *ask_receive_with(int fd, int *ret_passed)
+{
+    union {
+        struct cmsghdr head;
+        char octets[CMSG_SPACE(sizeof(int))];
+    } control;
+    char text[WITH_SIZE];
+    size_t size = 0;
+    ssize_t got;
+
+    *ret_passed = -1;
+    do {
+        struct iovec vector = {text + size, sizeof(text) - size};
+        struct msghdr message = {.msg_iov = &vector,
+                                 .msg_iovlen = 1,
+                                 .msg_control = &control,
+                                 .msg_controllen = sizeof(control)};
+        got = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+        const struct cmsghdr *part = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+        if (part != NULL && part->cmsg_type == SCM_RIGHTS &&
+            part->cmsg_len == CMSG_LEN(sizeof(int)) && *ret_passed < 0)
+            memcpy(ret_passed, CMSG_DATA(part), sizeof(int));
+        size += got > 0 ? (size_t)got : 0;
+    } while ((got > 0 || (got < 0 && errno == EINTR)) && size < sizeof(text));
+    return json_loadb(text, size, 0, NULL);
 }
 
 /* Relays before the line's end came to mean that an answer is whole. */

@@ -28,6 +28,8 @@ FILE *ask_open(int fd);
 /** Everything until the relay closes, as one object, the caller's. NULL with errno: EPROTO when it
  * closed without an answer. */
 json_t *ask_receive(int fd);
+/** The same, and the descriptor that came with it, the caller's to close; -1: none. */
+json_t *ask_receive_with(int fd, int *ret_passed);
 /** The same as it came: one object in one line, without the line's end. The caller's, to be freed;
  * not terminated. */
 char *ask_receive_text(int fd, size_t *ret_size);

@@ -3,11 +3,12 @@
  * angarium: the command line. It asks the relay over its control socket, or checks a configuration
  * by itself, and prints text for people, or with --json what the relay said.
  *
- * Verbs are rows of one table; cli_verb.c has what they do. Exit status: 0 done, 1 refused or
- * failed, 2 wrong usage.
+ * Verbs are rows of one table (verb.def); cli_verb.c has what they do. Exit status: 0 done, 1
+ * refused or failed, 2 wrong usage.
  */
 #include "control/cli.h"
 
+#include <locale.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,133 +20,15 @@
 #define SOCKET_VARIABLE "ANGARIUM_SOCKET"
 #define SOCKET_DEFAULT  "/run/angarium/control.sock"
 
-static enum cli_status help_verb(const struct cli *cli, const struct cli_verb *verb);
+static enum cli_status cli_help_run(const struct cli *cli, const struct cli_verb *verb);
 
 static const struct cli_verb verbs[] = {
-    {"status", 0, 0, "", "what the relay does and has done", cli_relay_verb, cli_verb_status_print},
-    {"top", 0, 0, "", "the same, live, down to messages and why they wait", cli_top_verb, NULL},
-    {"queue summary", 0, 0, "[--by WHAT] [--limit N]",
-     "how much waits how long, by site, domain, source, class, sender_domain", cli_relay_verb,
-     cli_queue_summary_print},
-    {"queue list", 0, CLI_WORD_MAX, "[TERM=VALUE...] [--limit N]",
-     "mail that waits: id domain site source class state older younger sender sender_domain "
-     "recipient user",
-     cli_list_verb, cli_queue_list_print},
-    {"queue orders", 0, 0, "",
-     "orders that stand: for mail that comes until they end, and for sites", cli_relay_verb,
-     cli_orders_print},
-    {"queue cancel", 1, 1, "ORDER [--keep] [--dry-run]",
-     "an order, of mail or of a site, ends now; what it held is released, but with --keep",
-     cli_cancel_verb, cli_order_print},
-    {"hold", 1, CLI_WORD_MAX, "TERM=VALUE...|all [--reason TEXT] [--duration TIME] [--dry-run]",
-     "no attempts until released; with a duration until it is over, and for mail that comes till "
-     "then: hold domain=example.org --duration 2h",
-     cli_order_verb, cli_order_print},
-    {"release", 1, CLI_WORD_MAX, "TERM=VALUE...|all [--reason TEXT] [--dry-run]",
-     "what is held may go; order=N: what that order holds", cli_order_verb, cli_order_print},
-    {"retry", 1, CLI_WORD_MAX, "TERM=VALUE...|all [--reason TEXT] [--dry-run]",
-     "what waits is tried now", cli_order_verb, cli_order_print},
-    {"bounce", 1, CLI_WORD_MAX, "TERM=VALUE...|all --reason TEXT [--duration TIME] [--dry-run]",
-     "back to the sender, with the reason; with a duration also what comes till then",
-     cli_order_verb, cli_order_print},
-    {"delete", 1, CLI_WORD_MAX, "TERM=VALUE...|all --reason TEXT [--duration TIME] [--dry-run]",
-     "gone, and nobody is told; with a duration also what comes till then: delete "
-     "sender_domain=spam.example --duration 1d --reason spam",
-     cli_order_verb, cli_order_print},
-    {"reroute", 1, CLI_WORD_MAX,
-     "TERM=VALUE...|all --to DOMAIN --reason TEXT [--duration TIME] [--dry-run]",
-     "goes by the route and mail exchangers of another domain; with a duration also what comes "
-     "till then",
-     cli_order_verb, cli_order_print},
-    {"queue show", 1, 1, "ID", "one message and its recipients", cli_relay_verb,
-     cli_queue_show_print},
-    {"queue cat", 1, 1, "ID [--envelope | --header | --message]",
-     "one message as it is stored: its envelope, an empty line, its octets; or one of these",
-     cli_cat_verb, NULL},
-    {"explain", 1, 1, "ID|SITE|DOMAIN",
-     "why mail goes, or does not: every limit in force, and which one binds now", cli_explain_verb,
-     cli_explain_print},
-    {"route", 1, 1, "ADDRESS|DOMAIN", "where mail for it would go now, and why", cli_relay_verb,
-     cli_probe_print},
-    {"dns lookup", 1, 1, "NAME [--host]",
-     "the mail exchangers of a domain as the relay resolves them, or the addresses of a host",
-     cli_relay_verb, cli_probe_print},
-    {"site show", 0, 1, "[NAME] [--limit N]",
-     "sites: limits, what is used of them, which rate binds", cli_relay_verb, cli_site_show_print},
-    {"site suspend", 1, 1, "NAME --duration TIME --reason TEXT [--dry-run]",
-     "nothing goes there for that time; prints the number of the order", cli_site_verb,
-     cli_site_order_print},
-    {"site set", 2, 3, "NAME connections=N rate=N/TIME --duration TIME --reason TEXT [--dry-run]",
-     "tighter limits for that time", cli_site_verb, cli_site_order_print},
-    {"site resume", 1, 1, "NAME|ORDER [--reason TEXT] [--dry-run]",
-     "its mail may go: what suspends it, and what the relay learned against it (pause, back-off, "
-     "fewer connections, dead addresses), or that order, ends now",
-     cli_site_verb, cli_site_order_print},
-    {"source show", 0, 1, "[NAME]", "addresses that mail leaves from, and whether they may be used",
-     cli_relay_verb, cli_source_print},
-    {"source suspend", 1, 1, "NAME --duration TIME --reason TEXT [--dry-run]",
-     "nothing leaves from there for that time", cli_site_verb, cli_source_print},
-    {"source resume", 1, 1, "NAME [--dry-run]", "what suspends it, or makes it rest, ends now",
-     cli_site_verb, cli_source_print},
-    {"site patterns", 0, 0, "", "how often each reply pattern has matched since the last reload",
-     cli_relay_verb, cli_site_patterns_print},
-    {"trace", 1, 1,
-     "ADDRESS|PREFIX|SITE|DOMAIN|ID [--only-new] [--terse] [--seconds N] [--count N]",
-     "SMTP conversations as they happen, of both sides: of a client or host, towards a site or "
-     "domain, of a message; neither bodies nor passwords",
-     cli_trace_verb, NULL},
-    {"flows", 0, 0, "[--limit N]", "connections of the TCP engine", cli_relay_verb,
-     cli_flows_print},
-    {"counters", 0, 0, "[--limit N] | --reference", "what engine and ports counted; all there are",
-     cli_counters_verb, cli_counters_print},
-    {"metrics", 0, 0, "[--reference]", "the page that is /metrics; or what its metrics mean",
-     cli_metrics_verb, NULL},
-    {"capture stop", 0, 0, "", "end the capture", cli_relay_verb, cli_verb_text_print},
-    {"capture", 0, 1, "[FILTER] --file PATH [--count N] [--seconds N]",
-     "frames of the engine as pcap, in the language of tcpdump", cli_relay_verb,
-     cli_verb_text_print},
-    {"drain end", 0, 0, "", "take mail again", cli_relay_verb, cli_verb_text_print},
-    {"drain", 0, 0, "[--seconds N] [--reason TEXT] [--stop]",
-     "take no mail from now on: listeners close, transactions under way have 60 s, or so many, to "
-     "end; what waits is delivered on, or with --stop the relay ends",
-     cli_drain_verb, cli_verb_text_print},
-    {"reload", 0, 1, "[--or-upgrade [FILE]]",
-     "read the configuration again; or, if the program's file is another one than that which runs, "
-     "upgrade",
-     cli_reload_verb, cli_verb_text_print},
-    {"upgrade", 0, 1, "[FILE] [--program PROGRAM]",
-     "a new process takes the relay's place, of the program on the disk, with this configuration, "
-     "and no transaction fails; where systemd runs the relay, by systemctl reload",
-     cli_upgrade_verb, NULL},
-    {"check", 0, 1, "[FILE] | --reference", "check a configuration; print all options",
-     cli_check_verb, NULL},
-    {"config show", 0, 1, "[FILE]", "every option, its value, and where that comes from",
-     cli_config_verb, NULL},
-    {"import postfix", 1, 1, "DIR",
-     "a first configuration from Postfix's main.cf and master.cf, with notes of what has no "
-     "counterpart",
-     cli_import_verb, NULL},
-    {"records find", 2, 31, "ID FILE...",
-     "what became of a message: its records in these files and in those that they were turned over "
-     "into",
-     cli_records_verb, NULL},
-    {"records print", 1, 31, "FILE... [--csv]",
-     "records that were kept in binary, as the lines of JSON that `records.file` has, or as "
-     "accounting",
-     cli_records_print_verb, NULL},
-    {"spool check", 1, 1, "DIR", "read every record of a spool that is not in use", cli_spool_verb,
-     NULL},
-    {"spool stats", 1, 1, "DIR", "segments, records and space of it", cli_spool_verb, NULL},
-    {"spool dump", 1, 2, "DIR [ID]", "its records, or those of one message", cli_spool_verb, NULL},
-    {"spool adopt", 2, 2, "FROM TO", "move a dead host's segments into a relay's spool",
-     cli_spool_verb, NULL},
-    {"user hash", 0, 0, "[--scram]",
-     "the hash of a password, read from standard input, for a users file; or its keys for SCRAM",
-     cli_user_hash_verb, NULL},
-    {"version", 0, 0, "", "print the version", cli_version_verb, NULL},
-    {"help", 0, CLI_WORD_MAX, "[VERB] | --reference",
-     "this list, or more of one verb or of all that begin so; tab-separated for programs",
-     help_verb, NULL},
+#define VERB(name, min, max, operands, help, run, print, role, members)                            \
+    {name, min, max, operands, help, run, print},
+#define HTTP_VERB(name, help, role, members)
+#include "control/verb.def"
+#undef VERB
+#undef HTTP_VERB
 };
 
 /* ---- arguments ---- */
@@ -194,7 +77,7 @@ static enum cli_status no_verb(struct cli *cli, const char *const words[CLI_WORD
 }
 
 /* The manual page and the shell's completion are made from the reference. */
-static enum cli_status help_verb(const struct cli *cli, const struct cli_verb *verb)
+static enum cli_status cli_help_run(const struct cli *cli, const struct cli_verb *verb)
 {
     (void)verb;
     if (cli->is_reference) {
@@ -372,6 +255,7 @@ int main(int count, char **arguments)
     const char *words[CLI_WORD_MAX] = {NULL};
     uint32_t word_count = 0;
 
+    (void)setlocale(LC_CTYPE, ""); /* what the terminal shows */
     arguments_read(&cli, count, arguments, words, &word_count);
     for (uint32_t i = 0; i < COUNT_OF(verbs); i++) {
         uint32_t used = verb_match(&verbs[i], words, word_count);

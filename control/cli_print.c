@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
+#include "control/terminal_text.h"
 
 struct unit {
     const char *name;
@@ -79,7 +79,6 @@ int64_t cli_number(const json_t *object, const char *group, const char *name)
     return json_integer_value(json_object_get(in, name));
 }
 
-/* A text of the answer, fit for a terminal. */
 const char *cli_shown(const json_t *object, const char *name, char text[CLI_SHOWN_SIZE])
 {
     const json_t *value = json_object_get(object, name);
@@ -87,8 +86,8 @@ const char *cli_shown(const json_t *object, const char *name, char text[CLI_SHOW
 
     if (size > CLI_SHOWN_MAX)
         size = CLI_SHOWN_MAX;
-    return log_escape(span_of(size == 0 ? "" : json_string_value(value), size), text,
-                      CLI_SHOWN_SIZE);
+    return terminal_text(span_of(size == 0 ? "" : json_string_value(value), size),
+                         terminal_has_utf8(), text, CLI_SHOWN_SIZE);
 }
 
 /* ---- status ---- */

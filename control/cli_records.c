@@ -3,11 +3,8 @@
  * angarium records find: the story of a message, from files of records of any format and from those
  * that they were turned over into, the oldest first. angarium records print: a file in binary as
  * lines. A relay need not run.
- *
- * Not here: files that somebody compressed (zgrep finds them as well: the id is in every line).
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,20 +16,7 @@
 #include "control/record_json.h"
 #include "control/record_raw.h"
 #include "control/record_reader.h"
-#include "queue/envelope.h"
-
-#define NEEDLE_SIZE (2 * MESSAGE_ID_TEXT_SIZE + 16u)
-
-/* What a line of the message has in it, in JSON and in accounting. */
-struct needles {
-    struct message_id id;
-    char json[NEEDLE_SIZE], csv[NEEDLE_SIZE];
-};
-
-static bool span_has(struct span line, const char *text)
-{
-    return line.data != NULL && memmem(line.data, line.size, text, strlen(text)) != NULL;
-}
+#include "control/record_search.h"
 
 static void record_print(const json_t *record)
 {
@@ -48,113 +32,68 @@ static void record_print(const json_t *record)
            json_is_true(json_object_get(record, "replayed")) ? " (written again)" : "");
 }
 
-/* One line of the message; those of JSON go to `rows` when they are asked for as JSON. */
-static void line_tell(struct span line, bool is_json, json_t *rows)
+struct found {
+    bool is_json;
+    json_t *rows; /* with `is_json` */
+};
+
+static void on_line(void *context, struct span line)
 {
+    const struct found *found = context;
     json_t *record =
         line.data[0] == '{' ? json_loadb((const char *)line.data, line.size, 0, NULL) : NULL;
 
-    if (record != NULL && is_json)
-        json_array_append(rows, record);
+    if (record != NULL && found->is_json)
+        json_array_append(found->rows, record);
     else if (record != NULL)
         record_print(record);
-    else if (is_json)
-        json_array_append_new(rows, json_stringn((const char *)line.data, line.size));
+    else if (found->is_json)
+        json_array_append_new(found->rows, json_stringn((const char *)line.data, line.size));
     else
         printf("%.*s\n", SPAN_PRINTF(line));
     json_decref(record);
 }
 
-/* By its first line. */
-static bool file_is_raw(const char *path)
+static bool files_search(const struct cli *cli, struct record_search *search)
 {
-    char head[RECORD_RAW_HEAD_SIZE];
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-
-    if (fd < 0)
-        return false;
-    bool is_raw = read(fd, head, sizeof(head)) == (ssize_t)sizeof(head) &&
-                  memcmp(head, record_raw_head, sizeof(head)) == 0;
-    close(fd);
-    return is_raw;
-}
-
-static uint32_t raw_search(const char *path, const struct needles *needles, bool is_json,
-                           json_t *rows)
-{
-    struct record_reader reader;
-    struct record_time time = {0};
-    struct record record;
-    char line[RECORD_JSON_SIZE_MAX];
-    uint32_t found = 0;
-
-    record_reader_open(&reader, path, RECORD_READER_OLDEST, NULL);
-    while (record_reader_next_raw(&reader, &record)) {
-        if (record.id.high != needles->id.high || record.id.low != needles->id.low)
-            continue;
-        uint32_t size = record_json_format(&record, &time, line);
-        line_tell(span_of(line, size - 1), is_json, rows);
-        found++;
+    for (uint32_t i = 1; i < cli->operand_count; i++) {
+        if (access(cli->operands[i], R_OK) != 0) {
+            fprintf(stderr, "angarium: %s: %s\n", cli->operands[i], strerror(errno));
+            return false;
+        }
+        (void)record_search_file(search, cli->operands[i]);
     }
-    record_reader_close(&reader);
-    return found;
-}
-
-static uint32_t file_search(const char *path, const struct needles *needles, bool is_json,
-                            json_t *rows)
-{
-    struct record_reader reader;
-    struct span line;
-    uint32_t found = 0;
-
-    if (file_is_raw(path))
-        return raw_search(path, needles, is_json, rows);
-    record_reader_open(&reader, path, RECORD_READER_OLDEST, NULL);
-    while (record_reader_next(&reader, &line)) {
-        if (line.size == 0 || (!span_has(line, needles->json) && !span_has(line, needles->csv)))
-            continue;
-        line_tell(line, is_json, rows);
-        found++;
-    }
-    record_reader_close(&reader);
-    return found;
+    return true;
 }
 
 enum cli_status cli_records_verb(const struct cli *cli, const struct cli_verb *verb)
 {
-    struct needles needles;
+    struct record_search search;
     struct message_id id;
-    char text[MESSAGE_ID_TEXT_SIZE];
-    uint32_t found = 0;
 
     (void)verb;
     if (message_id_parse(span_from_text(cli->operands[0]), &id) != ERR_OK) {
         fprintf(stderr, "angarium: an id has 26 letters and digits, as `queue list` shows it\n");
         return CLI_USAGE;
     }
-    needles.id = id;
-    (void)message_id_format(id, text);
-    (void)snprintf(needles.json, sizeof(needles.json), "\"id\":\"%s\"", text);
-    (void)snprintf(needles.csv, sizeof(needles.csv), ",%s,%s-", text, text);
-    json_t *rows = json_array();
-    for (uint32_t i = 1; i < cli->operand_count; i++) {
-        if (access(cli->operands[i], R_OK) != 0) {
-            fprintf(stderr, "angarium: %s: %s\n", cli->operands[i], strerror(errno));
-            json_decref(rows);
-            return CLI_FAILED;
-        }
-        found += file_search(cli->operands[i], &needles, cli->is_json, rows);
+    struct found found = {cli->is_json, json_array()};
+    record_search_init(&search, id);
+    search.context = &found;
+    search.on_line = on_line;
+    if (!files_search(cli, &search)) {
+        json_decref(found.rows);
+        return CLI_FAILED;
     }
     if (cli->is_json) {
-        json_t *answer = json_pack("{sb,sO}", "ok", found > 0, "rows", rows);
+        json_t *answer = json_pack("{sb,sO}", "ok", search.found > 0, "rows", found.rows);
         json_dumpf(answer, stdout, JSON_INDENT(2));
         printf("\n");
         json_decref(answer);
-    } else if (found == 0) {
-        fprintf(stderr, "angarium: no record of %s\n", text);
+    } else if (search.found == 0) {
+        fprintf(stderr, "angarium: no record of %s\n", cli->operands[0]);
     }
-    json_decref(rows);
-    return found > 0 ? CLI_OK : CLI_FAILED;
+    json_decref(found.rows);
+    return search.found > 0 ? CLI_OK : CLI_FAILED;
 }
 
 /* ---- as lines ---- */
@@ -182,7 +121,7 @@ enum cli_status cli_records_print_verb(const struct cli *cli, const struct cli_v
 
     (void)verb;
     for (uint32_t i = 0; i < cli->operand_count; i++) {
-        if (file_is_raw(cli->operands[i]))
+        if (record_file_is_raw(cli->operands[i]))
             continue;
         fprintf(stderr, "angarium: %s: %s\n", cli->operands[i],
                 access(cli->operands[i], R_OK) != 0 ? strerror(errno)

@@ -12,7 +12,6 @@
  */
 #include "control/cli_top.h"
 
-#include <locale.h>
 #include <ncurses.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -278,7 +277,6 @@ bool cli_top_run(const char *socket_path)
         fprintf(stderr, "angarium: %s\n", top.message);
         return false;
     }
-    setlocale(LC_CTYPE, "");
     if (newterm(NULL, stdout, stdin) == NULL) {
         fprintf(stderr, "angarium: this terminal is not known: %s\n",
                 getenv("TERM") == NULL ? "TERM is not set" : getenv("TERM"));

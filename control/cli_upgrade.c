@@ -177,6 +177,11 @@ enum cli_status cli_reload_verb(const struct cli *cli, const struct cli_verb *ve
 {
     struct running running;
 
+    if (cli->is_or_upgrade && cli->is_dry_run) {
+        fprintf(stderr, "angarium: an upgrade cannot be tried: --dry-run goes without "
+                        "--or-upgrade\n");
+        return CLI_USAGE;
+    }
     if (!cli->is_or_upgrade && cli->operand_count > 0) {
         fprintf(stderr, "angarium: the relay reads the file that it was started with; FILE goes "
                         "with --or-upgrade\n");

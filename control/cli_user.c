@@ -59,16 +59,26 @@ static bool crypt_make(const char *password, char ret_hash[AUTH_HASH_MAX + 1])
     return is_made;
 }
 
+uint32_t user_password_max(bool is_scram)
+{
+    return is_scram ? AUTH_PASSWORD_MAX : CRYPT_MAX_PASSPHRASE_SIZE - 1;
+}
+
+bool user_hash_make(const char *password, bool is_scram, char ret_hash[AUTH_HASH_MAX + 1])
+{
+    return is_scram ? auth_scram_make(password, ret_hash) : crypt_make(password, ret_hash);
+}
+
 bool cli_user_hash(bool is_scram, FILE *in, FILE *out)
 {
     char password[AUTH_PASSWORD_MAX + 2] = "", hash[AUTH_HASH_MAX + 1];
 
-    bool is_read = password_ask(in, password);
-    bool is_made =
-        is_read && (is_scram ? auth_scram_make(password, hash) : crypt_make(password, hash));
+    bool is_read = password_ask(in, password) && strlen(password) <= user_password_max(is_scram);
+    bool is_made = is_read && user_hash_make(password, is_scram, hash);
     explicit_bzero(password, sizeof(password));
     if (!is_read)
-        fprintf(stderr, "angarium: expected a password of 1 to %u octets\n", AUTH_PASSWORD_MAX);
+        fprintf(stderr, "angarium: expected a password of 1 to %u octets\n",
+                user_password_max(is_scram));
     else if (!is_made)
         fputs("angarium: no randomness or no memory\n", stderr);
     else

@@ -124,6 +124,9 @@ enum cli_status cli_relay_verb(const struct cli *cli, const struct cli_verb *ver
 {
     json_t *request = request_new(cli, verb);
 
+    if (cli->is_dry_run)
+        json_object_set_new(request, "dry_run", json_true());
+
     if (cli->operand_count > 0)
         json_object_set_new(request, "id", json_string(cli->operands[0]));
     return request_run(cli, verb, request);
@@ -270,6 +273,7 @@ enum cli_status cli_drain_verb(const struct cli *cli, const struct cli_verb *ver
     if (cli->reason != NULL)
         json_object_set_new(request, "reason", json_string(cli->reason));
     json_object_set_new(request, "stop", json_boolean(cli->is_stop));
+    json_object_set_new(request, "dry_run", json_boolean(cli->is_dry_run));
     return request_run(cli, verb, request);
 }
 
@@ -381,7 +385,19 @@ enum cli_status cli_config_verb(const struct cli *cli, const struct cli_verb *ve
     const char *path = cli->operand_count > 0 ? cli->operands[0] : CONFIG_DEFAULT_PATH;
 
     (void)verb;
-    return config_show(path, cli->is_json, stdout, stderr) ? CLI_OK : CLI_FAILED;
+    if (!cli->is_json)
+        return config_show(path, stdout, stderr) ? CLI_OK : CLI_FAILED;
+    json_t *answer = config_show_json(path);
+    bool is_ok = json_is_true(json_object_get(answer, "ok"));
+    if (is_ok) {
+        json_dumpf(answer, stdout, JSON_INDENT(2));
+        printf("\n");
+    } else {
+        const char *error = json_string_value(json_object_get(answer, "error"));
+        fputs(error == NULL ? "angarium: this cannot be shown as JSON\n" : error, stderr);
+    }
+    json_decref(answer);
+    return is_ok ? CLI_OK : CLI_FAILED;
 }
 
 enum cli_status cli_import_verb(const struct cli *cli, const struct cli_verb *verb)

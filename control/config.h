@@ -41,6 +41,14 @@ struct config_values {
                      uint32_t line);
 };
 
+/* Who wants complaints one by one, as well as in the text. */
+struct config_complaints {
+    void *context;
+    /* line 0: the file as a whole; column 0: not known; key "": none. */
+    void (*on_complaint)(void *context, const char *file, uint32_t line, uint32_t column,
+                         const char *key, const char *reason);
+};
+
 /* A line is kept with the number of its file: both fit one number. */
 #define CONFIG_FILES_MAX  128u
 #define CONFIG_LINE_BITS  24u
@@ -54,7 +62,9 @@ struct config_report {
     uint32_t file_count, at;             /* at: of the one that is being read */
     uint32_t
         lines[CONFIG_OPTIONS_MAX]; /* by row, where the file has it; 0: nowhere, or in a list */
-    const struct config_values *values; /* NULL: nobody asks */
+    const struct config_values *values;         /* NULL: nobody asks, as the next */
+    const struct config_complaints *complaints; /* all that are in the text */
+    uint32_t mark_line, mark_column;            /* of what the parser looked at last; 0: nothing */
     uint32_t count; /* complaints; the first CONFIG_COMPLAINT_MAX are in the text */
     uint32_t size;
     char text[CONFIG_REPORT_SIZE];

@@ -49,9 +49,12 @@ struct walk {
     uint32_t visited; /* keys and elements so far */
 };
 
-static uint32_t line_at(const struct config_report *report, const yaml_mark_t *mark)
+/* A complaint about this line knows its column. */
+static uint32_t line_at(struct config_report *report, const yaml_mark_t *mark)
 {
-    return report->at << CONFIG_LINE_BITS | ((uint32_t)mark->line + 1);
+    report->mark_line = report->at << CONFIG_LINE_BITS | ((uint32_t)mark->line + 1);
+    report->mark_column = (uint32_t)mark->column + 1;
+    return report->mark_line;
 }
 _Static_assert(CONFIG_FILE_SIZE_MAX < CONFIG_LINE_MASK &&
                    CONFIG_FILES_MAX <= UINT32_MAX >> CONFIG_LINE_BITS,
@@ -482,6 +485,7 @@ void config_parse_end(struct config_report *report)
 {
     const struct walk walk = {.report = report};
 
+    report->mark_line = 0;
     for (uint32_t i = 0; i < option_count; i++) {
         const struct option *option = &option_table[i];
         if (option->owner != OPTION_OWNER_CONFIG || report->lines[i] != 0 ||

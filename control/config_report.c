@@ -77,4 +77,8 @@ void config_complain(struct config_report *report, uint32_t line, const char *ke
     report->size += (uint32_t)size;
     if (report->size >= sizeof(report->text))
         report->size = sizeof(report->text) - 1;
+    if (report->complaints != NULL)
+        report->complaints->on_complaint(
+            report->complaints->context, config_file_of(report, line), line & CONFIG_LINE_MASK,
+            line == report->mark_line ? report->mark_column : 0, key, reason);
 }

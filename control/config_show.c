@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/config_show.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,7 +52,7 @@ static void row_write(const struct row *row, FILE *out)
         fprintf(out, "%-44s %-28s # %s:%u\n", row->place, shown, row->file, row->line);
 }
 
-static void rows_write_json(const struct rows *rows, const char *path, FILE *out)
+static json_t *rows_json(const struct rows *rows)
 {
     json_t *list = json_array();
 
@@ -66,10 +65,7 @@ static void rows_write_json(const struct rows *rows, const char *path, FILE *out
         }
         json_array_append_new(list, json);
     }
-    json_t *answer = json_pack("{sb,ss,so}", "ok", 1, "file", path, "rows", list);
-    json_dumpf(answer, out, JSON_INDENT(2));
-    fprintf(out, "\n");
-    json_decref(answer);
+    return list;
 }
 
 static void rows_free(struct rows *rows)
@@ -82,26 +78,45 @@ static void rows_free(struct rows *rows)
     free(rows->list);
 }
 
-bool config_show(const char *path, bool is_json, FILE *out, FILE *complaints)
+/* False: what is wrong is in the report. The caller frees the rows. */
+static bool rows_load(struct rows *rows, const char *path, struct config_report *report)
 {
-    struct rows rows = {0};
-    struct config_values values = {&rows, on_value};
-    struct config_report report;
+    struct config_values values = {rows, on_value};
     struct config *config = NULL;
 
-    config_report_init(&report, path);
-    report.values = &values;
-    bool is_ok = config_load(path, &config, &report) == ERR_OK;
-    if (is_ok) {
+    config_report_init(report, path);
+    report->values = &values;
+    bool is_ok = config_load(path, &config, report) == ERR_OK;
+    if (is_ok)
         config_free(config);
-        qsort(rows.list, rows.count, sizeof(*rows.list), row_compare);
-        if (is_json)
-            rows_write_json(&rows, path, out);
-        for (size_t i = 0; i < rows.count && !is_json; i++)
-            row_write(&rows.list[i], out);
-    } else {
+    if (rows->count > 0)
+        qsort(rows->list, rows->count, sizeof(*rows->list), row_compare);
+    report->values = NULL;
+    return is_ok;
+}
+
+bool config_show(const char *path, FILE *out, FILE *complaints)
+{
+    struct rows rows = {0};
+    struct config_report report;
+    bool is_ok = rows_load(&rows, path, &report);
+
+    for (size_t i = 0; i < rows.count && is_ok; i++)
+        row_write(&rows.list[i], out);
+    if (!is_ok)
         fputs(report.text, complaints);
-    }
     rows_free(&rows);
     return is_ok;
+}
+
+json_t *config_show_json(const char *path)
+{
+    struct rows rows = {0};
+    struct config_report report;
+    json_t *answer = rows_load(&rows, path, &report)
+                         ? json_pack("{sb,ss,so}", "ok", 1, "file", path, "rows", rows_json(&rows))
+                         : json_pack("{sb,ss,ss}", "ok", 0, "file", path, "error", report.text);
+
+    rows_free(&rows);
+    return answer;
 }

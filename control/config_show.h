@@ -2,6 +2,7 @@
 #ifndef CONTROL_CONFIG_SHOW_H
 #define CONTROL_CONFIG_SHOW_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -11,6 +12,9 @@
  */
 
 /** False: the file has mistakes, which are told on `complaints`. */
-bool config_show(const char *path, bool is_json, FILE *out, FILE *complaints);
+bool config_show(const char *path, FILE *out, FILE *complaints);
+/** The same as {"ok", "file", "rows"}, or "error"; the caller's. What is in files that options name
+ * is not in it. NULL: no memory, or a path that is no UTF-8. */
+json_t *config_show_json(const char *path);
 
 #endif

@@ -93,7 +93,7 @@ void daemon_drain(struct daemon *daemon)
     notify_stopping(daemon->notify, time, daemon_now());
 }
 
-static bool daemon_reload(void *context, char ret_text[ADMIN_ERROR_SIZE])
+static bool daemon_reload(void *context, bool is_dry_run, char ret_text[ADMIN_ERROR_SIZE])
 {
     struct daemon *daemon = context;
 
@@ -107,8 +107,10 @@ static bool daemon_reload(void *context, char ret_text[ADMIN_ERROR_SIZE])
                  "ask again when it is over");
         return false;
     }
+    if (is_dry_run)
+        return reload_run(&daemon->reload, true, ret_text);
     notify_reloading(daemon->notify, daemon_now());
-    bool is_ok = reload_run(&daemon->reload, ret_text);
+    bool is_ok = reload_run(&daemon->reload, false, ret_text);
     notify_reloaded(daemon->notify, is_ok);
     log_text(is_ok ? LOG_INFO : LOG_ERROR, is_ok ? "event=reload" : "event=reload failed",
              ret_text);
@@ -128,7 +130,7 @@ static void daemon_on_signal(struct daemon *daemon)
         }
         if (daemon->records != NULL)
             record_writer_reopen(daemon->records);
-        (void)daemon_reload(daemon, text); /* it has logged why not */
+        (void)daemon_reload(daemon, false, text); /* it has logged why not */
         if (daemon->admin != NULL)
             admin_forget_answers(daemon->admin);
     }
@@ -519,7 +521,8 @@ static bool http_open(struct daemon *daemon)
         .local = daemon_enter_claim(daemon, UPGRADE_ROLE_HTTP_LOCAL, config->socket, NULL),
     };
 
-    if (http_new(config, daemon->config->control_socket, &place, &daemon->http, why) == ERR_OK)
+    if (http_new(daemon->config, daemon->reload.path, daemon->starter, &place, &daemon->http,
+                 why) == ERR_OK)
         return true;
     log_line(LOG_FATAL, "%s", why);
     return false;
@@ -672,6 +675,7 @@ static void daemon_serve(struct daemon *daemon)
         daemon_leave(daemon);
     admin_free(daemon->admin);
     http_free(daemon->http);
+    starter_free(daemon->starter);
 }
 
 static int daemon_main(struct daemon *daemon)
@@ -697,6 +701,20 @@ static int daemon_main(struct daemon *daemon)
         notify_ready(daemon->notify, daemon_now());
     daemon_serve(daemon);
     return EXIT_SUCCESS;
+}
+
+/* Who may ask for an upgrade over HTTP can have one: before threads, and before calls are filtered.
+ */
+static void starter_open(struct daemon *daemon)
+{
+    const struct config_http *http = &daemon->config->http;
+    const char *program = daemon_program_path();
+
+    if (program == NULL || (http->socket == NULL && http->admin_token_file == NULL))
+        return;
+    daemon->starter = starter_new(program, daemon->reload.path);
+    if (daemon->starter == NULL)
+        log_line(LOG_WARNING, "event=start: no upgrade over HTTP: %s", strerror(errno));
 }
 
 static const char *arguments_read(int count, char **arguments, bool *ret_is_upgrade)
@@ -740,6 +758,7 @@ int main(int count, char **arguments)
     descriptors_raise(config);
     if (!confine(config, confine_user))
         return EXIT_FAILURE;
+    starter_open(&daemon);
     if (!signals_open(&daemon)) {
         log_line(LOG_FATAL, "cannot read signals: %s", strerror(errno));
         return EXIT_FAILURE;

@@ -52,7 +52,6 @@
 #define BOUND_MAX    TICK_S(3700)
 #define BOUND_GRACE  TICK_S(15) /* the other process' alarm rings before */
 #define LOCK_TRIES   200        /* at the end, when nobody waits for us */
-#define ANSWER_SIZE  16384u
 
 /* To the log; and, as long as that is the other process', to who started us. */
 __attribute__((format(printf, 2, 3))) static void complain(const struct daemon *daemon,
@@ -137,34 +136,6 @@ void daemon_enter_fork(struct daemon *daemon)
 
 /* ---- asking ---- */
 
-/* The answer, and the descriptor that came with it (-1: none). */
-static json_t *answer_receive(int fd, int *ret_link)
-{
-    union {
-        struct cmsghdr head;
-        char octets[CMSG_SPACE(sizeof(int))];
-    } control;
-    static char text[ANSWER_SIZE];
-    size_t size = 0;
-    ssize_t got;
-
-    *ret_link = -1;
-    do {
-        struct iovec vector = {text + size, sizeof(text) - size};
-        struct msghdr message = {.msg_iov = &vector,
-                                 .msg_iovlen = 1,
-                                 .msg_control = &control,
-                                 .msg_controllen = sizeof(control)};
-        got = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
-        const struct cmsghdr *part = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
-        if (part != NULL && part->cmsg_type == SCM_RIGHTS &&
-            part->cmsg_len == CMSG_LEN(sizeof(int)) && *ret_link < 0)
-            memcpy(ret_link, CMSG_DATA(part), sizeof(int));
-        size += got > 0 ? (size_t)got : 0;
-    } while (got > 0 && size < sizeof(text));
-    return json_loadb(text, size, 0, NULL);
-}
-
 static bool link_open(struct daemon *daemon)
 {
     const struct timeval patience = {.tv_sec = LINK_TIME_S};
@@ -180,7 +151,7 @@ static bool link_open(struct daemon *daemon)
         return false;
     }
     json_decref(request);
-    json_t *answer = answer_receive(fd, &daemon->enter.link);
+    json_t *answer = ask_receive_with(fd, &daemon->enter.link);
     const char *error = json_string_value(json_object_get(answer, "error"));
     close(fd);
     if (daemon->enter.link < 0)

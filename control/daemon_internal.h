@@ -8,6 +8,7 @@
 #include "control/keeper.h"
 #include "control/notify.h"
 #include "control/reload.h"
+#include "control/starter.h"
 #include "control/upgrade_link.h"
 
 /*
@@ -69,6 +70,7 @@ struct daemon {
     struct assembly *assembly;
     struct admin *admin;
     struct http *http;
+    struct starter *starter; /* NULL: none */
     struct keeper *keeper;
     struct notify *notify;
     int epoll, signals;
@@ -107,6 +109,8 @@ void daemon_alarm_set(tick_us time);
 /** admin's upgrade() and is_other_program(). */
 int daemon_leave_ask(void *context, char ret_text[ADMIN_ERROR_SIZE]);
 bool daemon_program_is_other(void *context);
+/** The program's file; NULL: it is not known. */
+const char *daemon_program_path(void);
 /** At the start: what our program's file is. */
 void daemon_program_remember(void);
 /** Somebody is about to take our place: what only we hear of would be forgotten. */

@@ -72,6 +72,11 @@ void daemon_program_remember(void)
     program.is_known = size > 0 && stat(PROGRAM_SELF, &program.status) == 0;
 }
 
+const char *daemon_program_path(void)
+{
+    return program.is_known ? program.path : NULL;
+}
+
 bool daemon_program_is_other(void *context)
 {
     struct stat now;

@@ -16,119 +16,24 @@
  *      not from another site's page: such a page can give none.
  *   3. Who is slow, and who asks for much at once, keeps nobody else waiting (http_places.h).
  *
- * Bounds: HTTP_BODY_MAX octets of a request, CONNECTION_SPACE of its head; http_places.h.
+ * Which verbs are answered here, and which are the relay's to answer: http_serve.c.
+ *
+ * Bounds: HTTP_BODY_MAX octets of a request, HTTP_TEXT_MAX of an admin's that brings a text,
+ * CONNECTION_SPACE of its head; http_places.h.
  */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/log.h"
-#include "control/ask.h"
 #include "control/dashboard_page.h"
 #include "control/http_internal.h"
 #include "control/http_request.h"
+#include "control/http_serve.h"
 
 #define CONNECTION_SPACE 32768u /* octets for the head of a request, and what goes out */
 #define LISTENER_NET     0u     /* http_places.h */
 #define LISTENER_LOCAL   1u
-
-static const char page_type[] = "text/plain; version=0.0.4; charset=utf-8"; /* of metrics */
-
-/* ---- questions ---- */
-
-/* Connected, and the question is sent; -1 with errno. */
-static int question_send(struct http *http, const json_t *request)
-{
-    int fd = ask_connect(http->control_socket);
-
-    if (fd < 0 || ask_send(fd, request))
-        return fd;
-    int error = errno;
-    close(fd);
-    errno = error;
-    return -1;
-}
-
-static enum MHD_Result answer_busy(const struct http_client *client)
-{
-    return http_answer_error(client, MHD_HTTP_SERVICE_UNAVAILABLE, "too many questions at once");
-}
-
-static enum MHD_Result answer_nothing(const struct http_client *client)
-{
-    return http_answer_error(client, MHD_HTTP_SERVICE_UNAVAILABLE, "the relay gives no answer");
-}
-
-static enum MHD_Result answer_lines(const struct http_client *client, const json_t *request)
-{
-    struct http *http = client->http;
-
-    if (!http_stream_begin(http->places, client->role))
-        return answer_busy(client);
-    int fd = question_send(http, request);
-    if (fd >= 0)
-        return http_answer_stream(client, fd);
-    http_stream_end(http->places, NULL, client->role);
-    return answer_nothing(client);
-}
-
-/* As it came, the caller's. NULL: there is none, and `*ret_result` is of what was answered instead.
- */
-static char *question_ask(const struct http_client *client, const json_t *request, size_t *ret_size,
-                          enum MHD_Result *ret_result)
-{
-    struct http *http = client->http;
-
-    if (!http_question_begin(http->places, client->role)) {
-        *ret_result = answer_busy(client);
-        return NULL;
-    }
-    int fd = question_send(http, request);
-    char *answer = fd < 0 ? NULL : ask_receive_text(fd, ret_size);
-    if (fd >= 0)
-        close(fd);
-    http_question_end(http->places, client->role);
-    if (answer == NULL)
-        *ret_result = answer_nothing(client);
-    return answer;
-}
-
-static enum MHD_Result answer_verb(const struct http_client *client, const json_t *request)
-{
-    enum MHD_Result result = MHD_NO;
-    size_t size = 0;
-
-    if (http_request_is_stream(request))
-        return answer_lines(client, request);
-    char *answer = question_ask(client, request, &size, &result);
-    if (answer == NULL)
-        return result;
-    if (ask_is_page(answer, size))
-        return http_answer_text(client, MHD_HTTP_OK, answer, size, page_type);
-    /* It is JSON, and made by this program. */
-    unsigned status = ask_is_ok(answer, size)      ? MHD_HTTP_OK
-                      : ask_is_again(answer, size) ? MHD_HTTP_SERVICE_UNAVAILABLE
-                                                   : MHD_HTTP_BAD_REQUEST;
-    return http_answer_text(client, status, answer, size, "application/json");
-}
-
-static enum MHD_Result answer_metrics(const struct http_client *client)
-{
-    json_t *request = json_pack("{ss}", "verb", "metrics");
-    enum MHD_Result result = MHD_NO;
-    size_t size = 0;
-    char *answer = question_ask(client, request, &size, &result);
-
-    json_decref(request);
-    if (answer == NULL)
-        return result;
-    if (!ask_is_page(answer, size)) { /* a relay that leaves refuses, or it was cut off */
-        free(answer);
-        return answer_nothing(client);
-    }
-    return http_answer_text(client, MHD_HTTP_OK, answer, size, page_type);
-}
 
 /* Told to everybody: who asks knows it anyway, and a page can ask before it has a token. */
 static enum MHD_Result answer_role(const struct http_client *client)
@@ -146,6 +51,7 @@ static enum MHD_Result answer_role(const struct http_client *client)
 struct coming {
     const char *path; /* of the target, libmicrohttpd's */
     char host[HTTP_HOST_SIZE];
+    bool is_secret; /* it may bring a password */
     struct http_body body;
 };
 
@@ -178,16 +84,14 @@ static enum MHD_Result serve_api(const struct http_client *client, const char *p
         return http_answer_error(client, MHD_HTTP_BAD_REQUEST, why);
     enum http_role needed = http_access_needed(json_string_value(json_object_get(request, "verb")));
     enum MHD_Result result;
-    if (needed == HTTP_ROLE_NONE)
-        result = http_answer_error(client, MHD_HTTP_FORBIDDEN, "only over the control socket");
-    else if (client->role < needed)
+    if (client->role < needed)
         result = http_answer_error(client, MHD_HTTP_FORBIDDEN, "this needs the admin's token");
     else if (needed == HTTP_ROLE_ADMIN && !is_post)
         result = http_answer_allow(client, "POST");
     else if (is_post && !http_access_origin_is_own(field_of(client, "Origin"), coming->host))
         result = http_answer_error(client, MHD_HTTP_FORBIDDEN, "another site's page asks");
     else
-        result = answer_verb(client, request);
+        result = http_serve(client, request);
     json_decref(request);
     return result;
 }
@@ -206,7 +110,7 @@ static enum MHD_Result serve(const struct http_client *client, bool is_post,
     if (client->role == HTTP_ROLE_NONE && !(is_metrics && client->http->config->metrics_open))
         return http_answer_error(client, MHD_HTTP_UNAUTHORIZED, "a token is needed");
     if (is_metrics)
-        return is_post ? http_answer_allow(client, "GET, HEAD") : answer_metrics(client);
+        return is_post ? http_answer_allow(client, "GET, HEAD") : http_answer_metrics(client);
     if (strncmp(path, HTTP_API_PREFIX, strlen(HTTP_API_PREFIX)) == 0)
         return serve_api(client, path + strlen(HTTP_API_PREFIX), is_post, coming);
     return http_answer_error(client, MHD_HTTP_NOT_FOUND, "there is nothing here");
@@ -236,6 +140,31 @@ static enum MHD_Result on_whole(struct http_client *client, const char *method,
     return serve(client, is_post, coming);
 }
 
+static struct coming *coming_new(struct http_client *client, const char *target,
+                                 const char *version)
+{
+    struct coming *coming = calloc(1, sizeof(*coming));
+
+    CHECK(coming != NULL);
+    coming->path = http_request_target(target, version, client->connection, coming->host);
+    bool has_text =
+        http_path_takes_text(coming->path) && role_of(client, coming->host) == HTTP_ROLE_ADMIN;
+    coming->body.max = has_text ? HTTP_TEXT_MAX : HTTP_BODY_MAX;
+    coming->is_secret = http_path_is_secret(coming->path);
+    return coming;
+}
+
+/* A password is kept nowhere: neither where it came in, nor where it was taken apart. */
+static enum MHD_Result on_secret(struct http_client *client, const char *method,
+                                 struct coming *coming)
+{
+    http_secret_begin();
+    enum MHD_Result result = on_whole(client, method, coming);
+    http_secret_end();
+    http_body_free(&coming->body);
+    return result;
+}
+
 /* Called for the head, for each part of the body, and at the end. */
 static enum MHD_Result on_request(void *context, struct MHD_Connection *connection,
                                   const char *target, const char *method, const char *version,
@@ -250,17 +179,18 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
     if (client.seat == NULL)
         return MHD_NO;
     if (coming == NULL) {
-        coming = calloc(1, sizeof(*coming));
-        CHECK(coming != NULL);
-        coming->path = http_request_target(target, version, connection, coming->host);
-        *state = coming;
+        *state = coming_new(&client, target, version);
         return MHD_YES;
     }
     if (*size > 0) {
         http_body_add(&coming->body, octets, *size);
+        if (coming->is_secret) /* libmicrohttpd has done with them */
+            explicit_bzero((char *)(uintptr_t)octets, *size);
         *size = 0;
         return MHD_YES;
     }
+    if (coming->is_secret)
+        return on_secret(&client, method, coming);
     return on_whole(&client, method, coming);
 }
 
@@ -274,6 +204,8 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
     (void)code;
     if (info != NULL && info->socket_context != NULL)
         http_seat_answered(http->places, info->socket_context);
+    if (*state != NULL)
+        http_body_free(&((struct coming *)*state)->body);
     free(*state);
     *state = NULL;
 }
@@ -403,10 +335,12 @@ void http_leave(struct http *http)
     http->quiet[1] = http->local == NULL ? -1 : MHD_quiesce_daemon(http->local);
 }
 
-enum err http_new(const struct config_http *config, const char *control_socket,
+enum err http_new(const struct config *relay, const char *config_path, struct starter *starter,
                   const struct http_place *place, struct http **ret_http,
                   char ret_why[HTTP_WHY_SIZE])
 {
+    const struct config_http *config = &relay->http;
+
     *ret_http = NULL;
     if (config->listen.port == 0 && config->socket == NULL)
         return ERR_OK;
@@ -416,7 +350,11 @@ enum err http_new(const struct config_http *config, const char *control_socket,
         return ERR_MEMORY;
     }
     http->config = config;
-    http->control_socket = control_socket;
+    http->relay = relay;
+    http->config_path = config_path;
+    http->starter = starter;
+    http->control_socket = relay->control_socket;
+    http_secret_init();
     http->quiet[0] = http->quiet[1] = -1;
     http->places = http_places_new(&http_patience_usual);
     snprintf(ret_why, HTTP_WHY_SIZE, "http: no thread can be had");

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tokens and roles. A verb that no row names is an order, and orders are the admin's: a verb that
- * is added later is closed to viewers until somebody opens it. `capture` writes a file wherever it
- * is told to, and `upgrade` gives the relay's sockets away, so they stay with those who can open
- * the control socket.
+ * Tokens and roles. What a verb needs is in its row of verb.def; what has none is nobody's but the
+ * admin's.
  */
 #include "control/http_access.h"
 
@@ -17,31 +15,15 @@
 #include <unistd.h>
 
 #include "control/secret_file.h"
+#include "control/verb.h"
 
 #define TOKEN_MIN 16u
 
-static const struct {
-    const char *verb;
-    enum http_role role;
-} roles[] = {
-    {"status", HTTP_ROLE_VIEWER},        {"queue summary", HTTP_ROLE_VIEWER},
-    {"queue list", HTTP_ROLE_VIEWER},    {"queue show", HTTP_ROLE_VIEWER},
-    {"explain", HTTP_ROLE_VIEWER},       {"route", HTTP_ROLE_VIEWER},
-    {"dns lookup", HTTP_ROLE_VIEWER},    {"site show", HTTP_ROLE_VIEWER},
-    {"site patterns", HTTP_ROLE_VIEWER}, {"source show", HTTP_ROLE_VIEWER},
-    {"flows", HTTP_ROLE_VIEWER},         {"counters", HTTP_ROLE_VIEWER},
-    {"queue orders", HTTP_ROLE_VIEWER},  {"user quota", HTTP_ROLE_VIEWER},
-    {"metrics", HTTP_ROLE_VIEWER},       {"capture", HTTP_ROLE_NONE},
-    {"capture stop", HTTP_ROLE_NONE},    {"upgrade", HTTP_ROLE_NONE},
-};
-
 enum http_role http_access_needed(const char *verb)
 {
-    for (uint32_t i = 0; i < COUNT_OF(roles); i++) {
-        if (strcmp(roles[i].verb, verb) == 0)
-            return roles[i].role;
-    }
-    return HTTP_ROLE_ADMIN;
+    const struct verb *found = verb_find(verb);
+
+    return found == NULL ? HTTP_ROLE_ADMIN : found->role;
 }
 
 enum err http_token_read(const char *path, char ret_token[HTTP_TOKEN_SIZE])

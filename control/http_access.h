@@ -40,7 +40,7 @@ bool http_access_host_is_local(const char *host);
  * one that asks the page's own server by GET (RFC 6454 section 7).
  */
 bool http_access_origin_is_own(const char *origin, const char *host);
-/** What a verb of the control socket needs. HTTP_ROLE_NONE: it is not for HTTP. */
+/** What a verb needs; the admin, what is none. */
 enum http_role http_access_needed(const char *verb);
 
 #endif

@@ -105,7 +105,14 @@ enum MHD_Result http_answer_json(const struct http_client *client, unsigned stat
 
     json_decref(json);
     return text == NULL ? MHD_NO
-                        : http_answer_text(client, status, text, strlen(text), "application/json");
+                        : http_answer_text(client, status, text, strlen(text), HTTP_TYPE_JSON);
+}
+
+enum MHD_Result http_answer_result(const struct http_client *client, json_t *json)
+{
+    bool is_ok = json_is_true(json_object_get(json, "ok"));
+
+    return http_answer_json(client, is_ok ? MHD_HTTP_OK : MHD_HTTP_BAD_REQUEST, json);
 }
 
 enum MHD_Result http_answer_error(const struct http_client *client, unsigned status,
@@ -128,8 +135,13 @@ enum MHD_Result http_answer_allow(const struct http_client *client, const char *
     struct MHD_Response *response = text_response(client, text, strlen(text), text);
     if (response != NULL)
         MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, methods);
-    return response_queue(client, MHD_HTTP_METHOD_NOT_ALLOWED, response, "application/json",
+    return response_queue(client, MHD_HTTP_METHOD_NOT_ALLOWED, response, HTTP_TYPE_JSON,
                           answer_policy);
+}
+
+enum MHD_Result http_answer_busy(const struct http_client *client)
+{
+    return http_answer_error(client, MHD_HTTP_SERVICE_UNAVAILABLE, "too many questions at once");
 }
 
 /* ---- streams: an answer of many lines, of which the last says how it ended ---- */
@@ -138,7 +150,8 @@ struct stream {
     struct http_places *places;
     struct http_seat *seat;
     enum http_role role;
-    int control;
+    int control; /* -1: it is made here */
+    struct http_source source;
 };
 
 static ssize_t stream_read(void *context, uint64_t position, char *room, size_t size)
@@ -146,34 +159,64 @@ static ssize_t stream_read(void *context, uint64_t position, char *room, size_t 
     const struct stream *stream = context;
 
     (void)position;
+    /* One that is followed is ended by others. */
+    if (stream->control < 0 && http_seat_is_left(stream->places, stream->seat))
+        return MHD_CONTENT_READER_END_WITH_ERROR;
     http_seat_given(stream->places, stream->seat, false);
-    ssize_t got = read(stream->control, room, size);
+    ssize_t got = stream->source.read(stream->source.context, room, size);
     http_seat_given(stream->places, stream->seat, true);
-    if (got > 0)
-        return got;
-    return got == 0 ? MHD_CONTENT_READER_END_OF_STREAM : MHD_CONTENT_READER_END_WITH_ERROR;
+    return got;
 }
 
 static void stream_free(void *context)
 {
     struct stream *stream = context;
 
-    http_stream_end(stream->places, stream->seat, stream->role);
-    close(stream->control);
+    http_stream_end(stream->places, stream->control < 0 ? NULL : stream->seat, stream->role);
+    stream->source.free(stream->source.context);
     free(stream);
 }
 
-enum MHD_Result http_answer_stream(const struct http_client *client, int control)
+static enum MHD_Result stream_answer(const struct http_client *client, int control,
+                                     const struct http_source *source)
 {
     struct http_places *places = client->http->places;
     struct stream *stream = malloc(sizeof(*stream));
 
     CHECK(stream != NULL);
-    *stream = (struct stream){places, client->seat, client->role, control};
-    http_stream_follow(places, client->seat, control);
+    *stream = (struct stream){places, client->seat, client->role, control, *source};
+    if (control >= 0)
+        http_stream_follow(places, client->seat, control);
     struct MHD_Response *response = MHD_create_response_from_callback(
         MHD_SIZE_UNKNOWN, HTTP_BLOCK, stream_read, stream, stream_free);
     if (response == NULL)
         stream_free(stream);
-    return response_queue(client, MHD_HTTP_OK, response, "application/x-ndjson", answer_policy);
+    return response_queue(client, MHD_HTTP_OK, response, source->type, answer_policy);
+}
+
+static ssize_t control_read(void *context, char *room, size_t size)
+{
+    ssize_t got = read((int)(intptr_t)context, room, size);
+
+    if (got > 0)
+        return got;
+    return got == 0 ? MHD_CONTENT_READER_END_OF_STREAM : MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
+static void control_free(void *context)
+{
+    close((int)(intptr_t)context);
+}
+
+enum MHD_Result http_answer_stream(const struct http_client *client, int control, const char *type)
+{
+    const struct http_source source = {(void *)(intptr_t)control, control_read, control_free, type};
+
+    return stream_answer(client, control, &source);
+}
+
+enum MHD_Result http_answer_source(const struct http_client *client,
+                                   const struct http_source *source)
+{
+    return stream_answer(client, -1, source);
 }

@@ -49,12 +49,12 @@ struct http_seat {
 struct http_places {
     struct http_patience patience;
     pthread_mutex_t lock;
-    pthread_cond_t room;   /* a question has ended */
+    pthread_cond_t room;   /* a question or work has ended */
     pthread_cond_t sooner; /* the usher is needed before `next` */
     int64_t next;
     pthread_t usher;
     bool is_stopping;
-    uint32_t questions, viewer_questions, streams, viewer_streams;
+    uint32_t questions, viewer_questions, streams, viewer_streams, work;
     struct http_seat seats[LISTENERS * HTTP_CLIENT_MAX];
 };
 
@@ -207,6 +207,29 @@ void http_question_end(struct http_places *places, enum http_role role)
     pthread_mutex_unlock(&places->lock);
 }
 
+bool http_work_begin(struct http_places *places)
+{
+    struct timespec until = time_of(now_ms() + places->patience.question);
+    int error = 0;
+
+    pthread_mutex_lock(&places->lock);
+    while (places->work == HTTP_WORK_MAX && error == 0)
+        error = pthread_cond_timedwait(&places->room, &places->lock, &until);
+    bool has_room = places->work < HTTP_WORK_MAX;
+    places->work += has_room;
+    pthread_mutex_unlock(&places->lock);
+    return has_room;
+}
+
+void http_work_end(struct http_places *places)
+{
+    pthread_mutex_lock(&places->lock);
+    CHECK(places->work > 0);
+    places->work -= 1;
+    pthread_cond_broadcast(&places->room);
+    pthread_mutex_unlock(&places->lock);
+}
+
 bool http_stream_begin(struct http_places *places, enum http_role role)
 {
     pthread_mutex_lock(&places->lock);
@@ -245,6 +268,14 @@ static bool has_left(const struct http_seat *seat)
     struct pollfd look = {.fd = seat->fd, .events = POLLRDHUP};
 
     return poll(&look, 1, 0) > 0;
+}
+
+bool http_seat_is_left(struct http_places *places, const struct http_seat *seat)
+{
+    pthread_mutex_lock(&places->lock);
+    bool is_left = has_left(seat);
+    pthread_mutex_unlock(&places->lock);
+    return is_left;
 }
 
 /* Returns when to look again. */

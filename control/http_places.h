@@ -21,6 +21,7 @@
 #define HTTP_QUESTION_VIEWERS 4u  /* and of these, viewers' */
 #define HTTP_STREAM_MAX       4u  /* the same of streams */
 #define HTTP_STREAM_VIEWERS   2u
+#define HTTP_WORK_MAX         2u /* verbs that are done here, and may take a second or more */
 #define HTTP_BLOCK            16384u
 
 /* How long there is patience, in milliseconds. */
@@ -48,12 +49,17 @@ void http_seat_leave(struct http_places *places, struct http_seat *seat);
 void http_seat_asked(struct http_places *places, struct http_seat *seat, enum http_role role);
 /** Octets were given to the client, who has to take them; false: it did, and waits for more. */
 void http_seat_given(struct http_places *places, struct http_seat *seat, bool is_given);
+/** Has the client closed its end? */
+bool http_seat_is_left(struct http_places *places, const struct http_seat *seat);
 /** The answer is over: the next request may come. */
 void http_seat_answered(struct http_places *places, struct http_seat *seat);
 
 /** A place for a question, waited for. False: there is none. */
 bool http_question_begin(struct http_places *places, enum http_role role);
 void http_question_end(struct http_places *places, enum http_role role);
+/** A place for work that is done here, waited for as for a question: an admin's. */
+bool http_work_begin(struct http_places *places);
+void http_work_end(struct http_places *places);
 /** A place for a stream. False: there is none now. */
 bool http_stream_begin(struct http_places *places, enum http_role role);
 /** It comes over `control`, which is shut down when the client has left. */

@@ -6,16 +6,49 @@
 #include <string.h>
 #include <strings.h>
 
+#include "control/admin_member.h"
+
 #define NUMBER_DIGITS_MAX 18u
+#define BODY_ROOM_FIRST   4096u
+
+/* Room for so many octets, without leaving a copy of what there was. */
+static void body_grow(struct http_body *body, size_t size)
+{
+    size_t room = body->room == 0 ? BODY_ROOM_FIRST : body->room;
+
+    while (room < size)
+        room *= 2;
+    if (room <= body->room)
+        return;
+    char *octets = malloc(room);
+    CHECK(octets != NULL);
+    if (body->size > 0)
+        memcpy(octets, body->octets, body->size);
+    uint32_t held = body->size;
+    http_body_free(body);
+    body->octets = octets;
+    body->size = held;
+    body->room = (uint32_t)room;
+}
 
 void http_body_add(struct http_body *body, const char *octets, size_t size)
 {
-    if (size > sizeof(body->octets) - body->size) {
+    if (size > body->max - body->size) {
         body->is_too_large = true;
         return;
     }
+    body_grow(body, body->size + size);
     memcpy(body->octets + body->size, octets, size);
     body->size += (uint32_t)size;
+}
+
+void http_body_free(struct http_body *body)
+{
+    if (body->octets != NULL)
+        explicit_bzero(body->octets, body->size);
+    free(body->octets);
+    body->octets = NULL;
+    body->size = body->room = 0;
 }
 
 const char *http_request_path(const char *target, char ret_host[HTTP_HOST_SIZE])
@@ -87,32 +120,24 @@ bool http_request_verb(const char *path, char ret_verb[HTTP_VERB_MAX])
     return true;
 }
 
-static bool is_one_of(const char *name, const char *const names[], size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (strcmp(name, names[i]) == 0)
-            return true;
-    }
-    return false;
-}
-
 bool http_request_member(json_t *request, const char *name, const char *value)
 {
-    static const char *const numbers[] = {"limit", "count", "seconds", "max_age_ms"};
-    static const char *const truths[] = {"all", "stream", "dry_run", "host"};
-    bool is_number = is_one_of(name, numbers, COUNT_OF(numbers));
     json_t *member = NULL;
 
     if (strcmp(name, "verb") == 0 || value == NULL)
         return false;
-    if (is_one_of(name, truths, COUNT_OF(truths))) {
+    switch (admin_member_kind(name)) {
+    case ADMIN_MEMBER_BOOLEAN:
         if (strcmp(value, "true") == 0 || strcmp(value, "false") == 0)
             member = json_boolean(value[0] == 't');
-    } else if (!is_number) {
+        break;
+    case ADMIN_MEMBER_NUMBER:
+        if (*value != '\0' && strlen(value) <= NUMBER_DIGITS_MAX &&
+            value[strspn(value, "0123456789")] == '\0')
+            member = json_integer(atoll(value));
+        break;
+    default:
         member = json_string(value); /* NULL when it is not UTF-8 */
-    } else if (*value != '\0' && strlen(value) <= NUMBER_DIGITS_MAX &&
-               value[strspn(value, "0123456789")] == '\0') {
-        member = json_integer(atoll(value));
     }
     return member != NULL && json_object_set_new(request, name, member) == 0;
 }

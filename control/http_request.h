@@ -20,12 +20,14 @@ struct MHD_Connection;
 #define HTTP_HOST_SIZE        300u /* a name, a port, and an end */
 
 struct http_body {
-    uint32_t size;
+    uint32_t size, room, max;
     bool is_too_large;
-    char octets[HTTP_BODY_MAX];
+    char *octets;
 };
 
 void http_body_add(struct http_body *body, const char *octets, size_t size);
+/** Nothing of it stays in memory. */
+void http_body_free(struct http_body *body);
 
 /**
  * The path of a target, and whose it is: the Host field, or what a target in absolute form names
@@ -39,8 +41,8 @@ const char *http_request_target(const char *target, const char *version,
 const char *http_request_path(const char *target, char ret_host[HTTP_HOST_SIZE]);
 /** The verb that a path behind the prefix names. False: it cannot name one. */
 bool http_request_verb(const char *path, char ret_verb[HTTP_VERB_MAX]);
-/** One member of a question from text: limit, count and seconds are numbers, all, stream and
- * dry_run are true or false, others text. False: it cannot be that. */
+/** One member of a question from text, of the type that it has (admin_member.h); one that there is
+ * not is text. False: it cannot be that. */
 bool http_request_member(json_t *request, const char *name, const char *value);
 
 /** The question, the caller's; NULL with text in ret_why. */

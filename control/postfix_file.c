@@ -201,8 +201,10 @@ bool postfix_expand(struct postfix *postfix, struct span value, char ret_text[PO
             continue;
         }
         struct span name;
-        if (!name_take(rest, &name) || depth == EXPAND_DEPTH_MAX)
+        if (!name_take(rest, &name) || depth == EXPAND_DEPTH_MAX ||
+            postfix->lookup_count == POSTFIX_LOOKUPS_MAX)
             return false;
+        postfix->lookup_count++;
         const struct postfix_parameter *found = postfix_find(postfix, name);
         if (found != NULL)
             stack[depth++] = found->value;

@@ -7,7 +7,8 @@
 /* Postfix's main.cf and master.cf, read as it reads them (postconf(5), master(5)). */
 #define POSTFIX_PARAMETERS_MAX 4000u /* postconf -d has a thousand */
 #define POSTFIX_SERVICES_MAX   100u
-#define POSTFIX_VALUE_SIZE     8192u /* of an expanded value, with its NUL */
+#define POSTFIX_VALUE_SIZE     8192u   /* of an expanded value, with its NUL */
+#define POSTFIX_LOOKUPS_MAX    100000u /* of names within values, in all */
 
 struct postfix_parameter {
     struct span name, value;
@@ -24,6 +25,7 @@ struct postfix {
     struct postfix_parameter parameters[POSTFIX_PARAMETERS_MAX];
     struct postfix_service services[POSTFIX_SERVICES_MAX];
     uint32_t parameter_count, service_count;
+    uint32_t lookup_count; /* of postfix_expand() */
 };
 
 /**
@@ -40,7 +42,8 @@ enum err postfix_master_parse(struct postfix *postfix, struct span_mut text,
 struct postfix_parameter *postfix_find(struct postfix *postfix, struct span name);
 /**
  * With the values of other parameters for `$name`, `${name}` and `$(name)`; what is not set is
- * empty. False: it has a condition (`${name?...}`), is too long or goes round in a circle.
+ * empty. False: it has a condition (`${name?...}`), is too long or goes round in a circle, or there
+ * were POSTFIX_LOOKUPS_MAX names before it.
  */
 bool postfix_expand(struct postfix *postfix, struct span value,
                     char ret_text[POSTFIX_VALUE_SIZE]) MUST_CHECK;

@@ -73,7 +73,8 @@ const char *import_get(struct import *import, const char *name)
     found->is_used = true;
     if (postfix_expand(import->postfix, found->value, import->value))
         return import->value;
-    import_note(import, found->name, "line %u has a condition, or names itself", found->line);
+    import_note(import, found->name, "line %u has a condition, names itself, or too many others",
+                found->line);
     return NULL;
 }
 

@@ -57,7 +57,7 @@ static bool is_empty(const char *path)
     return stat(path, &file) == 0 && file.st_size == 0;
 }
 
-bool reload_run(struct reload *reload, char ret_text[RELOAD_TEXT_SIZE])
+bool reload_run(struct reload *reload, bool is_dry_run, char ret_text[RELOAD_TEXT_SIZE])
 {
     struct config_report report;
     struct config *next = NULL;
@@ -88,9 +88,14 @@ bool reload_run(struct reload *reload, char ret_text[RELOAD_TEXT_SIZE])
     }
     config_restart_needed(reload->snapshots[0].config, next, restart, sizeof(restart));
     config_changes(reload_current(reload), next, changes, sizeof(changes));
-    snprintf(ret_text, RELOAD_TEXT_SIZE, "reloaded: %s%s%s",
+    snprintf(ret_text, RELOAD_TEXT_SIZE, "%s: %s%s%s",
+             is_dry_run ? "nothing was done, a reload would change" : "reloaded",
              *changes == '\0' ? "no option has changed" : changes,
              *restart == '\0' ? "" : "; only a restart changes: ", restart);
+    if (is_dry_run) {
+        config_free(next);
+        return true;
+    }
     log_set_threshold(next->log_level);
     reload_hand_out(reload, next);
     return true;

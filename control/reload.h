@@ -33,9 +33,10 @@ void reload_init(struct reload *reload, const char *path, struct config *first);
 void reload_fini(struct reload *reload);
 /** The newest snapshot. */
 const struct config *reload_current(const struct reload *reload);
-/** Read the file and hand the new snapshot to the shards. False: nothing has changed. Text for
- * people, several lines at most, in either case. */
-bool reload_run(struct reload *reload, char ret_text[RELOAD_TEXT_SIZE]);
+/** Read the file and hand the new snapshot to the shards; a dry run only says what that would
+ * change. False: it cannot be, and nothing has changed. Text for people, several lines at most, in
+ * either case. */
+bool reload_run(struct reload *reload, bool is_dry_run, char ret_text[RELOAD_TEXT_SIZE]);
 /** A shard's reply to SETTINGS. */
 void reload_on_reply(struct reload *reload, const struct shard_control *reply);
 

@@ -166,13 +166,25 @@ uint32_t shard_verify(const struct shard *shard)
     return qmgr_verify(transfer_queue(shard->transfer));
 }
 
+/* Who would be waited for if the intake were closed, or the relay stopped. */
+static void shard_intake_count(const struct shard *shard, struct shard_intake *intake)
+{
+    struct qmgr_stats queue = qmgr_get_stats(transfer_queue(shard->transfer));
+
+    intake->open += server_get_stats(shard->server).open;
+    intake->messages += queue.messages;
+    intake->deliveries += queue.deliveries_active;
+}
+
 /* An operator's: mail is taken no more, but what waits is delivered on. */
 static void shard_intake(struct shard *shard, struct shard_query *query)
 {
     struct shard_intake *intake = query->found;
 
     query->cursor = UINT64_MAX;
-    if (shard->is_draining)
+    if (intake->is_dry_run)
+        shard_intake_count(shard, intake);
+    if (shard->is_draining || intake->is_dry_run)
         return;
     shard->is_intake_closing = intake->is_closed;
     shard->intake_deadline = shard->now.tick + intake->time;

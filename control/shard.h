@@ -100,8 +100,10 @@ enum shard_query_kind {
 
 struct shard_intake {
     bool is_closed;
-    tick_us time;          /* that transactions under way have */
-    uint32_t open, failed; /* added to: sessions; shards that cannot listen again */
+    bool is_dry_run;               /* nothing is done, but counted */
+    tick_us time;                  /* that transactions under way have */
+    uint32_t open, failed;         /* added to: sessions; shards that cannot listen again */
+    uint64_t messages, deliveries; /* of a dry run, added to: in the queue; under way */
 };
 
 struct shard_trace_order {

@@ -19,6 +19,7 @@ enum err dataplane_capture_new(const struct dataplane_capture_options *options,
     struct capture *capture = NULL;
     char error[CAPTURE_ERROR_SIZE] = "";
     struct capture_options wanted = {.path = options->path,
+                                     .stream = options->stream,
                                      .filter = options->filter,
                                      .frames_max = options->frames_max,
                                      .size_max = options->size_max,
@@ -44,6 +45,11 @@ void dataplane_capture_tap(struct dataplane_capture *capture, struct flow_plane 
         stack_set_tap(stack_of_plane(wire), capture_tap, capture_source(capture_of(capture), core));
     else
         stack_set_tap(stack_of_plane(wire), NULL, NULL);
+}
+
+void dataplane_capture_stop(struct dataplane_capture *capture)
+{
+    capture_stop(capture_of(capture));
 }
 
 bool dataplane_capture_drain(struct dataplane_capture *capture)

@@ -4,13 +4,14 @@
 
 #include "dataplane/flow.h"
 
-/* Frames of every core's engine into one pcap file, for control/. */
+/* Frames of every core's engine as one pcap file, or as a stream of its octets, for control/. */
 #define DATAPLANE_CAPTURE_ERROR_SIZE 256u
 
 struct dataplane_capture;
 
 struct dataplane_capture_options {
-    const char *path;   /* made, mode 0600; must not be there yet */
+    const char *path;   /* made, mode 0600; must not be there yet. NULL: */
+    int stream;         /* a connected socket instead, the capture's unless there is an error */
     const char *filter; /* pcap-filter(7); "": everything */
     uint32_t frames_max;
     uint64_t size_max; /* octets of the file */
@@ -30,7 +31,10 @@ enum err dataplane_capture_new(const struct dataplane_capture_options *options,
  * Nothing happens with kernel sockets. */
 void dataplane_capture_tap(struct dataplane_capture *capture, struct flow_plane *plane,
                            uint32_t core, bool is_on);
-/** Move what came in to the file; some ten times a second. False: a bound was reached. */
+/** Nothing more is taken: what came in goes out. */
+void dataplane_capture_stop(struct dataplane_capture *capture);
+/** Move what came in to the file; some ten times a second. False: a bound was reached, or it was
+ * stopped, and what was taken is out. */
 bool dataplane_capture_drain(struct dataplane_capture *capture);
 /** After the tap was taken off every core. */
 struct dataplane_capture_stats dataplane_capture_free(struct dataplane_capture *capture);

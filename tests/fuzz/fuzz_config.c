@@ -5,6 +5,7 @@
  * have, begins another file that is included.
  */
 #include "control/config.h"
+#include "control/config_check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -50,6 +51,17 @@ static enum err files_parse(struct span rest, struct config **ret_config,
     return ERR_CONFIG_SYNTAX;
 }
 
+/* What comes over HTTP: an answer in any case, with errors if it is not good. */
+static void text_check(struct span text)
+{
+    json_t *answer = config_check_text(text);
+    bool is_ok = json_is_true(json_object_get(answer, "ok"));
+
+    CHECK(is_ok == (json_array_size(json_object_get(answer, "errors")) == 0));
+    CHECK(is_ok == (json_object_get(answer, "error") == NULL));
+    json_decref(answer);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct config_report report;
@@ -67,5 +79,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     } else {
         CHECK(report.count > 0 && strlen(report.text) > 0);
     }
+    text_check(span_of(data, (uint32_t)size));
     return 0;
 }

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import smtplib
 import socket
 import ssl
 import subprocess
@@ -14,7 +15,7 @@ import sys
 import threading
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from lab import BUILD, Lab, can_connect, free_port, send_letters, tool, wait_until  # pylint: disable=wrong-import-position
+from lab import BUILD, ROOT, Lab, can_connect, free_port, send_letters, tool, wait_until  # pylint: disable=wrong-import-position
 
 lab = Lab('http')
 ADMIN, VIEWER = 'admin-token-of-24-signs-', 'viewer-token-of-24-signs'
@@ -62,8 +63,10 @@ listen: [{address: "127.0.0.1:%d"}]
 spool: {directory: "%s", size: 1GiB}
 control: {socket: "%s"}
 dns: {resolvers: ["127.0.0.1:%d"]}
+records: {file: "%s", raw: "%s"}
 http: {listen: "127.0.0.1:%d", socket: "%s", admin_token_file: "%s", viewer_token_file: "%s"}
-''' % (smtp, lab.path('spool'), lab.path('control'), free_port(), port, lab.path('http.sock'), lab.path('admin'), lab.path('viewer')))
+''' % (smtp, lab.path('spool'), lab.path('control'), free_port(), lab.path('records.json'), lab.path('records.raw'), port,
+       lab.path('http.sock'), lab.path('admin'), lab.path('viewer')))
     lab.start([os.path.join(BUILD, 'control/angariumd'), '-c', config], 'relay.log')
     wait_until(lambda: can_connect('127.0.0.1', smtp), 20, 'the relay')
     wait_until(lambda: can_connect('127.0.0.1', port), 20, 'http')
@@ -134,13 +137,6 @@ def shared():
         assert ask('/api/v1/' + verb, 'POST', ADMIN, {'filter': 'domain=far.test', 'reason': 'test'})[0] == 200
         assert held(look) == count, (verb, held(look))
     assert ask('/api/v1/status?max_age_ms=x', token=VIEWER)[0] == 400
-
-
-@lab.check('what writes files is not for HTTP')
-def capture():
-    path = lab.path('captured')
-    status, text = ask('/api/v1/capture', 'POST', ADMIN, {'file': path})
-    assert status == 403 and not os.path.exists(path), text
 
 
 @lab.check('mail and long lists come as a stream')
@@ -262,28 +258,222 @@ def other_sites():
     assert local.getresponse().status == 401, 'the target says whose it is, not the field'
 
 
-NOT_BY_HTTP = {
-    'top': 'a screen', 'metrics': '/metrics', 'capture': 'files', 'capture stop': 'files', 'check': 'files', 'config show': 'files', 'import postfix': 'files',
-    'records find': 'files', 'records print': 'files', 'spool check': 'files', 'spool stats': 'files', 'spool dump': 'files', 'spool adopt': 'files', 'user hash': 'passwords',
-    'upgrade': 'programs', 'version': '/api/v1/status',
-    'help': 'docs/http.md'}
+def table_of(page):
+    """Of docs/http.md: {verb: (role, method, members)}."""
+    with open(os.path.join(ROOT, 'docs', page), encoding='utf-8') as file:
+        rows = re.findall(r'^\| `([a-z ]+)` \| (viewer|admin) \| ([A-Z, ]+) \| ([^|]*)\|', file.read(), re.M)
+    return {verb: (role, method, set(re.findall('`([a-z_]+)`', members))) for verb, role, method, members in rows}
 
 
-@lab.check('every verb of the command line is there, but for those that work on files and screens of their own')
+@lab.check('every verb of the command line is there, and the page says who may what with which members')
 def every_verb():
     verbs = [line.split('\t')[0] for line in angarium('help', '--reference').stdout.splitlines()]
-    assert len(verbs) > 30 and set(NOT_BY_HTTP) <= set(verbs), verbs
-    for verb in verbs:
-        if verb in NOT_BY_HTTP or verb in ('drain', 'trace'):
+    status, text = ask('/api/v1/help', token=VIEWER)
+    rows = {row['verb']: row for row in json.loads(text)['rows']}
+    assert status == 200 and len(verbs) > 40 and set(rows) == set(verbs) | {'user quota'}, set(rows) ^ set(verbs)
+    told = {verb: (row['role'], 'POST' if row['role'] == 'admin' else 'GET, POST', set(row['members']) - {'max_age_ms'}) for verb, row in rows.items()}
+    assert table_of('http.md') == told, [(verb, told.get(verb), table_of('http.md').get(verb)) for verb in told if told[verb] != table_of('http.md').get(verb)]
+    for verb, row in rows.items():
+        path = row['path']
+        assert path == '/api/v1/' + verb.replace(' ', '/') and row['methods'] == (['POST'] if row['role'] == 'admin' else ['GET', 'HEAD', 'POST']), row
+        assert ask(path)[0] == 401 and ask(path, 'POST', body={})[0] == 401, verb
+        if row['role'] == 'admin':
+            assert ask(path, 'POST', VIEWER, {})[0] == 403 and ask(path, token=VIEWER)[0] == 403 and ask(path, token=ADMIN)[0] == 405, verb
+        if verb in ('drain', 'trace', 'upgrade', 'capture', 'top'):
             continue
-        status, text = ask('/api/v1/' + verb.replace(' ', '/'), 'POST', ADMIN, {})
-        error = json.loads(text.splitlines()[-1]).get('error', '')
-        assert status in (200, 400) and error != 'unknown verb', (verb, status, text)
+        status, text = ask(path, 'POST', ADMIN, {})
+        error = json.loads(text.splitlines()[-1]).get('error', '') if verb != 'metrics' else ''
+        assert status in (200, 400, 409) and 'unknown verb' not in error, (verb, status, text)
     assert ask('/api/v1/trace', 'POST', ADMIN, {'id': '127.0.0.1', 'seconds': 1})[0] == 200
-    for verb, status in (('drain', 200), ('drain/end', 200)):
-        assert ask('/api/v1/' + verb, 'POST', ADMIN, {'seconds': 1})[0] == status, verb
-    assert 'unknown verb' in ask('/api/v1/check', 'POST', ADMIN, {})[1]
-    assert json.loads(ask('/api/v1/status', token=VIEWER)[1])['version'] in angarium('version').stdout
+    for verb in ('drain', 'drain/end'):
+        assert ask('/api/v1/' + verb, 'POST', ADMIN, {'seconds': 1})[0] == 200, verb
+    for path in ('/api/v1/version', '/api/v1/status'):
+        assert json.loads(ask(path, token=VIEWER)[1])['version'] in angarium('version').stdout
+
+
+def post(verb, **members):
+    status, text = ask('/api/v1/' + verb, 'POST', ADMIN, members)
+    return status, json.loads(text)
+
+
+@lab.check('a dry run of a reload and of a drain says what would be, and does nothing')
+def dry_runs():
+    with open(lab.path('relay.yaml'), encoding='utf-8') as file:
+        text = file.read()
+    for more, said in (('', 'no option has changed'), ('message_lifetime: 3d\ncores: 2\n', 'message_lifetime; only a restart changes: cores'),
+                       ('cores: many\n', 'cores')):
+        lab.write('relay.yaml', text + more)
+        status, answer = post('reload', dry_run=True)
+        assert status == (400 if 'many' in more else 200) and said in answer.get('text', answer.get('error')), answer
+        done = angarium('reload', '--dry-run')
+        assert done.returncode == ('many' in more) and said in done.stdout, done.stdout
+    lab.write('relay.yaml', text)
+    assert 'no option has changed' in post('reload')[1]['text'], 'the dry run has done it'
+    status, answer = post('drain', dry_run=True, stop=True)
+    assert status == 200 and answer['dry_run'] is True and answer['messages'] == MESSAGES and answer['sessions'] == 0, answer
+    assert 'nothing was done' in angarium('drain', '--dry-run').stdout
+    status = json.loads(ask('/api/v1/status', token=VIEWER)[1])
+    assert status['intake']['is_closed'] is False and can_connect('127.0.0.1', smtp)
+    assert post('drain/end', dry_run=True)[0] == 400 and post('upgrade', dry_run=True)[0] == 400
+    assert angarium('reload', '--dry-run', '--or-upgrade').returncode == 2
+
+
+@lab.check('what there is not is refused alike, as an object or as a stream, and a limit of 0 is none')
+def refusals():
+    for path in ('queue/show', 'queue/cat', 'explain'):
+        for wanted in ('aadgckcewtj4v57ch2f23dzjeq', 'x', ''):
+            status, text = ask('/api/v1/' + path, 'POST', ADMIN, {'id': wanted})
+            assert status == 400 and json.loads(text)['ok'] is False, (path, wanted, status, text)
+    assert post('trace', id='')[0] == 400
+    with smtplib.SMTP('127.0.0.1', smtp) as client:
+        client.sendmail('a@client.test', ['u%d@d%d.test' % (i, i) for i in range(110)], 'Subject: x\r\n\r\nx\r\n')
+    for path, rows in (('queue/summary?by=domain', 100), ('queue/summary?by=domain&limit=0', 111), ('queue/list?limit=0', MESSAGES + 110), ('queue/list', 100),
+                       ('queue/summary?by=domain&limit=7', 7)):
+        answer = json.loads(ask('/api/v1/' + path, token=VIEWER)[1])
+        assert len(answer['rows']) == rows and answer['has_more'] == (rows < 111), (path, len(answer['rows']), answer['has_more'])
+    assert post('delete', all=True, reason='test')[0] == 200
+    send_letters(smtp, MESSAGES * ['b@far.test'])
+
+
+@lab.check('a configuration is shown and checked, and nobody learns what is in a file that it names')
+def configurations():
+    status, shown = post('config/show')
+    rows = {row['option']: row for row in shown['rows']}
+    assert status == 200 and shown['file'] == lab.path('relay.yaml') and rows['hostname'] == {
+        'option': 'hostname', 'value': 'relay.test', 'file': shown['file'], 'line': 2}, shown
+    assert rows['http.admin_token_file']['value'] == lab.path('admin') and 'line' not in rows['retry.min'], rows
+    assert ADMIN not in json.dumps(shown) and VIEWER not in json.dumps(shown)
+    assert post('config/show', file='/etc/passwd')[0] == 400
+    status, answer = post('check')
+    assert status == 200 and answer['ok'] and answer['file'] == shown['file'] and answer['errors'] == [], answer
+    status, answer = post('check', text='hostname: a.test\ndns: {timeout: soon}\n')
+    assert status == 400 and [(e['line'], e['column'], e['option']) for e in answer['errors']] == [(2, 16, 'dns.timeout')], answer
+    secret = lab.path('admin')
+    for text in ('include: %s\n', 'include: ["%s"]\n', 'patterns_file: %s\n', 'auth: {users_file: %s}\n', '%s\n', 'http: {admin_token_file: %s}\n',
+                 'dkim: [{domain: a.test, selector: s, key: %s}]\n', 'listen: [{address: "127.0.0.1:25", tls: {self_signed: %s.new}}]\n'):
+        answers = [json.dumps(post('check', text='hostname: a.test\n' + text % path)) for path in (secret, secret + '.not')]
+        assert answers[0].replace(secret, 'P') == answers[1].replace(secret + '.not', 'P') and ADMIN not in answers[0], answers
+        assert ('include' in text) == ('include' in answers[0]), answers
+    assert not os.path.exists(secret + '.new')
+    assert post('check', text=5)[0] == 400 and post('check', text='', path=secret)[0] == 400
+    large = 'hostname: a.test\n' + '# %s\n' % (62 * 'x') * 16000
+    assert len(large) < 1 << 20 and post('check', text=large)[0] == 200
+    assert post('check', text=large + '#' + 'x' * 10000)[0] == 400, 'a configuration of more than 1 MiB'
+    for text in (200000 * '[', 100000 * '&a ', 100000 * '%x\n'):
+        status, answer = post('check', text=text)
+        assert status == 400 and 'too many' in answer['error'], 'it would take minutes'
+    assert ask('/api/v1/check', 'POST', ADMIN, '{"text": "%s"}' % ('x' * (2 << 20)))[0] == 413
+    assert ask('/api/v1/check', 'POST', VIEWER, '{"text": "%s"}' % ('x' * 5000))[0] == 413
+    assert ask('/api/v1/hold', 'POST', ADMIN, '{"filter": "%s"}' % ('x' * 5000))[0] == 413
+
+
+@lab.check('a configuration is made of Postfix\'s, and no file is opened for what it says')
+def postfix():
+    master = 'smtp inet n - y - - smtpd\n'
+    status, answer = post('import/postfix', main_cf='myhostname = mail.example.net\nsmtpd_milters = x\ntransport_maps = hash:%s\n' % lab.path('admin'),
+                          master_cf=master)
+    assert status == 200 and 'hostname: "mail.example.net"\n' in answer['configuration'], answer
+    assert any(note.startswith('smtpd_milters: ') for note in answer['notes']) and any('transport_maps' in note for note in answer['notes']), answer
+    assert ADMIN not in json.dumps(answer) and post('check', text=answer['configuration'])[0] == 200
+    for members in ({}, {'main_cf': ''}, {'main_cf': 'x', 'master_cf': ''}, {'main_cf': 'a = b\n', 'master_cf': 'x\n'}, {'dir': '/etc/postfix'}):
+        status, answer = post('import/postfix', **members)
+        assert status == 400 and answer['error'], (members, answer)
+    for size, code in ((262144, 200), (262145, 413)):
+        assert post('import/postfix', main_cf='#' + 'x' * (size - 2) + '\n', master_cf=master)[0] == code, size
+
+
+@lab.check('records of a message are found and printed from the relay\'s own files, whatever is asked')
+def records():
+    wanted = json.loads(ask('/api/v1/queue/list?limit=1', token=VIEWER)[1])['rows'][0]['id']
+    wait_until(lambda: len(post('records/find', id=wanted)[1].get('rows', [])) > 1, 10, 'records of a reception and an attempt')
+    status, answer = post('records/find', id=wanted)
+    assert status == 200 and {'reception', 'deferral'} <= {row['type'] for row in answer['rows']} and answer['has_more'] is False, answer
+    assert answer['file'] == lab.path('records.json') and answer['rows'][0]['id'] == wanted
+    assert post('records/find', id='aadgckcewtj4v57ch2f23dzjeq')[0] == 400 and post('records/find', id='../x')[0] == 400
+    status, answer = post('records/find', id=wanted, file='/etc/passwd')
+    assert status == 400 and 'file' in answer['error'], answer
+    for limit, has_more in ((10000, False), (10001, False), (0, False), (1, True)):
+        status, answer = post('records/find', id=wanted, limit=limit)
+        assert status == 200 and answer['has_more'] is has_more and (limit != 1 or len(answer['rows']) == 1), (limit, answer)
+    status, text = ask('/api/v1/records/print', 'POST', ADMIN, {})
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert status == 200 and len(lines) > MESSAGES and lines[-1] == {'ok': True, 'count': len(lines) - 1, 'passed': 0}, lines[-1]
+    assert any(line.get('id') == wanted for line in lines)
+    status, text = ask('/api/v1/records/print', 'POST', ADMIN, {'limit': 2})
+    assert status == 200 and json.loads(text.splitlines()[-1])['count'] == 2 and len(text.splitlines()) == 3, text
+    status, text = ask('/api/v1/records/print', 'POST', ADMIN, {'csv': True})
+    assert status == 200 and text.startswith('type,') and len(text.splitlines()) > MESSAGES, text[:300]
+
+
+@lab.check('the spool tells what is known of it while it is in use, and no more')
+def spool():
+    status, answer = ask('/api/v1/spool/check', token=VIEWER)
+    assert status == 200 and json.loads(answer)['is_good'] is True and 'damaged_messages' in json.loads(answer), answer
+    status, answer = ask('/api/v1/spool/stats', token=VIEWER)
+    assert status == 200 and json.loads(answer)['messages_live'] >= MESSAGES, answer
+    for verb in ('spool/dump', 'spool/adopt'):
+        status, answer = post(verb)
+        assert status == 409 and 'uses this spool' in answer['error'], answer
+        assert post(verb, file=lab.path('spool'))[0] == 400
+
+
+@lab.check('a password becomes a hash, and is in no log')
+def password():
+    secret = 'a password "with" \\ and \u00fc'
+    status, answer = post('user/hash', password=secret)
+    assert status == 200 and answer['hash'].startswith('$y$'), answer
+    assert post('user/hash', password=secret)[1]['hash'] != answer['hash'], 'a salt of its own'
+    status, answer = post('user/hash', password=secret, scram=True)
+    assert status == 200 and answer['hash'].startswith('{SCRAM-SHA-256}'), answer
+    assert ask('/api/v1/user/hash?password=x', token=ADMIN)[0] == 405 and ask('/api/v1/user/hash', 'POST', VIEWER, {'password': 'x'})[0] == 403
+    for value, code in (('', 400), ('x', 200), ('x' * 511, 200), ('x' * 512, 400), ('a\nb', 400), (5, 400), (None, 400)):
+        assert post('user/hash', password=value)[0] == code, value
+    for size, code in ((1024, 200), (1025, 400)):
+        assert post('user/hash', password='x' * size, scram=True)[0] == code, size
+    assert ask('/api/v1/user/hash', 'POST', ADMIN, '{"password": ')[0] == 400
+    with open(lab.path('relay.log'), encoding='utf-8') as file:
+        assert 'password' not in file.read()
+
+
+@lab.check('what the terminal\'s dashboard shows comes as samples')
+def top():
+    status, text = ask('/api/v1/top', token=VIEWER)
+    sample = json.loads(text)
+    assert status == 200 and sample['rates']['server']['messages_accepted'] == 0 and 500000 < sample['interval_us'] < 10000000, text[:300]
+    assert sample['status']['queue']['messages'] == MESSAGES and sample['groups'][0]['total'] == MESSAGES, sample['groups']
+    assert ask('/api/v1/top?by=nonsense', token=VIEWER)[0] == 400 and ask('/api/v1/top?stream=maybe', token=VIEWER)[0] == 400
+    connection = http.client.HTTPConnection('127.0.0.1', port, timeout=20)
+    connection.request('GET', '/api/v1/top?stream=true&by=domain', headers={'Authorization': 'Bearer ' + VIEWER})
+    answer = connection.getresponse()
+    send_letters(smtp, 5 * ['b@far.test'])
+    lines = [json.loads(answer.readline()) for _ in range(3)]
+    connection.close()
+    assert answer.status == 200 and max(line['rates']['server']['messages_accepted'] for line in lines) > 0, [line['rates']['server'] for line in lines]
+    assert post('delete', all=True, reason='test')[0] == 200
+    send_letters(smtp, MESSAGES * ['b@far.test'])
+
+
+@lab.check('a capture comes as a stream of pcap, and no file is written')
+def capture():
+    path = lab.path('captured')
+    status, answer = post('capture', file=path)
+    assert status == 400 and not os.path.exists(path), answer
+    connection = http.client.HTTPConnection('127.0.0.1', port, timeout=20)
+    fields = {'Authorization': 'Bearer ' + ADMIN, 'Content-Type': 'application/json'}
+    connection.request('POST', '/api/v1/capture', json.dumps({'id': 'tcp port 25', 'seconds': 1}), fields)
+    answer = connection.getresponse()
+    head = answer.read(24)
+    assert answer.status == 200 and answer.getheader('Content-Type') == 'application/vnd.tcpdump.pcap', answer.status
+    assert head[:8] == b'\xd4\xc3\xb2\xa1\x02\x00\x04\x00', head
+    assert post('capture', seconds=1)[0] == 400, 'one at a time'
+    assert answer.read() == b'', 'on the kernel\'s sockets there are no frames'
+    assert post('capture', id='nonsense and', seconds=1)[0] == 400
+    connection = http.client.HTTPConnection('127.0.0.1', port, timeout=20)
+    connection.request('POST', '/api/v1/capture', json.dumps({'seconds': 3600}), fields)
+    assert connection.getresponse().read(24)
+    connection.close()
+    wait_until(lambda: post('capture/stop')[1].get('error') == 'no capture runs', 10, 'the end of a capture whose client has left')
+    assert ask('/api/v1/capture', 'POST', VIEWER, {})[0] == 403
 
 
 @lab.check('who shows no token keeps no place that others want, and many askers leave the command line its own')
@@ -370,6 +560,39 @@ def tls():
         status = 0
     assert status != 200
     assert lab.stop(child) == 0
+
+
+@lab.check('an upgrade is begun, and who looks is told how it ended')
+def upgrade():
+    def look():
+        return post('upgrade', look=True)[1]
+    before = look()
+    assert before['ok'] and before['state'] == 'idle', before
+    assert ask('/api/v1/upgrade', token=ADMIN)[0] == 405 and ask('/api/v1/upgrade', 'POST', VIEWER, {})[0] == 403
+    assert post('upgrade', program='/bin/sh')[0] == 400
+    config = lab.path('relay.yaml')
+    with open(config, encoding='utf-8') as file:
+        text = file.read()
+    lab.write('relay.yaml', text + 'cores: many\n')
+    status, answer = post('upgrade')
+    assert status == 202 and answer['pid'] == before['pid'], answer
+    wait_until(lambda: look()['state'] == 'failed', 60, 'the failure of an upgrade')
+    assert 'cores' in look()['text'] and look()['pid'] == before['pid'], look()
+    lab.write('relay.yaml', text)
+    status, answer = post('upgrade')
+    assert status == 202, answer
+
+    def is_other():
+        try:
+            return look()['pid'] != before['pid']
+        except (OSError, http.client.HTTPException, KeyError):
+            return False
+    wait_until(is_other, 60, 'another process')
+    after = look()
+    assert after['state'] == 'idle', after
+    wait_until(lambda: json.loads(ask('/api/v1/queue/list', token=VIEWER)[1])['rows'], 30, 'the mail in the other process')
+    assert 'the relay stops' in angarium('drain', '--stop').stdout
+    wait_until(lambda: not os.path.exists('/proc/%d' % after['pid']), 60, 'its end')
 
 
 start()

@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import smtplib
+import struct
 import subprocess
 import time
 
@@ -44,6 +45,7 @@ destinations: {allow: [10.9.0.0/16, "fd09::/16"]}
 sources: [{name: out, addresses: [10.9.0.2, "fd09::2"]}]
 client: {idle_timeout: 1s}
 retry: {min: 1s, max: 4s}
+http: {socket: "@FOLDER@/%(driver)s-http.sock"}
 dataplane:
   driver: dpdk
   memory: 64MiB
@@ -79,7 +81,7 @@ class World:
         self.reached()
 
     def config(self, **other):
-        return CONFIG % {'cores': self.cores, 'device': DEVICES[self.driver], 'resolver': self.resolver, **other}
+        return CONFIG % {'cores': self.cores, 'driver': self.driver, 'device': DEVICES[self.driver], 'resolver': self.resolver, **other}
 
     def reach(self, address, port):
         """The relay listens; on a TAP interface the kernel's side is only there then."""
@@ -259,6 +261,32 @@ def drain(driver):
     return 'ended after %.1f s; %s' % (took, counts)
 
 
+def captured(driver):
+    """Over HTTP, as it comes: the frames of a conversation, by their octets, and no others."""
+    w = world(driver)
+    curl = subprocess.Popen([tool('curl'), '-sN', '--unix-socket', lab.path(driver + '-http.sock'), '-H', 'Content-Type: application/json', '-d',
+                             '{"id": "tcp port 25", "seconds": 20}', 'http://relay/api/v1/capture'], stdout=subprocess.PIPE)
+    octets = os.read(curl.stdout.fileno(), 24)
+    assert octets[:4] == b'\xd4\xc3\xb2\xa1', octets
+    with w.mail.entered():
+        client = smtplib.SMTP(RELAY4, 25, timeout=20)
+    with client:
+        client.ehlo('captured.test')
+    deadline = time.monotonic() + 10
+    while b'ehlo captured.test\r\n' not in octets or b'221 ' not in octets:
+        assert time.monotonic() < deadline, octets
+        octets += os.read(curl.stdout.fileno(), 65536)
+    curl.kill()
+    curl.wait()
+    at, frames = 24, 0
+    while at + 16 <= len(octets):
+        kept, whole = struct.unpack('<II', octets[at + 8:at + 16])
+        assert kept == whole <= 1514 and octets[at + 28:at + 30] == b'\x08\x00', (at, kept, whole)
+        at, frames = at + 16 + kept, frames + 1
+    assert frames > 8, frames
+    return '%d frames' % frames
+
+
 def names_by_wire(driver):
     """The resolver is in another network: questions and answers are datagrams of the engine."""
     w = world(driver)
@@ -278,7 +306,8 @@ def names_by_wire(driver):
 for name in DEVICES:
     for title, function in (('dialogues: plain and STARTTLS, IPv4 and IPv6', dialogues),
                             ('smtp-source, through the relay, to a real Postfix under STARTTLS, octet for octet, IPv4 and IPv6', to_postfix),
-                            ('the ledger: nothing lost, nothing doubled', ledger), ('flows and counters show it', seen), ('idle', idle),
+                            ('the ledger: nothing lost, nothing doubled', ledger), ('flows and counters show it', seen), ('a capture over HTTP has its frames', captured),
+                            ('idle', idle),
                             ('SIGTERM drains', drain), ('names by the engine\'s own datagrams', names_by_wire)):
         lab.check('%s: %s' % (name, title))(lambda function=function, name=name: function(name))
 

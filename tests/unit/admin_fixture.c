@@ -44,9 +44,10 @@ static void on_changed(void *context)
     admin_fixture.changes_after = admin_fixture.visits;
 }
 
-bool admin_fixture_on_reload(void *context, char ret_text[ADMIN_ERROR_SIZE])
+bool admin_fixture_on_reload(void *context, bool is_dry_run, char ret_text[ADMIN_ERROR_SIZE])
 {
     (void)context;
+    (void)is_dry_run;
     snprintf(ret_text, ADMIN_ERROR_SIZE,
              admin_fixture.reload_works ? "reloaded" : "x.yaml:3: no \"y\"");
     return admin_fixture.reload_works;

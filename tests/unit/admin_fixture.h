@@ -31,7 +31,7 @@ extern char admin_fixture_folder[], admin_fixture_socket[64];
 
 /* What the relay does, for a test that makes an admin of its own. */
 void admin_fixture_on_query(void *context, uint32_t shard, struct shard_query *query);
-bool admin_fixture_on_reload(void *context, char ret_text[ADMIN_ERROR_SIZE]);
+bool admin_fixture_on_reload(void *context, bool is_dry_run, char ret_text[ADMIN_ERROR_SIZE]);
 /* The shard that was asked answers. */
 void admin_fixture_answer(void);
 

@@ -90,11 +90,38 @@ static void test_tell(void **state)
     json_decref(status);
 }
 
+/* Goal: a dry run counts, changes nothing of what is remembered, and says so. */
+static void test_dry_run(void **state)
+{
+    struct admin_intake intake = {.since = -1};
+    struct shard_query query = {.kind = SHARD_QUERY_STATUS};
+    json_t *request = json_pack("{sb,si}", "dry_run", 1, "seconds", 7), *answer = json_object();
+    (void)state;
+
+    assert_true(admin_intake_prepare("drain", request, &intake, &query));
+    json_decref(request);
+    struct shard_intake *found = query.found;
+    assert_true(found->is_dry_run);
+    assert_int_equal(-1, intake.since);
+    found->open = 3;
+    found->deliveries = 4;
+    found->messages = 5;
+    assert_null(admin_intake_finish(answer, &query));
+    assert_true(json_is_true(json_object_get(answer, "dry_run")));
+    assert_int_equal(3, json_integer_value(json_object_get(answer, "sessions")));
+    assert_int_equal(4, json_integer_value(json_object_get(answer, "deliveries")));
+    assert_int_equal(5, json_integer_value(json_object_get(answer, "messages")));
+    assert_non_null(strstr(json_string_value(json_object_get(answer, "text")), "7 s"));
+    admin_intake_end(&query);
+    json_decref(answer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_prepare),
         cmocka_unit_test(test_tell),
+        cmocka_unit_test(test_dry_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

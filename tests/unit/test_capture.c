@@ -6,10 +6,12 @@
 #include <stdlib.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
 #include <pcap/pcap.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -416,6 +418,113 @@ static void test_files_that_cannot_be(void **state)
     assert_non_null(strstr(error, "/nonesuch/file"));
 }
 
+/* ---- streams ---- */
+
+static struct capture *open_stream(struct capture_options *options, int *ret_reader)
+{
+    struct capture *capture = NULL;
+    char error[CAPTURE_ERROR_SIZE];
+    int ends[2];
+
+    assert_int_equal(0, socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
+    options->path = NULL;
+    options->stream = ends[1];
+    assert_int_equal(ERR_OK, capture_new(options, &capture, error));
+    *ret_reader = ends[0];
+    return capture;
+}
+
+/* What is there to be read, into the file. */
+static uint64_t stream_take(int reader, int file, size_t max)
+{
+    static uint8_t octets[65536];
+    uint64_t taken = 0;
+    ssize_t got = 1;
+
+    while (taken < max && got > 0) {
+        size_t size = max - taken < sizeof(octets) ? max - taken : sizeof(octets);
+        got = recv(reader, octets, size, MSG_DONTWAIT);
+        if (got > 0)
+            assert_int_equal(got, write(file, octets, (size_t)got));
+        taken += got > 0 ? (uint64_t)got : 0;
+    }
+    return taken;
+}
+
+/* Goal: a reader who is behind holds up nobody, and reads whole frames in the end, all that were
+ * counted; what found no room is counted, too. */
+static void test_slow_reader(void **state)
+{
+    struct capture_options options = usual();
+    struct reader reader;
+    int stream, file = open(path, O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0600);
+    struct capture *capture = open_stream(&options, &stream);
+    uint64_t count = 0;
+    uint32_t late = 0;
+    (void)state;
+
+    for (uint32_t i = 0; i < 3000; i++) {
+        tap(capture, 0, frame_new(1, 1000, 4000), TICK + i);
+        if (i % 100 == 0) {
+            assert_true(capture_drain(capture));
+            (void)stream_take(stream, file, 1000); /* also within a frame */
+        }
+    }
+    capture_stop(capture);
+    while (capture_drain(capture)) {
+        (void)stream_take(stream, file, 50000);
+        assert_true(++late < 1000);
+    }
+    struct capture_stats stats = capture_free(capture);
+    while (stream_take(stream, file, SIZE_MAX) > 0)
+        ;
+    assert_int_equal(3000, stats.written + stats.dropped);
+    assert_true(stats.dropped > 0 && stats.written > 1000 && stats.err == ERR_LIMIT);
+    close(stream);
+    close(file);
+    assert_int_equal(stats.size, file_size());
+    reader_open(&reader);
+    while (reader_next(&reader))
+        count++;
+    assert_int_equal(stats.written, count);
+    pcap_close(reader.file);
+}
+
+/* Goal: a bound ends a stream, but not before what was taken is read. */
+static void test_stream_is_bounded(void **state)
+{
+    struct capture_options options = usual();
+    int stream;
+    options.frames_max = 400;
+    struct capture *capture = open_stream(&options, &stream);
+    int file = open(path, O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0600);
+    (void)state;
+
+    for (uint32_t i = 0; i < 500; i++)
+        tap(capture, 0, frame_new(1, 1000, 4000), TICK);
+    assert_true(capture_drain(capture)); /* the socket has no room for all */
+    for (uint32_t i = 0; i < 100 && capture_drain(capture); i++)
+        (void)stream_take(stream, file, SIZE_MAX);
+    assert_false(capture_drain(capture));
+    assert_int_equal(400, capture_free(capture).written);
+    close(stream);
+    close(file);
+}
+
+/* Goal: who leaves ends it, also when nothing comes. */
+static void test_reader_leaves(void **state)
+{
+    struct capture_options options = usual();
+    int stream;
+    struct capture *capture = open_stream(&options, &stream);
+    (void)state;
+
+    assert_true(capture_drain(capture));
+    close(stream);
+    assert_false(capture_drain(capture));
+    assert_int_equal(ERR_DISK_IO, capture_free(capture).err);
+}
+
 static void test_full_disk_ends_it(void **state)
 {
     struct capture_options options = usual();
@@ -515,6 +624,9 @@ int main(void)
         cmocka_unit_test(test_sources_are_in_order_of_time),
         cmocka_unit_test(test_files_that_cannot_be),
         cmocka_unit_test(test_full_disk_ends_it),
+        cmocka_unit_test(test_slow_reader),
+        cmocka_unit_test(test_stream_is_bounded),
+        cmocka_unit_test(test_reader_leaves),
         cmocka_unit_test(test_race),
     };
 

@@ -276,7 +276,7 @@ static void test_show(void **state)
     config_free(config);
     FILE *out = open_memstream(&text, &size);
     assert_non_null(out);
-    assert_true(config_show(path_of("main.yaml"), false, out, stderr));
+    assert_true(config_show(path_of("main.yaml"), out, stderr));
     fclose(out);
     for (uint32_t i = 0; i < COUNT_OF(expected); i++) {
         const char *at = strstr(expected[i], "FOLDER");

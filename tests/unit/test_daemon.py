@@ -258,14 +258,17 @@ def answers_on_its_socket(_):
 
 def does_nothing_that_was_not_meant(_):
     """An option that a verb does not look at may be the one that somebody relies on."""
-    for words in (["drain", "--dry-run"], ["reload", "--dry-run"], ["drain", "end", "--dry-run"], ["status", "--limit", "5"],
+    for words in (["drain", "end", "--dry-run"], ["capture", "--file", "/x", "--dry-run"], ["status", "--limit", "5"],
                   ["queue", "list", "--limit", "x"], ["queue", "list", "--limit"], ["queue", "show", "x", "--header"], ["hold", "all", "-x"]):
         status, text = cli(*words)
         expect(status == 2 and "does not take this: " in text, (words, text))
     expect(is_open(PORT) and "intake" not in cli("status")[1], "nobody drained")
-    for verb in ("drain", "reload", "drain end", "capture", "capture stop"):
+    for verb in ("drain end", "upgrade", "capture", "capture stop"):
         answer = ask({"verb": verb, "dry_run": True})
         expect(answer == {"ok": False, "error": "there is no dry run of this"}, (verb, answer))
+    for words in (["drain", "--dry-run"], ["drain", "--stop", "--dry-run"], ["reload", "--dry-run"]):
+        status, text = cli(*words)
+        expect(status == 0 and text.startswith("nothing was done"), (words, text))
     expect(is_open(PORT), "nobody drained")
     before = [row["id"] for row in queue_rows()]
     for members, why in (({"dry_run": "yes"}, "dry_run must be true or false"), ({"dry_run": 1}, "dry_run must be"),

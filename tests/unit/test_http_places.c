@@ -83,6 +83,20 @@ static void test_questions(void **state)
     http_places_free(places);
 }
 
+/* Goal: so much work at once, and one more when some is done. */
+static void test_work(void **state)
+{
+    struct http_places *places = places_new(SHORT_MS, LONG_MS, LONG_MS, LONG_MS);
+
+    (void)state;
+    for (uint32_t i = 0; i < HTTP_WORK_MAX; i++)
+        assert_true(http_work_begin(places));
+    assert_false(http_work_begin(places));
+    http_work_end(places);
+    assert_true(http_work_begin(places));
+    http_places_free(places);
+}
+
 /* Goal: the same of streams, which are not waited for. */
 static void test_streams(void **state)
 {
@@ -196,9 +210,9 @@ static void test_who_leaves_a_stream(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_questions),           cmocka_unit_test(test_streams),
-        cmocka_unit_test(test_strangers_make_room), cmocka_unit_test(test_the_slow_leave),
-        cmocka_unit_test(test_who_leaves_a_stream),
+        cmocka_unit_test(test_questions),      cmocka_unit_test(test_work),
+        cmocka_unit_test(test_streams),        cmocka_unit_test(test_strangers_make_room),
+        cmocka_unit_test(test_the_slow_leave), cmocka_unit_test(test_who_leaves_a_stream),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -255,14 +255,30 @@ static void test_pipes_are_not_read(void **state)
     assert_int_equal(0, fclose(out));
 }
 
+/* Goal: names within names are looked up so often, and no more, in all of a file. */
+static void test_lookups(void **state)
+{
+    static struct postfix postfix;
+    static char text[] = "a = x\nb = $a\n", expanded[POSTFIX_VALUE_SIZE];
+    uint32_t line;
+
+    (void)state;
+    assert_int_equal(
+        ERR_OK,
+        postfix_main_parse(&postfix, (struct span_mut){(uint8_t *)text, sizeof(text) - 1}, &line));
+    for (uint32_t i = 0; i < POSTFIX_LOOKUPS_MAX; i++)
+        assert_true(postfix_expand(&postfix, SPAN_LITERAL("$a"), expanded));
+    assert_string_equal("x", expanded);
+    assert_false(postfix_expand(&postfix, SPAN_LITERAL("$a"), expanded));
+    assert_true(postfix_expand(&postfix, SPAN_LITERAL("a"), expanded));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_told_once),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_pipes_are_not_read),
+        cmocka_unit_test(test_rows),    cmocka_unit_test(test_told_once),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_lookups), cmocka_unit_test(test_pipes_are_not_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

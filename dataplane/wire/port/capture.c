@@ -22,21 +22,23 @@
  *
  * Invariants
  *   1. The file never exceeds size_max nor holds more than frames_max frames. Its frames are whole,
- *      but for the last one when the disk fails.
+ *      but for the last one when the disk fails, or who reads a stream is still behind at the end.
  *   2. Among what the rings hold at the same time, frames are written in the order of their times.
  */
 #include "dataplane/wire/port/capture.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define RING_SIZE      (1u << 20) /* a power of two; 16 of the longest frames, 700 usual ones */
 #define FILLER         (1u << 31)
-#define FILE_BUFFER    (1u << 17)
+#define ROOM           (1u << 17) /* what goes out at once: the longest frame, and more */
 #define SIZE_MAX_LEAST 4096u
 #define MAGIC          0xa1b2c3d4u
 #define LINK_ETHERNET  1u
@@ -62,6 +64,7 @@ struct frame_header {
     uint32_t seconds, microseconds, captured, original;
 };
 _Static_assert(sizeof(struct frame_header) == 16, "as in the file");
+_Static_assert(ROOM >= sizeof(struct frame_header) + CAPTURE_SNAP_MAX, "a frame fits");
 
 struct source {
     struct capture *capture;
@@ -73,7 +76,10 @@ struct source {
 
 struct capture {
     struct capture_filter *filter;
-    FILE *file;
+    int fd; /* of the file, or the stream; -1: none yet */
+    bool is_stream, is_stopping;
+    uint8_t *room; /* `held` octets that are to go out, of which `given` did */
+    uint32_t held, given;
     uint32_t snap_size, frames_max, port, source_count;
     uint64_t size_max;
     wall_us offset; /* wall time - tick */
@@ -205,7 +211,45 @@ static void end(struct capture *capture, enum err err)
     atomic_store_explicit(&capture->is_over, true, memory_order_relaxed);
 }
 
-/* False: the file ends here. */
+/* False: not all of it is out, as a reader is behind, or never will be. */
+static bool room_flush(struct capture *capture)
+{
+    while (capture->given < capture->held) {
+        const uint8_t *octets = capture->room + capture->given;
+        size_t size = capture->held - capture->given;
+        ssize_t got = capture->is_stream
+                          ? send(capture->fd, octets, size, MSG_NOSIGNAL | MSG_DONTWAIT)
+                          : write(capture->fd, octets, size);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0 && capture->is_stream && errno == EAGAIN)
+            return false;
+        if (got <= 0) {
+            end(capture, ERR_DISK_IO);
+            return false;
+        }
+        capture->given += (uint32_t)got;
+    }
+    capture->held = capture->given = 0;
+    return true;
+}
+
+static void room_add(struct capture *capture, const void *octets, uint32_t size)
+{
+    CHECK(size <= ROOM - capture->held);
+    memcpy(capture->room + capture->held, octets, size);
+    capture->held += size;
+}
+
+/* Of a stream: nobody reads it any more. */
+static bool reader_has_left(const struct capture *capture)
+{
+    struct pollfd look = {.fd = capture->fd, .events = POLLRDHUP};
+
+    return capture->is_stream && poll(&look, 1, 0) > 0;
+}
+
+/* False: the file ends here, or there is no room for more now. */
 static bool write_record(struct capture *capture, const struct record *record)
 {
     uint64_t wall = (uint64_t)(capture->offset + (wall_us)record->time);
@@ -222,11 +266,10 @@ static bool write_record(struct capture *capture, const struct record *record)
         end(capture, ERR_LIMIT);
         return false;
     }
-    if (fwrite(&header, sizeof(header), 1, capture->file) != 1 ||
-        fwrite(record + 1, 1, record->captured, capture->file) != record->captured) {
-        end(capture, ERR_DISK_IO);
+    if (size > ROOM - capture->held && !room_flush(capture))
         return false;
-    }
+    room_add(capture, &header, sizeof(header));
+    room_add(capture, record + 1, record->captured);
     capture->stats.written++;
     capture->stats.size += size;
     return true;
@@ -257,14 +300,24 @@ bool capture_drain(struct capture *capture)
     for (uint32_t i = 0; i < records_max && capture->stats.err == ERR_OK; i++) {
         struct source *source = oldest_source(capture, &record);
 
-        if (source == NULL)
+        if (source == NULL || !write_record(capture, record))
             break;
-        if (write_record(capture, record))
-            ring_drop_first(source, record);
+        ring_drop_first(source, record);
     }
-    if (capture->stats.err == ERR_OK && fflush(capture->file) != 0)
+    (void)room_flush(capture); /* what came before a bound, too */
+    if (capture->stats.err != ERR_DISK_IO && reader_has_left(capture))
         end(capture, ERR_DISK_IO);
-    return capture->stats.err == ERR_OK;
+    bool is_out = capture->held == 0;
+    if (capture->is_stopping && is_out && capture->stats.err == ERR_OK &&
+        oldest_source(capture, &record) == NULL)
+        end(capture, ERR_LIMIT);
+    return capture->stats.err == ERR_OK || (capture->stats.err == ERR_LIMIT && !is_out);
+}
+
+void capture_stop(struct capture *capture)
+{
+    capture->is_stopping = true;
+    atomic_store_explicit(&capture->is_over, true, memory_order_relaxed);
 }
 
 struct capture_stats capture_get_stats(const struct capture *capture)
@@ -288,17 +341,22 @@ static enum err open_file(struct capture *capture, const struct capture_options 
         .snap_size = capture->snap_size,
         .link = options->is_l3 ? LINK_IP : LINK_ETHERNET,
     };
-    int fd = open(options->path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 
-    capture->file = fd >= 0 ? fdopen(fd, "w") : NULL;
-    if (capture->file != NULL && setvbuf(capture->file, NULL, _IOFBF, FILE_BUFFER) == 0 &&
-        fwrite(&header, sizeof(header), 1, capture->file) == 1 && fflush(capture->file) == 0) {
+    capture->is_stream = options->path == NULL;
+    capture->fd =
+        capture->is_stream
+            ? options->stream
+            : open(options->path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (capture->fd >= 0) {
+        room_add(capture, &header, sizeof(header));
         capture->stats.size = sizeof(header);
-        return ERR_OK;
+        if (room_flush(capture))
+            return ERR_OK;
     }
-    snprintf(error, CAPTURE_ERROR_SIZE, "%s: %s", options->path, strerror(errno));
-    if (capture->file == NULL && fd >= 0)
-        close(fd);
+    snprintf(error, CAPTURE_ERROR_SIZE, "%s: %s", capture->is_stream ? "stream" : options->path,
+             strerror(errno));
+    if (capture->is_stream)
+        capture->fd = -1; /* the caller's */
     return ERR_DISK_IO;
 }
 
@@ -328,6 +386,9 @@ enum err capture_new(const struct capture_options *options, struct capture **ret
     capture->size_max = options->size_max;
     capture->port = options->port;
     capture->offset = options->now.wall - (wall_us)options->now.tick;
+    capture->fd = -1;
+    capture->room = malloc(ROOM);
+    CHECK(capture->room != NULL);
     make_sources(capture, options->source_count);
 
     enum err err = capture_filter_new(options->filter, options->is_l3, &capture->filter, ret_error);
@@ -343,9 +404,9 @@ enum err capture_new(const struct capture_options *options, struct capture **ret
 
 struct capture_stats capture_free(struct capture *capture)
 {
-    if (capture->file != NULL) {
+    if (capture->fd >= 0) {
         (void)capture_drain(capture);
-        if (fclose(capture->file) != 0 && capture->stats.err == ERR_OK)
+        if (close(capture->fd) != 0 && capture->stats.err == ERR_OK)
             capture->stats.err = ERR_DISK_IO;
     }
     struct capture_stats stats = capture_get_stats(capture);
@@ -353,6 +414,7 @@ struct capture_stats capture_free(struct capture *capture)
     for (uint32_t i = 0; i < capture->source_count; i++)
         free(capture->sources[i].ring);
     free(capture->sources);
+    free(capture->room);
     capture_filter_free(capture->filter);
     free(capture);
     return stats;

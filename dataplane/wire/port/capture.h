@@ -6,14 +6,16 @@
 #include "dataplane/wire/stack.h"
 
 /*
- * What passes the wire, into a file that tcpdump and Wireshark read: `angarium capture`. Bounded in
- * size and number. Each shard's stack writes into a ring of its own and never waits: what finds no
- * room is dropped and counted. The control thread moves it to the file.
+ * What passes the wire, into a file that tcpdump and Wireshark read, or as the octets of one to
+ * whoever reads them from a socket: `angarium capture`. Bounded in size and number. Who reads too
+ * slowly loses frames, and holds up nobody. Each shard's stack writes into a ring of its own and
+ * never waits: what finds no room is dropped and counted. The control thread moves it to the file.
  */
 #define CAPTURE_EVERY_PORT UINT32_MAX
 
 struct capture_options {
-    const char *path;   /* made, mode 0600; must not be there yet: it will hold mail */
+    const char *path;   /* made, mode 0600; must not be there yet: it will hold mail. NULL: */
+    int stream;         /* a connected socket instead, the capture's unless there is an error */
     const char *filter; /* pcap-filter(7); "": everything */
     uint32_t snap_size; /* octets kept of a frame; 0: all, up to CAPTURE_SNAP_MAX */
     uint32_t frames_max;
@@ -27,7 +29,7 @@ struct capture_options {
 struct capture_stats {
     uint64_t written, dropped; /* frames; dropped: the ring was full */
     uint64_t size;             /* of the file */
-    enum err err;              /* ERR_OK, ERR_LIMIT: a bound was reached, ERR_DISK_IO */
+    enum err err; /* ERR_OK, ERR_LIMIT: a bound was reached, ERR_DISK_IO: also, nobody reads */
 };
 
 struct capture;
@@ -48,8 +50,11 @@ void *capture_source(struct capture *capture, uint32_t index);
  * no system call, no waiting. */
 void capture_tap(void *source, uint32_t port, bool is_sent, const struct buf *frame, tick_us now);
 
-/** Move what came in to the file, in order of time. False: it is over (stats say why); taps then do
- * nothing any more, and should be taken off. Threading: control thread, some ten times a second. */
+/** Nothing more is taken: what came in goes out, and then it is over. Threading: control thread. */
+void capture_stop(struct capture *capture);
+/** Move what came in to the file, in order of time. False: it is over (stats say why), and what was
+ * taken is out; taps do nothing any more, and should be taken off. Threading: control thread, some
+ * ten times a second. */
 bool capture_drain(struct capture *capture);
 /** Threading: control thread. */
 struct capture_stats capture_get_stats(const struct capture *capture);

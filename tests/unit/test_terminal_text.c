@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What peers sent, as a terminal is shown it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "control/terminal_text.h"
+
+/* Goal: what a reader can see stays; what would hide, move or mean something else is escaped. */
+static void test_rows(void **state)
+{
+    static const struct {
+        const char *octets, *shown;
+    } rows[] = {
+        {"plain.example", "plain.example"},
+        {"b\xc3\xbc"
+         "cher.example",
+         "b\xc3\xbc"
+         "cher.example"},
+        {"\xe4\xbe\x8b\xe3\x81\x88", "\xe4\xbe\x8b\xe3\x81\x88"},
+        {"\xf0\x9f\x93\xa7", "\xf0\x9f\x93\xa7"},
+        {"a\"b\\c", "a\\\"b\\\\c"},
+        {"\x1b[2J\x7f", "\\x1b[2J\\x7f"},
+        {"\xc2\x9b"
+         "2J",
+         "\\xc2\\x9b"
+         "2J"},                                       /* CSI */
+        {"\xe2\x80\xae", "\\xe2\\x80\\xae"},          /* right to left */
+        {"\xe2\x81\xa6", "\\xe2\\x81\\xa6"},          /* an isolate */
+        {"\xe2\x80\x8b", "\\xe2\\x80\\x8b"},          /* no width */
+        {"\xe2\x80\xa8", "\\xe2\\x80\\xa8"},          /* an end of a line */
+        {"\xef\xbb\xbf", "\\xef\\xbb\\xbf"},          /* no width */
+        {"\xee\x80\x80", "\\xee\\x80\\x80"},          /* private */
+        {"\xf3\xa0\x81\x81", "\\xf3\\xa0\\x81\\x81"}, /* a tag */
+        {"\xed\xa0\x80", "\\xed\\xa0\\x80"},          /* half a character of UTF-16 */
+        {"\xef\xbf\xbf", "\\xef\\xbf\\xbf"},          /* none */
+        {"\xc0\xaf", "\\xc0\\xaf"},                   /* longer than it need be */
+        {"\xe0\x80\xaf", "\\xe0\\x80\\xaf"},
+        {"\xf4\x90\x80\x80", "\\xf4\\x90\\x80\\x80"}, /* beyond the last */
+        {"\xff\xfe", "\\xff\\xfe"},
+        {"\xc3", "\\xc3"}, /* cut off */
+        {"\xe4\xbe", "\\xe4\\xbe"},
+        {"\xc3(", "\\xc3("},
+    };
+    char text[64];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
+        assert_string_equal(
+            rows[i].shown, terminal_text(span_from_text(rows[i].octets), true, text, sizeof(text)));
+    assert_string_equal("b\\xc3\\xbc",
+                        terminal_text(SPAN_LITERAL("b\xc3\xbc"), false, text, sizeof(text)));
+}
+
+/* Goal: whatever the room, it ends behind a whole character or escape. */
+static void test_room(void **state)
+{
+    static const char octets[] = "a\xc3\xbc\xe4\xbe\x8b\x1b\xf0\x9f\x93\xa7";
+    static const struct {
+        uint32_t size, used;
+    } rows[] = {{1, 0}, {2, 1},  {3, 1},   {4, 3},   {6, 3},
+                {7, 6}, {10, 6}, {11, 10}, {14, 10}, {15, 14}};
+    char text[32];
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
+        assert_int_equal(rows[i].used,
+                         strlen(terminal_text(SPAN_LITERAL(octets), true, text, rows[i].size)));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_room),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -131,6 +131,19 @@ struct packet {
     uint8_t source_mac[6];
     uint64_t key_hash; /* tcp_prefetch() */
 };
+/* One that follows another on its connection: in all else it is as that one. */
+struct packet_next {
+    struct buf *buf; /* a single one, to the end of the IP payload */
+    uint16_t l4_size;
+};
+/** The packet is now the one that follows it. */
+static inline void packet_step(struct packet *packet, const struct packet_next *next)
+{
+    packet->buf = next->buf;
+    packet->l4_size = packet->ip.payload_size = next->l4_size;
+    if (packet->ip.family == 4)
+        packet->ip.identification = load_be16(buf_data(next->buf) + packet->l3_offset + 4);
+}
 /** The octets of the packet from the L4 header on that lie in the first buffer. */
 static inline struct span packet_l4(const struct packet *packet)
 {
@@ -306,7 +319,7 @@ bool stack_route(struct stack *stack, uint8_t family, const uint8_t ip[16],
                  struct stack_port **ret_port, uint8_t ret_next_hop[16]);
 void destination_on_news(struct stack *stack, const struct stack_news *news);
 
-/* ---- net/ip_input.c, net/ip_output.c ---- */
+/* ---- net/ip_input.c, net/ip_input_burst.c, net/ip_output.c ---- */
 
 /** A frame from a nic; takes it. */
 void net_input(struct stack *stack, struct stack_port *port, struct buf *frame);

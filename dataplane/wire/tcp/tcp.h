@@ -535,18 +535,15 @@ void tcp_on_icmp_error(struct stack *stack, const struct icmp_error *error);
 /** The machine for a segment of a tcb; also called by the SYN cache for the ACK that completed. The
  * tcb may be gone afterwards. */
 void tcp_input_segment(struct stack *stack, struct tcb *tcb, struct segment *segment);
-/** Is the packet what was sent? If not, it is counted. In one buffer the payload is summed by
- * itself, for whoever sends it on. */
-bool tcp_checksum_check(struct stack *stack, const struct packet *packet, uint32_t header_size,
-                        struct segment *segment);
-/** The next octets of the connection, of which nothing waits out of order. False: there is no
- * memory for them. */
-bool tcp_input_text(struct stack *stack, struct tcb *tcb, struct segment *segment);
+/** So many segments with text came in order: an ACK is due, now or soon. */
+void tcp_ack_schedule(struct stack *stack, struct tcb *tcb, uint32_t segments);
 
 /* ---- tcp/input_next.c ---- */
 
-/** A packet that `is_next`: true if it had the next octets and nothing else, and is dealt with. */
-bool tcp_input_next(struct stack *stack, struct packet *packet);
+/** Packets that follow `packet` in a burst, on its connection; takes them. The packet is then one
+ * of them. */
+void tcp_input_next(struct stack *stack, struct packet *packet, const struct packet_next *nexts,
+                    uint32_t count);
 
 /* ---- tcp/output.c ---- */
 
@@ -658,6 +655,25 @@ uint64_t tcp_send_copy(const struct tcb *tcb, uint32_t offset, uint32_t size, st
  * chained behind it; copied when they fit into it. False: a pool is empty. */
 bool tcp_send_gather(struct stack *stack, struct tcb *tcb, uint32_t offset, uint32_t size,
                      struct buf *head);
+
+/* ---- tcp/deliver.c ---- */
+
+/* The payload of a segment that is in one buffer. */
+struct tcp_payload {
+    uint32_t offset, size; /* from buf_data() */
+    uint64_t sum;          /* wire_sum(), with is_summed */
+    bool is_summed, is_trimmed;
+};
+/** The pool that nics receive into is nearly empty. */
+bool tcp_receive_is_low(const struct stack *stack);
+/** Is there something to hold `size` octets in? */
+bool tcp_deliver_has_room(const struct stack *stack, uint32_t size);
+/** Octets from rcv_nxt on; an orphan's are acknowledged and dropped. Takes the chain. */
+void tcp_deliver(struct stack *stack, struct tcb *tcb, struct buf *chain, uint32_t size);
+/** The payload of a segment from rcv_nxt on, of a flow with an owner; takes the buffer. `is_low`:
+ * tcp_receive_is_low(). True: it went in its buffer, and no pool has changed. */
+bool tcp_deliver_whole(struct stack *stack, struct tcb *tcb, struct buf *buf,
+                       const struct tcp_payload *payload, bool is_low);
 
 /* ---- tcp/receive_queue.c ---- */
 

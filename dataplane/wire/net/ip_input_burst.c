@@ -32,7 +32,7 @@ static bool is_link_like(const uint8_t *octets, const uint8_t *before, uint32_t 
 {
     if (size == ETHERNET_HEADER_SIZE)
         return memcmp(octets, before, ETHERNET_HEADER_SIZE) == 0;
-    return memcmp(octets, before, size) == 0;
+    return size == 0 || memcmp(octets, before, size) == 0;
 }
 
 /* IP headers without options that differ in size, checksum and IPv4's identification at most. */

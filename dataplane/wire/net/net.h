@@ -338,7 +338,7 @@ struct ip_train {
     uint16_t l4_size;              /* of that packet: header and payload */
     uint16_t l4_size_max;          /* what the port takes */
     uint64_t ol_flags, tx_offload;
-    uint64_t l4_sum; /* TCP's: of the words that are the same for all */
+    uint64_t l4_sum; /* TCP's: of the words that are the same for all; segment.c */
 };
 static inline const uint8_t *ip_train_l4(const struct ip_train *train)
 {
@@ -348,6 +348,18 @@ _Static_assert(ETHERNET_HEADER_SIZE + ETHERNET_VLAN_SIZE + IP6_HEADER_SIZE + TCP
                        TCP_OPTIONS_SIZE_MAX <=
                    IP_TRAIN_SIZE,
                "all headers");
+/** The checksum of a segment that differs in these from the others. */
+static inline uint16_t ip_train_checksum(const struct ip_train *train, uint32_t sequence,
+                                         uint8_t flags, uint32_t l4_size, uint64_t payload_sum)
+{
+    return wire_sum_finish(train->l4_sum + payload_sum + htobe32(sequence) +
+                           htobe32((uint32_t)flags << 16) + htobe32(l4_size));
+}
+/** What its nic is to go on from. */
+static inline uint16_t ip_train_checksum_begin(const struct ip_train *train, uint32_t l4_size)
+{
+    return (uint16_t)~wire_sum_finish(train->l4_sum + htobe32(l4_size));
+}
 
 struct ip_send {
     struct ip_train *train; /* where to keep the headers if the link's is known; NULL: nowhere */

@@ -2,10 +2,11 @@
 /*
  * A burst does what its frames would do one by one: see wire_twins.h. The frames are those of three
  * clients, mostly several of one behind each other: octets in order, holes, repetitions, ACKs of
- * all, of some and of nothing yet sent, RST, FIN, SYN inside, old timestamps, wrong checksums,
- * windows that close, IPv4 options, and connections that begin anew between two frames of the old
- * one. Amidst them are frames with the same addresses and ports that do not come through: to all
- * stations, of another VLAN, fragments, datagrams, and with our own address as their source.
+ * all, of some and of nothing yet sent, RST, FIN, SYN inside, old timestamps and none, wrong
+ * checksums, windows that close, IPv4 options, and connections that begin anew between two frames
+ * of the old one. Amidst them are frames with the same addresses and ports that do not come
+ * through: to all stations, of another VLAN, fragments, datagrams, and with our own address as
+ * their source.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -57,7 +58,7 @@ static void client_begin(struct world *world, struct client *client)
 /* Something unusual, built on the frame that would have been usual. */
 static void shape_bend(struct world *world, struct client *client, struct twins_shape *shape)
 {
-    switch (rng_below(&world->rng, 16)) {
+    switch (rng_below(&world->rng, 18)) {
     case 0: /* a hole */
         shape->sequence += 1 + rng_below(&world->rng, 3000);
         return;
@@ -107,6 +108,13 @@ static void shape_bend(struct world *world, struct client *client, struct twins_
         return;
     case 14:
         shape->is_from_us = true;
+        return;
+    case 15:
+        shape->has_other_options = true;
+        return;
+    case 16: /* with text */
+        shape->flags |= TCP_RST;
+        client->is_open = rng_below(&world->rng, 2) == 0;
         return;
     default:
         shape->has_ip_options = true;
@@ -213,6 +221,8 @@ static void run(uint64_t seed, uint64_t *ret_octets)
     world->twins.vlan = world->twins.is_link ? seed % 4 * 7 : 0;
     world->twins.family = !world->twins.is_link && seed % 3 == 0 ? 6 : 4;
     world->twins.has_timestamps = seed / 4 % 2 == 0;
+    world->twins.receive_limit = seed % 3 == 1 ? 8192 : 65536; /* some send beyond the window */
+    world->twins.receive_reserve = seed % 5 == 2 ? TWINS_BUFFERS - 32 : 64; /* or buffers are few */
     world->now = TICK_S(1000);
     world->port_next = 1000;
     twins_start(&world->twins, world->now);

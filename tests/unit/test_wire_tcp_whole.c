@@ -91,17 +91,23 @@ static void echo_turn(struct echo *echo)
     }
 }
 
-static void echo_run(struct echo *echo, uint32_t size)
+/* Until A has heard what it said, or as often as B says it. */
+static void echo_finish(struct echo *echo, uint32_t size)
 {
     tick_us end = echo->pair->now + TICK_S(120);
 
-    pair_send(echo->pair, PAIR_A, 0, size);
     do
         echo_turn(echo);
     while (echo->pair->now < end &&
            (echo->got < size * echo->times || echo->got < echo->expected_size));
     assert_int_equal(echo->expected_size, echo->got);
     assert_in_range(echo->got, size * echo->times, EXPECTED_MAX);
+}
+
+static void echo_run(struct echo *echo, uint32_t size)
+{
+    pair_send(echo->pair, PAIR_A, 0, size);
+    echo_finish(echo, size);
 }
 
 static bool lose(struct pair *pair, const struct pair_segment *segment)
@@ -189,6 +195,16 @@ static uint32_t size_of(const struct pair *pair, uint32_t number)
     return 0;
 }
 
+/* What B sent last says that there is no more. */
+static bool is_last_pushed(const struct pair *pair)
+{
+    for (uint32_t i = pair->segment_count; i > 0; i--) {
+        if (pair->segments[i - 1].from == PAIR_B && pair->segments[i - 1].size > 0)
+            return pair->segments[i - 1].tcp.flags & TCP_PSH;
+    }
+    return false;
+}
+
 static void test_where_segments_end(void **state)
 {
     static const struct {
@@ -214,6 +230,7 @@ static void test_where_segments_end(void **state)
         echo_run(echo, rows[i].size);
         assert_int_equal(rows[i].first, size_of(echo->pair, 0));
         assert_int_equal(rows[i].second, size_of(echo->pair, 1));
+        assert_true(is_last_pushed(echo->pair));
         echo_free(echo);
     }
 }
@@ -233,6 +250,27 @@ static void test_copies(void **state)
     }
 }
 
+/* Goal: what goes as it came counts for the window like all else that goes: when it is in the way
+ * of a train, it grows. */
+static void test_window_grows(void **state)
+{
+    const uint32_t size = 40 * MSS;
+    struct pair_options options = {.offloads = NIC_TX_MULTI_SEGMENT, .segments_max = 8};
+
+    (void)state;
+    options.paths[0].delay = options.paths[1].delay = 1000;
+    struct echo *echo = echo_new(&options, 0, 1);
+    struct pair *pair = echo->pair;
+    uint32_t before = pair_tcb(pair, PAIR_B)->congestion.cwnd;
+    tick_us end = pair->now + TICK_S(10);
+    pair_send(pair, PAIR_A, 0, size);
+    while (flow_readable(pair->planes[PAIR_B], pair->flows[PAIR_B]) < size && pair->now < end)
+        pair_turn(pair);
+    echo_finish(echo, size);
+    assert_in_range(pair_tcb(pair, PAIR_B)->congestion.cwnd, before + before / 2, size);
+    echo_free(echo);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -240,6 +278,7 @@ int main(void)
         cmocka_unit_test(test_buffers_come_again),
         cmocka_unit_test(test_where_segments_end),
         cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_window_grows),
     };
     return cmocka_run_group_tests_name("wire tcp whole", tests, NULL, NULL);
 }

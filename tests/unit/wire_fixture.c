@@ -54,6 +54,16 @@ void tcp_input(struct stack *stack, struct packet *packet)
     assert_true(packet_l4(packet).size >= 20 || packet_l4(packet).size == packet->l4_size);
 }
 
+void tcp_input_next(struct stack *stack, struct packet *packet, const struct packet_next *nexts,
+                    uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        packet_step(packet, &nexts[i]);
+        tcp_input(stack, packet);
+        buf_release_chain(packet->buf);
+    }
+}
+
 void tcp_prefetch(struct stack *stack, struct packet *packet)
 {
     (void)stack;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The servers' owner answers each kilobyte with three, and closes what its peer has ended. Frames
- * are built here and not by the engine's own way out, so that they can be wrong.
+ * The servers' owner answers each kilobyte with three, and closes what its peer has ended, and now
+ * and then what it has not. Frames are built here and not by the engine's own way out, so that they
+ * can be wrong.
  */
 #include "tests/unit/wire_twins.h"
 
@@ -75,7 +76,7 @@ static struct flow_address address_of(uint8_t family, uint8_t host)
 static struct buf_pool *pool_of(uint32_t size)
 {
     return buf_pool_new(&(struct buf_pool_options){
-        .data_size = size, .count_max = 4096, .backing = BUF_BACKING_HEAP});
+        .data_size = size, .count_max = TWINS_BUFFERS, .backing = BUF_BACKING_HEAP});
 }
 
 static void server_start(const struct twins *twins, struct twin *server, tick_us now)
@@ -86,7 +87,7 @@ static void server_start(const struct twins *twins, struct twin *server, tick_us
         .nic = &server->nic, .vlan = twins->vlan, .addresses = &address, .address_count = 1};
     struct flow_listen_options listen = {.address = address_of(twins->family, 1),
                                          .backlog = 16,
-                                         .receive_limit = 65536,
+                                         .receive_limit = twins->receive_limit,
                                          .user = LISTENER};
 
     server->nic = (struct nic){.ops = &server_ops,
@@ -104,7 +105,7 @@ static void server_start(const struct twins *twins, struct twin *server, tick_us
                                           .header_pool = server->header_pool,
                                           .clone_pool = server->clone_pool,
                                           .receive_pool = server->pool,
-                                          .receive_reserve = 64,
+                                          .receive_reserve = twins->receive_reserve,
                                           .ports = &port,
                                           .port_count = 1,
                                           .flow_count_max = 16,
@@ -213,6 +214,8 @@ static uint32_t tcp_put(const struct twins *twins, uint16_t port, const struct t
     tcp.options.has_timestamps = twins->has_timestamps;
     tcp.options.timestamp_value = shape->timestamp;
     uint32_t size = tcp_build(&tcp, l4);
+    if (shape->has_other_options)
+        memset(l4 + TCP_HEADER_SIZE, 1, size - TCP_HEADER_SIZE);
     for (uint32_t i = 0; i < shape->size; i++)
         l4[size + i] = (uint8_t)(shape->sequence + i);
     size += shape->size;
@@ -301,8 +304,8 @@ bool twins_next_frame(struct twins *twins, uint32_t *at, struct span *ret_frame)
 
 /* ---- their owner ---- */
 
-/* Answers each kilobyte with three. */
-static void server_read(struct twin *server, struct flow flow)
+/* Answers each kilobyte with three. False: of that beginning it has enough, and closes. */
+static bool server_read(struct twin *server, struct flow flow)
 {
     static const uint8_t reply[3000] = {1, 2, 3};
     struct span spans[64];
@@ -312,6 +315,8 @@ static void server_read(struct twin *server, struct flow flow)
         log_put(server, spans[i].data, spans[i].size);
         size += spans[i].size;
     }
+    if (size > 0 && spans[0].data[0] == 7)
+        return false;
     flow_consume(server->plane, flow, size);
     for (uint32_t i = 0; i < size / 1024; i++) {
         struct buf_queue queue;
@@ -321,6 +326,7 @@ static void server_read(struct twin *server, struct flow flow)
         flow_append(server->plane, flow, &queue);
         buf_queue_fini(&queue);
     }
+    return true;
 }
 
 static void server_on_event(struct twin *server, const struct flow_event *event)
@@ -334,9 +340,10 @@ static void server_on_event(struct twin *server, const struct flow_event *event)
             continue;
         return;
     }
-    if (event->events & FLOW_READABLE)
-        server_read(server, event->flow);
-    if (event->events & (FLOW_RESET | FLOW_FAILED | FLOW_PEER_CLOSED))
+    bool is_over = event->events & (FLOW_RESET | FLOW_FAILED | FLOW_PEER_CLOSED);
+    if (event->events & FLOW_READABLE && !server_read(server, event->flow))
+        is_over = true;
+    if (is_over)
         flow_close(server->plane, event->flow);
 }
 

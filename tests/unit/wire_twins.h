@@ -10,7 +10,8 @@
  * written down. They listen on port 25 of 10.0.0.1 or fd00::1; the peer is 10.0.0.2 or fd00::2,
  * behind Ethernet where is_link says so, else without.
  */
-#define TWINS_PORT 25u
+#define TWINS_PORT    25u
+#define TWINS_BUFFERS 4096u
 
 struct twin {
     struct nic nic; /* first */
@@ -29,7 +30,8 @@ struct twins {
     struct twin servers[2];
     uint8_t family;
     bool is_link, has_timestamps;
-    uint16_t vlan; /* with is_link */
+    uint16_t vlan;                           /* with is_link */
+    uint32_t receive_limit, receive_reserve; /* the reserve: of TWINS_BUFFERS */
 };
 
 struct twins_shape { /* of a frame; zero: a plain ACK */
@@ -38,11 +40,12 @@ struct twins_shape { /* of a frame; zero: a plain ACK */
     uint16_t window;
     uint32_t timestamp;
     bool is_damaged, has_ip_options, is_alert /* IPv4 */, is_fragment /* likewise */;
+    bool has_other_options;           /* as long as timestamps, where these were agreed */
     bool is_from_us, is_datagram;     /* a source that cannot be; another protocol */
     bool is_to_all, is_of_other_vlan; /* with is_link */
 };
 
-/** family, is_link, vlan and has_timestamps are set. */
+/** All but the servers is set. */
 void twins_start(struct twins *twins, tick_us now);
 void twins_end(struct twins *twins);
 /** A frame from `port` of the peer, for both. At most NIC_BURST before a turn. */

@@ -136,8 +136,10 @@ enum packet_fault tcp_parse(struct span octets, struct tcp_header *ret_header);
 /** Writes header and options, padded; checksum 0. Returns the header's size, <= 60. SYN-only
  * options are written only as `has_*` says; SACK blocks that do not fit are left out. */
 uint32_t tcp_build(const struct tcp_header *header, uint8_t ret_octets[60]);
-/** Another sequence number and other flags in a header that was built; checksum 0. */
-void tcp_rebuild(uint8_t octets[TCP_HEADER_SIZE], uint32_t sequence, uint8_t flags);
+/** Another sequence number, other flags and, as wire_sum_finish() gives it, another checksum in a
+ * header that was built. */
+void tcp_rebuild(uint8_t octets[TCP_HEADER_SIZE], uint32_t sequence, uint8_t flags,
+                 uint16_t checksum);
 
 #define ICMP_ECHO_REPLY4              0u
 #define ICMP_UNREACHABLE4             3u

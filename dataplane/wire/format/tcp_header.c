@@ -66,9 +66,10 @@ uint32_t tcp_build(const struct tcp_header *header, uint8_t ret_octets[60])
     return size;
 }
 
-void tcp_rebuild(uint8_t octets[TCP_HEADER_SIZE], uint32_t sequence, uint8_t flags)
+void tcp_rebuild(uint8_t octets[TCP_HEADER_SIZE], uint32_t sequence, uint8_t flags,
+                 uint16_t checksum)
 {
     store_be32(octets + 4, sequence);
     octets[13] = flags;
-    store_be16(octets + 16, 0);
+    memcpy(octets + 16, &checksum, sizeof(checksum));
 }

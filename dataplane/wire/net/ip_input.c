@@ -9,16 +9,14 @@
  *   judge     faults, impossible addresses (RFC 1122 3.2.1.3), whose it is
  *   dispatch  ARP, ICMP, UDP, TCP
  *
- * Of a burst, a frame of TCP whose headers up to there differ from the ones before in nothing but
- * sizes is read by comparison, and what depends on these octets alone is not asked again: whose it
- * is, and with the same ports, which connection.
+ * A burst goes this way, too, but for what ip_input_burst.c knows of a frame from the one before
+ * it.
  *
  * What is not the engine's (another VLAN, type, address or protocol) goes to the exception path,
  * if there is one. Everything else that goes no further is dropped and counted by its reason.
  *
  * Invariants
- *   1. net_input() and net_input_burst() take the frame: it is passed on, taken by a consumer, or
- * released here.
+ *   1. net_input() takes the frame: it is passed on, taken by a consumer, or released here.
  *   2. What a consumer sees ends where the IP payload ends: padding is cut off, and the sizes of
  *      the buffers add up to what the headers say. mbuf.pkt_len is never believed.
  *   3. The source of a packet that is dispatched is a unicast address that is not ours; its
@@ -27,8 +25,8 @@
  *
  * Limits: headers of all layers within HEADERS_MAX octets; chains of CHAIN_MAX buffers.
  */
+#include "dataplane/wire/net/ip_input.h"
 #include "dataplane/wire/net/chain.h"
-#include "dataplane/wire/net/stack_internal.h"
 #include "dataplane/wire/tcp/tcp.h"
 
 #define HEADERS_MAX 384u /* 18 Ethernet, 40 IPv6, 256 extensions, 60 TCP */
@@ -47,18 +45,6 @@ bool packet_l4_checksum_is_good(const struct packet *packet)
 }
 
 /* ---- parse ---- */
-
-enum frame_kind { FRAME_FAULTY, FRAME_ALIEN, FRAME_ARP, FRAME_IP };
-
-/* What parsing found. */
-struct frame {
-    struct packet packet;
-    enum frame_kind kind;
-    enum stack_counter fault; /* why, of what is faulty or alien */
-    bool is_group;            /* the link address names more than us */
-    bool is_through;          /* TCP has it */
-    bool is_like;             /* the frame before it, in all that ip_input() asks */
-};
 
 static enum frame_kind frame_fails(struct frame *frame, enum frame_kind kind,
                                    enum stack_counter fault)
@@ -79,16 +65,6 @@ static enum stack_counter fault_counter(enum packet_fault fault)
     default:
         return STACK_IP_MALFORMED;
     }
-}
-
-/* GOOD was verified by the nic; NONE says that the sum is not one but the octets are sound (a
- * packet that never left its machine). Where the nic is silent, or says BAD, we look ourselves: a
- * nic can be wrong about what it does not know (UDP without checksum, tunnels). */
-static bool is_checksum_known(const struct packet *packet, uint64_t mask, uint64_t good,
-                              uint64_t none)
-{
-    uint64_t verdict = packet->buf->mbuf.ol_flags & mask;
-    return packet->port->nic->offloads & NIC_RX_CHECKSUM && (verdict == good || verdict == none);
 }
 
 static enum frame_kind ip_parse(struct frame *frame, uint8_t family, uint32_t total)
@@ -372,8 +348,8 @@ static void frame_dispatch(struct stack *stack, struct frame *frame)
     }
 }
 
-static void frame_begin(struct stack *stack, struct stack_port *port, struct buf *buf,
-                        struct frame *ret_frame)
+void frame_begin(struct stack *stack, struct stack_port *port, struct buf *buf,
+                 struct frame *ret_frame)
 {
     ret_frame->packet.buf = buf;
     ret_frame->packet.port = port;
@@ -387,9 +363,8 @@ static void frame_begin(struct stack *stack, struct stack_port *port, struct buf
     ret_frame->kind = frame_parse(stack, ret_frame);
 }
 
-/* `before`: the frame before it in the burst, or NULL. */
-static void frame_end(struct stack *stack, struct stack_port *port, const struct frame *before,
-                      struct frame *frame)
+void frame_end(struct stack *stack, struct stack_port *port, const struct frame *before,
+               struct frame *frame)
 {
     /* Asked each time: a nic whose hash turns out to be wrong says so from then on. */
     if (frame->kind == FRAME_IP && port->rss != NULL && !port->nic->steering.is_hardware &&
@@ -404,106 +379,10 @@ static void frame_end(struct stack *stack, struct stack_port *port, const struct
     buf_release_chain(frame->packet.buf);
 }
 
-/* IP headers without options that differ in size, checksum and IPv4's identification at most. */
-static bool is_header_like(const uint8_t *octets, const uint8_t *before, uint8_t family)
-{
-    if (family == 4)
-        return memcmp(octets, before, 2) == 0 && memcmp(octets + 6, before + 6, 4) == 0 &&
-               memcmp(octets + 12, before + 12, 8) == 0;
-    return memcmp(octets, before, 4) == 0 && memcmp(octets + 6, before + 6, 34) == 0;
-}
-
-/* Link and IP header but for sizes and identification are those of the frame before: the same
- * octets, of which the same was read. False: it is parsed by itself. */
-static bool frame_begin_like(struct buf *buf, const struct frame *before, struct frame *ret_frame)
-{
-    const struct packet *like = &before->packet;
-    const uint8_t *octets = buf_data(buf), *l3 = octets + like->l3_offset;
-    uint16_t header_size = like->ip.family == 4 ? IP4_HEADER_SIZE : IP6_HEADER_SIZE;
-    uint32_t size = buf_size(buf), ends = like->l4_offset;
-
-    if (!like->has_key_hash || size < ends + TCP_HEADER_SIZE || like->is_copied ||
-        buf->mbuf.next != NULL || like->ip.header_size != header_size ||
-        buf->mbuf.ol_flags != like->buf->mbuf.ol_flags ||
-        buf->mbuf.vlan_tci != like->buf->mbuf.vlan_tci ||
-        memcmp(octets, buf_data(like->buf), like->l3_offset) != 0 ||
-        !is_header_like(l3, buf_data(like->buf) + like->l3_offset, like->ip.family))
-        return false;
-    uint32_t payload_size =
-        like->ip.family == 4 ? load_be16(l3 + 2) - (uint32_t)IP4_HEADER_SIZE : load_be16(l3 + 4);
-    if (payload_size < TCP_HEADER_SIZE || payload_size > size - ends)
-        return false;
-    if (like->ip.family == 4 &&
-        !is_checksum_known(like, RTE_MBUF_F_RX_IP_CKSUM_MASK, RTE_MBUF_F_RX_IP_CKSUM_GOOD,
-                           RTE_MBUF_F_RX_IP_CKSUM_NONE) &&
-        wire_sum_finish(wire_sum_header(l3, IP4_HEADER_SIZE)) != 0)
-        return false;
-    *ret_frame = *before;
-    ret_frame->packet.buf = buf;
-    /* With the ports it is of the same connection. */
-    ret_frame->packet.is_next = memcmp(octets + ends, buf_data(like->buf) + ends, 4) == 0;
-    ret_frame->is_through = false;
-    ret_frame->is_like = true;
-    ret_frame->packet.l4_size = ret_frame->packet.ip.payload_size = (uint16_t)payload_size;
-    if (like->ip.family == 4)
-        ret_frame->packet.ip.identification = load_be16(l3 + 4);
-    if (ends + payload_size < size)
-        chain_trim(buf, ends + payload_size);
-    return true;
-}
-
-/* The one before it came through, and nothing that was asked of it can have changed since. */
-static void frame_end_next(struct stack *stack, const struct stack_port *port, struct frame *frame)
-{
-    if (stack->tap != NULL)
-        stack->tap(stack->tap_context, port->index, false, frame->packet.buf, stack->now);
-    frame->is_through = true;
-    tcp_input(stack, &frame->packet);
-    buf_release_chain(frame->packet.buf);
-}
-
 void net_input(struct stack *stack, struct stack_port *port, struct buf *buf)
 {
     struct frame frame;
 
     frame_begin(stack, port, buf, &frame);
     frame_end(stack, port, NULL, &frame);
-}
-
-void net_input_burst(struct stack *stack, struct stack_port *port, struct buf *const *bufs,
-                     uint32_t count)
-{
-    struct frame frames[NIC_BURST] UNINITIALIZED;
-    const struct tcb *tcbs[NIC_BURST] UNINITIALIZED;
-
-    CHECK(count <= NIC_BURST);
-    for (uint32_t i = 0; i < count; i++) {
-        if (i + 2 < count)
-            __builtin_prefetch(bufs[i + 2]);
-        if (i + 1 < count)
-            __builtin_prefetch(buf_data(bufs[i + 1]));
-        if (i == 0 || !frame_begin_like(bufs[i], &frames[i - 1], &frames[i]))
-            frame_begin(stack, port, bufs[i], &frames[i]);
-        if (frames[i].packet.is_next)
-            continue;
-        if (frames[i].kind == FRAME_IP && frames[i].packet.ip.protocol == IP_PROTOCOL_TCP)
-            tcp_prefetch(stack, &frames[i].packet);
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        tcbs[i] = NULL;
-        if (frames[i].packet.has_key_hash && !frames[i].packet.is_next)
-            tcbs[i] = tcp_table_prefetch_found(stack, frames[i].packet.key_hash);
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        if (tcbs[i] != NULL)
-            tcp_prefetch_buffers(tcbs[i]);
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        struct packet *packet = &frames[i].packet;
-        packet->is_next = packet->is_next && frames[i - 1].is_through;
-        if (packet->is_next)
-            frame_end_next(stack, port, &frames[i]);
-        else
-            frame_end(stack, port, i > 0 ? &frames[i - 1] : NULL, &frames[i]);
-    }
 }

@@ -131,6 +131,19 @@ struct packet {
     uint8_t source_mac[6];
     uint64_t key_hash; /* tcp_prefetch() */
 };
+/* One that follows another on its connection: in all else it is as that one. */
+struct packet_next {
+    struct buf *buf; /* a single one, to the end of the IP payload */
+    uint16_t l4_size;
+};
+/** The packet is now the one that follows it. */
+static inline void packet_step(struct packet *packet, const struct packet_next *next)
+{
+    packet->buf = next->buf;
+    packet->l4_size = packet->ip.payload_size = next->l4_size;
+    if (packet->ip.family == 4)
+        packet->ip.identification = load_be16(buf_data(next->buf) + packet->l3_offset + 4);
+}
 /** The octets of the packet from the L4 header on that lie in the first buffer. */
 static inline struct span packet_l4(const struct packet *packet)
 {
@@ -306,7 +319,7 @@ bool stack_route(struct stack *stack, uint8_t family, const uint8_t ip[16],
                  struct stack_port **ret_port, uint8_t ret_next_hop[16]);
 void destination_on_news(struct stack *stack, const struct stack_news *news);
 
-/* ---- net/ip_input.c, net/ip_output.c ---- */
+/* ---- net/ip_input.c, net/ip_input_burst.c, net/ip_output.c ---- */
 
 /** A frame from a nic; takes it. */
 void net_input(struct stack *stack, struct stack_port *port, struct buf *frame);
@@ -325,7 +338,7 @@ struct ip_train {
     uint16_t l4_size;              /* of that packet: header and payload */
     uint16_t l4_size_max;          /* what the port takes */
     uint64_t ol_flags, tx_offload;
-    uint64_t l4_sum; /* TCP's: of the words that are the same for all */
+    uint64_t l4_sum; /* TCP's: of the words that are the same for all; segment.c */
 };
 static inline const uint8_t *ip_train_l4(const struct ip_train *train)
 {
@@ -335,6 +348,18 @@ _Static_assert(ETHERNET_HEADER_SIZE + ETHERNET_VLAN_SIZE + IP6_HEADER_SIZE + TCP
                        TCP_OPTIONS_SIZE_MAX <=
                    IP_TRAIN_SIZE,
                "all headers");
+/** The checksum of a segment that differs in these from the others. */
+static inline uint16_t ip_train_checksum(const struct ip_train *train, uint32_t sequence,
+                                         uint8_t flags, uint32_t l4_size, uint64_t payload_sum)
+{
+    return wire_sum_finish(train->l4_sum + payload_sum + htobe32(sequence) +
+                           htobe32((uint32_t)flags << 16) + htobe32(l4_size));
+}
+/** What its nic is to go on from. */
+static inline uint16_t ip_train_checksum_begin(const struct ip_train *train, uint32_t l4_size)
+{
+    return (uint16_t)~wire_sum_finish(train->l4_sum + htobe32(l4_size));
+}
 
 struct ip_send {
     struct ip_train *train; /* where to keep the headers if the link's is known; NULL: nowhere */

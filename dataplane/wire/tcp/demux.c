@@ -19,8 +19,9 @@
 #define UNREACHABLE4_FRAGMENTATION 4u
 #define UNREACHABLE6_PORT          4u
 
-bool tcp_checksum_check(struct stack *stack, const struct packet *packet, uint32_t header_size,
-                        struct segment *segment)
+/* In one buffer the payload is summed by itself, for whoever sends it on. */
+static bool checksum_check(struct stack *stack, const struct packet *packet, uint32_t header_size,
+                           struct segment *segment)
 {
     const uint8_t *l4 = buf_data(packet->buf) + packet->l4_offset;
     uint32_t size = packet->l4_size;
@@ -52,7 +53,7 @@ static bool segment_parse(struct stack *stack, struct packet *packet, struct seg
         STACK_COUNT(stack, TCP_MALFORMED);
         return false;
     }
-    if (!tcp_checksum_check(stack, packet, header->header_size, ret_segment))
+    if (!checksum_check(stack, packet, header->header_size, ret_segment))
         return false;
     ret_segment->is_trimmed = false;
     /* Port 0 names nobody. */
@@ -152,8 +153,6 @@ void tcp_input(struct stack *stack, struct packet *packet)
     uint32_t iss_min = 0;
 
     STACK_COUNT(stack, TCP_RECEIVED);
-    if (packet->is_next && tcp_input_next(stack, packet))
-        return;
     if (!segment_parse(stack, packet, &segment))
         return;
     key_fill(&segment.key, packet->ip.family, packet->ip.destination, packet->ip.source,

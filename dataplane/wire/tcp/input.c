@@ -237,14 +237,15 @@ static void on_fin(struct stack *stack, struct tcb *tcb)
 
 /* RFC 9293 3.8.6.3, RFC 5681 4.2: at once for the first ones and for every second segment, else
  * when the delay is over or something is sent anyway. */
-static void ack_schedule(struct stack *stack, struct tcb *tcb)
+void tcp_ack_schedule(struct stack *stack, struct tcb *tcb, uint32_t segments)
 {
-    if (tcb->quick_acks_left > 0) {
-        tcb->quick_acks_left--;
+    uint32_t quick = segments < tcb->quick_acks_left ? segments : tcb->quick_acks_left;
+
+    tcb->quick_acks_left = (uint8_t)(tcb->quick_acks_left - quick);
+    segments -= quick;
+    if (quick > 0 || segments > 1 || (segments > 0 && tcb->flags & TCB_ACK_DELAYED))
         tcb->flags |= TCB_ACK_NOW;
-    } else if (tcb->flags & TCB_ACK_DELAYED) {
-        tcb->flags |= TCB_ACK_NOW;
-    } else {
+    if (segments > 0 && !(tcb->flags & TCB_ACK_DELAYED)) {
         tcb->flags |= TCB_ACK_DELAYED;
         tcb->ack_at = stack->now + stack->options.tcp.delayed_ack_time;
     }
@@ -262,12 +263,13 @@ static void on_ecn(struct tcb *tcb, const struct segment *segment)
         tcb->flags |= TCB_ECE_SEND | TCB_ACK_NOW;
 }
 
-bool tcp_input_text(struct stack *stack, struct tcb *tcb, struct segment *segment)
+/* The next octets, and nothing waits out of order. False: there is no memory for them. */
+static bool input_text(struct stack *stack, struct tcb *tcb, struct segment *segment)
 {
     if (!tcp_receive_in_order(stack, tcb, segment))
         return false;
     tcp_window_measure(stack, tcb);
-    ack_schedule(stack, tcb);
+    tcp_ack_schedule(stack, tcb, 1);
     return true;
 }
 
@@ -291,7 +293,7 @@ static void on_text(struct stack *stack, struct tcb *tcb, struct segment *segmen
         return;
     on_ecn(tcb, segment);
     if (tcb->reassembly == NULL && segment->sequence == tcb->rcv_nxt) {
-        if (segment->size > 0 && !tcp_input_text(stack, tcb, segment))
+        if (segment->size > 0 && !input_text(stack, tcb, segment))
             return;
     } else {
         /* RFC 5681 4.2: out of order, or filling a hole: at once. */
@@ -500,7 +502,7 @@ static bool input_fast(struct stack *stack, struct tcb *tcb, struct segment *seg
     else if (!input_ack(stack, tcb, segment))
         return true;
     if (segment->size > 0)
-        (void)tcp_input_text(stack, tcb, segment);
+        (void)input_text(stack, tcb, segment);
     return true;
 }
 

@@ -27,9 +27,6 @@
  */
 #include "dataplane/wire/tcp/tcp.h"
 
-/* Places in the port's queue that bulk data leaves to ACKs and handshakes. */
-#define PORT_ROOM_MIN (STACK_SEND_QUEUE / 8)
-
 void tcb_output_later(struct stack *stack, struct tcb *tcb)
 {
     flow_core_send_now(&stack->core, &tcb->slot);
@@ -41,11 +38,11 @@ void tcb_output_later(struct stack *stack, struct tcb *tcb)
 /* The nic is asked at most once a turn when it refuses (tcp_flush() began with asking). */
 static bool port_has_room(struct stack *stack, struct stack_port *port)
 {
-    if (port->waiting_count + PORT_ROOM_MIN < STACK_SEND_QUEUE)
+    if (port->waiting_count + TCP_PORT_ROOM_MIN < STACK_SEND_QUEUE)
         return true;
     if (port->waiting_refused == 0)
         stack_port_flush(stack, port);
-    return port->waiting_count + PORT_ROOM_MIN < STACK_SEND_QUEUE;
+    return port->waiting_count + TCP_PORT_ROOM_MIN < STACK_SEND_QUEUE;
 }
 
 /* True: the rest goes in the next turn. */
@@ -258,6 +255,11 @@ static bool output_train(struct stack *stack, struct tcb *tcb, struct ip_train *
     while (available > mss && most >= mss && tcp_sent_has_room(tcb, 3)) {
         if (is_cut_short(stack, tcb))
             return false;
+        uint32_t sent = tcp_train_go(stack, tcb, train, available, most);
+        most -= sent;
+        available -= sent;
+        if (sent > 0)
+            continue;
         piece.sequence = tcb->snd_nxt;
         piece.offset = tcb_octets_in_flight(tcb);
         piece.size = tcp_send_cut(tcb, mss, available, &piece.whole);

@@ -1,13 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What is received: in order to the flow, out of order into ranges until the holes are filled.
- *
- * In order, a payload goes to the flow in the buffer it arrived in, with a note for whoever sends
- * it on (whole.h). It is copied behind what was
- * copied before, and the buffer let go, when it is small beside its buffer and others are charged
- * already, so that what a window lets in never pins more than twice its size; or when the pool that
- * the nic receives into runs low. Both are counted. When it is low and there is nothing to copy
- * into either, payload is dropped and comes again: the reserve is for ACKs, which set buffers free.
+ * What is received: in order to the flow (deliver.c), out of order into ranges until the holes are
+ * filled.
  *
  * Out of order, payloads are held in ranges [start, end) of sequence numbers in rising order, each
  * a chain of buffers that show exactly its octets. What is already held stays, what comes later and
@@ -165,107 +159,28 @@ static struct buf *payload_take(struct segment *segment)
     return chain;
 }
 
-/* ---- to the flow ---- */
-
-static bool pool_is_low(const struct stack *stack)
-{
-    const struct buf_pool *pool = stack->options.receive_pool;
-    return pool != NULL && buf_pool_available(pool) < stack->options.receive_reserve;
-}
-
-static bool is_small(const struct flow_slot *slot, const struct buf *buf)
-{
-    return slot->charge > 0 && buf_size(buf) * 2 < buf_charge(buf);
-}
-
-/* Is there something to hold `size` octets in? Where one pool is both, copies may have half of the
- * reserve. */
-static bool has_room(const struct stack *stack, uint32_t size)
-{
-    const struct buf_pool *pool = stack->options.pool;
-
-    if (!pool_is_low(stack))
-        return true;
-    uint32_t kept = pool == stack->options.receive_pool ? stack->options.receive_reserve / 2 : 0;
-    return buf_pool_available(pool) > kept + size / buf_pool_data_size(pool) + 1;
-}
-
-/* True: all octets were copied, the buffer is not needed. What was copied of it is cut off. */
-static bool deliver_by_copy(struct stack *stack, struct tcb *tcb, struct buf *buf, bool is_low)
-{
-    struct flow_copied *reasons = &stack->core.stats.copied;
-    uint32_t copied =
-        flow_core_receive_copy(&stack->core, &tcb->slot, span_of(buf_data(buf), buf_size(buf)),
-                               is_low ? &reasons->reserve : &reasons->small);
-    if (copied == buf_size(buf))
-        return true;
-    buf->mbuf.data_off = (uint16_t)(buf->mbuf.data_off + copied);
-    buf->mbuf.data_len = (uint16_t)(buf->mbuf.data_len - copied);
-    STACK_COUNT(stack, TCP_RECEIVE_COPY_FAILED);
-    return false;
-}
-
-static void deliver_one(struct stack *stack, struct tcb *tcb, struct buf *buf)
-{
-    bool is_low = pool_is_low(stack);
-
-    if (is_low || is_small(&tcb->slot, buf)) {
-        if (is_low)
-            STACK_COUNT(stack, TCP_RECEIVE_COPIED_RESERVE);
-        else
-            STACK_COUNT(stack, TCP_RECEIVE_COPIED_SMALL);
-        if (deliver_by_copy(stack, tcb, buf, is_low)) {
-            buf_release(buf);
-            return;
-        }
-    }
-    flow_core_receive_buf(&stack->core, &tcb->slot, buf, buf->mbuf.data_off, buf_size(buf));
-}
-
-/* Octets from rcv_nxt on; an orphan's are acknowledged and dropped, so that no RST takes our last
- * reply from the peer. */
-static void deliver(struct stack *stack, struct tcb *tcb, struct buf *chain, uint32_t size)
-{
-    tcb->rcv_nxt += size;
-    tcb->octets_received += size;
-    if (tcb->slot.flags & FLOW_SLOT_ORPHAN) {
-        buf_release_chain(chain);
-        STACK_COUNT_BY(stack, TCP_ORPHAN_OCTETS_DROPPED, size);
-        return;
-    }
-    while (chain != NULL) {
-        struct buf *next = chain_next(chain);
-        chain->mbuf.next = NULL;
-        if (buf_size(chain) > 0)
-            deliver_one(stack, tcb, chain);
-        else
-            buf_release(chain);
-        chain = next;
-    }
-}
+/* ---- in order ---- */
 
 bool tcp_receive_in_order(struct stack *stack, struct tcb *tcb, struct segment *segment)
 {
+    struct buf *buf = segment->packet->buf;
+
     CHECK(tcb->reassembly == NULL && segment->sequence == tcb->rcv_nxt && segment->size > 0);
-    if (!has_room(stack, segment->size)) {
+    if (!tcp_deliver_has_room(stack, segment->size)) {
         STACK_COUNT(stack, TCP_RECEIVE_DROPPED);
         return false;
     }
-    struct buf *buf = segment->packet->buf;
     if (buf->mbuf.next != NULL || tcb->slot.flags & FLOW_SLOT_ORPHAN) {
-        deliver(stack, tcb, payload_take(segment), segment->size);
+        tcp_deliver(stack, tcb, payload_take(segment), segment->size);
         return true;
     }
     segment->packet->buf = NULL;
-    buf->mbuf.data_off = (uint16_t)(buf->mbuf.data_off + segment->payload_offset);
-    buf->mbuf.data_len = (uint16_t)segment->size;
-    tcb->rcv_nxt += segment->size;
-    tcb->octets_received += segment->size;
-    tcp_whole_forget(buf);
-    if (!segment->is_trimmed && segment->size >= TCP_WHOLE_SIZE_MIN)
-        tcp_whole_note(buf, buf->mbuf.data_off, segment->size, segment->is_summed,
-                       segment->payload_sum);
-    deliver_one(stack, tcb, buf);
+    struct tcp_payload payload = {.offset = segment->payload_offset,
+                                  .size = segment->size,
+                                  .sum = segment->payload_sum,
+                                  .is_summed = segment->is_summed,
+                                  .is_trimmed = segment->is_trimmed};
+    (void)tcp_deliver_whole(stack, tcb, buf, &payload, tcp_receive_is_low(stack));
     return true;
 }
 
@@ -424,8 +339,8 @@ static bool is_within_bounds(const struct stack *stack, const struct tcb *tcb,
     const struct tcp_receive *receive = stack->tcp->receive;
 
     if (segment->sequence == tcb->rcv_nxt)
-        return has_room(stack, segment->size);
-    if (receive->buffers >= receive->buffers_max || pool_is_low(stack))
+        return tcp_deliver_has_room(stack, segment->size);
+    if (receive->buffers >= receive->buffers_max || tcp_receive_is_low(stack))
         return false;
     return reassembly == NULL || (reassembly->buffers < policy->out_of_order_segments_max &&
                                   reassembly->memory < policy->out_of_order_octets_max);
@@ -517,7 +432,7 @@ bool tcp_receive_reassemble(struct stack *stack, struct tcb *tcb)
         struct range first = reassembly->ranges[0];
         range_release(stack, reassembly, first.first);
         ranges_remove(reassembly, 0);
-        deliver(stack, tcb, first.first, first.end - first.start);
+        tcp_deliver(stack, tcb, first.first, first.end - first.start);
     }
     bool is_fin = reassembly->has_fin && reassembly->fin == tcb->rcv_nxt;
     if (is_fin || (reassembly->count == 0 && !reassembly->has_fin))

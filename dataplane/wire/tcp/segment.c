@@ -107,14 +107,6 @@ static void checksum_write(const struct tcb *tcb, const struct built *built)
 
 /* ---- of a connection ---- */
 
-/* RFC 3168 6.1.3: ECE in every ACK until CWR comes. */
-static uint8_t ack_flags(const struct tcb *tcb, uint8_t flags)
-{
-    bool has_ece = tcb->flags & TCB_ECE_SEND && !(flags & (TCP_SYN | TCP_RST));
-
-    return flags | TCP_ACK | (has_ece ? TCP_ECE : 0);
-}
-
 static void header_fill(const struct stack *stack, struct tcb *tcb, uint8_t flags,
                         uint32_t sequence, struct tcp_header *ret_header)
 {
@@ -124,7 +116,7 @@ static void header_fill(const struct stack *stack, struct tcb *tcb, uint8_t flag
                                       .flags = flags};
     if (flags & TCP_ACK) {
         ret_header->acknowledgement = tcb->rcv_nxt;
-        ret_header->flags = ack_flags(tcb, flags);
+        ret_header->flags = tcp_ack_flags(tcb, flags);
     }
     if (tcb->flags & TCB_HAS_TIMESTAMPS) {
         ret_header->options.has_timestamps = true;
@@ -233,29 +225,32 @@ static bool payload_put(struct stack *stack, struct tcb *tcb, const struct tcp_p
 }
 
 /* What the checksums of a train have in common: all of header and pseudo-header but sequence
- * number, flags and size. */
+ * number, flags and size; of the pseudo-header alone where the nic does the rest. */
 static void train_sum(const struct tcb *tcb, struct ip_train *train)
 {
     uint32_t size = train->size - (uint32_t)train->l4_offset;
     uint8_t *l4 = train->octets + IP_TRAIN_SIZE - size;
 
-    tcp_rebuild(l4, 0, 0);
+    tcp_rebuild(l4, 0, 0, 0);
     train->l4_sum =
-        wire_sum_header(l4, size) +
         wire_sum_pseudo(tcb->key.family, tcb->key.local, tcb->key.remote, IP_PROTOCOL_TCP, 0);
+    if (sum_is_ours(tcb))
+        train->l4_sum += wire_sum_header(l4, size);
 }
 
 /* As checksum_write(), with the sum of what its header shares with the others. */
 static void train_checksum_write(const struct tcb *tcb, const struct tcp_piece *piece,
                                  uint8_t flags, uint8_t *l4, const struct built *built)
 {
-    if (!built->is_summed) {
+    uint32_t size = built->header_size + piece->size;
+
+    if (!sum_is_ours(tcb))
+        checksum_put(l4, ip_train_checksum_begin(piece->train, size));
+    else if (built->is_summed)
+        checksum_put(
+            l4, ip_train_checksum(piece->train, piece->sequence, flags, size, built->payload_sum));
+    else
         checksum_write(tcb, built);
-        return;
-    }
-    uint64_t sum = piece->train->l4_sum + built->payload_sum + htobe32(piece->sequence) +
-                   htobe32((uint32_t)flags << 16) + htobe32(built->header_size + piece->size);
-    checksum_put(l4, wire_sum_finish(sum));
 }
 
 /* New data behind new data of this turn: acknowledgement, window, timestamps and addresses are as
@@ -263,7 +258,7 @@ static void train_checksum_write(const struct tcb *tcb, const struct tcp_piece *
 static bool train_send(struct stack *stack, struct tcb *tcb, const struct tcp_piece *piece)
 {
     const struct ip_train *train = piece->train;
-    uint8_t flags = ack_flags(tcb, piece->flags);
+    uint8_t flags = tcp_ack_flags(tcb, piece->flags);
     struct built built UNINITIALIZED;
 
     built.head = piece_acquire(stack, tcb, piece);
@@ -273,7 +268,7 @@ static bool train_send(struct stack *stack, struct tcb *tcb, const struct tcp_pi
     built.header_size = train->size - (uint32_t)train->l4_offset;
     uint8_t *l4 =
         ip_train_begin(train, built.head, header_end(piece, built.head, built.header_size));
-    tcp_rebuild(l4, piece->sequence, flags);
+    tcp_rebuild(l4, piece->sequence, flags, 0);
     if (!payload_put(stack, tcb, piece, &built))
         return false;
     enum stack_stage left = STACK_STAGE(stack, SUM);

@@ -42,12 +42,7 @@ static uint32_t sent_controls(const struct tcp_sent *sent)
 
 /* ---- descriptors ---- */
 
-bool tcp_sent_has_room(const struct tcb *tcb, uint32_t count)
-{
-    return tcb->sent.count + count <= TCP_SENT_MAX;
-}
-
-static void sent_grow(struct tcp_sent_queue *queue)
+void tcp_sent_grow(struct tcp_sent_queue *queue)
 {
     uint32_t capacity = queue->capacity == 0 ? SENT_CAPACITY_MIN : queue->capacity * 2;
     struct tcp_sent *ring = malloc(capacity * sizeof(*ring));
@@ -81,23 +76,10 @@ static void cursor_advance(struct tcb *tcb, uint32_t octets)
 
 enum err tcp_sent_push(struct stack *stack, struct tcb *tcb, uint16_t size, uint8_t flags)
 {
-    struct tcp_sent_queue *queue = &tcb->sent;
-
     CHECK(size > 0);
-    if (queue->count == TCP_SENT_MAX)
+    if (tcb->sent.count == TCP_SENT_MAX)
         return ERR_LIMIT;
-    if (queue->count > 0 && queue->count >= queue->capacity)
-        sent_grow(queue);
-    if (queue->count == 0)
-        tcb->unacked_since = stack->now;
-    struct tcp_sent *sent = tcp_sent_at(queue, queue->count++);
-    sent->sequence = tcb->snd_nxt;
-    sent->size = size;
-    sent->flags = flags;
-    sent->transmissions = 1;
-    sent->sent_at = stack->now;
-    tcb->snd_nxt += size;
-    cursor_advance(tcb, size - sent_controls(sent));
+    cursor_advance(tcb, size - sent_controls(tcp_sent_describe(stack, tcb, size, flags)));
     return ERR_OK;
 }
 
@@ -128,7 +110,7 @@ enum err tcp_sent_split(struct stack *stack, struct tcb *tcb, uint32_t index, ui
     if (queue->count == TCP_SENT_MAX)
         return ERR_LIMIT;
     if (queue->count > 0 && queue->count >= queue->capacity)
-        sent_grow(queue);
+        tcp_sent_grow(queue);
     queue->count++;
     for (uint32_t i = queue->count - 1; i > index + 1; i--)
         *tcp_sent_at(queue, i) = *tcp_sent_at(queue, i - 1);
@@ -344,13 +326,6 @@ static bool gather_together(struct stack *stack, const struct tcb *tcb, struct p
     return true;
 }
 
-/* What was received in one piece and is worth to be sent in one: nearly a full segment. */
-static bool is_worth_a_frame(const struct tcb *tcb, const struct buf_slice *slice)
-{
-    return slice->size <= tcb->mss && slice->size >= tcb->mss - tcb->mss / 4u &&
-           tcp_whole_is(slice);
-}
-
 /* Where, of the `size` octets that begin with slice `at` after `ahead` others, one begins that is
  * worth a frame; `size` if none does. */
 static uint32_t find_worth(const struct tcb *tcb, uint32_t at, uint32_t ahead, uint32_t size)
@@ -359,7 +334,7 @@ static uint32_t find_worth(const struct tcb *tcb, uint32_t at, uint32_t ahead, u
 
     for (uint32_t looks = 0; looks < CUT_LOOKS_MAX && ahead < size && at < unsent->count; looks++) {
         const struct buf_slice *slice = buf_queue_get(unsent, at++);
-        if (ahead >= CUT_MIN && is_worth_a_frame(tcb, slice))
+        if (ahead >= CUT_MIN && tcp_whole_is_worth(slice, tcb->mss))
             return ahead;
         ahead += slice->size;
     }
@@ -379,7 +354,7 @@ uint32_t tcp_send_cut(const struct tcb *tcb, uint32_t size, uint32_t available,
         ahead = slice->size;
     }
     if (ahead == slice->size && ahead <= size && (ahead == available || available > tcb->mss) &&
-        is_worth_a_frame(tcb, slice)) {
+        tcp_whole_is_worth(slice, tcb->mss)) {
         *ret_whole = slice->buf;
         return ahead;
     }

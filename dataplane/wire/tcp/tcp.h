@@ -535,18 +535,15 @@ void tcp_on_icmp_error(struct stack *stack, const struct icmp_error *error);
 /** The machine for a segment of a tcb; also called by the SYN cache for the ACK that completed. The
  * tcb may be gone afterwards. */
 void tcp_input_segment(struct stack *stack, struct tcb *tcb, struct segment *segment);
-/** Is the packet what was sent? If not, it is counted. In one buffer the payload is summed by
- * itself, for whoever sends it on. */
-bool tcp_checksum_check(struct stack *stack, const struct packet *packet, uint32_t header_size,
-                        struct segment *segment);
-/** The next octets of the connection, of which nothing waits out of order. False: there is no
- * memory for them. */
-bool tcp_input_text(struct stack *stack, struct tcb *tcb, struct segment *segment);
+/** So many segments with text came in order: an ACK is due, now or soon. */
+void tcp_ack_schedule(struct stack *stack, struct tcb *tcb, uint32_t segments);
 
 /* ---- tcp/input_next.c ---- */
 
-/** A packet that `is_next`: true if it had the next octets and nothing else, and is dealt with. */
-bool tcp_input_next(struct stack *stack, struct packet *packet);
+/** Packets that follow `packet` in a burst, on its connection; takes them. The packet is then one
+ * of them. */
+void tcp_input_next(struct stack *stack, struct packet *packet, const struct packet_next *nexts,
+                    uint32_t count);
 
 /* ---- tcp/output.c ---- */
 
@@ -565,6 +562,18 @@ bool tcp_retransmit(struct stack *stack, struct tcb *tcb, uint32_t index);
 /** mss from path MTU, peer and options; called when any of them changes. */
 void tcb_mss_update(struct stack *stack, struct tcb *tcb);
 
+/* ---- tcp/train.c ---- */
+
+/* Places in the port's queue that bulk data leaves to ACKs and handshakes. */
+#define TCP_PORT_ROOM_MIN (STACK_SEND_QUEUE / 8)
+/**
+ * Send what leaves in the buffers it came in (tcp/whole.h), behind a first segment that left its
+ * headers: segments as long as each next one is such a one, there is more than an mss of
+ * `available` octets, and at most `most`. Returns how many octets went.
+ */
+uint32_t tcp_train_go(struct stack *stack, struct tcb *tcb, const struct ip_train *train,
+                      uint32_t available, uint32_t most);
+
 /* ---- tcp/segment.c ---- */
 
 /* A segment with payload, or FIN, of a synchronised connection. */
@@ -578,6 +587,13 @@ struct tcp_piece {
 /** False: no buffer, nothing was sent. More than an mss: for the nic to cut. */
 bool tcp_segment_send(struct stack *stack, struct tcb *tcb,
                       const struct tcp_piece *piece) MUST_CHECK;
+/** RFC 3168 6.1.3: ECE in every ACK until CWR comes. */
+static inline uint8_t tcp_ack_flags(const struct tcb *tcb, uint8_t flags)
+{
+    bool has_ece = tcb->flags & TCB_ECE_SEND && !(flags & (TCP_SYN | TCP_RST));
+
+    return flags | TCP_ACK | (has_ece ? TCP_ECE : 0);
+}
 /** A SYN (or SYN-ACK of a simultaneous open). */
 void tcp_send_syn(struct stack *stack, struct tcb *tcb);
 /** A bare ACK now. */
@@ -634,7 +650,31 @@ static inline uint32_t tcb_unsent_size(const struct tcb *tcb)
  */
 enum err tcp_sent_push(struct stack *stack, struct tcb *tcb, uint16_t size,
                        uint8_t flags) MUST_CHECK;
-bool tcp_sent_has_room(const struct tcb *tcb, uint32_t count);
+static inline bool tcp_sent_has_room(const struct tcb *tcb, uint32_t count)
+{
+    return tcb->sent.count + count <= TCP_SENT_MAX;
+}
+/** The ring with twice the room. */
+void tcp_sent_grow(struct tcp_sent_queue *queue);
+/** The same but for the cursor, which the caller moves. There is room. */
+static inline const struct tcp_sent *tcp_sent_describe(const struct stack *stack, struct tcb *tcb,
+                                                       uint16_t size, uint8_t flags)
+{
+    struct tcp_sent_queue *queue = &tcb->sent;
+
+    if (queue->count > 0 && queue->count >= queue->capacity)
+        tcp_sent_grow(queue);
+    if (queue->count == 0)
+        tcb->unacked_since = stack->now;
+    struct tcp_sent *sent = tcp_sent_at(queue, queue->count++);
+    sent->sequence = tcb->snd_nxt;
+    sent->size = size;
+    sent->flags = flags;
+    sent->transmissions = 1;
+    sent->sent_at = stack->now;
+    tcb->snd_nxt += size;
+    return sent;
+}
 /** Descriptor that contains `sequence`; count if beyond. Binary search. */
 uint32_t tcp_sent_find(const struct tcb *tcb, uint32_t sequence);
 /** Drop up to `acknowledged` (snd_una moves), counters sacked, lost and retransmitted with them; a
@@ -658,6 +698,25 @@ uint64_t tcp_send_copy(const struct tcb *tcb, uint32_t offset, uint32_t size, st
  * chained behind it; copied when they fit into it. False: a pool is empty. */
 bool tcp_send_gather(struct stack *stack, struct tcb *tcb, uint32_t offset, uint32_t size,
                      struct buf *head);
+
+/* ---- tcp/deliver.c ---- */
+
+/* The payload of a segment that is in one buffer. */
+struct tcp_payload {
+    uint32_t offset, size; /* from buf_data() */
+    uint64_t sum;          /* wire_sum(), with is_summed */
+    bool is_summed, is_trimmed;
+};
+/** The pool that nics receive into is nearly empty. */
+bool tcp_receive_is_low(const struct stack *stack);
+/** Is there something to hold `size` octets in? */
+bool tcp_deliver_has_room(const struct stack *stack, uint32_t size);
+/** Octets from rcv_nxt on; an orphan's are acknowledged and dropped. Takes the chain. */
+void tcp_deliver(struct stack *stack, struct tcb *tcb, struct buf *chain, uint32_t size);
+/** The payload of a segment from rcv_nxt on, of a flow with an owner; takes the buffer. `is_low`:
+ * tcp_receive_is_low(). True: it went in its buffer, and no pool has changed. */
+bool tcp_deliver_whole(struct stack *stack, struct tcb *tcb, struct buf *buf,
+                       const struct tcp_payload *payload, bool is_low);
 
 /* ---- tcp/receive_queue.c ---- */
 

@@ -65,5 +65,10 @@ static inline bool tcp_whole_is(const struct buf_slice *slice)
     return slice->buf->mbuf.ol_flags & NIC_STACK_FLAG && whole.offset == slice->offset &&
            whole.size == slice->size;
 }
+/** And it is worth to be sent in one frame: nearly a full segment. */
+static inline bool tcp_whole_is_worth(const struct buf_slice *slice, uint32_t mss)
+{
+    return slice->size <= mss && slice->size >= mss - mss / 4u && tcp_whole_is(slice);
+}
 
 #endif

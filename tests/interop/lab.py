@@ -7,6 +7,7 @@ that is not installed raises Skip. Processes are ended by pid, in reverse order;
 import atexit
 import json
 import os
+import random
 import re
 import select
 import shutil
@@ -36,10 +37,17 @@ def tool(*names):
     raise Skip('no ' + ' or '.join(names))
 
 
-def free_port(address='127.0.0.1', kind=socket.SOCK_STREAM):
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind((address, 0))
-        return probe.getsockname()[1]
+def free_port(address='127.0.0.1'):
+    """A port that is free for TCP and UDP, and stays so: none that the kernel gives to whoever connects, as others do meanwhile."""
+    while True:
+        port = random.randrange(10000, 32000)
+        try:
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                with socket.socket(socket.AF_INET, kind) as probe:
+                    probe.bind((address, port))
+            return port
+        except OSError:
+            pass
 
 
 def wait_until(condition, seconds, what):
@@ -169,7 +177,7 @@ class Lab:
 
     def nsd(self, zones, address='127.0.0.1', port=None, prefix=(), reach=can_connect):
         """An authoritative server with these zones ({'example': ['@ MX 10 mx', ...]}); returns its port. prefix: words before the command."""
-        port = port or free_port(kind=socket.SOCK_DGRAM)
+        port = port or free_port()
         lines = ['server:', '  ip-address: %s@%d' % (address, port), '  username: ""', '  database: ""',
                  '  zonesdir: "%s"' % self.folder, '  pidfile: ""', '  xfrdfile: "%s"' % self.path('xfrd.state'),
                  '  zonelistfile: "%s"' % self.path('zone.list'), '  server-count: 1', '  hide-version: yes', '  rrl-ratelimit: 0',

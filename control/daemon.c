@@ -740,6 +740,8 @@ int main(int count, char **arguments)
     static struct daemon daemon = {.leave.link = -1,
                                    .enter = {.link = -1, .told = -1, .quiet = -1}};
     bool is_upgrade;
+
+    starter_enter(count, arguments);
     const char *path = arguments_read(count, arguments, &is_upgrade);
     struct config_report report;
     struct config *config = NULL;

@@ -9,8 +9,10 @@
  *   relay -> process   one octet
  *   process -> relay   one octet, 1: done, and what the program said to its standard error
  *
- * It keeps no descriptor but the link, and ends when the relay has: its end of the link is then at
- * its end. It is asked and answered in whole messages (SOCK_SEQPACKET).
+ * It is this program from its beginning again: a copy of the relay would keep in its memory what
+ * keys and tokens were in the configuration, also those that a reload has replaced since. It keeps
+ * no descriptor but the link, and ends when the relay has: its end of the link is then at its end.
+ * It is asked and answered in whole messages (SOCK_SEQPACKET).
  */
 #include "control/starter.h"
 
@@ -28,7 +30,8 @@
 
 #include "base/check.h"
 
-#define LINK 3 /* the descriptor, in the process */
+#define LINK         3 /* the descriptor, in the process */
+#define PROGRAM_SELF "/proc/self/exe"
 
 extern char **environ;
 
@@ -88,17 +91,19 @@ static void successor_start(const char *program, const char *config_path, struct
     ret_answer->is_done = error == 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-_Noreturn static void starter_main(int link, const char *program, const char *config_path)
+_Noreturn static void starter_main(const char *program, const char *config_path)
 {
     struct answer answer;
     char octet;
 
-    (void)prctl(PR_SET_NAME, "angarium-start");
+    (void)prctl(PR_SET_NAME, STARTER_NAME);
+    (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     (void)setsid();
+    CHECK(fcntl(LINK, F_SETFD, FD_CLOEXEC) == 0);
+    closefrom(LINK + 1);
     int null = open("/dev/null", O_RDWR);
     for (int i = 0; i < LINK; i++)
         CHECK(dup2(null, i) == i);
-    CHECK(dup2(link, LINK) == LINK && fcntl(LINK, F_SETFD, FD_CLOEXEC) == 0);
     closefrom(LINK + 1);
     while (recv(LINK, &octet, 1, 0) > 0) {
         answer = (struct answer){0};
@@ -106,6 +111,22 @@ _Noreturn static void starter_main(int link, const char *program, const char *co
         (void)send(LINK, &answer, 1 + strlen(answer.text), MSG_NOSIGNAL);
     }
     _exit(EXIT_SUCCESS);
+}
+
+void starter_enter(int count, char **arguments)
+{
+    if (count == 3 && strcmp(arguments[0], STARTER_NAME) == 0)
+        starter_main(arguments[1], arguments[2]);
+}
+
+/* From fork() on. The link goes first: it may be one of those that are not there. */
+_Noreturn static void starter_execute(int link, const char *program, const char *config_path)
+{
+    const char *arguments[] = {STARTER_NAME, program, config_path, NULL};
+
+    if (dup2(link, LINK) == LINK && fcntl(LINK, F_SETFD, 0) == 0)
+        (void)execv(PROGRAM_SELF, (char *const *)(uintptr_t)arguments);
+    _exit(EXIT_FAILURE);
 }
 
 /* ---- the relay ---- */
@@ -121,7 +142,7 @@ struct starter *starter_new(const char *program, const char *config_path)
     }
     pid_t child = fork();
     if (child == 0)
-        starter_main(ends[1], program, config_path);
+        starter_execute(ends[1], program, config_path);
     close(ends[1]);
     if (child < 0) {
         close(ends[0]);
@@ -142,12 +163,12 @@ void starter_free(struct starter *starter)
     free(starter);
 }
 
-/* What it has answered meanwhile. */
+/* What it has answered meanwhile; or that it is gone. */
 static void starter_update(struct starter *starter)
 {
     struct answer answer = {0};
 
-    if (starter->state != STARTER_RUNNING)
+    if (starter->state == STARTER_DONE || starter->state == STARTER_GONE)
         return;
     ssize_t got = recv(starter->link, &answer, sizeof(answer) - 1, MSG_DONTWAIT);
     if (got < 0)
@@ -162,7 +183,7 @@ bool starter_begin(struct starter *starter)
         return false;
     pthread_mutex_lock(&starter->lock);
     starter_update(starter);
-    bool is_asked = starter->state != STARTER_RUNNING && starter->state != STARTER_DONE &&
+    bool is_asked = (starter->state == STARTER_IDLE || starter->state == STARTER_FAILED) &&
                     send(starter->link, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1;
     if (is_asked)
         starter->state = STARTER_RUNNING;

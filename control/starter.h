@@ -9,6 +9,7 @@
  * (confine.h), so a small process that is made before it is confined does: see starter.c.
  */
 #define STARTER_TEXT_SIZE 2048u
+#define STARTER_NAME      "angarium-start"
 
 enum starter_state {
     STARTER_IDLE,    /* none was asked for */
@@ -20,10 +21,13 @@ enum starter_state {
 
 struct starter;
 
+/** First thing in main(): of the process itself, which is the same program under STARTER_NAME, it
+ * does not come back. */
+void starter_enter(int count, char **arguments);
 /**
- * Make the process. In the beginning: it is a copy of this one, with no thread but the first.
+ * Make the process. Before there are threads. What calls it must begin with starter_enter().
  *
- * Ownership: heap; both texts are borrowed for as long as there is a starter.
+ * Ownership: heap.
  * Errors:    NULL: none can be made.
  */
 struct starter *starter_new(const char *program, const char *config_path);

@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,6 +72,54 @@ static void test_outcomes(void **state)
     assert_true(wait(NULL) > 0); /* it has ended */
 }
 
+/* The first child that this process has. */
+static pid_t child_find(void)
+{
+    long child = 0;
+    FILE *file = fopen("/proc/thread-self/children", "r");
+
+    assert_non_null(file);
+    assert_int_equal(1, fscanf(file, "%ld", &child));
+    (void)fclose(file);
+    return (pid_t)child;
+}
+
+static bool is_started_anew(pid_t child)
+{
+    char path[64], name[sizeof(STARTER_NAME)] = "";
+
+    (void)snprintf(path, sizeof(path), "/proc/%ld/cmdline", (long)child);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    size_t size = fread(name, 1, sizeof(name), file);
+    (void)fclose(file);
+    return size == sizeof(name) && memcmp(name, STARTER_NAME, sizeof(name)) == 0;
+}
+
+/* Goal: the process is no copy of this one, which may know secrets; one that was killed is gone,
+ * and no upgrade that is under way. */
+static void test_memory_and_end(void **state)
+{
+    const struct timespec pause = {.tv_nsec = 10000000};
+    char text[STARTER_TEXT_SIZE];
+    struct starter *starter = starter_new(program, config);
+    pid_t child = child_find();
+    bool is_anew = false;
+
+    (void)state;
+    for (uint32_t i = 0; i < 1000 && !is_anew; i++) {
+        (void)nanosleep(&pause, NULL);
+        is_anew = is_started_anew(child);
+    }
+    assert_true(is_anew);
+    assert_int_equal(0, kill(child, SIGKILL));
+    assert_int_equal(child, waitpid(child, NULL, 0));
+    assert_int_equal(STARTER_GONE, starter_look(starter, text));
+    assert_false(starter_begin(starter));
+    assert_int_equal(STARTER_GONE, starter_look(starter, text));
+    starter_free(starter);
+}
+
 /* Goal: what cannot be run is a failure with its reason; without a process nothing is begun. */
 static void test_nobody(void **state)
 {
@@ -87,13 +137,15 @@ static void test_nobody(void **state)
     starter_free(NULL);
 }
 
-int main(void)
+int main(int count, char **arguments)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_outcomes),
+        cmocka_unit_test(test_memory_and_end),
         cmocka_unit_test(test_nobody),
     };
 
+    starter_enter(count, arguments);
     assert_non_null(mkdtemp(folder));
     (void)snprintf(program, sizeof(program), "%s/program", folder);
     (void)snprintf(config, sizeof(config), "%s/relay.yaml", folder);

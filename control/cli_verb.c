@@ -361,6 +361,7 @@ enum cli_status cli_check_verb(const struct cli *cli, const struct cli_verb *ver
         return CLI_OK;
     }
     config_report_init(&report, path);
+    report.is_look = true;
     if (config_load(path, &config, &report) != ERR_OK) {
         fputs(report.text, stderr);
         if (report.count > CONFIG_COMPLAINT_MAX)

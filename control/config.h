@@ -64,7 +64,8 @@ struct config_report {
         lines[CONFIG_OPTIONS_MAX]; /* by row, where the file has it; 0: nowhere, or in a list */
     const struct config_values *values;         /* NULL: nobody asks, as the next */
     const struct config_complaints *complaints; /* all that are in the text */
-    uint32_t mark_line, mark_column;            /* of what the parser looked at last; 0: nothing */
+    bool is_look; /* nobody is to run with it: nothing is made that is made at first use */
+    uint32_t mark_line, mark_column; /* of what the parser looked at last; 0: nothing */
     uint32_t count; /* complaints; the first CONFIG_COMPLAINT_MAX are in the text */
     uint32_t size;
     char text[CONFIG_REPORT_SIZE];

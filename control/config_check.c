@@ -78,6 +78,7 @@ json_t *config_check_file(const char *path)
     char why[SPOOL_ROOM_WHY_SIZE];
 
     config_report_init(&report, path);
+    report.is_look = true;
     report.complaints = &complaints;
     if (config_load(path, &config, &report) == ERR_OK) {
         if (!spool_room_suffices(&config->spool, why))

@@ -198,6 +198,9 @@ static enum err listener_tls_complete(struct config *config, uint32_t index,
 
     if (written->tls_line == 0)
         return ERR_OK;
+    if (report->is_look && written->self_signed != NULL &&
+        !tls_self_signed_is_made(written->self_signed))
+        return ERR_OK;
     if (written->self_signed != NULL) {
         err = tls_self_signed_ensure(written->self_signed, config->settings.hostname, certificate,
                                      key, why);

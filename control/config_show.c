@@ -85,6 +85,7 @@ static bool rows_load(struct rows *rows, const char *path, struct config_report 
     struct config *config = NULL;
 
     config_report_init(report, path);
+    report->is_look = true;
     report->values = &values;
     bool is_ok = config_load(path, &config, report) == ERR_OK;
     if (is_ok)

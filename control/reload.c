@@ -74,6 +74,7 @@ bool reload_run(struct reload *reload, bool is_dry_run, char ret_text[RELOAD_TEX
         return false;
     }
     config_report_init(&report, reload->path);
+    report.is_look = is_dry_run;
     if (config_load(reload->path, &next, &report) != ERR_OK) {
         snprintf(ret_text, RELOAD_TEXT_SIZE, "%s", report.text);
         return false;

@@ -104,16 +104,30 @@ static enum err pair_make(const char *hostname, const char *certificate_path, co
     return err;
 }
 
+static void paths_make(const char *directory, char ret_certificate[TLS_SELF_SIGNED_PATH_MAX],
+                       char ret_key[TLS_SELF_SIGNED_PATH_MAX])
+{
+    CHECK(strlen(directory) + 32 < TLS_SELF_SIGNED_PATH_MAX);
+    snprintf(ret_certificate, TLS_SELF_SIGNED_PATH_MAX, "%s/self-signed.pem", directory);
+    snprintf(ret_key, TLS_SELF_SIGNED_PATH_MAX, "%s/self-signed.key", directory);
+}
+
+bool tls_self_signed_is_made(const char *directory)
+{
+    char certificate[TLS_SELF_SIGNED_PATH_MAX], key[TLS_SELF_SIGNED_PATH_MAX];
+
+    paths_make(directory, certificate, key);
+    return access(certificate, F_OK) == 0 && access(key, F_OK) == 0;
+}
+
 enum err tls_self_signed_ensure(const char *directory, const char *hostname,
                                 char ret_certificate[TLS_SELF_SIGNED_PATH_MAX],
                                 char ret_key[TLS_SELF_SIGNED_PATH_MAX], char ret_why[256])
 {
-    CHECK(strlen(directory) + 32 < TLS_SELF_SIGNED_PATH_MAX);
+    paths_make(directory, ret_certificate, ret_key);
     if (mkdir(directory, 0700) != 0 && errno != EEXIST)
         return refuse(ret_why, "cannot make", directory);
-    snprintf(ret_certificate, TLS_SELF_SIGNED_PATH_MAX, "%s/self-signed.pem", directory);
-    snprintf(ret_key, TLS_SELF_SIGNED_PATH_MAX, "%s/self-signed.key", directory);
-    if (access(ret_certificate, F_OK) == 0 && access(ret_key, F_OK) == 0)
+    if (tls_self_signed_is_made(directory))
         return ERR_OK;
     return pair_make(hostname, ret_certificate, ret_key, ret_why);
 }

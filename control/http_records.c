@@ -99,7 +99,7 @@ struct print {
     struct record_time time;
     bool is_csv, is_over;
     uint64_t count, count_max;
-    wall_us until; /* what is written meanwhile is not waited for */
+    struct record_place end; /* what is written meanwhile is not waited for */
     uint32_t at, size;
     char line[PRINT_LINE_SIZE];
 };
@@ -115,6 +115,14 @@ static void print_end(struct print *print)
             (unsigned long long)print->count, (unsigned long long)print->reader.passed);
 }
 
+/* By where it stands: clocks are set back. */
+static bool is_behind_end(const struct print *print)
+{
+    const struct record_place *place = &print->reader.place, *end = &print->end;
+
+    return place->inode == end->inode && place->birth == end->birth && place->offset > end->offset;
+}
+
 /* The next line, which is empty of a record that accounting does not have. */
 static void print_next(struct print *print)
 {
@@ -122,7 +130,7 @@ static void print_next(struct print *print)
 
     print->at = 0;
     if (print->count == print->count_max || !record_reader_next_raw(&print->reader, &record) ||
-        record.time > print->until) {
+        is_behind_end(print)) {
         print_end(print);
         return;
     }
@@ -162,14 +170,15 @@ static void print_free(void *context)
 
 static struct print *print_new(const char *file, const json_t *request)
 {
-    const struct tick_source *clock = tick_source_system();
     json_int_t limit = json_integer_value(json_object_get(request, "limit"));
     struct print *print = calloc(1, sizeof(*print));
 
     CHECK(print != NULL);
     print->is_csv = json_is_true(json_object_get(request, "csv"));
     print->count_max = limit > 0 ? (uint64_t)limit : UINT64_MAX;
-    print->until = clock->wall(clock->context);
+    record_reader_open(&print->reader, file, RECORD_READER_END, NULL);
+    print->end = print->reader.place;
+    record_reader_close(&print->reader);
     if (print->is_csv)
         print->size = (uint32_t)snprintf(print->line, sizeof(print->line), "%s", record_csv_head);
     record_reader_open(&print->reader, file, RECORD_READER_OLDEST, NULL);

@@ -161,18 +161,32 @@ static struct top *top_new(const struct http_client *client, const json_t *reque
     return top;
 }
 
+/* What is refused is no stream. Consumes `top`. */
+static enum MHD_Result stream_answer(const struct http_client *client, struct top *top)
+{
+    const struct http_source source = {top, top_read, top_free, HTTP_TYPE_LINES};
+    json_t *groups = look(top, top->groups);
+    bool is_ok = json_is_true(json_object_get(groups, "ok"));
+
+    if (groups != NULL && !is_ok) {
+        top_free(top);
+        return http_answer_result(client, groups);
+    }
+    json_decref(groups);
+    if (is_ok && http_stream_begin(client->http->places, client->role))
+        return http_answer_source(client, &source);
+    top_free(top);
+    return http_answer_busy(client);
+}
+
 enum MHD_Result http_serve_top(const struct http_client *client, const json_t *request)
 {
     struct top *top = top_new(client, request);
-    const struct http_source source = {top, top_read, top_free, HTTP_TYPE_LINES};
-    bool is_stream = json_is_true(json_object_get(request, "stream"));
 
-    if (is_stream && http_stream_begin(client->http->places, client->role))
-        return http_answer_source(client, &source);
-    json_t *sample = is_stream ? NULL : sample_new(top);
+    if (json_is_true(json_object_get(request, "stream")))
+        return stream_answer(client, top);
+    json_t *sample = sample_new(top);
     top_free(top);
-    if (is_stream)
-        return http_answer_busy(client);
     if (sample == NULL)
         return http_answer_error(client, MHD_HTTP_SERVICE_UNAVAILABLE, "the relay gives no answer");
     return http_answer_result(client, sample);

@@ -307,6 +307,13 @@ def dry_runs():
         assert status == (400 if 'many' in more else 200) and said in answer.get('text', answer.get('error')), answer
         done = angarium('reload', '--dry-run')
         assert done.returncode == ('many' in more) and said in done.stdout, done.stdout
+    lab.write('relay.yaml', text.replace('listen: [{', 'listen: [{tls: {self_signed: "%s"}, ' % lab.path('pair'), 1))
+    assert 'listen' in post('reload', dry_run=True)[1]['text']
+    for verb in ('check', 'config/show'):
+        status, answer = post(verb)
+        assert status == 200 and answer['ok'], answer
+    assert angarium('check', lab.path('relay.yaml')).returncode == 0 and angarium('config', 'show', lab.path('relay.yaml')).returncode == 0
+    assert not os.path.exists(lab.path('pair')), 'who looked has made a key'
     lab.write('relay.yaml', text)
     assert 'no option has changed' in post('reload')[1]['text'], 'the dry run has done it'
     status, answer = post('drain', dry_run=True, stop=True)
@@ -382,6 +389,16 @@ def postfix():
         assert post('import/postfix', main_cf='#' + 'x' * (size - 2) + '\n', master_cf=master)[0] == code, size
 
 
+def of_time(record, time):
+    """The same in binary, of another time."""
+    fields, crc = record[:4] + record[8:32] + time.to_bytes(8, 'little') + record[40:], 0xffffffff
+    for octet in fields:
+        crc ^= octet
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return fields[:4] + (crc ^ 0xffffffff).to_bytes(4, 'little') + fields[4:]
+
+
 @lab.check('records of a message are found and printed from the relay\'s own files, whatever is asked')
 def records():
     wanted = json.loads(ask('/api/v1/queue/list?limit=1', token=VIEWER)[1])['rows'][0]['id']
@@ -403,6 +420,13 @@ def records():
     assert status == 200 and json.loads(text.splitlines()[-1])['count'] == 2 and len(text.splitlines()) == 3, text
     status, text = ask('/api/v1/records/print', 'POST', ADMIN, {'csv': True})
     assert status == 200 and text.startswith('type,') and len(text.splitlines()) > MESSAGES, text[:300]
+    with open(lab.path('records.raw'), 'rb') as file:
+        kept = file.read()
+    with open(lab.path('records.raw.1'), 'wb') as file:
+        file.write(kept[:29] + of_time(kept[29:29 + int.from_bytes(kept[31:33], 'little')], 4102444800000000))
+    status, text = ask('/api/v1/records/print', 'POST', ADMIN, {})
+    assert json.loads(text.splitlines()[-1])['count'] > MESSAGES, 'a clock that was set back hid what came behind'
+    os.unlink(lab.path('records.raw.1'))
 
 
 @lab.check('the spool tells what is known of it while it is in use, and no more')
@@ -441,7 +465,8 @@ def top():
     sample = json.loads(text)
     assert status == 200 and sample['rates']['server']['messages_accepted'] == 0 and 500000 < sample['interval_us'] < 10000000, text[:300]
     assert sample['status']['queue']['messages'] == MESSAGES and sample['groups'][0]['total'] == MESSAGES, sample['groups']
-    assert ask('/api/v1/top?by=nonsense', token=VIEWER)[0] == 400 and ask('/api/v1/top?stream=maybe', token=VIEWER)[0] == 400
+    assert ask('/api/v1/top?by=nonsense', token=VIEWER)[0] == 400 and ask('/api/v1/top?by=nonsense&stream=true', token=VIEWER)[0] == 400
+    assert ask('/api/v1/top?stream=maybe', token=VIEWER)[0] == 400
     connection = http.client.HTTPConnection('127.0.0.1', port, timeout=20)
     connection.request('GET', '/api/v1/top?stream=true&by=domain', headers={'Authorization': 'Bearer ' + VIEWER})
     answer = connection.getresponse()

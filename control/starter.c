@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,6 +92,13 @@ static void successor_start(const char *program, const char *config_path, struct
     ret_answer->is_done = error == 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
+/* Who sends a hangup to all processes of a service means the relay's files. A program that is run
+ * knows nothing of it. */
+static void on_hangup(int number)
+{
+    (void)number;
+}
+
 _Noreturn static void starter_main(const char *program, const char *config_path)
 {
     struct answer answer;
@@ -98,6 +106,7 @@ _Noreturn static void starter_main(const char *program, const char *config_path)
 
     (void)prctl(PR_SET_NAME, STARTER_NAME);
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    (void)signal(SIGHUP, on_hangup); /* what it breaks off goes on */
     (void)setsid();
     CHECK(fcntl(LINK, F_SETFD, FD_CLOEXEC) == 0);
     closefrom(LINK + 1);

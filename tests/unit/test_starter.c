@@ -97,7 +97,7 @@ static bool is_started_anew(pid_t child)
 }
 
 /* Goal: the process is no copy of this one, which may know secrets; one that was killed is gone,
- * and no upgrade that is under way. */
+ * and no upgrade that is under way. A hangup means others. */
 static void test_memory_and_end(void **state)
 {
     const struct timespec pause = {.tv_nsec = 10000000};
@@ -112,6 +112,13 @@ static void test_memory_and_end(void **state)
         is_anew = is_started_anew(child);
     }
     assert_true(is_anew);
+    program_write("echo \"$@\" >&2; exit 1");
+    for (uint32_t i = 0; i < 2; i++) { /* behind the first it surely listens */
+        assert_true(starter_begin(starter));
+        assert_int_equal(STARTER_FAILED, outcome(starter, text));
+        assert_int_equal(0, kill(child, SIGHUP));
+    }
+    assert_int_equal(STARTER_FAILED, starter_look(starter, text));
     assert_int_equal(0, kill(child, SIGKILL));
     assert_int_equal(child, waitpid(child, NULL, 0));
     assert_int_equal(STARTER_GONE, starter_look(starter, text));

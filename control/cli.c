@@ -8,7 +8,6 @@
  */
 #include "control/cli.h"
 
-#include <locale.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -255,7 +254,6 @@ int main(int count, char **arguments)
     const char *words[CLI_WORD_MAX] = {NULL};
     uint32_t word_count = 0;
 
-    (void)setlocale(LC_CTYPE, ""); /* what the terminal shows */
     arguments_read(&cli, count, arguments, words, &word_count);
     for (uint32_t i = 0; i < COUNT_OF(verbs); i++) {
         uint32_t used = verb_match(&verbs[i], words, word_count);

@@ -81,13 +81,16 @@ int64_t cli_number(const json_t *object, const char *group, const char *name)
 
 const char *cli_shown(const json_t *object, const char *name, char text[CLI_SHOWN_SIZE])
 {
+    static int has_utf8 = -1; /* not known yet; the environment stays */
     const json_t *value = json_object_get(object, name);
     uint32_t size = json_is_string(value) ? (uint32_t)json_string_length(value) : 0;
 
+    if (has_utf8 < 0)
+        has_utf8 = terminal_has_utf8();
     if (size > CLI_SHOWN_MAX)
         size = CLI_SHOWN_MAX;
-    return terminal_text(span_of(size == 0 ? "" : json_string_value(value), size),
-                         terminal_has_utf8(), text, CLI_SHOWN_SIZE);
+    return terminal_text(span_of(size == 0 ? "" : json_string_value(value), size), has_utf8 > 0,
+                         text, CLI_SHOWN_SIZE);
 }
 
 /* ---- status ---- */

@@ -2,6 +2,7 @@
 #include "control/terminal_text.h"
 
 #include <langinfo.h>
+#include <locale.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -30,6 +31,8 @@ static const struct {
     {0xfeff, 0xfeff},   /* no width */
     {0xffa0, 0xffa0},   /* a filler of Hangul */
     {0xfff0, 0xfffc},   /* for notes between lines */
+    {0x1bca0, 0x1bca3}, /* for shorthand */
+    {0x1d173, 0x1d17a}, /* for notes of music */
     {0xe0000, 0x10ffff} /* tags, selectors; for private use */
 };
 
@@ -67,7 +70,13 @@ static bool is_seen(uint32_t character)
 
 bool terminal_has_utf8(void)
 {
-    return strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+    /* The program's own locale stays "C": what is a letter in a configuration is not to change. */
+    locale_t locale = newlocale(LC_CTYPE_MASK, "", (locale_t)0);
+    bool is_utf8 = locale != (locale_t)0 && strcmp(nl_langinfo_l(CODESET, locale), "UTF-8") == 0;
+
+    if (locale != (locale_t)0)
+        freelocale(locale);
+    return is_utf8;
 }
 
 const char *terminal_text(struct span octets, bool has_utf8, char *ret_text, uint32_t size)

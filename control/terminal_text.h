@@ -6,7 +6,7 @@
 
 #include "base/span.h"
 
-/** Does the terminal take UTF-8, by the locale that the program has set? To one that does not, a
+/** Does the terminal take UTF-8, by the locale of the environment? To one that does not, a
  * character may have octets in it that are its control characters. */
 bool terminal_has_utf8(void);
 

@@ -6,6 +6,9 @@
 
 #include <cmocka.h>
 
+#include <ctype.h>
+#include <locale.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "control/terminal_text.h"
@@ -36,6 +39,7 @@ static void test_rows(void **state)
         {"\xef\xbb\xbf", "\\xef\\xbb\\xbf"},          /* no width */
         {"\xee\x80\x80", "\\xee\\x80\\x80"},          /* private */
         {"\xf3\xa0\x81\x81", "\\xf3\\xa0\\x81\\x81"}, /* a tag */
+        {"\xf0\x9d\x85\xb3", "\\xf0\\x9d\\x85\\xb3"}, /* of notes */
         {"\xed\xa0\x80", "\\xed\\xa0\\x80"},          /* half a character of UTF-16 */
         {"\xef\xbf\xbf", "\\xef\\xbf\\xbf"},          /* none */
         {"\xc0\xaf", "\\xc0\\xaf"},                   /* longer than it need be */
@@ -72,11 +76,29 @@ static void test_room(void **state)
                          strlen(terminal_text(SPAN_LITERAL(octets), true, text, rows[i].size)));
 }
 
+/* Goal: what the terminal shows is asked of the environment, and is no other way to read letters.
+ */
+static void test_environment(void **state)
+{
+    static const char *const latin[] = {"C", "POSIX", "nowhere"};
+
+    (void)state;
+    assert_int_equal(0, setenv("LC_ALL", "C.UTF-8", 1));
+    assert_true(terminal_has_utf8());
+    assert_false(isalpha(0xe4));
+    assert_string_equal("C", setlocale(LC_CTYPE, NULL));
+    for (size_t i = 0; i < COUNT_OF(latin); i++) {
+        assert_int_equal(0, setenv("LC_ALL", latin[i], 1));
+        assert_false(terminal_has_utf8());
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_room),
+        cmocka_unit_test(test_environment),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -227,6 +227,19 @@ static void on_connection(void *context, struct MHD_Connection *connection, void
                                server->daemon == http->local ? LISTENER_LOCAL : LISTENER_NET);
 }
 
+/* A path or a value with an octet 0 is not what stands in front of that: it is none that there is.
+ */
+static size_t on_escaped(void *context, struct MHD_Connection *connection, char *text)
+{
+    size_t size = MHD_http_unescape(text);
+
+    (void)context;
+    (void)connection;
+    for (size_t i = 0; i < size; i++)
+        text[i] = text[i] == '\0' ? '\1' : text[i];
+    return size;
+}
+
 /* ---- start and end ---- */
 
 __attribute__((format(printf, 2, 0))) static void on_log(void *context, const char *format,
@@ -257,8 +270,8 @@ static struct MHD_Daemon *server_start(struct http *http, int fd, bool is_tls,
         MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd,
         MHD_OPTION_CONNECTION_LIMIT, HTTP_CLIENT_MAX, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)CONNECTION_SPACE, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_ARRAY,
-        is_tls ? tls : &tls[COUNT_OF(tls) - 1], MHD_OPTION_END);
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_UNESCAPE_CALLBACK, on_escaped,
+        NULL, MHD_OPTION_ARRAY, is_tls ? tls : &tls[COUNT_OF(tls) - 1], MHD_OPTION_END);
 
     if (server == NULL) {
         snprintf(ret_why, HTTP_WHY_SIZE, "http: cannot start%s",

@@ -195,6 +195,8 @@ def hostile():
             except OSError:
                 said = b''
             assert not said or b' 4' in said[:12] or b' 5' in said[:12], (octets[:60], said)
+    for target in ('status%00', 'status%00/../reload', 'queue/list?filter=domain%3Dfar.test%00x', 'queue/list?limit=1%00'):
+        assert ask('/api/v1/' + target, token=VIEWER)[0] == 400, target
     status, text = ask('/api/v1/hold', 'POST', ADMIN, '{"filter":"' + 'x' * 3990 + '"}')
     assert status == 413, (status, text)
     assert ask('/api/v1/status', token=VIEWER)[0] == 200

@@ -3,10 +3,10 @@
  * A burst does what its frames would do one by one: see wire_twins.h. The frames are those of three
  * clients, mostly several of one behind each other: octets in order, holes, repetitions, ACKs of
  * all, of some and of nothing yet sent, RST, FIN, SYN inside, old timestamps and none, wrong
- * checksums, windows that close, IPv4 options, and connections that begin anew between two frames
- * of the old one. Amidst them are frames with the same addresses and ports that do not come
- * through: to all stations, of another VLAN, fragments, datagrams, and with our own address as
- * their source.
+ * checksums, windows that close and stay closed, marks of congestion, ACKs that overtake, IPv4
+ * options, and connections that begin anew between two frames of the old one. Amidst them are
+ * frames with the same addresses and ports that do not come through: to all stations, of another
+ * VLAN, fragments, datagrams, and with our own address as their source.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,7 +20,7 @@
 
 #define CLIENTS     3u
 #define TURNS       150u
-#define SEEDS       12u
+#define SEEDS       40u
 #define WINDOW_SEEN 8192u
 
 struct client {
@@ -28,6 +28,10 @@ struct client {
     bool is_open;
     uint32_t next, acknowledged, last_size; /* ours: next number; theirs: next number expected */
     uint32_t timestamp;
+    /* For a while: */
+    uint16_t window;
+    bool is_marked; /* by a router */
+    bool is_deaf;   /* acknowledges nothing new */
 };
 
 struct world {
@@ -47,9 +51,11 @@ static void client_begin(struct world *world, struct client *client)
         client->port = ++world->port_next;
     client->next += 100000;
     client->is_open = true;
+    client->window = WINDOW_SEEN;
+    client->is_deaf = false;
     client->acknowledged = 0;
     twins_give(&world->twins, client->port,
-               &(struct twins_shape){.flags = TCP_SYN,
+               &(struct twins_shape){.flags = TCP_SYN | TCP_ECE | TCP_CWR,
                                      .sequence = client->next++,
                                      .window = WINDOW_SEEN,
                                      .timestamp = client->timestamp = 1000000});
@@ -58,7 +64,7 @@ static void client_begin(struct world *world, struct client *client)
 /* Something unusual, built on the frame that would have been usual. */
 static void shape_bend(struct world *world, struct client *client, struct twins_shape *shape)
 {
-    switch (rng_below(&world->rng, 18)) {
+    switch (rng_below(&world->rng, 20)) {
     case 0: /* a hole */
         shape->sequence += 1 + rng_below(&world->rng, 3000);
         return;
@@ -116,6 +122,13 @@ static void shape_bend(struct world *world, struct client *client, struct twins_
         shape->flags |= TCP_RST;
         client->is_open = rng_below(&world->rng, 2) == 0;
         return;
+    case 17: /* its window is reduced */
+        shape->flags |= TCP_CWR;
+        return;
+    case 18: /* an ACK that came before what was sent before it */
+        shape->sequence += 1 + rng_below(&world->rng, 3000);
+        shape->size = 0;
+        return;
     default:
         shape->has_ip_options = true;
         shape->is_alert = rng_below(&world->rng, 2) == 0;
@@ -127,8 +140,9 @@ static void client_speak(struct world *world, struct client *client)
     struct twins_shape shape = {.flags = TCP_ACK,
                                 .sequence = client->next,
                                 .acknowledgement = client->acknowledged,
-                                .window = WINDOW_SEEN,
-                                .timestamp = client->timestamp};
+                                .window = client->window,
+                                .timestamp = client->timestamp,
+                                .is_marked = client->is_marked};
 
     if (!client->is_open) {
         client_begin(world, client);
@@ -154,7 +168,7 @@ static void client_hear(struct client *client, const struct tcp_header *tcp, uin
 
     if (client->port != tcp->destination_port)
         return;
-    if (numbers > 0)
+    if (numbers > 0 && (!client->is_deaf || tcp->flags & TCP_SYN))
         client->acknowledged = tcp->sequence + numbers;
     if (tcp->flags & TCP_RST)
         client->is_open = false;
@@ -195,6 +209,15 @@ static void servers_turn(struct world *world)
     clients_hear(world);
 }
 
+static void client_change(struct world *world, struct client *client)
+{
+    static const uint16_t windows[] = {WINDOW_SEEN, WINDOW_SEEN, WINDOW_SEEN, WINDOW_SEEN, 100, 0};
+
+    client->window = windows[rng_below(&world->rng, COUNT_OF(windows))];
+    client->is_marked = rng_below(&world->rng, 4) == 0;
+    client->is_deaf = rng_below(&world->rng, 4) == 0;
+}
+
 static void world_turn(struct world *world)
 {
     uint32_t count = 1 + rng_below(&world->rng, NIC_BURST - 2), client = 0;
@@ -205,6 +228,8 @@ static void world_turn(struct world *world)
     for (uint32_t i = 0; i < count; i++) {
         if (rng_below(&world->rng, 6) == 0)
             client = rng_below(&world->rng, CLIENTS);
+        if (rng_below(&world->rng, 12) == 0)
+            client_change(world, &world->clients[client]);
         client_speak(world, &world->clients[client]);
     }
     servers_turn(world);
@@ -221,7 +246,8 @@ static void run(uint64_t seed, uint64_t *ret_octets)
     world->twins.vlan = world->twins.is_link ? seed % 4 * 7 : 0;
     world->twins.family = !world->twins.is_link && seed % 3 == 0 ? 6 : 4;
     world->twins.has_timestamps = seed / 4 % 2 == 0;
-    world->twins.receive_limit = seed % 3 == 1 ? 8192 : 65536; /* some send beyond the window */
+    world->twins.receive_limit = seed % 3 == 1 ? 8192 : 1u << 20; /* some send beyond the window */
+    world->twins.window_start = 16384;
     world->twins.receive_reserve = seed % 5 == 2 ? TWINS_BUFFERS - 32 : 64; /* or buffers are few */
     world->now = TICK_S(1000);
     world->port_next = 1000;

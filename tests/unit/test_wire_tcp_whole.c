@@ -271,6 +271,70 @@ static void test_window_grows(void **state)
     echo_free(echo);
 }
 
+/* ---- what ends a train ---- */
+
+/* B has heard 40 segments that it may send as they came, and nothing of its own is in flight. */
+static struct echo *echo_heard(void)
+{
+    struct pair_options options = {.offloads = NIC_TX_MULTI_SEGMENT, .segments_max = 8};
+
+    options.paths[0].delay = options.paths[1].delay = 1000;
+    struct echo *echo = echo_new(&options, 0, 1);
+    struct pair *pair = echo->pair;
+    tick_us end = pair->now + TICK_S(10);
+    pair_send(pair, PAIR_A, 0, 40 * MSS);
+    while (flow_readable(pair->planes[PAIR_B], pair->flows[PAIR_B]) < 40 * MSS && pair->now < end)
+        pair_turn(pair);
+    return echo;
+}
+
+/* How many octets B sends of the 40 segments in one turn. */
+static uint32_t train_octets(uint32_t window, uint32_t cwnd)
+{
+    struct echo *echo = echo_heard();
+    struct tcb *tcb = pair_tcb(echo->pair, PAIR_B);
+    uint32_t before = tcb->snd_nxt;
+
+    tcb->snd_wnd = tcb->snd_wnd_max = window * MSS;
+    tcb->congestion.cwnd = cwnd * MSS;
+    echo_turn(echo);
+    uint32_t octets = tcb->snd_nxt - before;
+    echo_free(echo);
+    return octets;
+}
+
+/* Goal: a train ends where the peer's window or the congestion window does, and nowhere else. */
+static void test_what_ends_a_train(void **state)
+{
+    (void)state;
+    for (uint32_t room = 2; room < 12; room++) {
+        assert_int_equal(room * MSS, train_octets(room, 100));
+        assert_int_equal(room * MSS, train_octets(100, room));
+    }
+    assert_int_equal(40 * MSS, train_octets(100, 100));
+}
+
+/* Goal: RFC 3168 6.1.3 asks for ECE on every ACK until CWR comes: on frames of a train, too. */
+static void test_trains_echo_marks(void **state)
+{
+    struct echo *echo = echo_heard();
+    struct pair *pair = echo->pair;
+    uint32_t at = pair->segment_count, count = 0;
+
+    (void)state;
+    pair_tcb(pair, PAIR_B)->flags |= TCB_HAS_ECN | TCB_ECE_SEND;
+    echo_turn(echo);
+    for (; at < pair->segment_count; at++) {
+        const struct pair_segment *segment = &pair->segments[at];
+        if (segment->from != PAIR_B || segment->size == 0)
+            continue;
+        assert_true(segment->tcp.flags & TCP_ECE);
+        count++;
+    }
+    assert_in_range(count, 5, 40);
+    echo_free(echo);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -279,6 +343,8 @@ int main(void)
         cmocka_unit_test(test_where_segments_end),
         cmocka_unit_test(test_copies),
         cmocka_unit_test(test_window_grows),
+        cmocka_unit_test(test_what_ends_a_train),
+        cmocka_unit_test(test_trains_echo_marks),
     };
     return cmocka_run_group_tests_name("wire tcp whole", tests, NULL, NULL);
 }

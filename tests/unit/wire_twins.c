@@ -101,6 +101,8 @@ static void server_start(const struct twins *twins, struct twin *server, tick_us
     server->clone_pool = pool_of(1);
     server->log = malloc(LOG_MAX);
     assert_non_null(server->log);
+    struct tcp_policy policy = tcp_policy_default();
+    policy.receive_window_start = twins->window_start;
     const struct stack_options options = {.pool = server->pool,
                                           .header_pool = server->header_pool,
                                           .clone_pool = server->clone_pool,
@@ -108,7 +110,7 @@ static void server_start(const struct twins *twins, struct twin *server, tick_us
                                           .receive_reserve = twins->receive_reserve,
                                           .ports = &port,
                                           .port_count = 1,
-                                          .flow_count_max = 16,
+                                          .flow_count_max = TWINS_FLOWS,
                                           .time_wait_max = 16,
                                           .syn_cache_max = 64,
                                           .neighbour_max = 8,
@@ -117,7 +119,7 @@ static void server_start(const struct twins *twins, struct twin *server, tick_us
                                           .now = now,
                                           .seed = {7, 11},
                                           .core_count = 1,
-                                          .tcp = tcp_policy_default()};
+                                          .tcp = policy};
     assert_int_equal(ERR_OK, stack_new(&options, &server->stack));
     server->plane = stack_plane(server->stack);
     listen.address.port = TWINS_PORT;
@@ -240,6 +242,7 @@ void twins_give(struct twins *twins, uint16_t port, const struct twins_shape *sh
     uint8_t packet[FRAME_MAX - ETHERNET_HEADER_SIZE - ETHERNET_VLAN_SIZE] = {0};
     struct ip_header ip = {.family = twins->family,
                            .protocol = shape->is_datagram ? IP_PROTOCOL_UDP : IP_PROTOCOL_TCP,
+                           .traffic_class = shape->is_marked ? 3 : 0,
                            .ttl = 60};
     bool is_four = twins->family == FLOW_FAMILY_IP4;
     uint32_t l3_size = is_four ? IP4_HEADER_SIZE : IP6_HEADER_SIZE;
@@ -364,6 +367,37 @@ static void server_turn(struct twin *server, tick_us now)
     flow_flush(server->plane, now);
 }
 
+/* NULL: there is none. */
+static const struct tcb *connection_of(struct twin *server, uint32_t index)
+{
+    struct flow_slot *slot = flow_core_slot_at(&server->stack->core, index);
+
+    return slot != NULL && slot->kind == FLOW_SLOT_STREAM ? tcb_of(slot) : NULL;
+}
+
+/* What each segment that comes leaves behind, whether it shows in an answer of this turn or not. */
+static void connection_compare(const struct tcb *a, const struct tcb *b)
+{
+    assert_int_equal(a->state, b->state);
+    assert_int_equal(a->flags, b->flags);
+    assert_int_equal(a->rcv_nxt, b->rcv_nxt);
+    assert_int_equal(a->rcv_edge, b->rcv_edge);
+    assert_int_equal(a->snd_una, b->snd_una);
+    assert_int_equal(a->snd_wnd, b->snd_wnd);
+    assert_int_equal(a->snd_wl1, b->snd_wl1);
+    assert_int_equal(a->snd_wl2, b->snd_wl2);
+    assert_int_equal(a->ts_recent, b->ts_recent);
+    assert_int_equal(a->ts_recent_at, b->ts_recent_at);
+    assert_int_equal(a->window_limit, b->window_limit);
+    assert_int_equal(a->measure_sequence, b->measure_sequence);
+    assert_int_equal(a->measure_at, b->measure_at);
+    assert_int_equal(a->quick_acks_left, b->quick_acks_left);
+    assert_int_equal(a->dupacks, b->dupacks);
+    assert_int_equal(a->unacked_since, b->unacked_since);
+    assert_int_equal(a->rtx_mode, b->rtx_mode);
+    assert_int_equal(a->rtx_at, b->rtx_at);
+}
+
 void twins_turn(struct twins *twins, tick_us now)
 {
     struct twin *servers = twins->servers;
@@ -372,4 +406,10 @@ void twins_turn(struct twins *twins, tick_us now)
     server_turn(&servers[1], now);
     assert_int_equal(servers[0].log_size, servers[1].log_size);
     assert_memory_equal(servers[0].log, servers[1].log, servers[0].log_size);
+    for (uint32_t i = 0; i < TWINS_FLOWS; i++) {
+        const struct tcb *a = connection_of(&servers[0], i), *b = connection_of(&servers[1], i);
+        assert_int_equal(a == NULL, b == NULL);
+        if (a != NULL)
+            connection_compare(a, b);
+    }
 }

@@ -12,6 +12,7 @@
  */
 #define TWINS_PORT    25u
 #define TWINS_BUFFERS 4096u
+#define TWINS_FLOWS   16u
 
 struct twin {
     struct nic nic; /* first */
@@ -32,6 +33,7 @@ struct twins {
     bool is_link, has_timestamps;
     uint16_t vlan;                           /* with is_link */
     uint32_t receive_limit, receive_reserve; /* the reserve: of TWINS_BUFFERS */
+    uint32_t window_start;                   /* at most; grows to half of the limit */
 };
 
 struct twins_shape { /* of a frame; zero: a plain ACK */
@@ -39,6 +41,7 @@ struct twins_shape { /* of a frame; zero: a plain ACK */
     uint32_t sequence, acknowledgement, size;
     uint16_t window;
     uint32_t timestamp;
+    bool is_marked; /* CE */
     bool is_damaged, has_ip_options, is_alert /* IPv4 */, is_fragment /* likewise */;
     bool has_other_options;           /* as long as timestamps, where these were agreed */
     bool is_from_us, is_datagram;     /* a source that cannot be; another protocol */
@@ -50,7 +53,8 @@ void twins_start(struct twins *twins, tick_us now);
 void twins_end(struct twins *twins);
 /** A frame from `port` of the peer, for both. At most NIC_BURST before a turn. */
 void twins_give(struct twins *twins, uint16_t port, const struct twins_shape *shape);
-/** Both take what was given, then report and send. They must have done the same. */
+/** Both take what was given, then report and send. They must have done the same, and know the same
+ * of their connections. */
 void twins_turn(struct twins *twins, tick_us now);
 /** The next of what they sent in this turn, from its IP header on; false: that was all. `at`: 0 at
  * first. Asked for its link address, the peer has answered. */

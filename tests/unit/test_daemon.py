@@ -175,7 +175,12 @@ def warns_of_a_small_disk():
     expect(status == 0 and "warning" not in text, text)
 
 
-def makes_a_private_key():
+def looks_without_making_a_key():
+    run(CLI, "check", path("relay.yaml"))
+    expect(not os.path.exists(path("tls/self-signed.key")), "made by who looked")
+
+
+def makes_a_private_key(_):
     mode = stat.S_IMODE(os.stat(path("tls/self-signed.key")).st_mode)
     expect(mode == 0o600, oct(mode))
     before = open(path("tls/self-signed.pem"), "rb").read()
@@ -832,9 +837,9 @@ def finds_records():
 
 def main():
     alone = [finds_records, asks_again, refuses_wrong_arguments, refuses_a_bad_configuration, checks_a_good_one, the_one_that_is_installed_is_good,
-             warns_of_a_small_disk, makes_a_private_key]
-    running = [tells_what_runs, refuses_a_second_on_the_same, answers_on_its_socket, does_nothing_that_was_not_meant, says_how_it_is_used, prints_messages_as_they_are, reloads,
-               bounds_reloads_by_open_sessions, keeps_records_in_binary, rotates_records, resets_who_goes_on_sending, drains_on_sigterm]
+             warns_of_a_small_disk, looks_without_making_a_key]
+    running = [tells_what_runs, makes_a_private_key, refuses_a_second_on_the_same, answers_on_its_socket, does_nothing_that_was_not_meant,
+               says_how_it_is_used, prints_messages_as_they_are, reloads, bounds_reloads_by_open_sessions, keeps_records_in_binary, rotates_records, resets_who_goes_on_sending, drains_on_sigterm]
     after = [has_its_mail_after_a_restart, remembers_what_it_sent, patterns_file_is_read, operators_suspend_a_source,
              stop_is_bounded, counts_of_many_sites_come_back, leaves_descriptors_for_mail_that_goes_out]
     print(f"1..{len(alone + running + after)}")

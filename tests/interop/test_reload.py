@@ -212,6 +212,7 @@ def kept():
     before, clients = at_rest(), []
     for number in range(TIMES + 1, TIMES + SNAPSHOTS):
         reload_to(number)
+        relay.status() # the shard says what is in it behind the new settings: from here on whoever comes has these
         clients.append(socket.create_connection(('127.0.0.1', relay.port), 10))
         assert clients[-1].recv(100).startswith(b'220')
     number = TIMES + SNAPSHOTS - 1

@@ -285,7 +285,7 @@ def cells_of(figures, plane, work):
     """Rate, Gbit/s each way, the splice, their ratio, and the load alone, as text."""
     rate, splices, load = (median_of(figures.get((plane, work, who)), 'rate') for who in ('relay', 'splice', 'direct'))
     gigabits = rate * WORK[work][0] * 8 / 1e9
-    return ['{:,.0f}'.format(rate), '{:.1f}'.format(gigabits), '{:,.0f}'.format(splices), '{:.2f}'.format(rate / splices) if splices else '', '{:,.0f}'.format(load)]
+    return ['{:,.0f}'.format(rate), '{:.1f}'.format(gigabits), '{:,.0f}'.format(splices), '{:.2f}'.format(rate / splices) if splices else '', '{:,.0f}'.format(load) if load else '']
 
 
 def wire_table(results, plane):

@@ -260,8 +260,9 @@ def straight():
         wait_until(lambda: say(relay.port, ['b@good.test', 'c@good.test'])[0] == 452, 10, 'two recipients hear 452')
         answers = [say(relay.port, ['b@good.test']) for _ in range(20)]
         assert all(code == 250 for code, _ in answers), answers
-        refused = [say(relay.port, recipients)[0] for recipients in (['b@good.test', 'c@good.test'], ['b@stuck.test'])]
-        assert refused == [452, 452], refused
+        mixed = (['b@good.test', 'c@good.test'], ['b@stuck.test'])
+        # A segment's last room may still take one small message: full is what stays full.
+        wait_until(lambda: [say(relay.port, recipients)[0] for recipients in mixed] == [452, 452], 10, 'mail that would be stored hears 452')
         for source in sources:
             lab.stop(source)
         waiting = relay.status()['queue']['messages']

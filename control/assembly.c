@@ -31,6 +31,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "relay/body_gate.h"
 
 #define RING_SIZE            512u
 #define RECOVERY_THREADS_MAX 8u
@@ -178,6 +179,7 @@ static struct shard_options member_options(struct assembly *assembly, uint32_t i
         .connection_max = config->connections_per_site,
         .connection_start = config->connections_at_first,
         .outbound_max = flow_count_all(config) / 2,
+        .body_octets = BODY_GATE_OCTETS,
         .inbound_flow_max = flow_count_all(config) - flow_count_all(config) / 4,
         .is_waiting = assembly->place != NULL,
     };

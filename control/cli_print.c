@@ -104,6 +104,7 @@ static const struct {
     {"", "server", "messages_rejected", "rejected", false},
     {"", "server", "octets", "octets", true},
     {"", "server", "open", "sessions now", false},
+    {"", "server", "gate_waits", "large ones waited for room", false},
     {"dkim", "server", "dkim.messages", "messages signed", false},
     {"", "server", "dkim.signatures", "signatures", false},
     {"", "server", "dkim.unmatched", "without a rule", false},

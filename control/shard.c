@@ -686,6 +686,7 @@ enum err shard_new(const struct shard_options *options, struct shard **ret_shard
         .transfer = shard->transfer,
         .records = options->records,
         .flow_max = options->inbound_flow_max,
+        .body_octets = options->body_octets,
         .is_auth_inline = options->is_auth_inline,
         .shard_count = options->count,
         .context = shard,

@@ -37,6 +37,7 @@ struct shard_options {
     uint32_t connection_start; /* of these, while nothing is known of the site */
     uint32_t outbound_max;     /* outbound connections of this shard */
     bool is_auth_inline;       /* passwords are checked without a thread: simulations */
+    uint32_t body_octets;      /* of large messages that are asked for at a time */
     uint32_t inbound_flow_max; /* flows in use, of all kinds, above which no session is taken */
     bool is_waiting; /* for another process to leave: no mail is taken before an INTAKE query says
                         so, and none goes out before transfer_set_waiting() does */

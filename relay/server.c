@@ -22,8 +22,9 @@
  *
  * Limits: HANDSHAKE_STEPS_MAX steps of TLS handshakes and SIGN_COST_MAX of signatures in a turn;
  * options.flow_max flows in use, of all kinds: with more, clients are turned away at the door, so
- * that mail can still go out. Not here: runs (server_session.c), message octets (server_body.c),
- * sockets (server_listener.c).
+ * that mail can still go out; options.body_octets of large messages asked for at a time, after
+ * which others wait for their 354 (body_gate.h). Not here: runs (server_session.c), message octets
+ * (server_body.c), sockets (server_listener.c).
  */
 #include "relay/server.h"
 
@@ -65,7 +66,7 @@ void server_on_flow(struct server *server, const struct flow_event *event, struc
         session->stream.flow.generation != event->flow.generation)
         return;
     if (stream_get_state(&session->stream) == STREAM_HANDSHAKE) {
-        session->late_events |= event->events;
+        session->late_events = (uint16_t)(session->late_events | event->events);
         if (session->queue != SERVER_QUEUE_HANDSHAKE)
             server_session_enqueue(server, session, SERVER_QUEUE_HANDSHAKE);
         return;
@@ -86,8 +87,11 @@ void server_on_commit(struct server *server, uint64_t user, const struct message
 
     CHECK(session != NULL);
     smtpd_committed(&server->smtpd, &session->smtpd, (uint16_t)user, fate, now);
+    if (session->smtpd.pending == NULL)
+        server_gate_pass(server, session);
     server_session_flush(server, session);
-    if (session->queue != SERVER_QUEUE_GREETING && !server_session_rests(server, session))
+    if (session->queue != SERVER_QUEUE_GREETING && session->queue != SERVER_QUEUE_GATE &&
+        !server_session_rests(server, session))
         server_session_enqueue(server, session, SERVER_QUEUE_READY);
 }
 
@@ -207,6 +211,7 @@ void server_advance(struct server *server, struct tick_now now)
     advance_greeting(server, now);
     advance_ready(server, now);
     advance_stalled(server, now);
+    server_gate_advance(server, now);
     server_bodies_relieve(server, now);
     quota_advance(server->smtpd.quota, now.tick);
     while ((timer = wheel_expire_next(&server->wheel, now.tick)) != NULL) {
@@ -226,7 +231,9 @@ tick_us server_deadline(const struct server *server)
         !TAILQ_EMPTY(&server->queues[SERVER_QUEUE_HANDSHAKE]))
         return 0;
     tick_us deadline = wheel_deadline(&server->wheel), quota = quota_deadline(server->smtpd.quota);
+    tick_us gate = server_gate_deadline(server);
     deadline = quota < deadline ? quota : deadline;
+    deadline = gate < deadline ? gate : deadline;
     if (server_auth_is_due(server->auth) || server->relief_next > 0)
         return 0;
     if (first != NULL && first->accepted + 1 < deadline)
@@ -312,6 +319,7 @@ struct server *server_new(const struct server_options *options, const struct set
     server->smtpd.quota = quota_set_new(&quota, now.tick);
     server->auth = server_auth_new(server, seed + 1);
     wheel_init(&server->wheel, now.tick);
+    body_gate_init(&server->gate, options->body_octets);
     server_listeners_make(server, settings);
     return server;
 }

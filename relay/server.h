@@ -28,7 +28,8 @@ struct server_options {
     /* With so many flows in use on the plane, inbound and outbound, clients get a RST. 0: no bound.
      */
     uint32_t flow_max;
-    bool is_auth_inline; /* passwords are checked in the turn, not by a thread: simulations */
+    uint32_t body_octets; /* of large messages that are asked for at a time: body_gate.h */
+    bool is_auth_inline;  /* passwords are checked in the turn, not by a thread: simulations */
     uint32_t shard_count;
     void *context;
     /* To another shard: server_on_quota() there. */
@@ -76,6 +77,7 @@ struct server_stats {
     uint64_t sessions, refused, messages_accepted, messages_rejected, pools_unknown,
         recipients_accepted, recipients_rejected, octets, tls_sessions, timeouts, desynchronised,
         reliefs;
+    uint64_t gate_waits;        /* large messages that waited for others to come first */
     uint64_t sign_waits;        /* messages that waited for their signatures until the next turn */
     struct relay_copied copied; /* `own` and `pieces` */
     uint32_t open;

@@ -34,6 +34,12 @@ static void body_let_go(struct server_session *session)
     session->taken = 0;
 }
 
+void server_gate_pass(struct server *server, struct server_session *session)
+{
+    body_gate_leave(&server->gate, session->gate_place, session->index);
+    session->gate_place = BODY_GATE_NO_PLACE;
+}
+
 /* Invariant 1. */
 void server_intake_check(struct server *server, struct server_session *session)
 {
@@ -41,6 +47,7 @@ void server_intake_check(struct server *server, struct server_session *session)
         return;
     transfer_abort(server->options.transfer, session->intake);
     session->intake = NULL;
+    server_gate_pass(server, session);
     body_let_go(session);
 }
 
@@ -100,7 +107,7 @@ static void offer_delivery(const struct server_session *session, struct transfer
     offer->reason = own == SETTINGS_DELIVERY_SPOOL ? WAY_SENDER : WAY_UNKNOWN;
 }
 
-void server_message_begin(struct server *server, struct server_session *session,
+static void message_begin(struct server *server, struct server_session *session,
                           struct tick_now now)
 {
     struct transfer_offer offer = {
@@ -111,10 +118,67 @@ void server_message_begin(struct server *server, struct server_session *session,
 
     offer_delivery(session, &offer);
     enum err err = transfer_begin(server->options.transfer, &offer, now, &session->intake, &id);
-    if (err != ERR_OK)
+    if (err != ERR_OK) {
         session->intake = NULL;
+        server_gate_pass(server, session);
+    }
     struct span header = smtpd_begun(&server->smtpd, &session->smtpd, err, id, now);
     body_append_copy(server, session, header, &server->stats.copied.own, now);
+}
+
+/* Of a message that is to begin: as announced, or else as they mostly are here. */
+static uint64_t expected_size(const struct server *server, const struct server_session *session)
+{
+    uint64_t announced = session->smtpd.transaction->envelope.body_size;
+
+    return announced > 0 ? announced : server->body_mean;
+}
+
+bool server_message_begin(struct server *server, struct server_session *session,
+                          struct tick_now now)
+{
+    uint64_t size = expected_size(server, session);
+
+    if (session->smtpd.state == SMTPD_DATA && body_gate_is_for(&server->gate, size)) {
+        if (session->smtpd.pending != NULL) /* its 354 must wait for the one before anyway */
+            return false;
+        if (!TAILQ_EMPTY(&server->queues[SERVER_QUEUE_GATE]) ||
+            !body_gate_has_room(&server->gate, size, now.tick)) {
+            server->stats.gate_waits += 1;
+            session->gate_since = (uint32_t)now.tick;
+            server_session_enqueue(server, session, SERVER_QUEUE_GATE);
+            return false;
+        }
+        session->gate_place = body_gate_enter(&server->gate, size, session->index, now.tick);
+    }
+    message_begin(server, session, now);
+    return true;
+}
+
+void server_gate_advance(struct server *server, struct tick_now now)
+{
+    struct server_session *session;
+
+    while ((session = TAILQ_FIRST(&server->queues[SERVER_QUEUE_GATE])) != NULL) {
+        uint64_t size = expected_size(server, session);
+        uint32_t waited = (uint32_t)now.tick - session->gate_since;
+        if (!body_gate_is_for(&server->gate, size)) /* it was for the mean of then */
+            session->gate_place = BODY_GATE_NO_PLACE;
+        else if (body_gate_has_room(&server->gate, size, now.tick))
+            session->gate_place = body_gate_enter(&server->gate, size, session->index, now.tick);
+        else if (waited < BODY_GATE_WAIT_MAX)
+            return;
+        server_session_unqueue(server, session);
+        message_begin(server, session, now);
+        server_session_run(server, session, now);
+    }
+}
+
+tick_us server_gate_deadline(const struct server *server)
+{
+    if (TAILQ_EMPTY(&server->queues[SERVER_QUEUE_GATE]))
+        return TICK_NEVER;
+    return server->gate.count > 0 ? body_gate_deadline(&server->gate) : 0;
 }
 
 bool server_message_sign(struct server *server, struct server_session *session, struct tick_now now)
@@ -141,6 +205,7 @@ void server_message_end(struct server *server, struct server_session *session, s
     if (trace_is_on(server->options.trace))
         server_trace_body(server, session);
     struct envelope *envelope = smtpd_end(&server->smtpd, &session->smtpd, now, &sequence);
+    server->body_mean += (envelope->body_size >> 3) - (server->body_mean >> 3);
     transfer_set_heard(session->intake, session->heard);
     transfer_end(server->options.transfer, session->intake, envelope,
                  (uint64_t)session->index << 16 | sequence, now);

@@ -5,6 +5,7 @@
 #include <sys/queue.h>
 
 #include "base/wheel.h"
+#include "relay/body_gate.h"
 #include "relay/server.h"
 #include "relay/smtpd.h"
 #include "relay/stream.h"
@@ -24,6 +25,7 @@ enum server_queue {
     SERVER_QUEUE_GREETING,  /* accepted in this turn, no banner yet */
     SERVER_QUEUE_READY,     /* more to do in the next server_advance() */
     SERVER_QUEUE_STALLED,   /* waits until the spool has written */
+    SERVER_QUEUE_GATE,      /* waits for the room that its large body takes */
     SERVER_QUEUE_HANDSHAKE, /* has octets of a TLS handshake, see server_advance() */
     SERVER_QUEUE_COUNT
 };
@@ -37,8 +39,10 @@ struct server_session {
     struct wheel_timer timer;
     LIST_ENTRY(server_session) link;        /* in server->sessions or ->free */
     TAILQ_ENTRY(server_session) ready_link; /* in the list that `queue` names */
-    enum server_queue queue;
-    uint32_t late_events; /* of the flow, while in SERVER_QUEUE_HANDSHAKE */
+    uint8_t queue;                          /* enum server_queue */
+    uint8_t gate_place;                     /* of its body */
+    uint16_t late_events;                   /* of the flow, while in SERVER_QUEUE_HANDSHAKE */
+    uint32_t gate_since;                    /* in SERVER_QUEUE_GATE: a tick, modulo 2^32 */
     tick_us accepted;
     uint64_t heard; /* a stamp: when the last octets were received that it has looked at */
     uint32_t index;
@@ -73,6 +77,8 @@ struct server {
     struct brake *brake;
     struct server_auth *auth;
     struct wheel wheel;
+    struct body_gate gate;
+    uint64_t body_mean; /* octets of the last messages, the older the less */
     struct server_session **blocks;
     uint32_t block_count;
     struct server_session_list sessions, free;
@@ -109,12 +115,19 @@ bool server_session_rests(struct server *server, struct server_session *session)
 void server_session_flush(struct server *server, struct server_session *session);
 
 /* server_body.c */
-void server_message_begin(struct server *server, struct server_session *session,
+/** SMTPD_NEED_BEGIN. False: it is large, and waits at the gate. */
+bool server_message_begin(struct server *server, struct server_session *session,
                           struct tick_now now);
 void server_message_end(struct server *server, struct server_session *session, struct tick_now now);
 /** Make its signatures, if this turn has time for them. False: in the next one. */
 bool server_message_sign(struct server *server, struct server_session *session,
                          struct tick_now now);
+/** Its message has ended: its place is for others. */
+void server_gate_pass(struct server *server, struct server_session *session);
+/** Messages at the gate, as far as there is room. */
+void server_gate_advance(struct server *server, struct tick_now now);
+/** When the first of them goes on at the latest. */
+tick_us server_gate_deadline(const struct server *server);
 /** Read message octets. True when something was done. */
 bool server_body_feed(struct server *server, struct server_session *session, struct tick_now now);
 /** When buffers are nearly used up: what messages in the middle have gathered goes to the disk, a

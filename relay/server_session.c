@@ -112,6 +112,7 @@ void server_session_free(struct server *server, struct server_session *session)
         server_trace_note(server, session, "closed");
     snapshot_of(server, session->smtpd.settings->serial)->sessions -= 1;
     brake_disconnect(server->brake, session->smtpd.brake);
+    body_gate_leave(&server->gate, session->gate_place, session->index);
     smtpd_fini(&server->smtpd, &session->smtpd);
     server_session_unqueue(server, session);
     wheel_cancel(&server->wheel, &session->timer);
@@ -222,8 +223,7 @@ static bool session_step(struct server *server, struct server_session *session, 
     case SMTPD_NEED_BODY:
         return server_body_feed(server, session, now);
     case SMTPD_NEED_BEGIN:
-        server_message_begin(server, session, now);
-        return true;
+        return server_message_begin(server, session, now);
     case SMTPD_NEED_SIGN:
         return server_message_sign(server, session, now);
     case SMTPD_NEED_END:
@@ -259,8 +259,8 @@ static void session_arm(struct server *server, struct server_session *session)
 /* What the flow is to report next. */
 static uint32_t session_wants(struct server_session *session, enum smtpd_need need)
 {
-    if (session->queue == SERVER_QUEUE_STALLED || need == SMTPD_NEED_COMMIT ||
-        need == SMTPD_NEED_VERDICT || need == SMTPD_NEED_QUOTA)
+    if (session->queue == SERVER_QUEUE_STALLED || need == SMTPD_NEED_BEGIN ||
+        need == SMTPD_NEED_COMMIT || need == SMTPD_NEED_VERDICT || need == SMTPD_NEED_QUOTA)
         return 0;
     if (stream_unsent(&session->stream) > UNSENT_MAX)
         return FLOW_SENT;
@@ -286,6 +286,8 @@ void server_session_settle(struct server *server, struct server_session *session
     server_session_flush(server, session);
     server_intake_check(server, session); /* the write may have failed */
     enum smtpd_need need = smtpd_need(&session->smtpd);
+    if (session->queue == SERVER_QUEUE_GATE && need != SMTPD_NEED_BEGIN)
+        server_session_unqueue(server, session);
     if (need == SMTPD_NEED_CLOSE) {
         if (session->is_connected)
             stream_close(&session->stream);
@@ -332,6 +334,9 @@ void server_session_run(struct server *server, struct server_session *session, s
 {
     bool has_more = session->is_connected;
 
+    /* It keeps its place in the row, and there is nothing else to be done for it. */
+    if (session->queue == SERVER_QUEUE_GATE && stream_get_state(&session->stream) != STREAM_FAILED)
+        return;
     server_session_unqueue(server, session);
     if (session->smtpd.is_tls && session->smtpd.tls_version == NULL)
         session_tls_named(server, session);

@@ -35,6 +35,7 @@
 #include "bench/line/world.h"
 #include "control/config.h"
 #include "control/shard.h"
+#include "relay/body_gate.h"
 #include "tests/sim/disk_sim.h"
 
 #define SHARD_MAX       4u
@@ -173,6 +174,7 @@ static void member_start(struct line *line, uint32_t index)
         .connection_start = config->connections_at_first,
         .is_auth_inline = true,
         .outbound_max = 10000,
+        .body_octets = BODY_GATE_OCTETS,
         .inbound_flow_max = 20000 + line->options.idle,
     };
     rng_init_seed(&options.rng, index + 1);

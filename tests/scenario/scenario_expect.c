@@ -25,6 +25,7 @@ static const struct {
     COUNTER("server.logins_locked", server.auth.locked),
     COUNTER("server.braked", server.brakes.connections),
     COUNTER("server.signed", server.dkim.messages),
+    COUNTER("server.gate_waits", server.gate_waits),
     COUNTER("server.sign_waits", server.sign_waits),
     COUNTER("server.malformed", server.dkim.malformed),
     COUNTER("server.accepted", server.messages_accepted),

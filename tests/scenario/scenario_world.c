@@ -7,6 +7,7 @@
  */
 #include <stdlib.h>
 
+#include "relay/body_gate.h"
 #include "tests/scenario/scenario.h"
 #include "tests/unit/dkim_fixture.h"
 
@@ -175,6 +176,7 @@ static bool relay_start(struct scenario *scenario)
                                                      .disk = scenario->disk,
                                                      .config = scenario->config,
                                                      .seed = WORLD_SEED + ++scenario->lives,
+                                                     .body_octets = BODY_GATE_OCTETS,
                                                      .records = scenario_sink_get(scenario),
                                                      .address4 = address_of(RELAY_IP4, 0),
                                                      .address6 = address_of(RELAY_IP6, 0)},

@@ -95,6 +95,7 @@ static enum err member_start(struct node *node, uint32_t index, uint64_t epoch)
         .connection_start = config->connections_at_first,
         .is_auth_inline = true,
         .outbound_max = config->flow_count_max / 2,
+        .body_octets = node->options.body_octets,
         .inbound_flow_max = config->flow_count_max - config->flow_count_max / 4,
     };
     rng_init_seed(&options.rng, rng_u64(&node->rng));

@@ -22,6 +22,7 @@ struct node_options {
     struct record_sink records;
     const struct record_sink *shard_records; /* instead, one for each shard; NULL: `records` */
     struct flow_address address4, address6;
+    uint32_t body_octets;   /* as struct shard_options has it */
     tick_us recovery_delay; /* the scan of the spool ends so long after the start */
     uint64_t *seen;         /* a viewer looks on at all conversations: its lines; NULL: nobody */
 };

@@ -50,8 +50,10 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "relay/body_gate.h"
 #include "tests/sim/sim_world.h"
 
+#define BODY_OCTETS       BODY_GATE_PLACES /* of large messages at a time: one after another */
 #define ROUND_MAX         20000000u
 #define BUSY_ROUND_FREE   200u   /* rounds in which no time passes */
 #define BUSY_ROUND_MAX    50000u /* rounds in which somebody has work at once */
@@ -424,6 +426,7 @@ static enum err world_start_node(struct sim *sim)
                                .disk = sim->disk,
                                .config = sim->config,
                                .seed = sim->options.seed * 64 + ++sim->lives,
+                               .body_octets = BODY_OCTETS,
                                .records = {.emit = record_drop, .context = &sim->ledger},
                                .shard_records =
                                    sim->records == NULL ? NULL : sim_records_sinks(sim->records),

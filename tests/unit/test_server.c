@@ -162,6 +162,7 @@ static struct {
     uint32_t record_count;
     uint16_t port;
     bool holds_commits;
+    tick_us step; /* of a turn */
 } house;
 
 static void on_record(void *context, const struct record *record)
@@ -218,10 +219,14 @@ static void house_open(void)
     house.now = (struct tick_now){.tick = TICK_S(1000), .wall = 1700000000000000};
     house.record_count = 0;
     house.holds_commits = false;
+    house.step = TICK_MS(1);
     struct rng rng;
     rng_init_seed(&rng, 1);
-    struct server_options options = {
-        .plane = house.plane, .rng = &rng, .records = {.emit = on_record}, .shard_count = 1};
+    struct server_options options = {.plane = house.plane,
+                                     .rng = &rng,
+                                     .records = {.emit = on_record},
+                                     .shard_count = 1,
+                                     .body_octets = BODY_GATE_OCTETS};
     house.server = server_new(&options, &house.settings, house.now);
     assert_int_equal(ERR_OK, server_listen(house.server, &index));
     struct flow_address local, peer;
@@ -251,7 +256,7 @@ static void turn(void)
 {
     struct flow_event events[64];
 
-    house.now.tick += 1000;
+    house.now.tick += house.step;
     uint32_t count = flow_poll(house.plane, house.now.tick, events, 64);
     for (uint32_t i = 0; i < count; i++)
         server_on_flow(house.server, &events[i], house.now);
@@ -580,6 +585,209 @@ static void test_relief(void **state)
         close(fds[i]);
     turns(3);
     house_close();
+}
+
+/* ---- large bodies ---- */
+
+#define BODY_MIN (BODY_GATE_OCTETS / BODY_GATE_PLACES)
+
+#define ENVELOPE(size)                                                                             \
+    "MAIL FROM:<a@client.example> SIZE=" size "\r\nRCPT TO:<b@served.example>\r\nDATA\r\n"
+#define LARGE  ENVELOPE("40000")
+#define LITTLE ENVELOPE("32767")
+
+/* As if the bodies of others left so much room, for as long as the test likes. */
+static void gate_set_room(uint32_t octets)
+{
+    body_gate_init(&house.server->gate, BODY_GATE_OCTETS);
+    house.server->gate.octets = BODY_GATE_OCTETS - octets;
+    house.server->gate.count = octets < BODY_GATE_OCTETS;
+}
+
+/* Clients, and a time that hardly passes: the gate's limits are short. */
+static void gate_open(int *fds, uint32_t count)
+{
+    make_settings();
+    house_open();
+    for (uint32_t i = 0; i < count; i++)
+        fds[i] = client_hello();
+    house.step = 1;
+}
+
+static void gate_close(int *fds, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        close(fds[i]);
+    turns(4);
+    assert_int_equal(0, server_get_stats(house.server).open);
+    assert_true(TAILQ_EMPTY(&house.server->queues[SERVER_QUEUE_GATE]));
+    house_close();
+}
+
+/* Goal: a large message is asked for when there is room for it, in the order of DATA; a small one
+ * passes. */
+static void test_gate(void **state)
+{
+    int fds[3];
+
+    (void)state;
+    gate_open(fds, 3);
+    gate_set_room(39999);
+    client_send(fds[0], LARGE);
+    client_send(fds[1], LARGE);
+    client_send(fds[2], LITTLE);
+    assert_string_equal("250 250 354", client_codes(fds[2]));
+    assert_string_equal("250 250", client_codes(fds[0]));
+    assert_string_equal("250 250", client_codes(fds[1]));
+    assert_int_equal(2, server_get_stats(house.server).gate_waits);
+    gate_set_room(40000);
+    turn();
+    assert_string_equal("", client_codes(fds[1]));
+    assert_string_equal("354", client_codes(fds[0]));
+    client_send(fds[0], BODY);
+    assert_string_equal("250", client_codes(fds[0]));
+    assert_string_equal("354", client_codes(fds[1]));
+    client_send(fds[1], BODY);
+    assert_string_equal("250", client_codes(fds[1]));
+    gate_close(fds, 3);
+}
+
+/* Goal: without a word about its size a message is taken for one like those before it. */
+static void test_gate_unannounced(void **state)
+{
+    int fds[2];
+
+    (void)state;
+    gate_open(fds, 2);
+    gate_set_room(0);
+    house.server->body_mean = BODY_MIN - 1;
+    client_send(fds[0], T);
+    assert_string_equal("250 250 354", client_codes(fds[0]));
+    house.server->body_mean = BODY_MIN;
+    client_send(fds[1], T);
+    assert_string_equal("250 250", client_codes(fds[1]));
+    client_send(fds[0], BODY); /* a small one: they are smaller now */
+    assert_string_equal("250", client_codes(fds[0]));
+    assert_true(house.server->body_mean < BODY_MIN);
+    assert_string_equal("354", client_codes(fds[1]));
+    gate_close(fds, 2);
+}
+
+/* Goal: nobody waits longer than that, both sides; and the turn comes by itself. */
+static void test_gate_is_patient(void **state)
+{
+    int fd;
+
+    (void)state;
+    gate_open(&fd, 1);
+    gate_set_room(0);
+    client_send(fd, LARGE);
+    assert_string_equal("250 250", client_codes(fd));
+    const struct server_session *session = LIST_FIRST(&house.server->sessions);
+    uint32_t waited = (uint32_t)house.now.tick - session->gate_since;
+    house.now.tick += BODY_GATE_WAIT_MAX - waited - 3;
+    turn();
+    turn();
+    assert_int_equal(SERVER_QUEUE_GATE, session->queue);
+    turn();
+    assert_int_equal(SERVER_QUEUE_NONE, session->queue);
+    assert_string_equal("354", client_codes(fd));
+    client_send(fd, BODY);
+    assert_string_equal("250", client_codes(fd));
+    gate_close(&fd, 1);
+}
+
+/* Goal: a place lasts until the message has ended, or for its time; who waits is woken for it. */
+static void test_gate_place(void **state)
+{
+    int fds[2];
+
+    (void)state;
+    gate_open(fds, 2);
+    house.holds_commits = true;
+    client_send(fds[0], ENVELOPE("1048576"));
+    client_send(fds[0], BODY);
+    assert_string_equal("250 250 354", client_codes(fds[0]));
+    assert_int_equal(BODY_GATE_OCTETS, house.server->gate.octets);
+    client_send(fds[1], LARGE);
+    assert_string_equal("250 250", client_codes(fds[1]));
+    tick_us expires = house.server->gate.places[0].expires;
+    assert_int_equal(expires, server_deadline(house.server));
+    house.now.tick = expires - 2;
+    turn();
+    assert_string_equal("", (house.step = 0, client_codes(fds[1])));
+    house.step = 1;
+    turn();
+    assert_string_equal("354", client_codes(fds[1]));
+    client_send(fds[1], BODY);
+    commit(&store.kept[0], 250);
+    assert_int_equal(1, house.server->gate.count); /* the second's, which has ended not */
+    commit(&store.kept[1], 250);
+    assert_int_equal(0, house.server->gate.count);
+    turns(2);
+    assert_string_equal("250", client_codes(fds[0]));
+    assert_string_equal("250", client_codes(fds[1]));
+    gate_close(fds, 2);
+}
+
+/* Goal: behind one that is not answered yet a large message begins with its reply, and its replies
+ * are in order. */
+static void test_gate_pipelined(void **state)
+{
+    int fd;
+
+    (void)state;
+    gate_open(&fd, 1);
+    house.holds_commits = true;
+    client_send(fd, T BODY LARGE);
+    assert_string_equal("250 250 354", client_codes(fd));
+    assert_int_equal(1, store.begun);
+    commit(&store.kept[0], 250);
+    turns(2);
+    assert_string_equal("250 250 250 354", client_codes(fd));
+    client_send(fd, BODY);
+    commit(&store.kept[1], 250);
+    turns(2);
+    assert_string_equal("250", client_codes(fd));
+    assert_int_equal(0, server_get_stats(house.server).gate_waits);
+    gate_close(&fd, 1);
+}
+
+/* Goal: a session that ends while it waits, or loses its message, leaves nothing behind. */
+static void test_gate_lost(void **state)
+{
+    struct linger linger = {.l_onoff = 1};
+    int fds[4];
+
+    (void)state;
+    gate_open(fds, 4);
+    client_send(fds[3], ENVELOPE("1048576"));
+    client_send(fds[0], LARGE);
+    client_send(fds[1], LARGE);
+    client_send(fds[2], LARGE);
+    setsockopt(fds[0], SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+    close(fds[0]);
+    fds[0] = dup(fds[1]);
+    turns(4);
+    assert_int_equal(3, server_get_stats(house.server).open);
+    setsockopt(fds[3], SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+    close(fds[3]); /* in the midst of the body that has all room */
+    fds[3] = dup(fds[1]);
+    turns(4);
+    assert_string_equal("250 250 354", client_codes(fds[1]));
+    assert_string_equal("250 250 354", client_codes(fds[2]));
+    store.body_err = ERR_DISK_IO;
+    client_send(fds[1], BODY);
+    assert_string_equal("451", client_codes(fds[1]));
+    store.body_err = ERR_OK;
+    assert_int_equal(1, house.server->gate.count);
+    gate_set_room(0);
+    client_send(fds[1], LARGE);
+    server_dismiss(house.server);
+    turns(2);
+    assert_string_equal("250 250 421 closed", client_codes(fds[1]));
+    assert_string_equal("421 closed", client_codes(fds[2]));
+    gate_close(fds, 4);
 }
 
 /* Goal: deadlines fire through the wheel, once. */
@@ -911,6 +1119,12 @@ int main(void)
         cmocka_unit_test(test_session_max),
         cmocka_unit_test(test_scarce_flows),
         cmocka_unit_test(test_relief),
+        cmocka_unit_test(test_gate),
+        cmocka_unit_test(test_gate_unannounced),
+        cmocka_unit_test(test_gate_is_patient),
+        cmocka_unit_test(test_gate_place),
+        cmocka_unit_test(test_gate_pipelined),
+        cmocka_unit_test(test_gate_lost),
         cmocka_unit_test(test_timeouts),
         cmocka_unit_test(test_back_pressure),
         cmocka_unit_test(test_many_cuts),

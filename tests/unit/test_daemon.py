@@ -59,7 +59,7 @@ control: {{socket: {path(control)}}}
     return path(name)
 
 
-def wait_until(is_true, what, seconds=20):
+def wait_until(is_true, what, seconds=60):
     end = time.monotonic() + seconds
     while not is_true():
         if time.monotonic() > end:
@@ -125,7 +125,7 @@ def queue_rows():
 
 
 def submit(recipient, port=PORT):
-    with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
+    with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
         client.sendmail("sender@example.org", [recipient], "Subject: x\r\n\r\nbody\r\n")
 
 
@@ -306,7 +306,7 @@ def says_how_it_is_used(_):
 
 def submit_octets(octets):
     """By BDAT, so that nothing is stuffed or ended. Returns the id."""
-    with smtplib.SMTP("127.0.0.1", PORT, timeout=20) as client:
+    with smtplib.SMTP("127.0.0.1", PORT, timeout=60) as client:
         client.ehlo("client.example")
         client.mail("s@example.org", ["BODY=8BITMIME", "ENVID=QQ314"])
         client.rcpt("c@dead.example", ["NOTIFY=FAILURE,DELAY", "ORCPT=rfc822;c@old.example"])
@@ -477,7 +477,7 @@ def drains_on_sigterm(daemon):
     with socket.create_connection(("127.0.0.1", PORT), 5) as idle:
         idle.recv(100)
         status, seconds = daemon.stop()
-        expect(status == 0 and seconds < 5, (status, seconds))
+        expect(status == 0 and seconds < 20, (status, seconds))  # shutdown_timeout: 30 s
         expect(idle.recv(100).startswith(b"421 "), "the idle session was not told")
     expect(not os.path.exists(path("control.sock")))
 
@@ -733,9 +733,9 @@ def stop_is_bounded():
         file.seek(0)
         file.write(text)
     daemon = Daemon(config)
-    with smtplib.SMTP("127.0.0.1", PORT, timeout=20, source_address=("127.0.0.2", 0)) as stranger:
+    with smtplib.SMTP("127.0.0.1", PORT, timeout=60, source_address=("127.0.0.2", 0)) as stranger:
         stranger.docmd("NOSUCH")
-    client = smtplib.SMTP("127.0.0.1", PORT, timeout=20)
+    client = smtplib.SMTP("127.0.0.1", PORT, timeout=60)
     client.ehlo()
     client.mail("sender@example.org")
     client.rcpt("a@hole.example")
@@ -743,7 +743,7 @@ def stop_is_bounded():
     client.send(b"Subject: never ends\r\n")
     status, seconds = daemon.stop()
     client.close()
-    expect(status == 0 and 0.4 < seconds < 5, (status, seconds))
+    expect(status == 0 and 0.4 < seconds < 20, (status, seconds))
     expect(os.path.getsize(path("spool/brakes")) > 32, "what was counted is forgotten")
 
 
@@ -780,7 +780,7 @@ def leaves_descriptors_for_mail_that_goes_out():
         hop.settimeout(20)
         daemon = Daemon(write_config("relay.yaml"), descriptors=256 + 80)
         expect("flows=256: 80 are used" in daemon.log_text(), daemon.log_text())
-        with smtplib.SMTP("127.0.0.1", PORT, timeout=20) as client:
+        with smtplib.SMTP("127.0.0.1", PORT, timeout=60) as client:
             client.ehlo()
             crowd = []
             for _ in range(300):
@@ -806,7 +806,7 @@ def asks_again():
             with relay.accept()[0] as client:
                 expect(json.loads(client.makefile().readline())["verb"] == "drain end")
                 client.sendall(json.dumps(answer).encode() + b"\n")
-        expect(child.communicate(timeout=20)[0] == "done\n" and child.returncode == 0, child.returncode)
+        expect(child.communicate(timeout=60)[0] == "done\n" and child.returncode == 0, child.returncode)
 
 
 def finds_records():

@@ -239,6 +239,12 @@ def protocol():
     answer = raw(request('POST /api/v1/hold HTTP/1.1', *json_body, 'Transfer-Encoding: chunked',
                          body=b'7\r\n{"all":\r\n17;x=y\r\n true, "dry_run": true}\r\n0\r\n\r\n'))
     assert b' 200 ' in answer[:20] and b'"matched":' in answer, answer
+    order = b'{"all": true, "dry_run":true}'
+    for sizes, code in ((('29', '29'), b'200'), (('29', '2'), b'400'), (('2', '29'), b'400'), (('29', '0', '29'), b'400')):
+        answer = raw(request('POST /api/v1/hold HTTP/1.1', *json_body, *('Content-Length: ' + size for size in sizes), body=order).replace(
+            b'Connection: close\r\n', b'') + request('GET /api/v1/role HTTP/1.1', 'Host: x'))
+        codes = [part.split(b' ')[0] for part in answer.split(b'HTTP/1.1 ')[1:]]
+        assert codes == ([code, b'200'] if code == b'200' else [code]), (sizes, answer)
     answer = raw(request('POST /api/v1/hold HTTP/1.1', *json_body, 'Transfer-Encoding: chunked', body=b'fff\r\n' + b' ' * 4095 + b'\r\n0\r\n\r\n'))
     assert b' 413 ' in answer[:20], answer
     one = b'GET /api/v1/role HTTP/1.1\r\nHost: x\r\n\r\n'

@@ -623,8 +623,8 @@ def patterns_file_is_read():
     expect(status == 1 and re.search(r"relay.yaml:\d+: patterns_file: .*patterns.yaml cannot be read", text), text)
 
 
-def explains_a_failing_dns():
-    """Its mail waits, and it is said why, since when, and when DNS is asked again."""
+def explains_a_failing_dns(daemon):
+    """Its mail waits, and it is said why, since when, and when DNS is asked again; behind a restart, that this is not known. Returns who runs now."""
     submit("f@nowhere.example")
     said = (r"domain +nowhere.example\n +dns +has failed for \d+s: the name servers of the domain do not answer; it is asked again in "
             r"\d+[sm] \(angarium dns lookup nowhere.example asks at once\)\n")
@@ -633,7 +633,15 @@ def explains_a_failing_dns():
     expect(dns["since_us"] < 60e6 and dns["next_us"] > 0 and "name servers" in dns["text"], dns)
     row = next(row for row in queue_rows() if row["recipient"] == "f@nowhere.example")
     expect("dns      has failed for" in cli("explain", row["id"])[1], cli("explain", row["id"]))
+    daemon.stop()
+    daemon = Daemon(path("relay.yaml"))
+    wait_until(lambda: any(row["recipient"] == "f@nowhere.example" for row in queue_rows()), "recovered")
+    for what in ("nowhere.example", row["id"]):
+        text = cli("explain", what)[1]
+        expect("dns      not looked up since the start" in text and "has failed" not in text and "forgotten" not in text, text)
+    expect(json.loads(cli("explain", "nowhere.example", "--json")[1])["explained"][0]["is_looked_up"] is False, "it was")
     cli("delete", "domain=nowhere.example", "--reason", "test")
+    return daemon
 
 
 def operators_suspend_a_source():
@@ -643,7 +651,7 @@ def operators_suspend_a_source():
     status, text = cli("source", "show")
     expect(status == 0 and "127.0.0.1" in text and "out1.example" in text and text.count("in use") >= 2, text)
     expect("its warm-up has not begun" in text, text)
-    explains_a_failing_dns()
+    daemon = explains_a_failing_dns(daemon)
     submit("e@dead.example")
     wait_until(lambda: "site       dead.example from out1\n" in cli("explain", "dead.example")[1], "a site is seen from the source")
     wrong = (("suspend", "out1", "--duration", "1h"), ("suspend", "out1", "--reason", "x"), ("resume", "out3"), ("show", "out3"),

@@ -16,7 +16,7 @@
  *   {"verb":"capture","id":"FILTER","file":"/...","count":N,"seconds":N}, {"verb":"capture stop"}
  *   {"verb":"capture",...,"stream":true}: a socket to read it from comes with the answer
  *   {"verb":"status","max_age_ms":500}: an answer that somebody else got will do, admin_share.h
- *   {"verb":"reload"}
+ *   {"verb":"reload"}: the answer comes when all shards have the new settings
  *   {"verb":"upgrade"}: admin_upgrade.c
  *   {"verb":"trace","id":"192.0.2.1"}: many lines, admin_trace.c
  *   {"verb":"metrics"}: a page for Prometheus, and an empty line (metrics.h)

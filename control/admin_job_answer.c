@@ -21,6 +21,7 @@
 #include "control/admin_probe.h"
 #include "control/admin_queue.h"
 #include "control/admin_quota.h"
+#include "control/admin_reload.h"
 #include "control/admin_site.h"
 #include "control/admin_site_order.h"
 #include "control/admin_source.h"
@@ -81,6 +82,7 @@ static const struct gathering {
     {admin_source_owns, source_finish, admin_source_end},
     {admin_pattern_owns, pattern_finish, admin_pattern_end},
     {admin_intake_owns, admin_intake_finish, admin_intake_end},
+    {admin_reload_owns, admin_reload_finish, admin_reload_end},
     {admin_quota_owns, quota_finish, admin_quota_end},
     {admin_explain_owns, explain_finish, admin_explain_end},
     {admin_probe_owns, probe_finish, admin_probe_end},

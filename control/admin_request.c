@@ -19,6 +19,7 @@
 #include "control/admin_probe.h"
 #include "control/admin_queue.h"
 #include "control/admin_quota.h"
+#include "control/admin_reload.h"
 #include "control/admin_site.h"
 #include "control/admin_site_order.h"
 #include "control/admin_source.h"
@@ -31,22 +32,6 @@ const char *admin_job_verb(const struct admin_client *client)
     const char *verb = json_string_value(json_object_get(client->parsed, "verb"));
 
     return verb == NULL ? "" : verb;
-}
-
-static void job_reload(struct admin *admin, struct admin_client *client)
-{
-    char text[ADMIN_ERROR_SIZE] = "";
-    bool is_dry_run = json_is_true(json_object_get(client->parsed, "dry_run"));
-    bool is_ok = admin->options.reload(admin->options.context, is_dry_run, text);
-    json_t *answer = json_object();
-
-    for (size_t size = strlen(text); size > 0 && text[size - 1] == '\n'; size--)
-        text[size - 1] = '\0'; /* of the last of several lines */
-    json_object_set_new(answer, "ok", json_boolean(is_ok));
-    json_object_set_new(answer, is_ok ? "text" : "error", json_string(text));
-    if (is_dry_run)
-        json_object_set_new(answer, "dry_run", json_true());
-    admin_client_answer(admin, client, answer);
 }
 
 /* As SIGTERM, which the relay hears of in the same way. */
@@ -76,6 +61,27 @@ static bool job_prepare_capture(struct admin *admin, struct admin_client *client
     if (reader >= 0)
         close(reader);
     return is_ok;
+}
+
+/* What fails or is only tried is answered at once; else all shards are asked, so that they have the
+ * new settings when the client hears of it. */
+static bool job_prepare_reload(struct admin *admin, struct admin_client *client)
+{
+    char text[ADMIN_ERROR_SIZE] = "";
+    bool is_dry_run = json_is_true(json_object_get(client->parsed, "dry_run"));
+    bool is_ok = admin->options.reload(admin->options.context, is_dry_run, text);
+
+    for (size_t size = strlen(text); size > 0 && text[size - 1] == '\n'; size--)
+        text[size - 1] = '\0'; /* of the last of several lines */
+    if (is_ok && !is_dry_run && admin_reload_prepare(&admin->job.query, text))
+        return true;
+    json_t *answer = json_object();
+    json_object_set_new(answer, "ok", json_boolean(is_ok));
+    json_object_set_new(answer, is_ok ? "text" : "error", json_string(text));
+    if (is_dry_run)
+        json_object_set_new(answer, "dry_run", json_true());
+    admin_client_answer(admin, client, answer);
+    return false;
 }
 
 /* How many rows are asked for; 0 are all that an answer can have. A stream goes on to the end
@@ -121,8 +127,6 @@ bool admin_job_is_elsewhere(struct admin *admin, struct admin_client *client, ti
 
     if (json_object_get(client->parsed, "dry_run") != NULL && verb_has_no_dry_run(verb))
         admin_client_refuse(admin, client, "there is no dry run of this");
-    else if (strcmp(verb, "reload") == 0)
-        job_reload(admin, client);
     else if (is_stop)
         job_stop(admin, client);
     else if (strcmp(verb, "upgrade") == 0)
@@ -226,6 +230,8 @@ bool admin_job_prepare(struct admin *admin, struct admin_client *client)
         return job_prepare_metrics(admin, client);
     if (strcmp(verb, "capture") == 0 || strcmp(verb, "capture stop") == 0)
         return job_prepare_capture(admin, client);
+    if (strcmp(verb, "reload") == 0)
+        return job_prepare_reload(admin, client);
     if (strcmp(verb, "drain") == 0 && admin->options.may_close != NULL &&
         !admin->options.may_close(admin->options.context))
         return job_refuse(admin, client,

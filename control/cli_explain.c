@@ -301,12 +301,17 @@ static void cores_print(const json_t *cores, FILE *out)
     }
 }
 
-/* What could not be found, since when, and when it is looked for again. */
+/* What could not be found, since when, and when it is looked for again. That is not kept over a
+ * restart, but asked for again. */
 static void dns_print(const json_t *one, FILE *out)
 {
     const json_t *dns = json_object_get(one, "dns");
     char text[CLI_SHOWN_SIZE], name[CLI_SHOWN_SIZE], time[24];
 
+    if (json_is_false(json_object_get(one, "is_looked_up")))
+        fprintf(out,
+                "  dns      not looked up since the start: whether it had failed before is not "
+                "known\n");
     if (dns == NULL)
         return;
     fprintf(out, "  dns      has failed for %s: %s; ",
@@ -327,10 +332,11 @@ static void explained_print(const json_t *one, FILE *out)
 
     for (size_t i = 0; i < json_array_size(sites); i++)
         site_print(json_array_get(sites, i), out);
-    bool is_odd = json_array_size(to) == 0 && json_object_get(one, "dns") == NULL;
+    bool is_odd = json_array_size(to) == 0 && json_object_get(one, "dns") == NULL &&
+                  !json_is_false(json_object_get(one, "is_looked_up"));
     if (json_array_size(sites) == 0)
         fprintf(out, "domain     %s%s\n", cli_shown(one, "name", text),
-                is_odd ? ": its site is not known yet, or is forgotten" : "");
+                is_odd ? ": its site is forgotten" : "");
     dns_print(one, out);
     mail_print(json_object_get(one, "mail"), out);
 }

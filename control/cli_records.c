@@ -40,18 +40,21 @@ struct found {
 static void on_line(void *context, struct span line)
 {
     const struct found *found = context;
-    json_t *record =
-        line.data[0] == '{' ? json_loadb((const char *)line.data, line.size, 0, NULL) : NULL;
+    json_t *record = record_search_row(line);
 
-    if (record != NULL && found->is_json)
+    if (found->is_json)
         json_array_append(found->rows, record);
-    else if (record != NULL)
+    else if (json_is_object(record))
         record_print(record);
-    else if (found->is_json)
-        json_array_append_new(found->rows, json_stringn((const char *)line.data, line.size));
     else
         printf("%.*s\n", SPAN_PRINTF(line));
     json_decref(record);
+}
+
+static void passed_tell(const char *path, uint64_t passed)
+{
+    if (passed > 0)
+        fprintf(stderr, "angarium: %s: %" PRIu64 " octets make no record\n", path, passed);
 }
 
 static bool files_search(const struct cli *cli, struct record_search *search)
@@ -61,7 +64,9 @@ static bool files_search(const struct cli *cli, struct record_search *search)
             fprintf(stderr, "angarium: %s: %s\n", cli->operands[i], strerror(errno));
             return false;
         }
+        search->passed = 0;
         (void)record_search_file(search, cli->operands[i]);
+        passed_tell(cli->operands[i], search->passed);
     }
     return true;
 }
@@ -134,9 +139,7 @@ enum cli_status cli_records_print_verb(const struct cli *cli, const struct cli_v
         struct record_reader reader;
         record_reader_open(&reader, cli->operands[i], RECORD_READER_OLDEST, NULL);
         is_read = raw_print(&reader, cli->is_csv);
-        if (reader.passed > 0)
-            fprintf(stderr, "angarium: %s: %" PRIu64 " octets make no record\n", cli->operands[i],
-                    reader.passed);
+        passed_tell(cli->operands[i], reader.passed);
         record_reader_close(&reader);
     }
     return fflush(stdout) == 0 && is_read ? CLI_OK : CLI_FAILED;

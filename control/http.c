@@ -180,6 +180,13 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
         return MHD_NO;
     if (coming == NULL) {
         *state = coming_new(&client, target, version);
+        /*= rfc9112#section-6.3
+         * If a message is received without Transfer-Encoding and with an invalid Content-Length
+         * header field, then the message framing is invalid and the recipient MUST treat it as an
+         * unrecoverable error [...] If the unrecoverable error is in a request message, the server
+         * MUST respond with a 400 (Bad Request) status code and then close the connection. */
+        if (http_request_is_ambiguous(connection)) /* before its body: libmicrohttpd closes then */
+            return http_answer_error(&client, MHD_HTTP_BAD_REQUEST, "one Content-Length");
         return MHD_YES;
     }
     if (*size > 0) {

@@ -4,7 +4,8 @@
  * the addresses of people and what was answered to them for as long as they are kept: the admin's.
  *
  *   records find    one object, from the first of `records.file`, `raw` and `accounting` that there
- *                   is; what a bound left out shows in "has_more", with "why"
+ *                   is; what a bound left out shows in "has_more", with "why" and, in octets,
+ *                   "left"; "passed" are octets of binary that make no record
  *   records print   those of `records.raw` as a stream: lines of JSON, the last of which says how
  *                   it ended; or accounting. Up to the moment of the request.
  *
@@ -31,12 +32,7 @@ _Static_assert(PRINT_LINE_SIZE >= RECORD_JSON_SIZE_MAX && PRINT_LINE_SIZE >= REC
 
 static void on_line(void *context, struct span line)
 {
-    json_t *record =
-        line.data[0] == '{' ? json_loadb((const char *)line.data, line.size, 0, NULL) : NULL;
-
-    if (record == NULL)
-        record = json_stringn((const char *)line.data, line.size);
-    json_array_append_new(context, record);
+    json_array_append_new(context, record_search_row(line));
 }
 
 static const char *file_to_search(const struct config_records *records)
@@ -53,6 +49,10 @@ static json_t *find_answer(const struct record_search *search, const char *file,
                                "has_more", !is_whole);
 
     json_object_set_new(answer, "file", json_string(file));
+    if (search->passed > 0)
+        json_object_set_new(answer, "passed", json_integer((json_int_t)search->passed));
+    if (!is_whole)
+        json_object_set_new(answer, "left", json_integer((json_int_t)search->left));
     if (!is_whole)
         json_object_set_new(answer, "why",
                             json_string(search->found == search->found_max

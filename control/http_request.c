@@ -105,6 +105,33 @@ const char *http_request_target(const char *target, const char *version,
     return http_request_path(target, ret_host);
 }
 
+struct lengths {
+    const char *first;
+    bool is_ambiguous;
+};
+
+static enum MHD_Result on_length(void *context, enum MHD_ValueKind kind, const char *name,
+                                 const char *value)
+{
+    struct lengths *lengths = context;
+
+    (void)kind;
+    if (strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) != 0)
+        return MHD_YES;
+    if (lengths->first == NULL)
+        lengths->first = value;
+    lengths->is_ambiguous |= strcmp(lengths->first, value) != 0;
+    return MHD_YES;
+}
+
+bool http_request_is_ambiguous(struct MHD_Connection *connection)
+{
+    struct lengths lengths = {0};
+
+    MHD_get_connection_values(connection, MHD_HEADER_KIND, on_length, &lengths);
+    return lengths.is_ambiguous;
+}
+
 bool http_request_verb(const char *path, char ret_verb[HTTP_VERB_MAX])
 {
     size_t size = strlen(path);

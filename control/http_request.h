@@ -29,6 +29,9 @@ void http_body_add(struct http_body *body, const char *octets, size_t size);
 /** Nothing of it stays in memory. */
 void http_body_free(struct http_body *body);
 
+/** Does it say two sizes of its body? Where that ends, and another request begins, nobody knows
+ * then. */
+bool http_request_is_ambiguous(struct MHD_Connection *connection);
 /**
  * The path of a target, and whose it is: the Host field, or what a target in absolute form names
  * instead (RFC 9112 section 3.2.2). `ret_host` is "" without any. NULL: it has no path, a host that

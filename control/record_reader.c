@@ -198,6 +198,7 @@ static ssize_t buffer_fill(struct record_reader *reader)
     }
     if (reader->size == RECORD_READER_BUFFER) { /* no line of ours is so long */
         reader->place.offset += reader->size;
+        reader->passed += reader->size;
         reader->size = 0;
     }
     ssize_t got =
@@ -239,11 +240,21 @@ static bool reader_go_on(struct record_reader *reader)
     return false;
 }
 
+/* Who wants to look at the clock now and then is let go. */
+static bool is_cut(struct record_reader *reader, uint64_t passed_before)
+{
+    reader->is_cut = reader->pass_max > 0 && reader->passed - passed_before >= reader->pass_max;
+    return reader->is_cut;
+}
+
 bool record_reader_next(struct record_reader *reader, struct span *ret_line)
 {
+    uint64_t passed = reader->passed;
+
+    reader->is_cut = false;
     if (reader->fd < 0 && !oldest_take(reader))
         return false;
-    for (;;) {
+    while (!is_cut(reader, passed)) {
         char *line = reader->buffer + reader->at;
         char *end = memchr(line, '\n', reader->size - reader->at);
         if (end != NULL) {
@@ -256,6 +267,7 @@ bool record_reader_next(struct record_reader *reader, struct span *ret_line)
         if (!reader_go_on(reader))
             return false;
     }
+    return false;
 }
 
 /* ---- in binary ---- */
@@ -299,9 +311,12 @@ static bool raw_find(struct record_reader *reader, bool is_all, struct record *r
 
 bool record_reader_next_raw(struct record_reader *reader, struct record *ret_record)
 {
+    uint64_t passed = reader->passed;
+
+    reader->is_cut = false;
     if (reader->fd < 0 && !oldest_take(reader))
         return false;
-    for (;;) {
+    while (!is_cut(reader, passed)) {
         if (raw_find(reader, false, ret_record))
             return true;
         if (buffer_fill(reader) > 0)
@@ -311,6 +326,7 @@ bool record_reader_next_raw(struct record_reader *reader, struct record *ret_rec
         if (!reader_go_on(reader))
             return false;
     }
+    return false;
 }
 
 void record_reader_rewind(struct record_reader *reader, uint64_t offset)

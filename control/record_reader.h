@@ -24,7 +24,9 @@ struct record_reader {
     int fd;           /* -1: there was no file yet */
     struct record_place place;
     uint64_t gaps;     /* files that were gone before they were read to their end */
-    uint64_t passed;   /* octets of binary that make no record */
+    uint64_t passed;   /* octets that make no record, or a line that is too long */
+    uint64_t pass_max; /* so many in one call, or a buffer more; 0: all there are */
+    bool is_cut;       /* the last call ended there: it may be asked again */
     uint32_t at, size; /* of the buffer: what comes next, what there is */
     char *buffer;
 };
@@ -38,10 +40,10 @@ enum record_reader_from {
 void record_reader_open(struct record_reader *reader, const char *path,
                         enum record_reader_from from, const struct record_place *place);
 void record_reader_close(struct record_reader *reader);
-/** The next whole line, without its end; it is good until the next call. False: there is none now.
- */
+/** The next whole line, without its end; it is good until the next call. False: there is none now,
+ * or is_cut. */
 bool record_reader_next(struct record_reader *reader, struct span *ret_line);
-/** The next whole record of a file in binary. False: there is none now. */
+/** The next whole record of a file in binary. False: there is none now, or is_cut. */
 bool record_reader_next_raw(struct record_reader *reader, struct record *ret_record);
 /** Read on from a place of the file that is being read. */
 void record_reader_rewind(struct record_reader *reader, uint64_t offset);

@@ -6,14 +6,17 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "control/record_json.h"
 #include "control/record_raw.h"
 #include "control/record_reader.h"
 
-#define LOOKS_PER_CLOCK 1024u /* lines between two looks at the clock */
+#define LOOKS_PER_CLOCK 1024u      /* lines between two looks at the clock */
+#define PASSED_PER_LOOK (1u << 20) /* octets that make none are such a look, too */
 
 void record_search_init(struct record_search *search, struct message_id id)
 {
@@ -44,15 +47,15 @@ static bool span_has(struct span line, const char *text)
     return line.data != NULL && memmem(line.data, line.size, text, strlen(text)) != NULL;
 }
 
-/* So much was looked at, the `looks`-th time. False: no more. */
-static bool search_goes_on(struct record_search *search, uint64_t size, uint32_t looks)
+/* So much was looked at. False: no more. */
+static bool search_goes_on(struct record_search *search, uint64_t size, bool is_time)
 {
     const struct tick_source *clock = tick_source_system();
 
     search->octets += size;
     if (search->octets > search->octets_max)
         return false;
-    return search->deadline == TICK_NEVER || looks % LOOKS_PER_CLOCK != 0 ||
+    return search->deadline == TICK_NEVER || !is_time ||
            clock->monotonic(clock->context) < search->deadline;
 }
 
@@ -72,30 +75,60 @@ static bool raw_search(struct record_search *search, struct record_reader *reade
     struct record record;
     char line[RECORD_JSON_SIZE_MAX];
 
-    for (uint32_t looks = 1; record_reader_next_raw(reader, &record); looks++) {
-        if (!search_goes_on(search, RECORD_RAW_SIZE_MIN, looks))
+    for (uint32_t looks = 1;; looks++) {
+        uint64_t passed = reader->passed;
+        bool is_record = record_reader_next_raw(reader, &record);
+        passed = reader->passed - passed;
+        search->passed += passed;
+        if (!is_record && !reader->is_cut)
+            return true;
+        if (!search_goes_on(search, passed + (is_record ? RECORD_RAW_SIZE_MIN : 0),
+                            !is_record || looks % LOOKS_PER_CLOCK == 0))
             return false;
-        if (!message_id_is_equal(record.id, search->id))
+        if (!is_record || !message_id_is_equal(record.id, search->id))
             continue;
         uint32_t size = record_json_format(&record, &time, line);
         if (!line_take(search, span_of(line, size - 1)))
             return false;
     }
-    return true;
 }
 
 static bool line_search(struct record_search *search, struct record_reader *reader)
 {
     struct span line;
 
-    for (uint32_t looks = 1; record_reader_next(reader, &line); looks++) {
-        if (!search_goes_on(search, line.size + 1, looks))
+    for (uint32_t looks = 1;; looks++) {
+        uint64_t passed = reader->passed;
+        bool is_line = record_reader_next(reader, &line);
+        passed = reader->passed - passed;
+        if (!is_line && !reader->is_cut)
+            return true;
+        if (!search_goes_on(search, passed + (is_line ? line.size + 1 : 0),
+                            !is_line || looks % LOOKS_PER_CLOCK == 0))
             return false;
+        if (!is_line)
+            continue;
         if ((span_has(line, search->json) || span_has(line, search->csv)) &&
             !line_take(search, line))
             return false;
     }
-    return true;
+}
+
+json_t *record_search_row(struct span line)
+{
+    json_t *row =
+        line.data[0] == '{' ? json_loadb((const char *)line.data, line.size, 0, NULL) : NULL;
+
+    if (row == NULL)
+        row = json_stringn((const char *)line.data, line.size);
+    if (row != NULL)
+        return row;
+    uint32_t size = 4 * line.size + 1;
+    char *text = malloc(size);
+    CHECK(text != NULL);
+    row = json_string(log_escape(line, text, size));
+    free(text);
+    return row;
 }
 
 bool record_search_file(struct record_search *search, const char *path)
@@ -104,7 +137,9 @@ bool record_search_file(struct record_search *search, const char *path)
     bool is_raw = record_file_is_raw(path);
 
     record_reader_open(&reader, path, RECORD_READER_OLDEST, NULL);
+    reader.pass_max = PASSED_PER_LOOK;
     bool is_whole = is_raw ? raw_search(search, &reader) : line_search(search, &reader);
+    search->left = is_whole ? 0 : record_reader_waiting(&reader);
     record_reader_close(&reader);
     return is_whole;
 }

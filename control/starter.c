@@ -107,6 +107,7 @@ _Noreturn static void starter_main(const char *program, const char *config_path)
     (void)prctl(PR_SET_NAME, STARTER_NAME);
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     (void)signal(SIGHUP, on_hangup); /* what it breaks off goes on */
+    (void)signal(SIGCHLD, SIG_DFL);
     (void)setsid();
     CHECK(fcntl(LINK, F_SETFD, FD_CLOEXEC) == 0);
     closefrom(LINK + 1);
@@ -149,6 +150,9 @@ struct starter *starter_new(const char *program, const char *config_path)
         free(starter);
         return NULL;
     }
+    /* The relay has no other child: the kernel takes this one away when it ends, however that comes
+     * about and without a system call of ours. */
+    (void)signal(SIGCHLD, SIG_IGN);
     pid_t child = fork();
     if (child == 0)
         starter_execute(ends[1], program, config_path);

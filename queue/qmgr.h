@@ -548,6 +548,8 @@ struct qmgr_name_use {
     } classes[QMGR_ROUND_CLASS_COUNT];         /* the last one stands for all that follow, too */
     char sites[QMGR_NAME_SITES_MAX][SITE_LABEL_MAX + 1]; /* that the domain's mail goes to */
     uint32_t site_count;
+    bool has_unasked; /* some of the domain's mail: its hosts were neither found nor missed yet
+                         since the start */
     const char *unresolved; /* of mail for this domain: why its hosts could not be found the last
                                time; NULL: they were. Static. */
     tick_us unresolved_since;

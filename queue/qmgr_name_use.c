@@ -79,6 +79,7 @@ void qmgr_name_use_add(const struct qmgr *qmgr, struct span name, uint64_t *curs
             site_add(use, qmgr_line_site(line));
         if (is_domain && line->unresolved != NULL)
             unresolved_add(use, line);
+        use->has_unasked |= is_domain && line->unresolved == NULL && qmgr_line_site(line).size == 0;
         uint32_t class =
             line->class < QMGR_ROUND_CLASS_COUNT ? line->class : QMGR_ROUND_CLASS_COUNT - 1;
         seen += line_add(line, &use->classes[class], now);

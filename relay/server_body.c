@@ -294,7 +294,8 @@ static bool session_relieve(struct server *server, struct server_session *sessio
 }
 
 /* Sessions may be a million, most of them only there: they are looked at in the order in which they
- * lie in memory, a slice each turn, and the next round begins RELIEF_TIME after this one did. */
+ * lie in memory, a slice each turn; then messages that the transfer has, a slice each turn. The
+ * next round begins RELIEF_TIME after this one did. */
 void server_bodies_relieve(struct server *server, struct tick_now now)
 {
     if (server->relief_next == 0 && now.tick < server->relief_at)
@@ -310,8 +311,7 @@ void server_bodies_relieve(struct server *server, struct tick_now now)
     uint32_t handed_on = 0, end = server_session_end(server);
     for (uint32_t i = 0; i < RELIEF_SLICE && handed_on < SERVER_RELIEF_HANDS; i++) {
         if (server->relief_next >= end) {
-            server->relief_next = 0;
-            transfer_relieve(server->options.transfer);
+            server->relief_next = transfer_relieve(server->options.transfer) ? 0 : UINT32_MAX;
             return;
         }
         struct server_session *session = server_session_at(server, server->relief_next++);

@@ -86,7 +86,8 @@ struct server {
     uint64_t session_id;
     uint32_t sign_left;   /* of what signatures may cost in this turn */
     tick_us relief_at;    /* no round of server_bodies_relieve() begins before */
-    uint32_t relief_next; /* session that it goes on with; 0: no round is on */
+    uint32_t relief_next; /* session that it goes on with; UINT32_MAX: the transfer goes on; 0: no
+                             round is on */
     struct server_stats stats;
     bool is_draining;
 };

@@ -74,8 +74,10 @@ enum err transfer_begin(struct transfer *transfer, const struct transfer_offer *
 enum err transfer_body(struct transfer *transfer, struct transfer_intake *intake,
                        struct buf_queue *octets) MUST_CHECK;
 /** Memory is scarce: what messages that are being received have gathered goes to the disk, and is
- * not kept for the first attempt. */
-void transfer_relieve(struct transfer *transfer);
+ * not kept for the first attempt. TRANSFER_RELIEF_SLICE of them in each call; true: all have been,
+ * and the next call begins anew. */
+bool transfer_relieve(struct transfer *transfer);
+#define TRANSFER_RELIEF_SLICE 32u
 /** Octets of this intake that wait for the disk, or a measure of those that wait for the next hop:
  * the server stops reading above TRANSFER_PENDING_MAX, and goes on below half of it. */
 uint64_t transfer_pending(const struct transfer_intake *intake);

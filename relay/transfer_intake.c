@@ -44,12 +44,19 @@ static const uint32_t intake_edges[TRANSFER_INTAKE_STATE_COUNT] = {
     [TRANSFER_INTAKE_STORE_DUE] = 1u << TRANSFER_INTAKE_STORING,
 };
 
+static void intake_unlink(struct transfer *transfer, struct transfer_intake *intake)
+{
+    if (transfer->relief_next == intake)
+        transfer->relief_next = LIST_NEXT(intake, link);
+    LIST_REMOVE(intake, link);
+}
+
 void transfer_intake_enter(struct transfer *transfer, struct transfer_intake *intake,
                            enum transfer_intake_state next)
 {
     CHECK(next < TRANSFER_INTAKE_STATE_COUNT);
     CHECK((intake_edges[intake->state] & 1u << next) != 0);
-    LIST_REMOVE(intake, link);
+    intake_unlink(transfer, intake);
     intake->state = next;
     LIST_INSERT_HEAD(&transfer->intakes_by_state[next], intake, link);
 }
@@ -161,21 +168,41 @@ enum err transfer_body(struct transfer *transfer, struct transfer_intake *intake
     return spool_write_body(transfer->options.spool, intake->transaction, octets);
 }
 
-void transfer_relieve(struct transfer *transfer)
+static void intake_relieve(struct transfer *transfer, struct transfer_intake *intake)
 {
-    struct transfer_intake *intake;
-
-    LIST_FOREACH(intake, &transfer->intakes_by_state[TRANSFER_INTAKE_RECEIVING], link)
-    {
-        if (intake->is_gathered) {
-            intake->way = WAY_MEMORY;
-            intake->err = transfer_intake_spool(transfer, intake);
-        }
-        body_forget(intake);
+    if (intake->state == TRANSFER_INTAKE_STREAMING) {
+        transfer_stream_relieve(transfer, intake);
+        return;
     }
-    LIST_FOREACH(intake, &transfer->intakes_by_state[TRANSFER_INTAKE_STREAMING], link)
-    transfer_stream_relieve(transfer, intake);
-    spool_relieve(transfer->options.spool);
+    if (intake->is_gathered) {
+        intake->way = WAY_MEMORY;
+        intake->err = transfer_intake_spool(transfer, intake);
+    }
+    body_forget(intake);
+}
+
+/* Those that begin meanwhile are at the front of their list, and wait for the next round. */
+bool transfer_relieve(struct transfer *transfer)
+{
+    static const enum transfer_intake_state states[] = {TRANSFER_INTAKE_RECEIVING,
+                                                        TRANSFER_INTAKE_STREAMING};
+
+    for (uint32_t i = 0; i < TRANSFER_RELIEF_SLICE;) {
+        struct transfer_intake *intake = transfer->relief_next;
+        if (intake != NULL) {
+            transfer->relief_next = LIST_NEXT(intake, link);
+            intake_relieve(transfer, intake);
+            i++;
+        } else if (transfer->relief_stage < COUNT_OF(states)) {
+            transfer->relief_next =
+                LIST_FIRST(&transfer->intakes_by_state[states[transfer->relief_stage++]]);
+        } else {
+            transfer->relief_stage = 0;
+            spool_relieve(transfer->options.spool);
+            return true;
+        }
+    }
+    return false;
 }
 
 uint64_t transfer_pending(const struct transfer_intake *intake)
@@ -194,7 +221,7 @@ static void intake_free(struct transfer *transfer, struct transfer_intake *intak
 {
     CHECK(transfer->intakes > 0);
     wheel_cancel(&transfer->wheel, &intake->timer);
-    LIST_REMOVE(intake, link);
+    intake_unlink(transfer, intake);
     buf_queue_fini(&intake->body);
     transfer_stream_free(transfer, intake);
     free(intake->encoded);

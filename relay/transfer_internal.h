@@ -281,8 +281,10 @@ struct transfer {
     struct transfer_place *places_by_key[TRANSFER_SITE_BUCKETS];
     struct transfer_job_list jobs, unread;
     LIST_HEAD(transfer_intake_list, transfer_intake) intakes_by_state[TRANSFER_INTAKE_STATE_COUNT];
-    struct wheel wheel;     /* of UNSTORED and STREAMING intakes */
-    uint64_t stream_memory; /* octets that streams hold, or may */
+    struct transfer_intake *relief_next; /* transfer_relieve() goes on with it; NULL: with the */
+    uint32_t relief_stage;               /* next state that it looks at */
+    struct wheel wheel;                  /* of UNSTORED and STREAMING intakes */
+    uint64_t stream_memory;              /* octets that streams hold, or may */
     struct transfer_ways ways;
     LIST_HEAD(, transfer_dsn) dsns;
     struct transfer_job *spare_jobs; /* TRANSFER_JOBS_SPARE at most */

@@ -54,7 +54,7 @@ def kills():
     sent, first, second = lab.path('sent'), lab.path('first'), lab.path('second')
     sinks = [lab.load('sink', '-q', '-s', '400', '-L', first, '127.0.0.1:%d' % MX_PORT, log='first.log'),
              lab.load('sink', '-q', '-s', '400', '-w', '20', '-4', '5', '-5', '0', '-L', second, '127.0.0.2:%d' % MX_PORT, log='second.log')]
-    wait_until(lambda: can_connect('127.0.0.1', MX_PORT) and can_connect('127.0.0.2', MX_PORT), 5, 'the sinks listen')
+    wait_until(lambda: can_connect('127.0.0.1', MX_PORT) and can_connect('127.0.0.2', MX_PORT), 'the sinks listen')
     with open(relay.config, encoding='utf-8') as file:
         relay_config = file.read()
     source = lab.load('source', '-q', '-p', '-t', '100000', '-s', '20', '-R', '1500', '-l', '6000', '-d', 'one.test,two.test', '-L', sent,
@@ -67,8 +67,8 @@ def kills():
         relay.start()
     time.sleep(1)
     lab.stop(source)
-    wait_until(relay.is_recovered, 20, 'the last start has found its mail')
-    wait_until(lambda: relay.status()['queue']['messages'] == 0, 120, 'the queue empties')
+    wait_until(relay.is_recovered, 'the last start has found its mail')
+    wait_until(lambda: relay.status()['queue']['messages'] == 0, 'the queue empties', 120)
     assert relay.status()['shards']['invariant_violations'] == 0
     relay.stop()
     for sink in sinks:

@@ -162,7 +162,7 @@ cut_through: {stream_above: 16KiB}
             thread.start()
         for thread in threads:
             thread.join(60)
-        wait_until(lambda: relay.status()['queue']['messages'] == 0, 60, 'the queue empties')
+        wait_until(lambda: relay.status()['queue']['messages'] == 0, 'the queue empties')
         status = relay.status()
         assert relay.stop() == 0
         return sinks, status

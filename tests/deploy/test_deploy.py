@@ -33,7 +33,7 @@ def expect(condition, text=""):
         raise AssertionError(text)
 
 
-def wait_until(is_true, what, seconds=30):
+def wait_until(is_true, what, seconds=60):
     end = time.monotonic() + seconds
     while not is_true():
         expect(time.monotonic() < end, "never happened: " + what)

@@ -44,7 +44,7 @@ class Browser:
         if self.session is not None:
             text['sessionId'] = self.session
         os.write(self.output, json.dumps(text).encode() + b'\0')
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while time.monotonic() < end:
             for said in self.read(end - time.monotonic()):
                 if said.get('id') == self.number:
@@ -87,7 +87,7 @@ class Browser:
         assert 'exceptionDetails' not in answer, (script, answer['exceptionDetails'].get('exception', {}).get('description'))
         return answer['result'].get('value')
 
-    def wait(self, script, seconds=15):
+    def wait(self, script, seconds=60):
         """Until an expression is true; returns its value."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

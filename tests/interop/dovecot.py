@@ -93,7 +93,7 @@ class Dovecot:
 
     def start(self):
         self.child = self.lab.start(self.prefix + [self.program, '-F', '-c', self.config], self.name + '-start.log', start_new_session=True)
-        wait_until(lambda: os.path.exists(self.auth_socket) and os.path.exists(self.lmtp_socket), 10, 'Dovecot listens')
+        wait_until(lambda: os.path.exists(self.auth_socket) and os.path.exists(self.lmtp_socket), 'Dovecot listens')
 
     def stop(self):
         """With all its processes: those that we talk to outlive their master otherwise."""

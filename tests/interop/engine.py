@@ -62,7 +62,7 @@ class Engine:
 
     def serve(self, address, port=PORT):
         self.say('serve ' + endpoint(address, port))
-        self.expect('serving', 10)
+        self.expect('serving')
 
     def ask_begin(self, address, port, count, at_a_time, *requests, spread=1):
         self.is_asking = True
@@ -84,7 +84,7 @@ class Engine:
         self.say(command)
         rows = []
         while True:
-            line = self.expect('counter |flow |end', 10)
+            line = self.expect('counter |flow |end')
             if line == 'end':
                 return rows
             rows.append(line.split(' '))
@@ -111,7 +111,7 @@ class Kernel:
 
     def serve(self, port=KERNEL_PORT):
         self.server = self.namespace.start([sys.executable, KERNEL_PROGRAM, 'serve', '::', str(port)], self.log)
-        wait_until(lambda: self.namespace.can_connect('::1', port), 10, 'the kernel listens')
+        wait_until(lambda: self.namespace.can_connect('::1', port), 'the kernel listens')
 
     def ask(self, address, port, count, at_a_time, *requests, options=None, seconds=60):
         """Returns how long it took. options: mask and value that TCP_INFO must have."""
@@ -144,7 +144,7 @@ class Link:
         self.engine = Engine(lab, self.home.prefix(), ['-D', DEVICES[driver] + driver_arguments, '-A', ENGINE4 + '/24', '-A', ENGINE6 + '/64', '-m', mtu] +
                              more, '%s-engine.log' % driver)
         try:
-            self.engine.expect('ready', 20)
+            self.engine.expect('ready')
         except AssertionError as error:
             self.close(False)
             raise Skip('%s does not start here: %s' % (driver, ' '.join(str(error).split()[-12:]))) if driver == 'af_xdp' else error
@@ -155,7 +155,7 @@ class Link:
         self.kernel.serve()
         self.engine.serve('0.0.0.0')
         self.engine.serve('::')
-        wait_until(lambda: self.far.can_connect(ENGINE6, PORT), 5, 'nobody else has the IPv6 address (a second)')
+        wait_until(lambda: self.far.can_connect(ENGINE6, PORT), 'nobody else has the IPv6 address (a second)')
 
     def wire(self, is_routed, mtu):
         near = self.net.namespace(self.driver + ('-router' if is_routed else '-kernel'))
@@ -165,7 +165,7 @@ class Link:
         if self.vlan:
             near.silence('near0')
             self.switch = near.start([sys.executable, VLAN_PROGRAM, 'near0', 'untagged0', str(self.vlan)], 'vlan.log')
-            wait_until(lambda: 'ready' in self.lab.log('vlan.log'), 5, 'the switch is up')
+            wait_until(lambda: 'ready' in self.lab.log('vlan.log'), 'the switch is up')
         near.address('untagged0' if self.vlan else 'near0', NEAR4 + '/24', NEAR6 + '/64')
         self.far = near
         if is_routed:

@@ -43,21 +43,21 @@ class Terminal:
         def look():
             self.read()
             return all(any(text in line for line in self.screen.display) for text in texts)
-        wait_until(look, 10, repr(texts) + ' on\n' + '\n'.join(self.screen.display))
+        wait_until(look, repr(texts) + ' on\n' + '\n'.join(self.screen.display))
 
     def lists(self, *names):
         """The first rows of the table have these names."""
         def look():
             self.read()
             return [(line.split() or [''])[0] for line in self.screen.display[8:8 + len(names)]] == list(names)
-        wait_until(look, 10, repr(names) + ' in this order')
+        wait_until(look, repr(names) + ' in this order')
 
     def press(self, keys):
         os.write(self.fd, keys.encode())
 
     def end(self, wanted):
         """It ends by itself, with this exit status."""
-        for _ in range(250):
+        for _ in range(3000):
             self.read(0.02)
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:

@@ -40,8 +40,8 @@ http: {listen: "127.0.0.1:%d", open_metrics: true}
 confine: {%s}
 ''' % (port, folder, folder, folder, free_port(), free_port(), confine))
     child = lab.start([os.path.join(BUILD, 'control/angariumd'), '-c', config], name + '.log')
-    wait_until(lambda: can_connect('127.0.0.1', port), 20, 'the relay')
-    wait_until(lambda: angarium(folder, 'status').returncode == 0, 20, 'its control socket')
+    wait_until(lambda: can_connect('127.0.0.1', port), 'the relay')
+    wait_until(lambda: angarium(folder, 'status').returncode == 0, 'its control socket')
     return child, folder, config
 
 
@@ -57,7 +57,7 @@ def threads(child):
 def check_threads(child, capabilities):
     user = pwd.getpwnam(USER)
     # The filter comes last, when the shards have begun to serve.
-    wait_until(lambda: IS_SANITIZED or all(thread['Seccomp'] == '2' for thread in threads(child)), 5, 'the filter is in force')
+    wait_until(lambda: IS_SANITIZED or all(thread['Seccomp'] == '2' for thread in threads(child)), 'the filter is in force')
     found = threads(child)
     assert len(found) > 4, len(found)
     for thread in found:
@@ -86,14 +86,14 @@ def works():
     child, folder, config = start('works', port, 'user: ' + USER)
     for _ in range(20):
         send_letters(port, ['b@far.test'])
-    wait_until(lambda: os.path.exists(os.path.join(folder, 'records.3')), 10, 'records to be turned over')
+    wait_until(lambda: os.path.exists(os.path.join(folder, 'records.3')), 'records to be turned over')
     with open(config, encoding='utf-8') as file:
         text = file.read()
     with open(config, 'w', encoding='utf-8') as file:
         file.write(text.replace('listen: [{', 'listen: [{address: "127.0.0.1:%d"}, {' % more))
     done = angarium(folder, 'reload')
     assert done.returncode == 0, done.stdout
-    wait_until(lambda: can_connect('127.0.0.1', more), 10, 'the new listener')
+    wait_until(lambda: can_connect('127.0.0.1', more), 'the new listener')
     send_letters(more, ['b@far.test'])
     assert json.loads(angarium(folder, 'status', '--json').stdout)['queue']['messages'] == 21
     assert lab.stop(child) == 0
@@ -126,7 +126,7 @@ def low_port_later():
     send_letters(port, ['b@far.test'])
     assert lab.stop(child) == 0
     child = lab.start([os.path.join(BUILD, 'control/angariumd'), '-c', config], 'later.log')
-    wait_until(lambda: can_connect('127.0.0.1', low), 20, 'the relay')
+    wait_until(lambda: can_connect('127.0.0.1', low), 'the relay')
     send_letters(low, ['b@far.test'])
     check_threads(child, 1 << 10)
 
@@ -139,7 +139,7 @@ def off():
     with open(config, encoding='utf-8') as file:
         text = file.read()
     bad = lab.write('bad.yaml', text.replace('user: ' + USER, 'user: there-is-none'))
-    done = subprocess.run([os.path.join(BUILD, 'control/angariumd'), '-c', bad], capture_output=True, encoding='utf-8', timeout=20, check=False)
+    done = subprocess.run([os.path.join(BUILD, 'control/angariumd'), '-c', bad], capture_output=True, encoding='utf-8', timeout=60, check=False)
     assert done.returncode == 1 and 'cannot become user there-is-none' in done.stderr, done.stderr
 
 

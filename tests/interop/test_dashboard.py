@@ -34,8 +34,8 @@ http: {listen: "%s", admin_token_file: "%s", viewer_token_file: "%s"}
     lab.load('sink', '-q', '127.0.0.1:%d' % mx, log='quick.log')
     lab.load('sink', '-q', '-4', 100, '127.0.0.2:%d' % mx, log='moody.log')
     lab.load('sink', '-q', '--reject', 'rcpt:451:100', '--replies', replies, '127.0.0.3:%d' % mx, log='hostile.log')
-    wait_until(lambda: all(can_connect('127.0.0.%d' % i, mx) for i in (1, 2, 3)), 10, 'the sinks')
-    lab.load('source', '-q', '-m', 12, '-d', 'moody.test,hostile.test', '127.0.0.1:%d' % made.port).wait(30)
+    wait_until(lambda: all(can_connect('127.0.0.%d' % i, mx) for i in (1, 2, 3)), 'the sinks')
+    lab.load('source', '-q', '-m', 12, '-d', 'moody.test,hostile.test', '127.0.0.1:%d' % made.port).wait(60)
     lab.load('source', '-q', '-t', 90, '-R', 40, '-s', 2, '-d', 'quick.test', '127.0.0.1:%d' % made.port)
     return made
 
@@ -205,9 +205,9 @@ def bounces():
     drill('site/moody.test')
     tries = [row['attempts'] for row in angarium('queue', 'list', 'domain=moody.test')['rows']]
     assert '6 recipients' in act_on('Retry', '')
-    wait_until(lambda: sum(row['attempts'] for row in angarium('queue', 'list', 'domain=moody.test')['rows']) > sum(tries), 20, 'the retry')
+    wait_until(lambda: sum(row['attempts'] for row in angarium('queue', 'list', 'domain=moody.test')['rows']) > sum(tries), 'the retry')
     act_on('Hold', 'wait for them')
-    wait_until(lambda: len(angarium('queue', 'list', 'domain=moody.test', 'state=held')['rows']) == 6, 10, 'the hold')
+    wait_until(lambda: len(angarium('queue', 'list', 'domain=moody.test', 'state=held')['rows']) == 6, 'the hold')
     drill('message/' + angarium('queue', 'list', 'domain=moody.test')['rows'][0]['id'])
     browser.run('[...document.querySelectorAll("#drill-acts button")].find(b => b.innerText.startsWith("Bounce")).click()')
     browser.wait('!document.querySelector("#act-go").disabled')
@@ -216,7 +216,7 @@ def bounces():
     browser.type('#act-reason', 'never mind')
     browser.click('#act-go')
     browser.wait('!document.querySelector("#act").open')
-    wait_until(lambda: len(angarium('queue', 'list', 'domain=moody.test')['rows']) == 5, 10, 'the bounce')
+    wait_until(lambda: len(angarium('queue', 'list', 'domain=moody.test')['rows']) == 5, 'the bounce')
     assert [row for row in relay.records('order') if 'never mind' in json.dumps(row)]
     close()
     browser.complaints[:] = [text for text in browser.complaints if 'status of 400' not in text]  # the message is gone when it is asked for again

@@ -81,7 +81,7 @@ def message(name, domain, body):
 
 
 def send_by_data(text):
-    with smtplib.SMTP('127.0.0.1', the_relay().port, timeout=30) as client:
+    with smtplib.SMTP('127.0.0.1', the_relay().port, timeout=60) as client:
         client.sendmail('s@bounce.test', ['u@postfix.test'], text, ['BODY=8BITMIME'])
 
 
@@ -147,7 +147,7 @@ def deliver(postfix_extra, prefix, domains):
                         send_by_data(message(names[-1], domain, text))
                     else: # the last line has no end
                         send_by_bdat(message(names[-1], domain, text + 'end'), 40)
-        return wait_until(lambda: (box := mailbox()) and all(name in box for name in names) and {name: box[name] for name in names}, 60,
+        return wait_until(lambda: (box := mailbox()) and all(name in box for name in names) and {name: box[name] for name in names},
                           '%d messages in the mailbox' % len(names))
     finally:
         postfix.stop()
@@ -198,7 +198,7 @@ def keys_are_reloaded():
     postfix = lab.postfix(POSTFIX, MX_PORT, MAIN, ['virtual unix - n n - - virtual'])
     try:
         send_by_data(message('reloaded', 'rr', 'text\r\n'))
-        text = wait_until(lambda: mailbox().get('reloaded'), 30, 'a message in the mailbox')
+        text = wait_until(lambda: mailbox().get('reloaded'), 'a message in the mailbox')
         assert by_dkimpy([text])[0] == [['new', True], ['rsa', True], ['ed', True]]
     finally:
         postfix.stop()

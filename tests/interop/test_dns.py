@@ -87,7 +87,7 @@ stub-zone:
   stub-addr: 127.0.0.1@%d
 ''' % (unbound_port, lab.folder, nsd_port))
     unbound = lab.start([tool('unbound'), '-d', '-c', config])
-    wait_until(lambda: can_connect('127.0.0.1', unbound_port), 10, 'unbound answers:\n' + lab.log('unbound.log'))
+    wait_until(lambda: can_connect('127.0.0.1', unbound_port), 'unbound answers:\n' + lab.log('unbound.log'))
 
 
 @lab.check('every verdict from nsd itself; answers over 1,232 octets come over TCP')

@@ -22,7 +22,7 @@ class Talk:
     """A session with a transaction that waits for its recipient's letter, or (has_mail false) without one."""
 
     def __init__(self, has_mail=True):
-        self.sock = socket.create_connection(('127.0.0.1', relay.port), 20)
+        self.sock = socket.create_connection(('127.0.0.1', relay.port), 60)
         self.lines = self.sock.makefile('rb')
         assert self.line().startswith('220')
         for command in ('HELO client.test', 'MAIL FROM:<a@client.test>', 'RCPT TO:<b@far.test>')[:3 if has_mail else 1]:
@@ -57,9 +57,9 @@ def drains():
     assert not can_connect('127.0.0.1', relay.port), 'a reload opened what was closed'
     assert busy.say('DATA').startswith('354') and busy.say('Subject: x\r\n\r\nx\r\n.').startswith('250')
     assert busy.line().startswith('421')
-    wait_until(lambda: relay.status()['server']['open'] == 0, 10, 'no session is left')
+    wait_until(lambda: relay.status()['server']['open'] == 0, 'no session is left')
     relay.cli('release', 'all')
-    wait_until(lambda: [row for row in relay.records('delivery') if row['recipient'] == 'b@held.test'], 10, 'what waited was delivered')
+    wait_until(lambda: [row for row in relay.records('delivery') if row['recipient'] == 'b@held.test'], 'what waited was delivered')
     assert 'mail is taken again' in relay.cli('drain', 'end')
     assert not is_closed() and relay.status()['server']['closed'] == 0
     with smtplib.SMTP('127.0.0.1', relay.port) as client:
@@ -73,7 +73,7 @@ def bound():
     before = relay.status()['server']['messages_accepted']
     relay.cli('drain', '--seconds', '1')
     assert slow.line().startswith('421') and slow.line() == ''
-    wait_until(lambda: relay.status()['server']['open'] == 0, 10, 'no session is left')
+    wait_until(lambda: relay.status()['server']['open'] == 0, 'no session is left')
     assert relay.status()['server']['messages_accepted'] == before
     relay.cli('drain', 'end')
 
@@ -81,10 +81,10 @@ def bound():
 @lab.check('one that ends meanwhile is not cut off, and an end before the time is over is an end')
 def ended():
     slow = Talk()
-    relay.cli('drain', '--seconds', '1')
+    relay.cli('drain', '--seconds', '60')
     relay.cli('drain', 'end')
-    wait_until(lambda: can_connect('127.0.0.1', relay.port), 5, 'the doors are open')
-    wait_until(lambda: relay.status()['server']['open'] == 1, 5, 'one session')
+    wait_until(lambda: can_connect('127.0.0.1', relay.port), 'the doors are open')
+    wait_until(lambda: relay.status()['server']['open'] == 1, 'one session')
     assert slow.say('NOOP').startswith('250') and slow.say('DATA').startswith('354') and slow.say('x\r\n.').startswith('250')
 
 
@@ -96,9 +96,9 @@ def stops():
     assert not is_closed(), 'a restart takes mail'
     busy = Talk()
     assert 'the relay stops' in relay.cli('drain', '--stop')
-    wait_until(lambda: not can_connect('127.0.0.1', relay.port), 10, 'the doors are closed')
+    wait_until(lambda: not can_connect('127.0.0.1', relay.port), 'the doors are closed')
     assert busy.say('DATA').startswith('354') and busy.say('x\r\n.').startswith('250')
-    assert relay.child.wait(20) == 0
+    assert relay.child.wait(60) == 0
 
 
 lab.run()

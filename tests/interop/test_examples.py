@@ -38,8 +38,8 @@ def prepare():
     with smtplib.SMTP('127.0.0.1', relay.port) as client:
         for sender in ('a@client.test', 'b@spam.example'):
             client.sendmail(sender, ['postmaster@example.org'], 'Subject: x\r\n\r\ntext\r\n')
-    rows = wait_until(lambda: json.loads(relay.cli('queue', 'list', 'sender=a@client.test', '--json'))['rows'], 10, 'mail waits')
-    wait_until(lambda: json.loads(relay.cli('site', 'show', '--json'))['rows'], 10, 'a site is known')
+    rows = wait_until(lambda: json.loads(relay.cli('queue', 'list', 'sender=a@client.test', '--json'))['rows'], 'mail waits')
+    wait_until(lambda: json.loads(relay.cli('site', 'show', '--json'))['rows'], 'a site is known')
     known.update({'aadgckcewtj4v57ch2f23dzjeq': rows[0]['id'], '/etc/angarium/angarium.yaml': relay.config, '/var/spool/angarium': relay.spool, '/var/log/angarium/records.json': relay.records_file,
                   '/var/log/angarium/records.raw': lab.path('records.raw'),
                   '/mnt/dead-host/spool': lab.path('dead'), '/tmp/mail.pcap': lab.path('mail.pcap'), '/etc/postfix': lab.path('postfix')})
@@ -54,7 +54,7 @@ def put_in(example):
     if example == 'drain --stop':
         relay.follow()
     if example.startswith('spool ') and relay.child.poll() is None:
-        assert relay.child.wait(20) == 0, 'the relay was to end'
+        assert relay.child.wait(60) == 0, 'the relay was to end'
     return [known.get(word, word) for word in shlex.split(example)]
 
 
@@ -64,7 +64,7 @@ def on_a_terminal(arguments):
     if child == 0:
         os.environ['TERM'] = 'xterm'
         os.execv(arguments[0], arguments)
-    text, end = b'', time.monotonic() + 20
+    text, end = b'', time.monotonic() + 60
     while time.monotonic() < end:
         if b'queue' in text:
             os.write(terminal, b'q')
@@ -82,7 +82,7 @@ def run(example):
     arguments = [ANGARIUM, '-s', relay.socket] + put_in(example)
     if example == 'top':
         return on_a_terminal(arguments)
-    done = subprocess.run(arguments, input='a password\n', stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding='utf-8', timeout=30, check=False)
+    done = subprocess.run(arguments, input='a password\n', stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding='utf-8', timeout=60, check=False)
     return done.returncode, done.stdout
 
 

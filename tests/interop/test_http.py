@@ -68,8 +68,8 @@ http: {listen: "127.0.0.1:%d", socket: "%s", admin_token_file: "%s", viewer_toke
 ''' % (smtp, lab.path('spool'), lab.path('control'), free_port(), lab.path('records.json'), lab.path('records.raw'), port,
        lab.path('http.sock'), lab.path('admin'), lab.path('viewer')))
     lab.start([os.path.join(BUILD, 'control/angariumd'), '-c', config], 'relay.log')
-    wait_until(lambda: can_connect('127.0.0.1', smtp), 20, 'the relay')
-    wait_until(lambda: can_connect('127.0.0.1', port), 20, 'http')
+    wait_until(lambda: can_connect('127.0.0.1', smtp), 'the relay')
+    wait_until(lambda: can_connect('127.0.0.1', port), 'http')
 
 
 @lab.check('nobody is told anything without a token')
@@ -186,11 +186,11 @@ def hostile():
             head + b'Content-Length: 5000\r\n\r\n' + b'x' * 5000, head + b'Content-Length: 99999999999999999999\r\n\r\n',
             head + b'Content-Length: 10\r\n\r\n{', head + b'Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n', b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
     for octets in rows:
-        with socket.create_connection(('127.0.0.1', port), 5) as client:
+        with socket.create_connection(('127.0.0.1', port), 60) as client:
             try:
                 client.sendall(octets)
                 client.shutdown(socket.SHUT_WR)
-                client.settimeout(5)
+                client.settimeout(60)
                 said = client.recv(200)
             except OSError:
                 said = b''
@@ -202,9 +202,9 @@ def hostile():
     assert ask('/api/v1/status', token=VIEWER)[0] == 200
 
 
-def raw(octets, seconds=5, half_close=True):
+def raw(octets, half_close=True):
     """Everything that is said to these octets."""
-    with socket.create_connection(('127.0.0.1', port), seconds) as client:
+    with socket.create_connection(('127.0.0.1', port), 60) as client:
         client.sendall(octets)
         if half_close:
             client.shutdown(socket.SHUT_WR)
@@ -239,6 +239,12 @@ def protocol():
     answer = raw(request('POST /api/v1/hold HTTP/1.1', *json_body, 'Transfer-Encoding: chunked',
                          body=b'7\r\n{"all":\r\n17;x=y\r\n true, "dry_run": true}\r\n0\r\n\r\n'))
     assert b' 200 ' in answer[:20] and b'"matched":' in answer, answer
+    order = b'{"all": true, "dry_run":true}'
+    for sizes, code in ((('29', '29'), b'200'), (('29', '2'), b'400'), (('2', '29'), b'400'), (('29', '0', '29'), b'400')):
+        answer = raw(request('POST /api/v1/hold HTTP/1.1', *json_body, *('Content-Length: ' + size for size in sizes), body=order).replace(
+            b'Connection: close\r\n', b'') + request('GET /api/v1/role HTTP/1.1', 'Host: x'))
+        codes = [part.split(b' ')[0] for part in answer.split(b'HTTP/1.1 ')[1:]]
+        assert codes == ([code, b'200'] if code == b'200' else [code]), (sizes, answer)
     answer = raw(request('POST /api/v1/hold HTTP/1.1', *json_body, 'Transfer-Encoding: chunked', body=b'fff\r\n' + b' ' * 4095 + b'\r\n0\r\n\r\n'))
     assert b' 413 ' in answer[:20], answer
     one = b'GET /api/v1/role HTTP/1.1\r\nHost: x\r\n\r\n'
@@ -404,7 +410,7 @@ def of_time(record, time):
 @lab.check('records of a message are found and printed from the relay\'s own files, whatever is asked')
 def records():
     wanted = json.loads(ask('/api/v1/queue/list?limit=1', token=VIEWER)[1])['rows'][0]['id']
-    wait_until(lambda: len(post('records/find', id=wanted)[1].get('rows', [])) > 1, 10, 'records of a reception and an attempt')
+    wait_until(lambda: len(post('records/find', id=wanted)[1].get('rows', [])) > 1, 'records of a reception and an attempt')
     status, answer = post('records/find', id=wanted)
     assert status == 200 and {'reception', 'deferral'} <= {row['type'] for row in answer['rows']} and answer['has_more'] is False, answer
     assert answer['file'] == lab.path('records.json') and answer['rows'][0]['id'] == wanted
@@ -469,13 +475,13 @@ def top():
     assert sample['status']['queue']['messages'] == MESSAGES and sample['groups'][0]['total'] == MESSAGES, sample['groups']
     assert ask('/api/v1/top?by=nonsense', token=VIEWER)[0] == 400 and ask('/api/v1/top?by=nonsense&stream=true', token=VIEWER)[0] == 400
     assert ask('/api/v1/top?stream=maybe', token=VIEWER)[0] == 400
-    connection = http.client.HTTPConnection('127.0.0.1', port, timeout=20)
+    connection = http.client.HTTPConnection('127.0.0.1', port, timeout=60)
     connection.request('GET', '/api/v1/top?stream=true&by=domain', headers={'Authorization': 'Bearer ' + VIEWER})
     answer = connection.getresponse()
     send_letters(smtp, 5 * ['b@far.test'])
-    lines = [json.loads(answer.readline()) for _ in range(3)]
+    assert answer.status == 200
+    wait_until(lambda: json.loads(answer.readline())['rates']['server']['messages_accepted'] > 0, 'a sample with what was taken')
     connection.close()
-    assert answer.status == 200 and max(line['rates']['server']['messages_accepted'] for line in lines) > 0, [line['rates']['server'] for line in lines]
     assert post('delete', all=True, reason='test')[0] == 200
     send_letters(smtp, MESSAGES * ['b@far.test'])
 
@@ -485,9 +491,9 @@ def capture():
     path = lab.path('captured')
     status, answer = post('capture', file=path)
     assert status == 400 and not os.path.exists(path), answer
-    connection = http.client.HTTPConnection('127.0.0.1', port, timeout=20)
+    connection = http.client.HTTPConnection('127.0.0.1', port, timeout=60)
     fields = {'Authorization': 'Bearer ' + ADMIN, 'Content-Type': 'application/json'}
-    connection.request('POST', '/api/v1/capture', json.dumps({'id': 'tcp port 25', 'seconds': 1}), fields)
+    connection.request('POST', '/api/v1/capture', json.dumps({'id': 'tcp port 25', 'seconds': 3}), fields)
     answer = connection.getresponse()
     head = answer.read(24)
     assert answer.status == 200 and answer.getheader('Content-Type') == 'application/vnd.tcpdump.pcap', answer.status
@@ -495,20 +501,20 @@ def capture():
     assert post('capture', seconds=1)[0] == 400, 'one at a time'
     assert answer.read() == b'', 'on the kernel\'s sockets there are no frames'
     assert post('capture', id='nonsense and', seconds=1)[0] == 400
-    connection = http.client.HTTPConnection('127.0.0.1', port, timeout=20)
+    connection = http.client.HTTPConnection('127.0.0.1', port, timeout=60)
     connection.request('POST', '/api/v1/capture', json.dumps({'seconds': 3600}), fields)
     assert connection.getresponse().read(24)
     connection.close()
-    wait_until(lambda: post('capture/stop')[1].get('error') == 'no capture runs', 10, 'the end of a capture whose client has left')
+    wait_until(lambda: post('capture/stop')[1].get('error') == 'no capture runs', 'the end of a capture whose client has left')
     assert ask('/api/v1/capture', 'POST', VIEWER, {})[0] == 403
 
 
 @lab.check('who shows no token keeps no place that others want, and many askers leave the command line its own')
 def crowd():
-    idle = [socket.create_connection(('127.0.0.1', port), 5) for _ in range(70)]
+    idle = [socket.create_connection(('127.0.0.1', port), 60) for _ in range(70)]
     for client in idle[:30]:
         client.sendall(b'GET /api/v1/status HTTP/1.1\r\nHost: ')
-    wait_until(is_served, 5, 'a place among 70 who say nothing')
+    wait_until(is_served, 'a place among 70 who say nothing')
     results = []
     threads = [threading.Thread(target=lambda: results.append(ask('/api/v1/queue/summary?by=site', token=VIEWER, connection=Local('local'))[0]))
                for _ in range(40)]
@@ -520,14 +526,14 @@ def crowd():
     assert results and set(results) <= {200, 503}, results
     for client in idle:
         client.close()
-    wait_until(is_served, 10, 'a place over TCP')
+    wait_until(is_served, 'a place over TCP')
 
 
 def slow_reader(token, path, body=None):
     """Asks, and takes nothing of the answer but its first octets. By the Unix socket, which keeps less of what nobody reads than TCP over loopback; as
     the Host is another machine's, the token counts."""
     client = socket.socket(socket.AF_UNIX)
-    client.settimeout(20)
+    client.settimeout(60)
     client.connect(lab.path('http.sock'))
     head = '%s %s HTTP/1.1\r\nHost: relay.test\r\nAuthorization: Bearer %s\r\n' % ('GET' if body is None else 'POST', path, token)
     if body is not None:
@@ -538,7 +544,7 @@ def slow_reader(token, path, body=None):
 
 @lab.check('viewers who do not read what they asked for keep out neither the command line nor the admin nor each other')
 def slow():
-    with socket.create_connection(('127.0.0.1', smtp), 10) as client:
+    with socket.create_connection(('127.0.0.1', smtp), 60) as client:
         lines = client.makefile('rwb')
         lines.readline()
         commands = ['HELO client.test', 'MAIL FROM:<a@client.test>'] + ['RCPT TO:<u%d@far.test>' % i for i in range(900)] + ['DATA', 'Subject: x\r\n\r\nx\r\n.']
@@ -564,7 +570,7 @@ def slow():
     assert angarium('queue', 'cat', wanted).returncode == 0
     for client, _ in readers + whole + traces:
         client.close()
-    wait_until(lambda: ask('/api/v1/queue/list?stream=true', token=VIEWER)[0] == 200, 10, 'a place for a stream')
+    wait_until(lambda: ask('/api/v1/queue/list?stream=true', token=VIEWER)[0] == 200, 'a place for a stream')
 
 
 @lab.check('HTTPS beyond loopback, and nothing in the clear there')
@@ -578,11 +584,11 @@ def tls():
     assert refused.returncode == 1 and 'bare.yaml:5: http.listen' in refused.stdout and 'tls' in refused.stdout, refused.stdout
     config = lab.write('tls.yaml', text % (secure, lab.path('viewer'), ', tls: {certificate: "%s", key: "%s"}' % (certificate, key)))
     child = lab.start([os.path.join(BUILD, 'control/angariumd'), '-c', config], 'tls.log')
-    wait_until(lambda: can_connect('127.0.0.1', secure), 20, 'https')
-    connection = http.client.HTTPSConnection('127.0.0.1', secure, timeout=20, context=ssl._create_unverified_context())  # pylint: disable=protected-access
+    wait_until(lambda: can_connect('127.0.0.1', secure), 'https')
+    connection = http.client.HTTPSConnection('127.0.0.1', secure, timeout=60, context=ssl._create_unverified_context())  # pylint: disable=protected-access
     assert ask('/metrics', token=VIEWER, connection=connection)[0] == 200
     try:
-        status = ask('/metrics', token=VIEWER, connection=http.client.HTTPConnection('127.0.0.1', secure, timeout=10))[0]
+        status = ask('/metrics', token=VIEWER, connection=http.client.HTTPConnection('127.0.0.1', secure, timeout=60))[0]
     except (OSError, http.client.HTTPException):
         status = 0
     assert status != 200
@@ -603,7 +609,7 @@ def upgrade():
     lab.write('relay.yaml', text + 'cores: many\n')
     status, answer = post('upgrade')
     assert status == 202 and answer['pid'] == before['pid'], answer
-    wait_until(lambda: look()['state'] == 'failed', 60, 'the failure of an upgrade')
+    wait_until(lambda: look()['state'] == 'failed', 'the failure of an upgrade')
     assert 'cores' in look()['text'] and look()['pid'] == before['pid'], look()
     lab.write('relay.yaml', text)
     status, answer = post('upgrade')
@@ -614,12 +620,12 @@ def upgrade():
             return look()['pid'] != before['pid']
         except (OSError, http.client.HTTPException, KeyError):
             return False
-    wait_until(is_other, 60, 'another process')
+    wait_until(is_other, 'another process')
     after = look()
     assert after['state'] == 'idle', after
-    wait_until(lambda: json.loads(ask('/api/v1/queue/list', token=VIEWER)[1])['rows'], 30, 'the mail in the other process')
+    wait_until(lambda: json.loads(ask('/api/v1/queue/list', token=VIEWER)[1])['rows'], 'the mail in the other process')
     assert 'the relay stops' in angarium('drain', '--stop').stdout
-    wait_until(lambda: not os.path.exists('/proc/%d' % after['pid']), 60, 'its end')
+    wait_until(lambda: not os.path.exists('/proc/%d' % after['pid']), 'its end')
 
 
 start()

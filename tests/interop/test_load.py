@@ -31,7 +31,7 @@ def certificate():
 def start_sink(ledger, *arguments):
     port = free_port()
     sink = lab.load('sink', '-j', '-q', '-L', ledger, *arguments, '127.0.0.1:%d' % port, log='sink.log')
-    wait_until(lambda: can_connect('127.0.0.1', port), 5, 'the sink listens: ' + lab.log('sink.log'))
+    wait_until(lambda: can_connect('127.0.0.1', port), 'the sink listens: ' + lab.log('sink.log'))
     return sink, port
 
 
@@ -45,7 +45,7 @@ def through(name, relay_port, sink, got, modes):
     def account():
         return json.loads(subprocess.run([os.path.join(BUILD, 'bench/load/angarium-load'), 'audit', '-j', sent, got], stdout=subprocess.PIPE, check=False,
                                          encoding='utf-8').stdout)
-    wait_until(lambda: account()['delivered'] == total, 60, '%d delivered: %s' % (total, account()))
+    wait_until(lambda: account()['delivered'] == total, '%d delivered: %s' % (total, account()))
     result = account()
     wanted = {'sent': total, 'acknowledged': total, 'delivered': total, 'lost': 0, 'duplicated': 0, 'damaged': 0, 'ghosts': 0, 'unknown': 0}
     assert {key: result[key] for key in wanted} == wanted, result
@@ -111,7 +111,7 @@ out:
 ''' % {'folder': folder, 'exim': program, 'port': sink_port})
     os.chmod(config, 0o644)
     child = lab.start([program, '-C', config, '-bdf', '-oX', '<; [127.0.0.1]:%d' % port], 'exim.log')
-    wait_until(lambda: can_connect('127.0.0.1', port), 20, 'Exim listens: ' + lab.log('exim.log'))
+    wait_until(lambda: can_connect('127.0.0.1', port), 'Exim listens: ' + lab.log('exim.log'))
     try:
         return through('exim', port, sink, got, [('-r', '3'), ('--chunking', '-l', '20k')])
     finally:
@@ -125,14 +125,14 @@ def swaks():
         sink, port = start_sink(got, *options)
         extra = {(): [], ('--starttls',): ['--tls'], ('--tls',): ['--tls-on-connect']}[options]
         done = subprocess.run([tool('swaks'), '--server', '127.0.0.1:%d' % port, '--from', 'a@b.test', '--to', 'c@d.test'] + extra, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, check=False, encoding='utf-8', timeout=30)
+                              stderr=subprocess.STDOUT, check=False, encoding='utf-8', timeout=60)
         assert done.returncode == 0 and all(word in done.stdout for word in words), done.stdout
         lab.stop(sink)
         with open(got, encoding='utf-8') as file:
             assert file.read() == 'R - c@d.test ok\n', 'a message of nobody we know'
     sink, port = start_sink(lab.path('refusing'), '--reject', 'end:554:100', '--replies', os.path.join(ROOT, 'bench/load/replies/large-provider'))
     done = subprocess.run([tool('swaks'), '--server', '127.0.0.1:%d' % port, '--from', 'a@b.test', '--to', 'c@d.test'], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, check=False, encoding='utf-8', timeout=30)
+                          stderr=subprocess.STDOUT, check=False, encoding='utf-8', timeout=60)
     assert done.returncode != 0 and '554 5.7.1' in done.stdout, done.stdout
     lab.stop(sink)
 
@@ -152,7 +152,7 @@ def smtp_sink():
     for options in ((), ('--no-pipelining',), ('-c', '5')):
         port = free_port()
         sink = lab.start([tool('smtp-sink'), '-u', 'nobody', '127.0.0.1:%d' % port, '100'], 'smtp-sink.log')
-        wait_until(lambda port=port: can_connect('127.0.0.1', port), 5, 'smtp-sink listens')
+        wait_until(lambda port=port: can_connect('127.0.0.1', port), 'smtp-sink listens')
         total = json.loads(run_load('source', '-j', '-q', '-s', 10, '-m', 300, *options, '127.0.0.1:%d' % port).splitlines()[-1])
         assert total['messages'] == 300 and total['lost_connections'] == 0, total
         lab.stop(sink)
@@ -168,7 +168,7 @@ def memif():
         return ['-D', device, '--mtu', '9000'] + [word for address in addresses for word in ('-A', address)]
     sent, got = lab.path('memif-sent'), lab.path('memif-got')
     sink = lab.load('sink', '-j', '-q', '--chunking', '-L', got, *port('server', '10.9.0.1/16'), '10.9.0.1:2525', log='memif-sink.log')
-    wait_until(lambda: os.path.exists(lab.path('memif.sock')), 20, 'the port is there: ' + lab.log('memif-sink.log'))
+    wait_until(lambda: os.path.exists(lab.path('memif.sock')), 'the port is there: ' + lab.log('memif-sink.log'))
     run_load('source', '-q', '-s', 10, '-m', 1000, '--idle', 100, '-L', sent, '-p', *port('client', '10.9.1.1/16', '10.9.1.2/16'), '10.9.0.1:2525')
     run_load('source', '-q', '-s', 2, '-m', 20, '-l', '2M', '--chunking', '-L', sent, '-p', *port('client', '10.9.1.1/16'), '10.9.0.1:2525')
     lab.stop(sink)

@@ -33,14 +33,14 @@ def watched(tasks, calls):
     with open(log, 'w', encoding='utf-8') as file:
         child = subprocess.Popen(arguments, stdout=file, stderr=file)
         try:
-            wait_until(lambda: child.poll() is not None or lab.log('strace.log').count('attached') >= len(tasks), 10, 'strace looks on')
+            wait_until(lambda: child.poll() is not None or lab.log('strace.log').count('attached') >= len(tasks), 'strace looks on')
             if child.poll() is not None:
                 raise Skip('strace may not look on: ' + lab.log('strace.log').strip())
             time.sleep(SECONDS)
         finally:
             if child.poll() is None:
                 child.terminate()
-            child.wait(10)
+            child.wait(60)
     with open(output, encoding='utf-8', errors='replace') as file:
         return [line for line in file if re.match(r'(\d+ +)?(futex|epoll_wait|epoll_pwait2|epoll_pwait)\(', line)]
 
@@ -49,15 +49,15 @@ def watched(tasks, calls):
 def lock_free():
     sink = free_port()
     relay = lab.relay(CONFIG % sink)
-    wait_until(lambda: len(shards_of(relay.child.pid)[0]) == 2, 10, 'both shards run')
+    wait_until(lambda: len(shards_of(relay.child.pid)[0]) == 2, 'both shards run')
     tasks = shards_of(relay.child.pid)[0]
-    load = lab.load('both', '-j', '-s', 20, '-t', SECONDS + 8, '-l', 2048, '-d', 'sink.test', '127.0.0.1:%d' % relay.port, '127.0.0.1:%d' % sink)
-    wait_until(lambda: all(core['messages'] > 100 for core in relay.status()['per_core']), 20, 'both cores pass mail on')
+    load = lab.load('both', '-j', '-s', 20, '-t', 600, '-l', 2048, '-d', 'sink.test', '127.0.0.1:%d' % relay.port, '127.0.0.1:%d' % sink)
+    wait_until(lambda: all(core['messages'] > 100 for core in relay.status()['per_core']), 'both cores pass mail on')
     before = relay.status()
     lines = watched(tasks, 'futex,epoll_wait,epoll_pwait,epoll_pwait2')
     after = relay.status()
     load.terminate()
-    load.wait(10)
+    load.wait(60)
     passed = [now['messages'] - then['messages'] for then, now in zip(before['per_core'], after['per_core'])]
     assert min(passed) > 50, passed
     # Whoever sees no epoll_wait() would see no futex() either.

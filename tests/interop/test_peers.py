@@ -60,10 +60,10 @@ def smtp_source_to_keeping_sink():
     with open(path, 'wb') as file:
         file.write(body.replace('\r\n', '\n').encode())
     sink = lab.load('sink', '-q', '-s', '400', '-k', kept, '%s:%d' % (SINK, MX_PORT), log='sink.log')
-    wait_until(lambda: can_connect(SINK, MX_PORT), 5, 'the sink listens')
+    wait_until(lambda: can_connect(SINK, MX_PORT), 'the sink listens')
     subprocess.run([tool('smtp-source'), '-d', '-s', '40', '-m', str(count), '-f', 'source@load.example', '-t', 'u@sink.test', '-F', path,
                     '127.0.0.1:%d' % relay.port], check=True, timeout=120)
-    wait_until(lambda: len(os.listdir(kept)) >= count, 60, 'all arrive')
+    wait_until(lambda: len(os.listdir(kept)) >= count, 'all arrive')
     lab.stop(sink)
     files = os.listdir(kept)
     wrong = 0
@@ -75,7 +75,7 @@ def smtp_source_to_keeping_sink():
 
 def submit_raw(body, is_chunked):
     """One message as it is, without a library's idea of lines."""
-    with socket.create_connection(('127.0.0.1', relay.port), timeout=30) as client:
+    with socket.create_connection(('127.0.0.1', relay.port), timeout=60) as client:
         lines = client.makefile('rb')
 
         def expect(code):
@@ -125,7 +125,7 @@ def long_line():
     the_relay()
     body = b'Subject: long\r\n\r\n.' + b''.join(b'%07d ' % number for number in range(131072)) + b'\r\n.end\r\n'
     with socket.create_server((SINK, MX_PORT)) as listener:
-        listener.settimeout(30)
+        listener.settimeout(60)
         for has_chunking in (False, True):
             submit_raw(body, False)
             bodies = take_one(listener, has_chunking)
@@ -144,10 +144,10 @@ def smtp_sink():
     with open(path, 'wb') as file:
         file.write(source_message().replace('\r\n', '\n').encode())
     sink = lab.start([tool('smtp-sink'), '-u', 'nobody', '-d', os.path.join(folder, 'm.'), '%s:%d' % (SINK, MX_PORT), '100'], 'smtp-sink.log')
-    wait_until(lambda: can_connect(SINK, MX_PORT), 5, 'smtp-sink listens')
+    wait_until(lambda: can_connect(SINK, MX_PORT), 'smtp-sink listens')
     subprocess.run([tool('smtp-source'), '-d', '-s', '40', '-m', str(count), '-f', 'a@load.example', '-t', 'u@other.test', '-F', path,
                     '127.0.0.1:%d' % relay.port], check=True, timeout=120)
-    wait_until(lambda: sum(r['recipient'] == 'u@other.test' for r in relay.records('delivery')) >= count, 60, 'all delivered')
+    wait_until(lambda: sum(r['recipient'] == 'u@other.test' for r in relay.records('delivery')) >= count, 'all delivered')
     lab.stop(sink)
     # smtp-source ends a file with an empty line, smtp-sink a dump with another, in Unix lines
     ending = (source_message() + '\r\n\r\n').replace('\r\n', '\n').encode()
@@ -160,7 +160,7 @@ def smtp_sink():
 
 
 def swaks(*arguments, code=0):
-    done = subprocess.run([tool('swaks'), '--server', '127.0.0.1:%d' % relay.port, '--from', 'a@load.example', '--timeout', '20'] +
+    done = subprocess.run([tool('swaks'), '--server', '127.0.0.1:%d' % relay.port, '--from', 'a@load.example', '--timeout', '60'] +
                           list(arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False, encoding='utf-8',
                           errors='replace')
     assert done.returncode == code, 'swaks %s gave %d:\n%s' % (arguments, done.returncode, done.stdout)
@@ -171,14 +171,14 @@ def swaks(*arguments, code=0):
 def swaks_dialogues():
     the_relay()
     sink = lab.load('sink', '-q', '-s', '100', '%s:%d' % (SINK, MX_PORT), log='sink.log')
-    wait_until(lambda: can_connect(SINK, MX_PORT), 5, 'the sink listens')
+    wait_until(lambda: can_connect(SINK, MX_PORT), 'the sink listens')
     before = len(relay.records('delivery'))
     assert 'CHUNKING' in swaks('--to', 'u@sink.test')
     assert 'TLS started' in swaks('--to', 'u@sink.test', '--tls')
     swaks('--to', 'u@alias.test,v@bare.test', '--pipeline')
-    wait_until(lambda: len(relay.records('delivery')) >= before + 4, 20, 'all delivered')
+    wait_until(lambda: len(relay.records('delivery')) >= before + 4, 'all delivered')
     swaks('--to', 'u@null.test')
-    bounce = wait_until(lambda: [r for r in relay.records('bounce') if r['recipient'] == 'u@null.test'], 20, 'a bounce')[0]
+    bounce = wait_until(lambda: [r for r in relay.records('bounce') if r['recipient'] == 'u@null.test'], 'a bounce')[0]
     assert bounce['enhanced'] == '5.1.10', bounce
     lab.stop(sink)
 
@@ -187,15 +187,15 @@ def swaks_dialogues():
 def smtputf8():
     the_relay()
     sink = lab.load('sink', '-q', '-s', '100', '%s:%d' % (SINK, MX_PORT), log='sink.log')
-    wait_until(lambda: can_connect(SINK, MX_PORT), 5, 'the sink listens')
+    wait_until(lambda: can_connect(SINK, MX_PORT), 'the sink listens')
     import smtplib
-    with smtplib.SMTP('127.0.0.1', relay.port, timeout=20) as client:
+    with smtplib.SMTP('127.0.0.1', relay.port, timeout=60) as client:
         client.ehlo('client.test')
         assert client.has_extn('smtputf8')
         client.sendmail('a@load.example', ['j\u00f6rg@sink.test'], 'Subject: gr\u00fc\u00dfe\r\n\r\nhi\r\n'.encode(), mail_options=['SMTPUTF8', 'BODY=8BITMIME'])
         code, _ = client.docmd('MAIL', 'FROM:<j\u00f6rg@load.example>'.encode().decode('latin-1'))
         assert code in (550, 553, 501), code
-    wait_until(lambda: [r for r in relay.records('delivery') if r['recipient'] == 'j\u00f6rg@sink.test'], 20, 'delivered')
+    wait_until(lambda: [r for r in relay.records('delivery') if r['recipient'] == 'j\u00f6rg@sink.test'], 'delivered')
     lab.stop(sink)
 
 
@@ -231,10 +231,10 @@ def deliveries(domain):
 
 
 def went_ahead(domain, learning):
-    """All over one connection, and from the message on with which that was learned, ahead of replies; the peer was not at a loss."""
+    """All over one connection, or another one behind a second without mail, and from the message on with which that was learned, ahead of replies; the peer was not at a loss."""
     delivered = deliveries(domain)
     following, ahead = sum(r.get('next_ahead', False) for r in delivered), sum(r.get('bdat_ahead', False) for r in delivered)
-    assert len({r['session'] for r in delivered}) == 1 and following > 0 and len(delivered) - ahead <= learning + 8, (following, ahead)
+    assert len({r['session'] for r in delivered}) < 5 and following > 0 and len(delivered) - ahead <= learning + 8, (following, ahead)
     status = relay.status()['client']
     assert status['shied'] == status['desynchronised'] == status['uncertain'] == 0, status
     return '%d went with the end of another, %d ahead of replies' % (following, ahead)
@@ -256,11 +256,11 @@ def to_postfix():
         subprocess.run([tool('smtp-source'), '-d', '-s', '5', '-m', '50', '-f', 'a@load.example', '-t', 'u@postfix.test', '-F', path,
                         '127.0.0.1:%d' % relay.port], check=True, timeout=60)
         box = lab.path('postfix', 'mail/box/new')
-        wait_until(lambda: os.path.isdir(box) and len(os.listdir(box)) >= 50, 60, '50 messages in the mailbox')
+        wait_until(lambda: os.path.isdir(box) and len(os.listdir(box)) >= 50, '50 messages in the mailbox')
         with open(os.path.join(box, os.listdir(box)[0]), 'rb') as file:
             text = file.read()
         assert source_message().replace('\r\n', '\n').encode() in text, first_difference(source_message().replace('\r\n', '\n').encode(), text)
-        wait_until(lambda: len(deliveries('postfix.test')) == 50, 10, 'Postfix has said so of all')
+        wait_until(lambda: len(deliveries('postfix.test')) == 50, 'Postfix has said so of all')
         delivered = deliveries('postfix.test')
         assert all(r.get('tls', '').startswith('TLS') for r in delivered), delivered[:1]
         return went_ahead('postfix.test', 8)
@@ -310,18 +310,18 @@ box:
 ''' % {'folder': folder, 'exim': exim})
     os.chmod(config, 0o644)
     child = lab.start([exim, '-C', config, '-bdf', '-oX', '<; [%s]:%d' % (EXIM, MX_PORT)], 'exim.log')
-    wait_until(lambda: can_connect(EXIM, MX_PORT), 20, 'Exim listens: ' + lab.log('exim.log'))
+    wait_until(lambda: can_connect(EXIM, MX_PORT), 'Exim listens: ' + lab.log('exim.log'))
     path = lab.path('message.txt')
     with open(path, 'wb') as file:
         file.write(source_message().replace('\r\n', '\n').encode())
     subprocess.run([tool('smtp-source'), '-d', '-s', '3', '-m', '20', '-f', 'a@load.example', '-t', 'u@exim.test', '-F', path,
                     '127.0.0.1:%d' % relay.port], check=True, timeout=60)
     box = os.path.join(folder, 'mail/box/new')
-    wait_until(lambda: os.path.isdir(box) and len(os.listdir(box)) >= 20, 60, '20 messages in the mailbox')
+    wait_until(lambda: os.path.isdir(box) and len(os.listdir(box)) >= 20, '20 messages in the mailbox')
     with open(os.path.join(box, os.listdir(box)[0]), 'rb') as file:
         text = file.read()
     assert source_message().replace('\r\n', '\n').encode() in text, 'the body changed on the way to Exim'
-    wait_until(lambda: len(deliveries('exim.test')) == 20, 10, 'Exim has said so of all')
+    wait_until(lambda: len(deliveries('exim.test')) == 20, 'Exim has said so of all')
     lab.stop(child)
     return went_ahead('exim.test', 0)
 
@@ -331,12 +331,12 @@ def moody():
     the_relay()
     sent, got = lab.path('moody-sent'), lab.path('moody-got')
     sink = lab.load('sink', '-q', '-s', '200', '-M', '6', '-4', '10', '-L', got, '%s:%d' % (MOODY, MX_PORT), log='moody.log')
-    wait_until(lambda: can_connect(MOODY, MX_PORT), 5, 'the sink listens')
+    wait_until(lambda: can_connect(MOODY, MX_PORT), 'the sink listens')
     count = 2000
     source = lab.load('source', '-q', '-s', '10', '-m', count, '-d', 'moody.test', '-L', sent, '127.0.0.1:%d' % relay.port)
     assert source.wait(60) == 0
     wanted = 'acknowledged %d, delivered %d, lost 0, duplicated 0,' % (count, count)
-    wait_until(lambda: wanted in audit(sent, got), 90, 'all arrive: ' + audit(sent, got))
+    wait_until(lambda: wanted in audit(sent, got), 'all arrive: ' + audit(sent, got), 90)
     lab.stop(sink)
     assert relay.records('deferral'), 'nothing was deferred'
     return audit(sent, got)

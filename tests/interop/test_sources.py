@@ -53,16 +53,17 @@ def both():
     postfix = lab.postfix(POSTFIX, MX_PORT, MAIN, ['virtual unix - n n - - virtual'])
     try:
         for number in range(4):
-            with smtplib.SMTP('127.0.0.1', relay.port, timeout=30) as client:
+            with smtplib.SMTP('127.0.0.1', relay.port, timeout=60) as client:
                 client.sendmail('s@postfix.test', ['u@postfix.test'], 'Subject: plain %d\r\n\r\ntext\r\n' % number)
-            wait_until(lambda: len(box()) == number + 1, 30, 'the mail of the default pool')
-        with smtplib.SMTP('127.0.0.1', relay.port, timeout=30) as client:
+            wait_until(lambda: len(box()) == number + 1, 'the mail of the default pool')
+        with smtplib.SMTP('127.0.0.1', relay.port, timeout=60) as client:
             client.sendmail('s@postfix.test', ['u@dual.test'], 'x-angarium-pool:\r\n bulk\r\nSubject: bulk\r\n\r\ntext\r\n')
-        wait_until(lambda: len(box()) == 5, 30, 'the mail of the other pool')
+        wait_until(lambda: len(box()) == 5, 'the mail of the other pool')
         plain = sorted(trace(text) for text in box() if 'Subject: plain' in text)
         assert plain == 2 * [('one.relay.test', '127.0.0.3')] + 2 * [('two.relay.test', '127.0.0.4')], plain
         bulk = [text for text in box() if 'Subject: bulk' in text][0]
         assert trace(bulk) == ('bulk.relay.test', '127.0.0.5') and 'angarium-pool' not in bulk.lower(), bulk
+        wait_until(lambda: len(relay.records('delivery')) == 5, 'Postfix has said so of all')
         names = sorted(record['source_name'] for record in relay.records('delivery'))
         assert names == ['bulk', 'one', 'one', 'two', 'two'], names
         # nobody has its IPv6 address here

@@ -30,7 +30,7 @@ def play(name, chunking):
     ports, sinks, gots = [free_port(), free_port()], [], [lab.path(name + '-clear'), lab.path(name + '-tls')]
     for port, got, tls in zip(ports, gots, ([], ['--starttls', '--certificate', pem, '--key', key])):
         sinks.append(lab.load('sink', '-q', '-L', got, *chunking, *tls, '127.0.0.1:%d' % port, log='sink.log'))
-        wait_until(lambda port=port: can_connect('127.0.0.1', port), 5, 'the sink listens')
+        wait_until(lambda port=port: can_connect('127.0.0.1', port), 'the sink listens')
     relay = lab.relay('''
 hostname: relay.test
 listen: [{address: "127.0.0.1:@PORT@", tls: {certificate: "%s", key: "%s"}}]
@@ -48,7 +48,7 @@ delivery: cut-through
         for size in (LARGE, SMALL):
             lab.load('source', '-q', '-s', 6, '-m', COUNT, '-l', size, '-d', 'clear.test,tls.test', '-L', sent, *tls, *chunking,
                      '127.0.0.1:%d' % relay.port, log='source.log').wait(60)
-    wait_until(lambda: relay.status()['queue']['messages'] == 0, 30, 'the queue empties')
+    wait_until(lambda: relay.status()['queue']['messages'] == 0, 'the queue empties')
     status = relay.status()
     assert relay.stop() == 0
     for sink in sinks:

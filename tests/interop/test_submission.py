@@ -67,7 +67,7 @@ def starttls():
                                '--auth-user', 'alice@sender.test', '--auth-password', PASSWORD, '--from', sender, '--to', 'b@else.test'],
                               capture_output=True, check=False, encoding='utf-8', timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
-        row = wait_until(lambda s=sender: received(s), 10, 'a record')[0]
+        row = wait_until(lambda s=sender: received(s), 'a record')[0]
         assert row['user'] == 'alice@sender.test' and row['tls'].startswith('TLSv1'), row
 
 
@@ -79,17 +79,17 @@ def implicit():
                            'alice@sender.test:' + PASSWORD, '--mail-from', 'alice@sender.test', '--mail-rcpt', 'b@else.test', '-T', message],
                           capture_output=True, check=False, encoding='utf-8', timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert wait_until(lambda: received('alice@sender.test'), 10, 'a record')[0]['user'] == 'alice@sender.test'
+    assert wait_until(lambda: received('alice@sender.test'), 'a record')[0]['user'] == 'alice@sender.test'
 
 
 @lab.check('what is not allowed is refused: no login before TLS, a wrong password, an address of somebody else')
 def refused():
     the_relay()
-    with smtplib.SMTP('127.0.0.1', relay.port, timeout=30) as client:
+    with smtplib.SMTP('127.0.0.1', relay.port, timeout=60) as client:
         client.ehlo()
         assert not client.has_extn('auth') and client.has_extn('starttls')
         assert client.docmd('AUTH PLAIN')[0] == 530 and client.docmd('MAIL FROM:<alice@sender.test>')[0] == 530
-    with smtplib.SMTP_SSL('127.0.0.1', TLS_PORT, timeout=30, context=clear_context()) as client:
+    with smtplib.SMTP_SSL('127.0.0.1', TLS_PORT, timeout=60, context=clear_context()) as client:
         client.ehlo()
         assert client.esmtp_features['auth'].split() == ['PLAIN', 'LOGIN']
         wrong = base64.b64encode(b'\0alice@sender.test\0wrong').decode()
@@ -105,13 +105,13 @@ def refused():
 def reloaded():
     the_relay()
     right = base64.b64encode(('\0alice@sender.test\0' + PASSWORD).encode()).decode()
-    with smtplib.SMTP_SSL('127.0.0.1', TLS_PORT, timeout=30, context=clear_context()) as client:
+    with smtplib.SMTP_SSL('127.0.0.1', TLS_PORT, timeout=60, context=clear_context()) as client:
         client.ehlo()
         assert client.docmd('AUTH PLAIN ' + right)[0] == 235
         write_users('bob@sender.test:%s\n' % password_hash())
         relay.cli('reload')
         assert client.docmd('MAIL FROM:<x@alias.test>')[0] == 250
-        with smtplib.SMTP_SSL('127.0.0.1', TLS_PORT, timeout=30, context=clear_context()) as other:
+        with smtplib.SMTP_SSL('127.0.0.1', TLS_PORT, timeout=60, context=clear_context()) as other:
             other.ehlo()
             assert other.docmd('AUTH PLAIN ' + right)[0] == 535
 
@@ -149,7 +149,7 @@ def scram_file():
     other = lab.relay(CONFIG.replace(str(TLS_PORT), str(free_port())) + 'auth: {users_file: "@FOLDER@/keys"}\n', 'keys')
 
     def connected():
-        client = smtplib.SMTP('127.0.0.1', other.port, timeout=30)
+        client = smtplib.SMTP('127.0.0.1', other.port, timeout=60)
         client.starttls(context=clear_context())
         client.ehlo()
         return client
@@ -229,7 +229,7 @@ def start_dovecot():
               'boss@sender.test:secret::::::user=carol\nalias:secret::::::user=alice@sender.test\n' % PASSWORD)
     config = lab.write('dovecot/dovecot.conf', DOVECOT % {'folder': lab.folder, 'user': 'nobody', 'group': 'nogroup'})
     dovecot = lab.start([tool('dovecot'), '-F', '-c', config], 'dovecot-start.log', start_new_session=True)
-    wait_until(lambda: os.path.exists(lab.path('dovecot/run/auth-client')), 10, 'Dovecot listens')
+    wait_until(lambda: os.path.exists(lab.path('dovecot/run/auth-client')), 'Dovecot listens')
 
 
 def stop_dovecot():
@@ -281,7 +281,7 @@ def with_dovecot():
     other = lab.relay(CONFIG.replace(str(TLS_PORT), str(free_port())) + 'auth: {dovecot: "@FOLDER@/dovecot/run/auth-client"}\n', 'second')
 
     def login(name, password):
-        with smtplib.SMTP('127.0.0.1', other.port, timeout=30) as client:
+        with smtplib.SMTP('127.0.0.1', other.port, timeout=60) as client:
             client.starttls(context=clear_context())
             client.ehlo()
             code = client.docmd(plain(name, password))[0]
@@ -294,7 +294,7 @@ def with_dovecot():
     assert login('alias', 'secret')[0] == 235
     assert login('alice@sender.test', 'wrong') == (535, 530)
     assert login('eve@sender.test', 'x') == (535, 530)
-    with smtplib.SMTP('127.0.0.1', other.port, timeout=30) as client:
+    with smtplib.SMTP('127.0.0.1', other.port, timeout=60) as client:
         client.starttls(context=clear_context())
         client.ehlo()
         assert client.docmd('AUTH LOGIN')[0] == 334
@@ -302,7 +302,7 @@ def with_dovecot():
         assert client.docmd(base64.b64encode(b'secret').decode())[0] == 235
     for name, password, wrong, code in (('alice@sender.test', PASSWORD, False, 235), ('alice@sender.test', PASSWORD, True, 535),
                                         ('carol', 'wrong', False, 535), ('eve@sender.test', 'x', False, 535)):
-        with smtplib.SMTP('127.0.0.1', other.port, timeout=30) as client:
+        with smtplib.SMTP('127.0.0.1', other.port, timeout=60) as client:
             client.ehlo()
             assert not client.has_extn('auth')
             client.starttls(context=clear_context())
@@ -312,12 +312,12 @@ def with_dovecot():
             assert client.docmd('MAIL FROM:<%s>' % name)[0] == (250 if code == 235 else 530)
     # Who gives up in the middle, or is gone, leaves nothing behind: others log in, over the same connection to Dovecot.
     for _ in range(5):
-        with smtplib.SMTP('127.0.0.1', other.port, timeout=30) as client:
+        with smtplib.SMTP('127.0.0.1', other.port, timeout=60) as client:
             client.starttls(context=clear_context())
             client.ehlo()
             assert client.docmd('AUTH SCRAM-SHA-256 ' + base64.b64encode(b'n,,n=carol,r=x').decode())[0] == 334
             assert client.docmd('*')[0] == 501 and scram(client, 'carol', 'secret') == 235
-        gone = smtplib.SMTP('127.0.0.1', other.port, timeout=30)
+        gone = smtplib.SMTP('127.0.0.1', other.port, timeout=60)
         gone.starttls(context=clear_context())
         gone.ehlo()
         assert gone.docmd('AUTH SCRAM-SHA-256 ' + base64.b64encode(b'n,,n=carol,r=x').decode())[0] == 334
@@ -325,9 +325,9 @@ def with_dovecot():
     assert 'dovecot_lost' not in lab.log('second.log')
     before = other.status()['server']
     stop_dovecot()
-    wait_until(lambda: login('alice@sender.test', PASSWORD) == (454, 530), 10, 'Dovecot is missed')
+    wait_until(lambda: login('alice@sender.test', PASSWORD) == (454, 530), 'Dovecot is missed')
     start_dovecot()
-    wait_until(lambda: login('alice@sender.test', PASSWORD) == (235, 250), 10, 'Dovecot is found again')
+    wait_until(lambda: login('alice@sender.test', PASSWORD) == (235, 250), 'Dovecot is found again')
     status = other.status()['server']
     assert status['auth.rejected'] == 5 and before['auth.unavailable'] == 0 and before['auth.accepted'] == 11, (before, status)
     assert status['auth.unavailable'] >= 1 and status['auth.accepted'] == 12, status

@@ -25,7 +25,7 @@ control: {socket: "%s"}
 dns: {resolvers: ["127.0.0.1:%d"]}
 ''' % (smtp, lab.path('spool'), lab.path('control'), free_port()))
     child = lab.start([os.path.join(BUILD, 'control/angariumd'), '-c', config], 'relay.log')
-    wait_until(lambda: can_connect('127.0.0.1', smtp), 20, 'the relay')
+    wait_until(lambda: can_connect('127.0.0.1', smtp), 'the relay')
     return child
 
 
@@ -113,7 +113,7 @@ def restart():
     terminal.shows('no answer from')
     relay = start_relay()
     terminal.shows('7 msgs', 'far.test')
-    wait_until(lambda: (terminal.read(), not any('no answer' in line for line in terminal.screen.display))[1], 10, 'the complaint to go')
+    wait_until(lambda: (terminal.read(), not any('no answer' in line for line in terminal.screen.display))[1], 'the complaint to go')
     terminal.press('q')
     terminal.end(0)
 
@@ -122,7 +122,7 @@ def restart():
 def refused():
     import subprocess  # pylint: disable=import-outside-toplevel
     done = subprocess.run([os.path.join(BUILD, 'control/angarium'), '-s', lab.path('control'), 'top'], stdin=subprocess.DEVNULL, capture_output=True,
-                          encoding='utf-8', timeout=20, check=False)
+                          encoding='utf-8', timeout=60, check=False)
     assert done.returncode == 1 and 'needs a terminal' in done.stderr, done
     terminal = Terminal(lab.path('control'), term='never-heard-of')
     terminal.shows('this terminal is not known')

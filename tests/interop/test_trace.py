@@ -67,14 +67,14 @@ class Viewer:
         self.of = of
         before = of_log(of).count('event=trace')
         self.child = lab.start([os.path.join(BUILD, 'control/angarium'), '-s', of.socket, 'trace', *arguments], self.name)
-        wait_until(lambda: of_log(of).count('event=trace') > before or self.child.poll() is not None, 10, 'the viewer is there')
+        wait_until(lambda: of_log(of).count('event=trace') > before or self.child.poll() is not None, 'the viewer is there')
         of.status() # the shards were told before this was answered
 
     def text(self):
         return lab.log(self.name)
 
     def end(self, *needed):
-        wait_until(lambda: all(word in self.text() for word in needed), 10, '%r in\n%s' % (needed, self.text()))
+        wait_until(lambda: all(word in self.text() for word in needed), '%r in\n%s' % (needed, self.text()))
         lab.stop(self.child, signal.SIGINT)
         return self.text()
 
@@ -97,7 +97,7 @@ def check_secrets(text):
 def both_sides():
     viewer = Viewer(relay, '127.0.0.0/8')
     send('b@far.test')
-    wait_until(lambda: relay.records('delivery'), 10, 'a record')
+    wait_until(lambda: relay.records('delivery'), 'a record')
     text = viewer.end(' in ', 'closed', 'S: 235')
     check_secrets(text)
     for line in ('C: EHLO', 'C: MAIL FROM:<a@client.test>', 'C: RCPT TO:<b@far.test>', 'message of', 'S: 250 2.0.0 ok'):
@@ -132,7 +132,7 @@ def filters():
     domain, other, site = Viewer(relay, 'far.test'), Viewer(relay, 'near.test'), Viewer(relay, '127.0.0.1', '--json')
     before = len(relay.records('delivery'))
     send('b@far.test')
-    row = wait_until(lambda: relay.records('delivery')[before:], 10, 'delivered')[0]
+    row = wait_until(lambda: relay.records('delivery')[before:], 'delivered')[0]
     send('c@elsewhere.test')
     text = domain.end('C: MAIL', 'closed')
     assert 'RCPT TO:<b@far.test>' in text and 'from here on; mail of <a@client.test>' in text and 'c@elsewhere' not in text, text
@@ -143,7 +143,7 @@ def filters():
     assert row['id'] in {row.get('id') for row in rows if row['side'] == 'inbound'}, rows
     relay.cli('hold', 'domain=held.test', '--duration', '1m')
     send('d@held.test')
-    held = wait_until(lambda: json.loads(relay.cli('queue', 'list', 'domain=held.test', '--json'))['rows'], 10, 'held')[0]['id']
+    held = wait_until(lambda: json.loads(relay.cli('queue', 'list', 'domain=held.test', '--json'))['rows'], 'held')[0]['id']
     viewer = Viewer(relay, held)
     relay.cli('reroute', 'domain=held.test', '--to', 'far.test', '--reason', 'test')
     relay.cli('release', 'id=' + held)
@@ -164,13 +164,13 @@ def choices():
         assert [line for line in text.splitlines() if line.endswith('S: 250 2.1.0')], text
     viewer = Viewer(relay, '127.0.0.1', '--count', '3')
     send('e@near.test')
-    assert wait_until(lambda: viewer.child.poll() is not None, 10, 'the end') and viewer.child.returncode == 0
+    assert wait_until(lambda: viewer.child.poll() is not None, 'the end') and viewer.child.returncode == 0
     assert len(viewer.text().splitlines()) == 4 and '-- 3 lines, 0 lost' in viewer.text(), viewer.text()
     viewer = Viewer(relay, '192.0.2.1', '--seconds', '1')
-    assert wait_until(lambda: viewer.child.poll() is not None, 10, 'the end') and viewer.text() == '-- 0 lines, 0 lost\n', viewer.text()
+    assert wait_until(lambda: viewer.child.poll() is not None, 'the end') and viewer.text() == '-- 0 lines, 0 lost\n', viewer.text()
     for wrong in ('a b', '192.0.2.1/33', '192.0.2.1/24', 'x@y', 'what?'):
         done = subprocess.run([os.path.join(BUILD, 'control/angarium'), '-s', relay.socket, 'trace', wrong], capture_output=True, check=False,
-                              encoding='utf-8', timeout=20)
+                              encoding='utf-8', timeout=60)
         assert done.returncode == 1 and 'trace what?' in done.stderr, (wrong, done)
 
 
@@ -184,9 +184,9 @@ def stopped():
     viewer = Viewer(relay, 'stopped.test')
     for _ in range(3):
         viewer.child.send_signal(signal.SIGSTOP)
-        wait_until(lambda: is_stopped(viewer), 10, 'it is stopped')
+        wait_until(lambda: is_stopped(viewer), 'it is stopped')
         viewer.child.send_signal(signal.SIGCONT)
-        wait_until(lambda: not is_stopped(viewer), 10, 'it goes on')
+        wait_until(lambda: not is_stopped(viewer), 'it goes on')
     send('g@stopped.test')
     viewer.end('TO:<g@stopped.test>')
 
@@ -202,10 +202,10 @@ def slow():
         viewers.append(sock)
     relay.status()
     done = subprocess.run([os.path.join(BUILD, 'control/angarium'), '-s', relay.socket, 'trace', '127.0.0.1'], capture_output=True, check=False,
-                          encoding='utf-8', timeout=20)
+                          encoding='utf-8', timeout=60)
     assert done.returncode == 1 and 'too many' in done.stderr, done
     with socket.create_connection(('127.0.0.1', relay.port)) as client:
-        client.settimeout(20)
+        client.settimeout(60)
         lines = client.makefile('rb')
         lines.readline()
         client.sendall(b'EHLO client.test\r\n')
@@ -230,16 +230,16 @@ def slow():
     assert shown > 100 and lost > 100, (shown, lost)
     viewers[0].close()
     wait_until(lambda: subprocess.run([os.path.join(BUILD, 'control/angarium'), '-s', relay.socket, 'trace', '192.0.2.1', '--seconds', '1'],
-                                      capture_output=True, check=False).returncode == 0, 10, 'the places are free again')
+                                      capture_output=True, check=False).returncode == 0, 'the places are free again')
 
 
 @lab.check('over HTTP the admin looks on, as lines of JSON')
 def over_http():
-    wait_until(lambda: can_connect('127.0.0.1', HTTP), 10, 'http')
-    connection = http.client.HTTPConnection('127.0.0.1', HTTP, timeout=20)
+    wait_until(lambda: can_connect('127.0.0.1', HTTP), 'http')
+    connection = http.client.HTTPConnection('127.0.0.1', HTTP, timeout=60)
     connection.request('POST', '/api/v1/trace', json.dumps({'id': 'near.test', 'count': 2}),
                        {'Authorization': 'Bearer admin-token-of-24-signs-', 'Content-Type': 'application/json'})
-    wait_until(lambda: of_log(relay).count('what=near.test') > 1, 10, 'the viewer is there')
+    wait_until(lambda: of_log(relay).count('what=near.test') > 1, 'the viewer is there')
     relay.status()
     send('f@near.test')
     answer = connection.getresponse()
@@ -251,7 +251,7 @@ def over_http():
 def stop():
     viewer = Viewer(relay, '127.0.0.1')
     assert relay.stop() == 0
-    assert wait_until(lambda: viewer.child.poll() is not None, 10, 'the end') and viewer.child.returncode == 1
+    assert wait_until(lambda: viewer.child.poll() is not None, 'the end') and viewer.child.returncode == 1
     assert 'the relay has ended' in viewer.text(), viewer.text()
 
 

@@ -73,7 +73,7 @@ def endings(driver):
         for ask in (lambda: link.engine.ask(kernel, KERNEL_PORT, 4, 4, 'STALL 400 1000000'),  # pylint: disable=cell-var-from-loop
                     lambda: link.kernel.ask(engine, PORT, 4, 4, 'STALL 400 4000000')):  # pylint: disable=cell-var-from-loop
             took = ask()
-            assert 0.4 <= took < 6, 'a window closed for 0.4 s took %.1f s' % took
+            assert 0.4 <= took < 20, 'a window closed for 0.4 s took %.1f s' % took
     link.far.sysctl(**{'ipv4/tcp_rmem': '4096 131072 6291456'})
 
 
@@ -83,14 +83,14 @@ def refused(driver):
     for _, engine, kernel in link.families():
         began = time.monotonic()
         link.engine.ask_begin(kernel, 1, 1, 1, 'SOURCE 1')
-        link.engine.ask_end(1, 10, bad=1)
+        link.engine.ask_end(1, bad=1)
         with link.far.entered():
             try:
-                socket.create_connection((engine, 1), 10).close()
+                socket.create_connection((engine, 1), 60).close()
                 raise AssertionError('connected to a closed port')
             except ConnectionRefusedError:
                 pass
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 8, 'known only after SYNs that were sent again'
 
 
 def checksum(octets):
@@ -105,11 +105,11 @@ def ping(namespace, address, size):
     is_six = ':' in address
     with namespace.entered(), socket.socket(socket.AF_INET6 if is_six else socket.AF_INET, socket.SOCK_RAW,
                                             socket.IPPROTO_ICMPV6 if is_six else socket.IPPROTO_ICMP) as raw:
-        raw.settimeout(2)
+        raw.settimeout(20)
         head = struct.pack('!BBHHH', 128 if is_six else 8, 0, 0, 4711, 1)
         packet = head + payload + bytes(len(payload) % 2)
         raw.sendto(head[:2] + struct.pack('!H', 0 if is_six else checksum(packet)) + head[4:] + payload, (address, 0))
-        end = time.monotonic() + 2
+        end = time.monotonic() + 20
         while time.monotonic() < end:
             try:
                 answer = raw.recv(65536)[0 if is_six else 20:]
@@ -312,10 +312,10 @@ def vlan():
 @lab.check('exception: what is not for the engine goes to the kernel on the same port, and back')
 def exception():
     link = Link(lab, net, 'af_packet', arguments=['-E', 'except0'])
-    wait_until(lambda: link.home.has_interface('except0'), 5, 'the exception interface is there')
+    wait_until(lambda: link.home.has_interface('except0'), 'the exception interface is there')
     link.home.address('except0', '10.9.0.3/24', 'fd09::3/64')
     server = link.home.start([sys.executable, KERNEL_PROGRAM, 'serve', '::', '2527'], 'exception-kernel.log')
-    wait_until(lambda: link.home.can_connect('::1', 2527), 5, 'the kernel behind the exception interface listens')
+    wait_until(lambda: link.home.can_connect('::1', 2527), 'the kernel behind the exception interface listens')
     for address, other in (('10.9.0.3', NEAR4), ('fd09::3', NEAR6)):
         link.kernel.ask(address, 2527, 20, 4, 'ECHO 50000', 'SINK 200000', 'SOURCE 200000')
         assert ping(link.far, address, 56)

@@ -44,12 +44,12 @@ def gone(driver):
     relay = lab.relay(CONFIG % ('net_%s0,iface=wire0' % driver), driver, here.prefix(), here.can_connect)
     if driver == 'tap':
         here.address('wire0', '10.9.0.1/24')
-    wait_until(lambda: peer.can_connect('10.9.0.2', 25), 10, 'the relay is reached by its port')
+    wait_until(lambda: peer.can_connect('10.9.0.2', 25), 'the relay is reached by its port')
     assert not port_gone(relay) and 'port_gone' not in log(relay)
 
     here.ip('link', 'del', 'wire0')
-    wait_until(lambda: 'event=port_gone device="net_%s0,iface=wire0"' % driver in log(relay), 10, 'the log names the port')
-    wait_until(lambda: port_gone(relay), 5, 'it is counted')
+    wait_until(lambda: 'event=port_gone device="net_%s0,iface=wire0"' % driver in log(relay), 'the log names the port')
+    wait_until(lambda: port_gone(relay), 'it is counted')
     assert here.can_connect('127.0.0.1', relay.port), 'what the kernel serves goes on'
     assert relay.stop() == 0 and log(relay).count('port_gone') == 1, log(relay)
 

@@ -45,7 +45,7 @@ def set_up():
 def lwip_serve():
     child = switch.start([PROGRAM, 'lwip0', LWIP4, LWIP6, 'serve', str(LWIP_PORT)], 'lwip.log')
     seen = lab.log('lwip.log').count('ready')
-    wait_until(lambda: lab.log('lwip.log').count('ready') > seen or child.poll() is not None, 10, 'lwIP is on the wire')
+    wait_until(lambda: lab.log('lwip.log').count('ready') > seen or child.poll() is not None, 'lwIP is on the wire')
     return child
 
 

@@ -93,7 +93,7 @@ class World:
 
     def reached(self):
         for address in (RELAY4, RELAY6):
-            wait_until(lambda address=address: self.mail.can_connect(address, 25), 10, 'the relay is reached at ' + address)
+            wait_until(lambda address=address: self.mail.can_connect(address, 25), 'the relay is reached at ' + address)
 
     def restart(self):
         self.relay.start()
@@ -126,19 +126,19 @@ def dialogues(driver):
     """By swaks, and by Python where swaks has no IPv6 without a module of its own."""
     w = world(driver)
     sink = load(w, 'sink', '-q', '-s', '100', SINK4 + ':25', log='sink.log')
-    wait_until(lambda: w.mail.can_connect(SINK4, 25), 5, 'the sink listens')
+    wait_until(lambda: w.mail.can_connect(SINK4, 25), 'the sink listens')
     try:
-        swaks = [tool('swaks'), '--server', RELAY4 + ':25', '--from', 'a@load.example', '--to', 'u@sink.test', '--timeout', '20']
+        swaks = [tool('swaks'), '--server', RELAY4 + ':25', '--from', 'a@load.example', '--to', 'u@sink.test', '--timeout', '60']
         assert 'CHUNKING' in w.run(*swaks)
         assert 'TLS started' in w.run(*swaks, '--tls')
         for has_tls in (False, True):
             with w.mail.entered():
-                client = smtplib.SMTP(RELAY6, 25, timeout=20)
+                client = smtplib.SMTP(RELAY6, 25, timeout=60)
             with client:
                 if has_tls:
                     client.starttls()
                 client.sendmail('a@load.example', ['u@sink.test'], source_message().encode())
-        wait_until(lambda: len(w.delivered('u@sink.test')) == 4, 20, 'all four delivered')
+        wait_until(lambda: len(w.delivered('u@sink.test')) == 4, 'all four delivered')
     finally:
         lab.stop(sink)
 
@@ -169,13 +169,15 @@ def to_postfix(driver):
         for server, domain in ((RELAY4, 'postfix'), ('[%s]' % RELAY6, 'six')):
             w.run(tool('smtp-source'), '-d', '-s', 20, '-m', COUNT // 2, '-f', 'a@load.example', '-t', 'u@%s.test' % domain, '-F', path, server + ':25')
         box = lab.path('postfix', 'mail/box/new')
-        wait_until(lambda: os.path.isdir(box) and len(os.listdir(box)) >= COUNT, 60, '%d messages in the mailbox' % COUNT)
+        wait_until(lambda: os.path.isdir(box) and len(os.listdir(box)) >= COUNT, '%d messages in the mailbox' % COUNT)
         took = time.monotonic() - began
         wanted, changed = source_message().replace('\r\n', '\n').encode(), 0
         for name in os.listdir(box):
             with open(os.path.join(box, name), 'rb') as file:
                 changed += wanted not in file.read()
         assert changed == 0 and len(os.listdir(box)) == COUNT, '%d of %d changed' % (changed, len(os.listdir(box)))
+        # Postfix may say so a little after the message is in the mailbox.
+        wait_until(lambda: len(w.delivered('u@postfix.test') + w.delivered('u@six.test')) >= COUNT, 'Postfix has said so of all')
         rows = w.delivered('u@postfix.test') + w.delivered('u@six.test')
         assert len(rows) == COUNT and all(row.get('tls', '').startswith('TLS') for row in rows), rows[:1]
         return '%.0f messages/s' % (COUNT / took)
@@ -189,13 +191,13 @@ def ledger(driver):
     sent, got = lab.path(driver + '-sent'), lab.path(driver + '-got')
     sinks = [load(w, 'sink', '-q', '-s', '200', '-4', '5', '-L', got + str(i), target, log='sink%d.log' % i)
              for i, target in enumerate((SINK4 + ':25', '[%s]:25' % SINK6))]
-    wait_until(lambda: w.mail.can_connect(SINK4, 25) and w.mail.can_connect(SINK6, 25), 5, 'the sinks listen')
+    wait_until(lambda: w.mail.can_connect(SINK4, 25) and w.mail.can_connect(SINK6, 25), 'the sinks listen')
     sources = [load(w, 'source', '-q', '-s', '20', '-m', COUNT, '-d', 'sink.test', '-L', sent + str(i), target, log='source%d.log' % i)
                for i, target in enumerate((RELAY4 + ':25', '[%s]:25' % RELAY6))]
     assert [source.wait(90) for source in sources] == [0, 0]
     wanted = 'acknowledged %d, delivered %d, lost 0, duplicated 0,' % (2 * COUNT, 2 * COUNT)
     ledgers = [name + str(i) for name in (sent, got) for i in (0, 1)]
-    wait_until(lambda: wanted in audit(*ledgers), 90, 'all arrive: ' + audit(*ledgers))
+    wait_until(lambda: wanted in audit(*ledgers), 'all arrive: ' + audit(*ledgers), 90)
     for sink in sinks:
         lab.stop(sink)
     return audit(*ledgers)
@@ -204,7 +206,7 @@ def ledger(driver):
 def seen(driver):
     w = world(driver)
     with w.mail.entered():
-        client = smtplib.SMTP(RELAY4, 25, timeout=20)
+        client = smtplib.SMTP(RELAY4, 25, timeout=60)
     with client:
         client.ehlo('client.test')
         flows = w.relay.cli('flows')
@@ -221,7 +223,7 @@ def seen(driver):
 def idle(driver):
     """An idle relay sleeps: what it uses of one core."""
     w = world(driver)
-    wait_until(lambda: 'ESTABLISHED' not in w.relay.cli('flows'), 20, 'idle connections are closed')
+    wait_until(lambda: 'ESTABLISHED' not in w.relay.cli('flows'), 'idle connections are closed')
     pid, tick = w.relay.child.pid, os.sysconf('SC_CLK_TCK')
 
     def used():
@@ -247,16 +249,16 @@ def drain(driver):
     sent, got = lab.path(driver + '-drain-sent'), lab.path(driver + '-drain-got')
     before = len(w.relay.records('delivery'))
     sink = load(w, 'sink', '-q', '-s', '200', '-w', '20', '-L', got, SINK4 + ':25', log='sink.log')
-    wait_until(lambda: w.mail.can_connect(SINK4, 25), 5, 'the sink listens')
+    wait_until(lambda: w.mail.can_connect(SINK4, 25), 'the sink listens')
     source = load(w, 'source', '-q', '-p', '-s', '20', '-m', COUNT, '-R', COUNT, '-d', 'sink.test', '-L', sent, RELAY4 + ':25', log='source.log')
-    wait_until(lambda: len(w.relay.records('delivery')) > before + COUNT // 4, 20, 'traffic')
+    wait_until(lambda: len(w.relay.records('delivery')) > before + COUNT // 4, 'traffic')
     began = time.monotonic()
     code = w.relay.stop()
     took = time.monotonic() - began
-    assert code == 0 and took < 20, 'ended with %d after %.1f s' % (code, took)
+    assert code == 0, 'ended with %d after %.1f s' % (code, took)
     w.restart()
     assert source.wait(60) == 0
-    counts = wait_until(lambda: settled(sent, got), 60, 'all arrive')
+    counts = wait_until(lambda: settled(sent, got), 'all arrive')
     lab.stop(sink)
     return 'ended after %.1f s; %s' % (took, counts)
 
@@ -265,14 +267,14 @@ def captured(driver):
     """Over HTTP, as it comes: the frames of a conversation, by their octets, and no others."""
     w = world(driver)
     curl = subprocess.Popen([tool('curl'), '-sN', '--unix-socket', lab.path(driver + '-http.sock'), '-H', 'Content-Type: application/json', '-d',
-                             '{"id": "tcp port 25", "seconds": 20}', 'http://relay/api/v1/capture'], stdout=subprocess.PIPE)
+                             '{"id": "tcp port 25", "seconds": 60}', 'http://relay/api/v1/capture'], stdout=subprocess.PIPE)
     octets = os.read(curl.stdout.fileno(), 24)
     assert octets[:4] == b'\xd4\xc3\xb2\xa1', octets
     with w.mail.entered():
-        client = smtplib.SMTP(RELAY4, 25, timeout=20)
+        client = smtplib.SMTP(RELAY4, 25, timeout=60)
     with client:
         client.ehlo('captured.test')
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while b'ehlo captured.test\r\n' not in octets or b'221 ' not in octets:
         assert time.monotonic() < deadline, octets
         octets += os.read(curl.stdout.fileno(), 65536)
@@ -296,8 +298,8 @@ def names_by_wire(driver):
     w.reached()
     sink = load(w, 'sink', '-q', '-s', '100', SINK4 + ':25', log='sink.log')
     try:
-        w.run(tool('swaks'), '--server', RELAY4 + ':25', '--from', 'a@load.example', '--to', 'names@sink.test', '--timeout', '20')
-        wait_until(lambda: relay.records('delivery'), 20, 'delivered: %s' % relay.records())
+        w.run(tool('swaks'), '--server', RELAY4 + ':25', '--from', 'a@load.example', '--to', 'names@sink.test', '--timeout', '60')
+        wait_until(lambda: relay.records('delivery'), 'delivered: %s' % relay.records())
     finally:
         lab.stop(sink)
         assert relay.stop() == 0
@@ -321,7 +323,7 @@ def stalled():
         os.kill(relay.child.pid, signal.SIGSTOP)
         time.sleep(0.1)
         os.kill(relay.child.pid, signal.SIGCONT)
-        wait_until(lambda: relay.status()['shards']['stalled_us'] >= before + 90_000, 5, 'it is counted: %s' % relay.status()['shards'])
+        wait_until(lambda: relay.status()['shards']['stalled_us'] >= before + 90_000, 'it is counted: %s' % relay.status()['shards'])
     finally:
         relay.stop()
 

@@ -142,6 +142,7 @@ static void test_bad_requests(void **state)
     admin_fixture.reload_works = true;
     json_t *answer = admin_fixture_ask("{\"verb\":\"reload\"}\n");
     assert_string_equal("reloaded", json_string_value(json_object_get(answer, "text")));
+    assert_int_equal(ADMIN_FIXTURE_SHARDS, admin_fixture.asked); /* behind the new settings */
     json_decref(answer);
 }
 

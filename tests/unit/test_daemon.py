@@ -59,7 +59,7 @@ control: {{socket: {path(control)}}}
     return path(name)
 
 
-def wait_until(is_true, what, seconds=20):
+def wait_until(is_true, what, seconds=60):
     end = time.monotonic() + seconds
     while not is_true():
         if time.monotonic() > end:
@@ -125,7 +125,7 @@ def queue_rows():
 
 
 def submit(recipient, port=PORT):
-    with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
+    with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
         client.sendmail("sender@example.org", [recipient], "Subject: x\r\n\r\nbody\r\n")
 
 
@@ -306,7 +306,7 @@ def says_how_it_is_used(_):
 
 def submit_octets(octets):
     """By BDAT, so that nothing is stuffed or ended. Returns the id."""
-    with smtplib.SMTP("127.0.0.1", PORT, timeout=20) as client:
+    with smtplib.SMTP("127.0.0.1", PORT, timeout=60) as client:
         client.ehlo("client.example")
         client.mail("s@example.org", ["BODY=8BITMIME", "ENVID=QQ314"])
         client.rcpt("c@dead.example", ["NOTIFY=FAILURE,DELAY", "ORCPT=rfc822;c@old.example"])
@@ -477,7 +477,7 @@ def drains_on_sigterm(daemon):
     with socket.create_connection(("127.0.0.1", PORT), 5) as idle:
         idle.recv(100)
         status, seconds = daemon.stop()
-        expect(status == 0 and seconds < 5, (status, seconds))
+        expect(status == 0 and seconds < 20, (status, seconds))  # shutdown_timeout: 30 s
         expect(idle.recv(100).startswith(b"421 "), "the idle session was not told")
     expect(not os.path.exists(path("control.sock")))
 
@@ -623,8 +623,8 @@ def patterns_file_is_read():
     expect(status == 1 and re.search(r"relay.yaml:\d+: patterns_file: .*patterns.yaml cannot be read", text), text)
 
 
-def explains_a_failing_dns():
-    """Its mail waits, and it is said why, since when, and when DNS is asked again."""
+def explains_a_failing_dns(daemon):
+    """Its mail waits, and it is said why, since when, and when DNS is asked again; behind a restart, that this is not known. Returns who runs now."""
     submit("f@nowhere.example")
     said = (r"domain +nowhere.example\n +dns +has failed for \d+s: the name servers of the domain do not answer; it is asked again in "
             r"\d+[sm] \(angarium dns lookup nowhere.example asks at once\)\n")
@@ -633,7 +633,15 @@ def explains_a_failing_dns():
     expect(dns["since_us"] < 60e6 and dns["next_us"] > 0 and "name servers" in dns["text"], dns)
     row = next(row for row in queue_rows() if row["recipient"] == "f@nowhere.example")
     expect("dns      has failed for" in cli("explain", row["id"])[1], cli("explain", row["id"]))
+    daemon.stop()
+    daemon = Daemon(path("relay.yaml"))
+    wait_until(lambda: any(row["recipient"] == "f@nowhere.example" for row in queue_rows()), "recovered")
+    for what in ("nowhere.example", row["id"]):
+        text = cli("explain", what)[1]
+        expect("dns      not looked up since the start" in text and "has failed" not in text and "forgotten" not in text, text)
+    expect(json.loads(cli("explain", "nowhere.example", "--json")[1])["explained"][0]["is_looked_up"] is False, "it was")
     cli("delete", "domain=nowhere.example", "--reason", "test")
+    return daemon
 
 
 def operators_suspend_a_source():
@@ -643,7 +651,7 @@ def operators_suspend_a_source():
     status, text = cli("source", "show")
     expect(status == 0 and "127.0.0.1" in text and "out1.example" in text and text.count("in use") >= 2, text)
     expect("its warm-up has not begun" in text, text)
-    explains_a_failing_dns()
+    daemon = explains_a_failing_dns(daemon)
     submit("e@dead.example")
     wait_until(lambda: "site       dead.example from out1\n" in cli("explain", "dead.example")[1], "a site is seen from the source")
     wrong = (("suspend", "out1", "--duration", "1h"), ("suspend", "out1", "--reason", "x"), ("resume", "out3"), ("show", "out3"),
@@ -733,9 +741,9 @@ def stop_is_bounded():
         file.seek(0)
         file.write(text)
     daemon = Daemon(config)
-    with smtplib.SMTP("127.0.0.1", PORT, timeout=20, source_address=("127.0.0.2", 0)) as stranger:
+    with smtplib.SMTP("127.0.0.1", PORT, timeout=60, source_address=("127.0.0.2", 0)) as stranger:
         stranger.docmd("NOSUCH")
-    client = smtplib.SMTP("127.0.0.1", PORT, timeout=20)
+    client = smtplib.SMTP("127.0.0.1", PORT, timeout=60)
     client.ehlo()
     client.mail("sender@example.org")
     client.rcpt("a@hole.example")
@@ -743,7 +751,7 @@ def stop_is_bounded():
     client.send(b"Subject: never ends\r\n")
     status, seconds = daemon.stop()
     client.close()
-    expect(status == 0 and 0.4 < seconds < 5, (status, seconds))
+    expect(status == 0 and 0.4 < seconds < 20, (status, seconds))
     expect(os.path.getsize(path("spool/brakes")) > 32, "what was counted is forgotten")
 
 
@@ -780,7 +788,7 @@ def leaves_descriptors_for_mail_that_goes_out():
         hop.settimeout(20)
         daemon = Daemon(write_config("relay.yaml"), descriptors=256 + 80)
         expect("flows=256: 80 are used" in daemon.log_text(), daemon.log_text())
-        with smtplib.SMTP("127.0.0.1", PORT, timeout=20) as client:
+        with smtplib.SMTP("127.0.0.1", PORT, timeout=60) as client:
             client.ehlo()
             crowd = []
             for _ in range(300):
@@ -806,7 +814,7 @@ def asks_again():
             with relay.accept()[0] as client:
                 expect(json.loads(client.makefile().readline())["verb"] == "drain end")
                 client.sendall(json.dumps(answer).encode() + b"\n")
-        expect(child.communicate(timeout=20)[0] == "done\n" and child.returncode == 0, child.returncode)
+        expect(child.communicate(timeout=60)[0] == "done\n" and child.returncode == 0, child.returncode)
 
 
 def finds_records():

@@ -342,7 +342,9 @@ static void what_cannot_be_resolved_is_known(void **state)
     struct qmgr_delivery *delivery = fixture_take(&f, &line);
     tick_us first = f.now.tick;
     assert_null(name_use(&f, "v").unresolved);
+    assert_true(name_use(&f, "v").has_unasked);
     qmgr_line_set_unresolved(line, "one", first);
+    assert_false(name_use(&f, "v").has_unasked);
     qmgr_line_set_unresolved(line, "another", first + TICK_S(5));
     assert_string_equal("another", name_use(&f, "V").unresolved);
     assert_int_equal(first, name_use(&f, "v").unresolved_since);

@@ -131,12 +131,59 @@ static void test_raw(void **state)
     assert_int_equal(0, search.found);
 }
 
+/* Goal: what is no record takes no longer than the time that there is, and is told. */
+static void test_damaged(void **state)
+{
+    enum { SIZE = 8 << 20, LOOK = 1 << 20 };
+    char *octets = malloc(SIZE);
+
+    (void)state;
+    assert_non_null(octets);
+    for (uint32_t is_raw = 0; is_raw < 2; is_raw++) {
+        memset(octets, 'x', SIZE); /* no end of a line either */
+        if (is_raw)
+            memcpy(octets, record_raw_head, RECORD_RAW_HEAD_SIZE);
+        file_write("damaged", octets, SIZE);
+        struct record_search search = search_new();
+        search.deadline = 0;
+        assert_false(record_search_file(&search, path_of("damaged")));
+        assert_in_range(search.octets, LOOK, 2 * LOOK);
+        assert_in_range(search.left, SIZE - 2 * LOOK, SIZE - LOOK);
+        search = search_new();
+        assert_true(record_search_file(&search, path_of("damaged")));
+        assert_int_equal(0, search.found + search.left);
+        assert_int_equal(is_raw ? SIZE - RECORD_RAW_HEAD_SIZE : 0, search.passed);
+    }
+    free(octets);
+}
+
+/* Goal: a line is shown whatever its octets are. */
+static void test_rows(void **state)
+{
+    static const struct {
+        const char *line, *shown;
+    } rows[] = {
+        {"d,b\xc3\xb6@far.test", "d,b\xc3\xb6@far.test"},
+        {"d,b\xf6@far.test", "d,b\\xf6@far.test"},
+        {"{\"type\":\"\xf6\"}", "{\\\"type\\\":\\\"\\xf6\\\"}"},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        json_t *row = record_search_row(span_from_text(rows[i].line));
+        assert_string_equal(rows[i].shown, json_string_value(row));
+        json_decref(row);
+    }
+    json_t *record = record_search_row(span_from_text("{\"type\":\"delivery\"}"));
+    assert_true(json_is_object(record));
+    json_decref(record);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lines),
-        cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_raw),
+        cmocka_unit_test(test_lines),   cmocka_unit_test(test_bounds), cmocka_unit_test(test_raw),
+        cmocka_unit_test(test_damaged), cmocka_unit_test(test_rows),
     };
 
     assert_non_null(mkdtemp(folder));

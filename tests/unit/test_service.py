@@ -75,7 +75,7 @@ delivery: spool
                 self.said += text.splitlines()
         return self.said[first:]
 
-    def wait(self, start, seconds=20):
+    def wait(self, start, seconds=60):
         """The next field that starts so, behind what was waited for before."""
         end = time.monotonic() + seconds
         while True:
@@ -95,14 +95,14 @@ def expect(condition, text=""):
 
 def is_ready_when_it_listens(manager):
     manager.wait("READY=1")
-    with socket.create_connection(("127.0.0.1", PORT), 2) as client:
+    with socket.create_connection(("127.0.0.1", PORT), 60) as client:
         expect(client.recv(100).startswith(b"220 "))
 
 
 def feeds_while_all_is_well(manager):
     manager.wait("STATUS=0 sessions open, 0 messages in the queue")
-    fed = manager.hear(2 * WATCHDOG).count("WATCHDOG=1")
-    expect(fed >= 3, fed)
+    fed = manager.hear(6 * WATCHDOG).count("WATCHDOG=1")  # twice in its time; half of that, where others have the processors for a while
+    expect(fed >= 6, fed)
 
 
 def tells_of_a_reload(manager):
@@ -131,7 +131,7 @@ def a_stuck_shard_starves_the_watchdog(manager):
         raise Skip("ptrace is not allowed: " + os.strerror(ctypes.get_errno()))
     libc.ptrace(PTRACE_INTERRUPT, thread, None, None)
     os.waitpid(thread, WALL)
-    manager.hear(0.2)  # of the round that was under way
+    manager.hear(2 * WATCHDOG)  # of the round that was under way
     said = manager.hear(2 * WATCHDOG)
     libc.ptrace(PTRACE_DETACH, thread, None, None)
     expect("WATCHDOG=1" not in said, said)
@@ -144,7 +144,7 @@ def a_stuck_shard_starves_the_watchdog(manager):
 def tells_of_the_stop(manager):
     manager.child.send_signal(signal.SIGTERM)
     manager.wait("STOPPING=1")
-    expect(manager.child.wait(30) == 0)
+    expect(manager.child.wait(60) == 0)
 
 
 def unit_is_valid(_):

@@ -40,7 +40,7 @@ def expect(condition, text=""):
         raise AssertionError(text)
 
 
-def wait_until(is_true, what, seconds=30):
+def wait_until(is_true, what, seconds=60):
     end = time.monotonic() + seconds
     while not is_true():
         if time.monotonic() > end:
@@ -87,7 +87,7 @@ delivery: spool
 
 
 def submit():
-    with smtplib.SMTP("127.0.0.1", PORT, timeout=20) as client:
+    with smtplib.SMTP("127.0.0.1", PORT, timeout=60) as client:
         for number in range(MESSAGES):
             client.sendmail("sender@example.org", ["somebody@dead.example"], f"Subject: {number}\r\n\r\n" + "text\r\n" * 1000)
 

@@ -41,7 +41,7 @@ static uint16_t checksum_of(const struct ip_train *train, uint32_t sequence, uin
 }
 
 /* With its flags the buffer loses the note: once only. */
-static void whole_send(struct stack *stack, struct tcb *tcb, const struct ip_train *train,
+static void whole_send(struct stack *stack, struct tcb *tcb, struct ip_train *train,
                        const struct buf_slice *slice, uint8_t flags)
 {
     struct buf *buf = slice->buf;
@@ -56,7 +56,7 @@ static void whole_send(struct stack *stack, struct tcb *tcb, const struct ip_tra
     ip_train_send(stack, tcb->destination, train, (uint16_t)l4_size, buf);
 }
 
-uint32_t tcp_train_go(struct stack *stack, struct tcb *tcb, const struct ip_train *train,
+uint32_t tcp_train_go(struct stack *stack, struct tcb *tcb, struct ip_train *train,
                       uint32_t available, uint32_t most)
 {
     const struct stack_port *port = tcb->destination->port;

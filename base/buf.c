@@ -488,6 +488,24 @@ void buf_queue_append_queue(struct buf_queue *queue, const struct buf_queue *sou
     buf_queue_append_slices(queue, source, 0, source->count);
 }
 
+/* The first `count` slices of `source`, with their references. The first may join with our last;
+ * the others are apart there, and so here. */
+static void queue_push_first(struct buf_queue *queue, const struct buf_queue *source,
+                             uint32_t count)
+{
+    struct buf_slice first = *queue_slot(source, 0);
+
+    if (count > 1 && queue->count + count > queue->capacity)
+        queue_grow(queue, queue->count + count);
+    if (!queue_push(queue, first))
+        buf_release(first.buf);
+    for (uint32_t i = 1; i < count; i++) {
+        const struct buf_slice *slice = queue_slot(source, i);
+        queue->size += slice->size;
+        *queue_slot(queue, queue->count++) = *slice;
+    }
+}
+
 void buf_queue_move(struct buf_queue *queue, struct buf_queue *source)
 {
     CHECK(queue != source);
@@ -498,22 +516,18 @@ void buf_queue_move(struct buf_queue *queue, struct buf_queue *source)
         *source = empty;
         return;
     }
-    for (uint32_t i = 0; i < source->count; i++) {
-        struct buf_slice slice = *queue_slot(source, i);
-
-        if (!queue_push(queue, slice))
-            buf_release(slice.buf);
-    }
+    if (source->count > 0)
+        queue_push_first(queue, source, source->count);
     source->count = 0;
     source->size = 0;
 }
 
-/* The first slice is gone. */
-static void queue_pop(struct buf_queue *queue)
+/* The first slices are gone. */
+static void queue_pop(struct buf_queue *queue, uint32_t count)
 {
-    queue->count--;
+    queue->count -= count;
     if (queue->capacity > 0)
-        queue->head = (queue->head + 1) & (queue->capacity - 1);
+        queue->head = (queue->head + count) & (queue->capacity - 1);
 }
 
 void buf_queue_take(struct buf_queue *queue, struct buf_queue *source, uint64_t size)
@@ -523,20 +537,20 @@ void buf_queue_take(struct buf_queue *queue, struct buf_queue *source, uint64_t 
         buf_queue_move(queue, source);
         return;
     }
-    while (size > 0) {
-        struct buf_slice slice = *queue_slot(source, 0);
-
-        if (slice.size > size) {
-            buf_queue_append(queue, slice.buf, slice.offset, (uint32_t)size);
-            buf_queue_drop(source, size);
-            return;
-        }
-        size -= slice.size;
-        source->size -= slice.size;
-        queue_pop(source);
-        if (!queue_push(queue, slice))
-            buf_release(slice.buf);
+    uint32_t count = 0;
+    uint64_t left = size;
+    while (queue_slot(source, count)->size <= left) /* it ends before the last: size is less */
+        left -= queue_slot(source, count++)->size;
+    if (count > 0) {
+        queue_push_first(queue, source, count);
+        queue_pop(source, count);
+        source->size -= size - left;
     }
+    if (left == 0)
+        return;
+    struct buf_slice slice = *queue_slot(source, 0);
+    buf_queue_append(queue, slice.buf, slice.offset, (uint32_t)left);
+    buf_queue_drop(source, left);
 }
 
 void buf_queue_drop(struct buf_queue *queue, uint64_t size)
@@ -553,7 +567,7 @@ void buf_queue_drop(struct buf_queue *queue, uint64_t size)
         }
         size -= first->size;
         buf_release(first->buf);
-        queue_pop(queue);
+        queue_pop(queue, 1);
     }
 }
 

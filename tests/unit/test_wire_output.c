@@ -182,7 +182,7 @@ static void test_offloads(void **state)
 
 /* The same packet by the headers of the one before it, whose octets are behind them. */
 static void send_in_train(struct fixture *fixture, struct destination *destination,
-                          const struct ip_train *train, uint32_t size)
+                          struct ip_train *train, uint32_t size)
 {
     struct buf *chain = chain_new(fixture, 1, size), *head = buf_acquire(fixture->header_pool);
     uint32_t l4_size = chain->mbuf.pkt_len;
@@ -197,6 +197,20 @@ static void send_in_train(struct fixture *fixture, struct destination *destinati
     chain->mbuf.next = NULL;
     buf_release(chain);
     ip_train_send(fixture->stack, destination, train, (uint16_t)l4_size, head);
+}
+
+static void train_compare(struct fixture *fixture, struct destination *destination,
+                          struct ip_train *train, uint32_t size)
+{
+    send_tcp(fixture, destination, chain_new(fixture, 1, size), 0);
+    send_in_train(fixture, destination, train, size);
+    fixture_turn(fixture, NULL, 0);
+    struct fixture_frame *wanted = fixture_take(fixture, 0).frame;
+    struct fixture_frame *frame = fixture_take(fixture, 0).frame;
+    assert_int_equal(wanted->size, frame->size);
+    assert_memory_equal(wanted->octets, frame->octets, frame->size);
+    assert_int_equal(wanted->ol_flags, frame->ol_flags);
+    assert_int_equal(wanted->tx_offload, frame->tx_offload);
 }
 
 static void test_a_train_is_its_packets(void **state)
@@ -218,16 +232,10 @@ static void test_a_train_is_its_packets(void **state)
         fixture_turn(fixture, NULL, 0);
         fixture_forget(fixture, 0);
         send_tcp_keeping(fixture, destination, chain_new(fixture, 1, 1000), 0, &train);
-        send_tcp(fixture, destination, chain_new(fixture, 1, size), 0);
-        send_in_train(fixture, destination, &train, size);
         fixture_turn(fixture, NULL, 0);
-        fixture_take(fixture, 0);
-        struct fixture_frame *wanted = fixture_take(fixture, 0).frame;
-        struct fixture_frame *frame = fixture_take(fixture, 0).frame;
-        assert_int_equal(wanted->size, frame->size);
-        assert_memory_equal(wanted->octets, frame->octets, frame->size);
-        assert_int_equal(wanted->ol_flags, frame->ol_flags);
-        assert_int_equal(wanted->tx_offload, frame->tx_offload);
+        fixture_forget(fixture, 0);
+        for (uint32_t j = 0; j < 3; j++) /* as long as the one before it, and not */
+            train_compare(fixture, destination, &train, j < 2 ? size : 500);
         destination_release(fixture->stack, destination);
         fixture_free(fixture);
     }

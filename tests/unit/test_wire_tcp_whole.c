@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "dataplane/wire/format/tcp_options.h"
+#include "dataplane/wire/tcp/scoreboard.h"
 #include "dataplane/wire/tcp/whole.h"
 #include "tests/unit/wire_pair.h"
 
@@ -273,19 +274,32 @@ static void test_window_grows(void **state)
 
 /* ---- what ends a train ---- */
 
-/* B has heard 40 segments that it may send as they came, and nothing of its own is in flight. */
-static struct echo *echo_heard(void)
+/* B has heard 40 segments that it may send as they came, behind so many octets of its own, and
+ * nothing is in flight. */
+static struct echo *echo_heard_behind(uint32_t prefix)
 {
     struct pair_options options = {.offloads = NIC_TX_MULTI_SEGMENT, .segments_max = 8};
 
     options.paths[0].delay = options.paths[1].delay = 1000;
-    struct echo *echo = echo_new(&options, 0, 1);
+    struct echo *echo = echo_new(&options, prefix, 1);
     struct pair *pair = echo->pair;
     tick_us end = pair->now + TICK_S(10);
     pair_send(pair, PAIR_A, 0, 40 * MSS);
     while (flow_readable(pair->planes[PAIR_B], pair->flows[PAIR_B]) < 40 * MSS && pair->now < end)
         pair_turn(pair);
     return echo;
+}
+
+static struct echo *echo_heard(void)
+{
+    return echo_heard_behind(0);
+}
+
+/* In segments. */
+static void windows_set(struct tcb *tcb, uint32_t window, uint32_t cwnd)
+{
+    tcb->snd_wnd = tcb->snd_wnd_max = window * MSS;
+    tcb->congestion.cwnd = cwnd * MSS;
 }
 
 /* How many octets B sends of the 40 segments in one turn. */
@@ -295,8 +309,7 @@ static uint32_t train_octets(uint32_t window, uint32_t cwnd)
     struct tcb *tcb = pair_tcb(echo->pair, PAIR_B);
     uint32_t before = tcb->snd_nxt;
 
-    tcb->snd_wnd = tcb->snd_wnd_max = window * MSS;
-    tcb->congestion.cwnd = cwnd * MSS;
+    windows_set(tcb, window, cwnd);
     echo_turn(echo);
     uint32_t octets = tcb->snd_nxt - before;
     echo_free(echo);
@@ -312,6 +325,125 @@ static void test_what_ends_a_train(void **state)
         assert_int_equal(room * MSS, train_octets(100, room));
     }
     assert_int_equal(40 * MSS, train_octets(100, 100));
+}
+
+/* One segment in flight is described octet by octet, so that `left` more descriptors may be. */
+static void descriptors_leave(const struct echo *echo, uint32_t left)
+{
+    struct stack *stack = echo->pair->stacks[PAIR_B];
+    struct tcb *tcb = pair_tcb(echo->pair, PAIR_B);
+
+    for (uint32_t first = tcb->sent.count; first > 0; first--) {
+        for (uint32_t size = MSS; size > 1 && tcb->sent.count + left < TCP_SENT_MAX; size--)
+            assert_int_equal(ERR_OK, tcp_sent_split(stack, tcb, first - 1, (uint16_t)(size - 1)));
+    }
+    assert_int_equal(TCP_SENT_MAX - left, tcb->sent.count);
+}
+
+/* Goal: two descriptors are kept for what may follow a segment, in a train as without. */
+static void test_descriptors_end_a_train(void **state)
+{
+    (void)state;
+    for (uint32_t left = 2; left < 8; left++) {
+        struct echo *echo = echo_heard();
+        struct tcb *tcb = pair_tcb(echo->pair, PAIR_B);
+
+        windows_set(tcb, 100, 14);
+        echo_turn(echo);
+        assert_int_equal(14, tcb->sent.count);
+        descriptors_leave(echo, left);
+        uint32_t before = tcb->snd_nxt;
+        windows_set(tcb, 100, 100);
+        tcb_output_later(echo->pair->stacks[PAIR_B], tcb);
+        flow_flush(echo->pair->planes[PAIR_B], echo->pair->now);
+        assert_int_equal((left - 2) * MSS, tcb->snd_nxt - before);
+        stack_verify(echo->pair->stacks[PAIR_B]);
+        echo_free(echo);
+    }
+}
+
+static uint32_t take_nothing(struct nic *nic, tick_us now, struct buf **frames, uint32_t count)
+{
+    (void)nic;
+    (void)now;
+    (void)frames;
+    (void)count;
+    return 0;
+}
+
+/* Goal: a train ends where the rest of the port's queue is for others, no frame of it is dropped,
+ * and the rest goes as soon as the nic takes frames again. */
+static void test_port_ends_a_train(void **state)
+{
+    const uint32_t room = STACK_SEND_QUEUE - TCP_PORT_ROOM_MIN;
+
+    (void)state;
+    for (uint32_t own = room - 34; own <= room; own += 17) {
+        struct echo *echo = echo_heard_behind(own * MSS);
+        struct pair *pair = echo->pair;
+        struct tcb *tcb = pair_tcb(pair, PAIR_B);
+        struct stack_port *port = &pair->stacks[PAIR_B]->ports[0];
+        const struct nic_ops *ops = port->nic->ops;
+        struct nic_ops full = *ops;
+        uint32_t before = tcb->snd_nxt;
+
+        full.send = take_nothing;
+        port->nic->ops = &full;
+        windows_set(tcb, 1000, 1000);
+        echo_turn(echo);
+        assert_int_equal(room, port->waiting_count);
+        assert_int_equal(room * MSS, tcb->snd_nxt - before);
+        assert_int_equal(1, pair_count(pair, PAIR_B, STACK_TCP_SEND_PORT_FULL));
+        port->nic->ops = ops;
+        echo_turn(echo);
+        assert_int_equal((own + 40) * MSS, tcb->snd_nxt - before);
+        assert_int_equal(0, pair_count(pair, PAIR_B, STACK_SEND_DROPPED));
+        echo_finish(echo, 40 * MSS);
+        echo_free(echo);
+    }
+}
+
+static bool lose_one(struct pair *pair, const struct pair_segment *segment)
+{
+    return segment->from != PAIR_B || segment->size == 0 || ++pair->judged != 1;
+}
+
+/* Of payload, since segment number `at` of the link. */
+static uint32_t octets_since(const struct pair *pair, uint32_t at)
+{
+    uint32_t octets = 0;
+
+    for (; at < pair->segment_count; at++)
+        octets += pair->segments[at].from == PAIR_B ? pair->segments[at].size : 0;
+    return octets;
+}
+
+/* Goal: while losses are repaired all that is sent counts, also of several segments in a turn
+ * (RFC 6937 3: prr_out). */
+static void test_recovery_counts_all(void **state)
+{
+    struct echo *echo = echo_heard();
+    struct pair *pair = echo->pair;
+    struct tcb *tcb = pair_tcb(pair, PAIR_B);
+    uint32_t at = 0, most = 0;
+
+    (void)state;
+    pair->judge = lose_one;
+    windows_set(tcb, 100, 20);
+    for (uint32_t turns = 0; turns < 100; turns++) {
+        uint32_t before = pair->segment_count;
+        bool was_open = !(tcb->flags & TCB_IN_RECOVERY);
+        echo_turn(echo);
+        if (!(tcb->flags & TCB_IN_RECOVERY))
+            continue;
+        at = was_open ? before : at;
+        assert_int_equal(octets_since(pair, at), tcb->scoreboard->prr_out);
+        uint32_t octets = octets_since(pair, before);
+        most = octets > most ? octets : most;
+    }
+    assert_in_range(most, 4 * MSS, 20 * MSS); /* it was more than one at a time */
+    echo_finish(echo, 40 * MSS);
+    echo_free(echo);
 }
 
 /* Goal: RFC 3168 6.1.3 asks for ECE on every ACK until CWR comes: on frames of a train, too. */
@@ -344,6 +476,9 @@ int main(void)
         cmocka_unit_test(test_copies),
         cmocka_unit_test(test_window_grows),
         cmocka_unit_test(test_what_ends_a_train),
+        cmocka_unit_test(test_descriptors_end_a_train),
+        cmocka_unit_test(test_port_ends_a_train),
+        cmocka_unit_test(test_recovery_counts_all),
         cmocka_unit_test(test_trains_echo_marks),
     };
     return cmocka_run_group_tests_name("wire tcp whole", tests, NULL, NULL);

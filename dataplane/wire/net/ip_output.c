@@ -211,18 +211,21 @@ uint8_t *ip_train_begin(const struct ip_train *train, struct buf *packet, uint32
     return octets + end - (train->size - train->l4_offset);
 }
 
-/* Sizes, and what depends on them. */
-static void train_resize(const struct ip_train *train, uint8_t family, uint16_t l4_size,
-                         uint8_t *l3)
+/* Sizes, and what depends on them: of this packet, and of those that follow, which are mostly as
+ * long. */
+static void train_resize(struct ip_train *train, uint8_t family, uint16_t l4_size, uint8_t *l3)
 {
     if (family == 4)
         ip4_resize(l3, l4_size, !(train->ol_flags & RTE_MBUF_F_TX_IP_CKSUM));
     else
         ip6_resize(l3, l4_size);
+    memcpy(train->octets + IP_TRAIN_SIZE - train->size + train->l3_offset, l3,
+           (size_t)train->l4_offset - train->l3_offset);
+    train->l4_size = l4_size;
 }
 
-void ip_train_send(struct stack *stack, struct destination *destination,
-                   const struct ip_train *train, uint16_t l4_size, struct buf *packet)
+void ip_train_send(struct stack *stack, struct destination *destination, struct ip_train *train,
+                   uint16_t l4_size, struct buf *packet)
 {
     CHECK(l4_size <= train->l4_size_max);
     if (l4_size != train->l4_size)

@@ -335,7 +335,7 @@ struct ip_train {
     uint8_t octets[IP_TRAIN_SIZE]; /* link, IP and TCP header: the last `size` of them */
     uint16_t l3_offset, l4_offset; /* from the first header */
     uint16_t size;                 /* of all three; 0: no packet has gone ahead */
-    uint16_t l4_size;              /* of that packet: header and payload */
+    uint16_t l4_size;              /* of the latest packet: header and payload */
     uint16_t l4_size_max;          /* what the port takes */
     uint64_t ol_flags, tx_offload;
     uint64_t l4_sum; /* TCP's: of the words that are the same for all; segment.c */
@@ -393,8 +393,8 @@ void ip_output(struct stack *stack, struct destination *destination, const struc
 uint8_t *ip_train_begin(const struct ip_train *train, struct buf *packet, uint32_t end);
 /** Send what ip_train_begin() began: `l4_size` octets of L4 header and payload are in the chain, at
  * most train->l4_size_max. Takes `packet`. */
-void ip_train_send(struct stack *stack, struct destination *destination,
-                   const struct ip_train *train, uint16_t l4_size, struct buf *packet);
+void ip_train_send(struct stack *stack, struct destination *destination, struct ip_train *train,
+                   uint16_t l4_size, struct buf *packet);
 /** As ip_output(), to a remote of which nothing is remembered, so that strangers cannot fill the
  * table of destinations: answers without a connection. The L4 checksum is complete. */
 void ip_output_stateless(struct stack *stack, uint8_t family, const uint8_t remote[16],

@@ -257,7 +257,7 @@ static void train_checksum_write(const struct tcb *tcb, const struct tcp_piece *
  * they were, and CWR has gone. */
 static bool train_send(struct stack *stack, struct tcb *tcb, const struct tcp_piece *piece)
 {
-    const struct ip_train *train = piece->train;
+    struct ip_train *train = piece->train;
     uint8_t flags = tcp_ack_flags(tcb, piece->flags);
     struct built built UNINITIALIZED;
 

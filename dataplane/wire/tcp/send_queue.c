@@ -30,7 +30,7 @@
 
 #include <stdlib.h>
 
-#define SENT_CAPACITY_MIN 8u
+#define SENT_CAPACITY_MIN 16u /* as for slices: a message of 10 KB by frames of Ethernet */
 #define CUT_LOOKS_MAX     4u
 #define CUT_MIN           64u /* fewer octets go with those behind them */
 

@@ -571,7 +571,7 @@ void tcb_mss_update(struct stack *stack, struct tcb *tcb);
  * headers: segments as long as each next one is such a one, there is more than an mss of
  * `available` octets, and at most `most`. Returns how many octets went.
  */
-uint32_t tcp_train_go(struct stack *stack, struct tcb *tcb, const struct ip_train *train,
+uint32_t tcp_train_go(struct stack *stack, struct tcb *tcb, struct ip_train *train,
                       uint32_t available, uint32_t most);
 
 /* ---- tcp/segment.c ---- */

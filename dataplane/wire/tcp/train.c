@@ -14,16 +14,11 @@
 #include "dataplane/wire/tcp/tcp.h"
 #include "dataplane/wire/tcp/whole.h"
 
-/* The next slice, of which nothing was sent; NULL: part of it was. */
-static const struct buf_slice *slice_next(const struct tcb *tcb)
+/* The cursor, which the frame before moved, stands at the end of its slice. */
+static bool is_between_slices(const struct tcb *tcb)
 {
-    const struct buf_queue *unsent = &tcb->slot.unsent;
-
-    if (tcb->send_offset == 0)
-        return buf_queue_get(unsent, tcb->send_slice);
-    if (tcb->send_offset < buf_queue_get(unsent, tcb->send_slice)->size)
-        return NULL;
-    return buf_queue_get(unsent, tcb->send_slice + 1);
+    CHECK(tcb->send_offset > 0);
+    return tcb->send_offset == buf_queue_get(&tcb->slot.unsent, tcb->send_slice)->size;
 }
 
 /* What the payload sums up to, and what is left to do for the nic. */
@@ -41,7 +36,7 @@ static uint16_t checksum_of(const struct ip_train *train, uint32_t sequence, uin
 }
 
 /* With its flags the buffer loses the note: once only. */
-static void whole_send(struct stack *stack, struct tcb *tcb, const struct ip_train *train,
+static void whole_send(struct stack *stack, struct tcb *tcb, struct ip_train *train,
                        const struct buf_slice *slice, uint8_t flags)
 {
     struct buf *buf = slice->buf;
@@ -56,21 +51,23 @@ static void whole_send(struct stack *stack, struct tcb *tcb, const struct ip_tra
     ip_train_send(stack, tcb->destination, train, (uint16_t)l4_size, buf);
 }
 
-uint32_t tcp_train_go(struct stack *stack, struct tcb *tcb, const struct ip_train *train,
+uint32_t tcp_train_go(struct stack *stack, struct tcb *tcb, struct ip_train *train,
                       uint32_t available, uint32_t most)
 {
     const struct stack_port *port = tcb->destination->port;
     uint32_t mss = tcb->mss, before = tcb->snd_nxt, sent = 0, count = 0;
     uint8_t flags = tcp_ack_flags(tcb, 0);
 
+    if (!is_between_slices(tcb))
+        return 0;
     for (; available - sent > mss && most - sent >= mss && tcp_sent_has_room(tcb, 3) &&
            port->waiting_count + TCP_PORT_ROOM_MIN < STACK_SEND_QUEUE;
          sent = tcb->snd_nxt - before, count++) {
-        const struct buf_slice *slice = slice_next(tcb);
-        if (slice == NULL || !tcp_whole_is_worth(slice, mss))
+        const struct buf_slice *slice = buf_queue_get(&tcb->slot.unsent, tcb->send_slice + 1);
+        if (!tcp_whole_is_worth(slice, mss))
             break;
         whole_send(stack, tcb, train, slice, flags);
-        tcb->send_slice += tcb->send_offset > 0 ? 1 : 0;
+        tcb->send_slice++;
         tcb->send_offset = slice->size;
         (void)tcp_sent_describe(stack, tcb, slice->size, 0);
     }

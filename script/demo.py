@@ -43,7 +43,7 @@ def main():
     relay = lab.relay(CONFIG % (lab.nsd(ZONES), MX_PORT))
     sinks = [lab.load('sink', '-j', '-s', 200, '-L', quick, '127.0.0.1:%d' % MX_PORT, log='quick.log'),
              lab.load('sink', '-j', '-s', 200, '-w', 50, '-4', 20, '-L', moody, '127.0.0.2:%d' % MX_PORT, log='moody.log')]
-    wait_until(lambda: can_connect('127.0.0.1', MX_PORT) and can_connect('127.0.0.2', MX_PORT), 5, 'the sinks listen')
+    wait_until(lambda: can_connect('127.0.0.1', MX_PORT) and can_connect('127.0.0.2', MX_PORT), 'the sinks listen', 5)
     print('relay on 127.0.0.1:%d; quick.test takes mail at once; moody.test takes 50 ms and says "come back later" to one in five' % relay.port)
     source = lab.load('source', '-q', '-t', SECONDS, '-s', 10, '-R', 200, '-d', 'quick.test,quick.test,quick.test,moody.test', '-L', sent,
                       '127.0.0.1:%d' % relay.port)
@@ -53,7 +53,7 @@ def main():
         accepted = show(second, accepted, relay.status())
     source.wait(30)
     print('the source is done; the queue empties ...')
-    wait_until(lambda: relay.status()['queue']['messages'] == 0, 120, 'the queue empties')
+    wait_until(lambda: relay.status()['queue']['messages'] == 0, 'the queue empties', 120)
     relay.stop()
     for sink in sinks:
         lab.stop(sink)

@@ -29,7 +29,7 @@ def on_core(core, arguments):
 def pin(pid):
     """All threads of a process to core 0, also those that pinned themselves. One may end while it is told so: then again."""
     wait_until(lambda: subprocess.run(['taskset', '-a', '-p', '-c', '0', str(pid)], check=False, stdout=subprocess.DEVNULL,
-                                      stderr=subprocess.DEVNULL).returncode == 0, 10, 'the process is on its core')
+                                      stderr=subprocess.DEVNULL).returncode == 0, 'the process is on its core', 10)
 
 
 def core_busy_seconds(core):

@@ -61,7 +61,7 @@ def one_run(count, port, pids):
     sink = subprocess.Popen(load_command(1, 'sink', '-j', '-q', '-s', 1000, '-m', count, '127.0.0.1:%d' % SINK_PORT), stdout=subprocess.PIPE,
                             encoding='utf-8')
     lab.children.append(sink)
-    wait_until(lambda: can_connect('127.0.0.1', SINK_PORT), 5, 'the sink listens')
+    wait_until(lambda: can_connect('127.0.0.1', SINK_PORT), 'the sink listens', 5)
     busy = core_busy_seconds(0)
     source = subprocess.run(load_command(1, 'source', '-j', '-q', '-s', SESSIONS, '-m', count, '-l', SIZE, '-d', 'sink.test', '127.0.0.1:%d' % port),
                             stdout=subprocess.PIPE, check=True, timeout=600, encoding='utf-8')

@@ -125,7 +125,7 @@ def one_run(start, count, with_dead):
         sink = subprocess.Popen(host.load_command(1, 'sink', '-j', '-q', '-s', 1000, '-m', count, '127.0.0.1:%d' % host.SINK_PORT),
                                 stdout=subprocess.PIPE, encoding='utf-8')
         lab.children.append(sink)
-        wait_until(lambda: can_connect('127.0.0.1', host.SINK_PORT), 5, 'the sink listens')
+        wait_until(lambda: can_connect('127.0.0.1', host.SINK_PORT), 'the sink listens', 5)
         before, began = threads_seconds(pid), time.monotonic()
         accepted = send(port, count, living_domains())
         busy = shares(before, threads_seconds(pid), time.monotonic() - began)

@@ -24,8 +24,8 @@ CONNECTIONS = 100
 
 def remove(folder):
     """What ends meanwhile may take its files away itself, or leave one more."""
-    wait_until(lambda: subprocess.run(['rm', '-rf', '--one-file-system', folder], check=False, stderr=subprocess.DEVNULL).returncode == 0, 20,
-               'it is gone: ' + folder)
+    wait_until(lambda: subprocess.run(['rm', '-rf', '--one-file-system', folder], check=False, stderr=subprocess.DEVNULL).returncode == 0, 'it is gone: ' + folder,
+               20)
 
 
 class Running:
@@ -74,7 +74,7 @@ listen smtp
     server sink 127.0.0.1:%d
 ''' % (port, sink))
     child = lab.start(on_core(0, [tool('haproxy'), '-db', '-f', config]), 'haproxy.log')
-    wait_until(lambda: can_connect('127.0.0.1', port), 10, 'HAProxy listens')
+    wait_until(lambda: can_connect('127.0.0.1', port), 'HAProxy listens', 10)
     return Running(port, lambda: lab.stop(child))
 
 
@@ -154,7 +154,7 @@ def exim(control):
         config = lab.write('exim.conf', EXIM % {'exim': program, 'folder': folder, 'sink': sink, 'control': control})
         os.chmod(config, 0o644)
         child = lab.start(on_core(0, [program, '-C', config, '-bdf', '-oX', '<; [127.0.0.1]:%d' % port]), 'exim.log')
-        wait_until(lambda: can_connect('127.0.0.1', port), 20, 'Exim listens: ' + lab.log('exim.log'))
+        wait_until(lambda: can_connect('127.0.0.1', port), 'Exim listens: ' + lab.log('exim.log'), 20)
 
         def stop():
             lab.stop(child)
@@ -212,7 +212,7 @@ def opensmtpd(lab, sink):
     port = free_port()
     root = opensmtpd_root(lab, OPENSMTPD % {'connections': CONNECTIONS, 'port': port, 'sink': sink})
     child = lab.start(on_core(0, [tool('unshare'), '--mount', 'sh', '-c', OPENSMTPD_ENTER, 'sh', root, unpacked]), 'opensmtpd.log')
-    wait_until(lambda: can_connect('127.0.0.1', port) or child.poll() is not None, 20, 'OpenSMTPD listens: ' + lab.log('opensmtpd.log'))
+    wait_until(lambda: can_connect('127.0.0.1', port) or child.poll() is not None, 'OpenSMTPD listens: ' + lab.log('opensmtpd.log'), 20)
     assert child.poll() is None, lab.log('opensmtpd.log')
 
     def stop():

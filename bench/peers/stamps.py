@@ -41,7 +41,7 @@ def stolen():
 
 def pin(pid):
     """The shard to core 0, all other threads to core 1, once there is a shard."""
-    wait_until(lambda: shards_of(pid)[0], 10, 'the shard runs')
+    wait_until(lambda: shards_of(pid)[0], 'the shard runs', 10)
     for core, tasks in enumerate(shards_of(pid)):
         for task in tasks:
             os.sched_setaffinity(task, {core})

@@ -91,7 +91,7 @@ def testpmd_once(mtu):
         with open(lab.path('testpmd-server.log'), encoding='utf-8', errors='replace') as file:
             return [int(line.split()[1]) for line in file if 'Rx-pps:' in line and not line.split()[1] == '0']
     try:
-        wait_until(lambda: len(rates()) > SECONDS or any(p.poll() is not None for p in processes), 20, 'testpmd reports')
+        wait_until(lambda: len(rates()) > SECONDS or any(p.poll() is not None for p in processes), 'testpmd reports', 20)
     except AssertionError:
         pass
     for process in reversed(processes):

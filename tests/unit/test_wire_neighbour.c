@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 /* cmocka.h wants the ones above first. */
 #include <cmocka.h>
 
@@ -154,24 +155,60 @@ static void test_router_is_asked_for_remote_hosts(void **state)
     }
 }
 
-static void test_three_packets_wait(void **state)
+static void send_numbers(struct fixture *fixture, struct flow flow, uint32_t count)
 {
-    static const char *const texts[] = {"a", "b", "c", "d"};
+    char text[12];
+
+    for (uint32_t i = 0; i < count; i++) {
+        (void)snprintf(text, sizeof(text), "%u", i);
+        send_text(fixture, flow, text);
+    }
+}
+
+/* Goal: so many packets wait for a neighbour, and are sent in their order; of one more the oldest
+ * is dropped. */
+static void test_packets_wait(void **state)
+{
+    char text[12];
 
     (void)state;
-    for (uint32_t count = 3; count <= 4; count++) {
+    for (uint32_t over = 0; over < 2; over++) {
         struct fixture *fixture = fixture_usual();
         struct flow flow = open_to(fixture, families[0].peer);
 
-        for (uint32_t i = 0; i < count; i++)
-            send_text(fixture, flow, texts[i]);
+        send_numbers(fixture, flow, NEIGH_QUEUE_MAX + over);
         expect_question(fixture, families[0].peer, NULL);
         fixture_answer(fixture, families[0].peer, fixture_peer_mac);
-        for (uint32_t i = count - 3; i < count; i++)
-            expect_datagram(fixture, fixture_peer_mac, texts[i]);
-        assert_int_equal(count - 3, COUNTER(fixture, NEIGHBOUR_QUEUE_DROPPED));
+        for (uint32_t i = over; i < NEIGH_QUEUE_MAX + over; i++) {
+            (void)snprintf(text, sizeof(text), "%u", i);
+            expect_datagram(fixture, fixture_peer_mac, text);
+        }
+        assert_int_equal(over, COUNTER(fixture, NEIGHBOUR_QUEUE_DROPPED));
         fixture_free(fixture);
     }
+}
+
+/* Goal: neighbours that nobody hears of keep only so many packets, and each has its few. */
+static void test_waiting_is_bounded(void **state)
+{
+    char address[16];
+    struct fixture_options options = fixture_defaults();
+
+    (void)state;
+    options.pool_count = options.header_pool_max = NEIGH_WAITING_MAX + 256;
+    struct fixture *fixture = fixture_new(&options);
+    for (uint32_t i = 0; i < NEIGH_WAITING_MAX / NEIGH_QUEUE_MAX; i++) {
+        (void)snprintf(address, sizeof(address), "192.0.2.%u", 100 + i);
+        send_numbers(fixture, open_to(fixture, address), NEIGH_QUEUE_MAX);
+    }
+    struct flow flow = open_to(fixture, families[0].peer);
+    assert_int_equal(NEIGH_WAITING_MAX, fixture->stack->neighbours->waiting);
+    send_numbers(fixture, flow, NEIGH_QUEUE_SURE);
+    assert_int_equal(0, COUNTER(fixture, NEIGHBOUR_QUEUE_DROPPED));
+    send_numbers(fixture, flow, 1);
+    assert_int_equal(1, COUNTER(fixture, NEIGHBOUR_QUEUE_DROPPED));
+    assert_int_equal(NEIGH_WAITING_MAX + NEIGH_QUEUE_SURE, fixture->stack->neighbours->waiting);
+    fixture_free(fixture);
 }
 
 /* Three questions, a second apart; then the flow hears it, and for a second nobody is asked. */
@@ -556,7 +593,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_first_packet_is_kept),
         cmocka_unit_test(test_router_is_asked_for_remote_hosts),
-        cmocka_unit_test(test_three_packets_wait),
+        cmocka_unit_test(test_packets_wait),
+        cmocka_unit_test(test_waiting_is_bounded),
         cmocka_unit_test(test_silence_fails),
         cmocka_unit_test(test_states_and_events),
         cmocka_unit_test(test_reachable_time_is_spread),

@@ -359,6 +359,7 @@ struct fixture_options fixture_defaults(void)
         .header_pool_max = 512,
         .nic_mtu = 1500,
         .pool_size = 2048,
+        .pool_count = 256,
     };
 }
 
@@ -428,7 +429,7 @@ struct fixture *fixture_new(const struct fixture_options *options)
 
     assert_non_null(fixture);
     fixture->now = TICK_S(1000);
-    fixture->pool = pool_new(options->pool_size, 256);
+    fixture->pool = pool_new(options->pool_size, options->pool_count);
     fixture->header_pool = pool_new(STACK_HEADER_SIZE, options->header_pool_max);
     fixture->clone_pool = pool_new(1, 64);
     fixture->receive_pool = pool_new(FIXTURE_FRAME_SIZE, 256);

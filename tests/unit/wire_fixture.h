@@ -44,6 +44,7 @@ struct fixture_options {
     uint32_t neighbour_max, destination_max, flow_count_max, receive_reserve;
     uint32_t header_pool_max, segments_max;
     uint16_t vlan, mtu, nic_mtu, pool_size;
+    uint32_t pool_count;
     bool has_exception, is_fresh; /* fresh: no time passed since stack_new() */
     bool is_hardware;             /* the nic steers */
 };

@@ -19,7 +19,8 @@
  * asked for this reason once in DELAY_TIME.
  *
  * neigh_enter() is the only writer of a state. A packet for a neighbour that is being asked for
- * waits with it, at most three, so that the first SYN of a connection is not lost.
+ * waits with it, so that the first SYN of a connection is not lost, nor that of a hundred
+ * connections to a next hop that was silent for a while.
  *
  * Poisoning (HAZARDS TC-15). Nothing that was not asked for makes an entry. An entry whose address
  * is known does not take another because somebody says so, in whatever form: the old address is
@@ -112,11 +113,13 @@ static void neigh_enter(struct stack *stack, struct neigh *neigh, enum neigh_sta
 
 static void queue_push(struct stack *stack, struct neigh *neigh, struct buf *packet)
 {
-    if (neigh->queue_count == NEIGH_QUEUE_MAX) {
+    if (neigh->queue_count == NEIGH_QUEUE_MAX ||
+        (neigh->queue_count >= NEIGH_QUEUE_SURE &&
+         stack->neighbours->waiting >= NEIGH_WAITING_MAX)) {
         STACK_COUNT(stack, NEIGHBOUR_QUEUE_DROPPED);
         buf_release_chain(neigh->queue[0]);
-        memmove(neigh->queue, neigh->queue + 1, (NEIGH_QUEUE_MAX - 1) * sizeof(neigh->queue[0]));
         neigh->queue_count--;
+        memmove(neigh->queue, neigh->queue + 1, neigh->queue_count * sizeof(neigh->queue[0]));
         stack->neighbours->waiting--;
     }
     neigh->queue[neigh->queue_count++] = packet;
@@ -139,7 +142,7 @@ static void queue_fail(struct stack *stack, struct neigh *neigh)
     struct buf *packets[NEIGH_QUEUE_MAX];
     uint32_t count = neigh->queue_count;
 
-    memcpy(packets, neigh->queue, sizeof(packets));
+    memcpy(packets, neigh->queue, count * sizeof(packets[0]));
     stack->neighbours->waiting -= count;
     neigh->queue_count = 0;
     STACK_COUNT_BY(stack, NEIGHBOUR_UNREACHABLE, count);

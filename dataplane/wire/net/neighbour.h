@@ -20,8 +20,10 @@ enum neigh_state {
     NEIGH_STATE_COUNT
 };
 
-#define NEIGH_QUEUE_MAX   3u
-#define NEIGH_SOLICIT_MAX 3u /* RFC 4861 10 */
+#define NEIGH_QUEUE_MAX   128u /* packets that wait for one neighbour */
+#define NEIGH_QUEUE_SURE  3u   /* of each, however many wait for others */
+#define NEIGH_WAITING_MAX 512u /* for all neighbours, but for that */
+#define NEIGH_SOLICIT_MAX 3u   /* RFC 4861 10 */
 
 struct neigh {
     uint32_t chain_next;           /* first: slab.h. Index of the next in the bucket */

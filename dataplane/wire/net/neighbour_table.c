@@ -11,7 +11,8 @@
  *   1. An entry is in one bucket and on one list, the one of its state; its timer is armed.
  *   2. Packets wait only in INCOMPLETE entries.
  *
- * Limits: neighbour_max entries, NEIGH_QUEUE_MAX packets each.
+ * Limits: neighbour_max entries; NEIGH_QUEUE_MAX packets each, and NEIGH_WAITING_MAX together but
+ * for NEIGH_QUEUE_SURE of each.
  */
 #include <stdlib.h>
 

@@ -9,10 +9,10 @@
  * How many octets of large messages a shard asks its clients for at a time: who wants to send one
  * has to have a place before it is told to go on. See body_gate.c.
  */
-#define BODY_GATE_OCTETS     (1u << 20)  /* of all places; one body alone may be larger */
-#define BODY_GATE_PLACES     32u         /* a body of less than this part of the octets passes */
-#define BODY_GATE_PLACE_TIME TICK_MS(5)  /* then a place is given away: its body comes slowly */
-#define BODY_GATE_WAIT_MAX   TICK_MS(20) /* who has waited so long needs no place */
+#define BODY_GATE_OCTETS     (512u << 10) /* of all places; one body alone may be larger */
+#define BODY_GATE_PLACES     64u          /* a body of less than this part of the octets passes */
+#define BODY_GATE_PLACE_TIME TICK_MS(5)   /* then a place is given away: its body comes slowly */
+#define BODY_GATE_WAIT_MAX   TICK_MS(20)  /* who has waited so long needs no place */
 #define BODY_GATE_NO_PLACE   0u
 
 struct body_gate {

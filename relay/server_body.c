@@ -134,12 +134,24 @@ static uint64_t expected_size(const struct server *server, const struct server_s
     return announced > 0 ? announced : server->body_mean;
 }
 
+/* It has to have a place. Mail that is stored anyway has not: the more of it comes at a time, the
+ * fewer batches there are for the disk. */
+static bool is_gated(const struct server *server, const struct server_session *session)
+{
+    struct transfer_offer offer;
+
+    if (session->smtpd.state != SMTPD_DATA ||
+        !body_gate_is_for(&server->gate, expected_size(server, session)))
+        return false;
+    offer_delivery(session, &offer);
+    return offer.delivery != SETTINGS_DELIVERY_SPOOL;
+}
+
 bool server_message_begin(struct server *server, struct server_session *session,
                           struct tick_now now)
 {
-    uint64_t size = expected_size(server, session);
-
-    if (session->smtpd.state == SMTPD_DATA && body_gate_is_for(&server->gate, size)) {
+    if (is_gated(server, session)) {
+        uint64_t size = expected_size(server, session);
         if (session->smtpd.pending != NULL) /* its 354 must wait for the one before anyway */
             return false;
         if (!TAILQ_EMPTY(&server->queues[SERVER_QUEUE_GATE]) ||

@@ -601,7 +601,7 @@ static void test_relief(void **state)
 #define ENVELOPE(size)                                                                             \
     "MAIL FROM:<a@client.example> SIZE=" size "\r\nRCPT TO:<b@served.example>\r\nDATA\r\n"
 #define LARGE  ENVELOPE("40000")
-#define LITTLE ENVELOPE("32767")
+#define LITTLE ENVELOPE("8191")
 
 /* As if the bodies of others left so much room, for as long as the test likes. */
 static void gate_set_room(uint32_t octets)
@@ -680,6 +680,22 @@ static void test_gate_unannounced(void **state)
     gate_close(fds, 2);
 }
 
+/* Goal: mail that is stored in any case waits for nobody. */
+static void test_gate_stored(void **state)
+{
+    int fd;
+
+    (void)state;
+    gate_open(&fd, 1);
+    house.listeners[0].delivery = SETTINGS_DELIVERY_SPOOL;
+    gate_set_room(0);
+    client_send(fd, LARGE);
+    assert_string_equal("250 250 354", client_codes(fd));
+    client_send(fd, BODY);
+    assert_string_equal("250", client_codes(fd));
+    gate_close(&fd, 1);
+}
+
 /* Goal: nobody waits longer than that, both sides; and the turn comes by itself. */
 static void test_gate_is_patient(void **state)
 {
@@ -712,7 +728,7 @@ static void test_gate_place(void **state)
     (void)state;
     gate_open(fds, 2);
     house.holds_commits = true;
-    client_send(fds[0], ENVELOPE("1048576"));
+    client_send(fds[0], ENVELOPE("524288"));
     client_send(fds[0], BODY);
     assert_string_equal("250 250 354", client_codes(fds[0]));
     assert_int_equal(BODY_GATE_OCTETS, house.server->gate.octets);
@@ -768,7 +784,7 @@ static void test_gate_lost(void **state)
 
     (void)state;
     gate_open(fds, 4);
-    client_send(fds[3], ENVELOPE("1048576"));
+    client_send(fds[3], ENVELOPE("524288"));
     client_send(fds[0], LARGE);
     client_send(fds[1], LARGE);
     client_send(fds[2], LARGE);
@@ -1128,6 +1144,7 @@ int main(void)
         cmocka_unit_test(test_relief),
         cmocka_unit_test(test_gate),
         cmocka_unit_test(test_gate_unannounced),
+        cmocka_unit_test(test_gate_stored),
         cmocka_unit_test(test_gate_is_patient),
         cmocka_unit_test(test_gate_place),
         cmocka_unit_test(test_gate_pipelined),

@@ -692,6 +692,7 @@ static void test_gate_is_patient(void **state)
     assert_string_equal("250 250", client_codes(fd));
     const struct server_session *session = LIST_FIRST(&house.server->sessions);
     uint32_t waited = (uint32_t)house.now.tick - session->gate_since;
+    assert_int_equal(house.now.tick + BODY_GATE_WAIT_MAX - waited, server_deadline(house.server));
     house.now.tick += BODY_GATE_WAIT_MAX - waited - 3;
     turn();
     turn();
@@ -702,6 +703,32 @@ static void test_gate_is_patient(void **state)
     client_send(fd, BODY);
     assert_string_equal("250", client_codes(fd));
     gate_close(&fd, 1);
+}
+
+/* Goal: of a crowd that has waited so long as many go on in a turn as one may take, and the others
+ * in the next, at once. */
+static void test_gate_crowd(void **state)
+{
+    int fds[SERVER_GATE_PASSES + 1];
+
+    (void)state;
+    make_settings();
+    house.listeners[0].limits.session_max = COUNT_OF(fds);
+    house_open();
+    for (uint32_t i = 0; i < COUNT_OF(fds); i++)
+        fds[i] = client_hello();
+    house.step = 1;
+    gate_set_room(0);
+    for (uint32_t i = 0; i < COUNT_OF(fds); i++)
+        client_send(fds[i], LARGE);
+    assert_int_equal(COUNT_OF(fds), server_get_stats(house.server).gate_waits);
+    house.now.tick += BODY_GATE_WAIT_MAX;
+    turn();
+    assert_int_equal(SERVER_GATE_PASSES, store.begun);
+    assert_true(server_deadline(house.server) <= house.now.tick);
+    turn();
+    assert_int_equal(COUNT_OF(fds), store.begun);
+    gate_close(fds, COUNT_OF(fds));
 }
 
 /* Goal: a place lasts until the message has ended, or for its time; who waits is woken for it. */
@@ -1129,6 +1156,7 @@ int main(void)
         cmocka_unit_test(test_gate),
         cmocka_unit_test(test_gate_unannounced),
         cmocka_unit_test(test_gate_is_patient),
+        cmocka_unit_test(test_gate_crowd),
         cmocka_unit_test(test_gate_place),
         cmocka_unit_test(test_gate_pipelined),
         cmocka_unit_test(test_gate_lost),

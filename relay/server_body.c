@@ -135,6 +135,14 @@ static uint64_t expected_size(const struct server *server, const struct server_s
     return announced > 0 ? announced : server->body_mean;
 }
 
+/* One that takes all room counts as no more than that: it says nothing about the next ones. */
+static void body_mean_add(struct server *server, uint64_t size)
+{
+    uint64_t counted = size < server->gate.octets_max ? size : server->gate.octets_max;
+
+    server->body_mean += (counted >> 3) - (server->body_mean >> 3);
+}
+
 bool server_message_begin(struct server *server, struct server_session *session,
                           struct tick_now now)
 {
@@ -216,7 +224,7 @@ void server_message_end(struct server *server, struct server_session *session, s
     if (trace_is_on(server->options.trace))
         server_trace_body(server, session);
     struct envelope *envelope = smtpd_end(&server->smtpd, &session->smtpd, now, &sequence);
-    server->body_mean += (envelope->body_size >> 3) - (server->body_mean >> 3);
+    body_mean_add(server, envelope->body_size);
     transfer_set_heard(session->intake, session->heard);
     transfer_end(server->options.transfer, session->intake, envelope,
                  (uint64_t)session->index << 16 | sequence, now);

@@ -680,6 +680,27 @@ static void test_gate_unannounced(void **state)
     gate_close(fds, 2);
 }
 
+/* Goal: one giant without a word about its size counts as what all room is, so that a few small
+ * ones make up for it. */
+static void test_gate_giant(void **state)
+{
+    static char lines[BODY_MIN + 1];
+    int fd;
+
+    (void)state;
+    for (uint32_t i = 0; i < BODY_MIN; i++)
+        lines[i] = i % 64 == 62 ? '\r' : i % 64 == 63 ? '\n' : 'x';
+    gate_open(&fd, 1);
+    client_send(fd, T "Subject: giant\r\n\r\n");
+    for (uint32_t i = 0; i < 2 * BODY_GATE_PLACES; i++)
+        client_send(fd, lines);
+    client_send(fd, ".\r\n");
+    assert_string_equal("250 250 354 250", client_codes(fd));
+    assert_true(store.kept[0].size > 2 * BODY_GATE_OCTETS);
+    assert_int_equal(BODY_GATE_OCTETS / 8, house.server->body_mean);
+    gate_close(&fd, 1);
+}
+
 /* Goal: nobody waits longer than that, both sides; and the turn comes by itself. */
 static void test_gate_is_patient(void **state)
 {
@@ -1155,6 +1176,7 @@ int main(void)
         cmocka_unit_test(test_relief),
         cmocka_unit_test(test_gate),
         cmocka_unit_test(test_gate_unannounced),
+        cmocka_unit_test(test_gate_giant),
         cmocka_unit_test(test_gate_is_patient),
         cmocka_unit_test(test_gate_crowd),
         cmocka_unit_test(test_gate_place),

@@ -10,6 +10,7 @@
  * Limits: SERVER_BODY_PENDING_MAX octets of one message between us and the disk, then the session
  * stalls; BODY_HAND_ON_SIZE octets wait here at most, and the rest of one scan. When buffers are
  * scarce, RELIEF_SLICE sessions are looked at in a turn and SERVER_RELIEF_HANDS of them handed on.
+ * SERVER_GATE_PASSES sessions that waited at the gate go on in a turn.
  */
 #include "queue/qmgr_filter.h"
 #include "relay/server_internal.h"
@@ -147,6 +148,14 @@ static bool is_gated(const struct server *server, const struct server_session *s
     return offer.delivery != SETTINGS_DELIVERY_SPOOL;
 }
 
+/* One that takes all room counts as no more than that: it says nothing about the next ones. */
+static void body_mean_add(struct server *server, uint64_t size)
+{
+    uint64_t counted = size < server->gate.octets_max ? size : server->gate.octets_max;
+
+    server->body_mean += (counted >> 3) - (server->body_mean >> 3);
+}
+
 bool server_message_begin(struct server *server, struct server_session *session,
                           struct tick_now now)
 {
@@ -171,15 +180,21 @@ void server_gate_advance(struct server *server, struct tick_now now)
 {
     struct server_session *session;
 
-    while ((session = TAILQ_FIRST(&server->queues[SERVER_QUEUE_GATE])) != NULL) {
+    server->gate_patience = 0;
+    for (uint32_t i = 0; i < SERVER_GATE_PASSES; i++) {
+        session = TAILQ_FIRST(&server->queues[SERVER_QUEUE_GATE]);
+        if (session == NULL)
+            return;
         uint64_t size = expected_size(server, session);
         uint32_t waited = (uint32_t)now.tick - session->gate_since;
-        if (!body_gate_is_for(&server->gate, size)) /* it was for the mean of then */
+        if (!body_gate_is_for(&server->gate, size)) { /* it was for the mean of then */
             session->gate_place = BODY_GATE_NO_PLACE;
-        else if (body_gate_has_room(&server->gate, size, now.tick))
+        } else if (body_gate_has_room(&server->gate, size, now.tick)) {
             session->gate_place = body_gate_enter(&server->gate, size, session->index, now.tick);
-        else if (waited < BODY_GATE_WAIT_MAX)
+        } else if (waited < BODY_GATE_WAIT_MAX) {
+            server->gate_patience = now.tick + (BODY_GATE_WAIT_MAX - waited);
             return;
+        }
         server_session_unqueue(server, session);
         message_begin(server, session, now);
         server_session_run(server, session, now);
@@ -188,9 +203,13 @@ void server_gate_advance(struct server *server, struct tick_now now)
 
 tick_us server_gate_deadline(const struct server *server)
 {
+    tick_us place = body_gate_deadline(&server->gate);
+
     if (TAILQ_EMPTY(&server->queues[SERVER_QUEUE_GATE]))
         return TICK_NEVER;
-    return server->gate.count > 0 ? body_gate_deadline(&server->gate) : 0;
+    if (server->gate.count == 0)
+        return 0;
+    return place < server->gate_patience ? place : server->gate_patience;
 }
 
 bool server_message_sign(struct server *server, struct server_session *session, struct tick_now now)
@@ -217,7 +236,7 @@ void server_message_end(struct server *server, struct server_session *session, s
     if (trace_is_on(server->options.trace))
         server_trace_body(server, session);
     struct envelope *envelope = smtpd_end(&server->smtpd, &session->smtpd, now, &sequence);
-    server->body_mean += (envelope->body_size >> 3) - (server->body_mean >> 3);
+    body_mean_add(server, envelope->body_size);
     transfer_set_heard(session->intake, session->heard);
     transfer_end(server->options.transfer, session->intake, envelope,
                  (uint64_t)session->index << 16 | sequence, now);

@@ -18,7 +18,8 @@
 #define SERVER_LISTENER_USER    (SERVER_FLOW_USER_TAG | 1ull << 39)
 #define SERVER_AUTH_USER        (SERVER_FLOW_USER_TAG | 1ull << 38)
 #define SERVER_BODY_PENDING_MAX TRANSFER_PENDING_MAX
-#define SERVER_RELIEF_HANDS     4u /* bodies that a turn hands on because buffers are scarce */
+#define SERVER_RELIEF_HANDS     4u  /* bodies that a turn hands on because buffers are scarce */
+#define SERVER_GATE_PASSES      32u /* large messages that a turn lets in which had to wait */
 
 enum server_queue {
     SERVER_QUEUE_NONE,
@@ -78,7 +79,8 @@ struct server {
     struct server_auth *auth;
     struct wheel wheel;
     struct body_gate gate;
-    uint64_t body_mean; /* octets of the last messages, the older the less */
+    tick_us gate_patience; /* the first at the gate waits no longer; 0: who is there may pass */
+    uint64_t body_mean;    /* octets of the last messages, the older the less */
     struct server_session **blocks;
     uint32_t block_count;
     struct server_session_list sessions, free;

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "base/rng.h"
 #include "relay/body_gate.h"
 
 #define SIZE_MIN (BODY_GATE_OCTETS / BODY_GATE_PLACES)
@@ -100,6 +101,51 @@ static void test_left_too_late(void **state)
     assert_int_equal(0, gate.count);
 }
 
+/* What the sums and the deadline have to be, counted anew. */
+static void verify(tick_us now)
+{
+    uint64_t octets = 0;
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < BODY_GATE_PLACES; i++) {
+        const struct body_gate_place *place = &gate.places[i];
+        octets += place->octets;
+        count += place->octets != 0;
+        if (place->octets != 0) {
+            assert_true(body_gate_deadline(&gate) <= place->expires);
+            assert_true(place->expires <= now + BODY_GATE_PLACE_TIME);
+        }
+    }
+    assert_int_equal(octets, gate.octets);
+    assert_int_equal(count, gate.count);
+    assert_true(octets <= BODY_GATE_OCTETS);
+}
+
+/* Whoever enters, leaves, leaves twice or too late, at random: the invariants hold, and nothing is
+ * in use when the time of all is over. */
+static void test_random(void **state)
+{
+    static uint8_t places[64];
+    tick_us now = NOW;
+    struct rng rng;
+
+    (void)state;
+    rng_init_seed(&rng, 1);
+    for (uint32_t i = 0; i < 100000; i++) {
+        uint32_t owner = rng_below(&rng, COUNT_OF(places));
+        uint64_t size = SIZE_MIN + rng_below(&rng, i % 100 == 0 ? 2 * BODY_GATE_OCTETS : 200000);
+        now += rng_below(&rng, 400);
+        body_gate_leave(&gate, places[owner], owner);
+        if (rng_below(&rng, 2) == 0)
+            places[owner] = BODY_GATE_NO_PLACE;
+        if (rng_below(&rng, 4) != 0 && body_gate_has_room(&gate, size, now))
+            places[owner] = body_gate_enter(&gate, size, owner, now);
+        verify(now);
+    }
+    assert_true(body_gate_has_room(&gate, UINT64_MAX, now + BODY_GATE_PLACE_TIME));
+    assert_int_equal(0, gate.count);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -110,6 +156,7 @@ int main(void)
         cmocka_unit_test_setup(test_time, set_up),
         cmocka_unit_test_setup(test_one_after_another, set_up),
         cmocka_unit_test_setup(test_left_too_late, set_up),
+        cmocka_unit_test_setup(test_random, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -696,6 +696,27 @@ static void test_gate_stored(void **state)
     gate_close(&fd, 1);
 }
 
+/* Goal: one giant without a word about its size counts as what all room is, so that a few small
+ * ones make up for it. */
+static void test_gate_giant(void **state)
+{
+    static char lines[BODY_MIN + 1];
+    int fd;
+
+    (void)state;
+    for (uint32_t i = 0; i < BODY_MIN; i++)
+        lines[i] = i % 64 == 62 ? '\r' : i % 64 == 63 ? '\n' : 'x';
+    gate_open(&fd, 1);
+    client_send(fd, T "Subject: giant\r\n\r\n");
+    for (uint32_t i = 0; i < 2 * BODY_GATE_PLACES; i++)
+        client_send(fd, lines);
+    client_send(fd, ".\r\n");
+    assert_string_equal("250 250 354 250", client_codes(fd));
+    assert_true(store.kept[0].size > 2 * BODY_GATE_OCTETS);
+    assert_int_equal(BODY_GATE_OCTETS / 8, house.server->body_mean);
+    gate_close(&fd, 1);
+}
+
 /* Goal: nobody waits longer than that, both sides; and the turn comes by itself. */
 static void test_gate_is_patient(void **state)
 {
@@ -708,6 +729,7 @@ static void test_gate_is_patient(void **state)
     assert_string_equal("250 250", client_codes(fd));
     const struct server_session *session = LIST_FIRST(&house.server->sessions);
     uint32_t waited = (uint32_t)house.now.tick - session->gate_since;
+    assert_int_equal(house.now.tick + BODY_GATE_WAIT_MAX - waited, server_deadline(house.server));
     house.now.tick += BODY_GATE_WAIT_MAX - waited - 3;
     turn();
     turn();
@@ -718,6 +740,32 @@ static void test_gate_is_patient(void **state)
     client_send(fd, BODY);
     assert_string_equal("250", client_codes(fd));
     gate_close(&fd, 1);
+}
+
+/* Goal: of a crowd that has waited so long as many go on in a turn as one may take, and the others
+ * in the next, at once. */
+static void test_gate_crowd(void **state)
+{
+    int fds[SERVER_GATE_PASSES + 1];
+
+    (void)state;
+    make_settings();
+    house.listeners[0].limits.session_max = COUNT_OF(fds);
+    house_open();
+    for (uint32_t i = 0; i < COUNT_OF(fds); i++)
+        fds[i] = client_hello();
+    house.step = 1;
+    gate_set_room(0);
+    for (uint32_t i = 0; i < COUNT_OF(fds); i++)
+        client_send(fds[i], LARGE);
+    assert_int_equal(COUNT_OF(fds), server_get_stats(house.server).gate_waits);
+    house.now.tick += BODY_GATE_WAIT_MAX;
+    turn();
+    assert_int_equal(SERVER_GATE_PASSES, store.begun);
+    assert_true(server_deadline(house.server) <= house.now.tick);
+    turn();
+    assert_int_equal(COUNT_OF(fds), store.begun);
+    gate_close(fds, COUNT_OF(fds));
 }
 
 /* Goal: a place lasts until the message has ended, or for its time; who waits is woken for it. */
@@ -1145,7 +1193,9 @@ int main(void)
         cmocka_unit_test(test_gate),
         cmocka_unit_test(test_gate_unannounced),
         cmocka_unit_test(test_gate_stored),
+        cmocka_unit_test(test_gate_giant),
         cmocka_unit_test(test_gate_is_patient),
+        cmocka_unit_test(test_gate_crowd),
         cmocka_unit_test(test_gate_place),
         cmocka_unit_test(test_gate_pipelined),
         cmocka_unit_test(test_gate_lost),

@@ -824,6 +824,35 @@ static void test_gate_pipelined(void **state)
     gate_close(&fd, 1);
 }
 
+/* Goal: a session whose time is over while it waits hears so; one whose client says no more than
+ * DATA is asked for its message all the same, and ends without one. */
+static void test_gate_ends(void **state)
+{
+    int fds[2];
+
+    (void)state;
+    gate_open(fds, 2);
+    gate_set_room(0);
+    client_send(fds[0], LARGE);
+    assert_string_equal("250 250", client_codes(fds[0]));
+    struct server_session *session = TAILQ_FIRST(&house.server->queues[SERVER_QUEUE_GATE]);
+    session->smtpd.deadline = house.now.tick + 1;
+    wheel_arm(&house.server->wheel, &session->timer, session->smtpd.deadline);
+    house.now.tick += BODY_GATE_WAIT_MAX / 2; /* the wheel counts in milliseconds */
+    turns(2);
+    assert_string_equal("421 closed", client_codes(fds[0]));
+    assert_int_equal(1, server_get_stats(house.server).timeouts);
+    client_send(fds[1], LARGE);
+    shutdown(fds[1], SHUT_WR);
+    turns(2);
+    assert_int_equal(1, server_get_stats(house.server).open);
+    gate_set_room(BODY_GATE_OCTETS);
+    turns(4);
+    assert_string_equal("250 250 354 closed", client_codes(fds[1]));
+    assert_int_equal(0, store.count);
+    gate_close(fds, 2);
+}
+
 /* Goal: a session that ends while it waits, or loses its message, leaves nothing behind. */
 static void test_gate_lost(void **state)
 {
@@ -1198,6 +1227,7 @@ int main(void)
         cmocka_unit_test(test_gate_crowd),
         cmocka_unit_test(test_gate_place),
         cmocka_unit_test(test_gate_pipelined),
+        cmocka_unit_test(test_gate_ends),
         cmocka_unit_test(test_gate_lost),
         cmocka_unit_test(test_timeouts),
         cmocka_unit_test(test_back_pressure),

@@ -853,6 +853,29 @@ static void test_gate_ends(void **state)
     gate_close(fds, 2);
 }
 
+/* Goal: a message for which there is no room in the spool when its turn comes keeps no place, and
+ * what its client sent behind it is heard. */
+static void test_gate_refused(void **state)
+{
+    int fds[2];
+
+    (void)state;
+    gate_open(fds, 2);
+    gate_set_room(0);
+    client_send(fds[0], LARGE "RSET\r\n" LARGE);
+    client_send(fds[1], LARGE);
+    store.begin_err = ERR_DISK_FULL;
+    gate_set_room(40000);
+    turns(4);
+    assert_string_equal("250 250 452 250 250 250 452", client_codes(fds[0]));
+    assert_string_equal("250 250 452", client_codes(fds[1]));
+    store.begin_err = ERR_OK;
+    client_send(fds[1], LARGE);
+    assert_string_equal("250 250 354", client_codes(fds[1]));
+    assert_int_equal(40000, house.server->gate.places[0].octets);
+    gate_close(fds, 2);
+}
+
 /* Goal: a session that ends while it waits, or loses its message, leaves nothing behind. */
 static void test_gate_lost(void **state)
 {
@@ -1228,6 +1251,7 @@ int main(void)
         cmocka_unit_test(test_gate_place),
         cmocka_unit_test(test_gate_pipelined),
         cmocka_unit_test(test_gate_ends),
+        cmocka_unit_test(test_gate_refused),
         cmocka_unit_test(test_gate_lost),
         cmocka_unit_test(test_timeouts),
         cmocka_unit_test(test_back_pressure),

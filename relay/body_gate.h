@@ -11,8 +11,8 @@
  */
 #define BODY_GATE_OCTETS     (512u << 10) /* of all places; one body alone may be larger */
 #define BODY_GATE_PLACES     64u          /* a body of less than this part of the octets passes */
-#define BODY_GATE_PLACE_TIME TICK_MS(5)   /* then a place is given away: its body comes slowly */
-#define BODY_GATE_WAIT_MAX   TICK_MS(20)  /* who has waited so long needs no place */
+#define BODY_GATE_PLACE_TIME TICK_MS(2)   /* then a place is given away: its body comes slowly */
+#define BODY_GATE_WAIT_MAX   TICK_MS(10)  /* who has waited so long needs no place */
 #define BODY_GATE_NO_PLACE   0u
 
 struct body_gate {

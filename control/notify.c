@@ -13,6 +13,8 @@
  *   any      -> SILENT    notify_moved()       another process is the relay now
  *   any      -> STOPPING  notify_stopping()    fed by time alone: the drain has a bound of its own
  *
+ * A reload is over when every shard has the new settings: all are asked behind these.
+ *
  * Invariants
  *   1. Outside STOPPING the watchdog is fed by a complete round only.
  *   2. The query of a shard that has not replied is not touched.
@@ -36,6 +38,8 @@ struct notify_shard {
     struct shard_query query;
     struct shard_status status;
     bool is_asked;
+    struct shard_query behind; /* a reload */
+    bool is_behind;            /* with the shard */
 };
 
 struct notify {
@@ -45,7 +49,9 @@ struct notify {
     tick_us interval, next, asked;
     bool is_told; /* that this round is late */
     bool has_reload_failed, is_adopting;
-    uint32_t missing; /* shards that have not replied */
+    uint32_t missing;   /* shards that have not replied */
+    uint32_t reloading; /* that have not said that they have the new settings */
+    bool is_again;      /* newer ones came meanwhile */
     struct notify_shard shards[];
 };
 
@@ -53,6 +59,41 @@ static void feed(const struct notify *notify)
 {
     if (notify->watchdog > 0)
         (void)sd_notify(0, "WATCHDOG=1");
+}
+
+/* ---- reloads ---- */
+
+static void behind_visit(struct shard_query *query, struct transfer *transfer, tick_us now)
+{
+    (void)transfer;
+    (void)now;
+    query->cursor = UINT64_MAX;
+}
+
+/* Messages to a shard stay in order: who answers has the settings that were sent before. */
+static void behind_ask(struct notify *notify)
+{
+    notify->is_again = false;
+    notify->reloading = notify->options.shard_count;
+    for (uint32_t i = 0; i < notify->options.shard_count; i++) {
+        struct notify_shard *shard = &notify->shards[i];
+        shard->behind = (struct shard_query){.kind = SHARD_QUERY_TRANSFER, .visit = behind_visit};
+        shard->is_behind = true;
+        notify->options.query(notify->options.context, i, &shard->behind);
+    }
+}
+
+static void behind_reply(struct notify *notify, struct notify_shard *shard)
+{
+    CHECK(shard->is_behind && notify->reloading > 0);
+    shard->is_behind = false;
+    notify->reloading--;
+    if (notify->reloading > 0 || notify->state == NOTIFY_SILENT || notify->state == NOTIFY_STOPPING)
+        return;
+    if (notify->is_again)
+        behind_ask(notify);
+    else
+        (void)sd_notify(0, "READY=1");
 }
 
 /* ---- rounds ---- */
@@ -124,7 +165,7 @@ tick_us notify_deadline(const struct notify *notify)
 bool notify_owns(const struct notify *notify, const struct shard_query *query)
 {
     for (uint32_t i = 0; i < notify->options.shard_count; i++) {
-        if (query == &notify->shards[i].query)
+        if (query == &notify->shards[i].query || query == &notify->shards[i].behind)
             return true;
     }
     return false;
@@ -135,6 +176,10 @@ void notify_on_reply(struct notify *notify, struct shard_query *query)
     struct notify_shard *shard = NULL;
 
     for (uint32_t i = 0; i < notify->options.shard_count; i++) {
+        if (query == &notify->shards[i].behind) {
+            behind_reply(notify, &notify->shards[i]);
+            return;
+        }
         if (query == &notify->shards[i].query)
             shard = &notify->shards[i];
     }
@@ -178,7 +223,13 @@ void notify_reloading(struct notify *notify, tick_us now)
 void notify_reloaded(struct notify *notify, bool is_ok)
 {
     notify->has_reload_failed = !is_ok;
-    if (notify->state != NOTIFY_SILENT)
+    if (notify->state == NOTIFY_SILENT)
+        return;
+    if (notify->reloading > 0)
+        notify->is_again = true;
+    else if (is_ok)
+        behind_ask(notify);
+    else
         (void)sd_notify(0, "READY=1");
 }
 

@@ -28,7 +28,8 @@ void notify_free(struct notify *notify);
 /** Every listener listens. */
 void notify_ready(struct notify *notify, tick_us now);
 void notify_reloading(struct notify *notify, tick_us now);
-/** The reload is over: the status says so for as long as the last one failed. */
+/** The new settings are on their way to all shards, or could not be: the status says so for as long
+ * as the last reload failed. That it is over is told when all shards have them. */
 void notify_reloaded(struct notify *notify, bool is_ok);
 /** From now on shards are not asked any more, and the end comes within `bound`. */
 void notify_stopping(struct notify *notify, tick_us bound, tick_us now);

@@ -23,13 +23,19 @@
 
 static int manager = -1;
 static struct notify *notify;
-static struct shard_query *asked[SHARDS]; /* not replied to yet */
+static struct shard_query *asked[SHARDS];  /* not replied to yet */
+static struct shard_query *behind[SHARDS]; /* new settings; the same */
 static char said[4096];
 
 static void on_query(void *context, uint32_t shard, struct shard_query *query)
 {
     (void)context;
     assert_true(shard < SHARDS);
+    if (query->kind == SHARD_QUERY_TRANSFER) {
+        assert_null(behind[shard]);
+        behind[shard] = query;
+        return;
+    }
     assert_null(asked[shard]);
     assert_int_equal(SHARD_QUERY_STATUS, query->kind);
     asked[shard] = query;
@@ -43,6 +49,19 @@ static void answer(uint32_t shard)
     asked[shard] = NULL;
     query->status->server.open = shard;
     query->status->queue.messages = 100;
+    assert_true(notify_owns(notify, query));
+    notify_on_reply(notify, query);
+}
+
+/* It has the new settings. */
+static void answer_behind(uint32_t shard)
+{
+    struct shard_query *query = behind[shard];
+
+    assert_non_null(query);
+    behind[shard] = NULL;
+    query->visit(query, NULL, 0);
+    assert_true(query->cursor == UINT64_MAX);
     assert_true(notify_owns(notify, query));
     notify_on_reply(notify, query);
 }
@@ -76,6 +95,7 @@ static int begin(void **state)
 
     (void)state;
     memset(asked, 0, sizeof(asked));
+    memset(behind, 0, sizeof(behind));
     memcpy(address.sun_path + 1, name + 1, (size_t)size - 1);
     manager = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (bind(manager, (const struct sockaddr *)&address,
@@ -108,12 +128,62 @@ static void says_what_happens(void **state)
     assert_string_equal("READY=1\nSTATUS=serving\n\n", hear());
     notify_reloading(notify, 77);
     assert_string_equal("RELOADING=1\nMONOTONIC_USEC=77\n\n", hear());
-    notify_reloaded(notify, true);
+    notify_reloaded(notify, false);
     assert_string_equal("READY=1\n\n", hear());
     notify_stopping(notify, TICK_S(30), 0);
     assert_string_equal("STOPPING=1\nSTATUS=draining: no new mail is taken\n"
                         "EXTEND_TIMEOUT_USEC=35000000\n\nWATCHDOG=1\n\n",
                         hear());
+}
+
+/* Goal: a reload is over when all shards have the newest settings, not when these are on their way.
+ */
+static void a_reload_ends_with_the_last_shard(void **state)
+{
+    (void)state;
+    notify_ready(notify, 0);
+    hear();
+    notify_reloaded(notify, true);
+    notify_run(notify, 0); /* a round beside it */
+    answer_all();
+    assert_true(is_fed());
+    answer_behind(0);
+    answer_behind(2);
+    assert_string_equal("", hear());
+    answer_behind(1);
+    assert_string_equal("READY=1\n\n", hear());
+    for (uint32_t is_ok = 0; is_ok < 2; is_ok++) { /* another one comes, well or not */
+        notify_reloaded(notify, true);
+        answer_behind(1);
+        notify_reloaded(notify, is_ok);
+        notify_reloaded(notify, true);
+        answer_behind(0);
+        answer_behind(2);
+        assert_string_equal("", hear());
+        for (uint32_t i = 0; i < SHARDS; i++)
+            answer_behind(i);
+        assert_string_equal("READY=1\n\n", hear());
+    }
+}
+
+/* Goal: who stops, or is the relay no more, is not called ready by late replies. */
+static void a_reload_ends_with_the_relay(void **state)
+{
+    (void)state;
+    for (uint32_t is_moved = 0; is_moved < 2; is_moved++) {
+        notify_ready(notify, 0);
+        notify_reloaded(notify, true);
+        if (is_moved)
+            notify_moved(notify, 1);
+        else
+            notify_stopping(notify, TICK_S(30), 0);
+        hear();
+        for (uint32_t i = 0; i < SHARDS; i++)
+            answer_behind(i);
+        assert_string_equal("", hear());
+        assert_int_equal(0, end(state));
+        assert_int_equal(0, begin(state));
+    }
 }
 
 static void says_how_it_is(void **state)
@@ -210,6 +280,7 @@ static void is_silent_without_a_manager(void **state)
     assert_null(asked[0]);
     notify_reloading(notify, 0);
     notify_reloaded(notify, true);
+    assert_null(behind[0]);
     notify_stopping(notify, TICK_S(30), 0);
     assert_true(notify_deadline(notify) == TICK_NEVER);
     assert_string_equal("", hear());
@@ -234,6 +305,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(says_what_happens, begin, end),
+        cmocka_unit_test_setup_teardown(a_reload_ends_with_the_last_shard, begin, end),
+        cmocka_unit_test_setup_teardown(a_reload_ends_with_the_relay, begin, end),
         cmocka_unit_test_setup_teardown(says_how_it_is, begin, end),
         cmocka_unit_test_setup_teardown(is_fed_by_complete_rounds_alone, begin, end),
         cmocka_unit_test_setup_teardown(is_starved_by_one_stuck_shard, begin, end),

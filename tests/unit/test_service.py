@@ -101,18 +101,23 @@ def is_ready_when_it_listens(manager):
 
 def feeds_while_all_is_well(manager):
     manager.wait("STATUS=0 sessions open, 0 messages in the queue")
-    fed = manager.hear(6 * WATCHDOG).count("WATCHDOG=1")  # twice in its time; half of that, where others have the processors for a while
-    expect(fed >= 6, fed)
+    fed = []
+    while max(fed, default=0) < 6 and len(fed) < 10:  # four times in its time, unless others have the processors for a while
+        fed.append(manager.hear(2 * WATCHDOG).count("WATCHDOG=1"))
+    expect(max(fed) >= 6, fed)
 
 
 def tells_of_a_reload(manager):
     manager.child.send_signal(signal.SIGHUP)
     manager.wait("RELOADING=1")
     manager.wait("READY=1")
-    with open(path("relay.yaml"), "a", encoding="utf-8") as file:
+    with open(path("relay.yaml"), "r+", encoding="utf-8") as file:
+        right = file.read()
         file.write("coers: 1\n")
     manager.child.send_signal(signal.SIGHUP)
     expect("the last reload failed" in manager.wait("STATUS=0 sessions open, 0 messages in the queue; "), manager.said)
+    with open(path("relay.yaml"), "w", encoding="utf-8") as file:
+        file.write(right)
 
 
 def shard_thread(process):
@@ -132,12 +137,15 @@ def a_stuck_shard_starves_the_watchdog(manager):
     libc.ptrace(PTRACE_INTERRUPT, thread, None, None)
     os.waitpid(thread, WALL)
     manager.hear(2 * WATCHDOG)  # of the round that was under way
+    manager.child.send_signal(signal.SIGHUP)
     said = manager.hear(2 * WATCHDOG)
     libc.ptrace(PTRACE_DETACH, thread, None, None)
     expect("WATCHDOG=1" not in said, said)
+    expect("RELOADING=1" in said and "READY=1" not in said, said)  # it has not all new settings
     with open(path("log"), encoding="utf-8") as file:
         expect("event=stuck shard=1" in file.read())
     manager.position = len(manager.said)
+    manager.wait("READY=1")
     manager.wait("WATCHDOG=1")  # it moves again
 
 

@@ -353,8 +353,8 @@ bool admin_explain_finish(json_t *answer, const struct shard_query *query)
     json_object_set_new(answer, "mail", mail);
     json_object_set_new(answer, "goes_to", goes_to);
     json_object_set_new(answer, "is_looked_up",
-                        json_boolean(!asked->mail.has_unasked || asked->mail.site_count > 0 ||
-                                     asked->mail.unresolved != NULL));
+                        json_boolean(!asked->mail.has_unasked || asked->site_count > 0 ||
+                                     asked->mail.site_count > 0 || asked->mail.unresolved != NULL));
     dns_add(answer, asked);
     json_object_set_new(answer, "cores", cores_array(asked));
     number_set(answer, "retry_min_us", asked->retry_min);

@@ -309,9 +309,8 @@ static void dns_print(const json_t *one, FILE *out)
     char text[CLI_SHOWN_SIZE], name[CLI_SHOWN_SIZE], time[24];
 
     if (json_is_false(json_object_get(one, "is_looked_up")))
-        fprintf(out,
-                "  dns      not looked up since the start: whether it had failed before is not "
-                "known\n");
+        fprintf(out, "  dns      not asked yet for the mail that waits: what was known before a "
+                     "restart is forgotten\n");
     if (dns == NULL)
         return;
     fprintf(out, "  dns      has failed for %s: %s; ",

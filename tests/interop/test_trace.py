@@ -149,6 +149,13 @@ def filters():
     relay.cli('release', 'id=' + held)
     text = viewer.end('RCPT TO:<d@held.test>', 'S: 250')
     assert all(held in line for line in text.splitlines()) and 'b@far.test' not in text, text
+    relay.cli('hold', 'domain=far.test', '--duration', '1m')
+    send('e@far.test')
+    wait_until(lambda: json.loads(relay.cli('queue', 'list', 'domain=far.test', '--json'))['rows'], 'held')
+    text = relay.cli('explain', 'far.test') # a site that is known, though not to what waits
+    assert 'site       far.test' in text and '1 held' in text and '\n  dns' not in text, text
+    relay.cli('delete', 'domain=far.test', '--reason', 'test')
+    relay.cli('release', 'domain=far.test')
 
 
 @lab.check('only what is new, only codes, and an end after some lines or seconds')

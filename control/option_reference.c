@@ -71,6 +71,7 @@ static const char introduction[] =
     "`angarium reload` (or SIGHUP) reads the files again, says which options and lists have "
     "changed,\n"
     "and gives all cores the new configuration, or none: a file with a mistake changes nothing.\n"
+    "It answers, and the service manager hears that the reload is over, when every core has it.\n"
     "Options marked *restart* keep their old value until the relay is started again; the log says\n"
     "which those are.\n";
 

@@ -34,7 +34,7 @@ void server_session_enqueue(struct server *server, struct server_session *sessio
                             enum server_queue queue)
 {
     server_session_unqueue(server, session);
-    session->queue = queue;
+    session->queue = (uint8_t)queue;
     TAILQ_INSERT_TAIL(&server->queues[queue], session, ready_link);
 }
 

@@ -12,6 +12,7 @@
  *      --tight-spool                a spool of eight small segments: often full
  *      --full-disk                  a disk that has not one octet beyond spool.size, and senders
  *                                   whose own server takes no notification for an hour
+ *      --small-gate                 bodies are asked for one after another, even the smallest
  *      --slow-disk                  every call of the disk takes up to SLOW_DISK
  *      --wire                       every party's network is the engine, over a simulated link
  *      --limits                     two shards, much mail for few sites, limits that every server
@@ -53,7 +54,6 @@
 #include "relay/body_gate.h"
 #include "tests/sim/sim_world.h"
 
-#define BODY_OCTETS       BODY_GATE_PLACES /* of large messages at a time: one after another */
 #define ROUND_MAX         20000000u
 #define BUSY_ROUND_FREE   200u   /* rounds in which no time passes */
 #define BUSY_ROUND_MAX    50000u /* rounds in which somebody has work at once */
@@ -82,7 +82,7 @@ struct sim_options {
     uint32_t shard_count; /* 0: as the seed says */
     bool has_streams;     /* half of the mail is large, and goes on while it comes */
     bool has_false_sync, has_tight_spool, has_full_disk, has_slow_disk, has_wire, has_limits,
-        has_loose_limits, is_traced;
+        has_small_gate, has_loose_limits, is_traced;
     bool has_suspends, has_holds, has_bounces, is_deaf, is_watched;
     bool has_sources, has_stray_source;
     bool has_lists, has_misread_lists;
@@ -422,18 +422,18 @@ static enum err world_start_node(struct sim *sim)
     if (sim->records != NULL)
         sim_records_begin(sim->records, sim->config->cores);
     return node_start(
-        &(struct node_options){.net = sim->net,
-                               .disk = sim->disk,
-                               .config = sim->config,
-                               .seed = sim->options.seed * 64 + ++sim->lives,
-                               .body_octets = BODY_OCTETS,
-                               .records = {.emit = record_drop, .context = &sim->ledger},
-                               .shard_records =
-                                   sim->records == NULL ? NULL : sim_records_sinks(sim->records),
-                               .address4 = address_of(192, 0, 2, 1, 0),
-                               .address6 = {.family = FLOW_FAMILY_IP6, .ip = {0x20, 1, 0x0d, 0xb8}},
-                               .seen = sim->options.is_watched ? &sim->seen : NULL,
-                               .recovery_delay = draw(sim, 3) * TICK_MS(draw(sim, 2000))},
+        &(struct node_options){
+            .net = sim->net,
+            .disk = sim->disk,
+            .config = sim->config,
+            .seed = sim->options.seed * 64 + ++sim->lives,
+            .body_octets = sim->options.has_small_gate ? BODY_GATE_PLACES : BODY_GATE_OCTETS,
+            .records = {.emit = record_drop, .context = &sim->ledger},
+            .shard_records = sim->records == NULL ? NULL : sim_records_sinks(sim->records),
+            .address4 = address_of(192, 0, 2, 1, 0),
+            .address6 = {.family = FLOW_FAMILY_IP6, .ip = {0x20, 1, 0x0d, 0xb8}},
+            .seen = sim->options.is_watched ? &sim->seen : NULL,
+            .recovery_delay = draw(sim, 3) * TICK_MS(draw(sim, 2000))},
         &sim->node);
 }
 
@@ -836,6 +836,8 @@ static bool flag_take(const char *argument, struct sim_options *options, bool *m
         options->has_tight_spool = true;
     else if (strcmp(argument, "--full-disk") == 0)
         options->has_full_disk = true;
+    else if (strcmp(argument, "--small-gate") == 0)
+        options->has_small_gate = true;
     else if (strcmp(argument, "--slow-disk") == 0)
         options->has_slow_disk = true;
     else if (strcmp(argument, "--wire") == 0)

@@ -26,6 +26,7 @@
 #include <cmocka.h>
 
 #include "base/log.h"
+#include "relay/body_gate.h"
 #include "tests/sim/node.h"
 #include "tests/sim/zone.h"
 
@@ -427,6 +428,7 @@ static void world_start(struct world *world)
                                                        .disk = world->disk,
                                                        .config = world->config,
                                                        .seed = 1,
+                                                       .body_octets = BODY_GATE_OCTETS,
                                                        .records = {.emit = record_drop},
                                                        .address4 = relay_address(0),
                                                        .address6 = {.family = FLOW_FAMILY_IP6}},

@@ -37,7 +37,7 @@ program = os.path.join(BUILD, 'bench/wire/angarium-wire-bench')
 
 def memif(role, mtu):
     # rings small enough that the buffers under way stay in the caches
-    return 'net_memif0,role=%s,socket=%s,socket-abstract=no,bsize=%d,rsize=%d' % (role, lab.path('memif.sock'), *((2048, 10) if mtu <= 1500 else (9088, 9)))
+    return 'net_memif0,role=%s,socket=%s,socket-abstract=no,bsize=%d,rsize=9' % (role, lab.path('memif.sock'), 2048 if mtu <= 1500 else 9088)
 
 
 def wire_arguments(role, mtu, addresses):

@@ -48,25 +48,14 @@
 #define HEADER_SIZE  8u
 #define FIXED_SIZE   136u
 #define ADDRESS_SIZE 20u
-#define TEXT_COUNT   8u
 #define TIME_END     253402300800000000ll /* the year 10000 */
 
 const char record_raw_head[] = "angarium records in binary 1\n";
 _Static_assert(sizeof(record_raw_head) - 1 == RECORD_RAW_HEAD_SIZE, "without its NUL");
 
-#define TEXT(field)                                                                                \
-    {                                                                                              \
-        offsetof(struct record, field), sizeof(((struct record *)NULL)->field)                     \
-    }
-static const struct {
-    uint32_t offset, size;
-} texts[TEXT_COUNT] = {
-    TEXT(tls),  TEXT(host),   TEXT(site),      TEXT(source_name),
-    TEXT(user), TEXT(sender), TEXT(recipient), TEXT(text),
-};
-_Static_assert(RECORD_RAW_SIZE_MIN == FIXED_SIZE + TEXT_COUNT, "of empty texts");
+_Static_assert(RECORD_RAW_SIZE_MIN == FIXED_SIZE + RECORD_TEXT_COUNT, "of empty texts");
 _Static_assert(RECORD_RAW_SIZE_MAX ==
-                   FIXED_SIZE + TEXT_COUNT + 23 + 95 + 63 + 31 + 63 + 127 + 127 + 255,
+                   FIXED_SIZE + RECORD_TEXT_COUNT + 23 + 95 + 63 + 31 + 63 + 127 + 127 + 255,
                "of full ones");
 
 /* Numbers of the fixed part, where they stand in it and in a record. All platforms are little
@@ -128,9 +117,9 @@ uint32_t record_raw_encode(const struct record *record, uint8_t *ret_octets)
                numbers[i].size);
     address_put(ret_octets + 96, &record->source);
     address_put(ret_octets + 96 + ADDRESS_SIZE, &record->peer);
-    for (uint32_t i = 0; i < TEXT_COUNT; i++) {
-        const char *text = (const char *)record + texts[i].offset;
-        uint8_t length = (uint8_t)strnlen(text, texts[i].size - 1);
+    for (uint32_t i = 0; i < RECORD_TEXT_COUNT; i++) {
+        const char *text = (const char *)record + record_texts[i].offset;
+        uint8_t length = (uint8_t)strnlen(text, record_texts[i].size - 1);
         ret_octets[size] = length;
         memcpy(ret_octets + size + 1, text, length);
         size += 1u + length;
@@ -159,12 +148,12 @@ static bool texts_get(const uint8_t *octets, uint32_t size, struct record *recor
 {
     uint32_t at = FIXED_SIZE;
 
-    for (uint32_t i = 0; i < TEXT_COUNT; i++) {
+    for (uint32_t i = 0; i < RECORD_TEXT_COUNT; i++) {
         if (at >= size)
             return false;
         uint32_t length = octets[at++];
-        char *text = (char *)record + texts[i].offset;
-        if (length >= texts[i].size || length > size - at ||
+        char *text = (char *)record + record_texts[i].offset;
+        if (length >= record_texts[i].size || length > size - at ||
             memchr(octets + at, '\0', length) != NULL)
             return false;
         memcpy(text, octets + at, length);

@@ -59,7 +59,8 @@
 
 volatile int load_is_stopping; /* never: the load's own program has signals */
 
-struct party { /* a source or the sink */
+struct party {                   /* a source or the sink */
+    struct load_options options; /* its own: a source goes on reading them */
     struct flow_plane *plane;
     struct source *source;
     struct sink *sink;
@@ -263,15 +264,17 @@ static struct tick_now time_of(struct line *line)
     return (struct tick_now){now.tick, now.wall};
 }
 
-static void sources_start(struct line *line, struct load_options *options, uint8_t host_first,
+/* One for each shard. */
+static void sources_start(struct line *line, const struct load_options *options, uint8_t host_first,
                           uint16_t port)
 {
     for (uint32_t i = 0; i < line->options.shard_count; i++) {
         struct party *party = &line->sources[i];
-        options->target =
+        party->options = *options;
+        party->options.target =
             (struct flow_address){FLOW_FAMILY_IP4, 0, port, {10, 0, NET_SHARDS, (uint8_t)(i + 1)}};
         party->plane = world_join(line->world, NET_SOURCES, (uint8_t)(host_first + i), 16384);
-        party->source = source_new(options, party->plane, NULL, time_of(line));
+        party->source = source_new(&party->options, party->plane, NULL, time_of(line));
         CHECK(party->source != NULL);
     }
 }
@@ -339,7 +342,9 @@ static void line_round(struct line *line)
             party_turn(line, &line->sources[i]);
     }
     members_turn(line);
-    party_turn(line, &line->sink);
+    /* As quick as there are shards, or each would find less to do in a turn the more there are. */
+    for (uint32_t i = 0; i < line->options.shard_count; i++)
+        party_turn(line, &line->sink);
     next = earlier(next, party_next(line, &line->sink, sink_deadline(line->sink.sink)));
     for (uint32_t i = 0; i < line->options.shard_count; i++) {
         if (line->sources[i].source != NULL)
@@ -436,6 +441,7 @@ static uint64_t straight_through(const struct line *line)
 
     for (uint32_t i = 0; i < line->options.shard_count; i++) {
         shard_get_status(line->members[i].shard, &status);
+        CHECK(status.server.messages_accepted > 0); /* all shards take part */
         ready += status.ways.ready;
     }
     return ready;

@@ -2,10 +2,12 @@
 /*
  * Handing recovered segments and messages to the spools of this process.
  *
- * Groups of segments that belong together are dealt out to the shares by their number of live
- * messages, and those without any by the room that each share has. Every adoption computes the same
- * deal, so that shares may be adopted in any order, by different threads, whatever the number of
- * shards was before.
+ * Groups of segments that belong together are dealt out to the shares by what lives in them, the
+ * largest first, and those without mail by the room that each share has. By octets, not by the
+ * number of messages: what a spool may hold is limited so that it never comes to a stand
+ * (spool_space.c), and one that was given more than that would stand on a full disk. Every adoption
+ * computes the same deal, so that shares may be adopted in any order, by different threads,
+ * whatever the number of shards was before.
  *
  *   segments, one by one -> their references -> messages, one by one -> done
  *
@@ -27,6 +29,7 @@
 #include "queue/spool_recovery.h"
 
 #define NOT_ADOPTED   UINT32_MAX
+#define DEAL_MESSAGE  1024u /* octets of one besides its own: headers, rows, its end */
 #define PROGRESS_FEW  8u
 #define AHEAD_ROWS    16u /* messages whose rows are fetched into the cache ahead of their turn */
 #define AHEAD_DETAILS 8u  /* and whose details */
@@ -67,44 +70,75 @@ static uint64_t *groups_room(const struct spool_recovery *recovery)
     return rooms;
 }
 
+struct deal_group {
+    uint64_t load; /* octets that live, and what keeping so many messages takes */
+    uint32_t root;
+};
+
 struct deal {
     uint64_t *loads, *rooms;   /* of the shares */
     const uint64_t *room_each; /* of the groups */
     uint32_t count;
 };
 
-/* Groups with mail go to the share with the fewest messages so far, those without to the one that
- * has the least room. */
-static void deal_groups(const struct spool_recovery *recovery, struct deal *deal, bool with_mail,
-                        uint32_t *ret_shares)
+/* The largest first, those of a size in their order. */
+static int deal_compare(const void *a, const void *b)
 {
+    const struct deal_group *x = a, *y = b;
+
+    if (x->load != y->load)
+        return x->load > y->load ? -1 : 1;
+    return x->root < y->root ? -1 : 1;
+}
+
+static struct deal_group *deal_groups(const struct spool_recovery *recovery, uint32_t *ret_count)
+{
+    struct deal_group *groups = calloc(recovery->segment_count + 1, sizeof(*groups));
+    uint32_t count = 0;
+
+    CHECK(groups != NULL);
     for (uint32_t i = 0; i < recovery->segment_count; i++) {
         const struct recovery_segment *segment = &recovery->segments[i];
-        if (segment->parent != i || (segment->live > 0) != with_mail)
+        if (segment->parent != i)
             continue;
-        uint32_t share = deal_least(with_mail ? deal->loads : deal->rooms, deal->count);
-        ret_shares[i] = share;
-        deal->loads[share] += segment->live;
-        deal->rooms[share] += deal->room_each[i];
+        groups[count++] = (struct deal_group){
+            .load = segment->live_octets + segment->live * (uint64_t)DEAL_MESSAGE, .root = i};
     }
+    if (count > 0)
+        qsort(groups, count, sizeof(*groups), deal_compare);
+    *ret_count = count;
+    return groups;
+}
+
+/* With mail: to the share with the least so far. Without: to the one that has the least room. */
+static uint32_t deal_group(struct deal *deal, const struct deal_group *group)
+{
+    uint32_t share = deal_least(group->load > 0 ? deal->loads : deal->rooms, deal->count);
+
+    deal->loads[share] += group->load;
+    deal->rooms[share] += deal->room_each[group->root];
+    return share;
 }
 
 void spool_recovery_deal(const struct spool_recovery *recovery, uint32_t count,
                          uint32_t *ret_shares)
 {
+    uint32_t group_count = 0;
     uint64_t *room_each = groups_room(recovery);
+    struct deal_group *groups = deal_groups(recovery, &group_count);
     struct deal deal = {.loads = calloc(count, sizeof(*deal.loads)),
                         .rooms = calloc(count, sizeof(*deal.rooms)),
                         .room_each = room_each,
                         .count = count};
 
     CHECK(deal.loads != NULL && deal.rooms != NULL);
-    deal_groups(recovery, &deal, true, ret_shares);
-    deal_groups(recovery, &deal, false, ret_shares);
+    for (uint32_t i = 0; i < group_count; i++)
+        ret_shares[groups[i].root] = deal_group(&deal, &groups[i]);
     for (uint32_t i = 0; i < recovery->segment_count; i++)
         ret_shares[i] = ret_shares[spool_recovery_root(recovery, i)];
     free(deal.loads);
     free(deal.rooms);
+    free(groups);
     free(room_each);
 }
 

@@ -141,8 +141,8 @@ bool spool_recovery_find_segment(const struct spool_recovery *recovery, uint64_t
                                  uint32_t hint, uint32_t *ret_index);
 
 /* spool_adopt.c */
-/** Which of `count` shares each segment goes to. What is free goes where room is scarce: all need
- * some (spool_space.c). */
+/** Which of `count` shares each segment goes to. What lives is spread evenly, and what is free goes
+ * where room is scarce: all need some (spool_space.c). */
 void spool_recovery_deal(const struct spool_recovery *recovery, uint32_t count,
                          uint32_t *ret_shares);
 

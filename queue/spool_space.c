@@ -43,6 +43,8 @@
  *      be attempts, and a 64th. What takes that is notifications, which wait in the queue and end,
  *      delivered or expired. Then there will be room for a next one; and there is now, or there is
  *      garbage for a turn of the copier.
+ *   7. A start keeps it so: what lives is dealt out evenly among the spools (spool_adopt.c). One
+ *      that got more than notifications may fill would hold mail that owes some for ever.
  * Where all segments are live through and through, only ends are written: the first 64th of them is
  * what the copier begins with. Each ends a message, and none is added.
  *

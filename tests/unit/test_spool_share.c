@@ -90,8 +90,8 @@ static void test_alone(void **state)
     free(spool);
 }
 
-/* Goal: segments that belong together stay so; mail goes where there is little, room where there is
- * little. */
+/* Goal: segments that belong together stay so; mail goes where the least of it lives, so that no
+ * share is given more than it may hold, room where there is little. */
 static void test_deal(void **state)
 {
     static const struct {
@@ -103,8 +103,15 @@ static void test_deal(void **state)
         uint32_t shares[SEGMENTS_MAX];
     } rows[] = {
         {"one share", 1, 3, {{0, 2, 10}, {1, 0, 0}, {1, 0, 0}}, {0, 0, 0}},
-        {"mail by its number", 2, 3, {{0, 9, 10}, {1, 5, 10}, {2, 4, 10}}, {0, 1, 1}},
-        {"together", 2, 4, {{0, 2, 10}, {0, 0, 0}, {2, 3, 20}, {0, 0, 0}}, {0, 0, 1, 0}},
+        {"small mail by its number", 2, 3, {{0, 9, 10}, {1, 5, 10}, {2, 4, 10}}, {0, 1, 1}},
+        {"large mail by its octets",
+         2,
+         3,
+         {{0, 14, 229000}, {1, 16, 36000}, {2, 86, 231000}},
+         {1, 1, 0}},
+        {"the largest first", 2, 3, {{0, 1, 50000}, {1, 1, 50000}, {2, 1, 100000}}, {1, 1, 0}},
+        {"of a size, in their order", 2, 2, {{0, 3, 20000}, {1, 3, 20000}}, {0, 1}},
+        {"together", 2, 4, {{0, 3, 20}, {0, 0, 0}, {2, 2, 10}, {0, 0, 0}}, {0, 0, 1, 0}},
         {"room for the full, not for who has little mail",
          2,
          6,

@@ -184,9 +184,12 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
          * If a message is received without Transfer-Encoding and with an invalid Content-Length
          * header field, then the message framing is invalid and the recipient MUST treat it as an
          * unrecoverable error [...] If the unrecoverable error is in a request message, the server
-         * MUST respond with a 400 (Bad Request) status code and then close the connection. */
-        if (http_request_is_ambiguous(connection)) /* before its body: libmicrohttpd closes then */
-            return http_answer_error(&client, MHD_HTTP_BAD_REQUEST, "one Content-Length");
+         * MUST respond with a 400 (Bad Request) status code and then close the connection.
+         *= rfc9112#section-6.1
+         * A server MAY reject a request that contains both Content-Length and Transfer-Encoding */
+        if (!http_request_is_plain(connection,
+                                   version)) /* before its body: libmicrohttpd closes then */
+            return http_answer_error(&client, MHD_HTTP_BAD_REQUEST, "one size of the body");
         return MHD_YES;
     }
     if (*size > 0) {

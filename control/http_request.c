@@ -105,31 +105,76 @@ const char *http_request_target(const char *target, const char *version,
     return http_request_path(target, ret_host);
 }
 
-struct lengths {
-    const char *first;
-    bool is_ambiguous;
-};
-
-static enum MHD_Result on_length(void *context, enum MHD_ValueKind kind, const char *name,
-                                 const char *value)
+static bool is_digits(const char *text)
 {
-    struct lengths *lengths = context;
+    return text[0] != '\0' && text[strspn(text, "0123456789")] == '\0';
+}
 
+/* RFC 9110 section 5.6.2. libmicrohttpd takes "Content-Length : 9" for a field of that name, with
+ * the blank, which it does not know. */
+static bool is_token(const char *text)
+{
+    static const char signs[] = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                "abcdefghijklmnopqrstuvwxyz";
+
+    return text[0] != '\0' && text[strspn(text, signs)] == '\0';
+}
+
+static bool has_control(const char *text)
+{
+    for (; *text != '\0'; text++) {
+        if (((unsigned char)*text < ' ' && *text != '\t') || *text == 0x7f)
+            return true;
+    }
+    return false;
+}
+
+/* Is it the field, or what libmicrohttpd makes of one that goes on in a second line: it joins that
+ * to the name, "Content-Length9". */
+static bool is_field(const char *name, const char *wanted, bool *ret_is_whole)
+{
+    *ret_is_whole = strcasecmp(name, wanted) == 0;
+    return strncasecmp(name, wanted, strlen(wanted)) == 0;
+}
+
+void http_framing_add(struct http_framing *framing, const char *name, const char *value)
+{
+    const char *text = value == NULL ? "" : value;
+    bool is_whole = true;
+
+    framing->is_odd |= !is_token(name) || has_control(text);
+    if (is_field(name, MHD_HTTP_HEADER_CONTENT_LENGTH, &is_whole)) {
+        framing->sizes++;
+        framing->is_odd |= !is_whole || !is_digits(text);
+    } else if (is_field(name, MHD_HTTP_HEADER_TRANSFER_ENCODING, &is_whole)) {
+        framing->codings++;
+        framing->is_odd |= !is_whole || strcasecmp(text, "chunked") != 0;
+    }
+}
+
+bool http_framing_is_plain(const struct http_framing *framing, const char *version)
+{
+    /* A body in chunks is none in HTTP/1.0: a server between may take it for the next request. */
+    bool has_chunks = strcmp(version, MHD_HTTP_VERSION_1_0) != 0;
+
+    return !framing->is_odd && framing->sizes + framing->codings <= 1 &&
+           (framing->codings == 0 || has_chunks);
+}
+
+static enum MHD_Result on_framing(void *context, enum MHD_ValueKind kind, const char *name,
+                                  const char *value)
+{
     (void)kind;
-    if (strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) != 0)
-        return MHD_YES;
-    if (lengths->first == NULL)
-        lengths->first = value;
-    lengths->is_ambiguous |= strcmp(lengths->first, value) != 0;
+    http_framing_add(context, name, value);
     return MHD_YES;
 }
 
-bool http_request_is_ambiguous(struct MHD_Connection *connection)
+bool http_request_is_plain(struct MHD_Connection *connection, const char *version)
 {
-    struct lengths lengths = {0};
+    struct http_framing framing = {0};
 
-    MHD_get_connection_values(connection, MHD_HEADER_KIND, on_length, &lengths);
-    return lengths.is_ambiguous;
+    MHD_get_connection_values(connection, MHD_HEADER_KIND, on_framing, &framing);
+    return http_framing_is_plain(&framing, version);
 }
 
 bool http_request_verb(const char *path, char ret_verb[HTTP_VERB_MAX])

@@ -29,9 +29,18 @@ void http_body_add(struct http_body *body, const char *octets, size_t size);
 /** Nothing of it stays in memory. */
 void http_body_free(struct http_body *body);
 
-/** Does it say two sizes of its body? Where that ends, and another request begins, nobody knows
- * then. */
-bool http_request_is_ambiguous(struct MHD_Connection *connection);
+/* What the fields of a request say of where its body ends. */
+struct http_framing {
+    uint32_t sizes, codings; /* fields that say it */
+    bool is_odd;             /* one says it in another way than all read alike */
+};
+
+/** A field of the request, as it came. */
+void http_framing_add(struct http_framing *framing, const char *name, const char *value);
+/** Everybody who reads the request agrees where it ends. */
+bool http_framing_is_plain(const struct http_framing *framing, const char *version);
+/** If not, nobody knows where its body ends, and another request begins. */
+bool http_request_is_plain(struct MHD_Connection *connection, const char *version);
 /**
  * The path of a target, and whose it is: the Host field, or what a target in absolute form names
  * instead (RFC 9112 section 3.2.2). `ret_host` is "" without any. NULL: it has no path, a host that

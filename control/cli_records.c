@@ -17,6 +17,7 @@
 #include "control/record_raw.h"
 #include "control/record_reader.h"
 #include "control/record_search.h"
+#include "control/terminal_text.h"
 
 static void record_print(const json_t *record)
 {
@@ -46,8 +47,8 @@ static void on_line(void *context, struct span line)
         json_array_append(found->rows, record);
     else if (json_is_object(record))
         record_print(record);
-    else
-        printf("%.*s\n", SPAN_PRINTF(line));
+    else /* a peer's text is in it, and the file may be anybody's */
+        terminal_line(line, terminal_has_utf8(), stdout);
     json_decref(record);
 }
 

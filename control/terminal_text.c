@@ -3,12 +3,14 @@
 
 #include <langinfo.h>
 #include <locale.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "base/log.h"
 
 #define CHARACTER_MAX 4u /* octets */
+#define ESCAPE_MAX    4u /* signs that show one octet */
 
 /* Characters that nobody sees, or that show others in another place than they stand. */
 static const struct {
@@ -79,15 +81,19 @@ bool terminal_has_utf8(void)
     return is_utf8;
 }
 
-const char *terminal_text(struct span octets, bool has_utf8, char *ret_text, uint32_t size)
+/* What of it fits; `keeps_signs`: quotes and backslashes stay. */
+static void text_put(struct span octets, bool has_utf8, bool keeps_signs, char *ret_text,
+                     uint32_t size)
 {
     uint32_t used = 0;
 
-    CHECK(ret_text != NULL && size > 0);
     for (uint32_t at = 0; at < octets.size;) {
         char piece[CHARACTER_MAX + 1];
         uint32_t character = 0, taken = character_take(span_skip(octets, at), &character);
-        bool is_shown = has_utf8 && taken > 0 && is_seen(character);
+        bool is_sign = keeps_signs && (octets.data[at] == '"' || octets.data[at] == '\\');
+        bool is_shown = is_sign || (has_utf8 && taken > 0 && is_seen(character));
+        if (is_sign)
+            taken = 1;
         if (is_shown)
             memcpy(piece, octets.data + at, taken);
         else /* octet by octet */
@@ -100,5 +106,23 @@ const char *terminal_text(struct span octets, bool has_utf8, char *ret_text, uin
         at += is_shown ? taken : 1;
     }
     ret_text[used] = '\0';
+}
+
+const char *terminal_text(struct span octets, bool has_utf8, char *ret_text, uint32_t size)
+{
+    CHECK(ret_text != NULL && size > 0);
+    text_put(octets, has_utf8, false, ret_text, size);
     return ret_text;
+}
+
+void terminal_line(struct span line, bool has_utf8, FILE *out)
+{
+    CHECK(line.size < UINT32_MAX / ESCAPE_MAX);
+    uint32_t size = ESCAPE_MAX * line.size + 1;
+    char *text = malloc(size);
+
+    CHECK(text != NULL);
+    text_put(line, has_utf8, true, text, size);
+    (void)fprintf(out, "%s\n", text);
+    free(text);
 }

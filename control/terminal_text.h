@@ -3,6 +3,7 @@
 #define CONTROL_TERMINAL_TEXT_H
 
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "base/span.h"
 
@@ -20,5 +21,8 @@ bool terminal_has_utf8(void);
  *         ret_text.
  */
 const char *terminal_text(struct span octets, bool has_utf8, char *ret_text, uint32_t size);
+/** A line of a file, whole and with its end, likewise; but quotes and backslashes, which mean
+ * something in it, stay. */
+void terminal_line(struct span line, bool has_utf8, FILE *out);
 
 #endif

@@ -76,6 +76,34 @@ static void test_room(void **state)
                          strlen(terminal_text(SPAN_LITERAL(octets), true, text, rows[i].size)));
 }
 
+/* Goal: a line keeps what means something in it, and nothing that the terminal would obey. */
+static void test_line(void **state)
+{
+    static const struct {
+        const char *octets, *shown;
+    } rows[] = {
+        {"", "\n"},
+        {"d,\"smtp;550 \"\"no\"\"\",a\\b", "d,\"smtp;550 \"\"no\"\"\",a\\b\n"},
+        {"\x1b]0;x\x07\x1b[2J\x7f", "\\x1b]0;x\\x07\\x1b[2J\\x7f\n"},
+        {"a\r\n\tb", "a\\x0d\\x0a\\x09b\n"},
+        {"\xc2\x9b"
+         "2J\x9b",
+         "\\xc2\\x9b"
+         "2J\\x9b\n"},
+        {"b\xc3\xbc\"", "b\xc3\xbc\"\n"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        char shown[64] = "";
+        FILE *out = fmemopen(shown, sizeof(shown), "w");
+        assert_non_null(out);
+        terminal_line(span_from_text(rows[i].octets), true, out);
+        assert_int_equal(0, fclose(out));
+        assert_string_equal(rows[i].shown, shown);
+    }
+}
+
 /* Goal: what the terminal shows is asked of the environment, and is no other way to read letters.
  */
 static void test_environment(void **state)
@@ -98,6 +126,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_room),
+        cmocka_unit_test(test_line),
         cmocka_unit_test(test_environment),
     };
 

@@ -48,45 +48,54 @@
 #define HEADER_SIZE  8u
 #define FIXED_SIZE   136u
 #define ADDRESS_SIZE 20u
+#define TEXT_COUNT   8u
 #define TIME_END     253402300800000000ll /* the year 10000 */
 
 const char record_raw_head[] = "angarium records in binary 1\n";
 _Static_assert(sizeof(record_raw_head) - 1 == RECORD_RAW_HEAD_SIZE, "without its NUL");
 
-_Static_assert(RECORD_RAW_SIZE_MIN == FIXED_SIZE + RECORD_TEXT_COUNT, "of empty texts");
+_Static_assert(RECORD_RAW_SIZE_MIN == FIXED_SIZE + TEXT_COUNT, "of empty texts");
 _Static_assert(RECORD_RAW_SIZE_MAX ==
-                   FIXED_SIZE + RECORD_TEXT_COUNT + 23 + 95 + 63 + 31 + 63 + 127 + 127 + 255,
+                   FIXED_SIZE + TEXT_COUNT + 23 + 95 + 63 + 31 + 63 + 127 + 127 + 255,
                "of full ones");
 
-/* Numbers of the fixed part, where they stand in it and in a record. All platforms are little
- * endian (control/admin_answer.c says so, too). */
-#define NUMBER(at, field)                                                                          \
-    {                                                                                              \
-        at, offsetof(struct record, field), sizeof(((struct record *)NULL)->field)                 \
-    }
-static const struct {
-    uint8_t at;
-    uint16_t offset;
-    uint8_t size;
-} numbers[] = {
-    NUMBER(9, way),
-    NUMBER(10, code),
-    NUMBER(12, enhanced),
-    NUMBER(15, attempts),
-    NUMBER(16, flags),
-    NUMBER(18, recipient_count),
-    NUMBER(20, shard),
-    NUMBER(24, recipient_index),
-    NUMBER(28, connection_use),
-    NUMBER(32, time),
-    NUMBER(40, id),
-    NUMBER(56, size),
-    NUMBER(64, session),
-    NUMBER(72, sequence),
-    NUMBER(80, delays_ms),
+/* The fixed part as it lies there. All platforms are little endian (control/admin_answer.c says so,
+ * too). */
+struct raw_address {
+    uint8_t family, zero;
+    uint16_t port;
+    uint8_t ip[16];
+};
+struct raw_fixed {
+    uint8_t magic[2];
+    uint16_t size;
+    uint32_t checksum;
+    uint8_t kind, way;
+    uint16_t code;
+    uint8_t enhanced[3], attempts;
+    uint16_t flags, recipient_count;
+    uint32_t shard, recipient_index, connection_use;
+    int64_t time;
+    struct message_id id;
+    uint64_t size_of_message, session, sequence;
+    uint32_t delays_ms[4];
+    struct raw_address source, peer;
 };
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the format's");
+_Static_assert(sizeof(struct raw_fixed) == FIXED_SIZE, "no gaps");
+_Static_assert(sizeof(struct raw_address) == ADDRESS_SIZE, "no gaps");
 _Static_assert(sizeof(struct message_id) == 16, "two numbers, high first");
+
+#define TEXT(field)                                                                                \
+    {                                                                                              \
+        offsetof(struct record, field), sizeof(((struct record *)NULL)->field)                     \
+    }
+static const struct {
+    uint16_t offset, size; /* in a record; the size with its NUL */
+} texts[TEXT_COUNT] = {
+    TEXT(tls),  TEXT(host),   TEXT(site),      TEXT(source_name),
+    TEXT(user), TEXT(sender), TEXT(recipient), TEXT(text),
+};
 
 static uint32_t checksum_of(const uint8_t *octets, uint32_t size)
 {
@@ -97,63 +106,142 @@ static uint32_t checksum_of(const uint8_t *octets, uint32_t size)
 
 /* ---- encoding ---- */
 
-static void address_put(uint8_t *octets, const struct flow_address *address)
+#define WORD 8u /* octets moved at a time */
+
+/* The top bit of each octet that is NUL, and no other. */
+static inline uint64_t nuls_find(uint64_t word)
 {
-    octets[0] = address->family;
-    memcpy(octets + 2, &address->port, 2);
-    memcpy(octets + 4, address->ip, 16);
+    const uint64_t low = 0x7f7f7f7f7f7f7f7full;
+
+    return ~(((word & low) + low) | word | low);
 }
 
-uint32_t record_raw_encode(const struct record *record, uint8_t *ret_octets)
+/* Move a text, its NUL and up to seven octets behind it. Returns its size, without the NUL. */
+static inline uint32_t text_move(uint8_t *ret_text, const uint8_t *text)
+{
+    for (uint32_t done = 0;; done += WORD) {
+        uint64_t word;
+        memcpy(&word, text + done, WORD);
+        memcpy(ret_text + done, &word, WORD);
+        uint64_t nuls = nuls_find(word);
+        if (nuls != 0)
+            return done + (uint32_t)__builtin_ctzll(nuls) / 8;
+    }
+}
+
+/* Fields are whole words, so a word that begins in one ends in it; and what is moved past a text's
+ * end ends before the place that the next ones could need: RECORD_RAW_ROOM. */
+_Static_assert(sizeof(struct record) - offsetof(struct record, tls) ==
+                   24 + 96 + 64 + 32 + 64 + 128 + 128 + 256,
+               "nothing but texts, of whole words");
+_Static_assert(RECORD_RAW_ROOM == RECORD_RAW_SIZE_MAX + 1, "the last text's NUL");
+
+static struct raw_address address_put(const struct flow_address *address)
+{
+    struct raw_address raw = {.family = address->family, .port = address->port};
+
+    memcpy(raw.ip, address->ip, sizeof(raw.ip));
+    return raw;
+}
+
+uint32_t record_raw_pack(const struct record *record, uint64_t sequence, uint8_t *ret_octets)
 {
     uint32_t size = FIXED_SIZE;
+    struct raw_fixed fixed = {
+        .magic = {MAGIC_FIRST, MAGIC_SECOND},
+        .kind = (uint8_t)record->kind,
+        .way = record->way,
+        .code = record->code,
+        .attempts = record->attempts,
+        .flags = record->flags,
+        .recipient_count = record->recipient_count,
+        .shard = record->shard,
+        .recipient_index = record->recipient_index,
+        .connection_use = record->connection_use,
+        .time = record->time,
+        .id = record->id,
+        .size_of_message = record->size,
+        .session = record->session,
+        .sequence = sequence,
+        .source = address_put(&record->source),
+        .peer = address_put(&record->peer),
+    };
 
-    memset(ret_octets, 0, FIXED_SIZE);
-    ret_octets[0] = MAGIC_FIRST;
-    ret_octets[1] = MAGIC_SECOND;
-    ret_octets[8] = (uint8_t)record->kind;
-    for (uint32_t i = 0; i < COUNT_OF(numbers); i++)
-        memcpy(ret_octets + numbers[i].at, (const uint8_t *)record + numbers[i].offset,
-               numbers[i].size);
-    address_put(ret_octets + 96, &record->source);
-    address_put(ret_octets + 96 + ADDRESS_SIZE, &record->peer);
-    for (uint32_t i = 0; i < RECORD_TEXT_COUNT; i++) {
-        const char *text = (const char *)record + record_texts[i].offset;
-        uint8_t length = (uint8_t)strnlen(text, record_texts[i].size - 1);
-        ret_octets[size] = length;
-        memcpy(ret_octets + size + 1, text, length);
-        size += 1u + length;
+    memcpy(fixed.enhanced, record->enhanced, sizeof(fixed.enhanced));
+    memcpy(fixed.delays_ms, record->delays_ms, sizeof(fixed.delays_ms));
+    for (uint32_t i = 0; i < TEXT_COUNT; i++) {
+        uint32_t length =
+            text_move(ret_octets + size + 1, (const uint8_t *)record + texts[i].offset);
+        ret_octets[size] = (uint8_t)length;
+        size += 1 + length;
     }
     CHECK(size <= RECORD_RAW_SIZE_MAX);
-    memcpy(ret_octets + 2, &(uint16_t){(uint16_t)size}, 2);
-    memcpy(ret_octets + 4, &(uint32_t){checksum_of(ret_octets, size)}, 4);
+    fixed.size = (uint16_t)size;
+    memcpy(ret_octets, &fixed, sizeof(fixed));
+    return size;
+}
+
+uint32_t record_raw_seal(uint8_t *octets)
+{
+    uint32_t size = record_raw_size(octets), checksum = checksum_of(octets, size);
+
+    memcpy(octets + offsetof(struct raw_fixed, checksum), &checksum, sizeof(checksum));
     return size;
 }
 
 /* ---- decoding ---- */
 
-static bool address_get(const uint8_t *octets, struct flow_address *ret_address)
+static struct flow_address address_get(const struct raw_address *raw)
 {
-    uint8_t family = octets[0];
+    struct flow_address address = {.family = raw->family, .port = raw->port};
 
-    *ret_address = (struct flow_address){.family = family};
-    memcpy(&ret_address->port, octets + 2, 2);
-    memcpy(ret_address->ip, octets + 4, 16);
-    bool is_known = family == FLOW_FAMILY_NONE || family == FLOW_FAMILY_IP4 ||
-                    family == FLOW_FAMILY_IP6 || family == FLOW_FAMILY_UNIX;
-    return is_known && octets[1] == 0;
+    memcpy(address.ip, raw->ip, sizeof(raw->ip));
+    return address;
 }
 
+static bool address_is_sane(const struct raw_address *raw)
+{
+    bool is_known = raw->family == FLOW_FAMILY_NONE || raw->family == FLOW_FAMILY_IP4 ||
+                    raw->family == FLOW_FAMILY_IP6 || raw->family == FLOW_FAMILY_UNIX;
+
+    return is_known && raw->zero == 0;
+}
+
+static void fixed_get(const struct raw_fixed *fixed, struct record *ret_record)
+{
+    *ret_record = (struct record){
+        .kind = fixed->kind,
+        .way = fixed->way,
+        .code = fixed->code,
+        .attempts = fixed->attempts,
+        .flags = fixed->flags,
+        .recipient_count = fixed->recipient_count,
+        .shard = fixed->shard,
+        .recipient_index = fixed->recipient_index,
+        .connection_use = fixed->connection_use,
+        .time = fixed->time,
+        .id = fixed->id,
+        .size = fixed->size_of_message,
+        .session = fixed->session,
+        .sequence = fixed->sequence,
+        .source = address_get(&fixed->source),
+        .peer = address_get(&fixed->peer),
+    };
+    memcpy(ret_record->enhanced, fixed->enhanced, sizeof(fixed->enhanced));
+    memcpy(ret_record->delays_ms, fixed->delays_ms, sizeof(fixed->delays_ms));
+}
+
+/* Of zeroed texts. */
 static bool texts_get(const uint8_t *octets, uint32_t size, struct record *record)
 {
     uint32_t at = FIXED_SIZE;
 
-    for (uint32_t i = 0; i < RECORD_TEXT_COUNT; i++) {
+    for (uint32_t i = 0; i < TEXT_COUNT; i++) {
         if (at >= size)
             return false;
         uint32_t length = octets[at++];
-        char *text = (char *)record + record_texts[i].offset;
-        if (length >= record_texts[i].size || length > size - at ||
+        char *text = (char *)record + texts[i].offset;
+        if (length >= texts[i].size || length > size - at ||
             memchr(octets + at, '\0', length) != NULL)
             return false;
         memcpy(text, octets + at, length);
@@ -170,32 +258,35 @@ static bool is_sane(const struct record *record)
            record->id.high < (uint64_t)TIME_END;
 }
 
-enum err record_raw_decode(struct span octets, struct record *ret_record, uint32_t *ret_size)
+/* The size of a whole record at the front, that is as it was sealed. */
+static enum err size_get(struct span octets, uint32_t *ret_size)
 {
-    uint16_t size;
-    uint32_t checksum;
-    struct record record = {0};
-
     if (octets.size == 0)
         return ERR_AGAIN;
     if (octets.data[0] != MAGIC_FIRST || (octets.size > 1 && octets.data[1] != MAGIC_SECOND))
         return ERR_PEER_SYNTAX;
     if (octets.size < HEADER_SIZE)
         return ERR_AGAIN;
-    memcpy(&size, octets.data + 2, sizeof(size));
-    memcpy(&checksum, octets.data + 4, sizeof(checksum));
+    uint32_t checksum, size = record_raw_size(octets.data);
     if (size < RECORD_RAW_SIZE_MIN || size > RECORD_RAW_SIZE_MAX)
         return ERR_PEER_SYNTAX;
     if (octets.size < size)
         return ERR_AGAIN;
-    if (checksum_of(octets.data, size) != checksum)
-        return ERR_PEER_SYNTAX;
-    record.kind = octets.data[8];
-    for (uint32_t i = 0; i < COUNT_OF(numbers); i++)
-        memcpy((uint8_t *)&record + numbers[i].offset, octets.data + numbers[i].at,
-               numbers[i].size);
-    if (!is_sane(&record) || !address_get(octets.data + 96, &record.source) ||
-        !address_get(octets.data + 96 + ADDRESS_SIZE, &record.peer) ||
+    memcpy(&checksum, octets.data + offsetof(struct raw_fixed, checksum), sizeof(checksum));
+    *ret_size = size;
+    return checksum_of(octets.data, size) == checksum ? ERR_OK : ERR_PEER_SYNTAX;
+}
+
+enum err record_raw_decode(struct span octets, struct record *ret_record, uint32_t *ret_size)
+{
+    uint32_t size;
+    struct raw_fixed fixed;
+    struct record record;
+
+    TRY(size_get(octets, &size));
+    memcpy(&fixed, octets.data, sizeof(fixed));
+    fixed_get(&fixed, &record);
+    if (!is_sane(&record) || !address_is_sane(&fixed.source) || !address_is_sane(&fixed.peer) ||
         !texts_get(octets.data, size, &record))
         return ERR_PEER_SYNTAX;
     *ret_record = record;
@@ -203,14 +294,22 @@ enum err record_raw_decode(struct span octets, struct record *ret_record, uint32
     return ERR_OK;
 }
 
+void record_raw_unpack(const uint8_t *octets, struct record *ret_record)
+{
+    struct raw_fixed fixed;
+
+    memcpy(&fixed, octets, sizeof(fixed));
+    fixed_get(&fixed, ret_record);
+    CHECK(texts_get(octets, fixed.size, ret_record));
+}
+
 uint32_t record_raw_whole(const char *octets, uint32_t size, uint32_t *ret_count)
 {
     uint32_t whole = 0;
-    uint16_t next;
 
     *ret_count = 0;
     while (size - whole >= HEADER_SIZE) {
-        memcpy(&next, octets + whole + 2, sizeof(next));
+        uint32_t next = record_raw_size((const uint8_t *)octets + whole);
         CHECK(next >= RECORD_RAW_SIZE_MIN && next <= RECORD_RAW_SIZE_MAX);
         if (size - whole < next)
             break;

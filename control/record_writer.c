@@ -1,21 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The record writer: one ring per shard, one thread that empties them into files (record_file.h).
+ * The record writer: one ring per shard (record_ring.h), one thread that empties them into files
+ * (record_file.h).
  *
- *   shard --record_ring_push()--> ring --writer_drain()--> buffers --writer_flush()--> files
+ *   shard --lane_emit()--> ring --writer_drain()--> buffers --writer_flush()--> files
  *
- * Records lie packed in a ring (record_pack()): a whole one is fifteen cache lines, mostly of empty
- * ends of texts, and where writer and shard share a core, these push the shard's own out of it.
+ * Records lie in a ring as they stand in a binary file, so that there the writer adds a checksum
+ * and copies: it may share its core with a shard. For a text file a record is unpacked.
  *
  * Invariants
- *   1. Each ring has one producer (its shard) and one consumer (the writer): tail is written by the
- *      producer alone, head by the consumer alone; each publishes with release and reads the
- *      other's with acquire.
+ *   1. Each ring has one producer (its shard) and one consumer (the writer).
  *   2. A shard waits for at most hold_ms, and only if the writer holds; not again
  * before there has been room. A full ring drops the record and counts it.
  *   3. With one file, of JSON or raw, written + dropped = emitted, once the writer is freed; unless
  * it holds and the file takes nothing.
- *   4. ring->kept: all records before it are in files that were written and, if that is wanted,
+ *   4. lane->kept: all records before it are in files that were written and, if that is wanted,
  *      synced. It rises only in kept_publish(), behind a flush that left no line in a buffer.
  *   5. The position (record_position.h) is a moment that was read before tails that `kept` has
  *      reached. None is read while records of the run before are to be replayed: until every shard
@@ -44,6 +43,7 @@
 #include "control/record_json.h"
 #include "control/record_position.h"
 #include "control/record_raw.h"
+#include "control/record_ring.h"
 
 #define DRAIN_BURST 256u
 #define LINGER_MS   1
@@ -54,24 +54,21 @@
 #define CACHE_LINE  64
 #define TURN_TRIES  3000u /* of a millisecond */
 
-struct record_ring {
-    alignas(CACHE_LINE) _Atomic uint64_t tail; /* producer */
-    uint64_t head_seen;
-    bool has_waited; /* for room, in vain */
-    _Atomic uint64_t dropped;
+/* From one shard. */
+struct lane {
+    struct record_ring ring;
+    alignas(CACHE_LINE) _Atomic uint64_t dropped; /* the shard's, as the next two */
     atomic_bool is_replayed;
-    alignas(CACHE_LINE) _Atomic uint64_t head; /* consumer, as the next */
-    _Atomic uint64_t kept;
-    alignas(CACHE_LINE) struct record *slots; /* packed; nobody after the start, as all below */
-    uint64_t mask;
+    bool has_waited;                           /* for room, in vain */
+    alignas(CACHE_LINE) _Atomic uint64_t kept; /* the writer's */
     struct record_writer *writer;
 };
 
 enum format { FORMAT_JSON, FORMAT_CSV, FORMAT_RAW, FORMAT_COUNT };
 
 struct record_writer {
-    struct record_ring *rings;
-    uint32_t ring_count;
+    struct lane *lanes;
+    uint32_t lane_count;
     int eventfd;
     pthread_t thread;
     bool is_finished; /* and joined */
@@ -107,84 +104,71 @@ static void writer_wake(struct record_writer *writer)
     }
 }
 
-static bool record_ring_is_full(struct record_ring *ring, uint64_t tail)
-{
-    if (tail - ring->head_seen > ring->mask)
-        ring->head_seen = atomic_load_explicit(&ring->head, memory_order_acquire);
-    return tail - ring->head_seen > ring->mask;
-}
-
 /* Invariant 2. True: there is room. */
-static bool record_ring_wait(struct record_ring *ring, uint64_t tail)
+static bool lane_wait(struct lane *lane)
 {
     struct timespec moment = {.tv_nsec = 1000000};
 
-    if (!ring->writer->must_hold || ring->has_waited)
+    if (!lane->writer->must_hold || lane->has_waited)
         return false;
-    for (uint32_t i = 0; i < ring->writer->hold_ms; i++) {
+    for (uint32_t i = 0; i < lane->writer->hold_ms; i++) {
         nanosleep(&moment, NULL);
-        if (!record_ring_is_full(ring, tail))
+        if (!record_ring_is_full(&lane->ring))
             return true;
     }
-    ring->has_waited = true;
+    lane->has_waited = true;
     return false;
 }
 
-static void record_ring_push(void *context, const struct record *record)
+static void lane_emit(void *context, const struct record *record)
 {
-    struct record_ring *ring = context;
-    uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
+    struct lane *lane = context;
 
-    if (record_ring_is_full(ring, tail) && !record_ring_wait(ring, tail)) {
-        atomic_fetch_add_explicit(&ring->dropped, 1, memory_order_relaxed);
+    if (record_ring_is_full(&lane->ring) && !lane_wait(lane)) {
+        atomic_fetch_add_explicit(&lane->dropped, 1, memory_order_relaxed);
         return;
     }
-    ring->has_waited = false;
-    struct record *slot = &ring->slots[tail & ring->mask];
-    record_pack(record, slot);
-    slot->sequence = tail + 1;
-    atomic_store_explicit(&ring->tail, tail + 1, memory_order_release);
+    lane->has_waited = false;
+    record_ring_push(&lane->ring, record);
     atomic_thread_fence(memory_order_seq_cst); /* B, pairs with A in writer_sleep() */
-    if (atomic_load_explicit(&ring->writer->is_asleep, memory_order_relaxed))
-        writer_wake(ring->writer);
+    if (atomic_load_explicit(&lane->writer->is_asleep, memory_order_relaxed))
+        writer_wake(lane->writer);
 }
 
-static bool record_ring_is_behind(void *context)
+static bool lane_is_behind(void *context)
 {
-    struct record_ring *ring = context;
-    uint64_t share = ring->writer->must_hold ? HOLD_SHARE : 2;
+    struct lane *lane = context;
+    uint64_t share = lane->writer->must_hold ? HOLD_SHARE : 2;
 
-    ring->head_seen = atomic_load_explicit(&ring->head, memory_order_acquire);
-    uint64_t used = atomic_load_explicit(&ring->tail, memory_order_relaxed) - ring->head_seen;
-    return used > ring->mask / share + 1;
+    return record_ring_tail(&lane->ring) - record_ring_head(&lane->ring) > lane->ring.limit / share;
 }
 
-static uint64_t record_ring_emitted(void *context)
+static uint64_t lane_emitted(void *context)
 {
-    struct record_ring *ring = context;
+    struct lane *lane = context;
 
-    return atomic_load_explicit(&ring->tail, memory_order_relaxed);
+    return record_ring_tail(&lane->ring);
 }
 
-static uint64_t record_ring_kept(void *context)
+static uint64_t lane_kept(void *context)
 {
-    struct record_ring *ring = context;
+    struct lane *lane = context;
 
-    return atomic_load_explicit(&ring->kept, memory_order_acquire);
+    return atomic_load_explicit(&lane->kept, memory_order_acquire);
 }
 
-static wall_us record_ring_since(void *context)
+static wall_us lane_since(void *context)
 {
-    struct record_ring *ring = context;
+    struct lane *lane = context;
 
-    return record_position_get(&ring->writer->position);
+    return record_position_get(&lane->writer->position);
 }
 
-static void record_ring_replayed(void *context)
+static void lane_replayed(void *context)
 {
-    struct record_ring *ring = context;
+    struct lane *lane = context;
 
-    atomic_store_explicit(&ring->is_replayed, true, memory_order_release);
+    atomic_store_explicit(&lane->is_replayed, true, memory_order_release);
 }
 
 static void record_forget(void *context, const struct record *record)
@@ -224,16 +208,15 @@ static void kept_publish(struct record_writer *writer)
         if (writer->has_file[i] && !record_file_is_kept(&writer->files[i]))
             return;
     }
-    for (uint32_t i = 0; i < writer->ring_count; i++)
-        atomic_store_explicit(&writer->rings[i].kept,
-                              atomic_load_explicit(&writer->rings[i].head, memory_order_relaxed),
+    for (uint32_t i = 0; i < writer->lane_count; i++)
+        atomic_store_explicit(&writer->lanes[i].kept, record_ring_head(&writer->lanes[i].ring),
                               memory_order_release);
 }
 
 static bool mark_is_reached(const struct record_writer *writer)
 {
-    for (uint32_t i = 0; i < writer->ring_count; i++) {
-        if (atomic_load_explicit(&writer->rings[i].kept, memory_order_relaxed) <
+    for (uint32_t i = 0; i < writer->lane_count; i++) {
+        if (atomic_load_explicit(&writer->lanes[i].kept, memory_order_relaxed) <
             writer->mark.tails[i])
             return false;
     }
@@ -243,8 +226,8 @@ static bool mark_is_reached(const struct record_writer *writer)
 /* A mark from before that would be reached while what was replayed is still in a ring. */
 static bool all_is_replayed(const struct record_writer *writer)
 {
-    for (uint32_t i = 0; i < writer->ring_count; i++) {
-        if (!atomic_load_explicit(&writer->rings[i].is_replayed, memory_order_acquire))
+    for (uint32_t i = 0; i < writer->lane_count; i++) {
+        if (!atomic_load_explicit(&writer->lanes[i].is_replayed, memory_order_acquire))
             return false;
     }
     return true;
@@ -256,8 +239,8 @@ static void mark_make(struct record_writer *writer)
     const struct tick_source *clock = tick_source_system();
 
     writer->mark.wall = clock->wall(clock->context);
-    for (uint32_t i = 0; i < writer->ring_count; i++)
-        writer->mark.tails[i] = atomic_load_explicit(&writer->rings[i].tail, memory_order_acquire);
+    for (uint32_t i = 0; i < writer->lane_count; i++)
+        writer->mark.tails[i] = record_ring_tail(&writer->lanes[i].ring);
 }
 
 static void position_review(struct record_writer *writer)
@@ -308,7 +291,7 @@ static void writer_sync(struct record_writer *writer)
 }
 
 /* False: a file has no room, and nothing was written. */
-static bool record_write(struct record_writer *writer, const struct record *record, tick_us now)
+static bool record_write(struct record_writer *writer, uint8_t *octets, tick_us now)
 {
     static const uint32_t size_max[FORMAT_COUNT] = {
         [FORMAT_JSON] = RECORD_JSON_SIZE_MAX,
@@ -316,6 +299,7 @@ static bool record_write(struct record_writer *writer, const struct record *reco
         [FORMAT_RAW] = RECORD_RAW_SIZE_MAX,
     };
     struct record_file *files = writer->files;
+    struct record record UNINITIALIZED;
     char *room[FORMAT_COUNT] = {0};
     uint32_t size;
 
@@ -324,39 +308,36 @@ static bool record_write(struct record_writer *writer, const struct record *reco
             (room[i] = record_file_room(&files[i], size_max[i], now)) == NULL)
             return false;
     }
+    if (room[FORMAT_JSON] != NULL || room[FORMAT_CSV] != NULL)
+        record_raw_unpack(octets, &record);
     if (room[FORMAT_JSON] != NULL)
         record_file_take(&files[FORMAT_JSON],
-                         record_json_format(record, &writer->time, room[FORMAT_JSON]));
-    if (room[FORMAT_CSV] != NULL && (size = record_csv_format(record, room[FORMAT_CSV])) > 0)
+                         record_json_format(&record, &writer->time, room[FORMAT_JSON]));
+    if (room[FORMAT_CSV] != NULL && (size = record_csv_format(&record, room[FORMAT_CSV])) > 0)
         record_file_take(&files[FORMAT_CSV], size);
-    if (room[FORMAT_RAW] != NULL)
-        record_file_take(&files[FORMAT_RAW],
-                         record_raw_encode(record, (uint8_t *)room[FORMAT_RAW]));
-    writer->replays += (record->flags & RECORD_REPLAYED) != 0;
+    if (room[FORMAT_RAW] != NULL) {
+        size = record_raw_seal(octets);
+        memcpy(room[FORMAT_RAW], octets, size);
+        record_file_take(&files[FORMAT_RAW], size);
+    }
+    writer->replays += (record_raw_flags(octets) & RECORD_REPLAYED) != 0;
     return true;
 }
 
 static uint32_t ring_drain(struct record_writer *writer, struct record_ring *ring)
 {
-    uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
-    uint64_t count = atomic_load_explicit(&ring->tail, memory_order_acquire) - head;
+    uint8_t *octets;
+    uint32_t count = record_ring_peek(ring, DRAIN_BURST, &octets), taken = 0, size = 0;
 
     if (count == 0)
         return 0;
-    if (count > DRAIN_BURST)
-        count = DRAIN_BURST;
     tick_us now = tick_read();
-    uint64_t taken = 0;
-    while (taken < count) {
-        struct record record UNINITIALIZED;
-        record_unpack(&ring->slots[(head + taken) & ring->mask], &record);
-        if (!record_write(writer, &record, now))
-            break;
+    while (taken < count && record_write(writer, octets + size, now)) {
+        size += record_raw_size(octets + size);
         taken++;
     }
-    count = taken;
-    atomic_store_explicit(&ring->head, head + count, memory_order_release);
-    return (uint32_t)count;
+    record_ring_drop(ring, taken, size);
+    return taken;
 }
 
 /* One burst of every ring; returns how many records there were. */
@@ -364,17 +345,16 @@ static uint32_t writer_drain(struct record_writer *writer)
 {
     uint32_t count = 0;
 
-    for (uint32_t i = 0; i < writer->ring_count; i++)
-        count += ring_drain(writer, &writer->rings[i]);
+    for (uint32_t i = 0; i < writer->lane_count; i++)
+        count += ring_drain(writer, &writer->lanes[i].ring);
     return count;
 }
 
 static bool writer_has_work(const struct record_writer *writer)
 {
-    for (uint32_t i = 0; i < writer->ring_count; i++) {
-        const struct record_ring *ring = &writer->rings[i];
-        if (atomic_load_explicit(&ring->tail, memory_order_acquire) !=
-            atomic_load_explicit(&ring->head, memory_order_relaxed))
+    for (uint32_t i = 0; i < writer->lane_count; i++) {
+        const struct record_ring *ring = &writer->lanes[i].ring;
+        if (record_ring_tail(ring) != record_ring_head(ring))
             return true;
     }
     return atomic_load(&writer->must_stop) || atomic_load(&writer->must_reopen);
@@ -417,7 +397,7 @@ static void writer_sleep(struct record_writer *writer)
 
     nanosleep(&linger, NULL);
     atomic_store_explicit(&writer->is_asleep, true, memory_order_relaxed);
-    atomic_thread_fence(memory_order_seq_cst); /* A, pairs with B in record_ring_push() */
+    atomic_thread_fence(memory_order_seq_cst); /* A, pairs with B in lane_emit() */
     if (!writer_has_work(writer))
         poll(&wait, 1, patience);
     atomic_store_explicit(&writer->is_asleep, false, memory_order_relaxed);
@@ -429,7 +409,7 @@ static void *writer_main(void *argument)
 {
     struct record_writer *writer = argument;
 
-    for (uint64_t rounds_left = writer->rings[0].mask / DRAIN_BURST + 2;;) {
+    for (uint64_t rounds_left = writer->lanes[0].ring.limit / DRAIN_BURST + 2;;) {
         /* Read before the rings are found empty: records emitted before the stop are written, and
          * so many rounds take them all, however fast a shard goes on emitting. */
         bool must_stop = atomic_load(&writer->must_stop);
@@ -448,22 +428,16 @@ static void *writer_main(void *argument)
 
 /* ---- start and end ---- */
 
-static void rings_make(struct record_writer *writer, uint32_t buffer_count)
+static void lanes_make(struct record_writer *writer, uint32_t limit)
 {
-    uint64_t slots = 1;
-
-    while (slots < buffer_count)
-        slots *= 2;
-    writer->rings = aligned_alloc(CACHE_LINE, writer->ring_count * sizeof(struct record_ring));
-    CHECK(writer->rings != NULL);
-    memset(writer->rings, 0, writer->ring_count * sizeof(struct record_ring));
-    for (uint32_t i = 0; i < writer->ring_count; i++) {
-        writer->rings[i].slots = calloc(slots, sizeof(struct record));
-        writer->rings[i].mask = slots - 1;
-        writer->rings[i].writer = writer;
-        CHECK(writer->rings[i].slots != NULL);
+    writer->lanes = aligned_alloc(CACHE_LINE, writer->lane_count * sizeof(struct lane));
+    CHECK(writer->lanes != NULL);
+    memset(writer->lanes, 0, writer->lane_count * sizeof(struct lane));
+    for (uint32_t i = 0; i < writer->lane_count; i++) {
+        record_ring_init(&writer->lanes[i].ring, limit);
+        writer->lanes[i].writer = writer;
     }
-    writer->mark.tails = calloc(writer->ring_count, sizeof(*writer->mark.tails));
+    writer->mark.tails = calloc(writer->lane_count, sizeof(*writer->mark.tails));
     CHECK(writer->mark.tails != NULL);
 }
 
@@ -473,9 +447,9 @@ static void writer_release(struct record_writer *writer)
         if (writer->has_file[i])
             record_file_close(&writer->files[i]);
     }
-    for (uint32_t i = 0; i < writer->ring_count; i++)
-        free(writer->rings[i].slots);
-    free(writer->rings);
+    for (uint32_t i = 0; i < writer->lane_count; i++)
+        record_ring_free(&writer->lanes[i].ring);
+    free(writer->lanes);
     free(writer->mark.tails);
     record_position_close(&writer->position);
     if (writer->eventfd >= 0)
@@ -519,12 +493,12 @@ enum err record_writer_new(const struct record_writer_options *options,
     struct record_writer *writer = calloc(1, sizeof(*writer));
 
     CHECK(writer != NULL && options->shard_count > 0 && options->buffer_count > 0);
-    writer->ring_count = options->shard_count;
+    writer->lane_count = options->shard_count;
     writer->must_hold = options->must_hold;
     writer->hold_ms = options->hold_ms;
     writer->position.fd = -1;
     writer->turning = options->is_turning_forbidden ? RECORD_TURNING_NOT : RECORD_TURNING_FREE;
-    rings_make(writer, options->buffer_count * (options->must_hold ? 4 : 1));
+    lanes_make(writer, options->buffer_count * (options->must_hold ? 4 : 1));
     writer->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (files_open(writer, options, ret_path) != ERR_OK || writer->eventfd < 0 ||
         (errno = pthread_create(&writer->thread, NULL, writer_main, writer)) != 0) {
@@ -560,21 +534,21 @@ void record_writer_free(struct record_writer *writer)
     writer_release(writer);
 }
 
-static const struct record_holder record_ring_holder = {
-    .emitted = record_ring_emitted,
-    .kept = record_ring_kept,
-    .since = record_ring_since,
-    .replayed = record_ring_replayed,
+static const struct record_holder lane_holder = {
+    .emitted = lane_emitted,
+    .kept = lane_kept,
+    .since = lane_since,
+    .replayed = lane_replayed,
 };
 
 struct record_sink record_writer_sink(struct record_writer *writer, uint32_t shard)
 {
-    CHECK(shard < writer->ring_count);
+    CHECK(shard < writer->lane_count);
     return (struct record_sink){
-        .emit = record_ring_push,
-        .context = &writer->rings[shard],
-        .is_behind = record_ring_is_behind,
-        .holder = &record_ring_holder,
+        .emit = lane_emit,
+        .context = &writer->lanes[shard],
+        .is_behind = lane_is_behind,
+        .holder = &lane_holder,
         .is_holding = writer->must_hold,
     };
 }
@@ -621,12 +595,11 @@ struct record_writer_stats record_writer_get_stats(const struct record_writer *w
         .replayed = atomic_load_explicit(&writer->replayed, memory_order_relaxed),
     };
 
-    for (uint32_t i = 0; i < writer->ring_count; i++) {
-        const struct record_ring *ring = &writer->rings[i];
-        uint64_t used = atomic_load_explicit(&ring->tail, memory_order_relaxed) -
-                        atomic_load_explicit(&ring->head, memory_order_relaxed);
-        stats.dropped += atomic_load_explicit(&ring->dropped, memory_order_relaxed);
-        stats.is_holding |= writer->must_hold && used > ring->mask / HOLD_SHARE + 1;
+    for (uint32_t i = 0; i < writer->lane_count; i++) {
+        const struct lane *lane = &writer->lanes[i];
+        uint64_t head = record_ring_head(&lane->ring), tail = record_ring_tail(&lane->ring);
+        stats.dropped += atomic_load_explicit(&lane->dropped, memory_order_relaxed);
+        stats.is_holding |= writer->must_hold && tail - head > lane->ring.limit / HOLD_SHARE;
     }
     return stats;
 }

@@ -20,8 +20,7 @@ struct record_writer_options {
     const struct record_file_options *csv;  /* a line of PowerMTA's accounting; NULL: none */
     const struct record_file_options *raw;  /* each as it is (record_raw.h); NULL: none */
     uint32_t shard_count;
-    uint32_t buffer_count; /* records per shard; rounded up to a power of two, four times as many if
-                              it holds */
+    uint32_t buffer_count; /* records per shard; four times as many if it holds */
     bool must_hold;
     uint32_t hold_ms;
     const char *position_path; /* what is safe is noted there; NULL: nowhere */

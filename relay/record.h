@@ -98,19 +98,4 @@ const char *record_event_format(const struct record *record, char ret_text[RECOR
 /** Copy text into a fixed field, truncated, NUL-terminated. */
 void record_text(char *ret_field, uint32_t field_size, struct span text);
 
-/* A record's texts, in order. */
-#define RECORD_TEXT_COUNT 8u
-struct record_field {
-    uint16_t offset, size; /* in struct record; the size with its NUL */
-};
-extern const struct record_field record_texts[RECORD_TEXT_COUNT];
-/**
- * A record with its texts side by side, in a few cache lines of the place of a whole one: numbers
- * are where they are in a record, texts begin at `tls`, each ends with its NUL; what lies behind
- * the last is not defined.
- */
-void record_pack(const struct record *record, struct record *ret_packed);
-/** The opposite. What lies behind a text's NUL is not defined. */
-void record_unpack(const struct record *packed, struct record *ret_record);
-
 #endif

@@ -15,7 +15,7 @@ static void look(struct span octets)
 {
     struct record record;
     struct record_time time = {0};
-    uint8_t again[RECORD_RAW_SIZE_MAX];
+    uint8_t again[RECORD_RAW_ROOM];
     char line[RECORD_JSON_SIZE_MAX];
     uint32_t size = 0;
 
@@ -25,7 +25,8 @@ static void look(struct span octets)
             at++;
             continue;
         }
-        CHECK(size <= rest.size && record_raw_encode(&record, again) == size);
+        CHECK(size <= rest.size && record_raw_pack(&record, record.sequence, again) == size);
+        (void)record_raw_seal(again);
         CHECK(memcmp(again, rest.data, size) == 0);
         (void)record_json_format(&record, &time, line);
         (void)record_csv_format(&record, line);

@@ -53,6 +53,12 @@ static const struct record delivery = {
     .text = "2.0.0 ok, \"queued\"\xff",
 };
 
+static uint32_t encode(const struct record *record, uint8_t *ret_octets)
+{
+    (void)record_raw_pack(record, record->sequence, ret_octets);
+    return record_raw_seal(ret_octets);
+}
+
 /* All that is not decoded is zero, so that records can be compared as a whole. */
 static void texts_fill(struct record *record, char octet)
 {
@@ -89,9 +95,9 @@ static void test_round(void **state)
     (void)state;
     texts_fill(&rows[2].record, '\x01');
     for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
-        uint8_t octets[RECORD_RAW_SIZE_MAX];
+        uint8_t octets[RECORD_RAW_ROOM];
         struct record record;
-        uint32_t used = 0, size = record_raw_encode(&rows[i].record, octets);
+        uint32_t used = 0, size = encode(&rows[i].record, octets);
         print_message("# %s\n", rows[i].name);
         if (rows[i].size != 0)
             assert_int_equal(rows[i].size, size);
@@ -105,9 +111,9 @@ static void test_round(void **state)
  * that is longer than what is there. */
 static void test_damage(void **state)
 {
-    uint8_t octets[RECORD_RAW_SIZE_MAX];
+    uint8_t octets[RECORD_RAW_ROOM];
     struct record record;
-    uint32_t used, size = record_raw_encode(&delivery, octets);
+    uint32_t used, size = encode(&delivery, octets);
 
     (void)state;
     for (uint32_t i = 0; i < size; i++)
@@ -139,9 +145,9 @@ static void test_sealed_nonsense(void **state)
 
     (void)state;
     for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
-        uint8_t octets[RECORD_RAW_SIZE_MAX];
+        uint8_t octets[RECORD_RAW_ROOM];
         struct record record;
-        uint32_t used, size = record_raw_encode(&rows[i].record, octets);
+        uint32_t used, size = encode(&rows[i].record, octets);
         print_message("# %s\n", rows[i].name);
         assert_int_equal(ERR_PEER_SYNTAX, record_raw_decode(span_of(octets, size), &record, &used));
     }
@@ -150,12 +156,12 @@ static void test_sealed_nonsense(void **state)
 /* Goal: of octets that end in the middle the whole records are known. */
 static void test_whole(void **state)
 {
-    char octets[3 * RECORD_RAW_SIZE_MAX];
+    char octets[3 * RECORD_RAW_ROOM];
     uint32_t ends[3], size = 0, count;
 
     (void)state;
     for (uint32_t i = 0; i < 3; i++) {
-        size += record_raw_encode(&delivery, (uint8_t *)octets + size);
+        size += encode(&delivery, (uint8_t *)octets + size);
         ends[i] = size;
     }
     for (uint32_t i = 0; i <= size; i++) {
@@ -178,11 +184,11 @@ static const char *path_of(const char *name)
 
 static void put(FILE *out, uint64_t number, uint32_t cut)
 {
-    uint8_t octets[RECORD_RAW_SIZE_MAX];
+    uint8_t octets[RECORD_RAW_ROOM];
     struct record record = delivery;
 
     record.sequence = number;
-    uint32_t size = record_raw_encode(&record, octets);
+    uint32_t size = encode(&record, octets);
     assert_int_equal(size - cut, fwrite(octets, 1, size - cut, out));
 }
 
@@ -271,8 +277,8 @@ static void test_part_written(void **state)
 
     (void)state;
     assert_int_equal(ERR_OK, record_file_open(&file, &options));
-    uint8_t *room = (uint8_t *)record_file_room(&file, RECORD_RAW_SIZE_MAX, 0);
-    record_file_take(&file, record_raw_encode(&delivery, room));
+    uint8_t *room = (uint8_t *)record_file_room(&file, RECORD_RAW_ROOM, 0);
+    record_file_take(&file, encode(&delivery, room));
     record_file_flush(&file, 1);
     assert_true(file.is_stuck);
     assert_int_equal(1, file.count);

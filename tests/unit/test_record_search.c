@@ -114,12 +114,13 @@ static void test_bounds(void **state)
 static void test_raw(void **state)
 {
     struct record record = {.kind = RECORD_DELIVERY, .id = wanted, .recipient = "b@far.test"};
-    uint8_t octets[RECORD_RAW_HEAD_SIZE + RECORD_RAW_SIZE_MAX];
+    uint8_t octets[RECORD_RAW_HEAD_SIZE + RECORD_RAW_ROOM];
     struct record_search search = search_new();
 
     (void)state;
     memcpy(octets, record_raw_head, RECORD_RAW_HEAD_SIZE);
-    uint32_t size = record_raw_encode(&record, octets + RECORD_RAW_HEAD_SIZE);
+    (void)record_raw_pack(&record, 1, octets + RECORD_RAW_HEAD_SIZE);
+    uint32_t size = record_raw_seal(octets + RECORD_RAW_HEAD_SIZE);
     file_write("raw", octets, RECORD_RAW_HEAD_SIZE + size);
     assert_true(record_file_is_raw(path_of("raw")));
     assert_true(record_search_file(&search, path_of("raw")));

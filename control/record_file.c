@@ -138,8 +138,11 @@ static uint32_t lines_whole(const char *lines, uint32_t size, uint32_t *ret_coun
 /* So many octets were written, which may be all. What is left stays, or is lost. */
 static void lines_written(struct record_file *file, uint32_t done)
 {
-    uint32_t count, whole = (file->options.whole != NULL ? file->options.whole
-                                                         : lines_whole)(file->lines, done, &count);
+    uint32_t count = file->count, whole = file->size;
+
+    if (done < file->size)
+        whole = (file->options.whole != NULL ? file->options.whole
+                                             : lines_whole)(file->lines, done, &count);
     uint32_t left = file->size - whole;
 
     file->written += count;

@@ -46,7 +46,7 @@
 #include "control/record_ring.h"
 
 #define DRAIN_BURST 256u
-#define LINGER_MS   1
+#define LINGER_MS   4
 #define HOLD_SHARE  8 /* of a ring: in use, the shard is behind */
 #define STUCK_MS    100
 #define FLUSH_TIME  TICK_MS(100) /* also when records come without a pause */

@@ -141,8 +141,8 @@ static void lines_written(struct record_file *file, uint32_t done)
     uint32_t count = file->count, whole = file->size;
 
     if (done < file->size)
-        whole = (file->options.whole != NULL ? file->options.whole
-                                             : lines_whole)(file->lines, done, &count);
+        whole = (file->options.whole != NULL ? file->options.whole : lines_whole)(file->lines, done,
+                                                                                  &count);
     uint32_t left = file->size - whole;
 
     file->written += count;

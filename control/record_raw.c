@@ -59,14 +59,15 @@ _Static_assert(RECORD_RAW_SIZE_MAX ==
                    FIXED_SIZE + TEXT_COUNT + 23 + 95 + 63 + 31 + 63 + 127 + 127 + 255,
                "of full ones");
 
-/* The fixed part as it lies there. All platforms are little endian (control/admin_answer.c says so,
- * too). */
-struct raw_address {
+/* The fixed part as it lies there, anywhere. All platforms are little endian
+ * (control/admin_answer.c says so, too). */
+#define ANYWHERE __attribute__((packed, aligned(1)))
+struct ANYWHERE raw_address {
     uint8_t family, zero;
     uint16_t port;
     uint8_t ip[16];
 };
-struct raw_fixed {
+struct ANYWHERE raw_fixed {
     uint8_t magic[2];
     uint16_t size;
     uint32_t checksum;
@@ -136,39 +137,47 @@ _Static_assert(sizeof(struct record) - offsetof(struct record, tls) ==
                "nothing but texts, of whole words");
 _Static_assert(RECORD_RAW_ROOM == RECORD_RAW_SIZE_MAX + 1, "the last text's NUL");
 
-static struct raw_address address_put(const struct flow_address *address)
+static void address_put(struct raw_address *ret_raw, const struct flow_address *address)
 {
-    struct raw_address raw = {.family = address->family, .port = address->port};
+    ret_raw->family = address->family;
+    ret_raw->zero = 0;
+    ret_raw->port = address->port;
+    memcpy(ret_raw->ip, address->ip, sizeof(ret_raw->ip));
+}
 
-    memcpy(raw.ip, address->ip, sizeof(raw.ip));
-    return raw;
+/* Field by field, where they go to: put together elsewhere first, the processor would wait until it
+ * can read what was written in other pieces. */
+static void fixed_put(struct raw_fixed *ret_fixed, const struct record *record)
+{
+    ret_fixed->magic[0] = MAGIC_FIRST;
+    ret_fixed->magic[1] = MAGIC_SECOND;
+    ret_fixed->checksum = 0;
+    ret_fixed->kind = (uint8_t)record->kind;
+    ret_fixed->way = record->way;
+    ret_fixed->code = record->code;
+    memcpy(ret_fixed->enhanced, record->enhanced, sizeof(ret_fixed->enhanced));
+    ret_fixed->attempts = record->attempts;
+    ret_fixed->flags = record->flags;
+    ret_fixed->recipient_count = record->recipient_count;
+    ret_fixed->shard = record->shard;
+    ret_fixed->recipient_index = record->recipient_index;
+    ret_fixed->connection_use = record->connection_use;
+    ret_fixed->time = record->time;
+    ret_fixed->id = record->id;
+    ret_fixed->size_of_message = record->size;
+    ret_fixed->session = record->session;
+    memcpy(ret_fixed->delays_ms, record->delays_ms, sizeof(ret_fixed->delays_ms));
+    address_put(&ret_fixed->source, &record->source);
+    address_put(&ret_fixed->peer, &record->peer);
 }
 
 uint32_t record_raw_pack(const struct record *record, uint64_t sequence, uint8_t *ret_octets)
 {
+    struct raw_fixed *fixed = (struct raw_fixed *)ret_octets;
     uint32_t size = FIXED_SIZE;
-    struct raw_fixed fixed = {
-        .magic = {MAGIC_FIRST, MAGIC_SECOND},
-        .kind = (uint8_t)record->kind,
-        .way = record->way,
-        .code = record->code,
-        .attempts = record->attempts,
-        .flags = record->flags,
-        .recipient_count = record->recipient_count,
-        .shard = record->shard,
-        .recipient_index = record->recipient_index,
-        .connection_use = record->connection_use,
-        .time = record->time,
-        .id = record->id,
-        .size_of_message = record->size,
-        .session = record->session,
-        .sequence = sequence,
-        .source = address_put(&record->source),
-        .peer = address_put(&record->peer),
-    };
 
-    memcpy(fixed.enhanced, record->enhanced, sizeof(fixed.enhanced));
-    memcpy(fixed.delays_ms, record->delays_ms, sizeof(fixed.delays_ms));
+    fixed_put(fixed, record);
+    fixed->sequence = sequence;
     for (uint32_t i = 0; i < TEXT_COUNT; i++) {
         uint32_t length =
             text_move(ret_octets + size + 1, (const uint8_t *)record + texts[i].offset);
@@ -176,8 +185,7 @@ uint32_t record_raw_pack(const struct record *record, uint64_t sequence, uint8_t
         size += 1 + length;
     }
     CHECK(size <= RECORD_RAW_SIZE_MAX);
-    fixed.size = (uint16_t)size;
-    memcpy(ret_octets, &fixed, sizeof(fixed));
+    fixed->size = (uint16_t)size;
     return size;
 }
 

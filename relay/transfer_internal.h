@@ -263,6 +263,13 @@ struct transfer_ends {
     uint64_t told;               /* number of the last record that was replayed */
 };
 
+/* The hosts whose key was asked for last. */
+struct transfer_base {
+    uint64_t base;
+    uint32_t size; /* 0: none yet */
+    uint8_t names[512];
+};
+
 struct transfer {
     struct transfer_options options;
     const struct settings *settings;
@@ -279,6 +286,7 @@ struct transfer {
     struct transfer_place_list woken_places;
     struct transfer_site *sites_by_key[TRANSFER_SITE_BUCKETS];
     struct transfer_place *places_by_key[TRANSFER_SITE_BUCKETS];
+    struct transfer_base base_last;
     struct transfer_job_list jobs, unread;
     LIST_HEAD(transfer_intake_list, transfer_intake) intakes_by_state[TRANSFER_INTAKE_STATE_COUNT];
     struct transfer_intake *relief_next; /* transfer_relieve() goes on with it; NULL: with the */
@@ -477,7 +485,7 @@ void transfer_on_site_name(void *context, const struct site *site);
 struct transfer_site *transfer_site_get(struct transfer *transfer, uint64_t key, struct span label,
                                         struct span source);
 /** Of the site of these hosts, whatever the source. */
-uint64_t transfer_site_base(const struct transfer *transfer, const struct mx_answer *answer,
+uint64_t transfer_site_base(struct transfer *transfer, const struct mx_answer *answer,
                             const struct settings_site_limits *limits);
 /** Of that site, seen from one source. */
 uint64_t transfer_site_key(uint64_t base, const struct settings_source *source);

@@ -73,18 +73,6 @@ struct transfer_site *transfer_site_get(struct transfer *transfer, uint64_t key,
     return site;
 }
 
-/* "name:port" and, below, 16 hexadecimal digits, by hand: a line comes this way with little more
- * than one message in it, and snprintf() cost it more than all else. */
-static struct span name_with_port(const struct mx_host *host, uint8_t ret_text[NAME_WITH_PORT_MAX])
-{
-    struct span_text text = {.data = ret_text, .size_max = NAME_WITH_PORT_MAX};
-
-    span_text_put(&text, span_from_text(host->name));
-    span_text_put(&text, SPAN_LITERAL(":"));
-    span_text_put_u64(&text, host->port);
-    return span_text_get(&text);
-}
-
 /* The key of what `name` makes of `base`. */
 static uint64_t key_within(uint64_t base, const char *name)
 {
@@ -95,24 +83,51 @@ static uint64_t key_within(uint64_t base, const char *name)
     return site_key(span_from_text(name), &(struct span){text, sizeof(text)}, 1);
 }
 
+/* By hand: a line comes this way with little more than one message in it, and snprintf() cost it
+ * more than all else. */
+static struct span name_put(struct span_text *text, const struct transfer *transfer,
+                            const struct mx_host *host)
+{
+    uint32_t from = text->size;
+
+    span_text_put(text, span_from_text(host->name));
+    if (host->port != transfer->settings->mx.port) {
+        span_text_put(text, SPAN_LITERAL(":"));
+        span_text_put_u64(text, host->port);
+    }
+    return span_skip(span_text_get(text), from);
+}
+
 /* Names, each with its port where a route gave it another than a mail exchanger's: servers on two
- * ports of one host fail, and are limited, each by itself. */
-uint64_t transfer_site_base(const struct transfer *transfer, const struct mx_answer *answer,
+ * ports of one host fail, and are limited, each by itself. The key of those that came last is kept:
+ * where all mail has one route, that spares it three hashes a message. */
+uint64_t transfer_site_base(struct transfer *transfer, const struct mx_answer *answer,
                             const struct settings_site_limits *limits)
 {
-    uint8_t texts[MX_HOST_MAX][NAME_WITH_PORT_MAX] UNINITIALIZED;
+    struct transfer_base *last = &transfer->base_last;
+    uint8_t octets[MX_HOST_MAX * (NAME_WITH_PORT_MAX + 1) + sizeof(limits->name)] UNINITIALIZED;
+    struct span_text text = {.data = octets, .size_max = sizeof(octets)};
     struct span names[MX_HOST_MAX + 1] UNINITIALIZED;
     uint32_t count = 0;
 
-    if (limits->name[0] != '\0')
+    if (limits->name[0] != '\0') {
         names[count++] = span_from_text(limits->name);
+        span_text_put(&text, names[0]);
+    }
     uint32_t name_count = limits->provider == NULL ? answer->host_count + answer->other_count : 0;
     for (uint32_t i = 0; i < name_count; i++) {
-        const struct mx_host *host = &answer->hosts[i];
-        names[count++] = host->port == transfer->settings->mx.port ? span_from_text(host->name)
-                                                                   : name_with_port(host, texts[i]);
+        span_text_put(&text, span_of("", 1)); /* no name has one: no two lists make one text */
+        names[count++] = name_put(&text, transfer, &answer->hosts[i]);
     }
-    return site_key((struct span){0}, names, count);
+    if (last->size == text.size && memcmp(last->names, octets, text.size) == 0)
+        return last->base;
+    uint64_t base = site_key((struct span){0}, names, count);
+    if (text.size > 0 && text.size <= sizeof(last->names)) {
+        memcpy(last->names, octets, text.size);
+        last->size = text.size;
+        last->base = base;
+    }
+    return base;
 }
 
 uint64_t transfer_site_key(uint64_t base, const struct settings_source *source)

@@ -11,6 +11,7 @@ long its core was another's. Windows of a tenth of a second in which the hypervi
 the shard's core was not its own for 100 us or more while it had nothing to do (shards.stalled_us), are left out, and counted. What is taken while
 there is something to do cannot be told from work, and stays in. A quantile is the top of its bucket: at most an eighth above the true one.
 """
+import contextlib
 import json
 import os
 import socket
@@ -44,7 +45,8 @@ def pin(pid):
     wait_until(lambda: shards_of(pid)[0], 'the shard runs', 10)
     for core, tasks in enumerate(shards_of(pid)):
         for task in tasks:
-            os.sched_setaffinity(task, {core})
+            with contextlib.suppress(ProcessLookupError): # one that has ended meanwhile
+                os.sched_setaffinity(task, {core})
 
 
 def start():

@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 #include <pthread.h>
+#include <rte_dev.h>
+#include <rte_ethdev.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -74,7 +76,7 @@ static void run_shards(struct shard *shards, uint32_t count, bool is_careless)
     shared = (struct shared){0};
     for (uint32_t i = 0; i < count; i++) {
         shards[i] = (struct shard){.is_careless = is_careless};
-        gate_add(&shards[i].seat);
+        gate_add(&shards[i].seat, GATE_NO_PORT);
         assert_int_equal(0, pthread_create(&shards[i].thread, NULL, run, &shards[i]));
     }
     for (uint32_t i = 0; i < ERRANDS; i++)
@@ -111,6 +113,52 @@ static void test_careless_shards_are_seen(void **state)
     assert_true(shared.met > 0);
 }
 
+/* Windows within a second. */
+static uint32_t windows_count(uint16_t port_id)
+{
+    struct gate_seat seat = {0};
+    tick_us end = now_read() + TICK_S(1);
+    uint32_t count = 0;
+
+    gate_add(&seat, port_id);
+    for (bool was_closed = false; now_read() < end;) {
+        bool is_closed = atomic_load(&gate_is_closed);
+        count += is_closed && !was_closed;
+        was_closed = is_closed;
+    }
+    gate_remove(&seat);
+    return count;
+}
+
+/* While a link is up there are few windows, and who waits for one gets it. */
+static void test_few_windows_with_a_link(void **state)
+{
+    uint16_t port_id;
+    struct gate_seat seat = {0};
+
+    (void)state;
+    assert_int_equal(0, rte_eal_hotplug_add("vdev", "net_null7", ""));
+    assert_int_equal(0, rte_eth_dev_get_port_by_name("net_null7", &port_id));
+    struct rte_eth_conf conf = {0};
+    struct rte_mempool *pool = rte_pktmbuf_pool_create("gate", 511, 0, 0, 256, SOCKET_ID_ANY);
+    assert_non_null(pool);
+    assert_int_equal(0, rte_eth_dev_configure(port_id, 1, 1, &conf));
+    assert_int_equal(0, rte_eth_rx_queue_setup(port_id, 0, 64, 0, NULL, pool));
+    assert_int_equal(0, rte_eth_tx_queue_setup(port_id, 0, 64, 0, NULL));
+    uint32_t down = windows_count(port_id);
+    assert_int_equal(0, rte_eth_dev_start(port_id));
+    uint32_t up = windows_count(port_id);
+    print_message("# %u windows without a link, %u with one\n", down, up);
+    assert_in_range(up, 1, 1000000 / GATE_QUIET_US);
+    assert_true(down > up);
+    gate_add(&seat, port_id);
+    for (uint32_t i = 0; i < ERRANDS; i++)
+        eal_run_in_interrupt_thread(look, NULL);
+    gate_remove(&seat);
+    assert_int_equal(0, rte_eth_dev_stop(port_id));
+    assert_int_equal(0, rte_eal_hotplug_remove("vdev", "net_null7"));
+}
+
 /* Without seats nothing is held up. */
 static void test_it_ends(void **state)
 {
@@ -118,7 +166,7 @@ static void test_it_ends(void **state)
     (void)state;
 
     for (uint32_t i = 0; i < 5; i++) {
-        gate_add(&seat);
+        gate_add(&seat, GATE_NO_PORT);
         eal_run_in_interrupt_thread(look, NULL);
         gate_remove(&stranger);
         gate_remove(&seat);
@@ -135,6 +183,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_never_both),
         cmocka_unit_test(test_careless_shards_are_seen),
+        cmocka_unit_test(test_few_windows_with_a_link),
         cmocka_unit_test(test_it_ends),
     };
     const struct eal_options options = {.memory_mb = 16, .huge = EAL_HUGE_NEVER};

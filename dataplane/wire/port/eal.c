@@ -50,6 +50,7 @@
 
 #include "base/log.h"
 #include "dataplane/wire/nic.h"
+#include "dataplane/wire/port/gate.h"
 
 #define ARGUMENTS_MAX     (16u + 2u * EAL_PCI_MAX)
 #define ARGUMENT_SIZE     160u
@@ -360,8 +361,10 @@ void eal_run_in_interrupt_thread(void (*run)(void *context), void *context)
         run(context);
         return;
     }
+    atomic_fetch_add(&gate_wanted, 1);
     while (!atomic_load(&errand.is_done))
         rte_delay_us_sleep(ERRAND_INTERVAL_US);
+    atomic_fetch_sub(&gate_wanted, 1);
 }
 
 enum err eal_thread_enter(void)

@@ -325,7 +325,7 @@ void nic_eth_queues_init(struct nic_eth_port *port, struct buf_pool *const *pool
     if (port->queue_count > 1)
         passes_new(port);
     for (uint32_t i = 0; port->is_gated && i < port->queue_count; i++)
-        gate_add(&port->queues[i].seat);
+        gate_add(&port->queues[i].seat, port->id);
 }
 
 void nic_eth_queues_except(struct nic_eth_port *port)

@@ -23,7 +23,9 @@
  * Sleep. The writer sets `is_asleep`, full fence (A), looks at the rings once more, then waits on
  * the eventfd. A producer publishes its tail, full fence (B), then looks at `is_asleep`. A pairs
  * with B: either the writer sees the record or the producer sees the flag. Before that the writer
- * lingers LINGER_MS, so that a busy shard writes the eventfd seldom.
+ * lingers LINGER_MS, so that a busy shard writes the eventfd seldom; where many records come, up to
+ * LINGER_MAX_MS: its wakes cost a shard on its core more than what it does then, which, on the
+ * other hand, holds up that shard's mail for as long.
  */
 #include "control/record_writer.h"
 
@@ -45,14 +47,16 @@
 #include "control/record_raw.h"
 #include "control/record_ring.h"
 
-#define DRAIN_BURST 256u
-#define LINGER_MS   4
-#define HOLD_SHARE  8 /* of a ring: in use, the shard is behind */
-#define STUCK_MS    100
-#define FLUSH_TIME  TICK_MS(100) /* also when records come without a pause */
-#define MARK_TIME   TICK_MS(200)
-#define CACHE_LINE  64
-#define TURN_TRIES  3000u /* of a millisecond */
+#define DRAIN_BURST   256u
+#define LINGER_MS     1
+#define LINGER_MAX_MS 4
+#define LINGER_MANY   192u /* records in a millisecond */
+#define HOLD_SHARE    8    /* of a ring: in use, the shard is behind */
+#define STUCK_MS      100
+#define FLUSH_TIME    TICK_MS(100) /* also when records come without a pause */
+#define MARK_TIME     TICK_MS(200)
+#define CACHE_LINE    64
+#define TURN_TRIES    3000u /* of a millisecond */
 
 /* From one shard. */
 struct lane {
@@ -86,6 +90,8 @@ struct record_writer {
     } mark;
     tick_us flushed, marked;
     uint64_t replays;
+    uint32_t linger_ms;
+    uint64_t woken_count; /* records since it slept */
 
     bool must_hold;
     uint32_t hold_ms;
@@ -387,10 +393,20 @@ static int wait_ms(const struct record_writer *writer)
     return deadline - now > TICK_S(3600) ? 3600000 : (int)((deadline - now) / 1000 + 1);
 }
 
+/* How long to linger now, by what came since the last time. */
+static uint32_t linger_choose(struct record_writer *writer)
+{
+    if (writer->woken_count > (uint64_t)LINGER_MANY * writer->linger_ms)
+        writer->linger_ms = LINGER_MAX_MS;
+    else if (writer->woken_count < (uint64_t)LINGER_MANY * writer->linger_ms * 3 / 4)
+        writer->linger_ms = LINGER_MS;
+    writer->woken_count = 0;
+    return writer_is_stuck(writer) ? STUCK_MS : writer->linger_ms;
+}
+
 static void writer_sleep(struct record_writer *writer)
 {
-    struct timespec linger = {.tv_nsec =
-                                  (writer_is_stuck(writer) ? STUCK_MS : LINGER_MS) * 1000000l};
+    struct timespec linger = {.tv_nsec = linger_choose(writer) * 1000000l};
     struct pollfd wait = {.fd = writer->eventfd, .events = POLLIN};
     uint64_t count;
     int patience = wait_ms(writer);
@@ -414,6 +430,7 @@ static void *writer_main(void *argument)
          * so many rounds take them all, however fast a shard goes on emitting. */
         bool must_stop = atomic_load(&writer->must_stop);
         uint32_t count = writer_drain(writer);
+        writer->woken_count += count;
         bool must_reopen = atomic_exchange(&writer->must_reopen, false);
         if (count == 0 || must_reopen || tick_read() >= writer->flushed + FLUSH_TIME)
             writer_flush(writer, must_reopen);
@@ -497,6 +514,7 @@ enum err record_writer_new(const struct record_writer_options *options,
     writer->must_hold = options->must_hold;
     writer->hold_ms = options->hold_ms;
     writer->position.fd = -1;
+    writer->linger_ms = LINGER_MS;
     writer->turning = options->is_turning_forbidden ? RECORD_TURNING_NOT : RECORD_TURNING_FREE;
     lanes_make(writer, options->buffer_count * (options->must_hold ? 4 : 1));
     writer->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

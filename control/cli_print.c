@@ -302,6 +302,7 @@ static void latencies_print(const json_t *answer, FILE *out)
                 quantile_format(latency, 990, most), quantile_format(latency, 999, all));
     }
     fine_print(answer, "body_out", "body out", out);
+    fine_print(answer, "ready_out", "ready out", out);
     fine_print(answer, "reply_out", "reply out", out);
 }
 

@@ -458,6 +458,7 @@ static struct smtpc_transaction attempt_transaction(struct client *client,
     const struct client_request *request = &attempt->request;
 
     attempt->body_index = 0;
+    attempt->asked = 0;
     attempt->is_line_start = true;
     attempt->is_prefix_out = false;
     attempt->is_bdat_ahead = false;

@@ -133,7 +133,8 @@ enum err client_body_go_ahead(struct client *client, struct client_attempt *atte
     attempt->is_bdat_ahead = true;
     client->stats.bdat_ahead++;
     client->stats.copied.signatures += request->envelope->prefix.size;
-    stamps_out(client->options.stamps, STAMPS_BODY, &connection->stream, request->heard);
+    stamps_out(client->options.stamps, STAMPS_BODY, &connection->stream, request->heard,
+               request->heard);
     smtpc_body_done(&connection->smtpc);
     return ERR_OK;
 }

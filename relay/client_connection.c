@@ -348,17 +348,29 @@ static void connection_tls_done(struct client *client, struct client_connection 
         client_trace_note(client, connection, "%s", version == NULL ? "TLS" : version);
 }
 
+/* The last octet of the body was appended. */
+static void body_stamp(struct client *client, const struct client_connection *connection)
+{
+    const struct client_attempt *attempt = &connection->attempt;
+    const struct client_request *request = &attempt->request;
+    uint64_t heard = request->feed != NULL ? request->feed->heard : request->heard;
+
+    stamps_out(client->options.stamps, STAMPS_BODY, &connection->stream, heard,
+               heard > attempt->asked ? heard : attempt->asked);
+}
+
 static void connection_send_body(struct client *client, struct client_connection *connection)
 {
     struct smtpc *smtpc = &connection->smtpc;
     const struct client_request *request = &connection->attempt.request;
     bool is_open = request->feed != NULL;
 
+    if (connection->attempt.asked == 0)
+        connection->attempt.asked = stamps_turn(client->options.stamps);
     if ((is_open ? client_feed_send(client, connection) : client_body_send(client, connection)) ==
         ERR_OK) {
         if (smtpc->state == SMTPC_STATE_END)
-            stamps_out(client->options.stamps, STAMPS_BODY, &connection->stream,
-                       is_open ? request->feed->heard : request->heard);
+            body_stamp(client, connection);
         if (smtpc->state == SMTPC_STATE_END && trace_is_on(client->options.trace))
             client_trace_note(client, connection, "message of %llu octets",
                               (unsigned long long)(is_open ? connection->attempt.request.feed->taken

@@ -67,6 +67,7 @@ struct client_attempt {
     tick_us connect_started, connect_time, transmit_started;
     uint32_t body_index; /* slices handed to the connection */
     bool is_line_start;  /* the next octet of the body begins a line */
+    uint64_t asked;      /* a stamp: when the next hop asked for the body; 0: not yet */
     bool is_prefix_out;  /* the envelope's prefix was handed to the connection */
 };
 

@@ -142,7 +142,8 @@ void server_session_flush(struct server *server, struct server_session *session)
         return;
     }
     for (uint32_t i = 0; i < heard_count; i++)
-        stamps_out(server->options.stamps, STAMPS_REPLY, &session->stream, server->smtpd.heard[i]);
+        stamps_out(server->options.stamps, STAMPS_REPLY, &session->stream, server->smtpd.heard[i],
+                   server->smtpd.heard[i]);
 }
 
 /* The command at the front of `octets`, which are moved behind it. False: it waits for more. */

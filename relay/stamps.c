@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Stamps of the time stamp counter at the four places where a message passes the relay's edge:
+ * Stamps of the time stamp counter at the places where a message passes the relay's edge:
  *
  *   last octet of the body in    the turn began that received it       server_on_flow()
+ *   the next hop's 354 in        as above                              connection_send_body()
  *   last octet of it out         the turn's flush is over that         stamps_turn_end()
  *                                handed it to the network
  *   final reply in               the turn began that received it       transfer_job_on_result()
@@ -74,7 +75,7 @@ static uint64_t elapsed_ns(const struct stamps *stamps, uint64_t since, uint64_t
 }
 
 void stamps_out(struct stamps *stamps, enum stamps_kind kind, const struct stream *stream,
-                uint64_t since)
+                uint64_t since, uint64_t ready)
 {
     if (stamps == NULL || since == 0 || stream->tls != NULL)
         return;
@@ -83,7 +84,7 @@ void stamps_out(struct stamps *stamps, enum stamps_kind kind, const struct strea
         return;
     }
     stamps->waits[stamps->count++] =
-        (struct stamps_wait){.flow = stream->flow, .since = since, .kind = kind};
+        (struct stamps_wait){.flow = stream->flow, .since = since, .ready = ready, .kind = kind};
 }
 
 /* True: it is over. */
@@ -98,6 +99,8 @@ static bool wait_look(struct stamps *stamps, const struct stamps_wait *wait, uin
     }
     if (left > 0 && ns < LONGEST_NS)
         return false;
+    if (wait->kind == STAMPS_BODY)
+        latency_fine_add(&stamps->view.ready_out, elapsed_ns(stamps, wait->ready, now));
     latency_fine_add(wait->kind == STAMPS_BODY ? &stamps->view.body_out : &stamps->view.reply_out,
                      ns);
     return true;

@@ -8,8 +8,8 @@
 
 /*
  * How long the relay itself holds up a message that goes straight through (stamps.c): from its last
- * octet received to its last octet handed to the network, and from the next hop's final reply
- * received to ours handed to the network.
+ * octet received to its last octet handed to the network; likewise, but not before the next hop had
+ * asked for it; and from the next hop's final reply received to ours handed to the network.
  *
  * One for each shard, used by its thread alone.
  */
@@ -21,13 +21,13 @@ enum stamps_kind { STAMPS_BODY, STAMPS_REPLY, STAMPS_KIND_COUNT };
 
 struct stamps_wait {
     struct flow flow; /* what it was appended to */
-    uint64_t since;
+    uint64_t since, ready;
     enum stamps_kind kind;
 };
 
 /* What is told of them. */
 struct stamps_view {
-    struct latency_fine body_out, reply_out;
+    struct latency_fine body_out, ready_out, reply_out;
     uint64_t missed; /* that were not timed: the connection was gone first, or too many waited */
 };
 
@@ -59,13 +59,14 @@ static inline uint64_t stamps_turn(const struct stamps *stamps)
 
 /**
  * What arrived at `since` has just been appended to the stream, to its last octet: count when that
- * is handed to the network. Without stamps, and with `since` 0, nothing happens.
+ * is handed to the network. Without stamps, and with `since` 0, nothing happens. `ready`: when all
+ * was here that this needed, at `since` or later; of bodies.
  *
  * Bounds: streams in the clear only: under TLS octets may wait to be encrypted.
  * Cost:   no allocation, no syscall, O(1).
  */
 void stamps_out(struct stamps *stamps, enum stamps_kind kind, const struct stream *stream,
-                uint64_t since);
+                uint64_t since, uint64_t ready);
 /** Behind flow_flush(). Cost: O(what waits), a look at the counter only if something does. */
 void stamps_turn_end(struct stamps *stamps);
 

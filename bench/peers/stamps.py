@@ -4,6 +4,7 @@
 
 Rows, over net_memif, 10 KB, plain, at 10, 50 and 80 % of what the relay passes on in a closed loop:
   line-rate.latency.body.at-N.p50, .p90, .p99, .p999    from the last octet received to the last octet handed to the port; the sink's 354 is in between
+  line-rate.latency.ready.at-N.p50, ...           likewise, from that 354 where it came later: what the relay itself takes
   line-rate.latency.reply.at-N.p50, ...           from the next hop's final reply received to ours handed to the port
 The load is open: so many messages are due a second, whatever becomes of those before. The shard has core 0 for itself; source, sink, the relay's
 other threads and who asks it share core 1, and what these take from the sink is in the body's rows: p90 says what is usual, p99 how
@@ -30,7 +31,8 @@ SHARES = (10, 50, 80)
 WINDOWS = int(os.environ.get('ANGARIUM_BENCH_WINDOWS', '200'))
 WINDOW = 0.1
 WARM_UP = 3
-KINDS = (('body', 'body_out', "the message's last octet in to its last octet out, with the sink's 354 in between"), ('reply', 'reply_out', 'the final reply in to the final reply out'))
+KINDS = (('body', 'body_out', "the message's last octet in to its last octet out, with the sink's 354 in between"),
+         ('ready', 'ready_out', "the later of the message's last octet and the sink's 354 in to the last octet out"), ('reply', 'reply_out', 'the final reply in to the final reply out'))
 QUANTILES = (('p50', 0.5), ('p90', 0.9), ('p99', 0.99), ('p999', 0.999))
 
 

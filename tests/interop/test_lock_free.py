@@ -66,7 +66,7 @@ def lock_free():
     assert not locks, (len(locks), locks[:10])
     assert after['shards']['handovers'] == 0 and after['copied']['handed_over'] == 0, (after['shards'], after['copied'])
     # How long it held them up is known of nearly all, and of no more than there were.
-    for kind in ('body_out', 'reply_out'):
+    for kind in ('body_out', 'ready_out', 'reply_out'):
         timed, most = (sum(status['latency_ns'][kind]['counts']) for status in (after, relay.status()))
         messages = after['server']['messages_accepted']
         assert 0.9 * messages < timed and most <= relay.status()['server']['messages_accepted'] + 40, (kind, timed, most, messages)

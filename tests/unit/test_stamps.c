@@ -62,6 +62,7 @@ static struct stream stream_of(uint32_t index)
 static void expect_counts(uint64_t bodies, uint64_t replies, uint64_t missed)
 {
     assert_int_equal(bodies, count_of(&stamps->view.body_out));
+    assert_int_equal(bodies, count_of(&stamps->view.ready_out));
     assert_int_equal(replies, count_of(&stamps->view.reply_out));
     assert_int_equal(missed, stamps->view.missed);
 }
@@ -78,7 +79,7 @@ static int setup(void **state)
         pending[i] = 0;
     rest(51000000);
     stamps_turn_begin(stamps);
-    stamps_out(stamps, STAMPS_BODY, &stream, stamps_turn(stamps));
+    stamps_out(stamps, STAMPS_BODY, &stream, stamps_turn(stamps), stamps_turn(stamps));
     stamps_turn_end(stamps);
     expect_counts(1, 0, 0);
     stamps->view = (struct stamps_view){0};
@@ -101,8 +102,8 @@ static void test_waits_for_the_last_octet(void **state)
     (void)state;
     int64_t began = now_ns();
     stamps_turn_begin(stamps);
-    stamps_out(stamps, STAMPS_BODY, &body, stamps_turn(stamps));
-    stamps_out(stamps, STAMPS_REPLY, &reply, stamps_turn(stamps));
+    stamps_out(stamps, STAMPS_BODY, &body, stamps_turn(stamps), stamps_turn(stamps));
+    stamps_out(stamps, STAMPS_REPLY, &reply, stamps_turn(stamps), stamps_turn(stamps));
     pending[0] = 1;
     stamps_turn_end(stamps);
     expect_counts(0, 1, 0);
@@ -119,6 +120,25 @@ static void test_waits_for_the_last_octet(void **state)
     assert_in_range(stamps->view.reply_out.sum_ns, 0, stamps->view.body_out.sum_ns);
 }
 
+/* Goal: what waited for the next hop's word counts from that word as well. */
+static void test_ready_later(void **state)
+{
+    struct stream body = stream_of(0);
+
+    (void)state;
+    stamps_turn_begin(stamps);
+    uint64_t heard = stamps_turn(stamps);
+    rest(SLEEP_NS);
+    int64_t asked = now_ns();
+    stamps_turn_begin(stamps);
+    stamps_out(stamps, STAMPS_BODY, &body, heard, stamps_turn(stamps));
+    stamps_turn_end(stamps);
+    int64_t took = now_ns() - asked;
+    expect_counts(1, 0, 0);
+    assert_true(stamps->view.body_out.sum_ns >= SLEEP_NS);
+    assert_in_range(stamps->view.ready_out.sum_ns, 0, (uint64_t)took * 101 / 100 + 1000);
+}
+
 /* Goal: what cannot be timed is not, and is counted if it would have been. */
 static void test_missed(void **state)
 {
@@ -127,12 +147,12 @@ static void test_missed(void **state)
     (void)state;
     stamps_turn_begin(stamps);
     under_tls.tls = (struct tlsio *)(void *)&under_tls;
-    stamps_out(stamps, STAMPS_BODY, &under_tls, stamps_turn(stamps));
-    stamps_out(stamps, STAMPS_BODY, &other, 0);
-    stamps_out(NULL, STAMPS_BODY, &other, stamps_turn(stamps));
+    stamps_out(stamps, STAMPS_BODY, &under_tls, stamps_turn(stamps), stamps_turn(stamps));
+    stamps_out(stamps, STAMPS_BODY, &other, 0, 0);
+    stamps_out(NULL, STAMPS_BODY, &other, stamps_turn(stamps), stamps_turn(stamps));
     assert_int_equal(0, stamps->count);
     assert_int_equal(0, stamps_turn(NULL));
-    stamps_out(stamps, STAMPS_BODY, &gone, stamps_turn(stamps));
+    stamps_out(stamps, STAMPS_BODY, &gone, stamps_turn(stamps), stamps_turn(stamps));
     pending[0] = FLOW_PENDING_STALE;
     stamps_turn_end(stamps);
     expect_counts(0, 0, 1);
@@ -147,9 +167,9 @@ static void test_bound(void **state)
     (void)state;
     stamps_turn_begin(stamps);
     for (uint32_t i = 0; i < STAMPS_WAIT_MAX; i++)
-        stamps_out(stamps, STAMPS_REPLY, &stream, stamps_turn(stamps));
+        stamps_out(stamps, STAMPS_REPLY, &stream, stamps_turn(stamps), stamps_turn(stamps));
     expect_counts(0, 0, 0);
-    stamps_out(stamps, STAMPS_REPLY, &stream, stamps_turn(stamps));
+    stamps_out(stamps, STAMPS_REPLY, &stream, stamps_turn(stamps), stamps_turn(stamps));
     expect_counts(0, 0, 1);
     stamps_turn_end(stamps);
     expect_counts(0, STAMPS_WAIT_MAX, 1);
@@ -165,7 +185,7 @@ static void test_longest(void **state)
     pending[0] = 1;
     stamps_turn_begin(stamps);
     uint64_t cycles = (longest << 24) / stamps->multiplier;
-    stamps_out(stamps, STAMPS_BODY, &stream, stamps_turn(stamps) - cycles / 2);
+    stamps_out(stamps, STAMPS_BODY, &stream, stamps_turn(stamps) - cycles / 2, stamps_turn(stamps));
     stamps_turn_end(stamps);
     expect_counts(0, 0, 0);
     stamps->waits[0].since -= cycles;
@@ -183,7 +203,7 @@ static void test_rate_unknown(void **state)
     (void)state;
     stamps_init(stamps, &plane);
     stamps_turn_begin(stamps);
-    stamps_out(stamps, STAMPS_BODY, &stream, stamps_turn(stamps));
+    stamps_out(stamps, STAMPS_BODY, &stream, stamps_turn(stamps), stamps_turn(stamps));
     stamps->first_ns = now_ns(); /* however slow the machine is */
     stamps_turn_end(stamps);
     expect_counts(0, 0, 1);
@@ -194,6 +214,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_waits_for_the_last_octet, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_ready_later, setup, teardown),
         cmocka_unit_test_setup_teardown(test_missed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bound, setup, teardown),
         cmocka_unit_test_setup_teardown(test_longest, setup, teardown),

@@ -26,8 +26,8 @@ struct record_ring {
     uint32_t size;
 };
 
-/** For `limit` records of any size; CHECKs that these are at most RECORD_RING_LIMIT_MAX. Zeroed
- * octets in, released with record_ring_free(). */
+/** For `limit` records of any size; CHECKs that these are 1 to RECORD_RING_LIMIT_MAX. Released with
+ * record_ring_free(). */
 #define RECORD_RING_LIMIT_MAX (4u * 1024u * 1024u)
 void record_ring_init(struct record_ring *ring, uint64_t limit);
 void record_ring_free(struct record_ring *ring);

@@ -5,10 +5,10 @@
  * There is no way to stop that thread, but what it calls may take its time: it is held in an alarm
  * of ours, which is where it spends its life while there are seats.
  *
- *   interrupt thread   hold(): says it is held, waits; then sets the next alarm and returns, so
- * that everything that happened meanwhile is handled before the alarm is due tender thread closes
- * the gate, waits until all seats are empty, lets the other thread go, waits until it is held
- * again, opens the gate
+ *   - The interrupt thread, in hold(), says that it is held and waits; then it sets the next alarm
+ *     and returns, so that what happened meanwhile is handled before the alarm is due.
+ *   - The tender thread closes the gate, waits until all seats are empty, lets the other thread go,
+ *     waits until that is held again, and opens the gate.
  *
  * Invariants
  *   1. Unless the gate is closed and every seat empty, the interrupt thread is in hold().
@@ -17,9 +17,8 @@
  *
  * Signals are handled in hold() as anywhere: net_tap does not suffer.
  *
- * A window costs a shard its bursts for 150 microseconds, so there are few while nothing is
- * expected of the interrupt thread: with 50 a second, every 130th message that goes straight
- * through waited for one.
+ * A window costs a shard its bursts for some 150 microseconds, so there are few while nothing is
+ * expected of the interrupt thread: fifty a second are three quarters of a percent of its time.
  *
  * The state is static as there is one interrupt thread in a process.
  */

@@ -14,6 +14,7 @@
 #include <sys/resource.h>
 
 #define LOAD_EVENTS        256u
+#define FLUSH_OCTETS       32768u
 #define DESCRIPTORS_BESIDE 64u
 
 struct load {
@@ -25,6 +26,7 @@ struct load {
     struct tick_now now;
     tick_us wall_read;
     tick_us source_end; /* 0: not yet */
+    uint64_t octets_flushed;
 };
 
 static void time_read(struct load *load)
@@ -92,6 +94,21 @@ static void measure_turn(struct load *load)
         meter_latency(sink_meter(load->sink), METER_TURN, turn);
 }
 
+static uint64_t octets_sent(const struct load *load)
+{
+    return load->source == NULL ? 0 : source_meter(load->source)->counts[METER_OCTETS];
+}
+
+/* Not only at a turn's end: else the peer's core gets nothing for as long as it takes to answer
+ * thirty 354 with bodies, then all of them at once, and the two work one after the other. */
+static void flush(struct load *load)
+{
+    load->octets_flushed = octets_sent(load);
+    if (load->ledger != NULL)
+        ledger_flush(load->ledger); /* before replies leave */
+    flow_flush(load->plane, load->now.tick);
+}
+
 /* One turn. False: done. */
 static bool turn(struct load *load)
 {
@@ -101,13 +118,14 @@ static bool turn(struct load *load)
     uint32_t count = flow_poll(load->plane, load->now.tick, events, LOAD_EVENTS);
     if (count > 0)
         time_read(load);
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
         dispatch(load, &events[i]);
+        if (octets_sent(load) >= load->octets_flushed + FLUSH_OCTETS)
+            flush(load);
+    }
     bool has_source_work = load->source != NULL && source_turn(load->source, load->now);
     bool has_sink_work = load->sink != NULL && sink_turn(load->sink, load->now);
-    if (load->ledger != NULL)
-        ledger_flush(load->ledger); /* before replies leave */
-    flow_flush(load->plane, load->now.tick);
+    flush(load);
     if (load->source != NULL)
         show(load, source_meter(load->source));
     if (load->sink != NULL)

@@ -10,7 +10,9 @@
  * Closed loop: a session sends its next message when the last was answered; the ramp lets sessions
  * in one after another. Open loop: message k is meant to be sent at pace_due(k), whatever the peer
  * does; whichever session is free takes it, and its latency counts from when it was meant to be
- * sent, so that a peer who stalls cannot hide it by stalling the source.
+ * sent, so that a peer who stalls cannot hide it by stalling the source. A stall of the source
+ * itself is in those latencies too, but is made up for little by little (pace.h): the peer is to
+ * see the rate asked for, not what this core was kept from.
  *
  * Silent sessions (--idle) are opened first, SILENT_OPENING at a time, and held until the end: one
  * that is lost is counted and opened again. Messages begin when all of them are there, or when
@@ -96,9 +98,18 @@ static tick_us source_due(const struct source *source)
     return source->started + pace_due(&pace, source->sequence);
 }
 
+/* Spaced only while there are sessions that wait for nothing else: when none is left, it is the
+ * peer who is behind, and what comes free is due at once. */
+static tick_us source_begins(const struct source *source)
+{
+    tick_us due = source_due(source);
+
+    return list_first(&source->waiting) == NULL ? due : pace_spacing_begins(&source->spacing, due);
+}
+
 bool source_is_due(const struct source *source)
 {
-    return source->options->rate <= 0 || source_due(source) <= source->now.tick;
+    return source->options->rate <= 0 || source_begins(source) <= source->now.tick;
 }
 
 void source_fail(struct source *source, const char *what, struct span detail)
@@ -253,8 +264,8 @@ tick_us source_wakes(const struct source *source)
     if (idle != NULL && idle->retry_at < deadline)
         deadline = idle->retry_at;
     if (list_first(&source->waiting) != NULL && source->options->rate > 0 &&
-        source_due(source) < deadline)
-        deadline = source_due(source);
+        source_begins(source) < deadline)
+        deadline = source_begins(source);
     if (source->is_begun && source->session_started < source->options->sessions &&
         source->now.tick + TICK_MS(5) < deadline)
         deadline = source->now.tick + TICK_MS(5);

@@ -80,6 +80,7 @@ struct source {
     bool is_begun; /* the silent ones are there */
     struct tick_now now;
     tick_us started; /* of the messages, once is_begun */
+    struct pace_spacing spacing;
     char note[96];
 };
 

@@ -220,7 +220,7 @@ struct settings_client {
     tick_us data_end_timeout;                /* 600 s for the reply to the end of data */
     tick_us attempt_timeout;                 /* absolute, per attempt: 30 min */
     tick_us idle_timeout;                    /* kept connections: 5 s */
-    uint32_t messages_per_connection_max;    /* 100 */
+    uint32_t messages_per_connection_max;    /* 1000 */
     uint32_t recipients_per_transaction_max; /* 100 */
     enum settings_eight_bit eight_bit;
     bool use_bdat; /* where offered */

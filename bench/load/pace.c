@@ -35,19 +35,18 @@ uint64_t pace_count(const struct pace *pace, tick_us elapsed)
 
 tick_us pace_spacing_begins(const struct pace_spacing *spacing, tick_us due)
 {
-    tick_us latest = due + PACE_LATE;
-    tick_us begins = spacing->earliest < latest ? spacing->earliest : latest;
+    tick_us begins = spacing->earliest / 1000, latest = due + PACE_LATE;
 
+    if (begins > latest)
+        begins = latest;
     return begins > due ? begins : due;
 }
 
-void pace_spacing_note(struct pace_spacing *spacing, const struct pace *pace, uint64_t index,
-                       tick_us now)
+void pace_spacing_note(struct pace_spacing *spacing, const struct pace *pace, tick_us now)
 {
-    tick_us distance = pace_due(pace, index + 1) - pace_due(pace, index);
-    tick_us from = now > PACE_SLACK ? now - PACE_SLACK : 0;
+    uint64_t from = now > PACE_SLACK ? (now - PACE_SLACK) * 1000 : 0;
 
     if (spacing->earliest > from)
         from = spacing->earliest;
-    spacing->earliest = from + distance - distance / PACE_CATCH_UP;
+    spacing->earliest = from + (uint64_t)(0.8e9 / pace->rate);
 }

@@ -18,22 +18,21 @@ uint64_t pace_count(const struct pace *pace, tick_us elapsed);
 
 /*
  * A source whose own core was another's for a while does not pass that on as a burst: what came due
- * meanwhile is begun PACE_CATCH_UP parts closer together than the timetable has it, and only what
- * is later than PACE_LATE at once. `earliest` is when the next may begin (generic cell rate, with
- * PACE_SLACK of credit for turns that take a while).
+ * meanwhile is begun a fifth closer together than the rate has it, and at once only what is later
+ * than PACE_LATE. `earliest` is when the next may begin (generic cell rate, with PACE_SLACK of
+ * credit for turns that take a while).
  */
-#define PACE_CATCH_UP 5           /* of the distance between two, one part less */
-#define PACE_SLACK    32u         /* microseconds */
-#define PACE_LATE     TICK_MS(10) /* no later for our own sake */
+#define PACE_SLACK 32u         /* microseconds */
+#define PACE_LATE  TICK_MS(10) /* no later for our own sake */
 
 struct pace_spacing {
-    tick_us earliest;
+    uint64_t
+        earliest; /* in nanoseconds of the ticks' clock: things may be less than a tick apart */
 };
 
-/** When thing `index`, due at `due`, may begin, as far as the source is concerned. */
+/** When what is due at `due` may begin, as far as the source is concerned. */
 tick_us pace_spacing_begins(const struct pace_spacing *spacing, tick_us due);
-/** Thing `index` begins now. */
-void pace_spacing_note(struct pace_spacing *spacing, const struct pace *pace, uint64_t index,
-                       tick_us now);
+/** Something begins now. */
+void pace_spacing_note(struct pace_spacing *spacing, const struct pace *pace, tick_us now);
 
 #endif

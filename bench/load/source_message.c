@@ -158,7 +158,7 @@ void source_message_begin(struct source *source, struct source_session *session)
     if (pace.rate > 0) {
         session->intended = source->started + pace_due(&pace, session->sequence);
         meter_latency(source->meter, METER_WAIT, source->now.tick - session->intended);
-        pace_spacing_note(&source->spacing, &pace, session->sequence, source->now.tick);
+        pace_spacing_note(&source->spacing, &pace, source->now.tick);
     }
     session->stamp = source->now.wall - (wall_us)(source->now.tick - session->intended);
     session->size_row = source->sizes.count > 0 ? dist_pick(&source->sizes, &source->rng) : 0;

@@ -126,9 +126,81 @@ static void a_ramp_rises_evenly(void **state)
     }
 }
 
+/* How many begin at this look at the clock. */
+static uint32_t begun_by(struct pace_spacing *spacing, const struct pace *pace, uint64_t *next,
+                         tick_us now)
+{
+    uint32_t count = 0;
+
+    while (pace_spacing_begins(spacing, pace_due(pace, *next)) <= now) {
+        pace_spacing_note(spacing, pace, now);
+        (*next)++;
+        count++;
+    }
+    return count;
+}
+
+static void who_looks_in_time_keeps_the_timetable(void **state)
+{
+    static const double rates[] = {1, 1000, 60000, 250000, 3000000};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(rates); i++) {
+        struct pace pace = {.rate = rates[i]};
+        struct pace_spacing spacing = {0};
+        uint64_t next = 0;
+        for (tick_us now = 0; now < TICK_S(3) && next < 100000; now += PACE_SLACK) {
+            begun_by(&spacing, &pace, &next, now);
+            assert_int_equal(pace_count(&pace, now), next);
+        }
+        assert_true(next >= 3);
+    }
+}
+
+static void a_stall_of_our_own_is_made_up_for_little_by_little(void **state)
+{
+    struct pace pace = {.rate = 50000}; /* 20 us apart: 16 when late */
+    struct pace_spacing spacing = {0};
+    uint64_t next = 0;
+    tick_us now = 0;
+
+    (void)state;
+    for (; now < 10000; now += 2)
+        begun_by(&spacing, &pace, &next, now);
+    assert_int_equal(pace_count(&pace, now - 2), next);
+    now += 1000; /* fifty are due */
+    assert_in_range(begun_by(&spacing, &pace, &next, now), 1, 3);
+    uint64_t before = next;
+    for (tick_us end = now + 1600; now < end; now += 2)
+        begun_by(&spacing, &pace, &next, now);
+    assert_in_range(next - before, 99, 101);
+    for (tick_us end = now + 4000; now < end; now += 2)
+        begun_by(&spacing, &pace, &next, now);
+    assert_int_equal(pace_count(&pace, now - 2), next);
+}
+
+/* Nor is anything later than that for our own sake: at once, at the bound, and not before. */
+static void what_is_too_late_begins_at_once(void **state)
+{
+    struct pace pace = {.rate = 50000};
+    struct pace_spacing spacing = {.earliest = TICK_S(9) * 1000};
+
+    (void)state;
+    assert_int_equal(TICK_S(1) + PACE_LATE, pace_spacing_begins(&spacing, TICK_S(1)));
+    assert_int_equal(TICK_S(9), pace_spacing_begins(&spacing, TICK_S(9) - PACE_LATE));
+    assert_int_equal(TICK_S(9) + 1, pace_spacing_begins(&spacing, TICK_S(9) + 1));
+    uint64_t next = 0;
+    spacing.earliest = 0;
+    begun_by(&spacing, &pace, &next, TICK_S(1));
+    assert_true(next >= pace_count(&pace, TICK_S(1) - PACE_LATE));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(who_looks_in_time_keeps_the_timetable),
+        cmocka_unit_test(a_stall_of_our_own_is_made_up_for_little_by_little),
+        cmocka_unit_test(what_is_too_late_begins_at_once),
         cmocka_unit_test(buckets_keep_the_error_bound),
         cmocka_unit_test(quantiles_are_those_of_the_sorted_list),
         cmocka_unit_test(merging_is_adding),

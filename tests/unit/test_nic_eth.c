@@ -399,10 +399,13 @@ static void check_impossible(struct end *end, const struct link *link)
     struct buf *frames[3] = {frame_whole(end->pools[0], 0, 64),
                              frame_whole(payloads, 1, size_max + 1),
                              frame_whole(end->pools[0], 1, size_max)};
-    uint32_t expected = 0;
+    uint32_t expected = 0, sent = 0;
     tick_us deadline = now_read() + TIME_MAX;
 
-    assert_int_equal(3, nic_send(end->nics[0], now_read(), frames, 3));
+    /* None are taken while DPDK's own thread has the port (gate.h). */
+    while (sent < 3 && now_read() < deadline)
+        sent += nic_send(end->nics[0], now_read(), frames + sent, 3 - sent);
+    assert_int_equal(3, sent);
     assert_int_equal(1, nic_eth_queue_stats(end->nics[0]).send_invalid);
     while (expected < 2 && now_read() < deadline)
         expect_next(end->nics[0], &expected);

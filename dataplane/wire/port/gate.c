@@ -149,6 +149,7 @@ void gate_add(struct gate_seat *seat, uint16_t port_id)
 {
     pthread_mutex_lock(&gate.lock);
     CHECK(gate.count < GATE_SEATS_MAX);
+    CHECK(port_id == GATE_NO_PORT || rte_eth_dev_is_valid_port(port_id));
     gate.port_ids[gate.count] = port_id;
     gate.seats[gate.count++] = seat;
     bool is_first = gate.count == 1;

@@ -79,6 +79,7 @@ static enum err probe(struct nic_eth_port *port, struct nic_eth_setup *setup)
         return nic_eth_complain(setup, ERR_CONFIG_VALUE, "%s is in use", name);
     }
     port->id = id;
+    nic_eth_queues_gate(port);
     int result = rte_eth_dev_info_get(id, &setup->info);
     if (result != 0)
         return nic_eth_complain_of(setup, ERR_SYSTEM, "no information about the device", result);

@@ -117,6 +117,9 @@ const struct nic_eth_driver *nic_eth_driver_find(const char *device);
 
 /** Ops, rings and the rest of each queue that needs no device. */
 void nic_eth_queues_init(struct nic_eth_port *port, struct buf_pool *const *pools);
+/** Seats at the gate (gate.h), where the driver wants it: once the port has its id, before it
+ * starts. */
+void nic_eth_queues_gate(struct nic_eth_port *port);
 /** From here on there is an exception path. Before nics are handed out. */
 void nic_eth_queues_except(struct nic_eth_port *port);
 /** Frames still on their way are released. CHECKs that no nic is out. */

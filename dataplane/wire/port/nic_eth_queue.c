@@ -324,6 +324,10 @@ void nic_eth_queues_init(struct nic_eth_port *port, struct buf_pool *const *pool
     }
     if (port->queue_count > 1)
         passes_new(port);
+}
+
+void nic_eth_queues_gate(struct nic_eth_port *port)
+{
     for (uint32_t i = 0; port->is_gated && i < port->queue_count; i++)
         gate_add(&port->queues[i].seat, port->id);
 }

@@ -25,9 +25,9 @@ uint64_t pace_count(const struct pace *pace, tick_us elapsed);
 #define PACE_SLACK 32u         /* microseconds */
 #define PACE_LATE  TICK_MS(10) /* no later for our own sake */
 
+/* Nanoseconds of the ticks' clock: things may be less than a tick apart. */
 struct pace_spacing {
-    uint64_t
-        earliest; /* in nanoseconds of the ticks' clock: things may be less than a tick apart */
+    uint64_t earliest;
 };
 
 /** When what is due at `due` may begin, as far as the source is concerned. */

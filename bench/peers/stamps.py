@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """line-rate.latency: how long the relay itself holds a message up that goes straight through, by stamps inside it (relay/stamps.c).
 
-Rows, over net_memif, 10 KB, plain, at 10, 50 and 80 % of what the relay passed on in a closed loop just before, in five rounds:
+Rows, over net_memif, 10 KB, plain, at 10, 50 and 80 % of what the relay passed on in a closed loop just before, in several rounds:
   line-rate.latency.body.at-N.p50, .p90, .p99, .p999    from the last octet received to the last octet handed to the port; the sink's 354 is in between
   line-rate.latency.ready.at-N.p50, ...           likewise, from that 354 where it came later: what the relay itself takes
   line-rate.latency.reply.at-N.p50, ...           from the next hop's final reply received to ours handed to the port

@@ -49,6 +49,12 @@ def good_wait():
         time.sleep(0.2)
 
 
+def said(seen):
+    """What the cores were good for, in words."""
+    return 'cores %.0f ns apart, the slower at %.2f of its pace' % (statistics.median(each.distance for each in seen),
+                                                                   shortest[0] / statistics.median(each.pace for each in seen))
+
+
 class Results:
     """Figures by key, those of good cores (True) apart from the others (False), and those for which it is not asked (None)."""
 
@@ -70,11 +76,7 @@ class Results:
     def where(self, is_good):
         if is_good is None:
             return 'wherever the cores were'
-        seen = self.cores[is_good]
-        if not seen:
-            return 'no cores'
-        return 'cores %.0f ns apart, the slower at %.2f of its pace' % (statistics.median(each.distance for each in seen),
-                                                                       shortest[0] / statistics.median(each.pace for each in seen))
+        return said(self.cores[is_good]) if self.cores[is_good] else 'no cores'
 
     def rows(self, bench, key, unit, conditions, peer, peer_key):
         for is_good in (True, False):

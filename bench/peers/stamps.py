@@ -10,9 +10,9 @@ The load is open: so many messages are due a second, whatever becomes of those b
 other threads and who asks it share core 1, and what these take from the sink is in the body's rows: p90 says what is usual, p99 how
 long its core was another's. Windows of a fifth of a second in which the hypervisor took time from either core (steal in /proc/stat), or in which
 the shard's core was not its own for 100 us or more while it had nothing to do (shards.stalled_us), are left out, and counted. What is taken while
-there is something to do cannot be told from work, and stays in. A row is the median of the windows' quantiles, so that a window of ten that was
-another's all the same does not decide it; its conditions have the quantile of all messages of all windows. A quantile is the top of its bucket: at
-most an eighth above the true one.
+there is something to do cannot be told from work, and stays in. Rounds of good cores (bench/peers/apart.py) are kept apart from others. A row is
+the median of the windows' quantiles, so that a window of ten that was another's all the same does not decide it; its conditions have the quantile of
+all messages of all windows. A quantile is the top of its bucket: at most an eighth above the true one.
 """
 import collections
 import contextlib
@@ -23,18 +23,20 @@ import statistics
 import subprocess
 import sys
 import time
+import typing
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import apart  # pylint: disable=wrong-import-position
 import line  # pylint: disable=wrong-import-position
 from lab import shards_of, wait_until  # pylint: disable=wrong-import-position
 from ground import LOAD, ROUNDS, SECONDS, SESSIONS, on_core, row  # pylint: disable=wrong-import-position
 
 lab, wire = line.lab, line.wire
 SIZE = 10240
-SHARES = (10, 50, 80)
-WINDOWS = int(os.environ.get('ANGARIUM_BENCH_WINDOWS', '20')) # of each round
+SHARES = tuple(int(share) for share in os.environ.get('ANGARIUM_BENCH_SHARES', '10 50 80').split())
+WINDOWS = int(os.environ.get('ANGARIUM_BENCH_WINDOWS', '10')) # of each round
 WINDOW = 0.2 # what asking for one takes, a third of a millisecond, the sink lacks
-WARM_UP = 3
+WARM_UP = 2
 KINDS = (('body', 'body_out', "the message's last octet in to its last octet out, with the sink's 354 in between"),
          ('ready', 'ready_out', "the later of the message's last octet and the sink's 354 in to the last octet out"), ('reply', 'reply_out', 'the final reply in to the final reply out'))
 QUANTILES = (('p50', 0.5), ('p90', 0.9), ('p99', 0.99), ('p999', 0.999))
@@ -154,34 +156,56 @@ def quantile(counts, share):
     return 0
 
 
+class Round(typing.NamedTuple):
+    """One minute's: its windows, what was passed on and the most that can be, messages per second, and what the cores were good for meanwhile."""
+    windows: list
+    passed: float
+    most: float
+    cores: list
+
+    def is_good(self):
+        return all(each.are_good() for each in self.cores)
+
+
 def rounds(share):
-    """The windows of all rounds, and of each round what was passed on and the most that can be. The most is measured anew for each: it is half as
-    much in minutes in which the cores are far from each other, and a share of another minute's says nothing."""
-    found, rates = [], []
-    for _ in range(ROUNDS):
+    """Rounds at this share, until there are enough of good cores or twice as many of any. The most is measured anew for each: it is half as much in
+    minutes in which the cores are far from each other, and a share of another minute's says nothing."""
+    found = []
+    while len(found) < 2 * ROUNDS and sum(each.is_good() for each in found) < ROUNDS:
+        cores = [apart.good_wait()]
         most = maximum()
+        cores.append(apart.good_wait())
         seen, passed = at(most * share / 100)
-        found += seen
-        rates.append((passed, most))
-    return found, rates
+        cores.append(apart.cores())
+        found.append(Round(seen, passed, most, cores))
+    return found
+
+
+def rows_of(share, found):
+    """The rows of rounds that are alike."""
+    windows_found = [window for each in found for window in each.windows]
+    clean = [counts for is_stolen, counts in windows_found if not is_stolen]
+    used = clean if clean else [counts for _, counts in windows_found]
+    note = ('%d of %d windows of a fifth of a second had stolen time and are left out' % (len(windows_found) - len(clean), len(windows_found)) if clean
+            else 'all %d windows of a fifth of a second had stolen time, and count all the same' % len(windows_found))
+    for kind, _, meaning in KINDS:
+        counts = together(window[kind] for window in used)
+        conditions = ('%s, 10 KB, plain, net_memif, %.0f msg/s of %.0f at most (open loop; medians of %d rounds; %s), %s records, %d messages; %s' %
+                      (meaning, statistics.median(each.passed for each in found), statistics.median(each.most for each in found), len(found),
+                       apart.said([cores for each in found for cores in each.cores]), line.RECORDS_SAID, sum(counts.values()), note))
+        for name, part in QUANTILES:
+            usual = statistics.median(quantile(window[kind], part) for window in used)
+            yield row('line-rate.latency.%s.at-%d.%s' % (kind, share, name), usual, 'us',
+                      'median of the windows; of all their messages %.1f us; %s' % (quantile(counts, part), conditions))
 
 
 def rows():
     for share in SHARES:
-        found, rates = rounds(share)
-        passed, most = (statistics.median(each) for each in zip(*rates))
-        clean = [counts for is_stolen, counts in found if not is_stolen]
-        used = clean if clean else [counts for _, counts in found]
-        note = ('%d of %d windows of a fifth of a second had stolen time and are left out' % (len(found) - len(clean), len(found)) if clean else
-                'all %d windows of a fifth of a second had stolen time, and count all the same' % len(found))
-        for kind, _, meaning in KINDS:
-            counts = together(window[kind] for window in used)
-            conditions = ('%s, 10 KB, plain, net_memif, %.0f msg/s of %.0f at most (open loop; medians of %d rounds), %s records, %d messages; %s' %
-                          (meaning, passed, most, ROUNDS, line.RECORDS_SAID, sum(counts.values()), note))
-            for name, part in QUANTILES:
-                usual = statistics.median(quantile(window[kind], part) for window in used)
-                yield row('line-rate.latency.%s.at-%d.%s' % (kind, share, name), usual, 'us',
-                          'median of the windows; of all their messages %.1f us; %s' % (quantile(counts, part), conditions))
+        found = rounds(share)
+        for is_good in (True, False):
+            alike = [each for each in found if each.is_good() == is_good]
+            if alike:
+                yield from rows_of(share, alike)
 
 
 def main():

@@ -14,7 +14,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../../tests/interop'))
 from lab import BUILD, ROOT, wait_until  # pylint: disable=wrong-import-position
 
-ROUNDS = int(os.environ.get('ANGARIUM_BENCH_ROUNDS', '3'))
+ROUNDS = int(os.environ.get('ANGARIUM_BENCH_ROUNDS', '5'))
 SECONDS = int(os.environ.get('ANGARIUM_BENCH_SECONDS', '4'))
 SESSIONS = int(os.environ.get('ANGARIUM_BENCH_SESSIONS', '100'))
 LOAD = os.path.join(BUILD, 'bench/load/angarium-load')

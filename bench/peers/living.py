@@ -9,7 +9,7 @@ living                      the rate at the living sites while the queue holds a
 
 The dead are DEAD domains, each with an address of its own in 127.1.0.0/24, where a full accept queue swallows every SYN. What both know of
 timeouts is what they ship with. One core (0) for whatever is measured, the other for source and sink. Medians of rounds in turn.
-ANGARIUM_BENCH_ROUNDS: their number (3).
+ANGARIUM_BENCH_ROUNDS: their number (5).
 """
 import json
 import os

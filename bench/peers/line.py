@@ -10,7 +10,7 @@ Rows (medians of several rounds, everybody takes turns inside a round), over net
   line-rate.distance.*                    one connection to a sink 100 ms away, there and back, in a simulated world
   line-rate.instructions.*                instructions for a message, by the number of shards, in a simulated world (with valgrind installed)
   line-rate.latency.*                     how long a message is held up, by stamps inside the relay (bench/peers/stamps.py)
-  line-rate.stage.NAME                    cycles for a 10 KB message by stage of the turn, in a build with -Dstages=true
+  line-rate.stage.NAME                    cycles for a 10 KB message by stage of the turn: with --stages, for a build with -Dstages=true; no other row then
 Peers: `splice`, a program on the same engine that passes the same octets on between connections and looks at nothing (bench/wire/splice.c);
 on loopback HAProxy in TCP mode as well, where it is installed. What the load itself can do is beside each row: source straight to sink, a core
 each. Here they share one, so they can do half of that at least; where that is less than 1.3 times the row, the row is "bounded by load". A rate
@@ -232,10 +232,6 @@ def median_of(figures, key):
 def cycle_rows(mine, work, suffix, where):
     yield row('line-rate.cycles.' + work + suffix, median_of(mine, 'cycles'), 'cycles',
               'busy time of the shard for a message, at %.0f MHz; %s' % (megahertz(), where))
-    if work == 'cut-through.10k':
-        for name in mine[0]['stages']:
-            yield row('line-rate.stage.' + name + suffix, statistics.median(each['stages'][name] for each in mine), 'cycles',
-                      'for a message of 10 KB; ' + where)
 
 
 def work_rows(figures, where, plane, work, place):
@@ -253,27 +249,49 @@ def work_rows(figures, where, plane, work, place):
     yield from cycle_rows(mine, work, SUFFIX[plane], where)
 
 
-def rows(results):
-    testpmd = {plane: wire.testpmd(MTU[plane]) for plane in PLANES if plane in MTU}
+def rows(results, frames):
+    """Rows of what passes; what testpmd moves over each memif into `frames`."""
+    frames.update((plane, wire.testpmd(MTU[plane])) for plane in PLANES if plane in MTU)
     rounds(results)
     for plane in PLANES:
-        place = 'net_memif (testpmd: %.0f frames of %d octets/s)' % (testpmd[plane], MTU[plane]) if plane in MTU else 'loopback'
+        place = 'net_memif (testpmd: %.0f frames of %d octets/s)' % (frames[plane], MTU[plane]) if plane in MTU else 'loopback'
         for work in WORK_OF.get(plane, WORK):
             for is_good in (True, False) if plane in MTU else (None,):
                 yield from work_rows(results.values[is_good], results.where(is_good), plane, work, place)
 
 
-def all_rows(results):
-    yield from rows(results)
+def all_rows(results, frames, latencies):
+    yield from rows(results, frames)
     if 'wire' not in PLANES:
         return
     import stamps  # pylint: disable=import-outside-toplevel
-    yield from stamps.rows()
+    yield from stamps.rows(latencies)
     yield from distance_rows()
     try:
         yield from instruction_rows()
     except Skip as reason:
         print('line-rate.instructions: %s' % reason, file=sys.stderr)
+
+
+# ---- by stage ----
+
+STAGED = ('wire', 'cut-through.10k', 'relay')
+
+
+def stage_figures(results):
+    """Figures of good cores if there are any, and whether they are."""
+    is_good = STAGED in results.values[True]
+    return results.values[is_good][STAGED], is_good
+
+
+def stage_rows(results):
+    for _ in range(2 * ROUNDS):
+        if len(results.values[True].get(STAGED, [])) < ROUNDS:
+            measure(results, *STAGED[:2], relay)
+    mine, is_good = stage_figures(results)
+    for name in mine[0]['stages']:
+        yield row('line-rate.stage.' + name, statistics.median(each['stages'][name] for each in mine), 'cycles',
+                  'for a message of 10 KB, of %.0f; %s, median of %d' % (median_of(mine, 'cycles'), results.where(is_good), len(mine)))
 
 
 # ---- the page ----
@@ -289,14 +307,15 @@ def cells_of(figures, plane, work):
 
 
 def wire_table(results, plane):
-    lines = ['| row, net_memif, MTU {:,} | cores | rounds | msg/s | Gbit/s each way | splice | ratio | load: source to sink, a core each | to reach |'.format(MTU[plane]),
-             '|---|---|---|---|---|---|---|---|---|']
+    lines = ['| row, net_memif, MTU {:,} | cores | rounds | msg/s | Gbit/s each way | splice | ratio | load: source to sink, a core each | cycles a message | to reach |'.format(MTU[plane]),
+             '|---|---|---|---|---|---|---|---|---|---|']
     for work in WORK_OF.get(plane, WORK):
         for is_good, text in ((True, 'good'), (False, 'other')):
             figures = results.values[is_good]
-            if (plane, work, 'relay') in figures:
-                cells = ['`line-rate.%s%s`' % (work, SUFFIX[plane]), text, str(len(figures[(plane, work, 'relay')]))] + cells_of(figures, plane, work)
-                lines.append('| %s |' % ' | '.join(cells + [GOALS[work] if plane == 'wire' else '']))
+            mine = figures.get((plane, work, 'relay'))
+            if mine:
+                cells = ['`line-rate.%s%s`' % (work, SUFFIX[plane]), text, str(len(mine))] + cells_of(figures, plane, work)
+                lines.append('| %s |' % ' | '.join(cells + ['{:,.0f}'.format(median_of(mine, 'cycles')), GOALS[work] if plane == 'wire' else '']))
     return lines
 
 
@@ -308,26 +327,41 @@ def host_table(results):
     return lines
 
 
-def pages_write(results, where):
+def stage_table(results):
+    mine, is_good = stage_figures(results)
+    stages = sorted(((statistics.median(each['stages'][name] for each in mine), name) for name in mine[0]['stages']), reverse=True)
+    total = sum(cycles for cycles, _ in stages)
+    return ['%s; %s.' % (circumstances(len(mine)), results.where(is_good)), '', '| stage of the turn | cycles for a message of 10 KB | share |', '|---|---|---|'] + [
+        '| %s | %s | %.0f %% |' % (name, '{:,.0f}'.format(cycles), 100 * cycles / total) for cycles, name in stages]
+
+
+def pages_write(results, frames, where):
     for plane, mark in (('wire', 'line-rate'), ('jumbo', 'jumbo')):
         if plane in PLANES:
             states = '; '.join('%s: %s' % (text, results.where(is_good)) for is_good, text in ((True, 'good'), (False, 'other')) if results.cores[is_good])
+            states += '; dpdk-testpmd over the same memif {:,.0f} frames of {:,} octets a second; {} records'.format(frames[plane], MTU[plane], RECORDS_SAID)
             page_write(mark, '\n'.join(['%s; %s.' % (where, states), ''] + wire_table(results, plane)))
     if 'host' in PLANES:
         page_write('line-rate-host', '\n'.join([where + '.', ''] + host_table(results)))
 
 
 def main():
-    as_json, where, results = '--json' in sys.argv, circumstances(ROUNDS), Results()
+    as_json, with_docs, with_stages = ('--' + name in sys.argv for name in ('json', 'docs', 'stages'))
+    where, results, frames, latencies = circumstances(ROUNDS), Results(), {}, []
     with wire.HugePages():
-        for each in all_rows(results):
+        for each in stage_rows(results) if with_stages else all_rows(results, frames, latencies):
             if as_json:
                 print(json.dumps(each), flush=True)
             else:
                 peer = '%-8s %12.3f   ratio %s' % (each['peer'], each['peer_value'], each['ratio']) if 'peer' in each else ''
                 print('%-30s %14.3f %-8s %s\n    %s' % (each['bench'], each['value'], each['unit'], peer, each['conditions']), flush=True)
-    if '--docs' in sys.argv:
-        pages_write(results, where)
+    if with_docs and with_stages:
+        page_write('stages', '\n'.join(stage_table(results)))
+    elif with_docs:
+        pages_write(results, frames, where)
+        if latencies:
+            import stamps  # pylint: disable=import-outside-toplevel
+            page_write('latency', stamps.page(latencies, where))
 
 
 if __name__ == '__main__':

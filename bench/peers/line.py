@@ -6,6 +6,7 @@ Rows (medians of several rounds, everybody takes turns inside a round), over net
 `wire host` unless it says `jumbo` too), 10 and 100 KB only; and, as `.host`, over kernel sockets on loopback:
   line-rate.cut-through.1k, .10k, .100k   messages per second at the sink; 100 sessions in, up to 100 connections out, plain, PIPELINING
   line-rate.session.10k                   the same with one message for each connection in
+  line-rate.shards-2.host                 loopback with two shards and the load on whatever core is free; peer: the same with one shard
   line-rate.cycles.*                      the shard's cycles for a message: its busy time, by its own account
   line-rate.distance.*                    one connection to a sink 100 ms away, there and back, in a simulated world
   line-rate.instructions.*                instructions for a message, by the number of shards, in a simulated world (with valgrind installed)
@@ -29,7 +30,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../
 import mail_systems  # pylint: disable=wrong-import-position
 import wire  # pylint: disable=wrong-import-position
 from apart import Results  # pylint: disable=wrong-import-position
-from ground import LOAD, ROUNDS, SECONDS, SESSIONS, circumstances, on_core, page_write, pin, row  # pylint: disable=wrong-import-position
+from ground import LOAD, ROUNDS, SECONDS, SESSIONS, circumstances, on_core, page_write, pin, process_seconds, row  # pylint: disable=wrong-import-position
 from lab import BUILD, ROOT, Skip, free_port, tool  # pylint: disable=wrong-import-position
 
 lab = wire.lab
@@ -160,6 +161,28 @@ def relay(plane, size, more):
             os.truncate(child.records_file, 0)
 
 
+def shards(count, size, more):
+    """The relay on loopback with so many shards. They keep to their cores; the load has what they leave."""
+    sink = free_port()
+    child = lab.relay(RELAY % ('', '127.0.0.1', sink, 'cores: %d' % count), 'relay-shards', kind=RECORDS)
+    try:
+        before = process_seconds(child.child.pid)
+        done = subprocess.run([LOAD, 'both'] + [str(each) for each in load_arguments(size, more)] + ['127.0.0.1:%d' % child.port, '127.0.0.1:%d' % sink],
+                              stdout=subprocess.PIPE, check=True, stderr=open(lab.path('load.log'), 'ab'), timeout=SECONDS + 120, encoding='utf-8')
+        messages = child.status()['server']['messages_accepted']
+        return {'rate': rate_of(done.stdout), 'cpu_us': (process_seconds(child.child.pid) - before) * 1e6 / messages}
+    finally:
+        child.stop()
+
+
+def one_shard(_plane, size, more):
+    return shards(1, size, more)
+
+
+def two_shards(_plane, size, more):
+    return shards(2, size, more)
+
+
 # ---- instructions ----
 
 LINE = os.path.join(BUILD, 'bench/line/angarium-line')
@@ -205,6 +228,9 @@ def everybody():
         for work in WORK_OF.get(plane, WORK):
             for who in (direct, splice, relay) + ((haproxy,) if plane == 'host' else ()):
                 yield plane, work, who
+    if 'host' in PLANES:
+        yield 'host', 'cut-through.10k', one_shard
+        yield 'host', 'cut-through.10k', two_shards
 
 
 def measure(results, plane, work, who):
@@ -234,6 +260,11 @@ def cycle_rows(mine, work, suffix, where):
               'busy time of the shard for a message, at %.0f MHz; %s' % (megahertz(), where))
 
 
+def bounded(rate, ceiling):
+    """Says so where half of what the load can do with a core each for its ends is less than 1.3 times the rate."""
+    return ' (bounded by load)' if 0 < ceiling / 2 < 1.3 * rate else ''
+
+
 def work_rows(figures, where, plane, work, place):
     mine = figures.get((plane, work, 'relay'))
     if not mine:
@@ -242,11 +273,18 @@ def work_rows(figures, where, plane, work, place):
     conditions = ('%d sessions in, up to 100 connections out, plain, PIPELINING, one relay core with all its threads, source and sink on the other, %s, '
                   '%s records (%d dropped), straight through: %.4f; load: source to sink, a core each, %.0f msg/s%s; %s, median of %d' %
                   (SESSIONS, place, RECORDS_SAID, sum(each['dropped'] for each in mine), median_of(mine, 'straight'), ceiling,
-                   ' (bounded by load)' if 0 < ceiling / 2 < 1.3 * rate else '', where, len(mine)))
+                   bounded(rate, ceiling), where, len(mine)))
     for peer in ('splice', 'haproxy') if plane == 'host' else ('splice',):
         theirs = figures.get((plane, work, peer))
         yield row('line-rate.' + work + SUFFIX[plane], rate, 'msg/s', conditions, peer, median_of(theirs, 'rate'))
     yield from cycle_rows(mine, work, SUFFIX[plane], where)
+
+
+def shard_rows(figures):
+    one, two = (figures.get(('host', 'cut-through.10k', who)) for who in ('one_shard', 'two_shards'))
+    yield row('line-rate.shards-2.host', median_of(two, 'rate'), 'msg/s', '10 KB over loopback, plain, PIPELINING; two cores for shards and load together; %.0f us of '
+              'processors for a message in the relay, with one shard %.0f; median of %d' % (median_of(two, 'cpu_us'), median_of(one, 'cpu_us'), len(two)),
+              'one', median_of(one, 'rate'))
 
 
 def rows(results, frames):
@@ -258,6 +296,8 @@ def rows(results, frames):
         for work in WORK_OF.get(plane, WORK):
             for is_good in (True, False) if plane in MTU else (None,):
                 yield from work_rows(results.values[is_good], results.where(is_good), plane, work, place)
+    if 'host' in PLANES:
+        yield from shard_rows(results.values[None])
 
 
 def all_rows(results, frames, latencies):
@@ -303,7 +343,8 @@ def cells_of(figures, plane, work):
     """Rate, Gbit/s each way, the splice, their ratio, and the load alone, as text."""
     rate, splices, load = (median_of(figures.get((plane, work, who)), 'rate') for who in ('relay', 'splice', 'direct'))
     gigabits = rate * WORK[work][0] * 8 / 1e9
-    return ['{:,.0f}'.format(rate), '{:.1f}'.format(gigabits), '{:,.0f}'.format(splices), '{:.2f}'.format(rate / splices) if splices else '', '{:,.0f}'.format(load) if load else '']
+    return ['{:,.0f}'.format(rate), '{:.1f}'.format(gigabits), '{:,.0f}'.format(splices), '{:.2f}'.format(rate / splices) if splices else '',
+            '{:,.0f}'.format(load) + bounded(rate, load) if load else '']
 
 
 def wire_table(results, plane):
@@ -320,11 +361,16 @@ def wire_table(results, plane):
 
 
 def host_table(results):
-    lines = ['| row, kernel sockets over loopback | msg/s | splice | HAProxy, TCP mode |', '|---|---|---|---|']
+    figures = results.values[None]
+    lines = ['| row, kernel sockets over loopback | msg/s | splice | HAProxy, TCP mode | load: source to sink, a core each |', '|---|---|---|---|---|']
     for work in WORK:
-        rates = ['{:,.0f}'.format(median_of(results.values[None].get(('host', work, who)), 'rate')) for who in ('relay', 'splice', 'haproxy')]
-        lines.append('| `line-rate.%s.host` | %s |' % (work, ' | '.join(rates)))
-    return lines
+        rate, splices, proxied, load = (median_of(figures.get(('host', work, who)), 'rate') for who in ('relay', 'splice', 'haproxy', 'direct'))
+        lines.append('| `line-rate.%s.host` | %s%s |' % (work, ' | '.join('{:,.0f}'.format(each) for each in (rate, splices, proxied, load)), bounded(rate, load)))
+    one, two = (figures[('host', 'cut-through.10k', who)] for who in ('one_shard', 'two_shards'))
+    return lines + ['', 'With shards on both cores, where the load is, too, `line-rate.shards-2.host`: {:,.0f} messages of 10 KB a second, with one shard and the load beside it {:,.0f} '
+                    '({:.2f}); {:.0f} and {:.0f} us of processors for each in the relay; {} records.'.format(
+                        median_of(two, 'rate'), median_of(one, 'rate'), median_of(two, 'rate') / median_of(one, 'rate'), median_of(two, 'cpu_us'), median_of(one, 'cpu_us'),
+                        RECORDS_SAID)]
 
 
 def stage_table(results):

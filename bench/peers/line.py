@@ -6,11 +6,12 @@ Rows (medians of several rounds, everybody takes turns inside a round), over net
 `wire host` unless it says `jumbo` too), 10 and 100 KB only; and, as `.host`, over kernel sockets on loopback:
   line-rate.cut-through.1k, .10k, .100k   messages per second at the sink; 100 sessions in, up to 100 connections out, plain, PIPELINING
   line-rate.session.10k                   the same with one message for each connection in
+  line-rate.shards-2.host                 loopback with two shards and the load on whatever core is free; peer: the same with one shard
   line-rate.cycles.*                      the shard's cycles for a message: its busy time, by its own account
   line-rate.distance.*                    one connection to a sink 100 ms away, there and back, in a simulated world
   line-rate.instructions.*                instructions for a message, by the number of shards, in a simulated world (with valgrind installed)
   line-rate.latency.*                     how long a message is held up, by stamps inside the relay (bench/peers/stamps.py)
-  line-rate.stage.NAME                    cycles for a 10 KB message by stage of the turn, in a build with -Dstages=true
+  line-rate.stage.NAME                    cycles for a 10 KB message by stage of the turn: with --stages, for a build with -Dstages=true; no other row then
 Peers: `splice`, a program on the same engine that passes the same octets on between connections and looks at nothing (bench/wire/splice.c);
 on loopback HAProxy in TCP mode as well, where it is installed. What the load itself can do is beside each row: source straight to sink, a core
 each. Here they share one, so they can do half of that at least; where that is less than 1.3 times the row, the row is "bounded by load". A rate
@@ -29,7 +30,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../
 import mail_systems  # pylint: disable=wrong-import-position
 import wire  # pylint: disable=wrong-import-position
 from apart import Results  # pylint: disable=wrong-import-position
-from ground import LOAD, ROUNDS, SECONDS, SESSIONS, circumstances, on_core, page_write, pin, row  # pylint: disable=wrong-import-position
+from ground import LOAD, ROUNDS, SECONDS, SESSIONS, circumstances, on_core, page_write, pin, process_seconds, row  # pylint: disable=wrong-import-position
 from lab import BUILD, ROOT, Skip, free_port, tool  # pylint: disable=wrong-import-position
 
 lab = wire.lab
@@ -160,6 +161,28 @@ def relay(plane, size, more):
             os.truncate(child.records_file, 0)
 
 
+def shards(count, size, more):
+    """The relay on loopback with so many shards. They keep to their cores; the load has what they leave."""
+    sink = free_port()
+    child = lab.relay(RELAY % ('', '127.0.0.1', sink, 'cores: %d' % count), 'relay-shards', kind=RECORDS)
+    try:
+        before = process_seconds(child.child.pid)
+        done = subprocess.run([LOAD, 'both'] + [str(each) for each in load_arguments(size, more)] + ['127.0.0.1:%d' % child.port, '127.0.0.1:%d' % sink],
+                              stdout=subprocess.PIPE, check=True, stderr=open(lab.path('load.log'), 'ab'), timeout=SECONDS + 120, encoding='utf-8')
+        messages = child.status()['server']['messages_accepted']
+        return {'rate': rate_of(done.stdout), 'cpu_us': (process_seconds(child.child.pid) - before) * 1e6 / messages}
+    finally:
+        child.stop()
+
+
+def one_shard(_plane, size, more):
+    return shards(1, size, more)
+
+
+def two_shards(_plane, size, more):
+    return shards(2, size, more)
+
+
 # ---- instructions ----
 
 LINE = os.path.join(BUILD, 'bench/line/angarium-line')
@@ -205,6 +228,9 @@ def everybody():
         for work in WORK_OF.get(plane, WORK):
             for who in (direct, splice, relay) + ((haproxy,) if plane == 'host' else ()):
                 yield plane, work, who
+    if 'host' in PLANES:
+        yield 'host', 'cut-through.10k', one_shard
+        yield 'host', 'cut-through.10k', two_shards
 
 
 def measure(results, plane, work, who):
@@ -232,10 +258,11 @@ def median_of(figures, key):
 def cycle_rows(mine, work, suffix, where):
     yield row('line-rate.cycles.' + work + suffix, median_of(mine, 'cycles'), 'cycles',
               'busy time of the shard for a message, at %.0f MHz; %s' % (megahertz(), where))
-    if work == 'cut-through.10k':
-        for name in mine[0]['stages']:
-            yield row('line-rate.stage.' + name + suffix, statistics.median(each['stages'][name] for each in mine), 'cycles',
-                      'for a message of 10 KB; ' + where)
+
+
+def bounded(rate, ceiling):
+    """Says so where half of what the load can do with a core each for its ends is less than 1.3 times the rate."""
+    return ' (bounded by load)' if 0 < ceiling / 2 < 1.3 * rate else ''
 
 
 def work_rows(figures, where, plane, work, place):
@@ -246,34 +273,65 @@ def work_rows(figures, where, plane, work, place):
     conditions = ('%d sessions in, up to 100 connections out, plain, PIPELINING, one relay core with all its threads, source and sink on the other, %s, '
                   '%s records (%d dropped), straight through: %.4f; load: source to sink, a core each, %.0f msg/s%s; %s, median of %d' %
                   (SESSIONS, place, RECORDS_SAID, sum(each['dropped'] for each in mine), median_of(mine, 'straight'), ceiling,
-                   ' (bounded by load)' if 0 < ceiling / 2 < 1.3 * rate else '', where, len(mine)))
+                   bounded(rate, ceiling), where, len(mine)))
     for peer in ('splice', 'haproxy') if plane == 'host' else ('splice',):
         theirs = figures.get((plane, work, peer))
         yield row('line-rate.' + work + SUFFIX[plane], rate, 'msg/s', conditions, peer, median_of(theirs, 'rate'))
     yield from cycle_rows(mine, work, SUFFIX[plane], where)
 
 
-def rows(results):
-    testpmd = {plane: wire.testpmd(MTU[plane]) for plane in PLANES if plane in MTU}
+def shard_rows(figures):
+    one, two = (figures.get(('host', 'cut-through.10k', who)) for who in ('one_shard', 'two_shards'))
+    yield row('line-rate.shards-2.host', median_of(two, 'rate'), 'msg/s', '10 KB over loopback, plain, PIPELINING; two cores for shards and load together; %.0f us of '
+              'processors for a message in the relay, with one shard %.0f; median of %d' % (median_of(two, 'cpu_us'), median_of(one, 'cpu_us'), len(two)),
+              'one', median_of(one, 'rate'))
+
+
+def rows(results, frames):
+    """Rows of what passes; what testpmd moves over each memif into `frames`."""
+    frames.update((plane, wire.testpmd(MTU[plane])) for plane in PLANES if plane in MTU)
     rounds(results)
     for plane in PLANES:
-        place = 'net_memif (testpmd: %.0f frames of %d octets/s)' % (testpmd[plane], MTU[plane]) if plane in MTU else 'loopback'
+        place = 'net_memif (testpmd: %.0f frames of %d octets/s)' % (frames[plane], MTU[plane]) if plane in MTU else 'loopback'
         for work in WORK_OF.get(plane, WORK):
             for is_good in (True, False) if plane in MTU else (None,):
                 yield from work_rows(results.values[is_good], results.where(is_good), plane, work, place)
+    if 'host' in PLANES:
+        yield from shard_rows(results.values[None])
 
 
-def all_rows(results):
-    yield from rows(results)
+def all_rows(results, frames, latencies):
+    yield from rows(results, frames)
     if 'wire' not in PLANES:
         return
     import stamps  # pylint: disable=import-outside-toplevel
-    yield from stamps.rows()
+    yield from stamps.rows(latencies)
     yield from distance_rows()
     try:
         yield from instruction_rows()
     except Skip as reason:
         print('line-rate.instructions: %s' % reason, file=sys.stderr)
+
+
+# ---- by stage ----
+
+STAGED = ('wire', 'cut-through.10k', 'relay')
+
+
+def stage_figures(results):
+    """Figures of good cores if there are any, and whether they are."""
+    is_good = STAGED in results.values[True]
+    return results.values[is_good][STAGED], is_good
+
+
+def stage_rows(results):
+    for _ in range(2 * ROUNDS):
+        if len(results.values[True].get(STAGED, [])) < ROUNDS:
+            measure(results, *STAGED[:2], relay)
+    mine, is_good = stage_figures(results)
+    for name in mine[0]['stages']:
+        yield row('line-rate.stage.' + name, statistics.median(each['stages'][name] for each in mine), 'cycles',
+                  'for a message of 10 KB, of %.0f; %s, median of %d' % (median_of(mine, 'cycles'), results.where(is_good), len(mine)))
 
 
 # ---- the page ----
@@ -285,49 +343,71 @@ def cells_of(figures, plane, work):
     """Rate, Gbit/s each way, the splice, their ratio, and the load alone, as text."""
     rate, splices, load = (median_of(figures.get((plane, work, who)), 'rate') for who in ('relay', 'splice', 'direct'))
     gigabits = rate * WORK[work][0] * 8 / 1e9
-    return ['{:,.0f}'.format(rate), '{:.1f}'.format(gigabits), '{:,.0f}'.format(splices), '{:.2f}'.format(rate / splices) if splices else '', '{:,.0f}'.format(load) if load else '']
+    return ['{:,.0f}'.format(rate), '{:.1f}'.format(gigabits), '{:,.0f}'.format(splices), '{:.2f}'.format(rate / splices) if splices else '',
+            '{:,.0f}'.format(load) + bounded(rate, load) if load else '']
 
 
 def wire_table(results, plane):
-    lines = ['| row, net_memif, MTU {:,} | cores | rounds | msg/s | Gbit/s each way | splice | ratio | load: source to sink, a core each | to reach |'.format(MTU[plane]),
-             '|---|---|---|---|---|---|---|---|---|']
+    lines = ['| row, net_memif, MTU {:,} | cores | rounds | msg/s | Gbit/s each way | splice | ratio | load: source to sink, a core each | cycles a message | to reach |'.format(MTU[plane]),
+             '|---|---|---|---|---|---|---|---|---|---|']
     for work in WORK_OF.get(plane, WORK):
         for is_good, text in ((True, 'good'), (False, 'other')):
             figures = results.values[is_good]
-            if (plane, work, 'relay') in figures:
-                cells = ['`line-rate.%s%s`' % (work, SUFFIX[plane]), text, str(len(figures[(plane, work, 'relay')]))] + cells_of(figures, plane, work)
-                lines.append('| %s |' % ' | '.join(cells + [GOALS[work] if plane == 'wire' else '']))
+            mine = figures.get((plane, work, 'relay'))
+            if mine:
+                cells = ['`line-rate.%s%s`' % (work, SUFFIX[plane]), text, str(len(mine))] + cells_of(figures, plane, work)
+                lines.append('| %s |' % ' | '.join(cells + ['{:,.0f}'.format(median_of(mine, 'cycles')), GOALS[work] if plane == 'wire' else '']))
     return lines
 
 
 def host_table(results):
-    lines = ['| row, kernel sockets over loopback | msg/s | splice | HAProxy, TCP mode |', '|---|---|---|---|']
+    figures = results.values[None]
+    lines = ['| row, kernel sockets over loopback | msg/s | splice | HAProxy, TCP mode | load: source to sink, a core each |', '|---|---|---|---|---|']
     for work in WORK:
-        rates = ['{:,.0f}'.format(median_of(results.values[None].get(('host', work, who)), 'rate')) for who in ('relay', 'splice', 'haproxy')]
-        lines.append('| `line-rate.%s.host` | %s |' % (work, ' | '.join(rates)))
-    return lines
+        rate, splices, proxied, load = (median_of(figures.get(('host', work, who)), 'rate') for who in ('relay', 'splice', 'haproxy', 'direct'))
+        lines.append('| `line-rate.%s.host` | %s%s |' % (work, ' | '.join('{:,.0f}'.format(each) for each in (rate, splices, proxied, load)), bounded(rate, load)))
+    one, two = (figures[('host', 'cut-through.10k', who)] for who in ('one_shard', 'two_shards'))
+    return lines + ['', 'With shards on both cores, where the load is, too, `line-rate.shards-2.host`: {:,.0f} messages of 10 KB a second, with one shard and the load beside it {:,.0f} '
+                    '({:.2f}); {:.0f} and {:.0f} us of processors for each in the relay; {} records.'.format(
+                        median_of(two, 'rate'), median_of(one, 'rate'), median_of(two, 'rate') / median_of(one, 'rate'), median_of(two, 'cpu_us'), median_of(one, 'cpu_us'),
+                        RECORDS_SAID)]
 
 
-def pages_write(results, where):
+def stage_table(results):
+    mine, is_good = stage_figures(results)
+    stages = sorted(((statistics.median(each['stages'][name] for each in mine), name) for name in mine[0]['stages']), reverse=True)
+    total = sum(cycles for cycles, _ in stages)
+    return ['%s; %s.' % (circumstances(len(mine)), results.where(is_good)), '', '| stage of the turn | cycles for a message of 10 KB | share |', '|---|---|---|'] + [
+        '| %s | %s | %.0f %% |' % (name, '{:,.0f}'.format(cycles), 100 * cycles / total) for cycles, name in stages]
+
+
+def pages_write(results, frames, where):
     for plane, mark in (('wire', 'line-rate'), ('jumbo', 'jumbo')):
         if plane in PLANES:
             states = '; '.join('%s: %s' % (text, results.where(is_good)) for is_good, text in ((True, 'good'), (False, 'other')) if results.cores[is_good])
+            states += '; dpdk-testpmd over the same memif {:,.0f} frames of {:,} octets a second; {} records'.format(frames[plane], MTU[plane], RECORDS_SAID)
             page_write(mark, '\n'.join(['%s; %s.' % (where, states), ''] + wire_table(results, plane)))
     if 'host' in PLANES:
         page_write('line-rate-host', '\n'.join([where + '.', ''] + host_table(results)))
 
 
 def main():
-    as_json, where, results = '--json' in sys.argv, circumstances(ROUNDS), Results()
+    as_json, with_docs, with_stages = ('--' + name in sys.argv for name in ('json', 'docs', 'stages'))
+    where, results, frames, latencies = circumstances(ROUNDS), Results(), {}, []
     with wire.HugePages():
-        for each in all_rows(results):
+        for each in stage_rows(results) if with_stages else all_rows(results, frames, latencies):
             if as_json:
                 print(json.dumps(each), flush=True)
             else:
                 peer = '%-8s %12.3f   ratio %s' % (each['peer'], each['peer_value'], each['ratio']) if 'peer' in each else ''
                 print('%-30s %14.3f %-8s %s\n    %s' % (each['bench'], each['value'], each['unit'], peer, each['conditions']), flush=True)
-    if '--docs' in sys.argv:
-        pages_write(results, where)
+    if with_docs and with_stages:
+        page_write('stages', '\n'.join(stage_table(results)))
+    elif with_docs:
+        pages_write(results, frames, where)
+        if latencies:
+            import stamps  # pylint: disable=import-outside-toplevel
+            page_write('latency', stamps.page(latencies, where))
 
 
 if __name__ == '__main__':

@@ -108,7 +108,7 @@ def cell(figures, name, load):
 
 
 def table(figures, where):
-    lines = [where + '.', '', '| messages per second that arrived | 250 means | ' + ' | '.join(LOADS) + ' | CPU s per 1,000 of 10 KB |', '|---' * (3 + len(LOADS)) + '|']
+    lines = [where + '; JSON records of Angarium.', '', '| messages per second that arrived | 250 means | ' + ' | '.join(LOADS) + ' | CPU s per 1,000 of 10 KB |', '|---' * (3 + len(LOADS)) + '|']
     systems = sorted(measured(figures), key=lambda system: -median(figures, system[0], '10 KB', 'rate'))
     for name, package, meaning, _ in systems:
         title = name if package is None else '%s (%s)' % (name, version_of(package))

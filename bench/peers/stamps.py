@@ -29,7 +29,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import apart  # pylint: disable=wrong-import-position
 import line  # pylint: disable=wrong-import-position
 from lab import shards_of, wait_until  # pylint: disable=wrong-import-position
-from ground import LOAD, ROUNDS, SECONDS, SESSIONS, on_core, row  # pylint: disable=wrong-import-position
+from ground import LOAD, ROUNDS, SECONDS, SESSIONS, circumstances, on_core, page_write, row  # pylint: disable=wrong-import-position
 
 lab, wire = line.lab, line.wire
 SIZE = 10240
@@ -181,37 +181,86 @@ def rounds(share):
     return found
 
 
-def rows_of(share, found):
-    """The rows of rounds that are alike."""
-    windows_found = [window for each in found for window in each.windows]
-    clean = [counts for is_stolen, counts in windows_found if not is_stolen]
-    used = clean if clean else [counts for _, counts in windows_found]
-    note = ('%d of %d windows of a fifth of a second had stolen time and are left out' % (len(windows_found) - len(clean), len(windows_found)) if clean
-            else 'all %d windows of a fifth of a second had stolen time, and count all the same' % len(windows_found))
+class Windows(typing.NamedTuple):
+    """The windows of rounds that are alike."""
+    share: int
+    is_good: bool
+    rounds: list
+    number: int # of windows, with those left out
+    used: list # what was counted in each
+
+    def cores(self):
+        return apart.said([cores for each in self.rounds for cores in each.cores])
+
+    def of_rounds(self, field):
+        return statistics.median(getattr(each, field) for each in self.rounds)
+
+    def usual(self, kind, part):
+        return statistics.median(quantile(window[kind], part) for window in self.used)
+
+    def together(self, kind):
+        return together(window[kind] for window in self.used)
+
+    def note(self):
+        left_out = self.number - len(self.used)
+        if left_out == 0 and any(is_stolen for each in self.rounds for is_stolen, _ in each.windows):
+            return 'all %d windows of a fifth of a second had stolen time, and count all the same' % self.number
+        return '%d of %d windows of a fifth of a second had stolen time and are left out' % (left_out, self.number)
+
+
+def windows_of(share, is_good, alike):
+    found = [window for each in alike for window in each.windows]
+    clean = [counts for is_stolen, counts in found if not is_stolen]
+    return Windows(share, is_good, alike, len(found), clean if clean else [counts for _, counts in found])
+
+
+def rows_of(seen):
     for kind, _, meaning in KINDS:
-        counts = together(window[kind] for window in used)
+        counts = seen.together(kind)
         conditions = ('%s, 10 KB, plain, net_memif, %.0f msg/s of %.0f at most (open loop; medians of %d rounds; %s), %s records, %d messages; %s' %
-                      (meaning, statistics.median(each.passed for each in found), statistics.median(each.most for each in found), len(found),
-                       apart.said([cores for each in found for cores in each.cores]), line.RECORDS_SAID, sum(counts.values()), note))
+                      (meaning, seen.of_rounds('passed'), seen.of_rounds('most'), len(seen.rounds), seen.cores(), line.RECORDS_SAID,
+                       sum(counts.values()), seen.note()))
         for name, part in QUANTILES:
-            usual = statistics.median(quantile(window[kind], part) for window in used)
-            yield row('line-rate.latency.%s.at-%d.%s' % (kind, share, name), usual, 'us',
+            yield row('line-rate.latency.%s.at-%d.%s' % (kind, seen.share, name), seen.usual(kind, part), 'us',
                       'median of the windows; of all their messages %.1f us; %s' % (quantile(counts, part), conditions))
 
 
-def rows():
+def rows(made):
+    """All rows; and what they were made of into `made`, for the page."""
     for share in SHARES:
         found = rounds(share)
         for is_good in (True, False):
             alike = [each for each in found if each.is_good() == is_good]
             if alike:
-                yield from rows_of(share, alike)
+                made.append(windows_of(share, is_good, alike))
+                yield from rows_of(made[-1])
+
+
+def table(made):
+    """Lines for docs/benchmarks.md."""
+    lines = ['| net_memif, 10 KB | cores | rounds | p50 | p90 | p99 | p99.9 | p99, all windows as one | windows left out |', '|---|---|---|---|---|---|---|---|---|']
+    for seen in made:
+        for kind, _, meaning in KINDS:
+            cells = ['at %d %%, %s of %s msg/s: %s' % (seen.share, '{:,.0f}'.format(seen.of_rounds('passed')), '{:,.0f}'.format(seen.of_rounds('most')), meaning),
+                     'good' if seen.is_good else 'other', str(len(seen.rounds))]
+            cells += ['%.0f us' % seen.usual(kind, part) for _, part in QUANTILES]
+            cells += ['%.0f us' % quantile(seen.together(kind), 0.99), '%d of %d' % (seen.number - len(seen.used), seen.number)]
+            lines.append('| %s |' % ' | '.join(cells))
+    return lines
+
+
+def page(made, where):
+    return '\n'.join(['%s; %s.' % (where, '; '.join('%d %%, %s: %s' % (seen.share, 'good' if seen.is_good else 'other', seen.cores()) for seen in made)),
+                      ''] + table(made))
 
 
 def main():
+    made, where = [], circumstances(ROUNDS)
     with wire.HugePages():
-        for each in rows():
+        for each in rows(made):
             print(json.dumps(each) if '--json' in sys.argv else '%-36s %10.1f us\n    %s' % (each['bench'], each['value'], each['conditions']), flush=True)
+    if '--docs' in sys.argv:
+        page_write('latency', page(made, where))
 
 
 if __name__ == '__main__':

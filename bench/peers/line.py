@@ -131,10 +131,15 @@ def haproxy(plane, size, more):
         proxy.stop()
 
 
+def stage_names():
+    """What each stage is, and its name, by dataplane/wire/net/stage.h."""
+    with open(os.path.join(ROOT, 'dataplane/wire/net/stage.h'), encoding='utf-8') as file:
+        return {text: name.lower() for name, text in re.findall(r'X\((\w+), "([^"]+)"\)', file.read())}
+
+
 def stages_of(relay, messages):
     """Cycles for a message of each stage; empty when the build has no stamps."""
-    with open(os.path.join(ROOT, 'dataplane/wire/net/stage.h'), encoding='utf-8') as file:
-        names = {text: name.lower() for name, text in re.findall(r'X\((\w+), "([^"]+)"\)', file.read())}
+    names = stage_names()
     rows = (re.fullmatch(r'core 0 +(\d+)  (.*)', line) for line in relay.cli('counters').splitlines())
     return {names[each.group(2)]: int(each.group(1)) / messages for each in rows if each and each.group(2) in names}
 
@@ -375,10 +380,10 @@ def host_table(results):
 
 def stage_table(results):
     mine, is_good = stage_figures(results)
-    stages = sorted(((statistics.median(each['stages'][name] for each in mine), name) for name in mine[0]['stages']), reverse=True)
+    stages = sorted(((statistics.median(each['stages'][name] for each in mine), '`%s`: %s' % (name, text)) for text, name in stage_names().items()), reverse=True)
     total = sum(cycles for cycles, _ in stages)
     return ['%s; %s.' % (circumstances(len(mine)), results.where(is_good)), '', '| stage of the turn | cycles for a message of 10 KB | share |', '|---|---|---|'] + [
-        '| %s | %s | %.0f %% |' % (name, '{:,.0f}'.format(cycles), 100 * cycles / total) for cycles, name in stages]
+        '| %s | %s | %.0f %% |' % (what, '{:,.0f}'.format(cycles), 100 * cycles / total) for cycles, what in stages]
 
 
 def pages_write(results, frames, where):

@@ -103,19 +103,29 @@ static const char *old_name(const struct record_file *file, uint32_t number, cha
     return name;
 }
 
-/* NAME becomes NAME.1 and so on, the oldest first. What cannot be renamed is kept, and grows. */
-static void file_turn(struct record_file *file)
+/* NAME becomes NAME.1 and so on, the oldest first, up to a number that is free. So a turn that ends
+ * in the middle pushes nothing out when it is tried again, however often. */
+static bool file_move(const struct record_file *file)
 {
     char from[PATH_SIZE], to[PATH_SIZE];
-    uint32_t keep = file->options.keep;
-    bool is_moved;
+    uint32_t last = 1, keep = file->options.keep;
 
-    file_sync(file);
-    for (uint32_t i = keep; i > 1; i--)
+    if (access(file->options.path, F_OK) != 0 && errno == ENOENT)
+        return true; /* it was, but a new one could not be opened; or another has moved it */
+    if (keep == 0)
+        return unlink(file->options.path) == 0;
+    while (last < keep && access(old_name(file, last, to), F_OK) == 0)
+        last++;
+    for (uint32_t i = last; i > 1; i--)
         (void)rename(old_name(file, i - 1, from), old_name(file, i, to));
-    is_moved = keep == 0 ? unlink(file->options.path) == 0
-                         : rename(file->options.path, old_name(file, 1, to)) == 0;
-    if (!is_moved || !file_begin(file))
+    return rename(file->options.path, old_name(file, 1, to)) == 0;
+}
+
+/* What cannot be renamed is kept, and grows. */
+static void file_turn(struct record_file *file)
+{
+    file_sync(file);
+    if (!file_move(file) || !file_begin(file))
         complain(file, "it could not be turned over");
     file->began = 0; /* what could not be moved is tried again with the next lines */
 }

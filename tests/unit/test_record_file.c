@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -197,6 +198,75 @@ static void test_stuck(void **state)
     record_file_close(&file);
 }
 
+/* From now on no file can be opened, though those that are open go on; or all is well again. */
+static void descriptors_set(bool are_left)
+{
+    static rlim_t before;
+    struct rlimit limit;
+
+    assert_int_equal(0, getrlimit(RLIMIT_NOFILE, &limit));
+    if (are_left) {
+        limit.rlim_cur = before;
+    } else {
+        int next = dup(STDIN_FILENO);
+        assert_true(next >= 0);
+        close(next);
+        before = limit.rlim_cur;
+        limit.rlim_cur = (rlim_t)next;
+    }
+    assert_int_equal(0, setrlimit(RLIMIT_NOFILE, &limit));
+}
+
+/* Goal: where the new file cannot be opened, those from before stay what they are, however often
+ * that is tried again, and lines go on in the old one. */
+static void test_not_opened(void **state)
+{
+    struct record_file file =
+        open_file((struct record_file_options){.head = "", .rotate_size = 2, .keep = 3});
+    const char *lines[] = {"a\n", "b\n", "c\n", "d\n", "e\n"};
+
+    (void)state;
+    for (tick_us i = 0; i < 5; i++) {
+        if (i == 2)
+            descriptors_set(false);
+        put(&file, lines[i], i + 1);
+        record_file_flush(&file, i + 1);
+    }
+    assert_int_equal(3, file.failures);
+    descriptors_set(true);
+    assert_string_equal("(none)", content(0));
+    assert_string_equal("c\nd\ne\n", content(1));
+    assert_string_equal("b\n", content(2));
+    assert_string_equal("a\n", content(3));
+    put(&file, "f\n", 9);
+    record_file_flush(&file, 9);
+    assert_string_equal("", content(0));
+    assert_string_equal("c\nd\ne\nf\n", content(1));
+    assert_string_equal("a\n", content(3));
+    record_file_close(&file);
+}
+
+/* Goal: likewise where somebody has moved the file and has not said so. */
+static void test_moved(void **state)
+{
+    char name[80];
+    struct record_file file =
+        open_file((struct record_file_options){.head = "", .rotate_size = 2, .keep = 2});
+
+    (void)state;
+    snprintf(name, sizeof(name), "%s.2", path);
+    put(&file, "a\n", 1);
+    record_file_flush(&file, 1);
+    assert_int_equal(0, rename(path, name));
+    put(&file, "b\n", 2);
+    record_file_flush(&file, 2);
+    assert_string_equal("", content(0));
+    assert_string_equal("a\n", content(1));
+    assert_string_equal("b\n", content(2));
+    assert_int_equal(0, file.failures);
+    record_file_close(&file);
+}
+
 /* Goal: a device is never turned over; what it does not take is lost, and counted. */
 static void test_device(void **state)
 {
@@ -224,6 +294,8 @@ int main(void)
         cmocka_unit_test_setup(test_sync, setup),
         cmocka_unit_test_setup(test_keep_none, setup),
         cmocka_unit_test_setup(test_stuck, setup),
+        cmocka_unit_test_setup(test_not_opened, setup),
+        cmocka_unit_test_setup(test_moved, setup),
         cmocka_unit_test_setup(test_turning, setup),
         cmocka_unit_test(test_device),
     };
@@ -232,9 +304,9 @@ int main(void)
     if (mkdtemp(folder) == NULL)
         return 1;
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    for (uint32_t i = 0; i < 3 * COUNT_OF(tests); i++) {
-        const char *const ends[] = {"", ".1", ".2"};
-        snprintf(path, sizeof(path), "%s/%u%s", folder, i / 3, ends[i % 3]);
+    for (uint32_t i = 0; i < 4 * COUNT_OF(tests); i++) {
+        const char *const ends[] = {"", ".1", ".2", ".3"};
+        snprintf(path, sizeof(path), "%s/%u%s", folder, i / 4, ends[i % 4]);
         unlink(path);
     }
     rmdir(folder);

@@ -63,7 +63,6 @@ static bool file_begin(struct record_file *file)
     if (file->fd >= 0)
         close(file->fd);
     file->fd = fd;
-    file->is_stuck = false;
     file->began = file->sync_since = 0;
     file->is_regular = fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
     file->file_size = file->is_regular ? (uint64_t)status.st_size : 0;

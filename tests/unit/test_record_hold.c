@@ -108,6 +108,32 @@ static void test_lines_stay(void **state)
     }
 }
 
+/* Goal: lines that wait do so in a new file, too: who asks whether they do tries again soon. */
+static void test_lines_wait_for_a_new_file(void **state)
+{
+    struct record_file_options options = {
+        .path = path_of("anew"), .head = "", .must_keep = true, .rotate_time = 5};
+    struct record_file file;
+
+    (void)state;
+    assert_int_equal(ERR_OK, record_file_open(&file, &options));
+    put(&file, "first\n");
+    limit_set(0);
+    record_file_flush(&file, 1);
+    assert_true(file.is_stuck);
+    record_file_reopen(&file, 2);
+    assert_true(file.is_stuck);
+    record_file_flush(&file, 10);
+    record_file_flush(&file, 20); /* it is turned over, too */
+    assert_true(file.is_stuck);
+    assert_false(record_file_is_kept(&file));
+    limit_set(RLIM_INFINITY);
+    record_file_flush(&file, 21);
+    assert_false(file.is_stuck);
+    assert_string_equal("first\n", content(options.path));
+    record_file_close(&file);
+}
+
 /* Goal: a line that a crash cut is left as it is; the next one begins on its own. */
 static void test_torn_by_a_crash(void **state)
 {
@@ -426,6 +452,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lines_stay),
         cmocka_unit_test(test_no_room),
+        cmocka_unit_test(test_lines_wait_for_a_new_file),
         cmocka_unit_test(test_torn_by_a_crash),
         cmocka_unit_test(test_kept),
         cmocka_unit_test(test_position),
@@ -437,8 +464,9 @@ int main(void)
         cmocka_unit_test(test_replays_are_kept_first),
         cmocka_unit_test(test_event_names),
     };
-    static const char *const names[] = {"kept", "lost",  "sync",           "position",      "drop",
-                                        "torn", "moves", "moves.position", "stays.position"};
+    static const char *const names[] = {"kept",           "lost", "sync",  "position",
+                                        "drop",           "torn", "moves", "moves.position",
+                                        "stays.position", "anew"};
 
     log_set_threshold(LOG_FATAL);
     signal(SIGXFSZ, SIG_IGN);

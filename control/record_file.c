@@ -51,11 +51,25 @@ static bool file_is_torn(const char *path, off_t size)
     return is_torn;
 }
 
+/* False: the first line is due, and could not be written; as on a full disk. */
+static bool head_write(struct record_file *file)
+{
+    uint32_t done;
+
+    if (!file->is_headless)
+        return true;
+    bool is_whole =
+        write_all(file->fd, file->options.head, (uint32_t)strlen(file->options.head), &done);
+    file->file_size += done;
+    file->is_headless = done == 0;
+    file->is_torn = file->is_torn || (!is_whole && done > 0 && file->options.whole == NULL);
+    return is_whole;
+}
+
 /* Open, and begin it when it is empty. False with errno. */
 static bool file_begin(struct record_file *file)
 {
     struct stat status = {0};
-    uint32_t head_size = (uint32_t)strlen(file->options.head), done = 0;
     int fd = open(file->options.path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
 
     if (fd < 0)
@@ -68,10 +82,9 @@ static bool file_begin(struct record_file *file)
     file->file_size = file->is_regular ? (uint64_t)status.st_size : 0;
     file->is_torn = file->is_regular && file->options.whole == NULL &&
                     file_is_torn(file->options.path, status.st_size);
-    if (file->file_size == 0 && head_size > 0 &&
-        !write_all(fd, file->options.head, head_size, &done))
+    file->is_headless = file->file_size == 0 && file->options.head[0] != '\0';
+    if (!head_write(file))
         complain(file, "it has no first line");
-    file->file_size += done;
     return true;
 }
 
@@ -177,7 +190,7 @@ static void lines_write(struct record_file *file, tick_us now)
         return;
     if (file->is_torn && write_all(file->fd, "\n", 1, &end))
         file->is_torn = false;
-    if (!file->is_torn)
+    if (!file->is_torn && head_write(file))
         (void)write_all(file->fd, file->lines, file->size, &done);
     file->file_size += done;
     if (file->began == 0)

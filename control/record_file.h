@@ -45,6 +45,7 @@ struct record_file {
     tick_us sync_since; /* the oldest of what is written and not synced; 0: nothing is */
     bool is_torn;       /* the last write ended in the middle of a line */
     bool is_stuck;      /* must_keep: the last write failed, and lines wait */
+    bool is_headless;   /* it is empty, and its first line could not be written yet */
     bool is_regular;    /* a pipe or a device is not turned over */
     uint64_t written, lost, failures; /* lines, lines, writes */
 };

@@ -134,6 +134,36 @@ static void test_lines_wait_for_a_new_file(void **state)
     record_file_close(&file);
 }
 
+/* Goal: a file that was begun on a full disk has its first line when there is room, in front of all
+ * others; half a first line is no part of the next one. */
+static void test_first_line_comes_later(void **state)
+{
+    static const struct {
+        const char *name;
+        rlim_t room;
+        const char *expected;
+    } rows[] = {
+        {"nothing", 0, "head\nsecond\n"},
+        {"half", 2, "he\nsecond\n"},
+    };
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT_OF(rows); i++) {
+        struct record_file_options options = {.path = path_of(rows[i].name), .head = "head\n"};
+        struct record_file file;
+        limit_set(rows[i].room);
+        assert_int_equal(ERR_OK, record_file_open(&file, &options));
+        put(&file, "first\n");
+        record_file_flush(&file, 1);
+        assert_int_equal(1, file.lost);
+        limit_set(RLIM_INFINITY);
+        put(&file, "second\n");
+        record_file_flush(&file, 2);
+        assert_string_equal(rows[i].expected, content(options.path));
+        record_file_close(&file);
+    }
+}
+
 /* Goal: a line that a crash cut is left as it is; the next one begins on its own. */
 static void test_torn_by_a_crash(void **state)
 {
@@ -453,6 +483,7 @@ int main(void)
         cmocka_unit_test(test_lines_stay),
         cmocka_unit_test(test_no_room),
         cmocka_unit_test(test_lines_wait_for_a_new_file),
+        cmocka_unit_test(test_first_line_comes_later),
         cmocka_unit_test(test_torn_by_a_crash),
         cmocka_unit_test(test_kept),
         cmocka_unit_test(test_position),
@@ -464,9 +495,9 @@ int main(void)
         cmocka_unit_test(test_replays_are_kept_first),
         cmocka_unit_test(test_event_names),
     };
-    static const char *const names[] = {"kept",           "lost", "sync",  "position",
-                                        "drop",           "torn", "moves", "moves.position",
-                                        "stays.position", "anew"};
+    static const char *const names[] = {"kept",           "lost", "sync",    "position",
+                                        "drop",           "torn", "moves",   "moves.position",
+                                        "stays.position", "anew", "nothing", "half"};
 
     log_set_threshold(LOG_FATAL);
     signal(SIGXFSZ, SIG_IGN);

@@ -44,9 +44,19 @@ tick_us pace_spacing_begins(const struct pace_spacing *spacing, tick_us due)
 
 void pace_spacing_note(struct pace_spacing *spacing, const struct pace *pace, tick_us now)
 {
-    uint64_t from = now > PACE_SLACK ? (now - PACE_SLACK) * 1000 : 0;
+    tick_us slack = spacing->slack > PACE_SLACK ? spacing->slack : PACE_SLACK;
+    uint64_t from = now > slack ? (now - slack) * 1000 : 0;
 
     if (spacing->earliest > from)
         from = spacing->earliest;
     spacing->earliest = from + (uint64_t)(0.8e9 / pace->rate);
+}
+
+void pace_spacing_look(struct pace_spacing *spacing, tick_us now)
+{
+    tick_us turn = now - spacing->looked;
+    tick_us most = 2 * (spacing->slack > PACE_SLACK ? spacing->slack : PACE_SLACK);
+
+    spacing->slack = turn < most ? turn : most;
+    spacing->looked = now;
 }

@@ -249,6 +249,7 @@ bool source_turn(struct source *source, struct tick_now now)
     silent_start(source);
     sessions_start(source);
     messages_start(source);
+    pace_spacing_look(&source->spacing, now.tick);
     if (!source->is_over && !source_has_work(source))
         source_end(source);
     return !source->is_failed && (source->meter->open > 0 || source_has_work(source));

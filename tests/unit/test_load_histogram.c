@@ -137,6 +137,7 @@ static uint32_t begun_by(struct pace_spacing *spacing, const struct pace *pace, 
         (*next)++;
         count++;
     }
+    pace_spacing_look(spacing, now);
     return count;
 }
 
@@ -179,6 +180,27 @@ static void a_stall_of_our_own_is_made_up_for_little_by_little(void **state)
     assert_int_equal(pace_count(&pace, now - 2), next);
 }
 
+/* However long its turns are: no later than they make it. */
+static void who_looks_seldom_keeps_the_rate(void **state)
+{
+    static const struct {
+        double rate;
+        tick_us turn;
+    } rows[] = {{100000, 50}, {100000, 100}, {50000, 1000}, {10000000, 200}, {1000, 3000}};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct pace pace = {.rate = rows[i].rate};
+        struct pace_spacing spacing = {0};
+        uint64_t next = 0;
+        for (tick_us now = 0; now < TICK_S(1); now += rows[i].turn) {
+            begun_by(&spacing, &pace, &next, now);
+            if (now > TICK_MS(200))
+                assert_int_equal(pace_count(&pace, now), next);
+        }
+    }
+}
+
 /* Nor is anything later than that for our own sake: at once, at the bound, and not before. */
 static void what_is_too_late_begins_at_once(void **state)
 {
@@ -200,6 +222,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_looks_in_time_keeps_the_timetable),
         cmocka_unit_test(a_stall_of_our_own_is_made_up_for_little_by_little),
+        cmocka_unit_test(who_looks_seldom_keeps_the_rate),
         cmocka_unit_test(what_is_too_late_begins_at_once),
         cmocka_unit_test(buckets_keep_the_error_bound),
         cmocka_unit_test(quantiles_are_those_of_the_sorted_list),

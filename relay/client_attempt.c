@@ -5,7 +5,8 @@
  *
  * What a failure leads to
  *   in doubt, cancelled, out of time, SOURCE   the end: recipients without a final reply stay DUE
- *   a kept connection that never answered      the same address again, on a new connection
+ *   a kept connection that never answered,     the same address again, on a new connection
+ *     or takes no more messages
  *   TLS, route level `may`                     the same address again in the clear, remembered
  *   PROTOCOL, or no answer to EHLO             once: the same address without the extension
  *   HOST, connect() failed                     next host; next address after connect()
@@ -301,6 +302,13 @@ static enum client_next next_after_tls(struct client *client, struct client_conn
     return CLIENT_NEXT_SAME;
 }
 
+/* It has carried messages, and the server takes no more over it: another connection takes them. */
+static bool connection_is_worn(const struct client_connection *connection,
+                               const struct smtpc_failure *failure)
+{
+    return failure->is_of_session && connection->use_count > 1;
+}
+
 static enum client_next next_after_failure(struct client *client,
                                            struct client_connection *connection,
                                            const struct smtpc_failure *failure)
@@ -314,6 +322,8 @@ static enum client_next next_after_failure(struct client *client,
         return CLIENT_NEXT_END;
     /* Closed while we wrote the next MAIL, with or without a 421: nobody's fault. */
     if (attempt->is_reused && failure->stage == SMTP_STAGE_MAIL)
+        return CLIENT_NEXT_SAME;
+    if (connection_is_worn(connection, failure))
         return CLIENT_NEXT_SAME;
     if (failure->stage == SMTP_STAGE_STARTTLS)
         return next_after_tls(client, connection);
@@ -372,6 +382,8 @@ void client_attempt_failed(struct client *client, struct client_connection *conn
         return;
     }
     attempt->failure = failure;
+    if (connection_is_worn(connection, &failure)) /* nor is the site to blame for a stream's end */
+        attempt->failure.scope = SMTP_SCOPE_MESSAGE;
     reason_set(connection, failure.text);
     if (trace_is_on(client->options.trace) && failure.code == 0)
         client_trace_note(client, connection, "failed: %s", attempt->reason);

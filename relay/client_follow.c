@@ -15,7 +15,8 @@
  *                                             match; then it is told, or is in doubt
  *       the connection is lost                its end was not sent: not attempted
  *                                             its end was sent: in doubt
- *       the server says 421                   not attempted: it takes nothing behind that
+ *       the server says 421, or that it       not attempted: it takes nothing behind that
+ *         takes no more messages here
  *       cancelled, or not its turn within     not attempted; the connection ends with those before
  *         CLIENT_FOLLOW_TIME, its end not sent
  *       cancelled, its end sent               it has CLIENT_CANCEL_TIME when it is its turn
@@ -387,9 +388,10 @@ static void follower_give_up(struct client *client, struct client_connection *fo
 
 void client_follow_end(struct client *client, struct client_connection *connection)
 {
-    bool takes_no_more = connection->smtpc.failure.code == 421;
+    const struct smtpc_failure *failure = &connection->smtpc.failure;
+    bool takes_no_more = failure->code == 421 || failure->is_of_session;
 
-    client_follow_settle(client, connection, !connection->smtpc.failure.is_mismatch);
+    client_follow_settle(client, connection, !failure->is_mismatch);
     while (connection->follower != NULL) {
         struct client_connection *follower = follower_take_first(connection);
         client_attempt_mail_lost(follower, connection);

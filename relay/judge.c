@@ -63,7 +63,11 @@ static const char *const about_source[] = {"spamhaus",
 static const char *const about_too_many[] = {"too many recipients", "too many rcpt",
                                              "recipient limit", NULL};
 
-enum judge_flags { TOO_MANY = 1 };
+static const char *const about_session[] = {"per session",          "per connection",
+                                            "this session",         "this connection",
+                                            "no more transactions", NULL};
+
+enum judge_flags { TOO_MANY = 1, OF_SESSION = 2 };
 
 static const struct judge_row {
     uint32_t stages;
@@ -94,6 +98,9 @@ static const struct judge_row {
     {IN_ENVELOPE, 501, 501, 5, 4, NULL, BLAME(PROTOCOL), 0},
     {IN_ENVELOPE, 555, 555, ANY, ANY, NULL, BLAME(PROTOCOL), 0},
     {IN(DATA), 554, 554, 5, 1, NULL, BLAME(PROTOCOL), 0},
+    /* So many messages over one connection: another one takes the next. x.5.3 is OpenSMTPD's. */
+    {IN(MAIL), 400, 499, 5, 3, NULL, BLAME(HOST), OF_SESSION},
+    {IN(MAIL) | IN(DATA) | IN(END), 400, 499, ANY, ANY, about_session, BLAME(HOST), OF_SESSION},
     /* Our address: no reverse name (RFC 7372), lists, rates. */
     {IN_MAIL, 400, 599, SECURITY, 25, NULL, BLAME(SOURCE), 0},
     {IN_MAIL, 400, 599, SECURITY, ANY, about_source, BLAME(SOURCE), 0},
@@ -169,6 +176,7 @@ struct judge_verdict judge_reply(enum smtp_stage stage, const struct smtp_reply 
     return (struct judge_verdict){
         .scope = row->scope,
         .is_permanent = is_about_mail && reply->code >= 500 && (row->flags & TOO_MANY) == 0,
+        .is_of_session = (row->flags & OF_SESSION) != 0,
         .is_too_many = (row->flags & TOO_MANY) != 0,
     };
 }

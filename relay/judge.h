@@ -7,9 +7,10 @@
 
 struct judge_verdict {
     enum smtp_scope scope;
-    bool is_permanent; /* only with scope MESSAGE or RECIPIENT: the recipients have failed for good
-                        */
-    bool is_too_many;  /* too many recipients for one transaction: the rest goes in the next */
+    bool is_permanent;  /* only with scope MESSAGE or RECIPIENT: the recipients have failed for good
+                         */
+    bool is_of_session; /* with scope HOST: it takes no more messages over this connection */
+    bool is_too_many;   /* too many recipients for one transaction: the rest goes in the next */
 };
 
 /**

@@ -112,11 +112,12 @@ struct smtpc_failure {
     enum smtp_stage stage;
     uint16_t code; /* of the server's reply, 0 when there was none */
     uint8_t enhanced[3];
-    struct span text; /* printable; the server's or static */
-    bool is_broken;   /* nothing more may be sent: lost, or the dialogue makes no sense */
-    bool is_in_doubt; /* the end of the body was sent and not answered; LMTP: not for all */
-    bool is_mismatch; /* replies did not match commands: what was heard since both last did may be
-                         others' */
+    struct span text;   /* printable; the server's or static */
+    bool is_broken;     /* nothing more may be sent: lost, or the dialogue makes no sense */
+    bool is_in_doubt;   /* the end of the body was sent and not answered; LMTP: not for all */
+    bool is_of_session; /* the server takes no more messages over this connection */
+    bool is_mismatch;   /* replies did not match commands: what was heard since both last did may be
+                           others' */
 };
 
 struct smtpc {

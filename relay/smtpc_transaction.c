@@ -163,6 +163,13 @@ static bool ends_connection(struct judge_verdict verdict)
     return verdict.scope == SMTP_SCOPE_HOST || verdict.scope == SMTP_SCOPE_PROTOCOL;
 }
 
+static enum smtpc_event smtpc_fail_verdict(struct smtpc *session, struct judge_verdict verdict)
+{
+    smtpc_fail_reply(session, verdict.scope);
+    session->failure.is_of_session = verdict.is_of_session;
+    return SMTPC_FAILED;
+}
+
 /* All replies before the body are in, and there will be no body. */
 static bool smtpc_envelope_is_over(const struct smtpc *session)
 {
@@ -180,7 +187,7 @@ static enum smtpc_event smtpc_on_mail_reply(struct smtpc *session)
         return SMTPC_MORE;
     struct judge_verdict verdict = judge_reply(SMTP_STAGE_MAIL, &session->parser.reply);
     if (ends_connection(verdict))
-        return smtpc_fail_reply(session, verdict.scope);
+        return smtpc_fail_verdict(session, verdict);
     struct smtpc_outcome outcome =
         smtpc_outcome_of_reply(session, verdict.scope, smtpc_state_of(verdict));
     smtpc_results_set_all(session, &outcome);
@@ -200,7 +207,7 @@ static enum smtpc_event smtpc_on_rcpt_reply(struct smtpc *session,
     }
     struct judge_verdict verdict = judge_reply(SMTP_STAGE_RCPT, &session->parser.reply);
     if (ends_connection(verdict))
-        return smtpc_fail_reply(session, verdict.scope);
+        return smtpc_fail_verdict(session, verdict);
     struct smtpc_outcome outcome =
         smtpc_outcome_of_reply(session, verdict.scope, smtpc_state_of(verdict));
     smtpc_result_set(recipient, &outcome);
@@ -225,7 +232,7 @@ static enum smtpc_event smtpc_on_data_reply(struct smtpc *session)
         return SMTPC_MORE; /* as it should be: nobody was accepted, DATA is refused */
     struct judge_verdict verdict = judge_reply(SMTP_STAGE_DATA, reply);
     if (ends_connection(verdict))
-        return smtpc_fail_reply(session, verdict.scope);
+        return smtpc_fail_verdict(session, verdict);
     struct smtpc_outcome outcome =
         smtpc_outcome_of_reply(session, verdict.scope, smtpc_state_of(verdict));
     smtpc_results_set_accepted(session, &outcome);
@@ -310,7 +317,7 @@ enum smtpc_event smtpc_on_body(struct smtpc *session)
     if (session->options.is_lmtp)
         return smtpc_fail_dialogue(session, "4.5.0 the server refused before the message ended");
     if (ends_connection(verdict))
-        return smtpc_fail_reply(session, verdict.scope);
+        return smtpc_fail_verdict(session, verdict);
     /* An honest refusal, only early. The rest of the body is not sent, so nothing can follow on
      * this connection. */
     struct smtpc_outcome outcome =
@@ -399,11 +406,12 @@ static enum smtpc_event smtpc_on_end_of_none(struct smtpc *session)
 }
 
 /* Does this verdict end the connection? Not for one message's sake, while another is on its way
- * behind it; but 421 is the server's own end, and a broken dialogue is everybody's. */
+ * behind it; but 421 is the server's own end, one that takes no more messages takes that neither,
+ * and a broken dialogue is everybody's. */
 static bool smtpc_end_ends_connection(const struct smtpc *session, struct judge_verdict verdict)
 {
     if (verdict.scope == SMTP_SCOPE_HOST && session->parser.reply.code != 421 &&
-        session->next_count > 0)
+        !verdict.is_of_session && session->next_count > 0)
         return false;
     return ends_connection(verdict);
 }
@@ -428,7 +436,7 @@ enum smtpc_event smtpc_on_end(struct smtpc *session)
     }
     struct judge_verdict verdict = judge_reply(SMTP_STAGE_END, &session->parser.reply);
     if (smtpc_end_ends_connection(session, verdict))
-        return smtpc_fail_reply(session, verdict.scope);
+        return smtpc_fail_verdict(session, verdict);
     struct smtpc_outcome outcome =
         smtpc_outcome_of_reply(session, verdict.scope, smtpc_state_of(verdict));
 #ifdef PLANT_REPLY_OF_THE_NEXT /* likewise: as if the one behind it had been refused */

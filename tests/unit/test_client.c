@@ -632,13 +632,15 @@ static void run_cases(const struct client_case *cases, size_t count)
         run_case(&cases[i]);
 }
 
-#define HELLO   "220 hi", "C EHLO us.example", "250-y\r\n250 PIPELINING"
-#define PLAIN   "220 hi", "C EHLO us.example", "250 y"
-#define MAIL    "C MAIL FROM:<a@x.example>"
-#define RCPT(n) "C RCPT TO:<r" #n "@y.example>"
-#define FLIGHT  MAIL, RCPT(0), "C DATA"
-#define TAKEN   "250 ok\r\n250 ok\r\n354 go"
-#define ONE     FLIGHT, TAKEN, "B x\n.\n", "250 queued"
+#define HELLO    "220 hi", "C EHLO us.example", "250-y\r\n250 PIPELINING"
+#define PLAIN    "220 hi", "C EHLO us.example", "250 y"
+#define MAIL     "C MAIL FROM:<a@x.example>"
+#define RCPT(n)  "C RCPT TO:<r" #n "@y.example>"
+#define FLIGHT   MAIL, RCPT(0), "C DATA"
+#define TAKEN    "250 ok\r\n250 ok\r\n354 go"
+#define ONE      FLIGHT, TAKEN, "B x\n.\n", "250 queued"
+#define CHUNKING "220 hi", "C EHLO us.example", "250-y\r\n250-CHUNKING\r\n250 PIPELINING"
+#define CHUNK    MAIL, RCPT(0), "250 ok\r\n250 ok", "C BDAT 3 LAST", "B x\n"
 #define X                                                                                          \
     {                                                                                              \
         .body = "x\n"                                                                              \
@@ -830,6 +832,37 @@ static const struct client_case host_cases[] = {
      .mails = {X, X},
      .expected = {"ok 250", "ok 250"},
      .servers = {{1, {HELLO, ONE, FLIGHT, "421 idle", "close"}}, {1, {HELLO, ONE, "fin"}}}},
+    {.name = "a kept connection takes no more messages, as it says to MAIL",
+     .hosts = 2,
+     .mails = {X, X},
+     .expected = {"ok 250", "ok 250"},
+     .servers =
+         {{1, {HELLO, ONE, FLIGHT, "452 4.5.3 Too many messages sent\r\n503 x\r\n503 x", "rst"}},
+          {1, {HELLO, ONE, "fin"}}}},
+    {.name = "the same, to DATA",
+     .hosts = 2,
+     .mails = {X, X},
+     .expected = {"ok 250", "ok 250"},
+     .servers = {{1,
+                  {HELLO, ONE, FLIGHT,
+                   "250 ok\r\n250 ok\r\n452 4.4.5 Maximum number of messages per session exceeded.",
+                   "fin"}},
+                 {1, {HELLO, ONE, "fin"}}}},
+    {.name = "the same, to the end of BDAT",
+     .use_bdat = true,
+     .hosts = 2,
+     .mails = {X, X},
+     .expected = {"ok 250", "ok 250"},
+     .servers = {{1,
+                  {CHUNKING, CHUNK, "250 ok", CHUNK,
+                   "452 4.4.5 Maximum number of messages per session exceeded.", "fin"}},
+                 {1, {CHUNKING, CHUNK, "250 ok", "fin"}}}},
+    {.name = "a new connection that says so is like one that refuses",
+     .hosts = 2,
+     .mails = {X},
+     .expected = {"ok 250"},
+     .servers = {{1, {HELLO, FLIGHT, "452 4.5.3 Too many messages sent\r\n503 x\r\n503 x", "rst"}},
+                 {2, {HELLO, ONE, "fin"}}}},
 };
 
 static void test_hosts(void **state)

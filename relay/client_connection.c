@@ -131,6 +131,7 @@ enum err client_connection_dial(struct client *client, struct client_connection 
     connection->id = ++client->connection_id;
     connection->opened = client->now;
     connection->use_count = 0;
+    connection->has_led = false;
     connection->step_deadline = deadline;
     return ERR_OK;
 }
@@ -398,6 +399,8 @@ static void connection_finished(struct client *client, struct client_connection 
 {
     if (connection->smtpc.state == SMTPC_STATE_FAILED)
         client_follow_judge(client, connection, &connection->smtpc.failure);
+    else
+        connection->has_led |= connection->attempt.has_followed;
     if (connection->smtpc.state == SMTPC_STATE_ENVELOPE) {
         client_follow_promote(client, connection);
         return;

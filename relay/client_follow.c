@@ -93,11 +93,23 @@ struct client_ahead_view client_get_ahead(const struct client *client, uint64_t 
     };
 }
 
+/* A server that answered such requests before, and ends the session between two messages: that is
+ * about how many there were, or how long it took. */
+static bool has_had_enough(const struct client_connection *connection,
+                           const struct smtpc_failure *failure)
+{
+    bool has_left = failure->code == 421 ||
+                    (failure->code == 0 && stream_get_state(&connection->stream) != STREAM_OPEN);
+
+    return failure->is_of_session || (connection->has_led && has_left);
+}
+
 void client_follow_judge(struct client *client, const struct client_connection *connection,
                          const struct smtpc_failure *failure)
 {
     const struct client_attempt *attempt = &connection->attempt;
-    bool is_unanswered = attempt->has_followed && failure->stage <= SMTP_STAGE_MAIL;
+    bool is_unanswered = attempt->has_followed && failure->stage <= SMTP_STAGE_MAIL &&
+                         !has_had_enough(connection, failure);
     bool is_senseless = failure->scope == SMTP_SCOPE_PROTOCOL || failure->is_in_doubt;
 
     if (!connection->has_request || attempt->is_cancelled)

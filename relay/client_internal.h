@@ -90,6 +90,7 @@ struct client_connection {
     uint32_t use_count, use_max;
     uint32_t mails_late; /* MAILs that were said here, without an answer: told when it is gone */
     bool has_request;
+    bool has_led;         /* one that followed another here was answered to its end */
     bool is_stranger;     /* nobody has answered at its site lately, nor here yet */
     struct stream stream; /* while CONNECTING and later */
     struct smtpc smtpc;

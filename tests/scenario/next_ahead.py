@@ -167,6 +167,28 @@ def second_closes():
     return second("MAIL", "421 4.3.2 closing") + ["H close", "H accept as G"] + whole("G", "c") + [f"D< {OK}", "expect spool.commits == 0"] + END
 
 
+def second_is_one_too_many():
+    """A server that takes so many messages in a session, and says so to MAIL: the next connection has it at once, and nobody is to blame."""
+    return (second("MAIL", "452 4.5.3 Too many recipients: Too many messages sent") + ["H reset", "H accept as G"] + whole("G", "c") +
+            [f"D< {OK}", "expect spool.commits == 0", "expect client.shied == 0", "expect records.deferral == 0"] + END)
+
+
+def third_ends(*ends):
+    """The second was answered to its end; the server has enough when it is the third's turn."""
+    lines = say("H", GOOD["END"]) + [f"C< {OK}"] + say("H", GOOD["MAIL"], GOOD["RCPT"], GOOD["DATA"]) + body("H", "c")
+    lines += [CLIENT.format(name="E", recipient="d").strip()] + flight("H", "d") + say("H", GOOD["END"]) + [f"D< {OK}"]
+    return (lines + list(ends) + ["H accept as G"] + whole("G", "d") +
+            [f"E< {OK}", "expect client.followed == 2", "expect client.shied == 0", "expect spool.commits == 0"] + END)
+
+
+def third_closes():
+    return third_ends("H> 421 4.3.2 closing", "H close")
+
+
+def third_lost():
+    return third_ends("H close")
+
+
 def second_unheard():
     """The server forgets its input with the body: what is not answered soon goes on another connection."""
     return (say("H", GOOD["END"]) + [f"C< {OK}", "patience 40s", "H reset", "H accept as G"] + whole("G", "c") +
@@ -351,7 +373,7 @@ def cells():
     for step in STEPS:
         for make in (second_refused, second_deferred, second_lost):
             yield f"{make.__name__}_at_{step.lower()}", "", begin() + make(step)
-    for make in (second_closes, second_unheard, second_deleted, slow_first):
+    for make in (second_closes, second_is_one_too_many, third_closes, third_lost, second_unheard, second_deleted, slow_first):
         yield make.__name__, "", begin() + make()
     for make in (ahead_last_deleted, ahead_last_waits_long):
         yield make.__name__, ", bdat_ahead: always", make()

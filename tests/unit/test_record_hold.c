@@ -331,6 +331,27 @@ static void test_hold(void **state)
     record_writer_free(writer);
 }
 
+/* Goal: what waits for room is written soon after there is some, in a file opened anew meanwhile,
+ * though no more records come. */
+static void test_hold_and_reopen(void **state)
+{
+    struct record_writer *writer = writer_on(path_of("reopened"), NULL, true);
+    struct record_sink sink = record_writer_sink(writer, 0);
+    struct record record = {.kind = RECORD_DELIVERY};
+
+    (void)state;
+    limit_set(0);
+    sink.emit(sink.context, &record);
+    while (record_writer_get_stats(writer).write_failures == 0)
+        usleep(1000);
+    record_writer_reopen(writer);
+    usleep(300000); /* several tries */
+    assert_int_equal(0, kept(&sink));
+    limit_set(RLIM_INFINITY);
+    wait_for_kept(&sink, 1);
+    record_writer_free(writer);
+}
+
 /* Goal: what dropped sinks do is as before: half a ring, and no shard is told to wait. */
 static void test_drop(void **state)
 {
@@ -488,6 +509,7 @@ int main(void)
         cmocka_unit_test(test_kept),
         cmocka_unit_test(test_position),
         cmocka_unit_test(test_hold),
+        cmocka_unit_test(test_hold_and_reopen),
         cmocka_unit_test(test_drop),
         cmocka_unit_test(test_position_moves),
         cmocka_unit_test(test_position_stays),
@@ -495,9 +517,9 @@ int main(void)
         cmocka_unit_test(test_replays_are_kept_first),
         cmocka_unit_test(test_event_names),
     };
-    static const char *const names[] = {"kept",           "lost", "sync",    "position",
-                                        "drop",           "torn", "moves",   "moves.position",
-                                        "stays.position", "anew", "nothing", "half"};
+    static const char *const names[] = {
+        "kept",           "lost",           "sync", "position", "drop", "torn",    "moves",
+        "moves.position", "stays.position", "anew", "nothing",  "half", "reopened"};
 
     log_set_threshold(LOG_FATAL);
     signal(SIGXFSZ, SIG_IGN);

@@ -445,6 +445,15 @@ def dialogues():
         client.reply()
         expect(client.say("MAIL FROM:<a@b>\r\n").startswith("421") and client.reply() == "", "421 ends it")
         client.close()
+    with Sink("--chunking", "--reject", "data:554:100") as sink:
+        client = Client(sink.port)
+        client.reply()
+        for command in ("EHLO me\r\n", "MAIL FROM:<a@b>\r\n", "RCPT TO:<c@d>\r\n"):
+            client.say(command)
+        expect(client.say("BDAT 4\r\nabcd").startswith("554"), "the chunk is refused")
+        expect(client.say("BDAT 4 LAST\r\nabcd").startswith("503"), "and so is what was on its way behind it")
+        client.close()
+    expect(sink.total()["messages"] == 0, "a message of which a part was refused")
     with Sink("--tarpit", 5) as sink:
         started = time.monotonic()
         client = Client(sink.port)

@@ -537,13 +537,23 @@ void client_connection_drive(struct client *client, struct client_connection *co
     step_arm(client, connection);
 }
 
-void client_connection_on_feed(struct client *client, struct client_connection *connection)
+/* There is more of the body, or room for it. A reply that is here already is read first: it is none
+ * to the end that may leave now. */
+static void connection_more_body(struct client *client, struct client_connection *connection)
 {
-    CHECK(connection->state == CLIENT_STATE_ACTIVE);
-    if (connection->smtpc.state != SMTPC_STATE_BODY)
+    if (stream_readable(&connection->stream) > 0)
+        client_connection_drive(client, connection);
+    if (connection->state != CLIENT_STATE_ACTIVE || connection->smtpc.state != SMTPC_STATE_BODY)
         return;
     connection_go_on(client, connection);
     client_connection_drive(client, connection);
+}
+
+void client_connection_on_feed(struct client *client, struct client_connection *connection)
+{
+    CHECK(connection->state == CLIENT_STATE_ACTIVE);
+    if (connection->smtpc.state == SMTPC_STATE_BODY)
+        connection_more_body(client, connection);
 }
 
 /* ---- events ---- */
@@ -577,8 +587,9 @@ void client_connection_on_flow(struct client *client, struct client_connection *
         break;
     case CLIENT_STATE_ACTIVE:
         if (connection->smtpc.state == SMTPC_STATE_BODY && (events & FLOW_WRITABLE) != 0)
-            connection_go_on(client, connection);
-        client_connection_drive(client, connection);
+            connection_more_body(client, connection);
+        else
+            client_connection_drive(client, connection);
         break;
     case CLIENT_STATE_IDLE:
         /* 421, a FIN, or nonsense: in any case the end. */

@@ -405,6 +405,15 @@ static const struct cli_option *option_find(int letter)
     return NULL;
 }
 
+/* A letter among others in one word: getopt() is not behind that word yet. */
+__attribute__((noreturn)) static void option_refuse(const struct cli *cli, int letter,
+                                                    const char *word)
+{
+    if (letter == '?' && optopt > 0 && optopt < 256 && option_find(optopt) == NULL)
+        cli_refuse(cli, "no such option: -%c", optopt);
+    cli_refuse(cli, letter == ':' ? "%s wants a value" : "no such option: %s", word);
+}
+
 static void command_find(struct cli *cli, int argc, char **argv)
 {
     static const struct {
@@ -457,8 +466,7 @@ int cli_parse(struct cli *cli, int argc, char **argv)
             exit(0);
         }
         if (option == NULL)
-            cli_refuse(cli, letter == ':' ? "%s wants a value" : "no such option: %s",
-                       argv[optind - 1]);
+            option_refuse(cli, letter, argv[optind - 1]);
         option_apply(cli, option, optarg);
     }
     check(cli);

@@ -231,7 +231,10 @@ static bool end_chunk(struct sink *sink, struct sink_session *session)
     }
     if (session->is_last_chunk)
         return sink_message_end(sink, session);
-    return answer(sink, session, MOOD_DATA, "250 2.0.0 go on\r\n");
+    struct mood_verdict verdict = mood_draw(&sink->options->mood, MOOD_DATA, &sink->rng);
+    if (verdict.reply != NULL) /* RFC 3030 section 2: then the transaction has failed */
+        sink_transaction_reset(session);
+    return sink_answer(sink, session, MOOD_DATA, &verdict, "250 2.0.0 go on\r\n");
 }
 
 static bool read_chunk(struct sink *sink, struct sink_session *session)

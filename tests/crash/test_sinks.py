@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The next hop is killed (SIGKILL) in each phase of its dialogue while mail goes straight through, held and as a stream.
+"""The next hop is killed (SIGKILL) in each phase of its dialogue while mail goes straight through, held and as a stream, by DATA and by BDAT.
 
 Every phase has a sink of its own, which dies there with the first message it sees, and starts again well. Proven: what the client heard 250 for has
 arrived, whole; nothing arrives twice but what died between the end of the data and the reply, once (docs/cut-through.md).
@@ -19,13 +19,17 @@ from lab import Lab, free_port, wait_until, without_received
 
 lab = Lab('sinks')
 PHASES = ['banner', 'EHLO', 'MAIL', 'RCPT', 'DATA', 'body', 'dot', 'reply', 'next']
-SIZES = {'held': 3000, 'stream': 60000}
+SIZES = {'held': 3000, 'stream': 60000, 'bdat': 3000, 'chunks': 60000} # held and as a stream, by DATA and by BDAT
 MESSAGES = 3
 
 
-def serve(port, phase, ledger):
-    """A sink, in a process of its own. `dot`: it has the message and has not said so; `reply`: it has just said so; `next`: the second
-    message's commands are there, none of them answered."""
+def phases_of(mode):
+    return [{'DATA': 'BDAT'}.get(phase, phase) if mode in ('bdat', 'chunks') else phase for phase in PHASES]
+
+
+def serve(port, mode, phase, ledger):
+    """A sink, in a process of its own. `body`: it has some of the message, as a stream or a chunk of it; `dot`: it has the message and has not said
+    so; `reply`: it has just said so; `next`: the second message's commands are there, none of them answered."""
     listener = socket.create_server(('127.0.0.1', port), reuse_port=True)
     while True:
         client = listener.accept()[0]
@@ -33,7 +37,7 @@ def serve(port, phase, ledger):
             client.close()
             continue
         try:
-            talk(client, phase, ledger)
+            talk(client, mode, phase, ledger)
         finally:
             os._exit(0)
 
@@ -43,8 +47,9 @@ def die():
     os.killpg(0, signal.SIGKILL)
 
 
-def talk(client, phase, ledger):
-    lines, taken = client.makefile('rb'), 0
+def talk(client, mode, phase, ledger):
+    lines, taken, chunks = client.makefile('rb'), 0, b''
+    chunking = '250-CHUNKING\r\n' if mode in ('bdat', 'chunks') else ''
 
     def say(text):
         client.sendall(text.encode() + b'\r\n')
@@ -56,20 +61,32 @@ def talk(client, phase, ledger):
         if verb == phase or (verb == 'MAIL' and taken > 0 and phase == 'next'):
             die()
         if verb == 'EHLO':
-            say('250-sink.test\r\n250-PIPELINING\r\n250 8BITMIME')
+            say('250-sink.test\r\n250-PIPELINING\r\n' + chunking + '250 8BITMIME')
         elif verb == 'DATA':
             say('354 go')
-            body = data(lines, phase)
-            with open(ledger, 'ab') as file:
-                file.write(hashlib.sha256(without_received(body)).hexdigest().encode() + b'\n')
+            take(data(lines, phase), phase, ledger, say)
             taken += 1
-            if phase == 'dot':
+        elif verb == 'BDAT':
+            chunks += lines.read(int(line.split()[1]))
+            if phase == 'body':
                 die()
-            say('250 taken')
-            if phase == 'reply':
-                die()
+            if line.split()[2:] != [b'LAST']:
+                say('250 go on')
+                continue
+            take(chunks, phase, ledger, say)
+            taken, chunks = taken + 1, b''
         else:
             say('221 bye' if verb == 'QUIT' else '250 ok')
+
+
+def take(body, phase, ledger, say):
+    with open(ledger, 'ab') as file:
+        file.write(hashlib.sha256(without_received(body)).hexdigest().encode() + b'\n')
+    if phase == 'dot':
+        die()
+    say('250 taken')
+    if phase == 'reply':
+        die()
 
 
 def data(lines, phase):
@@ -85,7 +102,7 @@ def data(lines, phase):
 
 class Sink:
     def __init__(self, name, phase):
-        self.name, self.phase, self.port, self.ledger = name, phase, free_port(), lab.path(name + '.got')
+        self.name, self.mode, self.phase, self.port, self.ledger = name, name.split('-')[0], phase, free_port(), lab.path(name + '.got')
         self.answers, self.sent = [], []
         self.pid = self.start(phase)
 
@@ -96,7 +113,7 @@ class Sink:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)
             try:
-                serve(self.port, phase, self.ledger)
+                serve(self.port, self.mode, phase, self.ledger)
             finally:
                 os._exit(1)
         return pid
@@ -143,7 +160,7 @@ def send(relay, sink, size):
 
 def play():
     """All of it at once: the sinks, and what became of the relay."""
-    sinks = [Sink('%s-%s' % (mode, phase.lower()), phase) for mode in SIZES for phase in PHASES]
+    sinks = [Sink('%s-%s' % (mode, phase.lower()), phase) for mode in SIZES for phase in phases_of(mode)]
     routes = ', '.join('{match: %s.test, connections: 1, hosts: [{host: 127.0.0.1, port: %d}]}' % (sink.name, sink.port) for sink in sinks)
     relay = lab.relay('''
 hostname: relay.test
@@ -156,7 +173,7 @@ delivery: cut-through
 cut_through: {stream_above: 16KiB}
 ''' % routes)
     try:
-        works = [(sink.live, ()) for sink in sinks] + [(send, (relay, sink, SIZES[sink.name.split('-')[0]])) for sink in sinks]
+        works = [(sink.live, ()) for sink in sinks] + [(send, (relay, sink, SIZES[sink.mode])) for sink in sinks]
         threads = [threading.Thread(target=work, args=arguments) for work, arguments in works]
         for thread in threads:
             thread.start()

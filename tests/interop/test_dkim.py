@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What the relay signs, others verify: mail goes through it to a real Postfix, by BDAT and by DATA, and what lies in the mailbox is judged by dkimpy
-(both algorithms) and by Perl's Mail::DKIM (RSA, with the keys from a name server)."""
+"""What the relay signs, others verify: mail goes through it to a real Postfix, straight and from the spool, by BDAT and by DATA, and what lies in the
+mailbox is judged by dkimpy (both algorithms) and by Perl's Mail::DKIM (RSA, with the keys from a name server)."""
 import base64
+import itertools
 import json
 import os
 import smtplib
@@ -71,8 +72,11 @@ destinations: {allow: [127.0.0.0/8]}
 sources: [{name: default, addresses: [127.0.0.1]}]
 client: {idle_timeout: 1s}
 retry: {min: 1s, max: 4s}
+delivery: cut-through
+delivery_rules: [{senders: [stored.test], delivery: spool}]
 dkim: [%s]
 ''' % (name_server, MX_PORT, ', '.join(rules)))
+    wait_until(relay.is_recovered, 'the relay has looked for mail of earlier runs')
     return relay
 
 
@@ -80,12 +84,12 @@ def message(name, domain, body):
     return (HEADER.replace('@DOMAIN@', domain + '.test').replace('@ID@', name) + '\r\n' + body).encode()
 
 
-def send_by_data(text):
+def send_by_data(text, sender='stored'):
     with smtplib.SMTP('127.0.0.1', the_relay().port, timeout=60) as client:
-        client.sendmail('s@bounce.test', ['u@postfix.test'], text, ['BODY=8BITMIME'])
+        client.sendmail('s@%s.test' % sender, ['u@postfix.test'], text, ['BODY=8BITMIME'])
 
 
-def send_by_bdat(text, cut):
+def send_by_bdat(text, cut, sender):
     with socket.create_connection(('127.0.0.1', the_relay().port), 30) as stream, stream.makefile('rb') as lines:
         def said(count, code):
             for _ in range(count):
@@ -95,7 +99,7 @@ def send_by_bdat(text, cut):
         said(1, b'220')
         stream.sendall(b'EHLO client.test\r\n')
         said(1, b'250')
-        stream.sendall(b'MAIL FROM:<s@bounce.test> BODY=8BITMIME\r\nRCPT TO:<u@postfix.test>\r\nBDAT %d\r\n' % cut + text[:cut] +
+        stream.sendall(b'MAIL FROM:<s@%s.test> BODY=8BITMIME\r\nRCPT TO:<u@postfix.test>\r\nBDAT %d\r\n' % (sender.encode(), cut) + text[:cut] +
                        b'BDAT %d LAST\r\n' % (len(text) - cut) + text[cut:] + b'QUIT\r\n')
         said(4, b'250')
 
@@ -135,18 +139,19 @@ def by_mail_dkim(messages):
 
 def deliver(postfix_extra, prefix, domains):
     """Every form, body and way of sending through the relay into the mailbox; returns the messages by name."""
-    the_relay()
+    before = the_relay().status()['ways']
     postfix = lab.postfix(POSTFIX, MX_PORT, MAIN + postfix_extra, ['virtual unix - n n - - virtual'])
     names = []
     try:
-        for domain in domains:
-            for body, text in BODIES.items():
-                for way in ('data', 'bdat'):
-                    names.append('-'.join((prefix, domain, body, way)))
-                    if way == 'data':
-                        send_by_data(message(names[-1], domain, text))
-                    else: # the last line has no end
-                        send_by_bdat(message(names[-1], domain, text + 'end'), 40)
+        # What is stored and due would be waited for by what could go straight: that is last.
+        for sender, domain, body, way in itertools.product(('straight', 'stored'), domains, BODIES, ('data', 'bdat')):
+            names.append('-'.join((prefix, sender, domain, body, way)))
+            if way == 'data':
+                send_by_data(message(names[-1], domain, BODIES[body]), sender)
+            else: # the last line has no end
+                send_by_bdat(message(names[-1], domain, BODIES[body] + 'end'), 40, sender)
+        ways = relay.status()['ways']
+        assert [ways[way] - before[way] for way in ('ready', 'sender')] == [len(names) / 2] * 2, ways
         return wait_until(lambda: (box := mailbox()) and all(name in box for name in names) and {name: box[name] for name in names},
                           '%d messages in the mailbox' % len(names))
     finally:

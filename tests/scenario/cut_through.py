@@ -45,11 +45,14 @@ STREAM = "config cut_through: {stream_above: 4KiB}\n"
 LINE = "%n xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n"
 HELD, OPEN, ENDED = "held", "stream", "streamed"
 THE_END = ["C> x", "C> ."]
-STEPS = ["MAIL", "RCPT b", "RCPT c", "DATA", "END"]
-GOOD = {"MAIL": "250 2.1.0 ok", "RCPT b": "250 2.1.5 ok", "RCPT c": "250 2.1.5 ok", "DATA": "354 go", "END": "250 2.0.0 taken"}
-LATER = {"MAIL": "451 4.6.0 later", "RCPT b": "450 4.2.1 later", "RCPT c": "450 4.2.1 later", "DATA": "451 4.6.0 later", "END": "451 4.6.0 later"}
-NEVER = {"MAIL": "554 5.6.0 never", "RCPT b": "550 5.1.1 never", "RCPT c": "550 5.1.1 never", "DATA": "554 5.6.0 never", "END": "554 5.6.0 never"}
-NAMES = {"MAIL": "mail", "RCPT b": "rcpt_1", "RCPT c": "rcpt_2", "RCPT": "rcpt_all", "DATA": "data", "END": "end"}
+STEPS = ["MAIL", "RCPT b", "RCPT c", "DATA", "CHUNK", "END"] # CHUNK: one before the last
+GOOD = {"MAIL": "250 2.1.0 ok", "RCPT b": "250 2.1.5 ok", "RCPT c": "250 2.1.5 ok", "DATA": "354 go", "CHUNK": "250 2.0.0 chunk",
+        "END": "250 2.0.0 taken"}
+LATER = {"MAIL": "451 4.6.0 later", "RCPT b": "450 4.2.1 later", "RCPT c": "450 4.2.1 later", "DATA": "451 4.6.0 later",
+         "CHUNK": "451 4.6.0 later", "END": "451 4.6.0 later"}
+NEVER = {"MAIL": "554 5.6.0 never", "RCPT b": "550 5.1.1 never", "RCPT c": "550 5.1.1 never", "DATA": "554 5.6.0 never",
+         "CHUNK": "554 5.6.0 never", "END": "554 5.6.0 never"}
+NAMES = {"MAIL": "mail", "RCPT b": "rcpt_1", "RCPT c": "rcpt_2", "RCPT": "rcpt_all", "DATA": "data", "CHUNK": "chunk", "END": "end"}
 
 
 class Hop:
@@ -57,7 +60,8 @@ class Hop:
 
     def __init__(self, name, recipients, is_bdat, mode=HELD):
         self.name, self.is_bdat, self.mode = name, is_bdat, mode
-        self.steps = ["MAIL"] + ["RCPT " + r for r in recipients] + ([] if is_bdat else ["DATA"]) + ["END"]
+        self.steps = ["MAIL"] + ["RCPT " + r for r in recipients] + ([] if is_bdat else ["DATA"]) + (["CHUNK"] if is_bdat and mode == OPEN else []) + ["END"]
+        self.flight = [step for step in self.steps if step not in ("CHUNK", "END")] # by BDAT
         self.lines = []
 
     def say(self, text):
@@ -85,10 +89,10 @@ class Hop:
         elif self.is_bdat and self.mode == ENDED:
             self.expect("BDAT * LAST")
             self.lines += [f"{self.name}<< 300 xx*", f"{self.name}<< x"]
-        elif self.is_bdat and self.mode == OPEN:
+        elif step == "CHUNK":
             self.expect("BDAT *")
             self.lines.append(f"{self.name}<< 300 xx*")
-            self.say("250 2.0.0 chunk")
+        elif self.is_bdat and self.mode == OPEN:
             self.end()
             self.lines += [f"{self.name}<< *BDAT * LAST", f"{self.name}<< x"]
         elif self.is_bdat:
@@ -108,9 +112,9 @@ class Hop:
 
     def heard(self, step):
         """The commands up to `step`, those before it being answered well."""
-        if self.is_bdat and step != "END":
+        if self.is_bdat and step in self.flight:
             if step == "MAIL":
-                for each in self.steps[:-1]:
+                for each in self.flight:
                     self.command(each)
             return
         self.command(step)
@@ -195,7 +199,7 @@ def play_to_refusal(hop, step, replies):
         step = "RCPT c"
     refused = False
     for each in hop.steps:
-        if refused and not (hop.is_bdat and each != "END"):
+        if refused and not (hop.is_bdat and each in hop.flight):
             return
         hop.heard(each)
         if refused: # in the same flight
@@ -222,7 +226,7 @@ def never(step, is_bdat, mode):
     heard = "550 5.1.1 never b" if step == "RCPT" else NEVER[step]
     way = straight(mode)
     return (ended(hop.lines, mode) + [f"C< {heard}"] + [f"record bounce recipient=b@example.org passed_on=1 way={way}",
-            f"record rejection code={heard[:3]} way={way}"] + no_disk(mode) + END + ["expect client.open == 1", "S unconnected"])
+            f"record rejection code={heard[:3]} way={way}"] + no_disk(mode) + END + [f"expect client.open == {0 if step == 'CHUNK' else 1}", "S unconnected"])
 
 
 def notice(recipient):
@@ -236,8 +240,9 @@ def silent(step, is_bdat, mode):
     hop.hello()
     hop.play(until=step)
     if mode == OPEN and step != "END": # given up: the next hop holds up the sender
-        return (["C>* 6000 " + LINE.strip()] + hop.lines + ["wait 25s"] + THE_END + ["C< 250 2.0.0 ok *", "record reception way=patience",
-                "expect spool.commits == 1", "record deferral recipient=b@example.org", "H reset"] +
+        count = 40000 if step == "CHUNK" else 6000 # chunks go ahead of their replies
+        return ([f"C>* {count} " + LINE.strip()] + hop.lines + ["wait 25s"] + THE_END + ["C< 250 2.0.0 ok *", "record reception way=patience",
+                "expect spool.commits == 1", "record deferral recipient=b@example.org", "H broken" if step == "CHUNK" else "H reset"] +
                 retry("bc") + delivered("bc", "patience") + END)
     head, hop.lines = hop.lines, []
     hop.go_on(step)
@@ -269,7 +274,7 @@ def cells():
             yield f"{prefix}accepted_{speech}", f"{mode}: all accepted, by {speech.upper()}", mode, accepted(is_bdat, mode)
             for row, make in ROWS:
                 for step in STEPS + (["RCPT"] if row in ("4xx", "5xx") else []):
-                    if is_bdat and step == "DATA":
+                    if step == ("DATA" if is_bdat else "CHUNK") or (step == "CHUNK" and mode != OPEN):
                         continue
                     name = f"{prefix}{row.replace(' ', '_')}_at_{NAMES[step]}_{speech}"
                     yield name, f"{mode}: {row} at {step}, by {speech.upper()}", mode, make(step, is_bdat, mode)

@@ -454,6 +454,26 @@ static bool party_expect_broken(struct scenario *scenario, struct scenario_party
     return true;
 }
 
+static bool party_never(const struct scenario *scenario, const void *argument)
+{
+    (void)scenario, (void)argument;
+    return false;
+}
+
+/* Of what it sent, at least so many octets are kept from the relay. */
+static bool party_expect_held(struct scenario *scenario, const struct scenario_party *party,
+                              const char *at)
+{
+    unsigned long wanted = strtoul(at, NULL, 10);
+
+    (void)scenario_run(scenario, QUIET_TIME, party_never, party);
+    unsigned long unsent = flow_unsent(scenario->plane, party->flow);
+    if (unsent < wanted)
+        return scenario_fail(scenario, "%s expected %lu octets to be held up, not %lu", party->name,
+                             wanted, unsent);
+    return !scenario->has_failed;
+}
+
 static bool party_expect_nothing(struct scenario *scenario, struct scenario_party *party)
 {
     if (scenario_run(scenario, QUIET_TIME, party_has_octets, party))
@@ -494,6 +514,8 @@ static bool party_word(struct scenario *scenario, struct scenario_party *party,
         return party_expect_end(scenario, party, true);
     if (strcmp(verb, "broken") == 0)
         return party_expect_broken(scenario, party);
+    if (strcmp(verb, "held") == 0)
+        return party_expect_held(scenario, party, at);
     if (strcmp(verb, "nothing") == 0)
         return party_expect_nothing(scenario, party);
     if (strcmp(verb, "close") == 0)

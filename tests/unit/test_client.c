@@ -1269,6 +1269,55 @@ static void test_cancel_as_a_reply_comes(void **state)
     fixture_close(&f);
 }
 
+/* The world goes on while the client looks at nothing; then it hears of all of it at once, as it
+ * does of a turn. */
+static void client_is_kept_from(struct fixture *f, tick_us time)
+{
+    struct flow_event events[16], merged = {0};
+
+    for (tick_us end = now_of(f) + time; now_of(f) < end;) {
+        net_sim_advance(f->sim, now_of(f) + TICK_MS(1));
+        uint32_t count = flow_poll(f->world, now_of(f), events, COUNT_OF(events));
+        for (uint32_t i = 0; i < count; i++)
+            world_on_event(f, &events[i]);
+        for (uint32_t i = 0; i < f->server_count; i++)
+            (void)server_run(f, &f->servers[i]);
+        flow_flush(f->world, now_of(f));
+        count = flow_poll(f->plane, now_of(f), events, COUNT_OF(events));
+        for (uint32_t i = 0; i < count; i++) {
+            events[i].events |= merged.events;
+            merged = events[i];
+        }
+        flow_flush(f->plane, now_of(f));
+    }
+    client_on_flow(f->client, &merged, now_of(f));
+}
+
+/* Goal: a reply that is here before the end of the body leaves is not one to that end, though the
+ * room for all the rest came with it. */
+static void test_reply_before_the_end(void **state)
+{
+    static const struct client_case c = {
+        .name = "a reply before the end",
+        .mails = {{.body = "0123456789abcdef0123456789abcd\n", .body_repeat = 20999}},
+        .expected = {"due 250"},
+        .servers = {{1,
+                     {PLAIN, MAIL, "250 ok", RCPT(0), "250 ok", "C DATA", "354 go", "wait 10",
+                      "N 200000", "250 2.0.0 taken", "silent"}}}};
+    struct fixture f;
+
+    (void)state;
+    fixture_open(&f, &c, 1);
+    while (now_of(&f) < TICK_S(1005)) {
+        if (!world_turn(&f))
+            net_sim_advance(f.sim, now_of(&f) + TICK_MS(50));
+    }
+    client_is_kept_from(&f, TICK_S(10));
+    world_run(&f);
+    check_scripts(&f);
+    fixture_close(&f);
+}
+
 /* What is kept is so for its time, though a timer of when it was kept before rings meanwhile. */
 static void test_idle_time(void **state)
 {
@@ -1540,6 +1589,7 @@ int main(void)
         cmocka_unit_test(test_tls_levels),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_cancel_as_a_reply_comes),
+        cmocka_unit_test(test_reply_before_the_end),
         cmocka_unit_test(test_idle_time),
         cmocka_unit_test(test_kept_connections_are_closed),
         cmocka_unit_test(test_found_connection_is_forgotten),

@@ -203,6 +203,9 @@ REFUSED = [
     (("source", "localhost:25"), "not an IP:PORT"),
     (("source", "::1:25x"), "not an IP:PORT"),
     (("source", "--frobnicate", "127.0.0.1:25"), "no such option: --frobnicate"),
+    (("source", "-m", "5", "-zq", "127.0.0.1:25"), "no such option: -z"),
+    (("source", "-q", "-z", "127.0.0.1:25"), "no such option: -z"),
+    (("source", "--quiet=5", "127.0.0.1:25"), "no such option: --quiet=5"),
     (("source", "-m"), "-m wants a value"),
     (("source", "-m", "x", "127.0.0.1:25"), "--messages: not a number: x"),
     (("source", "-m", "-1", "127.0.0.1:25"), "--messages: not a number"),
@@ -445,6 +448,15 @@ def dialogues():
         client.reply()
         expect(client.say("MAIL FROM:<a@b>\r\n").startswith("421") and client.reply() == "", "421 ends it")
         client.close()
+    with Sink("--chunking", "--reject", "data:554:100") as sink:
+        client = Client(sink.port)
+        client.reply()
+        for command in ("EHLO me\r\n", "MAIL FROM:<a@b>\r\n", "RCPT TO:<c@d>\r\n"):
+            client.say(command)
+        expect(client.say("BDAT 4\r\nabcd").startswith("554"), "the chunk is refused")
+        expect(client.say("BDAT 4 LAST\r\nabcd").startswith("503"), "and so is what was on its way behind it")
+        client.close()
+    expect(sink.total()["messages"] == 0, "a message of which a part was refused")
     with Sink("--tarpit", 5) as sink:
         started = time.monotonic()
         client = Client(sink.port)

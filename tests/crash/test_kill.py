@@ -52,7 +52,7 @@ def kills():
     chance = random.Random(SEED)
     relay = lab.relay(CONFIG % (lab.nsd(ZONES), MX_PORT) + WAYS[0], spool='size: 512MiB, segment: 2MiB, reserve: 8MiB')
     sent, first, second = lab.path('sent'), lab.path('first'), lab.path('second')
-    sinks = [lab.load('sink', '-q', '-s', '400', '-L', first, '127.0.0.1:%d' % MX_PORT, log='first.log'),
+    sinks = [lab.load('sink', '-q', '-s', '400', '--chunking', '-L', first, '127.0.0.1:%d' % MX_PORT, log='first.log'),
              lab.load('sink', '-q', '-s', '400', '-w', '20', '-4', '5', '-5', '0', '-L', second, '127.0.0.2:%d' % MX_PORT, log='second.log')]
     wait_until(lambda: can_connect('127.0.0.1', MX_PORT) and can_connect('127.0.0.2', MX_PORT), 'the sinks listen')
     with open(relay.config, encoding='utf-8') as file:
@@ -75,7 +75,10 @@ def kills():
         lab.stop(sink)
     result = audit(sent, first, second)
     assert result.returncode == 0, result.stdout
-    return result.stdout.strip()
+    deliveries = relay.records('delivery')
+    seen = [sum(row.get('way') == 'stream' for row in deliveries)] + [sum(row.get(how, False) for row in deliveries) for how in ('next_ahead', 'bdat_ahead')]
+    assert KILLS < 4 * len(WAYS) or min(seen) > 0, seen
+    return '%s; %d while they came, %d behind another, %d ahead of their replies' % (result.stdout.strip(), *seen)
 
 
 @lab.check('the ledger can see loss: an acknowledged message that never arrived is reported')

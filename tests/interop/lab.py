@@ -13,6 +13,7 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -241,6 +242,19 @@ class Lab:
                 sys.stdout.flush()
         self.close()
         sys.exit(1 if failed else 0)
+
+
+def segments_of_replies(sock, text, count):
+    """Send this at once; in how many segments so many replies came, by Linux's own count (tcpi_data_segs_in), and what they say."""
+    def seen():
+        return struct.unpack_from('I', sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 156), 152)[0]
+    before, got = seen(), b''
+    sock.sendall(text)
+    while len(re.findall(rb'(?m)^\d{3} .*\r\n', got)) < count:
+        more = sock.recv(65536)
+        assert more, 'closed after %r' % got
+        got += more
+    return seen() - before, got
 
 
 def shards_of(pid):

@@ -10,11 +10,12 @@ import re
 import shutil
 import signal
 import smtplib
+import socket
 import struct
 import subprocess
 import time
 
-from lab import LONG, Lab, Skip, audit, source_message, tool, wait_until
+from lab import LONG, Lab, Skip, audit, segments_of_replies, source_message, tool, wait_until
 from netns import Net
 
 lab = Lab('wire-mail')
@@ -141,6 +142,18 @@ def dialogues(driver):
         wait_until(lambda: len(w.delivered('u@sink.test')) == 4, 'all four delivered')
     finally:
         lab.stop(sink)
+
+
+def batched(driver):
+    """RFC 2920 section 3.2: the replies to commands that came together, and the last of them waits for none."""
+    with world(driver).mail.entered():
+        sock = socket.create_connection((RELAY4, 25), 60)
+    with sock:
+        assert segments_of_replies(sock, b'', 1)[1].startswith(b'220')
+        assert segments_of_replies(sock, b'EHLO load.example\r\n', 1)[0] == 1
+        commands = b'MAIL FROM:<a@load.example>\r\n' + b''.join(b'RCPT TO:<u%d@sink.test>\r\n' % i for i in range(40)) + b'DATA\r\n'
+        segments, replies = segments_of_replies(sock, commands, 42)
+        assert segments == 1 and replies.count(b'250 ') == 41 and b'\r\n354 ' in replies, (segments, replies)
 
 
 POSTFIX_MAIN = ('myhostname = mx.postfix.test', 'virtual_mailbox_domains = postfix.test, six.test', 'virtual_mailbox_maps = static:box/',
@@ -308,6 +321,7 @@ def names_by_wire(driver):
 for name in DEVICES:
     for title, function in (('dialogues: plain and STARTTLS, IPv4 and IPv6', dialogues),
                             ('smtp-source, through the relay, to a real Postfix under STARTTLS, octet for octet, IPv4 and IPv6', to_postfix),
+                            ('replies to commands that came together leave in one segment', batched),
                             ('the ledger: nothing lost, nothing doubled', ledger), ('flows and counters show it', seen), ('a capture over HTTP has its frames', captured),
                             ('idle', idle),
                             ('SIGTERM drains', drain), ('names by the engine\'s own datagrams', names_by_wire)):

@@ -29,7 +29,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../../tests/interop'))
 import mail_systems  # pylint: disable=wrong-import-position
 import wire  # pylint: disable=wrong-import-position
-from apart import Results  # pylint: disable=wrong-import-position
+from apart import Results, good_wait  # pylint: disable=wrong-import-position
 from ground import LOAD, ROUNDS, SECONDS, SESSIONS, circumstances, on_core, page_write, pin, process_seconds, row  # pylint: disable=wrong-import-position
 from lab import BUILD, ROOT, Skip, free_port, tool  # pylint: disable=wrong-import-position
 
@@ -294,7 +294,10 @@ def shard_rows(figures):
 
 def rows(results, frames):
     """Rows of what passes; what testpmd moves over each memif into `frames`."""
-    frames.update((plane, wire.testpmd(MTU[plane])) for plane in PLANES if plane in MTU)
+    for plane in PLANES:
+        if plane in MTU:
+            good_wait()
+            frames[plane] = wire.testpmd(MTU[plane])
     rounds(results)
     for plane in PLANES:
         place = 'net_memif (testpmd: %.0f frames of %d octets/s)' % (frames[plane], MTU[plane]) if plane in MTU else 'loopback'
